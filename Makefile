@@ -1,5 +1,5 @@
-# The one door: what people and CI run. `make help` lists it.
-# (fresh Debian: Rust and a C compiler are all that `make` and `make run` need; `make test` installs the rest)
+# The commands for developers and CI; `make help` lists them.
+# On a fresh Debian, `make` and `make run` need only Rust and a C compiler; `make test` installs the other tools.
 
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.test-tools
@@ -11,7 +11,7 @@ export TIDINGS_TEST_TOOLS := $(TOOLS)
 
 all: build
 
-help: ## what can be made
+help: ## lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 build: ## the binary, target/release/tidings
@@ -20,14 +20,14 @@ build: ## the binary, target/release/tidings
 run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1:8000
 	$(CARGO) run --release --locked -- serve
 
-test: test-tools ## every test; installs what they need first
+test: test-tools ## every test; installs the test tools first
 	$(CARGO) test --workspace --locked
 	tests/browser/run.sh
 
-test-slow: test-tools ## what takes minutes and gigabytes of disk
+test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored
 
-test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, and the clients of Python and Node, where missing
+test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, and the clients of Python and Node, if missing
 	scripts/test-tools.sh "$(TOOLS)"
 
 lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation
@@ -56,7 +56,7 @@ bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings
 bench-guard: build ## instructions for each publish, subscribe and handshake, against the committed counts (needs valgrind)
 	scripts/bench-guard.py
 
-bench-tables: ## tables on a file of 1 GB: the engine beside wc and what is there of DuckDB and qsv, then the program with 1,000 viewers
+bench-tables: ## tables on a file of 1 GB: the engine, wc, and DuckDB and qsv if installed, then the program with 1,000 viewers
 	scripts/bench-tables.py
 
 autobahn: ## Autobahn's WebSocket cases against an echo and the program (needs Python 2.7)
@@ -68,6 +68,6 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz)
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
-clean: ## removes what was built and installed here
+clean: ## removes build results and installed test tools
 	$(CARGO) clean
 	rm -rf "$(TOOLS)"

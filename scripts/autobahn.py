@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs Autobahn's WebSocket cases against an echo made of this project's frames and against the program itself.
+"""Runs Autobahn's WebSocket cases against an echo server with this project's codec and against the program itself.
 
 scripts/autobahn.py FOLDER: reports and the suite go into FOLDER. The suite (autobahntestsuite on PyPI) is written for
-Python 2.7, which is found as `python2.7` or as $PYTHON2. Fails when a case does; docs/autobahn.md has the counts.
+Python 2.7, which must be `python2.7` in the PATH, or $PYTHON2. Fails when a case fails; docs/autobahn.md has the counts.
 """
 import collections
 import json
@@ -16,7 +16,7 @@ SUITE = "autobahntestsuite==25.10.1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*"]
 GOOD = {"OK", "INFORMATIONAL"}
-# They offer compression with a window of 512 bytes and nothing else, which is declined: then there is nothing to test.
+# These cases offer only compression with a window of 512 bytes, which the server declines, so they test nothing.
 DECLINED = ("13.3.", "13.5.")
 
 
@@ -24,14 +24,14 @@ def python2():
     """Python 2.7, with pip."""
     versions = pathlib.Path.home().glob(".pyenv/versions/2.7.*/bin/python")
     for one in [os.environ.get("PYTHON2"), shutil.which("python2.7"), *map(str, versions)]:
-        # A name alone says little: it may stand for a version that is not installed.
+        # The command may exist for a version that is not installed, so it is run.
         if one and subprocess.run([one, "-m", "pip", "--version"], capture_output=True).returncode == 0:
             return one
-    sys.exit("autobahn: no Python 2.7 with pip; name one in PYTHON2 (pyenv install 2.7.18 makes one)")
+    sys.exit("autobahn: no Python 2.7 with pip; set PYTHON2 to one (pyenv install 2.7.18 installs one)")
 
 
 def install(folder):
-    """The suite, in a folder of its own; gives the command that runs it."""
+    """Installs the suite in a folder of its own; returns the command that runs it."""
     python, suite = python2(), folder / SUITE
     if not suite.exists():
         print(f"installing {SUITE}", flush=True)
@@ -40,21 +40,21 @@ def install(folder):
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(part), SUITE]
         subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
         part.rename(suite)
-    # A folder of modules, and namespaces in it that only site knows how to find.
+    # The folder has namespace packages, which only the module `site` can set up.
     run = f"import site, sys; site.addsitedir({str(suite)!r}); sys.argv[0] = 'wstest'; " \
         "from autobahntestsuite.wstest import run; run()"
     return [python, "-c", run]
 
 
 def built(*arguments):
-    """Builds something; gives the path of the executable."""
+    """Builds an executable; returns its path."""
     build = ["cargo", "build", "--locked", "--message-format=json", "--quiet", *arguments]
     lines = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return next(path for line in reversed(lines) if (path := json.loads(line).get("executable")))
 
 
 def run_cases(wstest, name, url, cases, folder):
-    """Runs cases; gives by number how each went, how its close went, and what the suite expected."""
+    """Runs cases; returns by number the result of each, the result of its close, and the expectation of the suite."""
     reports = folder / name
     shutil.rmtree(reports, ignore_errors=True)
     spec = folder / f"{name}.json"
@@ -67,14 +67,14 @@ def run_cases(wstest, name, url, cases, folder):
 
 
 def is_good(case, behavior, close):
-    """Whether a case went as it should."""
+    """Whether a case has the expected result."""
     if case.startswith(DECLINED):
         return behavior == "UNIMPLEMENTED"
     return {behavior, close} <= GOOD
 
 
 def show(title, results):
-    """Prints counts by section; gives how many cases are not good."""
+    """Prints counts by section; returns the number of failed cases."""
     print(f"\n{title}: {len(results)} cases")
     sections = collections.defaultdict(collections.Counter)
     for case, (behavior, close, _) in results.items():
@@ -88,7 +88,7 @@ def show(title, results):
 
 
 def listening(command):
-    """Starts a server; gives it, and the first address that it prints."""
+    """Starts a server; returns it, and the first address that it prints."""
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return server, server.stdout.readline().split()[-1]
 
@@ -105,7 +105,7 @@ def main():
     finally:
         server.kill()
     bad = show("echo", results)
-    # What is sent there means nothing to the program, so it can pass those cases alone that expect no message.
+    # The program does not echo messages, so only the cases without an expected message apply to it.
     silent = [case for case, (_, _, expected) in results.items() if not any(event[0] == "message" for event in expected)]
     silent = [case for case in silent if not case.startswith("9.")]
     server, url = listening([program, "serve", "--tcp", "off", "--http", "127.0.0.1:0", "--data-dir", "off"])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts the instructions that the program takes for an operation, and compares them with the committed counts.
+"""Counts the instructions of the program per operation, and compares them with the committed counts.
 
 usage: scripts/bench-guard.py [--update] [--binary PATH]
 
@@ -44,7 +44,7 @@ WARM_UP = 20
 SUBSCRIBERS = 50
 # Seconds until a reply counts as missing. The program is about 50 times slower under callgrind.
 TIMEOUT = 60
-# The server gets one core, hence one shard and one worker thread, whatever the machine has.
+# The server gets one core, hence one shard and one worker thread, on every machine.
 CORE = str(min(os.sched_getaffinity(0)))
 BODY = b'{"table":7,"seat":"north","text":"follow the white rabbit","at":1732000000}'
 
@@ -161,7 +161,7 @@ class Server:
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            # It reaches a sleeping process by ptrace, which some sandboxes forbid. That says nothing about the program.
+            # callgrind_control reaches a sleeping process by ptrace, which some sandboxes forbid. This is no error of the program.
             print(f"NOT MEASURED: {' '.join(command)} failed: {error.stderr or error}")
             sys.exit(0)
 

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Measures tables on one big file: the engine beside other programs in the same run, then the program as people meet it.
+"""Measures tables on one big file: the engine and other programs in the same run, then the whole program under load.
 
 usage: scripts/bench-tables.py [ROWS]
 
-The file is made under target/bench-tables (10,000,000 rows of ten columns, about 1 GB, unless ROWS says otherwise)
-and stays there. Everybody gets one core, the last one, and does the same work: index the file, or find all rows in
-their order. Three rounds, in each of which every program runs once; what is printed are medians, the least and the
-greatest in brackets: milliseconds of the processor, which a busy machine changes least, and for pages that come from the
-disk milliseconds of the clock.
+The file is created in target/bench-tables (ROWS rows of ten columns; default 10,000,000, about 1 GB) and stays there. Each
+program gets one core, the last one, and does the same work: index the file, or find all rows in their order. There are
+three rounds, in each of which every program runs once. Printed are medians, with the least and the greatest value in
+brackets: milliseconds of CPU time, which a busy machine changes least, and for pages read from the disk milliseconds of
+wall-clock time.
 
 Then the program serves the same file from core 0, and is loaded from the last core (crates/cli/benches/tables.rs): three
-rounds again, milliseconds of the clock.
+rounds again, milliseconds of wall-clock time.
 
-wc always runs. DuckDB runs when DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv when QSV names one of
-them or one is found. What is missing is said.
+wc always runs. DuckDB runs if DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv if QSV names one of them or
+one is in the PATH. Missing programs are reported.
 """
 
 import json
@@ -31,9 +31,9 @@ ROUNDS = 3
 CORE = str(max(os.sched_getaffinity(0)))
 ON_ONE_CORE = ["taskset", "-c", CORE]
 
-# What the benchmark calls a question, and how others are asked it. DuckDB reads of the file the columns
-# that it needs alone ({any}: all of them, in one text), and keeps the numbers of rows, as a view does.
-SAME = {
+# The benchmark's name of each query, and the query for the other programs. DuckDB reads only the necessary columns of the
+# file ({any}: all of them, as one text), and stores the numbers of rows, as a view does.
+QUERIES = {
     "sort by number": ("order by amount", ["sort", "-N", "-s", "amount"]),
     "sort by text": ("order by name", ["sort", "-s", "name"]),
     "sort by two columns": ("order by city, id desc", None),
@@ -46,16 +46,16 @@ SAME = {
 DUCKDB = """
 import json, sys, time
 import duckdb
-file, questions = sys.argv[1], json.loads(sys.argv[2])
+file, queries = sys.argv[1], json.loads(sys.argv[2])
 database = duckdb.connect()
 database.execute("set threads = 1")
 database.execute("set enable_progress_bar = false")
-for name, question in questions.items():
-    # Numbers are needed as numbers only where they are compared.
-    types = "" if "amount" in question or "id desc" in question else ", all_varchar = true"
+for name, condition in queries.items():
+    # Numbers are parsed as numbers only where they are compared.
+    types = "" if "amount" in condition or "id desc" in condition else ", all_varchar = true"
     columns = [row[0] for row in database.execute(f"describe from read_csv('{file}', delim = '\\t')").fetchall()]
     anywhere = "concat_ws(chr(9), " + ", ".join(f'"{column}"' for column in columns) + ")"
-    query = f"select id from read_csv('{file}', delim = '\\t', header = true{types}) " + question.format(any=anywhere)
+    query = f"select id from read_csv('{file}', delim = '\\t', header = true{types}) " + condition.format(any=anywhere)
     start = time.process_time()
     database.execute("create or replace temp table found as " + query)
     print(f"{name}\\t{time.process_time() - start}", flush=True)
@@ -65,11 +65,11 @@ for name, question in questions.items():
 
 
 def build(package, bench):
-    """A benchmark's program."""
+    """Builds the executable of a benchmark."""
     command = ["cargo", "build", "--release", "--locked", "-p", package, "--bench", bench]
     lines = subprocess.run([*command, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
     messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
-    # The program that it measures is built along with it, and is an executable too.
+    # The measured program is built as well, and is an executable too.
     for message in messages:
         target = message.get("target", {})
         if message.get("executable") and target.get("name") == bench and "bench" in target.get("kind", []):
@@ -78,16 +78,16 @@ def build(package, bench):
 
 
 def found(name, *commands):
-    """The first of some commands that works, or nothing, which is said."""
+    """The first of some commands that works, or None, which is reported."""
     for command in commands:
         if command and shutil.which(command[0]) and subprocess.run(command, capture_output=True).returncode == 0:
             return command[0]
-    print(f"{name} is not installed and left out", file=sys.stderr)
+    print(f"{name} is not installed and is omitted", file=sys.stderr)
     return None
 
 
 def timed(command, stdout=subprocess.PIPE):
-    """The seconds of the processor that a program takes, and what it prints."""
+    """The CPU seconds of a program, and its output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([*ON_ONE_CORE, *command], check=True, stdout=stdout)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -95,7 +95,7 @@ def timed(command, stdout=subprocess.PIPE):
 
 
 def engine(program, file):
-    """What the benchmark prints: seconds and outcome of each question."""
+    """The output of the benchmark: seconds and outcome of each query."""
     _, printed = timed(["env", "RAYON_NUM_THREADS=1", program, str(file)])
     lines = [line.split("\t") for line in printed.decode().splitlines()]
     return {
@@ -104,17 +104,17 @@ def engine(program, file):
 
 
 def duckdb(python, file):
-    """Seconds for each question, and its number of rows under its name and "rows"."""
-    questions = json.dumps({name: question for name, (question, _) in SAME.items()})
-    _, printed = timed([python, "-c", DUCKDB, str(file), questions])
+    """Seconds for each query, and its number of rows under its name and "rows"."""
+    queries = json.dumps({name: query for name, (query, _) in QUERIES.items()})
+    _, printed = timed([python, "-c", DUCKDB, str(file), queries])
     lines = [line.split("\t") for line in printed.decode().splitlines()]
     return {tuple(line[0::2]) if len(line) == 3 else line[0]: float(line[1]) for line in lines}
 
 
 def xsv(program, file):
-    """Seconds for each question that qsv and xsv can be asked, which write the rows they find."""
+    """Seconds for each query that qsv and xsv support; they write the found rows."""
     seconds = {}
-    for name, (_, words) in SAME.items():
+    for name, (_, words) in QUERIES.items():
         if words:
             command = [program, words[0], "-d", "\t", *words[1:], str(file)]
             seconds[name], _ = timed(command, subprocess.DEVNULL)
@@ -148,8 +148,8 @@ def main():
     measured = {}
     outcomes = {}
 
-    def note(who, what, seconds):
-        measured.setdefault((who, what), []).append(seconds)
+    def note(program_name, query, seconds):
+        measured.setdefault((program_name, query), []).append(seconds)
 
     for number in range(1, ROUNDS + 1):
         print(f"round {number} of {ROUNDS}", file=sys.stderr)
@@ -165,25 +165,25 @@ def main():
         for name, seconds in (xsv(other, file) if other else {}).items():
             note("xsv", name, seconds)
 
-    print(f"{rows:,} rows, {file.stat().st_size:,} bytes, one core; milliseconds of the processor (from disk: of the clock)\n")
+    print(f"{rows:,} rows, {file.stat().st_size:,} bytes, one core; milliseconds of CPU time (from disk: wall-clock time)\n")
     print(f"| | tidings | wc -l | DuckDB | {other_name} | tidings ÷ the fastest other |")
     print("|---|---:|---:|---:|---:|---:|")
-    for what in outcomes:
-        ours = measured[("tidings", what)]
-        others = [measured.get((who, what), []) for who in ("wc", "duckdb", "xsv")]
+    for query in outcomes:
+        ours = measured[("tidings", query)]
+        others = [measured.get((name, query), []) for name in ("wc", "duckdb", "xsv")]
         fastest = min((statistics.median(seconds) for seconds in others if seconds), default=None)
         ratio = f"{statistics.median(ours) / fastest:.2f}" if fastest else "–"
-        print(f"| {what} | {shown(ours)} | " + " | ".join(map(shown, others)) + f" | {ratio} |")
+        print(f"| {query} | {shown(ours)} | " + " | ".join(map(shown, others)) + f" | {ratio} |")
     print()
-    for what, outcome in outcomes.items():
+    for query, outcome in outcomes.items():
         if outcome:
-            print(f"{what}: {outcome}")
+            print(f"{query}: {outcome}")
 
     served(service, file)
 
 
 def served(program, file):
-    """Prints what the program's users see."""
+    """Prints the latencies for users of the program."""
     figures, units = {}, {}
     for number in range(1, ROUNDS + 1):
         print(f"serving, round {number} of {ROUNDS}", file=sys.stderr)

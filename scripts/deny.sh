@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks licences, duplicates and sources of the dependencies (deny.toml): scripts/deny.sh FOLDER
-# The advisories are checked too where their database can be fetched.
+# With DENY_ADVISORIES set, advisories are checked too; that needs access to their database.
 set -euo pipefail
 tools=$1
 version=0.20.2

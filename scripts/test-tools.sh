@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust, where it is missing: scripts/test-tools.sh FOLDER
-# Debian's packages go to the system (as root, or with sudo); everything else into FOLDER.
+# Installs missing tools of the tests besides Rust: scripts/test-tools.sh FOLDER
+# Debian's packages are installed in the system (as root, or with sudo); everything else in FOLDER.
 set -euo pipefail
 tools=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-# nginx lies where only root looks.
+# nginx is in /usr/sbin, which may be in the PATH of root only.
 PATH=$PATH:/usr/sbin
 
 packages=()
@@ -34,12 +34,12 @@ if ((${#packages[@]})); then
     sudo=
     ((EUID == 0)) || sudo=sudo
     $sudo apt-get update -qq
-    # A package's own server must not start: the tests start theirs, on free ports.
+    # The packages must not start their servers: the tests start their own, on free ports.
     DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
 
 mkdir -p "$tools"
-# from_pypi FOLDER SOURCE WHAT: what SOURCE/requirements.txt names, into FOLDER, unless it is there already.
+# from_pypi FOLDER SOURCE DESCRIPTION: installs SOURCE/requirements.txt in FOLDER, unless it is installed.
 from_pypi() {
     local stamp
     stamp="$tools/$1.$(sha256sum "$root/$2/requirements.txt" | cut -c1-16)"
@@ -50,7 +50,7 @@ from_pypi() {
     "$tools/$1/bin/pip" install --quiet --disable-pip-version-check -r "$root/$2/requirements.txt"
     touch "$stamp"
 }
-# from_npm FOLDER SOURCE WHAT: the same for what SOURCE/package-lock.json names.
+# from_npm FOLDER SOURCE DESCRIPTION: installs SOURCE/package-lock.json in FOLDER, unless it is installed.
 from_npm() {
     local stamp
     stamp="$tools/$1.$(sha256sum "$root/$2/package-lock.json" | cut -c1-16)"
@@ -68,5 +68,5 @@ from_pypi sdk-python tests/clients/centrifuge "the Centrifugo SDK of Python"
 from_npm sdk-node tests/clients/centrifuge "the Centrifugo SDK of JavaScript"
 from_pypi stomp-python tests/clients/stomp "the STOMP client of Python"
 from_npm stomp-node tests/clients/stomp "the STOMP client of JavaScript"
-from_pypi s3 tests/s3 "a server that speaks S3"
-from_npm browser tests/browser "what drives a browser, and the type checker"
+from_pypi s3 tests/s3 "an S3 server"
+from_npm browser tests/browser "the browser driver and the type checker"

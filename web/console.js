@@ -4,7 +4,7 @@ import { $, button, get, input, make, socketAddress } from './dom.js';
 import { Socket } from './socket.js';
 
 /** Most messages on the page. */
-const MOST = 200;
+const MAX_MESSAGES = 200;
 
 /** @type {Socket | undefined} */
 let socket;
@@ -15,7 +15,7 @@ const waiting = new Map();
 let position;
 
 /** @param {string} text */
-const say = (text) => { $('listening').textContent = text; };
+const setStatus = (text) => { $('listening').textContent = text; };
 
 /** @param {unknown} data @param {string} [label] */
 const show = (data, label) => {
@@ -23,26 +23,26 @@ const show = (data, label) => {
   const text = typeof data === 'string' ? data : JSON.stringify(data);
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 30;
   list.append(make('p', label ? { class: 'quiet' } : {}, make('time', {}, new Date().toLocaleTimeString('en-GB')), label ?? text));
-  while (list.childElementCount > MOST) list.firstElementChild?.remove();
+  while (list.childElementCount > MAX_MESSAGES) list.firstElementChild?.remove();
   if (isAtEnd) list.scrollTop = list.scrollHeight;
 };
 
 /** @param {Record<string, unknown>} command @param {(result: any) => void} done */
-const ask = (command, done) => {
+const request = (command, done) => {
   const id = ++last;
   waiting.set(id, (reply) => {
-    if (reply.error) say(`Refused: ${reply.error.message} (${reply.error.code})`);
+    if (reply.error) setStatus(`Refused: ${reply.error.message} (${reply.error.code})`);
     else done(reply);
   });
-  if (!socket?.send({ id, ...command })) say('Not connected; the message was not sent.');
+  if (!socket?.send({ id, ...command })) setStatus('Not connected; the message was not sent.');
 };
 
 /** @param {string} channel */
 const subscribe = (channel) => {
   const recover = position && { recover: true, ...position };
-  ask({ subscribe: { channel, ...recover } }, ({ subscribe: { recovered, publications, recoverable, epoch, offset } }) => {
-    say(`Subscribed to ${channel}.`);
-    if (recover && !recovered) show('', 'Messages of the time without a connection are lost.');
+  request({ subscribe: { channel, ...recover } }, ({ subscribe: { recovered, publications, recoverable, epoch, offset } }) => {
+    setStatus(`Subscribed to ${channel}.`);
+    if (recover && !recovered) show('', 'Messages published during the lost connection cannot be recovered.');
     for (const publication of publications ?? []) show(publication.data);
     position = recoverable ? { epoch, offset: offset ?? 0 } : undefined;
   });
@@ -60,7 +60,7 @@ const onMessage = (text, channel) => {
       show(message.push.pub.data);
       if (position && message.push.pub.offset) position.offset = message.push.pub.offset;
     } else if (message.push?.unsubscribe) {
-      say(`The server has ended the subscription: ${message.push.unsubscribe.reason ?? ''}`);
+      setStatus(`The server has ended the subscription: ${message.push.unsubscribe.reason ?? ''}`);
       if (message.push.unsubscribe.code >= 2500) subscribe(channel);
     } else if (!Object.keys(message).length) {
       socket?.beat();
@@ -74,14 +74,14 @@ const connect = (channel, token) => {
   socket?.end();
   waiting.clear();
   position = undefined;
-  say('Connecting…');
+  setStatus('Connecting…');
   // After codes 3500 to 3999 and 4500 to 4999 the client does not reconnect.
   const final = (/** @type {number} */ code) => (code >= 3500 && code < 4000) || (code >= 4500 && code < 5000);
   socket = new Socket(() => socketAddress('connection/websocket'), (text) => onMessage(text, channel), (link) => {
     waiting.clear();
-    if (link.state === 'open') ask({ connect: { ...(token && { token }), name: 'page' } }, () => subscribe(channel));
-    else if (link.state === 'waiting') say(`Not connected. Trying again in ${link.seconds} s.`);
-    else say(`The server has closed the connection: ${link.reason || link.code}`);
+    if (link.state === 'open') request({ connect: { ...(token && { token }), name: 'page' } }, () => subscribe(channel));
+    else if (link.state === 'waiting') setStatus(`Not connected. Trying again in ${link.seconds} s.`);
+    else setStatus(`The server has closed the connection: ${link.reason || link.code}`);
   }, final);
 };
 
@@ -103,10 +103,10 @@ export const startConsole = () => {
       // Not JSON: it is sent as text.
     }
     if (!socket) {
-      say('Subscribe first.');
+      setStatus('Subscribe first.');
       button('listen-button').focus();
       return;
     }
-    ask({ publish: { channel: input('channel').value.trim(), data } }, () => { input('message').value = ''; });
+    request({ publish: { channel: input('channel').value.trim(), data } }, () => { input('message').value = ''; });
   };
 };

@@ -3,7 +3,7 @@
 import { $, button, get, input } from './dom.js';
 import { action } from './keys.js';
 import { pages, place, state } from './state.js';
-import { abort, ask, browseAlone, follow, showAll, turn } from './table.js';
+import { abort, browseAlone, follow, request, showAll, turn } from './table.js';
 import { note } from './update.js';
 
 /** Adds the event handlers of the controls. */
@@ -22,13 +22,13 @@ export const startControls = () => {
     delete field.dataset.typed;
     turn(Math.round(Number(field.value)) || 1);
   };
-  get('page-size', HTMLSelectElement).onchange = (event) => ask({ page_size: Number(/** @type {HTMLSelectElement} */ (event.target).value) });
+  get('page-size', HTMLSelectElement).onchange = (event) => request({ page_size: Number(/** @type {HTMLSelectElement} */ (event.target).value) });
   /** @type {number | undefined} */
   let typing;
   const search = () => {
     clearTimeout(typing);
     typing = undefined;
-    if (input('search-text').value !== state.view?.search) ask({ search: input('search-text').value });
+    if (input('search-text').value !== state.view?.search) request({ search: input('search-text').value });
   };
   input('search-text').oninput = () => {
     clearTimeout(typing);

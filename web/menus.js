@@ -1,14 +1,14 @@
-// The menus of a table: sharing, the file and how it is read, the owner's controls, and one for each column.
+// The menus of a table: sharing, the file and its dialect, the owner's controls, and one for each column.
 
 import { $, button, copy, count, get, input, make, place } from './dom.js';
 import { link, mayLead, state, tableUrl } from './state.js';
-import { ask } from './table.js';
+import { request } from './table.js';
 import { note } from './update.js';
 
 /** @typedef {import('./types').Sort} Sort */
 /** @typedef {import('./types').Op} Op */
 
-/** The column whose menu is open. */
+/** The column of the open menu. */
 let open = 0;
 
 /** Updates the menus from the state, except the field that is edited. */
@@ -38,7 +38,7 @@ const sortBy = (column, also) => {
   const sorts = state.view?.sort ?? [];
   const now = sorts.find((sort) => sort.column === column);
   const others = also ? sorts.filter((sort) => sort !== now) : [];
-  ask({ sort: now?.desc ? others : [...others, { column, desc: !!now }] });
+  request({ sort: now?.desc ? others : [...others, { column, desc: !!now }] });
 };
 
 /** @param {HTMLElement} opener */
@@ -55,7 +55,7 @@ const openColumn = (opener) => {
   ] : [];
   $('column-facts').replaceChildren(...lines.filter(([, value]) => value).flatMap(([term, value]) => [make('dt', {}, term), make('dd', {}, value)]));
   $('top').replaceChildren(...(fact && fact.distinct <= 100 ? fact.top.slice(0, 8) : []).map(([value, n]) => make('button', {
-    type: 'button', title: 'Show these alone', onclick: () => setFilter({ column: open, op: 'equals', value }),
+    type: 'button', title: 'Show only these rows', onclick: () => setFilter({ column: open, op: 'equals', value }),
   }, `${value} · ${count(n)}`)));
   const filter = view?.filter.find(({ column }) => column === open);
   get('op', HTMLSelectElement).value = filter?.op ?? 'contains';
@@ -69,7 +69,7 @@ const openColumn = (opener) => {
 /** @param {import('./types').Filter} [filter] instead of that of the open column */
 const setFilter = (filter) => {
   const others = (state.view?.filter ?? []).filter(({ column }) => column !== open);
-  ask({ filter: filter ? [...others, filter] : others });
+  request({ filter: filter ? [...others, filter] : others });
   $('column').hidePopover();
 };
 
@@ -104,7 +104,7 @@ export const startMenus = () => {
     } else if (state.own === null) {
       sortBy(Number(column), event.shiftKey);
     } else {
-      note('The order is everybody’s. Follow the others to change it.', '');
+      note('All viewers share the order. Follow the others to change it.', '');
     }
   };
   get('filter', HTMLFormElement).onsubmit = (event) => {
@@ -115,13 +115,13 @@ export const startMenus = () => {
   input('wrap').onchange = () => { document.body.classList.toggle('wrap', input('wrap').checked); };
   get('dialect', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
-    ask({ dialect: { delimiter: get('delimiter', HTMLSelectElement).value, header: input('header').checked, encoding: input('encoding').value } });
+    request({ dialect: { delimiter: get('delimiter', HTMLSelectElement).value, header: input('header').checked, encoding: input('encoding').value } });
     $('file-menu').hidePopover();
   };
   for (const id of ['lock-uploads', 'lock-view']) {
-    input(id).onchange = () => ask({ lock: { uploads: input('lock-uploads').checked, view: input('lock-view').checked } });
+    input(id).onchange = () => request({ lock: { uploads: input('lock-uploads').checked, view: input('lock-view').checked } });
   }
   button('delete').onclick = () => {
-    if (confirm(`Delete ${state.view?.name || 'this table'} for everyone?`)) ask({ delete: {} });
+    if (confirm(`Delete ${state.view?.name || 'this table'} for everyone?`)) request({ delete: {} });
   };
 };

@@ -21,10 +21,10 @@ const GONE = 4404;
 
 /** @type {Socket | undefined} */
 let socket;
-/** The file that is uploaded, or waits for the connection; `makes`: a new table. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean, makes: boolean } | null} */
+/** The current upload, which may wait for the connection; `makes`: into a new table. @type {{ file: File, began: number, stop: AbortController, sent: boolean, moving: boolean, makes: boolean } | null} */
 let sending = null;
 /** Requests of this browser without a result yet. @type {Record<string, unknown>} */
-let asked = {};
+let pending = {};
 /** Whether the owner secret was sent without a response yet. */
 let proves = false;
 /** The file for which facts were requested. */
@@ -33,8 +33,8 @@ let factsOf = '';
 let factsTimer;
 
 /** Sends a request that changes the shared view. @param {object} message */
-export const ask = (message) => {
-  asked = { ...asked, ...message };
+export const request = (message) => {
+  pending = { ...pending, ...message };
   if ($('note').classList.contains('good')) note('');
   if (!socket?.send(message)) note('Not connected at the moment: nothing was changed.', 'lost');
 };
@@ -48,7 +48,7 @@ export const turn = (to) => {
   if (!state.view || target === place()) return update();
   if (state.own === null && mayLead()) {
     state.turning = { to: target, at: Date.now() };
-    return ask({ page: target });
+    return request({ page: target });
   }
   state.own = (target - 1) * pageSize();
   fetchOwn();
@@ -74,11 +74,11 @@ export const showAll = () => {
   if (!view) return;
   const to = wanted ?? { ...view, page: page() };
   if (!sameQuery(to, { ...view, page: 1 })) {
-    ask({ sort: to.sort });
-    ask({ filter: to.filter });
-    ask({ search: to.search });
+    request({ sort: to.sort });
+    request({ filter: to.filter });
+    request({ search: to.search });
   }
-  ask({ page: to.page });
+  request({ page: to.page });
   follow();
 };
 
@@ -114,14 +114,14 @@ const arrive = (view) => {
 /** Whether a view is the result of a request of this browser. @param {View} view */
 const isMine = (view) => {
   /** @type {Record<string, unknown>} */
-  const now = { ...view, page: view.page_no, dialect: asked.dialect };
-  const met = Object.keys(asked).filter((key) => JSON.stringify(asked[key]) === JSON.stringify(now[key]));
-  for (const key of met) delete asked[key];
+  const now = { ...view, page: view.page_no, dialect: pending.dialect };
+  const met = Object.keys(pending).filter((key) => JSON.stringify(pending[key]) === JSON.stringify(now[key]));
+  for (const key of met) delete pending[key];
   return !!sending || met.length > 0;
 };
 
 /** Requests column facts: once per file and dialect, and not while the file grows. @param {View} view */
-const askFacts = ({ loading, name, size, dialect }) => {
+const requestFacts = ({ loading, name, size, dialect }) => {
   const file = JSON.stringify([name, size, dialect]);
   if (loading || !dialect || file === factsOf) return;
   factsOf = file;
@@ -159,7 +159,7 @@ const show = (view) => {
   update();
   if (what && state.own === null) {
     $('rows').scrollTop = 0;
-    $('said').textContent = `${mine ? '' : `${$('turned').textContent} `}Page ${view.page_no} of ${pages()}, from row ${count((view.page_no - 1) * pageSize() + 1)}.`;
+    $('announcement').textContent = `${mine ? '' : `${$('turned').textContent} `}Page ${view.page_no} of ${pages()}, from row ${count((view.page_no - 1) * pageSize() + 1)}.`;
   }
   if (view.loading) {
     if ($('work').hidden) work(`Loading ${view.name}…`, undefined, !!sending);
@@ -171,7 +171,7 @@ const show = (view) => {
   } else if (!sending) {
     work('');
   }
-  askFacts(view);
+  requestFacts(view);
   if (!view.dialect || view.loading) return;
   const rows = view.filter.length || view.search ? recent.find(view.uuid)?.rows ?? 0 : view.total_number;
   recent.remember({ uuid: view.uuid, name: view.name, rows, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
@@ -206,11 +206,11 @@ const onMessage = (text) => {
     state.window = message.rows;
     if (window && isSame(window.data, message.rows.data)) state.window.data = window.data;
     update();
-    $('said').textContent = `On your own: page ${page()} of ${pages()}.`;
+    $('announcement').textContent = `On your own: page ${page()} of ${pages()}.`;
   }
   if (message.error) {
     const { code } = message.error;
-    asked = {};
+    pending = {};
     state.turning = null;
     // The secret is not that of the owner, or not any more.
     if (code === 403 && proves) {
@@ -232,7 +232,7 @@ const failed = (why) => {
   sending?.stop.abort();
   sending = null;
   work('');
-  note(`The upload has ended: ${why}.`, 'bad', file && (() => take(file)));
+  note(`The upload has failed: ${why}.`, 'bad', file && (() => take(file)));
 };
 
 /** Sends the waiting credentials and file. */
@@ -260,8 +260,8 @@ const connect = () => {
       start();
       return;
     }
-    const said = now.state === 'waiting' ? `Reconnecting in ${now.seconds} s…` : 'Not connected';
-    $('link-text').textContent = $('said').textContent = said;
+    const status = now.state === 'waiting' ? `Reconnecting in ${now.seconds} s…` : 'Not connected';
+    $('link-text').textContent = $('announcement').textContent = status;
     if (sending) failed('the connection was lost');
     if (!state.uuid) socket?.end();
     if (now.state === 'ended') {
@@ -283,7 +283,7 @@ const leaveHome = () => {
 
 /** Uploads a file: into this table, or into a new one. @param {File} file */
 export const take = (file) => {
-  if (sending) return note('Another file is on its way; wait for it, or abort it.');
+  if (sending) return note('Another upload is in progress; wait until it is complete, or abort it.');
   note('');
   leaveHome();
   sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false, makes: !socket };

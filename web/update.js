@@ -5,7 +5,7 @@ import { draw } from './grid.js';
 import { format, sameQuery } from './address.js';
 import { menus } from './menus.js';
 import { link, mayLead, page, pageSize, pages, state } from './state.js';
-import { ask } from './table.js';
+import { request } from './table.js';
 
 /** Shows a message until it is closed; a good one until the next request. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: there is no connection @param {() => void} [again] */
 export const note = (text, kind = 'bad', again) => {
@@ -40,7 +40,7 @@ export const update = () => {
   $('name').textContent = view.name || 'A table';
   const ragged = view.ragged ? ` · ${many(view.ragged, 'ragged row')}` : '';
   const { guessed, lossy, open_quote: openQuote, encoding } = view.dialect ?? {};
-  const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are no text' : '') + (openQuote ? ' · a quote is never closed' : '');
+  const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are invalid' : '') + (openQuote ? ' · a quote is not closed' : '');
   $('about').textContent = view.dialect ? `${many(total, 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
   $('link-text').textContent = `Live · ${count(view.viewers)} viewing`;
   $('range').textContent = shown ? `${count(first)}–${count(first + shown - 1)} of ${count(total)}` : 'No rows';
@@ -64,19 +64,19 @@ export const update = () => {
   $('banner').hidden = !alone && !wanted;
   $('show-all').hidden = !mayLead();
   $('banner-text').textContent = wanted
-    ? `This link asks for ${sameQuery(wanted, { ...view, page: 1 }) ? `page ${wanted.page}` : 'another sort, filter or search'}; the others are on page ${count(view.page_no)}.`
+    ? `This link has ${sameQuery(wanted, { ...view, page: 1 }) ? `page ${wanted.page}` : 'another sort, filter or search'}; the others are on page ${count(view.page_no)}.`
     : `Browsing on your own. The others are on page ${count(view.page_no)}.`;
 
   /** @param {string} text @param {string} label @param {() => void} remove */
   const chip = (text, label, remove) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled: alone || !mayLead() }, `${text} ×`);
   const name = (/** @type {number} */ column) => view.header?.[column] || `Column ${column + 1}`;
   $('chips').replaceChildren(
-    ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => ask({ sort: view.sort.filter((other) => other !== sort) }))),
-    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => ask({ filter: view.filter.filter((other) => other !== filter) }))),
-    ...(state.lock.view ? [make('span', {}, state.owner ? 'You lead' : 'The owner leads')] : []));
+    ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => request({ sort: view.sort.filter((other) => other !== sort) }))),
+    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => request({ filter: view.filter.filter((other) => other !== filter) }))),
+    ...(state.lock.view ? [make('span', {}, state.owner ? 'You control the view' : 'The owner controls the view')] : []));
 
   $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
-  const none = view.filter.length || view.search ? 'No row fits the search and the filters.' : 'The file has no rows.';
+  const none = view.filter.length || view.search ? 'No row matches the search and the filters.' : 'The file has no rows.';
   $('empty').textContent = view.name ? none : 'Nothing here yet: drop a file, or choose one.';
   const place = wanted ?? { ...view, page: page() };
   const address = link() + format(place);

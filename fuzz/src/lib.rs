@@ -1,10 +1,10 @@
-//! What each codec promises for any input, as functions that panic when a promise is broken.
+//! The invariants of each codec for any input, as functions that panic on a violation.
 //!
-//! They are run in two ways: by cargo-fuzz, one target a function (`fuzz_targets/`), and by the ordinary test
-//! `crates/wire/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of them. An input
-//! that broke something becomes a file in `seeds/`.
+//! They run in two ways: in cargo-fuzz, one target per function (`fuzz_targets/`), and in the ordinary test
+//! `crates/wire/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of them. Add an input that
+//! violated an invariant to `seeds/`.
 //!
-//! Where a function reads its input in pieces, the first byte is the size of the pieces.
+//! If a function reads its input in pieces, the first byte is the size of the pieces.
 
 use tidings_wire::body::{DataFormat, write_json};
 use tidings_wire::client::reply::Reply;
@@ -18,8 +18,8 @@ use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 use tidings_wire::{Channel, Extra, Framing, Publication, line, plain, stomp};
 
-/// Lines and telnet's sequences read the same however they are split, within the limit; every line is a command or not
-/// UTF-8; a message is one line, and what is always escaped comes back.
+/// Lines and telnet's sequences are independent of the split and within the limit; every line is a command or not UTF-8; a
+/// message is one line, and a body that is always escaped can be unescaped.
 pub fn plain(data: &[u8]) {
     const MAX: usize = 48;
     let (size, data) = size_of_pieces(data);
@@ -101,7 +101,7 @@ pub fn plain(data: &[u8]) {
     plain::unescape(data);
 }
 
-/// Frames read the same however they are split; a `MESSAGE` frame is one frame, whatever body and tags the publication has.
+/// Frames are independent of the split; a `MESSAGE` frame is one frame, whatever body and tags the publication has.
 pub fn stomp(data: &[u8]) {
     let (size, data) = size_of_pieces(data);
     let read = |size| {
@@ -138,8 +138,7 @@ pub fn stomp(data: &[u8]) {
     assert_eq!(message.last(), Some(&0));
 }
 
-/// Commands read the same however they are split, within their limits, and mean the same when they are encoded
-/// again.
+/// Commands are independent of the split and within their limits, and round-trip when they are encoded again.
 pub fn resp_command(data: &[u8]) {
     const LIMITS: Limits = Limits { max_bulk: 64, max_args: 16, max_command: 200 };
     let (size, data) = size_of_pieces(data);
@@ -172,7 +171,7 @@ pub fn resp_command(data: &[u8]) {
     }
 }
 
-/// A reply is whole at one length alone, and what follows it does not change it.
+/// A reply is complete at exactly one length, and the bytes after it do not change it.
 pub fn resp_value(data: &[u8]) {
     const MAX: usize = 256;
     let Ok(Some((value, used))) = resp::decode_value(data, MAX) else { return };
@@ -185,8 +184,8 @@ pub fn resp_value(data: &[u8]) {
     }
 }
 
-/// A message is read or told what is wrong in few words; what was read is written the same from then on, and means
-/// the same in Protobuf; what a client publishes reaches others as valid JSON on one line.
+/// A message is decoded or refused with a short reason; a decoded message has a stable encoding and the same value in
+/// Protobuf; a client's publication is encoded as valid JSON on one line.
 pub fn client_json(data: &[u8]) {
     if let Some(command) = command(Encoding::Json, data) {
         assert!(is_json(data), "only JSON is a command");
@@ -207,7 +206,7 @@ pub fn client_json(data: &[u8]) {
     reply(Encoding::Json, data);
 }
 
-/// The messages of a frame are read likewise, and can be said in JSON on one line.
+/// The same for the messages of a Protobuf frame, which can be encoded in JSON on one line.
 pub fn client_protobuf(data: &[u8]) {
     for message in Encoding::Protobuf.messages(data) {
         let Ok(message) = message else { return };
@@ -219,29 +218,29 @@ pub fn client_protobuf(data: &[u8]) {
     }
 }
 
-/// Reads a command; what it is written as reads as something that is written the same.
+/// Decodes a command, and checks that its encoding is stable.
 fn command(encoding: Encoding, data: &[u8]) -> Option<Command<'_>> {
-    let command = told(encoding.parse_command(data))?;
+    let command = checked(encoding.parse_command(data))?;
     let written = rewritten(encoding, &command, Encoding::write_command)?;
     let again = encoding.parse_command(&written).expect("was read before");
     assert_eq!(rewritten(encoding, &again, Encoding::write_command).as_ref(), Some(&written));
     Some(command)
 }
 
-/// Reads a reply, likewise.
+/// Decodes a reply, and checks that its encoding is stable.
 fn reply(encoding: Encoding, data: &[u8]) -> Option<Reply<'_>> {
-    let reply = told(encoding.parse_reply(data))?;
+    let reply = checked(encoding.parse_reply(data))?;
     let written = rewritten(encoding, &reply, Encoding::write_reply)?;
     let again = encoding.parse_reply(&written).expect("was read before");
     assert_eq!(rewritten(encoding, &again, Encoding::write_reply).as_ref(), Some(&written));
     Some(reply)
 }
 
-fn told<T>(read: Result<T, Malformed>) -> Option<T> {
+fn checked<T>(read: Result<T, Malformed>) -> Option<T> {
     read.map_err(|error| assert!(!error.reason.is_empty() && error.reason.len() <= 300)).ok()
 }
 
-/// One message as `write` writes it: the only one of its frame.
+/// A message as encoded by `write`: the only one of its frame.
 fn rewritten<T>(encoding: Encoding, message: &T, write: fn(Encoding, &T, &mut Vec<u8>)) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     write(encoding, message, &mut out);
@@ -251,8 +250,8 @@ fn rewritten<T>(encoding: Encoding, message: &T, write: fn(Encoding, &T, &mut Ve
     Some(message)
 }
 
-/// Frames read the same however they are split, within the limit, also compressed ones; messages and control frames come
-/// back when they are written again. Compression is agreed on as it is offered, or not at all.
+/// Frames, also compressed ones, are independent of the split and within the limit; messages and control frames round-trip.
+/// An answer to an offer of compression is itself an acceptable offer with the same answer.
 pub fn websocket(data: &[u8]) {
     const MAX: usize = 48;
     let (size, data) = size_of_pieces(data);
@@ -277,7 +276,7 @@ pub fn websocket(data: &[u8]) {
     }
 }
 
-/// The same where compression was agreed on: a server's messages also come back when they are compressed.
+/// The same with compression: a server's messages also round-trip when they are compressed.
 fn deflated_frames(role: Role, data: &[u8], size: usize, max: usize) {
     let read = |bytes: &[u8], size| all_frames(role, bytes, size, max, Some(&mut Inflater::default()));
     let whole = read(data, data.len().max(1));
@@ -296,16 +295,16 @@ fn deflated_frames(role: Role, data: &[u8], size: usize, max: usize) {
     assert_eq!(read(&written, size), (whole.0, None));
 }
 
-/// What frames are without extensions.
+/// The contents of frames without extensions.
 fn frames(role: Role, data: &[u8], size: usize, max: usize) -> Seen {
     all_frames(role, data, size, max, None)
 }
 
 type Seen = (Vec<(Opcode, Vec<u8>)>, Option<ws::ProtocolError>);
 
-/// What frames in pieces of `size` are, up to a close frame or what is wrong.
+/// The contents of frames in pieces of `size`, up to a close frame or an error.
 fn all_frames(role: Role, data: &[u8], size: usize, max: usize, mut inflater: Option<&mut Inflater>) -> Seen {
-    // Compressed, a message of the longest size may be a little longer.
+    // The compressed form of a message of the longest size may be a little longer.
     let most = if inflater.is_some() { max + max / 4 + 64 } else { max };
     let rules = Rules { role, max_message: max as u64 };
     let (mut reader, mut kept, mut seen) = (Reader::default(), Vec::new(), Vec::new());
@@ -344,7 +343,7 @@ fn all_frames(role: Role, data: &[u8], size: usize, max: usize, mut inflater: Op
     (seen, None)
 }
 
-/// Whatever an event says, it is one event whose lines are the lines of the text.
+/// Any text is written as one event with the lines of the text.
 pub fn sse(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let event = Message { data: &text, ..Message::default() };
@@ -362,15 +361,14 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-/// Whatever a body is, JSON clients get one valid value on one line; JSON stays the value it was, text and
-/// bytes come back.
+/// Any body is one valid JSON value on one line for JSON clients; JSON keeps its value, text and bytes round-trip.
 pub fn body(data: &[u8]) {
     for format in DataFormat::ALL {
         let mut out = Vec::new();
         write_json(data, format, &mut out);
         check_line(&out);
         let Ok(shown) = serde_json::from_slice::<serde_json::Value>(&out) else {
-            // Deeper than that parser goes, or a number or an escape that it cannot hold.
+            // Nested deeper than that parser supports, or with a number or an escape that it cannot represent.
             continue;
         };
         match (std::str::from_utf8(data), format) {
@@ -389,7 +387,7 @@ fn check_line(json: &[u8]) {
     assert!(is_json(json), "{}", json.escape_ascii());
 }
 
-/// Whether these are the bytes of one JSON value, by a parser that is not ours.
+/// Whether these are the bytes of one JSON value, according to another parser.
 fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
         && serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok()
@@ -399,18 +397,18 @@ fn size_of_pieces(data: &[u8]) -> (usize, &[u8]) {
     data.split_first().map_or((1, data), |(size, rest)| (usize::from(*size).max(1), rest))
 }
 
-/// What a decoder said of the bytes that were kept.
+/// The result of a decoder for the stored bytes.
 enum Step<T> {
-    /// One unit, and how many bytes it took.
+    /// One unit, and its number of bytes.
     Seen(T, usize),
     /// More bytes are needed.
     Partial,
-    /// The input is broken, and this is how.
+    /// The input is invalid, for this reason.
     End(String),
 }
 
-/// Feeds `data` in pieces of `size` to `decode`, as a connection does; gives all units and the error that
-/// ended them. Panics when more than `bound` bytes had to be kept.
+/// Feeds `data` in pieces of `size` to `decode`, as a connection does; returns all units and the final error. Panics when
+/// more than `bound` bytes had to be stored.
 fn in_pieces<T>(
     data: &[u8],
     size: usize,

@@ -1,18 +1,17 @@
-//! What the table engine promises for any file, as functions that panic when a promise is broken.
+//! The invariants of the table engine for any file, as functions that panic on a violation.
 //!
-//! They are run in two ways, as those of `lib.rs` are: by cargo-fuzz (`fuzz_targets/table_*.rs`), and by the
-//! ordinary test `crates/table/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of
-//! them.
+//! They run in two ways, like those of `lib.rs`: in cargo-fuzz (`fuzz_targets/table_*.rs`), and in the ordinary test
+//! `crates/table/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of them.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tidings_table::{
     Choice, Control, Dialect, Event, Filter, Format, Limits, Op, Query, Reader, Reading, SortBy, Summary,
-    Syntax, Types, View, Writer,
+    Syntax, TypeChoices, View, Writer,
 };
 
-/// Small bounds, so that small files come to them.
+/// Small limits, so that small files reach them.
 const LIMITS: Limits = Limits {
     original_bytes: 1 << 20,
     text_bytes: 1 << 22,
@@ -27,8 +26,8 @@ const LIMITS: Limits = Limits {
     order_bytes: 64,
 };
 
-/// A file is the same table however it arrives and when it is opened again, also once rows were appended, which changes no
-/// row before; and it reads back from its download.
+/// A table is independent of the division of its file, and the same when it is opened again, also after rows were appended;
+/// appended rows change no earlier row. Its download reads back as the same table.
 ///
 /// The first byte is the size of the pieces.
 pub fn file(data: &[u8]) {
@@ -65,13 +64,13 @@ fn grow(table: &Read) {
         return;
     }
     let after = all_rows(&writer.table().reading()).expect("a file can be read");
-    // With one line or none it was not known how it is written.
-    let known = if table.summary.lines > 1 { &table.rows[..] } else { &[] };
-    assert_eq!(after[..known.len()], *known);
+    // A file with one line or none does not determine its dialect.
+    let fixed = if table.summary.lines > 1 { &table.rows[..] } else { &[] };
+    assert_eq!(after[..fixed.len()], *fixed);
     assert_eq!(all_rows(&open().table().reading()).expect("a file can be read"), after);
 }
 
-/// A view has the rows that hold what it asks for, in order, and says so in all ways.
+/// A view has the matching rows in order, by filter, sort and search.
 ///
 /// The first bytes are the query: column, operation, direction, length of the value, the value.
 pub fn view(data: &[u8]) {
@@ -105,28 +104,28 @@ pub fn view(data: &[u8]) {
         filter: filter.iter().copied().cloned().collect(),
         sort: sort.to_vec(),
         search: search.to_owned(),
-        types: Types::default(),
+        types: TypeChoices::default(),
         header_is_row: false,
     };
-    let ask = |query: &Query| table.reading.view(query, Control::default()).ok().map(|view| numbers(&view));
-    let Some(filtered) = ask(&query(&[&filter], &[], "")) else { return };
-    let Some(sorted) = ask(&query(&[&filter], &[sort], "")) else { panic!("sorting fails") };
+    let run = |query: &Query| table.reading.view(query, Control::default()).ok().map(|view| numbers(&view));
+    let Some(filtered) = run(&query(&[&filter], &[], "")) else { return };
+    let Some(sorted) = run(&query(&[&filter], &[sort], "")) else { panic!("sorting fails") };
     let mut again = sorted.clone();
     again.sort_unstable();
     assert_eq!(again, filtered, "a sort keeps the rows");
 
     let not = Filter { op: Op::Not, ..filter.clone() };
     let equals = Filter { op: Op::Equals, ..filter.clone() };
-    let (equal, other) = (ask(&query(&[&equals], &[], "")), ask(&query(&[&not], &[], "")));
-    assert_eq!(equal.is_some(), other.is_some(), "a value is of a column's type or is not");
+    let (equal, other) = (run(&query(&[&equals], &[], "")), run(&query(&[&not], &[], "")));
+    assert_eq!(equal.is_some(), other.is_some(), "both operations accept the value or neither");
     if let (Some(equal), Some(other)) = (equal, other) {
         assert_eq!(equal.len() + other.len(), table.rows.len());
         assert!(equal.iter().all(|row| !other.contains(row)));
     }
 
-    let found = ask(&query(&[], &[], value)).expect("text is searched");
+    let found = run(&query(&[], &[], value)).expect("text is searched");
     for (number, row) in table.rows.iter().enumerate() {
-        // Beyond ASCII a letter may have an accent behind it and be another one.
+        // A non-ASCII letter may be followed by a combining accent, which makes it another letter.
         let has = row.iter().any(|cell| cell.is_ascii() && cell.contains(value));
         assert!(!has || found.contains(&(number as u64)), "{row:?} has {value:?}");
     }
@@ -172,7 +171,7 @@ fn numbers(view: &View) -> Vec<u64> {
     numbers
 }
 
-/// All cells, by the reader.
+/// All cells, as read by the reader.
 fn cells(text: &[u8], syntax: Syntax) -> Vec<Vec<Vec<u8>>> {
     let (mut rows, mut row, mut cell) = (Vec::new(), Vec::new(), Vec::new());
     let mut sink = |event: Event<'_>| {

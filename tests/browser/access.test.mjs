@@ -1,4 +1,4 @@
-// The page for everybody: without a mouse, with a screen reader, in any colours; and cells that would like to be code.
+// Accessibility (keyboard, screen reader, colour schemes), cells that contain code, and the size of the page.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
@@ -9,16 +9,16 @@ const { url } = await serve();
 const orders = file('orders.tsv', fruit(1234));
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
-/** What axe-core has to say against what is shown. */
+/** Asserts that axe-core reports no violations. */
 const check = async (page, where) => {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ['violations'] }));
-  const said = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html} ${any[0]?.message ?? ''}`).join('\n')}`);
-  assert.deepEqual(said, [], where);
+  const reports = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html} ${any[0]?.message ?? ''}`).join('\n')}`);
+  assert.deepEqual(reports, [], where);
 };
 
 for (const [colorScheme, width] of [['light', 1280], ['dark', 1280], ['light', 390], ['dark', 390]]) {
-  test(`axe-core finds nothing against any part of the page: ${colorScheme}, ${width} pixels wide`, async (t) => {
+  test(`axe-core reports no violation in any part of the page: ${colorScheme}, ${width} pixels wide`, async (t) => {
     const page = await visit(t, url, { colorScheme, viewport: { width, height: 800 }, bypassCSP: true });
     await check(page, 'home');
     await upload(page, orders);
@@ -46,17 +46,17 @@ for (const [colorScheme, width] of [['light', 1280], ['dark', 1280], ['light', 3
   });
 }
 
-test('every page turn is said to screen readers', async (t) => {
+test('every page turn is announced to screen readers', async (t) => {
   const maker = await visit(t, url);
   const guest = await visit(t, await upload(maker, orders));
   await shows(guest, 1);
-  const said = (page) => page.locator('[aria-live=polite]').innerText();
+  const announced = (page) => page.locator('[aria-live=polite]').innerText();
   await turn(maker, 'Next page');
-  await eventually('said to the one who turned', async () => (await said(maker)) === 'Page 2 of 13, from row 101.');
-  await eventually('said to the others', async () => (await said(guest)) === 'Another viewer turned to page 2. Page 2 of 13, from row 101.');
+  await eventually('the announcement to the user', async () => (await announced(maker)) === 'Page 2 of 13, from row 101.');
+  await eventually('the announcement to other viewers', async () => (await announced(guest)) === 'Another viewer turned to page 2. Page 2 of 13, from row 101.');
 });
 
-test('the focus goes through the page in reading order, and stays where it is when rows change', async (t) => {
+test('the focus moves in reading order, and stays when rows change', async (t) => {
   const page = await visit(t, url);
   const focused = () => page.evaluate(() => document.activeElement?.getAttribute('aria-label') || document.activeElement?.textContent || document.activeElement?.id);
   await page.keyboard.press('Tab');
@@ -74,13 +74,13 @@ test('the focus goes through the page in reading order, and stays where it is wh
   assert.equal(await focused(), 'Next page');
   await page.getByRole('button', { name: 'Last page' }).press('Enter');
   await shows(page, 1201);
-  assert.equal(await focused(), 'Last page', 'a button that has no more to do keeps the focus');
+  assert.equal(await focused(), 'Last page', 'a disabled button keeps the focus');
   await page.getByRole('button', { name: 'price', exact: true }).press('Enter');
   await eventually('sorted', async () => page.url().includes('sort=2'));
   assert.equal(await focused(), 'price');
 });
 
-test('nothing in a file becomes markup, runs, or asks another host', async (t) => {
+test('nothing in a file becomes markup, runs, or contacts another host', async (t) => {
   const evil = '<img src=http://127.0.0.1:1/x onerror=alert(1)>';
   const page = await visit(t, url);
   page.on('dialog', (dialog) => assert.fail(`a dialog: ${dialog.message()}`));
@@ -92,7 +92,7 @@ test('nothing in a file becomes markup, runs, or asks another host', async (t) =
   await page.getByRole('heading', { name: evil }).waitFor();
 });
 
-test('a page is under 60 KB with all it asks for, and shows something at once', async (t) => {
+test('a page is under 60 KB with all its resources, and paints at once', async (t) => {
   const page = await visit(t, url);
   await upload(page, orders);
   for (const address of [url, page.url()]) {

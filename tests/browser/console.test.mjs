@@ -17,7 +17,7 @@ const publish = async (page, text) => {
   await page.getByRole('button', { name: 'Publish' }).click();
 };
 
-test('what one publishes to a channel, everybody on it reads, text as text and JSON as JSON', async (t) => {
+test('every subscriber receives publications, text as text and JSON as JSON', async (t) => {
   const [one, other] = [await visit(t, server.url), await visit(t, server.url)];
   await subscribe(one, 'news');
   await subscribe(other, 'news');
@@ -30,14 +30,14 @@ test('what one publishes to a channel, everybody on it reads, text as text and J
   }
 });
 
-test('a channel that the server refuses is said with its reason', async (t) => {
+test('a refused channel is reported with the reason', async (t) => {
   const page = await visit(t, server.url);
   await page.getByLabel('Channel').fill('tidings.node');
   await page.getByRole('button', { name: 'Subscribe' }).click();
   await page.getByText(/^Refused: .+ \(\d+\)$/).waitFor();
 });
 
-test('after a cut the console listens again', async (t) => {
+test('after a lost connection the console subscribes again', async (t) => {
   const line = await cable(server.url);
   const page = await visit(t, line.url, { allow: [LOST] });
   const other = await visit(t, server.url);

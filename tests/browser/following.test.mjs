@@ -1,4 +1,4 @@
-// Following the others, and browsing alone; what an address asks for; keys.
+// Following and private browsing; the state in an address; keys.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
@@ -14,7 +14,7 @@ const two = async (t) => {
   return [maker, guest];
 };
 
-test('who browses alone moves nobody, sees how far the others are, and comes back with Esc', async (t) => {
+test('private browsing leaves the shared view, shows its page, and ends with Esc', async (t) => {
   const [maker, guest] = await two(t);
   await guest.getByRole('button', { name: 'Browse on my own' }).click();
   await turn(guest, 'Next page');
@@ -30,7 +30,7 @@ test('who browses alone moves nobody, sees how far the others are, and comes bac
   assert.equal(await guest.locator('#banner').isVisible(), false);
 });
 
-test('what one found alone can be shown to everyone', async (t) => {
+test('a private page can be shown to all viewers', async (t) => {
   const [maker, guest] = await two(t);
   await guest.getByRole('button', { name: 'Browse on my own' }).click();
   await turn(guest, 'Last page');
@@ -41,7 +41,7 @@ test('what one found alone can be shown to everyone', async (t) => {
   await shows(guest, 1);
 });
 
-test('who browses alone sees the rows in the order that everybody has', async (t) => {
+test('private browsing has the shared order of rows', async (t) => {
   const [maker, guest] = await two(t);
   await guest.getByRole('button', { name: 'Browse on my own' }).click();
   await turn(guest, 'Next page');
@@ -52,7 +52,7 @@ test('who browses alone sees the rows in the order that everybody has', async (t
   await shows(guest, 1134);
 });
 
-test('the address holds page, sort, filter and search', async (t) => {
+test('the address contains page, sort, filter and search', async (t) => {
   const [maker, guest] = await two(t);
   await maker.getByRole('button', { name: 'id', exact: true }).click();
   await maker.getByLabel('Search').fill('s');
@@ -61,13 +61,13 @@ test('the address holds page, sort, filter and search', async (t) => {
   for (const page of [maker, guest]) await eventually('the address', async () => new URL(page.url()).search === '?page=2&sort=0&search=s');
 });
 
-test('opening the address of another page moves nobody, and shows that page', async (t) => {
+test('the address of another page opens it privately', async (t) => {
   const [maker, guest] = await two(t);
   await guest.goto(`${maker.url()}?page=3`);
   await shows(guest, 201);
   await guest.getByText('Browsing on your own. The others are on page 1.').waitFor();
   assert.equal(await firstId(maker), '1');
-  // A reload of it neither.
+  // The same after a reload.
   await guest.reload();
   await shows(guest, 201);
   assert.equal(await firstId(maker), '1');
@@ -75,11 +75,11 @@ test('opening the address of another page moves nobody, and shows that page', as
   await shows(guest, 1);
 });
 
-test('opening the address of another order moves nobody unless one asks it to', async (t) => {
+test('the address of another order changes the shared view only on request', async (t) => {
   const [maker, guest] = await two(t);
   const link = `${maker.url()}?page=2&sort=-0&filter=1.equals.Figs`;
   await guest.goto(link);
-  await guest.getByText('This link asks for another sort, filter or search').waitFor();
+  await guest.getByText('This link has another sort, filter or search').waitFor();
   assert.deepEqual([await firstId(maker), await firstId(guest)], ['1', '1']);
   assert.equal(guest.url(), link);
   await guest.getByRole('button', { name: 'Show it to everyone' }).click();
@@ -88,7 +88,7 @@ test('opening the address of another order moves nobody unless one asks it to', 
   assert.equal(await guest.locator('#banner').isVisible(), false);
 });
 
-test('keys turn pages, search and lead back', async (t) => {
+test('keys turn pages, search and end private browsing', async (t) => {
   const [maker, guest] = await two(t);
   const presses = [['n', 101], ['ArrowRight', 201], ['p', 101], ['ArrowLeft', 1], ['Shift+G', 1201], ['g', 1]];
   for (const [key, id] of presses) {

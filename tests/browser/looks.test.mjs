@@ -1,17 +1,17 @@
-// Pictures of every part of the page, for people to look at: target/browser/*.png.
+// Screenshots of every part of the page for visual review: target/browser/*.png.
 import test from 'node:test';
 
 import { file, fruit, serve, shot, shows, turn, upload, visit } from './support.mjs';
 
 const { url } = await serve();
-const remark = (id) => (id % 9 ? ['', 'fragile', 'lot 4yq6', 'paid'][id % 4] : 'the crate is half open, and nobody can read the label on its side any more');
+const remark = (id) => (id % 9 ? ['', 'fragile', 'lot 4yq6', 'paid'][id % 4] : 'the crate is half open, and the label on its side cannot be read any more');
 const cities = ['Lisbon', 'Zürich', 'São Paulo', 'Osaka', 'Reykjavík'];
 const lines = fruit(12_345).trimEnd().split('\n').map((line, id) => (id ? `${line}\t${cities[id % 5]}\t2026-0${1 + (id % 9)}-1${id % 10}\t${remark(id)}` : `${line}\tcity\tordered\tremark`));
 const orders = file('orders 2026.tsv', `${lines.join('\n')}\n`);
 
 for (const [width, height] of [[1280, 800], [390, 844]]) {
   for (const colorScheme of ['light', 'dark']) {
-    test(`pictures at ${width}×${height}, ${colorScheme}`, async (t) => {
+    test(`screenshots at ${width}×${height}, ${colorScheme}`, async (t) => {
       const page = await visit(t, url, { viewport: { width, height }, colorScheme });
       const picture = (name) => shot(page, `${name}-${width}-${colorScheme}`);
       const press = (name) => page.getByRole('button', { name, exact: true }).click();
@@ -40,7 +40,7 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
       await picture('alone');
       await page.keyboard.press('Escape');
       await page.getByLabel('Search').fill('nothing like this');
-      await page.getByText('No row fits').waitFor();
+      await page.getByText('No row matches').waitFor();
       await picture('nothing');
       await page.goto(url);
       await page.getByRole('link', { name: /orders/ }).waitFor();

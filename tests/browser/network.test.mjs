@@ -1,4 +1,4 @@
-// A network that goes away and comes back.
+// Lost and restored connections.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
@@ -8,7 +8,7 @@ const server = await serve();
 const orders = file('orders.tsv', fruit(1234));
 const allow = [LOST];
 
-test('a cut is said, and after it everybody sees the same again', async (t) => {
+test('a lost connection is shown, and afterwards all viewers have the same view again', async (t) => {
   const line = await cable(server.url);
   const maker = await visit(t, server.url);
   const link = await upload(maker, orders);
@@ -16,7 +16,7 @@ test('a cut is said, and after it everybody sees the same again', async (t) => {
   await shows(guest, 1);
   line.cut();
   await guest.getByText(/Reconnecting in \d+ s/).first().waitFor();
-  assert.equal(await guest.locator('tbody tr').count(), 100, 'what was there stays');
+  assert.equal(await guest.locator('tbody tr').count(), 100, 'the rows stay');
   await turn(guest, 'Next page');
   await guest.getByText('Not connected at the moment').waitFor();
   await turn(maker, 'Last page');
@@ -28,7 +28,7 @@ test('a cut is said, and after it everybody sees the same again', async (t) => {
   await shows(maker, 1);
 });
 
-test('a browser that is offline says so at once, and comes back at once', async (t) => {
+test('an offline browser is detected at once, and reconnects at once', async (t) => {
   const maker = await visit(t, server.url, { allow });
   await upload(maker, orders);
   await maker.context().setOffline(true);
@@ -39,7 +39,7 @@ test('a browser that is offline says so at once, and comes back at once', async 
   await shows(maker, 101);
 });
 
-test('who browses alone does so after a cut as well', async (t) => {
+test('private browsing continues after a lost connection', async (t) => {
   const line = await cable(server.url);
   const page = await visit(t, line.url, { allow });
   await upload(page, orders);
@@ -55,7 +55,7 @@ test('who browses alone does so after a cut as well', async (t) => {
   await page.getByText('Browsing on your own').waitFor();
 });
 
-test('an upload that is cut says so, and can be tried again', async (t) => {
+test('an upload fails with a lost connection, and can be retried', async (t) => {
   const line = await cable(server.url);
   const page = await visit(t, line.url, { allow });
   await upload(page, orders);
@@ -66,7 +66,7 @@ test('an upload that is cut says so, and can be tried again', async (t) => {
   await page.locator('#file').setInputFiles(file('big.tsv', fruit(1_000_000)));
   await page.getByText(/^Uploading big\.tsv: [\d.]+ MB of/).waitFor();
   line.cut();
-  await page.getByText('The upload has ended: the connection was lost.').waitFor();
+  await page.getByText('The upload has failed: the connection was lost.').waitFor();
   line.mend();
   await speed(-1);
   await page.getByText('1 viewing').waitFor();

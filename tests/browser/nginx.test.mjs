@@ -1,4 +1,4 @@
-// The page behind Debian's nginx with the configuration that is shipped, at the root and under a path.
+// The page behind Debian's nginx with the shipped configuration, at the root and under a path.
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,13 +9,13 @@ import { PATIENCE, eventually, file, folder, freePort, fruit, run, serve, shows,
 const server = await serve();
 const shipped = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
 
-/** Puts something else into the configuration, where exactly this stands. */
+/** Replaces a text of the configuration; fails without it. */
 const put = (text, from, to) => {
   assert.ok(text.includes(from), `${from} is not in the configuration`);
   return text.replace(from, to);
 };
 
-/** Starts nginx with the shipped configuration, changed as its comments tell; gives its address and its log. */
+/** Starts nginx with the shipped configuration, changed as its comments describe; returns its address and its log. */
 const nginx = async (path = '/') => {
   const port = await freePort();
   const log = join(folder, `access${port}.log`);
@@ -37,7 +37,7 @@ const nginx = async (path = '/') => {
 };
 
 for (const path of ['/', '/live/']) {
-  test(`people behind nginx share a table under ${path}`, async (t) => {
+  test(`viewers behind nginx share a table under ${path}`, async (t) => {
     const { url, log } = await nginx(path);
     const maker = await visit(t, url);
     const link = await upload(maker, file('orders.tsv', fruit(1234)));
@@ -46,7 +46,7 @@ for (const path of ['/', '/live/']) {
     await shows(guest, 1);
     await turn(guest, 'Last page');
     await shows(maker, 1201);
-    // As the owner again, from the list on home; no address holds the secret.
+    // As the owner again, from the list on home; no address contains the secret.
     await maker.goto(url);
     await maker.getByRole('link', { name: /orders\.tsv/ }).click();
     await shows(maker, 1201);
@@ -81,7 +81,7 @@ test('a file of 200 MB goes through nginx, and its first page shows before its e
   const end = new RegExp(`big\\.tsv is complete: ${(times * 100_000).toLocaleString('en')} rows, 20\\d MB`);
   for (const page of [maker, guest]) {
     await page.getByText(end).waitFor({ timeout: 4 * PATIENCE });
-    // Before nginx ends.
+    // Closed before nginx ends.
     await page.close();
   }
 });

@@ -1,4 +1,4 @@
-// A server on which uploading takes a right: who has none is told so, a token gives it, and no secret is in an address.
+// A server that requires permission to upload: errors without it, tokens that grant it, and no secret in an address.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test from 'node:test';
@@ -11,7 +11,7 @@ const orders = file('orders.tsv', fruit(1234));
 const env = { PATH: process.env.PATH, TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY: key };
 const token = execFileSync(process.env.TIDINGS_BIN, ['token', 'connection', '--user', 'ann'], { env, encoding: 'utf8' }).trim();
 
-test('who may not upload is told so, and a token in the address gives the right', async (t) => {
+test('an upload without permission is refused, and a token in the address grants it', async (t) => {
   const guest = await visit(t, url);
   await guest.getByLabel('Choose a file').setInputFiles(orders);
   await guest.getByText('you may not upload here').waitFor();
@@ -23,7 +23,7 @@ test('who may not upload is told so, and a token in the address gives the right'
   assert.doesNotMatch(link, /token|owner/);
   await maker.reload();
   await shows(maker, 1);
-  // The owner's secret is shown before anything else, so that the owner uploads without the token as well.
+  // The owner's secret is sent first, so the owner can upload without the token as well.
   await upload(maker, file('more.tsv', fruit(20)));
   for (const address of addresses) assert.doesNotMatch(address, /owner|token|\?/);
 

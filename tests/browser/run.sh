@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the program and runs the tests of the page against it: tests/browser/run.sh [FILE…], each a file of tests.
+# Builds the program and runs the tests of the page against it: tests/browser/run.sh [TEST-FILE…]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo build --quiet --locked --package tidings
 target=$(cargo metadata --format-version 1 --no-deps --locked | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')
 export TIDINGS_BIN=$target/debug/tidings
-# Where screenshots go.
+# The folder of the screenshots.
 export TIDINGS_SHOTS=$PWD/target/browser
 export TIDINGS_NODE_MODULES=${TIDINGS_TEST_TOOLS:-$PWD/.test-tools}/browser/node_modules
 mkdir -p "$TIDINGS_SHOTS"
 (($#)) || set -- tests/browser/unit/*.test.mjs tests/browser/*.test.mjs
-# One file at a time: a browser keeps two cores busy.
+# One file at a time: a browser uses two cores.
 exec node --test --test-concurrency=1 "$@"

@@ -1,4 +1,4 @@
-// What every test of the page needs: the program, a browser, files, and waiting for what should come.
+// Support for the tests of the page: the program, a browser, files, and waiting for conditions.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,14 +12,14 @@ import { after } from 'node:test';
 export const require = createRequire(`${process.env.TIDINGS_NODE_MODULES}/`);
 const { chromium } = require('playwright-core');
 
-/** How long a test waits for what should come; far longer than it takes, because the machine may be busy. */
+/** Longest wait for a condition; far longer than necessary, because the machine may be busy. */
 export const PATIENCE = 30_000;
 
-/** A folder of this test's own. */
+/** The temporary folder of this test file. */
 export const folder = mkdtempSync(join(tmpdir(), 'tidings-browser-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Waits until `look` gives something true, and gives that. */
+/** Waits until `look` returns a truthy value, and returns it. */
 export const eventually = async (what, look) => {
   const deadline = Date.now() + PATIENCE;
   for (;;) {
@@ -30,7 +30,7 @@ export const eventually = async (what, look) => {
   }
 };
 
-/** Ends a process and waits until it has. */
+/** Ends a process and waits for its exit. */
 const end = (child) => new Promise((ended) => {
   if (child.exitCode !== null || child.signalCode !== null) return ended();
   child.on('exit', ended);
@@ -38,9 +38,9 @@ const end = (child) => new Promise((ended) => {
   setTimeout(() => child.kill('SIGKILL'), 12_000).unref();
 });
 
-/** Starts the program on a free port; gives its address, and what stops it. It ends with the test. */
+/** Starts the program on a free port; returns its address and a function that stops it. It ends with the test. */
 export const serve = async (...options) => {
-  // It takes every TIDINGS_… for an option of its own.
+  // The program reads every TIDINGS_… variable as an option.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
   const child = spawn(process.env.TIDINGS_BIN, ['serve', '--tcp', '127.0.0.1:0', '--http', '127.0.0.1:0', '--data-dir', 'off', ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
@@ -62,7 +62,7 @@ export const run = (command, args) => {
   return child;
 };
 
-/** A port that nobody has. */
+/** A free port. */
 export const freePort = () => new Promise((found) => {
   const server = createServer().listen(0, '127.0.0.1', () => {
     const { port } = server.address();
@@ -70,7 +70,7 @@ export const freePort = () => new Promise((found) => {
   });
 });
 
-/** A line to `target` that can be cut. */
+/** A proxy to `target` with connections that can be cut. */
 export const cable = async (target) => {
   const { hostname, port } = new URL(target);
   const sockets = new Set();
@@ -95,13 +95,13 @@ export const cable = async (target) => {
   };
 };
 
-/** A browser, for as long as the tests of a file take. */
+/** The browser of the tests of a file. */
 export const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
 after(() => browser.close());
 
 /**
- * Opens an address as somebody who was never here; `open` gives them another page. What the browser complains of fails
- * the test (but `allow`), and so does a request to another host.
+ * Opens an address in a new browser context, without stored data. Errors and warnings of the browser fail the test, except
+ * those in `allow`, and so does a request to another host.
  */
 export const visit = async (t, address, options = {}) => {
   const { allow = [], host = new URL(address).host, ...rest } = options;
@@ -111,7 +111,7 @@ export const visit = async (t, address, options = {}) => {
   context.on('console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()); });
   context.on('weberror', (error) => complaints.push(String(error.error().stack)));
   context.on('request', (request) => {
-    if (!request.url().startsWith('data:') && new URL(request.url()).host !== host) complaints.push(`asked ${request.url()}`);
+    if (!request.url().startsWith('data:') && new URL(request.url()).host !== host) complaints.push(`requested ${request.url()}`);
   });
   t.after(async () => {
     await context.close();
@@ -122,10 +122,10 @@ export const visit = async (t, address, options = {}) => {
   return page;
 };
 
-/** What a lost connection makes a browser say. */
+/** Messages of the browser about a lost connection. */
 export const LOST = /WebSocket connection to .* failed|ERR_INTERNET_DISCONNECTED|ERR_CONNECTION/;
 
-/** The text of a table with so many rows: a number, a fruit, a price. */
+/** The text of a table with this number of rows: a number, a fruit, a price, a zip code. */
 export const fruit = (rows, delimiter = '\t') => {
   const names = ['Apples', 'Pears', 'Plums', 'Quinces', 'Cherries', 'Figs', 'Medlars'];
   const lines = [['id', 'article', 'price', 'zip'].join(delimiter)];
@@ -135,14 +135,14 @@ export const fruit = (rows, delimiter = '\t') => {
   return `${lines.join('\n')}\n`;
 };
 
-/** Writes a file to be chosen. */
+/** Writes a file for an upload. */
 export const file = (name, text) => {
   const path = join(folder, name);
   writeFileSync(path, text);
   return path;
 };
 
-/** Uploads a file from home, and waits until its table is there; gives its address. */
+/** Uploads a file from home, and waits until its table is complete; returns its address. */
 export const upload = async (page, path) => {
   await page.getByLabel('Choose a file').setInputFiles(path);
   await page.waitForURL(/\/tables\/[0-9a-f-]{36}$/);
@@ -150,14 +150,14 @@ export const upload = async (page, path) => {
   return page.url();
 };
 
-/** The first column of the rows that are shown. */
+/** The first column of the shown rows. */
 export const ids = (page) => page.locator('tbody tr td:first-of-type').allInnerTexts();
 export const firstId = async (page) => (await ids(page))[0];
-/** Waits until the first row begins with this. */
+/** Waits until the first row begins with `id`. */
 export const shows = (page, id) => eventually(`first row ${id}`, async () => (await firstId(page)) === String(id));
 export const turn = (page, name) => page.getByRole('button', { name, exact: true }).click();
 
-/** Keeps a picture of what is shown. */
+/** Saves a screenshot. */
 export const shot = async (page, name) => {
   const folder = process.env.TIDINGS_SHOTS ?? 'target/browser';
   mkdirSync(folder, { recursive: true });

@@ -1,4 +1,4 @@
-// A table that two people look at: what one does, both see.
+// A table with two viewers: both see every change of either one.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
@@ -7,7 +7,7 @@ import { eventually, file, fruit, ids, serve, shows, turn, upload, visit } from 
 const { url } = await serve();
 const orders = file('orders.tsv', fruit(1234));
 
-/** Two people at one link; the first has made the table. */
+/** Two viewers of one table; the first has created it. */
 const two = async (t) => {
   const maker = await visit(t, url);
   const link = await upload(maker, orders);
@@ -16,10 +16,10 @@ const two = async (t) => {
   return [maker, guest];
 };
 
-/** A button on the head of a column. */
+/** A button in the header of a column. */
 const column = (page, name) => page.getByRole('button', { name, exact: true });
 
-test('a file that one uploads, both see, with as many rows as it has', async (t) => {
+test('both viewers see an uploaded file with its number of rows', async (t) => {
   const [maker, guest] = await two(t);
   assert.match(await maker.getByText('is complete').innerText(), /orders\.tsv is complete: 1,234 rows/);
   for (const page of [maker, guest]) {
@@ -33,7 +33,7 @@ test('a file that one uploads, both see, with as many rows as it has', async (t)
   assert.equal(await guest.locator('tbody tr').first().locator('td').last().innerText(), '00037');
 });
 
-test('a page that either turns, both turn', async (t) => {
+test('a page turn of either viewer applies to both', async (t) => {
   const [maker, guest] = await two(t);
   const both = async (id) => { await shows(maker, id); await shows(guest, id); };
   await turn(maker, 'Next page');
@@ -53,7 +53,7 @@ test('a page that either turns, both turn', async (t) => {
   await eventually('25 rows', async () => (await ids(guest)).length === 25);
 });
 
-test('three clicks turn three pages, however quickly they come', async (t) => {
+test('three fast clicks turn three pages', async (t) => {
   const [maker, guest] = await two(t);
   const click = (...names) => maker.evaluate((ids) => { for (const id of ids) document.getElementById(id).click(); }, names);
   await click('next', 'next', 'next');
@@ -62,9 +62,9 @@ test('three clicks turn three pages, however quickly they come', async (t) => {
   for (const page of [maker, guest]) await shows(page, 201);
 });
 
-test('somebody who comes or goes leaves the rows alone, and what is selected in them', async (t) => {
+test('viewers who join or leave change neither the rows nor the selection', async (t) => {
   const [maker] = await two(t);
-  // What is in the columns comes a moment later, and may move numbers to the right.
+  // The column facts arrive later, and may align numbers to the right.
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
   await maker.locator('tbody tr').nth(2).locator('td').nth(1).evaluate((cell) => getSelection().selectAllChildren(cell));
   const selected = () => maker.evaluate(() => [getSelection().toString(), getSelection().anchorNode.isConnected]);
@@ -78,13 +78,13 @@ test('somebody who comes or goes leaves the rows alone, and what is selected in 
   assert.deepEqual(await selected(), before);
 });
 
-test('a file without rows says so', async (t) => {
+test('a file without rows is reported', async (t) => {
   const maker = await visit(t, url);
   await maker.getByLabel('Choose a file').setInputFiles(file('empty.csv', ''));
   await maker.getByText('The file has no rows.').waitFor();
 });
 
-test('beyond the first and the last page there is nothing to turn to', async (t) => {
+test('buttons at the first and the last page are disabled', async (t) => {
   const [maker] = await two(t);
   const off = (name) => maker.getByRole('button', { name, exact: true }).isDisabled();
   assert.deepEqual([await off('First page'), await off('Previous page'), await off('Next page')], [true, true, false]);
@@ -96,7 +96,7 @@ test('beyond the first and the last page there is nothing to turn to', async (t)
   await eventually('the last page', async () => (await maker.getByLabel('Page', { exact: true }).inputValue()) === '13');
 });
 
-test('a column that either sorts goes up, down, and back', async (t) => {
+test('clicks of either viewer sort a column ascending, descending, and not at all', async (t) => {
   const [maker, guest] = await two(t);
   const prices = async (page) => (await page.locator('tbody tr td:nth-of-type(3)').allInnerTexts()).map(Number);
   const order = (page) => page.getByRole('columnheader').nth(3).getAttribute('aria-sort');
@@ -111,7 +111,7 @@ test('a column that either sorts goes up, down, and back', async (t) => {
   await shows(guest, 1);
 });
 
-test('a filter and a search from either narrow what both see, and are taken back', async (t) => {
+test('a filter and a search of either viewer apply to both, and can be removed', async (t) => {
   const [maker, guest] = await two(t);
   await maker.getByRole('button', { name: 'Filter article' }).click();
   await maker.getByLabel('Condition').selectOption('equals');
@@ -128,7 +128,7 @@ test('a filter and a search from either narrow what both see, and are taken back
   await maker.getByText('1–100 of 1,234').waitFor();
 });
 
-test('what is in a column stands in its head and its menu', async (t) => {
+test('column facts are in the header and the menu of the column', async (t) => {
   const [maker] = await two(t);
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
   assert.equal(await maker.locator('thead svg').count() > 0, true);
@@ -139,14 +139,14 @@ test('what is in a column stands in its head and its menu', async (t) => {
   await maker.getByText('1–100 of 177').waitFor();
 });
 
-test('a file is replaced for both, and may be aborted', async (t) => {
+test('an upload replaces the file for both, and can be aborted', async (t) => {
   const [maker, guest] = await two(t);
   await guest.locator('#file').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
   await maker.getByRole('heading', { name: 'other.csv' }).waitFor();
   for (const page of [maker, guest]) await eventually('rows', async () => (await ids(page)).join('|') === 'Ada, Countess|<b>Bob</b>');
   assert.equal(await maker.locator('tbody b').count(), 0, 'a cell became markup');
 
-  // Slow enough to be caught in the middle.
+  // Slow enough to be aborted in the middle.
   const big = file('big.tsv', fruit(1_500_000));
   const slow = await guest.context().newCDPSession(guest);
   await slow.send('Network.enable');
@@ -160,11 +160,11 @@ test('a file is replaced for both, and may be aborted', async (t) => {
   }
 });
 
-test('rows that are appended appear, marked, to those who stand on the last page', async (t) => {
+test('appended rows appear marked on the last page', async (t) => {
   const [maker, guest] = await two(t);
   await turn(maker, 'Last page');
   await shows(guest, 1201);
-  // The mark fades, and a busy machine may be long in asking: each page itself notes the rows that were ever marked, by their ids.
+  // The mark fades, and polling may be late on a busy machine: each page itself records the ids of all marked rows.
   const pages = [maker, guest];
   for (const page of pages) {
     await page.evaluate(() => {
@@ -182,14 +182,14 @@ test('rows that are appended appear, marked, to those who stand on the last page
   assert.ok(answer.ok, await answer.text());
   for (const page of pages) {
     await page.getByText('1,201–1,235 of 1,235', { exact: true }).waitFor();
-    // The facts of the longer table are drawn a moment later: the mark outlives that.
+    // The facts of the longer table are drawn later; the mark outlives that.
     await eventually('facts of the longer table', async () => {
       await page.getByRole('button', { name: 'Filter id' }).click();
       const menu = page.getByRole('dialog', { name: 'id' });
-      const said = await menu.innerText();
+      const text = await menu.innerText();
       await page.keyboard.press('Escape');
       await menu.waitFor({ state: 'hidden' });
-      return /Maximum\s+1235/.test(said);
+      return /Maximum\s+1235/.test(text);
     });
     const marked = await page.evaluate(() => window.marked);
     assert.equal(marked[0], '1235');
@@ -197,7 +197,7 @@ test('rows that are appended appear, marked, to those who stand on the last page
   }
 });
 
-test('a file is read again as one says, without a new upload', async (t) => {
+test('a file is read again with another dialect, without a new upload', async (t) => {
   const maker = await visit(t, url);
   await upload(maker, file('semicolons.csv', 'a;b,c\n1;2,3\n4;5,6\n'));
   assert.equal(await maker.locator('tbody tr').first().locator('td').first().innerText(), '1');
@@ -209,7 +209,7 @@ test('a file is read again as one says, without a new upload', async (t) => {
   assert.deepEqual(await ids(maker), ['a;b', '1;2', '4;5']);
 });
 
-test('after a reload the table is as it was', async (t) => {
+test('after a reload the view is the same', async (t) => {
   const [maker, guest] = await two(t);
   await turn(maker, 'Next page');
   await shows(guest, 101);
@@ -222,13 +222,13 @@ test('after a reload the table is as it was', async (t) => {
   await shows(guest, 201);
 });
 
-test('who made a table locks its view and its uploads, unlocks and deletes it', async (t) => {
+test('the owner can lock the view and uploads, unlock and delete the table', async (t) => {
   const [maker, guest] = await two(t);
   assert.equal(await guest.getByRole('button', { name: 'Owner' }).isVisible(), false);
   await maker.getByRole('button', { name: 'Owner' }).click();
   await maker.getByLabel('Lock view').check();
   await maker.getByLabel('Lock uploads').check();
-  await guest.getByText('The owner leads').waitFor();
+  await guest.getByText('The owner controls the view').waitFor();
   await guest.locator('#file:disabled').waitFor({ state: 'attached' });
   await turn(guest, 'Next page');
   await guest.getByText('Browsing on your own').waitFor();
@@ -238,11 +238,11 @@ test('who made a table locks its view and its uploads, unlocks and deletes it', 
   await turn(maker, 'Last page');
   await guest.keyboard.press('Escape');
   await shows(guest, 1201);
-  // The owner's browser knows its owner after a reload too.
+  // The browser has the owner secret after a reload too.
   await maker.reload();
   await maker.getByRole('button', { name: 'Owner' }).click();
   await maker.getByLabel('Lock view').uncheck();
-  await guest.getByText('The owner leads').waitFor({ state: 'detached' });
+  await guest.getByText('The owner controls the view').waitFor({ state: 'detached' });
   await turn(guest, 'First page');
   await shows(maker, 1);
   maker.once('dialog', (dialog) => dialog.accept());
@@ -250,7 +250,7 @@ test('who made a table locks its view and its uploads, unlocks and deletes it', 
   for (const page of [maker, guest]) await page.locator('#note').getByText(/deleted/).waitFor();
 });
 
-test('the link that is copied has no secret, and the one of the owner gives it to another browser', async (t) => {
+test('the copied link contains no secret, and the owner link transfers it to another browser', async (t) => {
   const maker = await visit(t, url, { permissions: ['clipboard-read', 'clipboard-write'] });
   await upload(maker, orders);
   const copied = () => maker.evaluate(() => navigator.clipboard.readText());
@@ -267,7 +267,7 @@ test('the link that is copied has no secret, and the one of the owner gives it t
   assert.ok(!phone.url().includes('owner'), phone.url());
 });
 
-test('a table that is not there says so', async (t) => {
+test('a missing table is reported', async (t) => {
   const page = await visit(t, `${url}tables/0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10`);
   await page.locator('#note').getByText(/no such table/).waitFor();
   await page.getByText('Not connected').first().waitFor();
@@ -278,7 +278,7 @@ test("the article's page works on its own addresses", async (t) => {
   await maker.getByLabel('Choose a file').setInputFiles(orders);
   await maker.waitForURL(/\/parser\/share\/[0-9a-f-]{36}$/);
   const guest = await visit(t, maker.url());
-  // There the header is a row.
+  // On these addresses the header is a row.
   await shows(guest, 'id');
   await turn(maker, 'Next page');
   await shows(guest, 100);

@@ -30,7 +30,7 @@ pub struct Connection {
     pub meta: Option<Bytes>,
     /// The identity of the token, for its revocation (`jti`, `iat`).
     pub token: TokenId,
-    /// Server-side subscriptions (`channels`, and `subs`, whose options take precedence).
+    /// Server-side subscriptions (`channels` and `subs`; the options in `subs` take precedence).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
     /// Whether the user may upload tables (`tables.upload`); `None`: `tables.allow_upload` decides.
     pub upload: Option<bool>,
@@ -121,7 +121,7 @@ pub(super) struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// Reads the claims of a token whose signature has been verified.
+    /// Reads the claims of a token after the verification of its signature.
     ///
     /// # Errors
     /// [`Refusal::Malformed`] if they are no JSON object.
@@ -160,7 +160,8 @@ impl<'a> Claims<'a> {
     /// The claims of a connection token.
     ///
     /// # Errors
-    /// [`Refusal::Claim`] for a claim of the wrong type, and for a subscription token, which must not permit a connection.
+    /// [`Refusal::Claim`] for a claim of the wrong type, and for a subscription token, which must not permit a
+    /// connection.
     pub(super) fn connection(&self) -> Result<Connection, Refusal> {
         if text("channel", self.channel)?.is_some_and(|channel| !channel.is_empty()) {
             return Err(wrong("channel", "there, so it is a subscription token and no connection token"));

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::error::{Refusal, SignError, shown};
+use super::error::{Refusal, SignError, truncated};
 use super::key::Algorithm;
 use tidings_wire::Secret;
 
 /// Longest token in bytes. Identity providers' tokens with many roles reach a few KiB.
 pub const MAX_TOKEN: usize = 16 << 10;
 
-/// A parsed token whose signature is not verified yet.
+/// A parsed token before the verification of its signature.
 pub(super) struct Compact<'a> {
     pub(super) algorithm: Algorithm,
     /// The id of the signing key, if there is one.
@@ -48,7 +48,7 @@ impl<'a> Compact<'a> {
             return Err(Refusal::Critical);
         }
         let algorithm =
-            Algorithm::named(&header.alg).ok_or_else(|| Refusal::Algorithm(shown(&header.alg)))?;
+            Algorithm::named(&header.alg).ok_or_else(|| Refusal::Algorithm(truncated(&header.alg)))?;
         Ok(Self { algorithm, key_id: header.kid, signed: signed.as_bytes(), claims, signature })
     }
 }

@@ -6,8 +6,8 @@ use tidings_wire::code::{self, Code};
 use super::compact::MAX_TOKEN;
 use tidings_outbound::TlsError;
 
-/// The reason why a token does not authenticate a client. Displays as text for the log, without secrets of the token. A client
-/// gets only [`Self::code`].
+/// The reason why a token does not authenticate a client. Displays as text for the log, without secrets of the token. A
+/// client gets only [`Self::code`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// It has expired (`exp`).
@@ -16,8 +16,8 @@ pub enum TokenError {
         /// Time since then.
         seconds: u64,
     },
-    /// It is not valid yet (`nbf`). Clients get the code of an expired token, as in Centrifugo: they fetch another token
-    /// and retry, which helps when two clocks differ.
+    /// It is not valid yet (`nbf`). Clients get the code of an expired token, as in Centrifugo: they fetch another
+    /// token and retry, which helps when two clocks differ.
     #[error("not valid for another {seconds} s")]
     NotYetValid {
         /// Time until then.
@@ -75,13 +75,13 @@ pub enum Refusal {
         /// The algorithm.
         algorithm: &'static str,
     },
-    /// The signature is not that of the key.
+    /// The signature does not match the key.
     #[error("the signature is wrong")]
     Signature,
-    /// It has another audience (`aud`).
+    /// The token is for another audience (`aud`).
     #[error("meant for another audience (`aud`)")]
     Audience,
-    /// It has another issuer (`iss`).
+    /// The token is from another issuer (`iss`).
     #[error("made by another issuer (`iss`)")]
     Issuer,
     /// A required claim is missing.
@@ -98,15 +98,15 @@ pub enum Refusal {
 }
 
 /// Longest text of a token's header that an error repeats, in characters.
-const MAX_SHOWN: usize = 40;
+const MAX_QUOTED: usize = 40;
 
 /// Header text for an error, shortened.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+pub(super) fn truncated(text: &str) -> String {
+    let mut text_start: String = text.chars().take(MAX_QUOTED).collect();
+    if text_start.len() < text.len() {
+        text_start.push('…');
     }
-    shown
+    text_start
 }
 
 /// The reason why the configuration yields no [`Verifier`](super::Verifier): one line that names the option.
@@ -114,7 +114,7 @@ pub(super) fn shown(text: &str) -> String {
 pub enum SetupError {
     /// `client.subscription_token.enabled` without any key: every subscription token would be refused.
     #[error(
-        "client.subscription_token.enabled is true, but no key stands beside it; every subscription token would be \
+        "client.subscription_token.enabled is true, but no key of client.subscription_token is set; every subscription token would be \
          refused"
     )]
     NoSubscriptionKey,

@@ -1,9 +1,10 @@
 //! Client authentication by tokens: JSON Web Tokens (RFC 7519) for connections and for subscriptions, with the
 //! claims and options of Centrifugo's documentation ("Client JWT authentication", "Channel JWT authorization").
 //!
-//! Verification has three steps: the token is split and decoded within its bounds (`compact`); its signature is verified
-//! with a key that fits its algorithm (`key`, `jwks`); its claims are read and checked (`claims`). [`Verifier`] holds
-//! the keys and runs the steps; [`sign_hs256`] makes a token; [`inspect`] reads one without verification.
+//! Verification has three steps: the token is split and decoded within its bounds (`compact`); its signature is
+//! verified with a key that fits its algorithm (`key`, `jwks`); its claims are read and checked (`claims`).
+//! [`Verifier`] holds the keys and runs the steps; [`sign_hs256`] makes a token; [`inspect`] reads one without
+//! verification.
 //!
 //! Invariants:
 //! - The key determines the algorithms, not the token: a public key is never used as an HMAC key, and

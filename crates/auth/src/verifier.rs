@@ -12,7 +12,7 @@ use super::pem::PublicKey;
 use tidings_wire::Secret;
 
 /// Shortest HMAC key without a warning: the output size of HMAC-SHA-256 (RFC 7518 §3.2).
-const LONG_ENOUGH: usize = 32;
+const MIN_HMAC_KEY: usize = 32;
 
 /// Verifies tokens. One per server, shared by all requests.
 pub struct Verifier {
@@ -52,8 +52,8 @@ impl Verifier {
         !matches!(self.connection.keys, Keys::None)
     }
 
-    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set, at most the time of a fetch
-    /// (5 s).
+    /// Verifies a connection token at the time `now`, in Unix seconds. May wait for the key set, at most the time of a
+    /// fetch (5 s).
     ///
     /// # Errors
     /// [`TokenError`].
@@ -64,8 +64,8 @@ impl Verifier {
         Ok(claims.connection()?)
     }
 
-    /// Verifies a subscription token at the time `now`, in Unix seconds. The caller compares user, client and channel with those
-    /// of the connection and the request. May wait as [`Self::connection`].
+    /// Verifies a subscription token at the time `now`, in Unix seconds. The caller compares user, client and channel
+    /// with those of the connection and the request. May wait as [`Self::connection`].
     ///
     /// # Errors
     /// [`TokenError`].
@@ -133,19 +133,19 @@ enum Keys {
     /// None: every token is refused.
     None,
     /// Keys in the configuration, at most one per algorithm, and the previous HMAC key.
-    Configured(Vec<Key>, Option<Previous>),
+    Configured(Vec<Key>, Option<PreviousKey>),
     /// The keys of a key set alone.
     Set(Jwks),
 }
 
 /// A previous key.
-struct Previous {
+struct PreviousKey {
     key: Key,
     /// End of its validity, in Unix seconds; 0 is never.
     until: u64,
 }
 
-impl Previous {
+impl PreviousKey {
     fn is_good(&self, now: u64) -> bool {
         self.until == 0 || now < self.until
     }
@@ -161,18 +161,18 @@ impl Trust {
             Keys::Set(Jwks::new(url, &format!("{group}.jwks_public_endpoint"))?)
         } else if source.has_static_key() {
             let length = source.hmac.expose().len();
-            if source.hmac.is_set() && length < LONG_ENOUGH {
+            if source.hmac.is_set() && length < MIN_HMAC_KEY {
                 warn!(
                     length,
-                    "{group}.hmac_secret_key is short: whoever sees a token can try keys until one fits"
+                    "{group}.hmac_secret_key is short: with a token, a client can find it by trying keys"
                 );
             }
             let hmac = source.hmac.is_set().then(|| Key::Hmac(source.hmac.clone()));
             let public = source.rsa.into_iter().chain(source.ecdsa).map(PublicKey::key);
-            let previous = source
-                .previous
-                .is_set()
-                .then(|| Previous { key: Key::Hmac(source.previous.clone()), until: source.previous_until });
+            let previous = source.previous.is_set().then(|| PreviousKey {
+                key: Key::Hmac(source.previous.clone()),
+                until: source.previous_until,
+            });
             Keys::Configured(hmac.into_iter().chain(public).collect(), previous)
         } else {
             Keys::None

@@ -25,8 +25,9 @@ pub mod redis;
 mod state;
 
 pub use state::{
-    Change, EvictDone, Gap, HistoryDone, HistoryOptions, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT, Members,
-    PresenceDone, PresenceStats, PublishOptions, REMEMBERED, Settled, Stateful, StatsDone,
+    Change, CompletionCallback, EvictCallback, Gap, HistoryCallback, HistoryOptions, IDEMPOTENCY_TTL,
+    MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, Members, PresenceCallback, PresenceStats,
+    PresenceStatsCallback, PublishOptions, RegisterCallback, Stateful,
 };
 
 /// The reason why a publication or a subscription has failed.
@@ -66,8 +67,8 @@ pub struct Published {
     pub repeated: bool,
 }
 
-/// Completion callback of a publish. Called exactly once, from any thread; must not block.
-pub type Done = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
+/// Completion callback of a publication. Called exactly once, from any thread; must not block.
+pub type PublishCallback = Box<dyn FnOnce(Result<Published, BrokerError>) + Send>;
 
 /// Carries publications between this node, other nodes and other publishers.
 pub trait Broker: Send + Sync + 'static {
@@ -79,15 +80,15 @@ pub trait Broker: Send + Sync + 'static {
     fn unsubscribe(&self, topic: &Topic);
 
     /// Publishes `body` and calls `done` with the result. Publications of one caller keep their order.
-    fn publish(&self, channel: &Channel, body: Bytes, done: Done);
+    fn publish(&self, channel: &Channel, body: Bytes, done: PublishCallback);
 
     /// Closes the broker's connection, if it has one, and makes a new one: for a connection that is up but delivers
     /// nothing. `reason` is for the log.
     fn reset(&self, reason: &str);
 
-    /// Test channels: one for every part of the broker that can fail independently at this time. Their names begin with
-    /// `own`, for the way of the deployment's own channels, or with `plain`, for the way of all other channels; a
-    /// suffix is added where there are several.
+    /// Test channels: one for each part of the broker that can fail independently. Their names begin with `own`, for
+    /// the route of the deployment's own channels, or with `plain`, for the route of all other channels; a suffix is
+    /// added where there are several.
     ///
     /// Empty if `own` or `plain` is no valid beginning of a channel name.
     fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
@@ -112,11 +113,11 @@ pub trait Broker: Send + Sync + 'static {
 /// A test channel of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// A publication in this channel tests the way.
+    /// A publication in this channel tests the route.
     pub channel: Channel,
-    /// The name of the way in log lines: `the broker`.
+    /// The name of the route in log lines: `the broker`.
     pub through: String,
-    /// Whether histories and presence are tested here as well; true for one probe of each way.
+    /// Whether histories and presence are tested here as well; true for one probe of each route.
     pub stateful: bool,
 }
 

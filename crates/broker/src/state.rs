@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Position};
 
-use crate::{Broker, BrokerError, Done};
+use crate::{Broker, BrokerError, PublishCallback};
 
 /// How long the result of a publication is stored under its idempotency key.
-pub const REMEMBERED: Duration = Duration::from_secs(5 * 60);
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
 /// Longest idempotency key in bytes; a longer one is refused.
 pub const MAX_IDEMPOTENCY_KEY: usize = 255;
 
@@ -17,8 +17,8 @@ pub const MAX_IDEMPOTENCY_KEY: usize = 255;
 pub struct PublishOptions {
     /// Store it in the channel's history, so that it gets a position.
     pub history: Option<HistoryOptions>,
-    /// The same key in the same channel within [`REMEMBERED`] returns the first result and publishes nothing. At most
-    /// [`MAX_IDEMPOTENCY_KEY`] bytes; an empty key counts as none.
+    /// The same key in the same channel within [`IDEMPOTENCY_TTL`] returns the first result and publishes nothing. At
+    /// most [`MAX_IDEMPOTENCY_KEY`] bytes; an empty key counts as none.
     pub idempotency_key: Option<String>,
     /// The client that has published it.
     pub info: Option<ClientInfo>,
@@ -69,47 +69,47 @@ pub struct PresenceStats {
 }
 
 /// Completion callback of a history query. Called exactly once, from any thread; must not block.
-pub type HistoryDone = Box<dyn FnOnce(Result<History, BrokerError>) + Send>;
+pub type HistoryCallback = Box<dyn FnOnce(Result<History, BrokerError>) + Send>;
 /// Completion callback of a presence query. Called exactly once, from any thread; must not block.
-pub type PresenceDone = Box<dyn FnOnce(Result<Members, BrokerError>) + Send>;
+pub type PresenceCallback = Box<dyn FnOnce(Result<Members, BrokerError>) + Send>;
 /// Completion callback of a query for the number of members. Called exactly once, from any thread; must not block.
-pub type StatsDone = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
+pub type PresenceStatsCallback = Box<dyn FnOnce(Result<PresenceStats, BrokerError>) + Send>;
 /// Completion callback with the values of a register. Called exactly once, from any thread; must not block.
-pub type KeptDone = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
+pub type RegisterCallback = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
 /// Most values of a register.
-pub const MOST_KEPT: usize = 100_000;
+pub const MAX_REGISTER_VALUES: usize = 100_000;
 /// Completion callback with the number of members of a node that remain. Called exactly once, from any thread; must not
 /// block.
-pub type EvictDone = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
+pub type EvictCallback = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
 /// Completion callback of an operation without a result. Called exactly once, from any thread; must not block.
-pub type Settled = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
+pub type CompletionCallback = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
 /// A broker with state. As with every [`Broker`], no method blocks or waits.
 pub trait Stateful: Broker {
     /// Publishes `body` with these options and calls `done` with the result. Publications of one caller keep their
     /// order, those of [`Broker::publish`] included; storing the publication, storing the result and publishing are one
     /// step.
-    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done);
+    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback);
 
     /// Reads a channel's history. Creates nothing: the position of a channel without a history is derived, is the same
     /// for every query, and holds until the first publication, which follows it.
-    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone);
+    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback);
 
     /// Removes a channel's publications; its position stays.
-    fn history_remove(&self, channel: &Channel, done: Settled);
+    fn history_remove(&self, channel: &Channel, done: CompletionCallback);
 
     /// Registers a client as a member of a channel for the next `ttl` (at least a millisecond), or renews it.
-    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled);
+    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: CompletionCallback);
 
-    /// As [`Stateful::presence_add`], for a client whose join and leave are announced, or not: if this node ends
+    /// As [`Stateful::presence_add`], for a client with or without announced joins and leaves: if this node ends
     /// without removing it, another node announces the leave ([`Stateful::presence_evict`]).
-    fn presence_keep(
+    fn presence_add_for_node(
         &self,
         channel: &Channel,
         info: &ClientInfo,
         ttl: Duration,
         is_announced: bool,
-        done: Settled,
+        done: CompletionCallback,
     ) {
         let _ = is_announced;
         self.presence_add(channel, info, ttl, done);
@@ -118,42 +118,49 @@ pub trait Stateful: Broker {
     /// Removes some members of a channel that were registered by a node that has ended, and announces their leaves
     /// where they are announced: once, however many nodes call it. Returns how many remain, for which it must be
     /// called again.
-    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
+    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictCallback) {
         // A broker of one process has no other nodes.
         let _ = (channel, node);
         done(Ok(0));
     }
 
     /// Removes the member with this client id.
-    fn presence_remove(&self, channel: &Channel, client: &str, done: Settled);
+    fn presence_remove(&self, channel: &Channel, client: &str, done: CompletionCallback);
 
     /// Reads the members. [`BrokerError::LimitExceeded`] when they take more than `max_bytes`, with an allowance for
     /// each.
-    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone);
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceCallback);
 
     /// Reads the number of members.
-    fn presence_stats(&self, channel: &Channel, done: StatsDone);
+    fn presence_stats(&self, channel: &Channel, done: PresenceStatsCallback);
 
     /// Announces a join or leave to the sinks of every node that has the channel subscribed. Does not change the
     /// members.
-    fn announce(&self, channel: &Channel, change: Change, done: Settled);
+    fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback);
 
     /// Stores `value` under `name` in the register of a channel, and replaces an earlier value of that name, for `ttl`
-    /// (at least a millisecond; without it, without end). At most [`MOST_KEPT`] values; further names are refused. A
-    /// broker whose data ends with the process need not store anything.
-    fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
+    /// (at least a millisecond; without it, without end). At most [`MAX_REGISTER_VALUES`] values; further names are
+    /// refused. A broker with data only in its process need not store anything.
+    fn register_set(
+        &self,
+        channel: &Channel,
+        name: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        done: CompletionCallback,
+    ) {
         let _ = (channel, name, value, ttl);
         done(Ok(()));
     }
 
     /// Removes the value under `name` from the register of a channel.
-    fn forget(&self, channel: &Channel, name: &str, done: Settled) {
+    fn register_remove(&self, channel: &Channel, name: &str, done: CompletionCallback) {
         let _ = (channel, name);
         done(Ok(()));
     }
 
     /// Reads the values in the register of a channel, in any order.
-    fn kept(&self, channel: &Channel, done: KeptDone) {
+    fn register_values(&self, channel: &Channel, done: RegisterCallback) {
         let _ = channel;
         done(Ok(Vec::new()));
     }

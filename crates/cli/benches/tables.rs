@@ -1,10 +1,11 @@
-//! Measures shared tables under realistic use: the program itself on one core, all its users on another. `make
-//! bench-tables` runs it beside the engine's own benchmark; by hand:
+//! Measures shared tables under realistic load: the program on one core, all its users on another. `make bench-tables`
+//! runs it beside the engine's own benchmark. Manually:
 //!
-//! `taskset -c 1 cargo bench -p tidings --bench tables -- FILE`, with a file that the engine's benchmark has made. It
-//! prints a line for each figure: name, value, unit, divided by tabs. Without a file it does nothing, as in a test run.
+//! `taskset -c 1 cargo bench -p tidings --bench tables -- FILE`, with a file that the engine's benchmark has created.
+//! It prints one line per result: name, value, unit, separated by tabs. Without a file, as in a test run, it does
+//! nothing.
 //!
-//! The server begins on the caller's cores, so that it counts them as the ones it has, and moves to core 0.
+//! The server starts on the caller's cores, so that it detects their number, and moves to core 0.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -23,17 +24,17 @@ use tidings_testkit::Tidings;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Bytes that may wait to be sent while a file is uploaded.
+/// The most unsent bytes during an upload.
 const AHEAD: usize = 4 * MAX_CHUNK;
 const PAGE: u64 = 100;
-/// Windows that one person asks for, one after the other.
+/// The number of windows that one viewer requests, one after the other.
 const WINDOWS: usize = 3_000;
-/// Who looks on while pages are turned, and how often they are.
+/// The number of viewers during page turns, and of page turns.
 const VIEWERS: usize = 1_000;
 const TURNS: u64 = 200;
-/// Between two changes of the view: as fast as a person might click.
+/// The interval of changes of the view: that of fast clicks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long an answer may take.
+/// The timeout of a response.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Outcome<()> {
@@ -73,7 +74,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The median, the 99th of a hundred, and the last.
+/// The median, the 99th percentile, and the maximum.
 fn spread(name: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     for (part, word) in [(0.5, "p50"), (0.99, "p99"), (1.0, "greatest")] {
@@ -82,7 +83,7 @@ fn spread(name: &str, mut times: Vec<Duration>) {
     }
 }
 
-/// Sends the file over a WebSocket; gives the table's name and its rows.
+/// Uploads the file over a WebSocket. Returns the table's id and its number of rows.
 fn upload(server: &Tidings, file: &str) -> Outcome<(String, u64)> {
     let mut source = std::fs::File::open(file)?;
     let size = source.metadata()?.len();
@@ -116,7 +117,7 @@ fn upload(server: &Tidings, file: &str) -> Outcome<(String, u64)> {
     Ok((uuid, rows))
 }
 
-/// What a process takes: of its own, and with its part of what it shares and of files, in bytes.
+/// The memory of a process in bytes: its own, and including its share of shared memory and files.
 fn memory(pid: u32) -> (u64, u64) {
     let value = |file: &str, name: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -127,7 +128,8 @@ fn memory(pid: u32) -> (u64, u64) {
     (value("status", "RssAnon:"), value("smaps_rollup", "Pss:"))
 }
 
-/// Gives when the first page had come and when the whole table, counted from the first byte; its name and its rows.
+/// Returns the times of the first page and of the complete table, relative to the first byte, and the table's id and
+/// its number of rows.
 async fn send(
     web: &Web,
     source: &mut std::fs::File,
@@ -159,7 +161,7 @@ async fn send(
     }
 }
 
-/// One person asks for windows of their own, anywhere.
+/// One viewer requests private windows at random positions.
 fn windows(viewer: &mut Viewer, rows: u64, name: &str) -> Outcome<()> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut times = Vec::with_capacity(WINDOWS);
@@ -174,7 +176,7 @@ fn windows(viewer: &mut Viewer, rows: u64, name: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Asks something that changes the view; says when it was seen, and whether progress was, before.
+/// Changes the view. Reports the time until the change is visible, and whether progress was received before.
 fn question(viewer: &mut Viewer, name: &str, words: &str) -> Outcome<()> {
     let (begun, mut progress) = (Instant::now(), 0.0);
     viewer.say(words)?;
@@ -187,7 +189,8 @@ fn question(viewer: &mut Viewer, name: &str, words: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// One person turns pages, a thousand look on: how long from the click until each of them has the whole page.
+/// One viewer turns pages, a thousand others watch: the time from the request until each of them has received the whole
+/// page.
 fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(VIEWERS);
@@ -199,7 +202,7 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
         let mut source = mio::net::TcpStream::from_std(viewer.stream.try_clone()?);
         poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
         viewers.push((viewer, source));
-        // The viewers that are connected already receive the number of viewers, and must go on reading.
+        // Connected viewers receive the number of viewers, and must continue to read.
         poll.poll(&mut events, Some(Duration::ZERO))?;
         for event in &events {
             viewers[event.token().0].0.read_all()?;
@@ -223,7 +226,7 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
                 viewer.read_all()?;
                 while let Some(length) = viewer.whole() {
                     let message = &viewer.inbox[viewer.head()..length];
-                    // The view's first names come first.
+                    // The first fields of a view are at its beginning.
                     let head = &message[..message.len().min(200)];
                     if memmem::find(head, wanted.as_bytes()).is_some() {
                         times.push(begun.elapsed());
@@ -268,7 +271,7 @@ impl Viewer {
         }
     }
 
-    /// Sends a text message of less than 126 bytes; its mask is nothing, which RFC 6455 §5.3 has a server not look at.
+    /// Sends a text message of less than 126 bytes. Its mask is zero, which a server need not detect (RFC 6455 §5.3).
     fn say(&mut self, text: &str) -> Outcome<()> {
         let length =
             u8::try_from(text.len()).ok().filter(|length| *length < 126).ok_or("too long a message")?;
@@ -277,7 +280,7 @@ impl Viewer {
         Ok(self.stream.write_all(&frame)?)
     }
 
-    /// Waits for a message, and takes it and those before it away.
+    /// Waits for a message, and removes it and the earlier ones.
     fn until(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) -> Outcome<()> {
         loop {
             while let Some(length) = self.whole() {
@@ -305,7 +308,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Reads until nothing is there.
+    /// Reads until no input is available.
     fn read_all(&mut self) -> Outcome<()> {
         loop {
             match self.read_some() {
@@ -318,7 +321,7 @@ impl Viewer {
         }
     }
 
-    /// Bytes before the payload of the first frame (RFC 6455 §5.2, which a server does not mask).
+    /// The length of the first frame's header (RFC 6455 §5.2; frames of servers are not masked).
     fn head(&self) -> usize {
         match self.inbox.get(1).map_or(0, |byte| byte & 0x7F) {
             126 => 4,
@@ -327,7 +330,7 @@ impl Viewer {
         }
     }
 
-    /// Where the first frame ends, once all of it is there.
+    /// The end of the first frame, once it is complete.
     fn whole(&self) -> Option<usize> {
         let head = self.head();
         let length = match (head, self.inbox.get(..head)?) {

@@ -1,4 +1,4 @@
-//! `tidings config`: what can be configured, whether a file is right, and what a file of Centrifugo becomes.
+//! `tidings config`: prints the options, checks files, and imports files of Centrifugo.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -21,29 +21,29 @@ Examples:
   tidings config docs | less")]
 pub(crate) struct Config {
     #[command(subcommand)]
-    action: Action,
+    action: ConfigCommand,
 }
 
 #[derive(Subcommand, Debug)]
-enum Action {
-    /// Prints a file (TOML) with every option, its default and what it means
+enum ConfigCommand {
+    /// Prints a file (TOML) with every option, its default and its description
     Default,
-    /// Checks a file as the server would read it, together with the environment; exit code 2 when it is wrong
+    /// Checks a file together with the environment, as the server would read it; exit code 2 for an invalid file
     ///
-    /// Every error is a line on stderr. What is passed over without an effect is a line on stderr too.
+    /// Every error is a line on stderr. Settings without an effect are reported on stderr too.
     Check {
         /// The file (.toml, .json, .yaml)
         file: PathBuf,
     },
-    /// Writes a configuration of Centrifugo (version 5 or 6) as a file of tidings (TOML)
+    /// Converts a configuration of Centrifugo (version 5 or 6) to a file of tidings (TOML)
     ///
-    /// What has no counterpart is listed on stderr and at the end of the file. The file holds the secrets of the original;
-    /// with -o only its owner may read it.
+    /// Settings without a counterpart are listed on stderr and at the end of the file. The file contains the secrets of
+    /// the original; with -o only its owner can read it.
     Import {
         /// Centrifugo's configuration (.toml, .json, .yaml)
         file: PathBuf,
 
-        /// Where to write to, a file that is not there yet; otherwise standard output
+        /// The output file, which must not exist; the default is standard output
         #[arg(short, long, value_name = "OUT")]
         output: Option<PathBuf>,
     },
@@ -55,17 +55,17 @@ impl Config {
     /// Runs the subcommand.
     ///
     /// # Errors
-    /// A file that is wrong, or cannot be written.
+    /// A file that is invalid, or cannot be written.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match &self.action {
-            Action::Default => print(default_file().as_bytes()),
-            Action::Docs => print(docs().as_bytes()),
-            Action::Check { file } => {
+            ConfigCommand::Default => print(default_file().as_bytes()),
+            ConfigCommand::Docs => print(docs().as_bytes()),
+            ConfigCommand::Check { file } => {
                 let loaded = load_with_warnings(Some(file), environment()?, &Overrides::default())?;
                 loaded.warnings.into_iter().for_each(say);
                 print(format!("{}: valid\n", file.display()).as_bytes())
             }
-            Action::Import { file, output } => {
+            ConfigCommand::Import { file, output } => {
                 let imported = import(file)?;
                 match output {
                     Some(output) => write_new(output, &imported.text)?,
@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// Writes a file that is not there yet and that its owner alone may read.
+/// Creates a file that only its owner can read.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))

@@ -1,9 +1,9 @@
-//! Where the server keeps what outlives a restart: finds the folder, makes it, and locks it against other servers.
+//! The folder for persistent data of the server: finds it, creates it, and locks it against other servers.
 //!
 //! Invariants:
 //! - One server uses a folder at a time; the lock ends with the process.
-//! - A server that was given no folder always starts: where the user's folder is in use or cannot be made it goes on with a
-//!   temporary one, and says so.
+//! - A server without a configured folder always starts: if the user's folder is in use or cannot be created, the
+//!   server uses a temporary one and logs it.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -16,24 +16,24 @@ use tracing::{info, warn};
 
 use crate::failure::Failure;
 
-/// The file in a folder that is locked.
+/// The lock file in a folder.
 const LOCK: &str = "server.lock";
-/// Where system services keep their files.
+/// The data folder of system services.
 const SERVICE: &str = "/var/lib/tidings";
 
-/// What the folder depends on besides the configuration.
-pub(crate) struct Surroundings<'a> {
-    /// A variable of the environment.
+/// The environment of the server, besides its configuration.
+pub(crate) struct DataDirEnv<'a> {
+    /// Reads an environment variable.
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) is_root: bool,
     pub(crate) pid: u32,
 }
 
-impl Surroundings<'_> {
-    /// The user's folder, with where it comes from; `None` when there is none.
+impl DataDirEnv<'_> {
+    /// The user's folder and its origin; `None` when there is none.
     fn folder(&self) -> Option<(PathBuf, &'static str)> {
         let path = |name: &str| Some(PathBuf::from((self.variable)(name)?)).filter(|path| path.is_absolute());
-        // systemd lists several with colons (systemd.exec(5)).
+        // systemd separates several folders by colons (systemd.exec(5)).
         let state = (self.variable)("STATE_DIRECTORY").and_then(|list| {
             let first = list.to_str()?.split(':').next()?.to_owned();
             Some(PathBuf::from(first)).filter(|path| path.is_absolute())
@@ -53,17 +53,17 @@ impl Surroundings<'_> {
     }
 }
 
-/// Where a server keeps its files.
+/// The chosen folder.
 #[derive(Debug)]
-pub(crate) struct Settled {
-    /// Held while the server runs.
+pub(crate) struct OpenDataDir {
+    /// The lock of the folder while the server runs.
     _lock: Option<File>,
-    /// The message for the operator once the server runs.
+    /// The message to log once the server runs.
     notice: Result<String, String>,
 }
 
-impl Settled {
-    /// Logs the location of the files: as a warning if it is not the configured one.
+impl OpenDataDir {
+    /// Logs the folder, as a warning if it is not the configured one.
     pub(crate) fn log(&self) {
         match &self.notice {
             Ok(notice) => info!("{notice}"),
@@ -72,22 +72,23 @@ impl Settled {
     }
 }
 
-/// Settles where a server with this configuration keeps its files.
+/// Chooses the folder of a server with this configuration.
 ///
 /// # Errors
-/// When the folder that the configuration names is in use or cannot be made.
-pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<Settled, Failure> {
+/// When the configured folder is in use or cannot be created.
+pub(crate) fn choose(config: &mut Config, env: &DataDirEnv<'_>) -> Result<OpenDataDir, Failure> {
     match &config.data_dir {
-        DataDir::Off => Ok(Settled {
+        DataDir::Off => Ok(OpenDataDir {
             _lock: None,
-            notice: Ok("data_dir is off: nothing outlives this server".to_owned()),
+            notice: Ok("data_dir is off: no data is kept after this server stops".to_owned()),
         }),
-        DataDir::Folder(folder) => match take(folder) {
-            Ok(lock) => {
-                Ok(Settled { _lock: Some(lock), notice: Ok(format!("data is kept in {}", folder.display())) })
-            }
+        DataDir::Folder(folder) => match lock_folder(folder) {
+            Ok(lock) => Ok(OpenDataDir {
+                _lock: Some(lock),
+                notice: Ok(format!("data is kept in {}", folder.display())),
+            }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::Usage(format!(
-                "data_dir {} is in use by another server: give each its own with --data-dir, or --data-dir off to keep \
+                "data_dir {} is in use by another server: give each server its own folder with --data-dir, or --data-dir off to keep \
                  nothing (nodes share tables by tables.store)",
                 folder.display()
             ))),
@@ -95,29 +96,29 @@ pub(crate) fn settle(config: &mut Config, around: &Surroundings<'_>) -> Result<S
                 Err(Failure::Usage(format!("data_dir {} cannot be used: {error}", folder.display())))
             }
         },
-        DataDir::User => Ok(match user_folder(around) {
+        DataDir::User => Ok(match user_folder(env) {
             Ok((folder, lock, notice)) => {
                 config.data_dir = DataDir::Folder(folder);
-                Settled { _lock: Some(lock), notice: Ok(notice) }
+                OpenDataDir { _lock: Some(lock), notice: Ok(notice) }
             }
             Err(notice) => {
                 config.data_dir = DataDir::Off;
-                Settled { _lock: None, notice: Err(notice) }
+                OpenDataDir { _lock: None, notice: Err(notice) }
             }
         }),
     }
 }
 
-/// The user's folder, locked, and the notice of it; or why it is not used.
-fn user_folder(around: &Surroundings<'_>) -> Result<(PathBuf, File, String), String> {
-    const TEMPORARY: &str = "what is uploaded goes with this server";
-    let Some((folder, by)) = around.folder() else {
+/// The user's folder, locked, and its message; or the reason why it is not used.
+fn user_folder(env: &DataDirEnv<'_>) -> Result<(PathBuf, File, String), String> {
+    const TEMPORARY: &str = "uploads are lost when this server stops";
+    let Some((folder, by)) = env.folder() else {
         return Err(format!(
             "there is no home directory to keep data in, so {TEMPORARY}; --data-dir DIR names a folder"
         ));
     };
     let shown = folder.display();
-    match take(&folder) {
+    match lock_folder(&folder) {
         Ok(lock) => {
             let notice = format!(
                 "data is kept in {shown} (by {by}); --data-dir DIR names another folder, --data-dir off keeps nothing"
@@ -133,8 +134,8 @@ fn user_folder(around: &Surroundings<'_>) -> Result<(PathBuf, File, String), Str
     }
 }
 
-/// Makes a folder, readable for its user alone, and locks it.
-fn take(folder: &Path) -> io::Result<File> {
+/// Creates a folder that only its user can access, and locks it.
+fn lock_folder(folder: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
     match lock.try_lock() {
@@ -153,12 +154,12 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        let (folder, _) = Surroundings { variable: &variable, is_root, pid: 7 }.folder()?;
+        let (folder, _) = DataDirEnv { variable: &variable, is_root, pid: 7 }.folder()?;
         Some(folder.display().to_string())
     }
 
     #[test]
-    fn the_folder_is_the_user_s_or_that_of_a_system_service() {
+    fn the_folder_belongs_to_the_user_or_to_a_system_service() {
         let home = ("HOME", "/home/ann");
         for (variables, is_root, folder) in [
             (&[home][..], false, Some("/home/ann/.local/share/tidings")),
@@ -167,7 +168,7 @@ mod tests {
             (&[home, ("STATE_DIRECTORY", "/var/lib/x:/var/lib/y")], false, Some("/var/lib/x")),
             (&[("HOME", "/root"), ("SYSTEMD_EXEC_PID", "7")], true, Some("/var/lib/tidings")),
             (&[("SYSTEMD_EXEC_PID", "7")], false, Some("/var/lib/tidings")),
-            // A service of the user's own, and a shell that a service has started.
+            // A user service, and a shell that was started by a service.
             (&[home, ("SYSTEMD_EXEC_PID", "7")], false, Some("/home/ann/.local/share/tidings")),
             (&[("HOME", "/root"), ("SYSTEMD_EXEC_PID", "8")], true, Some("/root/.local/share/tidings")),
             (&[("HOME", "/")], false, None),
@@ -178,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn a_second_server_starts_without_the_user_s_folder_and_is_refused_one_that_it_was_given() {
+    fn a_second_server_starts_with_a_temporary_folder_but_not_with_a_configured_folder_in_use() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().to_owned();
         let variable = move |name: &str| (name == "XDG_DATA_HOME").then(|| root.clone().into_os_string());
-        let around = Surroundings { variable: &variable, is_root: false, pid: 7 };
+        let env = DataDirEnv { variable: &variable, is_root: false, pid: 7 };
         let (mut first, mut second) = (Config::default(), Config::default());
-        let lock = settle(&mut first, &around).expect("a folder");
+        let lock = choose(&mut first, &env).expect("a folder");
         let own = folder.path().join("tidings");
         assert_eq!(first.data_dir.folder(), Some(&*own));
-        settle(&mut second, &around).expect("a start");
+        choose(&mut second, &env).expect("a start");
         assert_eq!(second.data_dir, DataDir::Off);
         let mut given = Config { data_dir: DataDir::Folder(own), ..Config::default() };
-        let Err(Failure::Usage(words)) = settle(&mut given, &around) else { panic!("a refusal") };
+        let Err(Failure::Usage(words)) = choose(&mut given, &env) else { panic!("a refusal") };
         assert!(words.contains("in use by another server") && words.contains("--data-dir"), "{words}");
         drop(lock);
-        settle(&mut given, &around).expect("a folder");
+        choose(&mut given, &env).expect("a folder");
     }
 }

@@ -1,8 +1,7 @@
-//! How a command ends when it does not end well, and the exit code that says so.
+//! Failures of commands, and their exit codes.
 //!
-//! Invariants: what went wrong is one line on stderr that says what and where (a configuration gets a line for each
-//! error); the exit code is 2 for usage and
-//! configuration, 1 for anything else; a reader of stdout that went away is not worth a word.
+//! Invariants: a failure is one line on stderr with the problem and its place (an invalid configuration gets one line
+//! per error); the exit code is 2 for usage and configuration, 1 for anything else; a closed stdout is not reported.
 
 use std::fmt::Display;
 use std::io;
@@ -11,28 +10,28 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use tidings_config::{ConfigError, ConfigErrors};
 
-use crate::text::harmless;
+use crate::text::escape_control;
 
-/// Why a command did not do what it was asked.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Wrong usage or configuration: exit code 2.
     Usage(String),
-    /// A wrong configuration, with a line for each error: exit code 2.
+    /// An invalid configuration, with one line per error: exit code 2.
     Configuration(ConfigErrors),
     /// Anything else: exit code 1.
     Failed(String),
-    /// Whoever read stdout has seen enough (`tidings … | head`): exit code 0, nothing said.
+    /// The reader of stdout has closed it (`tidings … | head`): exit code 0, no message.
     OutputClosed,
 }
 
 impl Failure {
-    /// A [`Failure::Failed`] in the words of an error.
+    /// A [`Failure::Failed`] with the text of an error.
     pub(crate) fn new(error: impl Display) -> Self {
         Self::Failed(error.to_string())
     }
 
-    /// What a failed write to stdout means for the command.
+    /// The failure for an error of writing to stdout.
     pub(crate) fn stdout(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -41,7 +40,7 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr and gives the exit code.
+    /// Prints the failure on stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Usage(why) => {
@@ -73,25 +72,25 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Prints one line for the user: on stderr, with the program's name in front.
+/// Prints one line on stderr, after the program's name.
 pub(crate) fn say(message: impl Display) {
     eprintln!("tidings: {}", single_line(&message.to_string()));
 }
 
-/// A message on one line. Parts of it may be a server's words: nothing in them can drive the terminal.
+/// A message on one line. Parts of it may come from a server: control characters are escaped.
 pub(crate) fn single_line(message: &str) -> String {
     let mut line = String::new();
-    harmless(one_line(message).as_bytes(), &mut line);
+    escape_control(one_line(message).as_bytes(), &mut line);
     line
 }
 
-/// Answers what clap could not parse, or was asked to print (`--help`, `--version`), and gives the exit code.
+/// Prints clap's error, or its output for `--help` and `--version`. Returns the exit code.
 pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A closed stderr is no failure.
+            // A closed stderr is ignored.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
         }
@@ -99,8 +98,8 @@ pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// clap words an error as a headline, tips and the usage, paragraph by paragraph; this keeps the headline and the
-/// tips, on one line.
+/// clap formats an error as a headline, tips and the usage, in paragraphs. This keeps the headline and the tips, on one
+/// line.
 fn usage_line(rendered: &str) -> String {
     let told: Vec<String> = rendered
         .split("\n\n")
@@ -132,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_s_words_stay_on_their_line_and_cannot_drive_the_terminal() {
+    fn text_of_a_server_stays_on_one_line_without_control_characters() {
         assert_eq!(single_line("it says: no\r\n  \x1b[2Jway – so"), "it says: no \\x1b[2Jway – so");
     }
 
     #[test]
-    fn a_missing_argument_is_named_on_the_same_line() {
+    fn a_missing_argument_is_reported_on_one_line() {
         let rendered =
             "error: the following required arguments were not provided:\n  <CHANNEL>\n\nUsage: x\n";
         assert_eq!(

@@ -86,10 +86,10 @@ impl Health {
 fn reason(reply: &HttpResponse) -> String {
     let fields: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let field = |name| fields.as_ref()?.get(name)?.as_str();
-    match (field("part"), field("reason"), reply.words()) {
+    match (field("part"), field("reason"), reply.text()) {
         (Some(part), Some(reason), _) => format!("not ready: {part}: {reason}"),
-        (_, _, words) if words.is_empty() => format!("status {}", reply.status),
-        (_, _, words) => format!("status {}: {words}", reply.status),
+        (_, _, text) if text.is_empty() => format!("status {}", reply.status),
+        (_, _, text) => format!("status {}: {text}", reply.status),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Standard input without blocking the rest, and the reading of arguments that several commands take.
+//! Non-blocking reading of standard input, and parsers of arguments that several commands share.
 
 use std::io::{self, Read as _};
 use std::thread;
@@ -7,18 +7,17 @@ use std::time::Duration;
 use tidings_wire::line::{Scan, next};
 use tokio::sync::mpsc;
 
-/// How much of stdin is read at once, in bytes.
+/// The size of one read from stdin, in bytes.
 const CHUNK: usize = 64 << 10;
-/// How many chunks wait for the command; with that many waiting, stdin is left unread.
+/// The most queued chunks; while the queue is full, stdin is not read.
 const WAITING: usize = 4;
 
-/// Reads stdin on a thread of its own. The channel closes at the end of input; an error comes last.
+/// Reads stdin on a separate thread. The channel closes at the end of input; an error is the last item.
 ///
-/// The thread is never joined: nothing can wake it from a read, and it holds nothing that would have to be put
-/// away.
+/// The thread is never joined: nothing can interrupt its read, and it owns nothing that needs cleanup.
 ///
 /// # Errors
-/// The system refused the thread.
+/// The thread cannot be started.
 pub(crate) fn stdin_chunks() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
@@ -39,20 +38,22 @@ pub(crate) fn stdin_chunks() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> 
     Ok(receiver)
 }
 
-/// A line longer than it may be.
+/// A line exceeds its limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// Puts lines together from chunks. A line ends with `\n` or `\r\n`, or with the input.
+/// Assembles lines from chunks. A line ends with `
+/// ` or `\r
+/// `, or at the end of the input.
 #[derive(Debug)]
 pub(crate) struct Lines {
     max: usize,
     buf: Vec<u8>,
-    /// Bytes of `buf` that have been given out.
+    /// The bytes of `buf` that were returned.
     used: usize,
-    /// Bytes behind `used` that hold no line break.
+    /// The bytes after `used` without a line break.
     searched: usize,
-    /// Whether the input up to the next line break is discarded.
+    /// Whether input up to the next line break is discarded.
     skipping: bool,
 }
 
@@ -62,7 +63,7 @@ impl Lines {
         Self { max, buf: Vec::new(), used: 0, searched: 0, skipping: false }
     }
 
-    /// Takes more input.
+    /// Adds input.
     pub(crate) fn push(&mut self, chunk: &[u8]) {
         self.buf.drain(..self.used);
         self.used = 0;
@@ -75,7 +76,7 @@ impl Lines {
         self.buf.extend_from_slice(chunk);
     }
 
-    /// Throws away the line that is too long, up to its end, which may be still to come. The line after it is the next.
+    /// Discards the line that is too long, up to its end, which may not have arrived yet.
     pub(crate) fn skip(&mut self) {
         let rest = &self.buf[self.used..];
         match rest.iter().position(|b| *b == b'\n') {
@@ -88,10 +89,10 @@ impl Lines {
         self.searched = 0;
     }
 
-    /// The next line that is there with its ending.
+    /// The next complete line.
     ///
     /// # Errors
-    /// [`TooLong`] once the line cannot be within its bound any more; nothing comes after it until [`Lines::skip`].
+    /// [`TooLong`] once the line exceeds the limit. Further calls return it too, until [`Lines::skip`].
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, TooLong> {
         match next(&self.buf[self.used..], self.searched, self.max) {
             Scan::Line { line, used } => {
@@ -107,7 +108,7 @@ impl Lines {
         }
     }
 
-    /// What is there without an ending, given out once.
+    /// The incomplete last line, once.
     pub(crate) fn rest(&mut self) -> Option<Vec<u8>> {
         let rest = self.buf.split_off(self.used);
         *self = Self::new(self.max);
@@ -115,10 +116,10 @@ impl Lines {
     }
 }
 
-/// Reads a duration: a number with `ms`, `s`, `m` or `h`; without a unit it is seconds.
+/// Parses a duration: a number with `ms`, `s`, `m` or `h`; without a unit it is in seconds.
 ///
 /// # Errors
-/// What to write instead.
+/// The expected form.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_the_same_however_the_input_is_cut() {
+    fn lines_are_the_same_at_every_split() {
         let input = b"one\r\ntwo\n\nfour";
         for cut in 0..=input.len() {
             let mut lines = Lines::new(100);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_past_its_bound_is_noticed_before_its_end() {
+    fn a_line_above_the_limit_is_detected_before_its_end() {
         let mut lines = Lines::new(3);
         lines.push(b"abc\nabcdef");
         assert_eq!(lines.next(), Ok(Some(&b"abc"[..])));
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_past_its_bound_is_skipped_however_the_input_is_cut() {
+    fn a_line_above_the_limit_is_skipped_at_every_split() {
         let input = b"one\nfar too long\r\nend\n";
         for cut in 0..=input.len() {
             let mut lines = Lines::new(3);

@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, for commands that end in good order when they are asked to.
+//! Handling of SIGINT and SIGTERM for commands that end cleanly.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,23 +11,22 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 
-/// A runtime for a command that waits for one or a few connections: everything on the calling thread.
+/// Runs a command that waits for a few connections on the calling thread.
 ///
 /// # Errors
-/// [`Failure::Failed`] when the system refuses the few descriptors it needs.
+/// [`Failure::Failed`] when the runtime cannot be started.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
     let result = runtime.block_on(work);
-    // A name look-up that hangs must not hold the process.
+    // A name lookup that hangs must not delay the exit.
     runtime.shutdown_background();
     result
 }
 
-/// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or when it has not ended
-/// `grace` later.
+/// Completes at SIGINT or SIGTERM. The process ends with exit code `code` at a second one, or `grace` after the first.
 ///
 /// A separate thread handles the signal, because a command may be blocked in a write to a stdout without a reader.
 ///
@@ -44,7 +43,7 @@ pub(crate) fn interrupted(code: u8, grace: Duration) -> Result<oneshot::Receiver
                 process::exit(1);
             }
         })
-        .map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")))?;
+        .map_err(|e| Failure::Failed(format!("cannot handle signals: {e}")))?;
     Ok(receiver)
 }
 
@@ -58,7 +57,7 @@ async fn watch(sender: oneshot::Sender<()>, grace: Duration) -> Result<(), Failu
         }
     };
     asked().await;
-    // A command that ends already has dropped the receiver.
+    // A command that is already ending has dropped the receiver.
     let _ = sender.send(());
     let _ = timeout(grace, asked()).await;
     Ok(())

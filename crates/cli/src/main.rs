@@ -1,7 +1,8 @@
-//! The `tidings` binary: starts a server, or speaks to one.
+//! The `tidings` binary: a server and its clients.
 //!
 //! Every command is a module. They share the arguments for the server (`target`; the client library is
-//! `tidings_client`), how a command fails (`failure`) and how bytes become text (`text`). Data goes to stdout, everything else to stderr.
+//! `tidings_client`), failures (`failure`) and the conversion of bytes to text (`text`). Data goes to stdout, all other
+//! output to stderr.
 
 mod bench;
 mod config;
@@ -36,8 +37,8 @@ use crate::failure::answer_usage;
     version,
     arg_required_else_help = true,
     after_long_help = "\
-Data goes to stdout, messages and logs to stderr. Exit codes: 0 done, 2 wrong usage or configuration, 1 anything \
-else. Colours are left out when NO_COLOR is set.
+Data goes to stdout, messages and logs to stderr. Exit codes: 0 success, 2 invalid usage or configuration, 1 any \
+other failure. Output has no colours when NO_COLOR is set.
 
 Examples:
   tidings serve                                 starts a server on this machine
@@ -100,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// The variables that a command and those below it read.
+    /// The variables of a command and its subcommands.
     fn variables(command: &Defined, found: &mut Vec<String>) {
         found.extend(
             command.get_arguments().filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned())),
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_of_a_command_is_unknown_to_the_configuration() {
+    fn every_variable_of_a_command_is_known_to_the_configuration() {
         let mut found = Vec::new();
         variables(&Cli::command(), &mut found);
         assert!(found.iter().any(|name| name == "TIDINGS_TOKEN"), "{found:?}");

@@ -42,7 +42,7 @@ Examples:
   tidings man | man -l -
   tidings man /usr/local/share/man/man1")]
 pub(crate) struct Manual {
-    /// Where to write tidings.1, tidings-serve.1, …; made when it is missing
+    /// The directory for tidings.1, tidings-serve.1, …; created if it does not exist
     dir: Option<PathBuf>,
 }
 

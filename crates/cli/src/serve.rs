@@ -1,9 +1,9 @@
 //! `tidings serve`: configuration, logging, a runtime and the server. Signals and the shutdown deadline are in
 //! [`supervisor`](crate::supervisor).
 //!
-//! Invariants: nothing is bound before the configuration is known to be good; stdout carries the announcements and
-//! nothing else; the first signal starts a clean stop (exit code 0); a second one, or the end of `shutdown.timeout`,
-//! ends the process at once (exit code 1).
+//! Invariants: no address is bound before the configuration is validated; stdout contains only the announcements; the
+//! first signal starts a clean stop (exit code 0); a second one, or the end of `shutdown.timeout`, ends the process at
+//! once (exit code 1).
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -18,32 +18,32 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::data_dir::{self, Surroundings};
+use crate::data_dir::{self, DataDirEnv};
 use crate::failure::Failure;
 use crate::supervisor::supervise;
 use crate::systemd::notify::Notifier;
 use crate::systemd::sockets;
 use crate::text::colours;
 
-/// Stack of a runtime thread, in bytes. Memory is allocated on first use; this bounds the depth of handlers.
+/// The stack size of a runtime thread, in bytes. Memory is allocated on first use; this bounds the depth of handlers.
 const STACK: usize = 1 << 20;
 
-/// How long blocking work may take to end once the server has stopped.
+/// The time for blocking work to end after the server has stopped.
 const BLOCKING: Duration = Duration::from_millis(100);
 
 /// Runs the server
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 With no flags and no file the server is a workbench: plain TCP (lines, RESP, JSON lines) on 127.0.0.1:5567, HTTP on \
-127.0.0.1:8000, an embedded broker, and anybody on this machine may do anything.
+127.0.0.1:8000, an embedded broker, and every user of this machine has all permissions.
 
-When it is ready, stdout has one line per listener and then 'ready'; logs go to stderr. Every option can also stand \
-in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag wins over the environment, the \
+When it is ready, it prints one line per listener and then 'ready' to stdout; logs go to stderr. Every option can also be set \
+in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag overrides the environment, the \
 environment over the file. 'tidings config docs' lists them all.
 
-SIGTERM or SIGINT stops it: clients are told to reconnect, what is queued is flushed, and the process ends within \
-shutdown.timeout with exit code 0. A second signal ends it at once with exit code 1, and so does the end of \
-shutdown.timeout with work still under way. SIGHUP has it read its TLS certificate again, if it has one.
+SIGTERM or SIGINT stops it: clients receive a request to reconnect, queues are flushed, and the process ends within \
+shutdown.timeout with exit code 0. A second signal, or the end of shutdown.timeout with pending work, ends it at once \
+with exit code 1. SIGHUP reloads the TLS certificate, if there is one.
 
 As a service of systemd it notifies of readiness, reloads and its stop, and sends the watchdog notification (Type=notify, \
 WatchdogSec=). Sockets that systemd passes with FileDescriptorName=tcp or http replace the addresses of that port.
@@ -54,32 +54,32 @@ Examples:
   tidings serve --config /etc/tidings.toml --log-format json
   tidings serve --tcp 127.0.0.1:0 --http off --set tcp.echo=false")]
 pub(crate) struct Serve {
-    /// The configuration file (.toml, .json, .yaml); TIDINGS_CONFIG in the environment names one too
+    /// The configuration file (.toml, .json, .yaml); also TIDINGS_CONFIG in the environment
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where the line port listens: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
+    /// The address of the line port: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
     #[arg(long, value_name = "ADDR")]
     tcp: Vec<String>,
 
-    /// Where HTTP listens: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
+    /// The address of HTTP: HOST:PORT (port 0 picks a free one), unix:PATH, or off; repeatable
     #[arg(long, value_name = "ADDR")]
     http: Vec<String>,
 
-    /// Where publications come from: memory, redis://…, rediss://…, redis+sentinel://…
+    /// The source of publications: memory, redis://…, rediss://…, redis+sentinel://…
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
 
-    /// Folder for data that outlives a restart (shared tables); off stores nothing. The default is the user's data folder:
-    /// ~/.local/share/tidings, /var/lib/tidings for a system service
+    /// The folder for data that survives a restart (shared tables); off stores nothing. The default is the user's data
+    /// folder: ~/.local/share/tidings, /var/lib/tidings for a system service
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
-    /// How much is logged: none, error, warn, info, debug, trace
+    /// The log level: none, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 
-    /// How it is logged: text or json
+    /// The log format: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 
@@ -89,10 +89,10 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// Serves until a signal comes.
+    /// Serves until a signal arrives.
     ///
     /// # Errors
-    /// A configuration that is wrong, a listener that cannot be bound, a stop that was cut short.
+    /// An invalid configuration, a listener that cannot be bound, a stop that was cut short.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let (variable, pid) = (|name: &str| std::env::var_os(name), std::process::id());
         // Before any thread is started: the variables of the sockets are removed from the environment.
@@ -103,9 +103,9 @@ impl Serve {
             warn!("{warning}");
         }
         // Held until the end.
-        let data_dir = data_dir::settle(
+        let data_dir = data_dir::choose(
             &mut config,
-            &Surroundings { variable: &variable, is_root: rustix::process::geteuid().is_root(), pid },
+            &DataDirEnv { variable: &variable, is_root: rustix::process::geteuid().is_root(), pid },
         )?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime::Builder::new_multi_thread()
@@ -116,7 +116,7 @@ impl Serve {
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
         let notifier = Notifier::from_environment(&variable, pid);
         let result = runtime.block_on(serve(config, passed, &notifier, &data_dir));
-        // Blocking work that has not ended (a disk that hangs, a sort) must not hold the process.
+        // Blocking work that has not ended (a disk that hangs, a sort) must not delay the exit.
         runtime.shutdown_timeout(BLOCKING);
         result
     }
@@ -159,7 +159,7 @@ async fn serve(
     config: Config,
     passed: PassedListeners,
     notifier: &Notifier,
-    data_dir: &data_dir::Settled,
+    data_dir: &data_dir::OpenDataDir,
 ) -> Result<(), Failure> {
     let (progress, watched) = watch::channel(None);
     let limit = config.shutdown.timeout;
@@ -172,7 +172,7 @@ async fn serve(
     let _ = progress.send(Some(server.shutdown_progress()));
     data_dir.log();
     if workbench {
-        warn!("this is a workbench: no key is configured, so anybody on this machine may do anything");
+        warn!("this is a workbench: no key is configured, so every user of this machine has all permissions");
     }
     for (option, reason) in weak {
         warn!("{option} is weak: {reason}; use a random one (openssl rand -hex 32)");
@@ -188,7 +188,7 @@ async fn serve(
             () = signals.hangup() => {
                 notifier.reloading();
                 if !server.reload_certificates() {
-                    info!("SIGHUP: TLS is off, so there is no certificate to read again");
+                    info!("SIGHUP: TLS is off, so there is no certificate to reload");
                 }
                 notifier.ready(&status);
             }
@@ -209,7 +209,7 @@ fn announce(listeners: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// The failure for a server that did not start.
+/// The failure of a server that did not start.
 fn not_started(error: StartError) -> Failure {
     if error.is_configuration() { Failure::Usage(error.to_string()) } else { Failure::new(error) }
 }

@@ -1,7 +1,7 @@
-//! Signals and the shutdown deadline of `tidings serve`, on a thread of their own.
+//! Signals and the shutdown deadline of `tidings serve`, on a separate thread.
 //!
 //! Invariants:
-//! - Nothing that blocks the server (its runtime, a shard, a log that is not read) delays a second signal or the end of
+//! - Nothing that blocks the server (its runtime, a shard, a log without a reader) delays a second signal or the end of
 //!   the process at the shutdown deadline.
 //! - `SIGHUP` never ends the process.
 
@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use crate::failure::Failure;
 use crate::interrupt::block_on;
 
-/// How long the last log line of a process that is ended by force may take.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// The time for writing the last log line of a process that is ended by force.
+const LAST_LOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Signals from the supervisor to the server.
 pub(crate) struct Signals {
@@ -29,7 +29,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Completes at the first `SIGINT` or `SIGTERM`.
     pub(crate) async fn stop(&self) {
-        // The sender ends with the process.
+        // The sender exists until the process ends.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 
@@ -39,7 +39,7 @@ impl Signals {
     }
 }
 
-/// Starts the supervisor. After the first signal to stop, the process ends with exit code 1 at a second one, or when it
+/// Starts the supervisor. After the first signal to stop, the process ends with exit code 1 at a second one, or if it
 /// still runs `limit` later; `progress` then returns the pending work for the log.
 ///
 /// # Errors
@@ -56,7 +56,7 @@ pub(crate) fn supervise(
         .name("signals".to_owned())
         .spawn(move || {
             let _ = block_on(async {
-                let kinds = match Kinds::watch() {
+                let kinds = match SignalStreams::watch() {
                     Ok(kinds) => kinds,
                     Err(failure) => {
                         let _ = watching.send(Err(failure));
@@ -67,21 +67,20 @@ pub(crate) fn supervise(
                 run(kinds, limit, &stop, &hung_up, &progress).await
             });
         })
-        .map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")))?;
-    watched.recv().map_err(|_| Failure::Failed("cannot watch for signals".to_owned()))??;
+        .map_err(|e| Failure::Failed(format!("cannot handle signals: {e}")))?;
+    watched.recv().map_err(|_| Failure::Failed("cannot handle signals".to_owned()))??;
     Ok(Signals { stop: stopped, hangup })
 }
 
-struct Kinds {
+struct SignalStreams {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
-impl Kinds {
+impl SignalStreams {
     fn watch() -> Result<Self, Failure> {
-        let watch =
-            |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")));
+        let watch = |kind| signal(kind).map_err(|e| Failure::Failed(format!("cannot handle signals: {e}")));
         Ok(Self {
             interrupt: watch(SignalKind::interrupt())?,
             terminate: watch(SignalKind::terminate())?,
@@ -89,7 +88,7 @@ impl Kinds {
         })
     }
 
-    /// Completes at a signal to stop; passes on each `SIGHUP` until then.
+    /// Completes at a signal to stop; forwards each `SIGHUP` until then.
     async fn stop(&mut self, hung_up: &Notify) {
         loop {
             tokio::select! {
@@ -102,7 +101,7 @@ impl Kinds {
 }
 
 async fn run(
-    mut kinds: Kinds,
+    mut kinds: SignalStreams,
     limit: Duration,
     stop: &watch::Sender<bool>,
     hung_up: &Notify,
@@ -128,7 +127,7 @@ async fn run(
     }
 }
 
-/// Ends the process with exit code 1 after `log`, which may block: standard error may be a pipe that is full.
+/// Ends the process with exit code 1 after `log`, which may block: standard error may be a full pipe.
 fn end_process(log: impl FnOnce() + Send + 'static) -> ! {
     let (sender, logged) = mpsc::channel();
     let started = thread::Builder::new().spawn(move || {
@@ -136,7 +135,7 @@ fn end_process(log: impl FnOnce() + Send + 'static) -> ! {
         let _ = sender.send(());
     });
     if started.is_ok() {
-        let _ = logged.recv_timeout(LAST_WORDS);
+        let _ = logged.recv_timeout(LAST_LOG_TIMEOUT);
     }
     process::exit(1)
 }

@@ -8,11 +8,12 @@ use tidings_client::{DEFAULT, Error, Server};
 
 use crate::failure::Failure;
 
-/// Any server, and credentials.
+/// A server address and credentials.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerArgs {
     /// The server: its line port (HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH), or its HTTP port
-    /// (ws://HOST:PORT, http://HOST:PORT; wss:// and https:// for TLS; with the path prefix of a proxy, if there is one)
+    /// (ws://HOST:PORT, http://HOST:PORT; wss:// and https:// for TLS; with the path prefix of a proxy, if there is
+    /// one)
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT)]
     pub(crate) server: Server,
 
@@ -20,7 +21,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
 
-    /// A connection token, as `tidings token` makes them: for everything but the API
+    /// A connection token, as `tidings token` creates them: for everything except the API
     #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 
@@ -28,20 +29,20 @@ pub(crate) struct ServerArgs {
     pub(crate) tls: TlsArgs,
 }
 
-/// Whose certificates are good where TLS is spoken.
+/// The trusted certificates for TLS.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TlsArgs {
-    /// Trusts the certificates in this file (PEM) and those that they have signed, instead of this machine's
+    /// Trusts the certificates in this file (PEM) and those that they have signed, instead of the system's
     #[arg(long, value_name = "FILE")]
     cafile: Option<PathBuf>,
 
-    /// Trusts every certificate, so that a machine in between may read and change everything: for tests
+    /// Trusts every certificate, so that an attacker on the network can read and change everything: only for tests
     #[arg(long, conflicts_with = "cafile")]
     insecure: bool,
 }
 
 impl TlsArgs {
-    /// Has it hold for every connection from now on.
+    /// Applies the setting to all later connections.
     ///
     /// # Errors
     /// A file that cannot be used.
@@ -56,19 +57,20 @@ impl TlsArgs {
 }
 
 impl ServerArgs {
-    /// What RESP's `AUTH` takes: a token makes a client, a key a backend.
+    /// The secret for RESP's `AUTH`: a token makes a client, a key makes a backend.
     pub(crate) fn secret(&self) -> Option<&str> {
         self.token.as_deref().or(self.key.as_deref())
     }
 
-    /// Converts an error into the command's failure. A client that was refused without a token at a WebSocket or an
-    /// event stream gets a hint that it needs one: a key, which may be set for other servers, does not apply there.
+    /// Converts an error into the command's failure. A client that was rejected without a token at a WebSocket or an
+    /// event stream gets a hint that it needs one: a key, which may be configured for other servers, does not apply
+    /// there.
     pub(crate) fn failure(&self, error: Error) -> Failure {
         let is_web = matches!(self.server, Server::Web(_));
         match error {
-            Error::Refused { what, words, temporary: false } if is_web && self.token.is_none() => {
+            Error::Refused { what, text, temporary: false } if is_web && self.token.is_none() => {
                 Failure::Failed(format!(
-                    "the server refused {what}: {words}; --token gives a connection token, and `tidings token \
+                    "the server refused {what}: {text}; --token gives a connection token, and `tidings token \
                      connection` makes one"
                 ))
             }
@@ -77,10 +79,10 @@ impl ServerArgs {
     }
 }
 
-/// Reads the address of a line port.
+/// Parses the address of a line port.
 ///
 /// # Errors
-/// What to write instead.
+/// The expected form.
 pub(crate) fn line_port(text: &str) -> Result<Server, String> {
     match text.parse()? {
         Server::Web(web) => {

@@ -1,4 +1,4 @@
-//! Bytes as text for people and terminals, and text on its way to stdout.
+//! Conversion of bytes to text for terminals, and output to stdout.
 //!
 //! Invariant: the output of [`visible`] is one line of printable UTF-8 that can be converted back to the bytes, so no
 //! message can move the cursor, colour the screen or look like two messages.
@@ -8,9 +8,10 @@ use std::io::{self, IsTerminal, Write as _};
 
 use crate::failure::Failure;
 
-/// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs as they are; line breaks and backslashes
-/// as the line port escapes them (`\r`, `\n`, `\\`); every other byte (control characters, characters that change the
-/// direction of text or break lines, invalid UTF-8) as `\xHH`.
+/// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs unchanged; line breaks and backslashes
+/// as the line port escapes them (`\r`, `
+/// `, `\\`); all other bytes (control characters, characters that change the direction of text or break lines, invalid
+/// UTF-8) as `\xHH`.
 pub(crate) fn visible(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -23,9 +24,9 @@ pub(crate) fn visible(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Appends a line that is escaped already, as the line port sends it: backslashes stay as they are, what a
-/// terminal must not see becomes `\xHH`.
-pub(crate) fn harmless(line: &[u8], out: &mut String) {
+/// Appends a line that is already escaped by the line port: backslashes are unchanged, bytes that a terminal would
+/// interpret become `\xHH`.
+pub(crate) fn escape_control(line: &[u8], out: &mut String) {
     for chunk in line.utf8_chunks() {
         chunk.valid().chars().for_each(|c| visible_char(c, out));
         hex(chunk.invalid(), out);
@@ -37,15 +38,14 @@ fn visible_char(c: char, out: &mut String) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push('\t'),
-        c if misleads(c) => hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
+        c if is_control(c) => hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out),
         c => out.push(c),
     }
 }
 
-/// Whether a terminal obeys this character instead of showing it: controls (ESC and C1 among them), those of the
-/// bidirectional algorithm (Unicode UAX #9 §2), with which a text shows in another order than it has, and the separators
-/// of lines and paragraphs.
-pub(crate) fn misleads(c: char) -> bool {
+/// Whether a terminal interprets this character: control characters (including ESC and C1), those of the bidirectional
+/// algorithm (Unicode UAX #9 §2), which change the displayed order of text, and line and paragraph separators.
+pub(crate) fn is_control(c: char) -> bool {
     let turns =
         matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
@@ -80,15 +80,15 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
-/// Whether `stream` should be coloured: it is a terminal that understands it, and `NO_COLOR` is unset or empty
+/// Whether `stream` should be coloured: it is a terminal with support for colours, and `NO_COLOR` is unset or empty
 /// (<https://no-color.org>).
 pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    stream.is_terminal() && !refused && capable()
+    stream.is_terminal() && !refused && supports_escapes()
 }
 
-/// Whether the terminal understands escape sequences at all.
-pub(crate) fn capable() -> bool {
+/// Whether the terminal supports escape sequences.
+pub(crate) fn supports_escapes() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term != "dumb" && !term.is_empty())
 }
 
@@ -122,10 +122,10 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_line_is_not_escaped_twice_but_cannot_drive_the_terminal() {
+    fn an_escaped_line_is_not_escaped_twice_and_has_no_control_characters() {
         let mut out = String::new();
-        harmless(b"a\\nb \x1b[2J\xff", &mut out);
-        harmless("\u{202e}\u{61c}\u{2067}".as_bytes(), &mut out);
+        escape_control(b"a\\nb \x1b[2J\xff", &mut out);
+        escape_control("\u{202e}\u{61c}\u{2067}".as_bytes(), &mut out);
         assert_eq!(out, "a\\nb \\x1b[2J\\xff\\xe2\\x80\\xae\\xd8\\x9c\\xe2\\x81\\xa7");
     }
 

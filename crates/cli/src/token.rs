@@ -1,7 +1,7 @@
-//! `tidings token`: makes tokens with the configured key; `check` shows the content of one.
+//! `tidings token`: creates tokens with the configured key; `check` prints the content of one.
 //!
-//! Invariants: where a token is made, stdout carries it and nothing else, so that it can be put into a variable; no key
-//! is ever printed.
+//! Invariants: stdout contains only the created token, so that it can be assigned to a variable; no key is ever
+//! printed.
 
 mod check;
 
@@ -19,12 +19,12 @@ use crate::failure::Failure;
 use crate::input::duration;
 use crate::text::print;
 
-/// Makes tokens that let clients in, and checks them
+/// Creates tokens for clients, and checks them
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-A connection token says who a client is; a subscription token lets it into one channel. Both are JSON Web Tokens, \
+A connection token identifies a client; a subscription token permits it to subscribe to one channel. Both are JSON Web Tokens, \
 signed with HS256 and the key of the server's configuration (client.token.hmac_secret_key, or that of \
-client.subscription_token where it is enabled). In production the application makes them, with any JWT library.
+client.subscription_token if it is enabled). In production the application creates them, with any JWT library.
 
 Examples:
   tidings token connection 42 --config tidings.toml
@@ -32,11 +32,11 @@ Examples:
   tidings token check TOKEN --config tidings.toml")]
 pub(crate) struct Token {
     #[command(subcommand)]
-    action: Action,
+    action: TokenCommand,
 }
 
 #[derive(Subcommand, Debug)]
-enum Action {
+enum TokenCommand {
     Connection(Connection),
     Subscription(Subscription),
     Check(check::Check),
@@ -46,12 +46,12 @@ impl Token {
     /// Runs the subcommand.
     ///
     /// # Errors
-    /// A configuration that is wrong or has no key, a token that would be too long, and one that is not valid.
+    /// A configuration that is invalid or has no key, a token that would be too long, an invalid token.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         match &self.action {
-            Action::Connection(command) => command.run(),
-            Action::Subscription(command) => command.run(),
-            Action::Check(command) => command.run(),
+            TokenCommand::Connection(command) => command.run(),
+            TokenCommand::Subscription(command) => command.run(),
+            TokenCommand::Check(command) => command.run(),
         }
     }
 }
@@ -74,7 +74,7 @@ struct Connection {
     #[arg(long, value_name = "CHANNEL,…", value_delimiter = ',', value_parser = channel)]
     channels: Vec<Channel>,
 
-    /// Data for the backend alone, which other clients do not see
+    /// Data for the backend, which other clients do not receive
     #[arg(long, value_name = "JSON", value_parser = json)]
     meta: Option<Box<RawValue>>,
 
@@ -85,7 +85,7 @@ struct Connection {
 /// Prints a token with which a client subscribes to a channel
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The token is good for one channel, and for connections of the same user.
+The token is valid for one channel, and for connections of the same user.
 
 Examples:
   export TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY=\"$(cat key)\"
@@ -103,56 +103,56 @@ struct Subscription {
     common: Common,
 }
 
-/// Whom a token is for, said in one of two ways.
+/// The user of a token, as an argument or as an option.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct User {
-    /// The user's name or number, the same in both kinds of token; empty for an anonymous one
+    /// The user's id, the same in both kinds of token; empty for an anonymous user
     #[arg(value_name = "USER")]
     name: Option<String>,
 
-    /// The same as an option, for a name that begins with a dash
+    /// The user's id as an option, for ids that begin with a dash
     #[arg(long = "user", value_name = "USER", allow_hyphen_values = true)]
     option: Option<String>,
 }
 
 impl User {
-    /// The name; clap sees to it that there is one.
+    /// The id; clap ensures that there is one.
     fn as_str(&self) -> &str {
         self.name.as_deref().or(self.option.as_deref()).unwrap_or_default()
     }
 }
 
-/// What both kinds of token may have.
+/// The options of both kinds of token.
 #[derive(Args, Debug)]
 struct Common {
-    /// How long it is good for (10m, 1h), or never for one without an end
+    /// The lifetime of the token (10m, 1h), or never for one that does not expire
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     expires: Lifetime,
 
-    /// What other clients see of this one: any JSON
+    /// Data that other clients receive: any JSON
     #[arg(long, value_name = "JSON", value_parser = json)]
     info: Option<Box<RawValue>>,
 
     #[command(flatten)]
-    keys: Keys,
+    keys: KeySource,
 }
 
-/// Where the key is.
+/// The source of the key.
 #[derive(Args, Debug)]
-struct Keys {
-    /// The server's configuration file (.toml, .json, .yaml); TIDINGS_CONFIG names one too
+struct KeySource {
+    /// The server's configuration file (.toml, .json, .yaml); also TIDINGS_CONFIG
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The HMAC key, in place of the configured keys. Others on this machine may see it while the command runs: prefer
-    /// TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY
+    /// The HMAC key, instead of the configured keys. Other users of this machine may see it while the command runs:
+    /// prefer TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY
     #[arg(long, value_name = "KEY", value_parser = secret)]
     secret: Option<Secret>,
 }
 
-impl Keys {
-    /// The options of tokens, with the given key in place of the configured ones.
+impl KeySource {
+    /// The token options, with the given key instead of the configured ones.
     fn options(&self) -> Result<ClientOptions, Failure> {
         let config = tidings_config::load(
             self.config.as_deref(),
@@ -180,7 +180,7 @@ impl Keys {
     }
 }
 
-/// What a token is made with.
+/// The parameters of creating a token.
 struct Maker {
     key: Secret,
     audience: String,
@@ -217,7 +217,7 @@ impl Maker {
     ) -> Result<Self, Failure> {
         if key_set {
             return Err(Failure::Usage(format!(
-                "{group}.jwks_public_endpoint is configured, so the server takes only tokens of that provider"
+                "{group}.jwks_public_endpoint is configured, so the server accepts only tokens of that provider"
             )));
         }
         if !key.is_set() {
@@ -229,7 +229,7 @@ impl Maker {
         Ok(Self { key, audience, issuer })
     }
 
-    /// Makes a token with these claims and prints it.
+    /// Creates a token with these claims and prints it.
     fn print(&self, common: &Common, claims: Claims<'_>) -> Result<(), Failure> {
         let now = unix_now();
         let present = |text: &'_ String| !text.is_empty();
@@ -246,7 +246,7 @@ impl Maker {
     }
 }
 
-/// What a token claims.
+/// The claims of a token.
 #[derive(Default, Serialize)]
 struct Claims<'a> {
     sub: &'a str,
@@ -290,11 +290,11 @@ impl Subscription {
 }
 
 fn unix_now() -> u64 {
-    // A clock before 1970 makes every token one that is not valid yet, which is then said.
+    // With a clock before 1970 every token is not valid yet, which the check reports.
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 
-/// How long a token is good for; `None` is for ever.
+/// The lifetime of a token; `None`: it does not expire.
 #[derive(Clone, Copy, Debug)]
 struct Lifetime(Option<Duration>);
 
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lifetime_is_a_second_at_least_or_has_no_end() {
+    fn a_lifetime_is_at_least_a_second_or_unlimited() {
         assert_eq!(lifetime("10m").unwrap().0, Some(Duration::from_secs(600)));
         assert_eq!(lifetime("never").unwrap().0, None);
         for wrong in ["0", "500ms", "soon", ""] {

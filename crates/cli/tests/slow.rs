@@ -1,4 +1,4 @@
-//! What takes minutes and gigabytes: `make test-slow`.
+//! Tests that take minutes and gigabytes: `make test-slow`.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use tidings_testkit::{Tidings, get_http};
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
-/// What the server may take.
+/// The memory limit of the server.
 const MEMORY: u64 = 512 << 20;
-/// Rows of the file, and in a page.
+/// The rows of the file, and of a page.
 const ROWS: u64 = 10_000_000;
 const PAGE: u64 = 100;
-/// For how long the visitors look.
+/// The duration of the visits.
 const VISIT: Duration = Duration::from_secs(60);
 
 /// Writes a CSV file of about 1 GB.
@@ -39,7 +39,7 @@ fn write_file(path: &Path) {
     out.flush().expect("room");
 }
 
-/// Puts a process into a group of its own with a limit of memory, page cache included, where that is allowed here.
+/// Moves a process to its own cgroup with a memory limit, page cache included, if this is permitted.
 fn limit(pid: u32) -> Option<std::path::PathBuf> {
     let group = Path::new("/sys/fs/cgroup/memory").join(format!("tidings-test-{pid}"));
     std::fs::create_dir(&group).ok()?;
@@ -48,7 +48,7 @@ fn limit(pid: u32) -> Option<std::path::PathBuf> {
     Some(group)
 }
 
-/// Memory of a process that is not a file's.
+/// The memory of a process without file pages.
 fn anonymous(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
@@ -66,7 +66,7 @@ fn page(http: SocketAddr, table: &str, number: u64) -> Vec<u64> {
 
 #[test]
 #[ignore = "takes minutes and a gigabyte of disk: make test-slow"]
-fn a_gigabyte_on_half_a_gigabyte_of_memory_holds_ten_visitors_on_random_pages() {
+fn a_gigabyte_file_serves_ten_viewers_within_half_a_gigabyte_of_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("big.csv");
     write_file(&file);
@@ -114,7 +114,7 @@ fn a_gigabyte_on_half_a_gigabyte_of_memory_holds_ten_visitors_on_random_pages() 
     assert!(most < MEMORY / 2, "{most} bytes of its own");
     drop(server);
     if let Some(group) = group {
-        // It holds no process any more.
+        // The group contains no process any more.
         let _ = std::fs::remove_dir(group);
     }
 }

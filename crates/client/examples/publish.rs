@@ -5,8 +5,8 @@
 //! API_KEY=secret cargo run -p tidings-client --example publish -- http://127.0.0.1:8000 scores "2:1" "2:2"
 //! ```
 //!
-//! Each publication carries an idempotency key, so a request whose response is lost may be sent again: the server
-//! publishes it once.
+//! Each publication has an idempotency key. A request without a response may be sent again: the server publishes it
+//! once.
 
 use std::error::Error;
 

@@ -1,4 +1,5 @@
-//! Subscribes to a channel with a history and prints, after each loss of the connection, whether publications are missing.
+//! Subscribes to a channel with a history and prints, after each loss of the connection, whether publications are
+//! missing.
 //!
 //! ```sh
 //! tidings serve --set channel.without_namespace.history_size=100 --set channel.without_namespace.history_ttl=5m \
@@ -6,8 +7,8 @@
 //! cargo run -p tidings-client --example recover -- ws://127.0.0.1:8000 scores
 //! ```
 //!
-//! Stop the network for a moment and publish meanwhile: the client connects again and receives what it missed, in order and
-//! once. An application loads its full state again after [`Recovery::Gap`] and [`Recovery::NoHistory`] only.
+//! Stop the network for a moment and publish meanwhile: the client reconnects and receives the missed publications, in
+//! order and once. An application loads its full state again only after [`Recovery::Gap`] and [`Recovery::NoHistory`].
 
 use std::error::Error;
 use std::io::{self, Write};

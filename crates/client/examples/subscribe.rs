@@ -6,8 +6,8 @@
 //! tidings publish scores "2:1"
 //! ```
 //!
-//! The channel must permit subscriptions (`channel.without_namespace.allow_subscribe_for_client=true`), or the client needs
-//! a token: `Options::token`.
+//! The client needs permission to subscribe: `channel.without_namespace.allow_subscribe_for_client=true`, or a token
+//! (`Options::token`).
 
 use std::error::Error;
 use std::io::{self, Write};

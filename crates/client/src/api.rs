@@ -1,7 +1,7 @@
 //! Publishing over the server API (`POST /api/publish`, `POST /api/batch`).
 //!
-//! Bodies go in base 64 (`b64data`), so that they arrive as the bytes they are. Every publication carries an
-//! idempotency key: the server takes it once, however often it is sent, so a lost answer is no uncertainty.
+//! Bodies are sent in base64 (`b64data`), which preserves every byte. Each publication has an idempotency key: the
+//! server publishes it once, however often it is sent, so a request without a response can be repeated.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::http::{HttpClient, HttpRequest, HttpResponse};
 use crate::{Error, ServerError, Web};
 
-/// A publication on its way.
+/// A publication with its idempotency key.
 #[derive(Clone, Debug)]
 pub struct PendingPublication {
     channel: String,
@@ -36,7 +36,7 @@ impl PendingPublication {
 /// Assigns idempotency keys to publications.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKeys {
-    /// Drawn at random, so that no two programs name the same.
+    /// Random, so that the keys of two programs differ.
     name: String,
     count: u64,
 }
@@ -48,29 +48,29 @@ impl Default for IdempotencyKeys {
 }
 
 impl IdempotencyKeys {
-    /// Makes a publication, which can be sent any number of times and is published once.
+    /// Makes a publication. It may be sent any number of times and is published once.
     pub fn prepare(&mut self, channel: &str, body: Vec<u8>) -> PendingPublication {
         self.count += 1;
         PendingPublication { channel: channel.to_owned(), body, key: format!("{}-{}", self.name, self.count) }
     }
 }
 
-/// A backend that publishes.
+/// A client of the server API's publish methods.
 pub struct Api {
     http: HttpClient,
     key: Option<String>,
 }
 
 impl Api {
-    /// At `web`, with the API key where the server has one.
+    /// Sends requests to `web`, with the API key if the server has one.
     pub fn new(web: Web, key: Option<String>) -> Self {
         Self { http: HttpClient::new(web), key }
     }
 
-    /// Publishes all of them in their order, and gives what the server says to each.
+    /// Publishes all of them in their order. Returns one result for each.
     ///
     /// # Errors
-    /// As [`HttpClient::call`]; [`Error::Refused`] when the API is not open to us.
+    /// As [`HttpClient::call`]; [`Error::Refused`] when the API rejects the key.
     pub async fn publish(
         &mut self,
         all: &[PendingPublication],
@@ -99,8 +99,8 @@ impl Api {
         let body = Bytes::from(body.to_string());
         let call = HttpRequest { method: Method::POST, path, headers: &headers, body };
         let reply = match self.http.call(call.clone()).await {
-            // A kept connection may have been closed by the server in the meantime; a publication that was taken is
-            // not taken again.
+            // The server may have closed the kept connection meanwhile. The idempotency keys prevent a second
+            // publication.
             Err(Error::Lost(_)) => self.http.call(call).await?,
             reply => reply?,
         };
@@ -116,20 +116,20 @@ impl Api {
             401 | 403 if self.key.is_none() => "; the API needs its key (--key)",
             401 | 403 => "; is it the right key?",
             404 => "; is it the HTTP port of a tidings server?",
-            413 => "; something in between, or the server itself, takes no bodies of that size",
+            413 => "; the server, or a proxy in front of it, accepts no bodies of that size",
             _ => "",
         };
-        let words = reply.words();
-        let words = if words.is_empty() { String::new() } else { format!(", {words}") };
+        let text = reply.text();
+        let text = if text.is_empty() { String::new() } else { format!(", {text}") };
         Error::Refused {
             what: format!("the API call at {}", self.http.web()),
-            words: format!("{}{words}{advice}", reply.status),
+            text: format!("{}{text}{advice}", reply.status),
             temporary: matches!(reply.status, 429 | 500 | 502..=504),
         }
     }
 }
 
-/// What a reply of the API says.
+/// The result in one reply of the API.
 fn outcome(reply: &Value) -> Result<(), ServerError> {
     let error = &reply["error"];
     if error.is_null() {

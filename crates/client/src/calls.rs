@@ -7,7 +7,7 @@ use crate::message::{ClientInfo, Position, Publication, Reply};
 use crate::{Body, Client, Error};
 
 impl Client {
-    /// Publishes; the server has it when this returns.
+    /// Publishes. On return, the server has accepted the publication.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -16,18 +16,18 @@ impl Client {
         self.call(Request::Publish(publish)).await.map(|_| ())
     }
 
-    /// Who is subscribed to a channel, by the public id of their connections.
+    /// The subscribers of a channel, by the public id of their connections.
     ///
     /// # Errors
     /// As [`Self::call`].
     pub async fn presence(&mut self, channel: &str) -> Result<Vec<(String, ClientInfo)>, Error> {
         match self.call(Request::Presence(request::Presence { channel: channel.into() })).await? {
             Reply::Presence(clients) => Ok(clients),
-            _ => Err(another()),
+            _ => Err(unexpected_reply()),
         }
     }
 
-    /// How many connections are subscribed to a channel, and how many different users they are.
+    /// The number of connections that are subscribed to a channel, and the number of different users.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -35,12 +35,12 @@ impl Client {
         let stats = request::PresenceStats { channel: channel.into() };
         match self.call(Request::PresenceStats(stats)).await? {
             Reply::PresenceStats { clients, users } => Ok((clients, users)),
-            _ => Err(another()),
+            _ => Err(unexpected_reply()),
         }
     }
 
-    /// What was published in a channel: at most `limit` publications (0 for none, below 0 for all that are kept), behind
-    /// `since` where that is given, from the newest on in `reverse`; and the channel's newest position.
+    /// The history of a channel: at most `limit` publications (0: none; negative: all), after `since` if it is given,
+    /// newest first with `reverse`; and the channel's newest position.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -56,11 +56,11 @@ impl Client {
         let history = request::History { channel: channel.into(), limit, since, reverse };
         match self.call(Request::History(history)).await? {
             Reply::History { publications, position } => Ok((publications, position)),
-            _ => Err(another()),
+            _ => Err(unexpected_reply()),
         }
     }
 
-    /// Asks the backend; `data` is JSON where the connection speaks JSON.
+    /// Sends an RPC to the backend. On a JSON connection, `data` is JSON.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -68,12 +68,12 @@ impl Client {
         let rpc = request::Rpc { data: Some(Data::from(data)), method: method.into() };
         match self.call(Request::Rpc(rpc)).await? {
             Reply::Rpc(body) => Ok(body),
-            _ => Err(another()),
+            _ => Err(unexpected_reply()),
         }
     }
 
-    /// Renews the token of the connection, which is also used for later connections; returns the remaining seconds of
-    /// its validity, if they are limited.
+    /// Renews the connection's token, also for later connections. Returns the remaining seconds of its validity, if
+    /// they are limited.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -81,11 +81,11 @@ impl Client {
         self.set_token(token);
         match self.call(Request::Refresh(request::Refresh { token: token.into() })).await? {
             Reply::Refreshed(ttl) => Ok(ttl),
-            _ => Err(another()),
+            _ => Err(unexpected_reply()),
         }
     }
 }
 
-fn another() -> Error {
-    Error::Protocol { what: "the client protocol", why: "the answer is another command's".to_owned() }
+fn unexpected_reply() -> Error {
+    Error::Protocol { what: "the client protocol", why: "the reply belongs to another command".to_owned() }
 }

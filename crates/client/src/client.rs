@@ -1,4 +1,4 @@
-//! The client protocol over as many connections as it takes.
+//! The client protocol over a sequence of connections.
 //!
 //! A [`Client`] connects, subscribes, and reconnects after a loss: after a random wait (full jitter), with the position
 //! of every subscription, so that the server sends missed publications. [`Recovery`] reports whether any are missing.
@@ -18,8 +18,8 @@
 //! # }
 //! ```
 //!
-//! Invariants: every publication is given once and in the order in which it came; a subscription that is given as
-//! `Subscribed` again says what became of the time between.
+//! Invariants: every publication is returned once and in order of arrival; each further `Subscribed` event of a
+//! subscription reports whether publications were missed since the previous one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -34,13 +34,13 @@ use crate::message::{
 };
 use crate::{Backoff, Body, ConnectOptions, Connection, Error, Server};
 
-/// How long an answer may take: to a subscription, to a call.
+/// The timeout of a subscription and of a call.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that held for this long counts as good: the next loss is retried at once.
+/// After a connection of at least this duration, the first reconnect is immediate.
 const STEADY: Duration = Duration::from_secs(10);
-/// The first of these codes of an unsubscribe push asks the client to subscribe again.
+/// From this code on, an unsubscribe push requires the client to subscribe again.
 const AGAIN: u32 = 2500;
-/// How many bytes of publications may wait for the caller while a call is answered.
+/// The most bytes of publications that are queued for the caller during a call.
 const MAX_WAITING: usize = 16 << 20;
 
 /// Server address and credentials.
@@ -48,130 +48,131 @@ const MAX_WAITING: usize = 16 << 20;
 pub struct Options {
     /// A WebSocket, or a line port (JSON lines).
     pub server: Server,
-    /// How messages are written down on a WebSocket. In Protobuf, bodies are exact.
+    /// The encoding of messages on a WebSocket. Protobuf preserves the bytes of bodies.
     pub encoding: Encoding,
     /// A connection token; `None` for an anonymous client.
     pub token: Option<String>,
-    /// What the application adds to `connect`.
+    /// Application data for the `connect` command.
     pub data: Option<Vec<u8>>,
-    /// The longest wait between two attempts to connect.
-    pub longest_wait: Duration,
+    /// The longest delay between two attempts to connect.
+    pub max_delay: Duration,
 }
 
 impl Options {
-    /// An anonymous client of `server`, in Protobuf where that is possible, that comes back within ten seconds.
+    /// An anonymous client of `server`, in Protobuf where the connection supports it, with delays of at most ten
+    /// seconds.
     pub fn new(server: Server) -> Self {
         Self {
             server,
             encoding: Encoding::Protobuf,
             token: None,
             data: None,
-            longest_wait: Duration::from_secs(10),
+            max_delay: Duration::from_secs(10),
         }
     }
 }
 
-/// Something that happened.
+/// An event of the client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// There is a connection.
+    /// The connection is established.
     Connected(Box<ConnectResult>),
-    /// There is none any more, or none yet; the next attempt is made after the wait.
+    /// The connection was lost, or an attempt to connect has failed. The next attempt follows after the delay.
     Disconnected {
-        /// Why.
+        /// The cause.
         why: Error,
-        /// How long the wait is.
+        /// The delay.
         retry_in: Duration,
     },
-    /// A subscription stands.
+    /// The subscription is active.
     Subscribed {
-        /// To this channel.
+        /// The channel.
         channel: String,
-        /// What became of the time before.
+        /// Whether publications were missed.
         how: Recovery,
-        /// What the application adds.
+        /// Data of the application.
         data: Option<Body>,
     },
-    /// A subscription ended, or could not be made.
+    /// A subscription has ended, or the server rejected it.
     Unsubscribed {
-        /// To this channel.
+        /// The channel.
         channel: String,
-        /// What the server says.
+        /// The server's error.
         why: ServerError,
-        /// Whether it will be made again without further ado.
+        /// Whether the client subscribes again by itself.
         again: bool,
     },
-    /// Something was published.
+    /// A publication.
     Publication {
-        /// In this channel.
+        /// The channel.
         channel: String,
-        /// What.
+        /// Its content.
         publication: Publication,
     },
-    /// Somebody subscribed.
+    /// Another client subscribed to the channel.
     Join(String, Option<ClientInfo>),
-    /// Somebody's subscription ended.
+    /// The subscription of another client ended.
     Leave(String, Option<ClientInfo>),
     /// A message of the backend to this client.
     Message(Option<Body>),
 }
 
-/// What became of the time before a subscription.
+/// Whether publications were missed before a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// It is the first.
+    /// This is the first subscription.
     First,
-    /// Nothing is missing: so many publications were missed, and they come now.
+    /// No publication is missing: this many were missed, and they follow.
     Recovered(usize),
-    /// The channel's history did not reach back far enough: publications are missing.
+    /// Publications are missing: the channel's history is too short.
     Gap,
-    /// The channel has no history: publications of the time without a connection are missing.
+    /// Publications are missing: the channel has no history.
     NoHistory,
 }
 
-/// A client that comes back.
+/// A client that reconnects.
 pub struct Client {
     options: Options,
     connection: Option<Connection>,
-    /// When the connection was made, or the next attempt is due.
+    /// The time at which the connection was established, or at which the next attempt is due.
     at: Instant,
     backoff: Backoff,
     subs: BTreeMap<String, Subscription>,
-    /// Where we stand in what the server subscribed us to.
+    /// Positions in the channels to which the server subscribed the client.
     server_subs: BTreeMap<String, Position>,
-    /// Which channel a subscribe command was for.
-    asked: HashMap<u32, String>,
+    /// The channels of subscribe commands without a reply, by the command's number.
+    pending_subscribes: HashMap<u32, String>,
     events: VecDeque<Event>,
-    /// Bytes of publications among the events.
-    waiting: usize,
-    /// The number of the call under way, and its answer once it is there.
+    /// Bytes of publications in the queue of events.
+    queued_bytes: usize,
+    /// The number of the current call, and its result once it is available.
     call: Option<(u32, Option<Result<Reply, Error>>)>,
 }
 
-/// A subscription that is wanted.
+/// A subscription that the client keeps active.
 struct Subscription {
     token: Option<String>,
     state: SubscriptionState,
     backoff: Backoff,
-    /// Whether it has stood before.
-    stood: bool,
-    /// Where to recover from.
+    /// Whether it has been active before.
+    was_active: bool,
+    /// The position to recover from.
     position: Option<Position>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SubscriptionState {
-    /// To be asked for at this time.
+    /// The subscribe command is due at this time.
     Due(Instant),
-    /// Asked for at this time.
-    Asked(Instant),
-    Stands,
+    /// The subscribe command was sent at this time.
+    Requested(Instant),
+    Active,
 }
 
 impl Client {
-    /// Begins to connect with the first [`Self::next`] or call.
+    /// A client that connects with the first [`Self::next`] or call.
     pub fn new(options: Options) -> Self {
-        let backoff = Backoff::new(options.longest_wait);
+        let backoff = Backoff::new(options.max_delay);
         Self {
             options,
             connection: None,
@@ -179,26 +180,26 @@ impl Client {
             backoff,
             subs: BTreeMap::new(),
             server_subs: BTreeMap::new(),
-            asked: HashMap::new(),
+            pending_subscribes: HashMap::new(),
             events: VecDeque::new(),
-            waiting: 0,
+            queued_bytes: 0,
             call: None,
         }
     }
 
-    /// Wants a subscription from now on; a private channel needs a `token`. Does nothing when there is one.
+    /// Adds a subscription; a private channel requires a `token`. No effect if the subscription exists.
     pub fn subscribe(&mut self, channel: &str, token: Option<&str>) {
-        let backoff = Backoff::new(self.options.longest_wait);
+        let backoff = Backoff::new(self.options.max_delay);
         self.subs.entry(channel.to_owned()).or_insert_with(|| Subscription {
             token: token.map(ToOwned::to_owned),
             state: SubscriptionState::Due(Instant::now()),
             backoff,
-            stood: false,
+            was_active: false,
             position: None,
         });
     }
 
-    /// Wants a subscription no more. What has come of it is still given.
+    /// Removes a subscription. Events that have already arrived are still returned.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection cannot send.
@@ -214,13 +215,13 @@ impl Client {
     /// The next event. May be dropped half-way and called again.
     ///
     /// # Errors
-    /// What another attempt would not change: the client is not let in, the server speaks another protocol, or asked
-    /// not to come back.
+    /// Errors that a retry cannot resolve: the server rejects the client, speaks another protocol, or sent a code that
+    /// forbids reconnecting.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 if let Event::Publication { publication, .. } = &event {
-                    self.waiting -= publication.body.raw.len();
+                    self.queued_bytes -= publication.body.raw.len();
                 }
                 return Ok(event);
             }
@@ -228,19 +229,19 @@ impl Client {
         }
     }
 
-    /// The token with which the next connection is made.
+    /// Sets the token of later connections.
     pub(crate) fn set_token(&mut self, token: &str) {
         self.options.token = Some(token.to_owned());
     }
 
-    /// Asks the server, connecting first where need be. Events that come meanwhile wait for [`Self::next`].
+    /// Sends a request, and connects first if necessary. Events that arrive meanwhile are queued for [`Self::next`].
     ///
     /// # Errors
-    /// [`Error::Refused`] in the server's words; [`Error::Lost`] and [`Error::Silent`] when there is no answer, and
-    /// it is not known whether the command was carried out; [`Error::Behind`] when more events wait than may.
+    /// [`Error::Refused`] with the server's text; [`Error::Lost`] and [`Error::Timeout`] without a response, when the
+    /// command may or may not have been executed; [`Error::Overflow`] when too many events are queued.
     pub async fn call(&mut self, request: Request<'_>) -> Result<Reply, Error> {
         let end = Instant::now() + ANSWER_TIMEOUT;
-        let silent = || Error::Silent(ANSWER_TIMEOUT.as_secs());
+        let silent = || Error::Timeout(ANSWER_TIMEOUT.as_secs());
         while self.connection.is_none() {
             timeout_at(end, self.step()).await.map_err(|_| silent())??;
         }
@@ -253,8 +254,8 @@ impl Client {
             {
                 self.call = None;
                 return answer.map_err(|error| match error {
-                    Error::Refused { words, temporary, .. } => {
-                        Error::Refused { what: name.to_owned(), words, temporary }
+                    Error::Refused { text, temporary, .. } => {
+                        Error::Refused { what: name.to_owned(), text, temporary }
                     }
                     other => other,
                 });
@@ -263,40 +264,40 @@ impl Client {
         }
     }
 
-    /// Leaves in good order.
+    /// Closes the connection and waits until the close frame is written.
     pub async fn close(self) {
         if let Some(connection) = self.connection {
             connection.close().await;
         }
     }
 
-    /// Runs one step: connects, subscribes what is due, or handles one message.
+    /// Runs one step: connects, sends due subscribe commands, or handles one message.
     async fn step(&mut self) -> Result<(), Error> {
-        if self.waiting > MAX_WAITING {
-            return Err(Error::Behind(MAX_WAITING));
+        if self.queued_bytes > MAX_WAITING {
+            return Err(Error::Overflow(MAX_WAITING));
         }
         if self.connection.is_none() {
             return self.connect().await;
         }
-        let patience = match self.ask() {
-            Ok(patience) => patience,
-            Err(error) => return self.lost(error),
+        let deadline = match self.send_subscribes() {
+            Ok(deadline) => deadline,
+            Err(error) => return self.on_lost(error),
         };
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let next = match patience {
-            Some(patience) => timeout_at(patience, connection.next()).await,
+        let next = match deadline {
+            Some(deadline) => timeout_at(deadline, connection.next()).await,
             None => Ok(connection.next().await),
         };
         match next {
             Ok(Ok(message)) => {
-                self.take(message);
+                self.on_message(message);
                 Ok(())
             }
-            Ok(Err(error)) => self.lost(error),
+            Ok(Err(error)) => self.on_lost(error),
             Err(_) => {
-                let late = |sub: &Subscription| matches!(sub.state, SubscriptionState::Asked(at) if at.elapsed() >= ANSWER_TIMEOUT);
+                let late = |sub: &Subscription| matches!(sub.state, SubscriptionState::Requested(at) if at.elapsed() >= ANSWER_TIMEOUT);
                 if self.subs.values().any(late) {
-                    return self.lost(Error::Silent(ANSWER_TIMEOUT.as_secs()));
+                    return self.on_lost(Error::Timeout(ANSWER_TIMEOUT.as_secs()));
                 }
                 Ok(())
             }
@@ -313,7 +314,7 @@ impl Client {
         let (connection, mut welcome) =
             match Connection::open(&self.options.server, self.options.encoding, &hello).await {
                 Ok(opened) => opened,
-                Err(error) => return self.lost(error),
+                Err(error) => return self.on_lost(error),
             };
         self.connection = Some(connection);
         self.at = Instant::now();
@@ -324,34 +325,34 @@ impl Client {
         self.events.push_back(Event::Connected(Box::new(welcome)));
         for (channel, subscribed) in subs {
             let before = self.server_subs.remove(&channel).is_some();
-            self.subscribed(&channel, subscribed, before);
+            self.on_subscribed(&channel, subscribed, before);
         }
         Ok(())
     }
 
-    /// There is no connection (any more).
-    fn lost(&mut self, why: Error) -> Result<(), Error> {
+    /// Handles the loss of the connection.
+    fn on_lost(&mut self, why: Error) -> Result<(), Error> {
         if self.connection.take().is_some() && self.at.elapsed() >= STEADY {
             self.backoff.reset();
         }
-        self.asked.clear();
+        self.pending_subscribes.clear();
         if let Some((_, answer)) = &mut self.call {
             *answer = Some(Err(why.clone()));
         }
         let retry_in = self.backoff.wait();
         self.at = Instant::now() + retry_in;
-        if !why.may_pass() {
+        if !why.is_retryable() {
             return Err(why);
         }
         self.events.push_back(Event::Disconnected { why, retry_in });
         Ok(())
     }
 
-    /// Asks for the subscriptions that are due; gives when the next one is, or an answer is late.
-    fn ask(&mut self) -> Result<Option<Instant>, Error> {
+    /// Sends the subscribe commands that are due. Returns the time of the next one, or of the next timeout.
+    fn send_subscribes(&mut self) -> Result<Option<Instant>, Error> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         let now = Instant::now();
-        let mut patience: Option<Instant> = None;
+        let mut deadline: Option<Instant> = None;
         for (channel, sub) in &mut self.subs {
             if matches!(sub.state, SubscriptionState::Due(at) if at <= now) {
                 let position = sub.position.clone().unwrap_or_default();
@@ -364,43 +365,43 @@ impl Client {
                     recoverable: true,
                     ..request::Subscribe::default()
                 }))?;
-                self.asked.insert(id, channel.clone());
-                sub.state = SubscriptionState::Asked(now);
+                self.pending_subscribes.insert(id, channel.clone());
+                sub.state = SubscriptionState::Requested(now);
             }
             let until = match sub.state {
                 SubscriptionState::Due(at) => at,
-                SubscriptionState::Asked(at) => at + ANSWER_TIMEOUT,
-                SubscriptionState::Stands => continue,
+                SubscriptionState::Requested(at) => at + ANSWER_TIMEOUT,
+                SubscriptionState::Active => continue,
             };
-            patience = Some(patience.map_or(until, |patience| patience.min(until)));
+            deadline = Some(deadline.map_or(until, |deadline| deadline.min(until)));
         }
-        Ok(patience)
+        Ok(deadline)
     }
 
-    fn take(&mut self, message: Message) {
+    fn on_message(&mut self, message: Message) {
         match message {
             Message::Reply(id, answer) => {
-                if let Some(channel) = self.asked.remove(&id) {
+                if let Some(channel) = self.pending_subscribes.remove(&id) {
                     match answer {
                         Ok(Reply::Subscribed(subscribed)) => {
-                            let before = self.subs.get(&channel).is_some_and(|sub| sub.stood);
-                            self.subscribed(&channel, *subscribed, before);
+                            let before = self.subs.get(&channel).is_some_and(|sub| sub.was_active);
+                            self.on_subscribed(&channel, *subscribed, before);
                         }
                         Ok(_) => {}
-                        Err(refusal) => self.refused(channel, refusal),
+                        Err(refusal) => self.on_refused(channel, refusal),
                     }
-                } else if let Some((of, waiting)) = &mut self.call
+                } else if let Some((of, result)) = &mut self.call
                     && *of == id
                 {
-                    *waiting = Some(answer.map_err(|refusal| Error::refused("", &refusal)));
+                    *result = Some(answer.map_err(|refusal| Error::refused("", &refusal)));
                 }
             }
-            Message::Push(push) => self.pushed(push),
+            Message::Push(push) => self.on_push(push),
             Message::Ping => {}
         }
     }
 
-    fn pushed(&mut self, push: Push) {
+    fn on_push(&mut self, push: Push) {
         match push {
             Push::Publication(channel, publication) => {
                 let position = match self.subs.get_mut(&channel) {
@@ -428,7 +429,7 @@ impl Client {
             }
             Push::Subscribe(channel, subscribed) => {
                 if !self.subs.contains_key(&channel) {
-                    self.subscribed(&channel, subscribed, false);
+                    self.on_subscribed(&channel, subscribed, false);
                 }
             }
             Push::Join(channel, who) => self.events.push_back(Event::Join(channel, who)),
@@ -438,8 +439,8 @@ impl Client {
         }
     }
 
-    /// A subscription stands: by our wish, or the server's where it is not among ours.
-    fn subscribed(&mut self, channel: &str, subscribed: SubscribeResult, before: bool) {
+    /// Handles the start of a subscription, of the client or of the server.
+    fn on_subscribed(&mut self, channel: &str, subscribed: SubscribeResult, before: bool) {
         let SubscribeResult { position, publications, recovered, data, .. } = subscribed;
         let had_position = match self.subs.get(channel) {
             Some(sub) => sub.position.is_some(),
@@ -453,8 +454,8 @@ impl Client {
         };
         match self.subs.get_mut(channel) {
             Some(sub) => {
-                sub.state = SubscriptionState::Stands;
-                sub.stood = true;
+                sub.state = SubscriptionState::Active;
+                sub.was_active = true;
                 sub.backoff.reset();
                 sub.position = position;
             }
@@ -471,11 +472,11 @@ impl Client {
     }
 
     fn publication(&mut self, channel: String, publication: Publication) {
-        self.waiting += publication.body.raw.len();
+        self.queued_bytes += publication.body.raw.len();
         self.events.push_back(Event::Publication { channel, publication });
     }
 
-    fn refused(&mut self, channel: String, why: ServerError) {
+    fn on_refused(&mut self, channel: String, why: ServerError) {
         let Some(sub) = self.subs.get_mut(&channel) else { return };
         let unrecoverable = why.code == u32::from(code::UNRECOVERABLE_POSITION.number);
         let again = why.temporary || (unrecoverable && sub.position.is_some());

@@ -1,7 +1,7 @@
 //! One connection of the client protocol: commands out, replies and pushes in.
 //!
-//! Invariants: a connection that gives nothing for longer than the server pings, and ten seconds more, is given up;
-//! the server's pings are answered where it asks for that.
+//! Invariants: a connection is closed when the server sends nothing for its ping interval plus ten seconds; pings are
+//! answered if the server requires it.
 
 use std::time::Duration;
 
@@ -16,52 +16,52 @@ use crate::pipe::Pipe;
 use crate::ws::WebSocket;
 use crate::{AGENT_NAME, Error, Server};
 
-/// How long the server may take to answer `connect`.
+/// The timeout of `connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much later than it said the server's ping may come.
+/// The allowed delay of a ping of the server.
 const PING_DELAY: Duration = Duration::from_secs(10);
-/// How often a server that does not ping is asked whether it is there.
+/// The interval of the client's pings to a server that does not ping.
 const OWN_PING: Duration = Duration::from_secs(15);
-/// How long the answer to that may take.
+/// The timeout of the response to such a ping.
 const OWN_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest line of JSON that is taken from a server, in bytes.
+/// The longest accepted line of JSON, in bytes.
 const MAX_LINE: usize = 64 << 20;
-/// The sub-protocol of WebSocket that means Protobuf.
+/// The WebSocket sub-protocol of Protobuf messages.
 const PROTOBUF: &str = "centrifuge-protobuf";
 
-/// What a client says of itself.
+/// The parameters of the `connect` command.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
-    /// Who it is; `None` for an anonymous one.
+    /// A connection token; `None` for an anonymous client.
     pub token: Option<String>,
-    /// What the application adds: JSON where the connection speaks JSON.
+    /// Application data; JSON on a JSON connection.
     pub data: Option<Vec<u8>>,
-    /// Positions of what the server subscribed it to before, by channel.
+    /// Positions in the channels to which the server subscribed the client before, by channel.
     pub subs: Vec<(String, crate::Position)>,
 }
 
-/// An open connection that the server has welcomed.
+/// An open connection after a successful `connect`.
 pub struct Connection {
     link: Link,
     encoding: Encoding,
-    /// A frame that has come; the messages before `taken` are done with.
+    /// The current frame; the messages before `taken` were returned.
     frame: Vec<u8>,
     taken: usize,
     last_id: u32,
     ping: Duration,
     pong: bool,
-    /// Since when an answer to a ping of our own is awaited, and its number.
-    asked: Option<(Instant, u32)>,
+    /// The time and the number of the client's own ping, while its response is pending.
+    pending_ping: Option<(Instant, u32)>,
 }
 
-/// What messages travel over.
+/// The transport of messages.
 enum Link {
     WebSocket(Box<WebSocket>),
     Lines { pipe: Box<Pipe>, searched: usize },
 }
 
 impl Connection {
-    /// Connects to a WebSocket (in `encoding`) or to the line port (in JSON lines, whatever `encoding` says).
+    /// Connects to a WebSocket (in `encoding`) or to the line port (always in JSON lines).
     ///
     /// # Errors
     /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected client.
@@ -89,12 +89,12 @@ impl Connection {
             last_id: 0,
             ping: OWN_PING,
             pong: false,
-            asked: None,
+            pending_ping: None,
         };
         match timeout(CONNECT_TIMEOUT, connection.connect(hello)).await {
             Ok(Ok(welcome)) => Ok((connection, welcome)),
             Ok(Err(e)) => Err(e),
-            Err(_) => Err(Error::Silent(CONNECT_TIMEOUT.as_secs())),
+            Err(_) => Err(Error::Timeout(CONNECT_TIMEOUT.as_secs())),
         }
     }
 
@@ -123,7 +123,7 @@ impl Connection {
                         self.ping = Duration::from_secs(welcome.ping.into()) + PING_DELAY;
                     }
                     self.pong = welcome.pong;
-                    self.asked = None;
+                    self.pending_ping = None;
                     return Ok(*welcome);
                 }
                 Message::Reply(of, Err(refusal)) if of == id => {
@@ -134,13 +134,13 @@ impl Connection {
         }
     }
 
-    /// How messages are written down here.
+    /// The encoding of messages on this connection.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Adds one command to what will be written, and gives the number that its reply will carry. The caller bounds
-    /// how much waits.
+    /// Appends one command to the output buffer. Returns the number of its reply. The caller bounds the size of the
+    /// buffer.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection cannot send.
@@ -167,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Bytes of commands that the kernel has not taken yet.
+    /// Bytes of commands that the kernel has not accepted yet.
     pub fn unsent(&self) -> usize {
         match &self.link {
             Link::WebSocket(socket) => socket.unsent(),
@@ -175,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// When the server last said anything.
+    /// The time of the last input.
     pub fn last_received(&self) -> Instant {
         match &self.link {
             Link::WebSocket(socket) => socket.last_received(),
@@ -183,11 +183,11 @@ impl Connection {
         }
     }
 
-    /// The next message that has come, without waiting. Pings are answered and not given.
+    /// The next message in the input buffer; does not wait. Pings are answered and not returned.
     ///
     /// # Errors
-    /// [`Error::Ended`] when the server says why it ends the connection, [`Error::Protocol`] when what it sends is
-    /// not the client protocol.
+    /// [`Error::Closed`] when the server closes the connection with a reason, [`Error::Protocol`] when the input is not
+    /// the client protocol.
     pub fn take(&mut self) -> Result<Option<Message>, Error> {
         loop {
             while let Some(message) = self.message()? {
@@ -199,10 +199,10 @@ impl Connection {
                     }
                     Message::Push(Push::Disconnect { code, reason }) => {
                         let code = u16::try_from(code).unwrap_or(u16::MAX);
-                        return Err(Error::Ended { code, words: reason });
+                        return Err(Error::Closed { code, text: reason });
                     }
-                    Message::Reply(id, _) if self.asked.is_some_and(|(_, asked)| asked == id) => {
-                        self.asked = None;
+                    Message::Reply(id, _) if self.pending_ping.is_some_and(|(_, number)| number == id) => {
+                        self.pending_ping = None;
                     }
                     message => return Ok(Some(message)),
                 }
@@ -213,7 +213,7 @@ impl Connection {
         }
     }
 
-    /// The next message of the frame.
+    /// The next message of the current frame.
     fn message(&mut self) -> Result<Option<Message>, Error> {
         let encoding = self.encoding;
         let wrong = |why: String| Error::Protocol { what: "the client protocol", why };
@@ -226,7 +226,7 @@ impl Connection {
         Ok(Some(owned))
     }
 
-    /// Takes the next frame that has come whole.
+    /// Reads the next complete frame.
     fn next_frame(&mut self) -> Result<bool, Error> {
         self.taken = 0;
         self.frame.clear();
@@ -261,33 +261,33 @@ impl Connection {
         Ok(true)
     }
 
-    /// Waits until more has come, or some of what waits has been written. May be dropped half-way and called again.
+    /// Waits until input has arrived or output has been written. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the connection has ended, [`Error::Silent`] when the server does not ping as it said.
+    /// [`Error::Lost`] when the connection has ended, [`Error::Timeout`] when a ping of the server is overdue.
     pub async fn exchange(&mut self) -> Result<(), Error> {
-        let patience = match self.asked {
+        let deadline = match self.pending_ping {
             Some((at, _)) => at + OWN_PING_TIMEOUT,
             None => self.last_received() + self.ping,
         };
         let exchanged = match &mut self.link {
-            Link::WebSocket(socket) => timeout_at(patience, socket.exchange()).await,
-            Link::Lines { pipe, .. } => timeout_at(patience, pipe.exchange()).await,
+            Link::WebSocket(socket) => timeout_at(deadline, socket.exchange()).await,
+            Link::Lines { pipe, .. } => timeout_at(deadline, pipe.exchange()).await,
         };
         match exchanged {
             Ok(done) => done,
-            Err(_) if self.asked.is_some() => Err(Error::Silent(OWN_PING_TIMEOUT.as_secs())),
-            // One that does not ping is asked.
+            Err(_) if self.pending_ping.is_some() => Err(Error::Timeout(OWN_PING_TIMEOUT.as_secs())),
+            // A server that does not ping is pinged.
             Err(_) if self.ping == OWN_PING => {
                 let id = self.send(Request::Ping)?;
-                self.asked = Some((Instant::now(), id));
+                self.pending_ping = Some((Instant::now(), id));
                 Ok(())
             }
-            Err(_) => Err(Error::Silent(self.ping.as_secs())),
+            Err(_) => Err(Error::Timeout(self.ping.as_secs())),
         }
     }
 
-    /// The next message. May be dropped half-way and called again.
+    /// Waits for the next message. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::take`] and [`Self::exchange`].
@@ -300,14 +300,14 @@ impl Connection {
         }
     }
 
-    /// Waits for the reply to the command with this number; messages before it go to `others`.
+    /// Waits for the reply to the command with this number. Earlier messages go to `others`.
     ///
     /// # Errors
-    /// As [`Self::next`]; [`Error::Silent`] when it takes longer than `patience`.
+    /// As [`Self::next`]; [`Error::Timeout`] after `limit`.
     pub async fn reply_to(
         &mut self,
         id: u32,
-        patience: Duration,
+        limit: Duration,
         mut others: impl FnMut(Message),
     ) -> Result<Result<Reply, crate::ServerError>, Error> {
         let wait = async {
@@ -318,15 +318,15 @@ impl Connection {
                 }
             }
         };
-        timeout(patience, wait).await.unwrap_or(Err(Error::Silent(patience.as_secs())))
+        timeout(limit, wait).await.unwrap_or(Err(Error::Timeout(limit.as_secs())))
     }
 
-    /// Leaves in good order.
+    /// Closes the connection and waits until the close frame is written.
     pub async fn close(self) {
         match self.link {
             Link::WebSocket(socket) => socket.close().await,
             Link::Lines { mut pipe, .. } => {
-                // The peer is left either way.
+                // The connection ends even if the flush fails.
                 let _ = pipe.flush(Duration::from_secs(1)).await;
             }
         }

@@ -1,7 +1,7 @@
 //! A channel as an event stream (`GET /events`; the HTML standard, "Server-sent events").
 //!
-//! The stream is made again for ever, and resumes behind the last event that came; where the server cannot resume
-//! there, it says so (an event `gap`).
+//! The client reconnects until the server rejects it, and resumes after the last event. If the server cannot resume
+//! there, it sends an event `gap`.
 
 use std::time::Duration;
 
@@ -12,60 +12,61 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::http::{HttpRequest, Stream};
 use crate::{Backoff, Error, Web};
 
-/// A connection that held for this long counts as good: the next loss is retried at once.
+/// After a stream of at least this duration, the first reconnect is immediate.
 const STEADY: Duration = Duration::from_secs(10);
-/// How long a stream may be silent, once the server has shown that it keeps it alive with comments.
+/// The longest pause of a stream after the server has sent keep-alive comments.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The same before that.
+/// The longest pause of a stream before the first comment.
 const LONG_SILENCE: Duration = Duration::from_secs(300);
 /// The longest event, in bytes.
 const MAX_EVENT: usize = 64 << 20;
 
-/// One thing that came over a stream.
+/// An item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum StreamItem {
     /// An event.
     Event {
-        /// Its kind; empty for the usual one.
+        /// Its type; empty for the default type.
         kind: String,
-        /// What it says, its lines joined.
+        /// Its data, lines joined.
         data: String,
     },
-    /// A comment, which keeps the stream alive.
+    /// A comment, which keeps the connection alive.
     Comment,
 }
 
-/// Reads a stream from bytes that come in any pieces.
+/// An incremental parser of a stream.
 #[derive(Debug, Default)]
 pub struct Parser {
-    /// Bytes of a line that has not ended.
+    /// The bytes of the current, incomplete line.
     line: Vec<u8>,
-    /// Whether the last byte was a `\r`; a `\n` may follow.
+    /// Whether the last byte was `\r`; a `
+    /// ` may follow.
     after_cr: bool,
-    /// Whether a line has come: the first one may have a byte order mark in front.
+    /// Whether the first line was read; it may begin with a byte order mark.
     begun: bool,
     kind: String,
     data: String,
     has_data: bool,
-    /// The last event's id, which the next request names.
+    /// The id of the last event, for the next request.
     id: String,
     retry: Option<Duration>,
 }
 
 impl Parser {
-    /// Takes bytes; gives what they complete to `each`.
+    /// Parses bytes. Passes the completed items to `each`.
     ///
     /// # Errors
     /// [`Error::Protocol`] for an event longer than 64 MiB.
-    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Sent)) -> Result<(), Error> {
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(StreamItem)) -> Result<(), Error> {
         for byte in bytes {
             match byte {
                 b'\n' if std::mem::take(&mut self.after_cr) => {}
                 b'\n' | b'\r' => {
                     self.after_cr = *byte == b'\r';
                     let line = std::mem::take(&mut self.line);
-                    if let Some(sent) = self.end_line(&line) {
-                        each(sent);
+                    if let Some(item) = self.end_line(&line) {
+                        each(item);
                     }
                 }
                 byte => {
@@ -81,21 +82,21 @@ impl Parser {
         Ok(())
     }
 
-    fn end_line(&mut self, line: &[u8]) -> Option<Sent> {
+    fn end_line(&mut self, line: &[u8]) -> Option<StreamItem> {
         let first = !std::mem::replace(&mut self.begun, true);
         let line = if first { line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line) } else { line };
         let line = String::from_utf8_lossy(line);
         if line.is_empty() {
             let kind = std::mem::take(&mut self.kind);
             let mut data = std::mem::take(&mut self.data);
-            // The line break behind the last line is not part of it.
+            // The line break after the last line is not part of the data.
             data.pop();
-            return std::mem::take(&mut self.has_data).then_some(Sent::Event { kind, data });
+            return std::mem::take(&mut self.has_data).then_some(StreamItem::Event { kind, data });
         }
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
-            "" => return Some(Sent::Comment),
+            "" => return Some(StreamItem::Comment),
             "event" => value.clone_into(&mut self.kind),
             "data" => {
                 self.has_data = true;
@@ -111,85 +112,85 @@ impl Parser {
         None
     }
 
-    /// The id of the last event that named one; empty before that.
+    /// The id of the last event with an id; empty if there is none.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The wait before a reconnect that the server requests, if any.
+    /// The reconnect delay that the server requests, if any.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// A new stream begins, which resumes behind the last event.
-    fn again(&mut self) {
+    /// Resets the state for a new stream, which resumes after the last event.
+    fn restart(&mut self) {
         *self = Self { id: std::mem::take(&mut self.id), retry: self.retry, ..Self::default() };
     }
 }
 
-/// Something that happened on a stream.
+/// An event of a followed channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// The stream stands: for the first time, or again.
+    /// The stream is open.
     Open {
-        /// Whether it stood before.
+        /// Whether an earlier stream was open.
         again: bool,
-        /// Whether the stream resumes at a position: then no publication is missing unless a gap is reported.
+        /// Whether the stream resumes at a position. In that case no publication is missing unless a gap is reported.
         resumed: bool,
     },
-    /// There is none any more, or none yet; the next attempt is made after the wait.
+    /// The stream has ended, or an attempt has failed. The next attempt follows after the delay.
     Lost {
-        /// Why.
+        /// The cause.
         why: Error,
-        /// How long the wait is.
+        /// The delay.
         retry_in: Duration,
     },
-    /// Something was published.
+    /// A publication.
     Published(Vec<u8>),
     /// The history is too short: publications are missing here.
     Gap,
 }
 
-/// A channel, followed over as many streams as it takes.
+/// A channel that is followed over a sequence of streams.
 pub struct Events {
     web: Web,
     path: String,
     bearer: Option<String>,
     stream: Option<Stream>,
     parser: Parser,
-    waiting: std::collections::VecDeque<Sent>,
+    queued: std::collections::VecDeque<StreamItem>,
     backoff: Backoff,
-    /// When the stream was made, or the next attempt is due.
+    /// The time at which the stream was opened, or at which the next attempt is due.
     at: Instant,
-    stood: bool,
+    was_open: bool,
     comments: u32,
 }
 
 impl Events {
-    /// Begins to connect with the first [`Self::next`]; waits for at most `longest_wait` between two attempts.
-    pub fn new(web: Web, channel: &str, token: Option<&str>, longest_wait: Duration) -> Self {
+    /// Connects with the first [`Self::next`]. The delay between two attempts is at most `max_delay`.
+    pub fn new(web: Web, channel: &str, token: Option<&str>, max_delay: Duration) -> Self {
         Self {
             web,
-            path: format!("/events?channel={}", escaped(channel)),
+            path: format!("/events?channel={}", percent_encode(channel)),
             bearer: token.map(|token| format!("Bearer {token}")),
             stream: None,
             parser: Parser::default(),
-            waiting: std::collections::VecDeque::new(),
-            backoff: Backoff::new(longest_wait),
+            queued: std::collections::VecDeque::new(),
+            backoff: Backoff::new(max_delay),
             at: Instant::now(),
-            stood: false,
+            was_open: false,
             comments: 0,
         }
     }
 
-    /// What happens next. May be dropped half-way and called again.
+    /// Waits for the next event. Cancel safe.
     ///
     /// # Errors
-    /// What another attempt would not change: the server refuses, or has no event streams.
+    /// Errors that a retry cannot resolve: the server rejects the request, or has no event streams.
     pub async fn next(&mut self) -> Result<StreamEvent, Error> {
         loop {
-            while let Some(sent) = self.waiting.pop_front() {
-                if let Some(happened) = self.take(sent)? {
+            while let Some(item) = self.queued.pop_front() {
+                if let Some(happened) = self.on_item(item)? {
                     return Ok(happened);
                 }
             }
@@ -200,14 +201,14 @@ impl Events {
             match step {
                 Ok(Some(happened)) => return Ok(happened),
                 Ok(None) => {}
-                Err(error) => return self.lost(error),
+                Err(error) => return self.on_lost(error),
             }
         }
     }
 
     async fn open(&mut self) -> Result<StreamEvent, Error> {
         sleep_until(self.at).await;
-        self.parser.again();
+        self.parser.restart();
         let mut headers = vec![("Accept", "text/event-stream"), ("Cache-Control", "no-cache")];
         headers.extend(self.bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         if !self.parser.id().is_empty() {
@@ -217,10 +218,10 @@ impl Events {
         let call = HttpRequest { headers: &headers, ..HttpRequest::get(&self.path) };
         let mut stream = Stream::open(&self.web, call).await?;
         if stream.status != 200 {
-            let words = stream.words().await;
+            let text = stream.text().await;
             return Err(Error::Refused {
                 what: format!("an event stream at {}", self.web),
-                words: format!("{}{}{words}", stream.status, if words.is_empty() { "" } else { ", " }),
+                text: format!("{}{}{text}", stream.status, if text.is_empty() { "" } else { ", " }),
                 temporary: matches!(stream.status, 429 | 500 | 502..=504),
             });
         }
@@ -231,21 +232,20 @@ impl Events {
         self.stream = Some(stream);
         self.at = Instant::now();
         self.comments = 0;
-        let again = std::mem::replace(&mut self.stood, true);
+        let again = std::mem::replace(&mut self.was_open, true);
         Ok(StreamEvent::Open { again, resumed })
     }
 
     async fn read(&mut self) -> Result<(), Error> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        let patience = if self.comments > 1 { SILENCE } else { LONG_SILENCE };
-        let bytes =
-            timeout(patience, stream.next()).await.map_err(|_| Error::Silent(patience.as_secs()))??;
+        let limit = if self.comments > 1 { SILENCE } else { LONG_SILENCE };
+        let bytes = timeout(limit, stream.next()).await.map_err(|_| Error::Timeout(limit.as_secs()))??;
         let bytes = bytes.ok_or_else(|| Error::Lost("the server ended the stream".to_owned()))?;
-        self.parser.feed(&bytes, |sent| self.waiting.push_back(sent))
+        self.parser.feed(&bytes, |item| self.queued.push_back(item))
     }
 
-    fn take(&mut self, sent: Sent) -> Result<Option<StreamEvent>, Error> {
-        let Sent::Event { kind, data } = sent else {
+    fn on_item(&mut self, item: StreamItem) -> Result<Option<StreamEvent>, Error> {
+        let StreamItem::Event { kind, data } = item else {
             self.comments = self.comments.saturating_add(1);
             return Ok(None);
         };
@@ -253,23 +253,23 @@ impl Events {
             "" | "message" => Some(StreamEvent::Published(body(data))),
             "gap" => Some(StreamEvent::Gap),
             "error" => {
-                let words = serde_json::from_str::<serde_json::Value>(&data)
+                let text = serde_json::from_str::<serde_json::Value>(&data)
                     .ok()
                     .and_then(|error| {
                         Some(format!("{} (code {})", error["message"].as_str()?, error["code"]))
                     })
                     .unwrap_or(data);
-                return Err(Error::Refused { what: "the subscription".to_owned(), words, temporary: false });
+                return Err(Error::Refused { what: "the subscription".to_owned(), text, temporary: false });
             }
             _ => None,
         })
     }
 
-    fn lost(&mut self, why: Error) -> Result<StreamEvent, Error> {
+    fn on_lost(&mut self, why: Error) -> Result<StreamEvent, Error> {
         if self.stream.take().is_some() && self.at.elapsed() >= STEADY {
             self.backoff.reset();
         }
-        if !why.may_pass() {
+        if !why.is_retryable() {
             return Err(why);
         }
         let retry_in = self.backoff.wait() + self.parser.retry().unwrap_or_default();
@@ -278,18 +278,18 @@ impl Events {
     }
 }
 
-/// The bytes that were published: an event's text, but for those that are not UTF-8, which come as `{"b64":"…"}`.
+/// The body of a publication: the text of the event, or the bytes in `{"b64":"…"}` for a body that is not UTF-8.
 fn body(data: String) -> Vec<u8> {
     let decoded = data.strip_prefix("{\"b64\":\"").and_then(|rest| rest.strip_suffix("\"}"));
-    // What is text in there was text before: the server had no reason to wrap it.
+    // The server encodes only bodies that are not UTF-8; a body that decodes to text was published as this JSON.
     match decoded.and_then(|text| STANDARD.decode(text).ok()) {
         Some(bytes) if std::str::from_utf8(&bytes).is_err() => bytes,
         _ => data.into_bytes(),
     }
 }
 
-/// A value in a query: whatever is not plainly a letter, a digit or one of `-._~` in hexadecimal.
-pub fn escaped(value: &str) -> String {
+/// Percent-encodes a value of a query: every byte that is not a letter, a digit or one of `-._~`.
+pub fn percent_encode(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {
@@ -304,21 +304,26 @@ pub fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn event(kind: &str, data: &str) -> Sent {
-        Sent::Event { kind: kind.to_owned(), data: data.to_owned() }
+    fn event(kind: &str, data: &str) -> StreamItem {
+        StreamItem::Event { kind: kind.to_owned(), data: data.to_owned() }
     }
 
     #[test]
-    fn a_stream_is_read_as_the_standard_says_however_it_is_cut() {
+    fn a_stream_is_parsed_by_the_standard_at_every_split() {
         let stream = "\u{feff}: hello\n\nid: 7.e.news\r\ndata: one\r\ndata:  two\r\n\r\nevent: gap\rdata: news\r\rid: 8.e.news\n\n\
                       retry: 1500\ndata\n\nfoo: bar\ndata:x\n\ndata: unfinished";
-        let expected =
-            [Sent::Comment, event("", "one\n two"), event("gap", "news"), event("", ""), event("", "x")];
+        let expected = [
+            StreamItem::Comment,
+            event("", "one\n two"),
+            event("gap", "news"),
+            event("", ""),
+            event("", "x"),
+        ];
         for cut in 0..stream.len() {
             let mut parser = Parser::default();
             let mut got = Vec::new();
             for part in [&stream.as_bytes()[..cut], &stream.as_bytes()[cut..]] {
-                parser.feed(part, |sent| got.push(sent)).unwrap();
+                parser.feed(part, |item| got.push(item)).unwrap();
             }
             assert_eq!(got, expected, "cut at {cut}");
             assert_eq!((parser.id(), parser.retry()), ("8.e.news", Some(Duration::from_millis(1500))));
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_comes_back_as_the_bytes_it_was() {
+    fn a_body_that_is_not_utf8_keeps_its_bytes() {
         assert_eq!(body("plain".to_owned()), b"plain");
         assert_eq!(body("{\"b64\":\"/wA=\"}".to_owned()), b"\xff\0");
         assert_eq!(body("{\"b64\":\"aGk=\"}".to_owned()), b"{\"b64\":\"aGk=\"}");
@@ -335,6 +340,6 @@ mod tests {
 
     #[test]
     fn a_channel_s_name_is_escaped_in_a_query() {
-        assert_eq!(escaped("scores:nba&x=%1"), "scores%3Anba%26x%3D%251");
+        assert_eq!(percent_encode("scores:nba&x=%1"), "scores%3Anba%26x%3D%251");
     }
 }

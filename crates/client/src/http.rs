@@ -1,4 +1,4 @@
-//! HTTP requests to a server: one whole answer at a time over a connection that is kept, or an answer that streams.
+//! HTTP requests to a server: complete responses over a persistent connection, and streamed responses.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,25 +16,25 @@ use tokio::time::timeout;
 
 use crate::{AGENT, Error, Web, stream};
 
-/// How long an answer may take to begin, and a whole one to end.
+/// The timeout until a response begins, and until a complete response has arrived.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of an answer, in bytes.
+/// The largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// Largest body of a whole answer, in bytes.
+/// The largest body of a complete response, in bytes.
 const MAX_BODY: usize = 16 << 20;
-/// How much of an answer that is an error is read for its words, in bytes.
+/// The most bytes of an error response that are read for its message.
 const MAX_WORDS: usize = 4096;
 
-/// A request but for its address.
+/// A request without its address.
 #[derive(Clone, Debug)]
 pub struct HttpRequest<'a> {
     /// `GET`, `POST`, ….
     pub method: Method,
-    /// Path and query, before which the prefix is put.
+    /// Path and query, without the prefix of the server's address.
     pub path: &'a str,
-    /// Headers beside `Host` and `User-Agent`.
+    /// Headers besides `Host` and `User-Agent`.
     pub headers: &'a [(&'a str, &'a str)],
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -45,7 +45,7 @@ impl<'a> HttpRequest<'a> {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
     /// Its status.
@@ -57,13 +57,13 @@ pub struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// A header's value, where it is text.
+    /// The value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The first line of a body in plain text or JSON; empty for other kinds.
-    pub fn words(&self) -> String {
+    /// The first line of a body in plain text or JSON; empty for other types.
+    pub fn text(&self) -> String {
         let html = self.header("content-type").is_some_and(|kind| kind.contains("html"));
         if html {
             return String::new();
@@ -73,7 +73,7 @@ impl HttpResponse {
     }
 }
 
-/// An HTTP port, with the connection to it while there is one.
+/// A client of one HTTP port. Keeps one connection open.
 pub struct HttpClient {
     web: Web,
     /// The Unix socket to connect to instead of the host and port.
@@ -81,14 +81,14 @@ pub struct HttpClient {
     connection: Option<DrivenConnection>,
 }
 
-/// A connection and what drives it, which ends with it.
+/// A connection and its task, which ends with it.
 struct DrivenConnection {
     sender: SendRequest<Full<Bytes>>,
     _driver: JoinSet<hyper::Result<()>>,
 }
 
 impl HttpClient {
-    /// Connects with the first request.
+    /// A client that connects with the first request.
     pub fn new(web: Web) -> Self {
         Self { web, socket: None, connection: None }
     }
@@ -105,16 +105,17 @@ impl HttpClient {
         Self { web, socket: Some(path), connection: None }
     }
 
-    /// Where it is.
+    /// The address.
     pub fn web(&self) -> &Web {
         &self.web
     }
 
-    /// The whole answer to a request, whatever its status.
+    /// Sends a request and returns the complete response, whatever its status.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] and [`Error::Untrusted`] when it was not sent; [`Error::Lost`] and [`Error::Silent`] when
-    /// it is not known whether the server carried it out; [`Error::Protocol`] for an answer longer than 16 MiB.
+    /// [`Error::Unreachable`] and [`Error::Untrusted`] when the request was not sent; [`Error::Lost`] and
+    /// [`Error::Timeout`] when it may or may not have been executed; [`Error::Protocol`] for a response longer than 16
+    /// MiB.
     pub async fn call(&mut self, call: HttpRequest<'_>) -> Result<HttpResponse, Error> {
         let kept = match self.connection.take() {
             Some(mut connection) => connection.sender.ready().await.is_ok().then_some(connection),
@@ -138,13 +139,13 @@ impl HttpClient {
             };
             Ok(HttpResponse { status: head.status.as_u16(), headers: head.headers, body })
         });
-        let reply = answered.await.unwrap_or(Err(Error::Silent(ANSWER_TIMEOUT.as_secs())))?;
+        let reply = answered.await.unwrap_or(Err(Error::Timeout(ANSWER_TIMEOUT.as_secs())))?;
         self.connection = Some(connection);
         Ok(reply)
     }
 }
 
-/// An answer that streams.
+/// A streamed response.
 pub struct Stream {
     /// Its status.
     pub status: u16,
@@ -155,7 +156,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Sends a request over a connection of its own.
+    /// Sends a request over a new connection.
     ///
     /// # Errors
     /// As [`HttpClient::call`].
@@ -164,13 +165,13 @@ impl Stream {
         let request = request(web, call)?;
         let answer = timeout(ANSWER_TIMEOUT, connection.sender.send_request(request)).await;
         let answer: Response<Incoming> =
-            answer.map_err(|_| Error::Silent(ANSWER_TIMEOUT.as_secs()))?.map_err(|e| lost(&e))?;
+            answer.map_err(|_| Error::Timeout(ANSWER_TIMEOUT.as_secs()))?.map_err(|e| lost(&e))?;
         let (head, body) = answer.into_parts();
         Ok(Self { status: head.status.as_u16(), headers: head.headers, body, _connection: connection })
     }
 
-    /// The first line of an answer that is an error, where it is for people.
-    pub async fn words(&mut self) -> String {
+    /// The first line of an error response, if it is plain text or JSON.
+    pub async fn text(&mut self) -> String {
         let mut body = Vec::new();
         let rest = async {
             while let Ok(Some(bytes)) = self.next().await
@@ -181,13 +182,13 @@ impl Stream {
         };
         // The text may be incomplete after the timeout.
         let _ = timeout(Duration::from_secs(1), rest).await;
-        HttpResponse { status: self.status, headers: self.headers.clone(), body: body.into() }.words()
+        HttpResponse { status: self.status, headers: self.headers.clone(), body: body.into() }.text()
     }
 
-    /// What comes next of the body; `None` at its end. May be dropped half-way and called again.
+    /// The next part of the body; `None` at its end. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Lost`] when it breaks off.
+    /// [`Error::Lost`] when the connection breaks.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             match self.body.frame().await {
@@ -219,7 +220,7 @@ async fn connect(web: &Web, socket: Option<&Path>) -> Result<DrivenConnection, E
 }
 
 fn request(web: &Web, call: HttpRequest<'_>) -> Result<Request<Full<Bytes>>, Error> {
-    let wrong = |why: String| Error::Refused { what: "a request".to_owned(), words: why, temporary: false };
+    let wrong = |why: String| Error::Refused { what: "a request".to_owned(), text: why, temporary: false };
     let mut request = Request::new(Full::new(call.body));
     *request.method_mut() = call.method;
     *request.uri_mut() =

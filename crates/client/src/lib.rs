@@ -1,6 +1,6 @@
-//! A client of tidings: what the program's own commands and the tests speak to a server with.
+//! A client of tidings, used by the commands of the program and by tests.
 //!
-//! | module | speaks |
+//! | module | purpose |
 //! |---|---|
 //! | [`client`] | the client protocol, over as many connections as it takes: subscriptions that recover |
 //! | [`connection`] | the same over one connection: WebSocket (JSON, Protobuf), or JSON lines on the line port |
@@ -10,13 +10,14 @@
 //! | [`events`] | event streams |
 //! | [`table`] | shared tables |
 //!
-//! Whose certificates are good is said in [`tls`].
+//! [`tls`] configures the trusted certificates.
 //!
-//! It prints nothing and decides nothing that a command should decide. Everything runs on the caller's task: nothing
-//! is spawned but the driver of an HTTP connection, and what `await`s may be dropped half-way and called again.
+//! The crate prints nothing and leaves policy to the commands. Everything runs on the caller's task, except for one
+//! task per HTTP connection. All `async` functions documented as "cancel safe" may be dropped before
+//! completion and called again.
 //!
 //! Invariants:
-//! - Every wait has a bound; everything that is kept for the caller is bounded in bytes.
+//! - Every wait has a timeout; all data buffered for the caller is bounded in bytes.
 //! - Bytes that the kernel has accepted are never sent a second time, unless the server can detect the repetition (an
 //!   idempotency key).
 //! - A gap is never silent: a restored subscription reports whether publications are missing.
@@ -52,7 +53,7 @@ pub use server::{DEFAULT, Server, Web};
 pub use tidings_wire::client::Encoding;
 pub use ws::WebSocket;
 
-/// What the client calls itself to the server.
+/// The name of the client in its requests.
 pub(crate) const AGENT_NAME: &str = "tidings";
-/// The same with its version, in HTTP.
+/// The name and version, in HTTP.
 pub(crate) const AGENT: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! What a connection of the client protocol gives to its caller: the messages of `tidings_wire::client`, owned.
+//! Messages of a client-protocol connection: those of `tidings_wire::client`, owned.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,19 +7,19 @@ use tidings_wire::body::{DataFormat, write_json};
 use tidings_wire::client::reply::{self, Outcome};
 use tidings_wire::client::{Data, Encoding, push};
 
-/// What an application put in: a publication's body, say.
+/// Data of an application, such as the body of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// As the connection carried it: exact bytes in Protobuf, the text of one JSON value in JSON.
+    /// The encoded bytes: exact in Protobuf, the text of one JSON value in JSON.
     pub raw: Vec<u8>,
-    /// How the connection wrote it down.
+    /// The encoding.
     pub encoding: Encoding,
 }
 
 impl Body {
-    /// The bytes that were published. In JSON they are what the server's `publication_data_format = "auto"` was made
-    /// of: the text of a string, the bytes of `{"b64":"…"}`, any other value as it is. (So a body that is itself a
-    /// JSON string comes without its quotes; in Protobuf it is exact.)
+    /// The published bytes. In JSON they are restored from the server's `publication_data_format = "auto"`: the text of
+    /// a string, the bytes of `{"b64":"…"}`, any other value unchanged. (A body that is itself a JSON string loses its
+    /// quotes; Protobuf preserves it.)
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         if self.encoding == Encoding::Protobuf {
             return (&self.raw[..]).into();
@@ -38,10 +38,10 @@ impl Body {
     }
 
     /// A readable form: the text of a JSON string, the bytes in `{"b64":"…"}`, any other JSON on one line, and bytes
-    /// that are not JSON unchanged. The same on every connection that shows bodies as `publication_data_format =
-    /// "auto"` does; the exact bytes are available in Protobuf alone.
+    /// that are not JSON unchanged. It is the same on every connection with `publication_data_format =
+    /// "auto"`; only Protobuf provides the exact bytes.
     pub fn read(&self) -> Cow<'_, [u8]> {
-        // Without a quote it is neither a string nor `{"b64":…}`; JSON in it would have nothing to take away.
+        // Without a quote it is neither a string nor `{"b64":…}`, so decoding would change nothing.
         let is_plain = || {
             !self.raw.iter().any(|byte| matches!(byte, b'"' | b'\n' | b'\r'))
                 && self.raw.trim_ascii().len() == self.raw.len()
@@ -54,7 +54,7 @@ impl Body {
         Self { raw, encoding: Encoding::Json }.bytes().into_owned().into()
     }
 
-    /// Appends it as one JSON value on one line, as JSON clients get it, without white space around it.
+    /// Appends the body as one JSON value on one line, without surrounding white space.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut value = Vec::new();
         write_json(&self.raw, DataFormat::Auto, &mut value);
@@ -70,17 +70,17 @@ fn base64_decoded(text: &str) -> Option<Vec<u8>> {
 /// One publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// What was published.
+    /// The body.
     pub body: Body,
-    /// Its place in the channel's history, counted from 1; 0 without history.
+    /// Its offset in the channel's history, counted from 1; 0 without a history.
     pub offset: u64,
-    /// Who published it, if a client did.
+    /// The publishing client, if a client published it.
     pub info: Option<ClientInfo>,
-    /// What its publisher wrote on it.
+    /// The tags that the publisher set.
     pub tags: Vec<(String, String)>,
 }
 
-/// A client, as others see it.
+/// A client, as other clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
     /// The user's id; empty for an anonymous one.
@@ -93,21 +93,21 @@ pub struct ClientInfo {
     pub chan_info: Option<Body>,
 }
 
-/// A place in a channel's history.
+/// A position in a channel's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The number of the publication last seen; 0 before the first.
+    /// The offset of the last publication; 0 before the first one.
     pub offset: u64,
-    /// In which life of the history.
+    /// The epoch of the history.
     pub epoch: String,
 }
 
-/// A command that the server refused.
+/// An error of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
-    /// A number of [`tidings_wire::code`], or of a backend's own.
+    /// A number of [`tidings_wire::code`], or of the backend.
     pub code: u32,
-    /// In words.
+    /// The text.
     pub message: String,
     /// Whether the same command may succeed later.
     pub temporary: bool,
@@ -124,107 +124,109 @@ impl fmt::Display for ServerError {
 pub struct ConnectResult {
     /// The public id of this connection.
     pub client: String,
-    /// Which server this is.
+    /// The version of the server.
     pub version: String,
-    /// How often the server pings, in seconds; 0 when it does not.
+    /// The interval of the server's pings in seconds; 0 without pings.
     pub ping: u32,
-    /// Whether pings are to be answered.
+    /// Whether the server requires responses to its pings.
     pub pong: bool,
-    /// In how many seconds the connection ends unless its token is renewed; `None` when it does not.
+    /// The seconds until the connection expires unless its token is renewed; `None` for a connection that does not
+    /// expire.
     pub ttl: Option<u32>,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Body>,
-    /// What the server subscribed it to, by channel.
+    /// The subscriptions that the server added, by channel.
     pub subs: Vec<(String, SubscribeResult)>,
 }
 
 /// The reply to `subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeResult {
-    /// The newest position, where missed publications can be had from it later.
+    /// The newest position; `None` for a channel without recovery.
     pub position: Option<Position>,
-    /// What was published since the position the client came with, oldest first.
+    /// The publications after the client's position, oldest first.
     pub publications: Vec<Publication>,
-    /// Whether the client asked to recover.
+    /// Whether the client requested recovery.
     pub was_recovering: bool,
-    /// Whether `publications` are all that it missed.
+    /// Whether `publications` contains all missed publications.
     pub recovered: bool,
-    /// In how many seconds the subscription ends unless its token is renewed; `None` when it does not.
+    /// The seconds until the subscription expires unless its token is renewed; `None` for a subscription that does not
+    /// expire.
     pub ttl: Option<u32>,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Body>,
 }
 
-/// A reply that is not an error.
+/// A successful reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Connected.
+    /// The reply to `connect`.
     Connected(Box<ConnectResult>),
-    /// Subscribed.
+    /// The reply to `subscribe`.
     Subscribed(Box<SubscribeResult>),
-    /// Unsubscribed, published, or alive.
+    /// The reply to `unsubscribe`, `publish` and `ping`.
     Done,
-    /// Who is subscribed, by the public id of their connections.
+    /// The subscribers, by the public id of their connections.
     Presence(Vec<(String, ClientInfo)>),
-    /// How many are subscribed.
+    /// The number of subscribers.
     PresenceStats {
         /// Connections.
         clients: u32,
         /// Different users.
         users: u32,
     },
-    /// What was published.
+    /// Publications of the history.
     History {
-        /// In the order that was asked for.
+        /// In the requested order.
         publications: Vec<Publication>,
-        /// The channel's newest publication.
+        /// The position of the newest publication.
         position: Position,
     },
-    /// What the backend answered.
+    /// The response of the backend.
     Rpc(Option<Body>),
-    /// A new token was taken; in how many seconds it ends, where it does.
+    /// The new token was accepted; its remaining seconds, if they are limited.
     Refreshed(Option<u32>),
 }
 
 /// A message of the server that is not a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// Something was published in a channel.
+    /// A publication in a channel.
     Publication(String, Publication),
-    /// Somebody subscribed to a channel.
+    /// Another client subscribed to a channel.
     Join(String, Option<ClientInfo>),
-    /// Somebody's subscription to a channel ended.
+    /// The subscription of another client to a channel ended.
     Leave(String, Option<ClientInfo>),
-    /// The client's subscription to a channel ended.
+    /// A subscription of this client ended.
     Unsubscribe {
-        /// To this channel.
+        /// The channel.
         channel: String,
         /// A number of [`tidings_wire::code`]; from 2500 on the client subscribes again.
         code: u32,
-        /// In words.
+        /// The text.
         reason: String,
     },
     /// The server subscribed the client to a channel.
     Subscribe(String, SubscribeResult),
     /// A message of the backend to this connection.
     Message(Option<Body>),
-    /// The connection is about to end.
+    /// The server is about to close the connection.
     Disconnect {
         /// A number of [`tidings_wire::code`].
         code: u32,
-        /// In words.
+        /// The text.
         reason: String,
     },
     /// A push that this client ignores.
     Other,
 }
 
-/// One message of the server.
+/// A message of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The reply to the command with this number.
     Reply(u32, Result<Reply, ServerError>),
-    /// Something that happened.
+    /// A push.
     Push(Push),
     /// The server's ping, or a message that this version does not support.
     Ping,
@@ -284,7 +286,7 @@ impl Push {
         let channel = push.channel.into_owned();
         match push.event {
             push::Event::Publication(published) => {
-                // A subscription to many channels names the one it was.
+                // A publication of a pattern subscription names its own channel.
                 let channel =
                     if published.channel.is_empty() { channel } else { published.channel.to_string() };
                 Self::Publication(channel, publication(&published, encoding))
@@ -354,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_gives_back_the_bytes_that_json_was_made_of() {
+    fn a_body_in_json_restores_the_published_bytes() {
         let bytes = |raw: &str| Body { raw: raw.into(), encoding: Encoding::Json }.bytes().into_owned();
         assert_eq!(bytes("\"follow\\nme\""), b"follow\nme");
         assert_eq!(bytes("{\"a\": 1.50}"), b"{\"a\": 1.50}");
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_kept_only_where_one_can_recover_from_it() {
+    fn a_position_is_returned_only_for_channels_with_recovery() {
         let position = |line: &str| {
             let reply = Encoding::Json.parse_reply(line.as_bytes()).unwrap();
             match Message::owned(reply, Encoding::Json) {

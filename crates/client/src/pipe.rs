@@ -1,4 +1,4 @@
-//! Bytes in and bytes out of a connection, both at once: what every dialect here runs on.
+//! The buffered input and output of a connection, below every protocol of this crate.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use tokio::time::Instant;
 use crate::stream::{Incoming, Outgoing, reason};
 use crate::{Error, Server, stream};
 
-/// How much is read at once, in bytes.
+/// The size of one read, in bytes.
 const READ: usize = 64 << 10;
 
 /// A connection with its input and output buffers. The caller bounds their size.
 pub(crate) struct Pipe {
     incoming: Incoming,
     outgoing: Outgoing,
-    /// Bytes from the server; those before `taken` are done with.
+    /// Input; the bytes before `taken` were consumed.
     inbox: Vec<u8>,
     taken: usize,
-    /// Bytes to the server; those before `written` have been handed to the kernel.
+    /// Output; the bytes before `written` were passed to the kernel.
     outbox: Vec<u8>,
     written: usize,
-    /// TLS may still buffer written bytes.
+    /// Whether TLS may still buffer written bytes.
     unflushed: bool,
     heard: Instant,
 }
@@ -45,34 +45,33 @@ impl Pipe {
         })
     }
 
-    /// What has come and is not done with.
+    /// The input that was not consumed yet.
     pub(crate) fn inbox(&self) -> &[u8] {
         &self.inbox[self.taken..]
     }
 
-    /// The first `count` bytes of [`Self::inbox`] are done with.
+    /// Consumes the first `count` bytes of [`Self::inbox`].
     pub(crate) fn take(&mut self, count: usize) {
         self.taken += count;
     }
 
-    /// The buffer of bytes to send.
+    /// The output buffer.
     pub(crate) fn outbox(&mut self) -> &mut Vec<u8> {
         &mut self.outbox
     }
 
-    /// Bytes that the kernel has not taken yet.
+    /// Bytes that the kernel has not accepted yet.
     pub(crate) fn unsent(&self) -> usize {
         self.outbox.len() - self.written
     }
 
-    /// When the server last said anything.
+    /// The time of the last input.
     pub(crate) fn last_received(&self) -> Instant {
         self.heard
     }
 
-    /// Waits until more bytes have come or some of what waits has been written, whichever is possible first, so
-    /// that neither side can block the other. May be dropped half-way and called again: nothing is lost or written
-    /// twice.
+    /// Waits until input has arrived or output has been written, whichever is possible first, so that neither direction
+    /// blocks the other. Cancel safe: no byte is lost or written twice.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection has ended.
@@ -83,7 +82,7 @@ impl Pipe {
         let unsent = self.unsent() > 0;
         let (incoming, outgoing) = (&mut self.incoming, &mut self.outgoing);
         let rest = &self.outbox[self.written..];
-        // Each branch waits for one thing alone, so that nothing is half done when the other one is first.
+        // Each branch awaits one operation, so that the other branch never cancels a half-finished one.
         let send = async {
             if unsent {
                 return outgoing.write(rest).await;
@@ -98,7 +97,7 @@ impl Pipe {
                     self.sent(written);
                     return Ok(());
                 }
-                // Nothing more can be sent; what the server said before it left may still be there.
+                // Output is no longer possible. The server's last input may still be readable.
                 Err(_) => incoming.read_buf(&mut self.inbox).await,
             },
         };
@@ -112,7 +111,7 @@ impl Pipe {
         }
     }
 
-    /// Takes note of so many bytes written, or of a flush.
+    /// Records written bytes, or a flush.
     fn sent(&mut self, written: usize) {
         self.unflushed = written > 0;
         self.written += written;
@@ -122,17 +121,17 @@ impl Pipe {
         }
     }
 
-    /// Writes all buffered output, and reads available input meanwhile.
+    /// Writes all buffered output, and reads input meanwhile.
     ///
     /// # Errors
-    /// [`Error::Lost`]; [`Error::Silent`] when it takes longer than `patience`.
-    pub(crate) async fn flush(&mut self, patience: Duration) -> Result<(), Error> {
+    /// [`Error::Lost`]; [`Error::Timeout`] after `limit`.
+    pub(crate) async fn flush(&mut self, limit: Duration) -> Result<(), Error> {
         let all = async {
             while self.unsent() > 0 || self.unflushed {
                 self.exchange().await?;
             }
             Ok(())
         };
-        tokio::time::timeout(patience, all).await.unwrap_or(Err(Error::Silent(patience.as_secs())))
+        tokio::time::timeout(limit, all).await.unwrap_or(Err(Error::Timeout(limit.as_secs())))
     }
 }

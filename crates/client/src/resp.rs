@@ -1,5 +1,5 @@
-//! A RESP3 connection to the line port: commands out, values in. Bodies are exact bytes there, and any server of
-//! that dialect will do, Redis itself included.
+//! A RESP3 connection to the line port: commands out, values in. Bodies are exact bytes. Any RESP3 server works,
+//! including Redis.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use tokio::time::{Instant, timeout};
 use crate::pipe::Pipe;
 use crate::{Error, Server};
 
-/// How long the server may take to greet.
+/// The timeout of the greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest value taken from a server, in bytes. Far above any message limit that makes sense for pushing.
+/// The largest accepted value, in bytes: far above useful message limits.
 const MAX_VALUE: usize = 64 << 20;
 
-/// A connection that has been greeted and, where there is a secret, authenticated.
-pub struct Connection {
+/// A connection after `HELLO` and, with a secret, `AUTH`.
+pub struct RespConnection {
     pipe: Pipe,
 }
 
-impl Connection {
-    /// Connects and greets: `HELLO 3`, behind an `AUTH` where there is a secret (which takes tokens too).
+impl RespConnection {
+    /// Connects and sends `HELLO 3`, after `AUTH` if there is a secret (which may be a token).
     ///
     /// # Errors
     /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected secret.
@@ -34,14 +34,14 @@ impl Connection {
         match timeout(GREETING_TIMEOUT, connection.greeting(answers)).await {
             Ok(Ok(())) => Ok(connection),
             Ok(Err(e)) => Err(e),
-            Err(_) => Err(Error::Silent(GREETING_TIMEOUT.as_secs())),
+            Err(_) => Err(Error::Timeout(GREETING_TIMEOUT.as_secs())),
         }
     }
 
     async fn greeting(&mut self, mut answers: usize) -> Result<(), Error> {
         while answers > 0 {
             match self.take()? {
-                Some(Value::Error(words)) => return Err(refused("the greeting", words)),
+                Some(Value::Error(text)) => return Err(refused("the greeting", text)),
                 Some(_) => answers -= 1,
                 None => self.exchange().await?,
             }
@@ -49,22 +49,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Adds one command to what [`Connection::exchange`] will write. The caller bounds how much waits.
+    /// Appends one command to the output buffer. The caller bounds the size of the buffer.
     pub fn queue(&mut self, args: &[&[u8]]) {
         resp::command(args, self.pipe.outbox());
     }
 
-    /// Bytes of commands that the kernel has not taken yet.
+    /// Bytes of commands that the kernel has not accepted yet.
     pub fn unsent(&self) -> usize {
         self.pipe.unsent()
     }
 
-    /// When the server last said anything.
+    /// The time of the last input.
     pub fn last_received(&self) -> Instant {
         self.pipe.last_received()
     }
 
-    /// The next value that has arrived whole, without waiting.
+    /// The next complete value in the input buffer; does not wait.
     ///
     /// # Errors
     /// [`Error::Protocol`] when the bytes are not RESP.
@@ -76,8 +76,7 @@ impl Connection {
         Ok(Some(value))
     }
 
-    /// Waits until more bytes have come or some of what waits has been written. May be dropped half-way and called
-    /// again: nothing is lost or written twice.
+    /// Waits until input has arrived or output has been written. Cancel safe: no byte is lost or written twice.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection has ended.
@@ -86,16 +85,15 @@ impl Connection {
     }
 }
 
-/// What a RESP error to `what` means.
-pub fn refused(what: &str, words: String) -> Error {
-    let temporary = is_temporary(&words);
-    Error::Refused { what: what.to_owned(), words, temporary }
+/// The error for a RESP error in response to `what`.
+pub fn refused(what: &str, text: String) -> Error {
+    let temporary = is_temporary(&text);
+    Error::Refused { what: what.to_owned(), text, temporary }
 }
 
-/// Whether a RESP error names a state of the server that passes: its broker is away, it is loading or
-/// overloaded.
-fn is_temporary(words: &str) -> bool {
-    ["LOADING", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "BUSY"].iter().any(|code| words.starts_with(code))
-        || words.contains("unavailable")
-        || words.contains("overloaded")
+/// Whether a RESP error describes a temporary state: the broker is unavailable, the server is loading or overloaded.
+fn is_temporary(text: &str) -> bool {
+    ["LOADING", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "BUSY"].iter().any(|code| text.starts_with(code))
+        || text.contains("unavailable")
+        || text.contains("overloaded")
 }

@@ -1,5 +1,5 @@
-//! Where a server is: `HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:PATH` for its line port; `ws://`, `wss://`, `http://` or
-//! `https://` with a host, and a port and a path where they are not the usual ones, for its HTTP port.
+//! Addresses of servers: `HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:PATH` for the line port; `ws://`,
+//! `wss://`, `http://` or `https://` with a host, and optionally a port and a path, for the HTTP port.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,53 +11,53 @@ pub const DEFAULT: &str = "127.0.0.1:5567";
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// `HOST:PORT` of its line port; the host is resolved at every attempt to connect.
+    /// `HOST:PORT` of the line port. The host is resolved at every attempt to connect.
     Tcp(String),
-    /// The same, where TLS is spoken.
+    /// `HOST:PORT` of a line port with TLS.
     Tls(String),
-    /// The path of a Unix socket of its line port.
+    /// The path of a Unix socket of the line port.
     Unix(PathBuf),
-    /// Its HTTP port.
+    /// The HTTP port.
     Web(Web),
 }
 
-/// The address of an HTTP port, or of the proxy in front of it.
+/// The address of an HTTP port, or of a proxy in front of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
-    /// Whether TLS is spoken there.
+    /// Whether the port uses TLS.
     pub secure: bool,
-    /// Whether it was named as a WebSocket (`ws`, `wss`).
+    /// Whether the address has a WebSocket scheme (`ws`, `wss`).
     pub websocket: bool,
-    /// Name or address, without the brackets of IPv6.
+    /// Host name or IP address, without the brackets of IPv6.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// What stands before every path: empty, or `/prefix`.
+    /// The prefix of every path: empty, or `/prefix`.
     pub base: String,
 }
 
-/// The server's own paths, which an address may end with and which are not part of its prefix.
+/// Paths of the server's own endpoints. An address may end with one; it is not part of the prefix.
 const ENDPOINTS: [&str; 4] = ["/connection/websocket", "/connection/uni_sse", "/events", "/api"];
 
 impl Web {
-    /// Host and port as the `Host` header has them: the port is left out where it is the usual one.
+    /// Host and port as in the `Host` header: without the port if it is the default.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == usual_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The path of `endpoint`, which begins with a slash, including the prefix of a proxy.
+    /// The path of `endpoint`, which begins with a slash, with the prefix.
     pub fn path(&self, endpoint: &str) -> String {
         format!("{}{endpoint}", self.base)
     }
 
-    /// What a browser's address bar shows for `endpoint`.
+    /// The URL of `endpoint` for a browser.
     pub fn url(&self, endpoint: &str) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}{}{endpoint}", self.authority(), self.base)
     }
 
-    /// The origin of pages from there, as the `Origin` header has it.
+    /// The origin of pages from this server, as in the `Origin` header.
     pub fn origin(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
@@ -127,12 +127,12 @@ impl fmt::Display for Server {
     }
 }
 
-/// Reads what follows the scheme.
+/// Parses the part after the scheme.
 fn web(rest: &str, secure: bool, websocket: bool) -> Result<Web, String> {
     if rest.contains(['?', '#']) {
         return Err("an address has no query and no fragment here".to_owned());
     }
-    // The address goes into requests as it is.
+    // The address is copied into requests unchanged.
     if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("an address is printable ASCII without spaces".to_owned());
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_line_port_s_address_is_understood() {
+    fn every_form_of_a_line_port_address_is_accepted() {
         for text in ["localhost:5567", "tcp://localhost:5567", "tcp://localhost:5567/"] {
             assert_eq!(text.parse(), Ok(Server::Tcp("localhost:5567".to_owned())), "{text}");
         }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_what_to_write() {
+    fn an_invalid_address_gets_an_error_with_the_expected_form() {
         for (text, told) in [
             ("localhost", "HOST:PORT"),
             ("localhost:", "not a port"),

@@ -1,4 +1,4 @@
-//! A connection's two directions, whatever it runs over.
+//! Connected sockets of every transport, split into their two directions.
 
 use std::io;
 use std::path::Path;
@@ -12,18 +12,18 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::{Error, Server, Web, tls};
 
-/// How long an attempt to connect may take, name look-up and TLS included.
+/// The timeout of an attempt to connect, including the name lookup and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What comes from the server.
+/// The direction from the server.
 pub type Incoming = Box<dyn AsyncRead + Send + Unpin>;
-/// What goes to the server; shutting it down closes this direction alone.
+/// The direction to the server. A shutdown closes only this direction.
 pub type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Connects to `server` within five seconds. Small writes leave at once (`TCP_NODELAY`).
+/// Connects to `server` within five seconds, with `TCP_NODELAY`.
 ///
 /// # Errors
-/// [`Error::Unreachable`] when no connection is made, [`Error::Untrusted`] when TLS fails.
+/// [`Error::Unreachable`] when no connection is established, [`Error::Untrusted`] when TLS fails.
 pub async fn open(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     within(server, async {
         match server {
@@ -54,12 +54,12 @@ pub async fn open(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     .await
 }
 
-/// A connection to an HTTP port, in one piece.
+/// A connection to an HTTP port, not split.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// As [`open`], undivided.
+/// As [`open`], not split.
 pub(crate) async fn open_duplex(web: &Web) -> Result<Box<dyn Duplex>, Error> {
     within(&Server::Web(web.clone()), open_web(web)).await
 }
@@ -108,15 +108,15 @@ async fn open_web(web: &Web) -> Result<Box<dyn Duplex>, ConnectError> {
     Ok(Box::new(secure(stream, &web.host, true).await?))
 }
 
-/// Speaks TLS over a connection to `host`; `web` for HTTP inside.
+/// Performs the TLS handshake with `host`; `web`: with HTTP inside.
 async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<TcpStream>, ConnectError> {
     let name = ServerName::try_from(host.to_owned()).map_err(|e| ConnectError::Tls(e.to_string()))?;
     let connecting = tls::connector(web).map_err(ConnectError::Tls)?.connect(name, stream);
     connecting.await.map_err(|e| {
-        // A certificate that is refused is no passing state; a connection that broke is.
+        // A rejected certificate is permanent; a broken connection is temporary.
         match e.kind() {
             io::ErrorKind::InvalidData if reason(&e).contains("InvalidContentType") => {
-                ConnectError::Tls("what it answers is no TLS".to_owned())
+                ConnectError::Tls("the response is not TLS".to_owned())
             }
             io::ErrorKind::InvalidData => ConnectError::Tls(reason(&e)),
             _ => ConnectError::Connect(e),
@@ -124,11 +124,11 @@ async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<Tc
     })
 }
 
-/// The operating system's words without its error number.
+/// The text of an operating system error without its number.
 pub fn reason(error: &io::Error) -> String {
-    let words = error.to_string();
-    match words.find(" (os error ") {
-        Some(end) => words[..end].to_owned(),
-        None => words,
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
     }
 }

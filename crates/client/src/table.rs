@@ -1,4 +1,4 @@
-//! Shared tables: sending a file over `/tables/ws`, and appending lines to a table that one owns.
+//! Shared tables: uploads over `/tables/ws`, and appends to a table with its owner's secret.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -8,64 +8,64 @@ use tidings_wire::ws::Kind;
 use crate::http::{HttpClient, HttpRequest, HttpResponse};
 use crate::{Error, Web, WebSocket};
 
-/// The largest piece of a file in one message, in bytes.
+/// The largest chunk of a file in one message, in bytes.
 pub const MAX_CHUNK: usize = 1 << 20;
 
-/// What the server says while a file is sent.
+/// A message of the server during an upload.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UploadEvent {
     /// The secret of the table's owner.
     Owner(String),
     /// The current view of the table.
     View(View),
-    /// How much of the file has come: bytes, and rows found in them.
+    /// The progress of the upload.
     Progress {
-        /// Bytes that the server has taken.
+        /// Bytes that the server has received.
         received: u64,
-        /// Rows found in them.
+        /// Rows in these bytes.
         rows: u64,
     },
-    /// Something was refused: a number and words.
+    /// An error: a code and its text.
     Refused(u64, String),
-    /// What concerns viewers alone.
+    /// A message that only concerns viewers.
     Other,
 }
 
-/// What a view says of its table.
+/// The fields of a view that describe its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Its name in addresses.
+    /// The table's id.
     pub uuid: String,
-    /// Bytes of its file.
+    /// The size of the file in bytes.
     pub size: u64,
-    /// Rows that the view pages through.
+    /// The rows of the view, on all pages.
     pub rows: u64,
-    /// Columns of its widest row on this page, or of its header.
+    /// The columns of the widest row on this page, or of the header.
     pub columns: usize,
-    /// Whether rows are still coming in.
+    /// Whether the upload continues.
     pub loading: bool,
-    /// The names of the columns, where the file has them.
+    /// The names of the columns, if the file has a header.
     pub header: Option<Vec<String>>,
-    /// How the server reads the file, once it has begun to.
+    /// The dialect, once it is detected.
     pub dialect: Option<Dialect>,
 }
 
-/// How the server reads a file. Without a quote or an escape these are empty.
+/// The dialect of a file. Quote and escape are empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialect {
-    /// What stands between cells.
+    /// The separator of cells.
     pub delimiter: String,
-    /// What stands around cells.
+    /// The character around quoted cells.
     pub quote: String,
-    /// What takes the meaning from a delimiter or a quote behind it.
+    /// The character that escapes a delimiter or a quote.
     pub escape: String,
-    /// Whether spaces before a cell are no part of it.
+    /// Whether spaces before a cell are skipped.
     pub skip_initial_space: bool,
-    /// The encoding, as browsers name it.
+    /// The encoding, by its name in browsers.
     pub encoding: String,
 }
 
-/// What is appended to a table.
+/// Rows to append.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// Whole lines of UTF-8, in the table's dialect.
@@ -75,28 +75,28 @@ pub enum Content {
 }
 
 impl Content {
-    /// Its length in bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         let (Self::Lines(bytes) | Self::Cells(bytes)) = self;
         bytes.len()
     }
 
-    /// Whether there is nothing.
+    /// Whether the content is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What was appended.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendResult {
-    /// So many rows.
+    /// The number of appended rows.
     pub rows: u64,
-    /// Bytes of the table's file with them; `None` from a server that does not say.
+    /// The new size of the file in bytes; `None` from a server that does not report it.
     pub size: Option<u64>,
 }
 
-/// Who makes a table, where that takes a right.
+/// Credentials for creating a table, where the server requires them.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// The server's API key.
@@ -105,13 +105,13 @@ pub struct Credentials {
     pub token: Option<String>,
 }
 
-/// A connection on which a table is made.
+/// A connection for one upload.
 pub struct Upload {
     socket: WebSocket,
 }
 
 impl Upload {
-    /// Connects, and announces a file of `size` bytes, where that is known.
+    /// Connects and announces a file of `size` bytes, if the size is available.
     ///
     /// # Errors
     /// [`Error`]: no server at the address, or a server without tables.
@@ -122,7 +122,7 @@ impl Upload {
         size: Option<u64>,
     ) -> Result<Self, Error> {
         let bearer = credentials.token.as_ref().map(|token| format!("Bearer {token}"));
-        // A token identifies a user; a key, which may be set for other commands, is used only without a token.
+        // A token identifies a user. The key, which may be configured for other commands, is used only without a token.
         let header = match (&bearer, &credentials.key) {
             (Some(bearer), _) => Some(("Authorization", &**bearer)),
             (None, Some(key)) => Some(("X-API-Key", &**key)),
@@ -142,8 +142,8 @@ impl Upload {
         self.socket.queue(Kind::Text, message.to_string().as_bytes())
     }
 
-    /// Adds a piece of at most [`MAX_CHUNK`] bytes to what [`Self::exchange`] writes. The caller bounds how much
-    /// waits ([`Self::unsent`]).
+    /// Appends a chunk of at most [`MAX_CHUNK`] bytes to the output buffer. The caller bounds the size of the buffer
+    /// ([`Self::unsent`]).
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection cannot send.
@@ -151,7 +151,7 @@ impl Upload {
         bytes.chunks(MAX_CHUNK).try_for_each(|piece| self.socket.queue(Kind::Binary, piece))
     }
 
-    /// Says that the file has ended.
+    /// Sends the end of the file.
     ///
     /// # Errors
     /// As [`Self::chunk`].
@@ -159,7 +159,7 @@ impl Upload {
         self.say(&json!({"upload_end": {}}))
     }
 
-    /// Says that the file will not come.
+    /// Aborts the upload.
     ///
     /// # Errors
     /// As [`Self::chunk`].
@@ -167,12 +167,12 @@ impl Upload {
         self.say(&json!({"upload_abort": {}}))
     }
 
-    /// Bytes that the kernel has not taken yet.
+    /// Bytes that the kernel has not accepted yet.
     pub fn unsent(&self) -> usize {
         self.socket.unsent()
     }
 
-    /// What has come, without waiting.
+    /// The next message in the input buffer; does not wait.
     ///
     /// # Errors
     /// As [`WebSocket::take`].
@@ -180,10 +180,10 @@ impl Upload {
         let Some((_, message)) = self.socket.take()? else { return Ok(None) };
         let message: Value = serde_json::from_slice(&message)
             .map_err(|e| Error::Protocol { what: "the tables' protocol", why: e.to_string() })?;
-        Ok(Some(told(&message)))
+        Ok(Some(upload_event(&message)))
     }
 
-    /// Waits until something has been sent or has come. May be dropped half-way and called again.
+    /// Waits until output has been written or input has arrived. Cancel safe.
     ///
     /// # Errors
     /// As [`WebSocket::exchange`].
@@ -191,15 +191,15 @@ impl Upload {
         self.socket.exchange().await
     }
 
-    /// Leaves in good order.
+    /// Closes the connection and waits until the close frame is written.
     pub async fn close(self) {
         self.socket.close().await;
     }
 }
 
-fn told(message: &Value) -> UploadEvent {
+fn upload_event(message: &Value) -> UploadEvent {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
-    // Both become part of addresses, and are shown to people.
+    // Both become part of URLs and are printed.
     let is_name = |text: &&str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
@@ -249,7 +249,7 @@ fn dialect(value: &Value) -> Dialect {
     }
 }
 
-/// A table that one owns.
+/// A table and its owner's secret.
 pub struct OwnedTable {
     http: HttpClient,
     uuid: String,
@@ -265,7 +265,8 @@ impl OwnedTable {
     /// Appends rows.
     ///
     /// # Errors
-    /// As [`HttpClient::call`]; [`Error::Refused`] in the server's words, [`Error::Unfit`] where it is about these rows.
+    /// As [`HttpClient::call`]; [`Error::Refused`] with the server's text, [`Error::ContentRejected`] when the rows are
+    /// rejected.
     pub async fn append(&mut self, content: Content) -> Result<AppendResult, Error> {
         let path = format!("/tables/{}/rows", self.uuid);
         let (kind, body) = match content {
@@ -279,7 +280,7 @@ impl OwnedTable {
         Ok(AppendResult { rows: answer["appended"].as_u64().unwrap_or(0), size: answer["size"].as_u64() })
     }
 
-    /// Bytes of the table's file: shows whether an append without a response was carried out.
+    /// The size of the table's file in bytes: reveals whether an append without a response was executed.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -295,13 +296,13 @@ fn answer(reply: &HttpResponse, what: &str) -> Result<Value, Error> {
     if reply.status == 200 {
         return Ok(body);
     }
-    let words = body["error"]["message"].as_str().map_or_else(|| reply.words(), ToOwned::to_owned);
-    let (what, words) = (what.to_owned(), format!("{words} ({})", reply.status));
+    let text = body["error"]["message"].as_str().map_or_else(|| reply.text(), ToOwned::to_owned);
+    let (what, text) = (what.to_owned(), format!("{text} ({})", reply.status));
     if reply.status == 400 {
-        return Err(Error::Unfit { what, words });
+        return Err(Error::ContentRejected { what, text });
     }
     let temporary = matches!(reply.status, 408 | 429 | 502..=504);
-    Err(Error::Refused { what, words, temporary })
+    Err(Error::Refused { what, text, temporary })
 }
 
 #[cfg(test)]
@@ -309,8 +310,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_says_is_told_apart() {
-        let of = |text: &str| told(&serde_json::from_str(text).unwrap());
+    fn messages_of_the_server_are_distinguished() {
+        let of = |text: &str| upload_event(&serde_json::from_str(text).unwrap());
         assert_eq!(of(r#"{"owner":"s"}"#), UploadEvent::Owner("s".to_owned()));
         assert_eq!(
             of(r#"{"progress":{"received":10,"size":20,"rows":3}}"#),

@@ -1,6 +1,7 @@
 //! TLS of a client: trusted certificates, and the configuration of the handshake.
-//! ¶ Trust applies to the whole process: a program that trusts other certificates than the machine does calls [`trust`]
-//! once, before the first connection.
+//!
+//! The trusted certificates are a setting of the whole process. A program that trusts other certificates than the
+//! system calls [`trust`] once, before the first connection.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,19 +20,19 @@ use tokio_rustls::rustls::{
 
 use crate::stream::reason;
 
-/// Whose certificates are good.
+/// The certificates that the client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// Those that this machine trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// The certificates of the system, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     #[default]
     System,
-    /// Those that an authority in this file (PEM) has signed, and those in it themselves.
+    /// The certificates in this file (PEM), and those signed by an authority in it.
     File(PathBuf),
-    /// All certificates: a machine in between can read and change everything.
+    /// Every certificate. An attacker on the network can read and change everything.
     Insecure,
 }
 
-/// For the HTTP port, and for the line port.
+/// The connectors for the HTTP port and the line port.
 struct Connectors {
     web: TlsConnector,
     line: TlsConnector,
@@ -39,16 +40,16 @@ struct Connectors {
 
 static LOADED: OnceLock<Result<Connectors, String>> = OnceLock::new();
 
-/// Sets the trusted certificates of the whole process. Only the first call counts, and the first connection over TLS
+/// Sets the trusted certificates of the process. Only the first call has an effect. The first connection over TLS
 /// counts as a call with [`Trust::System`].
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The problem with the file.
 pub fn trust(trust: &Trust) -> Result<(), String> {
     LOADED.get_or_init(|| load(trust)).as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
-/// What does handshakes; `web` for HTTP inside.
+/// The connector for handshakes; `web`: with HTTP inside.
 pub(crate) fn connector(web: bool) -> Result<TlsConnector, String> {
     let loaded = LOADED.get_or_init(|| load(&Trust::System)).as_ref().map_err(Clone::clone)?;
     Ok(if web { loaded.web.clone() } else { loaded.line.clone() })
@@ -93,7 +94,7 @@ fn verifier(
 fn machine() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Old machines have certificates that are malformed; the others are still good.
+    // Old systems have malformed certificates; the other ones are still valid.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
@@ -107,13 +108,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(format!("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", path.display())),
-        Err(e) => Err(format!("{} is no PEM: {e}", path.display())),
+        Ok(_) => {
+            Err(format!("{} contains no certificate in PEM (-----BEGIN CERTIFICATE-----)", path.display()))
+        }
+        Err(e) => Err(format!("{} is not PEM: {e}", path.display())),
     }
 }
 
-/// Verifies as usual, and takes a certificate that is listed itself although it says that it is an authority's: what
-/// `openssl req -x509` makes is both, and webpki alone would not have it.
+/// A verifier that also accepts a certificate that is listed in the file although it is marked as an authority:
+/// `openssl req -x509` makes such certificates, and webpki alone rejects them.
 #[derive(Debug)]
 struct FileVerifier {
     certificates: Vec<CertificateDer<'static>>,
@@ -121,7 +124,7 @@ struct FileVerifier {
 }
 
 impl FileVerifier {
-    /// Whether the usual verification failed for that alone.
+    /// Whether the standard verification failed only for that reason.
     fn is_authority(error: &Error) -> bool {
         match error {
             Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
@@ -173,7 +176,7 @@ impl ServerCertVerifier for FileVerifier {
     }
 }
 
-/// Accepts any certificate, if the peer has its key.
+/// Accepts any certificate if the peer has its key.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! A WebSocket: messages out, messages in. The frames are `tidings_wire::ws`.
+//! A WebSocket client. Frames are encoded by `tidings_wire::ws`.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio::time::{Instant, timeout};
 use crate::pipe::Pipe;
 use crate::{AGENT, Error, Server, Web};
 
-/// How long the server may take to agree.
+/// The timeout of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest message taken from a server, in bytes. Far above any message limit that makes sense for pushing.
+/// The longest accepted message, in bytes: far above useful message limits.
 const MAX_MESSAGE: u64 = 64 << 20;
-/// How much of what a server says in place of agreeing is kept, in bytes.
+/// The most bytes of a rejected handshake's response that are read.
 const MAX_REFUSAL: usize = 4096;
 
 /// An open WebSocket.
@@ -25,19 +25,19 @@ pub struct WebSocket {
     random: SystemRandom,
 }
 
-/// Why there is no WebSocket.
+/// The failure of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeRejection {
-    /// There is no answer of HTTP.
+    /// There is no HTTP response.
     Failed(Error),
-    /// The server, or a proxy in front of it, answered something else.
+    /// The server, or a proxy in front of it, sent another response.
     Answered {
-        /// The status of HTTP; 0 when the answer is not one to this request.
+        /// The HTTP status; 0 when the response does not belong to this request.
         status: u16,
         /// The `Server` header of the response, if any.
         server: Option<String>,
-        /// The beginning of the response's text, or the error in the response.
-        words: String,
+        /// The first line of the response's text, or the error in the response.
+        text: String,
     },
 }
 
@@ -48,23 +48,23 @@ impl From<Error> for HandshakeRejection {
 }
 
 impl HandshakeRejection {
-    /// As an error of a client.
+    /// Converts the rejection to an error of the client.
     pub fn into_error(self, address: &Web) -> Error {
         match self {
             Self::Failed(error) => error,
-            Self::Answered { status: 0, words, .. } => Error::Protocol { what: "WebSocket", why: words },
-            Self::Answered { status, words, .. } => {
+            Self::Answered { status: 0, text, .. } => Error::Protocol { what: "WebSocket", why: text },
+            Self::Answered { status, text, .. } => {
                 let temporary = matches!(status, 429 | 502..=504);
-                let words = if words.is_empty() { format!("{status}") } else { format!("{status}, {words}") };
-                Error::Refused { what: format!("a WebSocket at {address}"), words, temporary }
+                let text = if text.is_empty() { format!("{status}") } else { format!("{status}, {text}") };
+                Error::Refused { what: format!("a WebSocket at {address}"), text, temporary }
             }
         }
     }
 }
 
 impl WebSocket {
-    /// Connects to `endpoint` of `web` (a path with its query, before which the prefix is put), offering
-    /// `protocols`, with more `headers`.
+    /// Connects to `endpoint` of `web` (a path with its query, without the prefix), with the sub-protocols `protocols`
+    /// and more `headers`.
     ///
     /// # Errors
     /// [`HandshakeRejection`].
@@ -82,14 +82,14 @@ impl WebSocket {
         let headers = [&[("User-Agent", AGENT)], headers].concat();
         let request = Request { host: &host, target: &target, key: &key, protocols, headers: &headers };
         request.write(pipe.outbox());
-        match timeout(HANDSHAKE_TIMEOUT, agree(&mut pipe, &request)).await {
+        match timeout(HANDSHAKE_TIMEOUT, perform_handshake(&mut pipe, &request)).await {
             Ok(agreed) => agreed?,
-            Err(_) => return Err(Error::Silent(HANDSHAKE_TIMEOUT.as_secs()).into()),
+            Err(_) => return Err(Error::Timeout(HANDSHAKE_TIMEOUT.as_secs()).into()),
         }
         Ok(Self { pipe, reader: Reader::default(), message: Vec::new(), random })
     }
 
-    /// Adds one message to what [`Self::exchange`] will write. The caller bounds how much waits.
+    /// Appends one message to the output buffer. The caller bounds the size of the buffer.
     ///
     /// # Errors
     /// [`Error::Lost`] when the system has no random numbers.
@@ -98,19 +98,19 @@ impl WebSocket {
     }
 
     fn frame(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
-        // What others wrote goes through here on its way through proxies: its bytes are not to be foreseen
-        // (RFC 6455 §10.3).
+        // The mask must be unpredictable: a publisher chooses the payload, and proxies may misread it as HTTP (RFC 6455
+        // §10.3).
         let mut mask = [0; 4];
         fill(&self.random, &mut mask)?;
         ws::masked_frame(opcode, payload, mask, self.pipe.outbox());
         Ok(())
     }
 
-    /// The next message that has come whole, without waiting. Pings are answered on the way.
+    /// The next complete message in the input buffer; does not wait. Pings are answered.
     ///
     /// # Errors
-    /// [`Error::Ended`] when the server closed the connection and said why, [`Error::Protocol`] when what it sends
-    /// is no WebSocket.
+    /// [`Error::Closed`] when the server closed the connection with a reason, [`Error::Protocol`] when the input is not
+    /// a WebSocket.
     pub fn take(&mut self) -> Result<Option<(Kind, Vec<u8>)>, Error> {
         let rules = Rules { role: Role::Client, max_message: MAX_MESSAGE };
         while !self.pipe.inbox().is_empty() {
@@ -126,16 +126,15 @@ impl WebSocket {
                     let Some(code) = close.code() else {
                         return Err(Error::Lost("the server closed it".to_owned()));
                     };
-                    // In words of its own; shown on one line.
-                    return Err(Error::Ended { code: code.0, words: close.reason().to_owned() });
+                    // The peer chose the text; it is printed on one line.
+                    return Err(Error::Closed { code: code.0, text: close.reason().to_owned() });
                 }
             }
         }
         Ok(None)
     }
 
-    /// Waits until more bytes have come or some of what waits has been written. May be dropped half-way and called
-    /// again.
+    /// Waits until input has arrived or output has been written. Cancel safe.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection has ended.
@@ -143,7 +142,7 @@ impl WebSocket {
         self.pipe.exchange().await
     }
 
-    /// The next message.
+    /// Waits for the next message.
     ///
     /// # Errors
     /// As [`Self::take`] and [`Self::exchange`].
@@ -156,21 +155,21 @@ impl WebSocket {
         }
     }
 
-    /// Bytes that the kernel has not taken yet.
+    /// Bytes that the kernel has not accepted yet.
     pub fn unsent(&self) -> usize {
         self.pipe.unsent()
     }
 
-    /// When the server last said anything.
+    /// The time of the last input.
     pub fn last_received(&self) -> Instant {
         self.pipe.last_received()
     }
 
-    /// Says goodbye, and waits for a moment until that is written.
+    /// Sends a close frame and waits briefly until it is written.
     pub async fn close(mut self) {
         let code = CloseCode::NORMAL.0.to_be_bytes();
         if self.frame(Opcode::Close, &code).is_ok() {
-            // The peer is left either way.
+            // The connection ends even if the flush fails.
             let _ = self.pipe.flush(Duration::from_secs(1)).await;
         }
     }
@@ -180,8 +179,8 @@ fn fill(random: &SystemRandom, bytes: &mut [u8]) -> Result<(), Error> {
     random.fill(bytes).map_err(|_| Error::Lost("the system has no random numbers".to_owned()))
 }
 
-/// Sends the request and reads the answer, which leaves the inbox where frames begin.
-async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), HandshakeRejection> {
+/// Sends the request and reads the response. Leaves the inbox at the first frame.
+async fn perform_handshake(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), HandshakeRejection> {
     loop {
         match handshake::read_answer(pipe.inbox(), request) {
             Ok(Some(accepted)) => {
@@ -191,20 +190,21 @@ async fn agree(pipe: &mut Pipe, request: &Request<'_>) -> Result<(), HandshakeRe
                 if agreed {
                     return Ok(());
                 }
-                let words = format!("the server does not know {}", request.protocols.join(", "));
-                return Err(HandshakeRejection::Answered { status: 0, server: None, words });
+                let text = format!("the server does not know {}", request.protocols.join(", "));
+                return Err(HandshakeRejection::Answered { status: 0, server: None, text });
             }
             Ok(None) => {}
             Err(Refused::Status(status)) => return Err(refusal(pipe, status).await),
             Err(Refused::Invalid(what)) => {
-                return Err(HandshakeRejection::Answered { status: 0, server: None, words: what.to_owned() });
+                return Err(HandshakeRejection::Answered { status: 0, server: None, text: what.to_owned() });
             }
         }
         pipe.exchange().await?;
     }
 }
 
-/// Reads what a server says in place of agreeing: its name, and the first line of its text where that is for people.
+/// Reads the response of a rejected handshake: its `Server` header, and the first line of its text if it is plain text
+/// or JSON.
 async fn refusal(pipe: &mut Pipe, status: u16) -> HandshakeRejection {
     let enough = |inbox: &[u8]| {
         let text = String::from_utf8_lossy(inbox);
@@ -218,12 +218,12 @@ async fn refusal(pipe: &mut Pipe, status: u16) -> HandshakeRejection {
     let text = String::from_utf8_lossy(&pipe.inbox()[..pipe.inbox().len().min(MAX_REFUSAL)]).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let chunked = header(head, "transfer-encoding").is_some();
-    // The first line of a chunked body is a chunk's length.
+    // In a chunked body the first line is the length of a chunk.
     let body = if chunked { body.split_once("\r\n").map_or("", |(_, body)| body) } else { body };
     let html = header(head, "content-type").is_some_and(|kind| kind.contains("html"));
-    let words = if html { "" } else { body.lines().next().unwrap_or_default().trim() };
+    let text = if html { "" } else { body.lines().next().unwrap_or_default().trim() };
     let server = header(head, "server").map(ToOwned::to_owned);
-    HandshakeRejection::Answered { status, server, words: words.to_owned() }
+    HandshakeRejection::Answered { status, server, text: text.to_owned() }
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {

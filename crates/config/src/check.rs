@@ -1,8 +1,8 @@
-//! What must hold between options, after each has been read on its own.
+//! Rules between options, which are checked after each option has been parsed.
 
 use std::time::Duration;
 
-use super::Given;
+use super::GivenOptions;
 use super::error::ConfigError;
 use super::namespace::Channels;
 use super::options::{ChannelOptions, Config};
@@ -11,16 +11,16 @@ use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
 use tidings_auth::Secret;
 use tidings_wire::channel::RESERVED_PREFIX;
 
-/// Fewest bytes of `cluster.secret`.
-const SHORTEST_SECRET: usize = 16;
+/// The least bytes of `cluster.secret`.
+const MIN_SECRET: usize = 16;
 
 impl Config {
-    /// Whether a key is configured that authenticates clients or backends.
+    /// Whether a key that authenticates clients or backends is configured.
     pub fn has_key(&self) -> bool {
         self.client.token.has_key() || self.http_api.key.is_set()
     }
 
-    /// The key from which that of messages between nodes is derived, with the option that it comes from.
+    /// The key from which the key of messages between nodes is derived, with its option.
     pub fn cluster_key(&self) -> Option<(&'static str, &str)> {
         let candidates = [
             ("cluster.secret", &self.cluster.secret),
@@ -31,7 +31,7 @@ impl Config {
         Some((option, key.expose()))
     }
 
-    /// The options whose keys can be guessed, each with the reason.
+    /// The options with weak keys, each with the reason.
     pub fn weak_keys(&self) -> Vec<(&'static str, &'static str)> {
         let keys = [
             ("http_api.key", &self.http_api.key),
@@ -42,7 +42,7 @@ impl Config {
         keys.into_iter().filter_map(weak).collect()
     }
 
-    /// Every listener, with the option that names it.
+    /// Every listener, with its option.
     pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
         let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
         let http = self.http.listen.iter().map(|address| ("http.listen", address));
@@ -60,14 +60,15 @@ impl Config {
         self.hides_status() && self.internal.listen.is_empty()
     }
 
-    /// Whether the server is a workbench: no key is configured and all listeners are local, so every client may connect,
-    /// subscribe, publish and use the API. May resolve the host name of a listener, see [`ListenAddr::is_local`].
+    /// Whether the server is a workbench: no key is configured and all listeners are local, so every client may
+    /// connect, subscribe, publish and use the API. May resolve the host name of a listener, see
+    /// [`ListenAddr::is_local`].
     pub fn is_workbench(&self) -> bool {
         !self.has_key() && self.listeners().all(|(_, address)| address.is_local())
     }
 }
 
-/// Why a key can be guessed, if it can. 16 bytes of text hold some 64 bits where each is one of 16 signs.
+/// The reason why a key is weak, if it is. 16 characters contain about 64 bits if each is one of 16 characters.
 fn weakness(key: &str) -> Option<&'static str> {
     const WORDS: [&str; 12] = [
         "secret",
@@ -95,14 +96,14 @@ fn weakness(key: &str) -> Option<&'static str> {
     if signs.len() < 6 {
         return Some("it repeats a few characters");
     }
-    // A word that is most of the key: `secret-secret-secret`, `my-secret-password`.
+    // A word that makes up most of the key: `secret-secret-secret`, `my-secret-password`.
     let lower = key.to_ascii_lowercase();
     let rest = WORDS.iter().fold(lower, |rest, word| rest.replace(word, ""));
     (rest.len() * 2 <= key.len()).then_some("most of it is a common word")
 }
 
-/// Adjusts defaults that conflict with given options, and adds an error for each rule that given options break.
-pub(super) fn check(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Adjusts defaults that conflict with given options, and adds an error for each rule that given options violate.
+pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     pairs(config, given, errors);
     reach(config, given, errors);
     tls(config, given, errors);
@@ -115,7 +116,7 @@ pub(super) fn check(config: &mut Config, given: &Given, errors: &mut Vec<ConfigE
 }
 
 /// Pairs of options of which one must be smaller.
-fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
+fn pairs(config: &mut Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let client = &mut config.client;
     let halve = |duration: Duration| duration / 2;
     Pair {
@@ -124,19 +125,19 @@ fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
         may_equal: false,
         show: duration_text,
     }
-    .settle(&mut client.pong_timeout, client.ping_interval, halve, given, errors);
+    .enforce(&mut client.pong_timeout, client.ping_interval, halve, given, errors);
     Pair {
         small: "client.queue_max_size",
         large: "client.queue_max_total",
         may_equal: true,
         show: size_text,
     }
-    .settle(&mut client.queue_max_size, client.queue_max_total, |total| total, given, errors);
+    .enforce(&mut client.queue_max_size, client.queue_max_total, |total| total, given, errors);
     let memory = &mut config.memory;
     Pair { small: "memory.max_namespace", large: "memory.max_total", may_equal: true, show: size_text }
-        .settle(&mut memory.max_namespace, memory.max_total, |total| total, given, errors);
+        .enforce(&mut memory.max_namespace, memory.max_total, |total| total, given, errors);
     Pair { small: "memory.max_channel", large: "memory.max_namespace", may_equal: true, show: size_text }
-        .settle(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given, errors);
+        .enforce(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given, errors);
     let ready = &mut config.ready;
     Pair {
         small: "ready.canary_interval",
@@ -144,13 +145,13 @@ fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
         may_equal: false,
         show: duration_text,
     }
-    .settle(&mut ready.canary_interval, ready.canary_limit, halve, given, errors);
+    .enforce(&mut ready.canary_interval, ready.canary_limit, halve, given, errors);
     let shutdown = &mut config.shutdown;
     Pair { small: "shutdown.lame_duck", large: "shutdown.timeout", may_equal: false, show: duration_text }
-        .settle(&mut shutdown.lame_duck, shutdown.timeout, halve, given, errors);
+        .enforce(&mut shutdown.lame_duck, shutdown.timeout, halve, given, errors);
     if shutdown.lame_duck.is_zero() {
         Pair { small: "shutdown.drain", large: "shutdown.timeout", may_equal: true, show: duration_text }
-            .settle(&mut shutdown.drain, shutdown.timeout, halve, given, errors);
+            .enforce(&mut shutdown.drain, shutdown.timeout, halve, given, errors);
     } else {
         let rest = shutdown.timeout.saturating_sub(shutdown.lame_duck);
         Pair {
@@ -159,26 +160,27 @@ fn pairs(config: &mut Config, given: &Given, errors: &mut Vec<ConfigError>) {
             may_equal: true,
             show: duration_text,
         }
-        .settle(&mut shutdown.drain, rest, halve, given, errors);
+        .enforce(&mut shutdown.drain, rest, halve, given, errors);
     }
 }
 
-/// Refuses more automatic subscriptions than a client may have, and a server without a listener.
-fn reach(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects more automatic subscriptions than a client may have, and a server without a listener.
+fn reach(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let (channels, limit) = (config.tcp.auto_subscribe.len(), config.client.channel_limit);
     if channels > limit {
-        let what =
-            format!("tcp.auto_subscribe names {channels} channels, past client.channel_limit ({limit})");
+        let what = format!(
+            "tcp.auto_subscribe contains {channels} channels, more than client.channel_limit ({limit})"
+        );
         errors.push(given.error("tcp.auto_subscribe", what));
     }
     if config.tcp.listen.is_empty() && config.http.listen.is_empty() {
-        let what = "tcp.listen and http.listen are both off, so nobody could reach the server";
+        let what = "tcp.listen and http.listen are both off, so the server could not be reached";
         errors.push(given.error("http.listen", what.into()));
     }
 }
 
-/// Refuses TLS without a certificate or its key, and options that are given in two forms.
-fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects TLS without a certificate or its key, and options that are given in two forms.
+fn tls(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let tls = &config.tls;
     let pairs = [
         (
@@ -199,8 +201,9 @@ fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     ];
     for (file, has_file, text, has_text, needed) in pairs {
         if has_file && has_text {
-            errors
-                .push(given.error(text, format!("{text} and {file} are both given; one of them is enough")));
+            errors.push(
+                given.error(text, format!("{text} and {file} are both given; only one of them may be given")),
+            );
         }
         if tls.enabled && needed && !has_file && !has_text {
             let (place, line) = given.how_to_add("tls.enabled");
@@ -211,12 +214,13 @@ fn tls(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// Refuses a short secret, and nodes that would exchange commands and tokens unprotected although keys protect the rest.
-fn cluster_secret(config: &Config, given: &Given) -> Result<(), ConfigError> {
+/// Rejects a short secret, and nodes that would exchange commands and tokens unprotected although keys protect other
+/// interfaces.
+fn cluster_secret(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
     let (key, secret) = ("cluster.secret", &config.cluster.secret);
-    if secret.is_set() && secret.expose().len() < SHORTEST_SECRET {
+    if secret.is_set() && secret.expose().len() < MIN_SECRET {
         let what =
-            format!("{key} is shorter than {SHORTEST_SECRET} bytes; `openssl rand -hex 32` makes a good one");
+            format!("{key} is shorter than {MIN_SECRET} bytes; `openssl rand -hex 32` makes a good one");
         return Err(given.error(key, what));
     }
     let is_protected = config.has_key() || config.client.proxy.connect.enabled;
@@ -226,17 +230,17 @@ fn cluster_secret(config: &Config, given: &Given) -> Result<(), ConfigError> {
     let (place, line) = given.how_to_add("broker");
     let what = format!(
         "nodes that share a Redis protect their messages with a common secret, and none can be derived from the keys \
-         that are configured; add {place}{} (at least {SHORTEST_SECRET} bytes, the same on every node; `openssl rand \
+         that are configured; add {place}{} (at least {MIN_SECRET} bytes, the same on every node; `openssl rand \
          -hex 32` makes one)",
         line(key, "A-SECRET")
     );
     Err(given.error("broker", what))
 }
 
-/// Refuses a hook that is switched on and leads nowhere.
-fn hooks(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects an enabled hook without an endpoint.
+fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let mut nowhere = |switch: &str, endpoint: &str| {
-        let what = format!("{switch} is true, but {endpoint} does not say where the application is");
+        let what = format!("{switch} is true, but {endpoint} is not set");
         errors.push(given.error(switch, what));
     };
     let connect = &config.client.proxy.connect;
@@ -254,8 +258,8 @@ fn hooks(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// Refuses an incomplete key, and a store over plain HTTP without `allow_http`.
-fn bucket(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects an incomplete key, and a store over plain HTTP without `allow_http`.
+fn bucket(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let s3 = &config.tables.s3;
     let (id, secret) = ("tables.s3.access_key_id", "tables.s3.secret_access_key");
     for (one, other, is_half) in [
@@ -263,15 +267,15 @@ fn bucket(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
         (secret, id, s3.access_key_id.is_empty() && s3.secret_access_key.is_set()),
     ] {
         if is_half {
-            errors.push(given.error(one, format!("{one} is given, and {other} is not; they go together")));
+            errors.push(given.error(one, format!("{one} is given, and {other} is not; both are required")));
         }
     }
     let is_plain = s3.endpoint.as_ref().is_some_and(|url| url.uri().scheme_str() == Some("http"));
     if is_plain && !s3.allow_http {
         let key = "tables.s3.endpoint";
         let what = format!(
-            "{key} begins with http://, so everybody on the way could read and change tables; set \
-             tables.s3.allow_http = true if that is meant"
+            "{key} begins with http://, so others on the network could read and change tables; set \
+             tables.s3.allow_http = true to allow it"
         );
         errors.push(given.error(key, what));
     }
@@ -284,9 +288,9 @@ fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOpt
     std::iter::once(without).chain(named)
 }
 
-/// Refuses a history with only one of size and TTL, and options that need a history without one. An explicit zero for the
-/// other half is accepted.
-fn histories(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects a history with only one of size and TTL, and options that require a history without one. An explicit zero
+/// for the other one is accepted.
+fn histories(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     for (path, options) in of_channels(&config.channel) {
         let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
         if has_size && has_ttl {
@@ -314,28 +318,28 @@ fn histories(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// Refuses personal channels in a namespace that does not exist.
-fn personal_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+/// Rejects personal channels in a namespace that does not exist.
+fn personal_channels(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
     let personal = &config.client.subscribe_to_user_personal_channel;
     let name = &personal.personal_channel_namespace;
     if !personal.enabled || name.is_empty() || config.channel.namespaces.iter().any(|n| n.name == *name) {
         return Ok(());
     }
     let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
-    Err(given.error(key, format!("{key} (\"{name}\") names no namespace of channel.namespaces")))
+    Err(given.error(key, format!("{key} (\"{name}\") is not a namespace of channel.namespaces")))
 }
 
-/// Refuses channels of plain lines that these cannot name.
-fn plain_channels(config: &Config, given: &Given) -> Result<(), ConfigError> {
+/// Rejects channels of plain lines with names that lines cannot contain.
+fn plain_channels(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
     let automatic = config.tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel));
     let mut named = automatic.chain([("tcp.default_channel", &config.tcp.default_channel)]);
     let Some((key, channel)) = named.find(|(_, channel)| !channel.fits_a_line()) else { return Ok(()) };
-    let what = format!("{key}: \"{}\" contains a space, so no plain line can name it", channel.as_str());
+    let what = format!("{key}: \"{}\" contains a space, so plain lines cannot contain it", channel.as_str());
     Err(given.error(key, what))
 }
 
-/// Refuses options that name internal channels, to which no client can subscribe.
-fn reserved_channels(config: &Config, given: &Given, errors: &mut Vec<ConfigError>) {
+/// Rejects options with internal channels, to which no client can subscribe.
+fn reserved_channels(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let tcp = &config.tcp;
     let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
     let default = ("tcp.default_channel", tcp.default_channel.as_str());
@@ -343,7 +347,7 @@ fn reserved_channels(config: &Config, given: &Given, errors: &mut Vec<ConfigErro
     let named = automatic.chain([default]).chain(namespaces);
     for (key, name) in named.filter(|(_, name)| name.starts_with(RESERVED_PREFIX)) {
         let what = format!(
-            "{key} names \"{name}\", but channels that begin with \"{RESERVED_PREFIX}\" are the server's own"
+            "{key} names \"{name}\", but channels that begin with \"{RESERVED_PREFIX}\" are internal"
         );
         errors.push(given.error(key, what));
     }
@@ -358,13 +362,13 @@ struct Pair<T> {
 }
 
 impl<T: PartialOrd + Copy> Pair<T> {
-    /// Keeps a value that satisfies the rule. Adjusts a default, and refuses a given value.
-    fn settle(
+    /// Keeps a value that satisfies the rule. Adjusts a default, and rejects a given value.
+    fn enforce(
         self,
         small: &mut T,
         large: T,
         fitting: impl Fn(T) -> T,
-        given: &Given,
+        given: &GivenOptions,
         errors: &mut Vec<ConfigError>,
     ) {
         if *small < large || self.may_equal && *small == large {
@@ -381,8 +385,8 @@ impl<T: PartialOrd + Copy> Pair<T> {
     }
 }
 
-/// Refuses a listener that other machines can reach while every operation is permitted.
-fn exposure(config: &Config, given: &Given) -> Result<(), ConfigError> {
+/// Rejects a listener that other machines can reach while every operation is permitted.
+fn exposure(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
     if config.has_key() || config.client.insecure {
         return Ok(());
     }
@@ -391,8 +395,8 @@ fn exposure(config: &Config, given: &Given) -> Result<(), ConfigError> {
     };
     let (place, line) = given.how_to_add(key);
     let what = format!(
-        "{address} is no loopback address, and no key is configured; add {place}{} (or {}; or {}, and everybody \
-         may do everything)",
+        "{address} is not a loopback address, and no key is configured; add {place}{} (or {}; or {}, and every client \
+         has all permissions)",
         line("http_api.key", "A-SECRET"),
         line("client.token.hmac_secret_key", "A-SECRET"),
         line("client.insecure", "true"),

@@ -12,7 +12,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error that belongs to no single place.
+    /// An error without a place.
     pub(super) fn general(what: impl Into<String>) -> Self {
         Self { place: None, what: what.into() }
     }
@@ -22,7 +22,7 @@ impl ConfigError {
         Self { place: Some(place.clone()), what: what.into() }
     }
 
-    /// Where the wrong value was given.
+    /// The place of the invalid value.
     pub(super) fn place(&self) -> Option<&Origin> {
         self.place.as_ref()
     }
@@ -44,11 +44,11 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Most errors that [`ConfigErrors`] displays one by one.
+/// The most errors that [`ConfigErrors`] displays individually.
 pub(super) const MAX_DISPLAYED: usize = 100;
 
-/// Everything that is wrong with a configuration: at least one error, in the order of the sources. Displays as one
-/// line per error; after 100 the others are counted.
+/// All errors of a configuration: at least one, in the order of the sources. Displays as one line per error; after 100
+/// the others are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
@@ -104,7 +104,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// Where [`Self::assignment`] belongs, to be followed by it.
+    /// The place for [`Self::assignment`], as text that precedes it.
     pub(super) fn place_to_add(&self) -> &'static str {
         match self {
             // Further down it would belong to the preceding table.
@@ -115,7 +115,7 @@ impl Origin {
         }
     }
 
-    /// The text for `path = value` in the same source, ready to be copied: the line for the file's language, the
+    /// The text for `path = value` in the same source, ready to be copied: the line in the file's language, the
     /// environment variable, or the flag. `value` is `true`, `false`, a number or text without characters that need
     /// escaping.
     pub(super) fn assignment(&self, path: &str, value: &str) -> String {
@@ -145,8 +145,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The candidate most similar to `wrong`; `separator` parts a path (`.` in keys, `_` in
-/// variables). The last part of a path alone is recognised as well.
+/// The candidate most similar to `wrong`; `separator` separates the parts of a path (`.` in keys, `_` in variables).
+/// The last part of a path alone is recognized as well.
 pub(super) fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -154,7 +154,7 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a str> {
     candidates.into_iter().min_by_key(|candidate| {
         let whole = strsim::osa_distance(wrong, candidate);
-        // A group that was forgotten costs less than the letters it is made of, and more than one typing error.
+        // A missing group costs less than its letters, and more than one typing error.
         let tails = candidate.match_indices(separator).map(|(at, _)| &candidate[at + separator.len_utf8()..]);
         tails.map(|tail| strsim::osa_distance(wrong, tail) + 2).fold(whole, usize::min)
     })

@@ -1,30 +1,29 @@
-//! Groups of options: what turns the table in [`super::options`] into typed structs and into a list that can be
-//! walked.
+//! Groups of options: convert the table in [`super::options`] to typed structs and to a list that can be traversed.
 //!
 //! Invariants:
-//! - Every option is declared once; its field, its key, its default, its bounds and its documentation come from
-//!   that declaration.
-//! - A walk visits options in the order of the table, each group's own options before its inner groups.
+//! - Every option is declared once; its field, its key, its default, its bounds and its documentation come from that
+//!   declaration.
+//! - A traversal visits options in the order of the table, each group's own options before its inner groups.
 
 use super::raw::Raw;
 use super::setting::Setting;
 
-/// A struct of options and of inner groups.
+/// A struct of options and inner groups.
 pub(super) trait Group {
     /// Shows every option to `visitor`, with `path` (empty, or ending in a dot) before its key.
     fn walk(&mut self, path: &str, visitor: &mut dyn Visitor);
 }
 
-/// Sees the options of a [`Group`] one by one.
+/// Visits the options of a [`Group`] one by one.
 pub(super) trait Visitor {
-    /// A group with options of its own begins. `path` ends in a dot, or is empty for the root.
+    /// A group with its own options begins. `path` ends in a dot, or is empty for the root.
     fn group(&mut self, path: &str, doc: &'static [&'static str]);
 
-    /// An option: its whole key and its documentation, line by line.
+    /// An option: its complete key and its documentation, line by line.
     fn option(&mut self, path: &str, doc: &'static [&'static str], slot: &mut dyn Slot);
 }
 
-/// The place of one option's value, its type known only inside.
+/// The storage of one option's value, independent of its type.
 pub(super) trait Slot {
     /// Reads `raw` as the option's type and stores it. The error follows the key and repeats no secret.
     fn set(&mut self, raw: &Raw) -> Result<(), String>;
@@ -39,7 +38,7 @@ pub(super) trait Slot {
     fn gloss(&self) -> Option<String>;
 }
 
-/// A [`Slot`] that is a field and the rule for it.
+/// A [`Slot`] for a field with its rule.
 pub(super) struct Field<'a, T: Setting> {
     pub(super) value: &'a mut T,
     pub(super) rule: T::Rule,
@@ -64,15 +63,15 @@ impl<T: Setting> Slot for Field<'_, T> {
     }
 }
 
-/// The value that a declaration in the table names as its default, in the form of the environment.
+/// The default of a declaration, which is written in the form of the environment.
 pub(super) fn default<T: Setting>(text: &str, rule: &T::Rule) -> T {
     T::read(&Raw::Word(text.into()), rule).unwrap_or_else(|e| panic!("the default {text:?}: {e}"))
 }
 
 /// Declares a group: a public struct, its defaults, and its [`Group::walk`].
 ///
-/// `field: Type = default, rule;` declares an option, its documentation above it; the default is written as the
-/// environment would. Behind `groups`, `field: Type;` declares an inner group.
+/// `field: Type = default, rule;` declares an option with the documentation above it; the default is written in the
+/// form of the environment. After `groups`, `field: Type;` declares an inner group.
 macro_rules! group {
     (
         $(#[doc = $about:literal])+

@@ -1,16 +1,16 @@
 //! Configuration: options from flags, the environment, a file and defaults, in this order, checked before any port is
 //! bound.
 //!
-//! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and
-//! `config docs` are all derived from it. A value passes three steps: a source provides it without a type, with its
-//! place ([`source`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options
-//! are checked ([`check`]).
+//! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and `config
+//! docs` are derived from it. A value passes three steps: a source provides it without a type, with its place
+//! ([`source`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
+//! checked ([`check`]).
 //!
 //! Invariants:
 //! - A [`Config`] from [`load`] satisfies every bound and rule of the table.
-//! - Every error is one line with the place and the reason; no error and no `Debug` contains a secret. One load reports all
-//!   errors.
-//! - Nothing here reads the process' environment except [`environment`].
+//! - Every error is one line with the place and the reason; no error and no `Debug` contains a secret. One load reports
+//!   all errors.
+//! - Only [`environment`] reads the process' environment.
 
 mod centrifugo;
 mod check;
@@ -63,10 +63,10 @@ use raw::{Raw, shown};
 use setting::items;
 use source::{Assignment, Environment, resolve};
 
-/// Most options that are passed over and named in warnings one by one.
-const MAX_PASSED_OVER: usize = 10;
+/// The most ignored options that are listed individually in warnings.
+const MAX_IGNORED: usize = 10;
 
-/// The key of the namespaces: in a file an array of tables, elsewhere a list of their names.
+/// The key of the namespaces: an array of tables in a file, a list of their names in other sources.
 const NAMESPACES: &str = "channel.namespaces";
 
 /// A configuration, with warnings for the operator.
@@ -74,19 +74,19 @@ const NAMESPACES: &str = "channel.namespaces";
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One line for each thing that was given and has no effect, such as an option of Centrifugo at its default.
+    /// One line for each setting without an effect, such as an option of Centrifugo at its default.
     pub warnings: Vec<String>,
 }
 
 /// Loads a configuration: defaults, then the file, then the environment, then the overrides.
 ///
-/// `file` is what the command line named; without it the variable `TIDINGS_CONFIG` may name one. Of `env`, only
+/// `file` is the file of the command line; without it, the variable `TIDINGS_CONFIG` may contain one. Of `env`, only
 /// names that begin with `TIDINGS_` or `CENTRIFUGO_` count (see [`environment`]).
 ///
 /// # Errors
-/// Everything that is wrong: a file that cannot be read or parsed, unknown keys and variables (with the nearest
-/// known one), values of the wrong type or out of their bounds, options that contradict each other, and a listener
-/// that other machines could use without any key. After a file that cannot be read or parsed nothing else is checked.
+/// All errors: a file that cannot be read or parsed, unknown keys and variables (with the nearest known one), values of
+/// the wrong type or out of their bounds, options that contradict each other, and a listener that other machines could
+/// use without any key. After a file that cannot be read or parsed nothing else is checked.
 pub fn load(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -105,12 +105,12 @@ pub fn load_with_warnings(
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigErrors> {
     let env = Environment::of(env);
-    let mut loading = Loading::default();
+    let mut loading = Loader::default();
     loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
     if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
         let found = source::of_file(&file::read(path)?);
         loading.errors.extend(found.errors);
-        loading.passed_over.extend(found.warnings);
+        loading.ignored.extend(found.warnings);
         loading.apply_all(&found.assignments);
     }
     loading.apply_all(env.namespaces().as_slice());
@@ -122,14 +122,14 @@ pub fn load_with_warnings(
     loading.finish()
 }
 
-/// The keys of all options that need no namespace, and the one of the namespaces.
+/// The keys of all options outside of namespaces, and the key of the namespaces.
 static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = keys_of(&mut Config::default(), "");
     keys.push(NAMESPACES.into());
     keys
 });
 
-/// The keys of a group's options, `path` before each.
+/// The keys of a group's options, each after `path`.
 fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
     struct Keys(Vec<String>);
     impl Visitor for Keys {
@@ -144,17 +144,17 @@ fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
     keys.0
 }
 
-/// Whether options lie below `key`.
+/// Whether there are options below `key`.
 fn is_group(key: &str) -> bool {
     KEYS.iter().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// Whether `key` is an option, or the namespaces.
+/// Whether `key` is an option, or the key of the namespaces.
 fn is_option(key: &str) -> bool {
     KEYS.iter().any(|known| known == key)
 }
 
-/// Stores a value in the option `key` of a group; `None` when it has no such option.
+/// Stores a value in the option `key` of a group; `None` if it has no such option.
 fn set(group: &mut dyn Group, path: &str, key: &str, raw: &Raw) -> Option<Result<(), String>> {
     struct Setter<'a> {
         key: &'a str,
@@ -178,32 +178,32 @@ fn set(group: &mut dyn Group, path: &str, key: &str, raw: &Raw) -> Option<Result
 
 /// The keys that sources have set so far, with their places.
 #[derive(Default)]
-struct Given(BTreeMap<String, Origin>);
+struct GivenOptions(BTreeMap<String, Origin>);
 
-impl Given {
+impl GivenOptions {
     fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// An error about an option, at the place where it was given.
+    /// An error about an option, at the place of its value.
     fn error(&self, key: &str, what: String) -> ConfigError {
         match self.0.get(key) {
-            Some(origin) => complain(origin, key, &what),
+            Some(origin) => value_error(origin, key, &what),
             None => ConfigError::general(what),
         }
     }
 
-    /// How to add options to the source that set `key`: the place, and the text for an option and a value.
+    /// The instruction to add options to the source of `key`: the place, and the text for an option and a value.
     fn how_to_add(&self, key: &str) -> (&'static str, impl Fn(&str, &str) -> String) {
         let toml = Origin::File { name: "".into(), line: 0, format: error::Format::Toml };
         let origin = self.0.get(key).cloned().unwrap_or(toml);
         (origin.place_to_add(), move |key: &str, value: &str| origin.assignment(key, value))
     }
 
-    /// How to add `option` to the source of its sibling `said`, both of the group `path`.
-    fn beside(&self, path: &str, said: &str, option: &str, value: &str) -> String {
+    /// The instruction to add `option` beside its sibling `given` in the group `path`.
+    fn beside(&self, path: &str, given: &str, option: &str, value: &str) -> String {
         let key = format!("{path}.{option}");
-        match self.0.get(&format!("{path}.{said}")) {
+        match self.0.get(&format!("{path}.{given}")) {
             // The table exists, and no key addresses the table of a namespace.
             Some(origin @ Origin::File { .. }) => origin.assignment(option, value),
             Some(origin) => origin.assignment(&key, value),
@@ -212,27 +212,27 @@ impl Given {
     }
 }
 
-/// An error in the value from `origin` for `key`. The name of a variable or flag contains the key.
-fn complain(origin: &Origin, key: &str, what: &str) -> ConfigError {
+/// An error in the value from `origin` for `key`. The name of a variable or flag already contains the key.
+fn value_error(origin: &Origin, key: &str, what: &str) -> ConfigError {
     match origin {
         Origin::File { .. } => ConfigError::at(origin, format!("{}: {what}", shown(key))),
         Origin::Environment(_) | Origin::Flag(_) => ConfigError::at(origin, what),
     }
 }
 
-/// A configuration while it is loaded.
+/// The state of loading a configuration.
 #[derive(Default)]
-struct Loading {
+struct Loader {
     config: Config,
-    given: Given,
+    given: GivenOptions,
     errors: Vec<ConfigError>,
     warnings: Vec<String>,
-    /// A line for each option that was given and has no effect.
-    passed_over: Vec<String>,
+    /// A line for each given option without an effect.
+    ignored: Vec<String>,
 }
 
-impl Loading {
-    /// Stores values one after the other; wrong values become errors.
+impl Loader {
+    /// Stores values in order; invalid values become errors.
     fn apply_all(&mut self, assignments: &[Assignment]) {
         for assignment in assignments {
             if let Err(error) = self.apply(assignment) {
@@ -249,10 +249,10 @@ impl Loading {
         }
         ConfigErrors::unless_empty(self.errors)?;
         // A file with all defaults would produce a hundred lines.
-        let more = self.passed_over.len().saturating_sub(MAX_PASSED_OVER);
-        self.warnings.extend(self.passed_over.into_iter().take(MAX_PASSED_OVER));
+        let more = self.ignored.len().saturating_sub(MAX_IGNORED);
+        self.warnings.extend(self.ignored.into_iter().take(MAX_IGNORED));
         if more > 0 {
-            self.warnings.push(format!("{more} more options are passed over, for the same reasons"));
+            self.warnings.push(format!("{more} more options are ignored for the same reasons"));
         }
         Ok(Loaded { config: self.config, warnings: self.warnings })
     }
@@ -260,9 +260,9 @@ impl Loading {
     fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
         let Assignment { key: written, raw, origin, .. } = assignment;
         let key = resolve(written);
-        if matches!(origin, Origin::File { .. }) && centrifugo::means_nothing(key, raw) {
-            self.passed_over.push(format!(
-                "{origin}: `{}` has no value, as in Centrifugo, so its default holds",
+        if matches!(origin, Origin::File { .. }) && centrifugo::is_absent_value(key, raw) {
+            self.ignored.push(format!(
+                "{origin}: `{}` has no value, as in Centrifugo, so its default applies",
                 shown(key)
             ));
             return Ok(());
@@ -281,26 +281,26 @@ impl Loading {
         if matches!(raw, Raw::Null) {
             return Ok(());
         }
-        // A wrong value counts as given, so that no rule reports it as missing.
+        // An invalid value counts as given, so that no rule reports it as missing.
         let before = self.given.0.insert(key.to_owned(), origin.clone());
-        outcome.map_err(|what| complain(origin, written, &what))?;
+        outcome.map_err(|what| value_error(origin, written, &what))?;
         // The last flag applies. In a file or an environment a repeated key is an error.
         match before {
             Some(other)
                 if discriminant(&other) == discriminant(origin) && !matches!(origin, Origin::Flag(_)) =>
             {
-                Err(complain(origin, written, &format!("`{}` was already given by {other}", shown(key))))
+                Err(value_error(origin, written, &format!("`{}` was already given by {other}", shown(key))))
             }
             _ => Ok(()),
         }
     }
 
-    /// An unknown key: an option of Centrifugo, or an error.
+    /// Handles an unknown key: an option of Centrifugo, or an error.
     fn unknown(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
         let Assignment { key, raw, origin, switched_off } = assignment;
         match centrifugo::judge(key, raw, *switched_off) {
             Some(Verdict::Ignored(why)) => {
-                self.passed_over.push(format!("{origin}: {why}"));
+                self.ignored.push(format!("{origin}: {why}"));
                 return Ok(());
             }
             Some(Verdict::Refused(what)) => return Err(ConfigError::at(origin, what)),
@@ -308,7 +308,7 @@ impl Loading {
         }
         if is_group(resolve(key)) {
             let what = format!("expected a table of options, got {}", raw.sort());
-            return Err(complain(origin, key, &what));
+            return Err(value_error(origin, key, &what));
         }
         if self.errors.len() >= error::MAX_DISPLAYED {
             return Err(ConfigError::at(origin, format!("unknown key `{}`", shown(key))));
@@ -318,7 +318,7 @@ impl Loading {
         Err(ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key))))
     }
 
-    /// Every key that can be assigned, with those of the namespaces there are.
+    /// Every key that can be assigned, including those of existing namespaces.
     fn keys(&mut self) -> Vec<String> {
         let mut keys = KEYS.clone();
         for namespace in &mut self.config.channel.namespaces {
@@ -328,7 +328,7 @@ impl Loading {
     }
 }
 
-/// The names of namespaces, as a file's reader or a comma-separated text gives them.
+/// The names of namespaces, from a file or a comma-separated text.
 fn names(raw: &Raw) -> Result<Vec<String>, String> {
     match raw {
         Raw::List(nodes) => {

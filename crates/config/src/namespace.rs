@@ -4,11 +4,11 @@ use super::group::{Field, Group, Visitor};
 use super::options::ChannelOptions;
 use super::proxy::ChannelProxies;
 use super::raw::shown;
-use super::setting::Longest;
+use super::setting::MaxLength;
 
-/// Most namespaces of a server.
+/// The most namespaces of a server.
 const MAX_NAMESPACES: usize = 1_000;
-/// Longest name in bytes: a channel `name:x` must still fit into its 255.
+/// The longest name in bytes: a channel `name:x` must fit into 255 bytes.
 const MAX_NAME: usize = 253;
 
 /// The options of all channels.
@@ -45,10 +45,10 @@ pub struct Namespace {
 }
 
 impl Channels {
-    /// Sets the list of namespaces to `names`, in their order. A namespace that exists keeps its options.
+    /// Sets the list of namespaces to `names`, in order. An existing namespace keeps its options.
     ///
     /// # Errors
-    /// The first wrong name. The namespaces are set all the same, so that their options are checked in the same run.
+    /// The first invalid name. The namespaces are set nevertheless, so that their options are checked in the same run.
     pub(super) fn rename(&mut self, names: &[String]) -> Result<(), String> {
         if names.len() > MAX_NAMESPACES {
             return Err(format!("more than {MAX_NAMESPACES} namespaces"));
@@ -69,7 +69,7 @@ fn check_names(names: &[String]) -> Result<(), String> {
         let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if !(2..=MAX_NAME).contains(&name.len()) || !name.bytes().all(letter) {
             return Err(format!(
-                "\"{}\" is no name of a namespace: expected 2 to {MAX_NAME} letters, digits, `-`, `_` or `.`",
+                "\"{}\" is not a valid name of a namespace: expected 2 to {MAX_NAME} letters, digits, `-`, `_` or `.`",
                 shown(name)
             ));
         }
@@ -84,7 +84,7 @@ impl Group for Channels {
     /// Visits the options without a namespace; each namespace is walked separately.
     fn walk(&mut self, path: &str, visitor: &mut dyn Visitor) {
         visitor.group(path, &["Channels and namespaces."]);
-        let mut prefix = Field { value: &mut self.private_prefix, rule: Longest(16) };
+        let mut prefix = Field { value: &mut self.private_prefix, rule: MaxLength(16) };
         visitor.option(
             &format!("{path}private_prefix"),
             &[

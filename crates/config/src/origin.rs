@@ -1,20 +1,20 @@
 //! Origins of pages as option values.
 //!
-//! Invariant: an [`AllowedOrigin`] can match the `Origin` header of a browser (RFC 6454 §6.2): it has the form in which
-//! browsers write origins, in lower case and without the usual port of its scheme.
+//! Invariant: an [`AllowedOrigin`] can match the `Origin` header of a browser (RFC 6454 §6.2): it is in lower case and
+//! without the default port of its scheme.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::raw::Raw;
 use super::setting::{Setting, expected, quoted};
 
-/// An origin (RFC 6454) whose pages may connect: `scheme://host[:port]`, in which `*` stands for any characters,
-/// or `*` for every origin.
+/// An origin (RFC 6454) with pages that may connect: `scheme://host[:port]`, in which `*` matches any characters, or
+/// `*` for every origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedOrigin(String);
 
 impl AllowedOrigin {
-    /// The pattern, as browsers write origins.
+    /// The pattern, in the form of browsers.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,10 +45,10 @@ impl Setting for AllowedOrigin {
     }
 }
 
-/// An origin as browsers write it.
+/// An origin in the form of browsers.
 ///
 /// # Errors
-/// Why no browser sends it; empty when it has no form of an origin at all.
+/// The reason why no browser sends it; empty if it is not an origin at all.
 fn normal(text: &str) -> Result<String, &'static str> {
     let (scheme, authority) = text.split_once("://").ok_or("")?;
     if authority.is_empty() || authority.contains(['/', '?', '#']) {
@@ -56,7 +56,7 @@ fn normal(text: &str) -> Result<String, &'static str> {
     }
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '*');
     if scheme.is_empty() || !scheme.chars().all(letter) {
-        return Err("its scheme is none");
+        return Err("its scheme is invalid");
     }
     if matches!(scheme, "ws" | "wss") {
         return Err("a page's origin begins with http:// or https://");
@@ -97,11 +97,11 @@ fn parts(authority: &str) -> Result<(&str, Option<&str>), &'static str> {
     if rest.is_empty() {
         return Ok((host, None));
     }
-    let port = rest.strip_prefix(':').ok_or("its host is none")?;
+    let port = rest.strip_prefix(':').ok_or("its host is invalid")?;
     let is_number =
         port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0') && port.parse::<u16>().is_ok();
     let is_pattern = port.contains('*') && port.bytes().all(|b| b.is_ascii_digit() || b == b'*');
-    if is_number || is_pattern { Ok((host, Some(port))) } else { Err("its port is none") }
+    if is_number || is_pattern { Ok((host, Some(port))) } else { Err("its port is invalid") }
 }
 
 fn normal_host(host: &str) -> Result<String, &'static str> {
@@ -112,23 +112,23 @@ fn normal_host(host: &str) -> Result<String, &'static str> {
         return address
             .parse::<Ipv6Addr>()
             .map(|ip| format!("[{ip}]"))
-            .map_err(|_| "its IPv6 address is none");
+            .map_err(|_| "its IPv6 address is invalid");
     }
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'*');
     if host.is_empty() || !host.bytes().all(letter) {
-        return Err("its host is none");
+        return Err("its host is invalid");
     }
     if host.contains('*') {
         return Ok(host.to_owned());
     }
     let labels = host.strip_suffix('.').unwrap_or(host);
     if labels.split('.').any(str::is_empty) {
-        return Err("its host is none");
+        return Err("its host is invalid");
     }
     // A last label of digits makes it an IPv4 address (URL Standard, "ends in a number").
     let is_number = labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     if is_number && labels.parse::<Ipv4Addr>().is_err() {
-        return Err("its IPv4 address is none");
+        return Err("its IPv4 address is invalid");
     }
     Ok(host.to_owned())
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_kept_as_browsers_write_them() {
+    fn origins_are_normalized_like_in_browsers() {
         for (text, kept) in [
             ("*", "*"),
             ("https://a.example", "https://a.example"),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused() {
+    fn an_origin_that_no_browser_sends_is_rejected() {
         for text in [
             "",
             "null",

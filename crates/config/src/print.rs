@@ -1,10 +1,11 @@
-//! The output of `tidings config default` and `tidings config docs`: a commented file, and the list of options in Markdown.
+//! The output of `tidings config default` and `tidings config docs`: a commented file, and the list of options in
+//! Markdown.
 
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
 use super::source::variable;
 
-/// Longest line of a comment in the default file, in characters.
+/// The longest line of a comment in the default file, in characters.
 const WIDTH: usize = 100;
 
 const FILE_HEAD: &str = "\
@@ -74,7 +75,7 @@ In the environment, `TIDINGS_CHANNEL_NAMESPACES=chat,news` sets the namespaces (
 in both keeps its options), and `TIDINGS_CHANNEL_NAMESPACES_CHAT_ALLOW_PUBLISH_FOR_CLIENT=true` sets an option.
 ";
 
-/// One option, as the printers need it.
+/// One option for the printers.
 struct Entry {
     key: String,
     doc: String,
@@ -91,15 +92,15 @@ struct Section {
 }
 
 impl Section {
-    /// The path as TOML writes it in brackets.
+    /// The path in the brackets of TOML.
     fn table(&self) -> &str {
         self.path.trim_end_matches('.')
     }
 }
 
 fn sections() -> Vec<Section> {
-    struct Collect(Vec<Section>);
-    impl Visitor for Collect {
+    struct CollectSections(Vec<Section>);
+    impl Visitor for CollectSections {
         fn group(&mut self, path: &str, doc: &'static [&'static str]) {
             self.0.push(Section { path: path.to_owned(), doc: joined(doc), entries: Vec::new() });
         }
@@ -112,7 +113,7 @@ fn sections() -> Vec<Section> {
             }
         }
     }
-    let mut collect = Collect(Vec::new());
+    let mut collect = CollectSections(Vec::new());
     Config::default().walk("", &mut collect);
     collect.0
 }
@@ -122,8 +123,8 @@ pub(super) fn joined(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// A configuration file in TOML that names every option, with its documentation in comments and its default as
-/// its value: loading it gives [`Config::default`].
+/// A TOML file with every option, its documentation in comments and its default as value: loading it yields
+/// [`Config::default`].
 pub fn default_file() -> String {
     let mut out = comment(FILE_HEAD);
     for section in sections() {

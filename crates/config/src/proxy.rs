@@ -13,13 +13,13 @@ use super::setting::{Setting, expected, millis, quoted};
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 
-/// Longest address in bytes.
+/// The longest address in bytes.
 const MAX_URL: usize = 2048;
-/// Most headers of [`StaticHeaders`].
+/// The most headers of [`StaticHeaders`].
 const MAX_HEADERS: usize = 64;
 
-/// Headers of one connection or one body (RFC 9110 §7.6.1, §8), which cannot be set or passed on: a client could otherwise
-/// end the request early, or request an encoding that the server does not read.
+/// Headers of one connection or one body (RFC 9110 §7.6.1, §8), which cannot be set or passed on: a client could
+/// otherwise end the request early, or request an encoding that the server does not support.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -53,7 +53,8 @@ group! {
         enabled: bool = "false", ();
         /// URL of the hook.
         endpoint: Option<HttpUrl> = "", HOOK;
-        /// Longest time for a response, including the time to connect. After it the client gets the temporary error 100.
+        /// Longest time for a response, including the time to connect. After it the client gets the temporary error
+        /// 100.
         timeout: Duration = "1s", millis(10, MINUTE);
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
         http_headers: Vec<HeaderName> = "", ();
@@ -87,7 +88,8 @@ group! {
     pub struct ProxyOptions {
         /// URL of the hook.
         endpoint: Option<HttpUrl> = "", HOOK;
-        /// Longest time for a response, including the time to connect. After it the client gets the temporary error 100.
+        /// Longest time for a response, including the time to connect. After it the client gets the temporary error
+        /// 100.
         timeout: Duration = "1s", millis(10, MINUTE);
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
         http_headers: Vec<HeaderName> = "", ();
@@ -105,8 +107,8 @@ group! {
 group! {
     /// HTTP options of the requests to the application.
     pub struct ProxyHttpOptions {
-        /// Headers of every request, such as a key that authenticates this server to the application. A passed-on header
-        /// of the client with the same name takes precedence.
+        /// Headers of every request, such as a key that authenticates this server to the application. A passed-on
+        /// header of the client with the same name takes precedence.
         static_headers: StaticHeaders = "", ();
     }
 }
@@ -153,7 +155,7 @@ impl Setting for Option<HttpUrl> {
         if text.is_empty() {
             return Ok(None);
         }
-        // What stands in a wrong one is not repeated: it may hold a password.
+        // The value is not repeated: it may contain a password.
         let wrong = |what: &str| Err(format!("expected a URL such as {example}, got {what}"));
         if text.len() > MAX_URL {
             return wrong("one of more than 2048 bytes");
@@ -161,7 +163,7 @@ impl Setting for Option<HttpUrl> {
         if text.contains("{{") {
             return wrong("a template, and templates are not supported");
         }
-        let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is no URL") };
+        let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is not a URL") };
         match uri.scheme_str() {
             Some("http" | "https") => {}
             Some(_) => return wrong("one with another scheme than http and https"),
@@ -228,7 +230,7 @@ impl Setting for StaticHeaders {
     type Rule = ();
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {
-        // What stands in a wrong one is not repeated: it may be a key.
+        // The value is not repeated: it may be a key.
         let wrong = || {
             format!(
                 "expected headers with their values, such as {{\"X-Key\": \"value\"}}, got {}",
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_url_without_a_user() {
+    fn an_endpoint_is_a_url_without_a_user() {
         for good in ["http://a", "https://a.b:8443/c?d=e", "http://[::1]:80/jwks.json"] {
             let url = Option::<HttpUrl>::read(&word(good), &HOOK).expect(good).expect(good);
             assert_eq!(url.uri(), &good.parse::<Uri>().expect(good));
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_belong_to_a_connection_cannot_be_passed_on() {
+    fn headers_of_a_connection_cannot_be_passed_on() {
         assert_eq!(
             HeaderName::read(&word("X-Real-Ip"), &()).as_ref().map(HeaderName::as_str),
             Ok("x-real-ip")
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn static_headers_are_a_table_or_its_json_and_are_not_shown() {
+    fn static_headers_are_a_table_or_its_json_and_are_not_printed() {
         let table = |pairs: &[(&str, &str)]| {
             let node = |value: &str| Node { line: 1, raw: Raw::Text(value.into()) };
             Raw::Table(pairs.iter().map(|(name, value)| ((*name).to_owned(), node(value))).collect())

@@ -1,22 +1,22 @@
-//! A value before its type is known: its text in a file, the environment or a flag, and the place.
+//! A value before its type is determined: its text in a file, the environment or a flag, and the place.
 
 use std::fmt;
 
-/// Longest piece of a wrong value that an error repeats, in characters.
+/// The longest piece of an invalid value that an error repeats, in characters.
 const MAX_SHOWN: usize = 60;
 
-/// One value as its source wrote it.
+/// One value as it is written in its source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Raw {
     /// `null`, or a YAML key without a value: the same as an absent key.
     Null,
     /// `true` or `false`.
     Switch(bool),
-    /// A number, in decimal digits as written, so that nothing is rounded before its type is known.
+    /// A number, in decimal digits as written, so that nothing is rounded before its type is determined.
     Number(String),
-    /// A quoted string, or YAML that is no other scalar.
+    /// A quoted string, or a YAML scalar of no other type.
     Text(String),
-    /// Text without a type of its own, from the environment or a flag: the option's type decides how it is read.
+    /// Text without a type, from the environment or a flag: the option's type determines how it is parsed.
     Word(String),
     /// An array.
     List(Vec<Node>),
@@ -24,7 +24,7 @@ pub(super) enum Raw {
     Table(Vec<(String, Node)>),
 }
 
-/// A value and the line of its file, counted from 1 (for an entry of a table, the line of its key).
+/// A value and its line in the file, counted from 1 (for an entry of a table, the line of its key).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -40,7 +40,7 @@ impl Raw {
         }
     }
 
-    /// What sort of value this is, without its content: for secrets.
+    /// The sort of value, without its content: for secrets.
     pub(super) fn sort(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -53,7 +53,7 @@ impl Raw {
     }
 }
 
-/// The value as an error repeats it: on one line and short.
+/// The value in the form of errors: on one line and short.
 impl fmt::Display for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,7 +66,7 @@ impl fmt::Display for Raw {
     }
 }
 
-/// `text` cut to a length that fits into one line of an error, control characters escaped.
+/// `text` truncated to a length that fits into one line of an error, with escaped control characters.
 pub(super) fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_SHOWN).is_some() {

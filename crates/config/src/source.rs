@@ -1,4 +1,4 @@
-//! Where values come from: a file, the environment, flags. Each source becomes a list of assignments, which
+//! The sources of values: a file, the environment, flags. Each source becomes a list of assignments, which
 //! [`super::load`] applies in order.
 
 use std::collections::{BTreeMap, HashSet};
@@ -9,15 +9,15 @@ use super::file::File;
 use super::raw::{Node, Raw, shown};
 use super::{NAMESPACES, is_group, is_option};
 
-/// What every variable of the environment begins with.
+/// The prefix of environment variables.
 const PREFIX: &str = "TIDINGS_";
-/// What the variables of Centrifugo begin with.
+/// The prefix of Centrifugo's variables.
 pub(super) const CENTRIFUGO: &str = "CENTRIFUGO_";
-/// The variable that names the file.
+/// The variable with the path of the file.
 pub(super) const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
 /// Variables that are not options: the file, and the variables of the client commands, which a server ignores.
 const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "TIDINGS_SERVER", "TIDINGS_TOKEN"];
-/// Short names, in files and in the environment, and the keys they stand for.
+/// Short names, in files and in the environment, and their keys.
 const ALIASES: [(&str, &str); 4] = [
     ("tcp", "tcp.listen"),
     ("http", "http.listen"),
@@ -28,11 +28,11 @@ const ALIASES: [(&str, &str); 4] = [
 /// A value for an option, and its source.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
-    /// The key as it was written, or that a variable's name stands for.
+    /// The key as written, or the key of a variable.
     pub(super) key: String,
     pub(super) raw: Raw,
     pub(super) origin: Origin,
-    /// Whether it stands in a table of a file that is switched off (`enabled = false`).
+    /// Whether it is in a disabled table of a file (`enabled = false`).
     pub(super) switched_off: bool,
 }
 
@@ -42,7 +42,7 @@ impl Assignment {
     }
 }
 
-/// The key that a short name stands for, or `key` itself.
+/// The key of a short name, or `key` itself.
 pub(super) fn resolve(key: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, meant)| meant)
 }
@@ -53,19 +53,19 @@ pub(super) fn variable(key: &str) -> String {
     PREFIX.chars().chain(tail).collect()
 }
 
-/// What was given on the command line, in the order in which it takes effect: of two values for one option the
-/// later one holds.
+/// The values of the command line, in the order in which they take effect: of two values for one option the later one
+/// applies.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides(Vec<Assignment>);
 
 impl Overrides {
-    /// Takes the values of `flag` (`--tcp`) for the option `key` (`tcp.listen`): several values of a list, one of
-    /// anything else, none when the flag was not given.
+    /// Adds the values of `flag` (`--tcp`) for the option `key` (`tcp.listen`): several values of a list, one of any
+    /// other type, none when the flag was not given.
     pub fn flag(&mut self, flag: &str, key: &str, values: impl IntoIterator<Item = impl AsRef<str>>) {
         let values: Vec<_> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
         if !values.is_empty() {
             let origin = Origin::Flag(flag.to_owned());
-            // The path of a socket may hold spaces, which would part it.
+            // The path of a socket may contain spaces, which would split it.
             let has_spaces = values.iter().any(|value| value.starts_with("unix:") && value.contains(' '));
             let raw = if has_spaces {
                 let node = |value| Node { line: 0, raw: Raw::Word(value) };
@@ -77,13 +77,13 @@ impl Overrides {
         }
     }
 
-    /// Takes `KEY=VALUE`, the argument of `--set`. The value is written as in the environment.
+    /// Adds `KEY=VALUE`, the argument of `--set`. The value has the form of the environment.
     ///
     /// # Errors
     /// An argument without `=`.
     pub fn set(&mut self, assignment: &str) -> Result<(), ConfigError> {
         let origin = |key| Origin::Flag(format!("--set {key}"));
-        // The argument is not repeated, because it may be a secret.
+        // The argument is not repeated because it may be a secret.
         let (key, value) = assignment
             .split_once('=')
             .ok_or_else(|| ConfigError::general("--set: expected KEY=VALUE, got an argument without `=`"))?;
@@ -99,15 +99,15 @@ impl Overrides {
 
 /// The contents of a file: assignments in the order of the file; the name of a namespace precedes its options.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct FileAssignments {
     pub(super) assignments: Vec<Assignment>,
     pub(super) errors: Vec<ConfigError>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Takes a file apart.
-pub(super) fn of_file(file: &File) -> Found {
-    let mut found = Found::default();
+/// Converts a file to assignments.
+pub(super) fn of_file(file: &File) -> FileAssignments {
+    let mut found = FileAssignments::default();
     match &file.root.raw {
         Raw::Null => {}
         Raw::Table(entries) => flatten(file, entries, "", &mut found),
@@ -119,14 +119,14 @@ pub(super) fn of_file(file: &File) -> Found {
     found
 }
 
-fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Found) {
+fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut FileAssignments) {
     let switched_off = centrifugo::is_switched_off(entries);
     let mut seen = HashSet::new();
     for (name, node) in entries {
         let key = format!("{path}{name}");
         let origin = file.at(node.line);
         if !seen.insert(name) {
-            let what = format!("`{}` stands here a second time", shown(&key));
+            let what = format!("`{}` is repeated here", shown(&key));
             found.errors.push(ConfigError::at(&origin, what));
             continue;
         }
@@ -138,7 +138,7 @@ fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Foun
                     None => {}
                 }
             }
-            // The error for an unknown table names its first key, from which the intended option can be guessed.
+            // The error for an unknown table contains its first key, from which the intended option can be guessed.
             Raw::Table(inner)
                 if is_group(&key)
                     || !inner.is_empty() && !is_option(&key) && !centrifugo::takes_table(&key) =>
@@ -152,9 +152,9 @@ fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut Foun
     }
 }
 
-fn namespaces(file: &File, line: usize, items: &[Node], found: &mut Found) {
+fn namespaces(file: &File, line: usize, items: &[Node], found: &mut FileAssignments) {
     let mut names = Vec::new();
-    let mut options = Found::default();
+    let mut options = FileAssignments::default();
     for (i, item) in items.iter().enumerate() {
         match namespace(item) {
             Ok((name, others)) => {
@@ -195,11 +195,11 @@ fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
     Ok((name.clone(), others))
 }
 
-/// Those of this process' environment variables that begin with `TIDINGS_`, as [`super::load`] takes them, and those that
-/// begin with `CENTRIFUGO_`, of which it warns.
+/// The environment variables of this process that begin with `TIDINGS_`, as [`super::load`] takes them, and those that
+/// begin with `CENTRIFUGO_`, which cause warnings.
 ///
 /// # Errors
-/// A variable whose value is not UTF-8.
+/// A variable with a value that is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     ours.filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO))
@@ -214,7 +214,7 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         .collect()
 }
 
-/// The variables of an environment that concern tidings, by name, and the names of those of Centrifugo.
+/// The variables of tidings in an environment, by name, and the names of those of Centrifugo.
 pub(super) struct Environment(BTreeMap<String, String>, Vec<String>);
 
 impl Environment {
@@ -231,25 +231,24 @@ impl Environment {
         environment
     }
 
-    /// The names of variables that Centrifugo would read.
+    /// The names of Centrifugo's variables.
     pub(super) fn of_centrifugo(&self) -> impl Iterator<Item = &str> {
         self.1.iter().map(String::as_str)
     }
 
-    /// The file that is to be read, when the command line names none.
+    /// The file to read if the command line contains none.
     pub(super) fn file(&self) -> Option<&str> {
         self.0.get(FILE_VARIABLE).map(String::as_str).filter(|path| !path.is_empty())
     }
 
-    /// The assignment of the namespaces' names. They come before everything else, because they make other
-    /// variables known.
+    /// The assignment of the namespaces' names. It comes first, because it makes the variables of their options known.
     pub(super) fn namespaces(&self) -> Option<Assignment> {
         let name = variable(NAMESPACES);
         let names = self.0.get(&name)?;
         Some(Assignment::new(NAMESPACES, Raw::Word(names.clone()), Origin::Environment(name)))
     }
 
-    /// The assignments of all other variables, given the keys that exist, and the errors of the others.
+    /// The assignments of all other variables, given the existing keys, and the errors of unknown variables.
     pub(super) fn options(&self, keys: &[String]) -> (Vec<Assignment>, Vec<ConfigError>) {
         let mut known: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for key in keys.iter().map(String::as_str).chain(["tcp", "http"]) {
@@ -264,7 +263,7 @@ impl Environment {
             match known.get(name).map(Vec::as_slice) {
                 Some([key]) => out.push(Assignment::new(*key, Raw::Word(value.clone()), origin)),
                 Some(several) => {
-                    let what = format!("may mean {}; say it in a file", several.join(" or "));
+                    let what = format!("is ambiguous: {}; set the option in a file", several.join(" or "));
                     errors.push(ConfigError::at(&origin, what));
                 }
                 None => {
@@ -280,11 +279,11 @@ impl Environment {
     }
 }
 
-/// Whether this is one of the variables that Kubernetes and Docker set for a service that happens to be named
-/// `tidings` or `tidings-…`: they are no mistakes of the operator
+/// Whether this is a variable that Kubernetes and Docker set for a service named `tidings` or `tidings-…`: such
+/// variables are no mistakes of the operator
 /// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
 fn is_service_link(name: &str, value: &str) -> bool {
-    // The whole name behind the first part, and what follows each further part (`TIDINGS_WEB_SERVICE_HOST`).
+    // The complete name after the first part, and the rest after each further part (`TIDINGS_WEB_SERVICE_HOST`).
     name.match_indices('_').map(|(at, _)| &name[at + 1..]).any(|tail| {
         let port = tail.strip_prefix("PORT_").and_then(|rest| rest.split_once('_'));
         let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

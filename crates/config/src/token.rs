@@ -1,4 +1,4 @@
-//! Public keys as option values, and the options of tokens as the verifier takes them.
+//! Public keys as option values, and the token options for the verifier.
 
 use tidings_auth::{KeyType, PublicKey, TokenRules, VerifierOptions};
 
@@ -39,7 +39,7 @@ impl ClientOptions {
     }
 }
 
-/// Both groups have the same options, but no common type: each documents its own.
+/// Both groups have the same options, but no common type, because each has its own documentation.
 macro_rules! token_rules {
     ($Options:ty, $group:literal) => {
         impl<'a> From<&'a $Options> for TokenRules<'a> {

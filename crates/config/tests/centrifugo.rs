@@ -1,4 +1,4 @@
-//! Configurations of Centrifugo: what `config check` says of them, and what `config import` makes of them.
+//! Configurations of Centrifugo: the results of `config check` and `config import`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A file in a folder of its own.
+/// A file in a temporary folder.
 fn file(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(name);
@@ -31,7 +31,7 @@ fn errors(name: &str, text: &str) -> Vec<String> {
     }
 }
 
-/// What an imported file is read as by a server.
+/// The configuration that a server loads from a converted file.
 fn reload(imported: &Imported) -> Config {
     let (_folder, path) = file("tidings.toml", &imported.text);
     load(&path).unwrap_or_else(|e| panic!("{e}\n{}", imported.text)).config
@@ -73,12 +73,12 @@ fn a_file_with_every_option_of_centrifugo_at_its_default_is_valid() {
     assert!(!loaded.config.sse.enabled);
     assert_eq!(loaded.config.log.level, LogLevel::Info);
     let [first, .., last] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
-    assert!(first.contains("`http_server.tls` is passed over"), "{first}");
-    assert!(loaded.warnings.len() == 11 && last.contains("more options are passed over"), "{last}");
+    assert!(first.contains("`http_server.tls` is ignored"), "{first}");
+    assert!(loaded.warnings.len() == 11 && last.contains("more options are ignored"), "{last}");
 }
 
 #[test]
-fn what_is_switched_off_is_passed_over_with_all_that_stands_in_it() {
+fn disabled_tables_are_ignored_with_their_content() {
     let (_folder, path) = file(
         "c.yaml",
         "admin: {enabled: false, password: secret}\ngraphite: {host: elsewhere}\n\
@@ -92,7 +92,7 @@ fn what_is_switched_off_is_passed_over_with_all_that_stands_in_it() {
 }
 
 #[test]
-fn moved_options_are_errors_that_name_what_to_use() {
+fn moved_options_are_errors_with_their_replacement() {
     let lines = errors(
         "c.json",
         "{\"http_server\": {\"address\": \"0.0.0.0\", \"port\": \"9000\"},\n\"engine\": {\"type\": \"redis\"},\n\
@@ -134,7 +134,7 @@ fn flat_names_of_version_5_are_known_too() {
 }
 
 #[test]
-fn durations_and_log_levels_are_taken_as_centrifugo_writes_them() {
+fn durations_and_log_levels_are_accepted_in_centrifugo_s_notation() {
     let (_folder, path) = file(
         "c.toml",
         "log_level = \"none\"\n[client]\nping_interval = \"1m30s\"\nstale_close_delay = \"1500ms\"\n",
@@ -145,7 +145,7 @@ fn durations_and_log_levels_are_taken_as_centrifugo_writes_them() {
 }
 
 #[test]
-fn variables_of_centrifugo_are_warned_of_and_those_that_kubernetes_makes_are_not() {
+fn variables_of_centrifugo_cause_warnings_and_those_of_kubernetes_do_not() {
     let env = [
         ("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example"),
         ("CENTRIFUGO_SERVICE_HOST", "10.0.0.1"),
@@ -159,7 +159,7 @@ fn variables_of_centrifugo_are_warned_of_and_those_that_kubernetes_makes_are_not
 }
 
 #[test]
-fn a_list_of_origins_may_be_written_in_every_usual_way_and_ports_are_as_browsers_write_them() {
+fn a_list_of_origins_is_accepted_in_every_notation_and_ports_are_normalized() {
     let origins = |text: &str| {
         let env = [("TIDINGS_CLIENT_ALLOWED_ORIGINS".to_owned(), text.to_owned())];
         let config = config::load(None, env, &Overrides::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -195,7 +195,7 @@ fn a_list_of_origins_may_be_written_in_every_usual_way_and_ports_are_as_browsers
 }
 
 #[test]
-fn an_import_of_version_5_gives_the_same_server() {
+fn an_import_of_version_5_is_equivalent() {
     let imported = config::import(&fixture("flat-5.json")).expect("a file");
     let config = reload(&imported);
     assert_eq!(config.client.token.hmac_secret_key.expose(), "bbe7d157-a253-4094-9759-06a8236543f9");
@@ -222,8 +222,8 @@ fn an_import_of_version_5_gives_the_same_server() {
     assert!(chat.options.allow_recovery && !chat.options.allow_subscribe_for_client);
     assert_eq!(chat.options.history_meta_ttl, Duration::from_secs(240 * 3600));
     assert_eq!(news.options.history_meta_ttl, Duration::from_secs(24 * 3600));
-    // What could not be taken over is named: the admin page, gRPC hooks (and the switch that needs them), deltas, a typing
-    // error, and an origin with a path.
+    // Settings that cannot be converted are reported: the admin page, gRPC hooks (and the switch that needs them),
+    // deltas, a typing error, and an origin with a path.
     let notes = imported.notes.join("\n");
     for part in [
         "admin",
@@ -242,18 +242,18 @@ fn an_import_of_version_5_gives_the_same_server() {
 }
 
 #[test]
-fn an_import_of_defaults_has_nothing_to_say_but_that_it_stays_on_this_machine() {
+fn an_import_of_defaults_only_reports_that_it_listens_on_this_machine() {
     let imported = config::import(&fixture("defaults-6.json")).expect("a file");
     let config = reload(&imported);
     assert!(config.is_workbench());
     assert_eq!(config.http.listen, [ListenAddr::Tcp("127.0.0.1:8000".into())]);
     assert_eq!(config.shutdown.timeout, Duration::from_secs(30));
     assert_eq!(imported.notes.len(), 1, "{:#?}", imported.notes);
-    assert!(imported.notes[0].contains("listens on this machine alone"), "{:#?}", imported.notes);
+    assert!(imported.notes[0].contains("only listens on this machine"), "{:#?}", imported.notes);
 }
 
 #[test]
-fn an_import_of_version_6_takes_tables_and_the_ways_to_name_a_redis() {
+fn an_import_of_version_6_converts_tables_and_all_forms_of_redis_addresses() {
     let (config, imported) = import(
         "c.yaml",
         "\
@@ -283,7 +283,7 @@ health: {enabled: true}
     assert_eq!(config.http.listen, [ListenAddr::Tcp("10.0.0.1:8443".into())]);
     assert_eq!(config.log.level, LogLevel::None);
     assert!(config.client.single_connection && config.client.subscribe_to_user_personal_channel.enabled);
-    // No key gives the secret of the nodes, so one is made.
+    // No key provides the secret of the nodes, so one is generated.
     assert_eq!(config.cluster.secret.expose().len(), 64);
     assert!(config.channel.namespaces[0].options.force_recovery);
     assert_eq!(config.channel.namespaces[1].options.history_size, 0);
@@ -303,7 +303,7 @@ fn an_import_keeps_the_headers_that_hooks_are_sent() {
 }
 
 #[test]
-fn a_namespace_whose_name_cannot_be_is_left_out_of_an_import_and_the_others_stay() {
+fn a_namespace_with_an_invalid_name_is_not_imported_and_the_others_are() {
     let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
     let (config, imported) = import("c.json", file);
     let [news] = &config.channel.namespaces[..] else { panic!("{:?}", config.channel) };
@@ -312,21 +312,21 @@ fn a_namespace_whose_name_cannot_be_is_left_out_of_an_import_and_the_others_stay
 }
 
 #[test]
-fn a_wrong_name_of_a_namespace_leaves_the_options_of_the_others_known() {
+fn options_of_other_namespaces_are_known_despite_an_invalid_name() {
     let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
     let errors = errors("c.json", file);
     assert_eq!(errors.len(), 1, "{errors:#?}");
-    assert!(errors[0].contains("\"bad name!\" is no name of a namespace"), "{errors:#?}");
+    assert!(errors[0].contains("\"bad name!\" is not a valid name of a namespace"), "{errors:#?}");
 }
 
 #[test]
-fn an_import_takes_the_termination_delay_over() {
+fn an_import_converts_the_termination_delay() {
     let (config, imported) = import("c.json", r#"{"shutdown":{"termination_delay":"3s"}}"#);
     assert_eq!(config.shutdown.lame_duck, Duration::from_secs(3), "{}", imported.text);
 }
 
 #[test]
-fn an_import_reports_a_port_that_is_none() {
+fn an_import_reports_an_invalid_port() {
     let (_, imported) =
         import("c.json", "{\"http_server\":{\n\"port\":\"eighty\",\n\"address\":\"127.0.0.1\"}}");
     assert!(

@@ -1,4 +1,4 @@
-//! What is printed about the options is what they are.
+//! The printed documentation matches the options.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ fn load_text(text: &str) -> Config {
 }
 
 #[test]
-fn the_default_file_loads_back_to_the_defaults() {
+fn the_default_file_loads_to_the_defaults() {
     assert_eq!(load_text(&config::default_file()), Config::default());
 }
 
 #[test]
-fn the_default_file_takes_the_example_that_stands_in_its_comments() {
+fn the_example_in_the_comments_of_the_default_file_is_valid() {
     let file = config::default_file();
     let (before, example) = file.split_at(file.find("# [[channel.namespaces]]").expect("an example"));
     let config = load_text(&format!("{before}{}", example.replace("# ", "")));

@@ -52,7 +52,7 @@ const COUNTED: [Code; 17] = [
     code::CONNECTION_LIMIT,
     code::CHANNEL_LIMIT,
     code::NO_PERMISSION,
-    code::NOBODY_LISTENS,
+    code::SEND_NOT_AVAILABLE,
     code::TOO_MANY_ERRORS,
 ];
 

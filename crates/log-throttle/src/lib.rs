@@ -1,5 +1,5 @@
-//! A limit for log lines that an outage or an attacker could repeat without end: at most one line per interval, with the
-//! number of events since the last line.
+//! A limit for log lines that an outage or an attacker could repeat without end: at most one line per interval, with
+//! the number of events since the last line.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

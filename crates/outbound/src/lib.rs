@@ -2,8 +2,8 @@
 //! [`pooled_client`] with [`tls`] for others (the bucket of tables).
 //!
 //! Invariants:
-//! - Every request of [`Outbound`] is bounded in time, from the name lookup to the last byte of the response; every response is bounded
-//!   in bytes.
+//! - Every request of [`Outbound`] is bounded in time, from the name lookup to the last byte of the response; every
+//!   response is bounded in bytes.
 //! - Redirects are not followed: only the configured address is trusted.
 //! - No error contains an address, a header or a body.
 
@@ -134,8 +134,8 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// A client for `address`, the value of the option `option`. An idle connection is kept for `idle` after a response;
-    /// zero closes it at once.
+    /// A client for `address`, the value of the option `option`. An idle connection is kept for `idle` after a
+    /// response; zero closes it at once.
     ///
     /// # Errors
     /// [`TlsError`] for an `https` address when TLS cannot be set up.
@@ -154,7 +154,8 @@ impl Outbound {
     /// Sends a request and returns the body of a response with status 200.
     ///
     /// # Errors
-    /// [`OutboundError`] for any other response, for a body of more than `most` bytes, and after `within` at the latest.
+    /// [`OutboundError`] for any other response, for a body of more than `most` bytes, and after `within` at the
+    /// latest.
     pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,

@@ -70,7 +70,7 @@ pub fn home(server: &ServerState<'_>, headers: &HeaderMap, depth: Depth) -> Resp
     let tables = &server.config.tables;
     let limits = tables.enabled.then(|| {
         format!(
-            "files up to {}, kept for {} after the last visit",
+            "files up to {}, deleted {} after their last use",
             HumanBytes(tables.max_size as u64),
             HumanDuration(tables.keep)
         )

@@ -280,6 +280,8 @@ mod tests {
         let announcements = ["tcp unix:/run/<b>/\"s\"".to_owned(), "http unix:/<i>".to_owned()];
         let broker = BrokerUrl::Redis(Secret::new("redis://user:hunter2@<script>:6379"));
         let status = Status {
+            is_hidden: false,
+            has_internal_port: false,
             announcements: &announcements,
             readiness: &Err("broker unavailable: <img src=x>".into()),
             access: Access::Workbench,

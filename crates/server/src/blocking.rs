@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use thiserror::Error;
-use tidings_broker::{BrokerError, Settled, Stateful};
+use tidings_broker::{BrokerError, CompletionCallback, Stateful};
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
@@ -61,7 +61,8 @@ impl BlocklistSync {
             at => Some(Duration::from_secs(at.saturating_sub(now()).max(1))),
         };
         let name = block.subject.name();
-        self.store(|broker, done| broker.keep(&channel(), &name, Bytes::from(value), ttl, done)).await?;
+        self.store(|broker, done| broker.register_set(&channel(), &name, Bytes::from(value), ttl, done))
+            .await?;
         Ok(self.bus.change_blocklist(BlocklistChange::Add(block)).await?)
     }
 
@@ -71,11 +72,14 @@ impl BlocklistSync {
     /// [`BlockError`].
     pub(crate) async fn unblock(&self, subject: BlockSubject) -> Result<(), BlockError> {
         let name = subject.name();
-        self.store(|broker, done| broker.forget(&channel(), &name, done)).await?;
+        self.store(|broker, done| broker.register_remove(&channel(), &name, done)).await?;
         Ok(self.bus.change_blocklist(BlocklistChange::Remove(subject)).await?)
     }
 
-    async fn store(&self, request: impl FnOnce(&dyn Stateful, Settled)) -> Result<(), ClusterError> {
+    async fn store(
+        &self,
+        request: impl FnOnce(&dyn Stateful, CompletionCallback),
+    ) -> Result<(), ClusterError> {
         let (done, outcome) = oneshot::channel();
         request(
             &**self.bus.broker(),
@@ -119,7 +123,7 @@ impl BlocklistSync {
 
     async fn load(&self) -> Result<Vec<Block>, BrokerError> {
         let (done, outcome) = oneshot::channel();
-        self.bus.broker().kept(
+        self.bus.broker().register_values(
             &channel(),
             Box::new(move |outcome| {
                 let _ = done.send(outcome);

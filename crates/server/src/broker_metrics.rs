@@ -32,7 +32,7 @@ impl Collect for MemoryMetrics {
             "kind",
             [
                 ("empty", load(&evicted.empty)),
-                ("history", load(&evicted.kept)),
+                ("history", load(&evicted.nonempty)),
                 ("publication", load(&evicted.publications)),
             ],
         )
@@ -47,7 +47,7 @@ impl Collect for RedisMetrics {
             "tidings_redis_messages_heard",
             None,
             "Messages received from Redis, including canaries",
-            load(&counters.heard),
+            load(&counters.received),
         )?;
         out.counter(
             "tidings_redis_invalid_names",

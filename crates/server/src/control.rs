@@ -126,7 +126,7 @@ impl Control for SessionControl {
         let ignore = || Box::new(|_: Result<(), BrokerError>| {});
         match notification {
             Notification::Present(channel, info, announced) => {
-                broker.presence_keep(&channel, &info, PRESENCE_TTL, announced, ignore());
+                broker.presence_add_for_node(&channel, &info, PRESENCE_TTL, announced, ignore());
             }
             Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, ignore()),
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),

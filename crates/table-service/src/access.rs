@@ -1,5 +1,5 @@
-//! What the service needs from the server to accept clients: WebSocket handshakes, the client's identity, the permission
-//! to upload, and quotas.
+//! The interface through which the server accepts clients: WebSocket handshakes, identity, the permission to upload,
+//! quotas.
 
 use std::fmt;
 use std::io;
@@ -9,16 +9,16 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tidings_table_store::Quota;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::failure::Failure;
-use crate::quota::Quota;
 
 /// Decisions about clients.
 ///
 /// Invariants:
-/// - The permission to upload is decided before a byte of a file is read, here and for every path on which a file
-///   arrives. The owner of a table may upload to it whatever this decides.
+/// - The permission to upload is checked before a byte of a file is read, on every path on which files arrive. The
+///   owner of a table may always upload to it.
 /// - A wrong token or key is an error and never an anonymous client.
 pub trait Access: Send + Sync {
     /// The client that sends this request.
@@ -36,8 +36,8 @@ pub trait Access: Send + Sync {
     /// The quota that belongs to a [`Quota::key`].
     fn quota(&self, key: &str) -> Quota;
 
-    /// Answers a WebSocket handshake. The future resolves after the response is sent; it fails when the connection breaks
-    /// before.
+    /// Responds to a WebSocket handshake. The future resolves after the response was sent; it fails when the connection
+    /// breaks before.
     ///
     /// # Errors
     /// The response to a request that does not become a WebSocket.
@@ -45,7 +45,7 @@ pub trait Access: Send + Sync {
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response>;
 }
 
-/// A connection that becomes available once the response to its handshake is sent.
+/// A connection that is available after the response to its handshake was sent.
 pub type PendingConnection = BoxFuture<'static, io::Result<Connection>>;
 
 /// A byte stream in both directions.
@@ -57,7 +57,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Connection {
     /// The raw stream. Written bytes are sent with the next flush.
     pub stream: Box<dyn Stream>,
-    /// Bytes that arrived behind the handshake.
+    /// Bytes that arrived after the handshake.
     pub received: Bytes,
     /// The connection's permit, held until the connection ends.
     pub permit: Box<dyn Send>,
@@ -69,10 +69,10 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A client as its handshake describes it.
+/// A client, described by its handshake.
 #[derive(Clone, Default)]
 pub struct Visitor {
-    /// The client's address, where it is known.
+    /// The client's address, if it is available.
     pub address: Option<IpAddr>,
     /// The headers that the application's hook receives; empty without a hook.
     pub headers: Vec<(String, String)>,
@@ -83,7 +83,7 @@ pub struct Visitor {
 }
 
 impl fmt::Debug for Visitor {
-    /// Without headers, key and token, which are secrets.
+    /// Omits headers, key and token, which are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Visitor").field("address", &self.address).finish_non_exhaustive()
     }

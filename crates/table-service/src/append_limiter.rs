@@ -1,12 +1,11 @@
-//! The limits of rows that backends append.
+//! Limits of rows that backends append.
 //!
 //! Invariants:
 //! - The permission to append is checked before a byte of the rows is read.
-//! - A request has at most [`MAX_BODY`] bytes of rows, and all together hold [`ALL`], of which [large](LARGE) ones take
-//!   at most [`ALL_LARGE`]; bytes count from before they arrive until the rows are written. A request that finds
-//!   no room for [`ARRIVAL`] gets 503.
-//! - Rows are turned into those of a file in a few times their own size; of [large](LARGE) ones that is done one
-//!   request after the other.
+//! - A request has at most [`MAX_BODY`] bytes of rows. All requests together hold at most [`POOL`] bytes, of which
+//!   [large](LARGE) ones hold at most [`LARGE_POOL`]. Bytes count from before they arrive until the rows are written. A
+//!   request that gets no bytes within [`ARRIVAL_TIMEOUT`] fails with 503.
+//! - Converting rows takes a few times their size. [Large](LARGE) rows are converted one request at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,47 +18,49 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::Failure;
 
-/// Most bytes of rows in one request.
+/// The most bytes of rows in one request.
 pub(super) const MAX_BODY: usize = 16 << 20;
-/// Most bytes of rows that all requests hold together, counted in units.
-const ALL: usize = 64 << 20;
-const ALL_LARGE: usize = 48 << 20;
+/// The most bytes of rows that all requests hold together, counted in units.
+const POOL: usize = 64 << 20;
+const LARGE_POOL: usize = 48 << 20;
 const UNIT: usize = 64 << 10;
-/// How long rows may wait for room, and how long they may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(30);
-/// Larger rows than these are converted one after the other.
+/// The timeout for a share of the pool, and for the arrival of the rows.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Rows of more bytes are converted one request at a time.
 const LARGE: usize = 1 << 20;
-/// How much is read of refused rows, and for how long, so that the response reaches a client that sends all rows before it
-/// reads.
-const DRAIN: usize = 2 * MAX_BODY;
-const DRAINING: Duration = Duration::from_secs(10);
+/// The most bytes that are read of rejected rows. Without reading them, the response would not reach a client that
+/// sends all rows before it reads.
+const MAX_DRAIN: usize = 2 * MAX_BODY;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The room that there is for rows.
+/// The budget of rows of all requests.
 #[derive(Debug)]
 pub(super) struct AppendLimiter {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    turn: Arc<Mutex<()>>,
+    conversion_lock: Arc<Mutex<()>>,
 }
 
-/// The room that rows take, until this is dropped.
+/// The share of one request, released on drop.
 #[derive(Debug)]
 pub(super) struct AppendPermit {
     _room: OwnedSemaphorePermit,
-    turn: Option<Arc<Mutex<()>>>,
+    conversion_lock: Option<Arc<Mutex<()>>>,
 }
 
 impl Default for AppendLimiter {
     fn default() -> Self {
         let pool = |bytes| Arc::new(Semaphore::new(bytes / UNIT));
-        Self { small: pool(ALL - ALL_LARGE), large: pool(ALL_LARGE), turn: Arc::default() }
+        Self { small: pool(POOL - LARGE_POOL), large: pool(LARGE_POOL), conversion_lock: Arc::default() }
     }
 }
 
 impl AppendPermit {
-    /// Waits until no other large rows are being converted, if these are large. For a thread that may wait.
-    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Waits until no other large rows are converted, if these are large. Blocks.
+    pub(super) fn conversion_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.conversion_lock
+            .as_ref()
+            .map(|conversion_lock| conversion_lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -67,7 +68,7 @@ impl AppendLimiter {
     /// Reads the rows of a permitted request.
     ///
     /// # Errors
-    /// 413 for too many rows, 408 when they do not arrive, 503 when there is no room for them.
+    /// 413 for too many rows, 408 when they do not arrive in time, 503 when the budget is exhausted.
     pub(super) async fn take(
         &self,
         headers: &HeaderMap,
@@ -81,29 +82,29 @@ impl AppendLimiter {
         }
         let is_large = length > LARGE;
         let pool = if is_large { &self.large } else { &self.small };
-        // All of it at once: requests that each hold a part would block each other.
+        // Acquired at once: requests that each hold a part could deadlock.
         let room = Arc::clone(pool).acquire_many_owned(length.div_ceil(UNIT) as u32);
-        let Ok(Ok(room)) = tokio::time::timeout(ARRIVAL, room).await else {
+        let Ok(Ok(room)) = tokio::time::timeout(ARRIVAL_TIMEOUT, room).await else {
             return Err(Failure::new(503, "too many rows are on their way to tables; try again"));
         };
         let arriving = Limited::new(body, length).collect();
-        let Ok(arrived) = tokio::time::timeout(ARRIVAL, arriving).await else {
-            let seconds = ARRIVAL.as_secs();
+        let Ok(arrived) = tokio::time::timeout(ARRIVAL_TIMEOUT, arriving).await else {
+            let seconds = ARRIVAL_TIMEOUT.as_secs();
             return Err(Failure::new(408, format!("the rows did not arrive within {seconds} s")));
         };
-        let turn = is_large.then(|| Arc::clone(&self.turn));
+        let conversion_lock = is_large.then(|| Arc::clone(&self.conversion_lock));
         match arrived {
-            Ok(rows) => Ok((rows.to_bytes(), AppendPermit { _room: room, turn })),
+            Ok(rows) => Ok((rows.to_bytes(), AppendPermit { _room: room, conversion_lock })),
             Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
             Err(error) => Err(Failure::bad(format!("the rows did not arrive whole: {error}"))),
         }
     }
 }
 
-/// Refuses rows that are packed: they would be taken for what they are not.
+/// Rejects compressed rows, which would be appended as text.
 ///
 /// # Errors
-/// 415, with what to do.
+/// 415, with the remedy.
 pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
     let is_plain = |value: &str| value.split(',').all(|one| one.trim().eq_ignore_ascii_case("identity"));
     let mut packed = headers.get_all(CONTENT_ENCODING).iter();
@@ -113,14 +114,14 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// Reads what is left of rows that are refused, and drops it.
+/// Reads and discards the rest of rejected rows.
 pub(super) async fn drain(headers: &HeaderMap, body: &mut Body) {
     // A client that waits for 100 (Continue) sends nothing (RFC 9110 §10.1.1).
     if headers.contains_key(EXPECT) {
         return;
     }
     let dropping = async {
-        let mut left = DRAIN;
+        let mut left = MAX_DRAIN;
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(length) {
@@ -129,5 +130,5 @@ pub(super) async fn drain(headers: &HeaderMap, body: &mut Body) {
             }
         }
     };
-    let _ = tokio::time::timeout(DRAINING, dropping).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, dropping).await;
 }

@@ -1,6 +1,7 @@
 //! The view that a room broadcasts, and each viewer's position in the broadcast.
 //!
-//! Invariant: there is no queue. A slow viewer skips to the newest view and delays no other viewer (the policy `latest`).
+//! Invariant: there is no queue. A slow viewer skips to the newest view and delays no other viewer (the policy
+//! `latest`).
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use tidings_wire::ws::CloseCode;
 use super::failure::Failure;
 use super::message;
 
-/// The endpoint of a viewer, which decides what counts as a row and which messages are sent.
+/// The endpoint of a viewer. It determines the rows and the messages of its broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ViewFormat {
     /// `/tables/ws`: everything.
     Tables,
-    /// `/parser/ws`: as on the article's page, views and errors alone; the header counts as a row.
+    /// `/parser/ws`: only views and errors, as on the article's page; the header counts as a row.
     Article,
 }
 
@@ -24,34 +25,34 @@ pub(super) enum Form {
 pub(super) struct ViewBroadcast {
     /// The view for each form that has viewers.
     views: [Option<EncodedView>; 2],
-    /// The last progress message, with a number that grows.
+    /// The last progress message and its sequence number.
     progress: Option<(u64, Bytes)>,
     locks: Option<(u64, Bytes)>,
-    end: Option<End>,
+    end: Option<BroadcastEnd>,
 }
 
 /// A view, encoded once for all viewers of its form.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedView {
     pub(super) frame: Bytes,
-    /// Views with the same number differ in the number of viewers alone.
+    /// Views with the same number differ only in the number of viewers.
     pub(super) content: u64,
     pub(super) viewers: u64,
     /// Grows with each view.
     pub(super) version: u64,
 }
 
-/// The end of the broadcast.
+/// The end of a broadcast.
 #[derive(Clone, Debug)]
-pub(super) struct End {
+pub(super) struct BroadcastEnd {
     pub(super) error: Option<Failure>,
     pub(super) code: CloseCode,
-    /// Viewers are disconnected at random moments within this time, so that they do not all reconnect at once.
+    /// Viewers are disconnected at random times within this duration, to spread their reconnects.
     pub(super) within: Duration,
 }
 
 impl ViewBroadcast {
-    pub(super) fn post(&mut self, form: Form, posted: Option<EncodedView>) {
+    pub(super) fn post(&mut self, form: ViewFormat, posted: Option<EncodedView>) {
         self.views[form as usize] = posted;
     }
 
@@ -69,7 +70,7 @@ impl ViewBroadcast {
         self.end.is_some()
     }
 
-    pub(super) fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, end: BroadcastEnd) {
         self.end = Some(end);
     }
 }
@@ -83,7 +84,7 @@ pub(super) struct SeenView {
 }
 
 impl EncodedView {
-    /// The position of a viewer to which this view was sent.
+    /// The position of a viewer after this view.
     pub(super) const fn viewed(&self) -> SeenView {
         SeenView { content: self.content, viewers: self.viewers, version: self.version }
     }
@@ -92,7 +93,7 @@ impl EncodedView {
 /// The position of one viewer in a broadcast.
 #[derive(Debug)]
 pub(super) struct ViewCursor {
-    pub(super) form: Form,
+    pub(super) form: ViewFormat,
     /// The last view.
     pub(super) view: Option<SeenView>,
     pub(super) progress: u64,
@@ -100,29 +101,29 @@ pub(super) struct ViewCursor {
 }
 
 impl ViewCursor {
-    /// The position of a viewer that joins now: earlier messages are skipped, except locks that are on.
-    pub(super) fn from_now(form: Form, board: &ViewBroadcast, is_locked: bool) -> Self {
+    /// The position of a new viewer: earlier messages are skipped, except locks that are on.
+    pub(super) fn from_now(form: ViewFormat, broadcast: &ViewBroadcast, is_locked: bool) -> Self {
         let number = |told: &Option<(u64, Bytes)>| told.as_ref().map_or(0, |(number, _)| *number);
         Self {
             form,
             view: None,
-            progress: number(&board.progress),
-            locks: if is_locked { 0 } else { number(&board.locks) },
+            progress: number(&broadcast.progress),
+            locks: if is_locked { 0 } else { number(&broadcast.locks) },
         }
     }
 
     /// Appends the frames that this viewer has not received to `out`. Returns the end, if the broadcast has ended.
-    pub(super) fn take(&mut self, board: &ViewBroadcast, out: &mut Vec<Bytes>) -> Option<End> {
+    pub(super) fn take(&mut self, broadcast: &ViewBroadcast, out: &mut Vec<Bytes>) -> Option<BroadcastEnd> {
         // Progress first: the view that completes it follows.
-        if let Some((number, frame)) = &board.progress
+        if let Some((number, frame)) = &broadcast.progress
             && *number > self.progress
-            && self.form == Form::Tables
+            && self.form == ViewFormat::Tables
         {
             self.progress = *number;
             out.push(frame.clone());
         }
-        if let Some(posted) = &board.views[self.form as usize] {
-            let counts = self.form == Form::Tables;
+        if let Some(posted) = &broadcast.views[self.form as usize] {
+            let counts = self.form == ViewFormat::Tables;
             // A viewer that joined later has received a newer view.
             let is_new = self.view.is_none_or(|seen| {
                 posted.version > seen.version
@@ -134,15 +135,15 @@ impl ViewCursor {
             }
         }
         // After the first view, which is sent on joining.
-        if let Some((number, frame)) = &board.locks
+        if let Some((number, frame)) = &broadcast.locks
             && *number > self.locks
-            && self.form == Form::Tables
+            && self.form == ViewFormat::Tables
             && self.view.is_some()
         {
             self.locks = *number;
             out.push(frame.clone());
         }
-        let end = board.end.clone()?;
+        let end = broadcast.end.clone()?;
         out.extend(end.error.as_ref().map(message::error));
         Some(end)
     }
@@ -157,67 +158,67 @@ mod tests {
         Some(EncodedView { frame, content, viewers, version: content * 100 + viewers })
     }
 
-    fn taken(seen: &mut ViewCursor, board: &ViewBroadcast) -> Vec<Bytes> {
+    fn taken(seen: &mut ViewCursor, broadcast: &ViewBroadcast) -> Vec<Bytes> {
         let mut out = Vec::new();
-        assert!(seen.take(board, &mut out).is_none());
+        assert!(seen.take(broadcast, &mut out).is_none());
         out
     }
 
     #[test]
-    fn who_looks_late_finds_the_newest_and_nothing_twice() {
-        let mut board = ViewBroadcast::default();
-        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
+    fn a_slow_viewer_receives_the_newest_view_and_no_view_twice() {
+        let mut broadcast = ViewBroadcast::default();
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
         for content in 1..=5 {
-            board.post(Form::Tables, posted(content, 1));
+            broadcast.post(ViewFormat::Tables, posted(content, 1));
         }
-        board.set_progress("half".into());
-        assert_eq!(taken(&mut seen, &board), ["half", "view 5 for 1"]);
-        assert_eq!(taken(&mut seen, &board), [""; 0]);
-        board.post(Form::Tables, posted(5, 2));
-        assert_eq!(taken(&mut seen, &board), ["view 5 for 2"]);
+        broadcast.set_progress("half".into());
+        assert_eq!(taken(&mut seen, &broadcast), ["half", "view 5 for 1"]);
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
+        broadcast.post(ViewFormat::Tables, posted(5, 2));
+        assert_eq!(taken(&mut seen, &broadcast), ["view 5 for 2"]);
     }
 
     #[test]
-    fn a_newcomer_who_was_shown_a_newer_view_is_not_shown_the_one_before_it() {
-        let mut board = ViewBroadcast::default();
-        board.post(Form::Tables, posted(3, 1));
-        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
+    fn a_new_viewer_does_not_receive_views_before_its_first_one() {
+        let mut broadcast = ViewBroadcast::default();
+        broadcast.post(ViewFormat::Tables, posted(3, 1));
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
         seen.view = posted(3, 2).map(|newer| newer.viewed());
-        assert_eq!(taken(&mut seen, &board), [""; 0]);
-        board.post(Form::Tables, posted(3, 3));
-        assert_eq!(taken(&mut seen, &board), ["view 3 for 3"]);
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
+        broadcast.post(ViewFormat::Tables, posted(3, 3));
+        assert_eq!(taken(&mut seen, &broadcast), ["view 3 for 3"]);
     }
 
     #[test]
-    fn the_article_s_page_is_told_of_pages_alone() {
-        let mut board = ViewBroadcast::default();
-        let mut seen = ViewCursor::from_now(Form::Article, &board, false);
-        board.set_progress("half".into());
-        board.set_locks("locks".into());
-        board.post(Form::Tables, posted(1, 1));
-        board.post(Form::Article, posted(1, 1));
-        assert_eq!(taken(&mut seen, &board), ["view 1 for 1"]);
-        board.post(Form::Article, posted(1, 2));
-        assert_eq!(taken(&mut seen, &board), [""; 0]);
+    fn the_article_s_page_receives_only_views() {
+        let mut broadcast = ViewBroadcast::default();
+        let mut seen = ViewCursor::from_now(ViewFormat::Article, &broadcast, false);
+        broadcast.set_progress("half".into());
+        broadcast.set_locks("locks".into());
+        broadcast.post(ViewFormat::Tables, posted(1, 1));
+        broadcast.post(ViewFormat::Article, posted(1, 1));
+        assert_eq!(taken(&mut seen, &broadcast), ["view 1 for 1"]);
+        broadcast.post(ViewFormat::Article, posted(1, 2));
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
     }
 
     #[test]
-    fn a_newcomer_is_told_of_locks_that_are_on_behind_the_view() {
-        let mut board = ViewBroadcast::default();
-        board.set_locks("locked".into());
-        let mut seen = ViewCursor::from_now(Form::Tables, &board, true);
-        assert_eq!(taken(&mut seen, &board), [""; 0]);
-        board.post(Form::Tables, posted(1, 1));
-        assert_eq!(taken(&mut seen, &board), ["view 1 for 1", "locked"]);
+    fn a_new_viewer_receives_the_locks_that_are_on_after_the_view() {
+        let mut broadcast = ViewBroadcast::default();
+        broadcast.set_locks("locked".into());
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, true);
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
+        broadcast.post(ViewFormat::Tables, posted(1, 1));
+        assert_eq!(taken(&mut seen, &broadcast), ["view 1 for 1", "locked"]);
     }
 
     #[test]
-    fn a_newcomer_is_not_told_what_is_over() {
-        let mut board = ViewBroadcast::default();
-        board.set_progress("half".into());
-        let mut seen = ViewCursor::from_now(Form::Tables, &board, false);
-        assert_eq!(taken(&mut seen, &board), [""; 0]);
-        board.set_progress("more".into());
-        assert_eq!(taken(&mut seen, &board), ["more"]);
+    fn a_new_viewer_does_not_receive_earlier_messages() {
+        let mut broadcast = ViewBroadcast::default();
+        broadcast.set_progress("half".into());
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
+        broadcast.set_progress("more".into());
+        assert_eq!(taken(&mut seen, &broadcast), ["more"]);
     }
 }

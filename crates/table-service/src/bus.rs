@@ -1,8 +1,9 @@
-//! What the service needs from the server to reach other nodes and the followers of a table's channel.
+//! The interface through which the server reaches other nodes and the subscribers of a table's channel.
 
 use tidings_wire::Channel;
 
-/// The longest message between nodes, in bytes. Implementations of [`NodeBus`] discard longer ones before they decrypt them.
+/// The longest message between nodes, in bytes. Implementations of [`NodeBus`] discard longer ones before they decrypt
+/// them.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
 /// Callback for messages of other nodes. Runs on the broker's read thread and must not block.

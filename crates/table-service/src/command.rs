@@ -1,4 +1,4 @@
-//! Text messages of viewers: the bare number of a page, as on the article's page, or a JSON object with one key.
+//! Text messages of viewers: the number of a page, as on the article's page, or a JSON object with one key.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,18 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
+use tidings_table_store::{Condition, DialectOptions, Sort};
 
-use super::condition::Condition;
-use super::dialect_options::DialectOptions;
+use super::condition;
 use super::failure::Failure;
-use super::view_settings::Sort;
 
-/// Most rows of a page, and of a private window.
+/// The most rows of a page or a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
-/// Longest text to search for or to filter by, in bytes.
+/// The longest text to search for or to filter by, in bytes.
 pub(super) const MAX_TEXT: usize = 4 << 10;
-/// Most columns whose types are chosen.
+/// The most columns with chosen types.
 const MAX_TYPES: usize = 1_000;
-/// Longest name of a file that is kept, in bytes.
+/// The longest stored file name, in bytes.
 const MAX_NAME: usize = 255;
 
 /// A command.
@@ -34,21 +33,21 @@ pub(super) enum Command {
     Page(u64),
     /// The number of rows of a page.
     PageSize(usize),
-    /// In this order.
+    /// Sort by these columns.
     Sort(Vec<Sort>),
-    /// Only rows that meet all of these.
+    /// Show only rows that meet all conditions.
     Filter(Vec<Condition>),
-    /// Only rows with this text; empty: all.
+    /// Show only rows with this text; empty: all rows.
     Search(String),
-    /// Some rows, for the sender alone.
+    /// A private window of rows, for the sender alone.
     Rows { from: u64, count: usize },
     /// Column facts, for the sender alone.
     Facts,
-    /// The types of these columns; `None`: detected from their cells. Without a column: all types are detected.
+    /// Set the types of these columns; `None`: detected. An empty map resets all types.
     Types(BTreeMap<usize, Option<String>>),
     /// Read the file in another dialect.
     Dialect(DialectOptions),
-    /// Permit uploads, or changes of the view, to the owner alone. An absent lock stays as it is.
+    /// Restrict uploads, or changes of the view, to the owner. An absent lock is unchanged.
     Lock { uploads: Option<bool>, view: Option<bool> },
     /// Delete the table.
     Delete,
@@ -58,10 +57,10 @@ pub(super) enum Command {
     Token(String),
 }
 
-/// The form of messages.
+/// The JSON form of commands.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Message {
+enum CommandMessage {
     Upload {
         #[serde(default)]
         name: String,
@@ -90,10 +89,10 @@ enum Message {
     Token(String),
 }
 
-/// Reads a text message.
+/// Parses a text message.
 ///
 /// # Errors
-/// 400, with what is wrong with it.
+/// 400, with the problem.
 pub(super) fn parse(text: &str) -> Result<Command, Failure> {
     let text = text.trim();
     if !text.starts_with('{') {
@@ -107,39 +106,39 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
     let message =
         serde_json::from_str(text).map_err(|error| Failure::bad(format!("bad message: {error}")))?;
     Ok(match message {
-        Message::Upload { name, size } => Command::Upload { name: tidy(&name), size },
-        Message::UploadEnd(_) => Command::UploadEnd,
-        Message::UploadAbort(_) => Command::UploadAbort,
-        Message::Page(number) => page(number.as_u64())?,
-        Message::PageSize(number) => Command::PageSize(rows("page_size", number.as_u64())?),
-        Message::Sort(sort) => Command::Sort(few("sort", sort, Query::SORTS)?),
-        Message::Filter(filter) => {
-            let filter = few("filter", filter, Query::FILTERS)?;
-            filter.iter().try_for_each(Condition::check)?;
+        CommandMessage::Upload { name, size } => Command::Upload { name: sanitize_name(&name), size },
+        CommandMessage::UploadEnd(_) => Command::UploadEnd,
+        CommandMessage::UploadAbort(_) => Command::UploadAbort,
+        CommandMessage::Page(number) => page(number.as_u64())?,
+        CommandMessage::PageSize(number) => Command::PageSize(rows("page_size", number.as_u64())?),
+        CommandMessage::Sort(sort) => Command::Sort(limited("sort", sort, Query::SORTS)?),
+        CommandMessage::Filter(filter) => {
+            let filter = limited("filter", filter, Query::FILTERS)?;
+            filter.iter().try_for_each(condition::check)?;
             Command::Filter(filter)
         }
-        Message::Search(search) if search.len() > MAX_TEXT => {
+        CommandMessage::Search(search) if search.len() > MAX_TEXT => {
             return Err(Failure::bad(format!("a search may have {MAX_TEXT} bytes")));
         }
-        Message::Search(search) => {
+        CommandMessage::Search(search) => {
             super::pattern::check(Op::Contains, &search)?;
             Command::Search(search)
         }
-        Message::Rows { from, count } => Command::Rows { from, count: rows("count", Some(count))? },
-        Message::Facts(_) => Command::Facts,
-        Message::Types(types) => Command::Types(types_of(types)?),
-        Message::Dialect(wish) => {
-            wish.choice("", false)?;
-            Command::Dialect(wish)
+        CommandMessage::Rows { from, count } => Command::Rows { from, count: rows("count", Some(count))? },
+        CommandMessage::Facts(_) => Command::Facts,
+        CommandMessage::Types(types) => Command::Types(types_of(types)?),
+        CommandMessage::Dialect(dialect) => {
+            dialect.choice("", false)?;
+            Command::Dialect(dialect)
         }
-        Message::Lock { uploads, view } => Command::Lock { uploads, view },
-        Message::Delete(_) => Command::Delete,
-        Message::Owner(secret) => Command::Owner(secret),
-        Message::Token(token) => Command::Token(token),
+        CommandMessage::Lock { uploads, view } => Command::Lock { uploads, view },
+        CommandMessage::Delete(_) => Command::Delete,
+        CommandMessage::Owner(secret) => Command::Owner(secret),
+        CommandMessage::Token(token) => Command::Token(token),
     })
 }
 
-/// Whether a text message is meant to begin an upload, even if it cannot be read.
+/// Whether a text message is an upload command, even if it is invalid.
 pub(super) fn is_upload(text: &str) -> bool {
     let key = text.trim_start().strip_prefix('{').map(str::trim_start);
     key.is_some_and(|key| key.starts_with("\"upload\""))
@@ -152,7 +151,7 @@ fn page(number: Option<u64>) -> Result<Command, Failure> {
     }
 }
 
-/// A number of rows that may be shown at once.
+/// Checks a number of rows.
 pub(super) fn rows(what: &str, number: Option<u64>) -> Result<usize, Failure> {
     let number = number.and_then(|number| usize::try_from(number).ok());
     match number {
@@ -161,12 +160,12 @@ pub(super) fn rows(what: &str, number: Option<u64>) -> Result<usize, Failure> {
     }
 }
 
-fn few<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, Failure> {
+fn limited<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, Failure> {
     if list.len() <= most { Ok(list) } else { Err(Failure::bad(format!("{what} may have {most} entries"))) }
 }
 
-/// A file's name as it is shown and offered for downloads: without folders and control characters, and cut.
-fn tidy(name: &str) -> String {
+/// The file name that is shown and offered for downloads: without folders and control characters, truncated.
+fn sanitize_name(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut name: String = name.chars().filter(|character| !character.is_control()).collect();
     while name.len() > MAX_NAME {
@@ -175,7 +174,7 @@ fn tidy(name: &str) -> String {
     name
 }
 
-/// Checks the types of columns; an empty type and `auto` stand for detection.
+/// Checks the types of columns. An empty type and `auto` mean detection.
 fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Option<String>>, Failure> {
     if types.len() > MAX_TYPES {
         return Err(Failure::bad(format!("types may have {MAX_TYPES} entries")));
@@ -196,8 +195,9 @@ fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Op
 mod tests {
     use tidings_table::Encoding;
 
+    use tidings_table_store::ViewSettings;
+
     use super::*;
-    use crate::view_settings::ViewSettings;
 
     fn refused(text: &str) -> String {
         let failure = parse(text).expect_err(text);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_of_the_contract_is_understood() {
+    fn every_message_of_the_protocol_is_parsed() {
         let by = |column, desc| Sort { column, desc, natural: false };
         let condition = Condition::new(2, Op::Contains, "x");
         for (text, command) in [
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused_with_the_reason() {
+    fn an_invalid_message_is_rejected_with_the_reason() {
         for text in ["", "x", "3.5", "0", "-1", "99999999999999999999", "[1]", "{", "{}", r#"{"page":"3"}"#] {
             refused(text);
         }
@@ -274,31 +274,31 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_adds_to_the_one_before_and_null_takes_it_back() {
-        let wish = |text: &str| match parse(text) {
-            Ok(Command::Dialect(wish)) => wish,
+    fn dialect_options_accumulate_and_null_resets_them() {
+        let dialect = |text: &str| match parse(text) {
+            Ok(Command::Dialect(dialect)) => dialect,
             other => panic!("{other:?}"),
         };
-        let first = wish(r#"{"dialect":{"delimiter":";","quote":"","encoding":"latin1"}}"#);
+        let first = dialect(r#"{"dialect":{"delimiter":";","quote":"","encoding":"latin1"}}"#);
         let choice = first.choice("a.csv", false).expect("a choice");
         assert_eq!((choice.delimiter, choice.quote), (Some(b';'), Some(None)));
         assert_eq!(choice.encoding.map(Encoding::name), Some("windows-1252"));
-        let second = wish(r#"{"dialect":{"delimiter":null,"header":true}}"#).after(&first);
+        let second = dialect(r#"{"dialect":{"delimiter":null,"header":true}}"#).after(&first);
         let choice = second.choice("a.tsv", false).expect("a choice");
         assert_eq!((choice.delimiter, choice.header, choice.quote), (None, Some(true), Some(None)));
         assert_eq!(choice.hint, Some(b'\t'));
         let third =
-            wish(r#"{"dialect":{"skip":2,"escape":"\\","delimiter":"\\t","skip_initial_space":true}}"#)
+            dialect(r#"{"dialect":{"skip":2,"escape":"\\","delimiter":"\\t","skip_initial_space":true}}"#)
                 .after(&second);
         let choice = third.choice("a.csv", false).expect("a choice");
         assert_eq!((choice.skip, choice.escape, choice.delimiter), (Some(2), Some(Some(b'\\')), Some(b'\t')));
         assert_eq!((choice.skips_spaces, choice.quote), (Some(true), Some(None)));
-        // What the article's page uploads has no lines above it.
+        // Files of the article's page have no lines above the rows.
         assert_eq!(DialectOptions::default().choice("", true).expect("a choice").skip, Some(0));
     }
 
     #[test]
-    fn types_are_chosen_one_by_one_and_taken_back_together() {
+    fn types_are_set_one_by_one_and_reset_together() {
         let changes = |text: &str| match parse(text) {
             Ok(Command::Types(changes)) => changes,
             other => panic!("{other:?}"),
@@ -315,7 +315,7 @@ mod tests {
                 expected.into_iter().map(|(column, name)| (column, name.to_owned())).collect();
             assert_eq!(shown.types, expected, "{text}");
         }
-        // What was kept by a version that knew no types.
+        // A record of a version without types.
         let old = r#"{"page":1,"page_size":10,"sort":[{"column":0,"desc":true}],"filter":[],"search":""}"#;
         let old: ViewSettings = serde_json::from_str(old).expect("a record");
         assert!(old.types.is_empty() && old.query(false).sort[0].desc);

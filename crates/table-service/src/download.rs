@@ -1,4 +1,4 @@
-//! Downloads, in pieces: a client that does not read holds at most [`PIECES`] of them.
+//! Downloads, in pieces. For each client at most [`PIECES`] of them are in memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -22,20 +22,20 @@ use super::rate::{self, RateMeter};
 use super::room::Snapshot;
 use super::session::blocking;
 
-/// How much is read or written at once, and how many such pieces may wait for a peer.
-const PIECE: usize = 64 << 10;
+/// The size of one piece, and the most pieces that are queued for a peer.
+const PIECE_SIZE: usize = 64 << 10;
 const PIECES: usize = 4;
-/// How many views may be downloaded at once.
-const EXPORTS: usize = 32;
+/// The most concurrent downloads of views.
+const MAX_EXPORTS: usize = 32;
 
-/// A body whose pieces arrive through a channel. It ends early, visibly to the client, when the pieces end with an error or
-/// their writer has failed.
-struct Pieces {
+/// A response body that receives its pieces through a channel. It fails visibly for the client when a piece is an error
+/// or the writer has failed.
+struct ChunkedBody {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     failed: Arc<AtomicBool>,
 }
 
-impl hyper::body::Body for Pieces {
+impl hyper::body::Body for ChunkedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -49,24 +49,24 @@ impl hyper::body::Body for Pieces {
     }
 }
 
-/// The file as it was uploaded, with its length in bytes. Rows that are appended from now on are not included.
+/// The uploaded file and its length in bytes. Rows that are appended later are not included.
 ///
 /// # Errors
-/// The disk's.
+/// Errors of the disk.
 pub(super) async fn original(snapshot: &Snapshot) -> Result<(u64, Body), Failure> {
     let path = snapshot.folder.join(ORIGINAL);
     let file = blocking(move || File::open(path)).await??;
     let length = snapshot.view.reading().summary().received;
     let (pieces, body) = mpsc::channel(PIECES);
-    // Until the file is sent, its bytes count and the table is in use.
-    let (view, place) = (Arc::clone(&snapshot.view), Arc::clone(&snapshot.place));
-    // No thread waits for the peer: each piece is read when there is room for it.
+    // The bytes of the file count and the table is in use until the file is sent.
+    let (view, table_folder) = (Arc::clone(&snapshot.view), Arc::clone(&snapshot.table_folder));
+    // No thread is blocked by the peer: each piece is read when the channel has room.
     tokio::spawn(async move {
-        let _held = (view, place);
+        let _held = (view, table_folder);
         let (file, mut at) = (Arc::new(file), 0);
         while at < length {
             let Ok(room) = pieces.reserve().await else { return };
-            let (file, size) = (Arc::clone(&file), (length - at).min(PIECE as u64) as usize);
+            let (file, size) = (Arc::clone(&file), (length - at).min(PIECE_SIZE as u64) as usize);
             let read = blocking(move || {
                 let mut piece = vec![0; size];
                 file.read_exact_at(&mut piece, at).map(|()| Bytes::from(piece))
@@ -80,15 +80,15 @@ pub(super) async fn original(snapshot: &Snapshot) -> Result<(u64, Body), Failure
             }
         }
     });
-    Ok((length, Body::new(Pieces { pieces: body, failed: Arc::default() })))
+    Ok((length, Body::new(ChunkedBody { pieces: body, failed: Arc::default() })))
 }
 
-/// Downloads of views that are under way.
+/// The running downloads of views.
 ///
-/// Invariants: there are at most [`EXPORTS`], each of which has a thread; when there are as many, the slowest one ends for a
-/// new one, if its peer reads more slowly than `tables.min_data_rate`.
+/// Invariants: there are at most [`MAX_EXPORTS`], each with a thread. At the limit the slowest one is ended for a new
+/// one, if its peer reads more slowly than `tables.min_data_rate`.
 #[derive(Debug)]
-pub(super) struct Downloads {
+pub(super) struct ActiveDownloads {
     all: Mutex<Vec<Weak<Download>>>,
     least: u64,
     /// Downloads that were ended in favour of other downloads.
@@ -97,85 +97,86 @@ pub(super) struct Downloads {
     pub(super) refused: AtomicU64,
 }
 
-/// One of them.
+/// A running download.
 #[derive(Debug)]
 struct Download {
     meter: RateMeter,
     gives_way: AtomicBool,
-    told: Notify,
+    gives_way_signal: Notify,
 }
 
 impl Download {
     fn give_way(&self) {
         self.gives_way.store(true, Ordering::Relaxed);
-        self.told.notify_one();
+        self.gives_way_signal.notify_one();
     }
 }
 
-impl Downloads {
+impl ActiveDownloads {
     pub(super) fn new(least: u64) -> Self {
         Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
-    /// Admits a download, which counts until the returned value is dropped.
-    fn enter(&self) -> Result<Arc<Download>, Failure> {
+    /// Admits a download. It counts until the returned value is dropped.
+    fn admit(&self) -> Result<Arc<Download>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|download| download.strong_count() > 0);
-        let under_way: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        let active: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
         let staying: Vec<_> =
-            under_way.iter().filter(|download| !download.gives_way.load(Ordering::Relaxed)).collect();
-        if staying.len() >= EXPORTS {
+            active.iter().filter(|download| !download.gives_way.load(Ordering::Relaxed)).collect();
+        if staying.len() >= MAX_EXPORTS {
             let meters = staying.iter().map(|download| (&download.meter, *download));
             let Some((rate, slow)) = rate::slowest(meters, self.least, Instant::now()) else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(Failure::new(503, "too many downloads are under way; try again"));
+                return Err(Failure::new(503, "too many downloads are running; try again"));
             };
-            tracing::debug!(rate, "a download that is read too slowly ends for another one");
+            tracing::debug!(rate, "a slow download was ended for another one");
             self.gave_way.fetch_add(1, Ordering::Relaxed);
             slow.give_way();
         }
         let download = Arc::new(Download {
-            meter: RateMeter::new(PIECE as u64, Instant::now()),
+            meter: RateMeter::new(PIECE_SIZE as u64, Instant::now()),
             gives_way: AtomicBool::new(false),
-            told: Notify::new(),
+            gives_way_signal: Notify::new(),
         });
         all.push(Arc::downgrade(&download));
         Ok(download)
     }
 }
 
-/// All rows of the current view. Call within a runtime.
+/// Streams all rows of the current view. Call within a runtime.
 ///
 /// # Errors
-/// 503 when too many are under way that are read fast enough.
+/// 503 when the limit is reached and no download is slow.
 pub(super) fn view(service: &Arc<Service>, snapshot: Snapshot, export: Export) -> Result<Body, Failure> {
-    let download = service.downloads.enter()?;
+    let download = service.downloads.admit()?;
     let (pieces, body) = mpsc::channel(PIECES);
     let failed = Arc::new(AtomicBool::new(false));
-    let body = Pieces { pieces: body, failed: Arc::clone(&failed) };
+    let body = ChunkedBody { pieces: body, failed: Arc::clone(&failed) };
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
-        let out = Out { pieces: &pieces, download: &download, runtime: &runtime };
-        let mut out = BufWriter::with_capacity(PIECE, out);
+        let out = BodyWriter { pieces: &pieces, download: &download, runtime: &runtime };
+        let mut out = BufWriter::with_capacity(PIECE_SIZE, out);
         let written = snapshot.view.write(export, &mut out, Control::default());
         let flushed = written.and_then(|()| out.flush().map_err(Error::Io));
         if let Err(error) = flushed {
-            // The client has disconnected or is too slow, or the disk has failed. The body ends early, visibly to the client.
-            tracing::debug!(%error, "a download has ended early");
+            // The client has disconnected or is too slow, or the disk has failed. The body fails visibly for the
+            // client.
+            tracing::debug!(%error, "a download was not completed");
             failed.store(true, Ordering::Release);
         }
     });
     Ok(Body::new(body))
 }
 
-/// Sends the written bytes.
-struct Out<'a> {
+/// Writes into the channel of a response body.
+struct BodyWriter<'a> {
     pieces: &'a mpsc::Sender<io::Result<Bytes>>,
     download: &'a Download,
     runtime: &'a Handle,
 }
 
-impl Write for Out<'_> {
+impl Write for BodyWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { pieces, download, runtime } = self;
         if download.gives_way.load(Ordering::Relaxed) {
@@ -186,7 +187,7 @@ impl Write for Out<'_> {
         let sent = runtime.block_on(async {
             tokio::select! {
                 sent = pieces.send(Ok(piece)) => sent.map_err(|_| io::ErrorKind::BrokenPipe),
-                () = download.told.notified() => Err(io::ErrorKind::TimedOut),
+                () = download.gives_way_signal.notified() => Err(io::ErrorKind::TimedOut),
             }
         });
         sent?;
@@ -206,20 +207,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_that_crawl_keep_nobody_from_downloading() {
-        let downloads = Downloads::new(1_000);
-        let mut held: Vec<_> = (0..EXPORTS).map(|_| downloads.enter().expect("a place")).collect();
-        assert_eq!(downloads.enter().map(|_| ()).expect_err("no place").code, 503);
+    fn slow_readers_do_not_block_other_downloads() {
+        let downloads = ActiveDownloads::new(1_000);
+        let mut held: Vec<_> = (0..MAX_EXPORTS).map(|_| downloads.admit().expect("a place")).collect();
+        assert_eq!(downloads.admit().map(|_| ()).expect_err("no place").code, 503);
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
         for (slow, bytes) in [(3, 4_000), (5, 100)] {
             held[slow].meter.restart(ago(10));
             held[slow].meter.advance(bytes, ago(1));
         }
-        held.push(downloads.enter().expect("a place"));
+        held.push(downloads.admit().expect("a place"));
         assert!(held[5].gives_way.load(Ordering::Relaxed) && !held[3].gives_way.load(Ordering::Relaxed));
-        held.push(downloads.enter().expect("a place"));
+        held.push(downloads.admit().expect("a place"));
         assert!(held[3].gives_way.load(Ordering::Relaxed));
-        assert_eq!(downloads.enter().map(|_| ()).expect_err("no place").code, 503);
+        assert_eq!(downloads.admit().map(|_| ()).expect_err("no place").code, 503);
         assert_eq!(downloads.gave_way.load(Ordering::Relaxed), 2);
     }
 }

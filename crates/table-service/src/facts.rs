@@ -1,41 +1,41 @@
-//! Column facts, made on request and cached until the file changes.
+//! Column facts, computed on request and cached until the file changes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, Facts, Style};
+use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, DecimalMark, Facts};
 
 use super::Service;
 use super::failure::Failure;
 use super::message;
 use super::room::Snapshot;
 
-/// Cancels the making of facts when no request waits for them any more.
-struct Stop(Cancel);
+/// Cancels the computation on drop: no request waits for it any more.
+struct CancelOnDrop(Cancel);
 
-impl Drop for Stop {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
 }
 
-/// The facts of a table as a message. Concurrent requests wait for the same facts.
+/// The facts of a table as a message. Concurrent requests share one computation.
 ///
 /// # Errors
-/// The disk's; 409 when the request is cancelled.
-pub(super) async fn of(service: &Arc<Service>, snapshot: Snapshot) -> Result<Bytes, Failure> {
+/// Errors of the disk; 409 when the computation is cancelled.
+pub(super) async fn load(service: &Arc<Service>, snapshot: Snapshot) -> Result<Bytes, Failure> {
     let mut cache = snapshot.facts.lock().await;
     let reading = Arc::clone(snapshot.view.reading());
     let received = reading.summary().received;
-    let of = (received, snapshot.about.shown.type_choices());
+    let of = (received, snapshot.info.shown.type_choices());
     if let Some((made_of, frame)) = &*cache
         && *made_of == of
     {
         return Ok(frame.clone());
     }
     let _permit = service.queries.query(&reading.summary()).await;
-    let stop = Stop(Cancel::default());
+    let stop = CancelOnDrop(Cancel::default());
     let cancel = stop.0.clone();
     let types = of.1.clone();
     let made = tokio::task::spawn_blocking(move || {
@@ -53,10 +53,10 @@ fn text(facts: &Facts) -> String {
 }
 
 fn column(facts: &ColumnFacts) -> serde_json::Value {
-    // The format of the values, as a chosen type names it.
-    let format = match (facts.column_type, facts.style, facts.order) {
-        (ColumnType::Integer | ColumnType::Decimal, Style::Comma, _) => Some(","),
-        (ColumnType::Integer | ColumnType::Decimal, Style::Point, _) => Some("."),
+    // The format of the values, in the notation of column types.
+    let format = match (facts.column_type, facts.decimal_mark, facts.order) {
+        (ColumnType::Integer | ColumnType::Decimal, DecimalMark::Comma, _) => Some(","),
+        (ColumnType::Integer | ColumnType::Decimal, DecimalMark::Point, _) => Some("."),
         (ColumnType::Date, _, DateOrder::DayFirst) => Some("d/m/Y"),
         (ColumnType::Date, _, DateOrder::MonthFirst) => Some("m/d/Y"),
         (ColumnType::Date, _, DateOrder::YearFirst) => Some("Y-m-d"),

@@ -1,24 +1,23 @@
-//! Errors as users see them: a status of HTTP and a sentence. The edge of the crate: stores and the engine have errors of
-//! their own.
+//! Errors for users: an HTTP status and a sentence. The stores and the engine have their own errors, which are
+//! converted here.
 
 use std::io;
 
 use tidings_log_throttle::LogThrottle;
 use tidings_table::Error;
+use tidings_table_store::{InvalidDialect, StoreError};
 
-use super::store::StoreError;
-
-/// The lines about a disk that is full.
+/// Limits log lines about a full disk.
 static FULL: LogThrottle = LogThrottle::new();
-/// The lines about any other error of a disk.
+/// Limits log lines about other disk errors.
 static FAILED: LogThrottle = LogThrottle::new();
 
 /// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// As a status of HTTP (RFC 9110 §15.5).
+    /// An HTTP status code (RFC 9110 §15.5).
     pub code: u16,
-    /// One line that names the limit, the option or what to do.
+    /// One line that names the limit, the option or the remedy.
     pub message: String,
 }
 
@@ -33,9 +32,9 @@ impl Failure {
         Self::new(400, message)
     }
 
-    /// 404: no table has this name (any more).
+    /// 404: the table does not exist.
     pub(super) fn unknown() -> Self {
-        Self::new(404, "there is no such table; it was deleted, or nobody has looked at it for tables.keep")
+        Self::new(404, "there is no such table; it was deleted, or was not used for tables.keep")
     }
 
     /// 409: the table has no file yet.
@@ -82,10 +81,16 @@ impl From<Error> for Failure {
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
             Error::Value { .. } => Self::new(422, error.to_string()),
             Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
-            Error::Cancelled => Self::new(409, "something newer was asked for"),
+            Error::Cancelled => Self::new(409, "a newer request replaced this one"),
             Error::Broken => Self::internal(),
             _ => Self::bad(error.to_string()),
         }
+    }
+}
+
+impl From<InvalidDialect> for Failure {
+    fn from(error: InvalidDialect) -> Self {
+        Self::bad(error.to_string())
     }
 }
 
@@ -105,7 +110,7 @@ impl From<StoreError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // The store's own bound has its own text.
+            // The store's own limit has its own text.
             io::ErrorKind::QuotaExceeded if error.get_ref().is_some() => Self::new(507, error.to_string()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 if let Some(times) = FULL.count() {
@@ -115,13 +120,13 @@ impl From<io::Error> for Failure {
             }
             io::ErrorKind::FileTooLarge => {
                 if let Some(times) = FULL.count() {
-                    tracing::error!(%error, times, "the disk of the tables takes no file of this size (data_dir)");
+                    tracing::error!(%error, times, "the disk of the tables does not support files of this size (data_dir)");
                 }
-                Self::new(507, "the server's disk takes no file of this size")
+                Self::new(507, "the server's disk does not support files of this size")
             }
             _ => {
                 if let Some(times) = FAILED.count() {
-                    tracing::error!(%error, times, "a table's disk has failed");
+                    tracing::error!(%error, times, "an operation on the disk of the tables failed");
                 }
                 Self::internal()
             }

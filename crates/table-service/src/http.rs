@@ -1,4 +1,4 @@
-//! The HTTP endpoints: WebSocket handshakes, pages as JSON, downloads, and rows from a backend.
+//! HTTP endpoints: WebSocket handshakes, pages as JSON, downloads, and appends from backends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,20 +18,20 @@ use tidings_table::{Export, Format};
 use super::Service;
 use super::access::Connection;
 use super::append_limiter;
-use super::broadcast::Form;
+use super::broadcast::ViewFormat;
 use super::command;
 use super::download;
 use super::failure::Failure;
 use super::message::{self, PageText};
 use super::page;
 use super::room::{RoomRequest, Snapshot};
-use super::rows::{Added, Rows};
+use super::rows::{AppendReport, Rows};
 use super::session::{self, ConnectRequest, blocking};
 
 /// The headers of a JSON response.
 const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
-type Answer = Result<Response, Failure>;
+type HttpResult = Result<Response, Failure>;
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -45,7 +45,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The paths of tables, except those of the page. Around them goes [`pages`].
+/// The routes of tables, without those of the page. [`pages`] wraps around them.
 pub fn routes(service: &Arc<Service>) -> Routes {
     Routes::new()
         .route("/tables/ws", get(new_table))
@@ -57,7 +57,7 @@ pub fn routes(service: &Arc<Service>) -> Routes {
         .with_state(Arc::clone(service))
 }
 
-/// Answers `/tables/{uuid}.json` before `/tables/{uuid}` would, whose path is the same to a router.
+/// Handles `/tables/{uuid}.json` before the router: to the router it has the same path as `/tables/{uuid}`.
 pub fn pages(service: &Arc<Service>, routes: Routes) -> Routes {
     routes.layer(middleware::from_fn_with_state(Arc::clone(service), page))
 }
@@ -68,34 +68,34 @@ struct Credentials {
     owner: Option<String>,
 }
 
-type Shared = State<Arc<Service>>;
+type ServiceState = State<Arc<Service>>;
 
-async fn new_table(State(service): Shared, request: Request) -> Response {
-    upgrade(service, request, Form::Tables, None, None)
+async fn new_table(State(service): ServiceState, request: Request) -> Response {
+    upgrade(service, request, ViewFormat::Tables, None, None)
 }
 
 async fn table(
-    State(service): Shared,
+    State(service): ServiceState,
     Path(id): Path<String>,
     Query(Credentials { owner }): Query<Credentials>,
     request: Request,
 ) -> Response {
-    upgrade(service, request, Form::Tables, Some(id), owner)
+    upgrade(service, request, ViewFormat::Tables, Some(id), owner)
 }
 
-async fn new_article(State(service): Shared, request: Request) -> Response {
-    upgrade(service, request, Form::Article, None, None)
+async fn new_article(State(service): ServiceState, request: Request) -> Response {
+    upgrade(service, request, ViewFormat::Article, None, None)
 }
 
-async fn article(State(service): Shared, Path(id): Path<String>, request: Request) -> Response {
-    upgrade(service, request, Form::Article, Some(id), None)
+async fn article(State(service): ServiceState, Path(id): Path<String>, request: Request) -> Response {
+    upgrade(service, request, ViewFormat::Article, Some(id), None)
 }
 
-/// Answers a handshake, and serves its connection.
+/// Responds to a handshake and serves the connection.
 fn upgrade(
     service: Arc<Service>,
     request: Request,
-    form: Form,
+    form: ViewFormat,
     id: Option<String>,
     secret: Option<String>,
 ) -> Response {
@@ -120,12 +120,12 @@ fn upgrade(
 
 /// The query of a page.
 #[derive(Deserialize)]
-struct Asked {
+struct PageQuery {
     page: Option<u64>,
     page_size: Option<u64>,
 }
 
-async fn page(State(service): Shared, request: Request, next: Next) -> Response {
+async fn page(State(service): ServiceState, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let id = path.strip_prefix("/tables/").and_then(|rest| rest.strip_suffix(".json"));
     let Some(id) = id.filter(|id| !id.contains('/')) else { return next.run(request).await };
@@ -133,78 +133,78 @@ async fn page(State(service): Shared, request: Request, next: Next) -> Response 
         return next.run(request).await;
     }
     let id = id.to_owned();
-    let answer = match Query::<Asked>::try_from_uri(request.uri()) {
-        Ok(Query(asked)) => page_of(&service, &id, &asked).await,
+    let answer = match Query::<PageQuery>::try_from_uri(request.uri()) {
+        Ok(Query(query)) => page_of(&service, &id, &query).await,
         Err(_) => Err(Failure::bad("page and page_size are numbers")),
     };
     answer.into_response()
 }
 
-/// How long a request waits for a page while the table is being read, and how often it checks.
-const PATIENCE: Duration = Duration::from_secs(10);
-const GLANCE: Duration = Duration::from_millis(50);
+/// The timeout of a page while the table is being read, and the interval of checks.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A page of the current view, which stays as it is.
-async fn page_of(service: &Arc<Service>, id: &str, asked: &Asked) -> Answer {
-    let size = asked.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
-    let patience = Instant::now() + PATIENCE;
-    let (view, about, number, pages) = loop {
-        let Snapshot { view, mut about, .. } = snapshot(service, id).await?;
-        about.shown.page_size = size.unwrap_or(about.shown.page_size);
-        let number = asked.page.unwrap_or(about.shown.page);
-        let pages = about.shown.pages(view.total());
-        // A table that was not in memory is being read, and the page may come to exist.
-        if number <= pages || !about.loading || Instant::now() >= patience {
-            break (view, about, number, pages);
+/// A page of the current view. The shared view does not change.
+async fn page_of(service: &Arc<Service>, id: &str, query: &PageQuery) -> HttpResult {
+    let size = query.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
+    let deadline = Instant::now() + READ_TIMEOUT;
+    let (view, info, number, pages) = loop {
+        let Snapshot { view, mut info, .. } = snapshot(service, id).await?;
+        info.shown.page_size = size.unwrap_or(info.shown.page_size);
+        let number = query.page.unwrap_or(info.shown.page);
+        let pages = info.shown.pages(view.total());
+        // A table that was not in memory is being read, so the page may become available.
+        if number <= pages || !info.loading || Instant::now() >= deadline {
+            break (view, info, number, pages);
         }
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     };
-    if number == 0 || asked.page.is_some() && number > pages {
+    if number == 0 || query.page.is_some() && number > pages {
         return Err(Failure::no_page(number, pages));
     }
     let _permit = service.queries.window(&view.reading().summary()).await;
     let text = blocking(move || {
         let number = number.min(pages);
-        let page = page::rows_of(&view, &about.shown, number)?;
+        let page = page::rows_of(&view, &info.shown, number)?;
         let text = PageText::new(number, &page, view.header()?.as_ref());
-        Ok::<_, Failure>(message::view(&about, &text, true))
+        Ok::<_, Failure>(message::view(&info, &text, true))
     });
     Ok((JSON, text.await??).into_response())
 }
 
 async fn snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
     let id = id.parse().map_err(|_| Failure::unknown())?;
-    service.ask(id, RoomRequest::Snapshot).await?
+    service.request(id, RoomRequest::Snapshot).await?
 }
 
 /// A snapshot of a complete file.
-async fn whole(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
-    let patience = Instant::now() + PATIENCE;
+async fn complete_snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
+    let deadline = Instant::now() + READ_TIMEOUT;
     loop {
         let snapshot = snapshot(service, id).await?;
-        if !snapshot.about.loading {
+        if !snapshot.info.loading {
             return Ok(snapshot);
         }
-        if Instant::now() >= patience {
-            return Err(Failure::new(503, "the file is still coming in; try again when it is whole"));
+        if Instant::now() >= deadline {
+            return Err(Failure::new(503, "the file is still being uploaded; try again when it is complete"));
         }
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// The query of a download.
 #[derive(Deserialize)]
-struct Wanted {
+struct DownloadQuery {
     view: Option<String>,
 }
 
 async fn download(
-    State(service): Shared,
+    State(service): ServiceState,
     Path(id): Path<String>,
-    Query(Wanted { view }): Query<Wanted>,
-) -> Answer {
-    let snapshot = whole(&service, &id).await?;
-    let name = &snapshot.about.name;
+    Query(DownloadQuery { view }): Query<DownloadQuery>,
+) -> HttpResult {
+    let snapshot = complete_snapshot(&service, &id).await?;
+    let name = &snapshot.info.name;
     match view.as_deref() {
         None => {
             let name = if name.is_empty() { format!("{id}.tsv") } else { name.clone() };
@@ -234,7 +234,7 @@ async fn download(
     }
 }
 
-/// `Content-Disposition` for a file of this name (RFC 6266): in ASCII for old clients, and as it is (RFC 8187).
+/// `Content-Disposition` for a file name (RFC 6266): in ASCII for old clients, and in full (RFC 8187).
 fn attachment(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
     let ascii: String = name.chars().map(|c| if plain(c) { c } else { '_' }).collect();
@@ -249,7 +249,7 @@ fn attachment(name: &str) -> String {
     text
 }
 
-async fn append(State(service): Shared, Path(id): Path<String>, request: Request) -> Answer {
+async fn append(State(service): ServiceState, Path(id): Path<String>, request: Request) -> HttpResult {
     let (parts, mut body) = request.into_parts();
     let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
     if answer.is_err() {
@@ -258,8 +258,8 @@ async fn append(State(service): Shared, Path(id): Path<String>, request: Request
     answer
 }
 
-/// Reads rows of the owner and appends them.
-async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> Answer {
+/// Reads the rows of an append and appends them.
+async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> HttpResult {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secret = bearer.and_then(|value| {
         let (scheme, secret) = value.split_once(' ')?;
@@ -268,8 +268,8 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
     let secret = secret
         .ok_or_else(|| Failure::new(401, "the owner's secret is needed: Authorization: Bearer SECRET"))?;
     let id = id.parse().map_err(|_| Failure::unknown())?;
-    // Rows are read only for the owner.
-    service.ask(id, |reply| RoomRequest::MayAppend { secret: secret.clone(), reply }).await??;
+    // The rows are read only after the permission is checked.
+    service.request(id, |reply| RoomRequest::CheckAppend { secret: secret.clone(), reply }).await??;
     append_limiter::check_encoding(headers)?;
     let is_json = headers
         .get(CONTENT_TYPE)
@@ -281,8 +281,8 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
         false => Rows::lines(body, Some(held)),
     };
     let rows = Arc::new(rows);
-    let Added { rows: appended, size } = service
-        .ask(id, |reply| RoomRequest::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
+    let AppendReport { rows: appended, size } = service
+        .request(id, |reply| RoomRequest::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
         .await??;
     service.counters.bytes.fetch_add(rows.len(), std::sync::atomic::Ordering::Relaxed);
     Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())

@@ -6,32 +6,29 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
+use tidings_table_store::{Condition, Locks, Sort, TableId, ViewSettings};
 use tidings_wire::ws::{self, Opcode};
 
-use super::condition::Condition;
 use super::failure::Failure;
-use super::id::TableId;
-use super::record::Locks;
-use super::view_settings::{Sort, ViewSettings};
 
-/// A page's rows, ready to be put into messages.
+/// The rows of a page, encoded for messages.
 #[derive(Debug)]
 pub(super) struct PageText {
     pub(super) page_no: u64,
-    /// The rows that the view pages through.
+    /// The number of rows in the view.
     pub(super) total: u64,
     data: Box<RawValue>,
     header: Box<RawValue>,
     cuts: Cuts,
 }
 
-/// What of a page is not shown whole. Left out of messages while there is nothing of the kind.
+/// The cells and rows of a page that are not shown completely. Empty lists are left out of messages.
 #[derive(Debug, Default, Serialize)]
 struct Cuts {
-    /// Cells that are cut: row and column in `data`, and how many characters the cell has.
+    /// Truncated cells: row and column in `data`, and the number of characters of the cell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cut: Vec<[u64; 3]>,
-    /// Rows of which not all cells are shown: row in `data`, and how many cells it has.
+    /// Truncated rows: row in `data`, and the number of cells of the row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     wide: Vec<[u64; 2]>,
 }
@@ -65,14 +62,14 @@ fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("text in lists")
 }
 
-/// The description of the table in a view, besides its rows.
+/// The description of a table in a view, without its rows.
 #[derive(Clone, Debug)]
-pub(super) struct About {
+pub(super) struct TableInfo {
     pub(super) id: TableId,
     pub(super) name: String,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub(super) size: u64,
-    /// Whether rows still arrive.
+    /// Whether rows are still arriving.
     pub(super) loading: bool,
     pub(super) viewers: u64,
     pub(super) version: u64,
@@ -80,7 +77,7 @@ pub(super) struct About {
     pub(super) file: Option<FileFacts>,
 }
 
-/// How a file is read.
+/// The dialect of a file and the findings of its analysis.
 #[derive(Clone, Debug)]
 pub(super) struct FileFacts {
     dialect: Dialect,
@@ -106,16 +103,16 @@ struct DialectText {
     delimiter: String,
     quote: String,
     escape: String,
-    /// Whether spaces before a cell are no part of it.
+    /// Whether spaces before a cell are skipped.
     skip_initial_space: bool,
-    /// How many lines above the header are left out.
+    /// The number of skipped lines above the header.
     skip: u64,
     header: bool,
     line_end: &'static str,
     encoding: &'static str,
-    /// Whether the encoding is a guess.
+    /// Whether the encoding was guessed.
     guessed: bool,
-    /// Whether some bytes mean nothing in it.
+    /// Whether some bytes are invalid in the encoding.
     lossy: bool,
     /// Whether the file ends within quotes.
     open_quote: bool,
@@ -147,7 +144,7 @@ impl From<&FileFacts> for DialectText {
     }
 }
 
-/// The view, its fields in the order of the contract.
+/// The fields of a view, in the documented order.
 #[derive(Serialize)]
 struct View<'a> {
     uuid: String,
@@ -167,32 +164,32 @@ struct View<'a> {
     search: &'a str,
     dialect: Option<DialectText>,
     ragged: u64,
-    /// The types of columns that were chosen.
+    /// The chosen types of columns.
     types: &'a BTreeMap<usize, String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     cuts: Option<&'a Cuts>,
 }
 
-/// The view as JSON; without the rows it is what channels carry.
-pub(super) fn view(about: &About, page: &PageText, with_rows: bool) -> String {
+/// The view as JSON; without rows for channels.
+pub(super) fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
     let view = View {
-        uuid: about.id.to_string(),
+        uuid: info.id.to_string(),
         page_no: page.page_no,
         total_number: page.total,
         data: with_rows.then_some(&*page.data),
-        page_size: about.shown.page_size,
+        page_size: info.shown.page_size,
         header: &page.header,
-        name: &about.name,
-        size: about.size,
-        loading: about.loading,
-        viewers: about.viewers,
-        version: about.version,
-        sort: &about.shown.sort,
-        filter: &about.shown.filter,
-        search: &about.shown.search,
-        dialect: about.file.as_ref().map(Into::into),
-        ragged: about.file.as_ref().map_or(0, |facts| facts.ragged),
-        types: &about.shown.types,
+        name: &info.name,
+        size: info.size,
+        loading: info.loading,
+        viewers: info.viewers,
+        version: info.version,
+        sort: &info.shown.sort,
+        filter: &info.shown.filter,
+        search: &info.shown.search,
+        dialect: info.file.as_ref().map(Into::into),
+        ragged: info.file.as_ref().map_or(0, |facts| facts.ragged),
+        types: &info.shown.types,
         cuts: with_rows.then_some(&page.cuts),
     };
     serde_json::to_string(&view).expect("text and numbers")
@@ -209,13 +206,13 @@ fn json_frame(value: &serde_json::Value) -> Bytes {
     frame(&value.to_string())
 }
 
-/// Something went wrong.
+/// An error message.
 pub(super) fn error(failure: &Failure) -> Bytes {
     json_frame(&serde_json::json!({"error": {"code": failure.code, "message": failure.message}}))
 }
 
-/// The payload of the ping that follows the error of a refused or failed upload. After its pong, every message was sent by a
-/// client that has received the error.
+/// The payload of the ping that follows the error of a rejected or failed upload. The client sends its pong after it
+/// has received the error, so later messages are sent with that knowledge.
 pub(super) const REFUSED: &[u8] = b"refused";
 
 /// See [`REFUSED`].
@@ -230,36 +227,36 @@ pub(super) fn owner(secret: &str) -> Bytes {
     json_frame(&serde_json::json!({"owner": secret}))
 }
 
-/// The answer to a token that gives the right to upload.
+/// The response to a token that permits uploads.
 pub(super) fn may_upload() -> Bytes {
     json_frame(&serde_json::json!({"rights": {"upload": true}}))
 }
 
-/// The answer to the owner's secret.
+/// The response to the owner's secret.
 pub(super) fn is_owner() -> Bytes {
     json_frame(&serde_json::json!({"rights": {"owner": true}}))
 }
 
-/// How far an upload is; `size` as its uploader announced it.
+/// The progress of an upload. `size` is the announced size.
 pub(super) fn progress(received: u64, size: Option<u64>, rows: u64) -> Bytes {
     json_frame(&serde_json::json!({"progress": {"received": received, "size": size, "rows": rows}}))
 }
 
-/// How far the making of a view is, from 0 to 1.
+/// The progress of computing a view, from 0 to 1.
 pub(super) fn working(done: f32) -> Bytes {
     json_frame(&serde_json::json!({"progress": {"view": (f64::from(done) * 1000.0).round() / 1000.0}}))
 }
 
-/// What only the owner may do.
+/// The actions that are restricted to the owner.
 pub(super) fn locks(locks: Locks) -> Bytes {
     json_frame(&serde_json::json!({"lock": locks}))
 }
 
-/// A private window, with the version of the view that it is a part of.
+/// A private window, with the version of its view.
 pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
     let text = PageText::new(0, page, None);
     #[derive(Serialize)]
-    struct Rows<'a> {
+    struct WindowRows<'a> {
         from: u64,
         count: usize,
         total_number: u64,
@@ -270,9 +267,10 @@ pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
     }
     #[derive(Serialize)]
     struct Message<'a> {
-        rows: Rows<'a>,
+        rows: WindowRows<'a>,
     }
     let count = page.rows.len();
-    let rows = Rows { from, count, total_number: page.total, data: &text.data, version, cuts: &text.cuts };
+    let rows =
+        WindowRows { from, count, total_number: page.total, data: &text.data, version, cuts: &text.cuts };
     frame(&serde_json::to_string(&Message { rows }).expect("text and numbers"))
 }

@@ -5,14 +5,14 @@ use tidings_table::Op;
 
 use super::failure::Failure;
 
-/// The memory that one regular expression may take, compiled: the engine's own bound.
+/// The limit of a compiled regular expression in bytes; the engine has the same.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Checks a condition's value, as the engine compiles it: `regex` as it is, `contains` (and a search) as text in any
-/// case.
+/// Checks the value of a condition: `regex` as a regular expression, `contains` (and a search) as case-insensitive
+/// text.
 ///
 /// # Errors
-/// 400: no regular expression, or one that is too large.
+/// 400: an invalid regular expression, or one that is too large.
 pub(super) fn check(op: Op, value: &str) -> Result<(), Failure> {
     let (pattern, any_case) = match op {
         Op::Matches => (value.to_owned(), false),
@@ -21,7 +21,7 @@ pub(super) fn check(op: Op, value: &str) -> Result<(), Failure> {
     };
     let built = RegexBuilder::new(&pattern).case_insensitive(any_case).size_limit(MAX_BYTES).build();
     built.map(|_| ()).map_err(|error| {
-        // The last line has the reason; the other lines show the place.
+        // The last line contains the reason; the other lines show the position.
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default();
         Failure::bad(format!("regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_that_cannot_be_is_refused_and_text_is_no_pattern() {
+    fn an_invalid_pattern_is_rejected_and_text_is_not_a_pattern() {
         for (op, value) in [(Op::Matches, "("), (Op::Matches, r"\w{500}{500}")] {
             let failure = check(op, value).expect_err(value);
             assert!(
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_may_be_searched_for() {
+    fn the_longest_text_is_a_valid_search() {
         for letter in ["x", "ü", "漢"] {
             assert_eq!(check(Op::Contains, &letter.repeat((4 << 10) / letter.len())), Ok(()));
         }

@@ -1,9 +1,9 @@
-//! How much is computed of tables at once, so that the memory of all queries together is bounded.
+//! The budgets of concurrent queries, which bound their memory.
 //!
 //! Invariants:
-//! - Queries of large tables run one after the other; those of small ones together take at most [`LIGHT`], by the text and
-//!   the rows that they look at, unpacked.
-//! - Pages that are read at once take at most [`WINDOWS`] together.
+//! - Queries of large tables run one at a time. Concurrent queries of small tables cost at most [`LIGHT_POOL`] in
+//!   total, measured by their decompressed text and rows.
+//! - Concurrently read pages take at most [`WINDOW_POOL`] in total.
 //! - A large query never delays the pages and the small queries of other tables.
 
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use std::sync::Arc;
 use tidings_table::Summary;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Queries that cost more run one after the other.
-const HEAVY: u64 = 16 << 20;
-/// What all smaller queries that run at once may cost together.
-const LIGHT: u64 = 64 << 20;
-/// What pages that are read at once may take together.
-const WINDOWS: u64 = 128 << 20;
-/// The most text of a page, as the engine bounds it.
-const PAGE: u64 = 8 << 20;
-/// What a permit of the semaphores stands for.
+/// Queries of a higher cost run one at a time.
+const HEAVY_COST: u64 = 16 << 20;
+/// The budget of all concurrent smaller queries.
+const LIGHT_POOL: u64 = 64 << 20;
+/// The budget of all concurrently read pages.
+const WINDOW_POOL: u64 = 128 << 20;
+/// The most text of a page; the engine has the same limit.
+const MAX_PAGE: u64 = 8 << 20;
+/// The cost of one semaphore permit.
 const UNIT: u64 = 64 << 10;
-/// What a row costs besides its text: its key and its number.
-const ROW: u64 = 32;
+/// The cost of a row besides its text: its sort key and its number.
+const ROW_COST: u64 = 32;
 
 /// The budgets of queries.
 #[derive(Debug)]
@@ -35,21 +35,21 @@ pub(super) struct Queries {
 impl Default for Queries {
     fn default() -> Self {
         let pool = |bytes: u64| Arc::new(Semaphore::new((bytes / UNIT) as usize));
-        Self { heavy: Arc::new(Semaphore::new(1)), light: pool(LIGHT), windows: pool(WINDOWS) }
+        Self { heavy: Arc::new(Semaphore::new(1)), light: pool(LIGHT_POOL), windows: pool(WINDOW_POOL) }
     }
 }
 
 impl Queries {
-    /// Waits until all rows of such a table may be looked at; until the permit is dropped.
+    /// Waits until all rows of such a table may be processed. Released when the permit is dropped.
     pub(super) async fn query(&self, of: &Summary) -> OwnedSemaphorePermit {
-        let cost = of.text.saturating_add(of.lines.saturating_mul(ROW));
-        if cost > HEAVY { take(&self.heavy, 1).await } else { take(&self.light, units(cost)).await }
+        let cost = of.text.saturating_add(of.lines.saturating_mul(ROW_COST));
+        if cost > HEAVY_COST { take(&self.heavy, 1).await } else { take(&self.light, units(cost)).await }
     }
 
-    /// Waits until a page of such a table may be read; until the permit is dropped.
+    /// Waits until a page of such a table may be read. Released when the permit is dropped.
     pub(super) async fn window(&self, of: &Summary) -> OwnedSemaphorePermit {
-        // As text, and as the answer that is made of it.
-        take(&self.windows, units(2 * of.text.min(PAGE))).await
+        // Counted twice: as text, and as the response.
+        take(&self.windows, units(2 * of.text.min(MAX_PAGE))).await
     }
 }
 
@@ -58,7 +58,7 @@ fn units(bytes: u64) -> u32 {
 }
 
 async fn take(pool: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePermit {
-    Arc::clone(pool).acquire_many_owned(permits).await.expect("a semaphore that nobody closes")
+    Arc::clone(pool).acquire_many_owned(permits).await.expect("the semaphore is never closed")
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
         Summary { text, lines, ..Summary::default() }
     }
 
-    /// What comes at once; `None`: it waits.
+    /// The output of a future that is ready; `None` for a pending one.
     fn now<T>(what: impl Future<Output = T>) -> Option<T> {
         match pin!(what).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),
@@ -84,15 +84,15 @@ mod tests {
     fn small_queries_are_budgeted_by_their_text_and_rows_together() {
         let queries = Queries::default();
         let small = table(8 << 20, 256 << 10);
-        let mut under_way: Vec<_> = (0..4).map(|_| now(queries.query(&small)).expect("room")).collect();
+        let mut active: Vec<_> = (0..4).map(|_| now(queries.query(&small)).expect("room")).collect();
         assert!(now(queries.query(&small)).is_none());
-        // A large one, and a page, do not wait for them; a second large one waits for the first.
+        // A large query and a page do not wait for them; a second large query waits for the first.
         let large = now(queries.query(&table(1 << 30, 1))).expect("the first");
         assert!(now(queries.query(&table(0, 1 << 20))).is_none());
         assert!(now(queries.window(&table(1 << 30, 1))).is_some());
         drop(large);
         assert!(now(queries.query(&table(0, 1 << 20))).is_some());
-        under_way.pop();
+        active.pop();
         assert!(now(queries.query(&small)).is_some());
     }
 
@@ -100,7 +100,7 @@ mod tests {
     fn pages_are_budgeted_together() {
         let queries = Queries::default();
         let page = || now(queries.window(&table(u64::MAX, 1)));
-        let mut pages: Vec<_> = (0..WINDOWS / (2 * PAGE)).map(|_| page().expect("room")).collect();
+        let mut pages: Vec<_> = (0..WINDOW_POOL / (2 * MAX_PAGE)).map(|_| page().expect("room")).collect();
         assert!(now(queries.window(&table(1, 1))).is_none());
         pages.pop();
         assert!(now(queries.window(&table(1, 1))).is_some());

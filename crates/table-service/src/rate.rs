@@ -1,53 +1,53 @@
-//! The data rate of a transfer as its peer sets it.
+//! The data rate of a transfer, limited by its peer.
 //!
-//! Invariant: only the time in which this side waits for the peer counts, so a slow disk or a busy server never makes a peer
-//! slow.
+//! Invariant: only the time in which this side waits for the peer counts. A slow disk or a busy server does not make a
+//! peer slow.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a transfer is measured before it has a rate, and how much of its past the rate covers.
+/// The time after which a transfer has a rate, and the period that the rate covers.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
-/// Measures one transfer.
+/// The rate of one transfer.
 #[derive(Debug)]
 pub(super) struct RateMeter {
-    state: Mutex<State>,
-    /// Most bytes that one wait is for; a peer that takes longer for them is slow, whatever the buffers on the way took
-    /// at first.
+    state: Mutex<RateState>,
+    /// The most bytes that one wait is for. A peer that takes longer for them is slow, even if buffers accepted earlier
+    /// bytes quickly.
     step: u64,
 }
 
 #[derive(Debug)]
-struct State {
-    /// When the current window began.
+struct RateState {
+    /// The start of the current window.
     began: Instant,
-    /// The bytes moved in it, and the time waited for them.
+    /// The bytes transferred in the window, and the time waited for the peer.
     bytes: u64,
     waited: Duration,
     waiting_since: Option<Instant>,
-    /// The rate of the window before.
+    /// The rate of the previous window.
     last: Option<f64>,
 }
 
 impl RateMeter {
-    /// Of a transfer whose waits are for at most `step` bytes each.
+    /// Measures a transfer that waits for at most `step` bytes at a time.
     pub(super) fn new(step: u64, now: Instant) -> Self {
-        Self { state: Mutex::new(State::new(now)), step }
+        Self { state: Mutex::new(RateState::new(now)), step }
     }
 
-    /// Begins anew at this time.
+    /// Restarts the measurement at this time.
     #[cfg(test)]
     pub(super) fn restart(&self, at: Instant) {
-        *self.state() = State::new(at);
+        *self.state() = RateState::new(at);
     }
 
-    /// Starts to count the time: the peer is waited for.
+    /// Starts counting time: this side waits for the peer.
     pub(super) fn wait(&self, now: Instant) {
         self.state().waiting_since.get_or_insert(now);
     }
 
-    /// The peer has moved these bytes, and is no longer waited for.
+    /// The peer has transferred these bytes; the wait has ended.
     pub(super) fn advance(&self, bytes: u64, now: Instant) {
         let mut state = self.state();
         if let Some(since) = state.waiting_since.take() {
@@ -56,11 +56,11 @@ impl RateMeter {
         state.bytes += bytes;
         if now.saturating_duration_since(state.began) >= WINDOW {
             let last = Some(state.rate(now));
-            *state = State { began: now, bytes: 0, waited: Duration::ZERO, waiting_since: None, last };
+            *state = RateState { began: now, bytes: 0, waited: Duration::ZERO, waiting_since: None, last };
         }
     }
 
-    /// Bytes per second; `None` before the first [`WINDOW`] is over.
+    /// Bytes per second; `None` during the first [`WINDOW`].
     pub(super) fn rate(&self, now: Instant) -> Option<f64> {
         let state = self.state();
         let is_measured = now.saturating_duration_since(state.began) >= WINDOW;
@@ -73,17 +73,17 @@ impl RateMeter {
         Some(rate.map_or(at_most, |rate| rate.min(at_most)))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl RateState {
     fn new(now: Instant) -> Self {
         Self { began: now, bytes: 0, waited: Duration::ZERO, waiting_since: Some(now), last: None }
     }
 
-    /// How long the peer has been waited for without a pause.
+    /// The duration of the current wait for the peer.
     fn waiting(&self, now: Instant) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
@@ -93,7 +93,7 @@ impl State {
     }
 }
 
-/// The slowest of some transfers whose rate is below `least` bytes per second; with 0, one that has stood still.
+/// The slowest transfer with a rate below `least` bytes per second; with 0, one that is stalled.
 pub(super) fn slowest<'a, T>(
     transfers: impl Iterator<Item = (&'a RateMeter, T)>,
     least: u64,
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_time_counts_in_which_the_peer_is_waited_for() {
+    fn only_the_time_waiting_for_the_peer_counts() {
         let began = Instant::now();
         let at = |seconds: f64| began + Duration::from_secs_f64(seconds);
         let (slow, busy, young) =
@@ -117,7 +117,7 @@ mod tests {
         for second in 1..=10 {
             slow.advance(100, at(f64::from(second)));
             slow.wait(at(f64::from(second)));
-            // The peer of this one is as quick as can be, and this side needs the whole second.
+            // The peer of this transfer is instant; this side takes the whole second.
             busy.advance(100, at(f64::from(second)));
             busy.wait(at(f64::from(second + 1)));
         }
@@ -129,19 +129,19 @@ mod tests {
         let found = |least, now| slowest(all.into_iter(), least, now).map(|(_, name)| name);
         assert_eq!(found(1_000, at(8.5)), Some("slow"));
         assert_eq!(found(50, at(8.5)), None);
-        // It has stood still since.
+        // The transfer has been stalled since.
         assert_eq!(found(0, at(9.5)), Some("young"));
     }
 
     #[test]
-    fn what_buffers_take_at_first_does_not_make_a_peer_quick_that_takes_no_more() {
+    fn bytes_accepted_by_buffers_do_not_hide_a_stalled_peer() {
         let began = Instant::now();
         let at = |seconds: u64| began + Duration::from_secs(seconds);
         let meter = RateMeter::new(64 << 10, began);
         meter.advance(8 << 20, began);
         meter.wait(began);
         assert_eq!(meter.rate(at(4)), None);
-        // 64 KiB in 8 seconds are 8,192 bytes a second; after that it is slower than that.
+        // 64 KiB in 8 seconds are 8,192 bytes per second; afterwards the rate falls below that.
         assert!(meter.rate(at(7)).expect("a rate") > 8_192.0);
         assert!(meter.rate(at(9)).expect("a rate") < 8_192.0);
     }

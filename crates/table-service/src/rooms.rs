@@ -1,18 +1,18 @@
-//! The tables in memory: where their rooms are reached.
+//! The open tables of this process, by id.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidings_table_store::TableId;
 use tokio::sync::mpsc;
 
-use super::id::TableId;
 use super::room::RoomRequest;
 
-/// The longest time that idle rooms may take to end when another table needs their bytes.
-const CLOSING: Duration = Duration::from_secs(2);
+/// The time for closing idle rooms when another table needs their bytes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Senders to the rooms of this process.
+/// The senders of requests to the rooms.
 #[derive(Default)]
 pub(super) struct Rooms(Mutex<HashMap<TableId, mpsc::Sender<RoomRequest>>>);
 
@@ -21,7 +21,7 @@ impl Rooms {
         self.lock().get(&id).cloned()
     }
 
-    /// The room of a table, which `start` starts if there is none.
+    /// The room of a table. Starts it with `start` if there is none.
     pub(super) fn get_or_start(
         &self,
         id: TableId,
@@ -44,17 +44,17 @@ impl Rooms {
         }
     }
 
-    /// Closes the tables that nobody views, so that they can be evicted for other tables. Blocks until the rooms in use
-    /// have replied and the idle ones have ended, at most for [`CLOSING`].
+    /// Closes the tables without viewers, so that they can be evicted. Blocks until the used rooms have replied and the
+    /// idle ones have ended, at most for [`CLOSE_TIMEOUT`].
     pub(super) fn close_idle(&self) {
         let (held, closed) = std::sync::mpsc::channel();
         for room in self.all() {
-            // A room whose queue is full is not idle.
-            let _ = room.try_send(RoomRequest::PutAway(held.clone()));
+            // A room with a full queue is not idle.
+            let _ = room.try_send(RoomRequest::CloseIdle(held.clone()));
         }
         drop(held);
-        // Disconnected once every room has dropped its sender: rooms in use at once, idle ones when they have ended.
-        let _ = closed.recv_timeout(CLOSING);
+        // Disconnected once every room has dropped its sender: used rooms at once, idle ones when they have ended.
+        let _ = closed.recv_timeout(CLOSE_TIMEOUT);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TableId, mpsc::Sender<RoomRequest>>> {

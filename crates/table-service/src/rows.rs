@@ -1,4 +1,4 @@
-//! Rows that a backend appends: lines as they are in the file, or cells.
+//! Rows that a backend appends: lines in the table's dialect, or cells.
 
 use std::fmt;
 use std::fs::File;
@@ -18,22 +18,22 @@ use tidings_table::{
 use super::append_limiter::AppendPermit;
 use super::failure::Failure;
 
-/// What is appended.
+/// Rows to append.
 pub(super) struct Rows {
     content: Content,
-    /// The room that they take.
+    /// Their share of the append budget.
     held: Option<AppendPermit>,
 }
 
 enum Content {
     /// Lines in the table's dialect.
     Lines(Bytes),
-    /// Cells, written as the rest of the file is.
+    /// Cells, which are written in the table's dialect.
     Cells(Cells),
 }
 
-/// Rows of cells in one buffer, no larger than their JSON: after each cell and each row stands a byte
-/// that no UTF-8 has.
+/// Rows of cells in one buffer, no larger than their JSON. Each cell and each row is followed by a byte that cannot
+/// occur in UTF-8.
 #[derive(Debug, Default)]
 struct Cells {
     flat: Vec<u8>,
@@ -41,43 +41,43 @@ struct Cells {
     rows: u64,
 }
 
-const CELL: u8 = 0xFF;
-const ROW: u8 = 0xFE;
+const CELL_END: u8 = 0xFF;
+const ROW_END: u8 = 0xFE;
 
-/// What was appended.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Added {
-    /// So many rows.
+pub(super) struct AppendReport {
+    /// The number of appended rows.
     pub(super) rows: u64,
-    /// The bytes of the file with them.
+    /// The new size of the file in bytes.
     pub(super) size: u64,
 }
 
 /// The outcome of an append.
-pub(super) enum Appended {
+pub(super) enum AppendOutcome {
     /// The number of appended rows.
     Rows(u64),
-    /// Nothing was written.
+    /// The rows were rejected; nothing was written.
     Refused(Failure),
-    /// The disk failed; the writer is of no use any more.
+    /// The disk failed; the writer is unusable.
     Failed(Failure),
 }
 
 impl Rows {
-    /// Lines as they are in the file.
+    /// Lines in the table's dialect.
     pub(super) fn lines(body: Bytes, held: Option<AppendPermit>) -> Self {
         Self { content: Content::Lines(body), held }
     }
 
-    /// Cells from a JSON array of arrays. A number or a boolean is its text, null an empty cell. Takes a moment, and
-    /// its turn when they are large.
+    /// Cells from a JSON array of arrays. The text of numbers and booleans is their JSON, null is an empty cell.
+    /// Blocks, and converts large arrays one at a time.
     ///
     /// # Errors
     /// 400 for any other JSON.
     pub(super) fn from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
         let mut cells = Cells::default();
         {
-            let _turn = held.as_ref().and_then(AppendPermit::turn);
+            let _turn = held.as_ref().and_then(AppendPermit::conversion_lock);
             let mut json = serde_json::Deserializer::from_slice(body);
             let read = InTable(&mut cells).deserialize(&mut json).and_then(|()| json.end());
             read.map_err(|error| Failure::bad(format!("expected a JSON array of arrays of cells: {error}")))?;
@@ -85,7 +85,7 @@ impl Rows {
         Ok(Self { content: Content::Cells(cells), held })
     }
 
-    /// How many bytes of text they are.
+    /// The size of their text in bytes.
     pub(super) fn len(&self) -> u64 {
         match &self.content {
             Content::Lines(lines) => lines.len() as u64,
@@ -93,34 +93,34 @@ impl Rows {
         }
     }
 
-    /// The most bytes that the file may grow by.
+    /// The most bytes by which the file may grow.
     pub(super) fn most(&self) -> u64 {
         match &self.content {
-            // An encoding or packing may take more; what was too much is given back.
+            // An encoding or compression may need more; the excess is released.
             Content::Lines(lines) => lines.len() as u64 * 4 + 64,
             Content::Cells(cells) => cells.len() * 4 + cells.cells * 12 + cells.rows * 16,
         }
     }
 
-    /// Appends them to the file in this folder. Waits for the disk, and for its turn when they are large.
-    pub(super) fn append(&self, writer: &mut Writer, folder: &Path) -> Appended {
-        let _turn = self.held.as_ref().and_then(AppendPermit::turn);
+    /// Appends the rows to the file in this folder. Blocks on the disk, and on other large conversions.
+    pub(super) fn append(&self, writer: &mut Writer, folder: &Path) -> AppendOutcome {
+        let _turn = self.held.as_ref().and_then(AppendPermit::conversion_lock);
         let reading = writer.table().reading();
         let outcome = match &self.content {
             Content::Lines(lines) => {
                 let syntax = reading.dialect().syntax;
                 match count(lines, syntax) {
-                    Ok(0) => return Appended::Rows(0),
+                    Ok(0) => return AppendOutcome::Rows(0),
                     Ok(rows) => append_lines(writer, &reading, folder, lines).map(|_| rows),
-                    Err(failure) => return Appended::Refused(failure),
+                    Err(failure) => return AppendOutcome::Refused(failure),
                 }
             }
             Content::Cells(cells) => writer.append_rows(cells.rows()).map(|_| cells.rows),
         };
         match outcome {
-            Ok(rows) => Appended::Rows(rows),
-            Err(error @ (Error::Unwritable(_) | Error::Broken)) => Appended::Refused(error.into()),
-            Err(error) => Appended::Failed(error.into()),
+            Ok(rows) => AppendOutcome::Rows(rows),
+            Err(error @ (Error::Unwritable(_) | Error::Broken)) => AppendOutcome::Refused(error.into()),
+            Err(error) => AppendOutcome::Failed(error.into()),
         }
     }
 }
@@ -128,31 +128,31 @@ impl Rows {
 impl Cells {
     fn push(&mut self, cell: &str) {
         self.flat.extend_from_slice(cell.as_bytes());
-        self.flat.push(CELL);
+        self.flat.push(CELL_END);
         self.cells += 1;
     }
 
     fn end_row(&mut self) {
-        self.flat.push(ROW);
+        self.flat.push(ROW_END);
         self.rows += 1;
     }
 
-    /// The bytes of the cells.
+    /// The size of the cells in bytes.
     fn len(&self) -> u64 {
         self.flat.len() as u64 - self.cells - self.rows
     }
 
     fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
-        self.flat.split_inclusive(|byte| *byte == ROW).map(|row| {
-            let cells = row[..row.len() - 1].split_inclusive(|byte| *byte == CELL);
+        self.flat.split_inclusive(|byte| *byte == ROW_END).map(|row| {
+            let cells = row[..row.len() - 1].split_inclusive(|byte| *byte == CELL_END);
             cells.map(|cell| std::str::from_utf8(&cell[..cell.len() - 1]).unwrap_or_default())
         })
     }
 }
 
-/// An array of arrays of cells that is read from JSON.
+/// Reads an array of arrays of cells from JSON.
 struct InTable<'a>(&'a mut Cells);
-/// One of its rows.
+/// Reads one row.
 struct InRow<'a>(&'a mut Cells);
 
 impl<'de> DeserializeSeed<'de> for InTable<'_> {
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for InRow<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
-        // As it is written there: 1.50 stays that.
+        // The JSON text is preserved: 1.50 stays 1.50.
         while let Some(cell) = cells.next_element::<&RawValue>()? {
             match (cell.get(), cell.get().as_bytes().first()) {
                 (text, Some(b'"')) if !text.contains('\\') => self.0.push(&text[1..text.len() - 1]),
@@ -212,7 +212,7 @@ impl<'de> Visitor<'de> for InRow<'_> {
     }
 }
 
-/// Appends lines byte by byte where the file holds such bytes, else cell by cell.
+/// Appends the bytes of the lines if the file's encoding permits it, otherwise the text of each cell.
 fn append_lines(
     writer: &mut Writer,
     reading: &Reading,
@@ -243,7 +243,7 @@ fn ends_line(folder: &Path) -> io::Result<bool> {
     Ok(matches!(byte, [b'\n' | b'\r']))
 }
 
-/// How many rows these lines are.
+/// The number of rows in these lines.
 fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
     let (mut rows, mut is_open) = (0, false);
     read(lines, syntax, |event| {
@@ -253,7 +253,7 @@ fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
     if is_open { Err(Failure::bad("the rows end within quotes")) } else { Ok(rows) }
 }
 
-/// What stands in these lines; bytes that are not UTF-8 are U+FFFD.
+/// The cells of these lines. Bytes that are not UTF-8 become U+FFFD.
 fn cells(lines: &[u8], syntax: Syntax) -> Cells {
     let (mut cells, mut cell) = (Cells::default(), Vec::new());
     read(lines, syntax, |event| {
@@ -269,7 +269,7 @@ fn cells(lines: &[u8], syntax: Syntax) -> Cells {
     cells
 }
 
-/// Reads lines, the last of which need not have an end.
+/// Parses lines. The last one needs no line break.
 fn read(lines: &[u8], syntax: Syntax, mut sink: impl FnMut(Event<'_>)) {
     let mut reader = Reader::new(syntax);
     let mut take = |event: Event<'_>| {
@@ -307,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_taken_apart_as_the_file_is() {
+    fn lines_are_split_in_the_dialect_of_the_file() {
         let cells = cells(b"a,\"b,c\"\n\nd,\xFF", comma());
         assert_eq!(listed(&cells), [vec!["a", "b,c"], vec!["d", "\u{FFFD}"]]);
     }
 
     #[test]
-    fn cells_of_json_are_their_text() {
+    fn cells_of_json_keep_their_text() {
         let rows = Rows::from_json(br#" [["a",1.50,null,true,"\u00fc\"\n"],[],[""]] "#, None).ok();
         let Some(Rows { content: Content::Cells(cells), .. }) = rows else { panic!("cells") };
         assert_eq!(listed(&cells), [vec!["a", "1.50", "", "true", "ü\"\n"], vec![], vec![""]]);

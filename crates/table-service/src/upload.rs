@@ -1,36 +1,34 @@
-//! Uploads: a connection hands over pieces, and one thread that may block writes and indexes them.
+//! Uploads: a connection passes pieces to a blocking thread, which writes and indexes them.
 //!
 //! Invariants:
-//! - At most [`PIECES`] pieces are queued between the two; then the connection is not read from.
-//! - Dropping an [`Upload`] before [`Upload::finish`] aborts it. [`UploadProgress::stop`] stops it from elsewhere.
-//! - At most [`MAX_UPLOADS`] uploads run, and of one requester a part of them. At the limit the slowest upload is ended for a
-//!   new one, if it is slower than `tables.min_data_rate`: slow uploads block no other upload.
+//! - At most [`PIECES`] pieces are queued; while the queue is full the connection is not read.
+//! - Dropping an [`Upload`] before [`Upload::finish`] aborts it. [`UploadProgress::stop`] stops it from another task.
+//! - At most [`MAX_UPLOADS`] uploads are running, and a part of them for one requester. At the limit the slowest upload
+//!   is ended for a new one if it is slower than `tables.min_data_rate`: slow uploads block no other upload.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use tidings_table::{Table, Writer};
+use tidings_table_store::{CountersBy, MAX_UPLOADS, Quota, Reserved, Store, TABLE_OVERHEAD, TableFolder};
 use tokio::sync::{mpsc, oneshot};
 
+use super::counters::UploadLimit;
 use super::failure::Failure;
-use super::quota::Quota;
 use super::rate::{self, RateMeter};
 use super::room::RoomRequest;
-use super::store::{Reserved, Store, TABLE, TableFolder};
 
-/// The most concurrent uploads of all requesters together.
-pub const MAX_UPLOADS: usize = 64;
-/// How many pieces may wait to be written; a piece is what one read from a socket gave.
+/// The capacity of the queue in pieces. A piece is the result of one read from a socket.
 const PIECES: usize = 8;
-/// Rows that make a first page.
-pub(super) const FIRST: u64 = 100;
+/// The rows of a first page.
+pub(super) const FIRST_PAGE_ROWS: u64 = 100;
 
-/// The end of an upload that gets the bytes.
+/// The connection's handle of an upload.
 #[derive(Debug)]
 pub(super) struct Upload {
     pieces: mpsc::Sender<Piece>,
-    /// Pieces that are written, to be filled again.
+    /// Written pieces, for reuse of their buffers.
     spare: mpsc::Receiver<Vec<u8>>,
     ended: oneshot::Receiver<()>,
 }
@@ -43,7 +41,7 @@ enum Piece {
     Stop,
 }
 
-/// The progress of an upload, which other tasks read, and the way to stop it.
+/// The progress of an upload, shared with other tasks, and the means to stop it.
 #[derive(Debug)]
 pub(super) struct UploadProgress {
     pub(super) received: AtomicU64,
@@ -51,9 +49,9 @@ pub(super) struct UploadProgress {
     /// Measures its data rate.
     meter: RateMeter,
     requester: Arc<str>,
-    /// Why it was stopped from outside.
+    /// The error with which it was stopped from another task.
     stopped: OnceLock<Failure>,
-    /// Wakes the thread that writes it.
+    /// Wakes the thread of the upload.
     wake: OnceLock<mpsc::WeakSender<Piece>>,
 }
 
@@ -67,7 +65,7 @@ impl UploadProgress {
         }
     }
 
-    /// Why it was stopped, if it was.
+    /// The error with which it was stopped, if it was.
     pub(super) fn stopped(&self) -> Option<&Failure> {
         self.stopped.get()
     }
@@ -75,51 +73,51 @@ impl UploadProgress {
     /// Stops the upload in favour of another one.
     fn give_way(&self, rate: f64, least: u64) {
         let why = format!(
-            "the file came with {rate:.0} bytes per second, less than the {least} of tables.min_data_rate, and others wait \
-             to upload; the upload was given up"
+            "the file arrived with {rate:.0} bytes per second, less than the {least} of tables.min_data_rate, while others wait \
+             to upload; the upload was aborted"
         );
         self.stop(Failure::new(408, why));
     }
 }
 
-/// All uploads of this process that are under way.
+/// The running uploads of this process.
 #[derive(Debug)]
 pub(super) struct ActiveUploads {
     all: Mutex<Vec<Weak<UploadProgress>>>,
-    /// The lowest rate of an upload while other uploads wait, in bytes per second.
+    /// The rate in bytes per second below which an upload may be ended for another one.
     least: u64,
     /// Uploads that were ended in favour of other uploads.
     pub(super) gave_way: AtomicU64,
-    /// Uploads that were refused: because there were too many, and too many of one requester.
-    pub(super) refused: [AtomicU64; 2],
+    /// Rejected uploads by reason.
+    pub(super) refused: CountersBy<UploadLimit>,
 }
 
 impl ActiveUploads {
     pub(super) fn new(least: u64) -> Self {
-        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: Default::default() }
+        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: CountersBy::default() }
     }
 
     /// Admits an upload of a requester. It counts until the returned value is dropped.
     ///
     /// # Errors
-    /// 429 when the requester has too many, 503 when there are too many in all, none of which is slow.
-    pub(super) fn enter(&self, requester: &Quota) -> Result<Arc<UploadProgress>, Failure> {
+    /// 429 when the requester has too many uploads, 503 when there are too many in total and none is slow.
+    pub(super) fn admit(&self, requester: &Quota) -> Result<Arc<UploadProgress>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moving: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
         moving.retain(|progress| progress.stopped().is_none());
         let own = moving.iter().filter(|progress| progress.requester == requester.key);
         if own.clone().count() >= requester.uploads && !self.make_room(own) {
-            self.refused[1].fetch_add(1, Ordering::Relaxed);
+            self.refused.increment(UploadLimit::Requester);
             let (most, option) = (requester.uploads, requester.uploads_option);
             return Err(Failure::new(
                 429,
-                format!("{most} of your uploads are under way ({option}); wait until one has ended"),
+                format!("{most} of your uploads are running ({option}); wait until one has ended"),
             ));
         }
         moving.retain(|progress| progress.stopped().is_none());
         if moving.len() >= MAX_UPLOADS && !self.make_room(moving.iter()) {
-            self.refused[0].fetch_add(1, Ordering::Relaxed);
-            return Err(Failure::new(503, "too many uploads are under way; try again"));
+            self.refused.increment(UploadLimit::Total);
+            return Err(Failure::new(503, "too many uploads are running; try again"));
         }
         let progress = Arc::new(UploadProgress {
             received: AtomicU64::new(0),
@@ -134,7 +132,7 @@ impl ActiveUploads {
         Ok(progress)
     }
 
-    /// Stops the slowest of these, if it is too slow; gives whether it has.
+    /// Stops the slowest of these uploads if it is too slow. Returns whether it did.
     fn make_room<'a>(&self, of: impl Iterator<Item = &'a Arc<UploadProgress>>) -> bool {
         let slow = rate::slowest(of.map(|progress| (&progress.meter, progress)), self.least, Instant::now());
         if let Some((rate, progress)) = &slow {
@@ -152,36 +150,36 @@ impl ActiveUploads {
     }
 }
 
-/// How an upload ended.
+/// The outcome of an upload.
 pub(super) enum UploadOutcome {
-    /// The file is whole.
+    /// The file is complete.
     Whole(Box<Writer>),
     /// The client aborted it or disconnected.
     Aborted,
-    /// It cannot be kept.
+    /// The file cannot be stored.
     Failed(Failure),
 }
 
-/// What an upload needs.
-pub(super) struct Job {
+/// The parameters of an upload.
+pub(super) struct UploadJob {
     /// Its number in its room.
     pub(super) number: u64,
     pub(super) writer: Writer,
-    /// Where the file goes.
+    /// The store of the file.
     pub(super) store: Arc<dyn Store>,
-    pub(super) place: Arc<TableFolder>,
+    pub(super) table_folder: Arc<TableFolder>,
     pub(super) file: String,
     pub(super) reserved: Reserved,
-    /// Whether it makes a table that was not there, which takes room too.
+    /// Whether it creates the table, which also counts bytes.
     pub(super) is_first: bool,
-    /// How many bytes were announced.
+    /// The announced size in bytes.
     pub(super) size: Option<u64>,
     pub(super) progress: Arc<UploadProgress>,
     pub(super) room: mpsc::Sender<RoomRequest>,
 }
 
 /// Starts an upload. It reports its first page and its end to the room.
-pub(super) fn start(job: Job) -> Upload {
+pub(super) fn start(job: UploadJob) -> Upload {
     let (pieces, incoming) = mpsc::channel(PIECES);
     let (written, spare) = mpsc::channel(PIECES);
     let (end, ended) = oneshot::channel();
@@ -191,15 +189,14 @@ pub(super) fn start(job: Job) -> Upload {
 }
 
 impl Upload {
-    /// Hands over the bytes that follow, and leaves an empty buffer in their place. Waits while too many wait to be
-    /// written.
+    /// Passes bytes to the upload, and leaves an empty buffer in their place. Waits while the queue is full.
     ///
     /// # Errors
-    /// When the upload has ended already; the room sends the reason.
-    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), Ended> {
+    /// When the upload has already ended; the room sends the reason.
+    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), UploadClosed> {
         let mut next = self.spare.try_recv().unwrap_or_default();
         next.clear();
-        self.pieces.send(Piece::Bytes(std::mem::replace(bytes, next))).await.map_err(|_| Ended)
+        self.pieces.send(Piece::Bytes(std::mem::replace(bytes, next))).await.map_err(|_| UploadClosed)
     }
 
     /// Whether the upload has ended; the room sends the reason.
@@ -207,25 +204,25 @@ impl Upload {
         self.pieces.is_closed()
     }
 
-    /// Completes the file, and waits until it is shown or refused.
+    /// Completes the file, and waits until it is shown or rejected.
     pub(super) async fn finish(self) {
-        // The room has sent the reason of an upload that has ended already.
+        // The room has sent the reason of an upload that has already ended.
         let _ = self.pieces.send(Piece::End).await;
         let _ = self.ended.await;
     }
 
-    /// Gives it up, and waits until nothing is left of it.
+    /// Aborts the upload, and waits until its file is removed.
     pub(super) async fn abort(self) {
         drop(self.pieces);
         let _ = self.ended.await;
     }
 }
 
-/// An upload that takes no more.
+/// The upload has ended and accepts no more bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ended;
+pub(super) struct UploadClosed;
 
-impl Job {
+impl UploadJob {
     fn run(
         mut self,
         incoming: mpsc::Receiver<Piece>,
@@ -233,11 +230,11 @@ impl Job {
         end: oneshot::Sender<()>,
     ) {
         let taken = self.take(incoming, written);
-        let Self { number, writer, store, place, file, reserved, room, .. } = self;
+        let Self { number, writer, store, table_folder, file, reserved, room, .. } = self;
         // The file is visible to all nodes before its upload is reported as complete.
         let taken = taken.and_then(|is_whole| {
             if is_whole {
-                store.publish(&place, &file)?;
+                store.publish(&table_folder, &file)?;
             }
             Ok(is_whole)
         });
@@ -257,7 +254,7 @@ impl Job {
         written: &mpsc::Sender<Vec<u8>>,
     ) -> Result<bool, Failure> {
         if self.is_first {
-            self.reserved.grow(TABLE)?;
+            self.reserved.grow(TABLE_OVERHEAD)?;
         }
         let (mut came, mut shown) = (0, false);
         while let Some(piece) = incoming.blocking_recv() {
@@ -270,7 +267,7 @@ impl Job {
                 Piece::Bytes(bytes) => bytes,
                 Piece::End => {
                     if let Some(size) = self.size.filter(|size| *size != came) {
-                        return Err(announced(size, &format!("{came} came")));
+                        return Err(size_mismatch(size, &format!("{came} arrived")));
                     }
                     let summary = self.writer.finish()?;
                     self.progress.rows.store(summary.rows, Ordering::Relaxed);
@@ -280,7 +277,7 @@ impl Job {
             };
             came += bytes.len() as u64;
             if let Some(size) = self.size.filter(|size| *size < came) {
-                return Err(announced(size, "more came"));
+                return Err(size_mismatch(size, "more arrived"));
             }
             self.reserved.grow(bytes.len() as u64)?;
             let summary = self.writer.append(&bytes)?;
@@ -290,7 +287,7 @@ impl Job {
             );
             self.progress.rows.store(summary.rows, Ordering::Relaxed);
             let _ = written.try_send(bytes);
-            if !shown && summary.rows >= FIRST {
+            if !shown && summary.rows >= FIRST_PAGE_ROWS {
                 shown = true;
                 let table: Table = self.writer.table().clone();
                 let _ = self.room.blocking_send(RoomRequest::FirstRows { number: self.number, table });
@@ -301,9 +298,9 @@ impl Job {
     }
 }
 
-/// The error of a file that is not as long as announced.
-fn announced(size: u64, came: &str) -> Failure {
-    Failure::new(422, format!("the file was announced with {size} bytes, but {came}; it is not taken"))
+/// The error of a file with another size than announced.
+fn size_mismatch(size: u64, difference: &str) -> Failure {
+    Failure::new(422, format!("the file was announced with {size} bytes, but {difference}; it was rejected"))
 }
 
 #[cfg(test)]
@@ -323,38 +320,38 @@ mod tests {
     }
 
     #[test]
-    fn uploads_that_crawl_keep_nobody_from_uploading_and_the_slowest_goes_first() {
-        let under_way = ActiveUploads::new(1_000);
+    fn slow_uploads_do_not_block_others_and_the_slowest_is_ended_first() {
+        let active = ActiveUploads::new(1_000);
         let all = quota("all", usize::MAX);
-        let mut held: Vec<_> = (0..MAX_UPLOADS).map(|_| under_way.enter(&all).expect("a place")).collect();
-        // All of them move.
+        let mut held: Vec<_> = (0..MAX_UPLOADS).map(|_| active.admit(&all).expect("a place")).collect();
+        // All of them make progress.
         for progress in &held {
             crawls(progress, 1 << 20);
         }
-        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
+        assert_eq!(active.admit(&all).map(|_| ()).expect_err("no place").code, 503);
         crawls(&held[7], 4_000);
         crawls(&held[9], 1_000);
-        held.push(under_way.enter(&all).expect("a place"));
+        held.push(active.admit(&all).expect("a place"));
         let why = held[9].stopped().expect("a reason");
         assert!(why.code == 408 && why.message.contains("tables.min_data_rate"), "{why:?}");
-        held.push(under_way.enter(&all).expect("a place"));
+        held.push(active.admit(&all).expect("a place"));
         assert!(held[7].stopped().is_some());
-        assert_eq!(under_way.enter(&all).map(|_| ()).expect_err("no place").code, 503);
+        assert_eq!(active.admit(&all).map(|_| ()).expect_err("no place").code, 503);
         held.swap_remove(0);
-        under_way.enter(&all).expect("a place");
-        assert_eq!(under_way.gave_way.load(Ordering::Relaxed), 2);
+        active.admit(&all).expect("a place");
+        assert_eq!(active.gave_way.load(Ordering::Relaxed), 2);
     }
 
     #[test]
-    fn one_requester_has_a_part_of_the_places() {
-        let under_way = ActiveUploads::new(1_000);
+    fn one_requester_may_use_a_part_of_all_uploads() {
+        let active = ActiveUploads::new(1_000);
         let (ann, bob) = (quota("user:ann", 2), quota("user:bob", 2));
-        let held: Vec<_> = (0..2).map(|_| under_way.enter(&ann).expect("a place")).collect();
-        let refused = under_way.enter(&ann).map(|_| ()).expect_err("no place");
+        let held: Vec<_> = (0..2).map(|_| active.admit(&ann).expect("a place")).collect();
+        let refused = active.admit(&ann).map(|_| ()).expect_err("no place");
         assert!(refused.code == 429 && refused.message.contains("tables.user_upload_limit"), "{refused:?}");
-        under_way.enter(&bob).expect("a place");
+        active.admit(&bob).expect("a place");
         crawls(&held[1], 10);
-        under_way.enter(&ann).expect("the slow one has given way");
+        active.admit(&ann).expect("the slow one has given way");
         assert!(held[1].stopped().is_some() && held[0].stopped().is_none());
     }
 }

@@ -1,11 +1,11 @@
-//! Measures the engine on one big file. `make bench-tables` runs it beside other programs; by hand:
+//! Measures the engine on one large file. `make bench-tables` runs it beside other programs. Manually:
 //!
-//! - `cargo bench -p tidings-table --bench big -- make FILE ROWS` writes a file of ten columns, always the same one,
-//!   some 105 bytes a row;
-//! - `cargo bench -p tidings-table --bench big -- FILE [WORD]` runs each benchmark whose name contains the word once,
-//!   and prints a line for each: name, seconds, seconds of CPU, result, divided by tabs.
+//! - `cargo bench -p tidings-table --bench big -- make FILE ROWS` writes a file of ten columns with about 105 bytes per
+//!   row. The content is the same in every run.
+//! - `cargo bench -p tidings-table --bench big -- FILE [WORD]` runs each benchmark with this word in its name once, and
+//!   prints a line of tab-separated values for each: name, seconds, seconds of CPU, result.
 //!
-//! On one core: `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file it does nothing, as in a test run.
+//! On one core: `RAYON_NUM_THREADS=1 taskset -c 1 cargo bench …`. Without a file, as in a test run, it does nothing.
 
 use std::error::Error;
 use std::fs::File;
@@ -58,8 +58,8 @@ const CITIES: [&str; 16] = [
 const WORDS: [&str; 8] =
     ["ready", "late", "sent on", "to be checked", "returned", "partly paid", "new", "held"];
 
-/// Writes a TSV file with a header and `rows` rows. Of its columns `amount` is a number below 100,000 and `group` a
-/// text of a hundred, both evenly spread.
+/// Writes a TSV file with a header and `rows` rows. `amount` is a number below 100,000 and `group` one of a hundred
+/// texts, both uniformly distributed.
 fn make(path: &Path, rows: u64) -> Outcome<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     writeln!(out, "{}", COLUMNS.join("\t"))?;
@@ -114,10 +114,10 @@ fn run(file: &Path, word: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// The queries whose pages are measured: a sort, whose rows lie anywhere, and a filter.
+/// The queries with measured pages: a sort, which scatters rows over the file, and a filter.
 const PAGED: [&str; 2] = ["sort by number", "filter by number, 1 %"];
 
-/// What is asked of a file that [`make`] wrote.
+/// The queries on a file of [`make`].
 fn queries() -> Vec<(&'static str, Query)> {
     let sort = |columns: &[(usize, bool)]| Query {
         sort: columns
@@ -156,14 +156,13 @@ fn view(reading: &std::sync::Arc<Reading>, query: &Query) -> Outcome<(View, Stri
     Ok((view, outcome))
 }
 
-/// The most memory that this process had so far (`proc_pid_status(5)`).
+/// The peak memory of this process (`proc_pid_status(5)`).
 fn peak_memory() -> Outcome<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     Ok(status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default().trim().to_owned())
 }
 
-/// A thousand pages at random places; then a hundred, before each of which the system forgets what it has of the
-/// file.
+/// Reads a thousand pages at random positions, then a hundred pages after dropping the file from the page cache.
 fn pages(name: &str, view: &View, file: &Path) -> Outcome<()> {
     let mut random = Random(2_463_534_242);
     let mut page = || -> Outcome<(Duration, Duration)> {
@@ -183,19 +182,19 @@ fn pages(name: &str, view: &View, file: &Path) -> Outcome<()> {
         times.push(page()?);
     }
     report_pages(&format!("{name}, from disk"), &times);
-    // What is measured next finds it in memory again, as others do.
+    // Fills the page cache again for the next benchmark.
     std::io::copy(&mut File::open(file)?, &mut std::io::sink())?;
     Ok(())
 }
 
-/// Has the system drop a file from its memory (`dd(1)` of GNU coreutils).
+/// Drops a file from the page cache (`dd(1)` of GNU coreutils).
 fn forget(file: &Path) -> Outcome<()> {
     let file = format!("if={}", file.display());
     let done = Command::new("dd").args([&file[..], "iflag=nocache", "count=0", "status=none"]).status()?;
     if done.success() { Ok(()) } else { Err("dd failed".into()) }
 }
 
-/// Reports the times that half and 99 in 100 of some pages are below.
+/// Reports the median and the 99th percentile of page times.
 fn report_pages(name: &str, times: &[(Duration, Duration)]) {
     let (mut clock, mut cpu): (Vec<_>, Vec<_>) = times.iter().copied().unzip();
     clock.sort_unstable();
@@ -217,13 +216,13 @@ fn report(name: &str, time: Duration, cpu: Duration, outcome: &str) {
     println!("{name}\t{:.6}\t{:.6}\t{outcome}", time.as_secs_f64(), cpu.as_secs_f64());
 }
 
-/// The time of a processor that this process has used so far: on a busy machine the better measure.
+/// The CPU time of this process: the better measure on a busy machine.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// A xorshift generator (Marsaglia 2003): the same numbers in every run.
+/// A xorshift generator (Marsaglia 2003) with the same sequence in every run.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! What kind of values a column has, from counts of its cells.
+//! The type of a column, derived from counts of its cells.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use crate::reading::Reading;
 use crate::scan;
-use crate::value::{self, DateOrder, Kind, Number, Style, date};
+use crate::value::{self, DateOrder, DecimalMark, Kind, Number, date};
 use crate::{Control, Error};
 
-/// How many cells of each kind a column has.
+/// The number of cells of each kind in a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {
-    /// Cells without a byte, and rows that are too short.
+    /// Empty cells, and rows that are too short.
     pub empty: u64,
-    /// Signs and words that stand for a missing value, such as `N/A` and `-`.
+    /// Signs and words for a missing value, such as `N/A` and `-`.
     pub missing: u64,
     /// Whole numbers.
     pub integer: u64,
@@ -28,10 +28,10 @@ pub struct Kinds {
     pub text: u64,
 }
 
-/// What kind of values a column has.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
-    /// Nothing but empty cells.
+    /// All cells are empty.
     Empty,
     /// Whole numbers.
     Integer,
@@ -75,13 +75,13 @@ impl Kinds {
         self.text += other.text;
     }
 
-    /// The cells that are numbers.
+    /// The number of cells that are numbers.
     pub const fn numbers(&self) -> u64 {
         self.integer + self.decimal
     }
 
-    /// The type that at least three in four of the cells have that hold a value: some words make no column of numbers a
-    /// column of text. Of booleans it takes nine in ten, since `yes` and `no` are answers beside others too.
+    /// The type of at least three quarters of the cells with a value: some words do not turn a column of numbers into
+    /// text. Booleans require nine tenths, because `yes` and `no` also occur among other answers.
     pub fn column_type(&self) -> ColumnType {
         let filled = self.numbers() + self.date + self.boolean + self.text;
         let most = |count: u64| count * 4 >= filled * 3;
@@ -101,26 +101,26 @@ impl Kinds {
     }
 }
 
-/// What the values of a column are to be understood as, where that is not left to a look at them.
+/// A chosen type of a column.
 ///
-/// As text it is `text`, `number`, `number:.` or `number:,` (the decimal mark), `boolean`, `date`, `date:d/m/Y`,
-/// `date:m/d/Y` or `date:Y-m-d` (which number is the day; any signs between the letters).
+/// Its text form is `text`, `number`, `number:.` or `number:,` (with the decimal mark), `boolean`, `date`,
+/// `date:d/m/Y`, `date:m/d/Y` or `date:Y-m-d` (the order of day and month; any separators).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeChoice {
-    /// Text, whatever it looks like.
+    /// Text, whatever the cells look like.
     Text,
-    /// Numbers, written in this style if it is given.
-    Number(Option<Style>),
+    /// Numbers, with this decimal mark if it is given.
+    Number(Option<DecimalMark>),
     /// Dates and times, in this order if it is given.
     Date(Option<DateOrder>),
     /// Booleans.
     Boolean,
 }
 
-/// The types that were chosen, by column.
-pub type Types = BTreeMap<usize, TypeChoice>;
+/// The chosen types, by column.
+pub type TypeChoices = BTreeMap<usize, TypeChoice>;
 
-/// A text that is not the name of a [`TypeChoice`].
+/// A text that is not a [`TypeChoice`].
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "must be text, number, number:. or number:, (the decimal mark), boolean, date, date:d/m/Y, date:m/d/Y or date:Y-m-d"
@@ -135,8 +135,8 @@ impl FromStr for TypeChoice {
         Ok(match (name, format) {
             ("text", None) => Self::Text,
             ("number" | "integer" | "decimal", None) => Self::Number(None),
-            ("number" | "integer" | "decimal", Some(".")) => Self::Number(Some(Style::Point)),
-            ("number" | "integer" | "decimal", Some(",")) => Self::Number(Some(Style::Comma)),
+            ("number" | "integer" | "decimal", Some(".")) => Self::Number(Some(DecimalMark::Point)),
+            ("number" | "integer" | "decimal", Some(",")) => Self::Number(Some(DecimalMark::Comma)),
             ("boolean", None) => Self::Boolean,
             ("date", None) => Self::Date(None),
             ("date", Some(format)) => {
@@ -170,21 +170,21 @@ impl fmt::Display for ColumnType {
     }
 }
 
-/// How the values of a column are to be understood.
+/// How the cells of a column are interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nature {
-    pub(crate) style: Style,
+pub(crate) struct ColumnFormat {
+    pub(crate) decimal_mark: DecimalMark,
     pub(crate) order: DateOrder,
     pub(crate) column_type: ColumnType,
 }
 
-impl Nature {
-    /// Appends bytes that compare as the values of cells do, for a column that has other values than text; gives whether
-    /// `cell` has one. No such key is the beginning of another one's.
+impl ColumnFormat {
+    /// Appends a sort key of a cell, for a column of another type than text. Keys compare as bytes like the values.
+    /// Returns whether the cell has a value. No key is a prefix of a different one.
     pub(crate) fn write_key(&self, cell: &[u8], key: &mut Vec<u8>) -> bool {
         match self.column_type {
             ColumnType::Integer | ColumnType::Decimal => {
-                Number::parse(cell, self.style).map(|number| number.write_key(key)).is_some()
+                Number::parse(cell, self.decimal_mark).map(|number| number.write_key(key)).is_some()
             }
             ColumnType::Date => date::parse(cell, self.order).map(|instant| instant.write_key(key)).is_some(),
             ColumnType::Boolean => value::boolean(cell).map(|is| key.push(boolean_key(is))).is_some(),
@@ -192,39 +192,39 @@ impl Nature {
         }
     }
 
-    /// Whether its cells have no values but text.
+    /// Whether cells are compared as text.
     pub(crate) const fn is_text(&self) -> bool {
         matches!(self.column_type, ColumnType::Empty | ColumnType::Text)
     }
 }
 
-/// The key of a boolean: between those of instants and the least that is more than any value.
+/// The key of a boolean: between instants and the smallest byte above all values.
 pub(crate) const fn boolean_key(is: bool) -> u8 {
     if is { 0x1D } else { 0x1C }
 }
 
-/// The natures of some columns.
-pub(crate) struct Natures(HashMap<usize, Nature>);
+/// The formats of some columns.
+pub(crate) struct ColumnFormats(HashMap<usize, ColumnFormat>);
 
-impl Natures {
-    /// The nature of a column that was asked for.
-    pub(crate) fn get(&self, column: usize) -> Nature {
+impl ColumnFormats {
+    /// The format of a requested column.
+    pub(crate) fn get(&self, column: usize) -> ColumnFormat {
         self.0[&column]
     }
 }
 
-/// How many blocks speak for a column: a mebibyte at most, some milliseconds.
+/// The number of sampled blocks: at most one mebibyte, which takes some milliseconds.
 const SAMPLE: usize = 64;
 
 impl Reading {
-    /// How the values of these columns are to be understood: as was chosen in `types`, else from blocks spread over the
-    /// whole file, for the same file always the same.
-    pub(crate) fn natures(
+    /// The formats of these columns: as chosen in `types`, otherwise from blocks that are spread over the file. The
+    /// result for a file is always the same.
+    pub(crate) fn column_formats(
         &self,
         columns: &[usize],
-        types: &Types,
+        types: &TypeChoices,
         control: Control<'_>,
-    ) -> Result<Natures, Error> {
+    ) -> Result<ColumnFormats, Error> {
         let keep = columns.iter().max().map_or(0, |most| most + 1);
         let (chunks, first) = (scan::sample(&self.state(), SAMPLE), self.first_line());
         let syntax = self.dialect().syntax;
@@ -249,28 +249,28 @@ impl Reading {
                 Ok(())
             },
         )?;
-        let natures = columns.iter().zip(&samples).map(|(column, sample)| {
-            (*column, sample.nature(syntax.delimiter() == b';', types.get(column).copied()))
+        let column_formats = columns.iter().zip(&samples).map(|(column, sample)| {
+            (*column, sample.format(syntax.delimiter() == b';', types.get(column).copied()))
         });
-        Ok(Natures(natures.collect()))
+        Ok(ColumnFormats(column_formats.collect()))
     }
 }
 
-/// What some cells of a column look like.
+/// The kinds of some cells of a column.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     /// With a decimal point, and with a decimal comma.
     kinds: [Kinds; 2],
-    /// Dates that can have their day first, and their month first.
+    /// The dates that are valid with the day first, and with the month first.
     orders: [u64; 2],
 }
 
 impl Sample {
     fn count(&mut self, cell: &[u8]) {
-        let kind = Kind::classify(cell, Style::Point);
+        let kind = Kind::classify(cell, DecimalMark::Point);
         self.kinds[0].count(kind);
         let has_mark = matches!(kind, Kind::Integer | Kind::Decimal | Kind::Text | Kind::Date);
-        self.kinds[1].count(if has_mark { Kind::classify(cell, Style::Comma) } else { kind });
+        self.kinds[1].count(if has_mark { Kind::classify(cell, DecimalMark::Comma) } else { kind });
         if kind == Kind::Date {
             let is = |order| u64::from(date::parse(cell, order).is_some());
             self.orders[0] += is(DateOrder::DayFirst);
@@ -283,15 +283,16 @@ impl Sample {
         self.orders.iter_mut().zip(&other.orders).for_each(|(orders, other)| *orders += other);
     }
 
-    /// `semicolons`: the cells are divided by semicolons, as where commas are decimal marks.
-    fn nature(&self, semicolons: bool, choice: Option<TypeChoice>) -> Nature {
+    /// `semicolons`: cells are separated by semicolons, as in files with decimal commas.
+    fn format(&self, semicolons: bool, choice: Option<TypeChoice>) -> ColumnFormat {
         let [point, comma] = &self.kinds;
-        // A comma is a decimal mark where more cells are numbers with it; `1,234` alone is grouped. Where all are numbers
-        // either way, `1.234` is grouped if all such cells can be and the file is one with decimal commas.
+        // A comma is the decimal mark if more cells are numbers with it; `1,234` alone is a thousands group. If all
+        // cells are numbers in both styles, `1.234` is a group if all such cells can be groups and the file uses
+        // decimal commas.
         let is_comma = comma.numbers() > point.numbers()
             || semicolons && comma.numbers() == point.numbers() && comma.integer > point.integer;
-        let mut style = if is_comma { Style::Comma } else { Style::Point };
-        // Where no day is above 12, the day comes first, as in most of the world.
+        let mut decimal_mark = if is_comma { DecimalMark::Comma } else { DecimalMark::Point };
+        // If no day is above 12, the day comes first, as in most countries.
         let mut order =
             if self.orders[1] > self.orders[0] { DateOrder::MonthFirst } else { DateOrder::DayFirst };
         let mut column_type = if is_comma { comma } else { point }.column_type();
@@ -299,7 +300,7 @@ impl Sample {
             Some(TypeChoice::Text) => column_type = ColumnType::Text,
             Some(TypeChoice::Boolean) => column_type = ColumnType::Boolean,
             Some(TypeChoice::Number(chosen)) => {
-                style = chosen.unwrap_or(style);
+                decimal_mark = chosen.unwrap_or(decimal_mark);
                 if !column_type.is_numeric() || chosen.is_some() {
                     column_type = ColumnType::Decimal;
                 }
@@ -310,7 +311,7 @@ impl Sample {
             }
             None => {}
         }
-        Nature { style, order, column_type }
+        ColumnFormat { decimal_mark, order, column_type }
     }
 }
 
@@ -319,11 +320,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_is_chosen_by_its_name() {
+    fn a_type_is_parsed_from_its_name() {
         for (text, choice) in [
             ("text", TypeChoice::Text),
             ("number", TypeChoice::Number(None)),
-            ("decimal:,", TypeChoice::Number(Some(Style::Comma))),
+            ("decimal:,", TypeChoice::Number(Some(DecimalMark::Comma))),
             ("date", TypeChoice::Date(None)),
             ("date:d/m/Y", TypeChoice::Date(Some(DateOrder::DayFirst))),
             ("date:m-d-y", TypeChoice::Date(Some(DateOrder::MonthFirst))),

@@ -1,10 +1,10 @@
-//! Files that arrive packed: gzip and zstd, recognised by their first bytes and unpacked piece by piece.
+//! Compressed files: gzip and zstd, detected by their first bytes and decompressed incrementally.
 //!
 //! Invariants:
-//! - What is held is bounded: one piece of input, its output (below [`PIECE`] × 1,032, the most that deflate
-//!   makes of a byte), and for zstd the window that its frame asks for, at most [`WINDOW_BYTES`].
-//! - The output is the same however the input was cut. Several members or frames follow each other as one text;
-//!   zeros after a gzip member are none of it.
+//! - Memory is bounded: one piece of input, its output (below [`PIECE_SIZE`] × 1,032, the largest ratio of deflate),
+//!   and for zstd the window of the frame, at most [`WINDOW_BYTES`].
+//! - The output does not depend on how the input is split. Several members or frames form one text; zeros after a gzip
+//!   member are padding.
 
 use std::io::Write;
 
@@ -13,10 +13,10 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::Error;
 
-/// How a file is packed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Not compressed.
     #[default]
     None,
     /// gzip (RFC 1952).
@@ -25,13 +25,13 @@ pub enum Compression {
     Zstd,
 }
 
-/// How much input is unpacked at once.
-const PIECE: usize = 2 << 10;
+/// The most input that is decompressed at once.
+const PIECE_SIZE: usize = 2 << 10;
 
-/// The largest window of a zstd frame: as much as level 20 asks for.
+/// The largest window of a zstd frame: that of level 20.
 const WINDOW_BYTES: u64 = 32 << 20;
 
-/// RFC 1952 §2.3.1: magic and the only method there is.
+/// RFC 1952 §2.3.1: the magic number, and deflate, the only method.
 const GZIP: &[u8] = &[0x1F, 0x8B, 8];
 
 /// RFC 8878 §3.1.1.
@@ -41,7 +41,7 @@ const ZSTD: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 const SKIPPABLE: &[u8] = &[0x2A, 0x4D, 0x18];
 
 impl Compression {
-    /// How a file that starts with `head` is packed; `None` while more bytes are needed to say.
+    /// The compression of a file that starts with `head`; `None` while more bytes are needed.
     pub(crate) fn detect(head: &[u8], whole: bool) -> Option<Self> {
         let may_be = |magic: &[u8]| head.len() < magic.len() && magic.starts_with(head) && !whole;
         match head {
@@ -54,7 +54,7 @@ impl Compression {
         }
     }
 
-    /// `bytes` as a member or frame of their own, to stand after what a file holds.
+    /// Compresses `bytes` as a separate member or frame, to append to a file.
     pub(crate) fn pack(self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
         match self {
             Self::None => Ok(bytes),
@@ -70,12 +70,12 @@ impl Compression {
     }
 }
 
-/// Unpacks a file.
+/// Decompresses a file.
 pub(crate) enum Unpacker {
     None,
     Gzip {
         decoder: Box<GzDecoder<Vec<u8>>>,
-        /// Whether a member has begun and may not be whole.
+        /// Whether a member has begun and may be incomplete.
         begun: bool,
     },
     Zstd(Box<Zstd>),
@@ -90,7 +90,7 @@ impl Unpacker {
         }
     }
 
-    /// Unpacks `bytes` and hands what they hold to `sink`.
+    /// Decompresses `bytes` and passes the output to `sink`.
     pub(crate) fn unpack(
         &mut self,
         bytes: &[u8],
@@ -99,19 +99,19 @@ impl Unpacker {
         match self {
             Self::None => sink(bytes),
             Self::Gzip { decoder, begun } => {
-                bytes.chunks(PIECE).try_for_each(|piece| unpack_gzip(decoder, begun, piece, &mut sink))
+                bytes.chunks(PIECE_SIZE).try_for_each(|piece| unpack_gzip(decoder, begun, piece, &mut sink))
             }
             Self::Zstd(zstd) => zstd.unpack(bytes, sink),
         }
     }
 
-    /// Emits the buffered rest, and checks that nothing is missing.
+    /// Passes the buffered rest to `sink`, and checks that the input is complete.
     pub(crate) fn finish(&mut self, mut sink: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         match self {
             Self::Gzip { decoder, begun: true } => {
                 decoder.try_finish().map_err(|_| early("gzip"))?;
                 sink(decoder.get_ref())?;
-                // What follows is a member of its own.
+                // The following bytes are a new member.
                 *self = Self::new(Compression::Gzip);
                 Ok(())
             }
@@ -123,8 +123,8 @@ impl Unpacker {
     }
 }
 
-/// Unpacks a piece of gzip members. Zeros between and after them are padding, as on tapes and in blocks of fixed size,
-/// and as gzip(1) has it.
+/// Decompresses a piece of gzip members. Zeros between and after them are padding, as on tapes and in blocks of fixed
+/// size. gzip(1) does the same.
 fn unpack_gzip(
     decoder: &mut GzDecoder<Vec<u8>>,
     begun: &mut bool,
@@ -162,16 +162,16 @@ fn early(kind: &str) -> Error {
     Error::Compression(format!("the {kind} data ends early"))
 }
 
-/// A decoder for zstd frames that takes its input in any pieces.
+/// An incremental decoder of zstd frames.
 #[derive(Default)]
 pub(crate) struct Zstd {
     decoder: Option<FrameDecoder>,
-    /// Input that is not a whole block or header yet: at most 2 MiB, which is what a block's header can say.
+    /// An incomplete block or header: at most 2 MiB, the largest size in a block's header.
     input: Vec<u8>,
     in_frame: bool,
     /// Whether the frame ends in a checksum.
     has_checksum: bool,
-    /// The bytes of a skippable frame that are still to come.
+    /// The remaining bytes of a skippable frame.
     skip: u64,
 }
 
@@ -192,7 +192,7 @@ impl Zstd {
         Ok(())
     }
 
-    /// Deals with the header or block that starts at `from`, if all of it is there; gives its length.
+    /// Decodes the header or block at `from` if it is complete. Returns its length.
     fn step(
         &mut self,
         from: usize,
@@ -233,7 +233,7 @@ impl Zstd {
             self.skip = u64::from(u32::from_le_bytes(*length));
             return Ok(Some(8));
         }
-        // RFC 8878 §3.1.1.1: magic, descriptor, then fields whose presence the descriptor defines.
+        // RFC 8878 §3.1.1.1: magic number, descriptor, then the fields that the descriptor announces.
         let [_, _, _, _, descriptor, ..] = *input else { return Ok(None) };
         let is_single = descriptor & 0x20 != 0;
         let content_size = match descriptor >> 6 {
@@ -254,8 +254,8 @@ impl Zstd {
     }
 }
 
-/// How many bytes the block at the start of `input` takes, with the checksum after a last one; `None` when it
-/// is not all there (RFC 8878 §3.1.1.2).
+/// The length of the block at the start of `input`, with the checksum after the last one; `None` if it is incomplete
+/// (RFC 8878 §3.1.1.2).
 fn block_length(input: &[u8], has_checksum: bool) -> Option<usize> {
     let [a, b, c, ..] = *input else { return None };
     let header = u32::from_le_bytes([a, b, c, 0]);

@@ -1,22 +1,22 @@
-//! How a long operation is watched and stopped.
+//! Progress and cancellation of long operations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Error;
 
-/// A token that stops an operation; clones stop the same one.
+/// A token that cancels an operation. Clones cancel the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Makes the operation return [`Error::Cancelled`] within some milliseconds; while a sort orders its keys in
-    /// memory, within a hundred or two.
+    /// Cancels the operation, which returns [`Error::Cancelled`] within some milliseconds; while a sort orders keys in
+    /// memory, within 200 ms.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was used.
+    /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -24,7 +24,7 @@ impl Cancel {
 
 /// Progress and cancellation of a running operation.
 ///
-/// The default watches nothing and never stops.
+/// The default reports no progress and is never cancelled.
 #[derive(Clone, Copy, Default)]
 pub struct Control<'a> {
     cancel: Option<&'a Cancel>,
@@ -32,25 +32,25 @@ pub struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    /// Stops the operation when `cancel` is used.
+    /// Cancels the operation with `cancel`.
     #[must_use]
     pub const fn cancelled_by(self, cancel: &'a Cancel) -> Self {
         Self { cancel: Some(cancel), ..self }
     }
 
-    /// Calls `progress` with the completed part, from 0 to 1, never less than before: some hundred to some thousand
-    /// times a second, on any thread of the operation. The callback limits how often a user sees it.
+    /// Calls `progress` with the completed fraction, from 0 to 1 and never decreasing: some hundred to some thousand
+    /// times per second, on any thread of the operation. The callback limits how often it is displayed.
     #[must_use]
     pub const fn with_progress(self, progress: &'a (dyn Fn(f32) + Sync)) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
-    /// The same without progress: for a step of an operation that reports progress itself.
+    /// Without progress: for a step of an operation that reports progress itself.
     pub(crate) const fn without_progress(self) -> Self {
         Self { progress: None, ..self }
     }
 
-    /// Tells that `done` of `of` is done, scaled into `span`.
+    /// Reports that `done` of `of` is completed, scaled to `span`.
     pub(crate) fn report(&self, done: u64, of: u64, span: (f32, f32)) {
         if let Some(progress) = self.progress {
             let part = if of == 0 { 1.0 } else { done as f32 / of as f32 };
@@ -58,7 +58,7 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// An error if the operation is to stop.
+    /// Returns an error if the operation was cancelled.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.cancel {
             Some(cancel) if cancel.is_cancelled() => Err(Error::Cancelled),

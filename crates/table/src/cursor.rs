@@ -1,4 +1,4 @@
-//! Goes to a line and reads it, in windows, whatever its length.
+//! Seeks to a line and reads it, in windows, whatever its length.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -6,31 +6,32 @@ use std::ops::ControlFlow;
 use crate::reading::Reading;
 use crate::syntax::{Event, Reader, Scanner};
 
-/// How much is read at once when a row goes on beyond its block.
+/// The size of one read when a row continues after its block.
 const WINDOW: u64 = 64 << 10;
 
-/// A position in the lines of a reading. Lines at rising numbers are read without going back.
+/// A position in the lines of a reading. Ascending line numbers are read without seeking backwards.
 pub(crate) struct Cursor<'a> {
     reading: &'a Reading,
-    /// The line that stands next.
+    /// The number of the next line.
     line: u64,
-    /// Where the text of all lines ends.
+    /// The end of the last line in the text.
     end: u64,
     window: Vec<u8>,
-    /// Where the window starts in the text.
+    /// The offset of the window in the text.
     offset: u64,
-    /// How much of the window is dealt with.
+    /// The consumed part of the window.
     used: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor over the lines that the reading has now.
+    /// A cursor over the current lines of the reading.
     pub(crate) fn new(reading: &'a Reading) -> Self {
         let end = reading.state().tally.end;
         Self { reading, line: 0, end, window: Vec::new(), offset: 0, used: 0 }
     }
 
-    /// Reads `line`, which must exist, into `sink`, whose return values are ignored; the last event is [`Event::Row`].
+    /// Reads the existing line `line` into `sink`. The return values of `sink` are ignored; the last event is
+    /// [`Event::Row`].
     pub(crate) fn read(&mut self, line: u64, mut sink: impl FnMut(Event<'_>)) -> io::Result<()> {
         self.seek(line)?;
         let mut reader = Reader::new(self.reading.dialect().syntax);
@@ -67,7 +68,8 @@ impl<'a> Cursor<'a> {
             self.offset = block.offset;
             self.window.clear();
             self.used = 0;
-            // All of the block that a line may start in, and no more: neighbours are not always wanted.
+            // Reads the rest of the block that the line may start in, and not more: often the following lines are not
+            // needed.
             let length = (block_end - block.offset).clamp(1, WINDOW);
             self.refill(length)?;
         }
@@ -83,7 +85,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Reads the window that follows, which was dealt with; false at the end of the text.
+    /// Reads the next window. Returns false at the end of the text.
     fn refill(&mut self, length: u64) -> io::Result<bool> {
         self.offset += self.window.len() as u64;
         self.used = 0;

@@ -1,7 +1,7 @@
-//! Nameless files beside a table's own, and how many bytes all of them take.
+//! Unlinked files of a table, and their size.
 //!
-//! Invariant: every byte of a nameless file is reserved from the table's [`Budget`] before it is written, and released when
-//! the last holder of the file drops it.
+//! Invariant: every byte of an unlinked file is reserved from the table's [`Budget`] before it is written, and released
+//! when the last handle of the file is dropped.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The disk budget that the nameless files of a table are charged to. Methods may be called from any thread and may block.
+/// The disk budget of a table's unlinked files. Methods are called from any thread and may block.
 pub trait Budget: Debug + Send + Sync {
     /// Reserves bytes that are about to be written.
     ///
     /// # Errors
-    /// When there is no room for them ([`io::ErrorKind::QuotaExceeded`]); nothing is reserved then.
+    /// When there is no room ([`io::ErrorKind::QuotaExceeded`]). Nothing is reserved then.
     fn reserve(&self, bytes: u64) -> io::Result<()>;
 
     /// Releases bytes that were reserved.
     fn release(&self, bytes: u64);
 }
 
-/// The budget of a table that has none.
+/// The budget of a table without a limit.
 #[derive(Debug)]
 pub(crate) struct Unlimited;
 
@@ -34,18 +34,18 @@ impl Budget for Unlimited {
     fn release(&self, _: u64) {}
 }
 
-/// Where a table lies on disk. Clones are the same folder.
+/// The folder of a table. Clones refer to the same folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Bytes of the nameless files that are there.
-    nameless: Arc<AtomicU64>,
+    /// The size of its unlinked files in bytes.
+    unlinked: Arc<AtomicU64>,
     budget: Arc<dyn Budget>,
 }
 
-/// A file without a name; it is removed when the last handle is closed (or the process ends).
+/// An unlinked temporary file. It is removed when the last handle is closed or the process ends.
 #[derive(Debug)]
-pub(crate) struct Nameless {
+pub(crate) struct UnlinkedFile {
     file: File,
     bytes: AtomicU64,
     all: Arc<AtomicU64>,
@@ -54,33 +54,33 @@ pub(crate) struct Nameless {
 
 impl Folder {
     pub(crate) fn new(path: &Path, budget: Arc<dyn Budget>) -> Self {
-        Self { path: path.to_owned(), nameless: Arc::default(), budget }
+        Self { path: path.to_owned(), unlinked: Arc::default(), budget }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes an empty file.
-    pub(crate) fn nameless(&self) -> io::Result<Nameless> {
+    /// Creates an empty file.
+    pub(crate) fn unlinked(&self) -> io::Result<UnlinkedFile> {
         let file = tempfile::tempfile_in(&self.path)?;
-        let (all, budget) = (Arc::clone(&self.nameless), Arc::clone(&self.budget));
-        Ok(Nameless { file, bytes: AtomicU64::new(0), all, budget })
+        let (all, budget) = (Arc::clone(&self.unlinked), Arc::clone(&self.budget));
+        Ok(UnlinkedFile { file, bytes: AtomicU64::new(0), all, budget })
     }
 
-    /// The bytes of the nameless files that are there now.
-    pub(crate) fn nameless_bytes(&self) -> u64 {
-        self.nameless.load(Ordering::Relaxed)
+    /// The current size of the unlinked files in bytes.
+    pub(crate) fn unlinked_bytes(&self) -> u64 {
+        self.unlinked.load(Ordering::Relaxed)
     }
 }
 
-impl Nameless {
+impl UnlinkedFile {
     pub(crate) const fn file(&self) -> &File {
         &self.file
     }
 }
 
-impl Write for &Nameless {
+impl Write for &UnlinkedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.budget.reserve(bytes.len() as u64)?;
         let written = (&self.file).write(bytes);
@@ -99,7 +99,7 @@ impl Write for &Nameless {
     }
 }
 
-impl Write for Nameless {
+impl Write for UnlinkedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&*self).write(bytes)
     }
@@ -109,7 +109,7 @@ impl Write for Nameless {
     }
 }
 
-impl Drop for Nameless {
+impl Drop for UnlinkedFile {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         self.all.fetch_sub(bytes, Ordering::Relaxed);

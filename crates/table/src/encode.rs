@@ -7,7 +7,7 @@ use crate::syntax::Syntax;
 /// Appends one row with its line break to `out`, in the dialect of a file.
 ///
 /// # Errors
-/// [`Error::Unwritable`] when a cell needs quotes that the dialect has not.
+/// [`Error::Unwritable`] when a cell needs quotes that the dialect does not have.
 pub(crate) fn write_row<C: AsRef<str>>(
     row: impl IntoIterator<Item = C>,
     dialect: &Dialect,
@@ -21,14 +21,14 @@ pub(crate) fn write_row<C: AsRef<str>>(
         write_cell(cell.as_ref().as_bytes(), dialect.syntax, out)?;
     }
     if out.len() == start {
-        // Nothing at all would be an empty line, which is no row.
+        // A row without bytes would be an empty line, which is not a row.
         write_quoted(b"", dialect.syntax, out)?;
     }
     out.extend_from_slice(dialect.line_end.as_str().as_bytes());
     Ok(())
 }
 
-/// Appends a cell, with quotes if it would be read as something else without.
+/// Appends a cell, with quotes if it would be parsed differently without.
 pub(crate) fn write_cell(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
     let is_special = |content| memchr::memchr3(syntax.delimiter(), b'\n', b'\r', content).is_some();
     let looks_quoted = syntax.quote().is_some() && content.first().copied() == syntax.quote();
@@ -46,7 +46,7 @@ pub(crate) fn write_cell(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> R
     Ok(())
 }
 
-/// Appends a cell where an escape stands before every byte that has a meaning.
+/// Appends a cell with an escape before every byte with a meaning.
 fn write_escaped(content: &[u8], escape: u8, syntax: Syntax, out: &mut Vec<u8>) {
     for byte in content {
         if *byte == syntax.delimiter() || *byte == escape || matches!(byte, b'\n' | b'\r') {
@@ -58,7 +58,7 @@ fn write_escaped(content: &[u8], escape: u8, syntax: Syntax, out: &mut Vec<u8>) 
 
 fn write_quoted(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(), Error> {
     let Some(quote) = syntax.quote() else {
-        return Err(Error::Unwritable("a cell needs quotes, which the dialect of the file has not"));
+        return Err(Error::Unwritable("a cell needs quotes, which the dialect of the file does not have"));
     };
     out.push(quote);
     write_within_quotes(content, quote, syntax.escape(), out);
@@ -66,7 +66,7 @@ fn write_quoted(content: &[u8], syntax: Syntax, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// Appends a piece of a quoted cell.
+/// Appends a part of a quoted cell.
 pub(crate) fn write_within_quotes(content: &[u8], quote: u8, escape: Option<u8>, out: &mut Vec<u8>) {
     for byte in content {
         if Some(*byte) == escape {

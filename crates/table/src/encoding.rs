@@ -1,7 +1,7 @@
-//! Which encoding bytes are in, and how they become UTF-8.
+//! Detection of the encoding of a text, and conversion to UTF-8.
 //!
-//! A file in UTF-8 is read in place. Any other is decoded during its upload into a file of UTF-8 beside it, so that all
-//! later stages support one encoding alone.
+//! A file in UTF-8 is read in place. Any other file is decoded into an unlinked file of UTF-8 during its upload, so
+//! that all later stages support only one encoding.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::Error;
 pub struct Encoding(&'static encoding_rs::Encoding);
 
 impl Encoding {
-    /// UTF-8, which is read without being decoded.
+    /// UTF-8, which needs no conversion.
     pub const UTF_8: Self = Self(encoding_rs::UTF_8);
 
     /// The encoding with this name or alias, as in browsers (`utf-8`, `latin1`, `UTF-16LE`, …).
@@ -23,20 +23,20 @@ impl Encoding {
         known.map(Self)
     }
 
-    /// Its name as the standard writes it, such as `UTF-8` or `windows-1252`.
+    /// Its name in the standard, such as `UTF-8` or `windows-1252`.
     pub fn name(self) -> &'static str {
         self.0.name()
     }
 
-    /// Whether characters are pairs of bytes.
+    /// Whether its code units have two bytes.
     pub(crate) fn is_utf_16(self) -> bool {
         self.0 == encoding_rs::UTF_16LE || self.0 == encoding_rs::UTF_16BE
     }
 
-    /// `text` in this encoding.
+    /// Encodes `text`.
     ///
     /// # Errors
-    /// [`Error::Unwritable`] when it has no bytes for a character.
+    /// [`Error::Unwritable`] when the encoding lacks a character.
     pub(crate) fn encode(self, text: &str) -> Result<Vec<u8>, Error> {
         if self.0 == encoding_rs::UTF_16LE {
             return Ok(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
@@ -46,7 +46,7 @@ impl Encoding {
         }
         match self.0.encode(text) {
             (bytes, _, false) => Ok(bytes.into_owned()),
-            _ => Err(Error::Unwritable("a cell has a character that the encoding of the file has not")),
+            _ => Err(Error::Unwritable("a cell has a character that the encoding of the file does not have")),
         }
     }
 }
@@ -60,19 +60,19 @@ impl fmt::Debug for Encoding {
 /// The evidence for an encoding; the page shows a note for [`Self::Guessed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// It was asked for.
+    /// It was chosen.
     Given,
     /// The file starts with its byte order mark.
     Mark,
-    /// The bytes are valid in it, all or nearly all (UTF-8).
+    /// The bytes are valid in it, or nearly all of them (UTF-8).
     Valid,
     /// Every second byte is 0, as in UTF-16.
     Pattern,
-    /// The bytes are not UTF-8, and this is what they look most like.
+    /// The bytes are not UTF-8, and this is the most likely encoding.
     Guessed,
 }
 
-/// Guesses the encoding of a text from its first bytes. `whole`: nothing follows them.
+/// Guesses the encoding of a text from its first bytes. `whole`: nothing follows.
 pub(crate) fn guess(head: &[u8], whole: bool) -> (Encoding, Evidence) {
     if let Some((encoding, _)) = encoding_rs::Encoding::for_bom(head) {
         return (Encoding(encoding), Evidence::Mark);
@@ -85,15 +85,15 @@ pub(crate) fn guess(head: &[u8], whole: bool) -> (Encoding, Evidence) {
     }
     match std::str::from_utf8(head) {
         Ok(_) => (Encoding::UTF_8, Evidence::Valid),
-        // A character that was cut.
+        // The last character is incomplete.
         Err(error) if error.error_len().is_none() && !whole => (Encoding::UTF_8, Evidence::Valid),
         Err(_) if is_mostly_utf_8(head) => (Encoding::UTF_8, Evidence::Valid),
         Err(_) => (guess_legacy(head, whole), Evidence::Guessed),
     }
 }
 
-/// Whether no more places are wrong than there are characters beyond ASCII: in no other encoding do bytes make
-/// many of those by chance.
+/// Whether there are at most as many invalid bytes as characters beyond ASCII: in other encodings valid sequences of
+/// UTF-8 rarely occur by chance.
 fn is_mostly_utf_8(head: &[u8]) -> bool {
     let (mut right, mut wrong) = (0, 0);
     for chunk in head.utf8_chunks() {
@@ -110,11 +110,11 @@ fn guess_legacy(bytes: &[u8], whole: bool) -> Encoding {
     if is_undecided(bytes, guessed) { Encoding(encoding_rs::WINDOWS_1252) } else { guessed }
 }
 
-/// Fewer bytes than this beyond ASCII decide nothing where windows-1252 reads them as the guess does.
+/// With fewer bytes beyond ASCII, a guess is undecided if windows-1252 yields the same text.
 const FEW: usize = 16;
 
-/// Whether so little speaks for a guess that the most common encoding of the same characters is as likely: what follows in
-/// the file then shows as most files have it.
+/// Whether there is so little evidence that the most common encoding of the same characters is as likely, and more
+/// likely for the rest of the file.
 fn is_undecided(bytes: &[u8], guessed: Encoding) -> bool {
     let beyond = bytes.iter().filter(|byte| !byte.is_ascii()).take(FEW).count();
     let is_other = guessed.0.is_single_byte() && guessed.0 != encoding_rs::WINDOWS_1252;
@@ -128,13 +128,13 @@ pub(crate) fn legacy(detector: &EncodingDetector) -> Encoding {
     Encoding(detector.guess(None, Utf8Detection::Deny))
 }
 
-/// UTF-16 without a mark: the ASCII characters of a table (its delimiters and line ends at least) have a 0 on
-/// one side, always the same, and text has no other.
+/// UTF-16 without a byte order mark: the ASCII characters of a table (at least its delimiters and line breaks) have a 0
+/// always on the same side, and other text contains no 0.
 fn guess_utf_16(head: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     let (pairs, _) = head.as_chunks::<2>();
     let zeros = |side: usize| pairs.iter().filter(|pair| pair[side] == 0).count();
     let (high_first, low_first) = (zeros(0), zeros(1));
-    // A lone NUL in a text of one byte a character proves nothing.
+    // A single NUL in a text of one-byte characters proves nothing.
     let enough = (pairs.len() / 64).max(2);
     match (high_first, low_first) {
         (_, zeros) if zeros >= enough && high_first * 20 < zeros => Some(encoding_rs::UTF_16LE),
@@ -143,37 +143,37 @@ fn guess_utf_16(head: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     }
 }
 
-/// Turns the bytes of a file into UTF-8, piece by piece.
+/// Converts the bytes of a file to UTF-8, incrementally.
 pub(crate) enum Decoder {
-    /// They are UTF-8; invalid bytes are detected when they are shown.
-    Utf8(Check),
+    /// They are UTF-8; invalid bytes are replaced when they are displayed.
+    Utf8(Utf8Check),
     /// They are decoded.
     Other(Box<encoding_rs::Decoder>),
 }
 
-/// Checks that what passes is UTF-8.
+/// Checks that the bytes are UTF-8.
 #[derive(Default)]
-pub(crate) struct Check {
-    /// The first bytes of a character that was cut.
+pub(crate) struct Utf8Check {
+    /// The first bytes of an incomplete character.
     cut: Vec<u8>,
-    /// Whether a whole character beyond ASCII has passed.
+    /// Whether there was a valid character beyond ASCII.
     beyond_ascii: bool,
-    /// Whether bytes have passed that are not UTF-8.
+    /// Whether there were invalid bytes.
     invalid: bool,
 }
 
 impl Decoder {
-    /// A decoder for a text from its start, whose byte order mark it drops. (UTF-8 passes unchanged; its reader skips
-    /// the mark.)
+    /// A decoder that starts at the start of a text and drops its byte order mark. (UTF-8 passes unchanged; its reader
+    /// skips the mark.)
     pub(crate) fn new(encoding: Encoding) -> Self {
         if encoding == Encoding::UTF_8 {
-            Self::Utf8(Check::default())
+            Self::Utf8(Utf8Check::default())
         } else {
             Self::Other(Box::new(encoding.0.new_decoder_with_bom_removal()))
         }
     }
 
-    /// Decodes `bytes` and hands the UTF-8 to `sink`; gives whether all of them meant something.
+    /// Decodes `bytes` and passes UTF-8 to `sink`. Returns whether all of them were valid.
     pub(crate) fn decode(
         &mut self,
         bytes: &[u8],
@@ -200,14 +200,14 @@ impl Decoder {
             }
         }
         if last {
-            // More may come after the end of a file that grows.
+            // A growing file may continue after its end.
             **decoder = decoder.encoding().new_decoder_without_bom_handling();
         }
         Ok(all)
     }
 
-    /// Whether the text was ASCII until these bytes and the first character beyond it is not UTF-8: then the text has
-    /// another encoding.
+    /// Whether the text was ASCII so far and its first character beyond ASCII is not UTF-8: then the text has another
+    /// encoding.
     pub(crate) fn is_refuted_by(&self, bytes: &[u8]) -> bool {
         let Self::Utf8(check) = self else { return false };
         if check.beyond_ascii || check.cut.is_empty() && bytes.is_ascii() {
@@ -222,7 +222,7 @@ impl Decoder {
     }
 }
 
-impl Check {
+impl Utf8Check {
     fn pass(&mut self, mut bytes: &[u8], last: bool) {
         if self.cut.is_empty() && bytes.is_ascii() {
             return;
@@ -245,7 +245,7 @@ impl Check {
             bytes = &bytes[1..];
         }
         loop {
-            // As the standard library does, with wider vectors where the processor has them.
+            // As in the standard library, with wider vectors if the processor has them.
             let valid = encoding_rs::Encoding::utf8_valid_up_to(bytes);
             self.beyond_ascii = self.beyond_ascii || !bytes[..valid].is_ascii();
             bytes = &bytes[valid..];
@@ -266,11 +266,11 @@ impl Check {
 /// The byte order mark in UTF-8.
 pub(crate) const MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The byte order mark in GB18030, which its decoder leaves in the text.
+/// The byte order mark in GB18030, which its decoder does not drop.
 const GB18030_MARK: &[u8] = b"\x84\x31\x95\x33";
 
-/// The length of the byte order marks at the start of this UTF-8, which is 0 without one. (Programs that add one where one
-/// is already make two.)
+/// The length of the byte order marks at the start of this UTF-8; 0 without one. (Programs that add a mark to a text
+/// with a mark produce two.)
 pub(crate) fn mark(text: &[u8]) -> usize {
     let mut length = 0;
     while text[length..].starts_with(MARK) {
@@ -284,10 +284,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_letters_that_windows_1252_has_as_well_are_taken_for_it() {
+    fn few_letters_that_windows_1252_also_has_are_decoded_as_windows_1252() {
         let guess = |text: &[u8]| guess_legacy(text, true).0.name();
         assert_eq!(guess(b"name;city\nJos\xE9;M\xE1laga\n"), "windows-1252");
-        // Letters that it has not, or reads as others.
+        // Letters that it lacks, or decodes differently.
         for encoding in [encoding_rs::WINDOWS_1250, encoding_rs::WINDOWS_1251] {
             let text = match encoding.name() {
                 "windows-1250" => "jméno;město\nJiří Dvořák;České Budějovice\nŽofie Šťastná;Plzeň\n",

@@ -6,75 +6,74 @@ use thiserror::Error;
 
 use crate::ColumnType;
 
-/// Why an operation on a table failed.
+/// An error of an operation on a table.
 ///
-/// Every message is one line without the name of a file or a folder: the service adds the name that the user has given.
+/// Every message is one line without a file or folder name: the service adds the name that the user gave.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The disk failed or is full. What was readable before stays readable.
+    /// The disk failed or is full. Rows that were readable before stay readable.
     #[error("disk: {0}")]
     Io(#[from] io::Error),
-    /// More bytes than [`Limits`](crate::Limits) allows, as received or when decompressed and decoded.
+    /// More bytes than [`Limits`](crate::Limits) allows, as received or after decompression and decoding.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// What was too large: `the file` or `the decoded text`.
+        /// The object: `the file` or `the decoded text`.
         what: &'static str,
-        /// The bound that it would have passed, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A packed file unpacks to more than [`Limits::unpack_ratio`](crate::Limits::unpack_ratio) allows.
+    /// A compressed file decompresses to more than [`Limits::unpack_ratio`](crate::Limits::unpack_ratio) allows.
     #[error("the file unpacks to more than {ratio} times its size")]
     UnpackRatio {
-        /// How many times as large it may be.
+        /// The limit of the ratio.
         ratio: u64,
     },
-    /// More rows than their numbers can count ([`Limits::ROWS`](crate::Limits::ROWS)), or more conditions than a
-    /// query may have.
+    /// More rows than row numbers ([`Limits::ROWS`](crate::Limits::ROWS)), or more conditions than a query may have.
     #[error("more than {limit} {what}")]
     TooMany {
-        /// What there is too much of: `rows`, `filters`…
+        /// The objects: `rows`, `filters`…
         what: &'static str,
-        /// How many there may be.
+        /// The limit.
         limit: u64,
     },
     /// The first bytes are those of a file format that is not delimited text.
     #[error("this is {0}, not delimited text")]
     NotText(&'static str),
-    /// The gzip or zstd stream is broken or ends early.
+    /// The gzip or zstd stream is invalid or incomplete.
     #[error("{0}")]
     Compression(String),
-    /// A dialect that cannot be: a delimiter that is its own quote, a line break as delimiter…
+    /// An invalid dialect: a delimiter that is also the quote, a line break as delimiter…
     #[error("{0}")]
     Dialect(&'static str),
-    /// A cell that the encoding of the file cannot hold, or that the dialect cannot quote.
+    /// A cell that cannot be written in the encoding or dialect of the file.
     #[error("{0}")]
     Unwritable(&'static str),
-    /// A sort, filter or window that names a column that is not there.
+    /// A sort, filter or window with a column that does not exist.
     #[error("no column {column}: the table has {columns}")]
     NoColumn {
-        /// The column asked for, counted from 0.
+        /// The requested column, counted from 0.
         column: usize,
-        /// How many there are.
+        /// The number of columns.
         columns: usize,
     },
-    /// A filter's value that is none of its column's type.
+    /// A filter value that is not of the type of its column.
     #[error("{value:?} is not of the type {column_type}, which column {column} (counted from 0) has")]
     Value {
         /// The column, counted from 0.
         column: usize,
         /// Its type.
         column_type: ColumnType,
-        /// The value, its first characters if it is long.
+        /// The value, truncated if it is long.
         value: String,
     },
-    /// A regular expression that cannot be compiled, or is too large.
+    /// A regular expression that is invalid or too large.
     #[error("regular expression: {0}")]
     Pattern(String),
-    /// The operation's [`Cancel`](crate::Cancel) was used.
+    /// The operation was cancelled ([`Cancel`](crate::Cancel)).
     #[error("cancelled")]
     Cancelled,
-    /// An earlier failure left this writer without a defined state; open the table again to write on.
+    /// An earlier error left this writer in an undefined state. Open the table again to continue.
     #[error("an earlier error ended writing")]
     Broken,
 }

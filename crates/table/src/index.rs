@@ -1,40 +1,39 @@
-//! Where rows lie in the text: an entry for each block of rows, built while the bytes arrive.
+//! The index of row positions in the text: an entry for each block of rows, created while bytes arrive.
 //!
 //! Invariants:
-//! - An entry stands at the start of a row (or at line breaks before it), outside quotes; the first one stands
-//!   at the start of the text. Reading from an entry gives the same rows as reading from the start.
-//! - A row starts less than two [`BLOCK_BYTES`] after its entry, so it is found by skipping less than that,
-//!   whatever lies around it. Several entries may name the same row, when many empty lines stand before it:
-//!   the last one is the nearest.
+//! - An entry is at the start of a row (or at line breaks before it), outside quotes; the first one is at the start of
+//!   the text. Reading from an entry yields the same rows as reading from the start.
+//! - A row starts less than two [`BLOCK_BYTES`] after its entry, so finding it skips less than that. Several entries
+//!   may refer to the same row if many empty lines precede it; the last one is the nearest.
 //! - The entries take at most 16 bytes for each [`BLOCK_BYTES`] of text, however many rows there are.
 
 use crate::syntax::{Scanner, Syntax};
 use crate::{Error, Limits};
 
-/// How far apart the entries are at least, in bytes of text.
+/// The least distance of two entries in bytes of text.
 pub(crate) const BLOCK_BYTES: u64 = 16 << 10;
 
-/// A position where a row starts.
+/// A position at which a row starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// In bytes from the start of the text.
+    /// The offset in the text in bytes.
     pub(crate) offset: u64,
-    /// The number of the row, the first of the text being 0.
+    /// The number of the row, counted from 0.
     pub(crate) row: u64,
 }
 
-/// What is known of all rows so far.
+/// The counts of all rows so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// The rows, those that are not empty lines; the first is a header perhaps.
+    /// The number of rows, without empty lines; the first may be a header.
     pub(crate) rows: u64,
-    /// Where the last of them ends, with the first byte of its line break: how much text they take.
+    /// The end of the last row, after the first byte of its line break.
     pub(crate) end: u64,
     /// The cells of the first row.
     pub(crate) columns: u64,
     /// The cells of the widest row.
     pub(crate) widest: u64,
-    /// The rows that have not as many cells as the first one.
+    /// The number of rows with another number of cells than the first one.
     pub(crate) ragged: u64,
 }
 
@@ -50,18 +49,18 @@ impl Tally {
     }
 }
 
-/// Moves over text and finds its rows.
+/// Scans text and records its rows.
 #[derive(Debug)]
 pub(crate) struct Indexer {
     scanner: Scanner,
     tally: Tally,
-    /// The bytes seen.
+    /// The scanned bytes.
     seen: u64,
-    /// The delimiters seen in the row that is not whole yet.
+    /// The delimiters in the incomplete row.
     delimiters: u64,
-    /// A row that starts here or later gets an entry.
+    /// The next row at or after this offset gets an entry.
     next_block: u64,
-    /// The entries that have not been taken yet.
+    /// The entries that were not taken yet.
     fresh: Vec<Block>,
 }
 
@@ -78,14 +77,14 @@ impl Indexer {
         }
     }
 
-    /// Moves over the bytes that follow.
+    /// Scans the following bytes.
     ///
     /// # Errors
-    /// [`Error::TooMany`]; the rows before are known.
+    /// [`Error::TooMany`]. Earlier rows remain recorded.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(BLOCK_BYTES as usize) {
             if self.seen >= self.next_block && !self.scanner.is_in_row() {
-                self.enter(self.seen);
+                self.add_block(self.seen);
             }
             self.append_piece(piece);
             if self.tally.rows >= Limits::ROWS {
@@ -97,7 +96,7 @@ impl Indexer {
 
     fn append_piece(&mut self, bytes: &[u8]) {
         let Self { scanner, fresh, .. } = self;
-        // What changes with every group is kept out of memory: this is the innermost loop of an upload.
+        // State that changes with every group is kept in registers: this is the innermost loop of an upload.
         let (mut tally, mut delimiters, mut next_block) = (self.tally, self.delimiters, self.next_block);
         let seen = self.seen;
         scanner.scan(bytes, |base, marks| {
@@ -121,8 +120,8 @@ impl Indexer {
         self.seen += bytes.len() as u64;
     }
 
-    /// Enters a block for the next row, which starts at `offset` or after line breaks there.
-    fn enter(&mut self, offset: u64) {
+    /// Adds an entry for the next row, which starts at `offset` or after line breaks there.
+    fn add_block(&mut self, offset: u64) {
         self.fresh.push(Block { offset, row: self.tally.rows });
         self.next_block = offset + BLOCK_BYTES;
     }
@@ -132,12 +131,12 @@ impl Indexer {
         self.fresh.drain(..)
     }
 
-    /// What is known of the whole rows.
+    /// The counts of the complete rows.
     pub(crate) const fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// What is known if the text ends here: a last row without a line break counts.
+    /// The counts if the text ends here: a last row without a line break counts.
     pub(crate) fn tally_at_end(&self) -> Tally {
         let mut tally = self.tally;
         if self.scanner.is_in_row() {
@@ -151,7 +150,7 @@ impl Indexer {
         self.scanner.is_in_quotes()
     }
 
-    /// Whether some cell's content does not stand in the text in one piece, besides doubled quotes.
+    /// Whether the content of some cell is not contiguous in the text, apart from doubled quotes.
     pub(crate) fn is_sloppy(&self) -> bool {
         self.scanner.is_sloppy()
     }

@@ -1,12 +1,12 @@
-//! Makes a reading of bytes as they arrive: unpack, guess, decode, index, publish.
+//! Builds a reading from bytes as they arrive: decompress, guess, decode, index, publish.
 //!
-//! Until [`HEAD_BYTES`] of text have come the guess is made anew whenever the text has doubled, and the reading
-//! begins again if it came out differently; so the first rows show at once, and a slow stream is not judged by
-//! its first line.
+//! Until [`HEAD_BYTES`] of text have arrived, the dialect is guessed again each time the text has doubled, and the
+//! reading restarts if the guess changes. So the first rows are available at once, and the dialect of a slow stream
+//! does not depend on its first line alone.
 //!
-//! When the file ends and has two lines or more, its dialect is final ([`Kept`]): appended rows are read like the rows
-//! before, and bytes that are invalid in the encoding are shown as U+FFFD. With one line or none the guess goes on with
-//! the following rows.
+//! When the file ends with two lines or more, its dialect is final ([`StoredDialect`]): appended rows are read like
+//! earlier rows, and bytes that are invalid in the encoding are shown as U+FFFD. With at most one line the guess
+//! continues with the following rows.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,140 +15,147 @@ use std::sync::Arc;
 use chardetng::{EncodingDetector, Iso2022JpDetection};
 
 use crate::compression::Unpacker;
-use crate::dialect::{self, Choice, Dialect, Given, HEAD_BYTES, Kept, Known, LONG_HEAD_BYTES};
-use crate::disk::{Folder, Nameless};
+use crate::dialect::{
+    self, Choice, ChosenFields, Dialect, GuessContext, HEAD_BYTES, LONG_HEAD_BYTES, StoredDialect,
+};
+use crate::disk::{Folder, UnlinkedFile};
 use crate::encoding::{self, Decoder, Encoding, Evidence};
 use crate::index::Indexer;
 use crate::reading::{Reading, Source, Text};
 use crate::{Compression, Error, Limits};
 
-/// How much is decoded and indexed at once, so that it stays in a core's cache from step to step.
-const PIECE: usize = 64 << 10;
+/// The bytes that are decoded and indexed at once, small enough for a core's cache.
+const PIECE_SIZE: usize = 64 << 10;
 
 /// The environment of an intake.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    /// The file as it was received.
+pub(crate) struct IntakeContext {
+    /// The received file.
     pub(crate) original: Arc<File>,
-    /// Where temporary files go.
+    /// The folder of temporary files.
     pub(crate) folder: Folder,
     pub(crate) limits: Limits,
 }
 
 /// The state of reading one file with one choice.
 pub(crate) struct Intake {
-    place: Place,
-    known: Known,
-    /// The first bytes, until they say how the file is packed.
+    context: IntakeContext,
+    known: GuessContext,
+    /// The first bytes, until the compression is detected.
     magic: Vec<u8>,
     unpacker: Option<Unpacker>,
-    /// The bytes that have come of unpacking.
+    /// The bytes after decompression.
     unpacked: u64,
-    /// The bytes of the file that are known to be there, received through this intake or not.
+    /// The bytes of the file that exist, including those that were not read yet.
     present: u64,
-    rest: Rest,
+    rest: DecodeStage,
 }
 
-/// What comes after unpacking.
-struct Rest {
-    /// The first unpacked bytes, until the guess is final; empty afterwards.
+/// The stages after decompression.
+struct DecodeStage {
+    /// The first decompressed bytes, until the guess is final; empty afterwards.
     head: Vec<u8>,
-    /// How long the head may become.
+    /// The longest head.
     most: usize,
-    /// How much of the head went into the last guess.
+    /// The length of the head in the last guess.
     looked: usize,
-    /// How long the head was when it was last judged, and whether the file ended there; `None` when the guess is
-    /// final.
-    judged: Option<(usize, bool)>,
-    build: Option<Build>,
-    /// Examines the bytes that are not UTF-8, once such bytes have appeared after the head.
+    /// The length of the head at the last guess, and whether the file ended there; `None` when the guess is final.
+    last_guess: Option<(usize, bool)>,
+    build: Option<ReadingBuilder>,
+    /// Detects the encoding if invalid UTF-8 has appeared after the head.
     suspicion: Option<EncodingDetector>,
 }
 
-/// What an intake found out that changes everything.
+/// A finding that affects the text that was already read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// Nothing.
+    /// No finding.
     None,
-    /// The text was ASCII and goes on in this encoding: the file must be read again from the start.
+    /// The text was ASCII and continues in this encoding: the file must be read again from the start.
     Encoding(Encoding),
 }
 
 impl Intake {
-    /// An intake at the start of a file. `later`: what an earlier one found ([`Finding::Encoding`]); `kept`: what
-    /// was found when the file was whole.
-    pub(crate) fn new(place: Place, choice: Choice, later: Option<Encoding>, kept: Option<Kept>) -> Self {
-        let most = match &kept {
-            Some(kept) if !kept.header_open => kept.looked.min(LONG_HEAD_BYTES as u64) as usize,
+    /// An intake at the start of a file. `later`: the encoding of an earlier [`Finding::Encoding`]; `stored`: the
+    /// stored dialect of the complete file.
+    pub(crate) fn new(
+        context: IntakeContext,
+        choice: Choice,
+        later: Option<Encoding>,
+        stored: Option<StoredDialect>,
+    ) -> Self {
+        let most = match &stored {
+            Some(stored) if !stored.header_open => stored.looked.min(LONG_HEAD_BYTES as u64) as usize,
             _ => HEAD_BYTES,
         };
         Self {
-            place,
-            known: Known { choice, later, compression: Compression::None, kept },
+            context,
+            known: GuessContext { choice, later, compression: Compression::None, stored },
             magic: Vec::new(),
             unpacker: None,
             unpacked: 0,
             present: 0,
-            rest: Rest {
+            rest: DecodeStage {
                 head: Vec::new(),
                 most,
                 looked: 0,
-                judged: Some((0, false)),
+                last_guess: Some((0, false)),
                 build: None,
                 suspicion: None,
             },
         }
     }
 
-    /// Says that the file has so many bytes, of which some are still to be taken: what they unpack to is measured by all of
-    /// them, so that a file is read again as it was read while it came in, in whatever pieces.
+    /// Announces the size of the file, of which a part follows. The decompression ratio is measured against this size,
+    /// so that reading a file again gives the same result however it is split.
     pub(crate) fn expect(&mut self, bytes: u64) {
         self.present = self.present.max(bytes);
     }
 
-    /// The reading so far, once something of the text is there.
+    /// The current reading, once there is text.
     pub(crate) fn reading(&self) -> Option<&Arc<Reading>> {
         self.rest.build.as_ref().map(|build| &build.reading)
     }
 
-    /// Whether the text ends within a row, which bytes that follow would continue.
+    /// Whether the text ends within a row, which following bytes would continue.
     pub(crate) fn is_in_row(&self) -> bool {
         self.rest.build.as_ref().is_some_and(|build| build.indexer.is_in_row())
     }
 
-    /// Whether the file ends within a character, so that whatever follows would be read as something else.
+    /// Whether the file ends within a character, which following bytes would change.
     pub(crate) fn is_in_character(&self) -> bool {
-        let is_half = |build: &Build| build.reading.dialect().encoding.is_utf_16() && build.fed % 2 == 1;
+        let is_half =
+            |build: &ReadingBuilder| build.reading.dialect().encoding.is_utf_16() && build.fed % 2 == 1;
         self.rest.build.as_ref().is_some_and(is_half)
     }
 
-    /// What was found when the file was whole, if that was noted.
-    pub(crate) fn kept(&self) -> Option<&Kept> {
-        self.known.kept.as_ref()
+    /// The stored dialect, if there is one.
+    pub(crate) fn stored(&self) -> Option<&StoredDialect> {
+        self.known.stored.as_ref()
     }
 
-    /// How the file is read now, for good; `header_open`: but for the header.
-    pub(crate) fn found(&self, header_open: bool) -> Option<Kept> {
-        Some(Kept {
+    /// The final dialect; `header_open`: without the header.
+    pub(crate) fn final_dialect(&self, header_open: bool) -> Option<StoredDialect> {
+        Some(StoredDialect {
             dialect: self.reading()?.dialect().clone(),
-            given: Given::by(&self.known.choice),
+            given: ChosenFields::by(&self.known.choice),
             looked: self.rest.looked as u64,
             header_open,
         })
     }
 
-    /// Fixes the dialect, whatever follows.
-    pub(crate) fn keep(&mut self, kept: Kept) {
-        if !kept.header_open {
-            (self.rest.judged, self.rest.head) = (None, Vec::new());
+    /// Fixes the dialect for all following bytes.
+    pub(crate) fn fix_dialect(&mut self, stored: StoredDialect) {
+        if !stored.header_open {
+            (self.rest.last_guess, self.rest.head) = (None, Vec::new());
         }
         if let Some(build) = &mut self.rest.build {
             build.sure = true;
         }
-        self.known.kept = Some(kept);
+        self.known.stored = Some(stored);
     }
 
-    /// Takes the bytes that follow in the file, of which `received` have been received with them.
+    /// Reads the following bytes of the file. `received`: the received bytes including these.
     pub(crate) fn take(&mut self, bytes: &[u8], received: u64) -> Result<Finding, Error> {
         self.expect(received);
         if self.unpacker.is_some() {
@@ -160,27 +167,27 @@ impl Intake {
         Ok(self.rest.publish(received, false))
     }
 
-    /// Ends the file, of which `received` bytes have been received. More may be taken afterwards.
+    /// Ends the file of `received` bytes. More may follow.
     pub(crate) fn finish(&mut self, received: u64) -> Result<Finding, Error> {
         if self.unpacker.is_none() {
             self.begin(true)?;
         }
         self.expect(received);
-        let Self { place, known, rest, unpacker, unpacked, present, .. } = self;
+        let Self { context, known, rest, unpacker, unpacked, present, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
         unpacker.finish(|piece| {
-            check_ratio(unpacked, piece, *present, known, place)?;
-            rest.take(piece, place, known)
+            check_ratio(unpacked, piece, *present, known, context)?;
+            rest.take(piece, context, known)
         })?;
-        rest.judge(true, place, known)?;
-        rest.feed(&[], true, place)?;
+        rest.guess_dialect(true, context, known)?;
+        rest.feed(&[], true, context)?;
         Ok(rest.publish(received, true))
     }
 
-    /// Starts unpacking when the first bytes say how.
+    /// Starts decompression once the compression is detected.
     fn begin(&mut self, whole: bool) -> Result<(), Error> {
-        let kept = self.kept().map(|kept| kept.dialect.compression);
-        let Some(compression) = kept.or_else(|| Compression::detect(&self.magic, whole)) else {
+        let stored = self.stored().map(|stored| stored.dialect.compression);
+        let Some(compression) = stored.or_else(|| Compression::detect(&self.magic, whole)) else {
             return Ok(());
         };
         self.known.compression = compression;
@@ -190,27 +197,27 @@ impl Intake {
     }
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let Self { place, known, rest, unpacker, unpacked, present, .. } = self;
+        let Self { context, known, rest, unpacker, unpacked, present, .. } = self;
         let unpacker = unpacker.as_mut().expect("it has begun");
-        bytes.chunks(PIECE).try_for_each(|piece| {
+        bytes.chunks(PIECE_SIZE).try_for_each(|piece| {
             unpacker.unpack(piece, |piece| {
-                check_ratio(unpacked, piece, *present, known, place)?;
-                rest.take(piece, place, known)
+                check_ratio(unpacked, piece, *present, known, context)?;
+                rest.take(piece, context, known)
             })
         })
     }
 }
 
-/// Counts a piece of a packed file; an error if the file unpacks to too much for the bytes that are there of it.
+/// Counts a decompressed piece. Returns an error if the ratio to the existing bytes is too large.
 fn check_ratio(
     unpacked: &mut u64,
     piece: &[u8],
     present: u64,
-    known: &Known,
-    place: &Place,
+    known: &GuessContext,
+    context: &IntakeContext,
 ) -> Result<(), Error> {
     *unpacked += piece.len() as u64;
-    let ratio = place.limits.unpack_ratio;
+    let ratio = context.limits.unpack_ratio;
     let most = present.saturating_mul(ratio).saturating_add(Limits::UNPACK_FREE);
     if known.compression != Compression::None && *unpacked > most {
         return Err(Error::UnpackRatio { ratio });
@@ -218,53 +225,58 @@ fn check_ratio(
     Ok(())
 }
 
-impl Rest {
-    fn take(&mut self, mut bytes: &[u8], place: &Place, known: &Known) -> Result<(), Error> {
-        // Once more when the guess asks for a longer head.
-        while let Some((judged, _)) = self.judged {
+impl DecodeStage {
+    fn take(&mut self, mut bytes: &[u8], context: &IntakeContext, known: &GuessContext) -> Result<(), Error> {
+        // Repeated when the guess requires a longer head.
+        while let Some((last_guess, _)) = self.last_guess {
             let (first, after) = bytes.split_at(bytes.len().min(self.most - self.head.len()));
             self.head.extend_from_slice(first);
-            let has_grown = self.head.len() >= 2 * judged.max(1) || self.head.len() == self.most;
+            let has_grown = self.head.len() >= 2 * last_guess.max(1) || self.head.len() == self.most;
             if has_grown || self.build.as_ref().is_some_and(|build| build.is_refuted_by(first)) {
-                self.judge(false, place, known)?;
+                self.guess_dialect(false, context, known)?;
             } else {
-                self.feed(first, false, place)?;
+                self.feed(first, false, context)?;
             }
             bytes = after;
             if bytes.is_empty() {
                 break;
             }
         }
-        bytes.chunks(PIECE).try_for_each(|piece| self.feed(piece, false, place))
+        bytes.chunks(PIECE_SIZE).try_for_each(|piece| self.feed(piece, false, context))
     }
 
-    /// Guesses from the head, and reads it anew if the guess is another one than before.
-    fn judge(&mut self, whole: bool, place: &Place, known: &Known) -> Result<(), Error> {
-        if self.judged.is_none_or(|judged| judged == (self.head.len(), whole) && whole) {
+    /// Guesses from the head, and reads it again if the guess has changed.
+    fn guess_dialect(
+        &mut self,
+        whole: bool,
+        context: &IntakeContext,
+        known: &GuessContext,
+    ) -> Result<(), Error> {
+        if self.last_guess.is_none_or(|last_guess| last_guess == (self.head.len(), whole) && whole) {
             return Ok(());
         }
         let is_full = self.head.len() == self.most;
-        // The head of a file that was whole then is all there was; but one that was cut goes on.
+        // The head of a complete file is all of it; a truncated head continues.
         let was_cut = matches!(self.most, HEAD_BYTES | LONG_HEAD_BYTES);
         let (dialect, open) = dialect::guess(&self.head, whole || is_full && !was_cut, known)?;
         let build = match self.build.take() {
             Some(build) if *build.reading.dialect() == dialect => build,
-            _ => Build::new(dialect, known.is_sure(), place)?,
+            _ => ReadingBuilder::new(dialect, known.is_sure(), context)?,
         };
         let build = self.build.insert(build);
-        build.feed(&self.head[build.fed..], false, place)?;
-        (self.judged, self.looked) = (Some((self.head.len(), whole)), self.head.len());
+        build.feed(&self.head[build.fed..], false, context)?;
+        (self.last_guess, self.looked) = (Some((self.head.len(), whole)), self.head.len());
         if is_full && open && self.most == HEAD_BYTES {
             self.most = LONG_HEAD_BYTES;
         } else if is_full {
-            self.judged = None;
+            self.last_guess = None;
             self.head = Vec::new();
         }
         Ok(())
     }
 
-    /// Has bytes read; or only listened to, once they are known to be in another encoding.
-    fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {
+    /// Reads bytes, or only detects their encoding once another encoding is suspected.
+    fn feed(&mut self, bytes: &[u8], last: bool, context: &IntakeContext) -> Result<(), Error> {
         let Some(build) = &mut self.build else { return Ok(()) };
         if self.suspicion.is_none() && build.is_refuted_by(bytes) {
             self.suspicion = Some(EncodingDetector::new(Iso2022JpDetection::Deny));
@@ -274,11 +286,11 @@ impl Rest {
                 detector.feed(bytes, false);
                 Ok(())
             }
-            None => build.feed(bytes, last, place),
+            None => build.feed(bytes, last, context),
         }
     }
 
-    /// Shows readers what there is, unless all must be read again.
+    /// Publishes the state to readers, unless the file must be read again.
     fn publish(&mut self, received: u64, finished: bool) -> Finding {
         if let Some(detector) = &self.suspicion {
             return Finding::Encoding(encoding::legacy(detector));
@@ -290,51 +302,51 @@ impl Rest {
     }
 }
 
-/// A reading that is being made.
-struct Build {
+/// A reading under construction.
+struct ReadingBuilder {
     reading: Arc<Reading>,
     decoder: Decoder,
     indexer: Indexer,
-    /// The file of UTF-8 beside the original; `None` when the original is UTF-8 itself.
-    beside: Option<Arc<Nameless>>,
-    /// The unpacked bytes taken so far.
+    /// The decoded text; `None` when the original is UTF-8.
+    beside: Option<Arc<UnlinkedFile>>,
+    /// The decompressed bytes read so far.
     fed: usize,
-    /// The bytes of UTF-8 that came of them.
+    /// The bytes of UTF-8 text so far.
     text: u64,
-    /// How many bytes of the text are left out at its start ([`Dialect::start`]).
+    /// The skipped bytes at the start of the text ([`Dialect::start`]).
     start: u64,
     lossy: bool,
-    /// Whether the encoding was found when the file was whole: whatever follows, it is that.
+    /// Whether the encoding is final because the file was complete.
     sure: bool,
 }
 
-impl Build {
-    fn new(dialect: Dialect, sure: bool, place: &Place) -> Result<Self, Error> {
+impl ReadingBuilder {
+    fn new(dialect: Dialect, sure: bool, context: &IntakeContext) -> Result<Self, Error> {
         let is_original = dialect.encoding == Encoding::UTF_8 && dialect.compression == Compression::None;
-        let beside = if is_original { None } else { Some(Arc::new(place.folder.nameless()?)) };
+        let beside = if is_original { None } else { Some(Arc::new(context.folder.unlinked()?)) };
         let source = match &beside {
             Some(beside) => Source::Beside(Arc::clone(beside)),
-            None => Source::Original(Arc::clone(&place.original)),
+            None => Source::Original(Arc::clone(&context.original)),
         };
         let start = dialect.start;
         let text = Text::new(source, start);
         let (decoder, indexer) = (Decoder::new(dialect.encoding), Indexer::new(dialect.syntax));
-        let reading = Reading::new(dialect, place.limits, text, place.folder.clone());
+        let reading = Reading::new(dialect, context.limits, text, context.folder.clone());
         let reading = Arc::new(reading);
         Ok(Self { reading, decoder, indexer, beside, fed: 0, text: 0, start, lossy: false, sure })
     }
 
-    /// Whether these bytes, which follow, show that the text is not UTF-8 though it was taken for that.
+    /// Whether these bytes show that the text is not UTF-8 as assumed.
     fn is_refuted_by(&self, bytes: &[u8]) -> bool {
         !self.sure && self.reading.dialect().evidence == Evidence::Valid && self.decoder.is_refuted_by(bytes)
     }
 
-    fn feed(&mut self, bytes: &[u8], last: bool, place: &Place) -> Result<(), Error> {
+    fn feed(&mut self, bytes: &[u8], last: bool, context: &IntakeContext) -> Result<(), Error> {
         let Self { decoder, indexer, beside, text, start, .. } = self;
         self.fed = self.fed.saturating_add(bytes.len());
         let all = decoder.decode(bytes, last, |piece| {
-            if *text + piece.len() as u64 > place.limits.text_bytes {
-                return Err(Error::TooLarge { what: "the decoded text", limit: place.limits.text_bytes });
+            if *text + piece.len() as u64 > context.limits.text_bytes {
+                return Err(Error::TooLarge { what: "the decoded text", limit: context.limits.text_bytes });
             }
             if let Some(mut file) = beside.as_deref() {
                 file.write_all(piece)?;
@@ -347,7 +359,7 @@ impl Build {
         Ok(())
     }
 
-    /// Shows readers what has been indexed.
+    /// Publishes the indexed rows to readers.
     fn publish(&mut self, received: u64, finished: bool) {
         let settled = self.indexer.tally().rows;
         let tally = if finished { self.indexer.tally_at_end() } else { self.indexer.tally() };

@@ -1,33 +1,33 @@
-//! The lines of a view in their order: numbers of 32 bits, in memory up to a bound, else on disk.
+//! The order of a view: line numbers of 32 bits, in memory up to a limit, otherwise on disk.
 
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use crate::disk::{Folder, Nameless};
+use crate::disk::{Folder, UnlinkedFile};
 
-/// The numbers of lines, in the order of a view.
+/// The line numbers of a view, in its order.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct RowOrder {
     lines: Vec<u32>,
-    /// Where all of them are, when they are too many for memory.
-    file: Option<Nameless>,
+    /// The file of all line numbers, if they exceed the memory limit.
+    file: Option<UnlinkedFile>,
     count: u64,
 }
 
-/// Takes the numbers of an [`Order`].
-pub(crate) struct Collector<'a> {
-    order: Order,
+/// Builds an [`RowOrder`].
+pub(crate) struct OrderBuilder<'a> {
+    order: RowOrder,
     folder: &'a Folder,
-    /// How many numbers memory may hold.
+    /// The most numbers in memory.
     most: usize,
 }
 
-impl<'a> Collector<'a> {
-    /// A collector that holds up to `bytes` in memory (at least a page of 4 KiB), the rest in a nameless file
-    /// in `folder`.
+impl<'a> OrderBuilder<'a> {
+    /// A builder that holds up to `bytes` in memory (at least 4 KiB), and otherwise all numbers in an unlinked file in
+    /// `folder`.
     pub(crate) fn new(folder: &'a Folder, bytes: usize) -> Self {
-        let order = Order { lines: Vec::new(), file: None, count: 0 };
+        let order = RowOrder { lines: Vec::new(), file: None, count: 0 };
         Self { order, folder, most: (bytes / size_of::<u32>()).max(1024) }
     }
 
@@ -37,7 +37,7 @@ impl<'a> Collector<'a> {
         if self.order.lines.len() >= self.most { self.spill() } else { Ok(()) }
     }
 
-    pub(crate) fn finish(mut self) -> io::Result<Order> {
+    pub(crate) fn finish(mut self) -> io::Result<RowOrder> {
         if self.order.file.is_some() {
             self.spill()?;
         }
@@ -48,7 +48,7 @@ impl<'a> Collector<'a> {
     fn spill(&mut self) -> io::Result<()> {
         let file = match &mut self.order.file {
             Some(file) => file,
-            none => none.insert(self.folder.nameless()?),
+            none => none.insert(self.folder.unlinked()?),
         };
         let bytes: Vec<u8> = self.order.lines.iter().flat_map(|line| line.to_le_bytes()).collect();
         file.write_all(&bytes)?;
@@ -57,19 +57,19 @@ impl<'a> Collector<'a> {
     }
 }
 
-impl Order {
-    /// How many lines there are.
+impl RowOrder {
+    /// The number of lines.
     pub(crate) const fn len(&self) -> u64 {
         self.count
     }
 
-    /// The bytes that it takes in memory and on disk.
+    /// Its bytes in memory and on disk.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let disk = if self.file.is_some() { self.count * 4 } else { 0 };
         (size_of_val(&self.lines[..]) as u64, disk)
     }
 
-    /// The lines at these positions, which must be there.
+    /// The lines at these positions, which must exist.
     pub(crate) fn get(&self, positions: Range<u64>) -> io::Result<Vec<u32>> {
         let Some(file) = &self.file else {
             return Ok(self.lines[positions.start as usize..positions.end as usize].to_vec());

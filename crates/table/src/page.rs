@@ -1,57 +1,57 @@
-//! Rows as they are shown: cells as text, exactly as written, and cut where they are too long to show.
+//! Rows for display: cells as text, exactly as written, truncated if they are too long.
 
 use crate::Limits;
 use crate::syntax::Event;
 
-/// Some rows of a view.
+/// A window of rows of a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The position of the first of them in the view, counted from 0.
+    /// The position of the first row in the view, counted from 0.
     pub from: u64,
-    /// How many rows the view has.
+    /// The number of rows of the view.
     pub total: u64,
-    /// The rows; fewer than were asked for at the end of the view.
+    /// The rows; fewer than requested at the end of the view.
     pub rows: Vec<Row>,
 }
 
 /// One row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its place in the file, counted from 0, without the header (unless the view counts that as a row).
+    /// Its position in the file, counted from 0, without the header (unless the view counts that as a row).
     pub number: u64,
-    /// Its cells, as many as it has; at most [`Limits::row_cells`], and its share of [`Limits::page_cells`].
+    /// Its first cells: at most [`Limits::row_cells`], and its share of [`Limits::page_cells`].
     pub cells: Vec<Cell>,
-    /// How many cells it has in truth.
+    /// The number of all its cells.
     pub width: u64,
 }
 
 /// One cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// What it holds, without the quotes around it; bytes that are not UTF-8 are U+FFFD.
+    /// The content, without quotes; bytes that are not UTF-8 are U+FFFD.
     pub text: String,
-    /// If it was cut: how many characters it has in truth.
+    /// The number of characters of a truncated cell.
     pub cut: Option<u64>,
 }
 
-/// Makes rows from what a reader comes upon.
-pub(crate) struct Shaper {
+/// Builds rows from the events of a reader.
+pub(crate) struct RowBuilder {
     cell_bytes: usize,
     row_cells: usize,
     row_bytes: usize,
     cells: Vec<Cell>,
     width: u64,
-    /// The bytes that the cells of the row may still take.
+    /// The remaining bytes for cells of the row.
     left: usize,
-    /// The start of the current cell.
+    /// The beginning of the current cell.
     start: Vec<u8>,
-    /// The bytes and the characters of the current cell.
+    /// The length of the current cell in bytes and in characters.
     bytes: u64,
     characters: u64,
 }
 
-impl Shaper {
-    /// A shaper for a page of `rows` rows.
+impl RowBuilder {
+    /// A builder for a page of `rows` rows.
     pub(crate) fn new(limits: &Limits, rows: usize) -> Self {
         let row_bytes = limits.page_bytes / rows.max(1);
         Self {
@@ -73,7 +73,7 @@ impl Shaper {
                 self.bytes += content.len() as u64;
                 self.characters += characters(content);
                 if self.cells.len() < self.row_cells {
-                    // One byte more than is shown says whether the last character is whole.
+                    // One byte more than shown reveals whether the last character is complete.
                     let room = (self.limit() + 1).saturating_sub(self.start.len());
                     self.start.extend_from_slice(&content[..content.len().min(room)]);
                 }
@@ -82,7 +82,7 @@ impl Shaper {
         }
     }
 
-    /// The row that has ended.
+    /// Completes the current row.
     pub(crate) fn row(&mut self, number: u64) -> Row {
         self.left = self.row_bytes;
         let row = Row { number, cells: std::mem::take(&mut self.cells), width: self.width };
@@ -115,12 +115,12 @@ impl Shaper {
     }
 }
 
-/// How many characters start in `bytes`.
+/// The number of characters that start in `bytes`.
 fn characters(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| !is_continuation(**byte)).count() as u64
 }
 
-/// How many of the first `limit` bytes make whole characters.
+/// The length of the complete characters in the first `limit` bytes.
 fn whole_characters(bytes: &[u8], limit: usize) -> usize {
     let mut end = limit.min(bytes.len());
     let lowest = end.saturating_sub(3);

@@ -1,12 +1,12 @@
-//! One file, read with one dialect: its text, its index, and what readers see of both.
+//! A file that is read with one dialect: its text, its index, and the state for readers.
 //!
-//! A reading grows while one thread appends; any number of others read it at the same time. What they see are
-//! whole rows, and the last one without a line break once the file has ended.
+//! A reading grows while one thread appends. Other threads read it concurrently. Readers see complete rows, and a last
+//! row without a line break once the file has ended.
 //!
 //! Invariants:
-//! - The numbers that one lock hold gives belong together; the text up to their `end` is on disk before they
-//!   are published, and never changes afterwards except that a last open row may grow.
-//! - Inside the engine rows are counted as *lines*, the header included; what goes out is counted without it.
+//! - The numbers read under one lock are consistent. The text up to their `end` is on disk before they are published,
+//!   and does not change except that a last open row may grow.
+//! - Inside the engine rows are counted as *lines*, including the header; public numbers exclude it.
 
 use std::fs::File;
 use std::io;
@@ -14,32 +14,32 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::dialect::Dialect;
-use crate::disk::{Folder, Nameless};
+use crate::disk::{Folder, UnlinkedFile};
 use crate::index::{Block, Tally};
 use crate::limits::Limits;
 
-/// UTF-8 in a file.
+/// UTF-8 text in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     file: Source,
-    /// Where the text starts: after a byte order mark and the lines above the table.
+    /// The start of the text: after a byte order mark and the skipped lines.
     start: u64,
 }
 
-/// The file that holds a text.
+/// The file of a text.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// The one that was received.
+    /// The received file.
     Original(Arc<File>),
-    /// One of UTF-8 beside it.
-    Beside(Arc<Nameless>),
+    /// A decoded copy in UTF-8.
+    Beside(Arc<UnlinkedFile>),
 }
 
 impl Source {
     fn file(&self) -> &File {
         match self {
             Self::Original(file) => file,
-            Self::Beside(nameless) => nameless.file(),
+            Self::Beside(unlinked) => unlinked.file(),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Text {
         Self { file, start }
     }
 
-    /// Fills `buffer` with the bytes at `offset` of the text, as far as the file goes; gives how many.
+    /// Fills `buffer` with the bytes at `offset` of the text, up to the end of the file. Returns their number.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let (file, mut filled) = (self.file.file(), 0);
         while filled < buffer.len() {
@@ -63,15 +63,15 @@ impl Text {
         Ok(filled)
     }
 
-    /// Has the system fetch what it has not in memory of these bytes, which are read next, and goes on meanwhile
-    /// (`posix_fadvise(2)`): of many places a disk fetches some at the same time.
+    /// Asks the system to fetch these bytes without waiting (`posix_fadvise(2)`), before they are read: disks fetch
+    /// several places concurrently.
     pub(crate) fn prefetch(&self, offset: u64, length: u64) {
         #[cfg(target_os = "linux")]
         {
             use std::num::NonZeroU64;
 
             use rustix::fs::{Advice, fadvise};
-            // Advice that is not taken costs time alone.
+            // A failure only costs time.
             let _ = fadvise(self.file.file(), self.start + offset, NonZeroU64::new(length), Advice::WillNeed);
         }
         #[cfg(not(target_os = "linux"))]
@@ -79,49 +79,49 @@ impl Text {
     }
 }
 
-/// What is known of a table at one moment.
+/// The state of a table at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// The bytes of the file that have been received.
+    /// The received bytes of the file.
     pub received: u64,
-    /// Whether the file has ended; more may be appended all the same.
+    /// Whether the file has ended. More may be appended.
     pub finished: bool,
-    /// The bytes of text that the rows take, unpacked and in UTF-8.
+    /// The bytes of text in rows, decompressed and in UTF-8.
     pub text: u64,
-    /// The rows, without empty lines and without the header.
+    /// The number of rows, without empty lines and the header.
     pub rows: u64,
-    /// The rows, with the header.
+    /// The number of rows, with the header.
     pub lines: u64,
     /// The cells of the first line.
     pub columns: u64,
     /// The cells of the widest line.
     pub widest: u64,
-    /// The lines that have not as many cells as the first one.
+    /// The number of lines with another number of cells than the first one.
     pub ragged: u64,
-    /// Whether some bytes mean nothing in the encoding and are shown as U+FFFD.
+    /// Whether some bytes are invalid in the encoding and are shown as U+FFFD.
     pub lossy: bool,
-    /// Whether the text ends within quotes: a quote that was never closed makes all that follows one cell.
+    /// Whether the text ends within quotes: an unclosed quote makes the rest of the file one cell.
     pub open_quote: bool,
 }
 
-/// One file, read with one dialect. Kept alive by its views, also when the dialect is changed.
+/// A file that is read with one dialect. Its views keep it alive, also after a change of the dialect.
 #[derive(Debug)]
 pub struct Reading {
     dialect: Dialect,
     limits: Limits,
     text: Text,
-    /// Where temporary files go.
+    /// The folder of temporary files.
     folder: Folder,
-    state: RwLock<State>,
+    state: RwLock<ReadingState>,
 }
 
-/// What changes while a file grows.
+/// The mutable state of a growing file.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct ReadingState {
     pub(crate) blocks: Vec<Block>,
-    /// What readers see.
+    /// The counts for readers.
     pub(crate) tally: Tally,
-    /// The lines that will not change any more: all, or all but a last one without a line break.
+    /// The lines that will not change: all except a last one without a line break.
     pub(crate) settled: u64,
     pub(crate) received: u64,
     pub(crate) finished: bool,
@@ -136,17 +136,17 @@ impl Reading {
         Self { dialect, limits, text, folder, state: RwLock::default() }
     }
 
-    /// How the file is read.
+    /// The dialect.
     pub const fn dialect(&self) -> &Dialect {
         &self.dialect
     }
 
-    /// The bounds that this table is held to.
+    /// The limits of this table.
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What is known at this moment.
+    /// The current state.
     pub fn summary(&self) -> Summary {
         let state = self.state();
         Summary {
@@ -163,12 +163,12 @@ impl Reading {
         }
     }
 
-    /// The bytes of the table on disk at this moment: the original file, the UTF-8 beside it when it is packed or in
-    /// another encoding, and the temporary data of sorted and filtered views (of every reading that is still alive).
-    /// All but the first are removed with the last handle of the table. The few hundred bytes of
-    /// [`DIALECT`](crate::DIALECT) are not counted; the index is in memory.
+    /// The bytes of the table on disk: the original file, its decoded text if it is compressed or in another encoding,
+    /// and temporary data of sorted and filtered views (of all live readings). All but the original are removed with
+    /// the last handle of the table. The few hundred bytes of [`DIALECT`](crate::DIALECT) are not counted; the index is
+    /// in memory.
     pub fn disk_bytes(&self) -> u64 {
-        self.state().received + self.folder.nameless_bytes()
+        self.state().received + self.folder.unlinked_bytes()
     }
 
     /// The line of the first row: 1 after a header.
@@ -184,18 +184,18 @@ impl Reading {
         &self.folder
     }
 
-    /// The state, which is plain data and valid after a panic of another thread.
-    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+    /// The state. It is plain data and valid after a panic of another thread.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, ReadingState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, ReadingState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// The nearest entry at or before `line`, and where the text of its block ends.
+impl ReadingState {
+    /// The nearest entry at or before `line`, and the end of its block.
     pub(crate) fn locate(&self, line: u64) -> (Block, u64) {
         let after = self.blocks.partition_point(|block| block.row <= line);
         let block = after.checked_sub(1).map_or(Block { offset: 0, row: 0 }, |at| self.blocks[at]);

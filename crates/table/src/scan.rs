@@ -1,30 +1,29 @@
-//! Goes over all lines of a reading, chunk by chunk, on as many threads as the current rayon pool has.
+//! Passes over all lines of a reading, chunk by chunk, on the threads of the current rayon pool.
 //!
 //! Invariants:
-//! - A thread holds one chunk and its layout: half a mebibyte, and [`Limits::scan_row_bytes`] more where a row
-//!   is as long as that. Results that wait for others are of a few chunks for each thread, of one where rows are
-//!   that long.
-//! - Results are collected in the order of the lines, whatever thread came first.
+//! - A thread holds one chunk and its layout: half a mebibyte, plus [`Limits::scan_row_bytes`] for a row of that
+//!   length. Pending results are those of a few chunks per thread, or of one chunk if rows are that long.
+//! - Results are collected in the order of the lines, independent of the threads.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::reading::{Reading, State};
+use crate::reading::{Reading, ReadingState};
 use crate::syntax::Layout;
 use crate::{Control, Error, Limits};
 
-/// How much text a chunk has at least, except the last one: well within a core's cache, and enough to make
-/// its handling cheap.
+/// The least size of a chunk except the last one: well within a core's cache, and large enough to amortize its
+/// handling.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// How many chunks a thread gets before results are collected: few, so that memory stays small and a
-/// cancellation is seen soon.
+/// The number of chunks per thread between two collections: small, so that memory stays small and cancellation is
+/// noticed soon.
 const CHUNKS_PER_THREAD: usize = 8;
 
-/// The size of a batch of `chunks` for this number of threads: smaller where rows are long, because their results are
-/// large too, but at least one chunk for each thread.
+/// The number of chunks in a batch: smaller if rows are long, because their results are large too, but at least one
+/// chunk per thread.
 fn batch(chunks: &[Chunk], threads: usize) -> usize {
     let most = CHUNKS_PER_THREAD * threads;
     let mut room = most as u64 * 2 * CHUNK_BYTES;
@@ -36,7 +35,7 @@ fn batch(chunks: &[Chunk], threads: usize) -> usize {
     fitting.count().max(threads.min(chunks.len()))
 }
 
-/// A run of whole lines.
+/// A run of complete lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub(crate) offset: u64,
@@ -45,7 +44,7 @@ pub(crate) struct Chunk {
     pub(crate) line: u64,
 }
 
-/// What a thread uses again for every chunk.
+/// Memory of a thread that is reused for every chunk.
 #[derive(Default)]
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
@@ -54,8 +53,8 @@ pub(crate) struct Scratch {
     pub(crate) spare: Vec<u8>,
 }
 
-/// The chunks from the one with `line` to the last line that is there now.
-pub(crate) fn chunks(state: &State, line: u64) -> Vec<Chunk> {
+/// The chunks from the one with `line` to the last current line.
+pub(crate) fn chunks(state: &ReadingState, line: u64) -> Vec<Chunk> {
     let first = state.blocks.partition_point(|block| block.row <= line).saturating_sub(1);
     let mut chunks: Vec<Chunk> = Vec::new();
     for (i, block) in state.blocks.iter().enumerate().skip(first) {
@@ -70,8 +69,8 @@ pub(crate) fn chunks(state: &State, line: u64) -> Vec<Chunk> {
     chunks
 }
 
-/// Some chunks spread over all lines, about `blocks` blocks: enough to find the types of columns.
-pub(crate) fn sample(state: &State, blocks: usize) -> Vec<Chunk> {
+/// Some chunks spread over all lines, about `blocks` blocks: enough to determine the types of columns.
+pub(crate) fn sample(state: &ReadingState, blocks: usize) -> Vec<Chunk> {
     let step = state.blocks.len().div_ceil(blocks.max(1)).max(1);
     let chosen = state.blocks.iter().enumerate().step_by(step);
     let chunks = chosen.map(|(i, block)| {
@@ -82,10 +81,11 @@ pub(crate) fn sample(state: &State, blocks: usize) -> Vec<Chunk> {
 }
 
 impl Reading {
-    /// Has `work` done on every chunk and `collect` called with each result, in order.
+    /// Calls `work` for every chunk and `collect` with each result, in order.
     ///
-    /// `work` gets the chunk, its bytes and a scratch; it counts as the part of the operation that `span` is.
-    /// Gives the number of lines of which not all was looked at ([`Limits::scan_row_bytes`]).
+    /// `work` receives the chunk, its bytes and the thread's scratch memory. The pass covers the fraction `span` of the
+    /// operation's progress. Returns the number of lines that were not examined completely
+    /// ([`Limits::scan_row_bytes`]).
     pub(crate) fn scan<T: Send>(
         &self,
         chunks: &[Chunk],
@@ -123,7 +123,7 @@ impl Reading {
         Ok(clipped)
     }
 
-    /// Reads a chunk; gives whether its last line was too long and is not all there.
+    /// Reads a chunk. Returns whether its last line was too long and is incomplete.
     fn load(&self, chunk: &Chunk, bytes: &mut Vec<u8>) -> io::Result<bool> {
         // The last line of a chunk starts within it or one block later, however long it is.
         let most = 2 * CHUNK_BYTES + self.limits().scan_row_bytes as u64;

@@ -1,38 +1,38 @@
-//! Where a table grows: the one writer of its file.
+//! The only writer of a table's file.
 //!
 //! Invariants:
-//! - The file in the folder is exactly the received one, byte for byte. Beside it is the dialect, once that is final
-//!   ([`DIALECT`](crate::DIALECT)); everything else is derived from the two and is in nameless files that end with the
+//! - The file in the folder equals the received bytes. Beside it is the dialect, once that is final
+//!   ([`DIALECT`](crate::DIALECT)). All other data is derived from the two and is in unlinked files that end with the
 //!   process.
-//! - An append that fails leaves the file as it was before.
-//! - The dialect is final when the file has ended and has two lines; before cells are appended to fewer, all of it but
-//!   whether there is a header. Only [`Writer::reread`] with another choice changes it then.
+//! - A failed append leaves the file unchanged.
+//! - The dialect is final when the file has ended with two lines; before cells are appended to fewer lines, all of it
+//!   except the header becomes final. Afterwards only [`Writer::reread`] with another choice changes it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::dialect::{Choice, Kept};
+use crate::dialect::{Choice, StoredDialect};
 use crate::disk::{Budget, Folder, Unlimited};
 use crate::encode;
 use crate::encoding::Encoding;
-use crate::intake::{Finding, Intake, Place};
+use crate::intake::{Finding, Intake, IntakeContext};
 use crate::reading::Reading;
 use crate::{Control, Error, Limits, Summary};
 
-/// The name of the file, as it was received, in the folder of a table.
+/// The name of the received file in the folder of a table.
 pub const ORIGINAL: &str = "original";
 
-/// How much of a file is read at once when it is read again: little enough to stay in a core's cache.
-const PIECE: usize = 64 << 10;
+/// The size of one read when a file is read again: small enough for a core's cache.
+const PIECE_SIZE: usize = 64 << 10;
 
-/// A table for its readers: always the newest [`Reading`]. Clones are the same table.
+/// The readers' handle of a table, with the current [`Reading`]. Clones are the same table.
 #[derive(Clone, Debug)]
 pub struct Table(Arc<RwLock<Arc<Reading>>>);
 
 impl Table {
-    /// The file as it is read now. What was taken here stays as it is when the dialect is changed.
+    /// The current reading. It stays unchanged when the dialect is changed.
     pub fn reading(&self) -> Arc<Reading> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -42,10 +42,10 @@ impl Table {
     }
 }
 
-/// The writer of a table. Readers never wait for it.
+/// The writer of a table. It never blocks readers.
 pub struct Writer {
     table: Table,
-    place: Place,
+    context: IntakeContext,
     intake: Intake,
     choice: Choice,
     received: u64,
@@ -54,15 +54,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes an empty table in `folder`, which must be there and hold none.
+    /// Creates an empty table in `folder`, which must exist and contain no table.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Dialect`] when `choice` cannot be.
+    /// [`Error::Io`]; [`Error::Dialect`] for an invalid choice.
     pub fn create(folder: &Path, choice: Choice, limits: Limits) -> Result<Self, Error> {
         Self::create_within(Arc::new(Unlimited), folder, choice, limits)
     }
 
-    /// As [`Self::create`], with a budget for the nameless files of the table, which every view of it holds.
+    /// As [`Self::create`], with a budget for the unlinked files of the table and all its views.
     ///
     /// # Errors
     /// As [`Self::create`].
@@ -76,12 +76,11 @@ impl Writer {
         Self::new(file, Folder::new(folder, budget), choice, limits)
     }
 
-    /// Opens the table that `folder` holds and reads all of it: about as fast as the disk, up to three times
-    /// the time of `wc -l`. `opened` gets the table at once, so that its first rows can be shown meanwhile.
+    /// Opens the table in `folder` and reads all of it: about as fast as the disk, at most three times as long as `wc
+    /// -l`. `opened` receives the table at once, so that its first rows are available meanwhile.
     ///
-    /// It is read as it was before, whatever was appended: in the dialect that was found when it was whole
-    /// ([`DIALECT`](crate::DIALECT)), which a `choice` other than then replaces as [`Self::reread`] does. Nothing else
-    /// is kept on disk, so there is no index that could be stale after a crash.
+    /// It is read in the stored dialect ([`DIALECT`](crate::DIALECT)), unless another `choice` replaces it as in
+    /// [`Self::reread`]. There is no stored index that could be stale after a crash.
     ///
     /// # Errors
     /// As [`Self::append`], and [`Error::Cancelled`].
@@ -95,7 +94,7 @@ impl Writer {
         Self::open_within(Arc::new(Unlimited), folder, choice, limits, control, opened)
     }
 
-    /// As [`Self::open`], with a budget for the nameless files of the table, which every view of it holds.
+    /// As [`Self::open`], with a budget for the unlinked files of the table and all its views.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -109,69 +108,69 @@ impl Writer {
     ) -> Result<Self, Error> {
         let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
         let received = file.metadata()?.len();
-        let kept = Kept::load(folder)?;
+        let stored = StoredDialect::load(folder)?;
         let mut writer = Self::new(file, Folder::new(folder, budget), choice, limits)?;
         opened(&writer.table);
         writer.received = received;
-        writer.read_again(choice, None, kept, true, true, control)?;
-        writer.keep(false)?;
+        writer.read_again(choice, None, stored, true, true, control)?;
+        writer.store_dialect(false)?;
         Ok(writer)
     }
 
     fn new(file: File, folder: Folder, choice: Choice, limits: Limits) -> Result<Self, Error> {
-        let place = Place { original: Arc::new(file), folder, limits };
-        // Something to look at before the first byte: what an empty file is.
-        let mut empty = Intake::new(place.clone(), choice, None, None);
+        let context = IntakeContext { original: Arc::new(file), folder, limits };
+        // The table before the first byte equals an empty file.
+        let mut empty = Intake::new(context.clone(), choice, None, None);
         empty.finish(0)?;
         let reading = empty.reading().expect("a finished intake has a reading");
         reading.state_mut().finished = false;
         let table = Table(Arc::new(RwLock::new(Arc::clone(reading))));
-        let intake = Intake::new(place.clone(), choice, None, None);
-        Ok(Self { table, place, intake, choice, received: 0, finished: false, broken: false })
+        let intake = Intake::new(context.clone(), choice, None, None);
+        Ok(Self { table, context, intake, choice, received: 0, finished: false, broken: false })
     }
 
-    /// The table, for its readers.
+    /// The readers' handle of the table.
     pub const fn table(&self) -> &Table {
         &self.table
     }
 
-    /// Appends bytes of the file, cut anywhere; when this returns, the rows that are whole can be read.
+    /// Appends bytes of the file, split anywhere. On return, the complete rows are available to readers.
     ///
     /// # Errors
-    /// [`Error::Io`] (the disk is full, say), [`Error::TooLarge`], [`Error::NotText`], [`Error::Compression`],
-    /// [`Error::TooMany`]. After any of them the file is as before, readers see what they saw, and every
-    /// further call is [`Error::Broken`].
+    /// [`Error::Io`] (for example when the disk is full), [`Error::TooLarge`], [`Error::NotText`],
+    /// [`Error::Compression`], [`Error::TooMany`]. After an error the file and the state of readers are unchanged, and
+    /// every further call returns [`Error::Broken`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<Summary, Error> {
         self.guarded(|writer| {
             writer.write(bytes)?;
             writer.finished = false;
             let finding = writer.intake.take(bytes, writer.received)?;
-            writer.follow(finding)
+            writer.apply_finding(finding)
         })
     }
 
-    /// Says that the file is whole: a last row without a line break counts from now on. More may be appended, and is read
-    /// in the dialect that was found until now, if there are two lines or more; bytes that mean nothing in its encoding
-    /// are then shown as U+FFFD ([`Summary::lossy`]).
+    /// Ends the file: a last row without a line break counts from now on. More may be appended, and is read in the
+    /// current dialect if there are two lines or more; bytes that are invalid in its encoding are then shown as U+FFFD
+    /// ([`Summary::lossy`]).
     ///
     /// # Errors
-    /// As [`Self::append`]; [`Error::Compression`] when packed data ends early.
+    /// As [`Self::append`]; [`Error::Compression`] for incomplete compressed data.
     pub fn finish(&mut self) -> Result<Summary, Error> {
         self.guarded(|writer| {
             writer.finished = true;
             let finding = writer.intake.finish(writer.received)?;
-            let summary = writer.follow(finding)?;
-            writer.keep(false)?;
+            let summary = writer.apply_finding(finding)?;
+            writer.store_dialect(false)?;
             Ok(summary)
         })
     }
 
-    /// Appends rows, written as the rest of the file is: in its dialect, encoding and packing, on a line of
-    /// their own. The file counts as finished afterwards.
+    /// Appends rows in the dialect, encoding and compression of the file, on a line of their own. The file counts as
+    /// finished afterwards.
     ///
     /// # Errors
-    /// [`Error::Unwritable`] when a cell cannot be written so; nothing is appended then, and the writer is as
-    /// before. Else as [`Self::append`].
+    /// [`Error::Unwritable`] when a cell cannot be written in them; nothing is appended, and the writer is unchanged.
+    /// Otherwise as [`Self::append`].
     pub fn append_rows<R, C>(&mut self, rows: R) -> Result<Summary, Error>
     where
         R: IntoIterator,
@@ -182,8 +181,8 @@ impl Writer {
             return Err(Error::Broken);
         }
         self.finish()?;
-        // Whatever is written in it must be read in it.
-        self.keep(true)?;
+        // From now on the file must be read in the dialect of the appended rows.
+        self.store_dialect(true)?;
         let reading = self.table.reading();
         let dialect = reading.dialect();
         if self.intake.is_in_character() {
@@ -206,12 +205,12 @@ impl Writer {
         self.finish()
     }
 
-    /// Reads rows that were written to the end of the file meanwhile, by another process that has it open or by a
-    /// download. The caller must ensure that no other append runs at the same time.
+    /// Reads bytes that another process, or a download from a store, has appended to the file. The caller must ensure
+    /// that no append runs at the same time.
     ///
     /// # Errors
-    /// As [`Self::append`], but for the bound of the file's own size, and [`Error::Cancelled`]. The file is left alone
-    /// then; every further call is [`Error::Broken`].
+    /// As [`Self::append`], without the limit on the file's size, and [`Error::Cancelled`]. After an error the file is
+    /// unchanged, and every further call returns [`Error::Broken`].
     pub fn catch_up(&mut self, control: Control<'_>) -> Result<Summary, Error> {
         if self.broken {
             return Err(Error::Broken);
@@ -222,32 +221,32 @@ impl Writer {
     }
 
     fn take_in(&mut self, control: Control<'_>) -> Result<Summary, Error> {
-        let end = self.place.original.metadata()?.len();
-        let mut buffer = vec![0; PIECE];
+        let end = self.context.original.metadata()?.len();
+        let mut buffer = vec![0; PIECE_SIZE];
         self.intake.expect(end);
         while self.received < end {
             control.check()?;
-            let length = (end - self.received).min(PIECE as u64) as usize;
-            self.place.original.read_exact_at(&mut buffer[..length], self.received)?;
+            let length = (end - self.received).min(PIECE_SIZE as u64) as usize;
+            self.context.original.read_exact_at(&mut buffer[..length], self.received)?;
             self.received += length as u64;
             self.finished = false;
             let finding = self.intake.take(&buffer[..length], self.received)?;
-            self.follow(finding)?;
+            self.apply_finding(finding)?;
         }
         Ok(self.table.reading().summary())
     }
 
-    /// Reads the file again in another dialect, as far as it has been received. Until that is done readers
-    /// have the old reading; the time is that of [`Self::open`].
+    /// Reads the received part of the file again in another dialect. Until then readers have the old reading. It takes
+    /// as long as [`Self::open`].
     ///
     /// # Errors
-    /// As [`Self::append`], and [`Error::Cancelled`]; the old reading stays then, and the writer is as before.
+    /// As [`Self::append`], and [`Error::Cancelled`]. After an error the old reading and the writer are unchanged.
     pub fn reread(&mut self, choice: Choice, control: Control<'_>) -> Result<Summary, Error> {
         if self.broken {
             return Err(Error::Broken);
         }
-        let kept = self.intake.kept().cloned();
-        self.read_again(choice, None, kept, self.finished, false, control)?;
+        let stored = self.intake.stored().cloned();
+        self.read_again(choice, None, stored, self.finished, false, control)?;
         Ok(self.table.reading().summary())
     }
 
@@ -256,20 +255,20 @@ impl Writer {
         &mut self,
         choice: Choice,
         later: Option<Encoding>,
-        kept: Option<Kept>,
+        stored: Option<StoredDialect>,
         finished: bool,
         show: bool,
         control: Control<'_>,
     ) -> Result<(), Error> {
         choice.check()?;
-        let mut intake = Intake::new(self.place.clone(), choice, later, kept);
+        let mut intake = Intake::new(self.context.clone(), choice, later, stored);
         intake.expect(self.received);
         let mut finding = Finding::None;
-        let (mut at, mut buffer) = (0, vec![0; PIECE]);
+        let (mut at, mut buffer) = (0, vec![0; PIECE_SIZE]);
         while at < self.received && finding == Finding::None {
             control.check()?;
-            let length = (self.received - at).min(PIECE as u64) as usize;
-            self.place.original.read_exact_at(&mut buffer[..length], at)?;
+            let length = (self.received - at).min(PIECE_SIZE as u64) as usize;
+            self.context.original.read_exact_at(&mut buffer[..length], at)?;
             at += length as u64;
             finding = intake.take(&buffer[..length], at)?;
             if show {
@@ -281,8 +280,8 @@ impl Writer {
             finding = intake.finish(at)?;
         }
         if let Finding::Encoding(encoding) = finding {
-            let kept = intake.kept().cloned();
-            return self.read_again(choice, Some(encoding), kept, finished, show, control);
+            let stored = intake.stored().cloned();
+            return self.read_again(choice, Some(encoding), stored, finished, show, control);
         }
         self.show(&intake);
         (self.intake, self.choice, self.finished) = (intake, choice, finished);
@@ -290,42 +289,42 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let limit = self.place.limits.original_bytes;
+        let limit = self.context.limits.original_bytes;
         if self.received + bytes.len() as u64 > limit {
             return Err(Error::TooLarge { what: "the file", limit });
         }
-        self.place.original.write_all_at(bytes, self.received)?;
+        self.context.original.write_all_at(bytes, self.received)?;
         self.received += bytes.len() as u64;
         Ok(())
     }
 
-    /// Acts on what the intake found, and shows readers the outcome.
-    fn follow(&mut self, finding: Finding) -> Result<Summary, Error> {
+    /// Applies a finding of the intake, and publishes the result to readers.
+    fn apply_finding(&mut self, finding: Finding) -> Result<Summary, Error> {
         match finding {
             Finding::None => self.show(&self.intake),
             Finding::Encoding(encoding) => {
-                let (choice, later, kept) = (self.choice, Some(encoding), self.intake.kept().cloned());
-                self.read_again(choice, later, kept, self.finished, false, Control::default())?;
+                let (choice, later, stored) = (self.choice, Some(encoding), self.intake.stored().cloned());
+                self.read_again(choice, later, stored, self.finished, false, Control::default())?;
             }
         }
         Ok(self.table.reading().summary())
     }
 
-    /// Holds on to how the file is read, if it has ended and two lines show how; `anyway`: to all but the header, however
-    /// little there is.
-    fn keep(&mut self, anyway: bool) -> Result<(), Error> {
-        if self.intake.kept().is_some_and(|kept| !kept.header_open) {
+    /// Stores the dialect if the file has ended with two lines; `anyway`: stores all but the header, whatever the
+    /// number of lines.
+    fn store_dialect(&mut self, anyway: bool) -> Result<(), Error> {
+        if self.intake.stored().is_some_and(|stored| !stored.header_open) {
             return Ok(());
         }
         let header_open = self.table.reading().summary().lines < 2;
         if header_open && !anyway {
             return Ok(());
         }
-        if let Some(kept) = self.intake.found(header_open) {
-            if self.intake.kept() != Some(&kept) {
-                kept.save(self.place.folder.path())?;
+        if let Some(stored) = self.intake.final_dialect(header_open) {
+            if self.intake.stored() != Some(&stored) {
+                stored.save(self.context.folder.path())?;
             }
-            self.intake.keep(kept);
+            self.intake.fix_dialect(stored);
         }
         Ok(())
     }
@@ -338,7 +337,7 @@ impl Writer {
         }
     }
 
-    /// Runs an operation that leaves nothing defined behind when it fails.
+    /// Runs an operation that leaves an undefined state when it fails.
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Result<Summary, Error>) -> Result<Summary, Error> {
         if self.broken {
             return Err(Error::Broken);
@@ -347,8 +346,8 @@ impl Writer {
         let result = run(self);
         if result.is_err() {
             self.broken = true;
-            // If even that fails, this process never reads the superfluous bytes.
-            let _ = self.place.original.set_len(before);
+            // If the truncation fails too, this process still never reads the superfluous bytes.
+            let _ = self.context.original.set_len(before);
         }
         result
     }

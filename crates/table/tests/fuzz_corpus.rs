@@ -1,5 +1,5 @@
-//! The fuzz targets as an ordinary test: each function of `fuzz/src/table.rs` over its committed seeds, and over
-//! the same mutations of them in every run.
+//! The fuzz targets as an ordinary test: each function of `fuzz/src/table.rs` on its committed seeds and on a fixed set
+//! of mutations of them.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -8,16 +8,16 @@ use std::path::Path;
 #[expect(unreachable_pub, reason = "the same file is a module of the fuzz package")]
 mod targets;
 
-/// Mutations of each seed.
+/// The mutations per seed.
 const ROUNDS: usize = 100;
 
 #[test]
-fn files_keep_their_promises_on_every_seed_and_mutation() {
+fn files_hold_their_invariants_on_every_seed_and_mutation() {
     run("table_file", targets::file);
 }
 
 #[test]
-fn views_keep_their_promises_on_every_seed_and_mutation() {
+fn views_hold_their_invariants_on_every_seed_and_mutation() {
     run("table_view", targets::view);
 }
 
@@ -42,7 +42,7 @@ fn run(name: &str, target: fn(&[u8])) {
     }
 }
 
-/// Runs the target and shows the input, ready for a seed file, when a promise is broken.
+/// Runs the target. When it panics, prints the input in the form of a seed file.
 fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
     if let Err(broken) = panic::catch_unwind(AssertUnwindSafe(|| target(input))) {
         eprintln!("broken by {origin}: b\"{}\"", input.escape_ascii());
@@ -50,7 +50,7 @@ fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
     }
 }
 
-/// One small change of the kinds that readers of tables trip over.
+/// One small change of a kind that parsers of tables often fail on.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     const TOKENS: [&[u8]; 16] = [
         b"\r\n",
@@ -92,7 +92,7 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     }
 }
 
-/// A xorshift generator (Marsaglia 2003): the same numbers in every run.
+/// A xorshift generator (Marsaglia 2003) with the same sequence in every run.
 struct Random(u64);
 
 impl Random {

@@ -4,10 +4,11 @@ use crate::{PATIENCE, RedisServer, Reply, free_port, wait_until};
 
 /// How many hash slots there are.
 const SLOTS: usize = 16_384;
-/// Silence in milliseconds after which a node counts as failed. A failover takes about twice that.
+/// The silence in milliseconds after which a node counts as failed. A failover takes about twice that.
 const FAILOVER_TIMEOUT: &str = "1000";
-/// The same without replicas, where no failover is waited for. Redis drops a link of its cluster bus, and the plain publications
-/// queued on it, after half of this time; on a busy machine a second is too short for a test that counts them.
+/// The same without replicas, where no failover is expected. Redis drops a link of its cluster bus, and the plain
+/// publications queued on it, after half of this time; on a busy machine a second is too short for a test that counts
+/// them.
 const NODE_TIMEOUT: &str = "15000";
 
 /// Several `redis-server`s that form a cluster, each on a free port of the loopback address; killed on drop.
@@ -25,15 +26,15 @@ struct Node {
 }
 
 impl RedisCluster {
-    /// Starts so many primaries that share the slots evenly, in order, without replicas.
+    /// Starts this many primaries without replicas. The slots are distributed evenly, in order.
     ///
     /// # Panics
-    /// When the cluster does not come up.
+    /// When the cluster does not start.
     pub fn start(primaries: usize) -> Self {
         Self::with_replicas(primaries, 0)
     }
 
-    /// Starts so many primaries, each with so many replicas.
+    /// Starts this many primaries, each with `each` replicas.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -60,7 +61,7 @@ impl RedisCluster {
             })
         });
         // A replica can be elected only after the other nodes have recorded its primary.
-        wait_until(PATIENCE, "everybody knows the replicas", || {
+        wait_until(PATIENCE, "all nodes know the replicas", || {
             cluster.nodes.iter().all(|node| {
                 node.server.cli(&["CLUSTER", "NODES"]).text().matches("slave").count() == primaries * each
             })
@@ -69,7 +70,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Starts one more node, a primary without slots; gives its number.
+    /// Starts one more node, a primary without slots. Returns its index.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -95,7 +96,7 @@ impl RedisCluster {
     /// One of the nodes.
     ///
     /// # Panics
-    /// When there are not so many.
+    /// When the index is out of range.
     pub fn node(&self, at: usize) -> &RedisServer {
         &self.nodes[at].server
     }
@@ -103,12 +104,12 @@ impl RedisCluster {
     /// One of the nodes, to kill and restart.
     ///
     /// # Panics
-    /// When there are not so many.
+    /// When the index is out of range.
     pub fn node_mut(&mut self, at: usize) -> &mut RedisServer {
         &mut self.nodes[at].server
     }
 
-    /// The number of the primary that a key or channel was with at the start, in a cluster that was started so.
+    /// The index of the primary that initially had a key or channel.
     ///
     /// # Panics
     /// When the first node is not running.
@@ -125,7 +126,7 @@ impl RedisCluster {
         usize::try_from(node.server.cli(&["CLUSTER", "KEYSLOT", name]).int()).expect("a slot")
     }
 
-    /// A name that begins so and is with that primary in a cluster that was started so.
+    /// A name with this prefix that this primary initially has.
     ///
     /// # Panics
     /// When the first node is not running.
@@ -136,11 +137,11 @@ impl RedisCluster {
             .expect("one")
     }
 
-    /// Moves a slot from one primary to another, as `redis-cli --cluster reshard` does: `halfway` is called when half of
-    /// its keys are there.
+    /// Moves a slot from one primary to another, as `redis-cli --cluster reshard` does. Calls `halfway` when half of
+    /// its keys were moved.
     ///
     /// # Panics
-    /// When a node refuses.
+    /// When a node returns an error.
     pub fn move_slot(&self, slot: usize, from: usize, to: usize, halfway: impl FnOnce()) {
         let (slot, source, target) = (slot.to_string(), &self.nodes[from], &self.nodes[to]);
         ok(&target.server.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source.id]));
@@ -190,7 +191,7 @@ impl Node {
             &bus.to_string(),
             "--cluster-node-timeout",
             node_timeout,
-            // One that has given its last slot away stays a primary.
+            // A primary without slots stays a primary.
             "--cluster-allow-replica-migration",
             "no",
             "--repl-diskless-sync-delay",

@@ -1,16 +1,17 @@
-//! HTTP/1.1 requests over a plain TCP connection, written out byte by byte: a test sees exactly the bytes that were sent.
+//! HTTP/1.1 requests over a plain TCP connection, written byte by byte: a test controls exactly the bytes that are
+//! sent.
 
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::PATIENCE;
 
-/// A response, taken apart.
+/// A parsed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     /// The status code.
     pub status: u16,
-    /// The status line and the headers, without the empty line behind them.
+    /// The status line and the headers, without the empty line after them.
     pub head: String,
     /// The body as text, with U+FFFD for bytes that are not UTF-8.
     pub body: String,
@@ -22,8 +23,8 @@ impl HttpResponse {
     /// Reads until the peer closes.
     ///
     /// # Panics
-    /// When nothing arrives for [`PATIENCE`] (if the peer is from [`connect_http`]), the peer resets the connection, or the
-    /// response is cut off.
+    /// When nothing arrives for [`PATIENCE`] (if the peer is from [`connect_http`]), the peer resets the connection, or
+    /// the response is incomplete.
     pub fn read(peer: &mut impl Read) -> Self {
         let mut bytes = Vec::new();
         let end = peer.read_to_end(&mut bytes);
@@ -31,11 +32,11 @@ impl HttpResponse {
         Self::parse(&bytes)
     }
 
-    /// As [`HttpResponse::read`], and a reset counts as a close: a server that has not read the whole request resets the
-    /// connection after its response.
+    /// As [`HttpResponse::read`], but a reset counts as a close: a server that has not read the whole request resets
+    /// the connection after its response.
     ///
     /// # Panics
-    /// When nothing arrives for [`PATIENCE`], or the response is cut off.
+    /// When nothing arrives for [`PATIENCE`], or the response is incomplete.
     pub fn read_until_reset(peer: &mut impl Read) -> Self {
         let mut bytes = Vec::new();
         if let Err(error) = peer.read_to_end(&mut bytes) {
@@ -45,10 +46,10 @@ impl HttpResponse {
         Self::parse(&bytes)
     }
 
-    /// Reads the head alone; the bytes behind it stay in the connection.
+    /// Reads only the head; the bytes after it stay in the connection.
     ///
     /// # Panics
-    /// When the head is cut off.
+    /// When the head is incomplete.
     pub fn read_head(peer: &mut impl Read) -> Self {
         let mut head = Vec::new();
         let mut byte = [0];
@@ -114,8 +115,7 @@ pub fn connect_http(address: SocketAddr) -> TcpStream {
     peer
 }
 
-/// Sends a request, written out, over a connection of its own and reads the response. The request must contain
-/// `Connection: close`.
+/// Sends a request over a new connection and reads the response. The request must contain `Connection: close`.
 ///
 /// # Panics
 /// As [`HttpResponse::read`].
@@ -133,8 +133,8 @@ pub fn get_http(address: SocketAddr, path: &str) -> HttpResponse {
     send_http(address, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
 }
 
-/// `POST path` with a body and further headers, each `Name: value`. The server may respond and close before it has read the
-/// whole body.
+/// `POST path` with a body and further headers, each `Name: value`. The server may respond and close before it has read
+/// the whole body.
 ///
 /// # Panics
 /// As [`HttpResponse::read_until_reset`].
@@ -150,7 +150,7 @@ pub fn post_http(address: SocketAddr, path: &str, headers: &[&str], body: impl A
     HttpResponse::read_until_reset(&mut peer)
 }
 
-/// The value of a metric at `/metrics`; `name` includes its labels as they are written there.
+/// The value of a metric at `/metrics`; `name` includes its labels in the exported form.
 ///
 /// # Panics
 /// When there is no such metric, or it is not a whole number.
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_is_taken_apart() {
+    fn a_response_is_parsed() {
         let text = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\r\nno\r\n\r\n";
         let response = HttpResponse::read(&mut text.as_bytes());
         assert_eq!(response.status, 404);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_behind_a_head_are_left() {
+    fn the_bytes_after_a_head_are_not_consumed() {
         let mut peer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nframes".as_bytes();
         let response = HttpResponse::read_head(&mut peer);
         assert_eq!((response.status, response.header("upgrade")), (101, "websocket"));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_is_found_by_its_whole_name() {
+    fn a_metric_is_found_by_its_complete_name() {
         let text = "# HELP a_total x\na_total 5\na_total{b=\"c\"} 7\n";
         assert_eq!(parse_metric(text, "a_total{b=\"c\"}"), 7);
         assert_eq!(parse_metric(text, "a_total"), 5);

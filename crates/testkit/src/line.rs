@@ -10,7 +10,7 @@ use crate::PATIENCE;
 #[derive(Debug)]
 pub struct LineClient {
     stream: TcpStream,
-    /// What was read and not yet handed out.
+    /// The input that was not returned yet.
     heard: Vec<u8>,
 }
 
@@ -30,40 +30,46 @@ impl LineClient {
         self.stream.local_addr().expect("a connected socket has an address")
     }
 
-    /// Sends a line; its end (`\r\n`) is added.
+    /// Sends a line; its ending (`\r
+    /// `) is added.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\r\n").as_bytes());
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("write");
     }
 
-    /// The next line, without its end, which must be `\r\n` (or `\n`, of a line of JSON).
+    /// The next line without its ending, which must be `\r
+    /// ` (or `
+    /// ` after a line of JSON).
     ///
     /// # Panics
-    /// When none comes within [`PATIENCE`], the connection ends, or the line is not UTF-8 ended by `\r\n`.
+    /// When none arrives within [`PATIENCE`], the connection ends, or the line is not UTF-8 with the ending `\r
+    /// `.
     pub fn line(&mut self) -> String {
         self.line_within(PATIENCE).expect("a line in time")
     }
 
-    /// The next line, or `None` when none comes within this time.
+    /// The next line, or `None` when none arrives within this time.
     ///
     /// # Panics
-    /// When the connection ends, or the line is not UTF-8 ended by `\r\n`.
+    /// When the connection ends, or the line is not UTF-8 with the ending `\r
+    /// `.
     pub fn line_within(&mut self, deadline: Duration) -> Option<String> {
         let bytes = self.line_bytes_within(deadline)?;
         Some(String::from_utf8(bytes).expect("a line is UTF-8"))
     }
 
-    /// The next line as bytes, without its `\r\n`, or `None` when none comes within this time.
+    /// The next line as bytes, without its `\r
+    /// `, or `None` when none arrives within this time.
     ///
     /// # Panics
     /// When the connection ends, or the line does not end with `\r\n`.
@@ -94,20 +100,20 @@ impl LineClient {
         }
     }
 
-    /// Asserts what the next line is.
+    /// Asserts that this is the next line.
     ///
     /// # Panics
-    /// When it is another, or none comes within [`PATIENCE`].
+    /// When it is another one, or none arrives within [`PATIENCE`].
     #[track_caller]
     pub fn expect(&mut self, line: &str) {
         let got = self.line();
         assert_eq!(got, line);
     }
 
-    /// Asserts that nothing comes for this long.
+    /// Asserts that nothing arrives for this long.
     ///
     /// # Panics
-    /// When something comes, or the connection ends.
+    /// When something arrives, or the connection ends.
     #[track_caller]
     pub fn expect_silence(&mut self, how_long: Duration) {
         if self.heard.is_empty() {
@@ -120,10 +126,10 @@ impl LineClient {
         panic!("silence was expected, not {:?}", String::from_utf8_lossy(&self.heard));
     }
 
-    /// Asserts that the other end closes the connection, after whatever it still sends; gives that.
+    /// Asserts that the peer closes the connection. Returns the bytes that it still sends.
     ///
     /// # Panics
-    /// When it is still open after [`PATIENCE`].
+    /// When the connection is still open after [`PATIENCE`].
     #[track_caller]
     pub fn expect_closed(&mut self) -> Vec<u8> {
         let end = Instant::now() + PATIENCE;
@@ -136,24 +142,24 @@ impl LineClient {
         }
     }
 
-    /// Says that nothing more will be sent; reading goes on.
+    /// Shuts down the output; input can still be read.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a connection to finish");
     }
 
-    /// The socket, for operations that are not offered here.
+    /// The socket, for other operations.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Reads once, waiting at most until `end`.
+    /// Reads once, with the deadline `end`.
     fn read_until(&mut self, end: Instant) -> Heard {
         let mut chunk = [0; 16 * 1024];
         loop {
-            // A time-out of zero would mean to wait for ever.
+            // A timeout of zero is invalid.
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.stream.set_read_timeout(Some(left)).expect("a time-out above zero");
             return match self.stream.read(&mut chunk) {
@@ -164,14 +170,14 @@ impl LineClient {
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Heard::Nothing,
-                // A reset is an end too: the peer closed with bytes of ours unread.
+                // A reset is an end too: the peer closed with unread input.
                 Err(_) => Heard::End,
             };
         }
     }
 }
 
-/// What a read brought.
+/// The result of a read.
 enum Heard {
     Bytes,
     Nothing,

@@ -1,14 +1,14 @@
-//! A TCP link with faults: between a client and a server it can be cut, or swallow everything without a word.
+//! A TCP link with faults: it can be cut, or discard everything without a close.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// A proxy on a port of its own in front of a server.
+/// A proxy on its own port in front of a server.
 ///
 /// Forwards until its state is changed. In the [`Self::black_hole`] state it keeps every connection open, accepts new
-/// ones, and forwards nothing in either direction: a dead peer or a lost route, as a socket sees it.
+/// ones, and forwards nothing in either direction: to a socket it looks like a dead peer or a lost route.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -16,7 +16,7 @@ pub struct Proxy {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What the threads of a proxy share.
+/// The shared state of a proxy's threads.
 #[derive(Debug)]
 struct Link {
     to: SocketAddr,
@@ -29,7 +29,7 @@ struct State {
     silent: bool,
     ended: bool,
     accepted: usize,
-    /// Both ends of every connection made; those that are closed meanwhile do no harm.
+    /// Both ends of every connection, including closed ones.
     sockets: Vec<TcpStream>,
 }
 
@@ -38,7 +38,7 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while the link is silent; `false` when the proxy is no more.
+    /// Waits while the link is silent; `false` after the proxy was dropped.
     fn may_forward(&self) -> bool {
         let state = self.state();
         let state = self.changed.wait_while(state, |state| state.silent && !state.ended);
@@ -52,7 +52,7 @@ impl Link {
 }
 
 impl Proxy {
-    /// Starts one in front of `to`, forwarding.
+    /// Starts a proxy in front of `to` that forwards.
     ///
     /// # Panics
     /// When no port can be bound.
@@ -67,32 +67,32 @@ impl Proxy {
         Self { addr, link, acceptor: Some(acceptor) }
     }
 
-    /// Where to connect to.
+    /// The address of the proxy.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The port to connect to.
+    /// The port of the proxy.
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// How many connections it has taken so far.
+    /// The number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.link.state().accepted
     }
 
-    /// Stops forwarding, and closes nothing.
+    /// Stops forwarding without closing any connection.
     pub fn black_hole(&self) {
         self.link.change(|state| state.silent = true);
     }
 
-    /// Forwards again, beginning with the bytes that were held back.
+    /// Resumes forwarding, beginning with the buffered bytes.
     pub fn resume(&self) {
         self.link.change(|state| state.silent = false);
     }
 
-    /// Closes every connection; new ones are taken.
+    /// Closes every connection; new ones are accepted.
     pub fn cut(&self) {
         self.link.change(cut);
     }
@@ -104,7 +104,7 @@ impl Drop for Proxy {
             state.ended = true;
             cut(state);
         });
-        // Wakes the acceptor, which then sees that all is over.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.addr);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -114,7 +114,7 @@ impl Drop for Proxy {
 
 fn cut(state: &mut State) {
     for socket in state.sockets.drain(..) {
-        // Fails for one that is closed already.
+        // Fails if the socket is already closed.
         let _ = socket.shutdown(Shutdown::Both);
     }
 }
@@ -124,7 +124,7 @@ fn accept(listener: &TcpListener, link: &Arc<Link>) {
         if link.state().ended {
             return;
         }
-        // A server that is not there closes the connection, as it would without the proxy.
+        // If the server is not running, the connection is closed, as it would be without the proxy.
         let Ok(client) = client else { continue };
         let Ok(server) = TcpStream::connect(link.to) else { continue };
         let pair = [(&client, &server), (&server, &client)].map(|(from, to)| {
@@ -150,7 +150,7 @@ fn forward(mut from: TcpStream, mut to: TcpStream, link: &Link) {
             break;
         }
     }
-    // The end of this direction is forwarded as well, once the link carries anything.
+    // The end of this direction is forwarded as well, once the link forwards again.
     if link.may_forward() {
         let _ = to.shutdown(Shutdown::Write);
     }

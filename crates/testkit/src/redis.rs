@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use crate::{GLANCE, PATIENCE, Reply, RespClient, free_port};
 
-/// A `redis-server` of one's own on a free port of the loopback address, without persistence unless it is
+/// A `redis-server` on a free port of the loopback address, without persistence unless it is
 /// [persistent](Self::persistent); killed on drop.
 ///
-/// It can be killed and started again on the same port, which is what a test of reconnecting needs.
+/// It can be killed and started again on the same port, for tests of reconnecting.
 #[derive(Debug)]
 pub struct RedisServer {
     port: u16,
@@ -24,16 +24,16 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one and waits until it answers.
+    /// Starts a server and waits until it responds.
     ///
     /// # Panics
-    /// When `redis-server` is not on the `PATH` or does not come up.
+    /// When `redis-server` is not in the `PATH` or does not start.
     pub fn start() -> Self {
         Self::start_with(&[] as &[&str])
     }
 
-    /// Starts one with further arguments, in the form that `redis-server` takes them:
-    /// `["--requirepass", "secret"]`, `["--user", "ann on >pw ~* &news:* +@all"]`.
+    /// Starts a server with further arguments, in the form of `redis-server`: `["--requirepass", "secret"]`,
+    /// `["--user", "ann on >pw ~* &news:* +@all"]`.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -43,13 +43,13 @@ impl RedisServer {
         server
     }
 
-    /// Reserves a port and starts nothing yet: a Redis that is absent until [`Self::restart`].
+    /// Reserves a port without starting a server until [`Self::restart`].
     pub fn absent() -> Self {
         Self::absent_with(&[] as &[&str])
     }
 
-    /// Starts one that has all its data again after a restart, also when it was killed: every write is on the disk
-    /// before it is answered.
+    /// Starts a server that keeps all its data over a restart, also when it is killed: every write is on the disk
+    /// before its reply.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -60,7 +60,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts a Sentinel without a master to watch: see `SENTINEL MONITOR`.
+    /// Starts a Sentinel without a monitored master: see `SENTINEL MONITOR`.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -82,7 +82,7 @@ impl RedisServer {
         }
     }
 
-    /// Its port, the same after a restart.
+    /// The port, which is the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -97,24 +97,24 @@ impl RedisServer {
         format!("redis://{}", self.addr())
     }
 
-    /// Whether it was started and not killed since.
+    /// Whether it is running.
     pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
 
-    /// Kills it at once, as a crash would; nothing happens when it is not running.
+    /// Kills it at once, like a crash. No effect if it is not running.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Both fail only for a process that is gone already.
+            // Both fail only for a process that has already ended.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// Starts it on its port, killing it first when it still runs, and waits until it answers.
+    /// Starts it on its port and waits until it responds. Kills it first if it is running.
     ///
     /// # Panics
-    /// When it does not come up; the message holds its log.
+    /// When it does not start; the message contains its log.
     pub fn restart(&mut self) {
         self.kill();
         let log = File::create(self.dir.path().join("log")).expect("a log file");
@@ -145,7 +145,7 @@ impl RedisServer {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(
                 ended.is_none() && Instant::now() < end,
-                "redis-server did not come up on port {}:\n{}",
+                "redis-server did not start on port {}:\n{}",
                 self.port,
                 self.log()
             );
@@ -153,7 +153,7 @@ impl RedisServer {
         }
     }
 
-    /// The same with further arguments from now on, in the form of [`Self::start_with`].
+    /// Restarts it with further arguments, in the form of [`Self::start_with`].
     ///
     /// # Panics
     /// As [`Self::restart`].
@@ -162,12 +162,12 @@ impl RedisServer {
         self.restart();
     }
 
-    /// What it has logged since it was last started.
+    /// The log since its last start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// A new connection to it, as its default user.
+    /// A new connection to it, as the default user.
     ///
     /// # Panics
     /// When it is not running.
@@ -183,10 +183,10 @@ impl RedisServer {
         self.client().command(command)
     }
 
-    /// The ids of the clients whose names have this prefix (`CLIENT LIST`); for `CLIENT KILL ID`.
+    /// The ids of the clients with this prefix in their names (`CLIENT LIST`); for `CLIENT KILL ID`.
     ///
     /// # Panics
-    /// When it is not running, or asks for a password.
+    /// When it is not running, or requires a password.
     pub fn client_ids(&self, name_begins: &str) -> Vec<String> {
         let list = self.cli(&["CLIENT", "LIST"]).text();
         let field = |line: &str, key: &str| {
@@ -198,7 +198,7 @@ impl RedisServer {
             .collect()
     }
 
-    /// Whether it answers a PING, be it with a demand for a password; not while it reads its data.
+    /// Whether it responds to a PING, even with an error that requires a password; `false` while it loads its data.
     fn answers(&self) -> bool {
         let Ok(mut client) = RespClient::try_connect(self.addr()) else { return false };
         client.send(&["PING"]);

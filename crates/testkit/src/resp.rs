@@ -1,4 +1,4 @@
-//! A blocking RESP client: enough to drive a Redis server, or the server's own RESP port, from a test.
+//! A blocking RESP client for a Redis server, or the server's own RESP port, in tests.
 //!
 //! RESP2 and the RESP3 types that pub/sub uses (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::PATIENCE;
 
-/// What came back.
+/// A reply or push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// `+OK`
@@ -25,12 +25,12 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// `>3`
     Push(Vec<Reply>),
-    /// `#t`, `,1.5`, `(1` and the like: the line as it came.
+    /// `#t`, `,1.5`, `(1` and similar types: the line as received.
     Other(String),
 }
 
 impl Reply {
-    /// The text of a simple or bulk string or of an error; elsewhere the debug form.
+    /// The text of a simple or bulk string or of an error; otherwise the debug form.
     pub fn text(&self) -> String {
         match self {
             Self::Simple(text) | Self::Error(text) | Self::Other(text) => text.clone(),
@@ -39,7 +39,7 @@ impl Reply {
         }
     }
 
-    /// The elements of an array or a push as text; of anything else, itself alone.
+    /// The elements of an array or a push as text; any other value as a single element.
     pub fn texts(&self) -> Vec<String> {
         match self {
             Self::Array(items) | Self::Push(items) => items
@@ -53,7 +53,7 @@ impl Reply {
     /// The number of an integer reply.
     ///
     /// # Panics
-    /// When it is something else.
+    /// When it is not an integer.
     pub fn int(&self) -> i64 {
         match self {
             Self::Int(n) => *n,
@@ -62,14 +62,14 @@ impl Reply {
     }
 }
 
-/// A blocking connection that speaks RESP.
+/// A blocking RESP connection.
 #[derive(Debug)]
 pub struct RespClient {
     stream: BufReader<TcpStream>,
 }
 
 impl RespClient {
-    /// Connects; every later read has [`PATIENCE`].
+    /// Connects; every later read has the timeout [`PATIENCE`].
     ///
     /// # Errors
     /// As [`TcpStream::connect`].
@@ -80,7 +80,7 @@ impl RespClient {
         Ok(Self { stream: BufReader::with_capacity(64 * 1024, stream) })
     }
 
-    /// Connects; every later read has [`PATIENCE`].
+    /// Connects; every later read has the timeout [`PATIENCE`].
     ///
     /// # Panics
     /// Without a listener at the address.
@@ -93,35 +93,35 @@ impl RespClient {
         self.stream.get_ref().local_addr().expect("a connected socket has an address")
     }
 
-    /// Sends a command without waiting for its reply; several may be sent before the first is read.
+    /// Sends a command without waiting for its reply; several may be sent before the first reply is read.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send(&mut self, command: &[impl AsRef<[u8]>]) {
         let mut bytes = Vec::with_capacity(64);
         pack(command, &mut bytes);
         self.send_bytes(&bytes);
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).expect("write");
     }
 
-    /// Sends one command and gives its reply.
+    /// Sends one command and returns its reply.
     ///
     /// # Panics
-    /// When the connection is gone, or no reply comes within [`PATIENCE`].
+    /// When the connection is closed, or no reply arrives within [`PATIENCE`].
     pub fn command(&mut self, command: &[impl AsRef<[u8]>]) -> Reply {
         self.send(command);
         self.reply()
     }
 
-    /// Sends all the commands as one write and gives their replies in order. Keep it to some thousands at once:
-    /// nothing is read before everything is written.
+    /// Sends all commands in one write and returns their replies in order. At most some thousands at once: nothing is
+    /// read before everything is written.
     ///
     /// # Panics
     /// As [`Self::command`].
@@ -137,15 +137,15 @@ impl RespClient {
     /// The next reply or push.
     ///
     /// # Panics
-    /// When the connection is gone, nothing comes within [`PATIENCE`], or it is not RESP.
+    /// When the connection is closed, nothing arrives within [`PATIENCE`], or the bytes are not RESP.
     pub fn reply(&mut self) -> Reply {
         self.try_reply().expect("a reply")
     }
 
-    /// The next reply or push, or what went wrong.
+    /// The next reply or push, or the error of the read.
     ///
     /// # Errors
-    /// When the connection ends or nothing comes within [`PATIENCE`].
+    /// When the connection ends or nothing arrives within [`PATIENCE`].
     ///
     /// # Panics
     /// When the bytes are not RESP.
@@ -182,10 +182,10 @@ impl RespClient {
         })
     }
 
-    /// Asserts that nothing comes for this long.
+    /// Asserts that nothing arrives for this long.
     ///
     /// # Panics
-    /// When something comes, or the connection ends.
+    /// When something arrives, or the connection ends.
     pub fn expect_silence(&mut self, how_long: Duration) {
         self.stream.get_ref().set_read_timeout(Some(how_long)).expect("a time-out above zero");
         let heard = self.stream.fill_buf().map(<[u8]>::to_vec);

@@ -1,4 +1,4 @@
-//! A server that speaks S3, for one test.
+//! An S3 server for one test.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 use crate::{GLANCE, PATIENCE, free_port};
 
-/// The bucket that it has.
+/// The name of its bucket.
 const BUCKET: &str = "tables";
 
 /// moto's server on a free port of the loopback address, with a bucket named `tables` in its memory; killed on drop. It
-/// takes any credentials.
+/// accepts any credentials.
 #[derive(Debug)]
 pub struct S3Server {
     port: u16,
@@ -24,10 +24,10 @@ pub struct S3Server {
 }
 
 impl S3Server {
-    /// Starts one, and waits until it has its bucket.
+    /// Starts a server, and waits until its bucket exists.
     ///
     /// # Panics
-    /// When `make test-tools` has not installed it, or it does not come up.
+    /// When `make test-tools` has not installed it, or it does not start.
     pub fn start() -> Self {
         let (port, dir) = (free_port(), TempDir::with_prefix("tidings-s3-").expect("a temporary directory"));
         let log = File::create(dir.path().join("log")).expect("a log file");
@@ -44,7 +44,7 @@ impl S3Server {
             let ended = server.child.try_wait().ok().flatten();
             assert!(
                 ended.is_none() && Instant::now() < end,
-                "moto_server did not come up on port {port}:\n{}",
+                "moto_server did not start on port {port}:\n{}",
                 std::fs::read_to_string(server.dir.path().join("log")).unwrap_or_default()
             );
             std::thread::sleep(GLANCE);
@@ -60,23 +60,23 @@ impl S3Server {
     /// The keys of all objects in its bucket, sorted.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When it does not respond.
     pub fn keys(&self) -> Vec<String> {
         self.tags(&format!("/{BUCKET}?list-type=2"), "Key")
     }
 
-    /// The multipart uploads that have neither been completed nor aborted.
+    /// The multipart uploads that were neither completed nor aborted.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When it does not respond.
     pub fn unfinished(&self) -> Vec<String> {
         self.tags(&format!("/{BUCKET}?uploads"), "UploadId")
     }
 
-    /// What is in an object.
+    /// The content of an object.
     ///
     /// # Panics
-    /// When it does not answer, or there is no such object.
+    /// When it does not respond, or the object does not exist.
     pub fn object(&self, key: &str) -> Vec<u8> {
         let (status, body) = self.ask("GET", &format!("/{BUCKET}/{key}"));
         assert_eq!(status, 200, "{key}");
@@ -86,12 +86,12 @@ impl S3Server {
     /// Removes an object.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When it does not respond.
     pub fn remove(&self, key: &str) {
         self.ask("DELETE", &format!("/{BUCKET}/{key}"));
     }
 
-    /// What stands in the elements of this name in an answer.
+    /// The content of the elements with this name in a response.
     fn tags(&self, path: &str, name: &str) -> Vec<String> {
         let (status, body) = self.ask("GET", path);
         assert_eq!(status, 200, "{path}");
@@ -111,7 +111,7 @@ impl S3Server {
     fn try_ask(&self, method: &str, path: &str) -> Option<(u16, Vec<u8>)> {
         let mut peer = TcpStream::connect(self.addr()).ok()?;
         peer.set_read_timeout(Some(PATIENCE)).ok()?;
-        // The credentials only say which service is meant.
+        // The credentials only select the service.
         let credentials = "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
                            SignedHeaders=host, Signature=0";
         let request = format!(
@@ -129,13 +129,13 @@ impl S3Server {
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Where `make test-tools` puts what tests need.
+/// The folder in which `make test-tools` installs tools.
 fn tools() -> PathBuf {
     let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
     tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.test-tools"))

@@ -1,4 +1,4 @@
-//! The built program, started as a user would start it.
+//! The built program, started as by a user.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{GLANCE, PATIENCE, wait_until};
 
-/// Most of the standard error that is kept, counted from its beginning.
+/// The most bytes of standard error that are kept, from its beginning.
 const MAX_STDERR: usize = 4 << 20;
 
 /// The command line `binary serve`, with further arguments and variables.
@@ -40,10 +40,10 @@ impl Builder {
         self
     }
 
-    /// Starts it and waits until it says `ready`.
+    /// Starts it and waits until it prints `ready`.
     ///
     /// # Panics
-    /// When it ends or does not get ready within [`PATIENCE`]; the message holds its standard error.
+    /// When it ends or is not ready within [`PATIENCE`]; the message contains its standard error.
     pub fn start(self) -> Tidings {
         let mut tidings = self.spawn();
         let end = Instant::now() + PATIENCE;
@@ -51,7 +51,7 @@ impl Builder {
             let ended = tidings.child.try_wait().expect("a child to ask");
             assert!(
                 ended.is_none() && Instant::now() < end,
-                "not ready ({ended:?}); it said {:?} and\n{}",
+                "not ready ({ended:?}); its output is {:?} and\n{}",
                 tidings.stdout_lines(),
                 tidings.stderr()
             );
@@ -60,19 +60,19 @@ impl Builder {
         tidings
     }
 
-    /// Starts it and waits until it has ended: for flags and files that it must refuse. Gives its exit code, its
+    /// Starts it and waits until it has ended: for flags and files that it must reject. Returns its exit code, its
     /// standard output and its standard error.
     ///
     /// # Panics
-    /// When it still runs after [`PATIENCE`], or a signal ended it.
+    /// When it is still running after [`PATIENCE`], or a signal ended it.
     pub fn run_to_end(self) -> (i32, String, String) {
         let mut tidings = self.spawn();
         let code = tidings.wait();
         (code, tidings.stdout_lines().join("\n"), tidings.stderr())
     }
 
-    /// Variables that keep the program away from its default ports, which may be in use: for each listener that neither
-    /// the arguments nor the environment of the test names. A configuration file names its own listeners.
+    /// Variables that prevent the use of default ports, which may be in use: for each listener that neither the
+    /// arguments nor the environment of the test sets. A configuration file sets its own listeners.
     fn free_ports(&self) -> Vec<(&'static str, &'static str)> {
         let names = |listener: &str, variable: &str| {
             let (flag, option) = (format!("--{listener}"), format!("{listener}.listen="));
@@ -90,7 +90,7 @@ impl Builder {
             .collect()
     }
 
-    /// Starts it in an empty directory, with none of this process' own settings, and on no default port.
+    /// Starts it in an empty directory, without the settings of this process and without default ports.
     fn spawn(self) -> Tidings {
         let dir = TempDir::with_prefix("tidings-test-").expect("a temporary directory");
         let mut command = Command::new(&self.binary);
@@ -102,7 +102,7 @@ impl Builder {
         let mut child = command
             .arg("serve")
             .args(&self.args)
-            // What it keeps goes with the directory.
+            // Its data is removed with the directory.
             .env_remove("STATE_DIRECTORY")
             .env("XDG_DATA_HOME", dir.path().join("data"))
             .envs(self.free_ports())
@@ -130,7 +130,7 @@ impl Builder {
     }
 }
 
-/// The running program; killed on drop. When the test is panicking, its standard error is shown then.
+/// The running program; killed on drop. If the test is panicking, its standard error is printed.
 #[derive(Debug)]
 pub struct Tidings {
     child: Child,
@@ -141,7 +141,7 @@ pub struct Tidings {
 }
 
 impl Tidings {
-    /// Prepares to start the program at this path: `env!("CARGO_BIN_EXE_tidings")` in the tests of the `cli` crate.
+    /// Prepares a start of the program at this path: `env!("CARGO_BIN_EXE_tidings")` in the tests of the `cli` crate.
     pub fn builder(binary: impl AsRef<Path>) -> Builder {
         Builder { binary: binary.as_ref().to_owned(), args: Vec::new(), env: Vec::new() }
     }
@@ -154,12 +154,12 @@ impl Tidings {
         Self::builder(binary).args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(flags).start()
     }
 
-    /// What it has printed to its standard output so far.
+    /// The lines of its standard output so far.
     pub fn stdout_lines(&self) -> Vec<String> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it has logged so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.err.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
@@ -172,7 +172,7 @@ impl Tidings {
         wait_until(PATIENCE, &format!("{text:?} in the log"), || self.stderr().contains(text));
     }
 
-    /// Where it listens, as it printed them after this word: `tcp` or `http`.
+    /// The addresses that it printed after this word: `tcp` or `http`.
     pub fn listeners(&self, kind: &str) -> Vec<String> {
         let lines = self.stdout_lines();
         lines
@@ -190,7 +190,7 @@ impl Tidings {
         listeners.iter().find_map(|text| text.parse().ok()).expect("a TCP port")
     }
 
-    /// The URL of its first HTTP port, ended by a slash.
+    /// The URL of its first HTTP port, with a trailing slash.
     ///
     /// # Panics
     /// When it has none.
@@ -214,8 +214,7 @@ impl Tidings {
         self.child.id()
     }
 
-    /// Its share of the memory in bytes: what it alone uses, plus its part of what it shares (PSS, from
-    /// `/proc/PID/smaps_rollup`).
+    /// Its memory in bytes with a proportional share of shared memory (PSS, from `/proc/PID/smaps_rollup`).
     ///
     /// # Panics
     /// When it has ended.
@@ -239,19 +238,19 @@ impl Tidings {
         kill_process(Pid::from_child(&self.child), signal).expect("a process to signal");
     }
 
-    /// Sends `SIGTERM`, waits for the end and gives the exit code.
+    /// Sends `SIGTERM`, waits for the end and returns the exit code.
     ///
     /// # Panics
-    /// When it still runs after [`PATIENCE`], or a signal ended it.
+    /// When it is still running after [`PATIENCE`], or a signal ended it.
     pub fn terminate(&mut self) -> i32 {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Waits for its end and gives the exit code; its output is complete then.
+    /// Waits for its end and returns the exit code. Its output is then complete.
     ///
     /// # Panics
-    /// When it still runs after [`PATIENCE`], or a signal ended it.
+    /// When it is still running after [`PATIENCE`], or a signal ended it.
     pub fn wait(&mut self) -> i32 {
         let status = self.wait_status(PATIENCE);
         self.readers.drain(..).for_each(|reader| reader.join().expect("a reader that does not panic"));
@@ -283,7 +282,7 @@ impl Tidings {
 
 impl Drop for Tidings {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

@@ -1,4 +1,4 @@
-//! The guards do what other tests rely on.
+//! Tests of the guards.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisServer, Reply, RespClient, free_port, wait_until};
 
 #[test]
-fn a_redis_can_be_killed_and_comes_back_on_its_port() {
+fn a_redis_can_be_killed_and_restarted_on_its_port() {
     let mut redis = RedisServer::start();
     assert_eq!(redis.cli(&["SET", "a", "1"]), Reply::Simple("OK".into()));
     redis.kill();
@@ -17,7 +17,7 @@ fn a_redis_can_be_killed_and_comes_back_on_its_port() {
 }
 
 #[test]
-fn a_redis_takes_further_arguments() {
+fn a_redis_accepts_further_arguments() {
     let redis = RedisServer::start_with(&["--requirepass", "secret"]);
     let mut client = redis.client();
     assert!(client.command(&["GET", "a"]).text().starts_with("NOAUTH"));
@@ -36,7 +36,7 @@ fn clients_of_a_redis_are_found_by_name() {
 }
 
 #[test]
-fn a_pipeline_gives_every_reply_in_order() {
+fn a_pipeline_returns_every_reply_in_order() {
     let redis = RedisServer::start();
     let commands: Vec<Vec<Vec<u8>>> =
         (0..1_000).map(|i| vec![b"ECHO".to_vec(), format!("{i}").into_bytes()]).collect();
@@ -45,7 +45,7 @@ fn a_pipeline_gives_every_reply_in_order() {
 }
 
 #[test]
-fn a_cut_link_ends_its_connections_and_takes_new_ones() {
+fn a_cut_link_closes_its_connections_and_accepts_new_ones() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let mut client = RespClient::connect(proxy.addr());
@@ -57,7 +57,7 @@ fn a_cut_link_ends_its_connections_and_takes_new_ones() {
 }
 
 #[test]
-fn a_silent_link_holds_everything_back_until_it_is_resumed() {
+fn a_silent_link_buffers_everything_until_it_is_resumed() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let mut client = RespClient::connect(proxy.addr());
@@ -70,7 +70,7 @@ fn a_silent_link_holds_everything_back_until_it_is_resumed() {
 }
 
 #[test]
-fn a_line_client_reads_lines_however_they_arrive() {
+fn a_line_client_reads_lines_at_every_split() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -103,6 +103,6 @@ fn a_free_port_can_be_listened_on() {
 
 #[test]
 #[should_panic(expected = "the moon")]
-fn what_does_not_come_true_is_named() {
+fn a_passed_deadline_names_its_condition() {
     wait_until(Duration::from_millis(10), "the moon", || false);
 }

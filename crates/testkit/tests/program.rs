@@ -1,11 +1,11 @@
-//! The guard of the program, tried on a script that says the same words.
+//! Tests of the guard of the program, with a script that prints the same output.
 
 use tidings_testkit::Tidings;
 
 const IMPOSTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/impostor.sh");
 
 #[test]
-fn a_started_program_tells_its_addresses_its_memory_and_its_end() {
+fn a_started_program_reports_its_addresses_memory_and_end() {
     let mut program = Tidings::builder(IMPOSTOR).env("TIDINGS_TCP_ECHO", "false").start();
     assert_eq!(program.tcp(), "127.0.0.1:40001".parse().unwrap());
     assert_eq!(program.http(), "127.0.0.1:40002".parse().unwrap());
@@ -35,7 +35,7 @@ fn no_test_starts_the_program_on_its_default_ports() {
 }
 
 #[test]
-fn a_program_that_refuses_to_start_gives_its_code_and_its_words() {
+fn a_program_that_does_not_start_returns_its_code_and_output() {
     let (code, stdout, stderr) = Tidings::builder(IMPOSTOR).args(["--bad"]).run_to_end();
     assert_eq!((code, stdout.as_str(), stderr.trim()), (2, "", "no flag --bad"));
 }

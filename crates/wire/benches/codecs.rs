@@ -87,7 +87,7 @@ fn trades(length: usize) -> String {
     text + "]"
 }
 
-/// Once for all subscribers, at these levels.
+/// Compresses a publication once for all subscribers, at these levels.
 #[divan::bench(args = [(1, 256), (1, 1024), (6, 1024), (9, 1024), (1, 16384)])]
 fn compress_a_publication(bencher: Bencher, (level, length): (u8, usize)) {
     let text = trades(length);

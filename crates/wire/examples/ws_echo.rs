@@ -1,7 +1,6 @@
-//! A WebSocket server that sends back every message as it came: what conformance suites speak with
-//! (docs/autobahn.md). `cargo run --example ws_echo -- 127.0.0.1:9001`; port 0 picks a free one. It prints where
-//! it listens, and serves each connection on a thread of its own, with the blocking sockets of the standard library.
-//! Messages go compressed where a client offers that.
+//! A WebSocket echo server for conformance suites (docs/autobahn.md). `cargo run --example ws_echo -- 127.0.0.1:9001`;
+//! port 0 selects a free one. It prints its address, and serves each connection on its own thread, with the blocking
+//! sockets of the standard library. Messages are compressed if the client offers that.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,7 +8,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use tidings_wire::ws::deflate::{self, Deflater, Inflater};
 use tidings_wire::ws::{self, CloseCode, Event, Kind, Opcode, Reader, Role, Rules, handshake};
 
-/// The longest message that comes back: 16 MiB, as long as suites send.
+/// The longest echoed message: 16 MiB, the longest message of the suites.
 const MAX_MESSAGE: u64 = 16 << 20;
 /// The longest head of a request.
 const MAX_HEAD: usize = 16 << 10;
@@ -55,12 +54,12 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
 struct Echo {
     reader: Reader,
     message: Vec<u8>,
-    /// Where compression was agreed on.
+    /// The codecs, if compression was negotiated.
     codecs: Option<(Deflater, Inflater)>,
 }
 
 impl Echo {
-    /// Appends the answers to `input`; gives whether the connection goes on.
+    /// Appends the answers to `input`; returns whether the connection continues.
     fn answer(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> bool {
         let rules = Rules { role: Role::Server, max_message: MAX_MESSAGE };
         let Self { reader, message, codecs } = self;
@@ -101,7 +100,7 @@ impl Echo {
     }
 }
 
-/// Says that nothing more comes and reads what still does, so that the peer gets the close frame and no reset.
+/// Closes the sending side and reads the remaining input, so that the peer gets the close frame and no reset.
 fn linger(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     while stream.read(chunk)? > 0 {}

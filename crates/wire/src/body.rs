@@ -1,4 +1,4 @@
-//! What a body is: bytes. How JSON clients see it is decided here, once for every transport that speaks JSON.
+//! Bodies: bytes, and their representation for JSON clients, the same for every transport with JSON.
 //!
 //! Invariants:
 //! - An encoder appends one JSON value on one line: without `\r` and `\n`, where JSON lines and joined
@@ -16,13 +16,13 @@ use thiserror::Error;
 
 use crate::json;
 
-/// How JSON clients see bodies (the namespace option `publication_data_format`).
+/// The representation of bodies for JSON clients (the namespace option `publication_data_format`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataFormat {
     /// Valid JSON as it is, other UTF-8 as a JSON string, other bytes as `{"b64":"…"}`.
     #[default]
     Auto,
-    /// As [`Self::Auto`]; for channels whose publishers always send JSON.
+    /// As [`Self::Auto`]; for channels that carry only JSON.
     Json,
     /// UTF-8 always as a JSON string, also when it is valid JSON; other bytes as `{"b64":"…"}`.
     Text,
@@ -34,7 +34,7 @@ impl DataFormat {
     /// Every format, in the order in which they are documented.
     pub const ALL: [Self; 4] = [Self::Auto, Self::Json, Self::Text, Self::Binary];
 
-    /// The word that stands for it in a configuration.
+    /// Its name in a configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -51,7 +51,7 @@ impl fmt::Display for DataFormat {
     }
 }
 
-/// A word that is not the name of a [`DataFormat`].
+/// An unknown name of a [`DataFormat`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be auto, json, text or binary")]
 pub struct UnknownDataFormat;
@@ -66,8 +66,8 @@ impl FromStr for DataFormat {
 
 /// Appends `body` to `out` as one JSON value on one line.
 ///
-/// Raw line breaks between the tokens of a JSON body are dropped; nothing else of it is touched. JSON nested
-/// deeper than 512 levels goes as a JSON string, because the parsers of common clients refuse it.
+/// Raw line breaks between the tokens of a JSON body are dropped; the rest is unchanged. JSON nested deeper than 512
+/// levels is written as a JSON string, because the parsers of common clients refuse it.
 pub fn write_json(body: &[u8], format: DataFormat, out: &mut Vec<u8>) {
     if format == DataFormat::Binary {
         return write_base64_object(body, out);
@@ -98,8 +98,7 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     json::write_string(text, out);
 }
 
-/// Appends valid JSON without its line breaks. All of them stand between tokens: inside a string they would
-/// not be valid.
+/// Appends valid JSON without its line breaks. All of them are between tokens: inside a string they would not be valid.
 fn write_on_one_line(valid: &[u8], out: &mut Vec<u8>) {
     let mut copied = 0;
     for line_break in memchr2_iter(b'\r', b'\n', valid) {
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_shown_as_the_contract_says() {
+    fn a_body_is_encoded_as_documented() {
         use DataFormat::{Auto, Binary, Json, Text};
         for format in [Auto, Json] {
             assert_eq!(shown(br#"{"a": 1.50}"#, format), r#"{"a": 1.50}"#);
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_is_named_by_its_word() {
+    fn formats_have_names() {
         for format in DataFormat::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
@@ -181,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_body_it_is_one_json_value_on_one_line(body in any_body(), format in 0..4_usize) {
+        fn every_body_is_one_json_value_on_one_line(body in any_body(), format in 0..4_usize) {
             let text = shown(&body, DataFormat::ALL[format]);
             prop_assert!(!text.contains(['\r', '\n']));
             let breaks = memchr2_iter(b'\r', b'\n', &body).count();
@@ -191,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn a_json_body_means_the_same_afterwards(body in r#"[\[\]{}:,"0-9 \r\n]{0,16}"#) {
+        fn a_json_body_keeps_its_value(body in r#"[\[\]{}:,"0-9 \r\n]{0,16}"#) {
             if let Ok(before) = serde_json::from_str::<serde_json::Value>(&body) {
                 let after: serde_json::Value = serde_json::from_str(&shown(body.as_bytes(), DataFormat::Auto)).unwrap();
                 prop_assert_eq!(before, after);

@@ -1,4 +1,4 @@
-//! Channel names, glob patterns, and the topics a subscription can be for.
+//! Channel names, glob patterns, and the topics of subscriptions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub const MAX_PATTERN: usize = 255;
 /// subscribe nor publish to a channel with this prefix.
 pub const RESERVED_PREFIX: &str = "tidings.";
 
-/// Why bytes are not a channel name (or a pattern).
+/// The reason why bytes are not a channel name (or a pattern).
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ChannelError {
     /// No bytes at all.
@@ -45,14 +45,14 @@ impl Channel {
         &self.0
     }
 
-    /// Whether a plain line can name it: a space there ends a name.
+    /// Whether plain lines can contain it: a space ends a name there.
     pub fn fits_a_line(&self) -> bool {
         !self.0.contains(' ')
     }
 }
 
-/// A glob over channel names, as Redis' `PSUBSCRIBE` takes it: `*`, `?`, `[abc]`, `[^a-z]`, `\` escapes.
-/// The same bounds as for a channel name hold.
+/// A glob over channel names, as in Redis' `PSUBSCRIBE`: `*`, `?`, `[abc]`, `[^a-z]`, `\` escapes. It has the same
+/// bounds as a channel name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Arc<str>);
 
@@ -65,12 +65,12 @@ impl Pattern {
         checked(glob.as_ref()).map(|s| Self(s.into()))
     }
 
-    /// The glob as it was written.
+    /// The glob, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `channel` is one of those the pattern names.
+    /// Whether the pattern matches `channel`.
     pub fn matches(&self, channel: &str) -> bool {
         glob_matches(self.0.as_bytes(), channel.as_bytes())
     }
@@ -84,19 +84,19 @@ fn checked(bytes: &[u8]) -> Result<&str, ChannelError> {
         return Err(ChannelError::TooLong);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ChannelError::NotText)?;
-    // Most names are ASCII alone, and need no second look.
+    // Most names are ASCII alone, and need no second check.
     if !bytes.iter().all(u8::is_ascii_graphic) && text.chars().any(char::is_control) {
         return Err(ChannelError::NotText);
     }
     Ok(text)
 }
 
-/// What a subscription is for.
+/// The topic of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// One channel.
     Channel(Channel),
-    /// Every channel that a glob names (RESP `PSUBSCRIBE` only).
+    /// Every channel that a glob matches (RESP `PSUBSCRIBE` only).
     Pattern(Pattern),
 }
 
@@ -158,7 +158,7 @@ pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|b| *b == b'*')
 }
 
-/// Where the pattern goes on when its element at `p` takes `byte`; `None` when it does not.
+/// The rest of the pattern after its element at `p` has matched `byte`; `None` when it does not match.
 fn one_matches(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match *pattern.get(p)? {
         b'?' => Some(p + 1),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_made_of_stars_is_answered_at_once() {
+    fn a_glob_of_many_stars_is_matched_quickly() {
         let glob = "*a".repeat(100);
         assert!(!glob_matches(glob.as_bytes(), "b".repeat(255).as_bytes()));
     }

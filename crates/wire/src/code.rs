@@ -1,9 +1,8 @@
 //! The table of codes for errors, disconnects and unsubscribes.
 //!
-//! Numbers and meanings are those of the Centrifugo client protocol (its public documentation, "Error codes"
-//! and "Disconnect codes"), so that SDKs know which ones to retry: an error may be `temporary`; a disconnect in
-//! 3000–3499 requests reconnecting, one in 3500–3999 forbids it; an unsubscribe from 2500 on requests
-//! subscribing again.
+//! Numbers and meanings are those of the Centrifugo client protocol (its public documentation, "Error codes" and
+//! "Disconnect codes"), so that SDKs retry correctly: an error may be `temporary`; a disconnect in 3000–3499 requests
+//! reconnecting, one in 3500–3999 forbids it; an unsubscribe from 2500 on requests subscribing again.
 
 /// A reason with its number: the answer to one command, or the end of a subscription or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +44,7 @@ const fn passing(number: u16, text: &'static str) -> Code {
     Code { number, text, temporary: true }
 }
 
-/// Something inside failed, or the broker is away.
+/// An internal error, or the broker is away.
 pub const INTERNAL: Code = passing(100, "internal server error");
 /// The token or key was missing or not accepted.
 pub const UNAUTHORIZED: Code = fixed(101, "unauthorized");
@@ -57,35 +56,35 @@ pub const PERMISSION_DENIED: Code = fixed(103, "permission denied");
 pub const METHOD_NOT_FOUND: Code = fixed(104, "method not found");
 /// The session is subscribed to the channel already.
 pub const ALREADY_SUBSCRIBED: Code = fixed(105, "already subscribed");
-/// A limit of the server was reached (channels a connection, for instance).
+/// A limit of the server was reached (channels per connection, for instance).
 pub const LIMIT_EXCEEDED: Code = fixed(106, "limit exceeded");
-/// The command could not be understood.
+/// The command is invalid.
 pub const BAD_REQUEST: Code = fixed(107, "bad request");
-/// The command exists, but is not switched on for this channel or server.
+/// The command exists, but is not enabled for this channel or server.
 pub const NOT_AVAILABLE: Code = fixed(108, "not available");
-/// The token was valid once.
+/// The token has expired.
 pub const TOKEN_EXPIRED: Code = fixed(109, "token expired");
 /// The connection's or subscription's time is over, and it has no token to renew.
 pub const EXPIRED: Code = fixed(110, "expired");
-/// Too much at once.
+/// Too many requests at once.
 pub const TOO_MANY_REQUESTS: Code = passing(111, "too many requests");
 /// The channel's history does not reach back to the requested position, or has another epoch.
 pub const UNRECOVERABLE_POSITION: Code = fixed(112, "unrecoverable position");
 
-/// The server ended the subscription for good.
+/// The server ended the subscription permanently.
 pub const UNSUBSCRIBED_BY_SERVER: Code = fixed(2000, "server unsubscribe");
 /// Publications were missed; subscribe again, and recover where the channel keeps history.
 pub const INSUFFICIENT_STATE: Code = fixed(2500, "insufficient state");
 /// The subscription's time is over; subscribe again with a new token.
 pub const SUBSCRIPTION_EXPIRED: Code = fixed(2501, "expired");
 
-/// The connection ended in the ordinary way.
+/// The connection ended normally.
 pub const CLOSED: Code = passing(3000, "connection closed");
 /// The server is stopping.
 pub const SHUTDOWN: Code = passing(3001, "shutdown");
-/// Something inside failed.
+/// An internal error.
 pub const SERVER_ERROR: Code = passing(3004, "internal server error");
-/// The connection's time is over; come back with a new token.
+/// The connection's time is over; the client reconnects with a new token.
 pub const CONNECTION_EXPIRED: Code = passing(3005, "connection expired");
 /// The client did not read as fast as its channels were published to.
 pub const SLOW: Code = passing(3008, "slow");
@@ -95,7 +94,7 @@ pub const POSITION_LOST: Code = passing(3010, "insufficient state");
 pub const FORCE_RECONNECT: Code = passing(3011, "force reconnect");
 /// A ping was not answered in time.
 pub const NO_PONG: Code = passing(3012, "no pong");
-/// The server keeps as much input of its clients as it may.
+/// The buffered input of clients has reached its limit.
 pub const OVERLOADED: Code = passing(3013, "too many requests");
 /// The token was not accepted.
 pub const INVALID_TOKEN: Code = fixed(3500, "invalid token");
@@ -105,14 +104,14 @@ pub const BAD_PROTOCOL: Code = fixed(3501, "bad request");
 pub const STALE: Code = fixed(3502, "stale");
 /// The application requested that the connection is closed.
 pub const FORCE_DISCONNECT: Code = fixed(3503, "force disconnect");
-/// The server holds as many connections as it may.
+/// The number of connections has reached its limit.
 pub const CONNECTION_LIMIT: Code = passing(3504, "connection limit");
-/// The client is subscribed to as many channels as it may be, and is to be to more.
+/// The client has reached its limit of channels and requests another one.
 pub const CHANNEL_LIMIT: Code = fixed(3505, "channel limit");
-/// The client is not allowed to be here.
+/// The client is not permitted to connect.
 pub const NO_PERMISSION: Code = fixed(3507, "permission denied");
 /// The client sent a message without a reply, which the server does not support.
-pub const NOBODY_LISTENS: Code = fixed(3508, "not available");
+pub const SEND_NOT_AVAILABLE: Code = fixed(3508, "not available");
 /// The client made too many errors.
 pub const TOO_MANY_ERRORS: Code = fixed(3509, "too many errors");
 

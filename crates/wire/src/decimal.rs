@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_as_they_are_written_elsewhere() {
+    fn numbers_are_formatted_as_in_the_standard_library() {
         for number in [0, 1, 9, 10, 12_345, i64::MAX, -1, -10, i64::MIN] {
             let mut out = b"n=".to_vec();
             write_signed(number, &mut out);

@@ -1,6 +1,6 @@
-//! Wire forms: in how many different byte sequences one publication can leave a shard.
+//! Wire forms: the different byte sequences of one publication at the output of a shard.
 //!
-//! A shard encodes a publication once per form that has subscribers, however many there are.
+//! A shard encodes a publication once per form that has subscribers, independent of their number.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub struct Form {
     pub message: Message,
 }
 
-/// How a publication is written as a message of a protocol.
+/// The encoding of a publication as a message of a protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     /// A plain line: the bare body in the default channel, `MESSAGE channel body` elsewhere.
@@ -33,7 +33,7 @@ pub enum Message {
     Reply(Encoding),
     /// A push of the client protocol without a reply around it, as one-way transports have it.
     Push(Encoding),
-    /// A server-sent event whose data is the publication's body.
+    /// A server-sent event with the publication's body as its data.
     Event,
     /// A `MESSAGE` frame of STOMP.
     Stomp,
@@ -46,7 +46,7 @@ impl Form {
     pub const RESP2: Self = Self::new(Framing::Raw, Message::Resp(resp::Version::V2));
     /// RESP, version 3.
     pub const RESP3: Self = Self::new(Framing::Raw, Message::Resp(resp::Version::V3));
-    /// The client protocol in JSON, one reply a line.
+    /// The client protocol in JSON, one reply per line.
     pub const JSON_LINE: Self = Self::new(Framing::Line, Message::Reply(Encoding::Json));
     /// Server-sent events that are the publications' data.
     pub const EVENT: Self = Self::new(Framing::SseEvent, Message::Event);
@@ -73,7 +73,7 @@ impl Form {
 pub struct Context<'a> {
     /// The topic of the subscription.
     pub topic: &'a Topic,
-    /// Whether this is the line port's default channel, whose bodies come bare.
+    /// Whether this is the default channel of the line protocol, where bodies are sent without a channel name.
     pub default_channel: bool,
     /// How JSON forms show the body.
     pub data_format: DataFormat,
@@ -81,8 +81,8 @@ pub struct Context<'a> {
     pub escape: Escape,
 }
 
-/// Appends `publication` to `out` in `form`. The message is never compressed, also in a compressed form: each message has
-/// a bit that tells whether it is compressed (RFC 7692 §6), and compression does not pay for one subscriber.
+/// Appends `publication` to `out` in `form`. The message is never compressed, also in a compressed form: each message
+/// has a bit that marks it as compressed (RFC 7692 §6), and compression does not pay for one subscriber.
 pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     let channel = publication.channel.as_str();
     let body = &publication.body[..];
@@ -107,7 +107,7 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
     }
 }
 
-/// As [`encode`]; in a compressed form `deflater` decides whether the message is worth it, and compresses it.
+/// As [`encode`]; in a compressed form, `deflater` compresses the message if that makes it shorter.
 pub fn encode_packed(
     form: Form,
     context: &Context<'_>,
@@ -157,8 +157,8 @@ pub fn event_id(position: &Position, channel: &str) -> String {
     format!("{}.{}.{}", position.offset, position.epoch, name_in_id(channel))
 }
 
-/// A channel's name in such an id, which browsers send back in a header: spaces, percent signs and all bytes except printable
-/// ASCII are percent-encoded (RFC 3986 §2.1).
+/// A channel's name in such an id, which browsers send back in a header: spaces, percent signs and all bytes except
+/// printable ASCII are percent-encoded (RFC 3986 §2.1).
 pub fn name_in_id(channel: &str) -> Cow<'_, str> {
     let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     if channel.bytes().all(fits) {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publication_leaves_in_every_form_as_one_unit_behind_what_was_there() {
+    fn every_form_appends_one_unit_for_a_publication() {
         let topic = Topic::Channel(Channel::new("news").unwrap());
         let expected = [
             (Form::PLAIN, "MESSAGE news a\\nb\r\n"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_of_a_pattern_is_told_which_one_matched() {
+    fn a_subscriber_of_a_pattern_receives_the_matched_pattern() {
         let topic = Topic::Pattern(Pattern::new("n*").unwrap());
         let rest = "4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n$3\r\na\nb\r\n";
         assert_eq!(encoded(Form::RESP2, &topic), format!("before *{rest}"));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_in_an_event_s_id_is_one_word_of_ascii() {
+    fn the_name_in_an_event_id_is_ascii_without_spaces() {
         assert_eq!(name_in_id("scores:nba"), "scores:nba");
         assert_eq!(name_in_id("my room ☕"), "my%20room%20%E2%98%95");
         assert_eq!(name_in_id("100%"), "100%25");
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_publication_carries_is_told_to_those_who_speak_the_client_protocol() {
+    fn the_client_protocol_includes_the_extras_of_a_publication() {
         let (topic, publication) = recovered();
         let context = Context {
             topic: &topic,

@@ -1,11 +1,12 @@
-//! How messages are delimited on a connection, whatever they contain.
+//! The delimiting of messages on a connection, independent of their contents.
 //!
-//! HTTP chunks are no framing of this kind: a body is one stream of bytes, which the writer of the socket cuts into chunks.
+//! HTTP chunks are no framing of this kind: a body is one stream of bytes, which the writer of the socket cuts into
+//! chunks.
 
 use crate::sse;
 use crate::ws::{self, Opcode};
 
-/// How messages are delimited.
+/// The delimiting of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// A message is a line.
@@ -33,7 +34,7 @@ impl Framing {
         matches!(self, Self::WebSocket { deflate: true })
     }
 
-    /// Appends one message, whose bytes `write` appends, without compression. `opcode` is that of a WebSocket's frame;
+    /// Appends one message without compression; `write` appends its bytes. `opcode` is that of a WebSocket's frame;
     /// `expected` is about how many bytes the message has.
     #[inline]
     pub fn frame_with(
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_delimited_behind_what_was_there() {
+    fn a_message_is_appended_with_its_delimiters() {
         let framed = |framing: Framing| {
             let mut out = b"before ".to_vec();
             framing.frame_with(Opcode::Text, 2, &mut out, |out| out.extend_from_slice(b"{}"));

@@ -18,7 +18,7 @@ pub struct HistoryQuery {
     /// spares Redis when many clients reconnect. If the publications after `since` take more than `max_bytes`, the
     /// answer is unrecoverable, because such a subscriber needs all of them. Otherwise the answer includes everything
     /// that was published before the query.
-    pub heard: bool,
+    pub for_subscriber: bool,
     /// Most bytes: the sizes of publications, with an allowance for each. At least one publication is returned, so that
     /// a caller advances page by page.
     pub max_bytes: usize,
@@ -70,10 +70,10 @@ impl History {
     }
 }
 
-/// What a client that returns to a channel with a history is sent.
+/// The way of recovery for a client that returns to a channel with a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RecoveryMode {
-    /// Everything that it missed, or word that it is not all there.
+    /// All missed publications, or the information that they are incomplete.
     #[default]
     Stream,
     /// The newest publication.

@@ -1,16 +1,16 @@
-//! The grammar of JSON (RFC 8259), as far as bodies need it: is this text one JSON value, and a string literal
-//! for any text.
+//! The grammar of JSON (RFC 8259), as far as bodies need it: whether a text is one JSON value, and a string literal for
+//! any text.
 //!
-//! Invariant: what [`is_value`] accepts, every JSON parser that takes [`MAX_DEPTH`] levels accepts.
+//! Invariant: every JSON parser that supports [`MAX_DEPTH`] levels accepts the texts that [`is_value`] accepts.
 
-/// Deepest nesting of arrays and objects that is passed on as JSON. Parsers on the receiving side have bounds
-/// of their own (Apple's stands at 512), and one publication must not make every subscriber's parser fail.
+/// Deepest nesting of arrays and objects that is passed on as JSON. Parsers of receivers have bounds of their own
+/// (Apple's is 512), and one publication must not make every subscriber's parser fail.
 pub(crate) const MAX_DEPTH: usize = 512;
 
 /// Whether `text` is exactly one JSON value, with white space around it or not, nested at most [`MAX_DEPTH`]
 /// deep. Uses no heap memory and no recursion.
 pub(crate) fn is_value(text: &str) -> bool {
-    Scanner { bytes: text.as_bytes(), at: 0, nesting: Nesting::default() }.document().is_some()
+    JsonScanner { bytes: text.as_bytes(), at: 0, nesting: Nesting::default() }.document().is_some()
 }
 
 /// Appends `text` as a JSON string literal: in quotes, with quotes, backslashes and control characters escaped,
@@ -77,7 +77,7 @@ pub(crate) fn string_len(text: &str) -> usize {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// The bytes at which [`write_string`] has to look twice.
+/// The bytes that [`write_string`] must examine.
 const SPECIAL: [bool; 256] = {
     let mut table = [false; 256];
     let mut control = 0;
@@ -92,7 +92,7 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
-/// Which of the open levels are objects: one bit a level.
+/// Which of the open levels are objects: one bit per level.
 #[derive(Default)]
 struct Nesting {
     objects: [u64; MAX_DEPTH / 64],
@@ -128,18 +128,18 @@ impl Nesting {
     }
 }
 
-/// Walks over a document; every method gives `None` where the grammar is broken.
-struct Scanner<'a> {
+/// Scans a document; every method returns `None` on a violation of the grammar.
+struct JsonScanner<'a> {
     bytes: &'a [u8],
     at: usize,
     nesting: Nesting,
 }
 
-impl Scanner<'_> {
+impl JsonScanner<'_> {
     fn document(&mut self) -> Option<()> {
         loop {
             if self.start_of_value()? {
-                // A level was opened and holds something: its first value comes next.
+                // A level was opened and is not empty: its first value follows.
                 continue;
             }
             loop {
@@ -162,8 +162,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads a scalar, an empty array or object (then gives false), or the opening of one up to where its first
-    /// value stands (then gives true).
+    /// Reads a scalar, an empty array or an empty object (returns false), or the opening of a nonempty one up to its
+    /// first value (returns true).
     fn start_of_value(&mut self) -> Option<bool> {
         match self.peek_token()? {
             opening @ (b'{' | b'[') => {
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_literal_holds_no_control_byte_and_no_line_break() {
+    fn a_string_literal_contains_no_control_byte_and_no_line_break() {
         assert_eq!(literal("a\"b\\c"), r#""a\"b\\c""#);
         assert_eq!(literal("\0\u{1f}\u{7f}\r\n\t\u{8}"), r#""\u0000\u001f\u007f\r\n\t\u0008""#);
         assert_eq!(literal("\u{2028}x\u{2029}\u{2027}"), "\"\\u2028x\\u2029\u{2027}\"");

@@ -1,6 +1,7 @@
 //! Wire formats: the codecs of tidings, one module for each.
-//! ¶ No codec uses a socket, a clock or a session: decoders take bytes and return values, encoders take values and
-//! append bytes.
+//!
+//! No codec uses a socket, a clock or a session: decoders take bytes and return values, encoders take values and append
+//! bytes.
 //!
 //! Invariants, which the property tests of each module check:
 //! - A decoder gives the same result however its input was split.

@@ -1,7 +1,10 @@
 //! Lines: the framing of plain lines ([`next_plain`]), and that of JSON lines and RESP's inline commands ([`next`]).
 //!
-//! Both end at `\n` or `\r\n`; a plain line also at a `\r` alone, without a look at what follows it, which may be long in
-//! coming. So the `\n` of a `\r\n` may come when the line is done with; the caller skips it ([`begins_behind_return`]).
+//! Both end at `
+//! ` or `\r
+//! `; a plain line also at a `\r` alone, without waiting for the next byte, which may arrive much later. So the `
+//! ` of a `\r
+//! ` may arrive after its line was handled; the caller skips it ([`begins_behind_return`]).
 //!
 //! Invariant: a caller that buffers the bytes of [`Scan::Partial`] never buffers more than `max` + 1 bytes.
 
@@ -14,25 +17,27 @@ pub enum Scan<'a> {
     Line {
         /// The line without its ending.
         line: &'a [u8],
-        /// How many bytes it takes with its ending.
+        /// Its number of bytes with the ending.
         used: usize,
     },
     /// The start of a line that may still be short enough.
     Partial,
-    /// A line that is longer than allowed, whether or not its ending has come.
+    /// A line that is longer than allowed, with or without its ending.
     TooLong,
 }
 
 /// Finds the line at the start of `buf`.
 ///
-/// `searched` is how many leading bytes of `buf` are known to hold no `\n`, so that nothing is searched twice
-/// when a line comes in pieces. `max` is the longest line in bytes, without its ending.
+/// `searched` is the number of leading bytes of `buf` without a `
+/// `, so that nothing is searched twice when a line arrives in pieces. `max` is the longest line in bytes, without its
+/// ending.
 pub fn next(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
-    // The longest line that passes ends in \r\n; an ending further on does not change the answer.
+    // The longest accepted line ends in \r
+    // ; a later ending does not change the result.
     let window = &buf[..buf.len().min(max.saturating_add(2))];
     let searched = searched.min(window.len());
     let Some(found) = memchr(b'\n', &window[searched..]) else {
-        // One byte above the limit is still bearable if it is the \r of the ending.
+        // One byte above the limit is allowed if it is the \r of the ending.
         let content = window.strip_suffix(b"\r").unwrap_or(window);
         return if content.len() > max || window.len() > max.saturating_add(1) {
             Scan::TooLong
@@ -46,8 +51,9 @@ pub fn next(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
     if line.len() > max { Scan::TooLong } else { Scan::Line { line, used: end + 1 } }
 }
 
-/// Finds the plain line at the start of `buf`; otherwise as [`next`]. Where its ending is `\r` and the last byte of `buf`,
-/// a `\n` that comes next belongs to it.
+/// Finds the plain line at the start of `buf`; otherwise as [`next`]. If its ending is `\r` and the last byte of `buf`,
+/// a `
+/// ` that arrives next belongs to it.
 pub fn next_plain(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
     let window = &buf[..buf.len().min(max.saturating_add(1))];
     let searched = searched.min(window.len());
@@ -63,12 +69,14 @@ pub fn next_plain(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
     }
 }
 
-/// How many bytes of `buf` to put behind the beginning of a plain line: up to its first line break, or all.
+/// Number of bytes of `buf` to append to the beginning of a plain line: up to its first line break, or all.
 pub fn plain_piece(buf: &[u8]) -> usize {
     memchr2(b'\r', b'\n', buf).map_or(buf.len(), |at| at + 1)
 }
 
-/// How many bytes at the start of `buf`, which follows the `\r` that ended a plain line, are part of that ending: a `\n`,
+/// Number of bytes at the start of `buf`, which follows the `\r` that ended a plain line, that belong to that ending: a
+/// `
+/// `,
 /// or the NUL that telnet sends behind a `\r` alone (RFC 854).
 pub fn begins_behind_return(buf: &[u8]) -> usize {
     usize::from(matches!(buf.first(), Some(b'\n' | 0)))
@@ -100,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_is_said_as_soon_as_it_is_certain() {
+    fn a_line_that_is_too_long_is_reported_as_early_as_possible() {
         assert_eq!(next(b"abcd", 0, 4), Scan::Partial);
         assert_eq!(next(b"abcd\r", 0, 4), Scan::Partial);
         assert_eq!(next(b"abcde", 0, 4), Scan::TooLong);
@@ -133,7 +141,8 @@ mod tests {
         assert_eq!(next_plain(b"abcde", 0, 4), Scan::TooLong);
     }
 
-    /// Reads all lines of `input`, given to the reader in pieces of `sizes`; `None` stands for a line too long.
+    /// Reads all lines of `input`, passed to the reader in pieces of `sizes`; `None` represents a line that is too
+    /// long.
     fn read(input: &[u8], sizes: &[usize], max: usize) -> (Vec<Option<Vec<u8>>>, usize) {
         let (mut lines, mut kept, mut most) = (Vec::new(), Vec::new(), 0);
         let mut rest = input;
@@ -164,7 +173,7 @@ mod tests {
         (lines, most)
     }
 
-    /// Likewise for plain lines.
+    /// As [`read`], for plain lines.
     fn read_plain(input: &[u8], sizes: &[usize], max: usize) -> (Vec<Option<Vec<u8>>>, usize) {
         let (mut lines, mut kept, mut most) = (Vec::new(), Vec::new(), 0);
         let mut rest = input;

@@ -17,7 +17,7 @@ use crate::decimal;
 
 /// The command was carried out.
 pub const CONFIRMED: &[u8] = b"CONFIRMED\r\n";
-/// The connection is subscribed to that channel already.
+/// The connection is already subscribed to that channel.
 pub const ALREADY_SUBSCRIBED: &[u8] = b"ALREADY SUBSCRIBED\r\n";
 /// The connection was not subscribed to that channel.
 pub const ALREADY_UNSUBSCRIBED: &[u8] = b"ALREADY UNSUBSCRIBED\r\n";
@@ -31,13 +31,13 @@ pub const PONG: &[u8] = b"PONG\r\n";
 pub enum Command<'a> {
     /// `SUBSCRIBE`, with a channel or without one (the default channel).
     Subscribe(Option<&'a str>),
-    /// `UNSUBSCRIBE`, likewise.
+    /// `UNSUBSCRIBE`, with a channel or without one.
     Unsubscribe(Option<&'a str>),
     /// `PUBLISH channel body`.
     Publish {
         /// Up to the first space.
         channel: &'a str,
-        /// All that follows that space, to the letter; may be empty.
+        /// All that follows that space, unchanged; may be empty.
         body: &'a str,
     },
     /// `PUBLISH` with no space behind the channel, or with no channel.
@@ -48,7 +48,7 @@ pub enum Command<'a> {
     Ping,
     /// `EXIT`.
     Exit,
-    /// Any other line, to the letter.
+    /// Any other line, unchanged.
     Other(&'a str),
 }
 
@@ -81,7 +81,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, NotUtf8> {
     })
 }
 
-/// A channel as it was typed, without the spaces around it; `None` when nothing else was typed.
+/// A channel as typed, without the spaces around it; `None` when it is empty.
 fn channel(rest: Option<&str>) -> Option<&str> {
     rest.map(|rest| rest.trim_matches(' ')).filter(|name| !name.is_empty())
 }
@@ -95,7 +95,7 @@ pub fn error(number: u16, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a client's own line, to the letter.
+/// Appends a client's own line, unchanged.
 pub fn echo(line: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(line.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -104,7 +104,7 @@ pub fn echo(line: &str, out: &mut Vec<u8>) {
 /// Appends a publication: the bare body in the default channel, `MESSAGE channel body` elsewhere; the body is escaped
 /// by `escape`.
 pub fn message(default_channel: bool, channel: &str, body: &[u8], escape: Escape, out: &mut Vec<u8>) {
-    // "MESSAGE ", a space and the ending; escapes make room for themselves.
+    // "MESSAGE ", a space and the ending; escapes reserve their own memory.
     out.reserve(channel.len() + body.len() + 11);
     if !default_channel {
         out.extend_from_slice(b"MESSAGE ");
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_reads_as_the_contract_says() {
+    fn every_command_is_parsed_as_documented() {
         use Command::{Auth, Exit, Other, Ping, Publish, PublishWithoutBody, Subscribe, Unsubscribe};
         for (line, expected) in [
             ("SUBSCRIBE", Subscribe(None)),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_use_the_words_of_the_contract() {
+    fn answers_have_the_documented_words() {
         assert_eq!(
             encoded(|out| error(107, "line longer than 65536 bytes", out)),
             "ERROR 107 line longer than 65536 bytes\r\n"
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_is_one_line_whatever_its_body(body in any::<Vec<u8>>(), default: bool, always: bool) {
+        fn every_message_is_one_line(body in any::<Vec<u8>>(), default: bool, always: bool) {
             let escape = if always { Escape::Always } else { Escape::Auto };
             let mut out = Vec::new();
             message(default, "c", &body, escape, &mut out);

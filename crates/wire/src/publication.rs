@@ -1,4 +1,4 @@
-//! A publication: what travels from the broker to every subscriber, and where it stands in its channel's history.
+//! A publication, as it passes from the broker to every subscriber, and its position in its channel's history.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Publication {
         self.position.as_ref().map(|position| position.offset)
     }
 
-    /// Bytes that its contents take in a message of JSON, without the names of fields; at most six times [`Self::size`].
+    /// Bytes of its contents in a JSON message, without the names of fields; at most six times [`Self::size`].
     pub fn json_len(&self, format: DataFormat) -> usize {
         let extra = self.extra.as_ref().map_or(0, |extra| extra.json_len());
         body::json_len(&self.body, format) + extra
@@ -45,10 +45,10 @@ impl Publication {
     }
 }
 
-/// What a publication carries besides its body.
+/// Contents of a publication besides its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
-    /// Which client published it, when a client did.
+    /// The publishing client, if a client published it.
     pub info: Option<ClientInfo>,
     /// Tags for subscribers, in the publisher's order; names are unique.
     pub tags: Vec<(String, String)>,
@@ -95,7 +95,7 @@ impl ClientInfo {
     }
 }
 
-/// Names one life of a channel's history: offsets are comparable within one epoch only. A short text; cloning is a
+/// Identifies one life of a channel's history: offsets are comparable within one epoch only. A short text; cloning is a
 /// reference count.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Epoch(Arc<str>);
@@ -125,28 +125,29 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// A place in a channel's history: the number of the publication last seen, counted from 1 within its epoch; 0 is
+/// A position in a channel's history: the number of the last received publication, counted from 1 within its epoch; 0
+/// is
 /// before the first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// How many publications have come before and with it.
+    /// The number of publications up to and including this one.
     pub offset: u64,
-    /// In which life of the history.
+    /// The epoch of the history.
     pub epoch: Epoch,
 }
 
 impl Position {
-    /// Whether it is a place in this life of the history. One without an epoch is in whichever there is.
+    /// Whether it is a position in this epoch of the history. A position without an epoch is in every one.
     pub fn is_in(&self, epoch: &Epoch) -> bool {
         self.epoch.as_str().is_empty() || self.epoch == *epoch
     }
 }
 
-/// A publication and the subscription it is for: the channel itself, or a pattern that matched it.
+/// A publication and its topic: the channel itself, or a pattern that matched it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Whose subscribers get it.
+    /// The topic of the subscription.
     pub topic: Topic,
-    /// What they get.
+    /// The publication.
     pub publication: Arc<Publication>,
 }

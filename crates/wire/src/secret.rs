@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_equal_only_to_itself_and_never_shown() {
+    fn a_secret_equals_only_itself_and_is_never_displayed() {
         let key = Secret::new("s3cret");
         assert!(key.is(b"s3cret"));
         assert!(!key.is(b"s3creT") && !key.is(b"s3cre") && !key.is(b""));

@@ -1,8 +1,9 @@
 //! Server-sent events (the HTML standard, "Server-sent events": parsing and interpreting an event stream).
 //!
-//! A stream is UTF-8, in lines; a field is a line, an event ends with an empty line. A line ends with `\r\n`, `\n`
-//! or `\r`, so a text with any of these in it goes as several `data` lines, and is read as those with `\n` between
-//! them.
+//! A stream is UTF-8, in lines; a field is a line, an event ends with an empty line. A line ends with `\r
+//! `, `
+//! ` or `\r`, so a text with any of these is written as several `data` lines, and read as those with `
+//! ` between them.
 //!
 //! Invariant: for any input, one event (or one comment, one `retry`) is appended and nothing more.
 
@@ -85,15 +86,15 @@ impl Event<'_> {
     }
 }
 
-/// Appends an event that has nothing but data, which `write` appends. That is to be UTF-8 without a line break, as
-/// the JSON of [`crate::client`] is: so it is written once and never looked at again.
+/// Appends an event with data alone, which `write` appends. The data must be UTF-8 without a line break, as the JSON of
+/// [`crate::client`] is, so it is written without another check.
 pub fn data_line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"data: ");
     write(out);
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends how long the client is to wait before it comes back, in milliseconds.
+/// Appends the delay before a client reconnects, in milliseconds.
 pub fn retry(milliseconds: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"retry: ");
     decimal::write(milliseconds, out);
@@ -106,8 +107,8 @@ pub fn comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends every line of `text` behind `start`. The space at the end of that is not part of the value, and keeps a
-/// space at the value's own start from being taken for it.
+/// Appends every line of `text` after `start`. The space at the end of `start` is not part of the value, and protects a
+/// space at the start of the value.
 fn lines(start: &str, text: &str, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     out.reserve(start.len() + rest.len() + 2);
@@ -135,12 +136,12 @@ mod tests {
 
     use super::*;
 
-    /// What a browser makes of a stream: id, event and data of every event, by the standard's algorithm.
+    /// The events of a stream in a browser: id, event and data of each, by the standard's algorithm.
     fn dispatched(stream: &str) -> Vec<(String, String, String)> {
         let (mut all, mut id, mut event, mut data) =
             (Vec::new(), String::new(), String::new(), String::new());
         let normal = stream.replace("\r\n", "\n").replace('\r', "\n");
-        // What follows the last line break is no line.
+        // Text after the last line break is no line.
         for line in normal.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             if line.is_empty() {
                 if let Some(text) = std::mem::take(&mut data).strip_suffix('\n') {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_written_as_the_standard_shows_it() {
+    fn an_event_is_written_as_in_the_standard() {
         let event = Event { id: Some("7"), event: Some("add"), data: "first\nsecond" };
         let text = written(|out| event.write(out).unwrap());
         assert_eq!(text, "event: add\nid: 7\ndata: first\ndata: second\n\n");
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_would_be_read_as_something_else_is_refused() {
+    fn ambiguous_values_are_refused() {
         let refused = |event: Event<'_>| {
             let mut out = Vec::new();
             let error = event.write(&mut out).unwrap_err();

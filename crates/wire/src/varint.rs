@@ -1,7 +1,7 @@
 //! Variable-length integers of Protobuf (its encoding guide, "Base 128 Varints"): seven bits a byte, the lowest
 //! first, the top bit set in all but the last.
 
-/// Bytes that `number` takes: 1 to 10.
+/// Bytes of the encoded `number`: 1 to 10.
 pub(crate) const fn len(number: u64) -> usize {
     // 0 takes as many bits as 1.
     let bits = 64 - (number | 1).leading_zeros() as usize;
@@ -20,15 +20,15 @@ pub(crate) fn write(mut number: u64, out: &mut Vec<u8>) {
 /// The result of reading a number at the start of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// A number, and how many bytes it takes.
+    /// A number, and its number of bytes.
     Number(u64, usize),
-    /// The beginning of one.
+    /// The beginning of a number.
     Partial,
     /// More than 64 bits.
     Invalid,
 }
 
-/// Reads the number at the start of `bytes`; one that is padded with zero bits passes, up to ten bytes.
+/// Reads the number at the start of `bytes`; padding with zero bits is accepted, up to ten bytes.
 pub(crate) fn read(bytes: &[u8]) -> Read {
     let mut number = 0;
     for (at, byte) in bytes.iter().take(10).enumerate() {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_encoding_guide_read_as_there() {
+    fn the_examples_of_the_encoding_guide_are_decoded() {
         assert_eq!(read(&[0x96, 0x01, 0xFF]), Read::Number(150, 2));
         assert_eq!(read(&[0x01]), Read::Number(1, 1));
         assert_eq!(read(&[]), Read::Partial);
@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_reads_back_and_takes_as_many_bytes_as_told(
+        fn a_number_round_trips_with_the_computed_length(
             number in prop_oneof![any::<u64>(), (0..64_u32).prop_map(|bits| u64::MAX >> bits)],
         ) {
             let mut out = Vec::new();

@@ -1,5 +1,5 @@
 //! Compressed messages (RFC 7692) against the examples of the RFC, against another inflater (zune-inflate), and against
-//! whatever a compressor or a malicious peer may send.
+//! arbitrary compressors and malicious peers.
 
 use miniz_oxide::DataFormat;
 use miniz_oxide::deflate::core::{
@@ -66,14 +66,14 @@ fn unpacked(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     error.map_or_else(|| Ok(all.pop().expect("a message").1), Err)
 }
 
-/// What another inflater makes of it, which reads one stream.
+/// The result of another inflater, which reads one stream.
 fn by_another(payload: &[u8]) -> Option<Vec<u8>> {
     let all = [payload, &[0, 0, 0xFF, 0xFF, 1, 0, 0, 0xFF, 0xFF]].concat();
     DeflateDecoder::new(&all).decode_deflate().ok()
 }
 
 #[test]
-fn the_examples_of_the_rfc_read_as_there() {
+fn the_examples_of_the_rfc_are_decoded() {
     // §7.2.3.1, as a server's frame: whole, and in two.
     let hello = [(Kind::Text, b"Hello".to_vec())];
     let whole = [0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
@@ -85,13 +85,13 @@ fn the_examples_of_the_rfc_read_as_there() {
     Deflater::new(1, 0).frame_with(Opcode::Text, &mut written, |out| out.extend_from_slice(longer));
     assert!(written.len() < longer.len() && written[0] == 0xc1);
     for (payload, expected) in [
-        // §7.2.3.3: stored as it is.
+        // §7.2.3.3: a stored block.
         (&[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00][..], "Hello"),
-        // §7.2.3.4: its own last block, and a byte behind.
+        // §7.2.3.4: a last block, and a byte behind it.
         (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00], "Hello"),
         // §7.2.3.5: two blocks.
         (&[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00], "Hello"),
-        // §7.2.3.6: nothing.
+        // §7.2.3.6: an empty message.
         (&[0x00], ""),
     ] {
         assert_eq!(unpacked(payload), Ok(expected.as_bytes().to_vec()), "{payload:x?}");
@@ -99,9 +99,9 @@ fn the_examples_of_the_rfc_read_as_there() {
 }
 
 #[test]
-fn what_libraries_send_beside_the_rfc_s_examples_is_read_too() {
+fn other_forms_that_libraries_send_are_decoded() {
     for (payload, expected) in [
-        // Its own last block, and nothing behind.
+        // A last block, and nothing behind it.
         (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..], "Hello"),
         // Two streams.
         (
@@ -119,7 +119,7 @@ fn what_libraries_send_beside_the_rfc_s_examples_is_read_too() {
 }
 
 #[test]
-fn a_message_cannot_build_on_an_earlier_one() {
+fn a_message_cannot_refer_to_an_earlier_one() {
     // §7.2.3.2: the second "Hello" of a sender that keeps its window.
     let first = sent(Opcode::Text, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], &[]);
     let second = sent(Opcode::Text, &[0xf2, 0x00, 0x11, 0x00, 0x00], &[]);
@@ -132,9 +132,9 @@ fn a_message_cannot_build_on_an_earlier_one() {
 }
 
 #[test]
-fn what_is_no_compressed_message_is_refused() {
+fn invalid_compressed_messages_are_refused() {
     for payload in [
-        // A kind of block that there is not; lengths that do not fit; a reach before the beginning.
+        // An unknown kind of block; lengths that do not fit; a reference before the beginning.
         &[0x07][..],
         &[0xff, 0xff],
         &[0x00, 0x05, 0x00, 0xfa, 0xfe, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
@@ -150,7 +150,7 @@ fn what_is_no_compressed_message_is_refused() {
 }
 
 #[test]
-fn the_bit_counts_on_the_first_frame_of_a_message_alone() {
+fn the_compression_bit_is_allowed_on_first_frames_only() {
     for bytes in [
         &[0xC9, 0x80][..],
         &[0xC8, 0x80],
@@ -166,7 +166,7 @@ fn the_bit_counts_on_the_first_frame_of_a_message_alone() {
     let (rules, mut buffer) = (Rules { role: Role::Client, max_message: 10 }, Vec::new());
     let not_agreed = Reader::default().read(&[0xC1], &rules, &mut buffer);
     assert_eq!(not_agreed, Err(ProtocolError::ReservedBits));
-    // Begun where it was agreed on, and ended where it was not.
+    // Begun on a connection with compression, and ended on one without.
     let mut reader = Reader::default();
     let begun = reader.read_deflated(&[0x41, 0x01, 0x00], &rules, &mut buffer, &mut Inflater::default());
     assert_eq!(begun, Ok((3, Event::Partial)));
@@ -174,7 +174,7 @@ fn the_bit_counts_on_the_first_frame_of_a_message_alone() {
 }
 
 #[test]
-fn the_limit_is_for_the_message_as_it_is_and_a_quarter_more_for_what_comes() {
+fn the_limit_applies_to_the_decompressed_message_with_a_quarter_more_for_input() {
     let too_big = Err(ProtocolError::TooBig(MAX as u64));
     assert_eq!(unpacked(&stored(&[7; MAX])), Ok(vec![7; MAX]));
     assert_eq!(unpacked(&stored(&[7; MAX + 1])), too_big);
@@ -193,7 +193,7 @@ fn the_limit_is_for_the_message_as_it_is_and_a_quarter_more_for_what_comes() {
     }
 }
 
-/// As blocks that are stored as they are.
+/// The message in stored blocks.
 fn stored(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for block in message.chunks(999) {
@@ -207,7 +207,7 @@ fn stored(message: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As a compressor with these settings sends it that flushes after each of these many bytes.
+/// The output of a compressor with these settings that flushes after each of these numbers of bytes.
 fn by_compressor(message: &[u8], level: u8, strategy: CompressionStrategy, flushes: &[usize]) -> Vec<u8> {
     let mut state = CompressorOxide::with_params(DataFormat::Raw, level, strategy, 15);
     let (mut out, mut rest) = (Vec::new(), message);
@@ -226,13 +226,13 @@ fn by_compressor(message: &[u8], level: u8, strategy: CompressionStrategy, flush
     out.strip_suffix(&[0, 0, 0xFF, 0xFF]).unwrap_or(&out).to_vec()
 }
 
-/// Text that repeats itself, or hardly.
+/// Text with or without much repetition.
 fn a_text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,200}",
         ("[a-z\\{\":,]{1,20}", 0..200_usize).prop_map(|(word, times)| word.repeat(times)),
         prop::collection::vec("[a-f]{1,8}", 0..1000).prop_map(|words| words.join(" ")),
-        // The same again from far away.
+        // The same text again after a long distance.
         (prop::collection::vec("[a-f]{30}", 1..20), 90..300_usize)
             .prop_map(|(words, n)| { words.iter().cycle().take(n).map(String::as_str).collect() }),
     ]
@@ -250,7 +250,7 @@ fn a_strategy() -> impl Strategy<Value = CompressionStrategy> {
 
 proptest! {
     #[test]
-    fn what_is_sent_compressed_is_read_the_same_in_any_pieces_and_by_another(
+    fn compressed_output_is_decoded_in_any_pieces_and_by_another_inflater(
         texts in prop::collection::vec(a_text(), 1..5),
         level in 1_u8..10,
         min_size in 0_usize..300,
@@ -273,7 +273,7 @@ proptest! {
             let read = if is_packed { by_another(payload) } else { Some(payload.to_vec()) };
             prop_assert_eq!(read.as_deref(), Some(text.as_bytes()));
             prop_assert!(!is_packed || in_a_small_window(payload) == text.as_bytes());
-            // Alone it is the same: nothing of the messages before it is in it.
+            // A message alone is the same: it contains nothing of the messages before it.
             let mut alone = Vec::new();
             Deflater::new(level, min_size).frame_with(Opcode::Text, &mut alone, |out| {
                 out.extend_from_slice(text.as_bytes());
@@ -286,7 +286,7 @@ proptest! {
     }
 
     #[test]
-    fn what_any_compressor_makes_is_read_in_any_fragments_and_pieces(
+    fn output_of_any_compressor_is_decoded_in_any_fragments_and_pieces(
         text in a_text(),
         level in 0_u8..10,
         strategy in a_strategy(),
@@ -301,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_is_refused_or_read_as_another_reads_it_however_it_comes(
+    fn arbitrary_input_is_refused_or_decoded_as_by_another_inflater(
         text in a_text(),
         garbage in prop::collection::vec(any::<u8>(), 0..60),
         broken in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
@@ -326,8 +326,7 @@ proptest! {
     }
 }
 
-/// What a decompressor makes of it that has a window of 4 KiB and nothing else: a reach further back would be read as
-/// something else.
+/// The result of a decompressor with a window of 4 KiB: a reference further back would yield other bytes.
 fn in_a_small_window(payload: &[u8]) -> Vec<u8> {
     use miniz_oxide::inflate::TINFLStatus;
     use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
@@ -347,7 +346,7 @@ fn in_a_small_window(payload: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether the other inflater, which stops behind the first stream, would see less.
+/// Whether the other inflater, which stops behind the first stream, would return less.
 fn has_several_streams(payload: &[u8]) -> bool {
     DeflateDecoder::new(payload).decode_deflate().is_ok()
 }

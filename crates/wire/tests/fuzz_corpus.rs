@@ -12,47 +12,47 @@ mod targets;
 const ROUNDS: usize = 2_000;
 
 #[test]
-fn plain_lines_keep_their_promises_on_every_seed_and_mutation() {
+fn plain_lines_hold_their_invariants_on_every_seed_and_mutation() {
     run("plain", targets::plain);
 }
 
 #[test]
-fn stomp_frames_keep_their_promises_on_every_seed_and_mutation() {
+fn stomp_frames_hold_their_invariants_on_every_seed_and_mutation() {
     run("stomp", targets::stomp);
 }
 
 #[test]
-fn resp_commands_keep_their_promises_on_every_seed_and_mutation() {
+fn resp_commands_hold_their_invariants_on_every_seed_and_mutation() {
     run("resp_command", targets::resp_command);
 }
 
 #[test]
-fn resp_replies_keep_their_promises_on_every_seed_and_mutation() {
+fn resp_replies_hold_their_invariants_on_every_seed_and_mutation() {
     run("resp_value", targets::resp_value);
 }
 
 #[test]
-fn client_commands_keep_their_promises_on_every_seed_and_mutation() {
+fn client_commands_hold_their_invariants_on_every_seed_and_mutation() {
     run("client_json", targets::client_json);
 }
 
 #[test]
-fn client_messages_in_protobuf_keep_their_promises_on_every_seed_and_mutation() {
+fn client_messages_in_protobuf_hold_their_invariants_on_every_seed_and_mutation() {
     run("client_protobuf", targets::client_protobuf);
 }
 
 #[test]
-fn websocket_frames_keep_their_promises_on_every_seed_and_mutation() {
+fn websocket_frames_hold_their_invariants_on_every_seed_and_mutation() {
     run("websocket", targets::websocket);
 }
 
 #[test]
-fn server_sent_events_keep_their_promises_on_every_seed_and_mutation() {
+fn server_sent_events_hold_their_invariants_on_every_seed_and_mutation() {
     run("sse", targets::sse);
 }
 
 #[test]
-fn bodies_keep_their_promises_on_every_seed_and_mutation() {
+fn bodies_hold_their_invariants_on_every_seed_and_mutation() {
     run("body", targets::body);
 }
 
@@ -77,7 +77,7 @@ fn run(name: &str, target: fn(&[u8])) {
     }
 }
 
-/// Runs the target and shows the input, ready for a seed file, when a promise is broken.
+/// Runs the target and shows the input, in the format of a seed file, when an invariant is violated.
 fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
     if let Err(broken) = panic::catch_unwind(AssertUnwindSafe(|| target(input))) {
         eprintln!("broken by {origin}: b\"{}\"", input.escape_ascii());
@@ -85,7 +85,7 @@ fn check(target: fn(&[u8]), input: &[u8], origin: &str) {
     }
 }
 
-/// One small change of the kinds that parsers trip over.
+/// One small change, typical of errors in parsers.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     const TOKENS: [&[u8]; 21] = [
         b"\r\n",

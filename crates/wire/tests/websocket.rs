@@ -174,7 +174,7 @@ fn write_part(is_final: bool, opcode: Opcode, payload: &[u8], key: [u8; 4], out:
 
 proptest! {
     #[test]
-    fn what_a_server_writes_tungstenite_reads(units in prop::collection::vec(unit(), 0..8), sizes in sizes()) {
+    fn tungstenite_reads_frames_of_the_server(units in prop::collection::vec(unit(), 0..8), sizes in sizes()) {
         let mut bytes = Vec::new();
         units.iter().for_each(|unit| write(unit, None, &mut bytes));
         close(CloseCode(3001), "shutdown", &mut bytes);
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_client_writes_tungstenite_reads(
+    fn tungstenite_reads_frames_of_the_client(
         units in prop::collection::vec(unit(), 0..8),
         key: [u8; 4],
         sizes in sizes(),
@@ -197,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn what_tungstenite_writes_is_read_on_both_ends(
+    fn frames_of_tungstenite_are_read_on_both_ends(
         units in prop::collection::vec(unit(), 0..8),
         sizes in sizes(),
     ) {
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn broken_frames_are_broken_for_both(
+    fn tungstenite_agrees_on_broken_frames(
         units in prop::collection::vec(unit(), 1..4),
         key: [u8; 4],
         at in any::<prop::sample::Index>(),
@@ -244,14 +244,14 @@ proptest! {
         units.iter().for_each(|unit| write(unit, Some(key), &mut bytes));
         let at = at.index(bytes.len().min(60));
         bytes[at] = byte;
-        // Whatever length a frame claims now, its end comes; and what follows is broken.
+        // Completes a frame of any claimed length; the bytes after it are invalid.
         bytes.resize(bytes.len() + MAX + 100, 0);
         let (ours, our_error) = seen_by_us(Role::Server, &bytes, &sizes);
         prop_assert_eq!(&seen_by_us(Role::Server, &bytes, &[usize::MAX]).0, &ours);
         let (theirs, their_error) = seen_by_them(TheirRole::Server, &bytes);
         let before = &ours[..ours.len() - 1];
         match (our_error, &ours[before.len()]) {
-            // tungstenite takes lengths that are padded, and looks at text only when it is whole.
+            // tungstenite accepts padded lengths, and checks text only when it is complete.
             (Some(ProtocolError::PaddedLength | ProtocolError::NotUtf8), _) => {
                 prop_assert!(theirs.starts_with(before));
             }
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn a_handshake_is_answered_as_tungstenite_does(random: [u8; 16]) {
+    fn a_handshake_is_answered_as_by_tungstenite(random: [u8; 16]) {
         let key = handshake::key(random);
         prop_assert!(handshake::is_key(&key));
         prop_assert_eq!(handshake::accept(&key), tungstenite::handshake::derive_accept_key(key.as_bytes()));
@@ -275,7 +275,7 @@ proptest! {
 
 #[test]
 #[expect(clippy::result_large_err, reason = "the type of tungstenite's callback")]
-fn tungstenite_accepts_our_request_and_we_its_answer() {
+fn handshakes_with_tungstenite_succeed() {
     let key = handshake::key([7; 16]);
     let request = handshake::Request {
         host: "localhost",
@@ -302,7 +302,7 @@ fn tungstenite_accepts_our_request_and_we_its_answer() {
 }
 
 #[test]
-fn what_is_too_long_is_too_long_for_both() {
+fn tungstenite_agrees_on_long_messages() {
     for length in [MAX, MAX + 1] {
         let mut bytes = Vec::new();
         masked_frame(Opcode::Binary, &vec![1; length], [1, 2, 3, 4], &mut bytes);

@@ -11,7 +11,7 @@ test('the first page of all rows needs no query', () => {
   assert.deepEqual(parse(''), plain);
 });
 
-test('what an address says is read back, whatever is searched for', () => {
+test('addresses round-trip for every value', () => {
   for (const value of ['', 'x', 'a.b,c', '&?#=%', '1,5 €', 'two\nlines', '+', '"<b>']) {
     for (const op of OPS) {
       const place = {
@@ -25,7 +25,7 @@ test('what an address says is read back, whatever is searched for', () => {
   }
 });
 
-test('what cannot be understood is left out', () => {
+test('invalid parts are ignored', () => {
   for (const page of ['0', '-1', '1.5', 'x', '1e99', '']) assert.equal(parse(`?page=${page}`).page, 1, page);
   assert.deepEqual(parse('?sort=x,1,,--2,-3&filter=1.like.x&filter=1&filter=x.equals.y&other=1'), {
     ...plain, sort: [{ column: 1, desc: false }, { column: 3, desc: true }],

@@ -1,4 +1,4 @@
-// Which key does what.
+// Keys and their actions.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
@@ -7,12 +7,12 @@ import { action } from '../../../web/keys.js';
 const press = (key, more = {}) => ({ key, ctrlKey: false, altKey: false, metaKey: false, ...more });
 const nowhere = { typing: false, menu: false, scrolls: false };
 
-test('keys do what they do in pagers', () => {
+test('keys have the actions of pagers', () => {
   const keys = { g: 'first', G: 'last', n: 'next', p: 'previous', '/': 'search', ArrowRight: 'next', ArrowLeft: 'previous', ArrowDown: 'down', ArrowUp: 'up', Escape: 'follow' };
   for (const [key, does] of Object.entries(keys)) assert.equal(action(press(key), nowhere), does, key);
 });
 
-test('a key that is typed into a field, or belongs to the browser, is left alone', () => {
+test('a key that is typed into a field, or belongs to the browser, is ignored', () => {
   for (const key of ['g', 'n', '/', 'ArrowRight', 'Escape']) {
     assert.equal(action(press(key), { ...nowhere, typing: true }), null);
     assert.equal(action(press(key), { ...nowhere, menu: true }), null);

@@ -1,4 +1,4 @@
-// QR codes, read back by a decoder of other people's.
+// QR codes, decoded by another implementation (jsqr).
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import test from 'node:test';
@@ -7,7 +7,7 @@ import { encode } from '../../../web/qr.js';
 
 const { default: decode } = createRequire(`${process.env.TIDINGS_NODE_MODULES}/`)('jsqr');
 
-/** What a phone sees: the code as a picture, with its quiet zone. */
+/** Decodes the code as an image with its quiet zone. */
 const read = (code) => {
   const scale = 3;
   const side = (code.length + 8) * scale;

@@ -1,4 +1,4 @@
-// How long a connection that was lost waits before it is tried again.
+// The delay before a reconnect.
 import assert from 'node:assert/strict';
 import test from 'node:test';
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Refusal, shown};
+use crate::error::{Refusal, truncated};
 use crate::key::{Algorithm, Curve, Key};
 
 /// The usable keys of a set.
@@ -124,7 +124,7 @@ fn sort(error: &serde_json::Error) -> &'static str {
 /// The name of a member of a set in messages: its id, or its index.
 fn name_of(value: &Value, n: usize) -> String {
     match value.get("kid").and_then(Value::as_str) {
-        Some(id) => format!("key {:?}", shown(id)),
+        Some(id) => format!("key {:?}", truncated(id)),
         None => format!("key number {} (without an id)", n + 1),
     }
 }
@@ -137,14 +137,15 @@ fn usable(value: Value) -> Result<(String, ListedKey, bool), String> {
     let jwk: Jwk = serde_json::from_value(value)
         .map_err(|_| "it is no object with a kty and members of the usual types")?;
     if let Some(usage) = jwk.usage.as_deref().filter(|usage| *usage != "sig") {
-        return Err(format!("it is for another use ({:?}) than signatures", shown(usage)));
+        return Err(format!("it is for another use ({:?}) than signatures", truncated(usage)));
     }
     if jwk.key_ops.as_ref().is_some_and(|operations| !operations.iter().any(|o| o == "verify")) {
         return Err("its key_ops do not include verify".to_owned());
     }
     let only = match jwk.alg.as_deref() {
         Some(name) => Some(
-            Algorithm::named(name).ok_or_else(|| format!("its alg {:?} is not supported", shown(name)))?,
+            Algorithm::named(name)
+                .ok_or_else(|| format!("its alg {:?} is not supported", truncated(name)))?,
         ),
         None => None,
     };
@@ -178,7 +179,7 @@ fn key(jwk: &Jwk) -> Result<(Key, bool), String> {
                 Some("P-256") => Curve::P256,
                 Some("P-384") => Curve::P384,
                 Some("P-521") => Curve::P521,
-                Some(other) => return Err(format!("its crv {:?} is not supported", shown(other))),
+                Some(other) => return Err(format!("its crv {:?} is not supported", truncated(other))),
                 None => return Err("it has no crv".to_owned()),
             };
             let (x, y) = (number("x", &jwk.x)?, number("y", &jwk.y)?);
@@ -193,8 +194,8 @@ fn key(jwk: &Jwk) -> Result<(Key, bool), String> {
             x if x.len() == 32 => Key::Ed25519(x),
             _ => return Err("its x is not 32 bytes long".to_owned()),
         },
-        ("OKP", Some(other)) => return Err(format!("its crv {:?} is not supported", shown(other))),
-        (other, _) => return Err(format!("its kty {:?} is not supported", shown(other))),
+        ("OKP", Some(other)) => return Err(format!("its crv {:?} is not supported", truncated(other))),
+        (other, _) => return Err(format!("its kty {:?} is not supported", truncated(other))),
     };
     Ok((key, is_strict))
 }
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_passed_over_is_named_with_the_reason() {
+    fn skipped_keys_are_named_with_the_reason() {
         let rsa = |changes: &[(&str, Value)]| fixture("rsa", changes);
         for (key, reason) in [
             (rsa(&[("use", json!("enc"))]), "key \"rsa\" is not used: it is for another use (\"enc\")"),

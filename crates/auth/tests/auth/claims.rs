@@ -5,7 +5,7 @@ use tidings_auth::{Connection, Subscription, SubscriptionOptions};
 use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
 
-use crate::world::{NOW, connect, hmac_verifier, signed, subscribe, token};
+use crate::fixtures::{NOW, connect, hmac_verifier, signed, subscribe, token};
 
 fn connected(claims: serde_json::Value) -> Connection {
     connect(&hmac_verifier(), &token(claims)).expect("taken")
@@ -20,7 +20,7 @@ fn channel(name: &str) -> Channel {
 }
 
 #[test]
-fn a_connection_token_says_who_it_is_and_what_comes_with_it() {
+fn a_connection_token_yields_user_info_and_subscriptions() {
     let connection = connected(json!({
         "sub": "42", "exp": NOW + 60, "iat": NOW, "nbf": NOW, "jti": "1", "iss": "app", "aud": ["x"],
         "info": {"name": "Ann"}, "meta": {"tenant": 7}, "channels": ["news", "chat:1"], "tables": {"upload": true},
@@ -43,7 +43,7 @@ fn a_connection_token_says_who_it_is_and_what_comes_with_it() {
 }
 
 #[test]
-fn what_is_null_is_as_good_as_not_there() {
+fn null_claims_count_as_absent() {
     let connection = connected(json!({
         "sub": "42", "exp": null, "info": null, "b64info": null, "meta": null, "channels": null, "subs": null,
         "channel": null, "expire_at": null,
@@ -64,17 +64,17 @@ fn a_connection_may_end_at_another_time_than_its_token() {
 }
 
 #[test]
-fn info_may_be_any_bytes_and_json_is_kept_as_it_was_written() {
+fn info_may_be_any_bytes_and_json_is_stored_unchanged() {
     let connection = connected(json!({"sub": "42", "info": {"a": 1}, "b64info": "/wA="}));
     assert_eq!(connection.info.as_deref(), Some(&b"\xff\x00"[..]));
     let written = br#"{"sub":"42","info":{"big": 12345678901234567890123, "e":1.50, "twice":1, "twice":2}}"#;
-    let token = signed(&json!({"alg": "HS256"}), written, crate::world::SECRET.as_bytes());
+    let token = signed(&json!({"alg": "HS256"}), written, crate::fixtures::SECRET.as_bytes());
     let info = connect(&hmac_verifier(), &token).expect("taken").info.expect("info");
     assert_eq!(info, r#"{"big": 12345678901234567890123, "e":1.50, "twice":1, "twice":2}"#);
 }
 
 #[test]
-fn subs_say_more_of_a_channel_than_channels_do() {
+fn subs_take_precedence_over_channels() {
     let connection = connected(json!({
         "sub": "42",
         "channels": ["news", "plain"],
@@ -105,7 +105,7 @@ fn subs_say_more_of_a_channel_than_channels_do() {
 }
 
 #[test]
-fn a_subscription_token_says_for_whom_and_for_what_it_is() {
+fn a_subscription_token_yields_user_client_channel_and_options() {
     let subscription = subscribed(json!({
         "sub": "42", "channel": "$gossips", "client": "c1", "exp": NOW + 60, "info": {"nick": "ann"},
         "data": [1], "override": {"force_positioning": {"value": true}, "force_push_join_leave": {"value": true}},

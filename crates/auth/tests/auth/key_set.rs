@@ -1,4 +1,5 @@
-//! Keys that an identity provider publishes: fetched when needed, kept, changed, withdrawn; and a provider that is
+//! Key sets of an identity provider: fetches, cached keys, new and withdrawn keys; and a provider that is slow, broken
+//! or unreachable.
 //! slow, broken, or gone.
 
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use tidings_auth::{Refusal, TokenError, Verifier};
 use tidings_testkit::PATIENCE;
 use tokio::time::timeout;
 
+use crate::fixtures::{NOW, SECRET, fixture, jwk, pem, signed, verifier};
 use crate::provider::{Answer, Provider};
-use crate::world::{NOW, SECRET, fixture, jwk, pem, signed, verifier};
 
 const HOUR: u64 = 3600;
 
@@ -24,7 +25,7 @@ async fn ask(verifier: &Verifier, label: &str, now: u64) -> Result<String, Token
     answer.map(|connection| connection.user)
 }
 
-/// A token whose header names a key.
+/// A token with a key id in its header.
 fn naming(kid: &str) -> String {
     signed(&json!({"alg": "RS256", "kid": kid}), b"{\"sub\":\"42\"}", SECRET.as_bytes())
 }
@@ -56,7 +57,7 @@ async fn a_set_is_fetched_once_and_its_keys_verify_their_tokens() {
 }
 
 #[tokio::test]
-async fn a_wrong_signature_is_refused_whatever_key_it_names() {
+async fn a_wrong_signature_is_refused_for_every_key_id() {
     let mut forged = jwk("rsa-other");
     forged["kid"] = json!("rsa");
     let provider = Provider::start(Answer::Keys(vec![forged]));
@@ -69,7 +70,7 @@ async fn a_new_key_is_found_without_a_restart() {
     let verifier = trusting(&provider);
     assert!(ask(&verifier, "RS256", NOW).await.is_ok());
     provider.answer(Answer::of(&["p256"]));
-    // Too early to fetch again, and it is not known yet whether there is such a key.
+    // Too early for another fetch, so it is not certain yet that there is no such key.
     assert!(is_temporary(&ask(&verifier, "ES256", NOW + 9).await));
     assert_eq!(provider.requests().len(), 1);
     assert!(ask(&verifier, "ES256", NOW + 10).await.is_ok());
@@ -95,7 +96,7 @@ async fn invented_keys_cause_no_more_than_a_fetch_every_ten_seconds() {
 }
 
 #[tokio::test]
-async fn all_who_wait_for_a_key_share_one_fetch() {
+async fn concurrent_verifications_share_one_fetch() {
     let provider = Provider::start(Answer::of(&["rsa"]));
     let verifier = Arc::new(trusting(&provider));
     provider.hold();
@@ -114,7 +115,7 @@ async fn all_who_wait_for_a_key_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn one_who_goes_away_does_not_take_the_fetch_along() {
+async fn a_cancelled_verification_does_not_cancel_the_fetch() {
     let provider = Provider::start(Answer::of(&["rsa"]));
     let verifier = Arc::new(trusting(&provider));
     provider.hold();
@@ -131,7 +132,7 @@ async fn one_who_goes_away_does_not_take_the_fetch_along() {
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_does_not_lock_out_known_keys() {
+async fn a_failing_provider_does_not_invalidate_fetched_keys() {
     let provider = Provider::start(Answer::of(&["rsa"]));
     let verifier = trusting(&provider);
     assert!(ask(&verifier, "RS256", NOW).await.is_ok());
@@ -141,7 +142,7 @@ async fn a_provider_that_fails_does_not_lock_out_known_keys() {
     assert_eq!(provider.requests().len(), 2);
     assert!(ask(&verifier, "RS256", NOW + 100 * HOUR).await.is_ok());
     assert!(is_temporary(&ask(&verifier, "ES256", NOW + 100 * HOUR).await));
-    // It is well again, without the key: withdrawn, an hour after it was last seen at the latest.
+    // The provider has recovered, without the key. The key is refused at the latest one hour after its last fetch.
     provider.answer(Answer::of(&["p256"]));
     assert!(is_unknown(&ask(&verifier, "RS256", NOW + 101 * HOUR).await));
 }
@@ -177,7 +178,7 @@ async fn a_provider_that_cannot_be_reached_is_a_temporary_error() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_key_set_is_a_temporary_error_that_says_what_it_was() {
+async fn an_invalid_key_set_response_is_a_temporary_error_with_its_reason() {
     let long = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(256 << 10));
     let head = format!("200 OK\r\nX-Long: {}", "x".repeat(20 << 10));
     let moved = "302 Found\r\nLocation: http://127.0.0.1:1/";
@@ -206,7 +207,7 @@ async fn an_answer_that_is_no_key_set_is_a_temporary_error_that_says_what_it_was
 }
 
 #[tokio::test]
-async fn a_provider_that_takes_too_long_is_given_up() {
+async fn a_slow_fetch_times_out() {
     let provider = Provider::start(Answer::Drip);
     let failed = ask(&trusting(&provider), "RS256", NOW).await;
     assert!(is_temporary(&failed));
@@ -214,7 +215,7 @@ async fn a_provider_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
-async fn only_keys_that_are_for_signatures_are_used_and_only_for_their_algorithm() {
+async fn only_signature_keys_are_used_and_only_for_their_algorithm() {
     let with = |changes: &[(&str, Value)]| {
         let mut key = jwk("rsa");
         for (name, value) in changes {
@@ -259,7 +260,7 @@ async fn keys_of_different_kinds_may_share_a_name() {
 }
 
 #[tokio::test]
-async fn beside_a_key_set_no_other_key_counts() {
+async fn a_key_set_replaces_all_other_keys() {
     let provider = Provider::start(Answer::of(&["p256"]));
     let verifier = verifier(&[
         ("token.jwks_public_endpoint", &provider.url()),

@@ -1,6 +1,7 @@
 //! Requirements on tokens that authenticate a client.
 
 mod claims;
+mod fixtures;
 mod key_set;
 mod options;
 mod properties;
@@ -8,4 +9,3 @@ mod provider;
 mod refusals;
 mod secure;
 mod signatures;
-mod world;

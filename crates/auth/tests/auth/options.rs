@@ -4,7 +4,7 @@ use serde_json::json;
 use tidings_auth::{MAX_TOKEN, Refusal, SetupError, SignError, sign_hs256};
 use tidings_config::{Config, Overrides, Secret};
 
-use crate::world::{NOW, SECRET, connect, fixture, pem, signed, subscribe, token, try_verifier, verifier};
+use crate::fixtures::{NOW, SECRET, connect, fixture, pem, signed, subscribe, token, try_verifier, verifier};
 
 fn load(sets: &[(&str, &str)]) -> Result<Config, String> {
     let mut overrides = Overrides::default();
@@ -15,7 +15,7 @@ fn load(sets: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[test]
-fn a_key_that_is_none_is_refused_when_the_configuration_is_read() {
+fn an_invalid_key_is_a_configuration_error() {
     let rsa = "client.token.rsa_public_key";
     let ecdsa = "client.subscription_token.ecdsa_public_key";
     let private = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----";
@@ -55,7 +55,7 @@ fn a_key_may_be_written_on_one_line() {
 }
 
 #[test]
-fn every_kind_of_key_counts_as_one() {
+fn every_kind_of_key_enables_verification() {
     assert!(!Config::default().client.token.has_key());
     for (option, value) in [
         ("client.token.hmac_secret_key", SECRET),
@@ -77,11 +77,11 @@ fn subscription_tokens_may_have_keys_of_their_own() {
     assert_eq!(subscribe(&separate, &ours), Err(Refusal::Signature.into()));
     assert!(subscribe(&separate, &theirs).is_ok());
     assert!(connect(&separate, &token(json!({"sub": "42"}))).is_ok());
-    // Not enabled, they mean nothing.
+    // While they are not enabled, they have no effect.
     let shared = verifier(&keys);
     assert!(subscribe(&shared, &ours).is_ok());
     assert_eq!(subscribe(&shared, &theirs), Err(Refusal::Signature.into()));
-    // Neither do rules of the one kind hold for the other.
+    // The rules of one kind of token do not apply to the other.
     let strict =
         verifier(&[keys[0], keys[1], ("subscription_token.enabled", "true"), ("token.audience", "x")]);
     assert!(subscribe(&strict, &theirs).is_ok());
@@ -99,7 +99,7 @@ fn a_token_is_made_with_a_key_and_within_the_bound() {
 }
 
 #[test]
-fn a_replaced_key_is_accepted_until_its_time_is_over() {
+fn a_previous_key_is_accepted_until_its_expiry() {
     let new = "another secret of thirty-two bytes or more";
     let previous = ("token.hmac_previous_secret_key", SECRET);
     let until = |at: u64| {
@@ -111,7 +111,7 @@ fn a_replaced_key_is_accepted_until_its_time_is_over() {
     assert_eq!(until(0).as_deref(), Ok("42"));
     assert_eq!(until(NOW + 1).as_deref(), Ok("42"));
     assert_eq!(until(NOW), Err(Refusal::Signature.into()));
-    // The new one is good all the time, and the old one is nothing by itself.
+    // The new key is valid all the time, and the old one is not valid by itself.
     let by_new = signed(&json!({"alg": "HS256"}), b"{\"sub\":\"42\"}", new.as_bytes());
     assert!(connect(&verifier(&[("token.hmac_secret_key", new), previous]), &by_new).is_ok());
     let alone = connect(&verifier(&[previous]), &token(json!({"sub": "42"})));

@@ -1,13 +1,13 @@
-//! Whatever is sent in place of a token: an answer, and never a panic.
+//! Arbitrary input in place of a token: the verifier returns a result and never panics.
 
 use proptest::prelude::*;
 use serde_json::json;
 use tidings_auth::{inspect, sign_hs256};
 use tidings_config::Secret;
 
-use crate::world::{SECRET, connect, hmac_verifier, signed, subscribe};
+use crate::fixtures::{SECRET, connect, hmac_verifier, signed, subscribe};
 
-/// JSON of any shape, with the names of claims in it more often than chance would have them.
+/// JSON of any shape, which contains names of claims more often than random JSON.
 fn value() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(json!(null)),
@@ -51,7 +51,7 @@ fn claim() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_makes_a_verifier_panic(text in "\\PC{0,200}") {
+    fn no_text_makes_the_verifier_panic(text in "\\PC{0,200}") {
         let verifier = hmac_verifier();
         prop_assert!(connect(&verifier, &text).is_err());
         prop_assert!(subscribe(&verifier, &text).is_err());
@@ -59,17 +59,17 @@ proptest! {
     }
 
     #[test]
-    fn no_claims_make_a_verifier_panic(claims in prop::collection::btree_map(claim(), value(), 0..8)) {
+    fn no_claims_make_the_verifier_panic(claims in prop::collection::btree_map(claim(), value(), 0..8)) {
         let verifier = hmac_verifier();
         let token = signed(&json!({"alg": "HS256"}), json!(claims).to_string().as_bytes(), SECRET.as_bytes());
         let connection = connect(&verifier, &token);
         let subscription = subscribe(&verifier, &token);
-        // Nothing is both.
+        // No claims are valid for both.
         prop_assert!(connection.is_err() || subscription.is_err());
     }
 
     #[test]
-    fn a_header_and_claims_of_any_bytes_are_answered(
+    fn any_bytes_as_header_and_claims_yield_a_result(
         header in prop::collection::vec(any::<u8>(), 0..60),
         claims in prop::collection::vec(any::<u8>(), 0..60),
         with_header: bool,
@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn a_token_that_was_made_here_says_what_was_put_in(user in "\\PC{0,40}", channel in "[!-~]{1,255}") {
+    fn a_signed_token_yields_its_claims(user in "\\PC{0,40}", channel in "[!-~]{1,255}") {
         let key = Secret::new(SECRET);
         let verifier = hmac_verifier();
         let token = sign_hs256(&key, &json!({"sub": user})).expect("a token");

@@ -1,4 +1,4 @@
-//! An identity provider: a small HTTP server that publishes a key set, or behaves badly.
+//! An identity provider: a small HTTP server that publishes a key set, or misbehaves.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::jwk;
+use crate::fixtures::jwk;
 
-/// What the provider answers.
+/// The response of the provider.
 #[derive(Clone)]
 pub(crate) enum Answer {
     /// A key set of these keys.
     Keys(Vec<Value>),
-    /// These bytes, as they are.
+    /// These bytes, unchanged.
     Raw(Vec<u8>),
-    /// A body without an end, as fast as it is read.
+    /// A body without an end, as fast as the client reads.
     Endless,
-    /// A head, and then one byte after another, slowly.
+    /// A head, then one byte after another, slowly.
     Drip,
 }
 
@@ -39,7 +39,7 @@ struct State {
     answer: Answer,
     /// The heads of the requests so far.
     requests: Vec<String>,
-    /// Whether answers wait.
+    /// Whether responses are held back.
     held: bool,
 }
 
@@ -54,7 +54,7 @@ impl Shared {
     }
 }
 
-/// The provider; it serves until the test ends.
+/// The provider. It serves until the test ends.
 pub(crate) struct Provider {
     shared: Arc<Shared>,
     address: String,
@@ -65,7 +65,8 @@ impl Provider {
         Self::start_with(answer, Some)
     }
 
-    /// One that speaks what `wrap` makes of a connection; it is gone when that is `None`.
+    /// A provider that serves the stream that `wrap` makes of a connection; it drops the connection when that is
+    /// `None`.
     pub(crate) fn start_with<S: Read + Write>(
         answer: Answer,
         wrap: impl Fn(TcpStream) -> Option<S> + Clone + Send + 'static,
@@ -85,7 +86,7 @@ impl Provider {
         Self { shared, address }
     }
 
-    /// Where its keys are.
+    /// The URL of its key set.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/keys?realm=a", self.address)
     }
@@ -94,12 +95,12 @@ impl Provider {
         self.address.rsplit_once(':').expect("a port").1.parse().expect("a number")
     }
 
-    /// Answers so from now on.
+    /// Sets the response from now on.
     pub(crate) fn answer(&self, answer: Answer) {
         self.shared.state().answer = answer;
     }
 
-    /// Keeps all answers back until [`Self::release`].
+    /// Holds all responses until [`Self::release`].
     pub(crate) fn hold(&self) {
         self.shared.state().held = true;
     }

@@ -1,11 +1,11 @@
-//! Tokens with a valid signature that are refused; and the errors for the client and the log.
+//! Tokens with a valid signature that are refused, and the errors for the client and the log.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tidings_auth::{MAX_TOKEN, Refusal, TokenError};
 
-use crate::world::{NOW, SECRET, connect, hmac_verifier, signed, subscribe, token, verifier};
+use crate::fixtures::{NOW, SECRET, connect, hmac_verifier, signed, subscribe, token, verifier};
 
 fn refused(claims: Value) -> TokenError {
     connect(&hmac_verifier(), &token(claims)).expect_err("refused")
@@ -26,14 +26,14 @@ fn an_expired_token_is_an_error_of_its_own() {
 }
 
 #[test]
-fn a_token_that_is_not_valid_yet_is_told_to_come_back() {
+fn a_token_before_its_nbf_gets_a_temporary_code() {
     let early = refused(json!({"sub": "42", "nbf": NOW + 5}));
     assert_eq!((&early, early.code().number), (&TokenError::NotYetValid { seconds: 5 }, 109));
     assert!(connect(&hmac_verifier(), &token(json!({"sub": "42", "nbf": NOW}))).is_ok());
 }
 
 #[test]
-fn a_token_for_somebody_else_is_refused_once_an_audience_is_configured() {
+fn a_token_for_another_audience_is_refused_when_one_is_configured() {
     let ours = verifier(&[("token.hmac_secret_key", SECRET), ("token.audience", "tidings")]);
     for (audience, taken) in [
         (json!("tidings"), true),
@@ -58,7 +58,7 @@ fn a_token_for_somebody_else_is_refused_once_an_audience_is_configured() {
 }
 
 #[test]
-fn a_token_of_somebody_else_is_refused_once_an_issuer_is_configured() {
+fn a_token_of_another_issuer_is_refused_when_one_is_configured() {
     let ours = verifier(&[("token.hmac_secret_key", SECRET), ("token.issuer", "https://id.example.com")]);
     for (issuer, taken) in [
         (json!("https://id.example.com"), true),
@@ -73,7 +73,7 @@ fn a_token_of_somebody_else_is_refused_once_an_issuer_is_configured() {
 }
 
 #[test]
-fn a_connection_token_that_names_no_user_is_an_anonymous_client_s() {
+fn a_connection_token_without_a_user_is_anonymous() {
     for claims in [json!({}), json!({"sub": null}), json!({"sub": ""})] {
         let anonymous = connect(&hmac_verifier(), &token(claims)).expect("an anonymous one");
         assert_eq!(anonymous.user, "");
@@ -82,7 +82,7 @@ fn a_connection_token_that_names_no_user_is_an_anonymous_client_s() {
 }
 
 #[test]
-fn one_kind_of_token_never_passes_for_the_other() {
+fn the_two_kinds_of_token_are_not_interchangeable() {
     let verifier = hmac_verifier();
     let subscription = token(json!({"sub": "42", "channel": "news"}));
     let connection = token(json!({"sub": "42"}));
@@ -122,7 +122,7 @@ fn a_claim_of_the_wrong_type_is_named_and_not_repeated() {
 }
 
 #[test]
-fn what_is_no_token_is_refused() {
+fn malformed_tokens_are_refused() {
     let good = token(json!({"sub": "42"}));
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
@@ -157,7 +157,7 @@ fn what_is_no_token_is_refused() {
     let encrypted = format!("{good}.{signature}.{signature}");
     let told = connect(&hmac_verifier(), &encrypted).expect_err("a JWE has five parts").to_string();
     assert!(told.contains("three parts"), "{told}");
-    // Signed well, and still no claims.
+    // A valid signature, but invalid claims.
     for json in
         [&b""[..], b"[]", b"null", b"{", b"\xff", b"{\"sub\":\"a\",\"sub\":\"b\"}", b"{\"sub\":\"\xff\"}"]
     {
@@ -182,7 +182,7 @@ fn a_token_past_the_bound_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn nothing_but_the_code_tells_a_client_why() {
+fn clients_get_only_the_error_code() {
     let wrong_key = verifier(&[("token.hmac_secret_key", "another secret of thirty-two bytes")]);
     let error = connect(&wrong_key, &token(json!({"sub": "42"}))).expect_err("refused");
     assert_eq!((error.code().number, error.code().text), (101, "unauthorized"));

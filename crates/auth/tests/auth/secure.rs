@@ -11,13 +11,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 use tidings_auth::SetupError;
 
+use crate::fixtures::{connect, fixture, try_verifier};
 use crate::provider::{Answer, Provider};
-use crate::world::{connect, fixture, try_verifier};
 
-/// Tells the test below that it runs as its own child, and where the key set is.
+/// Marks the child process of the test below, and names the URL of the key set.
 const URL: &str = "TIDINGS_TEST_JWKS_URL";
 
-/// An identity provider at `https://localhost`, whose authority's certificate is written to `ca`.
+/// An identity provider at `https://localhost`. The certificate of its authority is written to `ca`.
 fn provider(ca: &Path) -> Provider {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -75,7 +75,7 @@ fn a_key_set_is_fetched_over_tls_when_its_certificate_is_trusted_and_only_then()
         outcome.1.to_owned()
     };
     assert_eq!(outcome("localhost", "ca.pem"), "taken");
-    // Another authority; the right one, and another name.
+    // Another authority; the right authority and another name.
     for (host, trusted) in [("localhost", "other.pem"), ("127.0.0.1", "ca.pem")] {
         let refused = outcome(host, trusted);
         assert!(refused.contains("TLS") && refused.contains("certificate"), "{refused}");

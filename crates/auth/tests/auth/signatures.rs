@@ -1,11 +1,11 @@
-//! A key verifies what was signed with it, and nothing else.
+//! A key verifies only signatures that were made with it.
 
 use serde_json::json;
 use tidings_auth::{Refusal, TokenError};
 
-use crate::world::{NOW, SECRET, connect, fixture, hmac_verifier, pem, signed, verifier};
+use crate::fixtures::{NOW, SECRET, connect, fixture, hmac_verifier, pem, signed, verifier};
 
-/// Every algorithm, with the option for its key and the fixture that is the key.
+/// Every algorithm, with the option of its key and the fixture of the key.
 fn algorithms() -> Vec<(&'static str, &'static str, String)> {
     let mut all = Vec::new();
     all.extend(["HS256", "HS384", "HS512"].map(|name| (name, "token.hmac_secret_key", SECRET.to_owned())));
@@ -17,7 +17,7 @@ fn algorithms() -> Vec<(&'static str, &'static str, String)> {
 }
 
 #[test]
-fn a_token_that_another_program_signed_is_taken_with_its_key() {
+fn tokens_of_another_program_are_accepted_with_their_key() {
     for (name, option, key) in algorithms() {
         let connection = connect(&verifier(&[(option, &key)]), &fixture(name)).expect(name);
         assert_eq!((connection.user.as_str(), connection.expires), ("42", Some(4_102_444_800)), "{name}");
@@ -46,7 +46,7 @@ fn a_changed_token_is_refused() {
 }
 
 #[test]
-fn a_key_takes_nothing_that_another_one_signed() {
+fn a_key_rejects_signatures_of_other_keys() {
     let other = verifier(&[("token.hmac_secret_key", "another secret of thirty-two bytes")]);
     for name in ["HS256", "HS384", "HS512"] {
         assert_eq!(connect(&other, &fixture(name)), Err(Refusal::Signature.into()));
@@ -61,7 +61,7 @@ fn a_key_takes_nothing_that_another_one_signed() {
 }
 
 #[test]
-fn keys_of_several_kinds_stand_beside_each_other() {
+fn keys_of_several_kinds_can_be_configured_together() {
     let all = verifier(&[
         ("token.hmac_secret_key", SECRET),
         ("token.rsa_public_key", &pem("rsa")),
@@ -74,7 +74,7 @@ fn keys_of_several_kinds_stand_beside_each_other() {
 }
 
 #[test]
-fn a_public_key_never_serves_as_a_secret() {
+fn a_public_key_is_never_used_as_an_hmac_key() {
     let claims = format!("{{\"sub\":\"admin\",\"exp\":{}}}", NOW + 60);
     for (option, name) in [("token.rsa_public_key", "rsa"), ("token.ecdsa_public_key", "p256")] {
         let key = pem(name);
@@ -104,7 +104,7 @@ fn no_algorithm_and_unknown_ones_are_refused() {
 }
 
 #[test]
-fn a_demand_that_is_not_understood_is_not_passed_over() {
+fn an_unsupported_critical_header_is_refused() {
     for critical in [json!(["b64"]), json!(["exp"]), json!([]), json!("x")] {
         let header = json!({"alg": "HS256", "crit": critical, "b64": false});
         let token = signed(&header, br#"{"sub":"42"}"#, SECRET.as_bytes());

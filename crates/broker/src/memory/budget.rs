@@ -16,7 +16,7 @@ impl Budget {
     }
 
     /// Reserves bytes; returns `false` and reserves nothing when they are not available.
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    pub(super) fn reserve(&self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|sum| *sum <= self.limit)
@@ -25,7 +25,7 @@ impl Budget {
     }
 
     /// Releases reserved bytes.
-    pub(super) fn give(&self, bytes: usize) {
+    pub(super) fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
@@ -36,7 +36,7 @@ impl Budget {
 
 /// The limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum ExceededBudget {
     /// Of the namespace.
     Namespace,
     /// Of all stored state.
@@ -55,19 +55,19 @@ impl Account {
     ///
     /// # Errors
     /// The budget that lacks the bytes; then none are reserved.
-    pub(super) fn take(&self, bytes: usize) -> Result<(), Full> {
-        if !self.namespace.take(bytes) {
-            return Err(Full::Namespace);
+    pub(super) fn reserve(&self, bytes: usize) -> Result<(), ExceededBudget> {
+        if !self.namespace.reserve(bytes) {
+            return Err(ExceededBudget::Namespace);
         }
-        if !self.total.take(bytes) {
-            self.namespace.give(bytes);
-            return Err(Full::Total);
+        if !self.total.reserve(bytes) {
+            self.namespace.release(bytes);
+            return Err(ExceededBudget::Total);
         }
         Ok(())
     }
 
-    pub(super) fn give(&self, bytes: usize) {
-        self.namespace.give(bytes);
-        self.total.give(bytes);
+    pub(super) fn release(&self, bytes: usize) {
+        self.namespace.release(bytes);
+        self.total.release(bytes);
     }
 }

@@ -14,16 +14,16 @@ use std::time::Instant;
 
 use tidings_wire::Channel;
 
-use super::budget::{Account, Full};
-use super::history::{META, Window};
+use super::budget::{Account, ExceededBudget};
+use super::history::{POSITION_OVERHEAD, Window};
 
-/// Most of the oldest histories that are examined to find one without publications.
-const LOOK: usize = 8;
+/// Most of the oldest histories that are examined in a search for one without publications.
+const MAX_EXAMINED: usize = 8;
 
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
-    windows: HashMap<Channel, Kept>,
+    windows: HashMap<Channel, StoredHistory>,
     /// By namespace, in the order of the last publication.
     orders: HashMap<Box<str>, Order>,
     /// Number of ended histories by kind of channel.
@@ -32,7 +32,7 @@ pub(super) struct Histories {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredHistory {
     window: Window,
     account: Account,
     /// The number of the last publication, which is the history's key in the order.
@@ -44,7 +44,7 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Order {
     empty: BTreeMap<u64, Channel>,
-    kept: BTreeMap<u64, Channel>,
+    nonempty: BTreeMap<u64, Channel>,
 }
 
 /// The namespace of a channel: the part of its name before the first colon; empty without one.
@@ -54,23 +54,23 @@ pub(super) fn namespace(channel: &Channel) -> &str {
 
 /// Bytes of a channel's position.
 fn cost(channel: &Channel) -> usize {
-    META + channel.as_str().len()
+    POSITION_OVERHEAD + channel.as_str().len()
 }
 
 impl Histories {
     /// The history of a channel, unless it does not exist or has expired.
     pub(super) fn get(&mut self, channel: &Channel, now: Instant) -> Option<&mut Window> {
-        let kept = self.windows.get_mut(channel)?;
-        if kept.window.is_over(now) {
+        let stored = self.windows.get_mut(channel)?;
+        if stored.window.is_over(now) {
             self.end(channel);
             return None;
         }
-        self.windows.get_mut(channel).map(|kept| &mut kept.window)
+        self.windows.get_mut(channel).map(|stored| &mut stored.window)
     }
 
     /// The budgets of a channel's history.
     pub(super) fn account(&self, channel: &Channel) -> Option<&Account> {
-        self.windows.get(channel).map(|kept| &kept.account)
+        self.windows.get(channel).map(|stored| &stored.account)
     }
 
     /// Begins a history, made by `new` from the number of ended ones.
@@ -82,26 +82,26 @@ impl Histories {
         channel: &Channel,
         account: Account,
         new: impl FnOnce(u32, Account) -> Window,
-    ) -> Result<(), Full> {
-        account.take(cost(channel))?;
+    ) -> Result<(), ExceededBudget> {
+        account.reserve(cost(channel))?;
         let window = new(self.ended(channel), account.clone());
-        self.windows.insert(channel.clone(), Kept { window, account, at: 0, empty: false });
-        self.used(channel);
+        self.windows.insert(channel.clone(), StoredHistory { window, account, at: 0, empty: false });
+        self.move_to_end(channel);
         Ok(())
     }
 
     /// Moves a channel to the end of the order, because it is published to.
-    pub(super) fn used(&mut self, channel: &Channel) {
-        let Some(kept) = self.windows.get_mut(channel) else { return };
+    pub(super) fn move_to_end(&mut self, channel: &Channel) {
+        let Some(stored) = self.windows.get_mut(channel) else { return };
         self.publications += 1;
-        let before = std::mem::replace(&mut kept.at, self.publications);
-        let empty = std::mem::replace(&mut kept.empty, false);
+        let before = std::mem::replace(&mut stored.at, self.publications);
+        let empty = std::mem::replace(&mut stored.empty, false);
         if !self.orders.contains_key(namespace(channel)) {
             self.orders.insert(namespace(channel).into(), Order::default());
         }
         if let Some(order) = self.orders.get_mut(namespace(channel)) {
-            let known = if empty { &mut order.empty } else { &mut order.kept }.remove(&before);
-            order.kept.insert(self.publications, known.unwrap_or_else(|| channel.clone()));
+            let known = if empty { &mut order.empty } else { &mut order.nonempty }.remove(&before);
+            order.nonempty.insert(self.publications, known.unwrap_or_else(|| channel.clone()));
         }
     }
 
@@ -110,19 +110,19 @@ impl Histories {
         self.ended.get(&kind(channel)).copied().unwrap_or_default()
     }
 
-    /// Evicts the first history in the order, of another channel than `but`; of the same namespace if that one is full.
-    /// With `empty`, only one without publications. Returns whether there was one.
-    pub(super) fn evict(&mut self, but: &Channel, full: Full, empty: bool, now: Instant) -> bool {
+    /// Evicts the first history in the order, except that of `but`; of the same namespace if that one is full. With
+    /// `empty`, only one without publications. Returns whether one was evicted.
+    pub(super) fn evict(&mut self, but: &Channel, full: ExceededBudget, empty: bool, now: Instant) -> bool {
         if empty {
-            self.find_empty(but, full, now);
+            self.mark_empty(but, full, now);
         }
         let first = |order: &Order| {
-            let order = if empty { &order.empty } else { &order.kept };
+            let order = if empty { &order.empty } else { &order.nonempty };
             order.iter().find(|(_, channel)| *channel != but).map(|(at, channel)| (*at, channel.clone()))
         };
         let oldest = match full {
-            Full::Namespace => self.orders.get(namespace(but)).and_then(first),
-            Full::Total => self.orders.values().filter_map(first).min_by_key(|(at, _)| *at),
+            ExceededBudget::Namespace => self.orders.get(namespace(but)).and_then(first),
+            ExceededBudget::Total => self.orders.values().filter_map(first).min_by_key(|(at, _)| *at),
         };
         let Some((_, channel)) = oldest else { return false };
         self.end(&channel);
@@ -130,15 +130,15 @@ impl Histories {
     }
 
     /// Marks those of the oldest histories that have no publications left, between two sweeps.
-    fn find_empty(&mut self, but: &Channel, full: Full, now: Instant) {
+    fn mark_empty(&mut self, but: &Channel, full: ExceededBudget, now: Instant) {
         let own = namespace(but);
         let orders = self.orders.iter().filter(|(namespace, order)| {
-            order.empty.is_empty() && (full == Full::Total || &***namespace == own)
+            order.empty.is_empty() && (full == ExceededBudget::Total || &***namespace == own)
         });
-        let oldest = orders.flat_map(|(_, order)| order.kept.values().take(LOOK)).cloned();
+        let oldest = orders.flat_map(|(_, order)| order.nonempty.values().take(MAX_EXAMINED)).cloned();
         for channel in oldest.filter(|channel| channel != but).collect::<Vec<_>>() {
-            if let Some(kept) = self.windows.get_mut(&channel)
-                && (kept.window.is_over(now) || kept.window.is_empty())
+            if let Some(stored) = self.windows.get_mut(&channel)
+                && (stored.window.is_over(now) || stored.window.is_empty())
             {
                 self.note_empty(&channel);
             }
@@ -146,22 +146,22 @@ impl Histories {
     }
 
     fn note_empty(&mut self, channel: &Channel) {
-        let Some(kept) = self.windows.get_mut(channel).filter(|kept| !kept.empty) else { return };
-        kept.empty = true;
+        let Some(stored) = self.windows.get_mut(channel).filter(|stored| !stored.empty) else { return };
+        stored.empty = true;
         if let Some(order) = self.orders.get_mut(namespace(channel))
-            && let Some(channel) = order.kept.remove(&kept.at)
+            && let Some(channel) = order.nonempty.remove(&stored.at)
         {
-            order.empty.insert(kept.at, channel);
+            order.empty.insert(stored.at, channel);
         }
     }
 
     /// Removes expired histories, and marks those without publications.
     pub(super) fn sweep(&mut self, now: Instant) {
         let (mut over, mut empty) = (Vec::new(), Vec::new());
-        for (channel, kept) in &mut self.windows {
-            if kept.window.is_over(now) {
+        for (channel, stored) in &mut self.windows {
+            if stored.window.is_over(now) {
                 over.push(channel.clone());
-            } else if !kept.empty && kept.window.is_empty() {
+            } else if !stored.empty && stored.window.is_empty() {
                 empty.push(channel.clone());
             }
         }
@@ -170,13 +170,13 @@ impl Histories {
     }
 
     fn end(&mut self, channel: &Channel) {
-        let Some(mut kept) = self.windows.remove(channel) else { return };
-        kept.window.clear();
-        kept.account.give(cost(channel));
+        let Some(mut stored) = self.windows.remove(channel) else { return };
+        stored.window.clear();
+        stored.account.release(cost(channel));
         *self.ended.entry(kind(channel)).or_default() += 1;
         if let Some(order) = self.orders.get_mut(namespace(channel)) {
-            if kept.empty { &mut order.empty } else { &mut order.kept }.remove(&kept.at);
-            if order.empty.is_empty() && order.kept.is_empty() {
+            if stored.empty { &mut order.empty } else { &mut order.nonempty }.remove(&stored.at);
+            if order.empty.is_empty() && order.nonempty.is_empty() {
                 self.orders.remove(namespace(channel));
             }
         }

@@ -17,9 +17,9 @@ use crate::{ANSWER_OVERHEAD, HistoryOptions};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 /// Memory of a publication besides its bytes: the shared structure, its channel and epoch, the slot in the window.
-const ENTRY: usize = 192;
+const PUBLICATION_OVERHEAD: usize = 192;
 /// Memory of a position: the slot in the table, the name, the epoch.
-pub(super) const META: usize = 320;
+pub(super) const POSITION_OVERHEAD: usize = 320;
 
 /// The history of one channel. The owner must call [`Window::clear`] before it drops it, to release the bytes.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Window {
 
     /// Bytes of a stored publication.
     pub(super) fn cost(publication: &Publication) -> usize {
-        publication.size() + ENTRY
+        publication.size() + PUBLICATION_OVERHEAD
     }
 
     /// Drops publications to make room for one of that cost within the channel's own limits.
@@ -71,8 +71,8 @@ impl Window {
     }
 
     /// Assigns the next position to the publication and stores it, after [`Self::trim`], if it fits into
-    /// `channel_bytes` and the account. `granted` says whether its cost is reserved already; if not, the channel's own
-    /// oldest publications are dropped until it is. Returns also the number of dropped ones, itself included.
+    /// `channel_bytes` and the account. With `granted` its cost is reserved already; without, the channel's own oldest
+    /// publications are dropped until it is. Returns also the number of dropped ones, itself included.
     pub(super) fn append(
         &mut self,
         mut publication: Publication,
@@ -86,13 +86,13 @@ impl Window {
         let publication = Arc::new(publication);
         if cost > channel_bytes {
             if granted {
-                self.account.give(cost);
+                self.account.release(cost);
             }
             return (publication, 0);
         }
         let mut given_up = 0;
         while !granted {
-            granted = self.account.take(cost).is_ok();
+            granted = self.account.reserve(cost).is_ok();
             if !granted {
                 given_up += 1;
                 if self.entries.is_empty() {
@@ -129,7 +129,7 @@ impl Window {
         } else {
             page(publications.take(limit), query.max_bytes)
         };
-        if query.heard && query.since.is_some() && publications.len() < before {
+        if query.for_subscriber && query.since.is_some() && publications.len() < before {
             return History::Unrecoverable(position);
         }
         History::Page(HistoryPage { position, publications })
@@ -162,7 +162,7 @@ impl Window {
     fn drop_oldest(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry.cost;
-            self.account.give(entry.cost);
+            self.account.release(entry.cost);
         }
     }
 }
@@ -205,19 +205,19 @@ mod tests {
 
     /// An event of a channel. Times are in seconds, sizes in bytes.
     #[derive(Clone, Debug)]
-    enum Step {
+    enum HistoryStep {
         Publish { bytes: usize, size: usize, ttl: u64 },
         Wait(u64),
         Clear,
         Read { since: Option<i64>, other_epoch: bool, limit: Option<usize>, reverse: bool, max_bytes: usize },
     }
 
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
+    fn steps() -> impl Strategy<Value = Vec<HistoryStep>> {
         let step = prop_oneof![
             4 => (0..600_usize, 1..6_usize, 1..9_u64)
-                .prop_map(|(bytes, size, ttl)| Step::Publish { bytes, size, ttl }),
-            1 => (0..5_u64).prop_map(Step::Wait),
-            1 => Just(Step::Clear),
+                .prop_map(|(bytes, size, ttl)| HistoryStep::Publish { bytes, size, ttl }),
+            1 => (0..5_u64).prop_map(HistoryStep::Wait),
+            1 => Just(HistoryStep::Clear),
             4 => (
                 prop::option::of(-3..9_i64),
                 prop::bool::weighted(0.1),
@@ -225,14 +225,14 @@ mod tests {
                 any::<bool>(),
                 prop_oneof![Just(usize::MAX), 0..2000_usize]
             )
-                .prop_map(|(since, other_epoch, limit, reverse, max_bytes)| Step::Read {
+                .prop_map(|(since, other_epoch, limit, reverse, max_bytes)| HistoryStep::Read {
                     since, other_epoch, limit, reverse, max_bytes
                 }),
         ];
         prop::collection::vec(step, 1..60)
     }
 
-    /// Keeps every publication, and computes from them which ones are still available.
+    /// Stores every publication, and computes from them which ones are still available.
     #[derive(Default)]
     struct Model {
         all: Vec<(u64, usize)>,
@@ -244,7 +244,7 @@ mod tests {
     impl Model {
         fn publish(&mut self, now: u64, bytes: usize, size: usize, ttl: u64, room: usize) {
             self.ttl = ttl;
-            self.all.push((now, bytes + ENTRY));
+            self.all.push((now, bytes + PUBLICATION_OVERHEAD));
             let count = self.all.len() as u64;
             self.first = self.first.max((count + 1).saturating_sub(size as u64));
             self.age(now);
@@ -276,7 +276,7 @@ mod tests {
             reverse: bool,
             max_bytes: usize,
         ) -> Option<Vec<u64>> {
-            let size = |offset: u64| self.all[offset as usize - 1].1 - ENTRY + ANSWER_OVERHEAD;
+            let size = |offset: u64| self.all[offset as usize - 1].1 - PUBLICATION_OVERHEAD + ANSWER_OVERHEAD;
             let fit = |wanted: Vec<u64>| {
                 let sums = wanted.iter().scan(0, |sum, offset| {
                     *sum += size(*offset);
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_history_answers_as_one_that_keeps_everything_and_counts_anew(
+        fn a_history_answers_as_an_unbounded_model(
             steps in steps(), channel_bytes in 500..3000_usize, total in 300..3000_u64
         ) {
             let channel = Channel::new("a").unwrap();
@@ -319,12 +319,12 @@ mod tests {
             let mut window = Window::new(position, account.clone(), start, Duration::from_secs(1000));
             for step in steps {
                 match step {
-                    Step::Wait(seconds) => now += seconds,
-                    Step::Clear => {
+                    HistoryStep::Wait(seconds) => now += seconds,
+                    HistoryStep::Clear => {
                         window.clear();
                         model.first = model.all.len() as u64 + 1;
                     }
-                    Step::Publish { bytes, size, ttl } => {
+                    HistoryStep::Publish { bytes, size, ttl } => {
                         let room = channel_bytes.min(usize::try_from(total).unwrap());
                         model.publish(now, bytes, size, ttl, room);
                         let options = HistoryOptions {
@@ -335,7 +335,7 @@ mod tests {
                         let (kept, _) = window.append(publication, channel_bytes, at(now), false);
                         prop_assert_eq!(kept.offset(), Some(model.all.len() as u64));
                     }
-                    Step::Read { since, other_epoch, limit, reverse, max_bytes } => {
+                    HistoryStep::Read { since, other_epoch, limit, reverse, max_bytes } => {
                         model.age(now);
                         let top = model.all.len() as u64;
                         let since = since.map(|back| top.saturating_add_signed(-back));
@@ -345,7 +345,7 @@ mod tests {
                                 offset, epoch: epoch(if other_epoch { "o" } else { "e" })
                             }),
                             reverse,
-                            heard: false,
+                            for_subscriber: false,
                             max_bytes,
                         };
                         let expected =
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_over_when_nothing_was_published_for_its_time() {
+    fn a_position_expires_without_publications() {
         let account = account(10_000);
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let position = Position { offset: 0, epoch: "e".into() };

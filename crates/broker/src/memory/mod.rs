@@ -27,8 +27,9 @@ use bytes::Bytes;
 use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Extra, Pattern, Position, Publication, Topic};
 
 use crate::{
-    Broker, BrokerError, Change, Done, HistoryDone, HistoryOptions, MAX_IDEMPOTENCY_KEY, PresenceDone,
-    PublishOptions, Published, Settled, SharedSink, Stateful, StatsDone, lock,
+    Broker, BrokerError, Change, CompletionCallback, HistoryCallback, HistoryOptions, MAX_IDEMPOTENCY_KEY,
+    PresenceCallback, PresenceStatsCallback, PublishCallback, PublishOptions, Published, SharedSink,
+    Stateful, lock,
 };
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
@@ -37,7 +38,7 @@ mod histories;
 mod history;
 mod stripe;
 
-use budget::{Account, Budget, Full};
+use budget::{Account, Budget, ExceededBudget};
 use histories::Histories;
 use history::Window;
 use stripe::{Stripe, result_cost};
@@ -73,11 +74,11 @@ impl Default for Limits {
 
 /// The kind of an eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EvictionKind {
     /// A history without publications.
     Empty,
     /// A history with publications.
-    Kept,
+    Nonempty,
     /// A publication of a history that stays.
     Publication,
 }
@@ -88,7 +89,7 @@ pub struct Evictions {
     /// Histories without publications.
     pub empty: AtomicU64,
     /// Histories with publications.
-    pub kept: AtomicU64,
+    pub nonempty: AtomicU64,
     /// Publications of histories that stay.
     pub publications: AtomicU64,
     /// Time of the last log line, and the number of evictions then.
@@ -96,14 +97,14 @@ pub struct Evictions {
 }
 
 impl Evictions {
-    fn note(&self, kind: Kind, count: u64) {
+    fn note(&self, kind: EvictionKind, count: u64) {
         if count == 0 {
             return;
         }
         let counter = match kind {
-            Kind::Empty => &self.empty,
-            Kind::Kept => &self.kept,
-            Kind::Publication => &self.publications,
+            EvictionKind::Empty => &self.empty,
+            EvictionKind::Nonempty => &self.nonempty,
+            EvictionKind::Publication => &self.publications,
         };
         counter.fetch_add(count, Ordering::Relaxed);
         let now = Instant::now();
@@ -113,16 +114,17 @@ impl Evictions {
             return;
         }
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (empty, kept, publications) = (read(&self.empty), read(&self.kept), read(&self.publications));
-        let all = empty + kept + publications;
+        let (empty, nonempty, publications) =
+            (read(&self.empty), read(&self.nonempty), read(&self.publications));
+        let all = empty + nonempty + publications;
         *logged = Some((now, all));
         tracing::warn!(
             since_the_last_warning = all - before,
             empty_histories = empty,
-            histories = kept,
+            histories = nonempty,
             publications,
-            "the memory broker is full and evicts histories; clients that return to them are told that they missed \
-             something. Raise memory.max_namespace or memory.max_total, or keep less (history_size, history_ttl)"
+            "the memory broker is full and evicts histories; returning clients cannot recover their missed \
+             publications. Raise memory.max_namespace or memory.max_total, or reduce history_size or history_ttl"
         );
     }
 }
@@ -148,7 +150,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// A broker without subscriptions that hands publications to `sink`, and calls [`Sink::up`](crate::Sink::up) at once.
+    /// A broker without subscriptions that hands publications to `sink`, and calls [`Sink::up`](crate::Sink::up) at
+    /// once.
     pub fn new(sink: SharedSink) -> Arc<Self> {
         Self::with_limits(sink, Limits::default())
     }
@@ -194,13 +197,13 @@ impl Memory {
     /// The position of a channel without a history, at which its history begins. The epoch is a keyed digest of the
     /// channel's name and of the number of `ended` histories of its kind: it needs no storage, and no two histories
     /// have the same, in any process.
-    fn beginning(&self, channel: &Channel, ended: u32) -> Position {
+    fn initial_position(&self, channel: &Channel, ended: u32) -> Position {
         let digest = self.epochs.hash_one((channel, ended));
         Position { offset: 0, epoch: Epoch::from(format!("{digest:016x}").as_str()) }
     }
 
     /// Publishes; holds the lock of the channel's stripe throughout.
-    fn carry(
+    fn publish_in_stripe(
         &self,
         channel: &Channel,
         body: Bytes,
@@ -225,21 +228,21 @@ impl Memory {
             if let Some(first) = stripe.result(key, now, &self.budget) {
                 return Ok(Published { repeated: true, ..first });
             }
-            if !self.budget.take(result_cost(key)) {
+            if !self.budget.reserve(result_cost(key)) {
                 return Err(BrokerError::Overloaded);
             }
         }
         let publication = match &history {
             Some(options) => {
-                let kept = self.keep(&mut stripe.histories, channel, publication, options, now);
-                kept.inspect_err(|_| self.budget.give(key.as_ref().map_or(0, result_cost)))?
+                let kept = self.store(&mut stripe.histories, channel, publication, options, now);
+                kept.inspect_err(|_| self.budget.release(key.as_ref().map_or(0, result_cost)))?
             }
             None => Arc::new(publication),
         };
         let receivers = self.deliver(&mut stripe, &patterns, &publication);
         let published = Published { receivers, position: publication.position.clone(), repeated: false };
         if let Some(key) = key {
-            stripe.remember(key, published.clone(), now);
+            stripe.store_result(key, published.clone(), now);
         }
         Ok(published)
     }
@@ -248,7 +251,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`BrokerError::Overloaded`] when there is no room for a new history.
-    fn keep(
+    fn store(
         &self,
         histories: &mut Histories,
         channel: &Channel,
@@ -258,8 +261,9 @@ impl Memory {
     ) -> Result<Arc<Publication>, BrokerError> {
         if histories.get(channel, now).is_none() {
             let account = self.account(histories::namespace(channel));
-            let begin =
-                |ended, account| Window::new(self.beginning(channel, ended), account, now, options.meta_ttl);
+            let begin = |ended, account| {
+                Window::new(self.initial_position(channel, ended), account, now, options.meta_ttl)
+            };
             while let Err(full) = histories.begin(channel, account.clone(), begin) {
                 let evict = |own: &mut Histories, empty| self.evict(own, channel, full, empty, now);
                 if !evict(histories, true) && !evict(histories, false) {
@@ -271,12 +275,12 @@ impl Memory {
         if let Some(window) = histories.get(channel, now) {
             window.trim(cost, options, channel_bytes, now);
         }
-        histories.used(channel);
+        histories.move_to_end(channel);
         let mut granted = false;
         while cost <= channel_bytes
             && let Some(account) = histories.account(channel)
         {
-            let Err(full) = account.take(cost) else {
+            let Err(full) = account.reserve(cost) else {
                 granted = true;
                 break;
             };
@@ -288,7 +292,7 @@ impl Memory {
         }
         let window = histories.get(channel, now).ok_or(BrokerError::Overloaded)?;
         let (publication, given_up) = window.append(publication, channel_bytes, now, granted);
-        self.evictions.note(Kind::Publication, given_up);
+        self.evictions.note(EvictionKind::Publication, given_up);
         Ok(publication)
     }
 
@@ -302,13 +306,21 @@ impl Memory {
     }
 
     /// Evicts a history to make room for another channel's: of the same stripe, or of one that is not locked. Returns
-    /// whether there was one.
-    fn evict(&self, own: &mut Histories, channel: &Channel, full: Full, empty: bool, now: Instant) -> bool {
+    /// whether one was evicted.
+    fn evict(
+        &self,
+        own: &mut Histories,
+        channel: &Channel,
+        full: ExceededBudget,
+        empty: bool,
+        now: Instant,
+    ) -> bool {
         let other = |stripe: &Mutex<Stripe>| {
             stripe.try_lock().is_ok_and(|mut stripe| stripe.histories.evict(channel, full, empty, now))
         };
         let evicted = own.evict(channel, full, empty, now) || self.stripes.iter().any(other);
-        self.evictions.note(if empty { Kind::Empty } else { Kind::Kept }, u64::from(evicted));
+        self.evictions
+            .note(if empty { EvictionKind::Empty } else { EvictionKind::Nonempty }, u64::from(evicted));
         evicted
     }
 
@@ -349,8 +361,8 @@ impl Memory {
     }
 }
 
-/// Answers a query of a channel without a history, at this position.
-fn read_nothing(position: Position, query: &HistoryQuery) -> History {
+/// The answer to a query of a channel without a history, at this position.
+fn empty_history(position: Position, query: &HistoryQuery) -> History {
     let is_here = |since: &Position| since.is_in(&position.epoch) && since.offset == 0;
     if query.since.as_ref().is_none_or(is_here) {
         History::Page(HistoryPage { position, publications: Vec::new() })
@@ -391,7 +403,7 @@ impl Broker for Memory {
         }
     }
 
-    fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
+    fn publish(&self, channel: &Channel, body: Bytes, done: PublishCallback) {
         self.publish_with(channel, body, PublishOptions::default(), done);
     }
 
@@ -405,52 +417,54 @@ impl Broker for Memory {
 }
 
 impl Stateful for Memory {
-    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done) {
-        done(self.carry(channel, body, options));
+    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback) {
+        done(self.publish_in_stripe(channel, body, options));
     }
 
-    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
         let now = Instant::now();
         let answer = {
             let mut stripe = lock(self.stripe(channel));
             match stripe.histories.get(channel, now) {
                 Some(window) => window.read(&query, now),
-                None => read_nothing(self.beginning(channel, stripe.histories.ended(channel)), &query),
+                None => {
+                    empty_history(self.initial_position(channel, stripe.histories.ended(channel)), &query)
+                }
             }
         };
         done(Ok(answer));
     }
 
-    fn history_remove(&self, channel: &Channel, done: Settled) {
+    fn history_remove(&self, channel: &Channel, done: CompletionCallback) {
         if let Some(window) = lock(self.stripe(channel)).histories.get(channel, Instant::now()) {
             window.clear();
         }
         done(Ok(()));
     }
 
-    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled) {
+    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: CompletionCallback) {
         let now = Instant::now();
         self.sweep(now);
         let granted = lock(self.stripe(channel)).add_member(channel, info, ttl, now, &self.budget);
         done(if granted { Ok(()) } else { Err(BrokerError::Overloaded) });
     }
 
-    fn presence_remove(&self, channel: &Channel, client: &str, done: Settled) {
+    fn presence_remove(&self, channel: &Channel, client: &str, done: CompletionCallback) {
         lock(self.stripe(channel)).remove_member(channel, client, &self.budget);
         done(Ok(()));
     }
 
-    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone) {
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceCallback) {
         let members = lock(self.stripe(channel)).members(channel, Instant::now(), max_bytes);
         done(members.ok_or(BrokerError::LimitExceeded(max_bytes)));
     }
 
-    fn presence_stats(&self, channel: &Channel, done: StatsDone) {
+    fn presence_stats(&self, channel: &Channel, done: PresenceStatsCallback) {
         let stats = lock(self.stripe(channel)).stats(channel, Instant::now());
         done(Ok(stats));
     }
 
-    fn announce(&self, channel: &Channel, change: Change, done: Settled) {
+    fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {
         {
             let stripe = lock(self.stripe(channel));
             if stripe.subscribed.contains(channel) {

@@ -12,10 +12,10 @@ use tidings_wire::{Channel, ClientInfo, Delivery};
 use super::budget::Budget;
 use super::histories::Histories;
 use super::history::later;
-use crate::{ANSWER_OVERHEAD, Members, PresenceStats, Published, REMEMBERED};
+use crate::{ANSWER_OVERHEAD, IDEMPOTENCY_TTL, Members, PresenceStats, Published};
 
 /// Memory of a result or a member besides its texts.
-const RECORD: usize = 320;
+const RECORD_OVERHEAD: usize = 320;
 
 /// The channels of one stripe.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct Stripe {
     pub(super) histories: Histories,
     results: HashMap<(Channel, String), Published>,
     /// The results by their expiry, the next one first.
-    forgetting: VecDeque<(Instant, (Channel, String))>,
+    result_expiries: VecDeque<(Instant, (Channel, String))>,
     present: HashMap<Channel, HashMap<String, Member>>,
 }
 
@@ -37,14 +37,14 @@ struct Member {
 }
 
 /// A stripe keeps memory for this many channels.
-const SPARE: usize = 256;
+const RETAINED_CAPACITY: usize = 256;
 
 impl Stripe {
     /// Removes a subscription; returns the memory of many removed ones.
     pub(super) fn unsubscribe(&mut self, channel: &Channel) {
         self.subscribed.remove(channel);
         let len = self.subscribed.len();
-        if self.subscribed.capacity() > SPARE.max(4 * len) {
+        if self.subscribed.capacity() > RETAINED_CAPACITY.max(4 * len) {
             self.subscribed.shrink_to(2 * len);
         }
     }
@@ -61,8 +61,8 @@ impl Stripe {
     }
 
     /// Stores a result; its [`result_cost`] is already reserved.
-    pub(super) fn remember(&mut self, key: (Channel, String), result: Published, now: Instant) {
-        self.forgetting.push_back((later(now, REMEMBERED), key.clone()));
+    pub(super) fn store_result(&mut self, key: (Channel, String), result: Published, now: Instant) {
+        self.result_expiries.push_back((later(now, IDEMPOTENCY_TTL), key.clone()));
         self.results.insert(key, result);
     }
 
@@ -75,12 +75,12 @@ impl Stripe {
         now: Instant,
         budget: &Budget,
     ) -> bool {
-        let cost = RECORD + channel.as_str().len() + info.client.len() + info.size();
+        let cost = RECORD_OVERHEAD + channel.as_str().len() + info.client.len() + info.size();
         let members = self.present.entry(channel.clone()).or_default();
         let before = members.get(&info.client).map_or(0, |member| member.cost);
-        let granted = cost <= before || budget.take(cost - before);
+        let granted = cost <= before || budget.reserve(cost - before);
         if granted {
-            budget.give(before.saturating_sub(cost));
+            budget.release(before.saturating_sub(cost));
             let member = Member { info: info.clone(), until: later(now, ttl), cost };
             members.insert(info.client.clone(), member);
         } else if members.is_empty() {
@@ -92,7 +92,7 @@ impl Stripe {
     pub(super) fn remove_member(&mut self, channel: &Channel, client: &str, budget: &Budget) {
         let Some(members) = self.present.get_mut(channel) else { return };
         if let Some(member) = members.remove(client) {
-            budget.give(member.cost);
+            budget.release(member.cost);
         }
         if members.is_empty() {
             self.present.remove(channel);
@@ -127,7 +127,7 @@ impl Stripe {
             members.retain(|_, member| {
                 let over = member.until <= now;
                 if over {
-                    budget.give(member.cost);
+                    budget.release(member.cost);
                 }
                 !over
             });
@@ -136,9 +136,9 @@ impl Stripe {
     }
 
     fn forget_results(&mut self, now: Instant, budget: &Budget) {
-        while self.forgetting.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, key)) = self.forgetting.pop_front() else { break };
-            budget.give(result_cost(&key));
+        while self.result_expiries.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, key)) = self.result_expiries.pop_front() else { break };
+            budget.release(result_cost(&key));
             self.results.remove(&key);
         }
     }
@@ -146,5 +146,5 @@ impl Stripe {
 
 /// Bytes of a stored result.
 pub(super) fn result_cost((channel, key): &(Channel, String)) -> usize {
-    RECORD + channel.as_str().len() + 2 * key.len()
+    RECORD_OVERHEAD + channel.as_str().len() + 2 * key.len()
 }

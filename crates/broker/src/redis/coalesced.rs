@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 use crate::{BrokerError, lock};
 
 /// Callback with the result of a read.
-pub(super) type ReadDone<V> = Box<dyn FnOnce(Result<V, BrokerError>) + Send>;
+pub(super) type ReadCallback<V> = Box<dyn FnOnce(Result<V, BrokerError>) + Send>;
 
 /// Reads in flight, by key.
 pub(super) struct CoalescedReads<K, V> {
     /// The keys with a read in flight, and the queries that have arrived since it was sent.
-    waiting: Mutex<HashMap<K, Vec<ReadDone<V>>>>,
+    waiting: Mutex<HashMap<K, Vec<ReadCallback<V>>>>,
 }
 
 impl<K, V> Default for CoalescedReads<K, V> {
@@ -31,9 +31,9 @@ where
     V: Clone + Send + 'static,
 {
     /// Answers a query by its own read or by a shared one. `start` sends a read.
-    pub(super) fn read<F>(self: &Arc<Self>, key: &K, done: ReadDone<V>, start: F)
+    pub(super) fn read<F>(self: &Arc<Self>, key: &K, done: ReadCallback<V>, start: F)
     where
-        F: Fn(&K, ReadDone<V>) + Clone + Send + 'static,
+        F: Fn(&K, ReadCallback<V>) + Clone + Send + 'static,
     {
         match lock(&self.waiting).entry(key.clone()) {
             std::collections::hash_map::Entry::Occupied(mut others) => {
@@ -48,9 +48,9 @@ where
     }
 
     /// Sends a read for these queries, and another one for the queries that arrive meanwhile.
-    fn send<F>(self: &Arc<Self>, key: &K, queries: Vec<ReadDone<V>>, start: F)
+    fn send<F>(self: &Arc<Self>, key: &K, queries: Vec<ReadCallback<V>>, start: F)
     where
-        F: Fn(&K, ReadDone<V>) + Clone + Send + 'static,
+        F: Fn(&K, ReadCallback<V>) + Clone + Send + 'static,
     {
         let (reads, again, next) = (Arc::clone(self), key.clone(), start.clone());
         let finish = move |outcome: Result<V, BrokerError>| {
@@ -74,7 +74,7 @@ where
 mod tests {
     use super::*;
 
-    type Started = Arc<Mutex<Vec<ReadDone<u32>>>>;
+    type Started = Arc<Mutex<Vec<ReadCallback<u32>>>>;
 
     fn ask(
         reads: &Arc<CoalescedReads<&'static str, u32>>,
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_that_come_during_a_read_share_the_next_one() {
+    fn queries_that_arrive_during_a_read_share_the_next_one() {
         let (reads, started, answers) = (Arc::default(), Started::default(), Arc::default());
         for _ in 0..100 {
             ask(&reads, &started, &answers);

@@ -16,7 +16,7 @@ const BASE: Duration = Duration::from_millis(50);
 /// that a Redis that returns is used before clients notice.
 const CAP: Duration = Duration::from_secs(2);
 /// After a connection of at least this duration, the pauses start from the shortest again.
-const STOOD: Duration = Duration::from_secs(1);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Makes connections to one Redis.
 pub(super) struct Dialer {
@@ -161,7 +161,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Records the duration of a connection.
     pub(super) fn record_uptime(&mut self, how_long: Duration) {
-        if how_long >= STOOD {
+        if how_long >= STABLE_AFTER {
             self.failures = 0;
         }
     }
@@ -183,18 +183,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_cap_and_begin_anew_after_a_connection_that_stood() {
+    fn pauses_grow_to_their_cap_and_restart_after_a_stable_connection() {
         let mut backoff = Backoff::default();
         let ceilings: Vec<_> = (0..9).map(|_| backoff.ceiling().as_millis()).collect();
         assert_eq!(ceilings, [50, 100, 200, 400, 800, 1600, 2000, 2000, 2000]);
-        backoff.record_uptime(STOOD / 2);
+        backoff.record_uptime(STABLE_AFTER / 2);
         assert_eq!(backoff.ceiling(), CAP);
-        backoff.record_uptime(STOOD);
+        backoff.record_uptime(STABLE_AFTER);
         assert_eq!(backoff.ceiling(), BASE);
     }
 
     #[test]
-    fn pauses_are_spread_over_all_of_their_ceiling() {
+    fn pauses_are_spread_up_to_their_upper_limit() {
         let mut backoff = Backoff { failures: 16 };
         let pauses: Vec<_> = (0..1_000).map(|_| backoff.pause()).collect();
         for fifth in 0..5 {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_masked_as_written_and_as_meant() {
+    fn secrets_are_masked_encoded_and_decoded() {
         let mut secrets = Secrets::default();
         secrets.keep_from_url("redis://user:p%40ss@host:1/0");
         secrets.keep(Some("p@ss"));

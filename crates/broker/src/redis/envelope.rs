@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(
+        fn written_envelopes_are_read_back(
             info in prop::option::of(info()),
             tags in prop::collection::vec(any::<(String, String)>(), 0..4),
             body in prop::collection::vec(any::<u8>(), 0..50),
@@ -196,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_comes_makes_it_panic(kind in "[PJL]?", rest in "[0-9: itax\n]{0,30}") {
+        fn no_message_makes_it_panic(kind in "[PJL]?", rest in "[0-9: itax\n]{0,30}") {
             let _ = read(&Bytes::from(kind + &rest));
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The text of Redis' errors is written to the log alone: no [`BrokerError`] contains it.
-//! - One code is logged at most once per [`PERIOD`], with the number of replies since its last line.
+//! - One code is logged at most once per [`LOG_INTERVAL`], with the number of replies since its last line.
 //! - The codes that are counted are a fixed list; any other code counts as `error`.
 
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use redis::{RedisError, ServerError, Value};
 use crate::{BrokerError, lock};
 
 /// Shortest time between two log lines about the same code.
-const PERIOD: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The code that stands for every error that is not in the list.
 const OTHER: &str = "error";
 /// The text of Redis 7.0 for an error that later versions report as `NOPERM`: a command inside a function is not
@@ -39,11 +39,11 @@ pub const CODES: [&str; 12] = [
 /// Counts of error responses since the start.
 #[derive(Debug, Default)]
 pub struct Failures {
-    seen: Mutex<[Seen; CODES.len()]>,
+    seen: Mutex<[CodeStats; CODES.len()]>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct CodeStats {
     total: u64,
     /// Replies since the last line in the log.
     unlogged: u64,
@@ -84,7 +84,7 @@ impl Failures {
             let seen = &mut seen[index];
             seen.total += 1;
             seen.unlogged += 1;
-            let due = seen.logged.is_none_or(|last| now.saturating_duration_since(last) >= PERIOD);
+            let due = seen.logged.is_none_or(|last| now.saturating_duration_since(last) >= LOG_INTERVAL);
             due.then(|| {
                 seen.logged = Some(now);
                 std::mem::take(&mut seen.unlogged)
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_noperm_is_a_permission_and_every_other_code_may_pass() {
+    fn only_noperm_is_permanent() {
         let failures = Failures::default();
         let now = Instant::now();
         for code in CODES.into_iter().chain(["ERR", "WRONGTYPE", "NEWCODE", ""]) {
@@ -129,7 +129,7 @@ mod tests {
         }
         let unlogged = || lock(&failures.seen)[1].unlogged;
         assert_eq!(unlogged(), 999, "the first is logged at once");
-        failures.record("OOM", "", start + PERIOD);
+        failures.record("OOM", "", start + LOG_INTERVAL);
         assert_eq!(unlogged(), 0, "the rest with the next line");
     }
 }

@@ -44,9 +44,9 @@ pub(super) struct Ingest {
     /// Pushes of any kind so far; shows that the peer responds while a response is pending.
     pushes: AtomicU64,
     /// Pending requests on this connection.
-    pub(super) asked: AtomicU64,
+    pub(super) pending_requests: AtomicU64,
     /// Whether this is the connection for plain messages of a cluster.
-    beside: bool,
+    is_plain: bool,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ struct IngestState {
     ended: Vec<Vec<u8>>,
     /// A subscription ended while a response was pending, and may have been taken for it: responses are not reliable
     /// any more.
-    confused: bool,
+    unreliable: bool,
 }
 
 impl Ingest {
@@ -74,7 +74,7 @@ impl Ingest {
         sink: SharedSink,
         counters: Arc<Counters>,
         tracker: Arc<Tracker>,
-        beside: bool,
+        is_plain: bool,
     ) -> Self {
         Self {
             names,
@@ -85,8 +85,8 @@ impl Ingest {
             ready: Notify::new(),
             evicted: Notify::new(),
             pushes: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
-            beside,
+            pending_requests: AtomicU64::new(0),
+            is_plain,
         }
     }
 
@@ -107,7 +107,7 @@ impl Ingest {
             // Confirmations are responses as well, and are handled where they are awaited.
             _ => return,
         };
-        self.counters.heard.fetch_add(1, Ordering::Relaxed);
+        self.counters.received.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         if state.closed {
             return;
@@ -159,8 +159,8 @@ impl Ingest {
     }
 
     /// Whether responses on this connection may be mixed up with unsolicited messages.
-    pub(super) fn is_confused(&self) -> bool {
-        lock(&self.state).confused
+    pub(super) fn has_unreliable_responses(&self) -> bool {
+        lock(&self.state).unreliable
     }
 
     /// Handles the end of a sharded subscription. When a slot leaves a node, Redis reports it without a request; the
@@ -171,8 +171,8 @@ impl Ingest {
         if state.leaving.remove(name) {
             return;
         }
-        if self.asked.load(Ordering::SeqCst) > 0 {
-            state.confused = true;
+        if self.pending_requests.load(Ordering::SeqCst) > 0 {
+            state.unreliable = true;
             state.lost = true;
             self.ready.notify_one();
         }
@@ -257,7 +257,7 @@ impl Ingest {
         } else {
             match envelope::read(&body).ok_or(&self.counters.invalid_envelopes)? {
                 // Serves patterns; the channel's own subscribers receive it through its sharded name.
-                Envelope::Publication(written) if self.beside && glob.is_none() && written.offset > 0 => {
+                Envelope::Publication(written) if self.is_plain && glob.is_none() && written.offset > 0 => {
                     return Ok(());
                 }
                 Envelope::Publication(written) => {

@@ -90,18 +90,18 @@ impl Interest {
     }
 
     /// Whether a topic is wanted.
-    pub(super) fn wants(&self, topic: &Topic) -> bool {
+    pub(super) fn is_wanted(&self, topic: &Topic) -> bool {
         lock(&self.table).topics.get(topic).is_some_and(|entry| entry.wanted)
     }
 
     /// Whether any pattern is wanted.
-    pub(super) fn wants_patterns(&self) -> bool {
+    pub(super) fn has_patterns(&self) -> bool {
         let table = lock(&self.table);
         table.topics.iter().any(|(topic, entry)| entry.wanted && matches!(topic, Topic::Pattern(_)))
     }
 
     /// Whether a topic is wanted, or still subscribed.
-    pub(super) fn knows(&self, topic: &Topic) -> bool {
+    pub(super) fn contains(&self, topic: &Topic) -> bool {
         lock(&self.table).topics.contains_key(topic)
     }
 
@@ -171,7 +171,7 @@ impl Interest {
     }
 
     /// Queues topics again that were taken and not confirmed; returns those that are not wanted any more.
-    pub(super) fn again(&self, topics: Vec<Topic>) -> Vec<Topic> {
+    pub(super) fn requeue(&self, topics: Vec<Topic>) -> Vec<Topic> {
         let mut table = lock(&self.table);
         let (wanted, unwanted) = topics
             .into_iter()
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_dropped_and_wanted_again_in_a_hurry_stays_subscribed_and_is_live_again() {
+    fn a_topic_removed_and_added_at_once_stays_subscribed_and_is_live_again() {
         let interest = Interest::default();
         interest.connected();
         interest.subscribe(&topic("a"));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_wanted_while_it_is_being_unsubscribed_is_subscribed_after_all() {
+    fn a_topic_added_during_its_unsubscription_is_subscribed_again() {
         let interest = Interest::default();
         interest.connected();
         interest.subscribe(&topic("a"));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_dropped_while_it_is_being_subscribed_is_not_live_and_is_unsubscribed() {
+    fn a_topic_removed_during_its_subscription_is_not_live_and_is_unsubscribed() {
         let interest = Interest::default();
         interest.connected();
         interest.subscribe(&topic("a"));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_topic_is_tried_again_when_it_is_wanted_again() {
+    fn a_refused_topic_is_retried_when_it_is_added_again() {
         let interest = Interest::default();
         interest.connected();
         interest.subscribe(&topic("a"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn wanting_a_live_topic_twice_changes_nothing() {
+    fn adding_a_live_topic_twice_changes_nothing() {
         let interest = Interest::default();
         interest.connected();
         interest.subscribe(&topic("a"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_that_came_and_went_do_not_hide_the_one_that_stayed() {
+    fn short_lived_topics_do_not_hide_a_lasting_one() {
         let interest = Interest::default();
         interest.connected();
         for i in 0..100 {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_while_there_is_no_connection_but_the_interest_itself() {
+    fn without_a_connection_only_the_table_of_topics_is_stored() {
         let interest = Interest::default();
         for i in 0..100 {
             interest.subscribe(&topic(&format!("gone{i}")));
@@ -351,7 +351,7 @@ mod tests {
     /// Any interleaving of callers, confirmations and lost connections ends with exactly the wanted topics subscribed
     /// at Redis, and with every wanted topic reported live after it last became wanted.
     #[test]
-    fn whatever_happens_in_between_redis_ends_with_what_is_wanted() {
+    fn every_interleaving_ends_with_the_wanted_topics_subscribed() {
         for seed in 0..500 {
             let mut random = fastrand::Rng::with_seed(seed);
             let interest = Interest::default();

@@ -1,37 +1,38 @@
 #!lua name=tidings
--- What tidings does inside Redis, each in one atomic step. KEYS[1] is always a channel's name as PUBLISH takes it,
--- the deployment's prefix included. All keys of a channel share its hash slot in a cluster.
+-- The functions of tidings in Redis; each is one atomic step. KEYS[1] is always a channel's name as in PUBLISH, the
+-- deployment's prefix included. All keys of a channel share its hash slot in a cluster.
 --
 --   tidings:meta:TAG      hash: e epoch, o offset of the newest publication
---   tidings:stream:TAG    stream: entry `offset-0`, b body, x extras (see envelope.rs) if there are some
+--   tidings:stream:TAG    stream: entry `offset-0`, b body, x extras (see envelope.rs) if there are any
 --   tidings:once:N:TAG:KEY  string: the result of the publication made under this idempotency key; N is the length of
 --                         TAG in bytes, so that no two pairs of channel and key share a name
 --   tidings:present:TAG   hash: client -> info
---   tidings:until:TAG     sorted set: client, by the millisecond at which it is present no longer
+--   tidings:until:TAG     sorted set: client, by the millisecond of its expiry
 --   tidings:kept:TAG      hash: name -> value, a register
---   tidings:keptuntil:TAG sorted set: name, by the millisecond at which the value ends; those for ever are not in it
+--   tidings:keptuntil:TAG sorted set: name, by the millisecond of the value's expiry; values without expiry are not in it
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
---   tidings:gone:N:TAG:NODE  set: clients of this node that others have announced to have left, should it come back
+--   tidings:gone:N:TAG:NODE  set: clients of this node with leaves that other nodes have announced, in case it returns
 --
 -- A publication with a position or extras goes to the Pub/Sub channel NAME, unit separator (31), `tidings`, in an
 -- envelope. No channel of tidings has a control character in its name, so a plain PUBLISH to a channel never arrives there.
 --
--- In a cluster, one with a position goes to the sharded Pub/Sub channel TAG, 31, `tidings` instead, and the meta hash says
--- more: n the primary that wrote last, t how often that has changed (the term), f the offset at the last change.
+-- In a cluster, a publication with a position goes to the sharded Pub/Sub channel TAG, 31, `tidings` instead, and the meta
+-- hash has more fields: n the primary that wrote last, t the number of its changes (the term), f the offset at the last
+-- change.
 
--- Reading creates nothing: the epoch of a channel without a history is derived, and the first publication takes it.
+-- Reading creates nothing: the epoch of a channel without a history is derived, and the first publication uses it.
 
--- Whether this is a cluster; set as the library is loaded.
+-- Whether this is a cluster; set when the library is loaded.
 local SHARDED = false
--- Which text this is; set as the library is loaded.
+-- The fingerprint of this text; set when the library is loaded.
 local VERSION = ''
 
--- What a publication or a member counts for in an answer besides its bytes.
+-- Allowance for a publication or a member in an answer, besides its bytes.
 local OVERHEAD = 64
--- Most entries of a stream, or members, that are read in one step. An answer exceeds its bytes by these at most.
+-- Most entries of a stream, or members, that are read in one step. An answer exceeds its limit of bytes by these at most.
 local STEP = 64
 
--- A name with a hash tag of its own keeps it; any other becomes one.
+-- The tag of a name: a name with a hash tag of its own keeps it; any other name becomes one.
 local function tagged(name)
   local open = string.find(name, '{', 1, true)
   local close = open and string.find(name, '}', open + 1, true)
@@ -39,7 +40,7 @@ local function tagged(name)
   return '{' .. name .. '}'
 end
 
--- A whole number, as the text it came as: commands take it so, and converting costs time.
+-- Checks that an argument is a whole number. Returns it as text: commands accept that, and conversion costs time.
 local function whole(text, default, what)
   if not text or text == '' then return default end
   if #text > 15 or not string.find(text, '^%d+$') then
@@ -55,11 +56,11 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The epoch that a channel without a history has, and that its history begins with: a digest of its name, of when this
--- copy of the library was first used, and of how many histories of channels like it have begun since. So everybody
--- who asks is told the same, without anything being written, and no epoch is given to two histories: in a process these
--- numbers outlive the data (FLUSHALL, expiry), and another process (a restart from older data, a promoted replica) or
--- a library that is loaded again has another time.
+-- The epoch of a channel without a history, and of the next history: a digest of the channel's name, of the time of the
+-- first use of this copy of the library, and of the number of histories in the channel's bucket that have begun since. So
+-- every query returns the same epoch without a write, and no two histories have the same epoch: in a process these numbers
+-- outlive the data (FLUSHALL, expiry), and another process (a restart from older data, a promoted replica) or a library
+-- that is loaded again has another time.
 local BUCKETS = 65536
 local loaded, begun = nil, {}
 
@@ -73,7 +74,7 @@ local function next_epoch(tag)
   return string.sub(redis.sha1hex(loaded .. ' ' .. (begun[bucket(tag)] or 0) .. ' ' .. tag), 1, 16)
 end
 
--- The next epoch is another one.
+-- Marks the next epoch as used, so that another one follows.
 local function use_epoch(tag)
   local at = bucket(tag)
   begun[at] = (begun[at] or 0) + 1
@@ -84,9 +85,9 @@ local function only_channel(keys)
   return keys[1], tagged(keys[1])
 end
 
--- While a slot is moved from one node of a cluster to another, some of a channel's keys may be here and some there, or
--- not be at all, which nobody can tell apart. Redis refuses a command with several keys then; so is the whole call, before
--- anything is written. Elsewhere it costs a look.
+-- While a slot is moved from one node of a cluster to another, a key of a channel that is missing here may be on the other
+-- node, or may not exist. Redis refuses a command with several keys then. This check refuses the whole call before anything
+-- is written; otherwise it costs one lookup.
 local function together(...)
   if SHARDED and type(redis.pcall('EXISTS', ...)) == 'table' then
     error({err = 'TRYAGAIN tidings: the hash slot of this channel is being moved'})
@@ -95,7 +96,7 @@ end
 
 local function myself() return redis.call('CLUSTER', 'MYID') end
 
--- Begins the history of a channel; what an earlier one has left is in nobody's epoch.
+-- Begins the history of a channel; the rest of an earlier history belongs to no current epoch.
 local function begin(tag)
   local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
   together(meta, stream)
@@ -107,16 +108,16 @@ local function begin(tag)
   return epoch
 end
 
--- A history that another primary wrote last: it was moved here, or that one has failed, and what it had not replicated
--- is lost. From now on this one gives the same offsets out again, in another term.
+-- Takes over a history that another primary wrote last: it was moved here, or that primary has failed, and publications
+-- that it had not replicated are lost. From now on this primary may assign the same offsets again, in another term.
 local function take_over(meta, offset)
   redis.call('HSET', meta, 'n', myself(), 'f', offset)
   return redis.call('HINCRBY', meta, 't', 1)
 end
 
--- Appending, remembering and publishing are one or nothing. Redis undoes nothing when a function fails halfway, so what
--- the user may not do is found out before anything is written. All else that can go wrong (no memory, no replicas, a slot
--- that leaves) Redis checks before the function begins, but for keys of another type: those fail at the first write.
+-- Appending, storing the result and publishing happen together or not at all. Redis reverts nothing when a function fails
+-- halfway, so permissions are checked before anything is written. Redis checks other errors (no memory, no replicas, a
+-- moved slot) before the function begins, except keys of another type: those fail at the first write.
 local function permitted(...)
   if not redis.acl_check_cmd(...) then
     error({err = 'NOPERM tidings: the user of Redis may not ' .. (...) .. ' as publishing needs'})
@@ -124,7 +125,7 @@ local function permitted(...)
 end
 
 -- body [size [ttl ms [meta ttl ms [idempotency key [extras]]]]]
--- -> receivers, offset, epoch, 1 if it was published before under this key; offset 0 without a history (size 0)
+-- -> receivers, offset, epoch, 1 for a repetition under this key, else 0; offset 0 without a history (size 0)
 local function publish(keys, args)
   local name, tag = only_channel(keys)
   local body = args[1]
@@ -168,7 +169,7 @@ local function publish(keys, args)
       epoch, offset = state[1] or begin(tag), state[1] and state[2] or '0'
     end
     offset = digits(offset + 1)
-    -- The stream first: should its key be of another type, nothing has changed.
+    -- The stream first: if its key is of another type, nothing has changed.
     if extras == '' then
       redis.call('XADD', stream, 'MAXLEN', size, offset, 'b', body)
     else
@@ -183,8 +184,8 @@ local function publish(keys, args)
     local envelope = head .. extras .. body
     if sharded then
       receivers = redis.call('SPUBLISH', tag .. '\31tidings', envelope)
-      -- There are no sharded patterns. Nodes with patterns listen there on every primary, so that the others are spared
-      -- the way through the whole cluster. What is appended stays, also where the user may not publish there.
+      -- There are no sharded patterns. Nodes with patterns subscribe `tidings 31 patterns` on every primary; without such
+      -- nodes no message passes through the whole cluster. The publication stays stored if the user may not PUBLISH.
       if redis.call('PUBSUB', 'NUMSUB', 'tidings\31patterns')[2] > 0 then
         redis.pcall('PUBLISH', name .. '\31tidings', envelope)
       end
@@ -200,15 +201,15 @@ local function publish(keys, args)
   return {receivers, offset, epoch, 0}
 end
 
--- Bytes of an entry as XRANGE gives it.
+-- Bytes of an entry as returned by XRANGE.
 local function size(entry)
   local bytes = OVERHEAD
   for _, text in ipairs(entry[2]) do bytes = bytes + #text end
   return bytes
 end
 
--- At most `count` entries of a stream from one offset to another, in that order, as many as `budget` bytes hold but at
--- least one. Read in steps, so that neither Redis nor who asks ever holds more than that.
+-- At most `count` entries of a stream from one offset to another, in that order, as many as fit into `budget` bytes but at
+-- least one. Read in steps, so that memory in Redis and in the caller is bounded.
 local function read(stream, order, from, to, count, budget)
   local entries, bytes, step = {}, 0, 4
   while #entries < count do
@@ -226,7 +227,7 @@ end
 
 -- meta ttl ms (not used any more), lowest offset | '', highest offset | '', count | '' for all, '' | 'reverse' [, bytes
 -- | '' for any number]
--- -> epoch, offset, entries (as XRANGE gives them): fewer than asked for where they take more bytes
+-- -> epoch, offset, entries (as returned by XRANGE): fewer than requested if they take more bytes
 local function history(keys, args)
   local _, tag = only_channel(keys)
   local meta = 'tidings:meta:' .. tag
@@ -250,12 +251,12 @@ local function history(keys, args)
   return {epoch, offset, read(stream, 'XRANGE', lowest, highest, count, budget)}
 end
 
--- [offset, epoch [, term]: what a node has heard last] -> epoch, offset; '' and 0 where there is no history and nothing
--- was heard; in a cluster the term as well
--- A history that has not come as far as the node has heard (it was restored from older data, and would give the same
--- offsets out again) ends. So does, in a cluster, one of which the node has heard more than this primary had when it
--- took over, also when it has come further since. Where there is no history, its next epoch is not the one heard.
--- With `reads_only`, an empty answer where it would have to write.
+-- [offset, epoch [, term]: the position of the node's last message] -> epoch, offset; '' and 0 without a history and
+-- without a position of the node; in a cluster the term as well
+-- A history with a lower offset than the node's position ends: it was restored from older data, and would assign the same
+-- offsets again. In a cluster, a history also ends when the node's offset is higher than this primary's was when it took
+-- over, even if the history has grown since. Without a history, the next epoch differs from that of the node's position.
+-- With `reads_only`, the answer is empty where a write would be necessary.
 local function position(keys, args, reads_only)
   local _, tag = only_channel(keys)
   local meta, stream = 'tidings:meta:' .. tag, 'tidings:stream:' .. tag
@@ -265,24 +266,24 @@ local function position(keys, args, reads_only)
     if reads_only then return {} end
     term, fork = take_over(meta, offset), tonumber(offset)
   end
-  local heard, heard_epoch, heard_term = tonumber(args[1] or ''), args[2], tonumber(args[3] or '')
+  local known, known_epoch, known_term = tonumber(args[1] or ''), args[2], tonumber(args[3] or '')
   if not epoch then
     epoch, offset = '', '0'
-    if heard then
+    if known then
       together(meta, stream)
-      if heard > 0 and next_epoch(tag) == heard_epoch then use_epoch(tag) end
+      if known > 0 and next_epoch(tag) == known_epoch then use_epoch(tag) end
       epoch = next_epoch(tag)
     end
-  elseif heard and heard_epoch == epoch then
-    local lost = tonumber(offset) < heard
-    if heard_term and heard_term ~= term then
-      lost = lost or heard > fork or heard_term + 1 ~= term
+  elseif known and known_epoch == epoch then
+    local lost = tonumber(offset) < known
+    if known_term and known_term ~= term then
+      lost = lost or known > fork or known_term + 1 ~= term
     end
     if lost then
       if reads_only then return {} end
       together(meta, stream)
       redis.call('DEL', meta, stream)
-      if next_epoch(tag) == heard_epoch then use_epoch(tag) end
+      if next_epoch(tag) == known_epoch then use_epoch(tag) end
       epoch, offset, term = next_epoch(tag), '0', 1
     end
   end
@@ -298,7 +299,7 @@ local function history_remove(keys)
   return redis.call('DEL', 'tidings:stream:' .. tag)
 end
 
--- Lets go of the members whose time is over; every node calls often enough that there are never many.
+-- Removes expired members; every node calls often enough that there are never many.
 local function expire(tag, time)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   together(until_key, present)
@@ -310,13 +311,13 @@ local function expire(tag, time)
   end
 end
 
--- The members of a channel that a node keeps present, and those that were taken from it.
+-- The keys of the members of a channel that a node keeps present, and of those that were evicted from it.
 local function of_node(tag, node)
   local rest = #tag .. ':' .. tag .. ':' .. node
   return 'tidings:held:' .. rest, 'tidings:gone:' .. rest
 end
 
--- Tells subscribers that a member has come (J) or gone (L).
+-- Announces to subscribers that a member has joined (J) or left (L).
 local function announce(name, tag, kind, info)
   if SHARDED then
     redis.call('SPUBLISH', tag .. '\31tidings', kind .. info)
@@ -334,7 +335,7 @@ local function presence_add(keys, args)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   redis.call('ZADD', until_key, digits(time + ttl), client)
   redis.call('HSET', present, client, info)
-  -- Both live as long as the member that stays longest.
+  -- Both keys live as long as the member with the latest expiry.
   if redis.call('PTTL', present) < ttl then
     redis.call('PEXPIRE', until_key, digits(ttl))
     redis.call('PEXPIRE', present, digits(ttl))
@@ -345,7 +346,7 @@ local function presence_add(keys, args)
     together(held, gone, present)
     redis.call('HSET', held, client, announced and '1' or '0')
     if redis.call('PTTL', held) < ttl then redis.call('PEXPIRE', held, digits(ttl)) end
-    -- The node was cut off, and others have announced that its members left: this one is here again.
+    -- The node was disconnected, and others have announced that its members left: this member joins again.
     if redis.call('SREM', gone, client) == 1 and announced then announce(name, tag, 'J', info) end
   end
   return redis.status_reply('OK')
@@ -365,9 +366,9 @@ local function presence_remove(keys, args)
   return redis.status_reply('OK')
 end
 
--- node, most members -> how many members are left
--- Takes out members of a node that has ended, and announces that they left. Several nodes may notice the end: who calls
--- first has a member, and so each leave is announced once.
+-- node, most members -> number of remaining members
+-- Removes members of a node that has ended, and announces their leaves. Several nodes may detect the end: the first call
+-- removes a member, so each leave is announced once.
 local function presence_evict(keys, args)
   local name, tag = only_channel(keys)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
@@ -391,7 +392,7 @@ local function presence_evict(keys, args)
   return redis.call('HLEN', held)
 end
 
--- Calls `each` with the infos of all present, some at a time, until it gives false.
+-- Calls `each` with the info of every member, reading some at a time, until it returns false.
 local function members(tag, each)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   together(until_key, present)
@@ -406,7 +407,7 @@ local function members(tag, each)
   end
 end
 
--- [bytes | '' for any number] -> infos; a number where they take more bytes than that
+-- [bytes | '' for any number] -> infos; a number if they take more bytes than that
 local function presence(keys, args)
   local _, tag = only_channel(keys)
   local budget = tonumber(whole(args[1], '9007199254740991', 'bytes'))
@@ -436,7 +437,7 @@ local function presence_stats(keys)
   return {clients, count}
 end
 
--- Lets go of the values of a register whose time is over.
+-- Removes the expired values of a register.
 local function expire_kept(tag)
   local kept, until_key = 'tidings:kept:' .. tag, 'tidings:keptuntil:' .. tag
   together(kept, until_key)
@@ -448,7 +449,7 @@ local function expire_kept(tag)
   end
 end
 
--- name, value, ttl ms | '' for ever, most
+-- name, value, ttl ms | '' for no expiry, most values
 local function keep(keys, args)
   local _, tag = only_channel(keys)
   local kept, until_key = expire_kept(tag)
@@ -474,24 +475,24 @@ local function forget(keys, args)
   return redis.status_reply('OK')
 end
 
--- -> values; those whose time is over are left out by their readers, so that this only reads
+-- -> values; their readers omit expired ones, so that this function only reads
 local function kept(keys)
   local _, tag = only_channel(keys)
   return redis.call('HVALS', 'tidings:kept:' .. tag)
 end
 
--- In a cluster, nodes call each function by a key of the channel's instead of its name: while its slot is moved, Redis
--- answers on which side such a key is, whereas a name is no key and so on neither.
+-- In a cluster, nodes call each function with a key of the channel instead of its name: while its slot is moved, Redis
+-- redirects the call to the node with that key, whereas a name is no key and exists on neither node.
 local function named(key)
   local tag = string.match(key or '', '^tidings:%w+:(.+)$') or ''
   return string.sub(tag, 1, 1) == ':' and string.sub(tag, 2) or string.sub(tag, 2, -2)
 end
 
--- Whether this is the library that a node has.
+-- The fingerprint of this library, which a node compares with its own.
 local function version() return VERSION end
 
--- Redis refuses a function while it takes no writes (it is full, a replica, cannot save, lacks replicas), unless the
--- function says that it only reads (`no-writes`); one that frees memory is let through when Redis is full (`allow-oom`).
+-- Redis refuses a function while it accepts no writes (it is full, a replica, cannot save, lacks replicas), unless the
+-- function is registered as reading (`no-writes`); a function that frees memory may run when Redis is full (`allow-oom`).
 local function register(name, call, ...)
   redis.register_function{function_name = 'tidings_' .. name, callback = call, flags = {...}}
   if SHARDED then

@@ -69,8 +69,8 @@ impl Link {
     /// Runs until the task is aborted.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
-        // The reason of the last log line about a missing connection.
-        let mut said = None;
+        // The reason in the last log line about a missing connection.
+        let mut logged = None;
         let mut connected_before = false;
         loop {
             let ingest = Arc::new(Ingest::new(
@@ -93,7 +93,7 @@ impl Link {
                     if std::mem::replace(&mut connected_before, true) {
                         self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
                     }
-                    said = None;
+                    logged = None;
                     let since = Instant::now();
                     let why = self.serve(connection, &ingest).await;
                     backoff.record_uptime(since.elapsed());
@@ -101,10 +101,10 @@ impl Link {
                 }
                 Err(why) => why,
             };
-            if said.as_ref() != Some(&why) {
+            if logged.as_ref() != Some(&why) {
                 tracing::warn!("{}: no connection, trying again: {why}", self.dialer.target_name());
                 self.events.down(&why);
-                said = Some(why);
+                logged = Some(why);
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -114,7 +114,7 @@ impl Link {
     async fn serve(&mut self, connection: MultiplexedConnection, ingest: &Arc<Ingest>) -> String {
         let mut resets = self.resets.clone();
         resets.mark_unchanged();
-        self.tracker.retain(|channel| self.interest.wants(&Topic::Channel(channel.clone())));
+        self.tracker.retain(|channel| self.interest.is_wanted(&Topic::Channel(channel.clone())));
         if let LinkRole::Sharded(primary) = &self.role {
             primary.set_ingest(Some(Arc::clone(ingest)));
         }
@@ -148,7 +148,7 @@ impl Link {
                         () = self.tracker.unsettled() => {}
                         () = ingest.ended_any() => {}
                         () = later.due() => {
-                            let gone = later.again(&self.interest, &self.tracker);
+                            let gone = later.requeue(&self.interest, &self.tracker);
                             if let Err(why) = self.unsubscribe(&mut connection, ingest, gone).await {
                                 return why;
                             }
@@ -187,7 +187,7 @@ impl Link {
         tracing::debug!("{}: the slots of {} channels have moved", self.dialer.target_name(), topics.len());
         self.interest.ended(&topics);
         for channel in channels_of(&topics) {
-            if !self.interest.wants(&Topic::Channel(channel.clone())) {
+            if !self.interest.is_wanted(&Topic::Channel(channel.clone())) {
                 self.tracker.forget(channel);
             }
         }
@@ -283,8 +283,8 @@ impl Link {
     }
 
     /// Reads the positions of these channels, and fetches the publications that unsettled ones have missed. Uses the
-    /// subscriber connection, so that every message before the response has arrived. Returns the channels whose
-    /// position is not known yet: their slot is being moved, or Redis is busy.
+    /// subscriber connection, so that every message before the response has arrived. Returns the channels without a
+    /// known position: their slot is being moved, or Redis is busy.
     pub(super) async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
@@ -298,7 +298,7 @@ impl Link {
         let mut requests = Vec::with_capacity(channels.len());
         for channel in channels {
             let mut args = Vec::new();
-            if let Some((heard, term)) = self.tracker.heard(channel) {
+            if let Some((heard, term)) = self.tracker.unsettled_position(channel) {
                 args = vec![Arg::Number(heard.offset), Arg::text(heard.epoch.as_str())];
                 args.extend(term.map(Arg::Number));
             }
@@ -346,8 +346,8 @@ impl Link {
         Ok(unclear)
     }
 
-    /// Calls the writing function where the response says that the history must be changed: it begins anew, or another
-    /// primary has it now. A Redis that accepts no writes still responds to all other requests.
+    /// Calls the writing function where, according to the response, the history must be changed: it begins anew, or
+    /// another primary has it now. A Redis that accepts no writes still responds to all other requests.
     async fn settle_by_writing(
         &self,
         connection: &mut MultiplexedConnection,
@@ -372,7 +372,7 @@ impl Link {
         Ok(())
     }
 
-    /// Whether an error says nothing about a channel's history, so that the request is to be repeated on this
+    /// Whether an error is independent of the channel's history, so that the request is to be repeated on this
     /// connection.
     fn may_pass(&self, error: &BrokerError) -> bool {
         match error {
@@ -490,15 +490,15 @@ impl Link {
         request: impl Future<Output = RedisResult<T>>,
     ) -> Result<Result<T, RedisError>, String> {
         let mut request = std::pin::pin!(request);
-        ingest.asked.fetch_add(1, Ordering::SeqCst);
+        ingest.pending_requests.fetch_add(1, Ordering::SeqCst);
         loop {
             let before = ingest.pushes();
             match tokio::time::timeout(self.response_timeout, &mut request).await {
-                Ok(_) if ingest.is_confused() => {
+                Ok(_) if ingest.has_unreliable_responses() => {
                     return Err("hash slots have left while an answer was due".to_owned());
                 }
                 Ok(answer) => {
-                    ingest.asked.fetch_sub(1, Ordering::SeqCst);
+                    ingest.pending_requests.fetch_sub(1, Ordering::SeqCst);
                     return Ok(answer);
                 }
                 Err(_) if ingest.pushes() != before => {}

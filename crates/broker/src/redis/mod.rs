@@ -14,12 +14,12 @@
 //! |---|---|
 //! | [`options`] | the URL and the bounds, checked before anything is started |
 //! | `dial` | how a connection is made, and when the next attempt may be |
-//! | `names` | the prefix: channel names as Redis knows them |
-//! | `library` | the functions that Redis is given |
+//! | `names` | channel names with the prefix of the deployment, and their forms in Redis |
+//! | `library` | the functions that are loaded into Redis |
 //! | [`failures`] | error replies: what they mean, their counts, their lines in the log |
-//! | `envelope` | messages that say more than a body |
+//! | `envelope` | messages with more than a body |
 //! | `interest` | topics that should be subscribed, topics that are, and the difference; no I/O |
-//! | `ingest` | messages as they come off the connection, collected for the sink |
+//! | `ingest` | received messages, collected for the sink |
 //! | `tracker`, `track` | the received position of each channel, and messages that are held until their order is known |
 //! | `snapshot` | the newest publications of a channel that many subscribers request at once |
 //! | `link` | the task of the subscriber connection |
@@ -48,7 +48,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{Broker, Done, Probe, SharedSink};
+use crate::{Broker, Probe, PublishCallback, SharedSink};
 
 mod cluster;
 mod coalesced;
@@ -85,7 +85,7 @@ use tracker::Tracker;
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Messages received from Redis, those with invalid names included.
-    pub heard: AtomicU64,
+    pub received: AtomicU64,
     /// Messages dropped because their channel is not a valid [`Channel`] name (only a pattern matches such a name).
     pub invalid_names: AtomicU64,
     /// Messages dropped because they are not valid envelopes for the channel they arrived on.
@@ -96,9 +96,9 @@ pub struct Counters {
     pub gaps: AtomicU64,
     /// Publications that Redis took.
     pub published: AtomicU64,
-    /// Publications answered with an error, whatever it was.
+    /// Publications that Redis answered with any error.
     pub publish_failures: AtomicU64,
-    /// Bytes of the publications that wait or are in flight, each with an allowance for its keeping.
+    /// Bytes of the publications that wait or are in flight, each with an allowance for its overhead.
     pub bytes_waiting: AtomicU64,
     /// Subscriber connections that were made after the first one.
     pub reconnects: AtomicU64,
@@ -154,7 +154,7 @@ impl Redis {
         Ok(Arc::new(Self { counters, node, connection }))
     }
 
-    /// What has happened so far.
+    /// Counters since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -230,7 +230,7 @@ impl Broker for Redis {
         }
     }
 
-    fn publish(&self, channel: &Channel, body: Bytes, done: Done) {
+    fn publish(&self, channel: &Channel, body: Bytes, done: PublishCallback) {
         self.send(channel, Request::Plain(channel.clone(), body), Reply::Published(done));
     }
 

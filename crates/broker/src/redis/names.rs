@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_comes_back_as_it_went_out() {
+    fn names_round_trip() {
         for prefix in ["", "app:", "a*[b]?\\"] {
             let names = Names::new(prefix.to_owned());
             let channel = Channel::new("my room \u{2615}").unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn no_channel_has_the_name_of_another_one_s_envelopes() {
+    fn no_channel_name_equals_the_envelope_name_of_another_channel() {
         let names = Names::new(String::new());
         let news = Channel::new("news").unwrap();
         assert!(Channel::new(names.envelopes(&news)).is_err());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_with_glob_characters_means_itself_alone() {
+    fn a_prefix_with_glob_characters_matches_only_itself() {
         let names = Names::new("a*[b]?\\:".to_owned());
         let topic = Topic::Pattern(Pattern::new("x*").unwrap());
         let glob = names.topic(&topic);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_the_prefix_is_not_ours() {
+    fn names_outside_the_prefix_are_not_parsed() {
         let names = Names::new("app:".to_owned());
         assert_eq!(names.parse_channel(b"other:a"), None);
         assert_eq!(names.parse_channel(b"app:"), None, "an empty name");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_names_of_a_channel_in_a_cluster_are_in_one_slot_and_come_back() {
+    fn all_names_of_a_channel_in_a_cluster_share_a_slot_and_round_trip() {
         let names = Names::new("app:".to_owned()).in_cluster(&["own."]);
         for name in
             ["news", "my room \u{2615}", "a {b} c", "a{b}c", "{news}", "{}", "a{c", "a}b", ":a", "own.a"]

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_no_error_and_in_no_debug_output() {
+    fn no_error_and_no_debug_output_contains_a_password() {
         for url in [
             "redis://u:hunter2@localhost/x",
             "redis://u:hunter2@localhost:99999",
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentinel_without_a_port_is_at_the_usual_one() {
+    fn a_sentinel_has_a_default_port() {
         for (host, name, port) in [
             ("a", "a", 26379),
             ("a:1", "a", 1),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_must_be_able_to_begin_a_channel_name() {
+    fn a_prefix_must_be_a_valid_beginning_of_a_channel_name() {
         for (prefix, allowed) in [("", true), ("app:", true), ("a b", false), ("ü", false)] {
             let options = Options { prefix: prefix.to_owned(), ..Options::new("redis://localhost") };
             assert_eq!(options.deployment().is_ok(), allowed, "{prefix:?}");

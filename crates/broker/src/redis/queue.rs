@@ -18,7 +18,7 @@ use super::Counters;
 use super::envelope::bytes;
 use super::library::Function;
 use super::names::Names;
-use crate::{BrokerError, Done, Published, lock};
+use crate::{BrokerError, PublishCallback, Published, lock};
 
 /// Most requests in one pipeline.
 pub(super) const BATCH: usize = 512;
@@ -120,7 +120,7 @@ impl Request {
 /// The callback of a request.
 pub(super) enum Reply {
     /// Of a publication.
-    Published(Done),
+    Published(PublishCallback),
     /// Of a request that returns a value.
     Value(Box<dyn FnOnce(Result<Value, BrokerError>) + Send>),
 }
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_before_the_first_connection_waits_for_it_and_fails_with_it() {
+    fn publications_before_the_first_connection_wait_for_it_and_fail_with_it() {
         let queue = Queue::new(1_000, Arc::default());
         let outcomes = Outcomes::default();
         queue.await_first_connection();
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_reply_is_an_error_without_the_words_of_redis() {
+    fn an_error_response_is_an_error_without_the_text_of_redis() {
         let counters = Counters::default();
         let outcome = |reply| counters.failures.result(reply).and_then(|value| published(&value));
         let error = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap();

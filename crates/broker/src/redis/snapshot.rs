@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use tidings_wire::Publication;
 
 /// Lifetime of a snapshot.
-const KEPT: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(2);
 /// Most bytes of all snapshots together; one that exceeds it is dropped, and Redis is queried instead.
-const BUDGET: usize = 32 << 20;
+const MAX_TOTAL_BYTES: usize = 32 << 20;
 /// Memory of a publication besides its bytes.
-const ENTRY: usize = 192;
+const PUBLICATION_OVERHEAD: usize = 192;
 
 /// Bytes of all snapshots of a broker.
 pub(super) type Total = Arc<AtomicUsize>;
@@ -35,7 +35,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// An empty snapshot that begins after this offset.
     pub(super) fn new(after: u64, now: Instant, total: Total) -> Self {
-        Self { after, entries: VecDeque::new(), bytes: 0, until: now + KEPT, total }
+        Self { after, entries: VecDeque::new(), bytes: 0, until: now + TTL, total }
     }
 
     /// The offset before the first publication.
@@ -74,9 +74,9 @@ impl Snapshot {
     }
 
     fn charge(&mut self, publication: &Publication) -> bool {
-        let cost = publication.size() + ENTRY;
+        let cost = publication.size() + PUBLICATION_OVERHEAD;
         self.bytes += cost;
-        self.total.fetch_add(cost, Ordering::Relaxed) + cost <= BUDGET
+        self.total.fetch_add(cost, Ordering::Relaxed) + cost <= MAX_TOTAL_BYTES
     }
 }
 

@@ -15,12 +15,12 @@ use std::time::Duration;
 use redis::Value;
 use tidings_wire::{Channel, Extra, Position, Publication};
 
-use super::coalesced::{CoalescedReads, ReadDone};
+use super::coalesced::{CoalescedReads, ReadCallback};
 use super::envelope;
 use super::library;
 use super::queue::{Arg, Queue, Reply, Request, read_position, unexpected};
 use super::tracker::Tracker;
-use crate::{BrokerError, HistoryDone, lock};
+use crate::{BrokerError, HistoryCallback, lock};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 /// Additional publications before the requested one, for queries from slightly lower positions.
@@ -61,7 +61,7 @@ pub(super) struct Range {
     pub(super) reverse: bool,
 }
 
-type PendingQuery = (HistoryQuery, HistoryDone);
+type PendingQuery = (HistoryQuery, HistoryCallback);
 
 /// The result of a read of a stream.
 pub(super) struct Read {
@@ -76,9 +76,9 @@ impl StateReader {
     }
 
     /// Answers a query; `done` may be called before this returns.
-    pub(super) fn history(self: &Arc<Self>, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    pub(super) fn history(self: &Arc<Self>, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
         let position_alone = query.since.is_none() && query.limit == Some(0);
-        let recovers = query.heard && query.since.is_some();
+        let recovers = query.for_subscriber && query.since.is_some();
         if query.reverse || !(position_alone || recovers) {
             return self.read_page(channel, query, done);
         }
@@ -162,7 +162,7 @@ impl StateReader {
     }
 
     /// Answers a query by a read that identical queries share.
-    fn read_page(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    fn read_page(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
         let mut range = Range {
             // The first publication shows whether others are missing before it, so at least one is read.
             count: query.limit.map(|limit| limit.max(usize::from(query.since.is_some()))).and_then(bound),
@@ -176,7 +176,7 @@ impl StateReader {
             None => {}
         }
         let queue = Arc::clone(&self.queue);
-        let start = move |key: &PageKey, finish: ReadDone<Arc<Read>>| {
+        let start = move |key: &PageKey, finish: ReadCallback<Arc<Read>>| {
             let channel = key.channel.clone();
             let request = history_request(&key.channel, key.range);
             queue.push(
@@ -199,7 +199,7 @@ impl StateReader {
         done: impl FnOnce(Result<Arc<Value>, BrokerError>) + Send + 'static,
     ) {
         let queue = Arc::clone(&self.queue);
-        let start = move |(_, channel, bytes): &ValueKey, finish: ReadDone<Arc<Value>>| {
+        let start = move |(_, channel, bytes): &ValueKey, finish: ReadCallback<Arc<Value>>| {
             let request =
                 Request::Call(function, channel.clone(), bytes.map(Arg::Number).into_iter().collect());
             queue.push(request, Reply::Value(Box::new(move |value| finish(value.map(Arc::new)))));

@@ -12,8 +12,9 @@ use super::queue::{Arg, Reply, Request, unexpected};
 use super::state_reader::{StateReader, millis};
 use super::{Connection, Redis, envelope, library};
 use crate::{
-    BrokerError, Change, Done, EvictDone, HistoryDone, KeptDone, MAX_IDEMPOTENCY_KEY, MOST_KEPT,
-    PresenceDone, PresenceStats, PublishOptions, Settled, Stateful, StatsDone,
+    BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, MAX_IDEMPOTENCY_KEY,
+    MAX_REGISTER_VALUES, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback,
+    PublishOptions, RegisterCallback, Stateful,
 };
 use tidings_wire::HistoryQuery;
 
@@ -46,7 +47,7 @@ impl Redis {
 }
 
 impl Stateful for Redis {
-    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: Done) {
+    fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback) {
         let PublishOptions { history, idempotency_key, info, tags } = options;
         let history = history.filter(|history| history.size > 0);
         let key = idempotency_key.unwrap_or_default();
@@ -76,14 +77,14 @@ impl Stateful for Redis {
         self.send(channel, request, Reply::Published(done));
     }
 
-    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryDone) {
+    fn history(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
         match self.reader(channel) {
             Some(reader) => reader.history(channel, query, done),
             None => done(Err(BrokerError::Unavailable)),
         }
     }
 
-    fn history_remove(&self, channel: &Channel, done: Settled) {
+    fn history_remove(&self, channel: &Channel, done: CompletionCallback) {
         match &self.connection {
             Connection::Single(server) => server.tracker.drop_snapshot(channel),
             Connection::Cluster(cluster) => {
@@ -96,17 +97,17 @@ impl Stateful for Redis {
         self.call(library::HISTORY_REMOVE, channel, Vec::new(), move |value| done(value.map(drop)));
     }
 
-    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: Settled) {
-        self.presence_keep(channel, info, ttl, false, done);
+    fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: CompletionCallback) {
+        self.presence_add_for_node(channel, info, ttl, false, done);
     }
 
-    fn presence_keep(
+    fn presence_add_for_node(
         &self,
         channel: &Channel,
         info: &ClientInfo,
         ttl: Duration,
         is_announced: bool,
-        done: Settled,
+        done: CompletionCallback,
     ) {
         let written = Arg::Bytes(envelope::write_info(info).into());
         let mut args = vec![Arg::text(&info.client), written, Arg::Number(millis(ttl))];
@@ -116,7 +117,7 @@ impl Stateful for Redis {
         self.call(library::PRESENCE_ADD, channel, args, move |value| done(value.map(drop)));
     }
 
-    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictDone) {
+    fn presence_evict(&self, channel: &Channel, node: &str, done: EvictCallback) {
         let args = vec![Arg::text(node), Arg::Number(EVICTED_AT_ONCE)];
         self.call(library::PRESENCE_EVICT, channel, args, move |value| {
             done(value.and_then(|value| match value {
@@ -126,12 +127,12 @@ impl Stateful for Redis {
         });
     }
 
-    fn presence_remove(&self, channel: &Channel, client: &str, done: Settled) {
+    fn presence_remove(&self, channel: &Channel, client: &str, done: CompletionCallback) {
         let args = vec![Arg::text(client), Arg::text(&self.node)];
         self.call(library::PRESENCE_REMOVE, channel, args, move |value| done(value.map(drop)));
     }
 
-    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceDone) {
+    fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceCallback) {
         let Some(reader) = self.reader(channel) else { return done(Err(BrokerError::Unavailable)) };
         let bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX).min(MAX_NUMBER);
         reader.call(library::PRESENCE, channel, Some(bytes), move |value| {
@@ -142,24 +143,31 @@ impl Stateful for Redis {
         });
     }
 
-    fn presence_stats(&self, channel: &Channel, done: StatsDone) {
+    fn presence_stats(&self, channel: &Channel, done: PresenceStatsCallback) {
         let Some(reader) = self.reader(channel) else { return done(Err(BrokerError::Unavailable)) };
         reader.call(library::PRESENCE_STATS, channel, None, move |value| {
             done(value.and_then(|value| stats(&value).ok_or_else(|| unexpected(&value))));
         });
     }
 
-    fn keep(&self, channel: &Channel, name: &str, value: Bytes, ttl: Option<Duration>, done: Settled) {
+    fn register_set(
+        &self,
+        channel: &Channel,
+        name: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        done: CompletionCallback,
+    ) {
         let ttl = ttl.map_or_else(|| Arg::text(""), |ttl| Arg::Number(millis(ttl)));
-        let args = vec![Arg::text(name), Arg::Bytes(value), ttl, Arg::Number(MOST_KEPT as u64)];
+        let args = vec![Arg::text(name), Arg::Bytes(value), ttl, Arg::Number(MAX_REGISTER_VALUES as u64)];
         self.call(library::KEEP, channel, args, move |value| done(value.map(drop)));
     }
 
-    fn forget(&self, channel: &Channel, name: &str, done: Settled) {
+    fn register_remove(&self, channel: &Channel, name: &str, done: CompletionCallback) {
         self.call(library::FORGET, channel, vec![Arg::text(name)], move |value| done(value.map(drop)));
     }
 
-    fn kept(&self, channel: &Channel, done: KeptDone) {
+    fn register_values(&self, channel: &Channel, done: RegisterCallback) {
         self.call(library::KEPT, channel, Vec::new(), move |value| {
             let values = value.and_then(|value| match &value {
                 Value::Array(values) => {
@@ -173,7 +181,7 @@ impl Stateful for Redis {
         });
     }
 
-    fn announce(&self, channel: &Channel, change: Change, done: Settled) {
+    fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {
         let request = Request::Envelope(channel.clone(), envelope::write_change(&change).into());
         self.send(channel, request, Reply::Value(Box::new(move |value| done(value.map(drop)))));
     }

@@ -9,9 +9,9 @@ use super::snapshot::Snapshot;
 use crate::Gap;
 
 /// Most bytes of held messages of one channel.
-const HELD_BYTES: usize = 1 << 20;
+const MAX_HELD_BYTES: usize = 1 << 20;
 /// Memory of a held message besides its bytes.
-const HELD: usize = 192;
+const HELD_OVERHEAD: usize = 192;
 
 /// Output for the sink, in order.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum NextStep {
     /// Fetch the publications after this offset.
     Fetch(u64),
     /// Read the position again.
-    Ask,
+    ReadPosition,
 }
 
 /// One channel. [`super::tracker`] defines "settled".
@@ -54,7 +54,7 @@ pub(super) enum Ownership {
     #[default]
     Here,
     /// It has moved here from another primary, and is not subscribed here yet.
-    Coming,
+    Arriving,
     /// It has moved to another primary; messages that still arrive here also arrive there.
     Gone,
 }
@@ -148,8 +148,8 @@ impl Track {
 
     fn hold(&mut self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let Some(held) = &mut self.held else { return };
-        let cost = delivery.publication.size() + HELD;
-        if held.bytes + cost <= HELD_BYTES {
+        let cost = delivery.publication.size() + HELD_OVERHEAD;
+        if held.bytes + cost <= MAX_HELD_BYTES {
             held.bytes += cost;
             held.deliveries.push(delivery);
         } else if delivery.publication.position.is_some() {
@@ -236,7 +236,7 @@ impl Track {
         }
         match &self.held {
             None => NextStep::Nothing,
-            Some(_) if ask => NextStep::Ask,
+            Some(_) if ask => NextStep::ReadPosition,
             Some(_) => NextStep::Fetch(self.last.as_ref().map_or(0, |last| last.offset)),
         }
     }

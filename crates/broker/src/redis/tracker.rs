@@ -38,21 +38,21 @@ pub(super) struct Tracker {
 struct TrackTable {
     tracks: HashMap<Channel, Track>,
     /// Number of unsettled tracks.
-    holding: usize,
+    unsettled_count: usize,
     /// Channels that became unsettled because a message skipped offsets.
     holes: Vec<Channel>,
     /// Channels that may have a snapshot, the oldest first.
-    remembered: VecDeque<(Instant, Channel)>,
+    snapshots: VecDeque<(Instant, Channel)>,
 }
 
 impl Tracker {
     /// Takes a message of a channel; appends to `out` what the sink may receive now.
     pub(super) fn admit(&self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
-        let TrackTable { tracks, holding, holes, .. } = &mut *table;
+        let TrackTable { tracks, unsettled_count, holes, .. } = &mut *table;
         let channel = &delivery.publication.channel;
         let track = match &delivery.publication.position {
-            None if *holding == 0 => None,
+            None if *unsettled_count == 0 => None,
             None => tracks.get_mut(channel),
             // Received before the channel's position was read: it was the one before this message.
             Some(at) => Some(
@@ -71,7 +71,7 @@ impl Tracker {
         if let Some(channel) = channel
             && track.held.is_some()
         {
-            *holding += 1;
+            *unsettled_count += 1;
             holes.push(channel);
             self.unsettled.notify_one();
         }
@@ -85,7 +85,7 @@ impl Tracker {
     }
 
     /// The last position of an unsettled channel, and its term.
-    pub(super) fn heard(&self, channel: &Channel) -> Option<(Position, Option<u64>)> {
+    pub(super) fn unsettled_position(&self, channel: &Channel) -> Option<(Position, Option<u64>)> {
         let table = lock(&self.table);
         let track = table.tracks.get(channel).filter(|track| track.held.is_some())?;
         Some((track.last.clone()?, track.term))
@@ -105,13 +105,13 @@ impl Tracker {
         let track = table.tracks.get_mut(channel).filter(|track| track.ownership != Ownership::Gone)?;
         let was_held = track.held.is_some();
         track.disconnect(out);
-        let mut released = if track.ownership == Ownership::Coming {
+        let mut released = if track.ownership == Ownership::Arriving {
             table.tracks.remove(channel)?
         } else {
             std::mem::replace(track, Track::gone(channel.clone()))
         };
-        released.ownership = Ownership::Coming;
-        table.holding -= usize::from(was_held);
+        released.ownership = Ownership::Arriving;
+        table.unsettled_count -= usize::from(was_held);
         Some(released)
     }
 
@@ -119,9 +119,9 @@ impl Tracker {
     pub(super) fn attach(&self, track: Track) {
         let mut table = lock(&self.table);
         let channel = track.channel().clone();
-        table.holding += usize::from(track.held.is_some());
+        table.unsettled_count += usize::from(track.held.is_some());
         if table.tracks.insert(channel, track).is_some_and(|old| old.held.is_some()) {
-            table.holding -= 1;
+            table.unsettled_count -= 1;
         }
     }
 
@@ -131,15 +131,15 @@ impl Tracker {
         if table.tracks.get(channel).is_some_and(|track| track.ownership != Ownership::Here)
             && table.tracks.remove(channel).is_some_and(|track| track.held.is_some())
         {
-            table.holding -= 1;
+            table.unsettled_count -= 1;
         }
     }
 
     /// Drops the tracks of channels that have moved away, except of those that may still receive messages here.
-    pub(super) fn sweep(&self, heard: impl Fn(&Channel) -> bool) {
+    pub(super) fn sweep(&self, receives: impl Fn(&Channel) -> bool) {
         let mut table = lock(&self.table);
-        table.tracks.retain(|channel, track| track.ownership != Ownership::Gone || heard(channel));
-        table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
+        table.tracks.retain(|channel, track| track.ownership != Ownership::Gone || receives(channel));
+        table.unsettled_count = table.tracks.values().filter(|track| track.held.is_some()).count();
     }
 
     /// Queues these channels again if they are still unsettled.
@@ -160,11 +160,11 @@ impl Tracker {
             table.tracks.insert(channel.clone(), Track::starting_at(channel.clone(), now));
             return NextStep::Nothing;
         };
-        if track.ownership == Ownership::Coming {
+        if track.ownership == Ownership::Arriving {
             track.ownership = Ownership::Here;
         }
         let next = table.act(channel, |track| track.settle(now, out)).unwrap_or(NextStep::Nothing);
-        self.again(&mut table, channel, next)
+        self.requeue(&mut table, channel, next)
     }
 
     /// Applies publications after the last received one, in order, and the channel's position.
@@ -177,12 +177,12 @@ impl Tracker {
     ) -> NextStep {
         let mut table = lock(&self.table);
         let next = table.act(channel, |track| track.fill(now, missed, out)).unwrap_or(NextStep::Nothing);
-        self.again(&mut table, channel, next)
+        self.requeue(&mut table, channel, next)
     }
 
     /// Queues a channel again if its position must be read again.
-    fn again(&self, table: &mut TrackTable, channel: &Channel, next: NextStep) -> NextStep {
-        if next != NextStep::Ask {
+    fn requeue(&self, table: &mut TrackTable, channel: &Channel, next: NextStep) -> NextStep {
+        if next != NextStep::ReadPosition {
             return next;
         }
         table.holes.push(channel.clone());
@@ -201,7 +201,7 @@ impl Tracker {
     pub(super) fn disconnected(&self, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);
         table.tracks.values_mut().for_each(|track| track.disconnect(out));
-        table.holding = table.tracks.len();
+        table.unsettled_count = table.tracks.len();
         table.holes.clear();
     }
 
@@ -209,22 +209,22 @@ impl Tracker {
     pub(super) fn retain(&self, keep: impl Fn(&Channel) -> bool) {
         let mut table = lock(&self.table);
         table.tracks.retain(|channel, track| match track.ownership {
-            Ownership::Coming => true,
+            Ownership::Arriving => true,
             Ownership::Here => keep(channel),
             Ownership::Gone => false,
         });
-        table.holding = table.tracks.values().filter(|track| track.held.is_some()).count();
+        table.unsettled_count = table.tracks.values().filter(|track| track.held.is_some()).count();
     }
 
     /// Drops a channel's track.
     pub(super) fn forget(&self, channel: &Channel) {
         let mut table = lock(&self.table);
-        if table.tracks.get(channel).is_some_and(|track| track.ownership == Ownership::Coming) {
+        if table.tracks.get(channel).is_some_and(|track| track.ownership == Ownership::Arriving) {
             // The channel has moved here again; the subscription that has ended is its earlier one.
             return;
         }
         if table.tracks.remove(channel).is_some_and(|track| track.held.is_some()) {
-            table.holding -= 1;
+            table.unsettled_count -= 1;
         }
     }
 
@@ -244,7 +244,7 @@ impl Tracker {
     /// Answers a query for the publications after a position (or for the position alone) without Redis, if the tracker
     /// has all of them and the query accepts received messages.
     pub(super) fn try_answer(&self, channel: &Channel, query: &HistoryQuery) -> Option<History> {
-        if !query.heard {
+        if !query.for_subscriber {
             return None;
         }
         let table = lock(&self.table);
@@ -289,9 +289,9 @@ impl Tracker {
     pub(super) fn record(&self, channel: &Channel) {
         let mut table = lock(&self.table);
         let now = Instant::now();
-        while let Some((until, _)) = table.remembered.front()
+        while let Some((until, _)) = table.snapshots.front()
             && *until <= now
-            && let Some((_, channel)) = table.remembered.pop_front()
+            && let Some((_, channel)) = table.snapshots.pop_front()
         {
             if let Some(track) = table.tracks.get_mut(&channel)
                 && track.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_over(now))
@@ -299,14 +299,14 @@ impl Tracker {
                 track.snapshot = None;
             }
         }
-        let TrackTable { tracks, remembered, .. } = &mut *table;
+        let TrackTable { tracks, snapshots, .. } = &mut *table;
         if let Some(track) = tracks.get_mut(channel)
             && track.held.is_none()
             && track.snapshot.as_ref().is_none_or(|snapshot| snapshot.is_over(now))
             && let Some(last) = &track.last
         {
             let snapshot = Snapshot::new(last.offset, now, Arc::clone(&self.snapshots));
-            remembered.push_back((snapshot.until(), channel.clone()));
+            snapshots.push_back((snapshot.until(), channel.clone()));
             track.snapshot = Some(snapshot);
         }
     }
@@ -337,290 +337,12 @@ impl TrackTable {
     /// Runs a change of a track that may settle or unsettle it, and keeps the count.
     fn act<T>(&mut self, channel: &Channel, act: impl FnOnce(&mut Track) -> T) -> Option<T> {
         let track = self.tracks.get_mut(channel)?;
-        self.holding -= usize::from(track.held.is_some());
+        self.unsettled_count -= usize::from(track.held.is_some());
         let result = act(track);
-        self.holding += usize::from(track.held.is_some());
+        self.unsettled_count += usize::from(track.held.is_some());
         Some(result)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tidings_wire::Topic;
-
-    use super::*;
-    use crate::Gap;
-
-    fn channel() -> Channel {
-        Channel::new("a").unwrap()
-    }
-
-    fn delivery(position: Option<Position>) -> Delivery {
-        let publication = Publication { position, ..Publication::new(channel(), "x") };
-        Delivery { topic: Topic::Channel(channel()), publication: Arc::new(publication) }
-    }
-
-    /// Messages on the connection, and responses among them, which are read later.
-    #[derive(Debug)]
-    enum Wire {
-        Message(Delivery),
-        Stands(Option<Position>),
-        Read(Position, Vec<Delivery>),
-    }
-
-    /// A Redis with one channel, and the subscriber link, in one thread.
-    struct World {
-        tracker: Tracker,
-        epochs: u64,
-        top: Option<Position>,
-        window: u64,
-        wire: VecDeque<Wire>,
-        /// A response that has arrived and was not read yet.
-        answer: Option<Wire>,
-        out: Vec<TrackOutput>,
-        /// The position of the sink.
-        sink: Option<Position>,
-        gaps: usize,
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Publish,
-        PublishPlain,
-        Flush,
-        /// A message is lost, and the connection stays.
-        Lose,
-        Hear,
-        LookAtAnswer,
-        Reconnect,
-    }
-
-    impl World {
-        fn new(window: u64) -> Self {
-            let mut world = Self {
-                tracker: Tracker::default(),
-                epochs: 0,
-                top: None,
-                window,
-                wire: VecDeque::new(),
-                answer: None,
-                out: Vec::new(),
-                sink: None,
-                gaps: 0,
-            };
-            world.ask();
-            world
-        }
-
-        fn begin(&mut self) -> Position {
-            self.epochs += 1;
-            Position { offset: 0, epoch: self.epochs.to_string().as_str().into() }
-        }
-
-        fn publish(&mut self) {
-            let mut top = self.top.clone().unwrap_or_else(|| self.begin());
-            top.offset += 1;
-            self.top = Some(top.clone());
-            self.wire.push_back(Wire::Message(delivery(Some(top))));
-        }
-
-        /// As the function does it.
-        fn ask(&mut self) {
-            if let (Some(_), None) = (self.tracker.heard(&channel()), &self.top) {
-                self.top = Some(self.begin());
-            }
-            self.wire.push_back(Wire::Stands(self.top.clone()));
-        }
-
-        fn read(&mut self, after: u64) {
-            let top = self.top.clone().unwrap_or_else(|| self.begin());
-            self.top = Some(top.clone());
-            let first = (after + 1).max((top.offset + 1).saturating_sub(self.window));
-            let at = |offset| delivery(Some(Position { offset, ..top.clone() }));
-            // Two at a time.
-            let read = (first..=top.offset).take(2).map(at).collect();
-            self.wire.push_back(Wire::Read(top, read));
-        }
-
-        /// Receives one item, unless it is a response and the last one is still to be read.
-        fn hear(&mut self) -> bool {
-            match self.wire.front() {
-                None => return false,
-                Some(Wire::Stands(_) | Wire::Read(..)) if self.answer.is_some() => self.read_answer(),
-                Some(_) => {}
-            }
-            match self.wire.pop_front() {
-                Some(Wire::Message(delivery)) => self.tracker.admit(delivery, &mut self.out),
-                answer => self.answer = answer,
-            }
-            if !self.tracker.take_holes().is_empty() {
-                self.ask();
-            }
-            true
-        }
-
-        fn read_answer(&mut self) {
-            let next = match self.answer.take() {
-                Some(Wire::Stands(now)) => self.tracker.settle(&channel(), now, &mut self.out),
-                Some(Wire::Read(now, read)) => self.tracker.fill(&channel(), now, read, &mut self.out),
-                _ => NextStep::Nothing,
-            };
-            if let NextStep::Fetch(after) = next {
-                self.read(after);
-            }
-            if !self.tracker.take_holes().is_empty() {
-                self.ask();
-            }
-        }
-
-        fn act(&mut self, step: &Step) {
-            match step {
-                Step::Publish => self.publish(),
-                Step::PublishPlain => self.wire.push_back(Wire::Message(delivery(None))),
-                Step::Flush => self.top = None,
-                Step::Lose => {
-                    if matches!(self.wire.front(), Some(Wire::Message(_))) {
-                        self.wire.pop_front();
-                    }
-                }
-                Step::Hear => drop(self.hear()),
-                Step::LookAtAnswer => self.read_answer(),
-                Step::Reconnect => {
-                    self.wire.clear();
-                    self.answer = None;
-                    self.tracker.disconnected(&mut self.out);
-                    self.ask();
-                }
-            }
-            self.check();
-        }
-
-        /// The sink's positions have no gap that was not reported.
-        fn check(&mut self) {
-            for out in std::mem::take(&mut self.out) {
-                match out {
-                    TrackOutput::Deliver(delivery) => {
-                        let Some(at) = delivery.publication.position.clone() else { continue };
-                        let expected =
-                            self.sink.clone().unwrap_or_else(|| Position { offset: 0, ..at.clone() });
-                        assert_eq!(before(&at), expected);
-                        self.go_to(&at);
-                        self.sink = Some(at);
-                    }
-                    TrackOutput::Gap(_, Gap { last, next }) => {
-                        assert_eq!(
-                            Some(&last),
-                            self.sink.as_ref().or(Some(&Position { offset: 0, ..last.clone() }))
-                        );
-                        assert_ne!(Some(&last), next.as_ref(), "a gap of nothing");
-                        next.as_ref().into_iter().for_each(|next| self.go_to(next));
-                        self.sink = next;
-                        self.gaps += 1;
-                    }
-                }
-            }
-        }
-
-        /// Epochs are numbers here, and none is used twice.
-        fn go_to(&self, next: &Position) {
-            let number = |at: &Position| at.epoch.as_str().parse::<u64>().unwrap();
-            assert!(self.sink.as_ref().is_none_or(|sink| number(sink) <= number(next)));
-        }
-
-        /// Receives everything that is available.
-        fn settle(&mut self) {
-            while self.hear() || self.answer.is_some() {
-                self.read_answer();
-                self.check();
-            }
-        }
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            6 => Just(Step::Publish),
-            2 => Just(Step::PublishPlain),
-            1 => Just(Step::Flush),
-            1 => Just(Step::Lose),
-            8 => Just(Step::Hear),
-            4 => Just(Step::LookAtAnswer),
-            2 => Just(Step::Reconnect),
-        ];
-        prop::collection::vec(step, 0..80)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
-        #[test]
-        fn a_channel_goes_on_without_a_hole_or_says_where_it_is(
-            steps in steps(), window in prop_oneof![Just(3_u64), Just(1_000)], flushed in any::<bool>(),
-        ) {
-            let mut world = World::new(window);
-            world.settle();
-            for step in steps.iter().filter(|step| flushed || !matches!(step, Step::Flush)) {
-                world.act(step);
-            }
-            world.settle();
-            world.publish();
-            world.settle();
-            prop_assert_eq!(&world.sink, &world.top, "it comes to its end");
-            prop_assert_eq!(lock(&world.tracker.table).holding, 0);
-            if window > 100 && !flushed {
-                prop_assert_eq!(world.gaps, 0, "nothing was lost");
-            }
-        }
-    }
-
-    #[test]
-    fn a_channel_that_goes_to_another_primary_goes_on_there_where_it_was_heard_last() {
-        let (here, there) = (Tracker::default(), Tracker::default());
-        let mut out = Vec::new();
-        let at = |offset| Some(Position { offset, epoch: "e".into() });
-        here.settle(&channel(), at(3), &mut out);
-        here.in_term(&channel(), 7);
-        there.attach(here.release(&channel(), &mut out).unwrap());
-        assert!(here.release(&channel(), &mut out).is_none(), "it is gone");
-        // Messages with a position still arrive here and also there; those without arrive here alone.
-        here.admit(delivery(at(4)), &mut out);
-        assert_eq!(out, []);
-        here.admit(delivery(None), &mut out);
-        assert_eq!(out.drain(..).count(), 1);
-        // An old subscription that ends there does not drop the attached track.
-        there.forget(&channel());
-        assert_eq!(there.heard(&channel()), Some((at(3).unwrap(), Some(7))));
-        assert_eq!(there.settle(&channel(), at(5), &mut out), NextStep::Fetch(3));
-        let missed = (4..6).map(|offset| delivery(at(offset))).collect();
-        assert_eq!(there.fill(&channel(), at(5).unwrap(), missed, &mut out), NextStep::Nothing);
-        assert_eq!(out.drain(..).count(), 2);
-        // The rest of the track is dropped once no further message can arrive.
-        here.sweep(|_| true);
-        assert_eq!(lock(&here.table).tracks.len(), 1);
-        here.sweep(|_| false);
-        assert_eq!(lock(&here.table).tracks.len(), 0);
-        assert_eq!(lock(&here.table).holding, 0);
-        assert_eq!(lock(&there.table).holding, 0);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_fetched_again_and_without_a_position_passed_on() {
-        let tracker = Tracker::default();
-        let mut out = Vec::new();
-        let at = |offset| Some(Position { offset, epoch: "e".into() });
-        tracker.settle(&channel(), at(1), &mut out);
-        tracker.disconnected(&mut out);
-        let big = |position| {
-            let publication = Publication { position, ..Publication::new(channel(), vec![b'x'; 400_000]) };
-            Delivery { topic: Topic::Channel(channel()), publication: Arc::new(publication) }
-        };
-        (2..6).for_each(|offset| tracker.admit(big(at(offset)), &mut out));
-        assert_eq!(out, []);
-        tracker.admit(big(None), &mut out);
-        assert_eq!(out.len(), 1, "late would be a loss");
-        // 2 and 3 were held, 4 and 5 did not fit.
-        assert_eq!(tracker.settle(&channel(), at(1), &mut out), NextStep::Fetch(3));
-        let missed = (4..6).map(|offset| delivery(at(offset))).collect();
-        assert_eq!(tracker.fill(&channel(), at(5).unwrap(), missed, &mut out), NextStep::Nothing);
-        assert_eq!(out.len(), 5);
-    }
-}
+mod tests;

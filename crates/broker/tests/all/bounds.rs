@@ -1,4 +1,4 @@
-//! Answers stop at a number of bytes, and questions leave nothing behind: on the broker in memory and on Redis.
+//! Results are limited in bytes, and queries store nothing: on the memory broker and on Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,11 +47,11 @@ fn a_page_ends_at_its_bytes_and_the_next_begins_there() {
 }
 
 #[test]
-fn what_does_not_fit_is_not_recovered() {
+fn publications_beyond_the_byte_limit_are_not_recovered() {
     on_both(|broker, other, _| {
         let at: Vec<_> = (0..100).map(|_| keep(broker, "a", &"x".repeat(1_000), 100)).collect();
         let recover =
-            |since: &Position| HistoryQuery { heard: true, max_bytes: 10_000, ..after(Some(since)) };
+            |since: &Position| HistoryQuery { for_subscriber: true, max_bytes: 10_000, ..after(Some(since)) };
         assert_eq!(history(other, "a", recover(&at[89])), History::Unrecoverable(at[99].clone()));
         assert_eq!(page(other, "a", recover(&at[91])).publications.len(), 8);
         assert_eq!(page(other, "a", recover(&at[99])).publications.len(), 0);
@@ -81,15 +81,15 @@ fn members_beyond_the_limit_are_counted_but_not_listed() {
 }
 
 #[test]
-fn asking_leaves_nothing_behind_and_the_first_publication_follows_the_answer() {
+fn queries_store_nothing_and_the_first_publication_follows_the_returned_position() {
     on_both(|broker, other, _| {
         let at = position(broker, "kept");
-        assert_eq!(keep(broker, "kept", "1", 9).epoch, at.epoch, "what was told before holds");
+        assert_eq!(keep(broker, "kept", "1", 9).epoch, at.epoch, "the returned position holds");
         for i in 0..2_000 {
             let name = format!("invented{i}");
             let at = position(broker, &name);
             assert_eq!(at.offset, 0);
-            assert_eq!(position(other, &name), at, "everybody is told the same");
+            assert_eq!(position(other, &name), at, "all nodes return the same position");
             let page = page(other, &name, after(Some(&at)));
             assert!(page.publications.is_empty() && page.position == at);
         }
@@ -100,7 +100,7 @@ fn asking_leaves_nothing_behind_and_the_first_publication_follows_the_answer() {
 }
 
 #[test]
-fn no_epoch_is_given_to_two_histories() {
+fn no_two_histories_have_the_same_epoch() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let mut epochs = std::collections::HashSet::new();
@@ -111,7 +111,7 @@ fn no_epoch_is_given_to_two_histories() {
         assert!(epochs.insert(kept.epoch.as_str().to_owned()), "round {round}");
         redis.cli(&["FLUSHALL"]);
     }
-    // Other nodes that come do not change the position of a channel without a history either.
+    // Other nodes that start later do not change the position of a channel without a history either.
     let begin = position(&*node.broker, "a");
     let other = Node::connected(Options::new(redis.url()));
     assert_eq!(position(&*other.broker, "a"), begin);
@@ -119,7 +119,7 @@ fn no_epoch_is_given_to_two_histories() {
 }
 
 #[test]
-fn a_full_redis_still_answers_what_is_asked() {
+fn a_full_redis_still_answers_queries() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let kept = keep(&*node.broker, "a", "x", 9);
@@ -131,7 +131,7 @@ fn a_full_redis_still_answers_what_is_asked() {
 }
 
 #[test]
-fn one_namespace_does_not_crowd_out_another_and_nothing_goes_unseen() {
+fn a_full_namespace_evicts_only_its_own_histories_and_counts_them() {
     let limits = Limits { channel_bytes: 10_000, namespace_bytes: 50_000, total_bytes: 100_000 };
     let memory = Memory::with_limits(Arc::new(Recorder::default()), limits);
     let begin = position(&*memory, "calm:a");
@@ -143,9 +143,9 @@ fn one_namespace_does_not_crowd_out_another_and_nothing_goes_unseen() {
     }
     assert_eq!(page(&*memory, "calm:a", after(Some(&begin))).publications.len(), 1);
     let evictions = memory.evictions();
-    assert!(evictions.kept.load(Ordering::Relaxed) > 900, "{evictions:?}");
+    assert!(evictions.nonempty.load(Ordering::Relaxed) > 900, "{evictions:?}");
     assert_eq!(evictions.publications.load(Ordering::Relaxed), 0);
-    // Of a history that is gone nothing is recovered, neither now nor when it has begun again.
+    // Of an evicted history nothing is recovered, neither now nor after it has begun again.
     assert!(matches!(history(&*memory, "busy:0", after(Some(&oldest))), History::Unrecoverable(_)));
     let again = keep(&*memory, "busy:0", "again", 9);
     assert_ne!(again.epoch, oldest.epoch);
@@ -153,7 +153,7 @@ fn one_namespace_does_not_crowd_out_another_and_nothing_goes_unseen() {
 }
 
 #[test]
-fn histories_without_publications_go_first() {
+fn histories_without_publications_are_evicted_first() {
     let limits = Limits { channel_bytes: 20_000, namespace_bytes: 100_000, total_bytes: 100_000 };
     let memory = Memory::with_limits(Arc::new(Recorder::default()), limits);
     let begin = position(&*memory, "kept");
@@ -171,6 +171,6 @@ fn histories_without_publications_go_first() {
         publish_with(&*memory, &format!("brief{published}"), "x", options).expect("room is made");
         std::thread::sleep(Duration::from_micros(500));
     }
-    assert_eq!(memory.evictions().kept.load(Ordering::Relaxed), 0);
+    assert_eq!(memory.evictions().nonempty.load(Ordering::Relaxed), 0);
     assert_eq!(page(&*memory, "kept", after(Some(&begin))).publications.len(), 10);
 }

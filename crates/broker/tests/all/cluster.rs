@@ -13,13 +13,13 @@ use crate::node::{
     wait,
 };
 
-/// A node that has all of a cluster, and can publish on every primary.
+/// A node that has subscribed on the whole cluster and can publish on every primary.
 pub(crate) fn connected(cluster: &RedisCluster) -> Node {
     connected_with(cluster, impatient(cluster.url()))
 }
 
-/// The same, but that the connection for plain messages, which is with any server, is not with this one: all channels
-/// are away when that one fails. A busy machine takes no connection from it either.
+/// As [`connected`], with the connection for plain messages to another server than this one: all channels are away when
+/// that one fails. A busy machine takes no connection from it either.
 fn connected_beside(cluster: &RedisCluster, at: usize) -> Node {
     let listening =
         || cluster.node(at).cli(&["CLIENT", "LIST"]).text().matches("name=tidings-subscriber").count();
@@ -52,40 +52,40 @@ fn a_plain_publication_on_any_node_reaches_every_subscriber_of_channels_on_every
         names.iter().for_each(|name| node.subscribe(&channel(name)));
         node.subscribe(&pattern("new*"));
     }
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     for (at, redis) in cluster.nodes().enumerate() {
         for name in &names {
             redis.cli(&["PUBLISH", name, &format!("from {at}")]);
         }
-        said.push(format!("from {at}"));
+        sent.push(format!("from {at}"));
     }
     // Sharded publications of other clients arrive as well.
     for (primary, name) in names.iter().enumerate() {
         assert_eq!(cluster.node(primary).cli(&["SPUBLISH", name, "sharded"]).int(), 2);
     }
-    said.push("sharded".to_owned());
-    said.sort();
+    sent.push("sharded".to_owned());
+    sent.sort();
     for node in &nodes {
         for name in &names {
             wait_until(PATIENCE, "every message once", || {
                 let mut bodies = node.sink.bodies(name);
                 bodies.sort();
-                bodies == said
+                bodies == sent
             });
         }
         node.sink.wait(
             18,
             "every plain message through the pattern",
-            |event| matches!(event, Event::Heard { topic, .. } if topic == "new*"),
+            |event| matches!(event, Event::Delivered { topic, .. } if topic == "new*"),
         );
     }
 }
 
 #[test]
-fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once() {
+fn publications_with_a_position_reach_all_nodes_in_order_and_patterns_once() {
     let cluster = RedisCluster::start(3);
     let nodes = [connected(&cluster), connected(&cluster)];
-    // Names with spaces and beyond ASCII are names as others are.
+    // Names with spaces and non-ASCII characters are ordinary names.
     let names: Vec<_> = (0..3).map(|primary| cluster.name_at(primary, "kept ☕ ")).collect();
     for node in &nodes {
         names.iter().for_each(|name| node.subscribe(&channel(name)));
@@ -93,7 +93,7 @@ fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once(
     let publish = |from: u64, receivers: u64| {
         for number in from..from + 10 {
             for (primary, name) in names.iter().enumerate() {
-                // Through a node, and by any other client, which does not use the names of keys.
+                // Through a node, and by another client, which does not use the names of keys.
                 if number % 2 == 0 {
                     let options =
                         PublishOptions { history: Some(history_of(100)), ..PublishOptions::default() };
@@ -123,20 +123,20 @@ fn what_has_a_position_is_heard_in_order_by_all_nodes_and_through_patterns_once(
     nodes[0].subscribe(&pattern("kep*"));
     nodes[0].sink.events().clear();
     publish(11, 2);
-    let through = |event: &Event| matches!(event, Event::Heard { topic, .. } if topic == "kep*");
+    let through = |event: &Event| matches!(event, Event::Delivered { topic, .. } if topic == "kep*");
     nodes[0].sink.wait(30, "all through the pattern", through);
     for name in &names {
         wait_until(PATIENCE, "all by name", || nodes[1].sink.offsets(name).len() == 20);
     }
     assert_eq!(nodes[0].sink.count(through), 30);
     assert_eq!(
-        nodes[0].sink.count(|event| matches!(event, Event::Heard { .. })),
+        nodes[0].sink.count(|event| matches!(event, Event::Delivered { .. })),
         60,
         "and each by name once"
     );
-    // Without patterns, nothing of it goes through the whole cluster.
+    // Without patterns, no such publication goes through the whole cluster.
     nodes[0].broker.unsubscribe(&pattern("kep*"));
-    wait_until(PATIENCE, "nobody listens for patterns", || {
+    wait_until(PATIENCE, "the unsubscription of the pattern channel", || {
         cluster.nodes().all(|redis| redis.cli(&["PUBSUB", "NUMSUB", "tidings\x1fpatterns"]).texts()[1] == "0")
     });
     for node in &nodes {
@@ -164,7 +164,7 @@ fn presence_results_histories_and_messages_between_nodes_work_on_every_primary()
         assert_eq!(wait(|done| one.presence(&name(&at), usize::MAX, done)).unwrap(), []);
         wait(|done| one.announce(&name(&at), Change::Join(ann.clone()), done)).unwrap();
         let joined = Event::Changed(at.clone(), Change::Join(ann.clone()));
-        nodes[1].sink.wait(1, "who has come", |event| *event == joined);
+        nodes[1].sink.wait(1, "the join", |event| *event == joined);
 
         let once = || PublishOptions {
             history: Some(history_of(9)),
@@ -217,10 +217,10 @@ fn wait_until_promoted(redis: &RedisServer) {
     });
 }
 
-/// More than are published while a slot is moved, however fast the machine is.
+/// More publications than are made while a slot is moved, however fast the machine is.
 const WINDOW: usize = 100_000;
 
-/// Publishes with a position until it is taken.
+/// Publishes with a position until a publication is accepted.
 fn keep_at_last(node: &Node, name: &str, body: &str) -> Position {
     let mut position = None;
     wait_until(PATIENCE, "a publication is taken", || {
@@ -236,7 +236,7 @@ fn keep_at_last(node: &Node, name: &str, body: &str) -> Position {
 }
 
 #[test]
-fn when_a_primary_fails_its_subscribers_miss_nothing_that_its_replica_has() {
+fn after_a_failover_subscribers_get_everything_that_was_replicated() {
     let mut cluster = RedisCluster::with_replicas(3, 1);
     let node = connected_beside(&cluster, 0);
     let (lost, other) = (cluster.name_at(0, "lost"), cluster.name_at(1, "other"));
@@ -251,7 +251,7 @@ fn when_a_primary_fails_its_subscribers_miss_nothing_that_its_replica_has() {
     node.sink.events().clear();
     cluster.node_mut(0).kill();
     node.sink.wait(1, "the channel is away", |event| *event == Event::Away(channel(&lost)));
-    // Somebody publishes at once where the channel is now, whether the node is there already or not.
+    // Another client publishes at once on the new primary, before or after the node has found it.
     wait_until_promoted(cluster.node(3));
     for number in 21..=40 {
         let call = ["FCALL", "tidings_publish", "1", &lost, &number.to_string()];
@@ -265,13 +265,13 @@ fn when_a_primary_fails_its_subscribers_miss_nothing_that_its_replica_has() {
     let positioned: Vec<_> = node.sink.offsets(&lost).into_iter().filter(|offset| *offset > 0).collect();
     assert_eq!(positioned, (1..=41).collect::<Vec<_>>());
     assert_eq!(node.sink.gaps(), []);
-    wait_until(PATIENCE, "what was published beside it", || node.sink.offsets(&other) == [1]);
+    wait_until(PATIENCE, "the publication in the other channel", || node.sink.offsets(&other) == [1]);
     let elsewhere = |event: &Event| *event == Event::Away(channel(&other)) || matches!(event, Event::Down(_));
     assert_eq!(node.sink.count(elsewhere), 0, "the others were as they were");
 }
 
 #[test]
-fn what_a_failed_primary_had_not_replicated_is_said_to_be_lost() {
+fn publications_that_a_failed_primary_had_not_replicated_are_reported_lost() {
     let mut cluster = RedisCluster::with_replicas(3, 1);
     let node = connected(&cluster);
     let (lossy, idle) = (cluster.name_at(0, "lossy"), cluster.name_at(0, "idle"));
@@ -293,23 +293,23 @@ fn what_a_failed_primary_had_not_replicated_is_said_to_be_lost() {
     let before = node.sink.publications(&lossy)[11].position.clone().unwrap();
     cluster.node_mut(0).kill();
     wait_until_promoted(cluster.node(3));
-    // The same offsets are given out again, and further ones, perhaps before the node has looked.
+    // The same offsets are assigned again, and further ones, perhaps before the node has queried the position.
     for number in 0..5 {
         cluster.node(3).cli(&["FCALL", "tidings_publish", "1", &lossy, &format!("other {number}")]);
     }
-    wait_until(PATIENCE, "the loss is told", || node.sink.gaps().iter().any(|gap| gap.last == before));
+    wait_until(PATIENCE, "the reported loss", || node.sink.gaps().iter().any(|gap| gap.last == before));
     let position = keep_at_last(&node, &lossy, "after");
-    assert_ne!(position.epoch, before.epoch, "nobody goes on from what is lost");
+    assert_ne!(position.epoch, before.epoch, "another epoch after a loss");
     wait_until(PATIENCE, "it goes on", || {
         node.sink.bodies(&lossy).last().is_some_and(|body| body == "after")
     });
-    // Beside it, in the same slot or not, what has lost nothing goes on.
+    // Other channels without a loss continue, in the same slot or not.
     keep_at_last(&node, &idle, "11");
     wait_until(PATIENCE, "the idle one", || node.sink.offsets(&idle) == (1..=11).collect::<Vec<_>>());
     assert_eq!(node.sink.gaps().len(), 1);
 }
 
-/// Tells threads to stop as it goes, also when the test panics.
+/// Stops threads when it is dropped, also when the test panics.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -319,7 +319,7 @@ impl Drop for Ends<'_> {
 }
 
 #[test]
-fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
+fn a_moving_slot_under_load_loses_and_repeats_nothing() {
     let mut cluster = RedisCluster::start(3);
     let nodes = [connected(&cluster), connected(&cluster)];
     // A primary that was unknown at the start.
@@ -332,7 +332,7 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
     }
     let slot = cluster.slot(&tag);
     let stop = AtomicBool::new(false);
-    let (published, said) = std::thread::scope(|scope| {
+    let (published, sent) = std::thread::scope(|scope| {
         let end = Ends(&stop);
         let publisher = scope.spawn(|| {
             let mut positions = Vec::new();
@@ -343,15 +343,15 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
             positions
         });
         let talker = scope.spawn(|| {
-            let mut said = Vec::new();
+            let mut sent = Vec::new();
             let mut redis = cluster.node(1).client();
             while !stop.load(Ordering::Relaxed) {
-                let body = format!("{}", said.len());
+                let body = format!("{}", sent.len());
                 redis.command(&["PUBLISH", &plain, &body]);
-                said.push(body);
+                sent.push(body);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            said
+            sent
         });
         for (from, to) in [(0, new), (new, 1), (1, 0)] {
             let before = nodes[1].sink.offsets(&kept).len();
@@ -361,7 +361,7 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
                 nodes[1].subscribe(&late);
             });
             let moved = ["PUBSUB", "SHARDNUMSUB", &kept];
-            wait_until(PATIENCE, "both nodes listen at the new primary", || {
+            wait_until(PATIENCE, "subscriptions of both nodes at the new primary", || {
                 cluster.node(to).cli(&moved).texts().last().is_some_and(|count| count == "2")
             });
             wait_until(PATIENCE, "it goes on there", || nodes[1].sink.offsets(&kept).len() > before + 20);
@@ -378,18 +378,18 @@ fn a_slot_that_moves_while_everybody_publishes_loses_and_doubles_nothing() {
         wait_until(PATIENCE, "the last one", || node.sink.offsets(&kept).last() == Some(&last));
         assert_eq!(node.sink.gaps(), []);
         assert_eq!(node.sink.offsets(&kept), (1..=last).collect::<Vec<_>>());
-        let heard = node.sink.bodies(&kept);
+        let received = node.sink.bodies(&kept);
         for (position, body) in &published {
-            assert_eq!(heard[usize::try_from(position.offset).unwrap() - 1], *body);
+            assert_eq!(received[usize::try_from(position.offset).unwrap() - 1], *body);
         }
-        wait_until(PATIENCE, "the last word", || node.sink.bodies(&plain).len() >= said.len());
-        assert_eq!(node.sink.bodies(&plain), said);
+        wait_until(PATIENCE, "the last message", || node.sink.bodies(&plain).len() >= sent.len());
+        assert_eq!(node.sink.bodies(&plain), sent);
         assert_eq!(node.sink.gaps(), []);
     }
 }
 
 #[test]
-fn what_was_missed_is_fetched_while_the_slot_is_moved_from_a_primary_that_has_not_written_it_yet() {
+fn missed_publications_are_fetched_while_their_slot_is_being_moved() {
     let cluster = RedisCluster::start(3);
     let node = connected(&cluster);
     let name = cluster.name_at(0, "moved");
@@ -404,12 +404,12 @@ fn what_was_missed_is_fetched_while_the_slot_is_moved_from_a_primary_that_has_no
     let mut source = cluster.node(0).client();
     cluster.node(1).cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
     source.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
-    // The node is locked out, misses one, and comes back when all keys are at the other primary.
+    // The node is locked out, misses one publication, and reconnects when all keys are at the other primary.
     source.command(&["CONFIG", "SET", "requirepass", "locked"]);
     source.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     node.sink.wait(1, "the channel is away", |event| *event == Event::Away(channel(&name)));
     let keys = source.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).texts();
-    // Called with the channel's name, which is no key that is here, Redis would send us on.
+    // Called with the channel's name, which is no key here, Redis would redirect the call.
     let meta = keys.iter().find(|key| key.starts_with("tidings:meta:")).expect("the channel's state");
     let published = source.command(&["FCALL", "tidings_keyed_publish", "1", meta, "6"]);
     assert!(matches!(published, Reply::Array(_)), "{published:?}");
@@ -423,17 +423,17 @@ fn what_was_missed_is_fetched_while_the_slot_is_moved_from_a_primary_that_has_no
 }
 
 #[test]
-fn a_server_that_is_no_cluster_is_told_so() {
+fn a_server_without_cluster_support_is_reported() {
     let redis = RedisServer::start();
     let node = Node::start(Options::new(format!("redis+cluster://{}", redis.addr())));
     assert!(node.sink.wait_down().contains("cluster support disabled"));
     assert_eq!(node.publish("a", b"x"), Err(BrokerError::Unavailable));
     node.broker.subscribe(&channel("a"));
-    node.sink.wait(1, "it is not to be had", |event| *event == Event::Away(channel("a")));
+    node.sink.wait(1, "the channel is away", |event| *event == Event::Away(channel("a")));
 }
 
 #[test]
-fn there_is_a_probe_through_every_primary_and_from_there_through_the_cluster() {
+fn there_are_probes_for_every_primary_and_for_the_route_through_the_cluster() {
     let cluster = RedisCluster::start(3);
     let node = connected(&cluster);
     let probes = node.broker.probes("tidings.own.x", "tidings.plain.x");

@@ -1,4 +1,4 @@
-//! Nodes that end without a word, and the members that they kept present.
+//! Nodes that end without unregistering, and the members that they kept present.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn node(url: &str, name: &str) -> Node {
 fn join(node: &Node, client: &str, is_announced: bool) {
     let info = ClientInfo { user: "ann".to_owned(), client: client.to_owned(), ..ClientInfo::default() };
     let ttl = Duration::from_secs(60);
-    wait(|done| node.broker.presence_keep(&name("a"), &info, ttl, is_announced, done)).unwrap();
+    wait(|done| node.broker.presence_add_for_node(&name("a"), &info, ttl, is_announced, done)).unwrap();
 }
 
 fn present(node: &Node) -> Vec<String> {
@@ -27,7 +27,7 @@ fn present(node: &Node) -> Vec<String> {
 }
 
 /// The clients in the joins and in the leaves that a node has received.
-fn told(node: &Node) -> (Vec<String>, Vec<String>) {
+fn changes(node: &Node) -> (Vec<String>, Vec<String>) {
     let (mut joined, mut left) = (Vec::new(), Vec::new());
     for event in node.sink.events().iter() {
         match event {
@@ -52,7 +52,7 @@ fn each_leave_of_an_ended_node_is_announced_once(url: &str) {
     wait(|done| ended.broker.presence_remove(&name("a"), "gone", done)).unwrap();
     join(&others[0], "other", true);
 
-    // Both notice it, and both ask until nothing is left.
+    // Both notice it, and both call until no member remains.
     let mut left = vec![0, 1];
     while !left.is_empty() {
         left.retain(|at| {
@@ -61,17 +61,17 @@ fn each_leave_of_an_ended_node_is_announced_once(url: &str) {
     }
     assert_eq!(present(&others[1]), ["other"]);
     for other in &others {
-        // What is published after it has come, so nothing of it is on its way any more.
+        // This is published after the last leave, so no leave is in flight any more.
         keep(&*other.broker, "a", "last", 1);
-        wait_until(PATIENCE, "what came after", || !other.sink.bodies("a").is_empty());
-        assert_eq!(told(other), (Vec::new(), clients.clone()));
+        wait_until(PATIENCE, "the later publication", || !other.sink.bodies("a").is_empty());
+        assert_eq!(changes(other), (Vec::new(), clients.clone()));
     }
 
-    // It was only cut off: its members are still there, and present again.
+    // The node was only cut off: its members are still there, and present again.
     join(&ended, "1000", true);
     join(&ended, "1000", true);
     join(&ended, "unannounced", false);
-    wait_until(PATIENCE, "word of it", || told(&others[1]).0 == ["1000"]);
+    wait_until(PATIENCE, "the join", || changes(&others[1]).0 == ["1000"]);
     assert_eq!(present(&others[1]), ["1000", "other", "unannounced"]);
 }
 

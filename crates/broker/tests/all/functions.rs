@@ -25,13 +25,13 @@ fn redis_cli_publishes_with_a_position_by_calling_the_function() {
     assert_eq!(answer.lines().collect::<Vec<_>>(), ["1", "1", position.epoch.as_str(), "0"]);
     wait_until(PATIENCE, "the message", || node.sink.bodies("news") == ["follow the white rabbit"]);
     assert_eq!(node.sink.publications("news")[0].position, Some(position.clone()));
-    // And goes on from there with a publication of a node's.
+    // A publication of a node continues from there.
     assert_eq!(keep(&*node.broker, "news", "down the hole", 9).offset, 2);
     assert_eq!(page(&*node.broker, "news", after(Some(&position))).publications[0].body, "down the hole");
 }
 
 #[test]
-fn what_a_function_cannot_take_is_an_error_and_changes_nothing() {
+fn invalid_arguments_of_a_function_are_an_error_and_change_nothing() {
     let redis = RedisServer::start();
     let _node = Node::connected(Options::new(redis.url()));
     for call in [
@@ -76,14 +76,14 @@ fn all_keys_of_a_channel_share_a_hash_slot_with_its_name() {
             assert_eq!(slots, HashSet::from([hashed(name)]));
         }
     }
-    // And no two names share a key.
+    // No two names share a key.
     redis.cli(&["FLUSHALL"]);
     names.iter().for_each(|name| drop(keep(&*node.broker, name, "x", 9)));
     assert_eq!(redis.cli(&["KEYS", "tidings:stream:*"]).texts().len(), names.len());
 }
 
 #[test]
-fn a_plain_publish_is_its_body_whatever_it_looks_like() {
+fn a_plain_publish_is_always_delivered_as_its_body() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     node.subscribe(&channel("a"));
@@ -99,7 +99,7 @@ fn a_plain_publish_is_its_body_whatever_it_looks_like() {
 }
 
 #[test]
-fn names_may_be_any_text_and_none_is_where_envelopes_go() {
+fn names_may_be_any_text_and_none_equals_a_name_for_envelopes() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let names = ["my room ☕", "news tidings", "a {b} c", "news"];
@@ -121,7 +121,7 @@ fn names_may_be_any_text_and_none_is_where_envelopes_go() {
 }
 
 #[test]
-fn a_pattern_hears_what_has_a_position_once() {
+fn a_pattern_receives_publications_with_a_position_once() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     for topic in [pattern("*"), pattern("new?"), pattern("sport"), channel("news")] {
@@ -131,28 +131,28 @@ fn a_pattern_hears_what_has_a_position_once() {
     keep(&*node.broker, "news", "1", 9);
     keep(&*node.broker, "news", "2", 9);
     redis.cli(&["PUBLISH", "news", "3"]);
-    node.sink.wait(9, "all deliveries", |event| matches!(event, Event::Heard { .. }));
+    node.sink.wait(9, "all deliveries", |event| matches!(event, Event::Delivered { .. }));
     for topic in ["*", "new?", "news"] {
-        let heard: Vec<_> = node
+        let received: Vec<_> = node
             .sink
             .events()
             .iter()
             .filter_map(|event| match event {
-                Event::Heard { topic: t, body, .. } if t == topic => Some(body.clone()),
+                Event::Delivered { topic: t, body, .. } if t == topic => Some(body.clone()),
                 _ => None,
             })
             .collect();
-        assert_eq!(heard, [b"1", b"2", b"3"], "{topic}");
+        assert_eq!(received, [b"1", b"2", b"3"], "{topic}");
     }
     assert_eq!(node.broker.counters().invalid_names.load(Ordering::Relaxed), 0);
 }
 
 #[test]
-fn functions_that_were_flushed_are_loaded_again_by_whoever_needs_them() {
+fn flushed_functions_are_loaded_again_by_both_connections() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     redis.cli(&["FUNCTION", "FLUSH", "SYNC"]);
-    // The hearing connection needs one to subscribe, the publishing one to publish.
+    // The subscriber connection needs one to subscribe, the publisher connection one to publish.
     node.subscribe(&channel("a"));
     assert_eq!(keep(&*node.broker, "a", "1", 9).offset, 1);
     redis.cli(&["FUNCTION", "FLUSH", "SYNC"]);

@@ -1,4 +1,4 @@
-//! Connections break in every way there is, and everything comes back by itself.
+//! Connections break in every possible way, and every subscription is restored.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ fn redis_may_be_absent_at_the_start_and_appear_later() {
     let mut redis = RedisServer::absent();
     let node = Node::start(Options::new(redis.url()));
     node.broker.subscribe(&channel("updates"));
-    assert!(node.sink.wait_down().contains("refused"), "the reason is told");
+    assert!(node.sink.wait_down().contains("refused"), "the reason is reported");
     assert_eq!(node.publish("updates", b"too early"), Err(BrokerError::Unavailable));
     redis.restart();
     node.sink.wait_live(1, &channel("updates"));
@@ -29,7 +29,7 @@ fn redis_may_be_absent_at_the_start_and_appear_later() {
 }
 
 #[test]
-fn a_redis_that_is_killed_and_restarted_finds_everything_subscribed_again() {
+fn after_a_restart_of_redis_every_topic_is_subscribed_again() {
     let mut redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let topics = [channel("a"), channel("b"), pattern("c*")];
@@ -37,7 +37,7 @@ fn a_redis_that_is_killed_and_restarted_finds_everything_subscribed_again() {
     for round in 2..4 {
         redis.kill();
         node.sink.wait_down();
-        // What comes and goes meanwhile is remembered too.
+        // Changes during the outage are applied too.
         let meanwhile = channel(&format!("meanwhile{round}"));
         node.broker.subscribe(&meanwhile);
         node.broker.unsubscribe(&channel("b"));
@@ -50,14 +50,14 @@ fn a_redis_that_is_killed_and_restarted_finds_everything_subscribed_again() {
         assert_eq!(redis.cli(&["PUBSUB", "NUMSUB", "b"]).texts(), ["b", "0"]);
         node.wait_until_it_publishes();
         node.publish("cat", b"meow").unwrap();
-        let meows = |event: &Event| matches!(event, Event::Heard { topic, .. } if topic == "c*");
+        let meows = |event: &Event| matches!(event, Event::Delivered { topic, .. } if topic == "c*");
         node.sink.wait(round - 1, "a message through the pattern", meows);
     }
     assert_eq!(node.broker.counters().reconnects.load(Ordering::Relaxed), 2);
 }
 
 #[test]
-fn a_connection_that_redis_kills_is_made_again_and_ten_thousand_topics_with_it() {
+fn a_killed_connection_is_replaced_and_ten_thousand_topics_are_subscribed_again() {
     const TOPICS: usize = 10_000;
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
@@ -74,12 +74,12 @@ fn a_connection_that_redis_kills_is_made_again_and_ten_thousand_topics_with_it()
     for i in [0, TOPICS / 2, TOPICS - 1] {
         assert_eq!(redis.cli(&["PUBLISH", &format!("topic:{i}"), "hi"]).int(), 1);
     }
-    node.sink.wait(3, "the messages", |event| matches!(event, Event::Heard { .. }));
+    node.sink.wait(3, "the messages", |event| matches!(event, Event::Delivered { .. }));
     assert_eq!(node.publish("topic:0", b"hi").map(|p| p.receivers), Ok(1), "publishing never stopped");
 }
 
 #[test]
-fn a_silent_connection_is_given_up_and_made_again() {
+fn a_silent_connection_is_replaced() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let node = Node::connected(impatient(format!("redis://{}", proxy.addr())));
@@ -95,7 +95,7 @@ fn a_silent_connection_is_given_up_and_made_again() {
 }
 
 #[test]
-fn a_connection_that_is_never_greeted_is_given_up() {
+fn a_connection_without_a_greeting_times_out() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     proxy.black_hole();
@@ -106,7 +106,7 @@ fn a_connection_that_is_never_greeted_is_given_up() {
 }
 
 #[test]
-fn an_idle_publishing_connection_that_redis_closes_is_replaced_before_anybody_needs_it() {
+fn an_idle_publisher_connection_that_redis_closes_is_replaced_at_once() {
     let redis = RedisServer::start();
     let node = Node::connected(Options { ping_interval: PATIENCE * 10, ..Options::new(redis.url()) });
     let before = redis.client_ids("tidings-publisher");
@@ -127,8 +127,8 @@ fn a_reset_replaces_both_connections() {
     assert_eq!(ids.len(), 2);
     node.broker.reset("the canary did not come back");
     node.sink.wait_live(2, &channel("a"));
-    let told = |event: &Event| *event == Event::Down("reset: the canary did not come back".to_owned());
-    assert_eq!(node.sink.count(told), 1);
+    let reported = |event: &Event| *event == Event::Down("reset: the canary did not come back".to_owned());
+    assert_eq!(node.sink.count(reported), 1);
     wait_until(PATIENCE, "two new connections", || {
         let now = redis.client_ids("tidings-");
         now.len() == 2 && !now.iter().any(|id| ids.contains(id))
@@ -144,8 +144,8 @@ fn a_master_that_becomes_a_replica_is_left_by_both_connections() {
     let ids = redis.client_ids("tidings-");
     redis.cli(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
     node.sink.wait_live(2, &channel("a"));
-    let told = |event: &Event| *event == Event::Down("reset: the master has become a replica".to_owned());
-    assert_eq!(node.sink.count(told), 1);
+    let reported = |event: &Event| *event == Event::Down("reset: the master has become a replica".to_owned());
+    assert_eq!(node.sink.count(reported), 1);
     wait_until(PATIENCE, "two new connections", || {
         let now = redis.client_ids("tidings-");
         now.len() == 2 && !now.iter().any(|id| ids.contains(id))
@@ -153,7 +153,7 @@ fn a_master_that_becomes_a_replica_is_left_by_both_connections() {
 }
 
 #[test]
-fn a_dropped_broker_leaves_no_connection_behind() {
+fn a_dropped_broker_closes_its_connections() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     drop(node.broker);

@@ -1,5 +1,5 @@
-//! The brokers keep their promises, the Redis one against a real `redis-server` that is killed, cut off and
-//! silenced.
+//! Requirements on both brokers. The Redis broker runs against a real `redis-server` that is killed, disconnected and
+//! stopped.
 
 mod bounds;
 mod cluster;

@@ -1,4 +1,4 @@
-//! The broker of a single process keeps its promises.
+//! Requirements on the memory broker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -19,12 +19,12 @@ fn a_publication_reaches_its_channel_and_every_pattern_that_matches() {
     }
     sink.events().clear();
     assert_eq!(publish(&*broker, "news.art", b"hi"), Ok(Published { receivers: 3, ..Published::default() }));
-    let heard = |topic: &str| Event::Heard {
+    let received = |topic: &str| Event::Delivered {
         topic: topic.to_owned(),
         channel: "news.art".to_owned(),
         body: b"hi".to_vec(),
     };
-    assert_eq!(*sink.events(), [heard("news.art"), heard("news.*"), heard("*.art")]);
+    assert_eq!(*sink.events(), [received("news.art"), received("news.*"), received("*.art")]);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn it_is_up_at_once_and_a_subscription_is_live_when_it_returns() {
 }
 
 #[test]
-fn what_is_unsubscribed_is_not_heard() {
+fn an_unsubscribed_topic_receives_nothing() {
     let sink = Arc::new(Recorder::default());
     let broker = Memory::new(sink.clone());
     for topic in [channel("a"), pattern("*")] {
@@ -47,10 +47,10 @@ fn what_is_unsubscribed_is_not_heard() {
         broker.unsubscribe(&topic);
     }
     assert_eq!(publish(&*broker, "a", b"hi"), Ok(Published { receivers: 0, ..Published::default() }));
-    assert_eq!(sink.count(|event| matches!(event, Event::Heard { .. })), 0);
+    assert_eq!(sink.count(|event| matches!(event, Event::Delivered { .. })), 0);
 }
 
-/// Two shards, called one after the other with a pause between, as a sink with mailboxes does.
+/// Two shards, called one after the other with a pause between them, as a sink with mailboxes does.
 #[derive(Default)]
 struct TwoShards {
     logs: [Mutex<Vec<Vec<u8>>>; 2],
@@ -72,7 +72,7 @@ impl Sink for TwoShards {
 }
 
 #[test]
-fn two_publishers_of_a_channel_are_seen_in_the_same_order_by_every_shard() {
+fn every_shard_receives_concurrent_publications_in_the_same_order() {
     let sink = Arc::new(TwoShards::default());
     let broker = Memory::new(sink.clone());
     broker.subscribe(&channel("a"));
@@ -116,7 +116,7 @@ impl Sink for Gate {
     fn down(&self, _: &str) {}
 }
 
-/// Opens the gate when it goes.
+/// Opens the gate when it is dropped.
 struct OpenAtLast<'a>(&'a Gate);
 
 impl Drop for OpenAtLast<'_> {
@@ -127,7 +127,7 @@ impl Drop for OpenAtLast<'_> {
 }
 
 #[test]
-fn publishers_of_other_channels_are_not_held_up() {
+fn publishers_of_other_channels_are_not_blocked() {
     let sink = Arc::new(Gate::default());
     let broker = Memory::new(sink.clone());
     broker.subscribe(&channel("slow"));
@@ -137,7 +137,7 @@ fn publishers_of_other_channels_are_not_held_up() {
     }
     let through = AtomicU64::new(0);
     thread::scope(|scope| {
-        // Opened also when the test fails, or the held one would wait for ever.
+        // Opened also when the test fails, or the blocked publisher would wait without end.
         let gate = OpenAtLast(&sink);
         scope.spawn(|| publish(&*broker, "slow", b""));
         wait_until(PATIENCE, "a publisher that is held up", || sink.held.load(Ordering::SeqCst) == 1);

@@ -1,4 +1,4 @@
-//! A broker with a sink that remembers, for the tests of this crate.
+//! A broker with a recording sink, for the tests of this crate.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 /// The calls of a sink, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    Heard { topic: String, channel: String, body: Vec<u8> },
+    Delivered { topic: String, channel: String, body: Vec<u8> },
     Live(Topic),
     Refused(Topic, BrokerError),
     Up,
@@ -27,7 +27,7 @@ pub(crate) enum Event {
     Changed(String, Change),
 }
 
-/// A sink that remembers everything and counts one subscriber for every delivery.
+/// A sink that records every call and counts one subscriber for every delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
@@ -47,7 +47,7 @@ impl Recorder {
     pub(crate) fn bodies(&self, name: &str) -> Vec<String> {
         let mut bodies = Vec::new();
         for event in self.events().iter() {
-            if let Event::Heard { topic, channel, body } = event
+            if let Event::Delivered { topic, channel, body } = event
                 && topic == name
                 && channel == name
             {
@@ -68,13 +68,13 @@ impl Recorder {
         self.publications(name).iter().map(|publication| publication.offset().unwrap_or_default()).collect()
     }
 
-    /// The gaps that were announced.
+    /// The reported gaps.
     pub(crate) fn gaps(&self) -> Vec<Gap> {
         let gap = |event: &Event| if let Event::Gap(_, gap) = event { Some(gap.clone()) } else { None };
         self.events().iter().filter_map(gap).collect()
     }
 
-    /// Waits until this many events are so.
+    /// Waits until this many events meet the condition.
     #[track_caller]
     pub(crate) fn wait(&self, count: usize, what: &str, condition: impl Fn(&Event) -> bool) {
         wait_until(PATIENCE, what, || self.count(&condition) >= count);
@@ -90,7 +90,7 @@ impl Recorder {
         self.wait(times, "up", |event| *event == Event::Up);
     }
 
-    /// Waits until `down` was said since the last `up`; gives the reason said last.
+    /// Waits for a `down` after the last `up`; returns the last reason.
     #[track_caller]
     pub(crate) fn wait_down(&self) -> String {
         let mut reason = String::new();
@@ -110,7 +110,7 @@ impl Sink for Recorder {
         let count = batch.len() as u64;
         let own = batch.iter().filter(|delivery| matches!(delivery.topic, Topic::Channel(_)));
         self.publications.lock().unwrap().extend(own.map(|delivery| Arc::clone(&delivery.publication)));
-        self.events().extend(batch.drain(..).map(|delivery| Event::Heard {
+        self.events().extend(batch.drain(..).map(|delivery| Event::Delivered {
             topic: delivery.topic.as_str().to_owned(),
             channel: delivery.publication.channel.as_str().to_owned(),
             body: delivery.publication.body.to_vec(),
@@ -147,7 +147,7 @@ impl Sink for Recorder {
     }
 }
 
-/// A Redis broker, its sink and the runtime that it lives on.
+/// A Redis broker with its sink and its runtime.
 pub(crate) struct Node {
     pub(crate) broker: Arc<Redis>,
     pub(crate) sink: Arc<Recorder>,
@@ -161,7 +161,7 @@ impl Node {
         Self { broker, sink, runtime }
     }
 
-    /// Starts one and waits until it is up and can publish.
+    /// Starts a node and waits until it is up and can publish.
     pub(crate) fn connected(options: Options) -> Self {
         let node = Self::start(options);
         node.sink.wait_up(1);
@@ -173,12 +173,12 @@ impl Node {
         self.wait_until_it_may_publish("tidings-probe");
     }
 
-    /// The same for a user without permission to publish everywhere.
+    /// As [`Self::connected`], for a user without permission to publish in all channels.
     pub(crate) fn wait_until_it_may_publish(&self, channel: &str) {
         wait_until(PATIENCE, "a connection to publish on", || self.publish(channel, b"").is_ok());
     }
 
-    /// Subscribes and waits until that is in force.
+    /// Subscribes and waits until the subscription is live.
     pub(crate) fn subscribe(&self, topic: &Topic) {
         let before = self.sink.count(|event| matches!(event, Event::Live(t) if t == topic));
         self.broker.subscribe(topic);
@@ -190,7 +190,7 @@ impl Node {
         publish(&*self.broker, channel, body)
     }
 
-    /// Stops the runtime under the broker's feet.
+    /// Stops the runtime while the broker exists.
     pub(crate) fn stop_runtime(self) -> (Arc<Redis>, Arc<Recorder>) {
         self.runtime.shutdown_timeout(PATIENCE);
         (self.broker, self.sink)
@@ -203,7 +203,7 @@ pub(crate) fn start_with(options: Options, sink: SharedSink) -> (Arc<Redis>, Run
     (broker, runtime)
 }
 
-/// Publishes and waits for the outcome, which must come exactly once.
+/// Publishes and waits for the outcome, which must arrive exactly once.
 pub(crate) fn publish(broker: &dyn Broker, channel: &str, body: &[u8]) -> Result<Published, BrokerError> {
     let (sender, outcome) = mpsc::channel();
     let done = Box::new(move |result| sender.send(result).unwrap());
@@ -211,7 +211,7 @@ pub(crate) fn publish(broker: &dyn Broker, channel: &str, body: &[u8]) -> Result
     outcome.recv_timeout(PATIENCE).expect("an outcome")
 }
 
-/// Publishes as the options say and waits for the outcome, which must come exactly once.
+/// Publishes with these options and waits for the outcome, which must arrive exactly once.
 pub(crate) fn publish_with(
     broker: &dyn Stateful,
     channel: &str,
@@ -221,7 +221,7 @@ pub(crate) fn publish_with(
     wait(|done| broker.publish_with(&name(channel), Bytes::copy_from_slice(body.as_bytes()), options, done))
 }
 
-/// Publishes into a history of so many.
+/// Publishes into a history of this size.
 pub(crate) fn keep(broker: &dyn Stateful, channel: &str, body: &str, size: usize) -> Position {
     let options = PublishOptions { history: Some(history_of(size)), ..PublishOptions::default() };
     publish_with(broker, channel, body, options).unwrap().position.expect("a position")
@@ -231,18 +231,18 @@ pub(crate) fn history_of(size: usize) -> HistoryOptions {
     HistoryOptions { size, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) }
 }
 
-/// What comes after a position.
+/// A query for the publications after a position.
 pub(crate) fn after(since: Option<&Position>) -> HistoryQuery {
     let since = since.cloned();
-    HistoryQuery { limit: None, since, reverse: false, heard: false, max_bytes: usize::MAX }
+    HistoryQuery { limit: None, since, reverse: false, for_subscriber: false, max_bytes: usize::MAX }
 }
 
-/// Asks for a part of a history and waits for it.
+/// Queries a part of a history and waits for it.
 pub(crate) fn history(broker: &dyn Stateful, channel: &str, query: HistoryQuery) -> History {
     wait(|done| broker.history(&name(channel), query, done)).unwrap()
 }
 
-/// The same where there is no hole.
+/// As [`history`], where no publication is missing.
 #[track_caller]
 pub(crate) fn page(broker: &dyn Stateful, channel: &str, query: HistoryQuery) -> HistoryPage {
     match history(broker, channel, query) {
@@ -251,12 +251,12 @@ pub(crate) fn page(broker: &dyn Stateful, channel: &str, query: HistoryQuery) ->
     }
 }
 
-/// Asks for a channel's position alone.
+/// Queries a channel's position.
 pub(crate) fn position(broker: &dyn Stateful, channel: &str) -> Position {
     page(broker, channel, HistoryQuery { limit: Some(0), ..after(None) }).position
 }
 
-/// Waits for an outcome, which must come exactly once.
+/// Waits for an outcome, which must arrive exactly once.
 pub(crate) fn wait<T: Send + 'static>(
     ask: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>),
 ) -> Result<T, BrokerError> {
@@ -277,7 +277,7 @@ pub(crate) fn pattern(glob: &str) -> Topic {
     Topic::Pattern(Pattern::new(glob).unwrap())
 }
 
-/// Options that notice a dead peer within a fraction of a second.
+/// Options that detect a dead peer within a fraction of a second.
 pub(crate) fn impatient(url: String) -> Options {
     Options {
         connect_timeout: Duration::from_millis(500),

@@ -1,4 +1,4 @@
-//! Every publication is answered exactly once, in bounded memory, whatever becomes of the connection.
+//! Every publication completes exactly once, in bounded memory, whatever happens to the connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tidings_wire::Channel;
 
 use crate::node::{Node, channel, impatient};
 
-/// What became of the publication of this number.
+/// The number of a publication and its outcome.
 type Outcome = (usize, Result<Published, BrokerError>);
 
 /// The outcomes of many publications.
@@ -44,7 +44,7 @@ fn a_publication_is_answered_with_the_receivers_that_redis_counted() {
 }
 
 #[test]
-fn publications_that_wait_go_out_together_and_in_order() {
+fn waiting_publications_are_sent_together_and_in_order() {
     const COUNT: usize = 5_000;
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
@@ -62,7 +62,7 @@ fn publications_that_wait_go_out_together_and_in_order() {
 }
 
 #[test]
-fn more_than_the_budget_is_overloaded_and_what_was_in_flight_is_unavailable() {
+fn publications_beyond_the_budget_are_overloaded_and_those_in_flight_unavailable() {
     const COUNT: usize = 200;
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
@@ -88,7 +88,7 @@ fn more_than_the_budget_is_overloaded_and_what_was_in_flight_is_unavailable() {
 }
 
 #[test]
-fn no_publication_is_sent_twice_when_the_connection_breaks_under_it() {
+fn a_lost_connection_causes_no_repeated_publication() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let node = Node::connected(impatient(format!("redis://{}", proxy.addr())));
@@ -111,24 +111,24 @@ fn no_publication_is_sent_twice_when_the_connection_breaks_under_it() {
     outcomes.publish(&node.broker, sent, b"last");
     let all = outcomes.wait(sent + 1);
     assert_eq!(all.len(), sent + 1);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let body = subscriber.reply().texts()[2].clone();
         if body == "last" {
             break;
         }
-        heard.push(body.parse::<usize>().unwrap());
+        received.push(body.parse::<usize>().unwrap());
     }
-    assert!(heard.is_sorted_by(|a, b| a < b), "in order, none twice");
+    assert!(received.is_sorted_by(|a, b| a < b), "in order, none twice");
     for (number, outcome) in &all[..sent] {
         if outcome.is_ok() {
-            assert!(heard.binary_search(number).is_ok(), "{number} was answered as published");
+            assert!(received.binary_search(number).is_ok(), "{number} was answered as published");
         }
     }
 }
 
 #[test]
-fn what_waits_is_answered_when_the_runtime_stops_and_when_the_broker_goes() {
+fn waiting_publications_complete_when_the_runtime_or_the_broker_ends() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.addr());
     let node = Node::connected(Options::new(format!("redis://{}", proxy.addr())));
@@ -147,11 +147,11 @@ fn what_waits_is_answered_when_the_runtime_stops_and_when_the_broker_goes() {
 }
 
 #[test]
-fn an_outcome_may_publish_again() {
+fn a_callback_may_publish() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
-    let told = Arc::new(AtomicUsize::new(0));
-    let (broker, count) = (Arc::clone(&node.broker), Arc::clone(&told));
+    let reported = Arc::new(AtomicUsize::new(0));
+    let (broker, count) = (Arc::clone(&node.broker), Arc::clone(&reported));
     let name = Channel::new("a").unwrap();
     let again = name.clone();
     let done = Box::new(move |_| {
@@ -161,5 +161,5 @@ fn an_outcome_may_publish_again() {
         broker.publish(&again, Bytes::from_static(b"second"), inner);
     });
     node.broker.publish(&name, Bytes::from_static(b"first"), done);
-    wait_until(PATIENCE, "the second outcome", || told.load(Ordering::SeqCst) == 1);
+    wait_until(PATIENCE, "the second outcome", || reported.load(Ordering::SeqCst) == 1);
 }

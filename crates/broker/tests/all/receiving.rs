@@ -9,7 +9,7 @@ use tidings_broker::{Broker, BrokerError};
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
 #[test]
-fn a_plain_publish_by_anybody_is_heard_through_channel_and_pattern() {
+fn a_plain_publish_of_any_client_reaches_channel_and_pattern() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     node.subscribe(&channel("scores:nba"));
@@ -17,17 +17,17 @@ fn a_plain_publish_by_anybody_is_heard_through_channel_and_pattern() {
     node.sink.events().clear();
     let body = b"LAL 101\r\n\0\xff BOS 99";
     assert_eq!(redis.cli(&[b"PUBLISH".as_slice(), b"scores:nba", body]).int(), 2);
-    node.sink.wait(2, "both deliveries", |event| matches!(event, Event::Heard { .. }));
-    let heard = |topic: &str| Event::Heard {
+    node.sink.wait(2, "both deliveries", |event| matches!(event, Event::Delivered { .. }));
+    let received = |topic: &str| Event::Delivered {
         topic: topic.to_owned(),
         channel: "scores:nba".to_owned(),
         body: body.to_vec(),
     };
-    assert_eq!(*node.sink.events(), [heard("scores:nba"), heard("scores:*")]);
+    assert_eq!(*node.sink.events(), [received("scores:nba"), received("scores:*")]);
 }
 
 #[test]
-fn under_load_every_publication_is_heard_once_and_in_its_publishers_order() {
+fn under_load_every_publication_arrives_once_and_in_order_of_its_publisher() {
     const EACH: usize = 20_000;
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
@@ -53,7 +53,7 @@ fn under_load_every_publication_is_heard_once_and_in_its_publishers_order() {
                 }
             });
         }
-        // And one that publishes through the broker itself, not waiting for outcomes.
+        // One more publisher uses the broker itself, without waiting for outcomes.
         for i in 0..EACH {
             let done = Box::new(|outcome: Result<_, _>| assert!(outcome.is_ok()));
             let name = tidings_wire::Channel::new(format!("load:{}", i % 2)).unwrap();
@@ -62,7 +62,7 @@ fn under_load_every_publication_is_heard_once_and_in_its_publishers_order() {
     });
     let all = 4 * EACH;
     wait_until(PATIENCE, "every publication", || {
-        node.sink.count(|event| matches!(event, Event::Heard { .. })) >= all
+        node.sink.count(|event| matches!(event, Event::Delivered { .. })) >= all
     });
     for parity in 0..2 {
         let bodies = node.sink.bodies(&format!("load:{parity}"));
@@ -73,11 +73,11 @@ fn under_load_every_publication_is_heard_once_and_in_its_publishers_order() {
             assert!(numbers.eq((parity..EACH).step_by(2)), "publisher {publisher} in load:{parity}");
         }
     }
-    assert_eq!(node.broker.counters().heard.load(Ordering::Relaxed), all as u64);
+    assert_eq!(node.broker.counters().received.load(Ordering::Relaxed), all as u64);
 }
 
 #[test]
-fn two_deployments_with_different_prefixes_on_one_redis_do_not_hear_each_other() {
+fn deployments_with_different_prefixes_on_one_redis_are_separate() {
     let redis = RedisServer::start();
     let with = |prefix: &str| {
         let node = Node::connected(Options { prefix: prefix.to_owned(), ..Options::new(redis.url()) });
@@ -95,13 +95,13 @@ fn two_deployments_with_different_prefixes_on_one_redis_do_not_hear_each_other()
     for (node, own) in [(&a, "from a"), (&b, "from b"), (&bare, "from the bare one")] {
         wait_until(PATIENCE, "the last message", || node.sink.bodies("news").iter().any(|b| b == "last"));
         assert_eq!(node.sink.bodies("news"), [own, "last"]);
-        node.sink.wait(4, "each message through the pattern too", |e| matches!(e, Event::Heard { .. }));
-        assert_eq!(node.sink.count(|e| matches!(e, Event::Heard { .. })), 4);
+        node.sink.wait(4, "each message through the pattern too", |e| matches!(e, Event::Delivered { .. }));
+        assert_eq!(node.sink.count(|e| matches!(e, Event::Delivered { .. })), 4);
     }
 }
 
 #[test]
-fn a_channel_that_redis_refuses_is_refused_and_the_others_go_on() {
+fn a_refused_channel_does_not_affect_the_others() {
     let redis =
         RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "resetchannels", "&news:*", "+@all"]);
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
@@ -131,11 +131,11 @@ fn a_channel_that_redis_refuses_is_refused_and_the_others_go_on() {
     node.wait_until_it_may_publish("news:1");
     assert_eq!(node.publish("secret", b"hi"), Err(BrokerError::NotPermitted));
     node.publish("news:1", b"hi").unwrap();
-    node.sink.wait(1, "a message of an allowed channel", |event| matches!(event, Event::Heard { .. }));
+    node.sink.wait(1, "a message of an allowed channel", |event| matches!(event, Event::Delivered { .. }));
 }
 
 #[test]
-fn a_refused_channel_is_asked_for_again_when_somebody_wants_it_again() {
+fn a_refused_channel_is_retried_when_it_is_subscribed_again() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "resetchannels", "+@all"]);
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
     node.broker.subscribe(&channel("a"));
@@ -145,7 +145,7 @@ fn a_refused_channel_is_asked_for_again_when_somebody_wants_it_again() {
 }
 
 #[test]
-fn a_subscription_that_redis_refuses_after_a_reconnect_is_made_when_redis_permits_it_again() {
+fn a_subscription_refused_after_a_reconnect_is_made_when_it_is_permitted_again() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "&*", "+@all"]);
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
     let topics: Vec<_> = (0..700).map(|i| channel(&format!("a{i}"))).collect();
@@ -167,7 +167,7 @@ fn a_subscription_that_redis_refuses_after_a_reconnect_is_made_when_redis_permit
 }
 
 #[test]
-fn messages_with_a_name_that_is_none_are_counted_and_dropped() {
+fn messages_with_an_invalid_name_are_counted_and_dropped() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     node.subscribe(&pattern("*"));
@@ -175,13 +175,13 @@ fn messages_with_a_name_that_is_none_are_counted_and_dropped() {
     for name in ["two\twords", "na\u{85}ve", &"x".repeat(256), "two words, naïve"] {
         redis.cli(&["PUBLISH", name, "hi"]);
     }
-    node.sink.wait(1, "the one with a name", |event| matches!(event, Event::Heard { .. }));
+    node.sink.wait(1, "the one with a name", |event| matches!(event, Event::Delivered { .. }));
     assert_eq!(node.sink.events().len(), 1);
     assert_eq!(node.broker.counters().invalid_names.load(Ordering::Relaxed), 3);
 }
 
 #[test]
-fn topics_that_come_and_go_in_a_hurry_end_as_what_was_wanted_last() {
+fn fast_changes_of_topics_end_in_the_last_wanted_state() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let (kept, dropped) = (channel("kept"), channel("dropped"));

@@ -1,4 +1,4 @@
-//! What is missed while a connection is lost is delivered in order and once, or is said to be lost.
+//! Publications that are missed during an outage are delivered in order and once, or reported lost.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -13,20 +13,20 @@ use tidings_wire::Position;
 
 use crate::node::{Event, Node, channel, history_of, impatient, keep, position, publish_with};
 
-/// Publishes past the node, as any Redis client may.
+/// Publishes without the node, as any Redis client may.
 fn fcall(redis: &RedisServer, name: &str, body: &str, size: usize) -> Position {
     let reply = redis.cli(&["FCALL", "tidings_publish", "1", name, body, &size.to_string()]).texts();
     Position { offset: reply[1].parse().unwrap(), epoch: reply[2].as_str().into() }
 }
 
-/// A node that can be cut off from its Redis while others are not.
+/// A node behind a proxy, so that it alone can be disconnected from Redis.
 fn behind_a_proxy(redis: &RedisServer) -> (Proxy, Node) {
     let proxy = Proxy::to(redis.addr());
     let node = Node::connected(impatient(format!("redis://{}", proxy.addr())));
     (proxy, node)
 }
 
-/// Cuts the node off, does something, and waits until the channel is live again.
+/// Disconnects the node, runs `act`, and waits until the channel is live again.
 fn while_cut_off(proxy: &Proxy, node: &Node, name: &str, act: impl FnOnce()) {
     let live = |event: &Event| *event == Event::Live(channel(name));
     let before = node.sink.count(live);
@@ -39,13 +39,13 @@ fn while_cut_off(proxy: &Proxy, node: &Node, name: &str, act: impl FnOnce()) {
 }
 
 #[test]
-fn what_was_published_meanwhile_is_delivered_before_the_channel_is_live_again() {
+fn missed_publications_are_delivered_before_the_channel_is_live_again() {
     let redis = RedisServer::start();
     let (proxy, node) = behind_a_proxy(&redis);
     let names: Vec<_> = (0..20).map(|i| format!("a{i}")).collect();
     for name in &names {
         node.subscribe(&channel(name));
-        // Some had a history before they were subscribed, some get one while no connection receives them.
+        // Some have a history before they are subscribed, some get one while no connection receives them.
         if name.len() == 2 {
             fcall(&redis, name, "1", 1_000);
         }
@@ -61,8 +61,8 @@ fn what_was_published_meanwhile_is_delivered_before_the_channel_is_live_again() 
             }
         }
     });
-    let heard = node.sink.offsets("a0");
-    assert!(heard.iter().copied().eq(1..=301), "{heard:?}");
+    let received = node.sink.offsets("a0");
+    assert!(received.iter().copied().eq(1..=301), "{received:?}");
     for name in &names {
         let top = fcall(&redis, name, "last", 1_000).offset;
         wait_until(PATIENCE, "the last", || node.sink.offsets(name).last() == Some(&top));
@@ -73,7 +73,7 @@ fn what_was_published_meanwhile_is_delivered_before_the_channel_is_live_again() 
 }
 
 #[test]
-fn what_the_history_no_longer_has_is_said_to_be_lost() {
+fn publications_missing_in_the_history_are_reported_lost() {
     let redis = RedisServer::start();
     let (proxy, node) = behind_a_proxy(&redis);
     node.subscribe(&channel("a"));
@@ -88,7 +88,7 @@ fn what_the_history_no_longer_has_is_said_to_be_lost() {
 }
 
 #[test]
-fn data_that_was_lost_begins_another_epoch_and_is_never_passed_over() {
+fn lost_data_begins_another_epoch_and_is_always_reported() {
     let redis = RedisServer::start();
     let (proxy, node) = behind_a_proxy(&redis);
     node.subscribe(&channel("a"));
@@ -101,7 +101,7 @@ fn data_that_was_lost_begins_another_epoch_and_is_never_passed_over() {
     wait_until(PATIENCE, "the second", || node.sink.offsets("a") == [1, 1]);
     let begin = |position: &Position| Some(Position { offset: 0, ..position.clone() });
     assert_eq!(node.sink.gaps(), [Gap { last: first, next: begin(&second) }]);
-    // And while it does not.
+    // The same while the node is disconnected.
     while_cut_off(&proxy, &node, "a", || drop(redis.cli(&["FLUSHALL"])));
     let third = position(&*node.broker, "a");
     assert_ne!(second.epoch, third.epoch);
@@ -111,14 +111,14 @@ fn data_that_was_lost_begins_another_epoch_and_is_never_passed_over() {
 }
 
 #[test]
-fn a_redis_with_older_data_does_not_give_the_same_offsets_out_again() {
+fn a_redis_with_older_data_does_not_assign_the_same_offsets_again() {
     let redis = RedisServer::start();
     let (proxy, node) = behind_a_proxy(&redis);
     node.subscribe(&channel("a"));
     (1..=5).for_each(|i| drop(fcall(&redis, "a", &i.to_string(), 9)));
     wait_until(PATIENCE, "all", || node.sink.offsets("a").len() == 5);
     while_cut_off(&proxy, &node, "a", || {
-        // As if only the first two had reached the disk, or the replica that was promoted.
+        // The state after only the first two have reached the disk, or the replica that was promoted.
         redis.cli(&["HSET", "tidings:meta:{a}", "o", "2"]);
         redis.cli(&["XDEL", "tidings:stream:{a}", "3-0", "4-0", "5-0"]);
     });
@@ -131,12 +131,12 @@ fn a_redis_with_older_data_does_not_give_the_same_offsets_out_again() {
 }
 
 #[test]
-fn a_message_that_skips_others_waits_until_they_are_fetched() {
+fn a_message_after_skipped_offsets_is_held_until_they_are_fetched() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     node.subscribe(&channel("a"));
     let first = fcall(&redis, "a", "1", 9);
-    // Appended, but not published: as a message that was lost on its way.
+    // Appended, but not published, like a message that is lost in transit.
     for i in 2..=4 {
         redis.cli(&["XADD", "tidings:stream:{a}", &i.to_string(), "b", &i.to_string()]);
         redis.cli(&["HINCRBY", "tidings:meta:{a}", "o", "1"]);
@@ -150,7 +150,7 @@ fn a_message_that_skips_others_waits_until_they_are_fetched() {
 }
 
 #[test]
-fn a_channel_left_while_redis_was_away_is_not_caught_up_with() {
+fn a_channel_unsubscribed_during_an_outage_fetches_nothing() {
     let redis = RedisServer::start();
     let (proxy, node) = behind_a_proxy(&redis);
     node.subscribe(&channel("a"));
@@ -167,7 +167,7 @@ fn a_channel_left_while_redis_was_away_is_not_caught_up_with() {
     assert_eq!(node.sink.gaps(), []);
 }
 
-/// Publishes for a while to three channels, noting what became of each body.
+/// Publishes for a while to three channels and records the outcome of each body.
 fn publish_until(stop: &AtomicBool, broker: &Redis, outcomes: &Mutex<HashMap<String, Position>>) -> usize {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -186,7 +186,7 @@ fn publish_until(stop: &AtomicBool, broker: &Redis, outcomes: &Mutex<HashMap<Str
 }
 
 #[test]
-fn through_killed_connections_and_restarts_nothing_is_lost_doubled_or_out_of_order() {
+fn killed_connections_and_restarts_cause_no_loss_repetition_or_disorder() {
     let mut redis = RedisServer::persistent();
     let nodes = [(); 2].map(|()| Node::connected(impatient(redis.url())));
     let names = ["a0", "a1", "a2"];
@@ -195,13 +195,13 @@ fn through_killed_connections_and_restarts_nothing_is_lost_doubled_or_out_of_ord
     }
     let stop = AtomicBool::new(false);
     let outcomes = Mutex::default();
-    let heard = |node: &Node| names.iter().map(|name| node.sink.offsets(name).len()).sum::<usize>();
+    let received = |node: &Node| names.iter().map(|name| node.sink.offsets(name).len()).sum::<usize>();
     let sent = thread::scope(|scope| {
         let publisher = scope.spawn(|| publish_until(&stop, &nodes[0].broker, &outcomes));
         let mut random = fastrand::Rng::with_seed(7);
         for round in 0..16 {
-            let goal = heard(&nodes[1]) + random.usize(5..60);
-            wait_until(PATIENCE, "publications to go on", || heard(&nodes[1]) >= goal);
+            let goal = received(&nodes[1]) + random.usize(5..60);
+            wait_until(PATIENCE, "publications to go on", || received(&nodes[1]) >= goal);
             if round % 6 == 5 {
                 redis.restart();
                 continue;
@@ -229,7 +229,7 @@ fn through_killed_connections_and_restarts_nothing_is_lost_doubled_or_out_of_ord
             let publications = node.sink.publications(name);
             let bodies: Vec<_> = publications.iter().map(|p| String::from_utf8_lossy(&p.body)).collect();
             for (body, position) in &outcomes {
-                if let Some(index) = bodies.iter().position(|heard| heard == body) {
+                if let Some(index) = bodies.iter().position(|received| received == body) {
                     assert_eq!(publications[index].position.as_ref(), Some(position), "{body}");
                 }
             }
@@ -244,6 +244,9 @@ fn through_killed_connections_and_restarts_nothing_is_lost_doubled_or_out_of_ord
         let all: Vec<_> = names.iter().flat_map(|name| node.sink.bodies(name)).collect();
         let lost = outcomes.keys().filter(|body| !all.contains(body)).count();
         assert_eq!((lost, node.sink.gaps()), (0, Vec::new()));
-        assert!(node.broker.counters().fetched.load(Ordering::Relaxed) > 0, "something was missed at least");
+        assert!(
+            node.broker.counters().fetched.load(Ordering::Relaxed) > 0,
+            "at least one missed publication"
+        );
     }
 }

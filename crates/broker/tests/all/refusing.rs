@@ -1,4 +1,4 @@
-//! A Redis that takes no writes, or answers with errors for another reason.
+//! A Redis that accepts no writes, or responds with errors for another reason.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn kept() -> PublishOptions {
     PublishOptions { history: Some(history_of(9)), ..PublishOptions::default() }
 }
 
-/// What publishing with a history comes to.
+/// The outcome of a publication with a history.
 fn publish(node: &Node) -> Result<(), BrokerError> {
     publish_with(&*node.broker, "a", "x", kept()).map(drop)
 }
@@ -23,7 +23,7 @@ fn set(redis: &RedisServer, option: &str, value: &str) {
 }
 
 #[test]
-fn a_redis_that_takes_no_writes_serves_reads_and_its_errors_are_temporary() {
+fn a_redis_without_writes_serves_reads_and_its_errors_are_temporary() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let info = ClientInfo { client: "c".to_owned(), ..ClientInfo::default() };
@@ -38,7 +38,7 @@ fn a_redis_that_takes_no_writes_serves_reads_and_its_errors_are_temporary() {
         assert_eq!(add, Err(BrokerError::Failed(code)));
         let members = wait(|done| node.broker.presence(&name("a"), usize::MAX, done));
         assert_eq!(members.as_deref(), Ok(&[info.clone()][..]), "reads go on: {option}");
-        // A node that subscribes now learns where the channel stands, and a plain publication goes through.
+        // A node that subscribes now gets the channel's position, and a plain publication succeeds.
         let other = Node::connected(Options::new(redis.url()));
         other.subscribe(&channel("a"));
         node.publish("a", b"plain").unwrap();
@@ -66,13 +66,13 @@ fn a_busy_redis_is_a_temporary_error_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_library_that_is_gone_is_loaded_again_and_the_request_is_carried_out() {
+fn a_missing_library_is_loaded_again_and_the_request_is_carried_out() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     keep(&*node.broker, "a", "1", 9);
     redis.cli(&["FUNCTION", "FLUSH"]);
     assert_eq!(keep(&*node.broker, "a", "2", 9).offset, 2);
-    // Where it cannot be loaded, the error is temporary and others get on.
+    // Where it cannot be loaded, the error is temporary and other requests succeed.
     set(&redis, "maxmemory", "1");
     redis.cli(&["FUNCTION", "FLUSH"]);
     assert!(matches!(publish(&node), Err(BrokerError::Failed(_))));
@@ -82,7 +82,7 @@ fn a_library_that_is_gone_is_loaded_again_and_the_request_is_carried_out() {
 }
 
 #[test]
-fn a_publication_that_may_not_be_published_leaves_nothing_and_a_repeat_is_not_delivered_twice() {
+fn a_forbidden_publication_stores_nothing_and_a_repeat_is_not_delivered_twice() {
     let redis =
         RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "resetchannels", "&ok*", "+@all"]);
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
@@ -112,7 +112,7 @@ fn a_publication_that_may_not_be_published_leaves_nothing_and_a_repeat_is_not_de
 }
 
 #[test]
-fn a_user_who_may_not_use_one_of_the_commands_of_publishing_leaves_nothing() {
+fn without_permission_for_one_command_of_publishing_nothing_is_stored() {
     let redis = RedisServer::start_with(&["--user", "ann", "on", ">pw", "~*", "&*", "+@all"]);
     let node = Node::start(Options::new(format!("redis://ann:pw@{}", redis.addr())));
     node.sink.wait_up(1);
@@ -134,7 +134,7 @@ fn a_user_who_may_not_use_one_of_the_commands_of_publishing_leaves_nothing() {
 }
 
 #[test]
-fn keys_of_channels_whose_names_end_alike_are_not_mixed_up() {
+fn keys_of_channels_with_a_common_suffix_are_distinct() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     let with = |key: &str| PublishOptions { idempotency_key: Some(key.to_owned()), ..kept() };

@@ -1,4 +1,4 @@
-//! Registers: values that all nodes read, each until its time is over.
+//! Registers: values that all nodes read, each until its expiry.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use crate::node::{Node, name as channel, wait};
 
 fn keep(broker: &dyn Stateful, name: &str, value: &str, ttl: Option<Duration>) {
     let value = Bytes::copy_from_slice(value.as_bytes());
-    wait(|done| broker.keep(&channel("register"), name, value, ttl, done)).expect("stored");
+    wait(|done| broker.register_set(&channel("register"), name, value, ttl, done)).expect("stored");
 }
 
 fn kept(broker: &dyn Stateful) -> Vec<String> {
-    let values: Result<Vec<Bytes>, BrokerError> = wait(|done| broker.kept(&channel("register"), done));
+    let values: Result<Vec<Bytes>, BrokerError> =
+        wait(|done| broker.register_values(&channel("register"), done));
     let mut texts: Vec<_> =
         values.expect("read").iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
     texts.sort();
@@ -30,13 +31,13 @@ fn values_are_read_on_every_node_until_they_end(node: &Node, other: &Node) {
     assert_eq!(kept(other), ["one", "two"]);
     keep(other, "a", "three", Some(Duration::from_millis(50)));
     keep(other, "b", "four", None);
-    // One that has ended goes with the next that is stored.
+    // An expired value is removed when the next one is stored.
     wait_until(PATIENCE, "a value to end", || {
         keep(node, "c", "five", None);
         kept(other) == ["five", "four"]
     });
-    wait(|done| other.forget(&channel("register"), "b", done)).expect("removed");
-    wait(|done| other.forget(&channel("register"), "nothing", done)).expect("removed");
+    wait(|done| other.register_remove(&channel("register"), "b", done)).expect("removed");
+    wait(|done| other.register_remove(&channel("register"), "nothing", done)).expect("removed");
     assert_eq!(kept(node), ["five"]);
 }
 
@@ -57,7 +58,7 @@ fn a_register_is_the_same_on_every_node_of_a_cluster() {
 }
 
 #[test]
-fn a_register_is_bounded_and_what_is_in_it_can_still_be_changed() {
+fn a_full_register_still_accepts_changes_of_its_values() {
     let redis = RedisServer::start();
     let _node = Node::connected(Options::new(redis.url()));
     let keep =

@@ -1,4 +1,4 @@
-//! No password shows up anywhere, not even when Redis itself repeats it.
+//! No log line and no error contains a password, even when Redis itself repeats it.
 
 use std::fmt::{Debug, Write};
 use std::sync::{LazyLock, Mutex};
@@ -10,9 +10,9 @@ use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::node::Node;
 
-/// Everything that this process has logged, at any level and by any crate.
+/// Every log line of this process, at any level and by any crate.
 static LOG: LazyLock<Mutex<String>> = LazyLock::new(|| {
-    tracing::subscriber::set_global_default(Collector).expect("nobody else collects");
+    tracing::subscriber::set_global_default(Collector).expect("no other subscriber");
     Mutex::default()
 });
 

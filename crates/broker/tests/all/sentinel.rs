@@ -1,4 +1,4 @@
-//! With Sentinels, the broker goes where the master is.
+//! With Sentinels, the broker connects to the current master.
 
 use tidings_broker::Broker;
 use tidings_broker::redis::Options;
@@ -7,7 +7,7 @@ use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 use crate::node::{Node, channel};
 
 #[test]
-fn the_broker_follows_the_master_that_the_sentinels_name() {
+fn the_broker_follows_the_master_of_the_sentinels() {
     let (mut first, second) = (RedisServer::start(), RedisServer::start());
     let sentinel = RedisServer::sentinel();
     let monitor = |redis: &RedisServer| {

@@ -1,4 +1,4 @@
-//! Many clients that reconnect at once do not cost Redis many reads.
+//! Many clients that reconnect at once cause few reads in Redis.
 
 use std::sync::mpsc;
 use std::thread;
@@ -32,7 +32,7 @@ fn ten_thousand_recoveries(subscribed: bool, publishing: bool, most_reads: u64) 
     let top = position(&*node.broker, "a");
     assert_eq!(top.offset, TOP);
     if subscribed {
-        wait_until(PATIENCE, "all to be heard", || node.sink.offsets("a").len() as u64 == TOP);
+        wait_until(PATIENCE, "all publications", || node.sink.offsets("a").len() as u64 == TOP);
     }
     let before = calls(&redis, "xrange");
     let began = Instant::now();
@@ -51,7 +51,7 @@ fn ten_thousand_recoveries(subscribed: bool, publishing: bool, most_reads: u64) 
                     let since = Position { offset: TOP - 50 + i % 50, epoch: top.epoch.clone() };
                     let (sender, offset) = (sender.clone(), since.offset);
                     let done = move |answer| sender.send((offset, answer)).unwrap();
-                    let query = HistoryQuery { heard: true, ..after(Some(&since)) };
+                    let query = HistoryQuery { for_subscriber: true, ..after(Some(&since)) };
                     broker.history(&name("a"), query, Box::new(done));
                 }
             });
@@ -64,7 +64,7 @@ fn ten_thousand_recoveries(subscribed: bool, publishing: bool, most_reads: u64) 
         assert!(page.position.offset >= TOP && offsets.eq(since + 1..=page.position.offset));
     }
     let reads = calls(&redis, "xrange") - before;
-    // What was read is kept for two seconds, which this takes on a very busy machine only.
+    // A snapshot lives for two seconds, and the test takes longer only on a very busy machine.
     let most_reads = most_reads + began.elapsed().as_secs() / 2;
     assert!(reads <= most_reads, "{reads} reads");
 }
@@ -75,31 +75,31 @@ fn ten_thousand_recoveries_of_a_subscribed_channel_cost_one_read() {
 }
 
 #[test]
-fn ten_thousand_recoveries_beside_a_publisher_cost_one_read() {
+fn ten_thousand_recoveries_during_publications_cost_one_read() {
     ten_thousand_recoveries(true, true, 1);
 }
 
 #[test]
-fn recoveries_of_a_channel_that_is_not_heard_share_the_reads_under_way() {
+fn recoveries_of_an_unsubscribed_channel_share_the_reads_in_flight() {
     ten_thousand_recoveries(false, false, 1_000);
 }
 
 #[test]
-fn the_position_of_a_heard_channel_costs_no_read() {
+fn the_position_of_a_subscribed_channel_costs_no_read() {
     let redis = RedisServer::start();
     let node = Node::connected(Options::new(redis.url()));
     node.subscribe(&channel("a"));
     node.subscribe(&channel("empty"));
     let top = keep(&*node.broker, "a", "1", 9);
-    wait_until(PATIENCE, "it to be heard", || node.sink.offsets("a") == [1]);
+    wait_until(PATIENCE, "the publication", || node.sink.offsets("a") == [1]);
     let empty = position(&*node.broker, "empty");
     let before = calls(&redis, "fcall");
     for _ in 0..100 {
-        let heard = |name| {
-            let query = HistoryQuery { limit: Some(0), heard: true, ..after(None) };
+        let received = |name| {
+            let query = HistoryQuery { limit: Some(0), for_subscriber: true, ..after(None) };
             page(&*node.broker, name, query).position
         };
-        assert_eq!((heard("a"), heard("empty")), (top.clone(), empty.clone()));
+        assert_eq!((received("a"), received("empty")), (top.clone(), empty.clone()));
     }
     assert_eq!(calls(&redis, "fcall"), before);
 }

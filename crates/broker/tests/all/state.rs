@@ -1,4 +1,4 @@
-//! Both brokers remember the same: each test runs on the one and on the other.
+//! Both brokers have the same state: each test runs on both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::node::{
     wait,
 };
 
-/// Runs a test on two nodes that share a broker; with the one in memory, there is only one node.
+/// Runs a test on two nodes that share a broker; the memory broker has only one node.
 pub(crate) fn on_both(test: impl Fn(&dyn Stateful, &dyn Stateful, &Recorder)) {
     let sink = Arc::new(Recorder::default());
     let memory = Memory::new(sink.clone());
@@ -33,7 +33,7 @@ fn bodies(broker: &dyn Stateful, query: HistoryQuery) -> Vec<String> {
 }
 
 #[test]
-fn a_history_gives_what_was_asked_for_or_says_that_it_cannot() {
+fn a_history_returns_the_requested_publications_or_is_unrecoverable() {
     on_both(|broker, other, _| {
         let begin = position(other, "a");
         let at: Vec<_> = (1..=5).map(|i| keep(broker, "a", &i.to_string(), 3)).collect();
@@ -49,7 +49,7 @@ fn a_history_gives_what_was_asked_for_or_says_that_it_cannot() {
         assert_eq!(bodies(other, HistoryQuery { reverse: true, ..after(None) }), ["5", "4", "3"]);
         let reverse = HistoryQuery { limit: Some(1), reverse: true, ..after(Some(&at[4])) };
         assert_eq!(bodies(other, reverse), ["4"]);
-        // Without an epoch it is the one that there is.
+        // Without an epoch, the current one is meant.
         let anywhere = Position { epoch: "".into(), ..at[3].clone() };
         assert_eq!(bodies(other, after(Some(&anywhere))), ["5"]);
         let gone = Position { offset: 0, ..anywhere };
@@ -99,7 +99,7 @@ fn a_removed_history_keeps_its_position() {
 }
 
 #[test]
-fn a_history_is_forgotten_after_its_time_and_its_position_after_another() {
+fn a_history_and_its_position_expire_after_their_ttls() {
     on_both(|broker, other, _| {
         let ttl = Duration::from_millis(50);
         let options = |meta_ttl| PublishOptions {
@@ -116,7 +116,7 @@ fn a_history_is_forgotten_after_its_time_and_its_position_after_another() {
 }
 
 #[test]
-fn the_same_key_publishes_once_and_gives_the_first_result() {
+fn the_same_idempotency_key_publishes_once_and_returns_the_first_result() {
     on_both(|broker, other, sink| {
         broker.subscribe(&channel("a"));
         broker.subscribe(&channel("b"));
@@ -156,7 +156,7 @@ fn info(user: &str, client: &str) -> ClientInfo {
 }
 
 #[test]
-fn who_published_and_the_tags_arrive_and_are_kept() {
+fn publisher_info_and_tags_are_delivered_and_stored() {
     on_both(|broker, other, sink| {
         broker.subscribe(&channel("a"));
         sink.wait_live(1, &channel("a"));
@@ -176,7 +176,7 @@ fn who_published_and_the_tags_arrive_and_are_kept() {
 }
 
 #[test]
-fn who_is_present_is_known_everywhere_until_they_leave_or_fall_silent() {
+fn members_are_visible_on_every_node_until_they_leave_or_expire() {
     on_both(|broker, other, _| {
         let add = |who: &ClientInfo, ttl| {
             wait(|done| broker.presence_add(&name("a"), who, ttl, done)).unwrap();
@@ -196,7 +196,7 @@ fn who_is_present_is_known_everywhere_until_they_leave_or_fall_silent() {
         add(&one, minute);
         add(&two, Duration::from_millis(100));
         add(&three, minute);
-        // Refreshed in time, and with other news.
+        // Renewed in time, and with other information.
         let two = ClientInfo { chan_info: Some(Bytes::from_static(b"{}")), ..two };
         add(&two, minute);
         assert_eq!(present(), [one.clone(), two.clone(), three.clone()]);
@@ -209,7 +209,7 @@ fn who_is_present_is_known_everywhere_until_they_leave_or_fall_silent() {
 }
 
 #[test]
-fn comings_and_goings_are_told_to_every_node_that_has_the_channel() {
+fn joins_and_leaves_reach_every_node_with_the_channel() {
     on_both(|broker, other, sink| {
         broker.subscribe(&channel("a"));
         sink.wait_live(1, &channel("a"));
@@ -219,14 +219,14 @@ fn comings_and_goings_are_told_to_every_node_that_has_the_channel() {
             wait(|done| other.announce(&name("b"), change.clone(), done)).unwrap();
         }
         sink.wait(2, "both changes", |event| matches!(event, Event::Changed(..)));
-        let told: Vec<_> =
+        let reported: Vec<_> =
             sink.events().iter().filter(|event| matches!(event, Event::Changed(..))).cloned().collect();
-        assert_eq!(told, changes.map(|change| Event::Changed("a".to_owned(), change)));
+        assert_eq!(reported, changes.map(|change| Event::Changed("a".to_owned(), change)));
     });
 }
 
 #[test]
-fn memory_is_bounded_and_what_had_to_go_is_unrecoverable() {
+fn memory_is_bounded_and_evicted_publications_are_unrecoverable() {
     let sink = Arc::new(Recorder::default());
     let memory = Memory::with_limits(
         sink,

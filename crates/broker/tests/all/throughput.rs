@@ -1,4 +1,4 @@
-//! How fast publications with a history go to Redis.
+//! Measures publications with a history through Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! `rediss://` is spoken, and the server's certificate is verified.
+//! `rediss://` uses TLS, and the server's certificate is verified.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use tidings_testkit::{PATIENCE, RedisServer, free_port, wait_until};
 
 use crate::node::{Node, channel};
 
-/// Tells the test below that it runs as its own child, and where Redis is.
+/// Marks the child process of the test below, and contains the URL of Redis.
 const URL: &str = "TIDINGS_TEST_TLS_URL";
 
 /// Writes an authority, and a certificate of it for `localhost`.
@@ -56,7 +56,7 @@ fn a_tls_connection_is_made_when_its_certificate_is_trusted_and_only_then() {
     };
     let (port, cluster_port, bus) = (free_port(), free_port(), free_port().to_string());
     let _redis = tls(port, &[]);
-    // A cluster of one, known by its name, which stands in the certificate.
+    // A cluster of one node, identified by its name, which is in the certificate.
     let cluster = ["--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", &bus];
     let cluster = tls(cluster_port, &[&cluster[..], &["--cluster-announce-hostname", "localhost"]].concat());
     cluster.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
@@ -67,14 +67,14 @@ fn a_tls_connection_is_made_when_its_certificate_is_trusted_and_only_then() {
             node.sink.wait_down().to_lowercase().contains("certificate"),
             "the authority is unknown here"
         );
-        // The authority is named in the environment, which only a process of its own may have changed.
+        // The authority is named in the environment, which is set only in a child process.
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name])
             .env(URL, &url)
             .env("SSL_CERT_FILE", path("ca.pem"))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && said.contains("1 passed"), "{url}: {said}");
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{url}: {output}");
     }
 }

@@ -1,48 +1,48 @@
-//! How a subscriber comes to its transport: over the line port at once, over the HTTP port with a request.
+//! The start of a subscriber's connection: immediate on the line port, with a request on the HTTP port.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
 use tidings_client::Web;
-use tidings_client::events::escaped;
+use tidings_client::events::percent_encode;
 use tidings_wire::ws::handshake::{self, Request};
 
-use super::chunked::Chunks;
+use super::chunked::ChunkState;
 use super::dialect::Transport;
 use super::socket::{Socket, Target};
 
-/// How long a server may take to answer a subscriber's request.
+/// The timeout of the response to a subscriber's request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest head of an answer, in bytes.
+/// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 
-/// What a subscriber asks the HTTP port for.
+/// The request of a subscriber.
 #[derive(Clone, Debug)]
-pub(super) enum Approach {
-    /// Nothing: it speaks to the line port.
+pub(super) enum TransportRequest {
+    /// None: the subscriber uses the line port.
     Line,
-    /// A WebSocket: the request.
+    /// The request of a WebSocket handshake.
     WebSocket { request: Vec<u8> },
-    /// An event stream: the request.
+    /// The request of an event stream.
     Events { request: Vec<u8> },
 }
 
-/// A subscriber on its way, with what the server has said behind its answer.
-pub(super) struct Arrived {
+/// A connected subscriber, with the bytes that followed the response.
+pub(super) struct Connected {
     pub(super) socket: Socket,
     pub(super) unread: Vec<u8>,
-    pub(super) chunks: Chunks,
+    pub(super) chunks: ChunkState,
 }
 
-impl Approach {
-    /// For `transport` at `web`, with a token where there is one.
+impl TransportRequest {
+    /// For `transport` at `web`, with an optional token.
     pub(super) fn new(transport: Transport, web: &Web, channel: &str, token: Option<&str>) -> Self {
         match transport {
             Transport::Tcp | Transport::Resp => Self::Line,
             Transport::Ws => Self::websocket(web, &[]),
             Transport::WsProtobuf => Self::protobuf(web),
             Transport::Sse => {
-                let target = web.path(&format!("/events?channel={}", escaped(channel)));
+                let target = web.path(&format!("/events?channel={}", percent_encode(channel)));
                 let token =
                     token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
                 let request = format!(
@@ -54,13 +54,13 @@ impl Approach {
         }
     }
 
-    /// For clients that use Protobuf at `web`: bodies are exact bytes there.
+    /// For Protobuf clients at `web`: Protobuf preserves the bytes of bodies.
     pub(super) fn protobuf(web: &Web) -> Self {
         Self::websocket(web, &["centrifuge-protobuf"])
     }
 
     fn websocket(web: &Web, protocols: &[&str]) -> Self {
-        // All of them are this program: one key will do.
+        // All clients are this program, so one key is sufficient.
         let key = handshake::key(fastrand::u128(..).to_be_bytes());
         let (host, target) = (web.authority(), web.path("/connection/websocket"));
         let asked = Request { host: &host, target: &target, key: &key, protocols, headers: &[] };
@@ -69,15 +69,15 @@ impl Approach {
         Self::WebSocket { request }
     }
 
-    /// Connects and asks.
+    /// Connects and sends the request.
     ///
     /// # Errors
-    /// Nobody there, or a server that answers something else, in words.
-    pub(super) fn arrive(&self, target: &Target) -> Result<Arrived, String> {
+    /// An unreachable server, or an unexpected response, as text.
+    pub(super) fn arrive(&self, target: &Target) -> Result<Connected, String> {
         let lost = |e: io::Error| tidings_client::stream::reason(&e);
         let mut socket = Socket::connect(target).map_err(lost)?;
         let (request, status) = match self {
-            Self::Line => return Ok(Arrived { socket, unread: Vec::new(), chunks: Chunks::None }),
+            Self::Line => return Ok(Connected { socket, unread: Vec::new(), chunks: ChunkState::None }),
             Self::WebSocket { request } => (request, "101"),
             Self::Events { request } => (request, "200"),
         };
@@ -102,9 +102,9 @@ impl Approach {
         }
         let mut unread = answer.split_off(end + 4);
         let is_chunked = head.contains("\r\ntransfer-encoding: chunked");
-        let mut chunks = if is_chunked { Chunks::new() } else { Chunks::None };
+        let mut chunks = if is_chunked { ChunkState::new() } else { ChunkState::None };
         let kept = chunks.strip(&mut unread)?;
         unread.truncate(kept);
-        Ok(Arrived { socket, unread, chunks })
+        Ok(Connected { socket, unread, chunks })
     }
 }

@@ -1,8 +1,8 @@
-//! The dialects in which a bench subscriber can listen, as far as a bench needs them.
+//! The protocols of bench subscribers, to the extent that a bench needs them.
 //!
-//! Invariant: a frame (line, reply, WebSocket frame, event) is looked at once it is whole; the bytes of an unfinished
-//! one stay with the caller. Messages of the run have one shape, so they are recognised by their first and last
-//! bytes; everything else goes through the codecs.
+//! Invariant: a frame (line, reply, WebSocket frame, event) is parsed once it is complete; the caller keeps the bytes
+//! of an incomplete one. Messages of the run have one form, so they are recognized by their first and last bytes; all
+//! other input goes through the codecs.
 
 use std::borrow::Cow;
 
@@ -20,10 +20,11 @@ use tidings_wire::ws::{self, Opcode};
 
 /// The longest frame that is not a message of the run, in bytes.
 const MAX_UNIT: usize = 1 << 20;
-/// The mask of our frames. A constant is sufficient, because they contain no data of others (RFC 6455 §10.3).
+/// The mask of client frames. A constant is sufficient because the payload is not chosen by third parties (RFC 6455
+/// §10.3).
 pub(super) const MASK: [u8; 4] = [0; 4];
 
-/// How subscribers are connected.
+/// The transport of subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Transport {
     /// Plain lines on the line port
@@ -39,7 +40,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// The name on the command line.
+    /// Its name on the command line.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -50,45 +51,45 @@ impl Transport {
         }
     }
 
-    /// Whether it is a transport of the HTTP port.
+    /// Whether it uses the HTTP port.
     pub(super) fn is_web(self) -> bool {
         matches!(self, Self::Ws | Self::WsProtobuf | Self::Sse)
     }
 }
 
-/// A unit from the server.
+/// A unit of the server's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unit<'a> {
-    /// A message's body.
+    /// The body of a message.
     Message(&'a [u8]),
-    /// The subscription stands.
+    /// The subscription is confirmed.
     Subscribed,
-    /// An error, or a notice of dropped messages, in the server's words.
+    /// An error, or a notice of dropped messages, with the server's text.
     Complaint(String),
-    /// To be answered with [`Dialect::pong`].
+    /// A ping, which requires [`Dialect::pong`].
     Ping,
-    /// Something else that a bench has no use for.
+    /// Any other unit.
     Other,
 }
 
-/// A dialect with a channel and a message size.
+/// A protocol with its channel and message size.
 #[derive(Clone, Debug)]
 pub(super) struct Dialect {
     transport: Transport,
-    /// The first bytes of a subscriber.
+    /// The first bytes that a subscriber sends.
     greeting: Vec<u8>,
-    /// The bytes before a body of the run; on the line port the form that names the channel.
+    /// The bytes before a body of the run; on the line port in the form with the channel name.
     head: Vec<u8>,
     /// The bytes after a body of the run.
     tail: &'static [u8],
-    /// How long a body of the run is.
+    /// The length of a body of the run.
     size: usize,
-    /// The answer to a ping.
+    /// The response to a ping.
     pong: Vec<u8>,
 }
 
 impl Dialect {
-    /// For bodies of `size` bytes in `channel`, with a secret to authenticate where there is one.
+    /// For bodies of `size` bytes in `channel`, with an optional secret.
     pub(super) fn new(transport: Transport, channel: &str, secret: Option<&str>, size: usize) -> Self {
         let mut greeting = Vec::new();
         let mut head = Vec::new();
@@ -115,7 +116,7 @@ impl Dialect {
                     MASK,
                     &mut greeting,
                 );
-                // A channel's name may have characters that JSON escapes.
+                // JSON may escape characters of the channel name.
                 head.extend_from_slice(b"{\"push\":{\"channel\":");
                 tidings_wire::body::write_json_string(channel, &mut head);
                 head.extend_from_slice(b",\"pub\":{\"data\":\"");
@@ -125,7 +126,8 @@ impl Dialect {
             Transport::WsProtobuf => {
                 let words = commands(Encoding::Protobuf, channel, secret);
                 ws::masked_frame(Opcode::Binary, &words, MASK, &mut greeting);
-                // The body is the last field of a publication without a position; one with a position is read.
+                // In a publication without a position, the body is the last field. Publications with a position are
+                // parsed.
                 let publication = Publication { data: vec![b'x'; size].into(), ..Publication::default() };
                 let push = Push { channel: channel.into(), event: Event::Publication(publication) };
                 let mut frame = Vec::new();
@@ -146,21 +148,21 @@ impl Dialect {
         Self { transport, greeting, head, tail, size, pong }
     }
 
-    /// The first bytes of a subscriber on its connection (or its WebSocket).
+    /// The first bytes of a subscriber on its connection or WebSocket.
     pub(super) fn greeting(&self) -> &[u8] {
         &self.greeting
     }
 
-    /// The answer to a ping.
+    /// The response to a ping.
     pub(super) fn pong(&self) -> &[u8] {
         &self.pong
     }
 
-    /// Gives the units of the frame at the start of `buf` to `each`, and how many bytes it takes; 0 when it has not
-    /// come whole.
+    /// Passes the units of the frame at the start of `buf` to `each`. Returns the length of the frame; 0 for an
+    /// incomplete frame.
     ///
     /// # Errors
-    /// Bytes that are not of the dialect, in words.
+    /// Invalid bytes, as text.
     pub(super) fn frame<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
         match self.transport {
             Transport::Tcp | Transport::Resp => {
@@ -196,7 +198,7 @@ impl Dialect {
         }
     }
 
-    /// The body of the run that `bytes` begin with, if they do.
+    /// The body of the run at the start of `bytes`, if there is one.
     fn body<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let rest = bytes.strip_prefix(&self.head[..])?;
         let (body, rest) = rest.split_at_checked(self.size)?;
@@ -242,13 +244,13 @@ impl Dialect {
         }
     }
 
-    /// An event: its lines, each with its line break.
+    /// The unit of an event: its lines with their line breaks.
     fn event_unit<'a>(&self, event: &'a [u8]) -> Unit<'a> {
-        // The first comment confirms the subscription; later ones keep the stream alive.
+        // The first comment confirms the subscription; later ones are keep-alives.
         if event.starts_with(b":") {
             return Unit::Subscribed;
         }
-        // The id comes before the data.
+        // The id precedes the data.
         let mut rest = event;
         let mut kind = None;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -270,12 +272,12 @@ impl Dialect {
     }
 }
 
-/// A server's frame.
+/// A frame of the server.
 pub(super) struct Frame<'a> {
-    /// The kind of frame, if the RFC has it.
+    /// The type of frame, if it is standard.
     pub(super) opcode: Option<Opcode>,
     pub(super) payload: &'a [u8],
-    /// How many bytes it takes, header included.
+    /// Its length including the header.
     pub(super) used: usize,
 }
 
@@ -291,11 +293,11 @@ impl Frame<'_> {
     }
 }
 
-/// The server's frame at the start of `buf` (RFC 6455 §5.2), with a borrowed payload; `None` when it is incomplete.
-/// This server sends unfragmented messages.
+/// The frame at the start of `buf` (RFC 6455 §5.2), with a borrowed payload; `None` for an incomplete frame. The server
+/// sends unfragmented messages.
 ///
 /// # Errors
-/// A frame with a mask, or with more than `max` bytes, in words.
+/// A masked frame, or one longer than `max` bytes, as text.
 pub(super) fn websocket_frame(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, String> {
     let (length, start) = match buf {
         [_, length @ ..=125, ..] => (u64::from(*length), 2),
@@ -323,7 +325,7 @@ fn commands(encoding: Encoding, channel: &str, secret: Option<&str>) -> Vec<u8> 
     words
 }
 
-/// Appends `HELLO 3`, with the key where there is one.
+/// Appends `HELLO 3`, with an optional key.
 pub(super) fn hello(key: Option<&str>, out: &mut Vec<u8>) {
     match key {
         Some(key) => resp::command(&[b"HELLO", b"3", b"AUTH", b"default", key.as_bytes()], out),
@@ -331,7 +333,7 @@ pub(super) fn hello(key: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// The words that both `CONFIRMED` and the subscription that was there already come in.
+/// Parses a line: both `CONFIRMED` and `ALREADY SUBSCRIBED` confirm a subscription.
 fn line_unit(line: &[u8]) -> Unit<'_> {
     let is = |answer: &[u8]| answer.strip_suffix(b"\r\n") == Some(line);
     if is(plain::CONFIRMED) || is(plain::ALREADY_SUBSCRIBED) {
@@ -339,7 +341,7 @@ fn line_unit(line: &[u8]) -> Unit<'_> {
     } else if line.starts_with(b"ERROR ") || is(plain::UNKNOWN_COMMAND) {
         Unit::Complaint(String::from_utf8_lossy(line).into_owned())
     } else {
-        // In the default channel a message is its bare body.
+        // In the default channel a message is only its body.
         Unit::Message(line)
     }
 }
@@ -359,14 +361,14 @@ fn value_unit(value: Value) -> Unit<'static> {
 mod tests {
     use super::*;
 
-    /// The units of a frame, and the bytes it takes.
+    /// The units of a frame, and its length.
     fn next<'a>(dialect: &Dialect, buf: &'a [u8]) -> Result<(Vec<Unit<'a>>, usize), String> {
         let mut units = Vec::new();
         let used = dialect.frame(buf, |unit| units.push(unit))?;
         Ok((units, used))
     }
 
-    /// As a server sends it.
+    /// A text frame as a server sends it.
     fn text_frame(text: &str) -> Vec<u8> {
         let mut frame = Vec::new();
         ws::frame(Opcode::Text, text.as_bytes(), &mut frame);
@@ -374,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_found_in_every_dialect_once_they_are_whole() {
+    fn complete_messages_are_found_in_every_protocol() {
         let body = b"0123456789";
         for transport in
             [Transport::Tcp, Transport::Resp, Transport::Ws, Transport::WsProtobuf, Transport::Sse]
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_s_frame_may_have_several_messages_and_a_ping_among_them() {
+    fn a_websocket_frame_may_contain_several_messages_and_a_ping() {
         let dialect = Dialect::new(Transport::Ws, "bench", Some("t"), 4);
         let frame = text_frame(concat!(
             r#"{"id":1,"connect":{"client":"c"}}"#,
@@ -428,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_opens_the_stream_and_an_event_of_the_server_s_own_is_a_complaint() {
+    fn a_comment_confirms_the_stream_and_a_server_event_is_a_complaint() {
         let dialect = Dialect::new(Transport::Sse, "bench", None, 4);
         assert_eq!(next(&dialect, b":ok\n\n"), Ok((vec![Unit::Subscribed], 5)));
         assert_eq!(next(&dialect, b"id: 0.e.bench\n\n"), Ok((vec![Unit::Other], 15)));
@@ -446,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn confirmations_and_complaints_are_told_apart() {
+    fn confirmations_and_complaints_are_distinguished() {
         let plain = Dialect::new(Transport::Tcp, "bench", None, 4);
         assert_eq!(next(&plain, b"CONFIRMED\r\n"), Ok((vec![Unit::Subscribed], 11)));
         assert_eq!(next(&plain, b"ALREADY SUBSCRIBED\r\n"), Ok((vec![Unit::Subscribed], 20)));

@@ -1,7 +1,7 @@
 //! Latencies of deliveries, in an HdrHistogram.
 //!
 //! Invariants:
-//! - A quantile is at most 1 % too long (two significant digits); the maximum is exact.
+//! - A quantile is at most 1 % too large (two significant digits); the maximum is exact.
 //! - Memory grows with the logarithm of the longest latency, not with the number of latencies.
 
 use std::time::Duration;
@@ -36,8 +36,8 @@ impl Latency {
         self.max = self.max.max(other.max);
     }
 
-    /// The smallest recorded latency that a `share` (0 to 1) of all latencies does not exceed, at most 1 % too long;
-    /// zero for an empty histogram.
+    /// The smallest recorded latency that the fraction `share` (0 to 1) of all latencies does not exceed, at most 1 %
+    /// too large; zero for an empty histogram.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         Duration::from_nanos(self.counts.value_at_quantile(share).min(self.max))
     }

@@ -1,11 +1,12 @@
 //! `tidings bench`: a load generator that checks every delivery.
 //!
-//! Subscribers are spread over threads that own them outright ([`subscribers`]); publishers have a thread each to
-//! write and one to take the answers ([`publisher`]); what they share is counters ([`run`]). Every message carries
-//! its number and the moment it was due ([`payload`]), so that loss, repetition and disorder are seen by each
-//! subscriber by itself ([`order`]) and latency counts from when a message ought to have left.
+//! Subscribers are distributed over threads that own them exclusively ([`subscribers`]); each publisher has one thread
+//! that writes and one that reads responses ([`publisher`]); they share only counters ([`run`]). Each message contains
+//! its number and its due time ([`payload`]). So each subscriber detects loss, duplicates and disorder ([`order`]), and
+//! latency counts from the due time.
 //!
-//! Invariants: every wait has a bound; a run that was not perfect does not end with exit code 0.
+//! Invariants: every wait has a timeout; a run with a lost, duplicated or disordered delivery does not end with exit
+//! code 0.
 
 mod approach;
 mod chunked;
@@ -31,41 +32,41 @@ use tidings_client::{Server, Web};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use self::approach::Approach;
+use self::approach::TransportRequest;
 use self::dialect::{Dialect, Transport};
 use self::latency::Latency;
 use self::payload::{MAX_MESSAGES, MAX_PUBLISHERS, MIN_SIZE};
 use self::process::Processes;
-use self::progress::{Moved, Progress};
-use self::publisher::{Pace, Publisher, Task};
-use self::report::{Quantiles, Report, ServerUse, per_second};
-use self::run::Run;
+use self::progress::{Progress, StallDetector};
+use self::publisher::{BenchPublisher, PublisherTask, Schedule};
+use self::report::{BenchReport, Quantiles, ServerUse, per_second};
+use self::run::BenchRun;
 use self::socket::{Target, allow_descriptors};
-use self::subscribers::{Subscribers, Tally};
+use self::subscribers::{Subscribers, ThreadTally};
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
 use crate::target::ServerArgs;
 use crate::text::{grouped, print};
 
-/// Time without progress after which missing messages count as lost, or a server as silent.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Its cost would be the bench's own.
+/// The time without progress after which missing messages count as lost, or a server as unresponsive.
+const STALL_TIME: Duration = Duration::from_secs(5);
+/// TLS would measure the cost of the bench itself.
 const NO_TLS: &str = "TLS is not measured: use http://HOST:PORT or HOST:PORT";
-/// How long an interrupted run may take to end.
+/// The time for an interrupted run to end.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Measures a server: many subscribers, a stream of messages, every delivery checked
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Without --rate the server gets messages as fast as it delivers them: --window of them are on their way at any time, \
-and the next one is sent when one has been confirmed and has reached every subscriber. With --rate the messages \
-are due at even intervals, and latency counts from the moment a message was due, so a server that falls behind shows.
+Without --rate the server receives messages as fast as it delivers them: --window of them are in flight at any time, \
+and the next one is sent when one is confirmed and has reached every subscriber. With --rate the messages \
+are due at even intervals, and latency counts from the due time of a message, so that a slow server is visible.
 
-Publishers speak RESP on the line port (--server), subscribers what --transport says: on the line port, or on the HTTP \
+Publishers use RESP on the line port (--server), subscribers the transport of --transport: on the line port, or on the HTTP \
 port (--http). With ws:// as --server everything goes over the HTTP port, and publishers use WebSocket too. A Redis can \
 be measured with --transport resp. CPU and \
-memory of the server are shown when it runs on this machine and its process may be looked at.
+memory of the server are shown when it runs on this machine and its process is accessible.
 
 The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C ends the run early, with its table.
 
@@ -75,31 +76,31 @@ Examples:
   tidings bench --subscribers 1000 --transport ws
   tidings bench --subscribers 10000 --messages 1000 --transport resp --json")]
 pub(crate) struct Bench {
-    /// How many subscribers
+    /// The number of subscribers
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=10_000_000))]
     subscribers: u64,
 
-    /// How many connections publish
+    /// The number of publishing connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_PUBLISHERS))]
     publishers: u64,
 
-    /// Messages a second, all publishers together; 0: as fast as --window allows
+    /// Messages per second of all publishers together; 0: as fast as --window allows
     #[arg(long, value_name = "R", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
     rate: u64,
 
-    /// Without a rate: how many messages are on their way at once
+    /// Without a rate: the number of messages in flight
     #[arg(long, value_name = "W", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
 
-    /// Ends after this many messages (and --duration, if that is given, at the latest)
+    /// The number of messages after which the run ends (or --duration, if that is given and earlier)
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..MAX_MESSAGES))]
     messages: Option<u64>,
 
-    /// Ends after this time; 10s when --messages is not given
+    /// The duration of the run; 10s without --messages
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
 
-    /// Bytes of a message
+    /// The size of a message in bytes
     #[arg(long, value_name = "B", default_value_t = 100, value_parser = clap::value_parser!(u64).range(MIN_SIZE as u64..=16 << 20))]
     size: u64,
 
@@ -107,15 +108,16 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "bench")]
     channel: String,
 
-    /// How subscribers are connected
+    /// The transport of subscribers
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     transport: Transport,
 
-    /// The server's HTTP port, for --transport ws and sse; --server, when that is one, else http://127.0.0.1:8000
+    /// The server's HTTP port, for --transport ws and sse; the default is --server if that is one, otherwise
+    /// http://127.0.0.1:8000
     #[arg(long, value_name = "URL", value_parser = http_port)]
     http: Option<Web>,
 
-    /// The server's process, when it cannot be found by its port
+    /// The server's process id, if it cannot be found by its port
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
@@ -128,10 +130,10 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Measures, and prints the results.
+    /// Runs the measurement and prints the results.
     ///
     /// # Errors
-    /// A server that cannot be measured, or did not deliver everything once and in order.
+    /// A server that cannot be measured, or that did not deliver every message once and in order.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let refused =
             |why: &str| Failure::Usage(format!("'{}' cannot be subscribed to: {why}", self.channel));
@@ -167,7 +169,7 @@ impl Bench {
         };
         drop(probe);
         let measured = self.measure(&target, processes.as_ref(), stop).map_err(Failure::Failed)?;
-        let Measured { report, complaint } = measured;
+        let MeasuredRun { report, complaint } = measured;
         if self.json {
             let line = serde_json::to_string(&report).map_err(Failure::new)?;
             print(format!("{line}\n").as_bytes())?;
@@ -187,14 +189,14 @@ impl Bench {
         target: &Target,
         processes: Option<&Processes>,
         mut stop: oneshot::Receiver<()>,
-    ) -> Result<Measured, String> {
+    ) -> Result<MeasuredRun, String> {
         let key = self.server.secret();
         let size = usize::try_from(self.size).map_err(|e| e.to_string())?;
         let token = self.server.token.as_deref();
         let secret = if self.transport.is_web() { token } else { key };
         let dialect = Dialect::new(self.transport, &self.channel, secret, size);
         let web = self.web();
-        let approach = Approach::new(self.transport, &web, &self.channel, secret);
+        let approach = TransportRequest::new(self.transport, &web, &self.channel, secret);
         let subscribers_at = match self.transport.is_web() {
             true => {
                 let server = Server::Web(web);
@@ -202,8 +204,8 @@ impl Bench {
             }
             false => target.clone(),
         };
-        let run = Run::new(self.subscribers, self.window);
-        let publishers: Vec<Publisher> =
+        let run = BenchRun::new(self.subscribers, self.window);
+        let publishers: Vec<BenchPublisher> =
             (0..self.publishers).map(|_| self.publisher(target)).collect::<Result<_, _>>()?;
         thread::scope(|scope| {
             let _end = EndOnDrop(&run);
@@ -234,7 +236,8 @@ impl Bench {
             run.end();
 
             let sent = writers.into_iter().map(joined).collect::<Result<Vec<u64>, _>>()?;
-            let tallies = followers.into_iter().map(|f| joined(f)?).collect::<Result<Vec<Tally>, _>>()?;
+            let tallies =
+                followers.into_iter().map(|f| joined(f)?).collect::<Result<Vec<ThreadTally>, _>>()?;
             let server = processes.zip(cpu).map(|(processes, cpu)| ServerUse {
                 pids: processes.0.clone(),
                 cpu_percent: 100.0 * cpu.as_secs_f64() / taken.as_secs_f64().max(1e-9),
@@ -242,7 +245,7 @@ impl Bench {
                 memory_bytes: memory,
             });
             let report = self.report(run, &sent, &tallies, deliveries, taken, server);
-            Ok(Measured { report, complaint: run.complaint() })
+            Ok(MeasuredRun { report, complaint: run.complaint() })
         })
     }
 
@@ -261,14 +264,14 @@ impl Bench {
         })
     }
 
-    fn publisher(&self, target: &Target) -> Result<Publisher, String> {
+    fn publisher(&self, target: &Target) -> Result<BenchPublisher, String> {
         match &self.server.server {
-            Server::Web(web) => Publisher::connect_web(target, web, self.server.token.as_deref()),
-            _ => Publisher::connect(target, self.server.secret()),
+            Server::Web(web) => BenchPublisher::connect_web(target, web, self.server.token.as_deref()),
+            _ => BenchPublisher::connect(target, self.server.secret()),
         }
     }
 
-    /// How many subscribers each thread gets: half of the cores are the server's.
+    /// The number of subscribers per thread. Half of the cores are left to the server.
     fn shares(&self) -> Vec<usize> {
         let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
         let threads = (cores / 2).clamp(1, self.subscribers.max(1));
@@ -279,12 +282,12 @@ impl Bench {
 
     fn follow(
         &self,
-        run: &Run,
+        run: &BenchRun,
         dialect: &Dialect,
-        approach: &Approach,
+        approach: &TransportRequest,
         target: &Target,
         count: usize,
-    ) -> Result<Tally, String> {
+    ) -> Result<ThreadTally, String> {
         Subscribers::connect(run, dialect, approach, target, count, self.publishers as usize)
             .and_then(Subscribers::follow)
             .inspect_err(|why| {
@@ -293,24 +296,30 @@ impl Bench {
             })
     }
 
-    /// What publisher `n` does.
-    fn task(&self, n: usize, size: usize) -> Task<'_> {
+    /// The task of publisher `n`.
+    fn task(&self, n: usize, size: usize) -> PublisherTask<'_> {
         let n = n as u64;
         let share = |total: u64| total * (n + 1) / self.publishers - total * n / self.publishers;
         let pace = match self.rate {
-            0 => Pace::Window,
-            rate => Pace::Every(Duration::from_secs_f64(self.publishers as f64 / rate as f64)),
+            0 => Schedule::Window,
+            rate => Schedule::Every(Duration::from_secs_f64(self.publishers as f64 / rate as f64)),
         };
-        Task { channel: &self.channel, size, publisher: n as u8, pace, messages: self.messages.map(share) }
+        PublisherTask {
+            channel: &self.channel,
+            size,
+            publisher: n as u8,
+            pace,
+            messages: self.messages.map(share),
+        }
     }
 
     fn wait_for_subscribers(
         &self,
-        run: &Run,
+        run: &BenchRun,
         progress: &mut Progress<'_>,
         stop: &mut oneshot::Receiver<()>,
     ) -> Result<(), String> {
-        let mut moved = Moved::new();
+        let mut moved = StallDetector::new();
         loop {
             let subscribed = run.subscribed.load(Ordering::SeqCst);
             if let Some(complaint) = run.complaint() {
@@ -319,12 +328,12 @@ impl Bench {
             if subscribed >= self.subscribers {
                 return Ok(());
             }
-            if moved.not_for(PATIENCE, subscribed) {
+            if moved.stalled_for(STALL_TIME, subscribed) {
                 return Err(format!(
                     "only {} of {} subscriptions were confirmed within {} s",
                     grouped(subscribed),
                     grouped(self.subscribers),
-                    PATIENCE.as_secs()
+                    STALL_TIME.as_secs()
                 ));
             }
             if is_asked(stop) {
@@ -335,16 +344,16 @@ impl Bench {
         }
     }
 
-    /// Shows how far the run is, and returns when all is delivered, or nothing comes any more.
+    /// Displays the progress of the run. Returns when all messages are delivered, or no more arrive.
     fn watch(
         &self,
-        run: &Run,
+        run: &BenchRun,
         begun: Instant,
         progress: &mut Progress<'_>,
         stop: &mut oneshot::Receiver<()>,
     ) {
         let limit = self.duration.or(self.messages.is_none().then_some(Duration::from_secs(10)));
-        let mut moved = Moved::new();
+        let mut moved = StallDetector::new();
         let mut before = (Instant::now(), 0);
         loop {
             let delivered = run.delivered.load(Ordering::SeqCst);
@@ -353,8 +362,8 @@ impl Bench {
                 break;
             }
             let steps = delivered + run.answered.load(Ordering::SeqCst);
-            // At a low rate nothing moves between two messages.
-            if moved.not_for(PATIENCE, steps) && (finished || run.is_stopped() || self.rate == 0) {
+            // At a low rate nothing changes between two messages.
+            if moved.stalled_for(STALL_TIME, steps) && (finished || run.is_stopped() || self.rate == 0) {
                 break;
             }
             if limit.is_some_and(|limit| begun.elapsed() >= limit) || is_asked(stop) {
@@ -378,16 +387,16 @@ impl Bench {
 
     fn report(
         &self,
-        run: &Run,
+        run: &BenchRun,
         sent: &[u64],
-        tallies: &[Tally],
+        tallies: &[ThreadTally],
         deliveries: u64,
         taken: Duration,
         server: Option<ServerUse>,
-    ) -> Report {
+    ) -> BenchReport {
         let mut latency = Latency::new();
         tallies.iter().for_each(|tally| latency.add(&tally.latency));
-        Report {
+        BenchReport {
             transport: self.transport.name(),
             subscribers: self.subscribers,
             publishers: self.publishers,
@@ -408,7 +417,7 @@ impl Bench {
     }
 }
 
-/// Reads the address of an HTTP port that is measured.
+/// Parses the address of an HTTP port.
 fn http_port(text: &str) -> Result<Web, String> {
     match text.parse()? {
         Server::Web(web) if web.secure => Err(format!("{web}: {NO_TLS}")),
@@ -417,14 +426,14 @@ fn http_port(text: &str) -> Result<Web, String> {
     }
 }
 
-/// A run's result, and what the server complained of first.
-struct Measured {
-    report: Report,
+/// The result of a run, and the server's first complaint.
+struct MeasuredRun {
+    report: BenchReport,
     complaint: Option<String>,
 }
 
-/// Ends the run's threads however the scope is left.
-struct EndOnDrop<'a>(&'a Run);
+/// Ends the threads of the run on drop.
+struct EndOnDrop<'a>(&'a BenchRun);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
@@ -432,8 +441,8 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// The deliveries of a run, and how long they took from its begin to the last one.
-fn elapsed(run: &Run, begun: Instant) -> (u64, Duration) {
+/// The deliveries of a run, and the time from its start to the last one.
+fn elapsed(run: &BenchRun, begun: Instant) -> (u64, Duration) {
     let deliveries = run.delivered.load(Ordering::SeqCst);
     let last = run.started + Duration::from_nanos(run.last_delivery.load(Ordering::SeqCst));
     let taken = if deliveries > 0 { last.saturating_duration_since(begun) } else { begun.elapsed() };

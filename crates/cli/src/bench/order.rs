@@ -1,35 +1,34 @@
-//! Whether one subscriber got every message of one publisher, once, in order.
+//! Detects loss, duplicates and disorder of one publisher's messages at one subscriber.
 
 /// The order of a message at its subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// The one that was next, after as many that are missing.
+pub(super) enum Arrival {
+    /// The next message, after `missing` missing ones.
     After { missing: u64 },
-    /// One that was missing: it came behind its successors.
+    /// A missing message that arrived after its successors.
     Late,
-    /// One that had come already.
+    /// A duplicate.
     Again,
 }
 
-/// The messages of one publisher as one subscriber saw them. Takes 32 bytes and no heap memory while nothing is
-/// missing.
+/// The messages of one publisher at one subscriber. Takes 32 bytes and no heap memory while nothing is missing.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Order {
+pub(super) struct Sequence {
     next: u64,
-    /// Ranges below `next` that have not come, from `.0` to before `.1`, in order.
+    /// Missing ranges below `next`, from `.0` to before `.1`, in order.
     gaps: Vec<(u64, u64)>,
 }
 
-impl Order {
-    /// Takes the message with this number.
-    pub(super) fn see(&mut self, sequence: u64) -> Seen {
+impl Sequence {
+    /// Records the message with this number.
+    pub(super) fn see(&mut self, sequence: u64) -> Arrival {
         if sequence >= self.next {
             let missing = sequence - self.next;
             if missing > 0 {
                 self.gaps.push((self.next, sequence));
             }
             self.next = sequence + 1;
-            return Seen::After { missing };
+            return Arrival::After { missing };
         }
         let at = self.gaps.partition_point(|(_, end)| *end <= sequence);
         match self.gaps.get(at).copied() {
@@ -37,13 +36,13 @@ impl Order {
                 let left = (start < sequence).then_some((start, sequence));
                 let right = (sequence + 1 < end).then_some((sequence + 1, end));
                 self.gaps.splice(at..=at, left.into_iter().chain(right));
-                Seen::Late
+                Arrival::Late
             }
-            _ => Seen::Again,
+            _ => Arrival::Again,
         }
     }
 
-    /// How many of the first `sent` messages have not come.
+    /// The number of missing messages among the first `sent`.
     pub(super) fn missing(&self, sent: u64) -> u64 {
         self.gaps.iter().map(|(start, end)| end - start).sum::<u64>() + sent.saturating_sub(self.next)
     }
@@ -54,39 +53,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_in_order_are_all_there() {
-        let mut order = Order::default();
+    fn messages_in_order_are_complete() {
+        let mut order = Sequence::default();
         for sequence in 0..5 {
-            assert_eq!(order.see(sequence), Seen::After { missing: 0 });
+            assert_eq!(order.see(sequence), Arrival::After { missing: 0 });
         }
         assert_eq!((order.missing(5), order.missing(7)), (0, 2));
     }
 
     #[test]
-    fn loss_repetition_and_disorder_are_told_apart() {
-        let mut order = Order::default();
-        assert_eq!(order.see(4), Seen::After { missing: 4 });
+    fn loss_duplicates_and_disorder_are_distinguished() {
+        let mut order = Sequence::default();
+        assert_eq!(order.see(4), Arrival::After { missing: 4 });
         assert_eq!(order.missing(5), 4);
-        assert_eq!(order.see(2), Seen::Late);
-        assert_eq!(order.see(2), Seen::Again);
-        assert_eq!(order.see(4), Seen::Again);
-        assert_eq!(order.see(0), Seen::Late);
-        assert_eq!(order.see(3), Seen::Late);
+        assert_eq!(order.see(2), Arrival::Late);
+        assert_eq!(order.see(2), Arrival::Again);
+        assert_eq!(order.see(4), Arrival::Again);
+        assert_eq!(order.see(0), Arrival::Late);
+        assert_eq!(order.see(3), Arrival::Late);
         assert_eq!(order.missing(5), 1);
-        assert_eq!(order.see(1), Seen::Late);
+        assert_eq!(order.see(1), Arrival::Late);
         assert_eq!(order.missing(5), 0);
     }
 
     #[test]
-    fn any_order_of_any_messages_is_counted_right() {
+    fn messages_in_any_order_are_counted_correctly() {
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let mut order = Order::default();
+            let mut order = Sequence::default();
             let mut came = [false; 50];
             for _ in 0..rng.usize(1..100) {
                 let sequence = rng.usize(..50);
                 let seen = order.see(sequence as u64);
-                assert_eq!(seen == Seen::Again, came[sequence]);
+                assert_eq!(seen == Arrival::Again, came[sequence]);
                 came[sequence] = true;
             }
             assert_eq!(order.missing(50), came.iter().filter(|c| !**c).count() as u64);

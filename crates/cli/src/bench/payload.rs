@@ -1,7 +1,7 @@
 //! The payload of a bench message: its run and publisher, its number, and its due time.
 //!
-//! 32 bytes of lower-case hexadecimal digits, then filler: printable, so that the line port takes it and nothing
-//! in it needs escaping.
+//! 32 bytes of lower-case hexadecimal digits, then filler: printable, so that the line port accepts it and nothing
+//! needs escaping.
 //!
 //! ```text
 //! rrrrrrrrppssssssssssttttttttttttxxxxxxxx…
@@ -10,7 +10,7 @@
 
 /// The shortest payload, in bytes.
 pub(super) const MIN_SIZE: usize = 32;
-/// Most publishers that the format can distinguish.
+/// The most publishers that the format can distinguish.
 pub(super) const MAX_PUBLISHERS: u64 = 256;
 /// The most messages of one publisher that the format can number.
 pub(super) const MAX_MESSAGES: u64 = 1 << 40;
@@ -20,13 +20,13 @@ const FILLER: u8 = b'x';
 /// The identity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// The run, so that messages of others in the same channel are not counted.
+    /// The run, so that other messages in the channel are not counted.
     pub(super) run: u32,
     /// The publisher's number, below [`MAX_PUBLISHERS`].
     pub(super) publisher: u8,
-    /// The message's number, from 0 on, for each publisher.
+    /// The number of the message, from 0, for each publisher.
     pub(super) sequence: u64,
-    /// When the message was due, in nanoseconds since the run began (at most 78 hours).
+    /// The due time, in nanoseconds since the run began (at most 78 hours).
     pub(super) due: u64,
 }
 
@@ -41,7 +41,7 @@ impl Stamp {
         out.resize(end, FILLER);
     }
 
-    /// Reads a payload; `None` when it is none.
+    /// Parses a payload; `None` for other text.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let (run, rest) = payload.split_at_checked(8)?;
         let (publisher, rest) = rest.split_at_checked(2)?;
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_gives_back_its_stamp_and_has_its_size() {
+    fn a_payload_has_its_size_and_its_stamp_is_parsed() {
         for (size, expected) in [(0, 32), (32, 32), (100, 100)] {
             let stamp = Stamp { run: 0xdead_beef, publisher: 255, sequence: MAX_MESSAGES - 1, due: 1 << 47 };
             let mut out = b"before".to_vec();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_payload_has_no_stamp() {
+    fn other_text_has_no_stamp() {
         for wrong in [&b""[..], b"0123", &[b'0'; 31], &[b'g'; 32], &[b'A'; 32]] {
             assert_eq!(Stamp::read(wrong), None);
         }

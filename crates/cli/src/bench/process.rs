@@ -1,5 +1,4 @@
-//! The server's processes, when they run on this machine: which they are, their CPU time and their memory
-//! (Linux' `/proc`; proc(5)).
+//! The processes of a server on this machine: their ids, CPU time and memory (Linux' `/proc`; proc(5)).
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,12 +12,12 @@ const TCP_LISTEN: &str = "0A";
 /// The flag of a listening socket in `/proc/net/unix` (`__SO_ACCEPTCON`).
 const UNIX_LISTEN: u32 = 1 << 16;
 
-/// Processes that belong together: those that hold the server's listening socket.
+/// The processes of a server: those that have its listening socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Processes(pub(super) Vec<u32>);
 
 impl Processes {
-    /// The processes that listen on `target`. `None` when there are none, or they are not ours to look at.
+    /// The processes that listen on `target`. `None` when there are none, or they are not accessible.
     pub(super) fn listening_on(target: &Target) -> Option<Self> {
         let inodes = match target {
             Target::Tcp(addr) => ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -38,8 +37,7 @@ impl Processes {
         (!pids.is_empty()).then_some(Self(pids))
     }
 
-    /// The CPU time they have taken so far, user and system, in steps of a clock tick (10 ms). `None` when one of
-    /// them is gone.
+    /// Their CPU time so far, user and system, in clock ticks (10 ms). `None` when one of them has ended.
     pub(super) fn cpu(&self) -> Option<Duration> {
         let ticks =
             self.0.iter().map(|pid| cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?));
@@ -47,8 +45,8 @@ impl Processes {
         Some(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).ok()?)
     }
 
-    /// Their memory in bytes, each page that several processes share counted in parts (PSS). `None` when one of
-    /// them is gone or not ours to look at.
+    /// Their memory in bytes, with shared pages counted proportionally (PSS). `None` when one of them has ended or is
+    /// not accessible.
     pub(super) fn memory(&self) -> Option<u64> {
         let kibs =
             self.0.iter().map(|pid| pss_kib(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?));
@@ -63,7 +61,7 @@ fn holds(pid: u32, links: &[String]) -> bool {
         .any(|link| links.iter().any(|wanted| Path::new(wanted) == link))
 }
 
-/// The inodes of the sockets that listen on `addr`, itself or as part of all addresses.
+/// The inodes of the sockets that listen on `addr` or on all addresses.
 fn tcp_inodes(table: &str, addr: SocketAddr) -> Vec<String> {
     let mut inodes = Vec::new();
     for line in table.lines().skip(1) {
@@ -82,7 +80,7 @@ fn tcp_inodes(table: &str, addr: SocketAddr) -> Vec<String> {
     inodes
 }
 
-/// Reads `0100007F:15BF`: the address as words of 32 bits in the machine's byte order, the port as a number.
+/// Parses `0100007F:15BF`: the address in 32-bit words of the machine's byte order, and the port.
 fn listener(field: &str) -> Option<(IpAddr, u16)> {
     let (ip, port) = field.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -113,8 +111,8 @@ fn unix_inodes(table: &str, path: &Path) -> Vec<String> {
     inodes
 }
 
-/// User and system time of `/proc/PID/stat`. The name of the program before it may hold anything but ends with the
-/// last parenthesis.
+/// User and system time of `/proc/PID/stat`. The program's name before them may contain anything, but ends at the last
+/// parenthesis.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_leads_to_its_process() {
+    fn a_listener_s_process_is_found() {
         let ours = Some(Processes(vec![std::process::id()]));
         for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listener = TcpListener::bind(bind).unwrap();
@@ -148,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listens_on_another_port() {
+    fn no_process_listens_on_another_port() {
         let target = Target::Tcp(([127, 0, 0, 1], 1).into());
         assert_eq!(Processes::listening_on(&target), None);
     }
 
     #[test]
-    fn a_process_has_taken_time_and_memory() {
+    fn a_process_has_cpu_time_and_memory() {
         let ours = Processes(vec![std::process::id()]);
         assert!(ours.cpu().is_some());
         assert!(ours.memory().unwrap() > 100_000);
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_in_both_families() {
+    fn addresses_of_both_families_are_parsed() {
         let v4 = u32::from_ne_bytes([127, 0, 0, 1]);
         assert_eq!(listener(&format!("{v4:08X}:15BF")), Some(([127, 0, 0, 1].into(), 5567)));
         let last = u32::from_ne_bytes([0, 0, 0, 1]);

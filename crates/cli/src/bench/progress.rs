@@ -1,55 +1,55 @@
-//! Progress of a run: detection of a standstill, and the display on the terminal.
+//! Detection of a stalled run, and the display of progress.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::run::Run;
+use super::run::BenchRun;
 use crate::failure::say;
 
-/// How often a run is looked at.
-const GLANCE: Duration = Duration::from_millis(5);
+/// The interval of checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Notices when a count stands still.
-pub(super) struct Moved {
+/// Detects a count that does not change.
+pub(super) struct StallDetector {
     count: u64,
     since: Instant,
 }
 
-impl Moved {
-    /// A count of 0 that has stood still for no time yet.
+impl StallDetector {
+    /// A count of 0 that has just changed.
     pub(super) fn new() -> Self {
         Self { count: 0, since: Instant::now() }
     }
 
-    /// Whether the count has stood still for this long.
-    pub(super) fn not_for(&mut self, patience: Duration, count: u64) -> bool {
+    /// Whether the count has not changed for this time.
+    pub(super) fn stalled_for(&mut self, limit: Duration, count: u64) -> bool {
         if count != self.count {
             *self = Self { count, since: Instant::now() };
         }
-        self.since.elapsed() >= patience
+        self.since.elapsed() >= limit
     }
 
-    /// Waits a moment before the next look.
+    /// Waits until the next check.
     pub(super) fn pause(&self) {
-        thread::sleep(GLANCE);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Says on stderr how far the run is: on a terminal in one line that changes, elsewhere a line a second.
+/// Displays the progress on stderr: on a terminal in one line that is replaced, otherwise one line per second.
 pub(super) struct Progress<'a> {
-    run: &'a Run,
+    run: &'a BenchRun,
     terminal: bool,
     shown: Option<Instant>,
 }
 
 impl<'a> Progress<'a> {
-    /// Of this run.
-    pub(super) fn new(run: &'a Run) -> Self {
+    /// For this run.
+    pub(super) fn new(run: &'a BenchRun) -> Self {
         Self { run, terminal: io::stderr().is_terminal(), shown: None }
     }
 
-    /// Shows what `text` gives, if it is time.
+    /// Displays the result of `text` if the interval has passed.
     pub(super) fn show(&mut self, text: impl FnOnce() -> String) {
         let period = Duration::from_millis(if self.terminal { 200 } else { 1000 });
         let since = self.shown.map_or_else(|| self.run.started.elapsed(), |shown| shown.elapsed());

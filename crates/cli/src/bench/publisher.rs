@@ -1,8 +1,8 @@
-//! A publisher: one connection, with one thread that writes and one that takes the answers. It speaks RESP on the line
-//! port, as a backend would, or the client protocol in Protobuf over a WebSocket, where there is no line port.
+//! A publisher: one connection, with one thread that writes and one that reads responses. It uses RESP on the line
+//! port, as a backend would, or the client protocol in Protobuf over a WebSocket where there is no line port.
 //!
-//! Invariants: a message is stamped with the time it was due, not the time it was written, so that a publisher that
-//! falls behind shows as latency (and not as fewer, faster messages); no byte is written twice.
+//! Invariants: a message is stamped with its due time, not its write time, so that a slow publisher is visible as
+//! latency (and not as fewer, faster messages); no byte is written twice.
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,67 +17,67 @@ use tidings_wire::line::{self, Scan};
 use tidings_wire::resp::{self, Value};
 use tidings_wire::ws::{self, Opcode};
 
-use super::approach::{Approach, Arrived};
+use super::approach::{Connected, TransportRequest};
 use super::dialect::{MASK, hello, websocket_frame};
 use super::payload::{MAX_MESSAGES, Stamp};
-use super::run::Run;
+use super::run::BenchRun;
 use super::socket::{Socket, Target};
 
-/// How many messages go into one write at most.
+/// The most messages in one write.
 const BATCH: u64 = 256;
-/// How long a read or write may take before the thread looks whether the run is over.
-const GLANCE: Duration = Duration::from_millis(100);
-/// How long the server may take to greet.
+/// The timeout of a read or write, after which the thread checks whether the run has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The timeout of the greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest answer, in bytes.
+/// The longest response, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// When a publisher's messages are due.
+/// The due times of a publisher's messages.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pace {
+pub(super) enum Schedule {
     /// As soon as the window has room.
     Window,
-    /// One after each such time.
+    /// At this interval.
     Every(Duration),
 }
 
-/// What a publisher is to do.
+/// The parameters of a publisher.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Task<'a> {
+pub(super) struct PublisherTask<'a> {
     pub(super) channel: &'a str,
-    /// Bytes of a message.
+    /// The size of a message in bytes.
     pub(super) size: usize,
-    /// Its number, from 0 on.
+    /// Its number, from 0.
     pub(super) publisher: u8,
-    pub(super) pace: Pace,
-    /// How many messages, if that is given.
+    pub(super) pace: Schedule,
+    /// The number of messages, if it is limited.
     pub(super) messages: Option<u64>,
 }
 
 /// A connected publisher.
-pub(super) struct Publisher {
+pub(super) struct BenchPublisher {
     socket: Socket,
     /// The same connection, for the thread that reads.
     answers: Socket,
-    speech: Speech,
-    /// What has come behind the greeting.
+    protocol: PublisherProtocol,
+    /// The bytes that followed the greeting.
     unread: Vec<u8>,
-    /// A ping needs a response; the writing side sends it.
+    /// Whether a ping needs a response, which the writing thread sends.
     pong_due: AtomicBool,
 }
 
-/// What a publisher speaks.
+/// The protocol of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speech {
+enum PublisherProtocol {
     Resp,
     Protocol,
 }
 
-impl Publisher {
+impl BenchPublisher {
     /// Connects and greets.
     ///
     /// # Errors
-    /// Nobody there, or a server that refuses, in words.
+    /// An unreachable server, or one that rejects the publisher, as text.
     pub(super) fn connect(target: &Target, key: Option<&str>) -> Result<Self, String> {
         let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
         let mut socket = Socket::connect(target).map_err(lost)?;
@@ -100,16 +100,16 @@ impl Publisher {
                 Err(e) => return Err(format!("the server does not speak RESP: {e}")),
             }
         }
-        Self::new(socket, Speech::Resp, Vec::new()).map_err(lost)
+        Self::new(socket, PublisherProtocol::Resp, Vec::new()).map_err(lost)
     }
 
-    /// Connects over a WebSocket at `web`, which is at `target`, with a token where there is one.
+    /// Connects over a WebSocket at `web`, which has the address `target`, with an optional token.
     ///
     /// # Errors
     /// As [`Self::connect`].
     pub(super) fn connect_web(target: &Target, web: &Web, token: Option<&str>) -> Result<Self, String> {
         let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
-        let Arrived { mut socket, unread: mut answer, .. } = Approach::protobuf(web)
+        let Connected { mut socket, unread: mut answer, .. } = TransportRequest::protobuf(web)
             .arrive(target)
             .map_err(|e| format!("a publisher cannot be connected: {e}"))?;
         socket.set_timeout(GREETING_TIMEOUT).map_err(lost)?;
@@ -128,7 +128,7 @@ impl Publisher {
             })?;
             answer.drain(..used);
             match welcome {
-                Some(Ok(())) => return Self::new(socket, Speech::Protocol, answer).map_err(lost),
+                Some(Ok(())) => return Self::new(socket, PublisherProtocol::Protocol, answer).map_err(lost),
                 Some(Err(words)) => return Err(format!("the server refused a publisher: {words}")),
                 None if used > 0 => {}
                 None => match socket.read(&mut buf).map_err(lost)? {
@@ -139,19 +139,23 @@ impl Publisher {
         }
     }
 
-    fn new(socket: Socket, speech: Speech, unread: Vec<u8>) -> io::Result<Self> {
-        socket.set_timeout(GLANCE)?;
+    fn new(socket: Socket, protocol: PublisherProtocol, unread: Vec<u8>) -> io::Result<Self> {
+        socket.set_timeout(POLL_INTERVAL)?;
         let answers = socket.try_clone()?;
-        Ok(Self { socket, answers, speech, unread, pong_due: AtomicBool::new(false) })
+        Ok(Self { socket, answers, protocol, unread, pong_due: AtomicBool::new(false) })
     }
 
-    /// Publishes until the task is done or the run stopped, and gives how many messages were written whole. The
-    /// answers are taken until all have come or the run is over.
-    pub(super) fn publish(self, run: &Run, task: &Task<'_>) -> u64 {
+    /// Publishes until the task is complete or the run is stopped. Returns the number of completely written messages.
+    /// Responses are read until all have arrived or the run ends.
+    pub(super) fn publish(self, run: &BenchRun, task: &PublisherTask<'_>) -> u64 {
         thread::scope(|scope| {
-            scope.spawn(|| take_answers(&self.answers, self.speech, self.unread, &self.pong_due, run));
-            let mut pen =
-                Pen { socket: &self.socket, speech: self.speech, pong_due: &self.pong_due, last_id: 1 };
+            scope.spawn(|| take_answers(&self.answers, self.protocol, self.unread, &self.pong_due, run));
+            let mut pen = PublicationWriter {
+                socket: &self.socket,
+                protocol: self.protocol,
+                pong_due: &self.pong_due,
+                last_id: 1,
+            };
             let sent = match pen.write_messages(run, task) {
                 Ok(sent) => sent,
                 Err((sent, why)) => {
@@ -165,18 +169,18 @@ impl Publisher {
     }
 }
 
-/// What writes on a publisher's connection.
-struct Pen<'a> {
+/// Writes messages to a publisher's connection.
+struct PublicationWriter<'a> {
     socket: &'a Socket,
-    speech: Speech,
+    protocol: PublisherProtocol,
     pong_due: &'a AtomicBool,
     /// The number of the last command.
     last_id: u32,
 }
 
-impl Pen<'_> {
-    /// Writes messages, and gives how many; with an error also why no more.
-    fn write_messages(&mut self, run: &Run, task: &Task<'_>) -> Result<u64, (u64, String)> {
+impl PublicationWriter<'_> {
+    /// Writes messages. Returns their number; an error also contains the cause.
+    fn write_messages(&mut self, run: &BenchRun, task: &PublisherTask<'_>) -> Result<u64, (u64, String)> {
         let most = task.messages.unwrap_or(MAX_MESSAGES);
         let begin = Instant::now();
         let mut sent = 0;
@@ -184,11 +188,11 @@ impl Pen<'_> {
         let mut payload = Vec::new();
         while sent < most {
             let (count, first_due, step) = match task.pace {
-                Pace::Window => match run.take_room(BATCH.min(most - sent)) {
+                Schedule::Window => match run.take_room(BATCH.min(most - sent)) {
                     Some(count) => (count, run.now(), 0),
                     None => break,
                 },
-                Pace::Every(period) => {
+                Schedule::Every(period) => {
                     let waited = self.wait_for(begin, period, sent, run).map_err(|why| (sent, why))?;
                     let Some(due) = waited else { break };
                     let behind = begin.elapsed().saturating_sub(due);
@@ -220,9 +224,9 @@ impl Pen<'_> {
 
     /// Appends one publication.
     fn publish(&mut self, channel: &str, body: &[u8], out: &mut Vec<u8>) {
-        match self.speech {
-            Speech::Resp => resp::command(&[b"PUBLISH", channel.as_bytes(), body], out),
-            Speech::Protocol => {
+        match self.protocol {
+            PublisherProtocol::Resp => resp::command(&[b"PUBLISH", channel.as_bytes(), body], out),
+            PublisherProtocol::Protocol => {
                 self.last_id = self.last_id.wrapping_add(1).max(1);
                 let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
                 frame(&Command { id: self.last_id, request: Request::Publish(publish) }, out);
@@ -230,20 +234,21 @@ impl Pen<'_> {
         }
     }
 
-    /// Appends the answer to a ping, if one is due.
+    /// Appends the response to a ping, if one is due.
     fn pong(&self, out: &mut Vec<u8>) {
         if self.pong_due.swap(false, Ordering::SeqCst) {
             frame(&Command { id: 0, request: Request::Pong }, out);
         }
     }
 
-    /// Waits until message number `n` is due, and gives when that is, after `begin`; `None` when the run was stopped.
+    /// Waits until message number `n` is due. Returns its due time relative to `begin`; `None` when the run was
+    /// stopped.
     fn wait_for(
         &self,
         begin: Instant,
         period: Duration,
         n: u64,
-        run: &Run,
+        run: &BenchRun,
     ) -> Result<Option<Duration>, String> {
         let due =
             Duration::from_nanos(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).saturating_mul(n));
@@ -256,12 +261,12 @@ impl Pen<'_> {
             self.write_all(&pong, run)?;
             match due.checked_sub(begin.elapsed()) {
                 None | Some(Duration::ZERO) => return Ok(Some(due)),
-                Some(left) => thread::sleep(left.min(GLANCE)),
+                Some(left) => thread::sleep(left.min(POLL_INTERVAL)),
             }
         }
     }
 
-    fn write_all(&self, mut bytes: &[u8], run: &Run) -> Result<(), String> {
+    fn write_all(&self, mut bytes: &[u8], run: &BenchRun) -> Result<(), String> {
         let mut socket = self.socket;
         while !bytes.is_empty() {
             match socket.write(bytes) {
@@ -274,14 +279,14 @@ impl Pen<'_> {
     }
 }
 
-/// Appends a command of the client protocol in a frame of its own.
+/// Appends a command of the client protocol in its own frame.
 fn frame(command: &Command<'_>, out: &mut Vec<u8>) {
     let mut message = Vec::new();
     Encoding::Protobuf.write_command(command, &mut message);
     ws::masked_frame(Opcode::Binary, &message, MASK, out);
 }
 
-/// Gives the replies in the whole frames of `bytes` to `each`, and how many bytes these are.
+/// Passes the replies in the complete frames of `bytes` to `each`. Returns the length of these frames.
 fn replies(bytes: &[u8], mut each: impl FnMut(Outcome<'_>)) -> Result<usize, String> {
     let mut used = 0;
     while let Some(frame) = websocket_frame(&bytes[used..], MAX_ANSWER)? {
@@ -297,8 +302,14 @@ fn replies(bytes: &[u8], mut each: impl FnMut(Outcome<'_>)) -> Result<usize, Str
     Ok(used)
 }
 
-/// Counts the answers to publications until all have come or the run is over.
-fn take_answers(mut socket: &Socket, speech: Speech, mut held: Vec<u8>, pong_due: &AtomicBool, run: &Run) {
+/// Counts the responses to publications until all have arrived or the run ends.
+fn take_answers(
+    mut socket: &Socket,
+    protocol: PublisherProtocol,
+    mut held: Vec<u8>,
+    pong_due: &AtomicBool,
+    run: &BenchRun,
+) {
     let mut buf = vec![0; 64 << 10];
     while !(run.is_over() || run.is_answered()) {
         match socket.read(&mut buf) {
@@ -308,14 +319,14 @@ fn take_answers(mut socket: &Socket, speech: Speech, mut held: Vec<u8>, pong_due
             Err(e) => return broken(run, format!("a publisher's connection was lost: {e}")),
         }
         let mut answers = 0;
-        let taken = match speech {
-            Speech::Resp => Ok(lines(&held, |refusal| {
+        let taken = match protocol {
+            PublisherProtocol::Resp => Ok(lines(&held, |refusal| {
                 answers += 1;
                 if let Some(words) = refusal {
                     broken(run, format!("the server refused a publication: {words}"));
                 }
             })),
-            Speech::Protocol => replies(&held, |outcome| match outcome {
+            PublisherProtocol::Protocol => replies(&held, |outcome| match outcome {
                 Outcome::Publish => answers += 1,
                 Outcome::Error(error) => {
                     answers += 1;
@@ -334,8 +345,8 @@ fn take_answers(mut socket: &Socket, speech: Speech, mut held: Vec<u8>, pong_due
     }
 }
 
-/// Gives the answers in the whole lines of RESP to `each`: an integer, or the words of an error. Gives how many bytes
-/// these are.
+/// Passes the responses in the complete lines of RESP to `each`: an integer, or the text of an error. Returns the
+/// length of these lines.
 fn lines(bytes: &[u8], mut each: impl FnMut(Option<String>)) -> usize {
     let mut used = 0;
     while let Scan::Line { line, used: length } = line::next(&bytes[used..], 0, MAX_ANSWER) {
@@ -345,12 +356,12 @@ fn lines(bytes: &[u8], mut each: impl FnMut(Option<String>)) -> usize {
     used
 }
 
-fn broken(run: &Run, why: String) {
+fn broken(run: &BenchRun, why: String) {
     run.complain(why);
     run.stop();
 }
 
-/// Whether a read or write merely took as long as it may.
+/// Whether a read or write only timed out.
 fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

@@ -10,13 +10,13 @@ use crate::text::grouped;
 
 /// The result of a run. Its JSON form has these names; latencies are in microseconds, memory is in bytes.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     pub(super) transport: &'static str,
     pub(super) subscribers: u64,
     pub(super) publishers: u64,
     /// Bytes of a message.
     pub(super) size: u64,
-    /// Messages in flight at most; `null` at a fixed rate.
+    /// The most messages in flight; `null` at a fixed rate.
     pub(super) window: Option<u64>,
     /// Requested messages per second; `null` with a window.
     pub(super) rate: Option<u64>,
@@ -30,9 +30,9 @@ pub(super) struct Report {
     pub(super) lost: u64,
     pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
-    /// Subscribers that the server closed.
+    /// Subscribers that the server disconnected.
     pub(super) disconnected: u64,
-    /// `null` when the server is not on this machine, or not ours to look at.
+    /// `null` when the server is not on this machine, or not accessible.
     pub(super) server: Option<ServerUse>,
 }
 
@@ -45,19 +45,19 @@ pub(super) struct Quantiles {
     pub(super) max: f64,
 }
 
-/// CPU and memory of the server, over all its processes.
+/// CPU and memory of all processes of the server.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ServerUse {
     pub(super) pids: Vec<u32>,
-    /// Of one core, while the run lasted.
+    /// Percent of one core during the run.
     pub(super) cpu_percent: f64,
     /// `null` without deliveries.
     pub(super) cpu_us_per_delivery: Option<f64>,
-    /// At the end of the run, connections still open (PSS).
+    /// At the end of the run, with open connections (PSS).
     pub(super) memory_bytes: Option<u64>,
 }
 
-impl Report {
+impl BenchReport {
     /// The problem of the result as text; `None` when every delivery arrived once and in order.
     pub(super) fn flaw(&self) -> Option<String> {
         let flaws: Vec<String> = [
@@ -71,10 +71,10 @@ impl Report {
         .map(|(what, count)| format!("{what} {}", grouped(*count)))
         .collect();
         (!flaws.is_empty())
-            .then(|| format!("not every delivery came once and in order: {}", flaws.join(", ")))
+            .then(|| format!("not every message was delivered once and in order: {}", flaws.join(", ")))
     }
 
-    /// The table for people.
+    /// The table for users.
     pub(super) fn table(&self) -> String {
         let mut rows: Vec<(&str, String, String)> = vec![
             ("sent", grouped(self.sent), per_second(self.sent as f64 / self.seconds.max(1e-9))),
@@ -142,7 +142,7 @@ fn counted(count: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-/// A rate for people.
+/// A formatted rate.
 pub(super) fn per_second(rate: f64) -> String {
     format!("{}/s", grouped(rate.round() as u64))
 }
@@ -163,8 +163,8 @@ fn mebibytes(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> BenchReport {
+        BenchReport {
             transport: "tcp",
             subscribers: 1000,
             publishers: 1,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_it_all() {
+    fn the_table_contains_all_results() {
         let expected = "\
 1,000 subscribers over tcp, 1 publisher, 100 bytes, 32 in flight, 2.0 s
 
@@ -210,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_run_without_loss_and_disorder_is_without_flaw() {
+    fn only_a_run_without_loss_and_disorder_has_no_flaw() {
         assert_eq!(report().flaw(), None);
-        let flawed = Report { lost: 1200, out_of_order: 1, disconnected: 2, ..report() };
-        let words = "not every delivery came once and in order: lost 1,200, out of order 1, subscribers disconnected 2";
+        let flawed = BenchReport { lost: 1200, out_of_order: 1, disconnected: 2, ..report() };
+        let words = "not every message was delivered once and in order: lost 1,200, out of order 1, subscribers disconnected 2";
         assert_eq!(flawed.flaw().as_deref(), Some(words));
     }
 }

@@ -1,51 +1,51 @@
-//! What the threads of one bench run share.
+//! The state that the threads of a bench run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a publisher sleeps at most before it looks whether the run has been stopped.
-const GLANCE: Duration = Duration::from_millis(100);
+/// The longest sleep of a publisher before it checks whether the run was stopped.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Counters and signals of one run. All counts are over all threads.
 #[derive(Debug)]
-pub(super) struct Run {
-    /// Tells this run's messages from others in the same channel.
+pub(super) struct BenchRun {
+    /// Distinguishes messages of this run from others in the channel.
     pub(super) id: u32,
-    /// The start of time for payloads.
+    /// The origin of times in payloads.
     pub(super) started: Instant,
     subscribers: u64,
     window: u64,
-    /// Messages taken on by publishers, each of them written or about to be.
+    /// Messages that publishers have started to write.
     pub(super) sent: AtomicU64,
-    /// Messages that the server has answered.
+    /// Messages with a response of the server.
     pub(super) answered: AtomicU64,
-    /// Deliveries that came, and those that cannot come any more.
+    /// Deliveries that arrived, and those that cannot arrive any more.
     pub(super) settled: AtomicU64,
-    /// Deliveries that came.
+    /// Deliveries that arrived.
     pub(super) delivered: AtomicU64,
-    /// When the last delivery came, in nanoseconds since `started`.
+    /// The time of the last delivery, in nanoseconds since `started`.
     pub(super) last_delivery: AtomicU64,
     /// Subscribers with a confirmed subscription.
     pub(super) subscribed: AtomicU64,
-    /// Subscribers that the server has closed.
+    /// Subscribers that the server has disconnected.
     pub(super) disconnected: AtomicU64,
-    /// Publishers that write no more.
+    /// Publishers that have stopped writing.
     pub(super) finished: AtomicU64,
-    /// Publishers are to write no more.
+    /// Whether publishers must stop writing.
     no_more: AtomicBool,
-    /// Everybody ends.
+    /// Whether all threads must end.
     over: AtomicBool,
-    /// What the server complained of first.
+    /// The first complaint of the server.
     complaint: Mutex<Option<String>>,
-    /// How many publishers wait for room in the window.
+    /// The number of publishers that wait for room in the window.
     waiting: AtomicU64,
     turn: Mutex<()>,
     room: Condvar,
 }
 
-impl Run {
-    /// A run with this many subscribers, and this many messages in flight at most.
+impl BenchRun {
+    /// A run with this many subscribers, and at most this many messages in flight.
     pub(super) fn new(subscribers: u64, window: u64) -> Self {
         Self {
             id: fastrand::u32(..),
@@ -74,8 +74,7 @@ impl Run {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Takes on up to `most` messages that the window has room for; waits for room when there is none. `None` when
-    /// the run was stopped.
+    /// Reserves up to `most` messages in the window. Waits while the window is full. `None` when the run was stopped.
     pub(super) fn take_room(&self, most: u64) -> Option<u64> {
         loop {
             if self.is_stopped() {
@@ -92,15 +91,15 @@ impl Run {
             }
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            // Looked at again under the lock that `progressed` takes, so no wake is missed.
+            // Checked again under the lock that `progressed` takes, so that no wakeup is lost.
             if self.room_behind(self.sent.load(Ordering::SeqCst)) == 0 && !self.is_stopped() {
-                drop(self.room.wait_timeout(turn, GLANCE));
+                drop(self.room.wait_timeout(turn, POLL_INTERVAL));
             }
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    /// Says that `settled` or `answered` has grown, so there may be room.
+    /// Signals that `settled` or `answered` has grown, so that there may be room.
     pub(super) fn progressed(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 && self.room_behind(self.sent.load(Ordering::SeqCst)) > 0 {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,23 +135,23 @@ impl Run {
         self.room.notify_all();
     }
 
-    /// Whether publishers are to stop.
+    /// Whether publishers must stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.no_more.load(Ordering::SeqCst)
     }
 
-    /// Every thread ends.
+    /// Ends all threads.
     pub(super) fn end(&self) {
         self.stop();
         self.over.store(true, Ordering::SeqCst);
     }
 
-    /// Whether every thread is to end.
+    /// Whether all threads must end.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Remembers what the server, or the connection to it, complained of; the first complaint stays.
+    /// Records a complaint of the server, or an error of its connection; the first one is kept.
     pub(super) fn complain(&self, words: String) {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(words);
     }
@@ -171,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_messages_are_taken_on_than_the_window_has_room_for() {
-        let run = Run::new(2, 3);
+    fn no_more_messages_are_reserved_than_the_window_allows() {
+        let run = BenchRun::new(2, 3);
         assert_eq!(run.take_room(2), Some(2));
         assert_eq!(run.take_room(2), Some(1));
         run.answered.store(3, Ordering::SeqCst);
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn without_subscribers_the_confirmation_makes_room() {
-        let run = Run::new(0, 1);
+        let run = BenchRun::new(0, 1);
         assert_eq!(run.take_room(9), Some(1));
         run.answered.store(1, Ordering::SeqCst);
         assert!(run.is_complete());
@@ -191,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_room_is_woken_by_progress_and_by_the_end() {
-        let run = Arc::new(Run::new(1, 1));
+    fn waiting_publishers_are_woken_by_progress_and_by_the_end() {
+        let run = Arc::new(BenchRun::new(1, 1));
         assert_eq!(run.take_room(1), Some(1));
         let waiter = thread::spawn({
             let run = Arc::clone(&run);

@@ -12,12 +12,12 @@ use tidings_client::Server;
 
 use crate::text::grouped;
 
-/// How long one attempt to connect may take.
+/// The timeout of an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Descriptors that are needed besides the subscribers' own.
+/// File descriptors that are needed besides those of subscribers.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// A server's address, looked up once.
+/// A resolved server address.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Tcp(SocketAddr),
@@ -25,14 +25,14 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Looks the address up, and connects to find out which of a name's addresses answers.
+    /// Resolves the address, and connects to find the first of a name's addresses that responds.
     ///
     /// # Errors
-    /// The name cannot be resolved, or there is no listener.
+    /// The name cannot be resolved, or no process listens at the address.
     pub(super) fn find(address: &Server) -> io::Result<(Self, Socket)> {
         let candidates: Vec<Self> = match address {
             Server::Unix(path) => vec![Self::Unix(path.clone())],
-            // The caller has said that TLS is not measured.
+            // The caller has rejected TLS addresses.
             Server::Tcp(host_port) | Server::Tls(host_port) => {
                 host_port.to_socket_addrs()?.map(Self::Tcp).collect()
             }
@@ -60,7 +60,7 @@ impl Socket {
     /// Connects, in blocking mode.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// No process listens at the address.
     pub(super) fn connect(target: &Target) -> io::Result<Self> {
         match target {
             Target::Tcp(addr) => {
@@ -87,7 +87,7 @@ impl Socket {
         }
     }
 
-    /// Bounds every later read and write; one that takes longer fails with `WouldBlock`.
+    /// Sets the timeout of later reads and writes, which then fail with `WouldBlock`.
     pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         match self {
             Self::Tcp(s) => {
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Whether the other end is on this machine.
+    /// Whether the peer is on this machine.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
@@ -158,10 +158,10 @@ impl Write for Socket {
     }
 }
 
-/// Raises the limit of open descriptors as far as `subscribers` need and the system allows.
+/// Raises the limit of open file descriptors for `subscribers`, if the system allows it.
 ///
 /// # Errors
-/// The system allows fewer, in words.
+/// The system's limit is too low, as text.
 pub(super) fn allow_descriptors(subscribers: u64) -> Result<(), String> {
     let needed = subscribers + SPARE_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);

@@ -1,7 +1,7 @@
-//! A thread that owns many subscribers: connects them, then takes and checks everything they get.
+//! A thread that owns many subscribers: connects them, then reads and checks their deliveries.
 //!
-//! Invariants: an idle subscriber owns no buffer; a subscriber that the server closes is counted and the others go
-//! on; time is read once per read, so a latency is at most one read too long.
+//! Invariants: an idle subscriber owns no buffer; a subscriber that the server disconnects is counted and the others
+//! continue; the clock is read once per read, so a latency is at most one read too long.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -11,36 +11,36 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::approach::{Approach, Arrived};
-use super::chunked::Chunks;
+use super::approach::{Connected, TransportRequest};
+use super::chunked::ChunkState;
 use super::dialect::{Dialect, Unit};
 use super::latency::Latency;
-use super::order::{Order, Seen};
+use super::order::{Arrival, Sequence};
 use super::payload::Stamp;
-use super::run::Run;
+use super::run::BenchRun;
 use super::socket::{Socket, Target};
 
-/// How much is read at once, in bytes. At least the longest unit of a dialect and a read more.
+/// The size of one read in bytes: at least the longest unit of a protocol plus one read.
 const READ: usize = 2 << 20;
-/// How long the thread waits before it looks whether the run is over.
-const GLANCE: Duration = Duration::from_millis(50);
-/// After how many new connections the thread looks what has come in.
+/// The longest wait before the thread checks whether the run has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The number of new connections after which the thread reads input.
 const CONNECT_BATCH: usize = 64;
 
-/// What a thread's subscribers saw.
+/// The deliveries of a thread's subscribers.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ThreadTally {
     pub(super) latency: Latency,
     pub(super) duplicated: u64,
     pub(super) out_of_order: u64,
-    /// Of each publisher's messages, how many have not come, over all subscribers.
-    orders: Vec<Vec<Order>>,
+    /// The order of each publisher's messages, for each subscriber.
+    orders: Vec<Vec<Sequence>>,
 }
 
-impl Tally {
-    /// How many deliveries are missing when publisher `n` has sent `sent[n]` messages.
+impl ThreadTally {
+    /// The number of missing deliveries when publisher `n` has sent `sent[n]` messages.
     pub(super) fn lost(&self, sent: &[u64]) -> u64 {
-        let missing = |orders: &Vec<Order>| {
+        let missing = |orders: &Vec<Sequence>| {
             orders.iter().zip(sent).map(|(order, sent)| order.missing(*sent)).sum::<u64>()
         };
         self.orders.iter().map(missing).sum()
@@ -49,43 +49,44 @@ impl Tally {
 
 /// One subscriber.
 struct Peer {
-    /// `None` once it is closed.
+    /// `None` after it was disconnected.
     socket: Option<Socket>,
     subscribed: bool,
-    /// The start of an incomplete frame.
+    /// The beginning of an incomplete frame.
     unfinished: Vec<u8>,
-    /// Where its answer of HTTP is, where it has one.
-    chunks: Chunks,
+    /// The position in its chunked response, if it is chunked.
+    chunks: ChunkState,
     /// One per publisher.
-    orders: Vec<Order>,
+    orders: Vec<Sequence>,
 }
 
 /// The subscribers of one thread.
 pub(super) struct Subscribers<'a> {
-    run: &'a Run,
+    run: &'a BenchRun,
     dialect: &'a Dialect,
-    approach: &'a Approach,
+    approach: &'a TransportRequest,
     poll: Poll,
     peers: Vec<Peer>,
     buf: Vec<u8>,
-    tally: Tally,
+    tally: ThreadTally,
 }
 
 impl<'a> Subscribers<'a> {
-    /// Connects `count` subscribers, each of which follows `publishers` publishers, and has them subscribe; the
-    /// confirmations are still to come.
+    /// Connects `count` subscribers, each of which receives `publishers` publishers, and sends their subscriptions. The
+    /// confirmations follow.
     ///
     /// # Errors
-    /// A connection that cannot be made, in words.
+    /// A connection that cannot be established, as text.
     pub(super) fn connect(
-        run: &'a Run,
+        run: &'a BenchRun,
         dialect: &'a Dialect,
-        approach: &'a Approach,
+        approach: &'a TransportRequest,
         target: &Target,
         count: usize,
         publishers: usize,
     ) -> Result<Self, String> {
-        let tally = Tally { latency: Latency::new(), duplicated: 0, out_of_order: 0, orders: Vec::new() };
+        let tally =
+            ThreadTally { latency: Latency::new(), duplicated: 0, out_of_order: 0, orders: Vec::new() };
         let poll = Poll::new().map_err(|e| e.to_string())?;
         let peers = Vec::with_capacity(count);
         let mut this = Self { run, dialect, approach, poll, peers, buf: vec![0; READ], tally };
@@ -104,14 +105,14 @@ impl<'a> Subscribers<'a> {
     }
 
     fn subscriber(&mut self, target: &Target, publishers: usize) -> Result<(), String> {
-        let Arrived { mut socket, unread, chunks } = self.approach.arrive(target)?;
+        let Connected { mut socket, unread, chunks } = self.approach.arrive(target)?;
         let lost = |e: io::Error| e.to_string();
         socket.write_all(self.dialect.greeting()).map_err(lost)?;
         socket.set_nonblocking().map_err(lost)?;
         let token = Token(self.peers.len());
         let fd = socket.as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(lost)?;
-        let orders = vec![Order::default(); publishers];
+        let orders = vec![Sequence::default(); publishers];
         let mut peer =
             Peer { socket: Some(socket), subscribed: false, unfinished: Vec::new(), chunks, orders };
         let used = peer.take(self.run, self.dialect, &unread, &mut self.tally)?;
@@ -120,21 +121,21 @@ impl<'a> Subscribers<'a> {
         Ok(())
     }
 
-    /// Reads until the run is over.
+    /// Reads until the run ends.
     ///
     /// # Errors
-    /// The system refused to wait, in words.
-    pub(super) fn follow(mut self) -> Result<Tally, String> {
+    /// An error of the poll, as text.
+    pub(super) fn follow(mut self) -> Result<ThreadTally, String> {
         while !self.run.is_over() {
-            self.turn(GLANCE)?;
+            self.turn(POLL_INTERVAL)?;
         }
         self.tally.orders = self.peers.into_iter().map(|peer| peer.orders).collect();
         Ok(self.tally)
     }
 
-    fn turn(&mut self, patience: Duration) -> Result<(), String> {
+    fn turn(&mut self, limit: Duration) -> Result<(), String> {
         let mut events = Events::with_capacity(1024);
-        match self.poll.poll(&mut events, Some(patience)) {
+        match self.poll.poll(&mut events, Some(limit)) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e.to_string()),
             _ => {}
         }
@@ -144,7 +145,7 @@ impl<'a> Subscribers<'a> {
         Ok(())
     }
 
-    /// Reads all that a subscriber has got, and its end where that has come.
+    /// Reads all available input of a subscriber, and its end if `ended`.
     fn drain(&mut self, at: usize, ended: bool) {
         let Self { run, dialect, peers, buf, tally, .. } = self;
         let peer = &mut peers[at];
@@ -175,8 +176,8 @@ impl<'a> Subscribers<'a> {
                     return peer.close(run, format!("the server sent what is not the protocol: {what}"));
                 }
             }
-            // A read that did not fill the buffer has emptied the socket (epoll(7), "edge-triggered"); only the end
-            // may still be behind it.
+            // A read that did not fill the buffer has drained the socket (epoll(7), "edge-triggered"); only the end may
+            // follow.
             if read < room && !ended {
                 return;
             }
@@ -185,13 +186,13 @@ impl<'a> Subscribers<'a> {
 }
 
 impl Peer {
-    /// Takes the whole units of `bytes`, and says how many bytes they are.
+    /// Handles the complete units of `bytes`. Returns their length.
     fn take(
         &mut self,
-        run: &Run,
+        run: &BenchRun,
         dialect: &Dialect,
         bytes: &[u8],
-        tally: &mut Tally,
+        tally: &mut ThreadTally,
     ) -> Result<usize, String> {
         let now = run.now();
         let mut used = 0;
@@ -202,9 +203,9 @@ impl Peer {
                     let Some(stamp) = Stamp::read(body).filter(|stamp| stamp.run == run.id) else { return };
                     let Some(order) = self.orders.get_mut(usize::from(stamp.publisher)) else { return };
                     match order.see(stamp.sequence) {
-                        Seen::After { missing } => settled += 1 + missing,
-                        Seen::Late => tally.out_of_order += 1,
-                        Seen::Again => {
+                        Arrival::After { missing } => settled += 1 + missing,
+                        Arrival::Late => tally.out_of_order += 1,
+                        Arrival::Again => {
                             tally.duplicated += 1;
                             return;
                         }
@@ -216,7 +217,7 @@ impl Peer {
                     self.subscribed = true;
                     run.subscribed.fetch_add(1, Ordering::SeqCst);
                 }
-                Unit::Complaint(words) => run.complain(format!("the server says: {words}")),
+                Unit::Complaint(words) => run.complain(format!("the server reports: {words}")),
                 Unit::Ping => pinged = true,
                 Unit::Subscribed | Unit::Other => {}
             })?;
@@ -226,7 +227,7 @@ impl Peer {
             used += length;
         }
         if pinged && let Some(socket) = &mut self.socket {
-            // A few bytes, which the socket of a subscriber that says nothing else has room for.
+            // A few bytes, for which the socket of a subscriber that sends nothing else has room.
             socket.write_all(dialect.pong()).map_err(|e| format!("a ping cannot be answered: {e}"))?;
         }
         if delivered > 0 {
@@ -238,7 +239,7 @@ impl Peer {
         Ok(used)
     }
 
-    fn close(&mut self, run: &Run, why: String) {
+    fn close(&mut self, run: &BenchRun, why: String) {
         self.socket = None;
         run.complain(why);
         run.disconnected.fetch_add(1, Ordering::SeqCst);

@@ -1,22 +1,22 @@
-//! Which of the server's lines are echoes: lines that are no command come back as they were sent.
+//! Recognition of echoes: the server sends lines back that are not commands.
 //!
-//! Invariant: at most [`MAX_WAITING`] lines are remembered, and none that is longer than [`MAX_LENGTH`].
+//! Invariant: at most [`MAX_WAITING`] lines are remembered, each at most [`MAX_LENGTH`] long.
 
 use std::collections::VecDeque;
 
-/// How many lines may wait for their echo.
+/// The most lines that wait for their echo.
 const MAX_WAITING: usize = 64;
-/// Longest line whose echo is recognized, in bytes.
+/// The longest line with a recognized echo, in bytes.
 const MAX_LENGTH: usize = 4 << 10;
 /// The commands of the line port.
 const COMMANDS: [&str; 6] = ["SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", "AUTH", "PING", "EXIT"];
 
-/// Lines that were sent and may come back.
+/// Sent lines that may be echoed.
 #[derive(Debug, Default)]
 pub(super) struct Echoes(VecDeque<String>);
 
 impl Echoes {
-    /// Remembers a line that is no command.
+    /// Remembers a line unless it is a command.
     pub(super) fn sent(&mut self, line: &str) {
         let word = line.split(' ').next().unwrap_or_default();
         if COMMANDS.contains(&word) || line.len() > MAX_LENGTH {
@@ -29,14 +29,14 @@ impl Echoes {
     }
 
     /// Whether a line is the echo of a sent line. A message of the default channel with the same text cannot be
-    /// distinguished from it. The server responds in order, so earlier lines get no echo any more.
+    /// distinguished from an echo. The server responds in order, so echoes of earlier lines cannot follow.
     pub(super) fn is_echo(&mut self, line: &[u8]) -> bool {
         let Some(at) = self.0.iter().position(|sent| sent.as_bytes() == line) else { return false };
         self.0.drain(..=at);
         true
     }
 
-    /// Forgets everything: the connection is another one.
+    /// Clears all lines for a new connection.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_was_sent_and_is_no_command_has_one_echo() {
+    fn a_sent_line_that_is_not_a_command_has_one_echo() {
         let mut echoes = Echoes::default();
         for line in ["PING", "PUBLISH news hi", "hello", "hello", "bye"] {
             echoes.sent(line);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn the_number_of_waiting_lines_is_bounded() {
         let mut echoes = Echoes::default();
         for n in 0..1_000 {
             echoes.sent(&n.to_string());

@@ -1,60 +1,60 @@
 //! The line editor: keys in, text out. It is independent of a terminal.
 //!
-//! Invariants: the line takes exactly one row of the screen, however long it is (it scrolls sideways), so that it
-//! can be wiped and drawn again around whatever is printed above it; the cursor is always at a character's edge;
-//! line and history are bounded. A line break, which only pasted text can have, is shown as a sign in that row.
+//! Invariants: the line takes exactly one row of the screen and scrolls horizontally, so that it can be erased and
+//! redrawn around printed output; the cursor is always at a character boundary; line and history are bounded. A line
+//! break, which only pasted text can contain, is displayed as a sign.
 
 use std::collections::VecDeque;
 
 use unicode_width::UnicodeWidthChar as _;
 
 use super::keys::Key;
-use crate::text::misleads;
+use crate::text::is_control;
 
-/// What stands before the line.
+/// The prompt before the line.
 pub(crate) const PROMPT: &str = "> ";
-/// The longest line that can be typed, in bytes.
+/// The longest line, in bytes.
 const MAX_LINE: usize = 1 << 20;
-/// How many lines are remembered.
+/// The most lines in the history.
 pub(super) const MAX_HISTORY: usize = 500;
-/// Wipes the row that the cursor is in, and goes to its start (ECMA-48 EL).
+/// Erases the row of the cursor, and moves the cursor to its start (ECMA-48 EL).
 pub(crate) const WIPE: &str = "\r\x1b[K";
 
-/// What a key asks of the caller.
+/// The action that a key requires of the caller.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// Draw the line again.
+pub(crate) enum EditorAction {
+    /// Redraw the line.
     Redraw,
-    /// Ring: the key could do nothing.
+    /// Ring the bell: the key had no effect.
     Bell,
-    /// Wipe the screen and draw again.
+    /// Clear the screen and redraw the line.
     Clear,
-    /// The line is finished. Line breaks in it part several lines.
+    /// The line is complete. Line breaks separate several lines.
     Line(String),
     /// The user ends the command.
     Leave,
 }
 
-/// The line, the cursor in it, and the lines before it.
+/// The line, its cursor, and the history.
 #[derive(Debug, Default)]
 pub(crate) struct Editor {
     line: String,
-    /// Byte position of the cursor, at a character's edge.
+    /// The byte position of the cursor, at a character boundary.
     cursor: usize,
     history: VecDeque<String>,
-    /// The entry of the history that is shown, and the typed line before it.
+    /// The displayed entry of the history, and the line that was typed before.
     shown: Option<(usize, String)>,
 }
 
 impl Editor {
-    /// Does what a key means.
-    pub(crate) fn press(&mut self, key: Key) -> Asked {
+    /// Executes a key.
+    pub(crate) fn press(&mut self, key: Key) -> EditorAction {
         match key {
             Key::Char(c) => return self.insert(c),
             Key::Enter => return self.finish(),
-            Key::Interrupt => return Asked::Leave,
-            Key::EndOfInput if self.line.is_empty() => return Asked::Leave,
-            Key::Clear => return Asked::Clear,
+            Key::Interrupt => return EditorAction::Leave,
+            Key::EndOfInput if self.line.is_empty() => return EditorAction::Leave,
+            Key::Clear => return EditorAction::Clear,
             Key::Backspace => self.cut(self.left(), self.cursor),
             Key::Delete | Key::EndOfInput => self.cut(self.cursor, self.right()),
             Key::KillLeft => self.cut(0, self.cursor),
@@ -70,22 +70,22 @@ impl Editor {
             Key::Down => return self.recall(1),
             Key::Column(_) => {}
         }
-        Asked::Redraw
+        EditorAction::Redraw
     }
 
-    /// An editor that remembers lines, the oldest first.
+    /// An editor with a history, the oldest line first.
     pub(crate) fn with_history(lines: Vec<String>) -> Self {
         let mut editor = Self::default();
         lines.into_iter().for_each(|line| editor.remember(line));
         editor
     }
 
-    /// The row: prompt, the part of the line around the cursor that fits into `columns`, and the cursor in its place.
-    /// Clears the row first.
+    /// The displayed row: erasure, prompt, the part of the line around the cursor that fits into `columns`, and the
+    /// cursor.
     ///
-    /// Gives the column of the cursor too.
+    /// Also returns the column of the cursor.
     pub(crate) fn draw(&self, columns: usize) -> (String, usize) {
-        // The last column stays free: some terminals wrap as soon as it is written.
+        // The last column stays empty: some terminals wrap as soon as it is written.
         let room = columns.saturating_sub(PROMPT.len() + 1).max(1);
         let before: usize = self.line[..self.cursor].chars().map(width).sum();
         let mut skipped = 0;
@@ -111,26 +111,26 @@ impl Editor {
         (out, cursor)
     }
 
-    /// A finished line as it stays on the screen, in as many rows as it takes.
+    /// A completed line, in as many rows as it takes.
     pub(crate) fn finished(line: &str) -> String {
         format!("{WIPE}{PROMPT}{}\r\n", line.chars().map(displayed).collect::<String>())
     }
 
-    fn insert(&mut self, c: char) -> Asked {
+    fn insert(&mut self, c: char) -> EditorAction {
         if self.line.len() + c.len_utf8() > MAX_LINE {
-            return Asked::Bell;
+            return EditorAction::Bell;
         }
         self.line.insert(self.cursor, c);
         self.cursor += c.len_utf8();
-        Asked::Redraw
+        EditorAction::Redraw
     }
 
-    fn finish(&mut self) -> Asked {
+    fn finish(&mut self) -> EditorAction {
         let line = std::mem::take(&mut self.line);
         self.cursor = 0;
         self.shown = None;
         line.split('\n').for_each(|line| self.remember(line.to_owned()));
-        Asked::Line(line)
+        EditorAction::Line(line)
     }
 
     fn remember(&mut self, line: String) {
@@ -143,10 +143,10 @@ impl Editor {
         self.history.push_back(line);
     }
 
-    fn recall(&mut self, step: isize) -> Asked {
+    fn recall(&mut self, step: isize) -> EditorAction {
         let at = self.shown.as_ref().map_or(self.history.len(), |(at, _)| *at);
         let Some(to) = at.checked_add_signed(step).filter(|to| *to <= self.history.len()) else {
-            return Asked::Bell;
+            return EditorAction::Bell;
         };
         let typed = self.shown.take().map_or_else(|| std::mem::take(&mut self.line), |(_, typed)| typed);
         match self.history.get(to).cloned() {
@@ -156,7 +156,7 @@ impl Editor {
             }
             None => self.set(typed),
         }
-        Asked::Redraw
+        EditorAction::Redraw
     }
 
     fn set(&mut self, line: String) {
@@ -169,7 +169,7 @@ impl Editor {
         self.cursor = from;
     }
 
-    /// One character to the left, with what combines with it.
+    /// The position one character to the left, including combining characters.
     fn left(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[..self.cursor].chars().rev() {
@@ -181,7 +181,7 @@ impl Editor {
         at
     }
 
-    /// One character to the right, with what combines with it.
+    /// The position one character to the right, including combining characters.
     fn right(&self) -> usize {
         let mut at = self.cursor;
         for c in self.line[self.cursor..].chars() {
@@ -207,18 +207,18 @@ impl Editor {
     }
 }
 
-/// How many columns a character takes in the row.
+/// The number of columns of a character.
 fn width(c: char) -> usize {
     displayed(c).width().unwrap_or(1)
 }
 
-/// The displayed form of a character: a tab would move the cursor by an unknown width, and pasted text may change the
-/// direction of the row.
+/// The displayed form of a character: the width of a tab is unknown, and pasted text may change the direction of the
+/// row.
 fn displayed(c: char) -> char {
     match c {
         '\t' => '→',
         '\n' => '↵',
-        c if misleads(c) => '·',
+        c if is_control(c) => '·',
         c => c,
     }
 }
@@ -229,7 +229,7 @@ mod tests {
 
     fn typed(editor: &mut Editor, text: &str) {
         for c in text.chars() {
-            assert_eq!(editor.press(Key::Char(c)), Asked::Redraw);
+            assert_eq!(editor.press(Key::Char(c)), EditorAction::Redraw);
         }
     }
 
@@ -261,21 +261,21 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_input_leaves_when_the_line_is_empty() {
+    fn end_of_input_leaves_on_an_empty_line() {
         let mut editor = Editor::default();
-        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+        assert_eq!(editor.press(Key::EndOfInput), EditorAction::Leave);
         typed(&mut editor, "x");
-        assert_eq!(editor.press(Key::EndOfInput), Asked::Redraw);
+        assert_eq!(editor.press(Key::EndOfInput), EditorAction::Redraw);
         editor.press(Key::KillLeft);
-        assert_eq!(editor.press(Key::EndOfInput), Asked::Leave);
+        assert_eq!(editor.press(Key::EndOfInput), EditorAction::Leave);
     }
 
     #[test]
-    fn an_interrupt_leaves_whatever_was_typed() {
+    fn an_interrupt_leaves_on_any_line() {
         let mut editor = Editor::default();
-        assert_eq!(editor.press(Key::Interrupt), Asked::Leave);
+        assert_eq!(editor.press(Key::Interrupt), EditorAction::Leave);
         typed(&mut editor, "x");
-        assert_eq!(editor.press(Key::Interrupt), Asked::Leave);
+        assert_eq!(editor.press(Key::Interrupt), EditorAction::Leave);
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let mut editor = Editor::default();
         typed(&mut editor, "one\ntwo");
         assert_eq!(editor.draw(80).0, "\r\x1b[K> one↵two\r\x1b[9C");
-        assert_eq!(editor.press(Key::Enter), Asked::Line("one\ntwo".to_owned()));
+        assert_eq!(editor.press(Key::Enter), EditorAction::Line("one\ntwo".to_owned()));
         editor.press(Key::Up);
         assert_eq!(editor.line, "two");
         editor.press(Key::Up);
@@ -291,22 +291,22 @@ mod tests {
     }
 
     #[test]
-    fn history_gives_back_lines_and_what_was_being_typed() {
+    fn the_history_restores_lines_and_the_typed_text() {
         let mut editor = Editor::default();
         for line in ["first", "second", "second"] {
             typed(&mut editor, line);
-            assert_eq!(editor.press(Key::Enter), Asked::Line(line.to_owned()));
+            assert_eq!(editor.press(Key::Enter), EditorAction::Line(line.to_owned()));
         }
         typed(&mut editor, "dra");
         editor.press(Key::Up);
         assert_eq!(editor.line, "second");
         editor.press(Key::Up);
         assert_eq!(editor.line, "first");
-        assert_eq!(editor.press(Key::Up), Asked::Bell);
+        assert_eq!(editor.press(Key::Up), EditorAction::Bell);
         editor.press(Key::Down);
         editor.press(Key::Down);
         assert_eq!((editor.line.as_str(), editor.cursor), ("dra", 3));
-        assert_eq!(editor.press(Key::Down), Asked::Bell);
+        assert_eq!(editor.press(Key::Down), EditorAction::Bell);
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_characters_are_counted_and_combining_ones_stay_with_their_letter() {
+    fn wide_characters_are_counted_and_combining_ones_stay_with_their_base() {
         let mut editor = Editor::default();
         typed(&mut editor, "日本e\u{301}");
         assert_eq!(editor.draw(80).0, "\r\x1b[K> 日本e\u{301}\r\x1b[7C");
@@ -330,10 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_rings() {
+    fn a_line_that_is_too_long_rings_the_bell() {
         let mut editor = Editor::default();
         editor.set("x".repeat(MAX_LINE));
-        assert_eq!(editor.press(Key::Char('y')), Asked::Bell);
+        assert_eq!(editor.press(Key::Char('y')), EditorAction::Bell);
         assert_eq!(editor.line.len(), MAX_LINE);
     }
 }

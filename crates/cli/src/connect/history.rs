@@ -1,8 +1,8 @@
-//! The lines that were typed in earlier sessions, in a file of the user's state directory.
+//! The lines of earlier sessions, in a file of the user's state directory.
 //!
-//! Invariants: the file is readable by its owner alone; it has at most [`MAX_FILE`] bytes when a session begins, and
-//! each session adds at most as much; a line that may hold a secret is never written. A file that cannot be used costs
-//! the history and nothing else.
+//! Invariants: only its owner can read the file; it has at most [`MAX_FILE`] bytes at the start of a session, and a
+//! session adds at most as much; a line that may contain a secret is never written. If the file cannot be used, only
+//! the history is unavailable.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -11,27 +11,27 @@ use std::path::{Path, PathBuf};
 
 use super::editor::MAX_HISTORY;
 
-/// Most bytes of the file that are kept from one session to the next, and that a session adds.
+/// The most bytes of the file that are kept for a session, and that a session adds.
 const MAX_FILE: u64 = 256 << 10;
-/// The longest line that is kept, in bytes.
+/// The longest stored line, in bytes.
 const MAX_KEPT: usize = 4 << 10;
-/// Where the file is below the state directory.
+/// The path of the file below the state directory.
 const NAME: &str = "tidings/connect_history";
-/// Words that stand in lines with secrets, in lower case.
+/// Words of lines that may contain secrets, in lower case.
 const SECRETS: [&str; 5] = ["auth", "token", "secret", "password", "api_key"];
 
-/// The file, open for the lines to come.
+/// The open file.
 pub(super) struct History {
     file: File,
-    /// Bytes that this session may still add.
+    /// The bytes that this session may still add.
     room: u64,
 }
 
 impl History {
-    /// Opens the file of this user, and gives the lines in it, the oldest first.
+    /// Opens the user's file, and returns its lines, the oldest first.
     ///
     /// # Errors
-    /// No home directory, a file that cannot be read or written.
+    /// There is no home directory, or the file cannot be read or written.
     pub(super) fn open() -> io::Result<(Self, Vec<String>)> {
         let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || {
@@ -55,7 +55,7 @@ impl History {
         io::Seek::seek(&mut file, io::SeekFrom::Start(length.saturating_sub(MAX_FILE)))?;
         (&mut file).take(MAX_FILE).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
-        // The first line of a part may be the end of one.
+        // The first line of a tail may be incomplete.
         let lines: Vec<&str> = text.lines().skip(usize::from(length > MAX_FILE)).collect();
         let kept = &lines[lines.len().saturating_sub(MAX_HISTORY)..];
         let kept: Vec<String> = kept.iter().map(|line| (*line).to_owned()).collect();
@@ -65,7 +65,7 @@ impl History {
         Ok((Self { file, room: MAX_FILE }, kept))
     }
 
-    /// Adds a line, unless it may hold a secret, or begins with a space.
+    /// Adds a line, unless it may contain a secret or begins with a space.
     pub(super) fn add(&mut self, line: &str) -> io::Result<()> {
         let length = line.len() as u64 + 1;
         if !is_kept(line) || length > self.room {
@@ -76,7 +76,7 @@ impl History {
     }
 }
 
-/// Replaces the file by one with these lines alone.
+/// Replaces the file by one with only these lines.
 fn rewrite(path: &Path, lines: &[String]) -> io::Result<File> {
     let new = path.with_extension(format!("{}", std::process::id()));
     let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
@@ -88,7 +88,7 @@ fn rewrite(path: &Path, lines: &[String]) -> io::Result<File> {
     written.map(|()| file)
 }
 
-/// Whether a line belongs into the file. `AUTH` and words like it may have a secret behind them.
+/// Whether a line may be stored. `AUTH` and similar words may precede a secret.
 fn is_kept(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     let may_be_secret = SECRETS.iter().any(|word| lower.contains(word));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_there_in_the_next_session_and_nobody_else_reads_them() {
+    fn lines_are_available_in_the_next_session_and_only_to_their_owner() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(NAME);
         let (mut history, lines) = History::open_file(&path).expect("a history");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_not_kept() {
+    fn possible_secrets_are_not_stored() {
         for line in [
             "AUTH eyJhbGciOiJIUzI1NiJ9",
             "auth default hunter2",

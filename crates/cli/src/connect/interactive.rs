@@ -1,7 +1,7 @@
 //! `connect` on a terminal: one loop owns the keyboard, the screen, the socket and the signals.
 //!
-//! Invariants: everything is printed by this loop, in one write each time, with the typed line erased before and drawn
-//! again after; the terminal's settings are restored, however the command ends. A lost connection is made again, and
+//! Invariants: all output is printed by this loop, in single writes that erase the typed line before and redraw it
+//! after; the settings of the terminal are restored however the command ends. A lost connection is reestablished, and
 //! the typed line stays; a line that was not sent completely is not sent again.
 
 use std::cell::Cell;
@@ -16,28 +16,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::echoes::Echoes;
-use super::editor::{Asked, Editor, WIPE};
+use super::editor::{Editor, EditorAction, WIPE};
 use super::history::History;
-use super::keys::{Key, Keys};
+use super::keys::{Key, KeyDecoder};
 use super::reconnect::{delay, reconnect};
-use super::{MAX_LINE, READ, UNSENT, left_alone, paint};
+use super::{MAX_LINE, READ, UNSENT, connection_lost, paint};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::colours;
 use tidings_client::Server;
 use tidings_client::stream::{Incoming, Outgoing, reason};
 
-/// How long the server may take to close after `EXIT`: the user is waiting for the prompt of the shell.
+/// The time for the server to close after `EXIT`.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes the terminal mark pasted text, and ends that (xterm, "Bracketed Paste Mode").
+/// Enables marks around pasted text, and disables them (xterm, "Bracketed Paste Mode").
 const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
-/// Asks the terminal where the cursor is (ECMA-48 DSR).
+/// Queries the position of the cursor (ECMA-48 DSR).
 const WHERE: &str = "\x1b[6n";
 
-/// What `HELP` shows.
+/// The output of `HELP`.
 const HELP: [&str; 12] = [
     "SUBSCRIBE [channel]      receive what is published (without a name: updates)",
     "UNSUBSCRIBE [channel]    stop that",
@@ -50,16 +50,16 @@ const HELP: [&str; 12] = [
     "Keys: arrows, Home, End, Alt-B, Alt-F; Up and Down for earlier lines;",
     "Ctrl-U, Ctrl-K, Ctrl-W delete; Ctrl-L clears. Pasted lines wait for Enter.",
     "Green is confirmed, yellow was so already, red an error, cyan a message,",
-    "magenta an echo. Lines that may hold a secret are not kept in the history.",
+    "magenta an echo. Lines that may contain a secret are not kept in the history.",
 ];
 
-/// Bytes of the server's last line that are kept.
+/// The most bytes of the server's last line that are kept.
 const LAST_LINE: usize = 256;
 
-/// Runs until the user ends it, or the server asks the client not to reconnect.
+/// Runs until the user ends it, or the server forbids reconnecting.
 ///
 /// # Errors
-/// The server left for good; the terminal failed.
+/// The server forbids reconnecting; the terminal failed.
 pub(crate) async fn run(
     address: &Server,
     keeps_history: bool,
@@ -71,7 +71,7 @@ pub(crate) async fn run(
     let mut ended =
         [watch(SignalKind::terminate())?, watch(SignalKind::hangup())?, watch(SignalKind::interrupt())?];
     let [terminated, hung_up, interrupted] = &mut ended;
-    let mut screen = Screen::take(address, keeps_history)?;
+    let mut screen = Screen::enter_raw_mode(address, keeps_history)?;
     let mut inbox = Vec::with_capacity(READ);
     let mut outbox = Vec::new();
     let (mut incoming, mut outgoing) = (Some(incoming), Some(outgoing));
@@ -81,7 +81,7 @@ pub(crate) async fn run(
             chunk = chunks.recv(), if !screen.is_leaving() && outbox.len() < UNSENT => {
                 match chunk {
                     Some(Ok(bytes)) => screen.typed(&bytes, incoming.is_some(), &mut outbox)?,
-                    // The terminal is gone, or at its end.
+                    // The terminal was closed, or its input has ended.
                     Some(Err(_)) | None => screen.leave(&mut outbox)?,
                 }
                 if incoming.is_none() && screen.is_leaving() {
@@ -98,7 +98,7 @@ pub(crate) async fn run(
                 }
                 Err(e) => Some(reason(&e)),
             },
-            // A failed write leaves it to the read to say what the server said last, and how it left.
+            // After a failed write, the next read returns the server's last lines and the kind of close.
             written = write(&mut outgoing, &outbox), if !outbox.is_empty() => {
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 None
@@ -106,7 +106,7 @@ pub(crate) async fn run(
             (new_incoming, new_outgoing) = reached(&mut reconnecting) => {
                 (incoming, outgoing) = (Some(new_incoming), Some(new_outgoing));
                 reconnecting = None;
-                screen.remark(&format!("reconnected to {address}; subscriptions have to be made again"))?;
+                screen.remark(&format!("reconnected to {address}; subscriptions must be renewed"))?;
                 None
             }
             _ = resized.recv() => {
@@ -122,7 +122,7 @@ pub(crate) async fn run(
         if screen.is_leaving() {
             return Ok(());
         }
-        let Some(delay) = delay(&screen.last_line) else { return Err(left_alone(&why)) };
+        let Some(delay) = delay(&screen.last_line) else { return Err(connection_lost(&why)) };
         (incoming, outgoing) = (None, None);
         outbox.clear();
         screen.echoes.clear();
@@ -131,7 +131,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads from the connection, while there is one.
+/// Reads from the connection, if there is one.
 async fn read(incoming: &mut Option<Incoming>, inbox: &mut Vec<u8>) -> io::Result<usize> {
     match incoming {
         Some(incoming) => incoming.read_buf(inbox).await,
@@ -139,7 +139,7 @@ async fn read(incoming: &mut Option<Incoming>, inbox: &mut Vec<u8>) -> io::Resul
     }
 }
 
-/// Writes to the connection, while there is one.
+/// Writes to the connection, if there is one.
 async fn write(outgoing: &mut Option<Outgoing>, bytes: &[u8]) -> io::Result<usize> {
     match outgoing {
         Some(outgoing) => outgoing.write(bytes).await,
@@ -147,7 +147,7 @@ async fn write(outgoing: &mut Option<Outgoing>, bytes: &[u8]) -> io::Result<usiz
     }
 }
 
-/// Completes when the connection is made again, if that is under way.
+/// Completes when a pending reconnect succeeds.
 async fn reached<T>(reconnecting: &mut Option<Pin<Box<impl Future<Output = T>>>>) -> T {
     match reconnecting {
         Some(reconnecting) => reconnecting.await,
@@ -156,7 +156,7 @@ async fn reached<T>(reconnecting: &mut Option<Pin<Box<impl Future<Output = T>>>>
 }
 
 fn watch(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|e| Failure::Failed(format!("cannot watch for signals: {e}")))
+    signal(kind).map_err(|e| Failure::Failed(format!("cannot handle signals: {e}")))
 }
 
 fn terminal_failed(error: &io::Error) -> Failure {
@@ -167,29 +167,29 @@ fn too_long() -> Failure {
     Failure::Failed(format!("the server sent a line of more than {MAX_LINE} bytes"))
 }
 
-/// The terminal, with the line being typed on its last row.
+/// The terminal, with the typed line on its last row.
 struct Screen {
     found: Termios,
     coloured: bool,
-    keys: Keys,
+    keys: KeyDecoder,
     editor: Editor,
     history: Option<History>,
     echoes: Echoes,
-    /// The column of the cursor in the row that was drawn last, from 0.
+    /// The column of the cursor in the last drawn row, from 0.
     column: Cell<usize>,
-    /// Where the cursor was in the row when the terminal got another size and was asked where it is now. Printing anything
-    /// above the row ends that.
+    /// The column of the cursor when the terminal was resized and its position was queried. Printing above the row
+    /// resets it.
     asked: Cell<Option<usize>>,
     arriving: Lines,
-    /// The last line that has come: it may say why the server closes the connection.
+    /// The last received line: it may contain the reason of a close.
     last_line: Vec<u8>,
-    /// Set once the user leaves: how long the server has to close, and no line is drawn any more.
+    /// Set after the user has left: the deadline for the server to close. No line is drawn any more.
     leaving: Option<Instant>,
 }
 
 impl Screen {
-    /// Takes the terminal over: no echo, no line discipline, every key at once.
-    fn take(address: &Server, keeps_history: bool) -> Result<Self, Failure> {
+    /// Switches the terminal to raw mode: no echo, no line discipline, every key at once.
+    fn enter_raw_mode(address: &Server, keeps_history: bool) -> Result<Self, Failure> {
         let found = tcgetattr(io::stdin()).map_err(|e| terminal_failed(&e.into()))?;
         let (history, lines, trouble) = match keeps_history.then(History::open) {
             Some(Ok((history, lines))) => (Some(history), lines, None),
@@ -199,7 +199,7 @@ impl Screen {
         let screen = Self {
             found,
             coloured: colours(&io::stdout()),
-            keys: Keys::default(),
+            keys: KeyDecoder::default(),
             editor: Editor::with_history(lines),
             history,
             echoes: Echoes::default(),
@@ -215,12 +215,12 @@ impl Screen {
         show(PASTE_ON)?;
         screen.remark(&format!("connected to {address}; HELP lists the commands, EXIT or Ctrl-D leaves"))?;
         if let Some(error) = trouble {
-            screen.remark(&format!("the history is not kept: {}", reason(&error)))?;
+            screen.remark(&format!("the history is not saved: {}", reason(&error)))?;
         }
         Ok(screen)
     }
 
-    /// Prints a line of this command's own above the line being typed.
+    /// Prints a remark above the typed line.
     fn remark(&self, words: &str) -> Result<(), Failure> {
         let mut text = String::new();
         paint::remark(words, self.coloured, &mut text);
@@ -231,7 +231,7 @@ impl Screen {
         self.leaving.is_some()
     }
 
-    /// Completes when the server has had its time to close after the user left.
+    /// Completes at the deadline for the server to close after the user left.
     async fn left(&self) {
         match self.leaving {
             Some(deadline) => sleep_until(deadline).await,
@@ -239,7 +239,7 @@ impl Screen {
         }
     }
 
-    /// Takes what the keyboard sent; finished lines go to `outbox`. Without a connection no line is finished.
+    /// Handles input of the keyboard; completed lines go to `outbox`. Without a connection no line is completed.
     fn typed(&mut self, bytes: &[u8], is_connected: bool, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         let mut out = String::new();
         for byte in bytes {
@@ -253,15 +253,15 @@ impl Screen {
                 continue;
             }
             match self.editor.press(key) {
-                Asked::Redraw => {}
-                Asked::Bell => out.push('\x07'),
-                Asked::Clear => out.push_str("\x1b[H\x1b[2J"),
-                Asked::Leave => {
+                EditorAction::Redraw => {}
+                EditorAction::Bell => out.push('\x07'),
+                EditorAction::Clear => out.push_str("\x1b[H\x1b[2J"),
+                EditorAction::Leave => {
                     show(&out)?;
                     return self.leave(outbox);
                 }
-                Asked::Line(lines) => {
-                    // The line break at the end of pasted text is the one that Enter makes.
+                EditorAction::Line(lines) => {
+                    // The trailing line break of pasted text is the one that Enter sends.
                     let lines = lines.strip_suffix('\n').unwrap_or(&lines);
                     for line in lines.split('\n') {
                         if self.finish(line, outbox, &mut out) {
@@ -275,14 +275,14 @@ impl Screen {
         show(&out)
     }
 
-    /// Sends a line, or carries it out here; whether it was the last one.
+    /// Sends a line or executes it locally. Returns whether it was the last one.
     fn finish(&mut self, line: &str, outbox: &mut Vec<u8>, out: &mut String) -> bool {
         self.asked.set(None);
         out.push_str(&Editor::finished(line));
         if let Some(history) = &mut self.history
             && let Err(error) = history.add(line)
         {
-            paint::remark(&format!("the history is not kept: {}", reason(&error)), self.coloured, out);
+            paint::remark(&format!("the history is not saved: {}", reason(&error)), self.coloured, out);
             out.push_str("\r\n");
             self.history = None;
         }
@@ -303,14 +303,14 @@ impl Screen {
         is_last
     }
 
-    /// Sends `EXIT` for a user who ends the command without typing it.
+    /// Sends `EXIT` when the user ends the command without typing it.
     fn leave(&mut self, outbox: &mut Vec<u8>) -> Result<(), Failure> {
         outbox.extend_from_slice(b"EXIT\r\n");
         self.leaving = Some(Instant::now() + LEAVING_TIMEOUT);
         show(&Editor::finished(""))
     }
 
-    /// Prints complete lines from the server.
+    /// Prints complete lines of the server.
     fn arrived(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.arriving.push(bytes);
         let mut rows = Vec::new();
@@ -328,15 +328,14 @@ impl Screen {
         if rows.is_empty() { Ok(()) } else { self.above(&rows.join("\r\n")) }
     }
 
-    /// Prints rows above the line being typed.
+    /// Prints rows above the typed line.
     fn above(&self, text: &str) -> Result<(), Failure> {
         self.asked.set(None);
         show(&format!("{WIPE}{text}\r\n{}", self.row()))
     }
 
-    /// Draws again after a change of the terminal's size. Most terminals break a row that has become too long into
-    /// several, with the cursor in one of them, and others cut it off; the position of the cursor shows which, so it is
-    /// queried.
+    /// Redraws after the terminal was resized. Most terminals wrap a row that is too long into several rows, with the
+    /// cursor in one of them; others truncate it. The position of the cursor distinguishes the cases, so it is queried.
     fn resized(&self) -> Result<(), Failure> {
         let column = self.column.get();
         let is_broken = column >= columns();
@@ -345,7 +344,7 @@ impl Screen {
         show(&format!("{question}\r\x1b[J{}", self.row()))
     }
 
-    /// Wipes the rows above the cursor that the row was broken into, if the answer (a column, from 1) says so.
+    /// Erases the wrapped rows above the cursor, if the reported column (from 1) indicates wrapping.
     fn unwrapped(&self, column: usize) -> String {
         let Some(before) = self.asked.take() else { return String::new() };
         let (above, left) = (before / columns(), before % columns());
@@ -367,14 +366,14 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A line that was being typed stays readable above whatever comes next.
+        // An unfinished line stays readable above later output.
         let _ = show(if self.is_leaving() { "" } else { "\r\n" });
         let _ = show(PASTE_OFF);
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.found);
     }
 }
 
-/// How wide the terminal is, at least one column.
+/// The width of the terminal, at least one column.
 fn columns() -> usize {
     match tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col)) {
         0 => 80,

@@ -1,20 +1,21 @@
-//! What a terminal sends, as keys.
+//! Decodes the input of a terminal into keys.
 //!
-//! The control codes are ASCII's, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
-//! PC-style function keys), which every terminal emulator of today follows. What is pasted stands between `CSI 200 ~` and
-//! `CSI 201 ~` ("Bracketed Paste Mode").
+//! The control codes are those of ASCII, the sequences those of ECMA-48 as xterm sends them ("XTerm Control Sequences",
+//! PC-style function keys), which all common terminal emulators follow. Pasted text is between `CSI 200 ~` and `CSI 201
+//! ~` ("Bracketed Paste Mode").
 //!
-//! Invariants: any bytes, split anywhere, give keys and never an error; unknown sequences give nothing; at most
-//! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept. Pasted text gives characters alone, a line break among
-//! them: pasted text cannot send, end or edit.
+//! Invariants: any bytes, split anywhere, yield keys and never an error; unknown sequences are ignored; at most
+//! [`MAX_SEQUENCE`] bytes of an unfinished sequence are kept. Pasted text only yields characters, including line
+//! breaks: it cannot send, end or edit.
 
-/// The longest sequence that is looked at, in bytes; a longer one is skipped to its end.
+/// The longest decoded sequence, in bytes; longer ones are skipped.
 const MAX_SEQUENCE: usize = 16;
 
 /// A key of the line editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// A character to insert; a tab is one, and of pasted text a line break (`\n`).
+    /// A character to insert, including a tab, and a line break (`
+    /// `) in pasted text.
     Char(char),
     Enter,
     Backspace,
@@ -39,38 +40,38 @@ pub(crate) enum Key {
     EndOfInput,
     /// Ctrl-L.
     Clear,
-    /// No key, but the terminal's answer where the cursor is: its column, from 1.
+    /// No key: the column of the cursor (from 1), as reported by the terminal.
     Column(usize),
 }
 
-/// Where the decoder stands between two bytes.
+/// The state of the decoder between two bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Ground,
-    /// Behind a carriage return: a line feed belongs to it.
+    /// After a carriage return: a line feed belongs to it.
     Recovery,
-    /// Behind ESC.
+    /// After ESC.
     Escape,
-    /// Behind `ESC O`.
+    /// After `ESC O`.
     Ss3,
-    /// Behind `ESC [`.
+    /// After `ESC [`.
     Csi,
-    /// Inside a character of several bytes, this many of which are still to come.
+    /// Inside a multi-byte character, with the number of remaining bytes.
     Utf8(u8),
 }
 
-/// Makes keys of bytes, one byte at a time.
+/// Decodes bytes into keys, one byte at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
+pub(crate) struct KeyDecoder {
     state: State,
-    /// Whether the input is being pasted.
+    /// Whether the input is pasted text.
     pasting: bool,
     pending: Vec<u8>,
 }
 
-impl Keys {
-    /// Takes one byte, and gives the key that it completes.
+impl KeyDecoder {
+    /// Decodes one byte. Returns the key that it completes.
     pub(crate) fn feed(&mut self, byte: u8) -> Option<Key> {
         let key = self.decode(byte)?;
         match key {
@@ -135,7 +136,7 @@ impl Keys {
 
     fn utf8(&mut self, byte: u8, left: u8) -> Option<Key> {
         if byte & 0xc0 != 0x80 {
-            // The character was cut short; this byte starts something of its own.
+            // The character was incomplete; this byte starts a new key.
             return self.ground(byte);
         }
         self.pending.push(byte);
@@ -187,14 +188,14 @@ impl Keys {
     }
 }
 
-impl Keys {
+impl KeyDecoder {
     fn paste(&mut self, begins: bool) -> Option<Key> {
         self.pasting = begins;
         None
     }
 }
 
-/// The key of a sequence's final letter; `word` when Ctrl or Alt was held.
+/// The key of the final letter of a sequence; `word` if Ctrl or Alt was pressed.
 fn named(byte: u8, word: bool) -> Option<Key> {
     match (byte, word) {
         (b'A', _) => Some(Key::Up),
@@ -215,12 +216,12 @@ mod tests {
     use super::*;
 
     fn keys(bytes: &[u8]) -> Vec<Key> {
-        let mut keys = Keys::default();
+        let mut keys = KeyDecoder::default();
         bytes.iter().filter_map(|b| keys.feed(*b)).collect()
     }
 
     #[test]
-    fn characters_of_any_length_arrive_whole() {
+    fn characters_of_any_length_are_decoded() {
         let text = "aé€😀\t";
         assert_eq!(keys(text.as_bytes()), text.chars().map(Key::Char).collect::<Vec<_>>());
     }
@@ -236,18 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn one_return_is_one_enter_whatever_follows_it() {
+    fn a_carriage_return_is_one_enter_with_and_without_a_line_feed() {
         assert_eq!(keys(b"\r\na\rb\n"), [Key::Enter, Key::Char('a'), Key::Enter, Key::Char('b'), Key::Enter]);
     }
 
     #[test]
-    fn the_place_of_the_cursor_is_told_in_its_column() {
+    fn the_reported_column_of_the_cursor_is_decoded() {
         assert_eq!(keys(b"\x1b[12;40R"), [Key::Column(40)]);
         assert_eq!(keys(b"\x1b[R\x1b[1R\x1b[1;R"), []);
     }
 
     #[test]
-    fn pasted_text_gives_characters_alone() {
+    fn pasted_text_yields_only_characters() {
         let pasted = keys(b"\x1b[200~a\rb\r\nc\nd\te\x03\x04\x1b[A\x7f\x1b[201~\r");
         let text: String = pasted
             .iter()
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_gives_nothing_and_spoils_nothing() {
+    fn unknown_sequences_are_ignored() {
         assert_eq!(keys(b"\x1b[200~a\x1b[201~\x1b[<0;1;2M"), [Key::Char('a'), Key::Enter]);
         assert_eq!(keys(b"\x1b[99;99;99;99;99;99;99;99Zb"), [Key::Char('b')]);
         assert_eq!(keys(b"\xff\xc3(\x80c"), [Key::Char('('), Key::Char('c')]);
@@ -269,9 +270,9 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_it_fail_or_keep_much() {
+    fn any_bytes_are_decoded_with_bounded_memory() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let mut keys = Keys::default();
+        let mut keys = KeyDecoder::default();
         for _ in 0..100_000 {
             keys.feed(rng.u8(..));
             assert!(keys.pending.len() <= MAX_SEQUENCE);

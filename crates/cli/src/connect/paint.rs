@@ -1,6 +1,6 @@
-//! What the server sends, as a person sees it: one row a line, coloured by what it means.
+//! Displays lines of the server: one row per line, coloured by meaning.
 
-use crate::text::harmless;
+use crate::text::escape_control;
 
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
@@ -11,17 +11,17 @@ const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
 /// Appends a line of the line port: green for confirmations, yellow for repeated ones, red for errors, cyan for
-/// messages. Nothing in it can control the terminal.
+/// messages. The output contains no control characters of the line.
 pub(crate) fn line(line: &[u8], coloured: bool, out: &mut String) {
-    wrapped(if coloured { colour_of(line) } else { "" }, out, |out| harmless(line, out));
+    wrapped(if coloured { colour_of(line) } else { "" }, out, |out| escape_control(line, out));
 }
 
-/// Appends a line that came back as it was sent, in magenta.
+/// Appends an echoed line, in magenta.
 pub(crate) fn echo(line: &[u8], coloured: bool, out: &mut String) {
-    wrapped(if coloured { MAGENTA } else { "" }, out, |out| harmless(line, out));
+    wrapped(if coloured { MAGENTA } else { "" }, out, |out| escape_control(line, out));
 }
 
-/// Appends a remark of the program's own.
+/// Appends a remark of the program.
 pub(crate) fn remark(text: &str, coloured: bool, out: &mut String) {
     wrapped(if coloured { DIM } else { "" }, out, |out| out.push_str(text));
 }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn without_colour_a_line_is_itself() {
+    fn without_colour_a_line_is_unchanged() {
         assert_eq!(painted("CONFIRMED", false), "CONFIRMED");
         assert_eq!(painted("a\x1b[2Jb", false), "a\\x1b[2Jb");
     }

@@ -1,40 +1,41 @@
-//! `connect` in a pipe: lines of stdin to the server, what arrives to stdout.
+//! `connect` in a pipe: lines of stdin to the server, output of the server to stdout.
 //!
-//! Invariants: what arrives is passed on at once and unchanged, but for `\r\n`, which becomes `\n`; at the end of
-//! input nothing that the server still answers is lost, and the wait for it is bounded.
+//! Invariants: received bytes are passed on at once and unchanged, except that `\r
+//! ` becomes `
+//! `; at the end of input no pending response is lost, and the wait for responses has a timeout.
 
 use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
 
-use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, left_alone};
+use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, connection_lost};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::print;
 use tidings_client::stream::{Incoming, Outgoing, reason};
 
-/// Where the conversation stands.
+/// The stage of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Lines come from stdin.
+    /// Lines are read from stdin.
     Talking,
-    /// `EXIT` is being sent or was sent; the server closes after the responses to earlier lines.
+    /// `EXIT` was queued. The server closes after its responses to earlier lines.
     Exiting,
-    /// The server did not close by itself: our direction is closed.
+    /// The server did not close, so the output was shut down.
     HalfClosed,
 }
 
 /// Runs until the server has closed the connection.
 ///
 /// # Errors
-/// The server left while there was input, or did not close; stdin or stdout failed.
+/// The server closed while there was input, or did not close; stdin or stdout failed.
 pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Result<(), Failure> {
     let mut chunks = stdin_chunks().map_err(|e| cannot_read(&e))?;
     let mut lines = Lines::new(MAX_LINE);
     let mut outbox = Vec::new();
     let mut inbox = Vec::with_capacity(READ);
-    let mut endings = Endings::default();
+    let mut endings = LineEndings::default();
     let mut stage = Stage::Talking;
     let mut deadline = Instant::now();
     let mut undelivered = false;
@@ -48,15 +49,15 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
             }
             read = incoming.read_buf(&mut inbox) => match read {
                 Ok(0) if stage != Stage::Talking && outbox.is_empty() && !undelivered => return Ok(()),
-                Ok(0) => return Err(left_alone("the server closed it")),
+                Ok(0) => return Err(connection_lost("the server closed it")),
                 Ok(_) => {
                     print(&endings.unified(&inbox))?;
                     inbox.clear();
                 }
-                Err(e) => return Err(left_alone(&reason(&e))),
+                Err(e) => return Err(connection_lost(&reason(&e))),
             },
             written = outgoing.write(&outbox), if !outbox.is_empty() => {
-                // After a failed write, the read returns the server's last lines, and the kind of close.
+                // After a failed write, the read returns the server's last lines and the kind of close.
                 undelivered |= written.is_err();
                 outbox.drain(..written.unwrap_or(outbox.len()));
                 deadline = Instant::now() + CLOSING_TIMEOUT;
@@ -65,7 +66,7 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
                 if stage == Stage::HalfClosed {
                     return Err(Failure::Failed("the server did not close the connection after EXIT".to_owned()));
                 }
-                // EXIT may mean nothing to the server; the end of its input does.
+                // A server may not know EXIT, but handles the end of its input.
                 let _ = outgoing.shutdown().await;
                 undelivered |= !outbox.is_empty();
                 outbox.clear();
@@ -76,7 +77,7 @@ pub(crate) async fn run(mut incoming: Incoming, mut outgoing: Outgoing) -> Resul
     }
 }
 
-/// Queues the lines of a chunk (`None` at the end of input), and says whether `EXIT` was the last of them.
+/// Queues the lines of a chunk (`None` at the end of input). Returns whether the last one is `EXIT`.
 fn read_input(
     chunk: Option<io::Result<Vec<u8>>>,
     lines: &mut Lines,
@@ -110,14 +111,16 @@ fn too_long() -> Failure {
     Failure::Failed(format!("a line of standard input is longer than {MAX_LINE} bytes"))
 }
 
-/// Makes `\n` of `\r\n` in a stream that may be cut between the two.
+/// Converts `\r
+/// ` to `
+/// ` in a stream that may be split between the two.
 #[derive(Debug, Default)]
-struct Endings {
-    /// A `\r` was the last byte, and has not been given out.
+struct LineEndings {
+    /// Whether the last byte was a `\r` that was not written yet.
     held: bool,
 }
 
-impl Endings {
+impl LineEndings {
     fn unified(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
@@ -139,10 +142,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_endings_become_the_same_wherever_the_stream_is_cut() {
+    fn line_endings_are_converted_at_every_split() {
         let stream = b"a\r\nb\rc\r\r\nd\n";
         for cut in 0..=stream.len() {
-            let mut endings = Endings::default();
+            let mut endings = LineEndings::default();
             let mut out = endings.unified(&stream[..cut]);
             out.extend(endings.unified(&stream[cut..]));
             assert_eq!(out, b"a\nb\rc\r\nd\n", "cut at {cut}");

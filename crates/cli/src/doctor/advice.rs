@@ -1,6 +1,6 @@
-//! Advice: reasons, and lines of configuration. Lines for nginx belong into the `location` of the server.
+//! Advice: reasons and lines of configuration. Lines for nginx belong in the `location` of the server.
 
-/// Something to be changed.
+/// A recommended change.
 #[derive(Debug)]
 pub(super) struct Advice {
     /// The problem and its place, in a sentence.
@@ -9,29 +9,29 @@ pub(super) struct Advice {
     pub(super) lines: &'static [&'static str],
 }
 
-/// Requests do not come to the server.
+/// Requests do not reach the server.
 pub(super) const PASS: Advice = Advice {
-    why: "Something else answers at this path. In nginx, the location leads to the server; with a path prefix both \
-          paths end with a slash:",
+    why: "Another server responds at this path. In nginx, the location must point to the server; with a path prefix both \
+          paths must end with a slash:",
     lines: &["location /push/ {", "    proxy_pass http://127.0.0.1:8000/;", "}"],
 };
 
-/// The proxy does not reach the server.
+/// The proxy cannot reach the server.
 pub(super) const UPSTREAM: Advice = Advice {
     why: "The proxy does not reach the server. Is it running, and is this its address (`tidings serve` prints it)?",
     lines: &["proxy_pass http://127.0.0.1:8000;"],
 };
 
-/// The server does not answer for the name that clients use.
+/// The server does not accept the host name of clients.
 pub(super) const HOST: Advice = Advice {
-    why: "Without a key the server answers for this machine's own names alone. For other names, configure it for \
-          others' use, in its configuration file:",
+    why: "Without a key the server only accepts this machine's own names. For other names, configure it for \
+          other clients, in its configuration file:",
     lines: &["[http_api]", "key = \"…\"", "", "[client.token]", "hmac_secret_key = \"…\""],
 };
 
-/// The upgrade is lost on the way.
+/// The proxy does not pass the upgrade.
 pub(super) const UPGRADE: Advice = Advice {
-    why: "The proxy does not pass the upgrade on. In nginx:",
+    why: "The proxy does not pass the upgrade. In nginx:",
     lines: &[
         "proxy_http_version 1.1;",
         "proxy_set_header Upgrade $http_upgrade;",
@@ -39,47 +39,47 @@ pub(super) const UPGRADE: Advice = Advice {
     ],
 };
 
-/// A page of the deployment's own is taken for one of another site.
+/// A page of the deployment is treated as one of another site.
 pub(super) const ORIGIN: Advice = Advice {
-    why: "Pages from this very address are refused, because the server is asked for another host. In nginx:",
+    why: "Pages from this address are rejected, because the proxy sends another host name. In nginx:",
     lines: &["proxy_set_header Host $http_host;"],
 };
 
 /// Pages of any site may connect.
 pub(super) const ANY_ORIGIN: Advice = Advice {
-    why: "Pages of any site may connect with their visitors' rights. Unless that is meant, in the server's \
+    why: "Pages of any site may connect with their visitors' permissions. Unless this is intended, in the server's \
           configuration file:",
     lines: &["[client]", "allowed_origins = [\"https://app.example.org\"]"],
 };
 
 /// Streams are buffered.
 pub(super) const BUFFERING: Advice = Advice {
-    why: "The proxy collects what the server streams. In nginx (and no proxy_ignore_headers X-Accel-Buffering):",
+    why: "The proxy buffers streams of the server. In nginx (and no proxy_ignore_headers X-Accel-Buffering):",
     lines: &["proxy_buffering off;", "proxy_cache off;"],
 };
 
 /// Streams are compressed.
 pub(super) const COMPRESSED: Advice = Advice {
-    why: "The proxy compresses event streams, and holds them back for that. In nginx:",
+    why: "The proxy compresses event streams, and delays them for that. In nginx:",
     lines: &["gzip off;    # or: no text/event-stream in gzip_types"],
 };
 
-/// Connections are cut.
+/// Idle connections are cut.
 pub(super) const IDLE: Advice = Advice {
-    why: "Something in between ends connections that are silent for a while (the server pings every 25 s unless \
-          client.ping_interval says otherwise). In nginx:",
+    why: "A proxy closes idle connections (the server pings every 25 s unless \
+          client.ping_interval sets another interval). In nginx:",
     lines: &["proxy_read_timeout 75s;", "proxy_send_timeout 75s;"],
 };
 
-/// Large requests are refused.
+/// Large requests are rejected.
 pub(super) const BODY: Advice = Advice {
-    why: "Something in between takes no requests of this size; the server takes rows of up to 16 MiB. In nginx:",
+    why: "A proxy rejects requests of this size; the server accepts rows of up to 16 MiB. In nginx:",
     lines: &["client_max_body_size 16m;"],
 };
 
 /// Large messages are lost.
 pub(super) const MESSAGE: Advice = Advice {
-    why: "Something in between, or the server's own limit, does not let a message of this size through. The \
-          server's, in its configuration file:",
+    why: "A proxy, or the server's own limit, rejects messages of this size. The \
+          server's limit, in its configuration file:",
     lines: &["[websocket]", "message_size_limit = \"64 KiB\""],
 };

@@ -6,27 +6,31 @@ use tidings_client::http::Stream;
 use tidings_client::{Connection, Error};
 use tokio::time::timeout;
 
-use super::live::Ways;
-use super::report::{Report, Verdict};
+use super::live::OpenConnections;
+use super::report::{DoctorReport, Verdict};
 use super::{Doctor, advice};
 use crate::failure::Failure;
 
-/// What became of an idle connection: how long it stood, and why it ended, if it did.
-struct Stood {
+/// The result of an idle connection: how long it stayed open, and why it ended, if it did.
+struct IdleOutcome {
     how_long: Duration,
     why: Option<Error>,
 }
 
 impl Doctor {
     /// Watches idle connections for the requested time.
-    pub(super) async fn idle(&self, report: &mut Report, ways: Ways) -> Result<(), Failure> {
+    pub(super) async fn idle(
+        &self,
+        report: &mut DoctorReport,
+        connections: OpenConnections,
+    ) -> Result<(), Failure> {
         let limit = format!("{:?}", self.idle);
         if self.idle.is_zero() {
             return report.add(Verdict::Skipped, "idle", "--idle 0");
         }
-        let Ways { websocket, stream, ping } = ways;
+        let OpenConnections { websocket, stream, ping } = connections;
         if websocket.is_none() && stream.is_none() {
-            return report.add(Verdict::Skipped, "idle", "nothing could be opened that could be watched");
+            return report.add(Verdict::Skipped, "idle", "no connection could be opened");
         }
         let begun = Instant::now();
         let watched =
@@ -44,10 +48,10 @@ impl Doctor {
         for (name, stood) in [("a WebSocket", websocket), ("an event stream", stream)] {
             match stood {
                 None => {}
-                Some(Stood { why: None, .. }) => {
-                    report.add(Verdict::Good, "idle", &format!("{name} stood for {limit}{pings}"))?;
+                Some(IdleOutcome { why: None, .. }) => {
+                    report.add(Verdict::Good, "idle", &format!("{name} stayed open for {limit}{pings}"))?;
                 }
-                Some(Stood { how_long, why: Some(why) }) => {
+                Some(IdleOutcome { how_long, why: Some(why) }) => {
                     let saw = format!("{name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
                     report.advise(Verdict::Bad, "idle", &saw, &advice::IDLE)?;
                 }
@@ -57,10 +61,10 @@ impl Doctor {
     }
 }
 
-async fn watch_websocket(connection: Option<Connection>, limit: Duration) -> Option<Stood> {
+async fn watch_websocket(connection: Option<Connection>, limit: Duration) -> Option<IdleOutcome> {
     let mut connection = connection?;
     let begun = Instant::now();
-    // Pings are answered on the way.
+    // Pings are answered meanwhile.
     let ended = timeout(limit, async {
         loop {
             if let Err(error) = connection.next().await {
@@ -73,10 +77,10 @@ async fn watch_websocket(connection: Option<Connection>, limit: Duration) -> Opt
     if why.is_none() {
         connection.close().await;
     }
-    Some(Stood { how_long, why })
+    Some(IdleOutcome { how_long, why })
 }
 
-async fn watch_stream(stream: Option<Stream>, limit: Duration) -> Option<Stood> {
+async fn watch_stream(stream: Option<Stream>, limit: Duration) -> Option<IdleOutcome> {
     let mut stream = stream?;
     let begun = Instant::now();
     let ended = timeout(limit, async {
@@ -88,5 +92,5 @@ async fn watch_stream(stream: Option<Stream>, limit: Duration) -> Option<Stood> 
             }
         }
     });
-    Some(Stood { why: ended.await.ok(), how_long: begun.elapsed() })
+    Some(IdleOutcome { why: ended.await.ok(), how_long: begun.elapsed() })
 }

@@ -1,68 +1,68 @@
-//! Checks with connections that stay: WebSockets, origins, event streams.
+//! Checks with persistent connections: WebSockets, origins, event streams.
 
 use std::time::{Duration, Instant};
 
 use tidings_client::api::{Api, IdempotencyKeys};
-use tidings_client::events::escaped;
+use tidings_client::events::percent_encode;
 use tidings_client::http::{HttpRequest, Stream};
 use tidings_client::ws::HandshakeRejection;
 use tidings_client::{ConnectOptions, Connection, Encoding, Server, Web, WebSocket};
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
-use super::report::{Report, Verdict};
+use super::report::{DoctorReport, Verdict};
 use super::{Doctor, advice};
 use crate::failure::Failure;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a message may be on its way before it counts as held back.
+/// The timeout of a response.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The delivery time after which a message counts as delayed.
 const PROMPT: Duration = Duration::from_secs(1);
-/// How many messages are measured.
+/// The number of measured messages.
 const MESSAGES: usize = 3;
-/// A message just below the server's usual limit of 64 KiB, in bytes.
+/// A message just below the server's default limit of 64 KiB, in bytes.
 const LARGE: usize = 60_000;
 /// An origin that does not exist.
 const STRANGER: &str = "https://tidings-doctor.invalid";
 
-/// The ways that were found open, for the check of idle ones.
+/// The connections that could be opened, for the check of idle ones.
 #[derive(Default)]
-pub(super) struct Ways {
+pub(super) struct OpenConnections {
     pub(super) websocket: Option<Connection>,
     pub(super) stream: Option<Stream>,
-    /// How often the server pings, in seconds, as it said.
+    /// The interval of the server's pings in seconds, as announced.
     pub(super) ping: u32,
 }
 
 impl Doctor {
-    /// Makes them, and gives what can be watched on.
-    pub(super) async fn live(&self, report: &mut Report) -> Result<Ways, Failure> {
-        let mut ways = Ways::default();
+    /// Runs these checks. Returns the connections that can be watched further.
+    pub(super) async fn live(&self, report: &mut DoctorReport) -> Result<OpenConnections, Failure> {
+        let mut connections = OpenConnections::default();
         if self.upgrade(report).await? {
-            self.session(report, &mut ways).await?;
+            self.session(report, &mut connections).await?;
             self.origins(report).await?;
         }
-        self.streaming(report, &mut ways).await?;
-        Ok(ways)
+        self.streaming(report, &mut connections).await?;
+        Ok(connections)
     }
 
     async fn open(&self, headers: &[(&str, &str)]) -> Result<WebSocket, HandshakeRejection> {
         WebSocket::open(&self.url, "/connection/websocket", &[], headers).await
     }
 
-    async fn upgrade(&self, report: &mut Report) -> Result<bool, Failure> {
+    async fn upgrade(&self, report: &mut DoctorReport) -> Result<bool, Failure> {
         match self.open(&[]).await {
             Ok(socket) => {
                 socket.close().await;
-                report.add(Verdict::Good, "websocket", "the upgrade is passed on")?;
+                report.add(Verdict::Good, "websocket", "the upgrade is passed")?;
                 return Ok(true);
             }
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "websocket", &error.to_string())?;
             }
-            Err(HandshakeRejection::Answered { status, server, words }) => {
+            Err(HandshakeRejection::Answered { status, server, text }) => {
                 let by = server.map(|server| format!(" by {server}")).unwrap_or_default();
-                let saw = format!("answered {status}{by} instead of an upgrade {words}");
+                let saw = format!("answered {status}{by} instead of an upgrade {text}");
                 match status {
                     401 | 403 | 429 => report.add(Verdict::Bad, "websocket", &saw)?,
                     502..=504 => report.advise(Verdict::Bad, "websocket", &saw, &advice::UPSTREAM)?,
@@ -73,8 +73,12 @@ impl Doctor {
         Ok(false)
     }
 
-    /// Speaks the client protocol: an answer, its time, and a large message.
-    async fn session(&self, report: &mut Report, ways: &mut Ways) -> Result<(), Failure> {
+    /// Checks the client protocol: a response, its time, and a large message.
+    async fn session(
+        &self,
+        report: &mut DoctorReport,
+        connections: &mut OpenConnections,
+    ) -> Result<(), Failure> {
         let server = Server::Web(Web { websocket: true, ..self.url.clone() });
         let hello = ConnectOptions { token: self.token.clone(), ..ConnectOptions::default() };
         let (mut connection, welcome) = match Connection::open(&server, Encoding::Json, &hello).await {
@@ -84,23 +88,23 @@ impl Doctor {
             }
             Err(error) => return report.add(Verdict::Bad, "messages", &error.to_string()),
         };
-        ways.ping = welcome.ping;
+        connections.ping = welcome.ping;
         let begun = Instant::now();
         match ask(&mut connection, Request::Ping).await {
             Ok(()) => {
                 let took = begun.elapsed().as_secs_f64() * 1e3;
-                report.add(Verdict::Good, "messages", &format!("there and back in {took:.1} ms"))?;
+                report.add(Verdict::Good, "messages", &format!("round trip in {took:.1} ms"))?;
             }
             Err(error) => return report.add(Verdict::Bad, "messages", &error),
         }
-        // No channel can have such a name: the response is an error, and the check is that it arrives.
+        // A channel cannot have this name: the response is an error, and the check is that it arrives.
         let large = "x".repeat(LARGE);
         let question = PresenceStats { channel: large.as_str().into() };
         let size = format!("a message of {LARGE} bytes");
         match ask(&mut connection, Request::PresenceStats(question)).await {
             Ok(()) => {
                 report.add(Verdict::Good, "message size", &format!("{size} came through"))?;
-                ways.websocket = Some(connection);
+                connections.websocket = Some(connection);
                 Ok(())
             }
             Err(error) => {
@@ -109,15 +113,15 @@ impl Doctor {
         }
     }
 
-    async fn origins(&self, report: &mut Report) -> Result<(), Failure> {
+    async fn origins(&self, report: &mut DoctorReport) -> Result<(), Failure> {
         let own = self.url.origin();
         match self.open(&[("Origin", &own)]).await {
             Ok(socket) => {
                 socket.close().await;
                 report.add(Verdict::Good, "own origin", &format!("pages from {own} may connect"))?;
             }
-            Err(HandshakeRejection::Answered { status, words, .. }) => {
-                let saw = format!("pages from {own} are answered {status} {words}");
+            Err(HandshakeRejection::Answered { status, text, .. }) => {
+                let saw = format!("pages from {own} get status {status} {text}");
                 report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
             }
             Err(HandshakeRejection::Failed(error)) => {
@@ -133,7 +137,7 @@ impl Doctor {
             Err(HandshakeRejection::Answered { status, .. }) => report.add(
                 Verdict::Good,
                 "other origin",
-                &format!("pages of other sites are refused ({status})"),
+                &format!("pages of other sites are rejected ({status})"),
             ),
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "other origin", &error.to_string())
@@ -141,30 +145,34 @@ impl Doctor {
         }
     }
 
-    /// Whether an event stream streams.
-    async fn streaming(&self, report: &mut Report, ways: &mut Ways) -> Result<(), Failure> {
+    /// Checks that an event stream is not buffered.
+    async fn streaming(
+        &self,
+        report: &mut DoctorReport,
+        connections: &mut OpenConnections,
+    ) -> Result<(), Failure> {
         report.doing("waiting for an event stream");
         let channel = self.channel();
-        let path = format!("/events?channel={}", escaped(&channel));
+        let path = format!("/events?channel={}", percent_encode(&channel));
         let bearer = self.token.as_deref().map(|token| format!("Bearer {token}"));
         let mut headers = vec![("Accept", "text/event-stream"), ("Accept-Encoding", "gzip")];
         headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let begun = Instant::now();
         let opened = timeout(
-            PATIENCE,
+            TIMEOUT,
             Stream::open(&self.url, HttpRequest { headers: &headers, ..HttpRequest::get(&path) }),
         );
         let mut stream = match opened.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
-                let saw = format!("no answer within {} s", PATIENCE.as_secs());
+                let saw = format!("no answer within {} s", TIMEOUT.as_secs());
                 return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
             }
         };
         if stream.status != 200 {
-            let words = stream.words().await;
-            let saw = format!("answered {} {words}", stream.status);
+            let text = stream.text().await;
+            let saw = format!("answered {} {text}", stream.status);
             let verdict = if self.token.is_none() && matches!(stream.status, 401 | 403) {
                 Verdict::Skipped
             } else {
@@ -173,36 +181,36 @@ impl Doctor {
             return report.add(verdict, "streaming", &saw);
         }
         if let Some(encoding) = stream.headers.get("content-encoding").and_then(|e| e.to_str().ok()) {
-            let saw = format!("an event stream came compressed ({encoding})");
+            let saw = format!("an event stream is compressed ({encoding})");
             return report.advise(Verdict::Bad, "streaming", &saw, &advice::COMPRESSED);
         }
-        match timeout(PATIENCE, stream.next()).await {
+        match timeout(TIMEOUT, stream.next()).await {
             Ok(Ok(Some(_))) => {
                 let took = begun.elapsed().as_secs_f64() * 1e3;
                 report.add(
                     Verdict::Good,
                     "streaming",
-                    &format!("the first event came after {took:.0} ms"),
+                    &format!("the first event arrived after {took:.0} ms"),
                 )?;
             }
             Ok(Ok(None)) => return report.add(Verdict::Bad, "streaming", "the event stream ended at once"),
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
-                let saw = format!("nothing of an event stream within {} s", PATIENCE.as_secs());
+                let saw = format!("no event within {} s", TIMEOUT.as_secs());
                 return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
             }
         }
-        if self.latency(report, ways, &mut stream, &channel).await? {
-            ways.stream = Some(stream);
+        if self.latency(report, connections, &mut stream, &channel).await? {
+            connections.stream = Some(stream);
         }
         Ok(())
     }
 
-    /// Publishes, and measures the time until the event arrives; returns whether the stream is still open.
+    /// Publishes, and measures the delivery time. Returns whether the stream is still open.
     async fn latency(
         &self,
-        report: &mut Report,
-        ways: &mut Ways,
+        report: &mut DoctorReport,
+        connections: &mut OpenConnections,
         stream: &mut Stream,
         channel: &str,
     ) -> Result<bool, Failure> {
@@ -213,10 +221,10 @@ impl Doctor {
             let body = format!("doctor {n}");
             let begun = Instant::now();
             let mut published = api.publish(&[names.prepare(channel, body.clone().into_bytes())]).await;
-            // Without a key, a client may be allowed to.
+            // Without a key, a client may have the permission to publish.
             if published.is_err()
                 && self.key.is_none()
-                && let Some(connection) = &mut ways.websocket
+                && let Some(connection) = &mut connections.websocket
             {
                 let publish = Publish { channel: channel.into(), data: Some(body.as_str().into()) };
                 if answer(connection, Request::Publish(publish)).await.is_ok_and(|answer| answer.is_ok()) {
@@ -235,21 +243,23 @@ impl Doctor {
                     return Ok(true);
                 }
             }
-            match timeout(PATIENCE, until(stream, &body)).await {
+            match timeout(TIMEOUT, wait_for_text(stream, &body)).await {
                 Ok(true) => slowest = slowest.max(begun.elapsed()),
                 Ok(false) => {
                     report.add(Verdict::Bad, "latency", "the event stream ended")?;
                     return Ok(false);
                 }
                 Err(_) => {
-                    let saw = format!("a message was not there {} s later", PATIENCE.as_secs());
+                    let saw = format!("a message did not arrive within {} s", TIMEOUT.as_secs());
                     report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
                     return Ok(false);
                 }
             }
         }
-        let saw =
-            format!("{MESSAGES} messages came within {:.0} ms each", (slowest.as_secs_f64() * 1e3).max(1.0));
+        let saw = format!(
+            "{MESSAGES} messages arrived within {:.0} ms each",
+            (slowest.as_secs_f64() * 1e3).max(1.0)
+        );
         if slowest > PROMPT {
             report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
         } else {
@@ -259,7 +269,7 @@ impl Doctor {
     }
 }
 
-/// Asks, and waits for an answer, whatever it says.
+/// Sends a request, and waits for any response.
 async fn ask(connection: &mut Connection, request: Request<'_>) -> Result<(), String> {
     answer(connection, request).await.map(|_| ())
 }
@@ -269,11 +279,11 @@ async fn answer(
     request: Request<'_>,
 ) -> Result<Result<tidings_client::message::Reply, tidings_client::ServerError>, String> {
     let id = connection.send(request).map_err(|e| e.to_string())?;
-    connection.reply_to(id, PATIENCE, |_| {}).await.map_err(|e| e.to_string())
+    connection.reply_to(id, TIMEOUT, |_| {}).await.map_err(|e| e.to_string())
 }
 
-/// Reads until `text` has come; `false` when the stream ended.
-async fn until(stream: &mut Stream, text: &str) -> bool {
+/// Reads until `text` has arrived; `false` when the stream ended.
+async fn wait_for_text(stream: &mut Stream, text: &str) -> bool {
     let mut seen = Vec::new();
     while let Ok(Some(bytes)) = stream.next().await {
         seen.extend_from_slice(&bytes);

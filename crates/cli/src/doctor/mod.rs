@@ -1,10 +1,10 @@
-//! `tidings doctor`: tests a deployment from where its clients are, through whatever stands in between.
+//! `tidings doctor`: tests a deployment from a client's location, through all proxies.
 //!
-//! Each check says what it saw; one that finds something wrong says what to change, in lines for nginx where it is the
-//! proxy's ([`advice`]). What needs a token or a key that was not given is skipped, and said to be.
+//! Each check reports its observation; a failed check reports the necessary change, in lines for nginx if it concerns
+//! the proxy ([`advice`]). Checks that need a missing token or key are skipped and reported as skipped.
 //!
-//! Invariants: nothing is changed at the server: publications go into a channel with a random name; every wait has a
-//! bound; exit code 0 means that no check failed.
+//! Invariants: the server's state is not changed, except for publications in a channel with a random name; every wait
+//! has a timeout; exit code 0 means that no check failed.
 
 mod advice;
 mod idle;
@@ -17,24 +17,24 @@ use std::time::Duration;
 use clap::Args;
 use tidings_client::{Server, Web};
 
-use self::report::Report;
+use self::report::DoctorReport;
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
-/// How long the command may take to end once it was asked to.
+/// The time for the command to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Tests a deployment through its proxy: upgrades, buffering, time-outs, limits, origins
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Give the address that clients use: https://push.example.org, with the path prefix if there is one. Each check says \
-what it saw; what is wrong comes with the lines to change in nginx. Without --token a server that wants one can only be \
-tested in part; with --key messages are published (to a channel of their own) to measure how long they take.
+Give the address that clients use: https://push.example.org, with the path prefix if there is one. Each check reports \
+its observation; a failed check reports the lines to change in nginx. Without --token a server that requires one can only be \
+tested in part; with --key messages are published (to a separate channel) to measure their delivery time.
 
-Proxies cut what is silent for too long, nginx after 60 s: --idle says for how long connections are watched. It makes \
-up most of the command's time; 0 leaves it out.
+Proxies close idle connections, nginx after 60 s: --idle sets how long connections are watched. This takes \
+most of the command's time; 0 skips it.
 
 Exit code 0 when no check failed, 1 otherwise.
 
@@ -55,11 +55,11 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     key: Option<String>,
 
-    /// The channel that is measured with, one that may be subscribed to; a random name if this is not given
+    /// The channel for the measurement, to which the client may subscribe; by default a random name
     #[arg(long)]
     channel: Option<String>,
 
-    /// For how long idle connections are watched
+    /// The time for which idle connections are watched
     #[arg(long, value_name = "DURATION", default_value = "70s", value_parser = duration)]
     idle: Duration,
 
@@ -68,7 +68,7 @@ pub(crate) struct Doctor {
 }
 
 impl Doctor {
-    /// Makes all checks that can be made.
+    /// Runs all checks.
     ///
     /// # Errors
     /// A check failed.
@@ -84,21 +84,21 @@ impl Doctor {
     }
 
     async fn examine(&self) -> Result<(), Failure> {
-        let mut report = Report::new(&self.url)?;
+        let mut report = DoctorReport::new(&self.url)?;
         if self.plain(&mut report).await? {
-            let ways = self.live(&mut report).await?;
-            self.idle(&mut report, ways).await?;
+            let connections = self.live(&mut report).await?;
+            self.idle(&mut report, connections).await?;
         }
         report.end()
     }
 
-    /// The channel that is measured with.
+    /// The channel for the measurement.
     fn channel(&self) -> String {
         self.channel.clone().unwrap_or_else(|| format!("tidings-doctor-{:08x}", fastrand::u32(..)))
     }
 }
 
-/// Reads the address of a deployment; a bare host will do.
+/// Parses the address of a deployment; a host name without a scheme is accepted.
 fn web(text: &str) -> Result<Web, String> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match with_scheme.parse()? {

@@ -1,22 +1,22 @@
-//! Checks with plain requests: whether the server is reached at all, and what in between does to requests.
+//! Checks with plain requests: whether the server is reachable, and how proxies treat requests.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_client::http::{HttpClient, HttpRequest, HttpResponse, Method};
 
-use super::report::{Report, Verdict};
+use super::report::{DoctorReport, Verdict};
 use super::{Doctor, advice};
 use crate::failure::Failure;
 
-/// The size of a request that is larger than nginx takes by default, in bytes.
+/// The size of a request above nginx' default limit, in bytes.
 const LARGE: usize = 2 << 20;
-/// Rows of a table that does not exist.
+/// The path of a table that does not exist.
 const NOWHERE: &str = "/tables/00000000-0000-4000-8000-000000000000/rows";
 
 impl Doctor {
-    /// Runs these checks; returns whether the server responds, so that further checks make sense.
-    pub(super) async fn plain(&self, report: &mut Report) -> Result<bool, Failure> {
+    /// Runs these checks. Returns whether the server responds, so that further checks are useful.
+    pub(super) async fn plain(&self, report: &mut DoctorReport) -> Result<bool, Failure> {
         let mut http = HttpClient::new(self.url.clone());
         let begun = Instant::now();
         let health = match http.call(HttpRequest::get("/health")).await {
@@ -39,7 +39,7 @@ impl Doctor {
         Ok(true)
     }
 
-    async fn ready(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
+    async fn ready(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
         match http.call(HttpRequest::get("/ready")).await {
             Ok(reply) if reply.status == 200 => {
                 report.add(Verdict::Good, "ready", "messages travel through the broker")
@@ -48,14 +48,14 @@ impl Doctor {
                 let reason = serde_json::from_slice::<serde_json::Value>(&reply.body)
                     .ok()
                     .and_then(|answer| Some(answer["reason"].as_str()?.to_owned()))
-                    .unwrap_or_else(|| reply.words());
+                    .unwrap_or_else(|| reply.text());
                 report.add(Verdict::Bad, "ready", &format!("{}: {reason}", reply.status))
             }
             Err(error) => report.add(Verdict::Bad, "ready", &error.to_string()),
         }
     }
 
-    async fn compression(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
+    async fn compression(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
         let headers = [("Accept-Encoding", "gzip"), ("Accept", "text/html")];
         match http.call(HttpRequest { headers: &headers, ..HttpRequest::get("/") }).await {
             Ok(reply) if reply.status == 200 => {
@@ -70,8 +70,8 @@ impl Doctor {
         }
     }
 
-    /// A large request, to an address where nothing can come of it.
-    async fn large(&self, report: &mut Report, http: &mut HttpClient) -> Result<(), Failure> {
+    /// Checks a large request, to a path where it has no effect.
+    async fn large(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
         let headers = [("Content-Type", "text/plain"), ("Authorization", "Bearer doctor")];
         let body = Bytes::from(vec![b'\n'; LARGE]);
         let call = HttpRequest { method: Method::POST, path: NOWHERE, headers: &headers, body };
@@ -91,15 +91,15 @@ impl Doctor {
     }
 }
 
-fn health_is_good(report: &mut Report, reply: &HttpResponse) -> Result<bool, Failure> {
-    let words = reply.words();
-    let saw = if words.is_empty() {
+fn health_is_good(report: &mut DoctorReport, reply: &HttpResponse) -> Result<bool, Failure> {
+    let text = reply.text();
+    let saw = if text.is_empty() {
         format!("answered {}", reply.status)
     } else {
-        format!("answered {}: {words}", reply.status)
+        format!("answered {}: {text}", reply.status)
     };
     match reply.status {
-        200 if words.trim() == "ok" => {
+        200 if text.trim() == "ok" => {
             report.add(Verdict::Good, "health", "the server serves")?;
             return Ok(true);
         }

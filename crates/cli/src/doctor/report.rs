@@ -1,4 +1,4 @@
-//! What the checks found, for people.
+//! Prints the results of checks.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
@@ -8,16 +8,16 @@ use super::advice::Advice;
 use crate::failure::{Failure, single_line};
 use crate::text::{colours, print};
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// As it should be.
+    /// As expected.
     Good,
     /// It works, with a limitation.
     Note,
     /// It does not work.
     Bad,
-    /// It was not looked at.
+    /// The check was not run.
     Skipped,
 }
 
@@ -41,29 +41,29 @@ impl Verdict {
     }
 }
 
-/// The checks so far.
-pub(super) struct Report {
+/// The results so far.
+pub(super) struct DoctorReport {
     colours: bool,
     made: usize,
     failed: usize,
-    /// Whether a line that will be replaced stands on the terminal.
+    /// Whether the terminal shows a line that will be replaced.
     shown: bool,
 }
 
-impl Report {
-    /// Begins one.
+impl DoctorReport {
+    /// Starts a report.
     ///
     /// # Errors
-    /// A stdout that cannot be written.
+    /// Standard output cannot be written.
     pub(super) fn new(url: &Web) -> Result<Self, Failure> {
         print(format!("{url}\n\n").as_bytes())?;
         Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
     }
 
-    /// Adds a check and what it saw.
+    /// Adds a check and its observation.
     ///
     /// # Errors
-    /// A stdout that cannot be written.
+    /// Standard output cannot be written.
     pub(super) fn add(&mut self, verdict: Verdict, name: &str, saw: &str) -> Result<(), Failure> {
         self.clear();
         if verdict != Verdict::Skipped {
@@ -76,10 +76,10 @@ impl Report {
         print(format!("  {word} {name:<13} {saw}\n").as_bytes())
     }
 
-    /// Adds a check that found something to be changed.
+    /// Adds a failed check with advice.
     ///
     /// # Errors
-    /// A stdout that cannot be written.
+    /// Standard output cannot be written.
     pub(super) fn advise(
         &mut self,
         verdict: Verdict,
@@ -95,11 +95,11 @@ impl Report {
         print(text.as_bytes())
     }
 
-    /// Shows the current check, on a terminal.
+    /// Displays the current check, on a terminal.
     pub(super) fn doing(&mut self, what: &str) {
-        if stderr().is_terminal() && crate::text::capable() {
+        if stderr().is_terminal() && crate::text::supports_escapes() {
             eprint!("\r\x1b[K  …     {what}");
-            // A terminal that is gone is no reason to stop.
+            // A closed terminal does not stop the checks.
             let _ = stderr().flush();
             self.shown = true;
         }
@@ -111,14 +111,14 @@ impl Report {
         }
     }
 
-    /// Sums up.
+    /// Prints the summary.
     ///
     /// # Errors
     /// A check failed.
     pub(super) fn end(mut self) -> Result<(), Failure> {
         self.clear();
         if self.failed == 0 {
-            return print(format!("\nnothing wrong found in {} checks\n", self.made).as_bytes());
+            return print(format!("\nno problem found in {} checks\n", self.made).as_bytes());
         }
         Err(Failure::Failed(format!("{} of {} checks failed", self.failed, self.made)))
     }

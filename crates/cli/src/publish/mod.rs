@@ -1,8 +1,8 @@
 //! `tidings publish`: publishes messages and waits until each is confirmed.
 //!
-//! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never
-//! sent again; what waits for the server is bounded in messages and bytes. A message that is longer than any confirmed one
-//! is in flight alone: when the server closes the connection because it is too long, no other message is affected.
+//! Invariants: exit code 0 means that every message was confirmed; a message that may have been published is never sent
+//! again; messages in flight are bounded in number and bytes. A message that is longer than any confirmed one is in
+//! flight alone: if the server closes the connection because it is too long, no other message is affected.
 
 mod publisher;
 
@@ -23,34 +23,34 @@ use crate::input::{Lines, duration, stdin_chunks};
 use crate::interrupt::block_on;
 use crate::target::ServerArgs;
 
-/// How many messages may wait for their confirmation.
+/// The most unconfirmed messages.
 const WINDOW: u64 = 1024;
-/// How many bytes may wait to be written before more input is taken.
+/// The most unsent bytes before reading of input pauses.
 const UNSENT: usize = 256 << 10;
-/// The longest message taken from stdin, in bytes; no server can be configured to take more.
+/// The longest message from stdin, in bytes; no server can be configured for longer ones.
 const MAX_LINE: usize = 16 << 20;
-/// Messages up to this length are taken by any server, in bytes; longer ones are in flight alone at first.
+/// The length in bytes up to which every server accepts messages; longer ones are in flight alone at first.
 const SHORT: usize = 1 << 10;
-/// How long the server may leave everything unconfirmed.
+/// The timeout of confirmations.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest wait between two attempts to connect.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How many refusals are reported one by one.
-const TOLD: u64 = 10;
+/// The longest delay between two attempts to connect.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// The most rejected messages that are reported individually.
+const MAX_REPORTED: u64 = 10;
 
 /// Publishes messages to a channel
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The command ends with exit code 0 when the server has confirmed every message. A message that the server refuses, such \
-as one that is too long for it, is named by its number on stderr; the others are published, and the exit code is 1.
+The command ends with exit code 0 when the server has confirmed every message. A message that the server rejects, such \
+as one that is too long, is reported with its number on stderr; the others are published, and the exit code is 1.
 
-While nothing is in flight, a server that cannot be reached is tried again for the time that --retry gives. A \
-message that may have been published already is never sent a second time: when the connection breaks under it, the \
-command says how many were confirmed and how many are uncertain, and ends with exit code 1. (Over http:// nothing is \
-uncertain: the server knows a message that it has had already, so it is sent again.)
+While no message is in flight, the command retries an unreachable server for the time of --retry. A \
+message that may have been published is never sent again: when the connection breaks, the \
+command reports the numbers of confirmed and uncertain messages, and ends with exit code 1. (Over http:// no message is \
+uncertain: the server detects repeated messages, so they are sent again.)
 
---server says how: the line port (RESP; a Redis will do), ws:// and wss:// (WebSocket, with --token where the server \
-wants one), http:// and https:// (the server API, with --key).
+--server determines the protocol: the line port (RESP; a Redis server works too), ws:// and wss:// (WebSocket, with --token if the server \
+requires one), http:// and https:// (the server API, with --key).
 
 Examples:
   tidings publish updates 'follow the white rabbit'
@@ -61,11 +61,11 @@ pub(crate) struct Publish {
     /// The channel to publish to
     channel: String,
 
-    /// The messages, each argument one; a single - publishes each line of standard input, without its line ending
+    /// The messages, one per argument; a single - publishes each line of standard input, without its line ending
     #[arg(required = true, value_name = "MESSAGE")]
     messages: Vec<OsString>,
 
-    /// For how long to try again while the server cannot be reached and nothing is in flight; 0 tries once
+    /// The time for which an unreachable server is retried while no message is in flight; 0: one attempt
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     retry: Duration,
 
@@ -74,10 +74,10 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    /// Publishes all there is.
+    /// Publishes all messages.
     ///
     /// # Errors
-    /// A name that is no channel, a message that was not confirmed, a stdin that cannot be read.
+    /// An invalid channel name, an unconfirmed message, a stdin that cannot be read.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         Channel::new(&self.channel)
             .map_err(|e| Failure::Usage(format!("'{}' cannot be published to: {e}", self.channel)))?;
@@ -99,7 +99,7 @@ impl Publish {
             } else {
                 Source::Arguments(self.messages.clone().into_iter())
             };
-            Run {
+            PublishRun {
                 options: self,
                 source,
                 held: None,
@@ -115,16 +115,16 @@ impl Publish {
     }
 }
 
-/// Where the messages come from.
+/// The source of messages.
 enum Source {
     Arguments(vec::IntoIter<OsString>),
     Lines { chunks: Option<mpsc::Receiver<io::Result<Vec<u8>>>>, lines: Lines },
 }
 
-/// What a source has at this moment.
+/// The state of a source.
 enum Next {
     Message(Vec<u8>),
-    /// A line that is too long for every server.
+    /// A line that exceeds the limit of every server.
     TooLong,
     NotYet,
     End,
@@ -148,7 +148,7 @@ impl Source {
         }
     }
 
-    /// Waits for more input; for ever when there is none to wait for.
+    /// Waits for more input; forever if there is none.
     async fn more(&mut self) -> Result<(), Failure> {
         let Self::Lines { chunks: waiting @ Some(_), lines } = self else {
             return std::future::pending().await;
@@ -162,24 +162,24 @@ impl Source {
     }
 }
 
-/// One run of the command. Messages are numbered from 1 in the order they were given.
-struct Run<'a> {
+/// One run of the command. Messages are numbered from 1 in input order.
+struct PublishRun<'a> {
     options: &'a Publish,
     source: Source,
-    /// What the source gave and is to be sent when nothing is in flight.
+    /// The next item of the source, which is sent when no message is in flight.
     held: Option<Next>,
-    /// Messages handed to the connection.
+    /// The messages passed to the connection.
     sent: u64,
-    /// Messages that the server has confirmed or refused.
+    /// The messages that the server has confirmed or rejected.
     answered: u64,
     refused: u64,
-    /// The length of the longest message that the server has confirmed, at least [`SHORT`].
+    /// The length of the longest confirmed message, at least [`SHORT`].
     proven: usize,
-    /// The length of the message in flight, when it is alone for being longer than that.
+    /// The length of the message in flight, if it is alone because of its length.
     alone: Option<usize>,
 }
 
-impl Run<'_> {
+impl PublishRun<'_> {
     async fn publish(mut self) -> Result<(), Failure> {
         let mut publisher = self.connect().await?;
         let mut retry = Retry::new(self.options.retry);
@@ -187,27 +187,29 @@ impl Run<'_> {
         loop {
             match self.pump(&mut publisher).await {
                 Ok(()) => break,
-                Err(Broken::Closing) => publisher = self.connect().await?,
-                Err(Broken::Connection(error)) if error.is_too_long() && self.alone.is_some() => {
+                Err(PublishError::Closing) => publisher = self.connect().await?,
+                Err(PublishError::Connection(error)) if error.is_too_long() && self.alone.is_some() => {
                     self.answer(Err(error.to_string()));
                     publisher = self.connect().await?;
                 }
-                Err(Broken::Connection(error)) if publisher.may_repeat() && error.may_pass() => {
+                Err(PublishError::Connection(error)) if publisher.may_repeat() && error.is_retryable() => {
                     if std::mem::replace(&mut before, self.answered) != self.answered {
                         retry = Retry::new(self.options.retry);
                     }
                     retry.pause(error).await?;
                 }
-                Err(Broken::Connection(error)) if self.sent == self.answered && error.may_pass() => {
+                Err(PublishError::Connection(error))
+                    if self.sent == self.answered && error.is_retryable() =>
+                {
                     say(format_args!("{error}; connecting again"));
                     publisher = self.connect().await?;
                 }
-                // Nothing of it was published.
-                Err(Broken::Connection(error)) if publisher.may_repeat() && self.answered == 0 => {
+                // No message was published.
+                Err(PublishError::Connection(error)) if publisher.may_repeat() && self.answered == 0 => {
                     return Err(Failure::new(error));
                 }
-                Err(Broken::Connection(error)) => return Err(self.uncertain(&error)),
-                Err(Broken::Command(failure)) => return Err(failure),
+                Err(PublishError::Connection(error)) => return Err(self.uncertain(&error)),
+                Err(PublishError::Command(failure)) => return Err(failure),
             }
         }
         publisher.close().await;
@@ -218,21 +220,21 @@ impl Run<'_> {
         }
     }
 
-    /// Connects, trying again for as long as the options say.
+    /// Connects, with retries for the configured time.
     async fn connect(&self) -> Result<Publisher, Failure> {
         let mut retry = Retry::new(self.options.retry);
         loop {
             match Publisher::open(&self.options.server).await {
                 Ok(publisher) => return Ok(publisher),
-                // Only a client's connection can be refused as a whole; the API refuses single publications.
-                Err(error) if !error.may_pass() => return Err(self.options.server.failure(error)),
+                // Only a client's connection can be rejected as a whole; the API rejects single publications.
+                Err(error) if !error.is_retryable() => return Err(self.options.server.failure(error)),
                 Err(error) => retry.pause(error).await?,
             }
         }
     }
 
-    /// Publishes over one connection until all is confirmed.
-    async fn pump(&mut self, publisher: &mut Publisher) -> Result<(), Broken> {
+    /// Publishes over one connection until all messages are confirmed.
+    async fn pump(&mut self, publisher: &mut Publisher) -> Result<(), PublishError> {
         let mut progress = Instant::now();
         loop {
             let mut hungry = false;
@@ -273,7 +275,7 @@ impl Run<'_> {
                 more = self.source.more(), if hungry => more?,
                 done = publisher.exchange() => done?,
                 () = sleep_until(progress + ANSWER_TIMEOUT), if self.sent > self.answered => {
-                    return Err(Error::Silent(ANSWER_TIMEOUT.as_secs()).into());
+                    return Err(Error::Timeout(ANSWER_TIMEOUT.as_secs()).into());
                 }
             }
             progress = progress.max(publisher.last_received());
@@ -281,13 +283,13 @@ impl Run<'_> {
                 let is_closing = self.alone.is_some() && answer.as_ref().is_err_and(|words| closes(words));
                 self.answer(answer);
                 if is_closing {
-                    return Err(Broken::Closing);
+                    return Err(PublishError::Closing);
                 }
             }
         }
     }
 
-    /// Takes the answer to the oldest message that has none yet.
+    /// Handles the response to the oldest message without one.
     fn answer(&mut self, answer: Result<(), String>) {
         if self.sent == self.answered {
             return;
@@ -303,8 +305,8 @@ impl Run<'_> {
                 words = format!("{words} (the message has {length} bytes)");
             }
             match self.refused {
-                ..=TOLD => say(format_args!("message {}: {words}", self.answered)),
-                n if n == TOLD + 1 => say("more messages are refused; they are counted, not named"),
+                ..=MAX_REPORTED => say(format_args!("message {}: {words}", self.answered)),
+                n if n == MAX_REPORTED + 1 => say("further rejected messages are counted, not listed"),
                 _ => {}
             }
         }
@@ -321,62 +323,57 @@ impl Run<'_> {
     }
 }
 
-/// Tries again for a while.
+/// Retries for a limited time.
 struct Retry {
-    patience: Duration,
+    limit: Duration,
     give_up: Instant,
     backoff: Backoff,
     told: bool,
 }
 
 impl Retry {
-    fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            give_up: Instant::now() + patience,
-            backoff: Backoff::new(LONGEST_WAIT),
-            told: false,
-        }
+    fn new(limit: Duration) -> Self {
+        Self { limit, give_up: Instant::now() + limit, backoff: Backoff::new(MAX_DELAY), told: false }
     }
 
-    /// Waits before the next attempt; says once why.
+    /// Waits before the next attempt. Reports the first error.
     ///
     /// # Errors
-    /// The error, when it does not pass, or it is too late for another attempt.
+    /// The error, if it is permanent or the time is over.
     async fn pause(&mut self, error: Error) -> Result<(), Failure> {
         let retry_at = Instant::now() + self.backoff.wait();
-        if !error.may_pass() || retry_at >= self.give_up {
+        if !error.is_retryable() || retry_at >= self.give_up {
             return Err(Failure::new(error));
         }
         if !std::mem::replace(&mut self.told, true) {
-            say(format_args!("{error}; trying for {:?}", self.patience));
+            say(format_args!("{error}; trying for {:?}", self.limit));
         }
         sleep(retry_at - Instant::now()).await;
         Ok(())
     }
 }
 
-/// Whether a server closes the connection after this error to a message: one of RESP cannot find the next command, and one of
-/// the client protocol does not read a message that is too long.
+/// Whether a server closes the connection after this error: with RESP the server cannot find the next command, and with
+/// the client protocol it does not read a message that is too long.
 fn closes(words: &str) -> bool {
     words.contains("Protocol error") || words.contains("longer than")
 }
 
-/// Why publishing over a connection stopped before the end.
-enum Broken {
+/// The reason why publishing over a connection stopped early.
+enum PublishError {
     Connection(Error),
-    /// The server closes the connection; everything sent over it was answered.
+    /// The server is closing the connection; all sent messages have responses.
     Closing,
     Command(Failure),
 }
 
-impl From<Error> for Broken {
+impl From<Error> for PublishError {
     fn from(error: Error) -> Self {
         Self::Connection(error)
     }
 }
 
-impl From<Failure> for Broken {
+impl From<Failure> for PublishError {
     fn from(failure: Failure) -> Self {
         Self::Command(failure)
     }

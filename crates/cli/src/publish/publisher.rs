@@ -1,4 +1,4 @@
-//! What carries publications to the server, and the answers back in the order of the publications.
+//! Carries publications to the server, and returns the responses in order.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -13,45 +13,47 @@ use tokio::time::Instant;
 
 use crate::target::ServerArgs;
 
-/// The most publications that go into one call of the API.
+/// The most publications in one API call.
 const BATCH: usize = 256;
-/// The most bytes of bodies that go into one call of the API, if more than one body does.
+/// The most bytes of bodies in one API call, except that one body may be larger.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A way to the server.
+/// A connection for publishing.
 pub(super) enum Publisher {
     /// RESP on the line port.
-    Resp(resp::Connection),
+    Resp(resp::RespConnection),
     /// The client protocol over a WebSocket.
     Protocol(Box<Connection>),
     /// The server API.
-    Api(Box<Calls>),
+    Api(Box<ApiCalls>),
 }
 
 impl Publisher {
-    /// The way that the server's address names.
+    /// Connects with the protocol of the server's address.
     ///
     /// # Errors
-    /// [`Error`]: no server at the address, or a server that refuses.
+    /// [`Error`]: no server at the address, or a server that rejects the client.
     pub(super) async fn open(args: &ServerArgs) -> Result<Self, Error> {
         match &args.server {
             Server::Web(web) if web.websocket => {
                 let hello = ConnectOptions { token: args.token.clone(), ..ConnectOptions::default() };
-                // In Protobuf, bodies are the bytes they are.
+                // Protobuf preserves the bytes of bodies.
                 let (connection, _) = Connection::open(&args.server, Encoding::Protobuf, &hello).await?;
                 Ok(Self::Protocol(Box::new(connection)))
             }
-            Server::Web(web) => Ok(Self::Api(Box::new(Calls::new(Api::new(web.clone(), args.key.clone()))))),
-            server => Ok(Self::Resp(resp::Connection::open(server, args.secret()).await?)),
+            Server::Web(web) => {
+                Ok(Self::Api(Box::new(ApiCalls::new(Api::new(web.clone(), args.key.clone())))))
+            }
+            server => Ok(Self::Resp(resp::RespConnection::open(server, args.secret()).await?)),
         }
     }
 
-    /// Whether publications without a response can be sent again without being published twice.
+    /// Whether publications without a response can be sent again without a duplicate.
     pub(super) fn may_repeat(&self) -> bool {
         matches!(self, Self::Api(_))
     }
 
-    /// Adds one publication. The caller bounds how many wait.
+    /// Queues one publication. The caller bounds the number.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection cannot send.
@@ -70,7 +72,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Bytes that the kernel has not taken yet.
+    /// Bytes that the kernel has not accepted yet.
     pub(super) fn unsent(&self) -> usize {
         match self {
             Self::Resp(connection) => connection.unsent(),
@@ -79,7 +81,7 @@ impl Publisher {
         }
     }
 
-    /// When the server last said anything.
+    /// The time of the last input.
     pub(super) fn last_received(&self) -> Instant {
         match self {
             Self::Resp(connection) => connection.last_received(),
@@ -88,10 +90,10 @@ impl Publisher {
         }
     }
 
-    /// The answer to the oldest publication that has none, without waiting; an error in the server's words.
+    /// The response to the oldest publication without one; does not wait. An error has the server's text.
     ///
     /// # Errors
-    /// The connection ended, or does not speak its protocol.
+    /// The connection ended, or the peer uses another protocol.
     pub(super) fn take(&mut self) -> Result<Option<Result<(), String>>, Error> {
         match self {
             Self::Resp(connection) => loop {
@@ -102,7 +104,7 @@ impl Publisher {
                     Some(_) => return Ok(Some(Ok(()))),
                 }
             },
-            // The server answers publications of one connection in their order.
+            // The server responds to publications of one connection in order.
             Self::Protocol(connection) => loop {
                 match connection.take()? {
                     None => return Ok(None),
@@ -118,7 +120,7 @@ impl Publisher {
         }
     }
 
-    /// Waits until something has been sent or has come. May be dropped half-way and called again.
+    /// Waits until output has been written or input has arrived. Cancel safe.
     ///
     /// # Errors
     /// The connection ended.
@@ -130,7 +132,7 @@ impl Publisher {
         }
     }
 
-    /// Leaves in good order.
+    /// Closes the connection cleanly.
     pub(super) async fn close(self) {
         if let Self::Protocol(connection) = self {
             connection.close().await;
@@ -138,23 +140,23 @@ impl Publisher {
     }
 }
 
-/// Calls of the API, one at a time, with as many publications in each as wait.
-pub(super) struct Calls {
-    /// IdempotencyKeys publications, so that they can be sent again.
+/// API calls, one at a time, each with all queued publications.
+pub(super) struct ApiCalls {
+    /// Assigns idempotency keys, so that publications can be sent again.
     names: IdempotencyKeys,
-    /// `None` while a call is under way.
+    /// `None` during a call.
     api: Option<Api>,
     waiting: VecDeque<PendingPublication>,
     waiting_bytes: usize,
-    under_way: Option<Pin<Box<dyn Future<Output = Done>>>>,
+    under_way: Option<Pin<Box<dyn Future<Output = CallResult>>>>,
     answers: VecDeque<Result<(), ServerError>>,
     heard: Instant,
 }
 
-/// The results of a call: the API, its publications, and the server's response.
-type Done = (Api, Vec<PendingPublication>, Result<Vec<Result<(), ServerError>>, Error>);
+/// The result of a call: the API, its publications, and the server's response.
+type CallResult = (Api, Vec<PendingPublication>, Result<Vec<Result<(), ServerError>>, Error>);
 
-impl Calls {
+impl ApiCalls {
     fn new(api: Api) -> Self {
         Self {
             names: IdempotencyKeys::default(),
@@ -172,7 +174,7 @@ impl Calls {
         self.waiting.push_back(outgoing);
     }
 
-    /// What the next call takes along: at least one publication, if one waits.
+    /// The publications of the next call: at least one if any is queued.
     fn batch(&mut self) -> Vec<PendingPublication> {
         let mut bytes = 0;
         let fits = self.waiting.iter().take(BATCH).take_while(|one| {
@@ -206,7 +208,7 @@ impl Calls {
                 Ok(())
             }
             Err(error) => {
-                // The next call sends them again; the server skips those that it has.
+                // The next call sends them again; the server skips those that it has already published.
                 self.waiting_bytes += batch.iter().map(PendingPublication::len).sum::<usize>();
                 batch.into_iter().rev().for_each(|one| self.waiting.push_front(one));
                 Err(error)

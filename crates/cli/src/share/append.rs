@@ -1,6 +1,6 @@
-//! Appending rows to a table, each of them once.
+//! Appends rows to a table, each of them once.
 //!
-//! Invariant: no row ends it. One that the server refuses is left out, and said.
+//! Invariant: no row ends the command. A row that the server rejects is skipped and reported.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -11,33 +11,34 @@ use tidings_client::{Backoff, Error};
 use tidings_table::{Event, Reader};
 use tokio::time::sleep;
 
-use super::dialect::{Rows, Splitter};
+use super::dialect::{RowSplitter, Rows};
 use crate::failure::{Failure, say};
 use crate::text::grouped;
 
-/// The most bytes in one request, unless a row alone is longer.
-const MOST: usize = 1 << 20;
-/// How long a request without a response may still be on its way to the table. When the table's size has not changed
-/// for that time, the request either was carried out or never will be.
-const SETTLED: Duration = Duration::from_secs(1);
-/// The longest wait between two attempts.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// How many rows that are left out are said one by one.
-const SAID: u64 = 5;
+/// The most bytes in one request, except that one row may be longer.
+const MAX_REQUEST: usize = 1 << 20;
+/// The time after which a request without a response is no longer in flight. If the size of the table has not changed
+/// for this time, the request was either executed or never will be.
+const IN_FLIGHT_TIME: Duration = Duration::from_secs(1);
+/// The longest delay between two attempts.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The most skipped rows that are reported individually.
+const MAX_REPORTED: u64 = 5;
 
-/// What is to be appended to a table.
+/// Rows to append to a table.
 pub(super) struct Appender {
     table: OwnedTable,
-    waiting: Splitter,
+    waiting: RowSplitter,
     rows: u64,
     left_out: u64,
-    /// Bytes of the table's file with all appended rows: shows whether rows of a request without a response are in it.
+    /// The size of the table's file with all appended rows: reveals whether rows of a request without a response are in
+    /// it.
     size: u64,
 }
 
 impl Appender {
-    /// To a table of which the file has so many bytes.
-    pub(super) fn new((table, size): (OwnedTable, u64), waiting: Splitter) -> Self {
+    /// For a table with a file of this size.
+    pub(super) fn new((table, size): (OwnedTable, u64), waiting: RowSplitter) -> Self {
         Self { table, waiting, rows: 0, left_out: 0, size }
     }
 
@@ -46,25 +47,25 @@ impl Appender {
         self.waiting.push(bytes);
     }
 
-    /// How many rows have been appended, as far as the server has said.
+    /// The number of appended rows, as confirmed by the server.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// How many rows the server did not take.
+    /// The number of skipped rows.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// Appends all whole rows, and tries for as long as the server cannot be reached.
+    /// Appends all complete rows, and retries while the server is unreachable.
     ///
     /// # Errors
-    /// A server that refuses other than for what the rows are.
+    /// A rejection that does not depend on the rows.
     pub(super) async fn lines(&mut self) -> Result<(), Failure> {
         self.all(false).await
     }
 
-    /// Appends everything, whether its last row has ended or not.
+    /// Appends all rows, including an incomplete last one.
     ///
     /// # Errors
     /// As [`Self::lines`].
@@ -73,7 +74,7 @@ impl Appender {
         self.all(true).await
     }
 
-    /// Appends everything; the next bytes are the beginning of a file.
+    /// Appends all rows; the next bytes are the beginning of a file.
     ///
     /// # Errors
     /// As [`Self::lines`].
@@ -84,11 +85,11 @@ impl Appender {
     }
 
     async fn all(&mut self, at_end: bool) -> Result<(), Failure> {
-        while let Some(rows) = self.waiting.next(MOST, at_end) {
+        while let Some(rows) = self.waiting.next(MAX_REQUEST, at_end) {
             match rows {
                 Rows::Lines(lines) => self.append_lines(lines.into()).await?,
                 Rows::Cells(cells) => {
-                    say("quotes that do not close are taken as they are");
+                    say("quotes that do not close are appended as ordinary characters");
                     let row = serde_json::json!([cells]).to_string();
                     self.append_or_leave_out(Content::Cells(row.into())).await?;
                 }
@@ -98,11 +99,11 @@ impl Appender {
         Ok(())
     }
 
-    /// Appends rows together, or one by one where the server does not take all of them.
+    /// Appends rows together, or one by one if the server rejects them.
     async fn append_lines(&mut self, lines: Bytes) -> Result<(), Failure> {
         match self.once(Content::Lines(lines.clone())).await {
             Ok(()) => return Ok(()),
-            Err(error) if !error.is_about_content() => return Err(Failure::new(error)),
+            Err(error) if !error.is_content_rejected() => return Err(Failure::new(error)),
             Err(_) => {}
         }
         let mut at = 0;
@@ -123,7 +124,7 @@ impl Appender {
 
     async fn append_or_leave_out(&mut self, row: Content) -> Result<(), Failure> {
         match self.once(row).await {
-            Err(error) if error.is_about_content() => {
+            Err(error) if error.is_content_rejected() => {
                 self.leave_out(&error.to_string());
                 Ok(())
             }
@@ -133,16 +134,16 @@ impl Appender {
 
     fn leave_out(&mut self, why: &str) {
         self.left_out += 1;
-        if self.left_out <= SAID {
-            say(format_args!("a row is left out: {why}"));
+        if self.left_out <= MAX_REPORTED {
+            say(format_args!("a row was skipped: {why}"));
         } else if self.left_out.is_power_of_two() {
-            say(format_args!("{} rows have been left out so far", grouped(self.left_out)));
+            say(format_args!("{} rows were skipped so far", grouped(self.left_out)));
         }
     }
 
     async fn once(&mut self, content: Content) -> Result<(), Error> {
         let length = self.waiting.length(&content);
-        let mut patience = Patience::default();
+        let mut retry = AppendRetry::default();
         let size = self.size;
         loop {
             match self.table.append(content.clone()).await {
@@ -151,62 +152,62 @@ impl Appender {
                     self.size = added.size.unwrap_or(size + content.len() as u64);
                     return Ok(());
                 }
-                Err(error @ (Error::Lost(_) | Error::Silent(_))) => {
-                    patience.pause(error).await?;
-                    let now = self.settled(&mut patience).await?;
+                Err(error @ (Error::Lost(_) | Error::Timeout(_))) => {
+                    retry.pause(error).await?;
+                    let now = self.settled(&mut retry).await?;
                     if now == size {
                         continue;
                     }
                     self.size = now;
                     if length.is_some_and(|length| now != size + length) {
                         say(
-                            "the table has grown by something else meanwhile: some lines may be missing in it",
+                            "another client has extended the table meanwhile: some lines may be missing in it",
                         );
                     }
                     return Ok(());
                 }
-                Err(error) => patience.pause(error).await?,
+                Err(error) => retry.pause(error).await?,
             }
         }
     }
 
-    /// How large the table's file is once nothing more is under way. What the server shows may be a moment behind.
-    async fn settled(&mut self, patience: &mut Patience) -> Result<u64, Error> {
+    /// The size of the table's file after all requests in flight. The displayed size may be slightly outdated.
+    async fn settled(&mut self, retry: &mut AppendRetry) -> Result<u64, Error> {
         let mut before = None;
         loop {
             match self.table.size().await {
                 Ok(size) if before == Some(size) => return Ok(size),
                 Ok(size) => before = Some(size),
-                Err(error) => patience.pause(error).await?,
+                Err(error) => retry.pause(error).await?,
             }
-            sleep(SETTLED).await;
+            sleep(IN_FLIGHT_TIME).await;
         }
     }
 }
 
-/// Tries again until it works.
-struct Patience {
+/// Retries until success.
+struct AppendRetry {
     backoff: Backoff,
     told: bool,
 }
 
-impl Default for Patience {
+impl Default for AppendRetry {
     fn default() -> Self {
-        Self { backoff: Backoff::new(LONGEST_WAIT), told: false }
+        Self { backoff: Backoff::new(MAX_DELAY), told: false }
     }
 }
 
-impl Patience {
-    /// Waits before the next attempt; says once why.
+impl AppendRetry {
+    /// Waits before the next attempt. Reports the first error.
     ///
     /// # Errors
-    /// The error, when it does not pass.
+    /// The error, if it is permanent.
     async fn pause(&mut self, error: Error) -> Result<(), Error> {
-        if !error.may_pass() {
+        if !error.is_retryable() {
             return Err(error);
         }
         if !std::mem::replace(&mut self.told, true) {
-            say(format_args!("{error}; trying again until it works"));
+            say(format_args!("{error}; retrying until it succeeds"));
         }
         sleep(self.backoff.wait()).await;
         Ok(())

@@ -1,11 +1,11 @@
-//! Ends of complete rows in the beginning of a file whose dialect is not known yet.
+//! Finds ends of complete rows at the beginning of a file, before its dialect is known.
 
-/// Up to where quotes that are open move the end back, in bytes.
-const HELD: u64 = 1 << 20;
-/// How many bytes show whether there are two for each character.
+/// The most bytes of open quotes before the end of a row, in bytes.
+const MAX_BUFFERED: u64 = 1 << 20;
+/// The number of bytes that show whether characters have two bytes.
 const SAMPLE: usize = 64;
 
-/// How many bytes a character of ASCII has, and in which order.
+/// The number of bytes of an ASCII character, and their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
     One,
@@ -13,23 +13,25 @@ enum Width {
     Big,
 }
 
-/// Finds the end of the last whole row as bytes come. Rows end with `\n`, or with `\r` where there is no `\n`.
+/// Finds the end of the last complete row, incrementally. Rows end with `
+/// `, or with `\r` if there is no `
+/// `.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
+pub(super) struct RowEnds {
     width: Option<Width>,
     at: u64,
-    /// The byte before, at its place in a character of two bytes.
+    /// The previous byte, at its position in a two-byte character.
     before: u8,
     quoted: bool,
-    /// Behind the last line break, and the last one outside of quotes.
+    /// The end of the last line break, and of the last one outside of quotes.
     last: u64,
     unquoted: u64,
-    /// Behind the last `\r` that something follows.
+    /// The end of the last `\r` that is followed by another byte.
     carriage: u64,
 }
 
-impl Ends {
-    /// Takes the bytes that follow.
+impl RowEnds {
+    /// Adds bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -60,17 +62,17 @@ impl Ends {
         }
     }
 
-    /// How many bytes the whole rows are that have come. Where quotes have been open for long, they were none.
+    /// The length of the complete rows. Quotes that have been open for too long do not count as quotes.
     pub(super) fn whole(&self) -> u64 {
         match (self.last, self.unquoted) {
             (0, _) => self.carriage,
-            (last, unquoted) if unquoted > 0 && last - unquoted <= HELD => unquoted,
+            (last, unquoted) if unquoted > 0 && last - unquoted <= MAX_BUFFERED => unquoted,
             (last, _) => last,
         }
     }
 }
 
-/// By the byte order mark, else by zeros where ASCII has them in two bytes.
+/// Determined by the byte order mark, otherwise by zeros at the positions of ASCII characters with two bytes.
 fn width(bytes: &[u8]) -> Width {
     let sample = &bytes[..bytes.len().min(SAMPLE)];
     let zeros = |first: usize| sample.iter().skip(first).step_by(2).filter(|byte| **byte == 0).count();
@@ -88,8 +90,8 @@ mod tests {
     use super::*;
 
     fn whole(bytes: &[u8]) -> u64 {
-        let mut ends = Ends::default();
-        // The width shows in the first piece.
+        let mut ends = RowEnds::default();
+        // The first piece determines the width.
         let (first, rest) = bytes.split_at(bytes.len().min(8));
         ends.push(first);
         rest.chunks(3).for_each(|piece| ends.push(piece));
@@ -109,8 +111,8 @@ mod tests {
         ] {
             assert_eq!(whole(text.as_bytes()), end, "{text:?}");
         }
-        // An inch mark is no quote.
-        let inch = format!("5\" disk\n{}", "a,b\n".repeat(HELD as usize));
+        // An inch mark is not a quote.
+        let inch = format!("5\" disk\n{}", "a,b\n".repeat(MAX_BUFFERED as usize));
         assert_eq!(whole(inch.as_bytes()), inch.len() as u64);
         let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
         assert_eq!(whole(&wide("\u{FEFF}a,\u{0A0A}\nhalf")), 12 - 2);

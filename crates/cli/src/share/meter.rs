@@ -1,13 +1,13 @@
-//! How far an upload is, on stderr: a bar on a terminal, a line now and then elsewhere.
+//! The progress of an upload, on stderr: a bar on a terminal, otherwise a line from time to time.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use crate::failure::say;
-use crate::text::{capable, grouped};
+use crate::text::{grouped, supports_escapes};
 
-/// Cells of the bar.
+/// The cells of the bar.
 const WIDTH: u64 = 24;
 
 /// The progress of one upload.
@@ -19,13 +19,13 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Of a file of `total` bytes, where that is known.
+    /// For a file of `total` bytes, if the size is known.
     pub(super) fn new(total: Option<u64>) -> Self {
-        let terminal = io::stderr().is_terminal() && capable();
+        let terminal = io::stderr().is_terminal() && supports_escapes();
         Self { terminal, begun: Instant::now(), shown: None, total }
     }
 
-    /// Shows where it is, if it is time.
+    /// Displays the progress if the interval has passed.
     pub(super) fn show(&mut self, received: u64, rows: u64) {
         let period = Duration::from_millis(if self.terminal { 100 } else { 2_000 });
         let since = self.shown.map_or_else(|| self.begun.elapsed(), |shown| shown.elapsed());
@@ -36,7 +36,7 @@ impl Meter {
         let line = self.line(received, rows);
         if self.terminal {
             eprint!("\r\x1b[K{line}");
-            // A terminal that is gone is no reason to stop.
+            // A closed terminal is ignored.
             let _ = io::stderr().flush();
         } else {
             say(line);
@@ -63,14 +63,14 @@ impl Meter {
         line
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&mut self) {
         if self.terminal && self.shown.take().is_some() {
             eprint!("\r\x1b[K");
         }
     }
 
-    /// How long it has taken so far.
+    /// The elapsed time.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
@@ -82,7 +82,7 @@ impl Drop for Meter {
     }
 }
 
-/// A number of bytes for people, in units of 1,000 as file managers show them.
+/// A formatted number of bytes, in units of 1,000.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1_000 {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_says_how_much_of_how_much() {
+    fn the_line_contains_the_progress_and_the_total() {
         let meter = Meter { terminal: true, ..Meter::new(Some(2_000)) };
         let line = meter.line(1_000, 50);
         assert!(line.starts_with("████████████░░░░░░░░░░░░  50 %  1.00 kB of 2.00 kB, 50 rows, "), "{line}");

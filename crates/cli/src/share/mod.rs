@@ -1,8 +1,10 @@
-//! `tidings share`: makes a shared live table of a file, and appends later rows to it.
-//! ¶ A file is sent over a WebSocket ([`upload`]); later rows, from standard input or a growing file ([`tail`]), are
-//! appended one by one over HTTP ([`append`]), divided as the server reads the table ([`dialect`]).
-//! ¶ Invariants: stdout has the link in its first line, as soon as there is one; only complete rows are appended; rows
-//! without a response are sent again only when the table has not grown by them.
+//! `tidings share`: creates a shared live table from a file, and appends later rows to it.
+//!
+//! A file is sent over a WebSocket ([`upload`]); later rows, from standard input or a growing file ([`tail`]), are
+//! appended over HTTP ([`append`]), split in the table's dialect ([`dialect`]).
+//!
+//! Invariants: the first line of stdout is the link, as soon as it exists; only complete rows are appended; rows
+//! without a response are sent again only if the table has not grown by them.
 
 mod append;
 mod dialect;
@@ -24,20 +26,20 @@ use crate::target::TlsArgs;
 
 /// Default address of the HTTP port.
 const DEFAULT: &str = "http://127.0.0.1:8000";
-/// How long the command may take to end once it was asked to.
+/// The time for the command to end after a signal.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Shares a table: sends a CSV or TSV file to the server and prints its link
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-Whoever opens the link sees the same page of the table, live. The second line is the owner's link: it can lock and \
-delete the table, so keep it to yourself. The table is kept while somebody looks at it and for a day after (the \
+All users who open the link see the same page of the table, live. The second line is the owner's link: it can lock and \
+delete the table, so keep it secret. The table is kept while it has viewers and for a day after (the \
 server's tables.keep).
 
-With - the first lines of standard input make the table, and the others are appended as they come. With --follow the \
-same is done with a file that grows, as `tail -F` does: a file that was rotated or cut is read from its beginning, \
-without its header. Rows are decoded as the table is and wait until their quotes close; one that the server does not \
-take is left out and said. The command then runs until it is interrupted (- until the end of input).
+With - the table is created from the first lines of standard input, and later lines are appended as they arrive. --follow does the \
+same with a growing file, like `tail -F`: a file that was rotated or truncated is read from its beginning, \
+without its header. Rows are decoded in the table's dialect and wait until their quotes close; a row that the server \
+rejects is skipped and reported. The command then runs until it is interrupted (with - until the end of input).
 
 Examples:
   tidings share export.csv
@@ -49,11 +51,11 @@ pub(crate) struct Share {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Keeps appending rows that are written to the file, across rotation
+    /// Appends rows that are written to the file later, across rotation
     #[arg(long, short = 'F')]
     follow: bool,
 
-    /// What the table is called; the file's own name if this is not given
+    /// The name of the table; the default is the file's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -61,11 +63,11 @@ pub(crate) struct Share {
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = http_port)]
     server: Web,
 
-    /// The server's API key, where making a table takes one
+    /// The server's API key, if it is required to create a table
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     key: Option<String>,
 
-    /// A connection token, as `tidings token` makes them, where making a table takes one
+    /// A connection token, as `tidings token` creates them, if it is required to create a table
     #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
@@ -74,14 +76,14 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Runs until everything is sent, and with something to follow until it ends or a signal comes.
+    /// Runs until everything is sent; a followed input until it ends or a signal arrives.
     ///
     /// # Errors
-    /// A file that cannot be read, a server that refuses.
+    /// A file that cannot be read, a server that rejects the upload.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let is_stdin = self.file == Path::new("-");
         if is_stdin && self.follow {
-            return Err(Failure::Usage("standard input is followed as it is: leave out --follow".to_owned()));
+            return Err(Failure::Usage("standard input is always followed: remove --follow".to_owned()));
         }
         self.tls.apply()?;
         let mut stop = interrupted(1, GRACE)?;
@@ -96,12 +98,12 @@ impl Share {
         })
     }
 
-    /// Who makes the table.
+    /// The credentials for creating the table.
     fn credentials(&self) -> Credentials {
         Credentials { key: self.key.clone(), token: self.token.clone() }
     }
 
-    /// What the table is called.
+    /// The name of the table.
     fn title(&self) -> String {
         if let Some(name) = &self.name {
             return name.clone();
@@ -123,7 +125,7 @@ impl Share {
     }
 }
 
-/// Reads the address of an HTTP port; that of its WebSockets will do.
+/// Parses the address of an HTTP port; a WebSocket address is accepted.
 fn http_port(text: &str) -> Result<Web, String> {
     match text.parse()? {
         Server::Web(web) => Ok(Web { websocket: false, ..web }),

@@ -1,4 +1,4 @@
-//! Input that keeps coming: standard input, and files that grow.
+//! Growing inputs: standard input and files.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,24 +11,24 @@ use tokio::time::{sleep, timeout};
 
 use super::Share;
 use super::append::Appender;
-use super::dialect::Splitter;
-use super::ends::Ends;
-use super::upload::Sent;
+use super::dialect::RowSplitter;
+use super::ends::RowEnds;
+use super::upload::SharedTable;
 use crate::failure::{Failure, say};
 use crate::input::stdin_chunks;
 use crate::text::grouped;
 
-/// How much of an input makes the table, at most, in bytes. More of it is appended.
+/// The most bytes of an input in the initial table. Later bytes are appended.
 const HEAD: usize = 1 << 20;
-/// How long an input may pause before what has come of it makes the table.
+/// The pause of an input after which the table is created.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often a file is looked at.
-const GLANCE: Duration = Duration::from_millis(200);
-/// How much of a file is read at once, in bytes.
+/// The interval of checks of a file.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The size of one read from a file, in bytes.
 const READ: usize = 1 << 20;
 
 impl Share {
-    /// Makes a table of the first lines of standard input, and appends the others as they come.
+    /// Creates a table from the first lines of standard input, and appends later ones.
     pub(super) async fn share_input(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
         let mut chunks = stdin_chunks().map_err(|e| self.unreadable(&e))?;
         let mut head = Vec::new();
@@ -50,14 +50,14 @@ impl Share {
         Ok(())
     }
 
-    /// Collects what makes the table: everything, if it comes without a pause and is short; else whole lines. Gives
-    /// how many bytes these are, and whether the input has ended.
+    /// Collects the content of the initial table: all of a short input without a pause, otherwise complete lines.
+    /// Returns its length in bytes, and whether the input has ended.
     async fn first_lines(
         &self,
         chunks: &mut mpsc::Receiver<io::Result<Vec<u8>>>,
         head: &mut Vec<u8>,
     ) -> Result<(usize, bool), Failure> {
-        let mut ends = Ends::default();
+        let mut ends = RowEnds::default();
         loop {
             let lines = usize::try_from(ends.whole()).ok().filter(|end| *end > 0);
             let chunk = match lines {
@@ -93,14 +93,14 @@ impl Share {
             appender.lines().await?;
             let Some(chunk) = chunks.recv().await else { return appender.rest().await };
             appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
-            // What is there already goes along.
+            // Available chunks are included.
             while let Ok(chunk) = chunks.try_recv() {
                 appender.push(&chunk.map_err(|e| self.unreadable(&e))?);
             }
         }
     }
 
-    /// Makes a table of the lines of a file, and appends those that are written to it.
+    /// Creates a table from the lines of a file, and appends later ones.
     pub(super) async fn share_growing(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
         let (mut tail, lines) = tokio::select! {
             found = self.first_file() => found?,
@@ -118,7 +118,7 @@ impl Share {
         Ok(())
     }
 
-    /// Waits for a file that has at least one whole line; gives it with how many bytes its whole lines are.
+    /// Waits for a file with at least one complete line. Returns the file and the length of its complete lines.
     async fn first_file(&self) -> Result<(Tail, u64), Failure> {
         let mut told = false;
         loop {
@@ -135,7 +135,7 @@ impl Share {
             if !std::mem::replace(&mut told, true) {
                 say(format_args!("waiting for the first line of {}", self.file.display()));
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -144,9 +144,9 @@ impl Share {
         loop {
             piece.clear();
             match tail.read(&mut piece).map_err(|e| self.unreadable(&e))? {
-                Grown::More => appender.push(&piece),
-                Grown::No => sleep(GLANCE).await,
-                Grown::Anew(why) => {
+                FileChange::More => appender.push(&piece),
+                FileChange::No => sleep(POLL_INTERVAL).await,
+                FileChange::Replaced(why) => {
                     say(format_args!("{} {why}; going on with its beginning", self.file.display()));
                     appender.begin_again().await?;
                 }
@@ -156,10 +156,10 @@ impl Share {
     }
 }
 
-/// Appends to a table that was made, as the server reads it.
-fn appender(sent: Sent) -> Appender {
-    let Sent { table, view } = sent;
-    let splitter = Splitter::new(&view.dialect.unwrap_or_default(), view.header);
+/// The appender of a created table, in the server's dialect.
+fn appender(sent: SharedTable) -> Appender {
+    let SharedTable { table, view } = sent;
+    let splitter = RowSplitter::new(&view.dialect.unwrap_or_default(), view.header);
     Appender::new((table, view.size), splitter)
 }
 
@@ -168,25 +168,25 @@ fn report(appender: &Appender) {
         say(format_args!("{} rows appended", grouped(appender.rows())));
     }
     if appender.left_out() > 0 {
-        say(format_args!("{} rows left out", grouped(appender.left_out())));
+        say(format_args!("{} rows skipped", grouped(appender.left_out())));
     }
 }
 
-/// A file that grows, by its name.
+/// A growing file, by its name.
 struct Tail {
     path: PathBuf,
     file: File,
-    /// How much of it has been read.
+    /// The number of bytes read.
     at: u64,
 }
 
-/// What became of a file.
+/// The change of a file.
 #[derive(Debug, PartialEq, Eq)]
-enum Grown {
+enum FileChange {
     No,
     More,
-    /// Another one has its name, or it was cut: it is read from its beginning.
-    Anew(&'static str),
+    /// Another file has its name, or it was truncated: it is read from its beginning.
+    Replaced(&'static str),
 }
 
 impl Tail {
@@ -194,9 +194,9 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file: File::open(path)?, at: 0 })
     }
 
-    /// Bytes of its complete rows, as far as these can be determined before the dialect is known.
+    /// The length of its complete rows, as far as it can be determined before the dialect is known.
     fn whole_lines(&self) -> io::Result<u64> {
-        let (mut ends, mut at) = (Ends::default(), 0);
+        let (mut ends, mut at) = (RowEnds::default(), 0);
         let mut block = vec![0; 64 << 10];
         loop {
             let read = self.file.read_at(&mut block, at)?;
@@ -208,8 +208,8 @@ impl Tail {
         }
     }
 
-    /// Appends what has been written since to `out`, at most a megabyte of it.
-    fn read(&mut self, out: &mut Vec<u8>) -> io::Result<Grown> {
+    /// Appends up to a megabyte of new content to `out`.
+    fn read(&mut self, out: &mut Vec<u8>) -> io::Result<FileChange> {
         let start = out.len();
         out.resize(start + READ, 0);
         let read = self.file.read_at(&mut out[start..], self.at);
@@ -217,21 +217,21 @@ impl Tail {
         let read = read?;
         self.at += read as u64;
         if read > 0 {
-            return Ok(Grown::More);
+            return Ok(FileChange::More);
         }
         let own = self.file.metadata()?;
-        // Only a file that was read to its end is left for another one.
+        // Another file is opened only after this one was read to its end.
         match fs::metadata(&self.path) {
             Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
                 *self = Self::open(&self.path)?;
-                Ok(Grown::Anew("was replaced"))
+                Ok(FileChange::Replaced("was replaced"))
             }
             Ok(_) if own.len() < self.at => {
                 self.at = 0;
-                Ok(Grown::Anew("was cut"))
+                Ok(FileChange::Replaced("was cut"))
             }
-            // Between two files of a rotation there is none.
-            _ => Ok(Grown::No),
+            // During a rotation there may be no file.
+            _ => Ok(FileChange::No),
         }
     }
 }
@@ -255,18 +255,18 @@ mod tests {
             let grown = tail.read(&mut out).unwrap();
             (grown, String::from_utf8(out).unwrap())
         };
-        assert_eq!(read(&mut tail), (Grown::More, "half".to_owned()));
-        assert_eq!(read(&mut tail), (Grown::No, String::new()));
+        assert_eq!(read(&mut tail), (FileChange::More, "half".to_owned()));
+        assert_eq!(read(&mut tail), (FileChange::No, String::new()));
         File::options().append(true).open(&path).unwrap().write_all(b" done\n").unwrap();
-        assert_eq!(read(&mut tail), (Grown::More, " done\n".to_owned()));
+        assert_eq!(read(&mut tail), (FileChange::More, " done\n".to_owned()));
         fs::write(&path, "cut\n").unwrap();
-        assert_eq!(read(&mut tail), (Grown::Anew("was cut"), String::new()));
-        assert_eq!(read(&mut tail), (Grown::More, "cut\n".to_owned()));
+        assert_eq!(read(&mut tail), (FileChange::Replaced("was cut"), String::new()));
+        assert_eq!(read(&mut tail), (FileChange::More, "cut\n".to_owned()));
         fs::rename(&path, dir.path().join("log.1")).unwrap();
-        assert_eq!(read(&mut tail), (Grown::No, String::new()));
+        assert_eq!(read(&mut tail), (FileChange::No, String::new()));
         fs::write(&path, "new\n").unwrap();
-        assert_eq!(read(&mut tail), (Grown::Anew("was replaced"), String::new()));
-        assert_eq!(read(&mut tail), (Grown::More, "new\n".to_owned()));
+        assert_eq!(read(&mut tail), (FileChange::Replaced("was replaced"), String::new()));
+        assert_eq!(read(&mut tail), (FileChange::More, "new\n".to_owned()));
         fs::write(dir.path().join("log.2"), "last\n").unwrap();
         File::options().append(true).open(&path).unwrap().write_all(b"before\n").unwrap();
         fs::rename(dir.path().join("log.2"), &path).unwrap();

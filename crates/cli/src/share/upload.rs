@@ -1,4 +1,4 @@
-//! Uploads a file, or the present part of one, and prints the links.
+//! Uploads a file, or its current part, and prints the links.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,15 +13,15 @@ use super::meter::{Meter, bytes};
 use crate::failure::{Failure, say};
 use crate::text::{grouped, print};
 
-/// How much waits to be written before more is read, in bytes.
+/// The most unsent bytes before reading pauses.
 const UNSENT: usize = 2 * MAX_CHUNK;
 
-/// How long the server may be silent before the upload is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest pause of the server before the upload is aborted.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The close code of a server that is being restarted (RFC 6455's registry: Service Restart).
+/// The close code of a server that restarts (RFC 6455's registry: Service Restart).
 const RESTARTING: u16 = 1012;
-/// How long a file is sent again after that, and about how long each attempt waits.
+/// The time for which a file is sent again after a restart, and the approximate delay of each attempt.
 const RESTART: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -29,53 +29,53 @@ fn interrupted() -> Failure {
     Failure::Failed("interrupted: nothing is shared".to_owned())
 }
 
-/// The result of an upload.
+/// The links of an upload.
 #[derive(Default)]
-struct Made {
+struct UploadLinks {
     secret: Option<String>,
     view: Option<View>,
-    /// Whether the links have been printed.
+    /// Whether the links were printed.
     shown: bool,
 }
 
-/// A table that was made.
-pub(super) struct Sent {
+/// A created table.
+pub(super) struct SharedTable {
     pub(super) table: OwnedTable,
-    /// As it was shown when the file was whole.
+    /// The view when the file was complete.
     pub(super) view: View,
 }
 
-/// Why a file was not sent.
-pub(super) enum NotSent {
+/// The reason why a file was not sent.
+pub(super) enum UploadError {
     /// The connection or the server.
     Server(Error),
-    /// Anything else, which another attempt does not change.
+    /// Any other failure, which is permanent.
     Other(Failure),
 }
 
-impl From<Error> for NotSent {
+impl From<Error> for UploadError {
     fn from(error: Error) -> Self {
         Self::Server(error)
     }
 }
 
-impl From<Failure> for NotSent {
+impl From<Failure> for UploadError {
     fn from(failure: Failure) -> Self {
         Self::Other(failure)
     }
 }
 
-impl From<NotSent> for Failure {
-    fn from(why: NotSent) -> Self {
+impl From<UploadError> for Failure {
+    fn from(why: UploadError) -> Self {
         match why {
-            NotSent::Server(error) => Self::new(error),
-            NotSent::Other(failure) => failure,
+            UploadError::Server(error) => Self::new(error),
+            UploadError::Other(failure) => failure,
         }
     }
 }
 
 impl Share {
-    /// Sends a whole file; again when the server was restarted meanwhile, for [`RESTART`] at most.
+    /// Sends a complete file; again if the server restarts meanwhile, for at most [`RESTART`].
     pub(super) async fn share_file(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
         let mut until = None;
         loop {
@@ -84,16 +84,16 @@ impl Share {
             if about.is_dir() {
                 return Err(Failure::Usage(format!("{} is a folder", self.file.display())));
             }
-            // A pipe has no size; it ends when it ends, and cannot be read again.
+            // A pipe has no size and cannot be read again.
             let size = about.is_file().then_some(about.len());
             let error = match self.send(&mut file, size, stop).await {
                 Ok(_) => return Ok(()),
-                Err(NotSent::Server(error)) if size.is_some() => error,
+                Err(UploadError::Server(error)) if size.is_some() => error,
                 Err(why) => return Err(why.into()),
             };
-            let is_restart = matches!(error, Error::Ended { code: RESTARTING, .. });
+            let is_restart = matches!(error, Error::Closed { code: RESTARTING, .. });
             let until = match until {
-                Some(until) if is_restart || error.may_pass() => until,
+                Some(until) if is_restart || error.is_retryable() => until,
                 None if is_restart => *until.insert(Instant::now() + RESTART),
                 _ => return Err(Failure::new(error)),
             };
@@ -116,10 +116,10 @@ impl Share {
         from: &mut impl Read,
         size: Option<u64>,
         stop: &mut oneshot::Receiver<()>,
-    ) -> Result<Sent, NotSent> {
+    ) -> Result<SharedTable, UploadError> {
         let mut upload = Upload::begin(&self.server, &self.credentials(), &self.title(), size).await?;
         let mut meter = Meter::new(size);
-        let mut made = Made::default();
+        let mut made = UploadLinks::default();
         let mut left = size.unwrap_or(u64::MAX);
         let (mut sent, mut ended) = (0, false);
         let mut chunk = vec![0; MAX_CHUNK];
@@ -142,9 +142,9 @@ impl Share {
                     upload.close().await;
                     return Err(interrupted().into());
                 }
-                () = tokio::time::sleep(PATIENCE) => {
+                () = tokio::time::sleep(TIMEOUT) => {
                     return Err(
-                        Failure::Failed(format!("the server was silent for {} s", PATIENCE.as_secs())).into()
+                        Failure::Failed(format!("the server sent nothing for {} s", TIMEOUT.as_secs())).into()
                     );
                 }
             }
@@ -174,8 +174,8 @@ impl Share {
         }
     }
 
-    /// Prints the links, once, as soon as there are any.
-    fn show_links(&self, made: &mut Made) -> Result<(), Failure> {
+    /// Prints the links once, as soon as they are available.
+    fn show_links(&self, made: &mut UploadLinks) -> Result<(), Failure> {
         let Some(view) = &made.view else { return Ok(()) };
         if std::mem::replace(&mut made.shown, true) {
             return Ok(());
@@ -185,9 +185,11 @@ impl Share {
         print(format!("{link}\n{}", owner.unwrap_or_default()).as_bytes())
     }
 
-    fn made(&self, made: &Made, sent: u64, meter: &Meter) -> Result<Sent, Failure> {
+    fn made(&self, made: &UploadLinks, sent: u64, meter: &Meter) -> Result<SharedTable, Failure> {
         let (Some(view), Some(secret)) = (&made.view, &made.secret) else {
-            return Err(Failure::Failed("the server did not say whose the table is".to_owned()));
+            return Err(Failure::Failed(
+                "the server did not send the secret of the table's owner".to_owned(),
+            ));
         };
         say(format_args!(
             "{} rows of {} columns, {} in {:.1} s",
@@ -196,11 +198,14 @@ impl Share {
             bytes(sent),
             meter.elapsed().as_secs_f64()
         ));
-        Ok(Sent { table: OwnedTable::new(self.server.clone(), &view.uuid, secret), view: view.clone() })
+        Ok(SharedTable {
+            table: OwnedTable::new(self.server.clone(), &view.uuid, secret),
+            view: view.clone(),
+        })
     }
 }
 
-/// Reads until the buffer is full or nothing more comes.
+/// Reads until the buffer is full or the input ends.
 fn fill(from: &mut impl Read, buf: &mut [u8]) -> std::io::Result<usize> {
     let mut have = 0;
     while have < buf.len() {

@@ -1,4 +1,4 @@
-//! Over event streams, one for each channel. What was missed is recovered.
+//! Subscribing over event streams, one for each channel. Missed messages are recovered.
 
 use tidings_client::events::StreamEvent;
 use tidings_client::{Body, Encoding, Error, Events, Web};
@@ -6,23 +6,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::printer::Printer;
-use super::{Ended, LONGEST_WAIT, Subscribe};
+use super::{FollowError, MAX_DELAY, Subscribe};
 use crate::failure::say;
 
-/// How many things may wait to be printed; with that many, the streams are left unread.
+/// The most queued events; while the queue is full, the streams are not read.
 const WAITING: usize = 1024;
 
 impl Subscribe {
-    /// Follows the channels over as many streams as it takes.
+    /// Follows the channels over as many streams as necessary.
     ///
     /// # Errors
-    /// A server that refuses, a stdout that cannot be written.
-    pub(super) async fn follow_events(&self, web: &Web, printer: &mut Printer<'_>) -> Result<(), Ended> {
+    /// A server that rejects the subscription, a stdout that cannot be written.
+    pub(super) async fn follow_events(
+        &self,
+        web: &Web,
+        printer: &mut Printer<'_>,
+    ) -> Result<(), FollowError> {
         let token = self.server.token.clone();
         let (sender, mut happened) = mpsc::channel(WAITING);
         let mut streams = JoinSet::new();
         for (at, channel) in self.channels.iter().enumerate() {
-            let mut events = Events::new(web.clone(), channel, token.as_deref(), LONGEST_WAIT);
+            let mut events = Events::new(web.clone(), channel, token.as_deref(), MAX_DELAY);
             let sender = sender.clone();
             streams.spawn(async move {
                 loop {
@@ -36,7 +40,7 @@ impl Subscribe {
         }
         drop(sender);
         loop {
-            // Lines that wait go out as soon as nothing more is there to join them.
+            // Buffered lines are written as soon as no further event is queued.
             let next = match happened.try_recv() {
                 Ok(next) => Some(next),
                 Err(_) => {
@@ -70,10 +74,10 @@ fn report(channel: &str, happened: &StreamEvent) {
             say(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));
         }
         StreamEvent::Open { again: true, resumed: true } => {
-            say(format_args!("{channel}: subscribed again; what was missed follows"));
+            say(format_args!("{channel}: subscribed again; missed messages follow"));
         }
         StreamEvent::Open { again: true, resumed: false } => {
-            say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
+            say(format_args!("{channel}: subscribed again; messages published meanwhile are missing"));
         }
         StreamEvent::Gap => {
             say(format_args!("{channel}: the history is too short: messages are missing here"));

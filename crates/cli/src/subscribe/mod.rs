@@ -1,7 +1,7 @@
-//! `tidings subscribe`: prints publications, one a line.
+//! `tidings subscribe`: prints publications, one per line.
 //!
-//! Invariants: a line is written whole and flushed as soon as nothing more waits to be decoded; a connection that
-//! is lost is made again for ever, and every gap that leaves is said on stderr.
+//! Invariants: a line is written at once and flushed as soon as no further message is available; a lost connection is
+//! reestablished without a limit, and every gap is reported on stderr.
 
 mod events;
 mod printer;
@@ -19,22 +19,22 @@ use crate::failure::Failure;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::ServerArgs;
 
-/// The longest wait between two attempts to connect.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long the command may take to end after a signal: it may be blocked in a write without a reader.
+/// The longest delay between two attempts to connect.
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// The time for the command to end after a signal: it may be blocked in a write without a reader.
 const GRACE: Duration = Duration::from_secs(1);
 /// Prints the messages of channels, one a line, until interrupted
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-A message is printed as text on one line: line breaks and backslashes inside it as \\r, \\n and \\\\, bytes that are \
+A message is printed as text on one line: line breaks and backslashes as \\r, \\n and \\\\, bytes that are \
 not printable UTF-8 as \\xHH. A JSON string is printed as its text, without quotes, and {\"b64\":\"…\"} as the bytes in \
-it, whichever way it comes. With several channels, or with --pattern, the channel's name and a space come first.
+it, with every protocol. With several channels, or with --pattern, the line begins with the channel's name and a space.
 
-When the connection is lost it is made again for ever, after random waits of up to 10 s. Where the channel keeps \
-history, what was published meanwhile comes then; where it keeps none, or not enough, stderr says that messages are \
+When the connection is lost, the command reconnects without a limit, after random delays of up to 10 s. If the channel has a \
+history, missed messages follow; if it has none, or a short one, stderr reports that messages are \
 missing. Ctrl-C ends with exit code 0.
 
---server says how: the line port (JSON lines; RESP with --pattern or --key, or when it is a Redis, and nothing is \
+--server determines the protocol: the line port (JSON lines; RESP with --pattern or --key, or for a Redis server, and nothing is \
 recovered then), ws:// and wss:// (WebSocket), http:// and https:// (server-sent events).
 
 Examples:
@@ -47,12 +47,12 @@ pub(crate) struct Subscribe {
     #[arg(required = true, value_name = "CHANNEL")]
     channels: Vec<String>,
 
-    /// Takes the CHANNELs as globs, as Redis' PSUBSCRIBE does: *, ?, character classes, \ before a literal
+    /// Treats the CHANNELs as globs, like Redis' PSUBSCRIBE: *, ?, character classes, \ before a literal
     #[arg(long)]
     pattern: bool,
 
-    /// Prints {"channel":…,"data":…} a line; data is the message itself where that is JSON, else a string,
-    /// and {"b64":"…"} where it is not UTF-8
+    /// Prints {"channel":…,"data":…} per line; data is the message itself if it is JSON, otherwise a string, and
+    /// {"b64":"…"} if it is not UTF-8
     #[arg(long)]
     json: bool,
 
@@ -65,10 +65,10 @@ pub(crate) struct Subscribe {
 }
 
 impl Subscribe {
-    /// Runs until the count is reached or a signal comes.
+    /// Runs until the count is reached or a signal arrives.
     ///
     /// # Errors
-    /// A name that is none, a server that refuses, a stdout that cannot be written.
+    /// An invalid name, a server that rejects the client, a stdout that cannot be written.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         for name in &self.channels {
             let checked =
@@ -85,27 +85,27 @@ impl Subscribe {
         })
     }
 
-    fn failure(&self, ended: Ended) -> Failure {
+    fn failure(&self, ended: FollowError) -> Failure {
         match ended {
-            Ended::Server(error) => self.server.failure(error),
-            Ended::Output(error) => Failure::stdout(&error),
-            Ended::Command(failure) => failure,
+            FollowError::Server(error) => self.server.failure(error),
+            FollowError::Output(error) => Failure::stdout(&error),
+            FollowError::Command(failure) => failure,
         }
     }
 
-    /// Follows the channels in the way that the server's address names.
-    async fn follow(&self) -> Result<(), Ended> {
+    /// Follows the channels with the protocol of the server's address.
+    async fn follow(&self) -> Result<(), FollowError> {
         let mut printer = printer::Printer::new(self);
         match &self.server.server {
-            Server::Web(_) if self.pattern => Err(Ended::Command(Failure::Usage(
+            Server::Web(_) if self.pattern => Err(FollowError::Command(Failure::Usage(
                 "--pattern needs the line port: use --server HOST:PORT".to_owned(),
             ))),
             Server::Web(web) if web.websocket => self.follow_protocol(&mut printer).await,
             Server::Web(web) => self.follow_events(web, &mut printer).await,
             _ if self.pattern || self.server.key.is_some() => self.follow_resp(&mut printer).await,
             _ => match self.follow_protocol(&mut printer).await {
-                // RESP's way to say that it does not understand: a Redis.
-                Err(Ended::Server(Error::Protocol { why, .. })) if why.starts_with('-') => {
+                // A RESP error in response to JSON: the server is a Redis.
+                Err(FollowError::Server(Error::Protocol { why, .. })) if why.starts_with('-') => {
                     self.follow_resp(&mut printer).await
                 }
                 ended => ended,
@@ -114,20 +114,20 @@ impl Subscribe {
     }
 }
 
-/// Why the command ended before the count was reached.
-enum Ended {
+/// The reason why the command ended before the count was reached.
+enum FollowError {
     Server(Error),
     Output(io::Error),
     Command(Failure),
 }
 
-impl From<Error> for Ended {
+impl From<Error> for FollowError {
     fn from(error: Error) -> Self {
         Self::Server(error)
     }
 }
 
-impl From<io::Error> for Ended {
+impl From<io::Error> for FollowError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }

@@ -8,10 +8,10 @@ use tidings_wire::body::write_json_string;
 use super::Subscribe;
 use crate::text::visible;
 
-/// Lines are written to stdout once this many bytes wait, or nothing more is there to decode.
+/// Lines are written to stdout when this many bytes are buffered, or no further message is available.
 const WRITE_AT: usize = 64 << 10;
 
-/// Puts messages on stdout, a line each, many lines in one write.
+/// Prints messages, one per line, with many lines in one write.
 pub(super) struct Printer<'a> {
     options: &'a Subscribe,
     lines: Vec<u8>,
@@ -25,7 +25,7 @@ impl<'a> Printer<'a> {
         Self { options, lines: Vec::new(), text: String::new(), printed: 0 }
     }
 
-    /// Prints one message; returns whether it was the last requested one.
+    /// Prints one message. Returns whether it was the last requested one.
     pub(super) fn print(&mut self, channel: &str, body: &Body) -> io::Result<bool> {
         if self.options.json {
             self.lines.extend_from_slice(b"{\"channel\":");
@@ -51,12 +51,12 @@ impl<'a> Printer<'a> {
         Ok(enough)
     }
 
-    /// Whether there are lines that have not been written.
+    /// Whether there are buffered lines.
     pub(super) fn waits(&self) -> bool {
         !self.lines.is_empty()
     }
 
-    /// Writes the lines that wait.
+    /// Writes the buffered lines.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if !self.lines.is_empty() {
             let mut out = io::stdout().lock();

@@ -1,4 +1,4 @@
-//! Over the client protocol: WebSocket, or JSON lines on the line port. What was missed is recovered.
+//! Subscribing over the client protocol: WebSocket, or JSON lines on the line port. Missed messages are recovered.
 
 use std::time::Duration;
 
@@ -6,24 +6,23 @@ use tidings_client::{Client, Error, Event, Options, Recovery};
 use tokio::time::timeout;
 
 use super::printer::Printer;
-use super::{Ended, LONGEST_WAIT, Subscribe};
+use super::{FollowError, MAX_DELAY, Subscribe};
 use crate::failure::say;
 
 impl Subscribe {
-    /// Follows the channels over as many connections as it takes.
+    /// Follows the channels over as many connections as necessary.
     ///
     /// # Errors
-    /// A server that refuses, a stdout that cannot be written.
-    pub(super) async fn follow_protocol(&self, printer: &mut Printer<'_>) -> Result<(), Ended> {
+    /// A server that rejects the client, a stdout that cannot be written.
+    pub(super) async fn follow_protocol(&self, printer: &mut Printer<'_>) -> Result<(), FollowError> {
         let token = self.server.token.clone();
-        let options =
-            Options { token, longest_wait: LONGEST_WAIT, ..Options::new(self.server.server.clone()) };
+        let options = Options { token, max_delay: MAX_DELAY, ..Options::new(self.server.server.clone()) };
         let mut client = Client::new(options);
         for channel in &self.channels {
             client.subscribe(channel, None);
         }
         loop {
-            // Lines that wait go out as soon as nothing more is there to join them.
+            // Buffered lines are written as soon as no further event is available.
             let ready =
                 if printer.waits() { timeout(Duration::ZERO, client.next()).await.ok() } else { None };
             let event = if let Some(event) = ready {
@@ -49,7 +48,7 @@ impl Subscribe {
 }
 
 /// Prints an event of the connection on stderr.
-fn report(event: Event) -> Result<(), Ended> {
+fn report(event: Event) -> Result<(), FollowError> {
     match event {
         Event::Disconnected { why, retry_in } => {
             say(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
@@ -58,13 +57,13 @@ fn report(event: Event) -> Result<(), Ended> {
             Recovery::First => {}
             Recovery::Recovered(0) => say(format_args!("{channel}: subscribed again; nothing was missed")),
             Recovery::Recovered(count) => {
-                say(format_args!("{channel}: subscribed again; what was missed follows ({count})"));
+                say(format_args!("{channel}: subscribed again; missed messages follow ({count})"));
             }
             Recovery::Gap => say(format_args!(
                 "{channel}: subscribed again; the history is too short: messages are missing here"
             )),
             Recovery::NoHistory => {
-                say(format_args!("{channel}: subscribed again; what was published meanwhile is missed"));
+                say(format_args!("{channel}: subscribed again; messages published meanwhile are missing"));
             }
         },
         Event::Unsubscribed { channel, why, again: true } => {
@@ -72,7 +71,7 @@ fn report(event: Event) -> Result<(), Ended> {
         }
         Event::Unsubscribed { channel, why, again: false } => {
             let what = format!("the subscription to {channel}");
-            return Err(Error::Refused { what, words: why.to_string(), temporary: false }.into());
+            return Err(Error::Refused { what, text: why.to_string(), temporary: false }.into());
         }
         Event::Publication { .. }
         | Event::Connected(_)

@@ -1,40 +1,40 @@
-//! Over RESP: patterns, a secret that makes a backend, and servers that speak nothing else, Redis among them.
-//! Nothing is recovered there.
+//! Subscribing over RESP: for patterns, API keys, and servers without another protocol, such as Redis. Missed messages
+//! are not recovered.
 
 use std::time::Duration;
 
-use tidings_client::resp::{Connection, refused};
+use tidings_client::resp::{RespConnection, refused};
 use tidings_client::{Backoff, Body, Encoding, Error};
 use tidings_wire::resp::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::printer::Printer;
-use super::{Ended, LONGEST_WAIT, Subscribe};
+use super::{FollowError, MAX_DELAY, Subscribe};
 use crate::failure::say;
 
 /// Time without data from the server after which a ping is sent.
 const PING_AFTER: Duration = Duration::from_secs(15);
-/// How long an answer may take: to a subscription, to a ping.
+/// The timeout of a response to a subscription or a ping.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that held for this long counts as good: the next loss is retried at once.
-const STEADY: Duration = Duration::from_secs(10);
+/// After a connection of at least this duration, the first reconnect is immediate.
+const STABLE_TIME: Duration = Duration::from_secs(10);
 
 impl Subscribe {
-    /// Follows the channels over as many connections as it takes.
+    /// Follows the channels over as many connections as necessary.
     ///
     /// # Errors
-    /// A server that refuses, a stdout that cannot be written.
-    pub(super) async fn follow_resp(&self, printer: &mut Printer<'_>) -> Result<(), Ended> {
-        let mut backoff = Backoff::new(LONGEST_WAIT);
+    /// A server that rejects the client, a stdout that cannot be written.
+    pub(super) async fn follow_resp(&self, printer: &mut Printer<'_>) -> Result<(), FollowError> {
+        let mut backoff = Backoff::new(MAX_DELAY);
         let mut subscribed_before = false;
         loop {
             let started = Instant::now();
             let error = match self.listen(printer, &mut subscribed_before).await {
                 Ok(()) => return Ok(()),
-                Err(Ended::Server(error)) if error.may_pass() => error,
+                Err(FollowError::Server(error)) if error.is_retryable() => error,
                 Err(ended) => return Err(ended),
             };
-            if started.elapsed() >= STEADY {
+            if started.elapsed() >= STABLE_TIME {
                 backoff.reset();
             }
             let wait = backoff.wait();
@@ -44,47 +44,51 @@ impl Subscribe {
     }
 
     /// One connection: subscribes, then prints until the count is reached.
-    async fn listen(&self, printer: &mut Printer<'_>, subscribed_before: &mut bool) -> Result<(), Ended> {
-        let mut connection = Connection::open(&self.server.server, self.server.secret()).await?;
+    async fn listen(
+        &self,
+        printer: &mut Printer<'_>,
+        subscribed_before: &mut bool,
+    ) -> Result<(), FollowError> {
+        let mut connection = RespConnection::open(&self.server.server, self.server.secret()).await?;
         let mut command = vec![if self.pattern { &b"PSUBSCRIBE"[..] } else { b"SUBSCRIBE" }];
         command.extend(self.channels.iter().map(String::as_bytes));
         connection.queue(&command);
         let mut unconfirmed = self.channels.len();
-        // Time of a request without a reply yet: the subscription, then pings.
+        // The time of a request without a response: the subscription, then pings.
         let mut asked = Some(Instant::now());
         loop {
             while let Some(value) = connection.take()? {
-                match Event::parse(value) {
-                    Event::Message { channel, body } => {
+                match RespEvent::parse(value) {
+                    RespEvent::Message { channel, body } => {
                         if printer.print(&String::from_utf8_lossy(&channel), &exact(body))? {
                             return Ok(());
                         }
                     }
-                    Event::Subscribed => {
+                    RespEvent::Subscribed => {
                         unconfirmed = unconfirmed.saturating_sub(1);
                         if unconfirmed == 0 && std::mem::replace(subscribed_before, true) {
-                            say("subscribed again; what was published meanwhile is missed");
+                            say("subscribed again; messages published meanwhile are missing");
                         }
                     }
-                    Event::Refused(words) if unconfirmed > 0 => {
+                    RespEvent::Refused(words) if unconfirmed > 0 => {
                         return Err(refused("the subscription", words).into());
                     }
-                    Event::Refused(words) => say(format_args!("the server says: {words}")),
-                    Event::Other => {}
+                    RespEvent::Refused(words) => say(format_args!("the server reports: {words}")),
+                    RespEvent::Other => {}
                 }
             }
             printer.flush()?;
             if unconfirmed == 0 && asked.is_some_and(|at| connection.last_received() > at) {
                 asked = None;
             }
-            let patience = match asked {
+            let deadline = match asked {
                 Some(at) => at + ANSWER_TIMEOUT,
                 None => connection.last_received() + PING_AFTER,
             };
-            match timeout_at(patience, connection.exchange()).await {
+            match timeout_at(deadline, connection.exchange()).await {
                 Ok(done) => done?,
                 Err(_) if asked.is_some() => {
-                    return Err(Error::Silent(ANSWER_TIMEOUT.as_secs()).into());
+                    return Err(Error::Timeout(ANSWER_TIMEOUT.as_secs()).into());
                 }
                 Err(_) => {
                     connection.queue(&[b"PING"]);
@@ -95,21 +99,21 @@ impl Subscribe {
     }
 }
 
-/// A body in its exact bytes.
+/// A body with its exact bytes.
 fn exact(raw: Vec<u8>) -> Body {
     Body { raw, encoding: Encoding::Protobuf }
 }
 
-/// The meaning of a value from the server for a subscriber.
+/// The meaning of a value for a subscriber.
 #[derive(Debug, PartialEq)]
-enum Event {
+enum RespEvent {
     Message { channel: Vec<u8>, body: Vec<u8> },
     Subscribed,
     Refused(String),
     Other,
 }
 
-impl Event {
+impl RespEvent {
     fn parse(value: Value) -> Self {
         let items = match value {
             Value::Error(words) => return Self::Refused(words),
@@ -124,7 +128,7 @@ impl Event {
         match items.next().as_deref() {
             Some(b"message") => Self::message(items),
             Some(b"pmessage") => {
-                // The pattern comes before the channel that it matched.
+                // The pattern precedes the matching channel.
                 items.next();
                 Self::message(items)
             }
@@ -150,19 +154,22 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_channels_and_of_patterns_name_the_channel_they_came_from() {
-        let expected = Event::Message { channel: b"news.art".to_vec(), body: b"hi".to_vec() };
+    fn messages_of_channels_and_of_patterns_contain_their_channel() {
+        let expected = RespEvent::Message { channel: b"news.art".to_vec(), body: b"hi".to_vec() };
         let plain = Value::Push(vec![bulk("message"), bulk("news.art"), bulk("hi")]);
-        assert_eq!(Event::parse(plain), expected);
+        assert_eq!(RespEvent::parse(plain), expected);
         let matched = Value::Push(vec![bulk("pmessage"), bulk("news.*"), bulk("news.art"), bulk("hi")]);
-        assert_eq!(Event::parse(matched), expected);
+        assert_eq!(RespEvent::parse(matched), expected);
     }
 
     #[test]
-    fn confirmations_and_refusals_are_told_apart() {
+    fn confirmations_and_errors_are_distinguished() {
         let confirmed = Value::Push(vec![bulk("subscribe"), bulk("news"), Value::Integer(1)]);
-        assert_eq!(Event::parse(confirmed), Event::Subscribed);
-        assert_eq!(Event::parse(Value::Error("NOPERM".to_owned())), Event::Refused("NOPERM".to_owned()));
-        assert_eq!(Event::parse(Value::Simple("PONG".to_owned())), Event::Other);
+        assert_eq!(RespEvent::parse(confirmed), RespEvent::Subscribed);
+        assert_eq!(
+            RespEvent::parse(Value::Error("NOPERM".to_owned())),
+            RespEvent::Refused("NOPERM".to_owned())
+        );
+        assert_eq!(RespEvent::parse(Value::Simple("PONG".to_owned())), RespEvent::Other);
     }
 }

@@ -1,6 +1,6 @@
-//! `tidings token check`: shows the content of a token, and whether the server would accept it.
+//! `tidings token check`: prints the content of a token, and whether the server would accept it.
 //!
-//! Invariant: what a token says cannot drive the terminal.
+//! Invariant: control characters in a token are escaped.
 
 use std::io::{self, Read as _};
 
@@ -8,15 +8,15 @@ use clap::Args;
 use serde_json::Value;
 use tidings_auth::{MAX_TOKEN, TokenError, Verifier, inspect};
 
-use super::{Keys, unix_now};
+use super::{KeySource, unix_now};
 use crate::failure::Failure;
 use crate::interrupt::block_on;
-use crate::text::{harmless, print};
+use crate::text::{escape_control, print};
 
-/// Shows the content of a token, and whether the server would accept it
+/// Prints the content of a token, and whether the server would accept it
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
-The token is shown as it is, and then verified with the keys of the configuration; a key set is fetched for that. \
+The content of the token is printed, and then verified with the keys of the configuration; a key set is fetched for that. \
 The exit code is 0 for a valid token and 1 for any other.
 
 Examples:
@@ -27,14 +27,14 @@ pub(super) struct Check {
     token: String,
 
     #[command(flatten)]
-    keys: Keys,
+    keys: KeySource,
 }
 
 impl Check {
-    /// Shows and verifies the token.
+    /// Prints and verifies the token.
     ///
     /// # Errors
-    /// A wrong configuration, a text that is no token, and an invalid token.
+    /// An invalid configuration, a text that is not a token, an invalid token.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let options = self.keys.options()?;
         let token = if self.token == "-" { from_stdin()? } else { self.token.clone() };
@@ -47,7 +47,7 @@ impl Check {
             if inspected.is_subscription() {
                 let subscription = verifier.subscription(&token, now).await.map_err(|e| verdict(&e))?;
                 let (whom, channel) = (user(&subscription.user), subscription.channel);
-                Ok((format!("lets {whom} subscribe to {channel}"), subscription.expires))
+                Ok((format!("permits {whom} to subscribe to {channel}"), subscription.expires))
             } else {
                 let connection = verifier.connection(&token, now).await.map_err(|e| verdict(&e))?;
                 Ok((format!("connects {}", user(&connection.user)), connection.expires))
@@ -55,7 +55,7 @@ impl Check {
         })?;
         let for_how_long = match expires {
             Some(end) => format!("for {}", span(end.saturating_sub(now))),
-            None => "without an end".to_owned(),
+            None => "without expiry".to_owned(),
         };
         shown = format!("valid: {what}, {for_how_long}\n");
         print(shown.as_bytes())
@@ -69,11 +69,11 @@ fn verdict(error: &TokenError) -> Failure {
     }
 }
 
-/// A part of a token, over several lines.
+/// A part of a token, on several lines.
 fn show(name: &str, part: &Value) -> String {
     let mut out = format!("{name} ");
     for line in format!("{part:#}").lines() {
-        harmless(line.as_bytes(), &mut out);
+        escape_control(line.as_bytes(), &mut out);
         out.push('\n');
     }
     out
@@ -83,7 +83,7 @@ fn user(name: &str) -> String {
     if name.is_empty() { "an anonymous client".to_owned() } else { format!("user {name:?}") }
 }
 
-/// A time from now on for people: its two largest units.
+/// A formatted time from now: its two largest units.
 fn span(seconds: u64) -> String {
     let units =
         [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
@@ -92,7 +92,7 @@ fn span(seconds: u64) -> String {
     shown.map(|(n, unit)| format!("{n}{unit}")).collect::<Vec<_>>().join(" ")
 }
 
-/// The token on standard input, without the line break behind it.
+/// The token on standard input, without its line break.
 fn from_stdin() -> Result<String, Failure> {
     let mut text = String::new();
     let bound = MAX_TOKEN as u64 + 3;

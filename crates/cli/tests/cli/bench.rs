@@ -1,4 +1,4 @@
-//! `tidings bench`.
+//! Tests of `tidings bench`.
 
 use rustix::process::Signal;
 use tidings_testkit::{RedisServer, free_port};
@@ -31,7 +31,7 @@ fn every_delivery_is_counted_over_every_transport() {
 }
 
 #[test]
-fn a_server_of_which_there_is_only_the_http_port_is_measured_over_that() {
+fn a_server_with_only_an_http_port_is_measured_over_it() {
     let server = server(&[]);
     let url = format!("ws://{}", server.http());
     for transport in ["ws", "ws-protobuf", "sse"] {
@@ -46,7 +46,7 @@ fn a_server_of_which_there_is_only_the_http_port_is_measured_over_that() {
 }
 
 #[test]
-fn a_rate_is_kept_and_the_table_says_it_all() {
+fn a_rate_is_kept_and_the_table_contains_all_results() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let args = [
@@ -106,7 +106,7 @@ fn lost_deliveries_are_counted_and_fail_the_run() {
     let redis = RedisServer::start();
     let addr = redis.addr().to_string();
     let args = ["--transport", "resp", "--subscribers", "4", "--rate", "100", "--duration", "1s", "--json"];
-    // Once a message came by, the run has begun.
+    // The run has begun when a message arrives.
     let mut watcher = redis.client();
     watcher.command(&["PSUBSCRIBE", "bench"]);
     let tool = Tool::start(command(&[&["bench", "--server", &addr], &args[..]].concat()));
@@ -126,7 +126,7 @@ fn lost_deliveries_are_counted_and_fail_the_run() {
         4 * result["sent"].as_u64().unwrap(),
         "{result}"
     );
-    assert!(done.stderr.contains("not every delivery came once and in order: lost "), "{done:?}");
+    assert!(done.stderr.contains("not every message was delivered once and in order: lost "), "{done:?}");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn ctrl_c_ends_it_early_with_its_table() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_one_line() {
+fn an_impossible_measurement_is_one_line() {
     let addr = format!("127.0.0.1:{}", free_port());
     run(&["bench", "--server", &addr], b"").refused(1, &["cannot reach", &addr, "refused"]);
     run(&["bench", "--size", "31"], b"").refused(2, &["--size"]);

@@ -1,4 +1,4 @@
-//! Two nodes on one Redis Cluster, as an operator and their clients see them.
+//! Two nodes on one Redis Cluster, from the outside.
 
 use tidings_testkit::{
     LineClient, PATIENCE, Proxy, RedisCluster, Reply, RespClient, Tidings, get_http, post_http, wait_until,
@@ -49,7 +49,7 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
     let nodes = [server(&flags), server(&flags)];
     nodes.iter().for_each(wait_until_ready);
 
-    // What anybody publishes plainly, anywhere.
+    // Plain publications of other programs, at any node of the cluster.
     let plain: Vec<_> = (0..3).map(|primary| cluster.name_at(primary, "news")).collect();
     let kept: Vec<_> = (0..3).map(|primary| cluster.name_at(primary, "kept:")).collect();
     let mut clients: Vec<_> = nodes.iter().map(|node| subscriber(node, &plain)).collect();
@@ -60,7 +60,8 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         }
     }
 
-    // Publications with a history, by clients of a node, and by the function; a client is away meanwhile and returns.
+    // Publications with a history, by clients of a node and by the function, while a client is disconnected and
+    // returns.
     let link = Proxy::to(nodes[1].http());
     let away: Vec<_> = kept
         .iter()
@@ -97,7 +98,7 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         assert_eq!((done.code, done.text()), (Some(0), &*expected), "{}", done.stderr);
     }
 
-    // Each node has registered the other, and responds for it.
+    // Each node has registered the other one and proxies for it.
     wait_until(PATIENCE, "both nodes in the info", || {
         post_http(nodes[0].http(), "/api/info", &[], "{}").body.matches("\"uid\"").count() == 2
     });
@@ -106,13 +107,13 @@ fn two_nodes_on_a_cluster_are_one_deployment_also_when_a_primary_fails() {
         assert!(channels.contains(&format!("\"{name}\":{{\"num_clients\":2}}")), "{channels}");
     }
 
-    // Everything is on the replica as well: anything else may be lost in a failure.
+    // Replicated publications survive a failure; others may be lost.
     let mut primary = cluster.node(0).client();
     primary.command(&["FCALL", "tidings_publish", "1", &kept[0], "copied"]);
     assert_eq!(primary.command(&["WAIT", "1", "10000"]).int(), 1, "the replica has it");
     here.iter_mut().for_each(|client| client.expect(&format!("MESSAGE {} copied", kept[0])));
 
-    // A primary fails. The other nodes go on, /ready is 503 meanwhile, and no stored publication is missed.
+    // A primary fails. The other nodes continue, /ready is 503 meanwhile, and no stored publication is missed.
     cluster.node_mut(0).kill();
     for node in &nodes {
         wait_until(PATIENCE, "/ready to say which primary it is", || {

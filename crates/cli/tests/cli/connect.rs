@@ -1,4 +1,4 @@
-//! `tidings connect`, on a terminal and in a pipe.
+//! Tests of `tidings connect`, on a terminal and in a pipe.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use vt100::Color;
 use crate::terminal::Terminal;
 use crate::tool::{TIDINGS, Tool, command, run, server};
 
-/// Waits until the first line that a new terminal shows is there.
+/// Waits for the first line of a new terminal.
 fn connected(addr: &str, columns: u16, env: &[(&str, &str)]) -> Terminal {
     let keeps_history = env.iter().any(|(name, _)| *name == "XDG_STATE_HOME");
     let args: &[&str] = if keeps_history { &["connect", addr] } else { &["connect", addr, "--no-history"] };
@@ -22,7 +22,7 @@ fn connected(addr: &str, columns: u16, env: &[(&str, &str)]) -> Terminal {
     terminal
 }
 
-/// Waits until the row before the last one begins so, and gives the last three.
+/// Waits until the row before the last one begins with `begin`. Returns the last three rows.
 fn last_rows(terminal: &Terminal, begin: &str) -> [String; 3] {
     let mut last = None;
     tidings_testkit::wait_until(tidings_testkit::PATIENCE, begin, || {
@@ -70,7 +70,7 @@ fn many_messages_do_not_garble_a_long_line() {
         terminal.type_keys(&digit.to_string());
         publisher.send(&format!("PUBLISH news {n}"));
     }
-    // 50 columns: the prompt, the end of the line, and the column that stays free.
+    // 50 columns: the prompt, the end of the line, and the empty last column.
     let row = format!("> {}", &long[80 - 47..]);
     terminal.shows(&["MESSAGE news 77", "MESSAGE news 78", "MESSAGE news 79", &row]);
     terminal.type_keys("\r");
@@ -78,7 +78,7 @@ fn many_messages_do_not_garble_a_long_line() {
 }
 
 #[test]
-fn confirmations_errors_and_messages_differ_in_colour_unless_it_is_not_wanted() {
+fn confirmations_errors_and_messages_differ_in_colour_unless_colours_are_off() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let session = ["SUBSCRIBE news", "SUBSCRIBE news", "SUBSCRIBE two words", "PUBLISH news hi"];
@@ -100,11 +100,11 @@ fn confirmations_errors_and_messages_differ_in_colour_unless_it_is_not_wanted() 
 }
 
 #[test]
-fn a_message_cannot_drive_the_terminal() {
+fn a_message_cannot_control_the_terminal() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 80, &[]);
-    // Automatic subscriptions wait for the first byte.
+    // Automatic subscriptions take effect after the first byte.
     terminal.type_keys("PING\r");
     terminal.shows(&["PONG", ">"]);
     LineClient::connect(server.tcp()).send("PUBLISH updates \x1b[2J\x07gone?");
@@ -115,7 +115,7 @@ fn a_message_cannot_drive_the_terminal() {
 }
 
 #[test]
-fn the_history_gives_a_line_back() {
+fn the_history_restores_a_line() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 80, &[]);
@@ -128,7 +128,7 @@ fn the_history_gives_a_line_back() {
 }
 
 #[test]
-fn the_history_is_there_in_the_next_session_without_secrets() {
+fn the_history_is_available_in_the_next_session_without_secrets() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let state = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ fn the_history_is_there_in_the_next_session_without_secrets() {
 }
 
 #[test]
-fn a_terminal_of_another_width_shows_the_line_once() {
+fn a_resized_terminal_shows_the_line_once() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 100, &[]);
@@ -187,7 +187,7 @@ fn pasted_lines_wait_for_enter_and_are_then_sent_one_by_one() {
 }
 
 #[test]
-fn help_lists_the_commands_and_is_not_sent_and_an_echo_has_its_own_colour() {
+fn help_lists_the_commands_locally_and_an_echo_has_its_own_colour() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 130, &[]);
@@ -207,7 +207,7 @@ fn help_lists_the_commands_and_is_not_sent_and_an_echo_has_its_own_colour() {
 }
 
 #[test]
-fn a_server_that_restarts_is_connected_to_again_and_the_typed_line_is_kept() {
+fn the_client_reconnects_to_a_restarted_server_and_keeps_the_typed_line() {
     let mut server = server(&["--set", "shutdown.drain=0s"]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 120, &[]);
@@ -218,13 +218,13 @@ fn a_server_that_restarts_is_connected_to_again_and_the_typed_line_is_kept() {
     assert!(told.starts_with("ERROR 3001 shutdown, reconnect in "), "{told}");
     assert!(lost.starts_with("connection lost: the server closed it; reconnecting in "), "{lost}");
     assert_eq!(line, "> PI");
-    // Without a connection a line is not sent, and stays.
+    // Without a connection a line is not sent and stays.
     terminal.type_keys("N\r");
     let again = tidings_testkit::Tidings::builder(TIDINGS)
         .args(["--tcp", &addr, "--http", "127.0.0.1:0", "--set", "shutdown.drain=0s"])
         .start();
     let [_, back, line] = last_rows(&terminal, "reconnected to");
-    assert!(back.contains("subscriptions have to be made again"), "{back}");
+    assert!(back.contains("subscriptions must be renewed"), "{back}");
     assert_eq!(line, "> PIN");
     terminal.type_keys("G\r");
     terminal.shows(&["> PING", "PONG", ">"]);
@@ -232,13 +232,13 @@ fn a_server_that_restarts_is_connected_to_again_and_the_typed_line_is_kept() {
 }
 
 #[test]
-fn a_server_that_wants_nobody_back_is_said_and_the_terminal_given_back() {
+fn a_server_that_forbids_reconnecting_is_reported_and_the_terminal_restored() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 80, &[]);
     terminal.type_keys("GET / HTTP/1.1\r");
     assert_eq!(terminal.finish(), Some(1));
-    // The screen may be behind the command.
+    // The screen may lag behind the command.
     let is_said =
         || terminal.rows().iter().any(|row| row == "tidings: connection lost: the server closed it");
     tidings_testkit::wait_until(tidings_testkit::PATIENCE, "the reason on the screen", is_said);
@@ -246,7 +246,7 @@ fn a_server_that_wants_nobody_back_is_said_and_the_terminal_given_back() {
 }
 
 #[test]
-fn a_signal_ends_the_session_and_gives_the_terminal_back() {
+fn a_signal_ends_the_session_and_restores_the_terminal() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let mut terminal = connected(&addr, 80, &[]);
@@ -257,13 +257,13 @@ fn a_signal_ends_the_session_and_gives_the_terminal_back() {
 }
 
 #[test]
-fn in_a_pipe_lines_go_in_and_answers_come_out_until_the_last_one() {
+fn in_a_pipe_every_line_gets_its_response() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let done = run(&["connect", &addr], b"SUBSCRIBE news\r\nPUBLISH news a\nhello\nPING\nlast");
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     let mut lines: Vec<&str> = done.text().lines().collect();
-    // The message may come before or after the confirmation of its publisher.
+    // The message may arrive before or after the confirmation of its publisher.
     let message = lines.iter().position(|line| *line == "MESSAGE news a").expect("the message");
     lines.remove(message);
     assert_eq!(lines, ["CONFIRMED", "CONFIRMED", "hello", "PONG", "last"]);
@@ -271,7 +271,7 @@ fn in_a_pipe_lines_go_in_and_answers_come_out_until_the_last_one() {
 }
 
 #[test]
-fn in_a_pipe_no_answer_is_lost_at_the_end_of_much_input() {
+fn in_a_pipe_no_response_is_lost_at_the_end_of_much_input() {
     let server = server(&[]);
     let addr = server.tcp().to_string();
     let input: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
@@ -317,7 +317,7 @@ fn in_a_pipe_a_server_that_closes_first_is_a_failure() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_line() {
+fn an_unreachable_server_is_one_line() {
     let addr = format!("127.0.0.1:{}", free_port());
     run(&["connect", &addr], b"").refused(1, &[&addr, "refused"]);
     run(&["connect", "localhost"], b"").refused(2, &["HOST:PORT"]);
@@ -326,7 +326,7 @@ fn a_server_that_is_not_there_is_one_line() {
 }
 
 #[test]
-fn a_unix_socket_is_as_good_as_a_port() {
+fn a_unix_socket_works_like_a_port() {
     let dir = tempfile::tempdir().unwrap();
     let addr = format!("unix:{}", dir.path().join("line.sock").display());
     let _server = server(&["--tcp", &addr]);

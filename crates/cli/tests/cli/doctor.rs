@@ -1,4 +1,4 @@
-//! `tidings doctor`, in front of the server itself and in front of a real nginx that is configured well and badly.
+//! Tests of `tidings doctor`, with the server itself and with a real nginx in correct and incorrect configurations.
 
 use tidings_testkit::free_port;
 
@@ -9,7 +9,7 @@ fn doctor(url: &str, more: &[&str]) -> Done {
     run(&[&["doctor", url], more].concat(), b"")
 }
 
-/// The word that the check of this name got.
+/// The verdict of the check with this name.
 #[track_caller]
 fn verdict<'a>(done: &'a Done, name: &str) -> &'a str {
     let line = done.text().lines().find(|line| line.get(8..).is_some_and(|rest| rest.starts_with(name)));
@@ -18,7 +18,7 @@ fn verdict<'a>(done: &'a Done, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_server_that_is_reached_as_it_should_be_has_nothing_wrong() {
+fn a_correctly_configured_server_has_no_problem() {
     let server = server(&[]);
     let nginx = Nginx::start(&server, GOOD);
     for url in [server.http_url(), nginx.url("http")] {
@@ -41,12 +41,12 @@ fn a_server_that_is_reached_as_it_should_be_has_nothing_wrong() {
         ] {
             assert_eq!(verdict(&done, name), "ok", "{name}: {}", done.text());
         }
-        assert!(done.text().contains("nothing wrong found in "), "{done:?}");
+        assert!(done.text().contains("no problem found in "), "{done:?}");
     }
 }
 
 #[test]
-fn what_a_proxy_does_wrong_is_found_and_comes_with_the_line_to_write() {
+fn problems_of_a_proxy_are_found_and_reported_with_the_lines_to_add() {
     let server = server(&[]);
     for (location, name, line) in [
         ("proxy_set_header Host $http_host;", "websocket", "proxy_set_header Upgrade $http_upgrade;"),
@@ -85,7 +85,7 @@ fn what_a_proxy_does_wrong_is_found_and_comes_with_the_line_to_write() {
 }
 
 #[test]
-fn connections_that_are_cut_while_they_are_idle_are_found() {
+fn closed_idle_connections_are_found() {
     let server = server(&[]);
     let nginx = Nginx::start(&server, &format!("{GOOD} proxy_read_timeout 1s;"));
     let done = doctor(&nginx.url("http"), &["--idle", "20s"]);
@@ -96,7 +96,7 @@ fn connections_that_are_cut_while_they_are_idle_are_found() {
 }
 
 #[test]
-fn what_needs_a_token_is_skipped_without_one_and_made_with_it() {
+fn checks_that_need_a_token_run_only_with_one() {
     let server = server(&[
         "--set",
         "client.token.hmac_secret_key=key",
@@ -116,7 +116,7 @@ fn what_needs_a_token_is_skipped_without_one_and_made_with_it() {
 }
 
 #[test]
-fn an_address_where_nothing_or_something_else_answers_is_said() {
+fn an_unreachable_or_unknown_server_is_reported() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let done = doctor(&nobody, &[]);
     assert_eq!(done.code, Some(1));

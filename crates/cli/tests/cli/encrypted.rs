@@ -1,4 +1,4 @@
-//! TLS on the server's own ports: what `serve` takes for a certificate, and every command against it.
+//! TLS on the server's own ports: the accepted certificates, and every command with it.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,19 +12,19 @@ use tidings_testkit::{PATIENCE, RespClient, Tidings, wait_until};
 
 use crate::tool::{Done, TIDINGS, Tool, command, run};
 
-/// Certificates, and servers with them.
-struct World {
+/// A certificate, and servers that use it.
+struct TlsServers {
     dir: TempDir,
 }
 
-impl World {
+impl TlsServers {
     fn new() -> Self {
-        let world = Self { dir: TempDir::new().expect("a folder") };
-        world.renew();
-        world
+        let servers = Self { dir: TempDir::new().expect("a folder") };
+        servers.renew();
+        servers
     }
 
-    /// Makes a new certificate, and its key.
+    /// Creates a new certificate and its key.
     fn renew(&self) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
@@ -59,7 +59,7 @@ impl World {
         Tidings::start(TIDINGS, &self.flags(more).iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Starts a server that must refuse its options.
+    /// Starts a server that must reject its options.
     fn refused(&self, more: &[&str]) -> Done {
         let listeners = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"].map(str::to_owned);
         let flags = listeners.into_iter().chain(self.flags(more));
@@ -75,7 +75,7 @@ impl World {
     }
 }
 
-/// The addresses of a server: its line port, and its HTTP port in both ways.
+/// The addresses of a server: its line port, and its HTTP port with both schemes.
 fn addresses(server: &Tidings) -> [String; 3] {
     [
         format!("tls://{}", server.tcp()),
@@ -85,9 +85,9 @@ fn addresses(server: &Tidings) -> [String; 3] {
 }
 
 #[test]
-fn the_http_port_is_announced_as_it_is_spoken_to() {
-    let world = World::new();
-    let server = world.server(&[]);
+fn the_http_port_is_announced_with_its_scheme() {
+    let servers = TlsServers::new();
+    let server = servers.server(&[]);
     let lines = server.stdout_lines();
     assert!(
         lines[0].starts_with("tcp 127.0.0.1:") && lines[1].starts_with("http https://127.0.0.1:"),
@@ -97,16 +97,16 @@ fn the_http_port_is_announced_as_it_is_spoken_to() {
 
 #[test]
 fn subscribing_and_publishing_work_on_both_ports() {
-    let world = World::new();
-    let server = world.server(&[]);
+    let servers = TlsServers::new();
+    let server = servers.server(&[]);
     for url in addresses(&server) {
-        let tool = Tool::start(world.trusting(&["subscribe", "news", "--count", "2", "--server", &url]));
+        let tool = Tool::start(servers.trusting(&["subscribe", "news", "--count", "2", "--server", &url]));
         let mut client = RespClient::connect(server.tcp());
         wait_until(PATIENCE, "a subscription", || {
             client.command(&["PUBSUB", "NUMSUB", "news"]).texts() == ["news", "1"]
         });
         let long = "x".repeat(50_000);
-        let publish = world.trusting(&["publish", "news", &url, &long, "--server", &url]);
+        let publish = servers.trusting(&["publish", "news", &url, &long, "--server", &url]);
         let done = Tool::start(publish).finish();
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
         assert_eq!(tool.finish().text(), format!("{url}\n{long}\n"));
@@ -118,10 +118,10 @@ fn subscribing_and_publishing_work_on_both_ports() {
 
 #[test]
 fn lines_go_both_ways_with_connect() {
-    let world = World::new();
-    let server = world.server(&["tcp.auto_subscribe="]);
+    let servers = TlsServers::new();
+    let server = servers.server(&["tcp.auto_subscribe="]);
     let [line, ..] = addresses(&server);
-    let mut tool = Tool::start(world.trusting(&["connect", &line]));
+    let mut tool = Tool::start(servers.trusting(&["connect", &line]));
     tool.stdin.take().expect("piped").write_all(b"PING\nhello\n").expect("sent");
     let done = tool.finish();
     assert_eq!((done.code, done.text()), (Some(0), "PONG\nhello\n"), "{done:?}");
@@ -130,10 +130,10 @@ fn lines_go_both_ways_with_connect() {
 #[test]
 fn connect_may_only_read() {
     let delay = Duration::from_millis(200);
-    let world = World::new();
-    let server = world.server(&["client.stale_close_delay=200ms"]);
+    let servers = TlsServers::new();
+    let server = servers.server(&["client.stale_close_delay=200ms"]);
     let [line, ..] = addresses(&server);
-    let mut reader = Tool::start(world.trusting(&["connect", &line]));
+    let mut reader = Tool::start(servers.trusting(&["connect", &line]));
     let mut publisher = RespClient::connect(server.tcp());
     wait_until(PATIENCE, "it to be subscribed", || {
         publisher.command(&["PUBSUB", "NUMSUB", "updates"]).texts() == ["updates", "1"]
@@ -148,69 +148,70 @@ fn connect_may_only_read() {
 
 #[test]
 fn a_table_is_shared_and_a_deployment_examined() {
-    let world = World::new();
-    let server = world.server(&[]);
+    let servers = TlsServers::new();
+    let server = servers.server(&[]);
     let [.., web] = addresses(&server);
-    let file = world.path("table.csv");
+    let file = servers.path("table.csv");
     fs::write(&file, "a,b\n".to_owned() + &"1,2\n".repeat(500_000)).expect("a file");
-    let share = world.trusting(&["share", file.to_str().expect("UTF-8"), "--server", &web]);
+    let share = servers.trusting(&["share", file.to_str().expect("UTF-8"), "--server", &web]);
     let done = Tool::start(share).finish();
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.text().starts_with(&format!("{web}/tables/")), "{done:?}");
-    let doctor = world.trusting(&["doctor", &web, "--idle", "0"]);
+    let doctor = servers.trusting(&["doctor", &web, "--idle", "0"]);
     let done = Tool::start(doctor).finish();
     assert_eq!(done.code, Some(0), "{done:?}");
 }
 
 #[test]
-fn who_is_not_trusted_is_not_spoken_to_unless_that_is_asked_for() {
-    let world = World::new();
-    let server = world.server(&[]);
+fn an_untrusted_server_is_rejected_unless_insecure_is_set() {
+    let servers = TlsServers::new();
+    let server = servers.server(&[]);
     for url in addresses(&server) {
         let done = run(&["publish", "news", "hi", "--server", &url], b"");
         done.refused(1, &["no TLS with", "--cafile"]);
-        // Another one's certificate.
-        let other = World::new();
+        // The certificate of another authority.
+        let other = TlsServers::new();
         let done = Tool::start(other.trusting(&["publish", "news", "hi", "--server", &url])).finish();
         done.refused(1, &["no TLS with"]);
         let done = run(&["publish", "news", "hi", "--server", &url, "--insecure"], b"");
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     }
-    let missing = world.text("missing.pem");
+    let missing = servers.text("missing.pem");
     let done = run(&["publish", "news", "hi", "--cafile", &missing], b"");
     done.refused(2, &["--cafile", &missing, "No such file"]);
-    let done = run(&["publish", "news", "hi", "--cafile", &world.text("key.pem")], b"");
+    let done = run(&["publish", "news", "hi", "--cafile", &servers.text("key.pem")], b"");
     done.refused(2, &["--cafile", "no certificate in PEM"]);
 }
 
 #[test]
-fn who_speaks_tls_to_a_port_without_it_is_told_so() {
+fn tls_to_a_plain_port_is_a_clear_error() {
     let server = Tidings::start(TIDINGS, &[]);
-    let world = World::new();
+    let servers = TlsServers::new();
     for url in [format!("tls://{}", server.tcp()), format!("https://{}", server.http())] {
-        let done = Tool::start(world.trusting(&["publish", "news", "hi", "--server", &url, "--retry", "0"]))
-            .finish();
+        let done =
+            Tool::start(servers.trusting(&["publish", "news", "hi", "--server", &url, "--retry", "0"]))
+                .finish();
         done.refused(1, &["no TLS"]);
     }
 }
 
 #[test]
-fn what_openssl_makes_for_oneself_is_taken_by_its_own_name_alone() {
-    let world = World::new();
+fn a_self_signed_certificate_of_openssl_is_accepted_only_for_its_name() {
+    let servers = TlsServers::new();
     let made = |name: &str| {
         let out = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
             .args(["-days", "2", "-subj", "/CN=tidings", "-addext", &format!("subjectAltName={name}")])
-            .args(["-keyout", &world.text("key.pem"), "-out", &world.text("cert.pem")])
+            .args(["-keyout", &servers.text("key.pem"), "-out", &servers.text("cert.pem")])
             .output()
             .expect("openssl is installed");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     };
     for (name, is_ours) in [("IP:127.0.0.1", true), ("DNS:elsewhere.example", false)] {
         made(name);
-        let server = world.server(&[]);
+        let server = servers.server(&[]);
         let [line, ..] = addresses(&server);
-        let done = Tool::start(world.trusting(&["publish", "news", "hi", "--server", &line])).finish();
+        let done = Tool::start(servers.trusting(&["publish", "news", "hi", "--server", &line])).finish();
         if is_ours {
             assert_eq!(done.code, Some(0), "{done:?}");
         } else {
@@ -220,20 +221,20 @@ fn what_openssl_makes_for_oneself_is_taken_by_its_own_name_alone() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_one_error_that_names_it() {
-    let world = World::new();
-    let (cert, key) = (world.text("cert.pem"), world.text("key.pem"));
-    world.renew();
-    let other = World::new();
-    fs::write(world.path("empty.pem"), "").expect("a file");
-    fs::write(world.path("broken.pem"), "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n")
+fn an_unusable_certificate_is_one_error_with_its_name() {
+    let servers = TlsServers::new();
+    let (cert, key) = (servers.text("cert.pem"), servers.text("key.pem"));
+    servers.renew();
+    let other = TlsServers::new();
+    fs::write(servers.path("empty.pem"), "").expect("a file");
+    fs::write(servers.path("broken.pem"), "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n")
         .expect("a file");
     fs::write(
-        world.path("encrypted.pem"),
+        servers.path("encrypted.pem"),
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
     )
     .expect("a file");
-    let at = |name: &str| world.text(name);
+    let at = |name: &str| servers.text(name);
     for (option, words) in [
         (
             format!("tls.cert_pem_file={}", at("missing.pem")),
@@ -263,7 +264,7 @@ fn a_certificate_that_cannot_be_used_is_one_error_that_names_it() {
         ("tls.min_version=1.1".to_owned(), vec!["1.2", "1.3"]),
         ("tls.required=perhaps".to_owned(), vec!["auto", "true or false"]),
     ] {
-        world.refused(&[&option]).refused(2, &words);
+        servers.refused(&[&option]).refused(2, &words);
     }
     let (code, _, stderr) = Tidings::builder(TIDINGS).args(["--set", "tls.enabled=true"]).run_to_end();
     assert_eq!(code, 2);
@@ -271,15 +272,15 @@ fn a_certificate_that_cannot_be_used_is_one_error_that_names_it() {
 }
 
 #[test]
-fn a_certificate_may_stand_in_the_environment_as_it_is_or_in_base_64() {
-    let world = World::new();
-    let read = |name: &str| fs::read_to_string(world.path(name)).expect("a file");
+fn a_certificate_may_be_in_the_environment_as_pem_or_in_base64() {
+    let servers = TlsServers::new();
+    let read = |name: &str| fs::read_to_string(servers.path(name)).expect("a file");
     let in_base_64 = |name: &str| {
         let out =
-            Command::new("base64").arg("-w0").arg(world.path(name)).output().expect("base64 is installed");
+            Command::new("base64").arg("-w0").arg(servers.path(name)).output().expect("base64 is installed");
         String::from_utf8(out.stdout).expect("text")
     };
-    let path = |name: &str| world.text(name);
+    let path = |name: &str| servers.text(name);
     let forms: [&dyn Fn(&str) -> String; 3] = [&read, &in_base_64, &path];
     for form in forms {
         let server = Tidings::builder(TIDINGS)
@@ -289,23 +290,23 @@ fn a_certificate_may_stand_in_the_environment_as_it_is_or_in_base_64() {
             .env("TIDINGS_TLS_KEY_PEM", &form("key.pem"))
             .start();
         let [line, ..] = addresses(&server);
-        let done = Tool::start(world.trusting(&["publish", "news", "hi", "--server", &line])).finish();
+        let done = Tool::start(servers.trusting(&["publish", "news", "hi", "--server", &line])).finish();
         assert_eq!(done.code, Some(0), "{done:?}");
     }
 }
 
 #[test]
-fn sighup_has_the_certificate_read_again() {
-    let world = World::new();
-    let server = world.server(&["tls.reload_interval=24h"]);
+fn sighup_reloads_the_certificate() {
+    let servers = TlsServers::new();
+    let server = servers.server(&["tls.reload_interval=24h"]);
     let [line, ..] = addresses(&server);
-    let mut stays = Tool::start(world.trusting(&["connect", &line]));
+    let mut stays = Tool::start(servers.trusting(&["connect", &line]));
     let mut stdin = stays.stdin.take().expect("piped");
     stdin.write_all(b"PING\n").expect("sent");
     stays.lines(1);
-    world.renew();
+    servers.renew();
     let publish = || {
-        Tool::start(world.trusting(&["publish", "news", "hi", "--server", &line, "--retry", "0"])).finish()
+        Tool::start(servers.trusting(&["publish", "news", "hi", "--server", &line, "--retry", "0"])).finish()
     };
     assert_eq!(publish().code, Some(1), "the new certificate is not in use yet");
     server.signal(Signal::HUP);

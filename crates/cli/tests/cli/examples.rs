@@ -41,7 +41,7 @@ fn every_example_of_the_api_s_page_answers_what_the_page_says() {
     let file = folder.path().join("tidings.toml");
     fs::write(&file, config).expect("a file");
     let server = server(&["--config", file.to_str().expect("UTF-8")]);
-    let (kind, member) = blocks.next().expect("somebody who is there");
+    let (kind, member) = blocks.next().expect("a member of the channel");
     assert_eq!(kind, "sh", "{member}");
     let _member = Tool::start(shell(&format!("exec {member}"), folder.path(), &server));
     let count =

@@ -1,4 +1,4 @@
-//! The client library against the real server: what the commands do not use.
+//! The client library against the real server: features that the commands do not use.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::tool::{run, server};
 
-/// Every way to speak the client protocol at a server.
+/// Options for each transport and encoding of the client protocol.
 fn ways(server: &tidings_testkit::Tidings) -> [Options; 3] {
     let at = |address: String| -> Server { address.parse().expect("an address") };
     let ws = at(format!("ws://{}", server.http()));
@@ -33,7 +33,7 @@ async fn until<T>(client: &mut Client, mut found: impl FnMut(Event) -> Option<T>
     }
 }
 
-/// Connects and subscribes; gives the connection's public id.
+/// Connects and subscribes. Returns the connection's public id.
 async fn subscribed(client: &mut Client, channel: &str) -> String {
     client.subscribe(channel, None);
     let mut id = String::new();
@@ -50,7 +50,7 @@ async fn subscribed(client: &mut Client, channel: &str) -> String {
 }
 
 #[test]
-fn presence_history_join_and_leave_are_there_in_every_encoding() {
+fn presence_history_join_and_leave_work_in_every_encoding() {
     let server = server(&[
         "--set",
         "channel.without_namespace.history_size=10",
@@ -72,7 +72,7 @@ fn presence_history_join_and_leave_are_there_in_every_encoding() {
             }
             let (all, newest) = client.history(channel, -1, None, false).await.expect("history");
             let text: Vec<_> = all.iter().map(|p| p.body.bytes().into_owned()).collect();
-            // In JSON a client publishes JSON: a string stays one.
+            // In JSON a client publishes JSON: a string stays a string.
             let text: Vec<String> =
                 text.iter().map(|t| String::from_utf8_lossy(t).trim_matches('"').to_owned()).collect();
             assert_eq!((text, newest.offset), (vec!["one".into(), "two".into(), "three".into()], 3));
@@ -102,7 +102,7 @@ fn presence_history_join_and_leave_are_there_in_every_encoding() {
 }
 
 #[test]
-fn what_the_server_subscribes_a_client_to_is_recovered_like_its_own() {
+fn server_side_subscriptions_are_recovered_like_the_client_s_own() {
     let server = server(&[
         "--set",
         "client.token.hmac_secret_key=key",
@@ -120,8 +120,8 @@ fn what_the_server_subscribes_a_client_to_is_recovered_like_its_own() {
     let proxy = tidings_testkit::Proxy::to(server.http());
     block_on(async {
         let at: Server = format!("ws://{}", proxy.addr()).parse().expect("an address");
-        let longest_wait = Duration::from_millis(50);
-        let mut client = Client::new(Options { token: token.clone(), longest_wait, ..Options::new(at) });
+        let max_delay = Duration::from_millis(50);
+        let mut client = Client::new(Options { token: token.clone(), max_delay, ..Options::new(at) });
         let direct: Server = format!("ws://{}", server.http()).parse().expect("an address");
         let mut publisher = Client::new(Options { token, ..Options::new(direct) });
         let first = until(&mut client, |event| match event {

@@ -49,7 +49,7 @@ impl Output {
     }
 }
 
-/// A server whose channels permit anonymous subscribers and backends with [`KEY`]; `more` are further options.
+/// A server with channels that permit anonymous subscribers, and with the API key [`KEY`]; `more` are further options.
 fn example_server(more: &[&str]) -> Tidings {
     let key = format!("http_api.key={KEY}");
     let options = [
@@ -66,7 +66,7 @@ fn address(text: &str) -> Server {
     text.parse().expect("an address")
 }
 
-/// Runs `scenario` beside an example that does not end by itself.
+/// Runs `scenario` together with an example that does not end by itself.
 fn run_beside(example: impl Future<Output = Result<(), Box<dyn Error>>>, scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let both = async {
@@ -79,7 +79,7 @@ fn run_beside(example: impl Future<Output = Result<(), Box<dyn Error>>>, scenari
 }
 
 #[test]
-fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
+fn the_subscriber_example_prints_the_messages_of_the_publisher_example() {
     let server = example_server(&[]);
     let mut output = Output::default();
     let printed = output.clone();
@@ -97,7 +97,7 @@ fn the_example_of_a_subscriber_prints_what_the_example_of_a_publisher_sends() {
 }
 
 #[test]
-fn the_example_of_recovery_prints_what_was_published_while_it_was_away() {
+fn the_recovery_example_prints_missed_publications() {
     let server = example_server(&[
         "channel.without_namespace.history_size=10",
         "channel.without_namespace.history_ttl=60s",

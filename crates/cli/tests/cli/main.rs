@@ -1,4 +1,4 @@
-//! The program from outside: every command as a process, against a real server.
+//! Tests of the program as a process: every command against a real server.
 
 mod bench;
 mod book;

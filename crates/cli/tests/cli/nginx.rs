@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tidings_testkit::{PATIENCE, Tidings, free_port, wait_until};
 
-/// The usual way to configure a location for tidings.
+/// The documented location for tidings.
 pub(crate) const GOOD: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                     proxy_set_header Connection $upgrade_or_close; proxy_set_header Host $http_host; \
                     client_max_body_size 16m;";
 
-/// A real nginx in front of a server; killed on drop.
+/// A running nginx with one location for a server; killed on drop.
 pub(crate) struct Nginx {
     child: Child,
     port: u16,
@@ -21,12 +21,12 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one with these lines in its location for all paths.
+    /// Starts nginx with these lines in its location for all paths.
     pub(crate) fn start(server: &Tidings, location: &str) -> Self {
         Self::listening(server, location, false)
     }
 
-    /// The same over TLS, for the host `localhost`, with a certificate that only [`Self::authority`] vouches for.
+    /// Starts nginx with TLS for the host `localhost`, with a certificate that only [`Self::authority`] verifies.
     pub(crate) fn start_tls(server: &Tidings, location: &str) -> Self {
         Self::listening(server, location, true)
     }
@@ -54,7 +54,7 @@ impl Nginx {
         );
         let path = dir.path().join("nginx.conf");
         fs::write(&path, config).unwrap();
-        // Debian keeps it where not every user looks.
+        // Debian installs it outside of some users' path.
         let program =
             ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|p| fs::exists(p).unwrap_or(false));
         let child = Command::new(program.unwrap_or("nginx"))
@@ -69,13 +69,13 @@ impl Nginx {
         nginx
     }
 
-    /// Its address with this scheme (`ws`, `http`; over TLS it is the secure one).
+    /// The address with this scheme (`ws`, `http`; with TLS the secure one).
     pub(crate) fn url(&self, scheme: &str) -> String {
         let host = if self.scheme.is_empty() { "127.0.0.1" } else { "localhost" };
         format!("{scheme}{}://{host}:{}/push", self.scheme, self.port)
     }
 
-    /// The file with the certificates that vouch for it.
+    /// The file with the certificate authority.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("cert.pem")
     }
@@ -83,13 +83,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Makes a certificate in this folder; gives the lines that have nginx use it.
+/// Creates a certificate in this folder. Returns the lines of its configuration.
 fn certificate(dir: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));

@@ -1,4 +1,4 @@
-//! Several nodes on one Redis, as clients and operators see them.
+//! Several nodes on one Redis, from the outside.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn next(client: &mut LineClient) -> Value {
     serde_json::from_str(&client.line()).unwrap()
 }
 
-/// A client that is subscribed to `room`; and its id.
+/// A client that is subscribed to `room`, and its id.
 fn member(node: &Tidings) -> (LineClient, String) {
     let mut client = LineClient::connect(node.tcp());
     client.send(r#"{"id":1,"connect":{}}"#);
@@ -45,8 +45,8 @@ fn member(node: &Tidings) -> (LineClient, String) {
     (client, id)
 }
 
-/// The ids of clients in `join` or `leave` pushes to a client, in this number.
-fn told(client: &mut LineClient, what: &str, count: usize) -> Vec<String> {
+/// The ids of clients in `count` `join` or `leave` pushes to a client.
+fn pushed_clients(client: &mut LineClient, what: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
         let message = next(client);
@@ -64,7 +64,7 @@ fn present(node: &Tidings) -> usize {
 }
 
 #[test]
-fn the_members_of_a_killed_node_leave_once_and_within_15_seconds_on_every_other() {
+fn the_members_of_a_killed_node_leave_once_within_15_seconds_on_every_other_node() {
     let redis = RedisServer::start();
     let options = [
         "channel.without_namespace.presence=true",
@@ -80,13 +80,13 @@ fn the_members_of_a_killed_node_leave_once_and_within_15_seconds_on_every_other(
     killed.signal(Signal::KILL);
     let end = Instant::now() + Duration::from_secs(15);
     for (client, _) in &mut watching {
-        assert_eq!(told(client, "leave", 3), gone);
+        assert_eq!(pushed_clients(client, "leave", 3), gone);
     }
     assert!(Instant::now() < end, "too late");
     for node in [&second, &third] {
         wait_until(PATIENCE, "only the others to be present", || present(node) == 2);
     }
-    // Once: the next push is that of a later publication.
+    // Only once: the next push is a later publication.
     for (client, _) in &mut watching {
         redis.cli(&["PUBLISH", "room", "1"]);
         loop {
@@ -100,7 +100,7 @@ fn the_members_of_a_killed_node_leave_once_and_within_15_seconds_on_every_other(
 }
 
 #[test]
-fn the_members_of_a_node_that_was_only_silent_join_again_and_stay() {
+fn the_members_of_a_suspended_node_join_again_and_stay() {
     let redis = RedisServer::start();
     let options = [
         "channel.without_namespace.presence=true",
@@ -112,16 +112,16 @@ fn the_members_of_a_node_that_was_only_silent_join_again_and_stay() {
     let (_client, id) = member(&silent);
     wait_until(PATIENCE, "both to be present", || present(&other) == 2);
     silent.signal(Signal::STOP);
-    assert_eq!(told(&mut watching, "leave", 1), std::slice::from_ref(&id));
+    assert_eq!(pushed_clients(&mut watching, "leave", 1), std::slice::from_ref(&id));
     silent.signal(Signal::CONT);
-    assert_eq!(told(&mut watching, "join", 1), [id]);
+    assert_eq!(pushed_clients(&mut watching, "join", 1), [id]);
     // A query of the presence removes no further members.
     for _ in 0..3 {
         assert_eq!(present(&other), 2);
     }
     redis.cli(&["PUBLISH", "room", "1"]);
     loop {
-        // Pings come between.
+        // Pings may arrive in between.
         let message = next(&mut watching);
         assert!(message["push"]["leave"].is_null(), "it is there: {message}");
         if message["push"]["pub"].is_object() {
@@ -131,7 +131,7 @@ fn the_members_of_a_node_that_was_only_silent_join_again_and_stay() {
 }
 
 #[test]
-fn nodes_of_different_configuration_say_so_and_go_on() {
+fn nodes_with_different_configurations_log_it_and_continue() {
     let redis = RedisServer::start();
     let (one, other) = (["channel.namespaces=chat"], ["channel.namespaces=news"]);
     let nodes = nodes(&redis, [&one[..], &one, &other]);

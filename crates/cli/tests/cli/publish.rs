@@ -1,4 +1,4 @@
-//! `tidings publish`.
+//! Tests of `tidings publish`.
 
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
@@ -60,8 +60,8 @@ fn a_line_of_stdin_is_published_before_the_next_one_is_written() {
 }
 
 #[test]
-fn a_refused_message_is_named_and_the_others_are_published() {
-    // A Redis user that may publish to one channel only.
+fn a_rejected_message_is_reported_and_the_others_are_published() {
+    // A Redis user that may publish to only one channel.
     let redis = RedisServer::start();
     redis.cli(&["ACL", "SETUSER", "default", "resetchannels", "&open"]);
     let addr = redis.addr().to_string();
@@ -75,7 +75,7 @@ fn a_refused_message_is_named_and_the_others_are_published() {
 }
 
 #[test]
-fn a_line_that_is_too_long_fails_alone_and_is_named_by_its_number() {
+fn a_line_that_is_too_long_fails_alone_and_is_reported_with_its_number() {
     let server = server(&["--set", "http_api.max_body=64KiB", "--set", "client.insecure=true"]);
     let redis = RedisServer::start();
     redis.cli(&["CONFIG", "SET", "proto-max-bulk-len", "1mb"]);
@@ -106,7 +106,7 @@ fn a_line_that_is_too_long_fails_alone_and_is_named_by_its_number() {
 }
 
 #[test]
-fn a_server_that_comes_up_in_time_gets_the_message() {
+fn a_server_that_starts_in_time_receives_the_message() {
     let mut redis = RedisServer::absent();
     let addr = redis.addr().to_string();
     let tool = Tool::start(command(&["publish", "news", "hi", "--server", &addr, "--retry", "20s"]));
@@ -116,7 +116,7 @@ fn a_server_that_comes_up_in_time_gets_the_message() {
 }
 
 #[test]
-fn a_server_that_never_comes_up_is_a_failure() {
+fn a_server_that_never_starts_is_a_failure() {
     let addr = format!("127.0.0.1:{}", free_port());
     run(&["publish", "news", "hi", "--server", &addr, "--retry", "0"], b"").refused(1, &[&addr, "refused"]);
     let patient = run(&["publish", "news", "hi", "--server", &addr, "--retry", "300ms"], b"");
@@ -124,8 +124,8 @@ fn a_server_that_never_comes_up_is_a_failure() {
 }
 
 #[test]
-fn what_may_have_been_published_is_never_sent_again() {
-    // Greets, takes one publication, and is gone without an answer; a second connection would be seen.
+fn an_uncertain_message_is_never_sent_again() {
+    // Greets, accepts one publication, and closes without a response; a second connection would be detected.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let rude = thread::spawn(move || {
@@ -154,7 +154,7 @@ fn what_may_have_been_published_is_never_sent_again() {
 }
 
 #[test]
-fn an_idle_connection_that_is_lost_is_made_again() {
+fn a_lost_idle_connection_is_reestablished() {
     let mut redis = RedisServer::start();
     let addr = redis.addr().to_string();
     let mut tool = Tool::start(command(&["publish", "news", "-", "--server", &addr]));
@@ -190,7 +190,7 @@ fn bodies_are_exact_over_websocket_and_the_api() {
 }
 
 #[test]
-fn ten_thousand_lines_arrive_once_and_in_order_over_websocket_and_the_api_on_a_link_that_is_cut() {
+fn ten_thousand_lines_arrive_once_and_in_order_over_websocket_and_the_api_despite_cuts() {
     let server = server(&[]);
     let proxy = Proxy::to(server.http());
     let mut subscriber = RespClient::connect(server.tcp());
@@ -202,7 +202,7 @@ fn ten_thousand_lines_arrive_once_and_in_order_over_websocket_and_the_api_on_a_l
     for n in 0..10_000 {
         assert_eq!(subscriber.reply().texts(), ["message", "numbers", &n.to_string()]);
     }
-    // Over the API what may have been published is sent again, and taken once.
+    // Over the API, uncertain messages are sent again and published once.
     let http = format!("http://{}", proxy.addr());
     let mut tool = Tool::start(command(&["publish", "numbers", "-", "--server", &http]));
     let mut stdin = tool.stdin.take().expect("a piped stdin");
@@ -218,7 +218,7 @@ fn ten_thousand_lines_arrive_once_and_in_order_over_websocket_and_the_api_on_a_l
 }
 
 #[test]
-fn the_api_s_key_and_a_client_s_token_decide() {
+fn the_api_key_and_the_client_token_are_checked() {
     let server = server(&[
         "--set",
         "http_api.key=secret",

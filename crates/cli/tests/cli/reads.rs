@@ -1,4 +1,4 @@
-//! Histories and presence are read within bounds, whatever the clients, and however slowly they read responses.
+//! Reads of histories and presence are bounded for any clients, however slowly they read responses.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 const COMMANDS: usize = 1_000;
 const QUEUE: &str = "client.queue_max_size=256KiB";
 
-/// A server with histories and presence, on a broker.
+/// A server with histories and presence, on this broker.
 fn reading(broker: &str) -> Tidings {
     let options = [
         QUEUE,
@@ -25,7 +25,7 @@ fn reading(broker: &str) -> Tidings {
     server(&flags)
 }
 
-/// A client of JSON lines that is subscribed.
+/// A subscribed client of JSON lines.
 fn subscriber(server: &Tidings, channel: &str) -> LineClient {
     let mut client = LineClient::connect(server.tcp());
     client.send(r#"{"id":1,"connect":{}}"#);
@@ -35,7 +35,7 @@ fn subscriber(server: &Tidings, channel: &str) -> LineClient {
     client
 }
 
-/// The same command again and again, numbered from 3.
+/// The same command repeatedly, numbered from 3.
 fn commands(command: &str) -> String {
     (3..3 + COMMANDS).fold(String::new(), |mut all, id| {
         let _ = writeln!(all, r#"{{"id":{id},{command}}}"#);
@@ -43,8 +43,8 @@ fn commands(command: &str) -> String {
     })
 }
 
-/// Sends commands of which the answers are left unread for a while: the server's memory grows by a few queues at most,
-/// others are served, and then the answers come, all of them.
+/// Sends commands and leaves the responses unread for a while: the server's memory grows by a few queues at most, other
+/// clients are served, and afterwards all responses arrive.
 fn flood(server: &Tidings, channel: &str, command: &str, answer: &str) {
     let mut greedy = subscriber(server, channel);
     let before = server.rss();
@@ -62,7 +62,7 @@ fn flood(server: &Tidings, channel: &str, command: &str, answer: &str) {
     for id in 3..3 + COMMANDS {
         let line = loop {
             let line = greedy.line();
-            // Pings come in between.
+            // Pings may arrive in between.
             if line != "{}" {
                 break line;
             }
@@ -73,7 +73,7 @@ fn flood(server: &Tidings, channel: &str, command: &str, answer: &str) {
     }
 }
 
-/// Publishes by the server's RESP port.
+/// Publishes over the RESP port of the server.
 fn publish(server: &Tidings, channel: &str, count: usize, bytes: usize) {
     let mut publisher = RespClient::connect(server.tcp());
     let body = format!("\"{}\"", "x".repeat(bytes));
@@ -88,7 +88,7 @@ fn publish(server: &Tidings, channel: &str, count: usize, bytes: usize) {
 }
 
 #[test]
-fn a_subscriber_that_reads_nothing_cannot_pile_up_histories() {
+fn a_subscriber_that_does_not_read_cannot_accumulate_histories() {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
         let server = reading(&broker);
@@ -103,7 +103,7 @@ fn a_subscriber_that_reads_nothing_cannot_pile_up_histories() {
 }
 
 #[test]
-fn a_large_presence_is_refused_and_not_read() {
+fn a_large_presence_is_rejected_and_not_read() {
     let redis = RedisServer::start();
     let server = reading(&redis.url());
     let mut client = redis.client();
@@ -113,7 +113,7 @@ fn a_large_presence_is_refused_and_not_read() {
     for chunk in 0..50 {
         let add = |member: usize| {
             let id = format!("00000000-0000-0000-0000-{:012}", chunk * 1_000 + member);
-            // An info as nodes write it: user, client, and nothing known of the connection.
+            // An info as nodes write it: user, client, and no information about the connection.
             let info = format!("4:user36:{id}0:0:");
             ["FCALL", "tidings_presence_add", "1", "crowd", &id, &info, "600000"]
                 .map(|word| word.as_bytes().to_vec())
@@ -130,7 +130,7 @@ fn a_large_presence_is_refused_and_not_read() {
 }
 
 #[test]
-fn invented_names_leave_nothing_behind() {
+fn arbitrary_channel_names_leave_no_state() {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
         let server = reading(&broker);

@@ -1,11 +1,11 @@
-//! `tidings subscribe` over the transports that recover, on a link that is cut.
+//! `tidings subscribe` over the transports with recovery, on a link that is cut.
 
 use rustix::process::Signal;
 use tidings_testkit::{PATIENCE, Proxy, RespClient, Tidings, free_port, wait_until};
 
 use crate::tool::{TIDINGS, Tool, command, run, server};
 
-/// Channels keep this many publications, so that a subscriber that was away can be sent them.
+/// A history of this many publications for subscribers that return.
 const HISTORY: &[&str] = &[
     "--set",
     "channel.without_namespace.history_size=5000",
@@ -15,7 +15,8 @@ const HISTORY: &[&str] = &[
     "channel.without_namespace.force_recovery=true",
 ];
 
-/// Starts `subscribe` at `url` for `channel`, which has no other subscriber, and waits until the server has it.
+/// Starts `subscribe` at `url` for `channel`, which has no other subscriber, and waits until the server has the
+/// subscription.
 fn following(server: &Tidings, url: &str, channel: &str, args: &[&str]) -> Tool {
     let tool = Tool::start(command(&[&["subscribe", "--server", url, channel], args].concat()));
     wait_for_subscribers(server, channel, 1);
@@ -29,13 +30,13 @@ fn wait_for_subscribers(server: &Tidings, channel: &str, count: usize) {
     });
 }
 
-/// The three kinds of address that recover, through links to the server.
+/// The three kinds of addresses with recovery, through links to the server.
 fn urls(tcp: &Proxy, http: &Proxy) -> [String; 3] {
     [tcp.addr().to_string(), format!("ws://{}", http.addr()), format!("http://{}", http.addr())]
 }
 
 #[test]
-fn nothing_is_lost_or_repeated_on_a_link_that_is_cut_again_and_again() {
+fn no_message_is_lost_or_repeated_on_a_link_that_is_cut_repeatedly() {
     let server = server(HISTORY);
     let (tcp, http) = (Proxy::to(server.tcp()), Proxy::to(server.http()));
     const COUNT: usize = 600;
@@ -63,7 +64,7 @@ fn nothing_is_lost_or_repeated_on_a_link_that_is_cut_again_and_again() {
 }
 
 #[test]
-fn a_history_that_is_too_short_is_said() {
+fn a_history_that_is_too_short_is_reported() {
     let settings = [&HISTORY[2..], &["--set", "channel.without_namespace.history_size=2"]].concat();
     let server = server(&settings);
     let (tcp, http) = (Proxy::to(server.tcp()), Proxy::to(server.http()));
@@ -72,7 +73,7 @@ fn a_history_that_is_too_short_is_said() {
         let mut publisher = RespClient::connect(server.tcp());
         publisher.command(&["PUBLISH", channel, "before"]);
         tool.lines(1);
-        // Away while more is published than is kept.
+        // Disconnected while more is published than the history keeps.
         tcp.black_hole();
         http.black_hole();
         tcp.cut();
@@ -93,7 +94,7 @@ fn a_history_that_is_too_short_is_said() {
 }
 
 #[test]
-fn without_history_what_was_published_meanwhile_is_said_to_be_missed() {
+fn without_a_history_missed_messages_are_reported() {
     let server = server(&[]);
     let (tcp, http) = (Proxy::to(server.tcp()), Proxy::to(server.http()));
     for (channel, url) in ["line", "ws", "events"].into_iter().zip(urls(&tcp, &http)) {
@@ -102,12 +103,14 @@ fn without_history_what_was_published_meanwhile_is_said_to_be_missed() {
         tool.lines(1);
         tcp.cut();
         http.cut();
-        tool.wait_for_stderr(&format!("{channel}: subscribed again; what was published meanwhile is missed"));
+        tool.wait_for_stderr(&format!(
+            "{channel}: subscribed again; messages published meanwhile are missing"
+        ));
     }
 }
 
 #[test]
-fn a_restarted_server_is_found_again_over_websocket_and_event_streams() {
+fn the_client_reconnects_to_a_restarted_server_over_websocket_and_event_streams() {
     let http = format!("127.0.0.1:{}", free_port());
     let start = || Tidings::builder(TIDINGS).args(["--tcp", "127.0.0.1:0", "--http", &http]).start();
     for scheme in ["ws", "http"] {
@@ -125,7 +128,7 @@ fn a_restarted_server_is_found_again_over_websocket_and_event_streams() {
 }
 
 #[test]
-fn bodies_come_whole_over_websocket_and_event_streams() {
+fn bodies_are_exact_over_websocket_and_event_streams() {
     let server = server(&[]);
     let http = server.http();
     for (channel, url) in [("ws", format!("ws://{http}")), ("events", format!("http://{http}"))] {
@@ -142,7 +145,7 @@ fn bodies_come_whole_over_websocket_and_event_streams() {
 }
 
 #[test]
-fn several_channels_are_named_and_json_says_which() {
+fn several_channels_are_named_also_in_json() {
     let server = server(&[]);
     let http = server.http();
     for url in [format!("ws://{http}"), format!("http://{http}"), server.tcp().to_string()] {
@@ -166,7 +169,7 @@ fn several_channels_are_named_and_json_says_which() {
 }
 
 #[test]
-fn a_token_lets_a_client_in_and_a_wrong_one_is_named() {
+fn a_token_admits_a_client_and_an_invalid_one_is_reported() {
     let secret = "client.token.hmac_secret_key=key";
     let server = server(&[
         "--set",

@@ -1,4 +1,4 @@
-//! Help, completions, manual pages and configuration: what the program says of itself.
+//! Help, completions, manual pages and configuration.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -73,7 +73,7 @@ fn the_default_file_is_valid_and_starts_a_server() {
 }
 
 #[test]
-fn a_wrong_file_is_named_with_its_place() {
+fn an_invalid_file_is_reported_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidings.toml");
     fs::write(&file, "[tcp]\necho = true\nmax_lin = 100\n").unwrap();
@@ -83,7 +83,7 @@ fn a_wrong_file_is_named_with_its_place() {
 }
 
 #[test]
-fn every_error_of_a_file_is_a_line_of_its_own() {
+fn every_error_of_a_file_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidings.toml");
     fs::write(&file, "brokr = 1\n[tcp]\necho = 5\n[http_server]\naddress = \"0.0.0.0\"\n").unwrap();
@@ -98,7 +98,7 @@ fn every_error_of_a_file_is_a_line_of_its_own() {
 }
 
 #[test]
-fn an_imported_file_is_its_owner_s_alone_passes_the_check_and_replaces_none() {
+fn an_imported_file_is_private_valid_and_replaces_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("config.json"), dir.path().join("tidings.toml"));
     fs::write(&from, r#"{"token_hmac_secret_key": "hush-hush-hush-hush", "admin": true, "port": 9000}"#)

@@ -1,4 +1,4 @@
-//! What the process takes when clients take all they can get.
+//! Limits on the resources that clients can use.
 
 use std::fs;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use tidings_testkit::{LineClient, PATIENCE, RespClient, Tidings, wait_until};
 
 use crate::tool::server;
 
-/// Processor time of a process so far, in clock ticks (proc(5): utime and stime).
+/// The CPU time of a process so far, in clock ticks (proc(5): utime and stime).
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
@@ -20,7 +20,7 @@ fn open_files(pid: u32) -> usize {
 }
 
 #[test]
-fn without_file_descriptors_it_waits_quietly_and_serves_when_there_are_some_again() {
+fn without_file_descriptors_it_idles_and_serves_when_some_are_available_again() {
     let mut tidings = Tidings::builder(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/few-files.sh"))
         .env("PROGRAM_UNDER_TEST", env!("CARGO_BIN_EXE_tidings"))
         .args(["--tcp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
@@ -33,7 +33,7 @@ fn without_file_descriptors_it_waits_quietly_and_serves_when_there_are_some_agai
     tidings.wait_for_log("cannot accept connections");
     let before = ticks(tidings.pid());
     waiting[0].expect_silence(Duration::from_secs(1));
-    // Ticks are 10 ms: a loop that spins would take about a hundred.
+    // A tick is 10 ms: a busy loop would use about a hundred.
     assert!(ticks(tidings.pid()) - before < 30, "it spins");
     assert!(tidings.stderr().matches("cannot accept").count() <= 3, "{}", tidings.stderr());
     drop(held);
@@ -59,7 +59,7 @@ fn stalled_readers_cost_no_more_than_their_queues() {
     let stalled: Vec<LineClient> = (0..STALLED).map(subscribe).collect();
     let before = tidings.pss();
     let mut publisher = RespClient::connect(tidings.tcp());
-    // Ten times what a queue and the sockets' buffers hold.
+    // Ten times the capacity of a queue and the sockets' buffers.
     let body = vec![b'x'; 10_000];
     let commands: Vec<Vec<Vec<u8>>> =
         (0..100).map(|_| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body.clone()]).collect();

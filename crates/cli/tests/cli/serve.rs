@@ -1,4 +1,4 @@
-//! `tidings serve` as a process: what it prints, how it ends, what it refuses.
+//! `tidings serve` as a process: its output, its end, and rejected options.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
@@ -12,7 +12,7 @@ use tidings_testkit::{LineClient, PATIENCE, Tidings, wait_until};
 
 use crate::tool::{Done, TIDINGS, command, server};
 
-/// Starts a server that must refuse its flags.
+/// Starts a server that must reject its flags.
 fn refused(flags: &[&str]) -> Done {
     let (code, stdout, stderr) = Tidings::builder(TIDINGS).args(flags).run_to_end();
     Done { code: Some(code), stdout: stdout.into_bytes(), stderr }
@@ -31,7 +31,7 @@ fn it_announces_its_listeners_and_then_that_it_is_ready() {
 }
 
 #[test]
-fn it_warns_of_keys_that_can_be_guessed_and_shows_none() {
+fn it_warns_about_weak_keys_without_printing_them() {
     let start = |key: &str| server(&["--set", &format!("http_api.key={key}")]);
     for weak in ["s3cret-k", "my-secret-password-1", "abababababababababab"] {
         let mut server = start(weak);
@@ -45,7 +45,7 @@ fn it_warns_of_keys_that_can_be_guessed_and_shows_none() {
 }
 
 #[test]
-fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time() {
+fn tables_survive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time() {
     let data = tempfile::tempdir().unwrap();
     let start = |flags: &[&str]| {
         let ports = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"];
@@ -95,7 +95,7 @@ fn tables_outlive_a_restart_in_the_user_s_folder_which_one_server_uses_at_a_time
 }
 
 #[test]
-fn a_wrong_token_is_logged_with_the_address_that_a_trusted_proxy_says() {
+fn an_invalid_token_is_logged_with_the_address_from_a_trusted_proxy() {
     let options =
         ["client.token.hmac_secret_key=0123456789abcdef0123456789abcdef", "trusted_proxies=127.0.0.0/8"];
     let server = server(&options.map(|option| ["--set", option]).concat());
@@ -111,7 +111,7 @@ fn a_wrong_token_is_logged_with_the_address_that_a_trusted_proxy_says() {
 }
 
 #[test]
-fn the_log_says_why_clients_were_disconnected_one_by_one_and_in_sum() {
+fn the_log_contains_the_reasons_of_disconnects_individually_and_in_sum() {
     let mut server = server(&["--log-level", "debug", "--set", "client.connection_limit=2"]);
     for _ in 0..3 {
         let mut client = LineClient::connect(server.tcp());
@@ -119,7 +119,7 @@ fn the_log_says_why_clients_were_disconnected_one_by_one_and_in_sum() {
         client.line();
         client.expect_closed();
     }
-    // Those that were ended have places for a moment more.
+    // Disconnected clients occupy places for a moment longer.
     let mut held = Vec::new();
     wait_until(PATIENCE, "two connections, and one that is refused", || {
         let mut client = LineClient::connect(server.tcp());
@@ -141,7 +141,7 @@ fn the_log_says_why_clients_were_disconnected_one_by_one_and_in_sum() {
 }
 
 #[test]
-fn it_says_when_it_is_a_workbench() {
+fn it_logs_that_it_is_a_workbench() {
     let mut open = server(&[]);
     open.wait_for_log("workbench");
     assert_eq!(open.terminate(), 0);
@@ -152,7 +152,7 @@ fn it_says_when_it_is_a_workbench() {
 }
 
 #[test]
-fn logs_are_lines_of_json_when_that_is_asked_for_and_never_coloured_in_a_pipe() {
+fn logs_are_lines_of_json_on_request_and_never_coloured_in_a_pipe() {
     let mut json = server(&["--log-format", "json"]);
     assert_eq!(json.terminate(), 0);
     for line in json.stderr().lines() {
@@ -192,13 +192,13 @@ fn sighup_without_tls_changes_nothing() {
 }
 
 #[test]
-fn when_its_time_to_stop_is_over_it_ends_and_says_what_was_under_way() {
+fn at_the_shutdown_timeout_it_ends_and_logs_the_pending_work() {
     let mut server = server(&["--set", "shutdown.timeout=40ms", "--set", "shutdown.drain=0s"]);
     let mut request = TcpStream::connect(server.http()).unwrap();
     let half =
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
     request.write_all(half.as_bytes()).unwrap();
-    // The server asks for the body, so it has the head.
+    // The server requests the body, so it has the head.
     let mut asked = [0; 12];
     request.read_exact(&mut asked).unwrap();
     assert_eq!(&asked, b"HTTP/1.1 100");
@@ -208,7 +208,7 @@ fn when_its_time_to_stop_is_over_it_ends_and_says_what_was_under_way() {
 }
 
 #[test]
-fn it_ends_in_time_although_nobody_reads_its_log() {
+fn it_ends_in_time_although_its_log_is_not_read() {
     for signals in [1, 2] {
         let (_reader, writer) = std::io::pipe().unwrap();
         let limit = if signals == 1 { "2s" } else { "1h" };
@@ -226,7 +226,7 @@ fn it_ends_in_time_although_nobody_reads_its_log() {
         let pid = Pid::from_child(&child);
         for _ in 0..signals {
             kill_process(pid, Signal::TERM).unwrap();
-            // Two of one kind at once are one signal.
+            // Two pending signals of one kind are merged.
             std::thread::sleep(Duration::from_millis(300));
         }
         let began = Instant::now();
@@ -244,7 +244,7 @@ fn it_ends_in_time_although_nobody_reads_its_log() {
     }
 }
 
-/// Fills a pipe until nothing more goes in.
+/// Fills a pipe completely.
 fn fill(mut pipe: PipeWriter) {
     let flags = fcntl_getfl(&pipe).unwrap();
     fcntl_setfl(&pipe, flags | OFlags::NONBLOCK).unwrap();
@@ -256,7 +256,7 @@ fn fill(mut pipe: PipeWriter) {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut server = server(&["--set", "shutdown.drain=1h", "--set", "shutdown.timeout=1h"]);
-    // A connection to wait for, so that the stop takes its time.
+    // An open connection, so that the stop takes time.
     let mut client = LineClient::connect(server.tcp());
     client.send("PING");
     client.expect("PONG");
@@ -268,7 +268,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn an_address_or_broker_that_cannot_be_is_a_fault_of_the_configuration() {
+fn an_invalid_address_or_broker_is_a_configuration_error() {
     // RFC 5737: an address for documentation.
     let elsewhere = ["--tcp", "192.0.2.1:5567", "--http", "off", "--set", "client.insecure=true"];
     refused(&elsewhere).refused(2, &["192.0.2.1:5567", "tcp.listen"]);
@@ -284,7 +284,7 @@ fn a_port_in_use_is_one_line() {
 }
 
 #[test]
-fn wrong_flags_and_values_are_one_line_with_exit_code_2() {
+fn invalid_flags_and_values_are_one_line_with_exit_code_2() {
     refused(&["--brokr", "memory"]).refused(2, &["--brokr", "--broker"]);
     refused(&["--tcp", "nowhere"]).refused(2, &["--tcp", "nowhere"]);
     refused(&["--log-level", "loud"]).refused(2, &["--log-level", "loud"]);
@@ -295,7 +295,7 @@ fn wrong_flags_and_values_are_one_line_with_exit_code_2() {
 }
 
 #[test]
-fn a_wrong_file_is_one_line_that_says_where() {
+fn an_invalid_file_is_one_line_with_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -313,7 +313,7 @@ fn a_wrong_file_is_one_line_that_says_where() {
 }
 
 #[test]
-fn a_key_of_a_key_set_that_is_not_used_is_named_in_the_log_with_the_reason() {
+fn an_unused_key_of_a_key_set_is_logged_with_the_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let option = format!("client.token.jwks_public_endpoint=http://{}/keys", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -327,7 +327,7 @@ fn a_key_of_a_key_set_that_is_not_used_is_named_in_the_log_with_the_reason() {
     });
     let server = server(&["--set", &option]);
     let mut client = LineClient::connect(server.tcp());
-    // A token whose header names a key.
+    // A token with a header that names a key.
     client.send(r#"{"id":1,"connect":{"token":"eyJhbGciOiJSUzI1NiIsImtpZCI6InIxIn0.e30.AAAA"}}"#);
     server.wait_for_log("is not used: it is for another use");
     let log = server.stderr();
@@ -336,7 +336,7 @@ fn a_key_of_a_key_set_that_is_not_used_is_named_in_the_log_with_the_reason() {
 }
 
 #[test]
-fn a_variable_of_centrifugo_is_warned_of() {
+fn a_variable_of_centrifugo_causes_a_warning() {
     let server =
         Tidings::builder(TIDINGS).env("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "https://a.example").start();
     server.wait_for_log(
@@ -345,7 +345,7 @@ fn a_variable_of_centrifugo_is_warned_of() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn a_flag_overrides_the_environment_and_the_environment_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidings.toml");
     fs::write(&file, "[tcp]\nlisten = [\"127.0.0.1:0\"]\necho = false\n[http]\nlisten = \"off\"\n").unwrap();
@@ -362,7 +362,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         client.line()
     };
     let echo = ("TIDINGS_TCP_ECHO", "true");
-    // What the client commands read is not taken for a misspelt option.
+    // Variables of the client commands are not reported as misspelt options.
     let client_variable = ("TIDINGS_SERVER", "127.0.0.1:5567");
     assert_eq!(answer(&start(&[], &[client_variable])), "UNKNOWN COMMAND");
     assert_eq!(answer(&start(&[], &[echo])), "hello");

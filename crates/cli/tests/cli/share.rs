@@ -1,4 +1,4 @@
-//! `tidings share`.
+//! Tests of `tidings share`.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -11,17 +11,17 @@ use tidings_testkit::{PATIENCE, Tidings, wait_until};
 
 use crate::tool::{Done, Tool, command, run, server};
 
-/// Starts `share` with these arguments at this server.
+/// Starts `share` with these arguments for this server.
 fn share(server: &Tidings, args: &[&str]) -> Tool {
     Tool::start(command(&[&["share", "--server", &server.http_url()], args].concat()))
 }
 
-/// The link in the first line of stdout, once it is there.
+/// The link in the first line of stdout.
 fn link(tool: &Tool) -> String {
     tool.lines(1).swap_remove(0)
 }
 
-/// A page of a table as it is now.
+/// The current page of a table.
 fn page(link: &str) -> Value {
     let url = format!("{link}.json?page_size=1000");
     let got = Command::new("curl").args(["-sS", "-m", "20", &url]).output().expect("curl");
@@ -49,7 +49,7 @@ fn append_bytes(path: &Path, bytes: &[u8]) {
     File::options().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
-/// Starts to follow a file that begins like this; gives the command, and the table's link.
+/// Follows a file with this initial content. Returns the command and the table's link.
 fn follow(server: &Tidings, path: &Path, begin: &[u8]) -> (Tool, String) {
     append_bytes(path, begin);
     let tool = share(server, &["--follow", path.to_str().unwrap()]);
@@ -58,7 +58,7 @@ fn follow(server: &Tidings, path: &Path, begin: &[u8]) -> (Tool, String) {
 }
 
 #[test]
-fn a_file_becomes_a_table_whose_link_comes_first_and_the_owner_s_second() {
+fn a_file_becomes_a_table_and_the_links_are_printed_first() {
     let server = server(&[]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("scores.tsv");
@@ -77,7 +77,7 @@ fn a_file_becomes_a_table_whose_link_comes_first_and_the_owner_s_second() {
 }
 
 #[test]
-fn standard_input_makes_the_table_and_goes_on_appending_until_it_ends() {
+fn standard_input_creates_the_table_and_appends_until_it_ends() {
     let server = server(&[]);
     let mut tool = share(&server, &["-", "--name", "job"]);
     let mut stdin = tool.stdin.take().expect("a piped stdin");
@@ -122,7 +122,7 @@ fn a_growing_file_is_followed_across_rotation_and_truncation() {
 }
 
 #[test]
-fn rows_of_a_followed_file_are_decoded_in_its_encoding_and_cut_at_its_line_ends() {
+fn rows_of_a_followed_file_are_decoded_and_split_at_its_line_breaks() {
     let server = server(&[]);
     let dir = tempfile::tempdir().unwrap();
     let (tool, link) = follow(&server, &dir.path().join("latin1.csv"), b"name;city\nJos\xe9;M\xe1laga\n");
@@ -145,7 +145,7 @@ fn rows_of_a_followed_file_are_decoded_in_its_encoding_and_cut_at_its_line_ends(
 }
 
 #[test]
-fn a_followed_row_waits_until_its_quotes_close_and_no_row_ends_the_command() {
+fn a_followed_row_waits_for_its_closing_quote_and_no_row_ends_the_command() {
     let server = server(&[]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notes.csv");
@@ -153,7 +153,7 @@ fn a_followed_row_waits_until_its_quotes_close_and_no_row_ends_the_command() {
     append(&path, "2,\"x\n");
     append(&path, "y\"\n3,c\n");
     wait_for_rows(&link, &[&["1", "a"], &["2", "x\ny"], &["3", "c"]]);
-    // One that no file in this encoding holds.
+    // A row that cannot be written in the file's encoding.
     let latin = dir.path().join("latin1.csv");
     let (other, link) = follow(&server, &latin, b"name;city\nJos\xe9;M\xe1laga\n");
     append_bytes(&latin, b"\x81;a\nB\xe9a;b\n");
@@ -169,7 +169,7 @@ fn a_followed_row_waits_until_its_quotes_close_and_no_row_ends_the_command() {
 }
 
 #[test]
-fn the_header_of_a_rotated_file_is_no_row() {
+fn the_header_of_a_rotated_file_is_skipped() {
     let server = server(&[]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log.csv");
@@ -182,7 +182,7 @@ fn the_header_of_a_rotated_file_is_no_row() {
 }
 
 #[test]
-fn sharing_takes_a_token_or_the_key_where_uploading_is_a_right() {
+fn sharing_requires_a_token_or_the_key_if_uploads_are_restricted() {
     let keys = ["--set", "http_api.key=a-key-of-backends", "--set", "client.token.hmac_secret_key=users"];
     let server = server(&keys);
     let dir = tempfile::tempdir().unwrap();
@@ -202,7 +202,7 @@ fn sharing_takes_a_token_or_the_key_where_uploading_is_a_right() {
 }
 
 #[test]
-fn lines_are_appended_once_although_the_link_is_cut() {
+fn lines_are_appended_once_despite_cuts() {
     let server = server(&[]);
     let proxy = tidings_testkit::Proxy::to(server.http());
     let args = ["share", "-", "--server", &format!("http://{}", proxy.addr())];
@@ -217,7 +217,7 @@ fn lines_are_appended_once_although_the_link_is_cut() {
         stdin.write_all(format!("{n},{n}\n").as_bytes()).unwrap();
         if n % 40 == 0 {
             proxy.cut();
-            // So that it meets requests of every stage.
+            // Cut at different stages of requests.
             let rows = n / 2;
             wait_until(PATIENCE, "some rows", || page(&direct)["total_number"].as_u64().unwrap() >= rows);
         }
@@ -233,7 +233,7 @@ fn lines_are_appended_once_although_the_link_is_cut() {
 }
 
 #[test]
-fn what_cannot_be_shared_is_one_line() {
+fn a_failure_to_share_is_one_line() {
     let server = server(&[]);
     let url = server.http_url();
     run(&["share", "/nowhere.csv", "--server", &url], b"").refused(1, &["/nowhere.csv", "No such file"]);
@@ -246,7 +246,7 @@ fn what_cannot_be_shared_is_one_line() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_refused_in_the_server_s_words() {
+fn a_file_that_is_too_large_is_rejected_with_the_server_s_text() {
     let server = server(&["--set", "tables.max_size=1MiB"]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("large.csv");
@@ -257,7 +257,7 @@ fn a_file_that_is_too_large_is_refused_in_the_server_s_words() {
 }
 
 #[test]
-fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
+fn a_file_is_sent_again_when_the_server_restarts() {
     let mut first = server(&["--set", "shutdown.drain=0s"]);
     let http = first.http().to_string();
     let dir = tempfile::tempdir().unwrap();
@@ -265,7 +265,7 @@ fn a_server_that_restarts_while_a_file_is_sent_gets_it_again() {
     let row = format!("{}\n", "some text,".repeat(10));
     fs::write(&path, row.repeat(2_400_000)).unwrap();
     let tool = share(&first, &[path.to_str().unwrap()]);
-    // It has a link as soon as there are rows to see, long before all of them are there.
+    // The link is printed when the first rows are visible, long before the upload is complete.
     link(&tool);
     // Stopped, so that it cannot send the rest before the server ends.
     tool.signal(Signal::STOP);

@@ -1,4 +1,4 @@
-//! `tidings subscribe`.
+//! Tests of `tidings subscribe`.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -30,7 +30,7 @@ fn publish(server: &Tidings, channel: &str, body: &[u8]) {
 }
 
 #[test]
-fn any_bytes_come_through_on_one_line_each() {
+fn any_bytes_are_printed_on_one_line_each() {
     let server = server(&[]);
     let tool = subscribed(&server, &["raw", "--count", "5"]);
     publish(&server, "raw", b"plain text");
@@ -47,7 +47,7 @@ fn any_bytes_come_through_on_one_line_each() {
 }
 
 #[test]
-fn json_shows_json_text_and_bytes_each_as_what_they_are() {
+fn json_output_distinguishes_json_text_and_bytes() {
     let server = server(&[]);
     let tool = subscribed(&server, &["raw", "--json", "--count", "3"]);
     publish(&server, "raw", br#"{"LAL": 101}"#);
@@ -65,7 +65,7 @@ fn json_shows_json_text_and_bytes_each_as_what_they_are() {
 }
 
 #[test]
-fn a_message_is_printed_the_same_whatever_carries_it() {
+fn a_message_is_printed_the_same_over_every_protocol() {
     let server = server(&[]);
     let bodies: [&[u8]; 11] = [
         b"plain text",
@@ -103,7 +103,7 @@ fn a_message_is_printed_the_same_whatever_carries_it() {
             Tool::start(command(&[&arguments[..], pattern, json].concat()))
         };
         let channel = format!("of-{kind}");
-        // Of two that follow one pattern a server counts one.
+        // A server counts several subscribers of one pattern once.
         let other = if kind == "pattern" { "of-patter?" } else { &channel };
         let tools = [follow(&channel, &[]), follow(other, &["--json"])];
         let mut client = RespClient::connect(server.tcp());
@@ -114,7 +114,7 @@ fn a_message_is_printed_the_same_whatever_carries_it() {
         });
         bodies.iter().for_each(|body| publish(&server, &channel, body));
         let [text, json] = tools.map(Tool::finish);
-        // A pattern has the channel's name before each.
+        // With a pattern each line begins with the channel's name.
         let prefix = format!("{channel} ");
         let lines = text.text().lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line));
         assert_eq!(lines.collect::<Vec<_>>(), texts, "{kind}");
@@ -125,11 +125,11 @@ fn a_message_is_printed_the_same_whatever_carries_it() {
 }
 
 #[test]
-fn with_several_channels_or_a_pattern_each_line_names_its_channel() {
+fn with_several_channels_or_a_pattern_each_line_contains_its_channel() {
     let server = server(&[]);
     for args in [&["news", "art", "--count", "2"][..], &["--pattern", "n*", "?rt", "--count", "2"]] {
         let tool = subscribed(&server, args);
-        // The second topic may be confirmed a moment after the first.
+        // The second topic may be confirmed slightly later.
         wait_until(PATIENCE, "both subscriptions", || {
             RespClient::connect(server.tcp()).command(&["PUBLISH", "art", "probe"]).int() > 0
         });
@@ -151,7 +151,7 @@ fn ctrl_c_ends_with_success() {
 }
 
 #[test]
-fn a_restarted_server_is_found_again_and_the_gap_is_said() {
+fn the_client_reconnects_to_a_restarted_server_and_reports_the_gap() {
     let port = free_port();
     let addr = format!("127.0.0.1:{port}");
     let start = || Tidings::builder(TIDINGS).args(["--tcp", &addr, "--http", "off"]).start();
@@ -162,13 +162,13 @@ fn a_restarted_server_is_found_again_and_the_gap_is_said() {
     assert_eq!(first.terminate(), 0);
     tool.wait_for_stderr("trying again in");
     let second = start();
-    tool.wait_for_stderr("subscribed again; what was published meanwhile is missed");
+    tool.wait_for_stderr("subscribed again; messages published meanwhile are missing");
     publish(&second, "news", b"after");
     assert_eq!(tool.lines(2), ["before", "after"]);
 }
 
 #[test]
-fn it_waits_for_a_server_that_is_not_there_yet() {
+fn it_waits_for_a_server_that_is_not_running_yet() {
     let redis = RedisServer::absent();
     let addr = redis.addr().to_string();
     let tool = Tool::start(command(&["subscribe", "news", "--count", "1", "--server", &addr]));
@@ -180,7 +180,7 @@ fn it_waits_for_a_server_that_is_not_there_yet() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_left() {
+fn an_unresponsive_server_is_disconnected() {
     let server = server(&[]);
     let proxy = Proxy::to(server.tcp());
     proxy.black_hole();
@@ -189,7 +189,7 @@ fn a_server_that_falls_silent_is_left() {
 }
 
 #[test]
-fn what_the_server_refuses_for_good_is_not_asked_again() {
+fn a_permanent_error_is_not_retried() {
     let server = server(&["--set", "http_api.key=secret"]);
     let addr = server.tcp().to_string();
     let done = run(&["subscribe", "news", "--server", &addr], b"");
@@ -212,7 +212,7 @@ fn wrong_usage_is_one_line() {
 }
 
 #[test]
-fn another_protocol_is_named_and_not_tried_again() {
+fn another_protocol_is_reported_and_not_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -225,7 +225,7 @@ fn another_protocol_is_named_and_not_tried_again() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_quietly() {
+fn a_closed_stdout_ends_it_without_a_message() {
     let server = server(&[]);
     let mut tool = command(&["subscribe", "news", "--server", &server.tcp().to_string()])
         .stdin(Stdio::null())

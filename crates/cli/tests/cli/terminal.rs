@@ -1,4 +1,4 @@
-//! A terminal for a command: takes keys, and holds the screen.
+//! A terminal for a command: receives keys, and holds the screen.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,17 +17,17 @@ use tidings_testkit::{PATIENCE, wait_until};
 
 use crate::tool::command;
 
-/// A command on a terminal of its own; killed on drop.
+/// A command on its own terminal; killed on drop.
 pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<vt100::Parser>>,
-    /// All that was ever sent to the terminal.
+    /// All bytes that were sent to the terminal.
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    /// Starts the command on a terminal of this many rows and columns.
+    /// Starts the command on a terminal with this many rows and columns.
     pub(crate) fn start(rows: u16, columns: u16, args: &[&str], env: &[(&str, &str)]) -> Self {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(Size::new(rows, columns)).expect("a terminal with a size");
@@ -52,19 +52,19 @@ impl Terminal {
         Self { child, keyboard, screen, sent }
     }
 
-    /// Gives the terminal another size. The screen of the test does not break rows into several, as most terminals do.
+    /// Resizes the terminal. The screen of the test does not wrap rows, unlike most terminals.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         self.screen.lock().unwrap().screen_mut().set_size(nonzero(rows), nonzero(columns));
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.keyboard, size).expect("a terminal with a size");
     }
 
-    /// Types.
+    /// Sends keys to the command.
     pub(crate) fn type_keys(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).expect("a keyboard to type on");
     }
 
-    /// The rows that are not empty, from the top.
+    /// The non-empty rows, from the top.
     pub(crate) fn rows(&self) -> Vec<String> {
         let contents = self.screen.lock().unwrap().screen().contents();
         contents.lines().map(|row| row.trim_end().to_owned()).filter(|row| !row.is_empty()).collect()
@@ -75,7 +75,7 @@ impl Terminal {
         self.screen.lock().unwrap().screen().cursor_position()
     }
 
-    /// The colour of the first character of the row that reads `text`.
+    /// The colour of the first character of the row with the text `text`.
     pub(crate) fn colour_of(&self, text: &str) -> vt100::Color {
         let parser = self.screen.lock().unwrap();
         let screen = parser.screen();
@@ -84,7 +84,7 @@ impl Terminal {
         screen.cell(u16::try_from(row).unwrap(), 0).expect("its first cell").fgcolor()
     }
 
-    /// Whether these bytes were ever sent to the terminal.
+    /// Whether these bytes were sent to the terminal.
     pub(crate) fn was_sent(&self, bytes: &[u8]) -> bool {
         self.sent.lock().unwrap().windows(bytes.len()).any(|window| window == bytes)
     }
@@ -93,7 +93,7 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).expect("a process to signal");
     }
 
-    /// Whether the terminal itself echoes typed characters, as it does when no command has changed its mode.
+    /// Whether the terminal echoes typed characters, as it does unless a command has changed its mode.
     pub(crate) fn echoes(&self) -> bool {
         tcgetattr(&self.keyboard)
             .expect("a terminal")
@@ -101,7 +101,7 @@ impl Terminal {
             .contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
-    /// Waits until the last rows that are not empty are these.
+    /// Waits until the last non-empty rows are these.
     #[track_caller]
     pub(crate) fn shows(&self, last: &[&str]) {
         let ends = || self.rows().ends_with(&last.iter().map(|row| (*row).to_owned()).collect::<Vec<_>>());
@@ -112,7 +112,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for the command's end, and gives its exit code.
+    /// Waits for the command's end, and returns its exit code.
     pub(crate) fn finish(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until(PATIENCE, "the end of the command", || {
@@ -125,7 +125,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -36,7 +36,7 @@ fn subscribing_publishing_and_sharing_work_over_tls_and_under_a_path() {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_named_and_not_tried_again() {
+fn an_untrusted_certificate_is_reported_and_not_retried() {
     let server = server(&[]);
     let nginx = Nginx::start_tls(&server, GOOD);
     for scheme in ["ws", "http"] {

@@ -1,4 +1,4 @@
-//! `tidings token`.
+//! Tests of `tidings token`.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::tool::{Done, Tool, command, run};
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 const VARIABLE: &str = "TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY";
 
-/// Runs `tidings token` with the key in the environment; no command may ever show it.
+/// Runs `tidings token` with the key in the environment. No command may print it.
 fn token(args: &[&str]) -> Done {
     let mut command = command(&[&["token"], args].concat());
     command.env(VARIABLE, SECRET);
@@ -18,7 +18,7 @@ fn token(args: &[&str]) -> Done {
     done
 }
 
-/// The token that a command prints, alone.
+/// The token that a command prints, and nothing else.
 fn made(args: &[&str]) -> String {
     let done = token(args);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
@@ -28,7 +28,7 @@ fn made(args: &[&str]) -> String {
 }
 
 #[test]
-fn a_connection_token_holds_what_was_asked_for_and_is_valid() {
+fn a_connection_token_has_the_requested_claims_and_is_valid() {
     let made = made(&[
         "connection",
         "--user",
@@ -66,12 +66,12 @@ fn a_subscription_token_is_for_one_channel() {
     let checked = token(&["check", &made]);
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let last = checked.text().lines().last().expect("a verdict");
-    assert_eq!(last, "valid: lets user \"42\" subscribe to $gossips, without an end");
+    assert_eq!(last, "valid: permits user \"42\" to subscribe to $gossips, without expiry");
     assert!(!checked.text().contains("\"exp\""));
 }
 
 #[test]
-fn the_user_may_stand_without_its_option_but_not_twice() {
+fn the_user_may_be_an_argument_or_an_option_but_not_both() {
     let last = |args: &[&str]| {
         let checked = token(&["check", &made(args)]);
         checked.text().lines().last().expect("a verdict").to_owned()
@@ -79,21 +79,21 @@ fn the_user_may_stand_without_its_option_but_not_twice() {
     let endless = ["--expires", "never"];
     assert_eq!(
         last(&[&["connection", "42"][..], &endless].concat()),
-        "valid: connects user \"42\", without an end"
+        "valid: connects user \"42\", without expiry"
     );
     assert_eq!(
         last(&[&["subscription", "42", "--channel", "a"][..], &endless].concat()),
-        "valid: lets user \"42\" subscribe to a, without an end"
+        "valid: permits user \"42\" to subscribe to a, without expiry"
     );
     assert_eq!(
         last(&[&["connection", "--user", "-1"][..], &endless].concat()),
-        "valid: connects user \"-1\", without an end"
+        "valid: connects user \"-1\", without expiry"
     );
     token(&["connection", "42", "--user", "42"]).refused(2, &["--user"]);
 }
 
 #[test]
-fn without_a_word_about_it_a_token_is_good_for_an_hour() {
+fn the_default_lifetime_of_a_token_is_an_hour() {
     let checked = token(&["check", &made(&["connection", "--user", ""])]);
     let last = checked.text().lines().last().expect("a verdict");
     // A second or two may have passed.
@@ -118,7 +118,7 @@ fn the_key_audience_and_issuer_of_a_file_are_used() {
     let subscription = plain(&["subscription", "--user", "42", "--channel", "a", "--config", &path]);
     let subscription = subscription.text().trim();
     assert_eq!(plain(&["check", subscription, "--config", &path]).code, Some(0));
-    // Each key is for its own kind, which a given key shows.
+    // Each key is for its own kind of token, as verification with the other one shows.
     let key = ["--secret", "of the subscriptions, long enough"];
     assert_eq!(plain(&["check", subscription, key[0], key[1]]).code, Some(0));
     let wrong = plain(&["check", connection, key[0], key[1]]);
@@ -129,7 +129,7 @@ fn the_key_audience_and_issuer_of_a_file_are_used() {
 }
 
 #[test]
-fn a_given_key_goes_before_the_configured_one() {
+fn a_given_key_overrides_the_configured_one() {
     let made = made(&["connection", "--user", "42", "--secret", "another key, which is long enough"]);
     assert_eq!(token(&["check", &made, "--secret", "another key, which is long enough"]).code, Some(0));
     assert_eq!(token(&["check", &made]).code, Some(1));
@@ -145,7 +145,7 @@ fn a_token_is_read_from_standard_input() {
 }
 
 #[test]
-fn a_token_that_is_not_valid_is_shown_with_the_reason() {
+fn an_invalid_token_is_printed_with_the_reason() {
     let made = made(&["connection", "--user", "42"]);
     let done = run(&["token", "check", &made], b"");
     assert_eq!(done.code, Some(1));
@@ -190,7 +190,7 @@ fn wrong_usage_is_one_line() {
 }
 
 #[test]
-fn every_command_of_it_has_help_that_ends_with_examples() {
+fn every_subcommand_has_help_that_ends_with_examples() {
     for command in [&["token"][..], &["token", "connection"], &["token", "subscription"], &["token", "check"]]
     {
         let help = run(&[command, &["--help"]].concat(), b"");

@@ -1,5 +1,4 @@
-//! A command of the program as a process: started with the surroundings of a test, its output collected, killed on
-//! drop.
+//! A command of the program as a process: started in a clean environment, with collected output, killed on drop.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -18,7 +17,7 @@ pub(crate) fn server(flags: &[&str]) -> Tidings {
     Tidings::start(TIDINGS, flags)
 }
 
-/// The program with arguments and none of this process' own settings.
+/// The program with arguments and without the settings of this process.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(TIDINGS);
     command.args(args);
@@ -30,7 +29,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
@@ -43,7 +42,7 @@ impl Done {
         std::str::from_utf8(&self.stdout).expect("text on stdout")
     }
 
-    /// Asserts that it was refused in one line on stderr, with this exit code, that holds all of `words`.
+    /// Asserts that it failed with this exit code and one line on stderr that contains all of `words`.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -62,7 +61,7 @@ pub(crate) fn run(args: &[&str], input: &[u8]) -> Done {
     let mut stdin = tool.stdin.take().expect("a piped stdin");
     let input = input.to_vec();
     let writer = thread::spawn(move || {
-        // A command that needs no input may have gone already.
+        // A command that needs no input may have ended already.
         let _ = stdin.write_all(&input);
     });
     let done = tool.finish();
@@ -104,20 +103,20 @@ impl Tool {
         String::from_utf8_lossy(&self.err.lock().unwrap()).into_owned()
     }
 
-    /// Waits until stdout has this many lines, and gives them.
+    /// Waits until stdout has this many lines, and returns them.
     pub(crate) fn lines(&self, count: usize) -> Vec<String> {
         wait_until(PATIENCE, &format!("{count} lines on stdout"), || self.stdout().lines().count() >= count);
         self.stdout().lines().map(str::to_owned).collect()
     }
 
-    /// Waits until stderr holds `text`.
+    /// Waits until stderr contains `text`.
     pub(crate) fn wait_for_stderr(&self, text: &str) {
         wait_until(PATIENCE, &format!("{text:?} on stderr"), || self.stderr().contains(text));
     }
 
-    /// Kills it and all that it has started: it was given a process group of its own.
+    /// Kills it and all processes that it has started. Requires that it was started in its own process group.
     pub(crate) fn kill_group(&self) {
-        // Fails only when all are gone already.
+        // Fails only if all have already ended.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
     }
 
@@ -152,7 +151,7 @@ impl Tool {
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        // Both fail only for a process that is gone already.
+        // Both fail only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! Cut at random: connections are cut, and nodes and Redis are killed and restarted during publications; every
-//! subscriber gets all of them, once, in order, or a report that some are missing.
+//! Random cuts: connections are cut, and nodes and Redis are killed and restarted during publications. Every subscriber
+//! receives all publications, once, in order, or a report that some are missing.
 //!
-//! Subscribers come back where they stood, as the SDKs do; they connect to any node, over JSON lines or a WebSocket,
-//! and are cut without a word a hundred times each.
+//! Subscribers recover from their position, as the SDKs do. They connect to any node, over JSON lines or a WebSocket,
+//! and are cut without a close a hundred times each.
 
 mod publisher;
 mod subscriber;
@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use tidings_testkit::{RedisServer, Tidings, free_port};
 
 use publisher::Publisher;
-use subscriber::{Story, Subscriber};
+use subscriber::{ReceivedLog, Subscriber};
 
-/// How long publications go on.
+/// The duration of publishing.
 const STORM: Duration = Duration::from_secs(5);
 /// Publications a second.
 const RATE: u32 = 1_000;
 
-/// A node on fixed ports, so that it is the same one after a restart.
+/// A node on fixed ports, so that it has the same addresses after a restart.
 struct Node {
     tcp: SocketAddr,
     http: SocketAddr,
@@ -43,7 +43,7 @@ impl Node {
         node
     }
 
-    /// Kills it, if it runs, and starts it again.
+    /// Kills the node if it is running, and starts it again.
     fn restart(&mut self) {
         self.program = None;
         let program = Tidings::builder(env!("CARGO_BIN_EXE_tidings"))
@@ -55,22 +55,22 @@ impl Node {
     }
 }
 
-/// Where a node listens: the line port, and the HTTP port.
+/// The addresses of a node: the line port, and the HTTP port.
 type Addresses = (SocketAddr, SocketAddr);
 
 fn addresses(nodes: &[Node]) -> Vec<Addresses> {
     nodes.iter().map(|node| (node.tcp, node.http)).collect()
 }
 
-/// What happened in a storm.
+/// The result of a run.
 struct Outcome {
-    stories: Vec<Story>,
+    stories: Vec<ReceivedLog>,
     acknowledged: Vec<u64>,
 }
 
-/// Runs subscribers and a publisher while `trouble` is made, and lets all subscribers catch up at the end.
+/// Runs subscribers and a publisher during `trouble`, and lets all subscribers catch up at the end.
 fn storm(addresses: &[Addresses], subscribers: u64, trouble: impl FnOnce(&dyn Fn() -> bool)) -> Outcome {
-    // Everybody begins before the first publication.
+    // All subscribers begin before the first publication.
     let calm = Arc::new(AtomicBool::new(true));
     let threads: Vec<_> = (0..subscribers)
         .map(|seed| {
@@ -86,7 +86,7 @@ fn storm(addresses: &[Addresses], subscribers: u64, trouble: impl FnOnce(&dyn Fn
     trouble(&|| Instant::now() < end);
     thread::sleep(end.saturating_duration_since(Instant::now()));
     let acknowledged = publisher.stop();
-    // No more cuts: subscribers that are behind catch up with a last publication.
+    // No further cuts: subscribers catch up with a last publication.
     calm.store(true, Ordering::Relaxed);
     let last = publisher::publish_last(&addresses[0].0);
     let stories =
@@ -94,7 +94,7 @@ fn storm(addresses: &[Addresses], subscribers: u64, trouble: impl FnOnce(&dyn Fn
     Outcome { stories, acknowledged: acknowledged.into_iter().chain([last]).collect() }
 }
 
-/// Nothing lost, nothing twice, nothing out of order; and enough was cut for that to mean something.
+/// Checks that nothing was lost, duplicated or disordered, and that there were enough cuts.
 fn expect_everything(outcome: &Outcome, cuts: usize) {
     let Outcome { stories, acknowledged } = outcome;
     let log: &BTreeMap<u64, u64> = &stories[0].seen;
@@ -118,14 +118,14 @@ fn expect_everything(outcome: &Outcome, cuts: usize) {
 }
 
 #[test]
-fn cut_subscribers_of_one_node_get_everything_once_and_in_order() {
+fn cut_subscribers_of_one_node_receive_everything_once_and_in_order() {
     let nodes = [Node::start("memory", 100_000)];
     let outcome = storm(&addresses(&nodes), 6, |_| {});
     expect_everything(&outcome, 300);
 }
 
 #[test]
-fn cut_subscribers_of_two_nodes_on_one_redis_get_everything_once_and_in_order() {
+fn cut_subscribers_of_two_nodes_on_one_redis_receive_everything_once_and_in_order() {
     let redis = RedisServer::start();
     let nodes = [Node::start(&redis.url(), 100_000), Node::start(&redis.url(), 100_000)];
     let outcome = storm(&addresses(&nodes), 6, |_| {});
@@ -175,11 +175,11 @@ fn a_node_that_is_killed_and_started_again_loses_nothing() {
 }
 
 #[test]
-fn where_the_history_is_too_short_every_hole_is_told() {
+fn with_a_history_that_is_too_short_every_gap_is_reported() {
     let nodes = [Node::start("memory", 5)];
     let outcome = storm(&addresses(&nodes), 6, |_| {});
     let unrecovered: usize = outcome.stories.iter().map(|story| story.unrecovered).sum();
-    let holes: usize = outcome.stories.iter().map(Story::holes).sum();
+    let holes: usize = outcome.stories.iter().map(ReceivedLog::holes).sum();
     assert!(unrecovered > 0 && holes > 0, "five publications are gone in five milliseconds");
     for story in &outcome.stories {
         assert!(story.holes() <= story.unrecovered, "a hole was not told");

@@ -1,4 +1,4 @@
-//! Publishes numbers at a steady rate through the nodes, one after the other, and notes which were acknowledged.
+//! Publishes numbers at a steady rate through the nodes in turn, and records which were acknowledged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::{PATIENCE, Reply, RespClient};
 
-/// Where they are published.
+/// The channel of the publications.
 pub(crate) const CHANNEL: &str = "storm";
 /// Numbers from here on mark the last publication.
 pub(crate) const LAST: u64 = 1_000_000_000;
@@ -26,7 +26,7 @@ impl Publisher {
         Self { stop, thread }
     }
 
-    /// Ends it; gives the numbers that were acknowledged.
+    /// Stops publishing. Returns the acknowledged numbers.
     pub(crate) fn stop(self) -> Vec<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the publisher")
@@ -39,7 +39,7 @@ fn publish(nodes: &[SocketAddr], rate: u32, stop: &AtomicBool) -> Vec<u64> {
     let mut client: Option<RespClient> = None;
     let mut number: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
-        // A number is given out once: whether one that was not acknowledged was published is not known.
+        // Each number is used once: a number without an acknowledgement may have been published.
         number += 1;
         let due = Duration::from_secs(number) / rate;
         thread::sleep(due.saturating_sub(began.elapsed()));
@@ -57,7 +57,7 @@ fn publish(nodes: &[SocketAddr], rate: u32, stop: &AtomicBool) -> Vec<u64> {
         connection.send(&["PUBLISH", CHANNEL, &number.to_string()]);
         match connection.try_reply() {
             Ok(Reply::Int(_)) => acknowledged.push(number),
-            // The broker is away.
+            // The broker is unavailable.
             Ok(_) => thread::sleep(Duration::from_millis(5)),
             Err(_) => client = None,
         }
@@ -65,7 +65,7 @@ fn publish(nodes: &[SocketAddr], rate: u32, stop: &AtomicBool) -> Vec<u64> {
     acknowledged
 }
 
-/// Publishes the last number, however often that takes to be acknowledged.
+/// Publishes the last number until it is acknowledged.
 pub(crate) fn publish_last(node: &SocketAddr) -> u64 {
     let end = Instant::now() + PATIENCE;
     for number in LAST.. {

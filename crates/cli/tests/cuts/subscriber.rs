@@ -1,4 +1,4 @@
-//! A subscriber that is cut again and again, comes back where it stood, and notes all that it sees.
+//! A subscriber that is cut repeatedly, recovers, and records all publications.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,18 +14,18 @@ use tidings_testkit::PATIENCE;
 use crate::publisher::{CHANNEL, LAST};
 use crate::wire::Wire;
 
-/// What a subscriber has seen.
+/// The publications of a subscriber.
 #[derive(Default)]
-pub(crate) struct Story {
-    /// The number that was published, by offset.
+pub(crate) struct ReceivedLog {
+    /// The published number, by offset.
     pub(crate) seen: BTreeMap<u64, u64>,
     pub(crate) cuts: usize,
-    /// Number of recoveries with missing publications.
+    /// The number of recoveries with missing publications.
     pub(crate) unrecovered: usize,
 }
 
-impl Story {
-    /// How often offsets do not follow one another.
+impl ReceivedLog {
+    /// The number of gaps in the offsets.
     pub(crate) fn holes(&self) -> usize {
         let offsets: Vec<_> = self.seen.keys().collect();
         offsets.windows(2).filter(|pair| *pair[1] != pair[0] + 1).count()
@@ -33,19 +33,19 @@ impl Story {
 }
 
 pub(crate) struct Subscriber {
-    story: Story,
-    /// Where to connect: lines, and HTTP.
+    story: ReceivedLog,
+    /// The addresses of the nodes: lines, and HTTP.
     nodes: Vec<(SocketAddr, SocketAddr)>,
-    /// Nothing is cut.
+    /// Whether there are no more cuts.
     calm: Arc<AtomicBool>,
     random: fastrand::Rng,
     epoch: String,
     offset: u64,
-    /// It has been subscribed before.
+    /// Whether it was subscribed before.
     known: bool,
-    /// It is to be subscribed once, and no more yet.
+    /// Whether it subscribes once and then returns.
     beginning: bool,
-    /// By when everything is to have come, once nothing is cut any more.
+    /// The deadline for the last publication, after the cuts have ended.
     deadline: Option<Instant>,
     finished: bool,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     pub(crate) fn new(seed: u64, nodes: Vec<(SocketAddr, SocketAddr)>, calm: Arc<AtomicBool>) -> Self {
         Self {
-            story: Story::default(),
+            story: ReceivedLog::default(),
             nodes,
             calm,
             random: fastrand::Rng::with_seed(seed),
@@ -77,10 +77,10 @@ impl Subscriber {
         self
     }
 
-    /// Comes back again and again, until the last publication has arrived.
-    pub(crate) fn run(mut self) -> Story {
+    /// Reconnects until the last publication has arrived.
+    pub(crate) fn run(mut self) -> ReceivedLog {
         while !self.finished {
-            // It is away for a moment, in which publications go on.
+            // Disconnected for a moment, during which publications continue.
             let _ = self.connection();
             thread::sleep(Duration::from_millis(self.random.u64(0..25)));
         }
@@ -125,7 +125,7 @@ impl Subscriber {
                     wire.send("{}")?;
                 }
                 if message["error"].is_object() {
-                    // The broker is away, for instance; to be tried again.
+                    // For example, the broker is unavailable; retried later.
                     let error = &message["error"];
                     assert_eq!(error["temporary"], true, "{message}");
                     return Err(io::Error::other("refused for now"));
@@ -155,7 +155,7 @@ impl Subscriber {
         }
     }
 
-    /// Gives whether it has got everything that it missed.
+    /// Returns whether all missed publications were received.
     fn subscribed(&mut self, reply: &Value) -> bool {
         let epoch = reply["epoch"].as_str().expect("a position in every answer").to_owned();
         let offset = reply["offset"].as_u64().unwrap_or(0);

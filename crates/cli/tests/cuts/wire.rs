@@ -1,4 +1,4 @@
-//! One connection of the client protocol in JSON, over lines or a WebSocket, that can be cut without a word.
+//! One connection of the client protocol in JSON, over lines or a WebSocket, that can be cut without a close.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-/// How long a peer may say nothing before it is taken for gone.
+/// The longest silence of a peer.
 const SILENCE: Duration = Duration::from_secs(3);
 
 pub(crate) enum Wire {
@@ -57,7 +57,7 @@ impl Wire {
         }
     }
 
-    /// Reads what there is and gives the messages in it; waits at most `patience` for the first byte.
+    /// Reads available messages. Waits at most `patience` for the first byte.
     pub(crate) fn messages(&mut self, patience: Duration, out: &mut Vec<Value>) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         let (Self::Lines { stream, .. } | Self::WebSocket { stream, .. }) = &mut *self;

@@ -2,31 +2,31 @@
 
 use std::process::Command;
 
-use crate::world::{World, root, tools};
+use crate::test_servers::{TestServers, root, tools};
 
-/// Lives the life of `tests/clients/centrifuge/life.mjs` in this script.
+/// Runs the scenarios of `tests/clients/centrifuge/life.mjs` with this script.
 fn run(script: &str, flavours: &str) {
-    live(&World::start(), script, flavours);
+    live(&TestServers::start(), script, flavours);
 }
 
-/// The same where compression is agreed on, which `ws` and browsers offer by themselves; gives how many bytes of
-/// messages they sent compressed.
+/// Runs the scenarios with compression, which `ws` and browsers offer by default. Returns the number of compressed
+/// bytes that they sent.
 fn run_compressed(script: &str, flavours: &str) -> u64 {
-    let world = World::with(&["websocket.compression=true"]);
-    live(&world, script, flavours);
-    let [before, after] = ["before", "after"].map(|side| world.deflated(side));
+    let servers = TestServers::with(&["websocket.compression=true"]);
+    live(&servers, script, flavours);
+    let [before, after] = ["before", "after"].map(|side| servers.deflated(side));
     assert!(after > 0 && after < before, "{before} bytes of publications became {after}");
-    world.inflated()
+    servers.inflated()
 }
 
-fn live(world: &World, script: &str, flavours: &str) {
+fn live(servers: &TestServers, script: &str, flavours: &str) {
     let tools = tools();
     let mut command = Command::new("node");
     command
         .env("TIDINGS_NODE_MODULES", tools.join("sdk-node"))
         .env("TIDINGS_BROWSER_MODULES", tools.join("browser"))
         .arg(root().join("tests/clients/centrifuge").join(script));
-    world.run(command, &[flavours]);
+    servers.run(command, &[flavours]);
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn centrifuge_js_works_unchanged_in_a_browser_over_compressed_websocket() {
 
 #[test]
 fn centrifuge_js_works_unchanged_over_tls() {
-    let world = World::start_tls();
+    let servers = TestServers::start_tls();
     for flavour in ["websocket-json", "http_stream-protobuf", "sse-json"] {
-        live(&world, "node.mjs", flavour);
+        live(&servers, "node.mjs", flavour);
     }
 }

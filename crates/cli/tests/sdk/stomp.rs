@@ -2,19 +2,19 @@
 
 use std::process::Command;
 
-use crate::world::{World, root, tools};
+use crate::test_servers::{TestServers, root, tools};
 
 #[test]
 fn stompjs_works_unchanged() {
     let mut command = Command::new("node");
     command.env("TIDINGS_NODE_MODULES", tools().join("stomp-node"));
     command.arg(root().join("tests/clients/stomp/stompjs.mjs"));
-    World::start().run(command, &[]);
+    TestServers::start().run(command, &[]);
 }
 
 #[test]
 fn stomp_py_works_unchanged() {
     let mut command = Command::new(tools().join("stomp-python/bin/python"));
     command.arg(root().join("tests/clients/stomp/stomp_py.py"));
-    World::start().run(command, &[]);
+    TestServers::start().run(command, &[]);
 }

@@ -8,7 +8,7 @@ use tidings_client::{Error, Server};
 
 use crate::scripted::{Scripted, head};
 
-/// Takes one request on a connection; its head and its body.
+/// Reads one request from a connection. Returns its head and its body.
 fn request(stream: &mut std::net::TcpStream) -> (String, Value) {
     let head = head(stream);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
@@ -36,7 +36,7 @@ fn run(scripted: &Scripted, server: impl FnOnce(&Scripted) + Send, client: impl 
 }
 
 #[test]
-fn a_publication_whose_answer_was_lost_is_sent_again_under_the_same_name() {
+fn a_publication_without_a_response_is_repeated_with_the_same_key() {
     let server = |scripted: &Scripted| {
         let mut first = scripted.accept();
         let (head, sent) = request(&mut first);
@@ -55,7 +55,7 @@ fn a_publication_whose_answer_was_lost_is_sent_again_under_the_same_name() {
 }
 
 #[test]
-fn several_go_in_one_call_and_each_has_its_own_answer() {
+fn several_publications_in_one_call_have_one_result_each() {
     let server = |scripted: &Scripted| {
         let mut stream = scripted.accept();
         let (head, sent) = request(&mut stream);

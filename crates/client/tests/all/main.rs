@@ -1,4 +1,4 @@
-//! The client against servers that do exactly what a test says.
+//! Tests of the client against scripted servers.
 
 mod api;
 mod protocol;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::scripted::{Peer, Scripted};
 
-/// Runs a client and a server that each end by themselves; the server's on a thread of its own.
+/// Runs a client, and a server on a thread of its own, until both have ended.
 fn both<S: Send>(
     scripted: &Scripted,
     server: impl FnOnce(&Scripted) -> S + Send,
@@ -16,7 +16,7 @@ fn both<S: Send>(
 ) -> S {
     let options = Options {
         encoding: Encoding::Json,
-        longest_wait: Duration::from_millis(20),
+        max_delay: Duration::from_millis(20),
         ..Options::new(scripted.server("ws"))
     };
     std::thread::scope(|scope| {
@@ -31,7 +31,7 @@ async fn next(client: &mut Client) -> Event {
     timeout(PATIENCE, client.next()).await.expect("an event in time").expect("an event")
 }
 
-/// The next subscription or publication, in short.
+/// The next subscription or publication as a short text.
 async fn told(client: &mut Client) -> String {
     loop {
         match next(client).await {
@@ -51,7 +51,7 @@ fn confirm(peer: &mut Peer, id: u64, offset: u64) {
 }
 
 #[test]
-fn what_was_missed_comes_after_a_cut_and_the_position_is_the_last_one_seen() {
+fn missed_publications_arrive_after_a_reconnect_from_the_last_position() {
     let server = |scripted: &Scripted| {
         let mut peer = scripted.welcomed();
         let (id, first) = peer.subscribe();
@@ -81,7 +81,7 @@ fn what_was_missed_comes_after_a_cut_and_the_position_is_the_last_one_seen() {
 }
 
 #[test]
-fn a_history_that_is_too_short_is_a_gap_and_one_that_is_not_kept_is_said_too() {
+fn a_short_history_and_a_missing_history_are_both_reported() {
     let server = |scripted: &Scripted| {
         let mut peer = scripted.welcomed();
         let (id, _) = peer.subscribe();
@@ -113,7 +113,7 @@ fn a_history_that_is_too_short_is_a_gap_and_one_that_is_not_kept_is_said_too() {
 }
 
 #[test]
-fn a_subscription_that_ends_with_2500_is_made_again_and_one_that_ends_below_is_not() {
+fn a_subscription_is_renewed_from_code_2500_on_and_not_below() {
     let server = |scripted: &Scripted| {
         let mut peer = scripted.welcomed();
         let (id, _) = peer.subscribe();
@@ -130,7 +130,7 @@ fn a_subscription_that_ends_with_2500_is_made_again_and_one_that_ends_below_is_n
         ));
         peer.say(r#"{"push":{"channel":"news","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#);
         peer.say("{}");
-        // The next thing it says is the pong: it does not ask for the channel any more.
+        // The next command is the pong: the client does not subscribe to the channel again.
         assert_eq!(peer.command(), serde_json::json!({}));
     };
     both(&Scripted::new(), server, async |mut client| {
@@ -144,13 +144,13 @@ fn a_subscription_that_ends_with_2500_is_made_again_and_one_that_ends_below_is_n
         ] {
             assert_eq!(told(&mut client).await, expected);
         }
-        // Drives the connection until the server has its pong and leaves.
+        // Drives the connection until the server has received its pong and closes.
         assert!(matches!(next(&mut client).await, Event::Disconnected { .. }));
     });
 }
 
 #[test]
-fn the_server_s_code_decides_whether_the_client_comes_back() {
+fn the_server_s_code_decides_whether_the_client_reconnects() {
     let server = |scripted: &Scripted| {
         scripted.welcomed().close(3001, "shutdown");
         let mut peer = scripted.welcomed();
@@ -167,12 +167,12 @@ fn the_server_s_code_decides_whether_the_client_comes_back() {
         }
         assert!(matches!(next(&mut client).await, Event::Connected(_)));
         let end = timeout(PATIENCE, client.next()).await.expect("in time");
-        assert_eq!(end, Err(Error::Ended { code: 3503, words: "force disconnect".to_owned() }));
+        assert_eq!(end, Err(Error::Closed { code: 3503, text: "force disconnect".to_owned() }));
     });
 }
 
 #[test]
-fn who_is_not_let_in_is_told_so_and_does_not_come_back() {
+fn a_rejected_client_reports_the_error_and_does_not_reconnect() {
     let server = |scripted: &Scripted| {
         let mut peer = scripted.websocket();
         let connect = peer.command();
@@ -181,27 +181,27 @@ fn who_is_not_let_in_is_told_so_and_does_not_come_back() {
         peer
     };
     both(&Scripted::new(), server, async |mut client| {
-        let end = timeout(PATIENCE, client.next()).await.expect("in time").expect_err("no way in");
+        let end = timeout(PATIENCE, client.next()).await.expect("in time").expect_err("a rejection");
         assert_eq!(end.to_string(), "the server refused the connection: token expired (code 109)");
-        assert!(!end.may_pass());
+        assert!(!end.is_retryable());
     });
 }
 
 #[test]
-fn a_server_that_does_not_ping_as_it_said_is_left() {
+fn a_server_without_its_announced_pings_is_disconnected() {
     let server = |scripted: &Scripted| {
         let peer = scripted.welcomed();
-        // Silent from here on, until the client is back.
+        // The server is silent until the client reconnects.
         let _second = scripted.welcomed();
         drop(peer);
     };
     both(&Scripted::new(), server, async |mut client| {
         assert!(matches!(next(&mut client).await, Event::Connected(_)));
-        // Nothing comes from here on: the clock jumps to the next deadline.
+        // No more input arrives: the paused clock advances to the next deadline.
         tokio::time::pause();
         let begun = tokio::time::Instant::now();
         match client.next().await {
-            Ok(Event::Disconnected { why, .. }) => assert_eq!(why, Error::Silent(35)),
+            Ok(Event::Disconnected { why, .. }) => assert_eq!(why, Error::Timeout(35)),
             other => panic!("{other:?}"),
         }
         assert_eq!(begun.elapsed().as_secs(), 35);
@@ -211,7 +211,7 @@ fn a_server_that_does_not_ping_as_it_said_is_left() {
 }
 
 #[test]
-fn a_call_is_answered_while_publications_keep_coming_and_none_is_lost() {
+fn a_call_completes_during_a_stream_of_publications_and_none_is_lost() {
     let server = |scripted: &Scripted| {
         let mut peer = scripted.welcomed();
         let (id, _) = peer.subscribe();
@@ -238,7 +238,7 @@ fn a_call_is_answered_while_publications_keep_coming_and_none_is_lost() {
 }
 
 #[test]
-fn a_proxy_that_does_not_upgrade_is_named_by_its_status() {
+fn a_proxy_that_does_not_upgrade_is_reported_with_its_status() {
     use std::io::Write as _;
     let scripted = Scripted::new();
     let server = |scripted: &Scripted| {

@@ -1,4 +1,4 @@
-//! Servers of a test's own: one connection after the other, everything in the test's hand.
+//! Scripted servers: a test accepts one connection after another and writes every response.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,14 +16,14 @@ impl Scripted {
         Self(TcpListener::bind("127.0.0.1:0").expect("a free port"))
     }
 
-    /// Its address with a scheme in front.
+    /// The address with this scheme.
     pub(crate) fn server(&self, scheme: &str) -> Server {
         let addr = self.0.local_addr().expect("a bound socket has an address");
         format!("{scheme}://{addr}").parse().expect("an address")
     }
 
     pub(crate) fn accept(&self) -> TcpStream {
-        // A client that has failed its test does not come: that must not hold the test up.
+        // Non-blocking with a deadline: a client that has failed never connects, and the test must end.
         self.0.set_nonblocking(true).expect("a socket of our own");
         let mut accepted = None;
         wait_until(PATIENCE, "a connection", || {
@@ -36,7 +36,7 @@ impl Scripted {
         stream
     }
 
-    /// Takes the next connection and agrees to a WebSocket on it.
+    /// Accepts the next connection and completes a WebSocket handshake.
     pub(crate) fn websocket(&self) -> Peer {
         let mut stream = self.accept();
         let head = head(&mut stream);
@@ -51,7 +51,7 @@ impl Scripted {
         Peer { stream, reader: Reader::default(), unread: Vec::new(), lines: Vec::new() }
     }
 
-    /// Takes the next connection, and welcomes the client on it.
+    /// Accepts the next connection and replies to `connect`.
     pub(crate) fn welcomed(&self) -> Peer {
         let mut peer = self.websocket();
         let connect = peer.command();
@@ -62,7 +62,7 @@ impl Scripted {
     }
 }
 
-/// The head of a request.
+/// Reads the head of a request.
 pub(crate) fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -105,7 +105,7 @@ impl Peer {
         self.lines.pop().expect("not empty")
     }
 
-    /// The next command, which is to subscribe; its number and what it says.
+    /// The next command, which must be a subscribe command: its number and its parameters.
     pub(crate) fn subscribe(&mut self) -> (u64, Value) {
         let command = self.command();
         assert!(command["subscribe"].is_object(), "{command}");

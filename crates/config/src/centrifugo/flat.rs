@@ -1,11 +1,11 @@
-//! The option names of Centrifugo 5, which has no tables, and where version 6 has them.
+//! The flat option names of Centrifugo 5, and their paths in version 6.
 
-/// Whether a name of version 5 has a table for its value, which is one option and no group of them.
+/// Whether the value of a version 5 name is a table that is one option and not a group.
 pub(crate) fn takes_table(name: &str) -> bool {
     name == "proxy_static_http_headers"
 }
 
-/// Paths of Centrifugo 6 for a name of Centrifugo 5; several where one option became several.
+/// Paths of Centrifugo 6 for a name of Centrifugo 5; several if one option became several.
 pub(super) fn paths(name: &str) -> Option<Vec<String>> {
     if let Some((_, paths)) = NAMES.iter().find(|(known, _)| *known == name) {
         return Some(paths.split(' ').map(str::to_owned).collect());
@@ -31,7 +31,7 @@ pub(super) fn paths(name: &str) -> Option<Vec<String>> {
     }
 }
 
-/// The name in Centrifugo 6 of a channel option of Centrifugo 5.
+/// The Centrifugo 6 name of a channel option of Centrifugo 5.
 pub(super) fn channel_option(name: &str) -> &str {
     match name {
         "proxy_subscribe" => "subscribe_proxy_enabled",
@@ -43,7 +43,7 @@ pub(super) fn channel_option(name: &str) -> &str {
     }
 }
 
-/// The name in Centrifugo 6 of an option of TLS.
+/// The Centrifugo 6 name of a TLS option.
 fn tls_option(name: &str) -> &str {
     match name {
         "cert" => "cert_pem_file",
@@ -55,7 +55,7 @@ fn tls_option(name: &str) -> &str {
     }
 }
 
-/// Options of channels, which stand at the top of the file for channels without a namespace.
+/// Channel options, which are at the top level for channels without a namespace.
 const CHANNEL: &[&str] = &[
     "allow_history_for_anonymous",
     "allow_history_for_client",
@@ -94,7 +94,7 @@ const CHANNEL: &[&str] = &[
     "subscribe_stream_proxy_name",
 ];
 
-/// Names whose path does not follow from a prefix.
+/// Names with paths that do not follow from a prefix.
 const NAMES: &[(&str, &str)] = &[
     ("address", "http_server.address"),
     ("admin", "admin.enabled"),
@@ -183,7 +183,7 @@ const NAMES: &[(&str, &str)] = &[
     ("webtransport", "webtransport.enabled"),
 ];
 
-/// What names begin with, the table that this stands for, and where the option's name begins. Longer ones first.
+/// Prefixes of names, the tables that they stand for, and the offset of the option's name. Longer ones first.
 const PREFIXES: &[(&str, &str, usize)] = &[
     ("admin_", "admin", 6),
     ("api_", "http_api", 4),
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flat_names_are_found_in_the_tables_of_version_6() {
+    fn flat_names_have_paths_in_version_6() {
         for (name, path) in [
             ("token_hmac_secret_key", "client.token.hmac_secret_key"),
             ("subscription_token_issuer", "client.subscription_token.issuer"),

@@ -1,9 +1,9 @@
-//! `tidings config import`: a configuration of Centrifugo written for tidings.
+//! `tidings config import`: converts a configuration of Centrifugo.
 //!
 //! Invariants:
-//! - The result is a valid configuration: every value is read and checked as the server does.
+//! - The result is a valid configuration: every value is parsed and checked as the server does.
 //! - An option that has an effect in Centrifugo and is not in the result is in the notes.
-//! - Features that are off by default in Centrifugo and on in tidings are switched off.
+//! - Features that are off by default in Centrifugo and on in tidings are disabled explicitly.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,15 +15,15 @@ use super::super::check::check;
 use super::super::error::{ConfigErrors, Format, Origin};
 use super::super::raw::{Node, Raw, shown};
 use super::super::source::Assignment;
-use super::super::{Config, Loading, NAMESPACES, file, is_option, resolve};
+use super::super::{Config, Loader, NAMESPACES, file, is_option, resolve};
 use super::{
-    CHANNELS, Verdict, block, flat, general, is_memory, is_nothing, is_off_list, is_switched_off, is_true,
-    judge, list, means_nothing, redis_url, write,
+    CHANNELS, Verdict, block, flat, general, is_absent_value, is_memory, is_nothing, is_off_list,
+    is_switched_off, is_true, judge, list, redis_url, write,
 };
 
 /// Transports that are off by default in Centrifugo.
 const OFF_BY_DEFAULT: [&str; 5] = ["sse", "http_stream", "uni_websocket", "uni_sse", "uni_http_stream"];
-/// Options of `http_server.tls`, and those of `tls` here.
+/// Options of `http_server.tls`, and the corresponding ones of `tls`.
 const TLS: [(&str, &str); 10] = [
     ("enabled", "enabled"),
     ("cert_pem", "cert_pem"),
@@ -36,25 +36,25 @@ const TLS: [(&str, &str); 10] = [
     ("client_ca_pem_b64", "client_ca_pem"),
     ("client_ca_pem_file", "client_ca_pem_file"),
 ];
-/// Centrifugo's default address, and the address of a server without keys.
+/// The address of Centrifugo's default, and the one for a server without keys.
 const EVERYWHERE: &str = "0.0.0.0";
 const LOOPBACK: &str = "127.0.0.1";
-/// The port that Centrifugo listens on when none is given.
+/// The default port of Centrifugo.
 const DEFAULT_PORT: u16 = 8000;
 
-/// A configuration of Centrifugo, written for tidings.
+/// A converted configuration.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The file's text, in TOML. It holds the secrets of the configuration.
+    /// The file's text, in TOML. It contains the secrets of the configuration.
     pub text: String,
-    /// One line for each thing that could not be taken over, or not as it was.
+    /// One line for each setting that was not converted, or was changed.
     pub notes: Vec<String>,
 }
 
-/// Reads the configuration of Centrifugo at `path`, of version 5 or 6, and writes it for tidings.
+/// Converts the configuration of Centrifugo at `path`, of version 5 or 6.
 ///
 /// # Errors
-/// A file that cannot be read, or is not of its language.
+/// A file that cannot be read or parsed.
 pub fn import(path: &Path) -> Result<Imported, ConfigErrors> {
     let file = file::read(path)?;
     let mut import = Import {
@@ -72,7 +72,7 @@ pub fn import(path: &Path) -> Result<Imported, ConfigErrors> {
     Ok(import.write())
 }
 
-/// A value of Centrifugo: its key as it was written, and where.
+/// A value of Centrifugo: its original key and its line.
 #[derive(Clone)]
 struct Leaf {
     written: String,
@@ -81,7 +81,7 @@ struct Leaf {
     switched_off: bool,
 }
 
-/// A value for tidings: its key, and the key that it comes from.
+/// A value for tidings: its key, and the key of its origin.
 struct Value {
     key: String,
     raw: Raw,
@@ -91,7 +91,7 @@ struct Value {
 
 struct Import {
     file: file::File,
-    /// Values by the path that they have in Centrifugo 6.
+    /// Values by their path in Centrifugo 6.
     leaves: BTreeMap<String, Leaf>,
     namespaces: Vec<(String, usize)>,
     values: Vec<Value>,
@@ -99,7 +99,7 @@ struct Import {
 }
 
 impl Import {
-    /// Takes a table apart.
+    /// Collects the values of a table.
     fn collect(&mut self, entries: &[(String, Node)], path: &str) {
         let switched_off = is_switched_off(entries);
         for (name, node) in entries {
@@ -160,7 +160,7 @@ impl Import {
         }
     }
 
-    /// Turns all values into those of tidings.
+    /// Converts all values.
     fn convert(&mut self) {
         if !self.namespaces.is_empty() {
             let names = self.namespaces.iter();
@@ -186,7 +186,7 @@ impl Import {
         for transport in OFF_BY_DEFAULT {
             let key = format!("{transport}.enabled");
             if !self.values.iter().any(|value| value.key == key) {
-                self.add(&key, Raw::Switch(false), "off unless it is switched on, as in Centrifugo", 0);
+                self.add(&key, Raw::Switch(false), "off unless it is enabled, as in Centrifugo", 0);
             }
         }
         self.add(
@@ -198,11 +198,11 @@ impl Import {
         self.secure(listen);
     }
 
-    /// A value that has the same name here, or none.
+    /// A value that has the same name in tidings, or none.
     fn single(&mut self, path: &str, leaf: Leaf) {
         let option = general(path);
         let is_known = is_option(&option);
-        if is_known && (means_nothing(path, &leaf.raw) || matches!(leaf.raw, Raw::Null)) {
+        if is_known && (is_absent_value(path, &leaf.raw) || matches!(leaf.raw, Raw::Null)) {
             return;
         }
         if path == "log.level" {
@@ -224,7 +224,7 @@ impl Import {
         }
     }
 
-    /// The broker, from the engine or from the broker of its own.
+    /// The broker, from the engine or from separate broker options.
     fn redis(&mut self) {
         let is_on = |leaf: Option<&Leaf>| leaf.is_some_and(|leaf| is_true(&leaf.raw));
         let own = is_on(self.leaves.get("broker.enabled"))
@@ -233,11 +233,11 @@ impl Import {
         let kind = ["", ".type"].iter().find_map(|end| self.leaves.get(&format!("{table}{end}"))).cloned();
         if own && let Some(leaf) = self.leaves.get("engine.type").filter(|leaf| !is_memory(&leaf.raw)) {
             let line = leaf.line;
-            self.note(line, "`engine` gives way to `broker`, which keeps presence too in tidings");
+            self.note(line, "`engine` is replaced by `broker`, which also stores presence in tidings");
         }
         if let Some(leaf) = self.leaves.get("presence_manager.enabled").filter(|leaf| is_true(&leaf.raw)) {
             let line = leaf.line;
-            self.note(line, "`presence_manager` is left out: presence is kept where `broker` is");
+            self.note(line, "`presence_manager` is left out: `broker` also stores presence");
         }
         let options: BTreeMap<String, Leaf> = {
             let path = format!("{table}.redis.");
@@ -257,7 +257,7 @@ impl Import {
         if kind.raw.as_text() != Some("redis") {
             self.note(
                 kind.line,
-                &format!("`{}` is left out: tidings has Redis and its memory alone", kind.written),
+                &format!("`{}` is left out: tidings only supports Redis and its memory broker", kind.written),
             );
             return;
         }
@@ -297,11 +297,11 @@ impl Import {
             let (from, line) = (leaf.written.clone(), leaf.line);
             self.add("client.proxy.connect.enabled", Raw::Switch(true), &from, line);
         }
-        // Version 6 has a switch for calls, off at first, and tidings has it on.
+        // Version 6 has a switch for RPC calls, off by default; in tidings it is on.
         let calls = "rpc.without_namespace.proxy_enabled";
         let endpoint = self.leaves.get("rpc.proxy.endpoint").filter(|leaf| !is_nothing(&leaf.raw));
         if endpoint.is_some_and(|leaf| leaf.written.contains('.')) && !self.leaves.contains_key(calls) {
-            self.add(calls, Raw::Switch(false), "off unless it is switched on, as in Centrifugo", 0);
+            self.add(calls, Raw::Switch(false), "off unless it is enabled, as in Centrifugo", 0);
         }
         let single = "client.subscribe_to_user_personal_channel.single_connection";
         if let Some(leaf) = self.leaves.remove(single).filter(|leaf| is_true(&leaf.raw)) {
@@ -309,7 +309,7 @@ impl Import {
         }
     }
 
-    /// One option for all channels there, one for each kind of channel here.
+    /// One option for all channels in Centrifugo, one for each kind of channel in tidings.
     fn history_meta_ttl(&mut self) {
         let Some(leaf) = self.leaves.remove("channel.history_meta_ttl").filter(|leaf| !is_nothing(&leaf.raw))
         else {
@@ -338,7 +338,7 @@ impl Import {
             all.partition(|(key, _)| key.starts_with("http_server.tls."));
         self.leaves = others;
         for leaf in rest.into_values().filter(|leaf| !is_nothing(&leaf.raw)) {
-            self.note(leaf.line, &format!("`{}` is left out: a server has no use for it", leaf.written));
+            self.note(leaf.line, &format!("`{}` is left out: a server does not use it", leaf.written));
         }
     }
 
@@ -350,7 +350,7 @@ impl Import {
         }
     }
 
-    /// The address and port of the HTTP server, with where they were given.
+    /// The address and port of the HTTP server, with their origin.
     fn listen(&mut self) -> (String, u16, String, usize) {
         let mut from = (String::from("the default of Centrifugo"), 0);
         let mut take = |leaves: &mut BTreeMap<String, Leaf>, key: &str| -> Option<String> {
@@ -373,7 +373,8 @@ impl Import {
         (address, port.unwrap_or(DEFAULT_PORT), from.0, from.1)
     }
 
-    /// Adds the listener, and the secret of nodes where no key gives one. Without any key the server stays on this machine.
+    /// Adds the listener, and the secret of nodes if no key provides one. Without any key the server only listens on
+    /// this machine.
     fn secure(&mut self, (address, port, from, line): (String, u16, String, usize)) {
         let host =
             if address.contains(':') { format!("[{}]", address.trim_matches(['[', ']'])) } else { address };
@@ -381,10 +382,7 @@ impl Import {
         let is_open = config.has_key() || config.client.insecure;
         let host = if is_open || host == "localhost" { host } else { LOOPBACK.to_owned() };
         if !is_open && host == LOOPBACK {
-            self.note(
-                line,
-                "no key is configured, so the server listens on this machine alone (http.listen)",
-            );
+            self.note(line, "no key is configured, so the server only listens on this machine (http.listen)");
         }
         self.add("http.listen", Raw::Text(format!("{host}:{port}")), &from, line);
         let needs_secret =
@@ -393,7 +391,12 @@ impl Import {
             let mut secret = [0; 32];
             if SystemRandom::new().fill(&mut secret).is_ok() {
                 let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.add("cluster.secret", Raw::Text(hex), "made for this file; the same on every node", 0);
+                self.add(
+                    "cluster.secret",
+                    Raw::Text(hex),
+                    "generated for this file; must be the same on every node",
+                    0,
+                );
             }
         }
     }
@@ -406,9 +409,9 @@ impl Import {
         self.notes.push(format!("{}: {what}", self.file.at(line)));
     }
 
-    /// The configuration that the values make, with the errors by the number of their value.
+    /// The configuration of the values, with the errors by the index of their value.
     fn loaded(&self) -> (Config, Vec<(Option<usize>, String)>) {
-        let mut loading = Loading::default();
+        let mut loading = Loader::default();
         let assignments = self.values.iter().enumerate().map(|(n, value)| Assignment {
             key: value.key.clone(),
             raw: value.raw.clone(),
@@ -428,7 +431,7 @@ impl Import {
         (loading.config, errors)
     }
 
-    /// Removes invalid values, and writes the others.
+    /// Removes invalid values, and writes the other ones.
     fn write(mut self) -> Imported {
         loop {
             let (mut config, errors) = self.loaded();
@@ -438,12 +441,12 @@ impl Import {
                 let text = write::file(&mut config, &origins, &self.notes);
                 return Imported { text, notes: self.notes };
             }
-            // An error without a place concerns a missing value; defaults have no such error. To be safe, values are removed
-            // until there is no error.
+            // An error without a place concerns a missing value; defaults have no such error. As a precaution, values
+            // are removed until there is no error.
             let last = self.values.len() - 1;
             let wrong: BTreeMap<usize, String> =
                 errors.into_iter().map(|(at, what)| (at.unwrap_or(last).min(last), what)).collect();
-            // An option of a namespace is valid only with its namespace.
+            // An option of a namespace requires its namespace.
             let names = wrong.keys().copied().find(|at| self.values[*at].key == NAMESPACES);
             if names.is_some_and(|at| self.keep_valid_items(at)) {
                 continue;
@@ -457,7 +460,7 @@ impl Import {
         }
     }
 
-    /// Of a list with items that are not valid here, keeps the others; whether there were such items.
+    /// Removes invalid items of a list. Returns whether there were any.
     fn keep_valid_items(&mut self, at: usize) -> bool {
         let has_items = |value: &&Value| matches!(&*value.key, "client.allowed_origins" | NAMESPACES);
         let Some(value) = self.values.get(at).filter(has_items) else {
@@ -465,7 +468,7 @@ impl Import {
         };
         let (key, from, line) = (value.key.clone(), value.from.clone(), value.line);
         let (valid, wrong): (Vec<_>, Vec<_>) = list(&value.raw).into_iter().partition(|item| {
-            let mut loading = Loading::default();
+            let mut loading = Loader::default();
             let raw = Raw::List(vec![Node { line, raw: Raw::Text(item.clone()) }]);
             let origin = Origin::Flag(String::new());
             loading.apply_all(&[Assignment { key: key.clone(), raw, origin, switched_off: false }]);
@@ -475,9 +478,9 @@ impl Import {
             return false;
         }
         let why = if key == NAMESPACES {
-            "it is no name that a namespace can have, and its options go with it"
+            "it is not a valid name of a namespace, and its options are left out too"
         } else {
-            "it is no origin that a page can have"
+            "it is not a valid origin of a page"
         };
         for item in &wrong {
             self.note(line, &format!("\"{}\" of `{}` is left out: {why}", shown(item), shown(&from)));

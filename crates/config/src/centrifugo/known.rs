@@ -1,22 +1,22 @@
-//! The options of Centrifugo 6 that tidings has under another name, or not at all, with their defaults there.
+//! Options of Centrifugo 6 that have another name or no counterpart in tidings, with their defaults.
 //!
-//! Invariant: what tidings has under the same name stands in [`super::super::options`] alone.
+//! Invariant: options with the same name in tidings are only in [`super::super::options`].
 
-/// What becomes of an option.
+/// The counterpart of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counterpart {
-    /// The option of tidings that does the same.
+    /// The option of tidings with the same effect.
     Option(&'static str),
-    /// What tidings always does, as a sentence.
+    /// The fixed behaviour of tidings, as a sentence.
     Always(&'static str),
-    /// What tidings has not, as a noun.
+    /// The missing feature, as a noun.
     Missing(&'static str),
 }
 
 use Counterpart::{Always, Missing, Option as Here};
 
-/// A single option: its path, its default, and what becomes of it. An empty default stands for nothing, zero, `false`
-/// and empty lists. `channel.without_namespace` stands for namespaces too, and `*` for one part of a path.
+/// A single option: its path, its default, and its counterpart. An empty default stands for nothing, zero, `false` and
+/// empty lists. `channel.without_namespace` also stands for namespaces, and `*` for one part of a path.
 pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("channel.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
     ("client.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
@@ -48,7 +48,7 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("client.allowed_delta_types", "", Missing("delta compression")),
     ("client.channel_position_check_delay", "40s", Missing("other interval of position checks")),
     ("client.channel_position_max_time_lag", "", Missing("limit of the time lag of positions")),
-    ("client.concurrency", "", Missing("limit of one client's concurrent commands but 1024")),
+    ("client.concurrency", "", Missing("other limit of one client's concurrent commands than 1024")),
     ("client.connect_include_server_time", "", Missing("server time in connect replies")),
     ("client.disallow_anonymous_connection_tokens", "", Missing("way to refuse tokens without a user")),
     (
@@ -92,7 +92,7 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     (
         "http_api.disabled",
         "",
-        Missing("way to switch the API off; without http_api.key nobody can use it on a public address"),
+        Missing("way to disable the API; without http_api.key it cannot be used on a public address"),
     ),
     ("http_api.error_mode", "", Missing("other form of API errors")),
     ("http_api.external", "", Missing("separate internal port")),
@@ -127,20 +127,16 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     (
         "uni_websocket.write_timeout",
         "1s",
-        Here("client.queue_max_size, which limits what waits for a slow client"),
+        Here("client.queue_max_size, which limits the queue of a slow client"),
     ),
     ("websocket.handler_prefix", "/connection/websocket", Missing("other paths")),
     ("websocket.read_buffer_size", "", Missing("size of buffers per connection")),
     ("websocket.use_write_buffer_pool", "", Missing("size of buffers per connection")),
     ("websocket.write_buffer_size", "", Missing("size of buffers per connection")),
-    (
-        "websocket.write_timeout",
-        "1s",
-        Here("client.queue_max_size, which limits what waits for a slow client"),
-    ),
+    ("websocket.write_timeout", "1s", Here("client.queue_max_size, which limits the queue of a slow client")),
 ];
 
-/// When a table of options has an effect in Centrifugo.
+/// The condition under which a table of options has an effect in Centrifugo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switch {
     /// With `enabled = true`.
@@ -149,13 +145,13 @@ pub(super) enum Switch {
     Type,
     /// With an `endpoint`.
     Endpoint,
-    /// When anything in it differs from nothing, zero, `false` and empty lists.
+    /// When any value in it differs from nothing, zero, `false` and empty lists.
     Content,
     /// Never on a server.
     Never,
 }
 
-/// A table of options: its path, when it has an effect, and what becomes of it. `*` stands for one part of a path.
+/// A table of options: its path, the condition of its effect, and its counterpart. `*` stands for one part of a path.
 pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("admin", Switch::Enabled, Missing("admin page")),
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
@@ -172,7 +168,7 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("client.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
     ("client.proxy.refresh", Switch::Enabled, Missing("hook that refreshes connections")),
     ("debug", Switch::Enabled, Missing("debug endpoints")),
-    ("dev", Switch::Enabled, Missing("development page; the page at / shows what happens")),
+    ("dev", Switch::Enabled, Missing("development page; the page at / shows the activity")),
     ("engine", Switch::Type, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("graphite", Switch::Enabled, Missing("export to Graphite; /metrics has the metrics for Prometheus")),
     ("grpc_api", Switch::Enabled, Missing("gRPC API")),
@@ -183,12 +179,12 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     (
         "http_server.tls_autocert",
         Switch::Enabled,
-        Missing("automatic certificates; tls.reload_interval takes up renewed ones"),
+        Missing("automatic certificates; tls.reload_interval loads renewed ones"),
     ),
     ("init", Switch::Enabled, Missing("init endpoint")),
     ("map_broker", Switch::Type, Missing("map subscriptions")),
     ("opentelemetry", Switch::Enabled, Missing("OpenTelemetry")),
-    ("presence_manager", Switch::Enabled, Here("broker, which keeps presence too")),
+    ("presence_manager", Switch::Enabled, Here("broker, which also stores presence")),
     ("prometheus", Switch::Enabled, Always("/metrics is always served")),
     ("rpc.ping", Switch::Enabled, Missing("ping by RPC")),
     ("rpc.proxy.grpc", Switch::Content, Missing("gRPC for hooks")),
@@ -207,14 +203,15 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
 ];
 
 /// Options of tidings for which Centrifugo's files contain a default that tidings does not accept, with that default.
-pub(super) const UNSAID: &[(&str, &str)] = &[
+pub(super) const ABSENT_DEFAULTS: &[(&str, &str)] = &[
     ("channel.without_namespace.force_recovery_mode", ""),
     ("channel.without_namespace.history_meta_ttl", ""),
     ("channel.without_namespace.publication_data_format", ""),
     ("client.token.hmac_previous_secret_key_valid_until", ""),
 ];
 
-/// Whether `key` is `pattern`, in which `*` stands for one part. A namespace is `channel.without_namespace`.
+/// Whether `key` matches `pattern`, in which `*` stands for one part. `channel.without_namespace` matches every
+/// namespace.
 pub(super) fn matches(pattern: &str, key: &str) -> bool {
     let mut parts = key.split('.');
     let same = pattern.split('.').all(|part| parts.next().is_some_and(|found| part == "*" || part == found));
@@ -227,20 +224,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_option_that_tidings_has_is_said_to_be_elsewhere() {
+    fn no_option_of_tidings_is_listed_as_missing() {
         for (key, ..) in OPTIONS {
             assert!(!is_option(key), "{key} is an option of tidings");
         }
         for (key, ..) in BLOCKS.iter().filter(|(key, ..)| *key != "broker") {
             assert!(!is_group(key) && !is_option(key), "{key} is a group of tidings");
         }
-        for (key, _) in UNSAID {
+        for (key, _) in ABSENT_DEFAULTS {
             assert!(is_option(key), "{key} is no option of tidings");
         }
     }
 
     #[test]
-    fn the_options_that_are_named_instead_exist() {
+    fn the_counterparts_exist() {
         let options = OPTIONS.iter().map(|(_, _, counterpart)| counterpart);
         for counterpart in options.chain(BLOCKS.iter().map(|(_, _, counterpart)| counterpart)) {
             let Here(words) = counterpart else { continue };
@@ -250,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_one_part() {
+    fn a_star_matches_one_part() {
         assert!(matches("a.*.c", "a.b.c"));
         assert!(!matches("a.*.c", "a.b.c.d"));
         assert!(!matches("a.*.c", "a.c"));

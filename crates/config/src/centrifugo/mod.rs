@@ -1,9 +1,10 @@
-//! Configurations of Centrifugo, of version 5 (flat names) and 6 (tables): options that tidings accepts, ignores or refuses.
+//! Configurations of Centrifugo, of version 5 (flat names) and 6 (tables): options that tidings accepts, ignores or
+//! rejects.
 //!
 //! Invariants:
-//! - This module does not handle options that tidings has under the same name.
-//! - An option without a counterpart is ignored, with a warning, only where it has no effect in Centrifugo: at its
-//!   default, or in a disabled table. Otherwise it is an error that names the option to use instead.
+//! - This module does not handle options with the same name in tidings.
+//! - An option without a counterpart is ignored, with a warning, only if it has no effect in Centrifugo: at its
+//!   default, or in a disabled table. Otherwise it is an error with the option to use instead.
 //! - No message repeats a value.
 
 mod flat;
@@ -15,7 +16,7 @@ mod write;
 pub(super) use flat::takes_table;
 pub use import::{Imported, import};
 
-use known::{BLOCKS, Counterpart, OPTIONS, Switch, UNSAID, matches};
+use known::{ABSENT_DEFAULTS, BLOCKS, Counterpart, OPTIONS, Switch, matches};
 
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
@@ -28,22 +29,22 @@ pub(super) const OPTION_OF: &str = "is an option of Centrifugo";
 /// The last line of the errors in a file of Centrifugo.
 pub(super) const HOW_TO_IMPORT: &str =
     "`tidings config import FILE` writes the file of Centrifugo for tidings";
-/// Most variables that are named in warnings.
+/// The most variables in warnings.
 const MAX_VARIABLES: usize = 20;
-/// The options of channels, whatever their namespace.
+/// The path of channel options, for all namespaces.
 const CHANNELS: &str = "channel.without_namespace";
 
-/// What is to be done about an option of Centrifugo.
+/// The handling of an option of Centrifugo.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Pass it over, with this warning.
+    /// Ignore it, with this warning.
     Ignored(String),
-    /// Refuse it, with this error.
+    /// Reject it, with this error.
     Refused(String),
 }
 
-/// What is to be done about a key that tidings does not have, in a table that may be switched off; `None` when
-/// Centrifugo does not have it either.
+/// The handling of a key that tidings does not have, in a table that may be disabled; `None` if Centrifugo does not
+/// have it either.
 pub(super) fn judge(key: &str, raw: &Raw, switched_off: bool) -> Option<Verdict> {
     if matches!(raw, Raw::Table(entries) if entries.is_empty()) && is_table(key) {
         return Some(at_default(key));
@@ -66,7 +67,7 @@ pub(super) fn judge(key: &str, raw: &Raw, switched_off: bool) -> Option<Verdict>
         return judge_path(path, key, raw, switched_off);
     }
     let mut config = Config::default();
-    let is_default = means_nothing(path, raw)
+    let is_default = is_absent_value(path, raw)
         || matches!(set(&mut config, "", path, raw), Some(Ok(()))) && config == Config::default();
     Some(if is_default { at_default(key) } else { moved(key, &paths, "") })
 }
@@ -87,7 +88,7 @@ fn judge_path(path: &str, key: &str, raw: &Raw, switched_off: bool) -> Option<Ve
     Some(if switched_off || is_default { at_default(key) } else { refused(key, *counterpart) })
 }
 
-/// What is to be done about a table of options as a whole; `None` when its options are to be looked at one by one.
+/// The handling of a table of options as a whole; `None` if its options are handled individually.
 pub(super) fn block(key: &str, entries: &[(String, Node)]) -> Option<Verdict> {
     let (_, switch, counterpart) = BLOCKS.iter().find(|(pattern, ..)| matches(pattern, key))?;
     let value = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, node)| &node.raw);
@@ -110,13 +111,13 @@ pub(super) fn is_switched_off(entries: &[(String, Node)]) -> bool {
     })
 }
 
-/// Whether this value of an option of tidings is how Centrifugo writes that it was not given.
-pub(super) fn means_nothing(key: &str, raw: &Raw) -> bool {
+/// Whether this value of an option of tidings is Centrifugo's notation of an absent value.
+pub(super) fn is_absent_value(key: &str, raw: &Raw) -> bool {
     let key = general(key);
-    is_nothing(raw) && UNSAID.iter().any(|(option, _)| *option == key)
+    is_nothing(raw) && ABSENT_DEFAULTS.iter().any(|(option, _)| *option == key)
 }
 
-/// A warning for each variable of Centrifugo's environment, with the variable that tidings reads.
+/// A warning for each environment variable of Centrifugo, with the corresponding variable of tidings.
 pub(super) fn variable_warnings<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let names: Vec<&str> = names.collect();
     let mut warnings: Vec<String> =
@@ -163,11 +164,11 @@ fn moved(key: &str, options: &[String], words: &str) -> Verdict {
 }
 
 fn at_default(key: &str) -> Verdict {
-    let why = "is passed over: an option of Centrifugo that is switched off or at its default";
+    let why = "is ignored: an option of Centrifugo that is disabled or at its default";
     Verdict::Ignored(format!("`{}` {why}", shown(key)))
 }
 
-/// A key with the name of a namespace taken out: what holds for one holds for all.
+/// A key in which the namespace is replaced: all namespaces have the same options.
 fn general(key: &str) -> String {
     let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
     match namespaced.and_then(|rest| rest.rsplit_once('.')) {
@@ -176,7 +177,7 @@ fn general(key: &str) -> String {
     }
 }
 
-/// The option of a path that lies in a table, which may have `*` for one part.
+/// The option of a path in a table, which may contain `*` for one part.
 fn within<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     let depth = pattern.split('.').count();
     let (end, _) = path.match_indices('.').nth(depth - 1)?;
@@ -214,13 +215,13 @@ fn is_memory(raw: &Raw) -> bool {
     is_nothing(raw) || raw.as_text() == Some("memory")
 }
 
-/// Whether a value is this default, as text, as a number, or as a duration.
+/// Whether a value equals this default, as text, as a number, or as a duration.
 fn is_value(raw: &Raw, default: &str) -> bool {
     let (Raw::Number(text) | Raw::Text(text) | Raw::Word(text)) = raw else { return false };
     text == default || Span::parse(default).is_some() && Span::parse(text) == Span::parse(default)
 }
 
-/// Whether this is a list of tables that are all switched off.
+/// Whether this is a list of disabled tables.
 fn is_off_list(raw: &Raw) -> bool {
     let is_off = |node: &Node| match &node.raw {
         Raw::Table(entries) => entries.iter().any(|(key, node)| key == "enabled" && is_false(&node.raw)),
@@ -229,7 +230,7 @@ fn is_off_list(raw: &Raw) -> bool {
     matches!(raw, Raw::List(items) if items.iter().all(is_off))
 }
 
-/// The items of a list, also of one that is written as text.
+/// The items of a list, which may be written as text.
 fn list(raw: &Raw) -> Vec<String> {
     match raw {
         Raw::List(nodes) => nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect(),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_passed_over_however_they_are_written() {
+    fn defaults_are_ignored_in_every_notation() {
         for (key, raw) in [
             ("websocket.write_timeout", text("1000ms")),
             ("websocket.write_timeout", Raw::Number("1".into())),
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_an_effect_is_refused_with_what_to_use_instead() {
+    fn an_option_with_an_effect_is_rejected_with_its_replacement() {
         for (key, raw, part) in [
             ("http_server.address", text("0.0.0.0"), "in tidings it is `http.listen`"),
             ("engine", text("redis"), "in tidings it is `broker`, a URL such as redis://127.0.0.1:6379"),
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_centrifugo_names_the_one_that_is_read() {
+    fn a_variable_of_centrifugo_is_reported_with_its_replacement() {
         for (name, part) in [
             ("CENTRIFUGO_CLIENT_ALLOWED_ORIGINS", "reads TIDINGS_CLIENT_ALLOWED_ORIGINS"),
             ("CENTRIFUGO_TOKEN_HMAC_SECRET_KEY", "reads TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY"),

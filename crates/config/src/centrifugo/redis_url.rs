@@ -3,12 +3,12 @@
 use super::super::raw::Raw;
 use super::{is_true, list};
 
-/// A Redis that Centrifugo names, as a URL of tidings.
+/// Converts Centrifugo's Redis options to a URL of tidings.
 ///
-/// `option` gives an option of the table, by its name. Credentials are escaped.
+/// `option` returns an option of the table by name. Credentials are escaped.
 ///
 /// # Errors
-/// What tidings cannot do, as the end of a sentence.
+/// The unsupported feature, as the end of a sentence.
 pub(super) fn broker<'a>(option: impl Fn(&str) -> Option<&'a Raw>) -> Result<String, &'static str> {
     let text = |name: &str| match option(name) {
         Some(Raw::Text(text) | Raw::Word(text) | Raw::Number(text)) => text.clone(),
@@ -53,7 +53,7 @@ pub(super) fn broker<'a>(option: impl Fn(&str) -> Option<&'a Raw>) -> Result<Str
     };
     if let Some((named, _)) = server.split_once("://").filter(|(scheme, _)| *scheme != "tcp") {
         return match named {
-            // A URL says it all.
+            // A URL is complete.
             "redis" | "rediss" if server.contains(['@', '?']) => Ok(server.clone()),
             "redis" | "rediss" => {
                 let scheme = if named == "rediss" { named } else { scheme };
@@ -62,19 +62,19 @@ pub(super) fn broker<'a>(option: impl Fn(&str) -> Option<&'a Raw>) -> Result<Str
                 let db = if has_db || db.is_empty() || db == "0" { String::new() } else { format!("/{db}") };
                 Ok(format!("{scheme}://{credentials}{}{db}", rest.trim_end_matches('/')))
             }
-            _ => Err("this form of address is not known to tidings"),
+            _ => Err("tidings does not support this form of address"),
         };
     }
     let db = if db.is_empty() || db == "0" { String::new() } else { format!("/{db}") };
     Ok(format!("{scheme}://{credentials}{}{db}", hosts(&servers)?))
 }
 
-/// Addresses as a URL names several.
+/// Several addresses in the form of a URL.
 fn hosts(addresses: &[String]) -> Result<String, &'static str> {
     let strip = |address: &String| -> Result<String, &'static str> {
         let host = address.strip_prefix("tcp://").unwrap_or(address);
         if host.contains(['/', '@', '?']) {
-            Err("this form of address is not known to tidings")
+            Err("tidings does not support this form of address")
         } else {
             Ok(host.to_owned())
         }

@@ -1,4 +1,4 @@
-//! The text of an imported file: TOML, with comments on each option's purpose and the origin of its value.
+//! The text of a converted file: TOML, with comments on each option's purpose and the origin of its value.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::super::{NAMESPACES, setting};
 
 const HEAD: &str = "\
 Configuration of tidings, written by `tidings config import` from a configuration of Centrifugo. `tidings config check \
-FILE` checks it, `tidings config default` shows the other options. It holds the secrets of the original.";
+FILE` checks it, `tidings config default` shows the other options. It contains the secrets of the original.";
 
-const LEFT_OUT: &str = "What could not be taken over, or not as it was, by lines of the original:";
+const LEFT_OUT: &str = "Settings that were not converted, or were changed, by lines of the original:";
 
-/// Writes the options that `origins` names, each with the key that its value comes from, and the notes.
+/// Writes the options of `origins`, each with the key of its origin, and the notes.
 pub(super) fn file(config: &mut Config, origins: &BTreeMap<String, String>, notes: &[String]) -> String {
     let mut writer = Writer { origins, out: comment(HEAD), table: None };
     config.walk("", &mut writer);
@@ -36,7 +36,7 @@ pub(super) fn file(config: &mut Config, origins: &BTreeMap<String, String>, note
 struct Writer<'a> {
     origins: &'a BTreeMap<String, String>,
     out: String,
-    /// The table whose header is not written yet, and its path.
+    /// The path of the table with a header that is not written yet.
     table: Option<String>,
 }
 

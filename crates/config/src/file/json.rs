@@ -1,5 +1,5 @@
-//! JSON, checked by `serde_json` and then taken apart level by level: its raw values are slices of the file, so
-//! their positions are known.
+//! JSON, checked by `serde_json` and then split level by level: its raw values are slices of the file, so their
+//! positions are known.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::super::raw::{Node, Raw};
-use super::{Fault, Lines, MAX_DEPTH};
+use super::{Lines, MAX_DEPTH, ParseError};
 
 /// Reads a whole document.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let document = Document { text, lines: Lines::of(text) };
     let root: &RawValue = serde_json::from_str(text).map_err(|e| fault(1, &e))?;
     document.node(root, 1)
@@ -22,11 +22,11 @@ struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    fn node(&self, value: &'a RawValue, depth: usize) -> Result<Node, Fault> {
+    fn node(&self, value: &'a RawValue, depth: usize) -> Result<Node, ParseError> {
         let text = value.get();
         let line = self.lines.at(text.as_ptr() as usize - self.text.as_ptr() as usize);
         if depth > MAX_DEPTH {
-            return Err(Fault::too_deep(line));
+            return Err(ParseError::too_deep(line));
         }
         let here = |e| fault(line, &e);
         let raw = match text.as_bytes().first() {
@@ -34,12 +34,12 @@ impl<'a> Document<'a> {
                 let members: Members<'a> = serde_json::from_str(text).map_err(here)?;
                 let entries =
                     members.0.into_iter().map(|(key, value)| Ok((key, self.node(value, depth + 1)?)));
-                Raw::Table(entries.collect::<Result<_, Fault>>()?)
+                Raw::Table(entries.collect::<Result<_, ParseError>>()?)
             }
             Some(b'[') => {
                 let items: Vec<&'a RawValue> = serde_json::from_str(text).map_err(here)?;
                 let nodes = items.into_iter().map(|item| self.node(item, depth + 1));
-                Raw::List(nodes.collect::<Result<_, Fault>>()?)
+                Raw::List(nodes.collect::<Result<_, ParseError>>()?)
             }
             Some(b'"') => Raw::Text(serde_json::from_str(text).map_err(here)?),
             Some(b't') => Raw::Switch(true),
@@ -51,7 +51,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The members of an object in their order, with repetitions.
+/// The members of an object in their order, including repetitions.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Deserialize<'a> for Members<'a> {
@@ -76,9 +76,9 @@ impl<'a> Deserialize<'a> for Members<'a> {
     }
 }
 
-/// A parser's error in a piece of text that begins on `first`, its own line numbers turned into the file's.
-fn fault(first: usize, error: &serde_json::Error) -> Fault {
+/// A parser's error in a piece of text that begins on line `first`, with line numbers of the file.
+fn fault(first: usize, error: &serde_json::Error) -> ParseError {
     let whole = error.to_string();
     let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
-    Fault::new(first + error.line().saturating_sub(1), what)
+    ParseError::new(first + error.line().saturating_sub(1), what)
 }

@@ -1,9 +1,9 @@
 //! Configuration files: TOML, JSON or YAML, selected by the ending of the name.
 //!
-//! Each language has one reader, which turns text into the same tree of values and line numbers, without any knowledge of
-//! options. Invariants:
+//! Each language has one parser, which produces the same tree of values and line numbers, independent of options.
+//! Invariants:
 //! - A file is at most 1 MiB and its values nest at most 16 deep; a larger file is an error.
-//! - A reader repeats no value of the file in an error, because any of them may be a secret.
+//! - A parser repeats no value of the file in an error, because any of them may be a secret.
 
 mod json;
 mod toml;
@@ -18,16 +18,16 @@ use super::raw::Node;
 
 /// Largest file in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// How deep values may nest: far more than the options need, and little enough for any stack.
+/// The deepest nesting of values: far more than the options need, and small enough for any stack.
 const MAX_DEPTH: usize = 16;
 
-/// What a reader could not make sense of, and the line (0: unknown).
-struct Fault {
+/// An error of a parser, and its line (0: unknown).
+struct ParseError {
     line: usize,
     what: String,
 }
 
-impl Fault {
+impl ParseError {
     fn new(line: usize, what: impl Into<String>) -> Self {
         Self { line, what: what.into() }
     }
@@ -37,7 +37,7 @@ impl Fault {
     }
 }
 
-/// A file that was read: its root (a table, or null for an empty file) and how to name its lines.
+/// A parsed file: its root (a table, or null for an empty file) and its name for error messages.
 pub(super) struct File {
     pub(super) root: Node,
     name: Arc<str>,
@@ -45,7 +45,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// The place that `line` of this file is.
+    /// The place of `line` in this file.
     pub(super) fn at(&self, line: usize) -> Origin {
         Origin::File { name: self.name.clone(), line, format: self.format }
     }
@@ -54,7 +54,7 @@ impl File {
 /// Reads and parses the file at `path`.
 ///
 /// # Errors
-/// An unknown ending, a file that cannot be read, is too large or not UTF-8, and text that is not of its language.
+/// An unknown file extension, a file that cannot be read, is too large or not UTF-8, and text that cannot be parsed.
 pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
     let name: Arc<str> = super::raw::shown(&path.display().to_string()).into();
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
@@ -88,7 +88,7 @@ fn text_of(path: &Path) -> Result<String, String> {
     })
 }
 
-fn parse(text: &str, format: Format) -> Result<Node, Fault> {
+fn parse(text: &str, format: Format) -> Result<Node, ParseError> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
@@ -98,7 +98,7 @@ fn parse(text: &str, format: Format) -> Result<Node, Fault> {
     }
 }
 
-/// Turns byte offsets of a text into line numbers.
+/// Converts byte offsets of a text to line numbers.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -106,7 +106,7 @@ impl Lines {
         Self(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at).collect())
     }
 
-    /// The line, counted from 1, that byte `offset` belongs to.
+    /// The line of byte `offset`, counted from 1.
     fn at(&self, offset: usize) -> usize {
         1 + self.0.partition_point(|end| *end < offset)
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_languages_give_the_same_tree_with_the_lines_of_the_keys() {
+    fn the_three_languages_produce_the_same_tree_with_the_lines_of_the_keys() {
         let toml = "\u{feff}top = 0x10\n[a]\ns = \"x\"\nf = 1.5\nb = true\nl = [\"p\", 2]\n";
         let json =
             "{ \"top\": 16,\n\"a\": {\n\"s\": \"x\",\n\"f\": 1.5,\n\"b\": true,\n\"l\": [\"p\", 2]}\n}";
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_of_its_language_is_an_error_with_its_line() {
+    fn invalid_text_is_an_error_with_its_line() {
         assert_eq!(fault("a = 1\nb = = 2\n", Format::Toml).0, 2);
         assert_eq!(fault("{\"a\": 1,\n \"b\" 2}", Format::Json), (2, "expected `:`".into()));
         assert_eq!(fault("a: 1\nb: [1, 2\nc: 3\n", Format::Yaml).0, 3);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_says_nothing() {
+    fn an_empty_file_has_no_values() {
         assert_eq!(parse("", Format::Toml).ok().map(|n| n.raw), Some(Raw::Table(vec![])));
         assert_eq!(parse("{}", Format::Json).ok().map(|n| n.raw), Some(Raw::Table(vec![])));
         assert_eq!(parse("# only this\n", Format::Yaml).ok().map(|n| n.raw), Some(Raw::Null));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_an_error_and_not_a_crash() {
+    fn excessive_nesting_is_an_error_and_not_a_crash() {
         let deep = 200_000;
         assert!(fault(&format!("a = {}", "[".repeat(deep)), Format::Toml).0 <= 1);
         assert_eq!(fault(&"[".repeat(deep), Format::Json).0, 1);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_yaml_is_read_by_the_core_schema() {
+    fn plain_yaml_is_resolved_by_the_core_schema() {
         let source =
             "a: off\nb: ~\nc: 'true'\nd: FALSE\ne: 0o17\nf: -3\ng: 127.0.0.1:5567\nh:\ni: !!str 5\nj: .5e3\n";
         let Ok(Node { raw: Raw::Table(entries), .. }) = parse(source, Format::Yaml) else {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_yaml_could_hide_is_refused() {
+    fn indirections_of_yaml_are_rejected() {
         assert_eq!(fault("a: &x [1]\nb: *x\n", Format::Yaml).0, 2);
         assert_eq!(fault("a: !secret 5\n", Format::Yaml).0, 1);
         assert_eq!(fault("a: 1\n[1, 2]: 3\n", Format::Yaml).0, 2);

@@ -1,14 +1,14 @@
-//! YAML 1.2, from the events of `saphyr-parser`. Plain scalars are resolved by the core schema (YAML 1.2.2,
-//! §10.3.2), so `off` and `no` are text. Aliases and tags other than `!!str` are refused: their value
-//! is written elsewhere, which makes a configuration hard to read.
+//! YAML 1.2, from the events of `saphyr-parser`. Plain scalars are resolved by the core schema (YAML 1.2.2, §10.3.2),
+//! so `off` and `no` are text. Aliases and tags other than `!!str` are rejected: they make a configuration hard to
+//! read.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::super::raw::{Node, Raw};
-use super::{Fault, MAX_DEPTH};
+use super::{MAX_DEPTH, ParseError};
 
-/// Reads a stream of at most one document.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
+/// Parses a stream of at most one document.
+pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
     let mut events = Events(Parser::new_from_str(text));
     let mut root = None;
     loop {
@@ -16,13 +16,13 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
             (Event::StreamEnd, _) => return Ok(root.unwrap_or(Node { line: 1, raw: Raw::Null })),
             (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
             (Event::DocumentStart(_), span) if root.is_some() => {
-                return Err(Fault::new(span.start.line(), "a second document begins here"));
+                return Err(ParseError::new(span.start.line(), "a second document begins here"));
             }
             (Event::DocumentStart(_), _) => {
                 let (event, span) = events.next()?;
                 root = Some(events.node(event, span, 1)?);
             }
-            (_, span) => return Err(Fault::new(span.start.line(), "a value outside the document")),
+            (_, span) => return Err(ParseError::new(span.start.line(), "a value outside the document")),
         }
     }
 }
@@ -30,20 +30,20 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
 struct Events<'a>(Parser<'a, StrInput<'a>>);
 
 impl<'a> Events<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, Span), Fault> {
-        let fault = |e: ScanError| Fault::new(e.marker().line(), e.info());
+    fn next(&mut self) -> Result<(Event<'a>, Span), ParseError> {
+        let fault = |e: ScanError| ParseError::new(e.marker().line(), e.info());
         self.0
             .next_event()
             .transpose()
             .map_err(fault)?
-            .ok_or_else(|| Fault::new(0, "the file ends too early"))
+            .ok_or_else(|| ParseError::new(0, "the file ends too early"))
     }
 
     /// The value that begins with `event`.
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Fault> {
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, ParseError> {
         let line = span.start.line();
         if depth > MAX_DEPTH {
-            return Err(Fault::too_deep(line));
+            return Err(ParseError::too_deep(line));
         }
         let raw = match event {
             Event::Scalar(text, ScalarStyle::Plain, _, None) => plain(&text),
@@ -53,13 +53,13 @@ impl<'a> Events<'a> {
             }
             Event::SequenceStart(_, None) => Raw::List(self.items(depth)?),
             Event::MappingStart(_, None) => Raw::Table(self.entries(depth)?),
-            Event::Alias(_) => return Err(Fault::new(line, "aliases (`*name`) are not understood here")),
-            _ => return Err(Fault::new(line, "tags (`!name`) are not understood here")),
+            Event::Alias(_) => return Err(ParseError::new(line, "aliases (`*name`) are not supported")),
+            _ => return Err(ParseError::new(line, "tags (`!name`) are not supported")),
         };
         Ok(Node { line, raw })
     }
 
-    fn items(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
+    fn items(&mut self, depth: usize) -> Result<Vec<Node>, ParseError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -69,7 +69,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    fn entries(&mut self, depth: usize) -> Result<Vec<(String, Node)>, Fault> {
+    fn entries(&mut self, depth: usize) -> Result<Vec<(String, Node)>, ParseError> {
         let mut entries = Vec::new();
         loop {
             let (event, span) = self.next()?;
@@ -77,7 +77,7 @@ impl<'a> Events<'a> {
             let key = match event {
                 Event::MappingEnd => return Ok(entries),
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(Fault::new(line, "a key is text")),
+                _ => return Err(ParseError::new(line, "a key is text")),
             };
             let (event, span) = self.next()?;
             let node = self.node(event, span, depth + 1)?;

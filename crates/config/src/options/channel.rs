@@ -1,4 +1,4 @@
-//! What clients may do in a channel, and how the channel behaves.
+//! Permissions of clients in a channel, and the behaviour of channels.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ group! {
         allow_history_for_subscriber: bool = "false", ();
         /// Whether a client with a user may read the history.
         allow_history_for_client: bool = "false", ();
-        /// Whether an anonymous client may read the history as well. Has no effect without `allow_history_for_client` or
-        /// `allow_history_for_subscriber`.
+        /// Whether an anonymous client may read the history as well. Has no effect without `allow_history_for_client`
+        /// or `allow_history_for_subscriber`.
         allow_history_for_anonymous: bool = "false", ();
         /// Whether a client with a user may read the presence while it is subscribed to the channel.
         allow_presence_for_subscriber: bool = "false", ();
@@ -67,8 +67,8 @@ group! {
         /// or `allow_presence_for_subscriber`.
         allow_presence_for_anonymous: bool = "false", ();
         /// Whether channels with a `#` are limited to the users after it, separated by commas: `dialog#17,42`. A name
-        /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users whose ids contain
-        /// `#` or `,` have access to no such channel.
+        /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
+        /// contain `#` or `,` have access to no such channel.
         allow_user_limited_channels: bool = "false", ();
         /// Whether the subscribe hook decides about subscriptions (`channel.proxy.subscribe`).
         subscribe_proxy_enabled: bool = "false", ();

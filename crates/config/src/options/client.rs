@@ -8,7 +8,7 @@ use super::{GIB, HOUR, KIB, MINUTE};
 use crate::group::group;
 use crate::origin::AllowedOrigin;
 use crate::proxy::{ClientProxies, HttpUrl};
-use crate::setting::{Longest, bytes, count, millis};
+use crate::setting::{MaxLength, bytes, count, millis};
 
 /// The last second of the year 9999, in Unix time.
 const END_OF_TIME: usize = 253_402_300_799;
@@ -29,8 +29,8 @@ group! {
         insecure: bool = "false", ();
         /// Whether a client without a token may connect as an anonymous user when a token key is configured.
         allow_anonymous_connect_without_token: bool = "false", ();
-        /// Bound of the queue of one connection whose client does not read as fast as the server sends. At the bound the
-        /// channel's `slow_consumer` applies.
+        /// Bound of the queue of one connection with a client that does not read as fast as the server sends. At the
+        /// bound the channel's `slow_consumer` applies.
         queue_max_size: usize = "1048576", bytes(KIB, GIB);
         /// Bound of all queues together; at least `client.queue_max_size`. At the bound, a connection with a queue is
         /// treated as if its own queue were full.
@@ -62,10 +62,10 @@ group! {
         expired_close_delay: Duration = "25s", millis(0, HOUR);
         /// Time for a client to send a new token after a subscription has expired, before the subscription ends.
         expired_sub_close_delay: Duration = "25s", millis(0, HOUR);
-        /// Time without the broker after which clients with subscriptions to channels with a history are asked to
-        /// reconnect, to another node: with code 3011, spread over the same time again. 0 disables it. Clients without
-        /// such subscriptions, and those that connect meanwhile, stay; their subscribe commands get the temporary error
-        /// 100 until the broker is back.
+        /// Time without the broker after which clients with subscriptions to channels with a history receive a request
+        /// to reconnect, to another node: with code 3011, spread over the same time again. 0 disables it. Clients
+        /// without such subscriptions, and those that connect meanwhile, stay; their subscribe commands get the
+        /// temporary error 100 until the broker is back.
         broker_down_delay: Duration = "15s", millis(0, HOUR);
     }
     groups {
@@ -81,14 +81,14 @@ group! {
 }
 
 group! {
-    /// A personal channel for each user, `#` and the user's id. The server subscribes all connections of the user to it,
-    /// so that a backend reaches a user on any node. A user whose id contains `#` or `,` is refused (103), because the
+    /// A personal channel for each user, `#` and the user's id. The server subscribes all connections of the user to
+    /// it, so that a backend reaches a user on any node. A user with `#` or `,` in the id is refused (103), because the
     /// name could be that of another user's channel.
     pub struct PersonalChannelOptions {
         /// Whether clients with a user are subscribed to their personal channel when they connect.
         enabled: bool = "false", ();
         /// Namespace of personal channels, which are then `NAMESPACE:#USER`; empty for none.
-        personal_channel_namespace: String = "", Longest(253);
+        personal_channel_namespace: String = "", MaxLength(253);
     }
 }
 
@@ -99,8 +99,8 @@ group! {
         /// Key of tokens signed with HMAC (`HS256`, `HS384`, `HS512`). Once this or another key is set, clients need a
         /// token, and the options of channels define their permissions.
         hmac_secret_key: Secret = "", ();
-        /// The previous `client.token.hmac_secret_key`: tokens signed with it are still accepted, so that the key can be
-        /// rotated.
+        /// The previous `client.token.hmac_secret_key`: tokens signed with it are still accepted, so that the key can
+        /// be rotated.
         hmac_previous_secret_key: Secret = "", ();
         /// Time until which the previous key is accepted, in Unix seconds; 0 is no end.
         hmac_previous_secret_key_valid_until: usize = "0", count(0, END_OF_TIME);
@@ -112,21 +112,22 @@ group! {
         ecdsa_public_key: Option<PublicKey> = "", KeyType::Ecdsa;
         /// URL at which an identity provider publishes its keys as a JSON Web Key Set. A token is verified with the key
         /// that its header names (`kid`), and the other keys here have no effect. The set is fetched when a token needs
-        /// it, again after an hour, and for an unknown key at most every 10 seconds; known keys stay in use while the URL
-        /// is not reachable. Keys that cannot be used are logged with the reason.
+        /// it, again after an hour, and for an unknown key at most every 10 seconds; known keys stay in use while the
+        /// URL is not reachable. Keys that cannot be used are logged with the reason.
         jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET;
         /// Required audience of tokens (`aud`). Without it any audience is accepted: set it when the same issuer or key
         /// makes tokens for other services.
-        audience: String = "", Longest(1024);
+        audience: String = "", MaxLength(1024);
         /// Required issuer of tokens (`iss`). Without it any issuer with the key is accepted.
-        issuer: String = "", Longest(1024);
+        issuer: String = "", MaxLength(1024);
     }
 }
 
 group! {
     /// Verification of subscription tokens, where it differs from that of connection tokens.
     pub struct SubscriptionTokenOptions {
-        /// Whether subscription tokens have keys and rules of their own: those of this group, and none of `client.token`.
+        /// Whether subscription tokens have keys and rules of their own: those of this group, and none of
+        /// `client.token`.
         enabled: bool = "false", ();
         /// As `client.token.hmac_secret_key`.
         hmac_secret_key: Secret = "", ();
@@ -141,9 +142,9 @@ group! {
         /// As `client.token.jwks_public_endpoint`.
         jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET;
         /// As `client.token.audience`.
-        audience: String = "", Longest(1024);
+        audience: String = "", MaxLength(1024);
         /// As `client.token.issuer`.
-        issuer: String = "", Longest(1024);
+        issuer: String = "", MaxLength(1024);
     }
 }
 

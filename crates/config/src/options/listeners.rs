@@ -13,7 +13,8 @@ use crate::setting::{bytes, count, millis};
 use crate::value::{ListenAddr, PemText, TlsRequired, TlsVersion};
 
 group! {
-    /// The line port: plain lines, RESP and JSON lines over TCP. The first byte that a client sends selects the protocol.
+    /// The line port: plain lines, RESP and JSON lines over TCP. The first byte that a client sends selects the
+    /// protocol.
     pub struct TcpOptions {
         /// Addresses of the line port; port 0 picks a free one, `off` or an empty list disables the port. The flag is
         /// `--tcp`; `tcp = …` in a file without other `tcp` options, and `TIDINGS_TCP`, are aliases. An address that
@@ -23,15 +24,16 @@ group! {
         echo: bool = "true", ();
         /// Channels to which a new plain connection is subscribed; at most `client.channel_limit`.
         auto_subscribe: Vec<Channel> = "updates", ();
-        /// Channel of `SUBSCRIBE` and `UNSUBSCRIBE` without a name. Plain clients receive its messages as the body alone.
+        /// Channel of `SUBSCRIBE` and `UNSUBSCRIBE` without a name. Plain clients receive its messages as the body
+        /// alone.
         default_channel: Channel = "updates", ();
-        /// Which messages are escaped on plain lines. `auto`: only messages with line breaks that are not JSON, as `\r`,
-        /// `\n` and, for a backslash, `\\`; line breaks between the tokens of JSON become spaces, and every other message
-        /// is sent byte for byte. `always`: line breaks and backslashes of every message, so that a client can unescape
-        /// without inspecting the message.
+        /// Which messages are escaped on plain lines. `auto`: only messages with line breaks that are not JSON, as
+        /// `\r`, `\n` and, for a backslash, `\\`; line breaks between the tokens of JSON become spaces, and every other
+        /// message is sent byte for byte. `always`: line breaks and backslashes of every message, so that a client can
+        /// unescape without inspecting the message.
         escape: Escape = "auto", ();
-        /// Longest line or RESP value from a client, without its line ending. A longer one is answered with an error that
-        /// names the limit, and the connection is closed.
+        /// Longest line or RESP value from a client, without its line ending. A longer one is answered with an error
+        /// that names the limit, and the connection is closed.
         max_line: usize = "65536", bytes(64, 16 * MIB);
         /// Time for which automatic subscriptions wait for the first byte of a new connection, which selects the
         /// protocol. After it, a silent connection is served as plain lines.
@@ -43,22 +45,22 @@ group! {
     /// The HTTP port: `/health`, `/ready`, `/metrics`, the page, the server API, and the transports below.
     pub struct HttpOptions {
         /// Addresses of the HTTP port; port 0 picks a free one, `off` or an empty list disables the port. The flag is
-        /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, are aliases. An address that
-        /// other machines can reach requires a key (see `client.insecure`).
+        /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, are aliases. An address
+        /// that other machines can reach requires a key (see `client.insecure`).
         listen: Vec<ListenAddr> = "127.0.0.1:8000", ();
         /// Most connections that wait for a request or its response at a time. At the limit the slowest ones are closed
         /// for new ones; when none is slow, a request waits up to two seconds and is then answered with 503. `/health`,
-        /// `/ready`, `/metrics` and WebSocket handshakes have a reserve of 64 more. A connection that becomes a WebSocket
-        /// or a stream no longer counts here, but in `client.connection_limit`.
+        /// `/ready`, `/metrics` and WebSocket handshakes have a reserve of 64 more. A connection that becomes a
+        /// WebSocket or a stream no longer counts here, but in `client.connection_limit`.
         connection_limit: usize = "512", count(1, 1_000_000);
         /// Most of those connections from one address (one /64 network of IPv6). 0 is half of `http.connection_limit`,
         /// and no limit for loopback addresses. The address is that of the peer. There is no such limit for proxies in
-        /// `trusted_proxies`, whose connections carry requests of many clients, and for Unix sockets: configure a limit
-        /// in the proxy (nginx: `limit_conn`).
+        /// `trusted_proxies`, because their connections carry requests of many clients, nor for Unix sockets: configure
+        /// a limit in the proxy (nginx: `limit_conn`).
         connection_limit_per_address: usize = "0", count(0, 1_000_000);
         /// Lowest data rate of a request's body and of a client that reads a response, in bytes per second. A body that
-        /// falls ten seconds behind is answered with 408, a response that falls thirty seconds behind is cut off. With 0
-        /// only transfers without any progress count as slow.
+        /// falls ten seconds behind is answered with 408, a response that falls thirty seconds behind is cut off. With
+        /// 0 only transfers without any progress count as slow.
         min_data_rate: usize = "240", count(0, 1_000_000_000);
     }
 }
@@ -74,8 +76,8 @@ group! {
 }
 
 group! {
-    /// TLS on the server's listeners: `https` and `wss` on the HTTP port, and every protocol of the line port inside TLS.
-    /// Unix sockets stay plaintext. A renewed certificate is loaded without a restart, and connections stay open.
+    /// TLS on the server's listeners: `https` and `wss` on the HTTP port, and every protocol of the line port inside
+    /// TLS. Unix sockets stay plaintext. A renewed certificate is loaded without a restart, and connections stay open.
     pub struct TlsOptions {
         /// Whether TLS is enabled. The HTTP port then accepts TLS alone; for the line port see `tls.required`.
         enabled: bool = "false", ();
@@ -94,9 +96,9 @@ group! {
         client_ca_pem: PemText = "", ();
         /// Lowest accepted version of TLS. Versions before 1.2 are not supported.
         min_version: TlsVersion = "1.2", ();
-        /// Whether the line port refuses connections without TLS. `auto`: on addresses that other machines can reach; on
-        /// a loopback address plaintext is accepted, too. `false`: plaintext is accepted everywhere, and can be read on
-        /// the network.
+        /// Whether the line port refuses connections without TLS. `auto`: on addresses that other machines can reach;
+        /// on a loopback address plaintext is accepted, too. `false`: plaintext is accepted everywhere, and can be read
+        /// on the network.
         required: TlsRequired = "auto", ();
         /// Longest time from accepting a connection to the end of its handshake.
         handshake_timeout: Duration = "10s", millis(100, 10 * MINUTE);

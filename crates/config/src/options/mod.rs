@@ -1,5 +1,5 @@
-//! The table of options. Everything else in this crate follows from it: the typed structs that the server reads,
-//! keys, environment variables, bounds, defaults, `tidings config default` and `tidings config docs`.
+//! The table of options. The rest of this crate is derived from it: the typed structs of the server, keys, environment
+//! variables, bounds, defaults, `tidings config default` and `tidings config docs`.
 
 mod channel;
 mod client;
@@ -41,13 +41,13 @@ group! {
     /// The whole configuration of a server. [`Default`] is the configuration of a server without any options.
     pub struct Config {
         /// The broker that carries publications. `memory`: inside this process. A Redis URL connects all nodes that use
-        /// the same Redis, and receives publications of other Redis clients: `redis://[user:password@]host:port[/db]` is
-        /// one server, `rediss://` the same over TLS, `redis+sentinel://host[:port][,…]/master[/db]` the master that
+        /// the same Redis, and receives publications of other Redis clients: `redis://[user:password@]host:port[/db]`
+        /// is one server, `rediss://` the same over TLS, `redis+sentinel://host[:port][,…]/master[/db]` the master that
         /// Sentinels report, `redis+cluster://[user:password@]host:port[,…]` a cluster, given by some of its nodes, and
         /// `rediss+cluster://` the same over TLS. The flag is `--broker`.
         broker: BrokerUrl = "memory", ();
-        /// Time for which a channel without subscribers stays subscribed at the broker. A client that returns within it,
-        /// or a page that follows another, causes no subscribe at the broker.
+        /// Time for which a channel without subscribers stays subscribed at the broker. A client that returns within
+        /// it, or a page that follows another, causes no subscribe at the broker.
         broker_linger: Duration = "5s", millis(0, HOUR);
         /// The folder for data that outlives a restart. The default is a folder of the user: `$STATE_DIRECTORY` or
         /// `/var/lib/tidings` for a system service of systemd, otherwise `$XDG_DATA_HOME/tidings` or
@@ -125,8 +125,8 @@ group! {
     pub struct LogOptions {
         /// Lowest level that is logged; `none` logs nothing. The flag is `--log-level`; `log_level` is an alias.
         level: LogLevel = "info", ();
-        /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is an
-        /// alias.
+        /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is
+        /// an alias.
         format: LogFormat = "text", ();
     }
 }

@@ -6,14 +6,14 @@ use tidings_auth::Secret;
 
 use super::{GIB, HOUR, KIB, MINUTE};
 use crate::group::group;
-use crate::setting::{Longest, bytes, count, millis};
+use crate::setting::{MaxLength, bytes, count, millis};
 
 group! {
     /// The connection to Redis, when `broker` is a Redis URL.
     pub struct RedisOptions {
-        /// Prefix of the name of every channel and key in Redis, so that several applications can share one Redis. Other
-        /// publishers must use the prefix, too.
-        prefix: String = "", Longest(128);
+        /// Prefix of the name of every channel and key in Redis, so that several applications can share one Redis.
+        /// Other publishers must use the prefix, too.
+        prefix: String = "", MaxLength(128);
         /// Longest time to open a connection to Redis, with TLS and authentication.
         connect_timeout: Duration = "5s", millis(10, MINUTE);
         /// Longest time for a reply of Redis. After it the connection is closed and opened again.
@@ -26,16 +26,17 @@ group! {
     pub struct NodeOptions {
         /// Name of the server in the list of nodes (`info` of the server API). The default is the name of the machine
         /// with the HTTP port.
-        name: String = "", Longest(128);
+        name: String = "", MaxLength(128);
     }
 }
 
 group! {
     /// The nodes that share a broker.
     pub struct ClusterOptions {
-        /// Secret that encrypts and authenticates messages between nodes that share a Redis: at least 16 bytes, the same
-        /// on every node. Without it, a key is derived from `http_api.key`, or else from `client.token.hmac_secret_key`;
-        /// where other keys are configured and neither of these, the secret is required.
+        /// Secret that encrypts and authenticates messages between nodes that share a Redis: at least 16 bytes, the
+        /// same on every node. Without it, a key is derived from `http_api.key`, or else from
+        /// `client.token.hmac_secret_key`; where other keys are configured and neither of these, the secret is
+        /// required.
         secret: Secret = "", ();
     }
 }
@@ -43,8 +44,8 @@ group! {
 group! {
     /// The server API, for backends.
     pub struct HttpApiOptions {
-        /// Key that a backend sends with its requests. On the line and RESP ports `AUTH` accepts it, too. Once it is set,
-        /// the options of channels define the permissions of clients.
+        /// Key that a backend sends with its requests. On the line and RESP ports `AUTH` accepts it, too. Once it is
+        /// set, the options of channels define the permissions of clients.
         key: Secret = "", ();
         /// Whether the server API needs no key. For tests, and behind a proxy that admits backends only.
         insecure: bool = "false", ();
@@ -57,14 +58,15 @@ group! {
 }
 
 group! {
-    /// The memory broker, where `broker` is `memory`: bounds of its histories. At a bound, histories with a position only
-    /// are evicted first, then the oldest publications of the channel that publishes, or, if it has none yet, the history
-    /// with the oldest last publication. A client that recovers from an evicted history gets `recovered: false`.
+    /// The memory broker, where `broker` is `memory`: bounds of its histories. At a bound, histories with a position
+    /// only are evicted first, then the oldest publications of the channel that publishes, or, if it has none yet, the
+    /// history with the oldest last publication. A client that recovers from an evicted history gets `recovered:
+    /// false`.
     pub struct MemoryOptions {
         /// Bound of the history of one channel.
         max_channel: usize = "4MiB", bytes(KIB, 1024 * GIB);
-        /// Bound of the histories of all channels of one namespace, so that one namespace does not evict others; at most
-        /// `memory.max_total`.
+        /// Bound of the histories of all channels of one namespace, so that one namespace does not evict others; at
+        /// most `memory.max_total`.
         max_namespace: usize = "96MiB", bytes(KIB, 1024 * GIB);
         /// Bound of all histories, members and stored results together.
         max_total: usize = "128MiB", bytes(KIB, 1024 * GIB);
@@ -74,8 +76,8 @@ group! {
 group! {
     /// The check behind `/ready`: the server publishes a canary message through the broker at an interval.
     pub struct ReadyOptions {
-        /// Interval of canaries; shorter than `ready.canary_limit`, and half of that when only the limit is given and is
-        /// too short.
+        /// Interval of canaries; shorter than `ready.canary_limit`, and half of that when only the limit is given and
+        /// is too short.
         canary_interval: Duration = "1s", millis(10, HOUR);
         /// Longest age of the last received canary. Above it `/ready` answers 503.
         canary_limit: Duration = "3s", millis(20, HOUR);
@@ -85,16 +87,16 @@ group! {
 group! {
     /// The stop of the server on `SIGTERM` or `SIGINT`.
     pub struct ShutdownOptions {
-        /// Longest time of the whole stop. After it the process ends with exit code 1, and a log line names the work that
-        /// was in progress.
+        /// Longest time of the whole stop. After it the process ends with exit code 1, and a log line names the work
+        /// that was in progress.
         timeout: Duration = "10s", millis(10, HOUR);
-        /// Time for which the server still serves everything, with `/ready` answering 503, before clients are asked to
-        /// reconnect: the time in which a load balancer notices. Shorter than `shutdown.timeout`. A few seconds are
-        /// recommended behind a balancer.
+        /// Time for which the server still serves everything, with `/ready` answering 503, before clients receive a
+        /// request to reconnect: the time in which a load balancer notices. Shorter than `shutdown.timeout`. A few
+        /// seconds are recommended behind a balancer.
         lame_duck: Duration = "0s", millis(0, HOUR);
-        /// Time over which clients are asked to reconnect, evenly spread, so that they do not reconnect at the same
-        /// moment. Together with `shutdown.lame_duck` at most `shutdown.timeout`; when it is not given and does not fit,
-        /// half of the remaining time.
+        /// Time over which clients receive a request to reconnect, evenly spread, so that they do not reconnect at the
+        /// same moment. Together with `shutdown.lame_duck` at most `shutdown.timeout`; when it is not given and does
+        /// not fit, half of the remaining time.
         drain: Duration = "5s", millis(0, HOUR);
     }
 }

@@ -13,9 +13,9 @@ group! {
         /// Longest message from a client over a WebSocket. At a longer one the connection is closed with code 1009. A
         /// compressed message counts with its decompressed size; decompression stops at the limit.
         message_size_limit: usize = "65536", bytes(64, 16 * MIB);
-        /// Whether messages are compressed for clients that offer it (`permessage-deflate`). A publication is compressed
-        /// once for all subscribers of a channel that negotiated compression, and connections have no memory of their own
-        /// for it. It takes a third of a megabyte per thread, and processor time per publication.
+        /// Whether messages are compressed for clients that offer it (`permessage-deflate`). A publication is
+        /// compressed once for all subscribers of a channel that negotiated compression, and connections have no memory
+        /// of their own for it. It takes a third of a megabyte per thread, and processor time per publication.
         compression: bool = "false", ();
         /// Shortest publication, as a message, that is compressed. Shorter ones, and those that compression does not
         /// shorten, are sent uncompressed.

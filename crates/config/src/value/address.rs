@@ -8,22 +8,22 @@ use std::str::FromStr;
 use crate::raw::Raw;
 use crate::setting::{Setting, expected, quoted};
 
-/// Longest path of a Unix socket in bytes: `sun_path` of Linux' `unix(7)`, without its closing NUL.
+/// The longest path of a Unix socket in bytes: `sun_path` of Linux' `unix(7)`, without its terminating NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Where a listener binds. Displays as it is written in an option.
+/// The address of a listener. Displays in the form of an option.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddr {
-    /// `host:port`, as given: the host is an IP address (IPv6 in brackets) or a name; port 0 picks a free one.
+    /// `host:port` as given: the host is an IP address (IPv6 in brackets) or a name; port 0 picks a free one.
     Tcp(String),
     /// `unix:PATH`: a Unix socket.
     Unix(PathBuf),
 }
 
 impl ListenAddr {
-    /// Whether only this machine reaches it: a Unix socket, a loopback address, or a name of which every address is
-    /// one. Asks the resolver for a name other than `localhost`, which may take seconds; one that does not
-    /// resolve is not local.
+    /// Whether only this machine can reach it: a Unix socket, a loopback address, or a name with only loopback
+    /// addresses. Resolves a name other than `localhost`, which may take seconds; a name that does not resolve is not
+    /// local.
     pub fn is_local(&self) -> bool {
         let Self::Tcp(address) = self else { return true };
         let Some((host, _)) = split_host_port(address) else { return false };
@@ -53,14 +53,14 @@ impl fmt::Display for ListenAddr {
 impl FromStr for ListenAddr {
     type Err = &'static str;
 
-    /// Reads `host:port` or `unix:PATH`.
+    /// Parses `host:port` or `unix:PATH`.
     ///
     /// # Errors
     /// The error, as text that follows the address.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.len() {
-                0 => Err("has no path behind unix:"),
+                0 => Err("has no path after unix:"),
                 1..=MAX_SOCKET_PATH if !path.contains('\0') => Ok(Self::Unix(path.into())),
                 _ => Err("has a path that is no Unix socket's (at most 107 bytes)"),
             };
@@ -98,7 +98,7 @@ fn split_host_port(address: &str) -> Option<(&str, &str)> {
     Some((host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host), port))
 }
 
-/// Listeners: addresses, or `off` alone for none.
+/// Listeners: addresses, or only `off` for none.
 impl Setting for Vec<ListenAddr> {
     type Rule = ();
 
@@ -110,7 +110,7 @@ impl Setting for Vec<ListenAddr> {
             return Ok(Self::new());
         }
         let address = |Text(text): &Text| match text.as_str() {
-            "off" => Err("`off` stands alone: it means no listener".to_owned()),
+            "off" => Err("`off` cannot be combined with addresses".to_owned()),
             text => text.parse().map_err(|e| {
                 format!("{} {e}; expected HOST:PORT, unix:PATH or off", Raw::Word(text.to_owned()))
             }),
@@ -128,7 +128,7 @@ impl Setting for Vec<ListenAddr> {
     }
 }
 
-/// An item of a list that has yet to be understood.
+/// An item of a list that was not parsed yet.
 struct Text(String);
 
 impl Setting for Text {
@@ -161,7 +161,8 @@ impl Network {
         self.address
     }
 
-    /// How many leading bits of [`Self::address`] all addresses of the range share: at most 32 for IPv4, 128 for IPv6.
+    /// The number of leading bits of [`Self::address`] that all addresses of the range share: at most 32 for IPv4, 128
+    /// for IPv6.
     pub fn prefix(&self) -> u32 {
         self.prefix
     }

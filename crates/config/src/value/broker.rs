@@ -7,13 +7,13 @@ use tidings_auth::Secret;
 use crate::raw::Raw;
 use crate::setting::{Setting, quoted};
 
-/// Which broker carries publications. Displays without the password of its URL.
+/// The broker that carries publications. Displays without the password of its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerUrl {
-    /// This process alone.
+    /// Inside this process.
     Memory,
     /// A Redis server, Sentinel or Cluster, by its URL: one of the schemes `redis`, `rediss`, `redis+sentinel`,
-    /// `redis+cluster` and `rediss+cluster`. Secret, because it may hold a password.
+    /// `redis+cluster` and `rediss+cluster`. Secret, because it may contain a password.
     Redis(Secret),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Redis(url) = self else { return f.write_str("memory") };
         let (scheme, rest) = url.expose().split_once("://").unwrap_or(("redis", ""));
-        // Whatever stands before the last @ may hold the password, and so may a query.
+        // The text before the last @ may contain the password, and so may a query.
         let hosts = match rest.rsplit_once('@') {
             Some((secret, _)) if secret.contains(['?', '#']) => return write!(f, "{scheme}://***"),
             Some((_, hosts)) => hosts,
@@ -53,7 +53,7 @@ impl Setting for BrokerUrl {
                         Err(format!("expected {scheme}://HOST:PORT without spaces behind the scheme"))
                     }
                 }
-                // Only the scheme is repeated: what follows may hold a password.
+                // Only the scheme is repeated: the rest may contain a password.
                 Some((scheme, _)) => wrong(&format!("the scheme \"{}\"", crate::raw::shown(scheme))),
                 None => wrong("text without a scheme"),
             },

@@ -2,16 +2,16 @@
 
 use crate::setting::choice;
 
-/// How much is logged: this level and all before it.
+/// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogLevel {
     /// Nothing.
     None,
-    /// What keeps the server from doing its work.
+    /// The server cannot do its work.
     Error,
-    /// What may keep it from that soon.
+    /// The server may soon be unable to do its work.
     Warn,
-    /// Start, stop, and what changes in between.
+    /// Start, stop, and changes in between.
     Info,
     /// Each connection.
     Debug,
@@ -20,7 +20,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// The level's name, in small letters.
+    /// The level's name, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -42,10 +42,10 @@ choice! { LogLevel:
     "trace" => LogLevel::Trace,
 }
 
-/// How a log entry is written.
+/// The format of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogFormat {
-    /// A line for people.
+    /// A line of text.
     Text,
     /// A JSON object on a line.
     Json,

@@ -36,8 +36,7 @@ choice! { AllowUpload:
     "key" => AllowUpload::Key,
 }
 
-/// What happens when a connection's queue is full, because it does not read as fast as its channels are
-/// published to.
+/// The policy for a connection that does not read as fast as its channels are published to, when its queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlowConsumer {
     /// [`SlowConsumer::Cut`] where the channel has a history, else [`SlowConsumer::DropOldest`].

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use crate::raw::Raw;
 use crate::setting::{Setting, expected, quoted};
 
-/// Where the server keeps what outlives a restart.
+/// The location of data that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DataDir {
-    /// In the user's folder for data, which the program finds; for the library the same as [`Self::Off`].
+    /// The user's data folder, which the program finds; for the library the same as [`Self::Off`].
     #[default]
     User,
-    /// Nowhere: files go with the server.
+    /// None: files are removed when the server stops.
     Off,
-    /// In this folder.
+    /// This folder.
     Folder(PathBuf),
 }
 
 impl DataDir {
-    /// The folder that was chosen, if one was.
+    /// The configured folder, if there is one.
     pub fn folder(&self) -> Option<&Path> {
         if let Self::Folder(folder) = self { Some(folder) } else { None }
     }
@@ -48,16 +48,16 @@ impl Setting for DataDir {
     }
 }
 
-/// Where tables are kept. Displays as it is written in an option.
+/// The store of tables. Displays in the form of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TablesStore {
     /// In a folder.
     Folder(PathBuf),
-    /// In a bucket of S3, below a prefix without slashes at its ends, which may be empty.
+    /// A bucket of S3, with a prefix without slashes at its ends, which may be empty.
     S3 {
         /// The bucket.
         bucket: String,
-        /// What the keys of all objects begin with.
+        /// The prefix of the keys of all objects.
         prefix: String,
     },
 }
@@ -72,7 +72,7 @@ impl fmt::Display for TablesStore {
     }
 }
 
-/// Longest prefix of keys in bytes: keys have at most 1,024, and those of tables need 120 of them.
+/// The longest prefix of keys in bytes: keys have at most 1,024, and those of tables need 120 of them.
 const MAX_PREFIX: usize = 512;
 
 impl Setting for Option<TablesStore> {
@@ -87,7 +87,8 @@ impl Setting for Option<TablesStore> {
         }
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_matches('/');
-        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, with what older ones had.
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, including the rules of older
+        // buckets.
         let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(letter) {
             return Err(expected("s3://BUCKET/PREFIX with a bucket's name behind s3://", raw));

@@ -6,13 +6,13 @@ use super::ListenAddr;
 use crate::raw::Raw;
 use crate::setting::{Setting, choice, expected, quoted};
 
-/// Certificates: PEM (RFC 7468), its base 64, or the path of a file with PEM. They are no secret, but long, so
-/// [`Debug`](fmt::Debug) prints their length alone.
+/// Certificates: PEM (RFC 7468), its base64, or the path of a file with PEM. They are not secret, but long, so
+/// [`Debug`](fmt::Debug) prints only their length.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PemText(String);
 
 impl PemText {
-    /// As it was given; may be empty.
+    /// The text as given; may be empty.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -55,19 +55,19 @@ choice! { TlsVersion:
     "1.3" => TlsVersion::Tls13,
 }
 
-/// Whether the line port refuses connections without TLS.
+/// Whether the line port rejects connections without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TlsRequired {
-    /// Where other machines reach it.
+    /// On addresses that other machines can reach.
     Auto,
-    /// Everywhere.
+    /// On all addresses.
     Always,
-    /// Nowhere.
+    /// On no address.
     Never,
 }
 
 impl TlsRequired {
-    /// Whether it does on a listener that binds to this address.
+    /// Whether TLS is required on a listener with this address.
     pub fn at(self, address: &ListenAddr) -> bool {
         match self {
             Self::Auto => !address.is_local(),

@@ -120,7 +120,7 @@ impl<P: Protocols> Hub<P> {
                 HistoryQuery { limit: Some(limit), since: since.position(), ..HistoryQuery::default() }
             }
         };
-        let query = HistoryQuery { heard: true, max_bytes, ..query };
+        let query = HistoryQuery { for_subscriber: true, max_bytes, ..query };
         let from = self.topics.start_recording(key);
         let id = self.id_of(slot);
         let ticket = self.sessions[slot.index()].cold().pending.ticket();

@@ -294,8 +294,13 @@ async fn history(services: &Services, request: History) -> CommandReply {
     // A negative limit means no limit (Centrifugo uses -1).
     let limit = usize::try_from(request.limit).ok();
     let since = request.since.as_ref().map(position);
-    let query =
-        HistoryQuery { limit, since, reverse: request.reverse, heard: false, max_bytes: MAX_RESPONSE };
+    let query = HistoryQuery {
+        limit,
+        since,
+        reverse: request.reverse,
+        for_subscriber: false,
+        max_bytes: MAX_RESPONSE,
+    };
     let (done, page) = oneshot::channel();
     services.router.history(&channel, query, |outcome: Result<_, Failure>| {
         let _ = done.send(outcome);

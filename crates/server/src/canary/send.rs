@@ -41,7 +41,7 @@ pub(super) fn send(
                 limit: Some(1),
                 since: None,
                 reverse: true,
-                heard: false,
+                for_subscriber: false,
                 max_bytes: MAX_HISTORY,
             };
             broker.history(channel, query, Box::new(move |outcome| done(outcome.map(drop))));

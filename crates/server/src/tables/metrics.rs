@@ -33,7 +33,7 @@ impl Collect for TableMetrics {
             "tidings_tables_nameless",
             BYTES,
             "Bytes of temporary files: unpacked files, sort keys of views, and removed files that are still read",
-            service.nameless(),
+            service.unlinked(),
         )?;
         out.counters(
             "tidings_table_gave_way",
@@ -53,12 +53,11 @@ impl Collect for TableMetrics {
             "Connections of viewers of tables",
             load(&counters.viewers),
         )?;
-        let outcomes = ["whole", "aborted", "failed"];
         out.counters(
             "tidings_table_uploads",
             "Uploads of tables that have ended, by outcome",
             "outcome",
-            outcomes.into_iter().zip(counters.uploads.iter().map(load)),
+            counters.uploads.iter(),
         )?;
         out.counter(
             "tidings_table_received",
@@ -110,7 +109,7 @@ fn collect_bucket(counters: &BucketCounters, copies: u64, out: &mut MetricWriter
         "tidings_tables_bucket_requests",
         "Requests to the bucket of tables, by whether they got a response (with a status below 500)",
         "outcome",
-        ["answered", "failed"].into_iter().zip(counters.requests.iter().map(load)),
+        counters.requests.iter(),
     )?;
     let (sent, received) = (load(&counters.sent), load(&counters.received));
     out.counter("tidings_tables_bucket_sent", BYTES, "Bytes sent to the bucket of tables", sent)?;

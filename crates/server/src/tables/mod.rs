@@ -7,7 +7,7 @@ mod metrics;
 use std::io;
 use std::sync::Arc;
 
-use tidings_table_service::{BucketOptions, Options, Service, StoreLocation};
+use tidings_table_service::{BucketOptions, Options, Service, StoreLocation, StoreOptions};
 
 use crate::authority::Authorizer;
 use crate::http::HttpServices;
@@ -39,13 +39,15 @@ pub(crate) fn start(
 fn options(config: &Config) -> Options {
     let options = &config.tables;
     Options {
-        store: location(config),
+        store: StoreOptions {
+            location: location(config),
+            max_total: options.max_total as u64,
+            keep: options.keep,
+        },
         max_size: options.max_size as u64,
-        max_total: options.max_total as u64,
         max_unpack_ratio: options.max_unpack_ratio as u64,
         min_data_rate: options.min_data_rate as u64,
         upload_timeout: options.upload_timeout,
-        keep: options.keep,
         disarm_formulas: options.disarm_formulas,
         ping_interval: config.client.ping_interval,
         pong_timeout: config.client.pong_timeout,

@@ -12,7 +12,7 @@ fn an_enabled_hook_without_an_endpoint_is_an_error() {
         ("channel.without_namespace.publish_proxy_enabled", "channel.proxy.publish.endpoint"),
     ] {
         let error = load(&[(switch, "true")]).expect_err(switch);
-        let what = format!("{switch} is true, but {endpoint} does not say where the application is");
+        let what = format!("{switch} is true, but {endpoint} is not set");
         assert_eq!(error, format!("--set {switch}: {what}"));
         assert!(load(&[(switch, "true"), (endpoint, "http://localhost:3000/")]).is_ok());
     }

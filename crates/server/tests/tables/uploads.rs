@@ -177,7 +177,7 @@ fn a_file_that_is_no_table_is_rejected_and_the_old_one_stays() {
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
     until_store_contains(&world, &files);
     viewer.send(&json!({"upload_end": {}}));
-    assert_eq!(viewer.error(), (409, "no upload is under way".into()));
+    assert_eq!(viewer.error(), (409, "no upload is running".into()));
 }
 
 #[test]

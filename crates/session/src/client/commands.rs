@@ -174,7 +174,7 @@ impl Context<'_> {
                 .as_ref()
                 .map(|since| Position { offset: since.offset, epoch: (&*since.epoch).into() }),
             reverse: history.reverse,
-            heard: false,
+            for_subscriber: false,
             max_bytes: self.hub.settings().recovery_bytes,
         };
         match self.may_ask(&history.channel, Action::History, NamespaceOptions::has_history) {

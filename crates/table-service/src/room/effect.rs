@@ -1,50 +1,48 @@
-//! What a room orders ([`Effect`]) and what it learns ([`Event`]): the seam between the state machine and the task that runs
-//! it.
+//! The interface between the state machine of a room and its task: effects ([`Effect`]) and events ([`Event`]).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use tidings_table::{Cancel, Choice, Error, Writer};
+use tidings_table_store::{Quota, Record, Reserved, SaveOutcome, StoreError};
 use tokio::sync::oneshot;
 
 use super::work::{Work, WorkResult};
 use super::{RoomRequest, SnapshotReply, SnapshotState};
 use crate::failure::Failure;
 use crate::node_messages::NodeStatus;
-use crate::page::{Page, Wanted};
-use crate::quota::Quota;
-use crate::record::Record;
-use crate::store::{Reserved, Saved, StoreError};
+use crate::page::{Page, PageRequest};
 use crate::upload::{Upload, UploadProgress};
 
-/// What has happened.
+/// An event of a room.
 pub(super) enum Event {
     /// A request from a viewer, an upload or another node.
     Request(RoomRequest),
-    /// [`Effect::Render`] has ended; `None`: it has panicked.
+    /// [`Effect::Render`] has ended; `None`: it panicked.
     Rendered(Option<Result<Page, Error>>),
-    /// [`Effect::Work`] has ended; `None`: it has panicked.
+    /// [`Effect::Work`] has ended; `None`: it panicked.
     WorkDone(Option<Box<WorkResult>>),
-    /// [`Effect::Save`] has ended; `None`: it has panicked.
-    Saved(Option<SaveOutcome>),
-    /// Time has passed.
+    /// [`Effect::Save`] has ended; `None`: it panicked.
+    Saved(Option<SaveResult>),
+    /// A deadline has passed.
     Tick,
 }
 
-/// What became of a record that was to be written, and the files that must still be removed.
-pub(super) type SaveOutcome = (Result<Saved, StoreError>, Vec<String>);
+/// The result of writing a record, and the files that must still be removed.
+pub(super) type SaveResult = (Result<SaveOutcome, StoreError>, Vec<String>);
 
-/// What the task does for the room, outside of it.
+/// An operation that the task executes for the room.
 pub(super) enum Effect {
-    /// Makes a page, on a thread that may block. At most one at a time.
+    /// Computes a page, on a blocking thread. At most one at a time.
     Render(RenderJob),
-    /// Works with the table's writer, on a thread that may block. At most one at a time.
+    /// Works with the table's writer, on a blocking thread. At most one at a time.
     Work(Box<WorkJob>),
-    /// Writes the record and then removes files, on a thread that may block. At most one at a time.
+    /// Writes the record and then removes files, on a blocking thread. At most one at a time.
     Save(SaveJob),
-    /// Makes a folder and an empty file for an upload, on a thread that may block, and reports [`RoomRequest::FileCreated`].
+    /// Creates a folder and an empty file for an upload, on a blocking thread, and reports
+    /// [`RoomRequest::FileCreated`].
     CreateFile(CreateJob),
-    /// Starts an upload into a file that was created, and gives it to the uploader.
+    /// Starts an upload into a created file, and sends its handle to the uploader.
     StartUpload {
         file: Box<CreatedFile>,
         number: u64,
@@ -55,28 +53,28 @@ pub(super) enum Effect {
     },
     /// Removes a file that did not become the table's.
     Discard(String),
-    /// Tells the store that the table is in use.
+    /// Records in the store that the table is in use.
     Touch,
-    /// Gives a snapshot, with the file's place.
+    /// Sends a snapshot.
     Snapshot(SnapshotReply, Box<SnapshotState>),
     /// Sends the table's state to the other nodes.
     Notify(NodeStatus, Box<Record>),
     /// Publishes a view in the table's channel.
     Publish(String),
-    /// The table is deleted: the next request looks for it anew.
-    Forget,
-    /// Removes the table from the store, once a record that is being written is.
+    /// Removes the room from the open tables. The next request opens the table again.
+    Unregister,
+    /// Deletes the table from the store, after a running save.
     Delete,
 }
 
-/// The response to an upload's announcement.
+/// The response to an upload command.
 pub(super) type UploadReply = oneshot::Sender<Result<Upload, Failure>>;
 
-/// A page that is to be made.
+/// A page to compute.
 pub(super) struct RenderJob {
-    pub(super) wanted: Wanted,
+    pub(super) wanted: PageRequest,
     pub(super) cancel: Cancel,
-    /// The part that is done, as the bits of an `f32`.
+    /// The completed fraction, as the bits of an `f32`.
     pub(super) done: Arc<AtomicU32>,
 }
 
@@ -84,26 +82,26 @@ pub(super) struct RenderJob {
 pub(super) struct WorkJob {
     pub(super) work: Work,
     pub(super) file: String,
-    /// `None`: the file must be opened.
+    /// `None`: the file must be opened first.
     pub(super) writer: Option<Writer>,
     pub(super) choice: Choice,
-    /// The key of the quota that appended rows count to.
+    /// The key of the quota that appended rows count for.
     pub(super) uploader: String,
     pub(super) cancel: Cancel,
-    /// The part that is done, as the bits of an `f32`.
+    /// The completed fraction, as the bits of an `f32`.
     pub(super) done: Arc<AtomicU32>,
 }
 
-/// A record that is to be written, or removed.
+/// A record to write or remove.
 pub(super) struct SaveJob {
     pub(super) record: Record,
-    /// Whether there is a table; else the record of a first upload that failed is removed.
+    /// `false`: the record of a first upload that failed is removed.
     pub(super) is_table: bool,
-    /// Files that no record names once this one is written.
+    /// Files that no record names after this one is written.
     pub(super) obsolete: Vec<String>,
 }
 
-/// A file that is to be created.
+/// A file to create.
 pub(super) struct CreateJob {
     pub(super) number: u64,
     pub(super) quota: Quota,

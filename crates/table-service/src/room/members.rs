@@ -1,4 +1,4 @@
-//! Viewers, and what each may do.
+//! Viewers and their permissions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidings_table::Error;
+use tidings_table_store::ViewSettings;
 use tokio::sync::mpsc;
 
 use super::effect::Effect;
 use super::rendering::PendingPageTurn;
 use super::state::Room;
 use super::timers::Timer;
-use super::{CommandReply, GONE, JoinRequest, RoomRequest, SnapshotReply, SnapshotState};
-use crate::broadcast::{End, Form, ViewCursor};
+use super::{CLOSE_NO_TABLE, CommandReply, JoinRequest, RoomRequest, SnapshotReply, SnapshotState};
+use crate::broadcast::{BroadcastEnd, ViewCursor, ViewFormat};
 use crate::command::Command;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
-use crate::view_settings::ViewSettings;
 
-/// How long after a viewer joined or left the viewers receive their new number.
-const COUNT: Duration = Duration::from_millis(250);
-/// How many requests for a snapshot may wait for the first page.
-const MAX_WAITING: usize = 1_024;
+/// The delay of the new number of viewers after a viewer joined or left.
+const VIEWER_COUNT_DELAY: Duration = Duration::from_millis(250);
+/// The most requests for a snapshot that wait for the first page.
+const MAX_SNAPSHOT_REQUESTS: usize = 1_024;
 
 /// One viewer.
 pub(super) struct Viewer {
-    pub(super) form: Form,
+    pub(super) form: ViewFormat,
     pub(super) is_owner: bool,
     pub(super) outbox: Arc<Outbox>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Viewers {
     all: HashMap<u64, Viewer>,
     /// The last number of a viewer or an upload.
     last_number: u64,
-    /// When the table was in use last.
+    /// The time of the table's last use.
     pub(super) left_at: Instant,
 }
 
@@ -47,7 +47,7 @@ impl Viewers {
         Self { all: HashMap::new(), last_number: 0, left_at: now }
     }
 
-    /// A number that no other viewer or upload of this room has.
+    /// A number that is unique among the viewers and uploads of this room.
     pub(super) const fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
@@ -73,34 +73,34 @@ impl Viewers {
         self.all.is_empty()
     }
 
-    /// The number of viewers that use this form.
-    pub(super) fn count(&self, form: Form) -> u64 {
+    /// The number of viewers with this form.
+    pub(super) fn count(&self, form: ViewFormat) -> u64 {
         self.all.values().filter(|viewer| viewer.form == form).count() as u64
     }
 }
 
-/// A session's access to the room that it has joined.
+/// A session's handle of the room that it has joined.
 #[derive(Debug)]
 pub(crate) struct ViewerHandle {
-    pub(crate) asks: mpsc::Sender<RoomRequest>,
+    pub(crate) requests: mpsc::Sender<RoomRequest>,
     pub(crate) viewer: u64,
     /// Whether the session has proved ownership.
     pub(crate) is_owner: bool,
 }
 
 impl Room {
-    /// Adds a viewer, which receives the view at once if there is one.
+    /// Adds a viewer. It receives the view at once if there is one.
     pub(super) fn join(&mut self, join: JoinRequest) {
         let JoinRequest { form, secret, is_creator, outbox, reply } = join;
-        let Some(asks) = self.settings.asks.upgrade() else { return };
+        let Some(requests) = self.settings.requests.upgrade() else { return };
         let viewer = self.viewers.next_number();
         let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
-        if reply.send(ViewerHandle { asks, viewer, is_owner }).is_err() {
+        if reply.send(ViewerHandle { requests, viewer, is_owner }).is_err() {
             return;
         }
         self.viewers.all.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
         self.settings.counters.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut seen = ViewCursor::from_now(form, &self.view.board.borrow(), self.record.locks.any());
+        let mut seen = ViewCursor::from_now(form, &self.view.broadcast.borrow(), self.record.locks.any());
         if secret.is_some() && !is_owner {
             outbox.push(message::error(&not_the_owner()));
         }
@@ -111,14 +111,14 @@ impl Room {
         } else if !is_creator {
             self.render_soon(Duration::ZERO);
         }
-        outbox.watch((self.view.board.subscribe(), seen));
-        self.timers.set_if_unset(Timer::ViewerCount, self.now + COUNT);
+        outbox.watch((self.view.broadcast.subscribe(), seen));
+        self.timers.set_if_unset(Timer::ViewerCount, self.now + VIEWER_COUNT_DELAY);
     }
 
-    /// Makes a viewer the owner, if the secret is right.
+    /// Makes a viewer an owner if the secret is right.
     ///
     /// # Errors
-    /// 403 when it does not.
+    /// 403 for a wrong secret.
     pub(super) fn claim_ownership(&mut self, viewer: u64, secret: &str) -> Result<(), Failure> {
         if !self.record.is_owned_by(secret) {
             return Err(not_the_owner());
@@ -137,17 +137,17 @@ impl Room {
         self.keep_open();
         if self.viewers.is_empty() {
             self.touch();
-            self.over |= self.record.file.is_none() && self.upload.is_none();
-            self.over |= self.view.board.borrow().has_ended();
+            self.has_ended |= self.record.file.is_none() && self.upload.is_none();
+            self.has_ended |= self.view.broadcast.borrow().has_ended();
         } else {
-            self.timers.set_if_unset(Timer::ViewerCount, self.now + COUNT);
+            self.timers.set_if_unset(Timer::ViewerCount, self.now + VIEWER_COUNT_DELAY);
         }
     }
 
-    /// Executes a command that changes the table or its view, or orders it.
+    /// Executes or schedules a command that changes the table or its view.
     pub(super) fn command(&mut self, viewer: u64, command: Command, done: CommandReply) {
-        let Some(asker) = self.viewers.get(viewer) else { return };
-        let (is_owner, form) = (asker.is_owner, asker.form);
+        let Some(requester) = self.viewers.get(viewer) else { return };
+        let (is_owner, form) = (requester.is_owner, requester.form);
         let outcome = match command {
             Command::Lock { .. } | Command::Delete if !is_owner => {
                 Err(Failure::new(403, "only the table's owner may do this"))
@@ -157,7 +157,7 @@ impl Room {
                 locks.uploads = uploads.unwrap_or(locks.uploads);
                 locks.view = view.unwrap_or(locks.view);
                 let frame = message::locks(*locks);
-                self.view.board.send_modify(|board| board.set_locks(frame));
+                self.view.broadcast.send_modify(|broadcast| broadcast.set_locks(frame));
                 self.enforce_locks();
                 self.change();
                 Ok(())
@@ -169,21 +169,21 @@ impl Room {
             _ if self.record.locks.view && !is_owner => {
                 Err(Failure::new(403, "the owner has locked the view; only they turn its pages"))
             }
-            _ if self.data.is_none() => Err(Failure::empty()),
-            Command::Dialect(wish) => return self.reread(wish, done),
+            _ if self.open_file.is_none() => Err(Failure::empty()),
+            Command::Dialect(dialect) => return self.reread(dialect, done),
             command => self.show(viewer, form, command),
         };
         let _ = done.send(outcome);
     }
 
-    /// Changes what is shown.
-    fn show(&mut self, viewer: u64, form: Form, command: Command) -> Result<(), Failure> {
-        let mut shown = self.record.shown.clone();
+    /// Changes the settings of the view.
+    fn show(&mut self, viewer: u64, form: ViewFormat, command: Command) -> Result<(), Failure> {
+        let mut shown = self.record.view.clone();
         let mut turn = None;
         match command {
             Command::Page(page) => {
-                // The number of pages is unknown until the rows that were requested last are made.
-                let known = self.view.page.as_ref().filter(|_| self.shows_what_is_wanted());
+                // The number of pages is unknown until the last requested rows are computed.
+                let known = self.view.page.as_ref().filter(|_| self.is_current());
                 let total = known.and_then(|page| page.text[form as usize].as_ref()).map(|text| text.total);
                 // More rows may have arrived since.
                 let now = self.rows_now(form).filter(|_| shown.is_plain());
@@ -193,13 +193,13 @@ impl Room {
                     let pages = shown.pages(total);
                     return Err(Failure::no_page(page, pages));
                 }
-                // A page that exists is the one to return to if the next one does not.
+                // The page to return to if the next one does not exist.
                 let back = self.view.turn.map_or(shown.page, |turn| turn.back);
                 turn = total.is_none().then_some(PendingPageTurn { viewer, back });
                 shown.page = page;
             }
             Command::PageSize(size) => {
-                // The first row of the page stays on it.
+                // The first row of the page stays on the page.
                 let scaled = |page: u64| (page - 1).saturating_mul(shown.page_size as u64) / size as u64 + 1;
                 turn = self.view.turn.map(|turn| PendingPageTurn { back: scaled(turn.back), ..turn });
                 shown.page = scaled(shown.page);
@@ -211,7 +211,7 @@ impl Room {
             Command::Types(changes) => {
                 shown = ViewSettings { types: shown.types_with(changes), page: 1, ..shown }
             }
-            _ => return Err(Failure::bad("this is not for everybody")),
+            _ => return Err(Failure::bad("this command does not change the shared view")),
         }
         let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
         if let Some(column) = shown.columns().find(|column| *column >= columns) {
@@ -219,18 +219,18 @@ impl Room {
         }
         self.view.at_end = false;
         self.view.turn = turn;
-        self.record.shown = shown;
+        self.record.view = shown;
         self.change();
         self.render_for(Some(viewer));
         Ok(())
     }
 
-    fn rows_now(&self, form: Form) -> Option<u64> {
+    fn rows_now(&self, form: ViewFormat) -> Option<u64> {
         let summary = self.reading()?.summary();
-        Some(if form == Form::Article { summary.lines } else { summary.rows })
+        Some(if form == ViewFormat::Article { summary.lines } else { summary.rows })
     }
 
-    /// Deletes the table, for the viewers and the other nodes too.
+    /// Deletes the table for all viewers and nodes.
     fn delete(&mut self) {
         self.on_deleted();
         self.notify_nodes(MessageKind::Gone);
@@ -241,59 +241,59 @@ impl Room {
     /// Ends the table after its deletion here or on another node.
     pub(super) fn on_deleted(&mut self) {
         let error = Some(Failure::new(404, "the owner has deleted this table"));
-        self.finish(End { error, code: GONE, within: Duration::ZERO });
+        self.finish(BroadcastEnd { error, code: CLOSE_NO_TABLE, within: Duration::ZERO });
         self.record.file = None;
-        self.data = None;
+        self.open_file = None;
         self.view.page = None;
         self.saving.is_dirty = false;
-        self.over = self.viewers.is_empty();
-        self.effects.push(Effect::Forget);
+        self.has_ended = self.viewers.is_empty();
+        self.effects.push(Effect::Unregister);
     }
 
-    /// Gives a snapshot of the table, once its page is made.
+    /// Sends a snapshot of the table, after its page is computed.
     pub(super) fn request_snapshot(&mut self, reply: SnapshotReply) {
         // A snapshot counts as use.
         self.keep_open();
         let is_made = self.view.page.as_ref().is_some_and(|page| page.made[0].is_some());
-        let is_empty = self.data.is_none() && self.record.file.is_none();
-        if is_made && self.shows_what_is_wanted() {
+        let is_empty = self.open_file.is_none() && self.record.file.is_none();
+        if is_made && self.is_current() {
             if let Some(snapshot) = self.snapshot() {
                 self.effects.push(Effect::Snapshot(reply, Box::new(snapshot)));
             }
         } else if is_empty && self.timers.get(Timer::RemoteFile).is_none() {
             let _ = reply.send(Err(Failure::empty()));
-        } else if self.snapshots.len() < MAX_WAITING {
+        } else if self.snapshots.len() < MAX_SNAPSHOT_REQUESTS {
             self.snapshots.push(reply);
         } else {
-            let _ = reply.send(Err(Failure::new(503, "too many wait for this table; try again")));
+            let _ = reply.send(Err(Failure::new(503, "too many requests wait for this table; try again")));
         }
     }
 
-    /// The table as it is shown.
+    /// The current state of the view.
     pub(super) fn snapshot(&self) -> Option<SnapshotState> {
-        let (page, data) = (self.view.page.as_ref()?, self.data.as_ref()?);
-        let view = |form: Form| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
+        let (page, open_file) = (self.view.page.as_ref()?, self.open_file.as_ref()?);
+        let view = |form: ViewFormat| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
         Some(SnapshotState {
-            view: view(Form::Tables)?,
-            article: view(Form::Article),
-            about: self.about(self.viewer_count(), self.record.version),
-            file: data.file.clone(),
-            facts: Arc::clone(&data.facts),
+            view: view(ViewFormat::Tables)?,
+            article: view(ViewFormat::Article),
+            info: self.info(self.viewer_count(), self.record.version),
+            file: open_file.file.clone(),
+            facts: Arc::clone(&open_file.facts),
         })
     }
 
-    /// Resets what refers to the rows of the previous file.
+    /// Resets the settings that refer to the rows of the previous file.
     pub(super) fn show_from_start(&mut self) {
-        let page_size = self.record.shown.page_size;
-        self.record.shown = ViewSettings { page_size, ..ViewSettings::default() };
+        let page_size = self.record.view.page_size;
+        self.record.view = ViewSettings { page_size, ..ViewSettings::default() };
         self.view.turn = None;
         self.view.at_end = false;
     }
 
-    /// Resets the sort order and the conditions, whose columns may have changed.
+    /// Resets the sort order and the conditions: the columns may have changed.
     pub(super) fn forget_columns(&mut self) {
         self.view.turn = None;
-        let shown = &mut self.record.shown;
+        let shown = &mut self.record.view;
         *shown = ViewSettings {
             page: 1,
             page_size: shown.page_size,
@@ -304,5 +304,5 @@ impl Room {
 }
 
 fn not_the_owner() -> Failure {
-    Failure::new(403, "this is not the owner's secret; you may do what everybody may")
+    Failure::new(403, "this is not the owner's secret; you have the permissions of any viewer")
 }

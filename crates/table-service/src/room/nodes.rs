@@ -1,4 +1,4 @@
-//! The same table on other nodes.
+//! The state of the same table on other nodes.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -6,35 +6,36 @@ use std::time::Duration;
 
 use std::time::Instant;
 
+use tidings_table_store::{Record, Stamp};
+
 use super::effect::Effect;
 use super::state::Room;
 use super::timers::Timer;
 use super::work::Work;
 use crate::message;
-use crate::node_messages::{Loading, MessageKind, NodeMessage, NodeStatus};
-use crate::record::{Record, Stamp};
+use crate::node_messages::{MessageKind, NodeMessage, NodeStatus, RemoteUpload};
 
-/// How often a node says that it has a table open.
-const AGAIN: Duration = Duration::from_secs(10);
-/// How long after its last word a node's viewers count no more.
-const SILENT: Duration = Duration::from_secs(30);
-/// How long after a message of another node the viewers receive their new number.
-const COUNT: Duration = Duration::from_millis(250);
-/// How many nodes are counted.
-const NODES: usize = 1_024;
+/// The interval at which a node announces an open table.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
+/// The time after a node's last message at which its viewers are not counted any more.
+const NODE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The delay of the new number of viewers after a message of another node.
+const VIEWER_COUNT_DELAY: Duration = Duration::from_millis(250);
+/// The most nodes that are counted.
+const MAX_NODES: usize = 1_024;
 
 /// The viewers of the table on other nodes, by the last message of each node.
 #[derive(Debug, Default)]
 pub(super) struct RemoteViewers {
-    /// Their number and the time of the message, by node.
+    /// The number of viewers and the time of the message, by node.
     viewers: HashMap<u64, (u64, Instant)>,
-    /// The node that receives a file, the progress, and the time of the message.
-    loading: Option<(u64, Loading, Instant)>,
+    /// The node that receives a file, its progress, and the time of the message.
+    loading: Option<(u64, RemoteUpload, Instant)>,
 }
 
 impl RemoteViewers {
-    /// The progress of a file that another node receives.
-    pub(super) fn loading(&self) -> Option<Loading> {
+    /// The progress of an upload on another node.
+    pub(super) fn loading(&self) -> Option<RemoteUpload> {
         self.loading.map(|(_, loading, _)| loading)
     }
 }
@@ -46,42 +47,43 @@ impl Room {
         self.viewers.len() + elsewhere
     }
 
-    /// Stamps a change that was made here, saves it and sends it to the other nodes.
+    /// Stamps a local change, saves it and sends it to the other nodes.
     pub(super) fn change(&mut self) {
         self.record.version += 1;
         self.record.stamp = Stamp { version: self.record.version, node: self.settings.node };
         self.view.follows = false;
-        self.keep();
+        self.save_soon();
         self.notify_nodes(MessageKind::Changed);
     }
 
     /// Sends the table's state to the other nodes, if there are any.
-    pub(super) fn notify_nodes(&mut self, say: MessageKind) {
+    pub(super) fn notify_nodes(&mut self, kind: MessageKind) {
         if !self.settings.has_other_nodes {
             return;
         }
-        let loading = self.upload.as_ref().map(|upload| Loading {
+        let loading = self.upload.as_ref().map(|upload| RemoteUpload {
             received: upload.progress.received.load(Ordering::Relaxed),
             size: upload.size,
             rows: upload.progress.rows.load(Ordering::Relaxed),
         });
-        let received = self.data.as_ref().filter(|data| self.record.file.as_ref() == Some(&data.file));
-        let received = received.map_or(0, |data| data.table.reading().summary().received);
-        let word = NodeStatus { say, viewers: self.viewers.len(), received, loading };
-        self.effects.push(Effect::Notify(word, Box::new(self.record.clone())));
-        self.timers.set(Timer::Announce, self.now + AGAIN);
+        let received =
+            self.open_file.as_ref().filter(|open_file| self.record.file.as_ref() == Some(&open_file.file));
+        let received = received.map_or(0, |open_file| open_file.table.reading().summary().received);
+        let status = NodeStatus { kind, viewers: self.viewers.len(), received, loading };
+        self.effects.push(Effect::Notify(status, Box::new(self.record.clone())));
+        self.timers.set(Timer::Announce, self.now + ANNOUNCE_INTERVAL);
     }
 
-    /// Announces the table to the other nodes again, and removes nodes that have been silent for [`SILENT`].
+    /// Announces the table to the other nodes again, and removes nodes without a message for [`NODE_TIMEOUT`].
     pub(super) fn announce(&mut self) {
         let (now, before) = (self.now, self.viewer_count());
-        self.remote.viewers.retain(|_, (_, when)| now.duration_since(*when) < SILENT);
+        self.remote.viewers.retain(|_, (_, when)| now.duration_since(*when) < NODE_TIMEOUT);
         self.notify_nodes(MessageKind::Here);
         if self.viewer_count() != before {
             self.timers.set(Timer::ViewerCount, now);
         }
-        // A node that has ended has taken its upload along.
-        if self.remote.loading.is_some_and(|(.., when)| now.duration_since(when) >= SILENT) {
+        // The upload of a terminated node has ended too.
+        if self.remote.loading.is_some_and(|(.., when)| now.duration_since(when) >= NODE_TIMEOUT) {
             self.remote.loading = None;
             self.render_soon(Duration::ZERO);
         }
@@ -92,13 +94,13 @@ impl Room {
         let now = self.now;
         let before = self.viewer_count();
         let viewers = &mut self.remote.viewers;
-        if viewers.len() < NODES || viewers.contains_key(&message.node) {
+        if viewers.len() < MAX_NODES || viewers.contains_key(&message.node) {
             viewers.insert(message.node, (message.viewers, now));
         }
         if self.viewer_count() != before {
-            self.timers.set_if_unset(Timer::ViewerCount, now + COUNT);
+            self.timers.set_if_unset(Timer::ViewerCount, now + VIEWER_COUNT_DELAY);
         }
-        match message.say {
+        match message.kind {
             MessageKind::Gone => return self.on_deleted(),
             MessageKind::Hello => self.notify_nodes(MessageKind::Here),
             MessageKind::Here | MessageKind::Changed | MessageKind::Loading | MessageKind::Stopped => {}
@@ -109,57 +111,57 @@ impl Room {
         let is_newer = record.stamp > self.record.stamp;
         let is_other_file = self.record.file != record.file;
         if is_newer {
-            let (locks, wish) = (self.record.locks, self.record.wish.clone());
+            let (locks, dialect) = (self.record.locks, self.record.dialect.clone());
             let record = Record { version: self.record.version, ..record };
             let old = std::mem::replace(&mut self.record, record);
             self.view.follows = true;
             if self.record.locks != locks {
                 let frame = message::locks(self.record.locks);
-                self.view.board.send_modify(|board| board.set_locks(frame));
+                self.view.broadcast.send_modify(|broadcast| broadcast.set_locks(frame));
                 self.enforce_locks();
             }
-            if is_other_file || self.record.wish != wish {
+            if is_other_file || self.record.dialect != dialect {
                 self.open_again();
             } else {
                 self.render_for(None);
             }
             self.saving.obsolete.extend(old.file.filter(|_| is_other_file));
-            self.keep();
+            self.save_soon();
         }
         // The other node has appended rows.
         let received = self.reading().map_or(0, |reading| reading.summary().received);
         if !is_other_file
             && message.received > received
-            && self.data.as_ref().is_some_and(|data| !data.loading)
+            && self.open_file.as_ref().is_some_and(|open_file| !open_file.loading)
         {
-            if !self.work.waiting.iter().any(|work| matches!(work, Work::Grow | Work::Open)) {
-                self.work.waiting.push_back(Work::Grow);
+            if !self.work.waiting.iter().any(|work| matches!(work, Work::CatchUp | Work::Open)) {
+                self.work.waiting.push_back(Work::CatchUp);
             }
             self.work_on();
         }
     }
 
-    /// Handles the progress of an upload on another node; `None`: no upload runs there.
-    fn on_remote_upload(&mut self, node: u64, loading: Option<Loading>) {
+    /// Handles the progress of an upload on another node; `None`: no upload is running there.
+    fn on_remote_upload(&mut self, node: u64, loading: Option<RemoteUpload>) {
         let before = self.remote.loading;
         match loading {
             Some(now) => {
                 self.remote.loading = Some((node, now, self.now));
                 if before.is_none_or(|(_, before, _)| before != now) {
                     let frame = message::progress(now.received, now.size, now.rows);
-                    self.view.board.send_modify(|board| board.set_progress(frame));
+                    self.view.broadcast.send_modify(|broadcast| broadcast.set_progress(frame));
                 }
             }
             None if before.is_some_and(|(of, ..)| of == node) => self.remote.loading = None,
             None => return,
         }
-        // The view says whether a file is loading, so both the start and the end are shown.
+        // A view shows whether a file is being uploaded, so it is sent at the start and at the end.
         if before.is_some() != self.remote.loading.is_some() {
             self.render_soon(Duration::ZERO);
         }
     }
 
-    /// Has the file that the record names read from the start.
+    /// Reads the file that the record names from the start.
     pub(super) fn open_again(&mut self) {
         if !self.work.waiting.iter().any(|work| matches!(work, Work::Open)) {
             self.work.waiting.push_back(Work::Open);

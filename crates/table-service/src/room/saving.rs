@@ -1,22 +1,23 @@
-//! The record of a room, and when it is written.
+//! The record of a room, and the time at which it is written.
 
 use std::time::{Duration, Instant};
 
-use super::effect::{Effect, SaveJob, SaveOutcome};
+use tidings_table_store::SaveOutcome;
+
+use super::effect::{Effect, SaveJob, SaveResult};
 use super::state::Room;
 use super::timers::Timer;
 use crate::failure::Failure;
-use crate::store::Saved;
 
-/// How long after a record could not be written it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+/// The delay after a failed write of the record.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// What is known of the record that is stored.
+/// The state of the stored record.
 ///
 /// Invariant: one record is written at a time, and a file is removed only after a record without it is stored.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
-    /// Whether the stored record is an old one.
+    /// Whether the stored record is outdated.
     pub(super) is_dirty: bool,
     /// Whether a record is being written.
     pub(super) is_running: bool,
@@ -27,8 +28,8 @@ pub(super) struct Saving {
 }
 
 impl Room {
-    /// Has the record written, as soon as the store's pace permits.
-    pub(super) fn keep(&mut self) {
+    /// Schedules a write of the record as soon as the store permits it.
+    pub(super) fn save_soon(&mut self) {
         self.saving.is_dirty = true;
         if !self.saving.is_running && self.timers.is_due(Timer::Save, self.now) {
             self.save();
@@ -49,31 +50,31 @@ impl Room {
         self.effects.push(Effect::Save(SaveJob { record, is_table, obsolete }));
     }
 
-    /// The record is written, or cannot be; `None`: writing it has panicked.
-    pub(super) fn on_saved(&mut self, saved: Option<SaveOutcome>) {
+    /// Handles the result of writing the record; `None`: it panicked.
+    pub(super) fn on_saved(&mut self, saved: Option<SaveResult>) {
         self.saving.is_running = false;
-        self.timers.set(Timer::Save, self.now + self.settings.pace);
+        self.timers.set(Timer::Save, self.now + self.settings.min_save_interval);
         match saved {
-            Some((Ok(Saved::Kept), _)) => {}
-            Some((Ok(Saved::Gone), _)) => self.on_deleted(),
+            Some((Ok(SaveOutcome::Stored), _)) => {}
+            Some((Ok(SaveOutcome::Deleted), _)) => self.on_deleted(),
             Some((Err(error), obsolete)) => {
                 let why = Failure::from(error).message;
-                tracing::warn!(table = %self.id(), why, "what is shown of a table cannot be saved yet");
+                tracing::warn!(table = %self.id(), why, "the record of a table cannot be saved; another attempt follows");
                 self.saving.obsolete.extend(obsolete);
                 self.saving.is_dirty = true;
-                self.timers.set(Timer::Save, self.now + RETRY);
+                self.timers.set(Timer::Save, self.now + RETRY_DELAY);
             }
-            None => tracing::error!(table = %self.id(), "saving a table has panicked"),
+            None => tracing::error!(table = %self.id(), "saving the record of a table panicked"),
         }
     }
 
-    /// Whether the store must be told repeatedly that the table is in use: while it has viewers, and in a bucket for as
-    /// long as it is open.
-    pub(super) fn is_touched(&self) -> bool {
+    /// Whether the store must be updated periodically to mark the table as used: while it has viewers, and in a bucket
+    /// while it is open.
+    pub(super) fn needs_touch(&self) -> bool {
         !self.viewers.is_empty() || self.settings.lease.is_some()
     }
 
-    /// Tells the store that the table is in use, for other processes and for a later start.
+    /// Marks the table as used in the store, for other processes and a later start.
     pub(super) fn touch(&mut self) {
         if let Some(lease) = self.settings.lease {
             self.timers.set(Timer::Touch, self.now + lease);
@@ -86,8 +87,7 @@ impl Room {
         }
     }
 
-    /// The room has ended: the last record to write, if one announced a first upload that failed, once the one before is
-    /// written.
+    /// The last save of an ended room: of an announcement of a first upload that failed, after a running save.
     pub(super) fn last_save(&mut self, now: Instant) -> Vec<Effect> {
         self.now = now;
         self.saving.is_running = false;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidings_table::{Limits, Reading, Table, Writer};
+use tidings_table_store::{Record, TableId};
 use tokio::sync::{mpsc, watch};
 
 use super::effect::{Effect, Event};
@@ -14,67 +15,64 @@ use super::saving::Saving;
 use super::timers::{Timer, Timers};
 use super::uploads::RunningUpload;
 use super::writing::WorkQueue;
-use super::{FactsCache, RESTART, RoomRequest, SnapshotReply};
-use crate::broadcast::{End, Form, ViewBroadcast};
+use super::{CLOSE_RESTART, FactsCache, RoomRequest, SnapshotReply};
+use crate::broadcast::{BroadcastEnd, ViewBroadcast, ViewFormat};
 use crate::counters::Counters;
 use crate::failure::Failure;
-use crate::id::TableId;
 use crate::message::{self, PageText};
 use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
 use crate::page::CachedView;
-use crate::record::Record;
 use crate::upload::ActiveUploads;
 
-/// How long a table without viewers stays in memory, unless `tables.keep` is less.
-const LINGER: Duration = Duration::from_secs(30);
-/// How long other nodes may take to answer the first message about a table.
-const ASKED: Duration = Duration::from_secs(1);
-/// The time between two progress messages.
-const TICK: Duration = Duration::from_millis(200);
+/// The time that an unused table stays open, unless `tables.keep` is shorter.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+/// The time for responses of other nodes to the first message about a table.
+const REMOTE_REPLY_TIME: Duration = Duration::from_secs(1);
+/// The interval of progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The constants of a room.
 pub(super) struct Settings {
     pub(super) id: TableId,
-    /// The number of this process among those that share the store.
+    /// The number of this process, unique among those that share the store.
     pub(super) node: u64,
     pub(super) has_other_nodes: bool,
-    /// How long an unused table is kept.
+    /// The time after which an unused table is removed.
     pub(super) keep: Duration,
-    /// The bounds of a file.
+    /// The limits of a file.
     pub(super) limits: Limits,
     /// The least time between two writes of the record.
-    pub(super) pace: Duration,
-    /// How often the record is written although nothing has changed; `None`: a lock shows
-    /// that the table is in use.
+    pub(super) min_save_interval: Duration,
+    /// The interval of writes of an unchanged record; `None`: a lock marks the table as used.
     pub(super) lease: Option<Duration>,
     pub(super) counters: Arc<Counters>,
     /// All uploads of this process.
     pub(super) uploads: Arc<ActiveUploads>,
-    /// Where viewers and uploads send their requests.
-    pub(super) asks: mpsc::WeakSender<RoomRequest>,
+    /// The sender of requests to this room.
+    pub(super) requests: mpsc::WeakSender<RoomRequest>,
 }
 
 /// A file that can be viewed.
 pub(super) struct OpenFile {
     pub(super) file: String,
-    /// As its uploader calls it; the record may name another file already, which is being fetched.
+    /// The uploader's name for the file. The record may already name another file, which is being fetched.
     pub(super) name: String,
     pub(super) table: Table,
-    /// `None` while it is being used, or while rows arrive.
+    /// `None` while it is in use, or while rows arrive.
     pub(super) writer: Option<Writer>,
-    /// Whether rows still arrive.
+    /// Whether rows are still arriving.
     pub(super) loading: bool,
     pub(super) facts: FactsCache,
 }
 
-/// See the module.
+/// The state of a room. See the module.
 pub(super) struct Room {
     pub(super) settings: Settings,
     /// The time of the current event.
     pub(super) now: Instant,
     pub(super) record: Record,
-    pub(super) data: Option<OpenFile>,
+    pub(super) open_file: Option<OpenFile>,
     pub(super) viewers: Viewers,
     pub(super) view: ViewState,
     pub(super) upload: Option<RunningUpload>,
@@ -84,35 +82,35 @@ pub(super) struct Room {
     /// Requests for a snapshot that wait for the first page.
     pub(super) snapshots: Vec<SnapshotReply>,
     pub(super) timers: Timers,
-    /// What the current event has ordered.
+    /// The effects of the current event.
     pub(super) effects: Vec<Effect>,
     /// Whether the room has ended.
-    pub(super) over: bool,
-    /// Dropped after everything that holds the table's place.
-    pub(super) put_away: Vec<std::sync::mpsc::Sender<()>>,
+    pub(super) has_ended: bool,
+    /// Dropped after everything that holds the lock of the table's folder.
+    pub(super) close_waiters: Vec<std::sync::mpsc::Sender<()>>,
 }
 
 impl Room {
     /// A room with this record, and the effects of its start.
     pub(super) fn new(settings: Settings, record: Record, now: Instant) -> (Self, Vec<Effect>) {
-        let mut board = ViewBroadcast::default();
+        let mut broadcast = ViewBroadcast::default();
         if record.locks.any() {
-            board.set_locks(message::locks(record.locks));
+            broadcast.set_locks(message::locks(record.locks));
         }
         let mut timers = Timers::default();
-        timers.set(Timer::Idle, now + LINGER.min(settings.keep));
-        timers.set(Timer::Progress, now + TICK);
+        timers.set(Timer::Idle, now + IDLE_TIME.min(settings.keep));
+        timers.set(Timer::Progress, now + PROGRESS_INTERVAL);
         timers.set(Timer::Touch, now);
         timers.set(Timer::Save, now);
         if settings.has_other_nodes {
-            timers.set(Timer::RemoteFile, now + ASKED);
+            timers.set(Timer::RemoteFile, now + REMOTE_REPLY_TIME);
         }
         let mut room = Self {
             settings,
             now,
-            data: None,
+            open_file: None,
             viewers: Viewers::new(now),
-            view: ViewState::new(watch::Sender::new(board), record.shown.clone(), now),
+            view: ViewState::new(watch::Sender::new(broadcast), record.view.clone(), now),
             upload: None,
             work: WorkQueue::default(),
             saving: Saving::default(),
@@ -120,8 +118,8 @@ impl Room {
             snapshots: Vec::new(),
             timers,
             effects: Vec::new(),
-            over: false,
-            put_away: Vec::new(),
+            has_ended: false,
+            close_waiters: Vec::new(),
             record,
         };
         if room.record.file.is_some() {
@@ -132,11 +130,11 @@ impl Room {
         (room, effects)
     }
 
-    /// Handles an event, and then what is due. Returns the effects, in order.
+    /// Handles an event, and then due timers. Returns the effects, in order.
     pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
-            Event::Request(ask) => self.take(ask),
+            Event::Request(request) => self.take(request),
             Event::Rendered(made) => self.on_page(made),
             Event::WorkDone(worked) => self.on_work_done(worked),
             Event::Saved(saved) => self.on_saved(saved),
@@ -147,22 +145,25 @@ impl Room {
                 self.fire(timer);
             }
         }
-        if self.data.is_none() && self.record.file.is_none() && self.timers.get(Timer::RemoteFile).is_none() {
+        if self.open_file.is_none()
+            && self.record.file.is_none()
+            && self.timers.get(Timer::RemoteFile).is_none()
+        {
             self.fail_snapshots(&Failure::empty());
         }
         std::mem::take(&mut self.effects)
     }
 
-    /// When [`Event::Tick`] is due at the latest.
+    /// The time at which [`Event::Tick`] is due.
     pub(super) fn next_deadline(&self) -> Instant {
-        self.timers.next(|timer| self.is_enabled(timer)).unwrap_or(self.now + LINGER)
+        self.timers.next(|timer| self.is_enabled(timer)).unwrap_or(self.now + IDLE_TIME)
     }
 
-    /// Whether the deadline of a timer means anything now.
+    /// Whether the deadline of a timer is relevant now.
     fn is_enabled(&self, timer: Timer) -> bool {
         match timer {
             Timer::Progress => self.is_busy(),
-            Timer::Touch => self.is_touched(),
+            Timer::Touch => self.needs_touch(),
             Timer::Render => self.view.rendering.is_none(),
             Timer::Save => self.saving.is_dirty && !self.saving.is_running,
             Timer::Idle => self.viewers.is_empty() && !self.is_busy(),
@@ -173,7 +174,7 @@ impl Room {
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::Progress => {
-                self.timers.set(timer, self.now + TICK);
+                self.timers.set(timer, self.now + PROGRESS_INTERVAL);
                 self.send_progress(false);
                 self.show_growing();
             }
@@ -181,53 +182,53 @@ impl Room {
             Timer::Render => self.render(),
             Timer::ViewerCount => {
                 self.timers.clear(timer);
-                // Without a first page there is nothing to send again.
+                // Without a first page there is nothing to send.
                 if self.view.content > 0 {
-                    self.post(true);
+                    self.broadcast(true);
                 }
                 self.notify_nodes(MessageKind::Here);
             }
             Timer::Announce => self.announce(),
             Timer::RemoteFile => self.timers.clear(timer),
             Timer::Reopen => {
-                // Until it is known whether the file could be opened.
-                self.timers.set(timer, self.now + LINGER);
+                // Waits until the result of opening the file is available.
+                self.timers.set(timer, self.now + IDLE_TIME);
                 self.open_again();
             }
             Timer::Save => self.save(),
-            Timer::Idle => self.over = true,
+            Timer::Idle => self.has_ended = true,
         }
     }
 
-    /// What remains when the room has ended: the record, when the table was in use last, and the callers that wait until the
-    /// table is closed.
+    /// The final state of an ended room: the record, the time of the table's last use, and the callers that wait until
+    /// the table is closed.
     pub(super) fn into_parts(self) -> (Record, Instant, Vec<std::sync::mpsc::Sender<()>>) {
-        (self.record, self.viewers.left_at, self.put_away)
+        (self.record, self.viewers.left_at, self.close_waiters)
     }
 
-    pub(super) const fn is_over(&self) -> bool {
-        self.over
+    pub(super) const fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     pub(super) fn is_busy(&self) -> bool {
         self.upload.is_some() || self.view.rendering.is_some() || self.work.running.is_some()
     }
 
-    /// The table is in use now: it stays in memory for a while from now on.
+    /// Marks the table as used now, so that it stays open for a while.
     pub(super) fn keep_open(&mut self) {
         self.viewers.left_at = self.now;
-        self.timers.set(Timer::Idle, self.now + LINGER.min(self.settings.keep));
+        self.timers.set(Timer::Idle, self.now + IDLE_TIME.min(self.settings.keep));
     }
 
-    fn take(&mut self, ask: RoomRequest) {
-        match ask {
+    fn take(&mut self, request: RoomRequest) {
+        match request {
             RoomRequest::Join(join) => self.join(join),
             RoomRequest::Leave(viewer) => self.leave(viewer),
-            RoomRequest::Do { viewer, command, done } => self.command(viewer, command, done),
+            RoomRequest::Command { viewer, command, done } => self.command(viewer, command, done),
             RoomRequest::Upload { viewer, name, size, quota, reply } => {
                 self.begin_upload(viewer, name, size, quota, reply);
             }
-            RoomRequest::Own { viewer, secret, reply } => {
+            RoomRequest::ClaimOwnership { viewer, secret, reply } => {
                 let _ = reply.send(self.claim_ownership(viewer, &secret));
             }
             RoomRequest::FileCreated { number, created, reply } => self.file_created(number, *created, reply),
@@ -236,37 +237,37 @@ impl Room {
                 self.upload_ended(number, outcome, reserved);
                 let _ = end.send(());
             }
-            RoomRequest::Opening(table) => self.opening(table),
-            RoomRequest::MayAppend { secret, reply } => {
+            RoomRequest::Opening(table) => self.on_first_rows_opened(table),
+            RoomRequest::CheckAppend { secret, reply } => {
                 let _ = reply.send(self.may_append(&secret));
             }
             RoomRequest::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             RoomRequest::Snapshot(reply) => self.request_snapshot(reply),
             RoomRequest::NodeMessage(message) => self.on_node_message(*message),
-            RoomRequest::PutAway(held) => {
+            RoomRequest::CloseIdle(held) => {
                 let is_used = self.is_busy() || !self.work.waiting.is_empty() || !self.snapshots.is_empty();
                 if self.viewers.is_empty() && !is_used {
-                    self.over = true;
-                    self.put_away.push(held);
+                    self.has_ended = true;
+                    self.close_waiters.push(held);
                 }
             }
             RoomRequest::Stop(within) => {
-                self.finish(End { error: None, code: RESTART, within });
-                self.over = self.viewers.is_empty();
+                self.finish(BroadcastEnd { error: None, code: CLOSE_RESTART, within });
+                self.has_ended = self.viewers.is_empty();
             }
         }
     }
 
     /// Ends the broadcast: no view follows.
-    pub(super) fn finish(&mut self, end: End) {
-        self.view.board.send_modify(|board| board.end(end));
-        // The room waits for its viewers from now on.
+    pub(super) fn finish(&mut self, end: BroadcastEnd) {
+        self.view.broadcast.send_modify(|broadcast| broadcast.end(end));
+        // From now on the room waits for its viewers.
         self.keep_open();
     }
 
-    /// The file as it is read now.
+    /// The current state of the file.
     pub(super) fn reading(&self) -> Option<Arc<Reading>> {
-        self.data.as_ref().map(|data| data.table.reading())
+        self.open_file.as_ref().map(|open_file| open_file.table.reading())
     }
 
     pub(super) fn fail_snapshots(&mut self, failure: &Failure) {
@@ -287,7 +288,7 @@ impl Room {
         self.view.page.as_ref().map(|page| page.made.clone()).unwrap_or_default()
     }
 
-    pub(super) fn text(&self, form: Form) -> Option<&Arc<PageText>> {
+    pub(super) fn text(&self, form: ViewFormat) -> Option<&Arc<PageText>> {
         self.view.page.as_ref().and_then(|page| page.text[form as usize].as_ref())
     }
 }

@@ -1,46 +1,49 @@
-//! The task of a room: it receives requests, runs effects, and sleeps until the next deadline.
+//! The task of a room: receives requests, executes effects, and sleeps until the next deadline.
 //!
-//! Invariant: the task itself never blocks. The disk, the store and computations run on threads that may block; their
-//! results return as events.
+//! Invariant: the task never blocks. The disk, the store and computations run on blocking threads; their results return
+//! as events.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use tidings_table::{Control, Error, Limits, Table, Writer};
+use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveOutcome, WorkJob};
+use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveResult, WorkJob};
 use super::state::{Room, Settings};
 use super::work::{WorkContext, WorkResult};
-use super::{ASKS, RoomRequest, Snapshot, SnapshotState};
+use super::{MAX_REQUESTS, RoomRequest, Snapshot, SnapshotState};
 use crate::Service;
 use crate::failure::Failure;
 use crate::page::{self, Page};
-use crate::record::Record;
-use crate::store::{Saved, StoreError, TableFolder};
-use crate::upload::{self, FIRST, Job};
+use crate::upload::{self, FIRST_PAGE_ROWS, UploadJob};
 
-/// Starts the room of a table at this place, and returns where its requests are sent.
-pub(crate) fn start(service: &Arc<Service>, place: TableFolder, record: Record) -> mpsc::Sender<RoomRequest> {
-    let (sender, asks) = mpsc::channel(ASKS);
+/// Starts the room of a table, and returns the sender of its requests.
+pub(crate) fn start(
+    service: &Arc<Service>,
+    table_folder: TableFolder,
+    record: Record,
+) -> mpsc::Sender<RoomRequest> {
+    let (sender, requests) = mpsc::channel(MAX_REQUESTS);
     let settings = Settings {
-        id: place.id,
+        id: table_folder.id,
         node: service.own,
         has_other_nodes: service.bus.has_other_nodes(),
-        keep: service.options.keep,
+        keep: service.options.store.keep,
         limits: service.limits(),
-        pace: service.store.pace(),
+        min_save_interval: service.store.min_save_interval(),
         lease: service.store.lease(),
         counters: Arc::clone(&service.counters),
         uploads: Arc::clone(&service.uploads),
-        asks: sender.downgrade(),
+        requests: sender.downgrade(),
     };
     let task = Task {
         limits: settings.limits,
         service: Arc::clone(service),
-        place: Arc::new(place),
+        table_folder: Arc::new(table_folder),
         sender: sender.downgrade(),
         rendering: None,
         working: None,
@@ -50,7 +53,7 @@ pub(crate) fn start(service: &Arc<Service>, place: TableFolder, record: Record) 
     let strong = sender.clone();
     tokio::spawn(async move {
         let (room, effects) = Room::new(settings, record, Instant::now());
-        task.run(room, asks, effects).await;
+        task.run(room, requests, effects).await;
         drop(strong);
     });
     sender
@@ -58,15 +61,15 @@ pub(crate) fn start(service: &Arc<Service>, place: TableFolder, record: Record) 
 
 struct Task {
     service: Arc<Service>,
-    place: Arc<TableFolder>,
+    table_folder: Arc<TableFolder>,
     limits: Limits,
     sender: mpsc::WeakSender<RoomRequest>,
     rendering: Option<JoinHandle<Result<Page, Error>>>,
     working: Option<JoinHandle<WorkResult>>,
-    saving: Option<JoinHandle<SaveOutcome>>,
+    saving: Option<JoinHandle<SaveResult>>,
 }
 
-/// Waits until a job ends; for ever without one.
+/// Waits until a job ends; forever without one.
 async fn ended<T>(job: &mut Option<JoinHandle<T>>) -> Option<T> {
     let Some(handle) = job else { return std::future::pending().await };
     let outcome = handle.await.ok();
@@ -75,13 +78,13 @@ async fn ended<T>(job: &mut Option<JoinHandle<T>>) -> Option<T> {
 }
 
 impl Task {
-    async fn run(mut self, mut room: Room, mut asks: mpsc::Receiver<RoomRequest>, effects: Vec<Effect>) {
+    async fn run(mut self, mut room: Room, mut requests: mpsc::Receiver<RoomRequest>, effects: Vec<Effect>) {
         self.carry_out(effects);
-        while !room.is_over() {
+        while !room.has_ended() {
             let deadline = room.next_deadline().into();
             let event = tokio::select! {
-                ask = asks.recv() => match ask {
-                    Some(ask) => Event::Request(ask),
+                request = requests.recv() => match request {
+                    Some(request) => Event::Request(request),
                     None => break,
                 },
                 made = ended(&mut self.rendering) => Event::Rendered(made),
@@ -92,15 +95,15 @@ impl Task {
             let effects = room.handle(Instant::now(), event);
             self.carry_out(effects);
         }
-        asks.close();
+        requests.close();
         self.end(room).await;
-        // Requests that are still queued fail only now, when the table can be opened again.
-        drop(asks);
+        // Queued requests fail only now, when the table can be opened again.
+        drop(requests);
     }
 
-    /// The room is empty, or the table deleted: closes the table so that it can be opened again.
+    /// Closes the table of an ended room, so that it can be opened again.
     async fn end(mut self, mut room: Room) {
-        self.service.rooms.forget(self.place.id, &self.sender);
+        self.service.rooms.forget(self.table_folder.id, &self.sender);
         room.cancel_rendering();
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
@@ -110,20 +113,20 @@ impl Task {
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
         }
-        let (record, left_at, put_away) = room.into_parts();
-        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
-        // The table is unused since then.
+        let (record, left_at, close_waiters) = room.into_parts();
+        let (store, table_folder) = (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
+        // The table has been unused since then.
         let left = SystemTime::now().checked_sub(left_at.elapsed()).unwrap_or_else(SystemTime::now);
-        let closed = tokio::task::spawn_blocking(move || store.put_away(&place, &record, left));
+        let closed = tokio::task::spawn_blocking(move || store.close_table(&table_folder, &record, left));
         if let Ok(Err(error)) = closed.await {
             let why = Failure::from(error).message;
-            tracing::warn!(table = %self.place.id, why, "a table cannot be put away");
+            tracing::warn!(table = %self.table_folder.id, why, "a table cannot be closed");
         }
         let service = Arc::clone(&self.service);
         service.counters.open.fetch_sub(1, Ordering::Relaxed);
-        // The place's lock is released before it is reported that the table is closed.
+        // The folder's lock is released before the table is reported as closed.
         drop(self);
-        drop(put_away);
+        drop(close_waiters);
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -136,11 +139,11 @@ impl Task {
                 Effect::StartUpload { file, number, is_first, size, progress, reply } => {
                     let Some(room) = self.sender.upgrade() else { continue };
                     let CreatedFile { name, writer, reserved } = *file;
-                    let job = Job {
+                    let job = UploadJob {
                         number,
                         writer,
                         store: Arc::clone(&self.service.store),
-                        place: Arc::clone(&self.place),
+                        table_folder: Arc::clone(&self.table_folder),
                         file: name,
                         reserved,
                         is_first,
@@ -148,22 +151,26 @@ impl Task {
                         progress,
                         room,
                     };
-                    // An uploader that has gone drops its end, which aborts the upload.
+                    // An uploader that has disconnected drops its handle, which aborts the upload.
                     let _ = reply.send(Ok(upload::start(job)));
                 }
                 Effect::Discard(file) => {
-                    let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
-                    tokio::task::spawn_blocking(move || store.discard(&place, &file));
+                    let (store, table_folder) =
+                        (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
+                    tokio::task::spawn_blocking(move || store.discard(&table_folder, &file));
                 }
                 Effect::Touch => self.touch(),
                 Effect::Snapshot(reply, snapshot) => {
-                    let SnapshotState { view, article, about, file, facts } = *snapshot;
-                    let (folder, place) = (self.place.file(&file), Arc::clone(&self.place));
-                    let _ = reply.send(Ok(Snapshot { view, article, about, folder, facts, place }));
+                    let SnapshotState { view, article, info, file, facts } = *snapshot;
+                    let (folder, table_folder) =
+                        (self.table_folder.file(&file), Arc::clone(&self.table_folder));
+                    let _ = reply.send(Ok(Snapshot { view, article, info, folder, facts, table_folder }));
                 }
-                Effect::Notify(word, record) => self.service.send_status(self.place.id, word, &record),
-                Effect::Publish(view) => self.service.publish(self.place.id, view),
-                Effect::Forget => self.service.rooms.forget(self.place.id, &self.sender),
+                Effect::Notify(status, record) => {
+                    self.service.send_status(self.table_folder.id, status, &record)
+                }
+                Effect::Publish(view) => self.service.publish(self.table_folder.id, view),
+                Effect::Unregister => self.service.rooms.forget(self.table_folder.id, &self.sender),
                 Effect::Delete => self.delete(),
             }
         }
@@ -188,7 +195,7 @@ impl Task {
 
     fn work(&self, job: WorkJob) -> JoinHandle<WorkResult> {
         let WorkJob { work, file, writer, choice, uploader, cancel, done } = job;
-        let (place, limits, room) = (Arc::clone(&self.place), self.limits, self.sender.clone());
+        let (table_folder, limits, room) = (Arc::clone(&self.table_folder), self.limits, self.sender.clone());
         let store = Arc::clone(&self.service.store);
         let quota = self.service.access.quota(&uploader);
         tokio::task::spawn_blocking(move || {
@@ -201,18 +208,18 @@ impl Task {
                 }
             };
             let open_within = |show: &dyn Fn(&Table)| {
-                let charge = store.charge(&place, file);
-                Writer::open_within(charge, &place.file(file), choice, limits, control, show)
+                let charge = store.charge(&table_folder, file);
+                Writer::open_within(charge, &table_folder.file(file), choice, limits, control, show)
             };
             let reopen = || Ok(open_within(&|_| {})?);
             let open = || {
-                store.prepare(&place, file)?;
+                store.prepare(&table_folder, file)?;
                 let mut writer = open_within(&show)?;
                 let mut shown = writer.table().reading().summary().rows;
-                store.catch_up(&place, file, &mut writer, control, &mut |writer, part| {
+                store.catch_up(&table_folder, file, &mut writer, control, &mut |writer, part| {
                     report(part);
                     let rows = writer.table().reading().summary().rows;
-                    if shown < FIRST && rows >= FIRST {
+                    if shown < FIRST_PAGE_ROWS && rows >= FIRST_PAGE_ROWS {
                         shown = rows;
                         show(writer.table());
                     }
@@ -223,7 +230,7 @@ impl Task {
                 writer,
                 &WorkContext {
                     store: &store,
-                    place: &place,
+                    table_folder: &table_folder,
                     file,
                     control,
                     quota,
@@ -234,22 +241,22 @@ impl Task {
         })
     }
 
-    fn save(&self, job: SaveJob) -> JoinHandle<SaveOutcome> {
+    fn save(&self, job: SaveJob) -> JoinHandle<SaveResult> {
         let SaveJob { record, is_table, obsolete } = job;
-        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
+        let (store, table_folder) = (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
         tokio::task::spawn_blocking(move || {
             let saved = match is_table {
-                true => store.save(&place, &record),
-                false => store.forget(&place).map(|()| Saved::Kept),
+                true => store.save(&table_folder, &record),
+                false => store.remove_record(&table_folder).map(|()| SaveOutcome::Stored),
             };
-            if !matches!(saved, Ok(Saved::Kept)) {
+            if !matches!(saved, Ok(SaveOutcome::Stored)) {
                 return (saved, obsolete);
             }
             // A file that cannot be removed now is removed by a sweep.
             for file in obsolete {
-                if let Err(error) = store.remove_file(&place, &file) {
+                if let Err(error) = store.remove_file(&table_folder, &file) {
                     let why = Failure::from(error).message;
-                    tracing::warn!(table = %place.id, why, "an old file cannot be removed yet");
+                    tracing::warn!(table = %table_folder.id, why, "a replaced file of a table cannot be removed yet");
                 }
             }
             (saved, Vec::new())
@@ -259,16 +266,17 @@ impl Task {
     fn create_file(&self, job: CreateJob) {
         let CreateJob { number, quota, choice, reply } = job;
         let Some(room) = self.sender.upgrade() else { return };
-        let (store, place, limits) = (Arc::clone(&self.service.store), Arc::clone(&self.place), self.limits);
+        let (store, table_folder, limits) =
+            (Arc::clone(&self.service.store), Arc::clone(&self.table_folder), self.limits);
         tokio::task::spawn_blocking(move || {
             let create = || {
-                let name = place.new_file()?;
-                // The upload reserves its bytes itself, because making room may take a while.
+                let name = table_folder.new_file()?;
+                // The upload reserves its bytes itself, because eviction may take a while.
                 let reserved = store.reserve(0, quota, Some(&name))?;
-                let charge = store.charge(&place, &name);
-                let writer =
-                    Writer::create_within(charge, &place.file(&name), choice, limits).inspect_err(|_| {
-                        place.remove_file(&name);
+                let charge = store.charge(&table_folder, &name);
+                let writer = Writer::create_within(charge, &table_folder.file(&name), choice, limits)
+                    .inspect_err(|_| {
+                        table_folder.remove_file(&name);
                     })?;
                 Ok::<_, StoreError>(CreatedFile { name, writer, reserved })
             };
@@ -277,35 +285,35 @@ impl Task {
             if let Err(mpsc::error::SendError(RoomRequest::FileCreated { created, .. })) = sent
                 && let Ok(file) = *created
             {
-                store.discard(&place, &file.name);
+                store.discard(&table_folder, &file.name);
             }
         });
     }
 
     fn touch(&self) {
-        let place = Arc::clone(&self.place);
+        let table_folder = Arc::clone(&self.table_folder);
         tokio::task::spawn_blocking(move || {
-            // A record that is not written yet will be new.
-            if let Err(error) = place.used(SystemTime::now())
+            // A record that is not written yet will have the current time.
+            if let Err(error) = table_folder.set_last_used(SystemTime::now())
                 && error.kind() != std::io::ErrorKind::NotFound
             {
-                tracing::warn!(%error, table = %place.id, "the time of a table's last use cannot be saved");
+                tracing::warn!(%error, table = %table_folder.id, "the time of a table's last use cannot be saved");
             }
         });
     }
 
     fn delete(&mut self) {
-        let (store, place) = (Arc::clone(&self.service.store), Arc::clone(&self.place));
+        let (store, table_folder) = (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
         let saving = self.saving.take();
         tokio::spawn(async move {
-            // A record that is being written must not appear after the removal.
+            // A running save must not write the record after the removal.
             if let Some(saving) = saving {
                 let _ = saving.await;
             }
             let removed = tokio::task::spawn_blocking(move || {
-                if let Err(error) = store.delete(&place) {
+                if let Err(error) = store.delete(&table_folder) {
                     let why = Failure::from(error).message;
-                    tracing::warn!(table = %place.id, why, "a deleted table cannot be removed; it goes after tables.keep");
+                    tracing::warn!(table = %table_folder.id, why, "a deleted table cannot be removed from the store; a sweep removes it after tables.keep");
                 }
             });
             let _ = removed.await;

@@ -1,42 +1,39 @@
-//! The room without a disk, a network or a wait: events in, effects out.
+//! Tests of the room without a disk, a network or waiting: events in, effects out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_table::Limits;
+use tidings_table_store::{Quota, Record, SaveOutcome, Stamp, StoreError, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::effect::{CreateJob, Effect, Event, SaveJob, UploadReply};
 use super::state::{Room, Settings};
 use super::{JoinRequest, RoomRequest, Snapshot, ViewerHandle};
-use crate::broadcast::Form;
+use crate::broadcast::ViewFormat;
 use crate::command::Command;
 use crate::failure::Failure;
-use crate::id::TableId;
 use crate::node_messages::{MessageKind, NodeMessage};
 use crate::outbox::Outbox;
-use crate::quota::Quota;
-use crate::record::{Record, Stamp};
-use crate::store::{Saved, StoreError};
 use crate::upload::{ActiveUploads, Upload};
 
 const SECRET: &str = "secret";
 
-/// A room, and the clock that its events carry.
-struct World {
+/// A room, and the clock of its events.
+struct TestRoom {
     room: Room,
     now: Instant,
     id: TableId,
-    /// What the start has ordered.
+    /// The effects of the start.
     started: Vec<Effect>,
     _asks: mpsc::Receiver<RoomRequest>,
     _sender: mpsc::Sender<RoomRequest>,
 }
 
-impl World {
+impl TestRoom {
     fn new(record: Record, has_other_nodes: bool) -> Self {
-        let (sender, asks) = mpsc::channel(8);
+        let (sender, requests) = mpsc::channel(8);
         let (id, now) = (TableId::random(), Instant::now());
         let settings = Settings {
             id,
@@ -44,17 +41,17 @@ impl World {
             has_other_nodes,
             keep: Duration::from_secs(3600),
             limits: Limits { original_bytes: 1_000, ..Limits::default() },
-            pace: Duration::from_secs(1),
+            min_save_interval: Duration::from_secs(1),
             lease: None,
             counters: Arc::default(),
             uploads: Arc::new(ActiveUploads::new(0)),
-            asks: sender.downgrade(),
+            requests: sender.downgrade(),
         };
         let (room, started) = Room::new(settings, record, now);
-        Self { room, now, id, started, _asks: asks, _sender: sender }
+        Self { room, now, id, started, _asks: requests, _sender: sender }
     }
 
-    /// A table with a file, which its room has ordered to open.
+    /// A room with a file that is being opened.
     fn with_file() -> Self {
         let mut world = Self::new(Record { file: Some("f-1".into()), ..Record::new(Some(SECRET)) }, true);
         assert!(world.started.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-1")));
@@ -66,14 +63,14 @@ impl World {
         self.room.handle(self.now, event)
     }
 
-    fn ask(&mut self, ask: RoomRequest) -> Vec<Effect> {
-        self.handle(Event::Request(ask))
+    fn request(&mut self, request: RoomRequest) -> Vec<Effect> {
+        self.handle(Event::Request(request))
     }
 
-    /// Lets time pass, from one deadline to the next as the task does.
+    /// Advances the clock from deadline to deadline, as the task does.
     fn wait(&mut self, time: Duration) -> Vec<Effect> {
         let (end, mut effects) = (self.now + time, Vec::new());
-        while !self.room.is_over() {
+        while !self.room.has_ended() {
             self.now = self.room.next_deadline().max(self.now).min(end);
             effects.extend(self.handle(Event::Tick));
             if self.now >= end {
@@ -85,32 +82,37 @@ impl World {
     }
 
     fn join(&mut self, secret: Option<&str>) -> (ViewerHandle, Arc<Outbox>) {
-        let (reply, mut seat) = oneshot::channel();
+        let (reply, mut handle) = oneshot::channel();
         let outbox = Arc::new(Outbox::default());
         let secret = secret.map(ToOwned::to_owned);
-        let join =
-            JoinRequest { form: Form::Tables, secret, is_creator: false, outbox: Arc::clone(&outbox), reply };
-        self.ask(RoomRequest::Join(join));
-        (seat.try_recv().expect("a seat"), outbox)
+        let join = JoinRequest {
+            form: ViewFormat::Tables,
+            secret,
+            is_creator: false,
+            outbox: Arc::clone(&outbox),
+            reply,
+        };
+        self.request(RoomRequest::Join(join));
+        (handle.try_recv().expect("a seat"), outbox)
     }
 
     fn upload(&mut self, viewer: u64) -> (Vec<Effect>, oneshot::Receiver<Result<Upload, Failure>>) {
         let (reply, response) = oneshot::channel();
         let quota = Quota::unlimited();
-        let ask = RoomRequest::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
-        (self.ask(ask), response)
+        let request = RoomRequest::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
+        (self.request(request), response)
     }
 
     fn command(&mut self, viewer: u64, command: Command) -> (Vec<Effect>, Result<(), Failure>) {
         let (done, mut outcome) = oneshot::channel();
-        let effects = self.ask(RoomRequest::Do { viewer, command, done });
+        let effects = self.request(RoomRequest::Command { viewer, command, done });
         (effects, outcome.try_recv().expect("a response"))
     }
 
-    fn hear(&mut self, say: MessageKind, viewers: u64, record: Option<Record>) -> Vec<Effect> {
+    fn receive(&mut self, kind: MessageKind, viewers: u64, record: Option<Record>) -> Vec<Effect> {
         let (node, table) = (2, self.id.to_string());
-        let message = NodeMessage { node, table, say, viewers, received: 0, loading: None, record };
-        self.ask(RoomRequest::NodeMessage(Box::new(message)))
+        let message = NodeMessage { node, table, kind, viewers, received: 0, loading: None, record };
+        self.request(RoomRequest::NodeMessage(Box::new(message)))
     }
 }
 
@@ -121,7 +123,7 @@ fn created(effects: Vec<Effect>) -> (u64, UploadReply) {
             Effect::CreateFile(CreateJob { number, reply, .. }) => Some((number, reply)),
             _ => None,
         })
-        .expect("a file is to be created")
+        .expect("an effect that creates a file")
 }
 
 fn saves(effects: Vec<Effect>) -> Vec<SaveJob> {
@@ -139,41 +141,41 @@ fn code<T>(outcome: Result<Result<T, Failure>, oneshot::error::TryRecvError>) ->
 
 #[test]
 fn a_room_ends_half_a_minute_after_its_last_use() {
-    let mut world = World::new(Record::new(None), false);
-    let (seat, _) = world.join(None);
+    let mut world = TestRoom::new(Record::new(None), false);
+    let (handle, _) = world.join(None);
     world.room.record.file = Some("f-1".into());
     world.wait(Duration::from_secs(300));
-    assert!(!world.room.is_over());
-    world.ask(RoomRequest::Leave(seat.viewer));
+    assert!(!world.room.has_ended());
+    world.request(RoomRequest::Leave(handle.viewer));
     world.wait(Duration::from_secs(29));
-    assert!(!world.room.is_over());
+    assert!(!world.room.has_ended());
     world.wait(Duration::from_secs(2));
-    assert!(world.room.is_over());
+    assert!(world.room.has_ended());
 }
 
 #[test]
-fn the_file_of_an_upload_is_created_elsewhere_and_meanwhile_no_other_upload_begins() {
-    let mut world = World::new(Record::new(Some(SECRET)), true);
-    let (seat, _) = world.join(Some(SECRET));
-    let (effects, mut response) = world.upload(seat.viewer);
+fn no_other_upload_begins_while_the_file_of_an_upload_is_created() {
+    let mut world = TestRoom::new(Record::new(Some(SECRET)), true);
+    let (handle, _) = world.join(Some(SECRET));
+    let (effects, mut response) = world.upload(handle.viewer);
     let (number, reply) = created(effects);
-    assert!(response.try_recv().is_err(), "the upload has begun before its file was created");
-    assert_eq!(code(world.upload(seat.viewer).1.try_recv()), 409);
-    // The room stays open, although nobody views the table any more.
-    world.ask(RoomRequest::Leave(seat.viewer));
+    assert!(response.try_recv().is_err(), "the upload began before its file was created");
+    assert_eq!(code(world.upload(handle.viewer).1.try_recv()), 409);
+    // The room stays open without viewers.
+    world.request(RoomRequest::Leave(handle.viewer));
     world.wait(Duration::from_secs(60));
-    assert!(!world.room.is_over());
+    assert!(!world.room.has_ended());
     let failed = Box::new(Err(Failure::new(507, "the disk is full")));
-    let effects = world.ask(RoomRequest::FileCreated { number, created: failed, reply });
-    assert!(saves(effects).is_empty(), "a record is written for an upload that never began");
+    let effects = world.request(RoomRequest::FileCreated { number, created: failed, reply });
+    assert!(saves(effects).is_empty(), "a record was written for an upload that never began");
     assert_eq!(code(response.try_recv()), 507);
-    let (seat, _) = world.join(None);
-    created(world.upload(seat.viewer).0);
+    let (handle, _) = world.join(None);
+    created(world.upload(handle.viewer).0);
 }
 
 #[test]
 fn a_lock_stops_the_upload_of_another_viewer_before_its_first_byte() {
-    let mut world = World::new(Record::new(Some(SECRET)), false);
+    let mut world = TestRoom::new(Record::new(Some(SECRET)), false);
     let ((owner, _), (other, _)) = (world.join(Some(SECRET)), world.join(None));
     assert!(owner.is_owner && !other.is_owner);
     let (effects, _response) = world.upload(other.viewer);
@@ -187,7 +189,7 @@ fn a_lock_stops_the_upload_of_another_viewer_before_its_first_byte() {
 
 #[test]
 fn one_record_is_written_at_a_time_and_a_failed_write_is_repeated_with_its_files() {
-    let mut world = World::with_file();
+    let mut world = TestRoom::with_file();
     let (owner, _) = world.join(Some(SECRET));
     let lock = |on| Command::Lock { uploads: Some(on), view: None };
     world.room.saving.obsolete.push("f-0".into());
@@ -201,21 +203,21 @@ fn one_record_is_written_at_a_time_and_a_failed_write_is_repeated_with_its_files
     let second = saves(world.wait(Duration::from_secs(2)));
     assert_eq!((second.len(), &second[0].obsolete[..]), (1, &["f-0".to_owned()][..]));
     assert!(!second[0].record.locks.uploads, "an old record is written");
-    world.handle(Event::Saved(Some((Ok(Saved::Kept), Vec::new()))));
+    world.handle(Event::Saved(Some((Ok(SaveOutcome::Stored), Vec::new()))));
     assert!(saves(world.wait(Duration::from_secs(1))).is_empty());
 }
 
 #[test]
-fn viewers_of_other_nodes_count_until_their_node_is_silent() {
-    let mut world = World::new(Record::new(None), true);
+fn viewers_of_other_nodes_count_until_the_timeout_of_their_node() {
+    let mut world = TestRoom::new(Record::new(None), true);
     let (_seat, _) = world.join(None);
-    world.hear(MessageKind::Here, 3, None);
+    world.receive(MessageKind::Here, 3, None);
     assert_eq!(world.room.viewer_count(), 4);
     let effects = world.wait(Duration::from_secs(11));
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Notify(word, _) if word.say == MessageKind::Here))
+            .any(|effect| matches!(effect, Effect::Notify(status, _) if status.kind == MessageKind::Here))
     );
     assert_eq!(world.room.viewer_count(), 4);
     world.wait(Duration::from_secs(30));
@@ -224,14 +226,14 @@ fn viewers_of_other_nodes_count_until_their_node_is_silent() {
 
 #[test]
 fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() {
-    let mut world = World::with_file();
+    let mut world = TestRoom::with_file();
     let newer = Record {
         file: Some("f-2".into()),
         stamp: Stamp { version: 7, node: 2 },
         version: 7,
         ..Record::new(None)
     };
-    let effects = world.hear(MessageKind::Changed, 0, Some(newer));
+    let effects = world.receive(MessageKind::Changed, 0, Some(newer));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-2")));
     let saved = saves(effects);
     assert_eq!(
@@ -239,14 +241,14 @@ fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() 
         (Some("f-2"), &["f-1".to_owned()][..])
     );
     let older = Record { file: Some("f-3".into()), version: 3, ..Record::new(None) };
-    let effects = world.hear(MessageKind::Changed, 0, Some(older));
+    let effects = world.receive(MessageKind::Changed, 0, Some(older));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Work(_) | Effect::Save(_))));
     assert_eq!(world.room.record.file.as_deref(), Some("f-2"));
 }
 
 #[test]
-fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once() {
-    let mut world = World::with_file();
+fn an_unavailable_file_is_opened_again_and_viewers_receive_one_error() {
+    let mut world = TestRoom::with_file();
     let (_seat, outbox) = world.join(None);
     let mut times = 0;
     world.room.open_again();
@@ -263,28 +265,30 @@ fn a_file_that_the_store_does_not_give_is_opened_again_and_viewers_are_told_once
 
 #[test]
 fn a_snapshot_of_an_empty_table_waits_for_other_nodes_for_a_second() {
-    let mut world = World::new(Record::new(None), true);
+    let mut world = TestRoom::new(Record::new(None), true);
     let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
-    world.ask(RoomRequest::Snapshot(reply));
+    world.request(RoomRequest::Snapshot(reply));
     world.wait(Duration::from_millis(900));
     assert!(response.try_recv().is_err());
     world.wait(Duration::from_millis(200));
     assert_eq!(code(response.try_recv()), 409);
     let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
-    world.ask(RoomRequest::Snapshot(reply));
+    world.request(RoomRequest::Snapshot(reply));
     assert_eq!(code(response.try_recv()), 409);
 }
 
 #[test]
-fn a_deleted_table_is_removed_and_its_viewers_are_told() {
-    let mut world = World::with_file();
+fn a_deleted_table_is_removed_and_its_viewers_receive_the_reason() {
+    let mut world = TestRoom::with_file();
     let (owner, _) = world.join(Some(SECRET));
     let (effects, outcome) = world.command(owner.viewer, Command::Delete);
     assert_eq!(outcome, Ok(()));
     let has = |expected: fn(&Effect) -> bool| effects.iter().any(expected);
-    assert!(has(|effect| matches!(effect, Effect::Delete)) && has(|effect| matches!(effect, Effect::Forget)));
-    assert!(has(|effect| matches!(effect, Effect::Notify(word, _) if word.say == MessageKind::Gone)));
-    assert!(world.room.view.board.borrow().has_ended() && !world.room.is_over());
-    world.ask(RoomRequest::Leave(owner.viewer));
-    assert!(world.room.is_over());
+    assert!(
+        has(|effect| matches!(effect, Effect::Delete)) && has(|effect| matches!(effect, Effect::Unregister))
+    );
+    assert!(has(|effect| matches!(effect, Effect::Notify(status, _) if status.kind == MessageKind::Gone)));
+    assert!(world.room.view.broadcast.borrow().has_ended() && !world.room.has_ended());
+    world.request(RoomRequest::Leave(owner.viewer));
+    assert!(world.room.has_ended());
 }

@@ -1,32 +1,32 @@
-//! The deadlines of a room, in one table.
+//! The deadlines of a room.
 
 use std::time::Instant;
 
-/// What is due at a deadline.
+/// The kinds of deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// Progress is sent.
     Progress,
-    /// The page is made again.
+    /// The page is computed again.
     Render,
-    /// The viewers are told how many they are.
+    /// The viewers receive their new number.
     ViewerCount,
-    /// The other nodes are told that the table is open here.
+    /// The table is announced to other nodes.
     Announce,
-    /// Other nodes have had time to say that they receive a file for the table.
+    /// Other nodes have had time to report that they receive a file for the table.
     RemoteFile,
     /// The record is written.
     Save,
-    /// The store is told that the table is in use.
+    /// The table is marked as used in the store.
     Touch,
     /// The file is opened again.
     Reopen,
-    /// The room ends because nobody views the table.
+    /// The room ends because the table has no viewers.
     Idle,
 }
 
 impl Timer {
-    /// In the order in which they run when several are due.
+    /// In the order of execution when several are due.
     pub(super) const ALL: [Self; 9] = [
         Self::Progress,
         Self::Touch,
@@ -74,7 +74,7 @@ impl Timers {
         self.get(timer).is_some_and(|at| now >= at)
     }
 
-    /// The earliest deadline of the timers that `is_enabled`.
+    /// The earliest deadline of the timers for which `is_enabled` is true.
     pub(super) fn next(&self, is_enabled: impl Fn(Timer) -> bool) -> Option<Instant> {
         Timer::ALL.into_iter().filter(|timer| is_enabled(*timer)).filter_map(|timer| self.get(timer)).min()
     }

@@ -6,44 +6,43 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_table::{Choice, Table};
+use tidings_table_store::{DialectOptions, Locks, Quota, Reserved};
 
 use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
-use crate::broadcast::Form;
-use crate::dialect_options::DialectOptions;
+use crate::broadcast::ViewFormat;
+use crate::counters::UploadEnd;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
-use crate::quota::Quota;
-use crate::record::Locks;
-use crate::store::Reserved;
 use crate::upload::{UploadOutcome, UploadProgress};
 
-/// How long a first page waits for the rest of its file, so that a small file is shown once.
-const GRACE: Duration = Duration::from_millis(50);
+/// The time that a first page waits for the rest of its file, so that a small file is shown once.
+const FIRST_PAGE_DELAY: Duration = Duration::from_millis(50);
 
-/// An upload that runs.
+/// A running upload.
 pub(super) struct RunningUpload {
     pub(super) number: u64,
     pub(super) viewer: u64,
-    /// The key of the quota that the file counts to.
+    /// The key of the quota that the file counts for.
     uploader: String,
-    /// The name of its folder; `None` until it is created.
+    /// The name of the file's folder; `None` until it is created.
     file: Option<String>,
     name: String,
     pub(super) size: Option<u64>,
     is_article: bool,
     pub(super) progress: Arc<UploadProgress>,
-    /// The last progress that was sent, in bytes.
-    told: u64,
+    /// The bytes in the last progress message.
+    sent_progress: u64,
 }
 
 impl Room {
-    /// Answers a viewer that announces an upload, once the upload can begin.
+    /// Responds to an upload command once the upload can begin.
     ///
-    /// The error is 403 when uploads or the view are locked, 429 when the requester has too many uploads, 409 while another
-    /// upload runs, 413 when the announced size is too large, 503 when too many uploads run; the disk's.
+    /// The error is 403 when uploads or the view are locked, 429 when the requester has too many uploads, 409 while
+    /// another upload is running, 413 when the announced size is too large, 503 when too many uploads are running; or
+    /// an error of the disk.
     pub(super) fn begin_upload(
         &mut self,
         viewer: u64,
@@ -60,7 +59,7 @@ impl Room {
         }
     }
 
-    /// Occupies the table's only upload. Returns its number, and how its file is read.
+    /// Admits an upload to the table. Returns its number and the dialect choice of its file.
     fn admit_upload(
         &mut self,
         viewer: u64,
@@ -69,28 +68,37 @@ impl Room {
         quota: &Quota,
     ) -> Result<(u64, Choice), Failure> {
         let Some(uploader) = self.viewers.get(viewer) else { return Err(Failure::stopping()) };
-        let is_article = uploader.form == Form::Article;
+        let is_article = uploader.form == ViewFormat::Article;
         if let Some(lock) = locked(self.record.locks).filter(|_| !uploader.is_owner) {
             return Err(Failure::new(403, lock));
         }
         if let Some(upload) = &self.upload {
             self.settings.uploads.give_way(&upload.progress);
-            return Err(Failure::new(409, "another upload to this table is under way"));
+            return Err(Failure::new(409, "another upload to this table is running"));
         }
         let most = self.settings.limits.original_bytes;
         if size.is_some_and(|size| size > most) {
             return Err(Failure::too_large(most));
         }
         let choice = DialectOptions::default().choice(&name, is_article)?;
-        let progress = self.settings.uploads.enter(quota)?;
+        let progress = self.settings.uploads.admit(quota)?;
         let (number, uploader) = (self.viewers.next_number(), quota.key.to_string());
         let file = None;
-        self.upload =
-            Some(RunningUpload { number, viewer, uploader, file, name, size, is_article, progress, told: 0 });
+        self.upload = Some(RunningUpload {
+            number,
+            viewer,
+            uploader,
+            file,
+            name,
+            size,
+            is_article,
+            progress,
+            sent_progress: 0,
+        });
         Ok((number, choice))
     }
 
-    /// The file of an upload is created, or cannot be.
+    /// Handles the result of creating the file of an upload.
     pub(super) fn file_created(
         &mut self,
         number: u64,
@@ -123,8 +131,8 @@ impl Room {
         let is_first = self.record.file.is_none();
         if is_first {
             self.record.name.clone_from(&upload.name);
-            // So that every node finds the table by its link, and shows that its file arrives.
-            self.keep();
+            // Saved now, so that every node finds the table and shows the running upload.
+            self.save_soon();
         }
         self.notify_nodes(MessageKind::Loading);
         self.effects.push(Effect::StartUpload {
@@ -137,7 +145,7 @@ impl Room {
         });
     }
 
-    /// Stops an upload that the locks forbid now.
+    /// Stops an upload that the new locks forbid.
     pub(super) fn enforce_locks(&self) {
         let (Some(upload), Some(lock)) = (&self.upload, locked(self.record.locks)) else { return };
         if self.viewers.get(upload.viewer).is_some_and(|uploader| !uploader.is_owner) {
@@ -145,7 +153,7 @@ impl Room {
         }
     }
 
-    /// Shows the first file of a table while it arrives. A file that replaces another is shown when it is complete.
+    /// Shows the first file of a table while it arrives. A file that replaces another one is shown when it is complete.
     pub(super) fn first_rows(&mut self, number: u64, table: Table) {
         let Some(upload) = self.upload.as_ref().filter(|upload| upload.number == number) else { return };
         if self.record.file.is_some() {
@@ -153,8 +161,9 @@ impl Room {
         }
         let Some(file) = upload.file.clone() else { return };
         let name = upload.name.clone();
-        self.data = Some(OpenFile { file, name, table, writer: None, loading: true, facts: Arc::default() });
-        self.render_soon(GRACE);
+        self.open_file =
+            Some(OpenFile { file, name, table, writer: None, loading: true, facts: Arc::default() });
+        self.render_soon(FIRST_PAGE_DELAY);
     }
 
     /// Handles the end of an upload.
@@ -179,19 +188,19 @@ impl Room {
                 if let Some(reserved) = reserved {
                     reserved.keep();
                 }
-                counters.uploads[0].fetch_add(1, Ordering::Relaxed);
+                counters.uploads.increment(UploadEnd::Whole);
                 let table = writer.table().clone();
                 let rows = table.reading().summary().rows;
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
-                let (old, is_first) = (self.record.file.replace(file.clone()), self.data.is_some());
+                let (old, is_first) = (self.record.file.replace(file.clone()), self.open_file.is_some());
                 self.record.name.clone_from(&upload.name);
                 self.record.uploader.clone_from(&upload.uploader);
                 self.record.is_article = upload.is_article;
-                self.record.wish = DialectOptions::default();
+                self.record.dialect = DialectOptions::default();
                 if old.is_some() || !is_first {
                     self.show_from_start();
                 }
-                self.data = Some(OpenFile {
+                self.open_file = Some(OpenFile {
                     file,
                     name: upload.name,
                     table,
@@ -203,13 +212,13 @@ impl Room {
                 if let Some(working) = &self.work.running {
                     working.cancel();
                 }
-                // What names it is not to wait for anything.
+                // Saved at once: the client may publish the link now.
                 self.timers.set(Timer::Save, self.now);
                 self.change();
             }
             outcome => {
-                let which = if matches!(outcome, UploadOutcome::Aborted) { 1 } else { 2 };
-                counters.uploads[which].fetch_add(1, Ordering::Relaxed);
+                let is_aborted = matches!(outcome, UploadOutcome::Aborted);
+                counters.uploads.increment(if is_aborted { UploadEnd::Aborted } else { UploadEnd::Failed });
                 self.effects.push(Effect::Discard(file));
                 if let UploadOutcome::Failed(failure) = outcome
                     && let Some(outbox) = self.outbox(upload.viewer)
@@ -219,14 +228,14 @@ impl Room {
                     self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
                 if self.record.file.is_none() {
-                    self.data = None;
+                    self.open_file = None;
                     self.view.page = None;
                     self.record.name.clear();
-                    // The sort order and the filter belonged to the file that failed.
+                    // The sort order and the filter belonged to the failed file.
                     self.show_from_start();
-                    self.view.made_for = self.record.shown.clone();
-                    self.over |= self.viewers.is_empty();
-                    self.keep();
+                    self.view.made_for = self.record.view.clone();
+                    self.has_ended |= self.viewers.is_empty();
+                    self.save_soon();
                 }
                 self.notify_nodes(MessageKind::Stopped);
             }
@@ -236,19 +245,19 @@ impl Room {
         self.render_soon(Duration::ZERO);
     }
 
-    /// A progress message, if there is more progress than in the last one.
+    /// A progress message, if there is progress since the last one.
     pub(super) fn upload_progress(&mut self, at_last: bool) -> Option<Bytes> {
         let upload = self.upload.as_mut()?;
         let received = upload.progress.received.load(Ordering::Relaxed);
-        if received == upload.told && !at_last {
+        if received == upload.sent_progress && !at_last {
             return None;
         }
-        upload.told = received;
+        upload.sent_progress = received;
         Some(message::progress(received, upload.size, upload.progress.rows.load(Ordering::Relaxed)))
     }
 }
 
-/// The lock that forbids uploads to all but the owner.
+/// The lock that restricts uploads to the owner.
 const fn locked(locks: Locks) -> Option<&'static str> {
     match locks {
         Locks { uploads: true, .. } => Some("the owner has locked uploads"),

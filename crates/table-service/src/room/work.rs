@@ -1,131 +1,129 @@
-//! One piece of work with a table's writer, on a thread that may block.
+//! One item of work with a table's writer, on a blocking thread.
 
 use std::sync::Arc;
 
 use tidings_table::{Choice, Control, Writer};
+use tidings_table_store::{AppendError, DialectOptions, Quota, Store, StoreError, TableFolder};
 use tokio::sync::oneshot;
 
 use super::CommandReply;
-use crate::dialect_options::DialectOptions;
 use crate::failure::Failure;
-use crate::quota::Quota;
-use crate::rows::{Added, Appended, Rows};
-use crate::store::{AppendError, Store, StoreError, TableFolder};
+use crate::rows::{AppendOutcome, AppendReport, Rows};
 
-/// A piece of work for the writer.
+/// An item of work for the writer.
 pub(super) enum Work {
-    /// Read the file that the record names.
+    /// Open the file that the record names.
     Open,
-    /// Read what other nodes appended to it.
-    Grow,
-    /// Read it in this dialect.
+    /// Read rows that other nodes appended.
+    CatchUp,
+    /// Read the file in another dialect.
     Reread(DialectOptions, Choice, CommandReply),
-    /// Add these rows.
-    Append(Vec<Addition>),
+    /// Append rows.
+    Append(Vec<PendingAppend>),
 }
 
-/// Rows to be appended, and the response to their sender.
-pub(super) struct Addition {
+/// Rows to append, and the channel of the response.
+pub(super) struct PendingAppend {
     pub(super) rows: Arc<Rows>,
-    pub(super) reply: oneshot::Sender<Result<Added, Failure>>,
+    pub(super) reply: oneshot::Sender<Result<AppendReport, Failure>>,
 }
 
-/// The result of a piece of work.
+/// The result of an item of work.
 pub(super) struct WorkResult {
-    /// `None`: it is of no use any more, and the file must be opened again.
+    /// `None`: the writer is unusable, and the file must be opened again.
     pub(super) writer: Option<Writer>,
     pub(super) answer: WorkOutcome,
 }
 
 impl WorkResult {
-    /// The file could not be opened.
+    /// The result when the file could not be opened.
     #[cfg(test)]
     pub(super) const fn not_opened(error: StoreError) -> Self {
         Self { writer: None, answer: WorkOutcome::Opened(Err(error)) }
     }
 }
 
-/// The outcome by the kind of work, with the responses that wait for it.
+/// The outcome by kind of work, with the channels of its responses.
 pub(super) enum WorkOutcome {
     Opened(Result<(), StoreError>),
-    Grown(Result<(), StoreError>),
+    CaughtUp(Result<(), StoreError>),
     Reread(DialectOptions, Result<(), Failure>, CommandReply),
-    Appended(Vec<(Result<Added, Failure>, Addition)>),
+    Appended(Vec<(Result<AppendReport, Failure>, PendingAppend)>),
 }
 
-/// What a piece of work needs.
+/// The context of an item of work.
 pub(super) struct WorkContext<'a> {
     pub(super) store: &'a Arc<dyn Store>,
-    pub(super) place: &'a Arc<TableFolder>,
+    pub(super) table_folder: &'a Arc<TableFolder>,
     pub(super) file: &'a str,
     pub(super) control: Control<'a>,
-    /// The quota that appended rows count to.
+    /// The quota that appended rows count for.
     pub(super) quota: Quota,
     /// Opens the file and reads all of it.
     pub(super) open: &'a dyn Fn() -> Result<Writer, StoreError>,
-    /// Opens as much of it as lies on the disk.
+    /// Opens the part of the file that is on the disk.
     pub(super) reopen: &'a dyn Fn() -> Result<Writer, StoreError>,
 }
 
 impl Work {
-    /// Executes it. Blocks on the disk and the store.
-    pub(super) fn run(self, writer: Option<Writer>, bench: &WorkContext<'_>) -> WorkResult {
-        let mut writer = match writer.map_or_else(bench.open, Ok) {
+    /// Executes the work. Blocks on the disk and the store.
+    pub(super) fn run(self, writer: Option<Writer>, context: &WorkContext<'_>) -> WorkResult {
+        let mut writer = match writer.map_or_else(context.open, Ok) {
             Ok(writer) => writer,
             Err(error) => {
                 let answer = match self {
                     Self::Open => WorkOutcome::Opened(Err(error)),
-                    Self::Grow => WorkOutcome::Grown(Err(error)),
-                    Self::Reread(wish, _, done) => WorkOutcome::Reread(wish, Err(error.into()), done),
-                    Self::Append(additions) => WorkOutcome::Appended(refused(additions, &error.into())),
+                    Self::CatchUp => WorkOutcome::CaughtUp(Err(error)),
+                    Self::Reread(dialect, _, done) => WorkOutcome::Reread(dialect, Err(error.into()), done),
+                    Self::Append(appends) => WorkOutcome::Appended(refused(appends, &error.into())),
                 };
                 return WorkResult { writer: None, answer };
             }
         };
         match self {
             Self::Open => WorkResult { writer: Some(writer), answer: WorkOutcome::Opened(Ok(())) },
-            Self::Grow => {
-                let WorkContext { store, place, file, control, .. } = bench;
-                let grown = store.catch_up(place, file, &mut writer, *control, &mut |_, _| {});
-                // A failed fetch leaves the writer as it was.
+            Self::CatchUp => {
+                let WorkContext { store, table_folder, file, control, .. } = context;
+                let grown = store.catch_up(table_folder, file, &mut writer, *control, &mut |_, _| {});
+                // A failed fetch leaves the writer unchanged.
                 let is_well = matches!(grown, Ok(()) | Err(StoreError::Unavailable(_)));
-                WorkResult { writer: is_well.then_some(writer), answer: WorkOutcome::Grown(grown) }
+                WorkResult { writer: is_well.then_some(writer), answer: WorkOutcome::CaughtUp(grown) }
             }
-            Self::Reread(wish, choice, done) => {
-                // A failure leaves the writer and its readers as they were.
-                let read = writer.reread(choice, bench.control).map(|_| ()).map_err(Failure::from);
-                WorkResult { writer: Some(writer), answer: WorkOutcome::Reread(wish, read, done) }
+            Self::Reread(dialect, choice, done) => {
+                // A failure leaves the writer and its readers unchanged.
+                let read = writer.reread(choice, context.control).map(|_| ()).map_err(Failure::from);
+                WorkResult { writer: Some(writer), answer: WorkOutcome::Reread(dialect, read, done) }
             }
-            Self::Append(additions) => append(writer, additions, bench),
+            Self::Append(appends) => append(writer, appends, context),
         }
     }
 }
 
-/// Appends rows of several requests together; each request has a result of its own.
-fn append(mut writer: Writer, additions: Vec<Addition>, bench: &WorkContext<'_>) -> WorkResult {
-    let WorkContext { store, place, file, reopen, .. } = bench;
-    let most = additions.iter().map(|addition| addition.rows.most()).sum();
-    let reserved = match store.reserve(most, bench.quota.clone(), None) {
+/// Appends rows of several requests together. Each request has its own result.
+fn append(mut writer: Writer, appends: Vec<PendingAppend>, context: &WorkContext<'_>) -> WorkResult {
+    let WorkContext { store, table_folder, file, reopen, .. } = context;
+    let most = appends.iter().map(|addition| addition.rows.most()).sum();
+    let reserved = match store.reserve(most, context.quota.clone(), None) {
         Ok(reserved) => reserved,
         Err(error) => {
-            let answer = WorkOutcome::Appended(refused(additions, &error.into()));
+            let answer = WorkOutcome::Appended(refused(appends, &error.into()));
             return WorkResult { writer: Some(writer), answer };
         }
     };
-    let folder = place.file(file);
+    let folder = table_folder.file(file);
     let (mut is_broken, mut grown) = (false, 0);
-    let mut outcomes: Vec<Result<Added, Failure>> = Vec::new();
-    let appended = store.append(place, file, &mut writer, reopen, &mut |writer| {
+    let mut outcomes: Vec<Result<AppendReport, Failure>> = Vec::new();
+    let appended = store.append(table_folder, file, &mut writer, reopen, &mut |writer| {
         let received = |writer: &Writer| writer.table().reading().summary().received;
         let before = received(writer);
         outcomes.clear();
-        for addition in &additions {
+        for addition in &appends {
             outcomes.push(match outcomes.last() {
                 Some(Err(failure)) if is_broken => Err(failure.clone()),
                 _ => match addition.rows.append(writer, &folder) {
-                    Appended::Rows(rows) => Ok(Added { rows, size: received(writer) }),
-                    Appended::Refused(failure) => Err(failure),
-                    Appended::Failed(failure) => {
+                    AppendOutcome::Rows(rows) => Ok(AppendReport { rows, size: received(writer) }),
+                    AppendOutcome::Refused(failure) => Err(failure),
+                    AppendOutcome::Failed(failure) => {
                         is_broken = true;
                         Err(failure)
                     }
@@ -137,26 +135,29 @@ fn append(mut writer: Writer, additions: Vec<Addition>, bench: &WorkContext<'_>)
     let (is_usable, outcomes) = match appended {
         Ok(()) => {
             reserved.keep_only(grown);
-            (!is_broken, outcomes.into_iter().zip(additions).collect())
+            (!is_broken, outcomes.into_iter().zip(appends).collect())
         }
         Err(AppendError { error, is_writer_usable }) => {
-            (is_writer_usable && !is_broken, refused(additions, &error.into()))
+            (is_writer_usable && !is_broken, refused(appends, &error.into()))
         }
     };
-    if store.is_to_join(place) {
-        let (store, place, file) = (Arc::clone(store), Arc::clone(place), (*file).to_owned());
+    if store.needs_compaction(table_folder) {
+        let (store, table_folder, file) = (Arc::clone(store), Arc::clone(table_folder), (*file).to_owned());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.join(&place, &file) {
+            if let Err(error) = store.compact(&table_folder, &file) {
                 // The next append tries again.
                 let why = Failure::from(error).message;
-                tracing::warn!(table = %place.id, why, "pieces of a file cannot be joined");
+                tracing::warn!(table = %table_folder.id, why, "the objects of a file cannot be compacted");
             }
         });
     }
     WorkResult { writer: is_usable.then_some(writer), answer: WorkOutcome::Appended(outcomes) }
 }
 
-/// The same error for all additions.
-fn refused(additions: Vec<Addition>, failure: &Failure) -> Vec<(Result<Added, Failure>, Addition)> {
-    additions.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
+/// The same error for all requests.
+fn refused(
+    appends: Vec<PendingAppend>,
+    failure: &Failure,
+) -> Vec<(Result<AppendReport, Failure>, PendingAppend)> {
+    appends.into_iter().map(|addition| (Err(failure.clone()), addition)).collect()
 }

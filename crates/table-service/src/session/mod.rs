@@ -1,11 +1,11 @@
-//! One viewer's WebSocket: its messages become requests to its room, and views and responses are written to it.
+//! The WebSocket of one viewer: its messages become requests to its room, and views and responses are written to it.
 //!
 //! Invariants:
-//! - A binary message is passed on in pieces as it is read, and never held whole.
+//! - A binary message is forwarded in pieces as it is read, and never held completely.
 //! - After its Close frame the server waits at most [`CLOSE_WAIT`] for the client's (RFC 6455 §7.1.1).
-//! - A refused message is read to its end and discarded; the connection stays open. A client that continues a refused upload
-//!   after it has received the error gets one more error. Only a violation of the protocol, or a message above every limit,
-//!   closes the connection, after an error message with the reason.
+//! - A rejected message is read to its end and discarded; the connection stays open. A client that continues a rejected
+//!   upload after it has received the error receives one more error. Only a protocol violation, or a message above
+//!   every limit, closes the connection, after an error message with the reason.
 //! - A running upload ends with its connection.
 
 mod read;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_table_store::{Quota, TableId, secret};
 use tidings_wire::ws;
 use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -22,42 +23,40 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::access::Visitor;
-use super::broadcast::Form;
+use super::broadcast::ViewFormat;
 use super::command::{self, Command};
 use super::failure::Failure;
-use super::id::{self, TableId};
 use super::message;
 use super::outbox::Outbox;
-use super::quota::Quota;
-use super::room::{GONE, JoinRequest, RoomRequest, Snapshot, ViewerHandle};
+use super::room::{CLOSE_NO_TABLE, JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use super::upload::Upload;
 use super::{MAX_TOKEN, Service};
 use write::{Heartbeat, Written};
 
-/// Longest text message.
+/// The longest text message.
 const MAX_TEXT: usize = 64 << 10;
-/// Longest binary message within an upload.
+/// The longest binary message within an upload.
 const MAX_CHUNK: u64 = 1 << 20;
-/// The close code when the client may try again later (RFC 6455's registry: 1013).
-const AGAIN: CloseCode = CloseCode(1013);
-/// How long the last frame may take to be written, and how long a closed connection is read from.
-const LAST: Duration = Duration::from_secs(2);
-/// How long the client's Close frame is waited for after the server has sent its own, as on every WebSocket of the server.
+/// The close code for a temporary error (RFC 6455's registry: 1013).
+const CLOSE_TRY_AGAIN: CloseCode = CloseCode(1013);
+/// The timeout of writing the last frame, and the time that a closed connection is read from.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The timeout of the client's Close frame after the server's, as on every WebSocket of the server.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// A handshake's request.
+/// The request of a handshake.
 #[derive(Debug)]
 pub(super) struct ConnectRequest {
-    pub(super) form: Form,
+    pub(super) form: ViewFormat,
     /// The table; `None`: a new one is created with the first upload.
     pub(super) id: Option<String>,
-    /// The secret that the client sends to claim ownership.
+    /// The secret with which the client claims ownership.
     pub(super) secret: Option<String>,
     /// The client.
     pub(super) visitor: Visitor,
 }
 
-/// Serves a connection until it ends. `early` are bytes that were read behind the handshake.
+/// Serves a connection until it ends. `early` are bytes that were read after the handshake.
 pub(super) async fn serve<I>(service: Arc<Service>, io: I, early: Vec<u8>, entry: ConnectRequest)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -72,31 +71,31 @@ where
         visitor: entry.visitor,
         quota: None,
         outbox: Arc::clone(&outbox),
-        seat: None,
+        handle: None,
         incoming: Incoming::Nothing,
-        moved: Instant::now(),
-        knows: false,
+        last_upload_input: Instant::now(),
+        has_received_error: false,
         reader: Reader::default(),
         message: Vec::new(),
     };
     let refused = match &entry.id {
-        Some(id) => session.enter(id).await.err(),
+        Some(id) => session.join(id).await.err(),
         None => None,
     };
     let mut writing = std::pin::pin!(write::write(output, &outbox, &pulse, service.stopping.subscribe()));
-    // Whether the frames of the client can still be told apart.
+    // Whether the boundaries of the client's frames are still known.
     let is_in_step;
     let mut written = None;
     let ended = match refused {
         Some(failure) => {
             session.fail(&failure);
-            let code = if failure.code == 404 { GONE } else { AGAIN };
+            let code = if failure.code == 404 { CLOSE_NO_TABLE } else { CLOSE_TRY_AGAIN };
             is_in_step = early.is_empty();
             Some(Some((code, failure.message)))
         }
         None => tokio::select! {
             closing = session.read(&mut input, early, &pulse) => {
-                // The rest of what was read is lost.
+                // The rest of the input is lost.
                 is_in_step = false;
                 Some(closing)
             }
@@ -111,7 +110,7 @@ where
     session.incoming = Incoming::Nothing;
     if let Some(closing) = ended {
         outbox.close(closing);
-        written = tokio::time::timeout(LAST, &mut writing).await.ok();
+        written = tokio::time::timeout(LAST_WRITE_TIMEOUT, &mut writing).await.ok();
     }
     session.leave().await;
     if let Some(Written { mut io, has_sent_close }) = written {
@@ -119,77 +118,77 @@ where
             let close = session.skip_to_close(&mut input);
             let _ = tokio::time::timeout(CLOSE_WAIT, close).await;
         }
-        let _ = tokio::time::timeout(LAST, io.shutdown()).await;
+        let _ = tokio::time::timeout(LAST_WRITE_TIMEOUT, io.shutdown()).await;
     }
-    // Closing at once would discard what the client has not read yet while it still sends (RFC 6455 §7.1.1).
+    // A close while the client still sends would discard output that the client has not read yet (RFC 6455 §7.1.1).
     let rest = async {
         let mut scratch = vec![0; 16 << 10];
         while matches!(input.read(&mut scratch).await, Ok(1..)) {}
     };
-    let _ = tokio::time::timeout(LAST, rest).await;
+    let _ = tokio::time::timeout(LAST_WRITE_TIMEOUT, rest).await;
 }
 
-/// The code and the reason of a Close frame; `None`: the connection has ended already.
+/// The code and the reason of a Close frame; `None`: the connection has already ended.
 type Closing = Option<(CloseCode, String)>;
 
-/// The meaning of the next binary message.
+/// The meaning of binary messages.
 enum Incoming {
-    /// The next one is a whole file.
+    /// The next one is a complete file.
     Nothing,
-    /// This one is a whole file.
+    /// The current one is a complete file.
     Whole(Upload),
-    /// A file that was refused: dropped until its message ends.
+    /// A rejected file: discarded until the end of its message.
     RefusedWhole,
-    /// Each is a piece of a file.
+    /// Each one is a piece of a file.
     Chunks(Upload),
-    /// Pieces of a refused or failed file: discarded until `upload_end` or `upload_abort`.
+    /// Pieces of a rejected or failed file: discarded until `upload_end` or `upload_abort`.
     RefusedChunks,
 }
 
 struct Session {
     service: Arc<Service>,
-    form: Form,
+    form: ViewFormat,
     secret: Option<String>,
     visitor: Visitor,
-    /// The quota of its uploads, once it is known.
+    /// The quota of its uploads, after authorization.
     quota: Option<Quota>,
     outbox: Arc<Outbox>,
-    /// The room, once the session has joined one.
-    seat: Option<ViewerHandle>,
+    /// The room, after the session has joined one.
+    handle: Option<ViewerHandle>,
     incoming: Incoming,
-    /// When the last bytes of a file arrived, or the upload began.
-    moved: Instant,
+    /// The time at which the last bytes of a file arrived, or the upload began.
+    last_upload_input: Instant,
     /// Whether the client has received the error of its upload, and no second one.
-    knows: bool,
+    has_received_error: bool,
     reader: Reader,
-    /// The bytes of the current message that were not passed on yet.
+    /// The bytes of the current message that were not forwarded yet.
     message: Vec<u8>,
 }
 
 impl Session {
     /// Joins the room of an existing table.
-    async fn enter(&mut self, id: &str) -> Result<(), Failure> {
+    async fn join(&mut self, id: &str) -> Result<(), Failure> {
         let id: TableId = id.parse().map_err(|_| Failure::unknown())?;
         let (form, secret) = (self.form, self.secret.clone());
-        let seat = self.service.ask(id, |reply| {
+        let handle = self.service.request(id, |reply| {
             let (secret, outbox) = (secret.clone(), Arc::clone(&self.outbox));
             RoomRequest::Join(JoinRequest { form, secret, is_creator: false, outbox, reply })
         });
-        self.seat = Some(seat.await?);
+        self.handle = Some(handle.await?);
         Ok(())
     }
 
-    /// Creates a table for this connection, which owns it, except on the article's endpoint.
+    /// Creates a table that this connection owns, or that has no owner on the article's endpoint.
     async fn create(&mut self) -> Result<(), Failure> {
-        let secret = (self.form == Form::Tables).then(id::secret);
-        let asks = self.service.create(secret.as_deref()).await?;
-        let (reply, seat) = oneshot::channel();
+        let secret = (self.form == ViewFormat::Tables).then(secret);
+        let requests = self.service.create(secret.as_deref()).await?;
+        let (reply, handle) = oneshot::channel();
         let outbox = Arc::clone(&self.outbox);
         let frame = secret.as_deref().map(message::owner);
         let join = JoinRequest { form: self.form, secret, is_creator: true, outbox, reply };
-        let joined = asks.send(RoomRequest::Join(join)).await;
+        let joined = requests.send(RoomRequest::Join(join)).await;
         joined.map_err(|_| Failure::stopping())?;
-        self.seat = Some(seat.await.map_err(|_| Failure::stopping())?);
+        self.handle = Some(handle.await.map_err(|_| Failure::stopping())?);
         if let Some(frame) = frame {
             self.outbox.push(frame);
         }
@@ -197,30 +196,30 @@ impl Session {
     }
 
     async fn leave(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            let _ = seat.asks.send(RoomRequest::Leave(seat.viewer)).await;
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
         }
     }
 
-    /// Answers with an error.
+    /// Sends an error.
     fn fail(&self, failure: &Failure) {
         self.service.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.outbox.push(message::error(failure));
     }
 
-    /// Answers with an error that ends an upload, or lets none begin.
+    /// Sends an error that ends or rejects an upload.
     fn refuse(&self, failure: &Failure) {
         self.fail(failure);
         self.outbox.push(message::refused());
     }
 
-    /// Answers with an error that ends the connection.
+    /// Sends an error that closes the connection.
     fn too_big(&self, failure: Failure) -> Closing {
         self.fail(&failure);
         Some((CloseCode::TOO_BIG, failure.message))
     }
 
-    /// A text message is whole.
+    /// Handles a complete text message.
     async fn text(&mut self, text: &str) {
         let outcome = match command::parse(text) {
             Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
@@ -233,18 +232,18 @@ impl Session {
         }
     }
 
-    /// A file is announced, if it can be. What follows is its pieces all the same, and dropped if it is refused.
+    /// Begins an announced upload. If it is rejected, the following pieces are discarded.
     async fn begin_chunks(&mut self, announced: Result<(String, Option<u64>), Failure>) {
         if matches!(self.incoming, Incoming::Chunks(_)) {
-            let under_way = Failure::new(409, "an upload is under way; end or abort it first");
-            return self.fail(&announced.err().unwrap_or(under_way));
+            let active = Failure::new(409, "an upload is running; end or abort it first");
+            return self.fail(&announced.err().unwrap_or(active));
         }
-        self.knows = false;
+        self.has_received_error = false;
         let begun = match announced {
             Ok((name, size)) => self.begin(name, size).await,
             Err(failure) => Err(failure),
         };
-        self.moved = Instant::now();
+        self.last_upload_input = Instant::now();
         self.incoming = match begun {
             Ok(upload) => Incoming::Chunks(upload),
             Err(failure) => {
@@ -262,34 +261,37 @@ impl Session {
                     Incoming::Chunks(upload) if is_end => upload.finish().await,
                     Incoming::Chunks(upload) => upload.abort().await,
                     Incoming::RefusedChunks => {}
-                    _ => return Err(Failure::new(409, "no upload is under way")),
+                    _ => return Err(Failure::new(409, "no upload is running")),
                 }
                 Ok(())
             }
             Command::Rows { from, count } => {
                 let snapshot = self.snapshot().await?;
                 let view = match self.form {
-                    Form::Tables => snapshot.view,
-                    Form::Article => snapshot.article.unwrap_or(snapshot.view),
+                    ViewFormat::Tables => snapshot.view,
+                    ViewFormat::Article => snapshot.article.unwrap_or(snapshot.view),
                 };
                 let _permit = self.service.queries.window(&view.reading().summary()).await;
                 let page = blocking(move || view.page(from, count)).await??;
-                self.outbox.push(message::rows(from, &page, snapshot.about.version));
+                self.outbox.push(message::rows(from, &page, snapshot.info.version));
                 Ok(())
             }
             Command::Facts => {
                 let snapshot = self.snapshot().await?;
-                let frame = super::facts::of(&self.service, snapshot).await?;
+                let frame = super::facts::load(&self.service, snapshot).await?;
                 self.outbox.push(frame);
                 Ok(())
             }
             Command::Owner(secret) => {
-                let seat = self.seat.as_mut().ok_or_else(Failure::empty)?;
+                let handle = self.handle.as_mut().ok_or_else(Failure::empty)?;
                 let (reply, outcome) = oneshot::channel();
-                let sent = seat.asks.send(RoomRequest::Own { viewer: seat.viewer, secret, reply }).await;
+                let sent = handle
+                    .requests
+                    .send(RoomRequest::ClaimOwnership { viewer: handle.viewer, secret, reply })
+                    .await;
                 sent.map_err(|_| Failure::unknown())?;
                 outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
-                seat.is_owner = true;
+                handle.is_owner = true;
                 self.outbox.push(message::is_owner());
                 Ok(())
             }
@@ -304,9 +306,10 @@ impl Session {
                 Ok(())
             }
             command => {
-                let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
+                let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
                 let (done, outcome) = oneshot::channel();
-                let sent = seat.asks.send(RoomRequest::Do { viewer: seat.viewer, command, done }).await;
+                let sent =
+                    handle.requests.send(RoomRequest::Command { viewer: handle.viewer, command, done }).await;
                 sent.map_err(|_| Failure::unknown())?;
                 outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))
             }
@@ -314,15 +317,15 @@ impl Session {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Failure> {
-        let seat = self.seat.as_ref().ok_or_else(Failure::empty)?;
+        let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
         let (reply, snapshot) = oneshot::channel();
-        seat.asks.send(RoomRequest::Snapshot(reply)).await.map_err(|_| Failure::unknown())?;
+        handle.requests.send(RoomRequest::Snapshot(reply)).await.map_err(|_| Failure::unknown())?;
         snapshot.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }
 
-    /// Finds out whether this connection may make tables and upload. The owner of a table may, whatever else it has shown.
+    /// Checks the permission to create tables and upload. The owner of a table may always upload to it.
     async fn authorize(&mut self) -> Result<Quota, Failure> {
-        let is_owner = self.seat.as_ref().is_some_and(|seat| seat.is_owner);
+        let is_owner = self.handle.as_ref().is_some_and(|handle| handle.is_owner);
         if is_owner && let Some(quota) = &self.quota {
             return Ok(quota.clone());
         }
@@ -342,23 +345,25 @@ impl Session {
     /// Begins an upload, in a new table if this connection has none.
     async fn begin(&mut self, name: String, size: Option<u64>) -> Result<Upload, Failure> {
         if let Some(size) = size.filter(|size| *size > self.service.options.max_size) {
-            tracing::debug!(size, "an upload was announced too large");
+            tracing::debug!(size, "the announced size of an upload exceeds the limit");
             return Err(Failure::too_large(self.service.options.max_size));
         }
         let quota = self.authorize().await?;
-        if self.seat.is_none() {
+        if self.handle.is_none() {
             self.create().await?;
         }
-        let Some(seat) = &self.seat else { return Err(Failure::internal()) };
+        let Some(handle) = &self.handle else { return Err(Failure::internal()) };
         let (reply, upload) = oneshot::channel();
-        let sent =
-            seat.asks.send(RoomRequest::Upload { viewer: seat.viewer, name, size, quota, reply }).await;
+        let sent = handle
+            .requests
+            .send(RoomRequest::Upload { viewer: handle.viewer, name, size, quota, reply })
+            .await;
         sent.map_err(|_| Failure::unknown())?;
         upload.await.unwrap_or_else(|_| Err(Failure::unknown()))
     }
 }
 
-/// Runs a closure on a thread that may block.
+/// Runs a closure on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {

@@ -1,10 +1,10 @@
-//! From a socket's bytes to messages, and pieces of files.
+//! Parses the input of a connection into messages and pieces of files.
 
 use super::*;
 
-/// How much is read at once from a connection that uploads, and from any other.
-const MUCH: usize = 256 << 10;
-const LITTLE: usize = 2 << 10;
+/// The size of one read of an uploading connection, and of any other connection.
+const UPLOAD_READ: usize = 256 << 10;
+const MESSAGE_READ: usize = 2 << 10;
 impl Session {
     /// Reads messages until the connection must be closed. Returns the reason.
     pub(super) async fn read(
@@ -15,7 +15,7 @@ impl Session {
     ) -> Closing {
         let mut bytes = early;
         loop {
-            // While a request is executed, the peer's pongs are not read, so their absence means nothing.
+            // While a request is executed, pongs of the peer are not read, so their absence is no timeout.
             pulse.pause();
             if !bytes.is_empty()
                 && let Err(closing) = self.take(&bytes).await
@@ -25,7 +25,7 @@ impl Session {
             self.outbox.has_room().await;
             pulse.on_input();
             let uploads = self.uploads();
-            let size = if matches!(self.incoming, Incoming::Nothing) { LITTLE } else { MUCH };
+            let size = if matches!(self.incoming, Incoming::Nothing) { MESSAGE_READ } else { UPLOAD_READ };
             bytes.clear();
             if bytes.capacity() > size {
                 bytes = Vec::new();
@@ -33,14 +33,16 @@ impl Session {
             bytes.reserve_exact(size);
             let read = input.read_buf(&mut bytes);
             let read = match uploads {
-                // Pongs do not extend the time for the next bytes of a file.
-                true => match tokio::time::timeout_at(self.moved + self.patience(), read).await {
-                    Ok(read) => read,
-                    Err(_) => {
-                        self.give_up().await;
-                        continue;
+                // Pongs do not extend the deadline for the next bytes of a file.
+                true => {
+                    match tokio::time::timeout_at(self.last_upload_input + self.stall_timeout(), read).await {
+                        Ok(read) => read,
+                        Err(_) => {
+                            self.abort_stalled_upload().await;
+                            continue;
+                        }
                     }
-                },
+                }
                 false => read.await,
             };
             match read {
@@ -53,7 +55,7 @@ impl Session {
     /// Reads and discards messages until the client's Close frame, the end of the connection, or an error.
     pub(super) async fn skip_to_close(&mut self, input: &mut (impl AsyncRead + Unpin)) {
         let rules = Rules { role: Role::Server, max_message: u64::MAX };
-        let mut bytes = Vec::with_capacity(LITTLE);
+        let mut bytes = Vec::with_capacity(MESSAGE_READ);
         while matches!(input.read_buf(&mut bytes).await, Ok(1..)) {
             let mut rest = &bytes[..];
             while !rest.is_empty() {
@@ -75,13 +77,13 @@ impl Session {
         matches!(self.incoming, Incoming::Whole(_) | Incoming::Chunks(_))
     }
 
-    /// The longest pause of an upload, after which other clients may upload to the table.
-    fn patience(&self) -> Duration {
+    /// The longest pause of an upload. Afterwards other clients may upload to the table.
+    fn stall_timeout(&self) -> Duration {
         self.service.options.upload_timeout
     }
 
-    /// Ends an upload that makes no progress.
-    async fn give_up(&mut self) {
+    /// Ends an upload without progress.
+    async fn abort_stalled_upload(&mut self) {
         let after = match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Chunks(upload) => {
                 upload.abort().await;
@@ -95,16 +97,16 @@ impl Session {
             other => other,
         };
         self.incoming = after;
-        let seconds = self.patience().as_secs_f32();
+        let seconds = self.stall_timeout().as_secs_f32();
         self.refuse(&Failure::new(
             408,
             format!(
-                "nothing of the file came for {seconds} s (tables.upload_timeout); the upload was given up"
+                "no bytes of the file arrived for {seconds} s (tables.upload_timeout); the upload was aborted"
             ),
         ));
     }
 
-    /// Takes bytes that were read; an error is the reason to close.
+    /// Handles received bytes. An error is the reason to close the connection.
     async fn take(&mut self, mut bytes: &[u8]) -> Result<(), Closing> {
         while !bytes.is_empty() {
             let is_chunk = matches!(self.incoming, Incoming::Chunks(_) | Incoming::RefusedChunks);
@@ -139,13 +141,13 @@ impl Session {
                     ws::frame(Opcode::Pong, &payload, &mut pong);
                     self.outbox.push(Bytes::from(pong));
                 }
-                Event::Pong(payload) => self.knows |= *payload == *message::REFUSED,
+                Event::Pong(payload) => self.has_received_error |= *payload == *message::REFUSED,
                 Event::Close(close) => {
                     let code = close.code().unwrap_or(CloseCode::NORMAL);
                     return Err(Some((code, String::new())));
                 }
             }
-            // Unread responses stop the reading, also of bytes in the buffer.
+            // While responses are unread, no input is handled, including buffered input.
             self.outbox.has_room().await;
         }
         Ok(())
@@ -166,7 +168,7 @@ impl Session {
                 self.binary_begins().await;
                 // The end of the buffer may belong to a control frame between two frames of the message.
                 let own = self.message.split_off(self.message.len() - self.reader.own());
-                self.hand_on().await;
+                self.forward().await;
                 self.message.clear();
                 self.message.extend_from_slice(&own);
                 Ok(())
@@ -175,10 +177,10 @@ impl Session {
         }
     }
 
-    /// A binary message is whole, or the rest of it.
+    /// Handles the end of a binary message.
     async fn binary_end(&mut self) {
         self.binary_begins().await;
-        self.hand_on().await;
+        self.forward().await;
         self.message.clear();
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Whole(upload) => upload.finish().await,
@@ -187,7 +189,7 @@ impl Session {
         }
     }
 
-    /// Outside an upload a binary message is a whole file.
+    /// Handles the begin of a binary message outside of an upload: a complete file.
     async fn binary_begins(&mut self) {
         if matches!(self.incoming, Incoming::Nothing) {
             self.incoming = match self.begin(String::new(), None).await {
@@ -197,25 +199,25 @@ impl Session {
                     Incoming::RefusedWhole
                 }
             };
-            self.moved = Instant::now();
+            self.last_upload_input = Instant::now();
         }
         let is_dropped = match &self.incoming {
             Incoming::Chunks(upload) => upload.has_ended(),
             Incoming::RefusedChunks => true,
             _ => false,
         };
-        // What was on its way when the upload was refused is part of it; this is not.
-        if is_dropped && std::mem::take(&mut self.knows) {
+        // Pieces that were in flight when the upload was rejected belong to it; this one does not.
+        if is_dropped && std::mem::take(&mut self.has_received_error) {
             self.fail(&Failure::new(
                 409,
-                "this was dropped, because the upload before it was refused or has failed; say upload_end or \
+                "this was discarded, because the upload before it was refused or has failed; send upload_end or \
                  upload_abort before you send another file",
             ));
         }
     }
 
-    /// Gives the bytes of the message to the upload, if one runs.
-    async fn hand_on(&mut self) {
+    /// Forwards the bytes of the message to the upload, if one is running.
+    async fn forward(&mut self) {
         let (Incoming::Whole(upload) | Incoming::Chunks(upload)) = &mut self.incoming else { return };
         if self.message.is_empty() {
             return;
@@ -223,7 +225,7 @@ impl Session {
         let length = self.message.len() as u64;
         self.service.counters.bytes.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
         let written = upload.write(&mut self.message).await;
-        self.moved = Instant::now();
+        self.last_upload_input = Instant::now();
         if written.is_err() {
             // The room sends the reason.
             self.incoming = match self.incoming {

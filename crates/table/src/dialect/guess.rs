@@ -1,28 +1,27 @@
-//! Guesses how a text is written from its first bytes.
+//! Guesses the dialect of a text from its first bytes.
 //!
-//! Every delimiter is tried with every way of quoting, as the table would be read with it. What counts is that
-//! rows have the same number of cells, that quoted cells are quoted well, and that cells look like values and
-//! do not hold other delimiters. One odd line costs its share and no more.
+//! Every delimiter is tried with every style of quoting, by parsing the table with it. The score rises when rows have
+//! the same number of cells, quoted cells are well-formed, and cells look like values without other delimiters. One odd
+//! line costs its share only.
 
 use super::preamble::{self, RowShape};
 use super::quoting::{Quoting, is_sound};
-use super::{Choice, Dialect, Kept, LineEnd, header};
+use super::{Choice, Dialect, LineEnd, StoredDialect, header};
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
 use crate::value::Kind;
 use crate::{Compression, Encoding, Error, Evidence, encoding};
 
-/// How many bytes a guess looks at; it is final when so many have come, or the end.
+/// The bytes that a guess examines. It is final when that many bytes, or the end, have arrived.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
-/// The same when those end within a quote that may be unclosed.
+/// The bytes that a guess examines when the first [`HEAD_BYTES`] end within a quote that may be unclosed.
 pub(crate) const LONG_HEAD_BYTES: usize = 1 << 20;
 
-/// How many rows a guess looks at, and how many cells of each.
+/// The most rows that a guess examines, and the most cells of each.
 const ROWS: usize = 300;
 pub(super) const CELLS: usize = 100;
 
-/// The delimiters that are tried, and how far each is believed: what stands within text and times easily has
-/// to be more convincing.
+/// The delimiters and their weights. Characters that are common in text and times need a higher score.
 const DELIMITERS: [(u8, f64); 10] = [
     (b'\t', 1.2),
     (b',', 1.0),
@@ -36,29 +35,29 @@ const DELIMITERS: [(u8, f64); 10] = [
     (b' ', 0.6),
 ];
 
-/// The delimiters that are seldom anything else. With one of them rows of about the same width count for something,
-/// too: people leave out cells.
+/// Delimiters that rarely have another meaning. With one of them, rows of similar width also count: trailing cells are
+/// often omitted.
 const PLAIN: [u8; 6] = [b'\t', b',', b';', b'|', 0x1F, 0x01];
 
-/// What a row counts that has another width than most, times how near it is.
-const NEARLY: f64 = 0.5;
+/// The weight of a row with a similar width, multiplied by the similarity.
+const SIMILAR_WIDTH: f64 = 0.5;
 
-/// A delimiter that scores less is none: the text is one column.
-const ENOUGH: f64 = 0.35;
+/// The lowest score of a delimiter; below it the text is one column.
+const MIN_SCORE: f64 = 0.35;
 
-/// The same for a usual delimiter in a file whose name implies one.
-const ENOUGH_WHEN_NAMED: f64 = 0.15;
+/// The lowest score of a usual delimiter if the file name implies one.
+const MIN_SCORE_WHEN_NAMED: f64 = 0.15;
 
-/// The same where each line is one value as it stands, such as the time 12:30:00.
-const ENOUGH_FOR_VALUES: f64 = 0.5;
+/// The lowest score if each line is a value, such as the time 12:30:00.
+const MIN_SCORE_FOR_VALUES: f64 = 0.5;
 
-/// What a table counts for that begins below other lines.
-const BELOW_OTHERS: f64 = 0.97;
+/// The weight of a table that begins below other lines.
+const BELOW_OTHER_LINES: f64 = 0.97;
 
-/// How much text without delimiters looks like one value.
+/// The score of text without delimiters as a value.
 const CLEAN_TEXT: f64 = 0.8;
 
-/// File formats that people take for tables, by their first bytes.
+/// File formats that users confuse with tables, by their first bytes.
 const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"PK\x03\x04", "a ZIP archive or a spreadsheet (save it as CSV first)"),
     (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old spreadsheet or document (save it as CSV first)"),
@@ -69,47 +68,47 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"\xFF\xD8\xFF\xE0", "an image"),
 ];
 
-/// What goes into a guess besides the text.
+/// The inputs of a guess besides the text.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct GuessContext {
     pub(crate) choice: Choice,
-    /// What the text was found to be in after its head, though the head is ASCII.
+    /// The encoding that was detected after the head, although the head is ASCII.
     pub(crate) later: Option<Encoding>,
     pub(crate) compression: Compression,
-    /// What was found when the file was whole.
-    pub(crate) kept: Option<Kept>,
+    /// The dialect that was found when the file was complete.
+    pub(crate) stored: Option<StoredDialect>,
 }
 
-impl Known {
-    /// Whether the encoding is known for good.
+impl GuessContext {
+    /// Whether the encoding is final.
     pub(crate) fn is_sure(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.encoding(&self.choice).is_some())
+        self.stored.as_ref().is_some_and(|stored| stored.encoding(&self.choice).is_some())
     }
 }
 
-/// Guesses the dialect of a file whose unpacked bytes start with `head`. `whole`: nothing follows them. Returns too
-/// whether more of the text than [`HEAD_BYTES`] could change the guess.
+/// Guesses the dialect of a file whose decompressed bytes start with `head`. `whole`: nothing follows. Also returns
+/// whether a longer head than [`HEAD_BYTES`] could change the guess.
 ///
 /// # Errors
-/// [`Error::NotText`] when they are those of another format, [`Error::Dialect`] when the choice cannot be.
-pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect, bool), Error> {
-    let Known { choice, later, compression, kept } = known;
+/// [`Error::NotText`] for the bytes of another format, [`Error::Dialect`] for an invalid choice.
+pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(Dialect, bool), Error> {
+    let GuessContext { choice, later, compression, stored } = known;
     choice.check()?;
-    if kept.is_none()
+    if stored.is_none()
         && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic))
     {
         return Err(Error::NotText(what));
     }
-    let kept_encoding = kept.as_ref().and_then(|kept| kept.encoding(choice));
+    let kept_encoding = stored.as_ref().and_then(|stored| stored.encoding(choice));
     let (encoding, evidence) = match (choice.encoding, kept_encoding, later) {
         (Some(encoding), ..) => (encoding, Evidence::Given),
-        (None, Some(kept), _) => kept,
+        (None, Some(stored), _) => stored,
         (None, None, Some(later)) => (*later, Evidence::Guessed),
         (None, None, None) => encoding::guess(head, whole),
     };
-    let kept_syntax = kept.as_ref().and_then(|kept| kept.syntax(choice));
-    let kept_header = kept.as_ref().and_then(|kept| kept.header(choice));
-    let line_end = kept.as_ref().map(|kept| kept.dialect.line_end);
+    let kept_syntax = stored.as_ref().and_then(|stored| stored.syntax(choice));
+    let kept_header = stored.as_ref().and_then(|stored| stored.header(choice));
+    let line_end = stored.as_ref().map(|stored| stored.dialect.line_end);
     let mut text = Vec::new();
     if kept_syntax.is_none() || kept_header.is_none() && choice.header.is_none() {
         text.reserve(head.len());
@@ -118,10 +117,13 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect,
             Ok(())
         })?;
     }
-    let Found { syntax, open, skip, start } = match (kept, kept_syntax) {
-        (Some(kept), Some(syntax)) => {
-            Found { syntax, open: false, skip: kept.dialect.skip, start: kept.dialect.start as usize }
-        }
+    let TableStart { syntax, open, skip, start } = match (stored, kept_syntax) {
+        (Some(stored), Some(syntax)) => TableStart {
+            syntax,
+            open: false,
+            skip: stored.dialect.skip,
+            start: stored.dialect.start as usize,
+        },
         _ => guess_table(&text, whole, choice)?,
     };
     // A chosen number of lines above the header implies a header.
@@ -134,18 +136,18 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &Known) -> Result<(Dialect,
     Ok((Dialect { syntax, skip, start, header, line_end, encoding, evidence, compression }, open && !whole))
 }
 
-/// Where a table begins in a text, and in which syntax it is written.
-struct Found {
+/// The start of the table in a text, and its syntax.
+struct TableStart {
     syntax: Syntax,
-    /// Whether more of the text could turn the judgement.
+    /// Whether more text could change the result.
     open: bool,
-    /// How many lines are above the table.
+    /// The number of lines above the table.
     skip: u64,
-    /// Where it begins.
+    /// The offset of the table.
     start: usize,
 }
 
-fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<Found, Error> {
+fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<TableStart, Error> {
     let mark = encoding::mark(text);
     let separator = preamble::separator(&text[mark..]);
     let mut start = mark;
@@ -155,7 +157,7 @@ fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<Found, Error
             None if !whole && text.len() >= HEAD_BYTES => {
                 return Err(Error::Dialect("the lines to skip must end within the first 64 KiB of the file"));
             }
-            // Those lines are all there is so far.
+            // All lines that have arrived are skipped.
             None => start = text.len(),
         },
         None => start += separator.map_or(0, |(_, bytes)| bytes),
@@ -163,7 +165,7 @@ fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<Found, Error
     start += encoding::mark(&text[start..]);
     let delimiter = choice.delimiter.or(separator.map(|(delimiter, _)| delimiter));
     let known = Choice { delimiter, ..*choice };
-    // A delimiter that the file names may be the quote that was chosen.
+    // The delimiter that the file names may be the chosen quote.
     let known = if known.check().is_ok() { known } else { *choice };
     let (syntax, open) = guess_syntax(&text[start..], whole, &known)?;
     if choice.skip.is_none() {
@@ -171,7 +173,7 @@ fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<Found, Error
         start += encoding::mark(&text[start..]);
     }
     let skip = choice.skip.unwrap_or_else(|| preamble::lines(&text[mark..start]));
-    Ok(Found { syntax, open, skip, start })
+    Ok(TableStart { syntax, open, skip, start })
 }
 
 fn guess_line_end(text: &[u8]) -> LineEnd {
@@ -186,23 +188,23 @@ fn guess_line_end(text: &[u8]) -> LineEnd {
     }
 }
 
-/// What of the delimiters, quotes and escapes is tried.
-struct Attempts {
+/// The delimiters, quotes and escapes to try.
+struct SyntaxSpace {
     delimiters: Vec<(u8, f64)>,
     quotes: Vec<Option<u8>>,
-    /// Escapes, and whether they work outside quotes too.
+    /// Escapes, and whether they also apply outside quotes.
     escapes: Vec<(Option<u8>, bool)>,
-    /// Whether spaces before a cell are no part of it.
+    /// Whether spaces before a cell are skipped.
     spaces: Vec<bool>,
 }
 
-impl Attempts {
+impl SyntaxSpace {
     fn choose(text: &[u8], choice: &Choice) -> Self {
         let has = |byte: u8| memchr::memchr(byte, text).is_some();
         let quotes = match choice.quote {
             Some(quote) => vec![quote],
             None => {
-                // Without quotes comes after with them, and is judged by how those fit.
+                // No quotes are tried after the usual quotes, and scored by how well-formed those are.
                 let mut quotes = vec![Some(b'"')];
                 quotes.extend((has(b'"') || choice.delimiter == Some(b'"')).then_some(None));
                 quotes.extend(has(b'\'').then_some(Some(b'\'')));
@@ -227,19 +229,19 @@ impl Attempts {
         };
         let delimiters = match choice.delimiter {
             Some(delimiter) => vec![(delimiter, 1.0)],
-            // A delimiter that is not there is worth trying only if it is the one.
+            // A delimiter that does not occur is tried only if it is chosen.
             None => DELIMITERS.into_iter().filter(|(delimiter, _)| has(*delimiter)).collect(),
         };
         Self { delimiters, quotes, escapes, spaces }
     }
 
-    /// The syntaxes with this delimiter that can be, each once, the plainest first.
+    /// The valid syntaxes with this delimiter, without duplicates, the simplest first.
     fn syntaxes(&self, delimiter: u8) -> Vec<Syntax> {
         let mut syntaxes = Vec::new();
         for quote in &self.quotes {
             for spaces in &self.spaces {
                 for (escape, everywhere) in &self.escapes {
-                    // Without quotes an escape works everywhere or there is none.
+                    // Without quotes an escape applies everywhere.
                     let escape = escape.filter(|_| quote.is_some() || *everywhere || self.escapes.len() == 1);
                     let Ok(syntax) = Syntax::new(delimiter, *quote, escape) else { continue };
                     let syntax = syntax.escaping_everywhere(*everywhere).skipping_spaces(*spaces);
@@ -253,30 +255,30 @@ impl Attempts {
     }
 }
 
-/// A syntax, and how well the text reads in it.
+/// A syntax and its score.
 #[derive(Clone, Copy)]
 struct Candidate {
     syntax: Syntax,
-    /// By its rows and cells alone.
+    /// The score of rows and cells.
     score: f64,
-    /// With how its cells are quoted.
+    /// The score including quoting.
     total: f64,
-    /// Whether more of the text could turn how its quotes were judged.
+    /// Whether more text could change the score of quoting.
     open: bool,
 }
 
-/// The syntax of a text, and whether more of the text could turn the judgement.
+/// The syntax of a text, and whether more text could change it.
 fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<(Syntax, bool), Error> {
-    let tried = Attempts::choose(text, choice);
+    let tried = SyntaxSpace::choose(text, choice);
     let (mut best, mut layout): (Option<Candidate>, _) = (None, Layout::default());
     let is_all_values = is_all_values(text, whole);
     for (delimiter, belief) in &tried.delimiters {
         let Some(candidate) = best_quoting(text, whole, *delimiter, &tried, &mut layout) else { continue };
-        // A comma is what `.csv` says, but so are called files of semicolons and tabs.
+        // `.csv` implies a comma weakly: files with semicolons and tabs have this name too.
         let hint = if choice.hint == Some(*delimiter) && *delimiter != b',' { 1.5 } else { 1.0 };
         let (score, total) = (candidate.score * belief * hint, candidate.total * belief * hint);
-        let is_enough =
-            choice.delimiter.is_some() || score > 0.0 && score >= enough(*delimiter, choice, is_all_values);
+        let is_enough = choice.delimiter.is_some()
+            || score > 0.0 && score >= min_score(*delimiter, choice, is_all_values);
         if is_enough && best.is_none_or(|best| total > best.total) {
             best = Some(Candidate { total, ..candidate });
         }
@@ -287,12 +289,12 @@ fn guess_syntax(text: &[u8], whole: bool, choice: &Choice) -> Result<(Syntax, bo
     }
 }
 
-/// The way of quoting in which the text reads best with this delimiter.
+/// The best style of quoting with this delimiter.
 fn best_quoting(
     text: &[u8],
     whole: bool,
     delimiter: u8,
-    tried: &Attempts,
+    tried: &SyntaxSpace,
     layout: &mut Layout,
 ) -> Option<Candidate> {
     let (mut best, mut quoted): (Option<Candidate>, Option<Quoting>) = (None, None);
@@ -305,7 +307,7 @@ fn best_quoting(
         let score = score(text, whole, syntax, layout);
         let mut weight = 1.0;
         if is_quoting_open {
-            weight = weigh(Quoting::examine(text, whole, syntax, layout), &mut quoted);
+            weight = quoting_weight(Quoting::examine(text, whole, syntax, layout), &mut quoted);
             open |= quoted.is_some_and(|quoted| quoted.is_open());
         }
         let candidate = Candidate { syntax, score, total: score * weight, open: false };
@@ -316,9 +318,9 @@ fn best_quoting(
     best.map(|best| Candidate { open, ..best })
 }
 
-/// How far a way of quoting is believed. `quoted` is the best one with the usual quotes so far, by which the one without
-/// is judged.
-fn weigh(quoting: Option<Quoting>, quoted: &mut Option<Quoting>) -> f64 {
+/// The weight of a style of quoting. `quoted` is the best one with the usual quotes so far, which determines the weight
+/// of no quotes.
+fn quoting_weight(quoting: Option<Quoting>, quoted: &mut Option<Quoting>) -> f64 {
     let Some(quoting) = quoting else { return quoted.map_or(1.0, |quoted| quoted.score_without()) };
     if quoted.is_none_or(|quoted| quoting.score() > quoted.score()) && quoting.is_usual() {
         *quoted = Some(quoting);
@@ -326,18 +328,18 @@ fn weigh(quoting: Option<Quoting>, quoted: &mut Option<Quoting>) -> f64 {
     quoting.score()
 }
 
-/// What a delimiter must score at least; below, the text is one column.
-fn enough(delimiter: u8, choice: &Choice, is_all_values: bool) -> f64 {
+/// The lowest score of a delimiter. Below it the text is one column.
+fn min_score(delimiter: u8, choice: &Choice, is_all_values: bool) -> f64 {
     match choice.hint {
-        // The file says by its name that tabs are what divides it.
+        // The file name implies tabs.
         Some(b'\t') if delimiter == b'\t' => 0.0,
-        Some(b',') if PLAIN.contains(&delimiter) => ENOUGH_WHEN_NAMED,
-        _ if is_all_values => ENOUGH_FOR_VALUES,
-        _ => ENOUGH,
+        Some(b',') if PLAIN.contains(&delimiter) => MIN_SCORE_WHEN_NAMED,
+        _ if is_all_values => MIN_SCORE_FOR_VALUES,
+        _ => MIN_SCORE,
     }
 }
 
-/// Whether nine in ten lines, read as one cell each, are values.
+/// Whether nine tenths of the lines are values as a whole.
 fn is_all_values(text: &[u8], whole: bool) -> bool {
     let mut lines: Vec<&[u8]> =
         text.split(|byte| is_break(*byte)).filter(|line| !line.is_empty()).take(ROWS).collect();
@@ -348,13 +350,13 @@ fn is_all_values(text: &[u8], whole: bool) -> bool {
     values * 10 >= lines.len() * 9
 }
 
-/// The syntax of a text of one column: the delimiter that its name speaks for or one that does not occur, tabs if
-/// possible, and the quote that fits best.
+/// The syntax of a text of one column: the delimiter of the hint or one that does not occur, preferably a tab, and the
+/// best quote.
 fn fallback(
     text: &[u8],
     whole: bool,
     choice: &Choice,
-    tried: &Attempts,
+    tried: &SyntaxSpace,
     layout: &mut Layout,
 ) -> Result<(Syntax, bool), Error> {
     let named = choice.hint.filter(|hint| *hint != b',');
@@ -366,17 +368,17 @@ fn fallback(
     let is_quoting_open = syntaxes.len() > 1;
     for syntax in syntaxes {
         fill(text, whole, syntax, layout);
-        let weight = weigh(Quoting::examine(text, whole, syntax, layout), &mut quoted);
+        let weight = quoting_weight(Quoting::examine(text, whole, syntax, layout), &mut quoted);
         if best.is_none_or(|(most, _)| weight > most) {
             best = Some((weight, syntax));
         }
     }
     let open = is_quoting_open && quoted.is_some_and(|quoted| quoted.is_open());
     best.map(|(_, syntax)| (syntax, open))
-        .ok_or(Error::Dialect("delimiter, quote and escape do not go together"))
+        .ok_or(Error::Dialect("delimiter, quote and escape cannot be combined"))
 }
 
-/// Lays out the whole rows of the head.
+/// Lays out the complete rows of the head.
 pub(super) fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
     layout.fill(syntax, text, CELLS);
     if !whole && layout.len() > 1 {
@@ -387,26 +389,27 @@ pub(super) fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout
     layout.truncate(ROWS);
 }
 
-/// How well `text` reads in this syntax: 0 to about 1.
+/// The score of `text` in this syntax, from 0 to about 1.
 fn score(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> f64 {
     fill(text, whole, syntax, layout);
     let all = score_rows(text, syntax, layout, 0, false);
-    // Titles and comments above a table take nothing from it. (Where spaces divide cells, text above a column of names looks so too.)
+    // Titles and comments above a table do not lower its score. (With spaces as delimiter, text above a header looks
+    // the same.)
     let narrow =
         (0..layout.len()).take_while(|row| RowShape::examine(text, layout, *row).is_narrow()).count();
     let rows = layout.len() - narrow;
     if narrow == 0 || rows < 2 || rows < narrow.min(3) || !PLAIN.contains(&syntax.delimiter()) {
         return all;
     }
-    all.max(score_rows(text, syntax, layout, narrow, true) * BELOW_OTHERS)
+    all.max(score_rows(text, syntax, layout, narrow, true) * BELOW_OTHER_LINES)
 }
 
-/// How well the rows from `first` on read. `strictly`: all must have the same number of cells, and no prose in them.
+/// The score of the rows from `first` on. `strictly`: all must have the same number of cells, without prose in them.
 fn score_rows(text: &[u8], syntax: Syntax, layout: &Layout, first: usize, strictly: bool) -> f64 {
     let rows = || (first..layout.len()).map(|row| layout.line(text, row));
     let mut counts = [0_u32; CELLS + 1];
     rows().for_each(|row| counts[row.len()] += 1);
-    // The width that most rows have; of several that of the first row, else the largest.
+    // The most frequent width; of several that of the first row, otherwise the largest.
     let Some((mut width, count)) = counts.iter().enumerate().max_by_key(|(_, count)| **count) else {
         return 0.0;
     };
@@ -426,7 +429,7 @@ fn score_rows(text: &[u8], syntax: Syntax, layout: &Layout, first: usize, strict
         if row.len() == width {
             consistency += 1.0;
         } else if is_plain && row.len() > 1 {
-            consistency += NEARLY * (row.len().min(width) as f64 / row.len().max(width) as f64);
+            consistency += SIMILAR_WIDTH * (row.len().min(width) as f64 / row.len().max(width) as f64);
         } else {
             continue;
         }
@@ -440,7 +443,7 @@ fn score_rows(text: &[u8], syntax: Syntax, layout: &Layout, first: usize, strict
                 return 0.0;
             }
             let found = cleanness(syntax.unquote(raw, &mut scratch));
-            // What stands between quotes may be anything.
+            // Quoted text may contain anything.
             clean += if is_quoted { found.max(CLEAN_TEXT) } else { found };
             cells += 1.0;
         }
@@ -449,7 +452,7 @@ fn score_rows(text: &[u8], syntax: Syntax, layout: &Layout, first: usize, strict
     consistency / (layout.len() - first) as f64 * columns * (clean / cells)
 }
 
-/// How much a cell looks like one value: 1 for a number or a date, 0 for what a tab should have divided.
+/// The score of a cell as one value: 1 for a number or a date, 0 for text that contains a tab.
 fn cleanness(cell: &[u8]) -> f64 {
     if Kind::is_plain_value(cell) {
         1.0

@@ -1,24 +1,25 @@
-//! Guesses whether the first row names the columns.
+//! Guesses whether the first row contains the names of the columns.
 //!
-//! Every column has a vote, and all are weighed together: one name that looks like a value vetoes nothing.
+//! Every column votes, and the votes are summed: one name that looks like a value is no veto.
 
 use std::collections::HashSet;
 
 use super::guess::{CELLS, HEAD_BYTES};
 use super::names;
 use crate::syntax::{Layout, Syntax};
-use crate::value::{Kind, Style};
+use crate::value::{DecimalMark, Kind};
 
-/// Of so many cells one at least is the first one again, and two in all, where that is a value as they are.
-const AGAIN: usize = 20;
+/// The ratio of cells per repetition of the first cell from which on the first cell is a value; at least two
+/// repetitions are required.
+const CELLS_PER_REPETITION: usize = 20;
 
-/// The years that a header may name.
+/// The years that count as names of columns.
 const YEARS: std::ops::RangeInclusive<i64> = 1_900..=2_100;
 
 /// Whether the first row of `text` is a header. `whole`: nothing follows `text`.
 ///
-/// Columns vote ([`votes`]). Without a vote either way a table of several columns has one, as most files do, unless a
-/// name is there twice, or looks like a value.
+/// Columns vote ([`votes`]). Without votes in either direction, a table of several columns has a header unless a name
+/// occurs twice or looks like a value: most files have one.
 pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     let Some(FirstRows { names, votes }) = FirstRows::parse(text, whole, syntax) else { return false };
     let named = || names.iter().filter(|name| !name.is_empty());
@@ -30,26 +31,26 @@ pub(super) fn guess(text: &[u8], whole: bool, syntax: Syntax) -> bool {
     votes > 0 || votes == 0 && is_distinct && named().all(|name| Family::classify(name) == Family::Text)
 }
 
-/// How the columns vote on whether the first row of `text` is a header: above 0 it is one.
+/// The sum of votes of the columns. It is a header if the sum is above 0.
 ///
-/// - 3 for a word above numbers, dates or booleans; 2 for a value above others of another kind (`No` above numbers, a
+/// - 3 for a word above numbers, dates or booleans; 2 for a value above values of another kind (`No` above numbers, a
 ///   date above numbers, a whole number above fractions).
-/// - 2 for years or running numbers, one a column, above cells that are none ([`is_series`]).
-/// - 1 for a word that people name columns by ([`names`]), 1 for one that lacks the signs that all cells below have
-///   (`email` above addresses), 1 for one in lower case above words that begin in upper case.
-/// - 2 against it for a value above values of its kind, and for a word that comes again often; 1 for one that is written
-///   just as the cells below it (`item-1` above `item-2`).
+/// - 2 for years or consecutive numbers, one per column, above cells that are none ([`is_series`]).
+/// - 1 for a usual name of a column ([`names`]), 1 for a name without the signs that all cells below contain (`email`
+///   above addresses), 1 for a lower-case name above words that begin in upper case.
+/// - 2 against it for a value above values of its kind, and for a word that is repeated often; 1 for a name that is
+///   written like the cells below it (`item-1` above `item-2`).
 pub(super) fn votes(text: &[u8], whole: bool, syntax: Syntax) -> i32 {
     FirstRows::parse(text, whole, syntax).map_or(0, |rows| rows.votes)
 }
 
-/// The first row, and how the others vote on it.
+/// The first row, and the votes of the columns on it.
 struct FirstRows {
     names: Vec<Vec<u8>>,
     votes: i32,
 }
 
-/// Kinds of values, however their numbers are written.
+/// Kinds of values, independent of number styles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Empty,
@@ -63,8 +64,8 @@ enum Family {
 
 impl Family {
     fn classify(cell: &[u8]) -> Self {
-        let kind = match Kind::classify(cell, Style::Point) {
-            Kind::Text | Kind::Date => Kind::classify(cell, Style::Comma),
+        let kind = match Kind::classify(cell, DecimalMark::Point) {
+            Kind::Text | Kind::Date => Kind::classify(cell, DecimalMark::Comma),
             kind => kind,
         };
         match kind {
@@ -83,7 +84,7 @@ impl Family {
     }
 }
 
-/// What the cells of a column have in common, its first row left out.
+/// The common properties of the cells of a column without the first row.
 #[derive(Default)]
 struct ColumnBelow {
     filled: usize,
@@ -93,13 +94,13 @@ struct ColumnBelow {
     booleans: usize,
     /// Whole numbers that may be years.
     years: usize,
-    /// Written as the name is.
+    /// Cells that are written like the name.
     alike: usize,
-    /// The name itself.
+    /// Cells that equal the name.
     again: usize,
-    /// With an upper case letter first.
+    /// Cells that begin with an upper-case letter.
     capitalized: usize,
-    /// The signs that all have, as bits of ASCII.
+    /// The signs that all cells contain, as bits of ASCII.
     signs: u128,
 }
 
@@ -125,7 +126,7 @@ impl ColumnBelow {
         below
     }
 
-    /// Whether nine in ten cells are so.
+    /// Whether nine tenths of the cells have a property.
     const fn most(&self, count: usize) -> bool {
         self.filled > 0 && count * 10 >= self.filled * 9
     }
@@ -140,10 +141,10 @@ impl FirstRows {
         let mut layout = Layout::default();
         layout.fill(syntax, text, CELLS);
         if !whole && layout.len() > 2 {
-            // The last row may be cut.
+            // The last row may be incomplete.
             layout.truncate(layout.len() - 1);
         }
-        // One row alone is a row; but if all that is seen is a part of the first one, it is judged by its names.
+        // A single row is a data row; but if the text is only a part of the first row, its names decide.
         if layout.len() == 0 || layout.len() == 1 && (whole || text.len() < HEAD_BYTES / 4) {
             return None;
         }
@@ -161,7 +162,7 @@ impl FirstRows {
     }
 }
 
-/// How one column votes. `is_series`: the numbers among the names are one.
+/// The vote of one column. `is_series`: the numbers among the names are a series.
 fn vote(name: &[u8], below: &ColumnBelow, is_series: bool) -> i32 {
     let family = Family::classify(name);
     if below.filled == 0 || family == Family::Empty {
@@ -180,7 +181,7 @@ fn vote(name: &[u8], below: &ColumnBelow, is_series: bool) -> i32 {
         _ if is_one_of_them => -2,
         Family::Text if are_values => 3,
         Family::Text => vote_of_word(name, below),
-        // A value above text is no more than odd.
+        // A value above text is only unusual.
         _ => {
             if are_values {
                 2
@@ -191,13 +192,13 @@ fn vote(name: &[u8], below: &ColumnBelow, is_series: bool) -> i32 {
     }
 }
 
-/// How a column of words votes on the one above them.
+/// The vote of a column with a word as name.
 fn vote_of_word(name: &[u8], below: &ColumnBelow) -> i32 {
-    // A value comes again and again; a name may by chance, or where files were joined.
-    if below.again > 1 && below.again * AGAIN >= below.filled {
+    // Values are repeated; names are repeated only by chance or where files were concatenated.
+    if below.again > 1 && below.again * CELLS_PER_REPETITION >= below.filled {
         return -2;
     }
-    // Words are alike too easily; digits and signs at the same places are not.
+    // Words are similar too often; digits and signs at the same positions are evidence.
     if name.iter().any(u8::is_ascii_digit) && below.most(below.alike) {
         return -1;
     }
@@ -208,7 +209,7 @@ fn vote_of_word(name: &[u8], below: &ColumnBelow) -> i32 {
     i32::from(below.again == 0 && names::is_usual(name)) + i32::from(lacks_signs) + i32::from(is_lower_alone)
 }
 
-/// Whether the numbers among the names are a series that cells below are not: years that rise, or numbers of equal
+/// Whether the numbers among the names form a series that the cells below do not: ascending years, or numbers of equal
 /// distance.
 fn is_series(names: &[Vec<u8>], below: &[ColumnBelow]) -> bool {
     let all = || names.iter().zip(below).filter(|(name, _)| Family::classify(name).is_number());
@@ -217,7 +218,7 @@ fn is_series(names: &[Vec<u8>], below: &[ColumnBelow]) -> bool {
     let steps: Vec<i64> = numbers.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let is_even = steps.iter().all(|step| *step == steps[0] && *step != 0);
     let is_rising = steps.iter().all(|step| *step > 0);
-    // Numbers alone may be anything.
+    // Numbers alone are ambiguous.
     let has_other_names =
         names.iter().any(|name| matches!(Family::classify(name), Family::Text | Family::Empty));
     if numbers.iter().all(|number| YEARS.contains(number)) {
@@ -236,13 +237,13 @@ fn integer(cell: &[u8]) -> Option<i64> {
     is_short.then(|| text.parse().ok()).flatten()
 }
 
-/// The signs of a cell that are neither letters nor digits nor spaces, as bits.
+/// The signs of a cell that are not letters, digits or spaces, as bits.
 fn signs(cell: &[u8]) -> u128 {
     let signs = cell.iter().filter(|byte| byte.is_ascii_punctuation() && **byte != b'_');
     signs.fold(0, |signs, byte| signs | 1 << byte)
 }
 
-/// How a cell is written: each run of letters and each run of digits as one sign.
+/// The shape of a cell: each run of letters and each run of digits as one sign.
 fn shape(cell: &[u8]) -> impl Iterator<Item = u8> {
     let classes = cell.iter().map(|byte| match byte {
         b'0'..=b'9' => b'9',

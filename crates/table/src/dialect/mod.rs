@@ -1,4 +1,4 @@
-//! How a file is written: its delimiter, quotes, line ends, encoding and packing, and whether it has a header.
+//! The dialect of a file: delimiter, quotes, line ends, encoding, compression, and whether it has a header.
 //!
 //! A dialect is guessed from the first [`HEAD_BYTES`] of the text (from [`LONG_HEAD_BYTES`] when those end within a
 //! quote that may be unclosed); a [`Choice`] of the user replaces each guessed property. Once the file is complete, the
@@ -6,40 +6,40 @@
 
 mod guess;
 mod header;
-mod kept;
 mod names;
 mod preamble;
 mod quoting;
+mod stored;
 
-pub(crate) use guess::{HEAD_BYTES, Known, LONG_HEAD_BYTES, guess};
-pub use kept::DIALECT;
-pub(crate) use kept::{Given, Kept};
+pub(crate) use guess::{GuessContext, HEAD_BYTES, LONG_HEAD_BYTES, guess};
+pub use stored::DIALECT;
+pub(crate) use stored::{ChosenFields, StoredDialect};
 
 use crate::syntax::Syntax;
 use crate::{Compression, Encoding, Error, Evidence};
 
-/// How a file is written.
+/// The dialect of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialect {
     /// Delimiter, quote and escape.
     pub syntax: Syntax,
-    /// How many lines stand above the header, or the first row, and are left out: titles, comments, Excel's `sep=;`.
+    /// The number of skipped lines above the header or the first row: titles, comments, Excel's `sep=;`.
     pub skip: u64,
-    /// How many bytes of the text in UTF-8 those lines take, with byte order marks before and after them.
+    /// The size of those lines in UTF-8, with byte order marks before and after them.
     pub(crate) start: u64,
-    /// Whether the first row names the columns.
+    /// Whether the first row contains the names of the columns.
     pub header: bool,
-    /// How its lines end, for rows that are appended; every kind of line end is read.
+    /// The line break of appended rows. All line breaks are read.
     pub line_end: LineEnd,
     /// The encoding of the text.
     pub encoding: Encoding,
-    /// What speaks for the encoding.
+    /// The evidence for the encoding.
     pub evidence: Evidence,
-    /// How the file is packed.
+    /// The compression of the file.
     pub compression: Compression,
 }
 
-/// What ends a line.
+/// A line break.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineEnd {
     /// `\n`.
@@ -52,7 +52,7 @@ pub enum LineEnd {
 }
 
 impl LineEnd {
-    /// The characters themselves.
+    /// The characters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lf => "\n",
@@ -62,7 +62,7 @@ impl LineEnd {
     }
 }
 
-/// What is known of a dialect beforehand; the rest is guessed.
+/// The chosen properties of a dialect; the others are guessed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The byte between cells.
@@ -71,25 +71,25 @@ pub struct Choice {
     pub quote: Option<Option<u8>>,
     /// The escape; `Some(None)`: quotes are escaped by doubling alone.
     pub escape: Option<Option<u8>>,
-    /// Whether the escape works outside quotes too.
+    /// Whether the escape also applies outside quotes.
     pub escapes_everywhere: Option<bool>,
-    /// Whether spaces before a cell are no part of it.
+    /// Whether spaces before a cell are skipped.
     pub skips_spaces: Option<bool>,
-    /// How many lines stand above the header. The first one after them is one then, unless [`Self::header`] says other, or
-    /// they are none.
+    /// The number of skipped lines. If it is above 0, the first line after them is a header unless [`Self::header`] is
+    /// set.
     pub skip: Option<u64>,
-    /// Whether the first row names the columns.
+    /// Whether the first row contains the names of the columns.
     pub header: Option<bool>,
     /// The encoding.
     pub encoding: Option<Encoding>,
-    /// A delimiter that the name of the file speaks for, which is no proof ([`Self::hinted_by`]): tabs are believed when
-    /// there are any, a comma says only that there are several columns.
+    /// The delimiter that the file name suggests ([`Self::hinted_by`]), which is weak evidence: tabs are used if there
+    /// are any, a comma only implies several columns.
     pub hint: Option<u8>,
 }
 
 impl Choice {
-    /// A choice that leaves everything to the guess, with the hint that a file's name gives: `.tsv` and `.tab`
-    /// speak for tabs, `.csv` for some delimiter.
+    /// A choice without chosen properties, with the hint of a file name: `.tsv` and `.tab` suggest tabs, `.csv` some
+    /// delimiter.
     pub fn hinted_by(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
@@ -101,9 +101,8 @@ impl Choice {
         Self { hint, ..Self::default() }
     }
 
-    /// Tab-separated values, whatever they look like: as Python's `csv.reader(lines, delimiter="\t")` reads them, with
-    /// `"` around cells that hold tabs or line breaks and doubled within, and all lines are rows. The header and the
-    /// encoding are guessed.
+    /// Tab-separated values, as Python's `csv.reader(lines, delimiter="\t")` reads them: `"` around cells that contain
+    /// tabs or line breaks, doubled within; no skipped lines. The header and the encoding are guessed.
     pub fn tab_separated() -> Self {
         Self {
             delimiter: Some(b'\t'),
@@ -116,7 +115,7 @@ impl Choice {
         }
     }
 
-    /// An error if no file can be written so.
+    /// Returns an error if no file can have these properties.
     pub(crate) fn check(&self) -> Result<(), Error> {
         Syntax::check(self.delimiter, self.quote.flatten(), self.escape.flatten())
     }

@@ -1,6 +1,6 @@
-//! Words that people name columns by.
+//! Usual names of columns.
 
-/// In lower case, in the languages that most tables are written in. Nouns that are values as often are left out.
+/// In lower case, in the most common languages of tables. Nouns that occur as often as values are left out.
 const NAMES: &[&str] = &[
     "account",
     "action",

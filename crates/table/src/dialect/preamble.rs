@@ -1,13 +1,13 @@
-//! What stands above a table: Excel's `sep=;`, titles, comments, empty lines.
+//! Lines above a table: Excel's `sep=;`, titles, comments, empty lines.
 
 use super::guess::CELLS;
 use super::header;
 use crate::syntax::{Layout, Syntax, is_break};
 
-/// The most rows that are left out by a guess.
-const MOST: usize = 60;
+/// The most rows that a guess skips.
+const MAX_ROWS: usize = 60;
 
-/// The delimiter that the first line names (`sep=;`, as Excel reads and writes it), and the bytes of that line.
+/// The delimiter in the first line (`sep=;`, a convention of Excel), and the length of that line in bytes.
 pub(super) fn separator(text: &[u8]) -> Option<(u8, usize)> {
     let end = text.iter().take(16).position(|byte| is_break(*byte))?;
     let line =
@@ -17,7 +17,7 @@ pub(super) fn separator(text: &[u8]) -> Option<(u8, usize)> {
     (name.eq_ignore_ascii_case(b"sep=") && is_usable).then(|| (*delimiter, end + line_end(&text[end..])))
 }
 
-/// Where the text goes on after so many lines; `None` if it has fewer.
+/// The offset after this number of lines; `None` if the text has fewer.
 pub(super) fn after_lines(text: &[u8], lines: u64) -> Option<usize> {
     let mut at = 0;
     for _ in 0..lines {
@@ -27,7 +27,7 @@ pub(super) fn after_lines(text: &[u8], lines: u64) -> Option<usize> {
     Some(at)
 }
 
-/// How many lines `text` has, which ends with a line break or is empty.
+/// The number of lines of a text that ends with a line break or is empty.
 pub(super) fn lines(text: &[u8]) -> u64 {
     let (mut at, mut lines) = (0, 0);
     while let Some(end) = memchr::memchr2(b'\n', b'\r', &text[at..]) {
@@ -45,16 +45,16 @@ fn line_end(text: &[u8]) -> usize {
 /// Properties of a row that show whether it is above the table.
 #[derive(Clone, Copy)]
 pub(super) struct RowShape {
-    /// Its cells.
+    /// The number of cells.
     width: usize,
-    /// Those that hold something.
+    /// The number of cells with content.
     filled: usize,
-    /// Whether it starts as comments do.
+    /// Whether it starts like a comment.
     is_comment: bool,
 }
 
 impl RowShape {
-    /// Of a row of a layout.
+    /// The shape of a row of a layout.
     pub(super) fn examine(text: &[u8], layout: &Layout, row: usize) -> Self {
         let line = layout.line(text, row);
         let filled = (0..line.len()).filter(|column| !line.raw(*column).trim_ascii().is_empty()).count();
@@ -63,13 +63,13 @@ impl RowShape {
         Self { width: line.len(), filled, is_comment }
     }
 
-    /// Whether it may be a title, a comment, or a row that a program has filled up with empty cells.
+    /// Whether it may be a title, a comment, or a row that was padded with empty cells.
     pub(super) const fn is_narrow(&self) -> bool {
         self.filled < 2 || self.is_comment
     }
 }
 
-/// How many bytes of `text` are above the table that it has in this syntax. `whole`: nothing follows `text`.
+/// The bytes of `text` above its table in this syntax. `whole`: nothing follows `text`.
 pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> usize {
     super::guess::fill(text, whole, syntax, layout);
     let shapes: Vec<RowShape> = (0..layout.len()).map(|row| RowShape::examine(text, layout, row)).collect();
@@ -92,13 +92,13 @@ pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layou
     let is_evident = |shape: &RowShape| {
         shape.is_comment || shape.filled < 2 && shape.width == 1 && (width > 2 || has_empty_line)
     };
-    // Without such a look the table itself must say by its header that it begins below.
+    // Without evidence in the lines above, the header of the table must be the evidence.
     let is_above = above.iter().all(is_evident)
         || above.iter().all(|shape| shape.width <= width) && header::votes(&text[start..], whole, syntax) > 0;
     if first > 0 && is_above { start } else { 0 }
 }
 
-/// The first row that has the width of most, and as many cells with something in them as a header or a row has.
+/// The first row with the most frequent width and as many cells with content as a header or data row.
 fn first_row(shapes: &[RowShape]) -> Option<usize> {
     let mut counts = [0_usize; CELLS + 1];
     shapes.iter().filter(|shape| shape.filled > 1).for_each(|shape| counts[shape.width] += 1);
@@ -108,12 +108,12 @@ fn first_row(shapes: &[RowShape]) -> Option<usize> {
         let first = shapes.iter().position(|shape| !shape.is_comment)?;
         let is_table = counts.iter().sum::<usize>() == 0 && shapes.len() > first + 1;
         let is_clear = shapes[first..].iter().all(|shape| !shape.is_comment);
-        return (is_table && is_clear && first <= MOST).then_some(first);
+        return (is_table && is_clear && first <= MAX_ROWS).then_some(first);
     }
-    // Of several widths that of the first row that has one of them.
+    // Of several widths the one that occurs first.
     let width = shapes.iter().map(|shape| shape.width).find(|width| counts[*width] == most)?;
     let first = shapes.iter().position(|shape| shape.width == width && shape.filled > 1)?;
     let body = &shapes[first..];
     let alike = body.iter().filter(|shape| shape.width == width).count();
-    (first <= MOST && alike * 5 >= body.len() * 3 && body.len() > 1).then_some(first)
+    (first <= MAX_ROWS && alike * 5 >= body.len() * 3 && body.len() > 1).then_some(first)
 }

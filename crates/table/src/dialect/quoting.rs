@@ -1,35 +1,35 @@
-//! How far a text speaks for a way of quoting its cells.
+//! The score of a style of quoting in a text.
 
 use super::guess::HEAD_BYTES;
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
 
-/// Of so many sound cells one may be broken before quotes have to prove themselves against none.
+/// The number of well-formed cells per broken cell below which no quotes are considered.
 const SOUND_FOR_BROKEN: usize = 20;
 
-/// How the cells of a text are quoted, when it is read with quotes.
+/// The quoted cells of a text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Quoting {
     quote: u8,
-    /// Cells that a quote opens and closes, and that are sound in between.
+    /// Cells with an opening and a closing quote that are well-formed in between.
     sound: usize,
-    /// Cells that a quote opens and that are not.
+    /// Cells with an opening quote that are not well-formed.
     broken: usize,
     cells: usize,
-    /// How much of the text stands after a quote that does not close.
+    /// The fraction of the text after an unclosed quote.
     swallowed: f64,
-    /// Whether that quote may still close in what follows the text.
+    /// Whether that quote may be closed in text that follows.
     open: bool,
 }
 
 impl Quoting {
-    /// How `text`, laid out in `layout` with this syntax, is quoted; `None` when its quotes have no meaning.
+    /// Examines `text`, laid out in `layout` with this syntax; `None` without quotes.
     pub(super) fn examine(text: &[u8], whole: bool, syntax: Syntax, layout: &Layout) -> Option<Self> {
         let quote = syntax.quote()?;
         let mut quoting = Self { quote, ..Self::default() };
         for row in (0..layout.len()).map(|row| layout.line(text, row)) {
             for raw in (0..row.len()).map(|column| syntax.trim(row.raw(column))) {
                 quoting.cells += 1;
-                // A quote after a space is broken where spaces are part of cells.
+                // A quote after a space is broken if spaces are part of cells.
                 if raw.first() == Some(&quote) || raw.first() == Some(&b' ') && is_indented(raw, quote) {
                     let is_sound = is_sound(raw, quote, syntax.escape());
                     *(if is_sound { &mut quoting.sound } else { &mut quoting.broken }) += 1;
@@ -43,8 +43,8 @@ impl Quoting {
             }
         });
         if scanner.is_in_quotes() {
-            // A quote that never closes has swallowed all that follows. In a head that goes on it may still close,
-            // unless what follows is long and goes on in rows as the first one: a long cell seldom does.
+            // An unclosed quote swallows all that follows. In an incomplete head it may still be closed, unless the
+            // following text is long and continues in rows like the first one, which long cells rarely do.
             let rest = &text[read..];
             let is_lost = whole
                 || rest.len() > HEAD_BYTES / 4 && {
@@ -59,17 +59,17 @@ impl Quoting {
         Some(quoting)
     }
 
-    /// Whether this is about the quotes that nearly all files have.
+    /// Whether the quote is the usual one.
     pub(super) const fn is_usual(&self) -> bool {
         self.quote == b'"'
     }
 
-    /// Whether more of the text could turn the judgement: a quote that has swallowed much may close yet.
+    /// Whether more text could change the score: a quote that has swallowed much may still be closed.
     pub(super) const fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Whether quotes are used, and well but for a cell here and there.
+    /// Whether quotes are used and nearly all well-formed.
     pub(super) fn is_good(&self) -> bool {
         self.is_usual()
             && self.sound > 0
@@ -77,21 +77,20 @@ impl Quoting {
             && self.swallowed == 0.0
     }
 
-    /// From 0 when all quotes are broken to 1 when all are well-formed; more for an unusual quote that is used
-    /// throughout.
+    /// From 0 if all quotes are broken to 1 if all are well-formed; more for an unusual quote that is used throughout.
     pub(super) fn score(&self) -> f64 {
         let (sound, broken, cells) = (self.sound as f64, self.broken as f64, self.cells as f64);
         match self.quote {
-            // Each broken cell costs its share and no more.
+            // Each broken cell costs its share only.
             b'"' => (sound + 1.0) / (sound + 1.0 + broken) * (1.0 - 0.5 * self.swallowed.sqrt()),
-            // Another quote must be used throughout to be believed: the cell 'tis is none.
+            // Other quotes must be used throughout: the cell 'tis is not quoted.
             _ if broken + self.swallowed > 0.0 || sound * 5.0 < cells => 0.0,
             _ => 1.2,
         }
     }
 
-    /// The same for the text read without quotes: well-formed quotes are evidence against it. (Without quotes the cell
-    /// `"x, y"` is two pieces without evidence.)
+    /// The score of the text without quotes, in which well-formed quotes are counter-evidence. (Without quotes the cell
+    /// `"x, y"` is two parts without evidence.)
     pub(super) fn score_without(&self) -> f64 {
         let share = self.sound as f64 / self.cells.max(1) as f64;
         1.0 - 0.6 * share - if self.sound > self.broken { 0.1 } else { 0.01 }
@@ -111,13 +110,13 @@ fn goes_on_in_rows(row: &[u8], rest: &[u8], delimiter: u8) -> bool {
     all > 0 && alike * 2 >= all
 }
 
-/// Whether `raw` is a quoted cell behind spaces.
+/// Whether `raw` is a quoted cell after spaces.
 fn is_indented(raw: &[u8], quote: u8) -> bool {
     let inside = raw.trim_ascii();
     inside.len() > 1 && inside.first() == Some(&quote) && inside.last() == Some(&quote)
 }
 
-/// Whether a quote opens and closes `raw` and every quote in between is doubled or escaped.
+/// Whether quotes enclose `raw` and every quote in between is doubled or escaped.
 pub(super) fn is_sound(raw: &[u8], quote: u8, escape: Option<u8>) -> bool {
     let [first, inside @ .., last] = raw else { return false };
     if *first != quote {

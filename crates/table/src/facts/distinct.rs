@@ -1,4 +1,4 @@
-//! How many different values a column has: counted up to a bound, estimated beyond it.
+//! The number of different values of a column: exact up to a limit, estimated above it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,22 +6,24 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// A number of different values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distinct {
-    /// How many.
+    /// The number.
     pub count: u64,
-    /// Whether that is counted, or else estimated: within 2 % two times in three, within 5 % nearly always.
+    /// Whether the number is exact; otherwise it is estimated: within 2 % in two of three cases, within 5 % nearly
+    /// always.
     pub exact: bool,
 }
 
-/// How many different values are counted one by one.
+/// The most different values that are counted exactly.
 const COUNTED: usize = 1_024;
 
-/// How many of the most frequent values are named.
+/// The number of most frequent values.
 const TOP: usize = 10;
 
-/// Values are distinguished by 64 bits of hash: among a thousand, two that share them occur once in 10^13 columns.
+/// Values are distinguished by a 64-bit hash: in a column of a thousand values, a collision has a probability of
+/// 10^-13.
 pub(super) enum Counter {
-    /// The count of each value, and a line where it stands.
-    Counted(HashMap<u64, (u64, u32), BuildHasherDefault<AsIs>>),
+    /// The count of each value, and one of its lines.
+    Counted(HashMap<u64, (u64, u32), BuildHasherDefault<IdentityHasher>>),
     Estimated(Estimate),
 }
 
@@ -32,7 +34,7 @@ impl Default for Counter {
 }
 
 impl Counter {
-    /// A counter for other lines of the same column: if this one estimates, the other one need not count exactly.
+    /// A counter for other lines of the same column. If this one estimates, the other one need not count exactly.
     pub(super) fn beside(&self) -> Self {
         match self {
             Self::Counted(_) => Self::default(),
@@ -66,7 +68,7 @@ impl Counter {
         }
     }
 
-    /// Goes over from counting to estimating.
+    /// Converts the exact counts to an estimate.
     fn estimate(&mut self) -> &mut Estimate {
         if let Self::Counted(counts) = self {
             let mut estimate = Estimate::default();
@@ -86,12 +88,11 @@ impl Counter {
         }
     }
 
-    /// For each of the most frequent values a line where it stands and its count; nothing unless all were
-    /// counted.
+    /// One line and the count of each of the most frequent values; empty unless all values were counted.
     pub(super) fn top(&self) -> Vec<(u32, u64)> {
         let Self::Counted(counts) = self else { return Vec::new() };
         let mut all: Vec<(u32, u64)> = counts.values().map(|(count, line)| (*line, *count)).collect();
-        // Of two as frequent the one that comes first in the file.
+        // Of two equally frequent values, the one that occurs first in the file.
         all.sort_unstable_by_key(|(line, count)| (std::cmp::Reverse(*count), *line));
         all.truncate(TOP);
         all
@@ -115,7 +116,7 @@ impl Estimate {
 
     fn add(&mut self, hash: u64) {
         let register = &mut self.registers[(hash >> (u64::BITS - Self::BITS)) as usize];
-        // The place of the first 1 after the bits that chose the register.
+        // The position of the first 1 after the bits that select the register.
         let place = ((hash << Self::BITS | 1 << (Self::BITS - 1)).leading_zeros() + 1) as u8;
         *register = (*register).max(place);
     }
@@ -131,7 +132,7 @@ impl Estimate {
         let sum: f64 = self.registers.iter().map(|register| f64::exp2(-f64::from(*register))).sum();
         let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
         let zeros = self.registers.iter().filter(|register| **register == 0).count();
-        // While registers are empty, their number is more exact (linear counting).
+        // While registers are empty, linear counting is more accurate.
         let count = if raw <= 2.5 * registers && zeros > 0 {
             registers * (registers / zeros as f64).ln()
         } else {
@@ -141,9 +142,9 @@ impl Estimate {
     }
 }
 
-/// 64 bits of hash, the same in every process.
+/// A 64-bit hash that is the same in every process.
 fn hash(value: &[u8]) -> u64 {
-    /// Odd numbers without a pattern: digits of the fractions of √2, √3 and √5.
+    /// Odd constants without a pattern: digits of the fractions of √2, √3 and √5.
     const A: u64 = 0x6A09_E667_F3BC_C909;
     const B: u64 = 0xBB67_AE85_84CA_A73B;
     const C: u64 = 0x3C6E_F372_FE94_F82B;
@@ -159,11 +160,11 @@ fn hash(value: &[u8]) -> u64 {
     fold(fold(state ^ u64::from_le_bytes(last), C), A)
 }
 
-/// A hasher for keys that are hashes.
+/// A hasher for keys that are already hashes.
 #[derive(Default)]
-pub(super) struct AsIs(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for AsIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_put_together_are_those_of_the_whole() {
+    fn merged_counts_equal_the_count_of_all() {
         for (middle, end) in [(10, 20), (600, 1_200), (2_000, 2_001), (3_000, 9_000)] {
             let (mut first, whole) = (counted(0..middle), counted(0..end));
             first.merge(counted(middle / 2..end));

@@ -1,40 +1,40 @@
-//! How numbers are spread, in one pass and without knowing their range beforehand.
+//! The distribution of numbers, in one pass and without knowing their range.
 //!
-//! Invariant: the bins are those that the numbers have all together, whatever their order: as narrow a power of
-//! two as keeps them within [`FINE`] bins.
+//! Invariant: the bins depend only on the set of numbers, not on their order: their width is the smallest power of two
+//! that keeps them within [`FINE`] bins.
 
-/// How many bins there are while numbers come.
+/// The most bins while numbers are added.
 const FINE: i64 = 1_024;
 
-/// How many bins there are at most in the end.
+/// The most bins of the result.
 const COARSE: usize = 24;
 
-/// The bits of a double's fraction (IEEE 754): a place that needs more would not be exact.
+/// The bits of a double's fraction (IEEE 754): a bin index of more bits would not be exact.
 const FRACTION: i32 = 52;
 
-/// What is added to a double's exponent in its bits.
+/// The bias of a double's exponent.
 const BIAS: i32 = 1_023;
 
-/// The power of two of the narrowest bin: numbers go from 10^-200 to 10^200.
+/// The exponent of the narrowest bin: numbers range from 10^-200 to 10^200.
 const NARROWEST: i32 = -720;
 
-/// How many numbers lie between two.
+/// The count of numbers in a range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// The least number that lies in it.
+    /// The inclusive lower bound.
     pub from: f64,
-    /// The least number above it.
+    /// The exclusive upper bound.
     pub to: f64,
-    /// How many numbers lie in it.
+    /// The count.
     pub count: u64,
 }
 
-/// Numbers in bins of a width that is a power of two; each bin starts at a multiple of it.
+/// Numbers in bins of equal width, a power of two. Each bin starts at a multiple of the width.
 #[derive(Default)]
 pub(super) struct Histogram {
-    /// The width is 2 to this power.
+    /// The exponent of the width.
     power: i32,
-    /// The first bin starts at so many widths.
+    /// The index of the first bin, in widths from 0.
     first: i64,
     counts: Vec<u64>,
 }
@@ -42,13 +42,13 @@ pub(super) struct Histogram {
 impl Histogram {
     pub(super) fn add(&mut self, value: f64) {
         if value.is_finite() {
-            // The narrowest bin whose bounds are still exact.
+            // The narrowest bin with exact bounds.
             let power = (exponent(value) - FRACTION).max(NARROWEST);
             self.add_at((value * width(-power)).floor() as i64, power, 1);
         }
     }
 
-    /// Adds the numbers of another one.
+    /// Adds the numbers of another histogram.
     pub(super) fn merge(&mut self, other: &Self) {
         for (place, count) in (other.first..).zip(&other.counts) {
             if *count > 0 {
@@ -57,7 +57,7 @@ impl Histogram {
         }
     }
 
-    /// Adds numbers that lie at `place` among bins of the width 2^`power`.
+    /// Adds numbers to the bin with this index among bins of the width 2^`power`.
     fn add_at(&mut self, place: i64, power: i32, times: u64) {
         if self.counts.is_empty() {
             (self.power, self.first, self.counts) = (power, place, vec![times]);
@@ -84,12 +84,12 @@ impl Histogram {
         self.counts[at] += times;
     }
 
-    /// Makes bins `2^shift` times as wide; leaves them if that is no more than once.
+    /// Makes bins `2^shift` times as wide; no effect if the factor is at most 1.
     fn widen(&mut self, shift: i32) {
         if shift <= 0 {
             return;
         }
-        // What is shifted out of all its bits is 0 or -1 either way.
+        // Shifting out all bits yields 0 or -1 in any case.
         let by = shift.min(63);
         let first = self.first >> by;
         let mut counts: Vec<u64> = Vec::new();
@@ -103,7 +103,7 @@ impl Histogram {
         (self.power, self.first, self.counts) = (self.power + shift, first, counts);
     }
 
-    /// The numbers in few bins of one width.
+    /// The numbers in few bins of equal width.
     pub(super) fn bins(&self) -> Vec<Bin> {
         let (group, width) = (self.counts.len().div_ceil(COARSE).max(1), width(self.power));
         let edge = |bin: usize| (self.first + (bin * group) as i64) as f64 * width;
@@ -112,12 +112,12 @@ impl Histogram {
     }
 }
 
-/// 2 to this power, which is within what a double's exponent can say.
+/// 2 to this power, within the range of a double's exponent.
 fn width(power: i32) -> f64 {
     f64::from_bits(((power + BIAS) as u64) << FRACTION)
 }
 
-/// The power of two that a number starts with.
+/// The exponent of a number's most significant bit.
 fn exponent(value: f64) -> i32 {
     (value.to_bits() >> FRACTION & 0x7FF) as i32 - BIAS
 }

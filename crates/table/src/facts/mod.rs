@@ -1,9 +1,9 @@
-//! What is in the columns of a table, from one look at every cell.
+//! Column facts, from one pass over all cells.
 //!
 //! Invariants:
-//! - Facts are the same whatever the number of threads: what threads found is put together in the order of the
-//!   file, and no part of it depends on how it was cut.
-//! - A column takes at most some 50 KB while facts are made; columns beyond [`COLUMNS`] have none.
+//! - Facts do not depend on the number of threads: partial results are merged in the order of the file, and do not
+//!   depend on how it was split.
+//! - A column takes about 50 KB while facts are computed. Columns after [`COLUMNS`] have no facts.
 
 mod distinct;
 mod histogram;
@@ -14,78 +14,78 @@ use std::sync::{Mutex, PoisonError};
 pub use distinct::Distinct;
 pub use histogram::Bin;
 
-use crate::column::{ColumnType, Kinds, Nature, Types};
+use crate::column::{ColumnFormat, ColumnType, Kinds, TypeChoices};
 use crate::cursor::Cursor;
-use crate::page::Shaper;
+use crate::page::RowBuilder;
 use crate::reading::Reading;
-use crate::{Control, DateOrder, Error, Style, scan};
+use crate::{Control, DateOrder, DecimalMark, Error, scan};
 use tally::ColumnTally;
 
-/// Of how many columns there are facts.
+/// The most columns with facts.
 const COLUMNS: usize = 256;
 
-/// What is in the columns of a table.
+/// Facts about the columns of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    /// How many rows were looked at; rows that came later are not in it.
+    /// The number of examined rows. Later rows are not included.
     pub rows: u64,
     /// One for each column, at most 256.
     pub columns: Vec<ColumnFacts>,
-    /// How many rows were too long to look at all of them
+    /// The number of rows that were too long to be examined completely
     /// ([`Limits::scan_row_bytes`](crate::Limits::scan_row_bytes)).
     pub clipped: u64,
 }
 
-/// What is in one column.
+/// Facts about one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnFacts {
-    /// The type of most of its cells, or the chosen type.
+    /// The type of most cells, or the chosen type.
     pub column_type: ColumnType,
-    /// How its numbers are written, if it has any.
-    pub style: Style,
-    /// In which order its dates are written, if it has any.
+    /// The decimal mark of its numbers, if it has any.
+    pub decimal_mark: DecimalMark,
+    /// The order of day and month in its dates, if it has any.
     pub order: DateOrder,
-    /// How many of each kind, the empty ones included.
+    /// The number of cells of each kind, including empty ones.
     pub kinds: Kinds,
-    /// How many different values there are, the empty one not counted.
+    /// The number of different values, without the empty one.
     pub distinct: Distinct,
-    /// The least value as it is written: by value in a column of numbers or dates, else by text, byte by byte (its first
-    /// 1,024 bytes).
+    /// The minimum as it is written: by value in a column of numbers or dates, otherwise by text, byte by byte (its
+    /// first 1,024 bytes).
     pub min: Option<String>,
-    /// The greatest value.
+    /// The maximum.
     pub max: Option<String>,
-    /// The mean of its numbers, in a column of numbers.
+    /// The mean, in a column of numbers.
     pub mean: Option<f64>,
-    /// How its numbers are spread, in a column of numbers: up to 24 bins of the same width.
+    /// The distribution, in a column of numbers: up to 24 bins of equal width.
     pub histogram: Vec<Bin>,
-    /// Its most frequent values and their counts, when there are few enough to count them all: up to 10.
+    /// Up to 10 of the most frequent values with their counts, if all values were counted.
     pub top: Vec<(String, u64)>,
 }
 
 impl Reading {
-    /// Looks at every cell of every row that is there now; on one core about 200 MB of text a second.
+    /// Examines every cell of every current row: about 200 MB of text per second on one core.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Io`].
     pub fn facts(&self, control: Control<'_>) -> Result<Facts, Error> {
-        self.facts_as(&Types::new(), control)
+        self.facts_as(&TypeChoices::new(), control)
     }
 
-    /// The same where these types were chosen.
+    /// Computes facts with these chosen types.
     ///
     /// # Errors
     /// As [`Self::facts`].
-    pub fn facts_as(&self, types: &Types, control: Control<'_>) -> Result<Facts, Error> {
+    pub fn facts_as(&self, types: &TypeChoices, control: Control<'_>) -> Result<Facts, Error> {
         let (chunks, tally) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.tally)
         };
         let count = (tally.widest as usize).min(COLUMNS);
         let places: Vec<usize> = (0..count).collect();
-        let natures = self.natures(&places, types, control)?;
+        let column_formats = self.column_formats(&places, types, control)?;
         let (first, syntax) = (self.first_line(), self.dialect().syntax);
         let columns: Mutex<Vec<_>> =
-            Mutex::new(places.iter().map(|column| ColumnTally::new(natures.get(*column))).collect());
+            Mutex::new(places.iter().map(|column| ColumnTally::new(column_formats.get(*column))).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);
         let clipped = self.scan(
             &chunks,
@@ -115,9 +115,9 @@ impl Reading {
         Ok(Facts { rows, columns: facts.collect::<Result<_, _>>()?, clipped })
     }
 
-    /// `chosen`: its type was.
+    /// `chosen`: the type was chosen.
     fn conclude(&self, column: usize, tally: &ColumnTally, chosen: bool) -> Result<ColumnFacts, Error> {
-        let Nature { style, order, column_type } = tally.nature;
+        let ColumnFormat { decimal_mark, order, column_type } = tally.format;
         let column_type = if chosen { column_type } else { tally.kinds.column_type() };
         let is_numeric = column_type.is_numeric();
         let [min, max] = match column_type {
@@ -131,7 +131,7 @@ impl Reading {
         }
         Ok(ColumnFacts {
             column_type,
-            style,
+            decimal_mark,
             order,
             kinds: tally.kinds,
             distinct: tally.distinct.count(),
@@ -143,9 +143,9 @@ impl Reading {
         })
     }
 
-    /// What a cell shows.
+    /// The text of a cell.
     fn cell(&self, line: u64, column: usize) -> Result<String, Error> {
-        let mut shaper = Shaper::new(self.limits(), 1);
+        let mut shaper = RowBuilder::new(self.limits(), 1);
         Cursor::new(self).read(line, |event| shaper.take(event))?;
         let mut row = shaper.row(line);
         Ok(row.cells.get_mut(column).map(|cell| std::mem::take(&mut cell.text)).unwrap_or_default())

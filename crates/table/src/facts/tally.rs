@@ -1,16 +1,16 @@
-//! What is counted of one column.
+//! The counts of one column.
 
 use super::distinct::Counter;
 use super::histogram::Histogram;
-use crate::column::{ColumnType, Kinds, Nature};
-use crate::value::{DateOrder, Kind, Number, Style, date};
+use crate::column::{ColumnFormat, ColumnType, Kinds};
+use crate::value::{DateOrder, DecimalMark, Kind, Number, date};
 
-/// How much of a cell is kept as the least or greatest text.
+/// The most bytes of a cell that are stored as minimum or maximum.
 const TEXT: usize = 1024;
 
-/// What was found in one column so far.
+/// The counts of one column so far.
 pub(super) struct ColumnTally {
-    pub(super) nature: Nature,
+    pub(super) format: ColumnFormat,
     pub(super) kinds: Kinds,
     pub(super) distinct: Counter,
     pub(super) numbers: Numbers,
@@ -20,9 +20,9 @@ pub(super) struct ColumnTally {
 }
 
 impl ColumnTally {
-    pub(super) fn new(nature: Nature) -> Self {
+    pub(super) fn new(format: ColumnFormat) -> Self {
         Self {
-            nature,
+            format,
             kinds: Kinds::default(),
             distinct: Counter::default(),
             numbers: Numbers::default(),
@@ -32,14 +32,14 @@ impl ColumnTally {
         }
     }
 
-    /// The same for rows elsewhere in the file.
+    /// An empty tally of the same column for other rows.
     pub(super) fn beside(&self) -> Self {
-        Self { distinct: self.distinct.beside(), ..Self::new(self.nature) }
+        Self { distinct: self.distinct.beside(), ..Self::new(self.format) }
     }
 
     /// Counts a cell of `line`.
     pub(super) fn add(&mut self, cell: &[u8], line: u32) {
-        let (kind, number) = Kind::with_number(cell, self.nature.style);
+        let (kind, number) = Kind::with_number(cell, self.format.decimal_mark);
         self.kinds.count(kind);
         if kind == Kind::Empty {
             return;
@@ -48,11 +48,11 @@ impl ColumnTally {
         self.texts.add(cell);
         if let Some(number) = number {
             let value = number.value();
-            self.numbers.add(cell, value, &number, self.nature.style);
+            self.numbers.add(cell, value, &number, self.format.decimal_mark);
             self.histogram.add(value);
         }
-        if kind == Kind::Date || self.nature.column_type == ColumnType::Date {
-            self.dates.add(cell, self.nature.order);
+        if kind == Kind::Date || self.format.column_type == ColumnType::Date {
+            self.dates.add(cell, self.format.order);
         }
     }
 
@@ -60,7 +60,7 @@ impl ColumnTally {
     pub(super) fn merge(&mut self, later: Self) {
         self.kinds.add(&later.kinds);
         self.distinct.merge(later.distinct);
-        self.numbers.merge(later.numbers, self.nature.style);
+        self.numbers.merge(later.numbers, self.format.decimal_mark);
         self.dates.merge(later.dates);
         self.texts.merge(&later.texts);
         self.histogram.merge(&later.histogram);
@@ -72,31 +72,33 @@ impl ColumnTally {
 pub(super) struct Numbers {
     count: u64,
     sum: f64,
-    /// The least and the greatest, as written, with their values.
+    /// The minimum and the maximum, as written, with their values.
     extremes: Option<[(Vec<u8>, f64); 2]>,
 }
 
 impl Numbers {
-    fn add(&mut self, cell: &[u8], value: f64, number: &Number<'_>, style: Style) {
+    fn add(&mut self, cell: &[u8], value: f64, number: &Number<'_>, decimal_mark: DecimalMark) {
         self.count += 1;
         self.sum += value;
         let Some([min, max]) = &mut self.extremes else {
             self.extremes = Some([(cell.to_vec(), value), (cell.to_vec(), value)]);
             return;
         };
-        if is_less(number, value, min, style) {
+        if is_less(number, value, min, decimal_mark) {
             *min = (cell.to_vec(), value);
         }
-        if value >= max.1 && Number::parse(&max.0, style).is_some_and(|max| max.compare(number).is_lt()) {
+        if value >= max.1
+            && Number::parse(&max.0, decimal_mark).is_some_and(|max| max.compare(number).is_lt())
+        {
             *max = (cell.to_vec(), value);
         }
     }
 
-    fn merge(&mut self, later: Self, style: Style) {
+    fn merge(&mut self, later: Self, decimal_mark: DecimalMark) {
         let (count, sum) = (self.count + later.count, self.sum + later.sum);
         for (cell, value) in later.extremes.into_iter().flatten() {
-            let number = Number::parse(&cell, style).expect("was a number");
-            self.add(&cell, value, &number, style);
+            let number = Number::parse(&cell, decimal_mark).expect("was a number");
+            self.add(&cell, value, &number, decimal_mark);
         }
         (self.count, self.sum) = (count, sum);
     }
@@ -105,21 +107,21 @@ impl Numbers {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The least and the greatest.
+    /// The minimum and the maximum.
     pub(super) fn extremes(&self) -> [Option<String>; 2] {
         [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i].0)))
     }
 }
 
-/// Whether a number is less than the least so far.
-fn is_less(number: &Number<'_>, value: f64, min: &(Vec<u8>, f64), style: Style) -> bool {
-    value <= min.1 && Number::parse(&min.0, style).is_some_and(|min| number.compare(&min).is_lt())
+/// Whether a number is less than the minimum.
+fn is_less(number: &Number<'_>, value: f64, min: &(Vec<u8>, f64), decimal_mark: DecimalMark) -> bool {
+    value <= min.1 && Number::parse(&min.0, decimal_mark).is_some_and(|min| number.compare(&min).is_lt())
 }
 
 /// The dates of a column.
 #[derive(Default)]
 pub(super) struct Dates {
-    /// The keys of the least and the greatest, as written beside them.
+    /// The keys of the minimum and the maximum, and their text.
     extremes: Option<[(Vec<u8>, Vec<u8>); 2]>,
 }
 
@@ -144,7 +146,7 @@ impl Dates {
         later.extremes.into_iter().flatten().for_each(|(key, cell)| self.add_key(key, &cell));
     }
 
-    /// The least and the greatest.
+    /// The minimum and the maximum.
     pub(super) fn extremes(&self) -> [Option<String>; 2] {
         [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i].1)))
     }
@@ -173,7 +175,7 @@ impl Texts {
         }
     }
 
-    /// The least and the greatest.
+    /// The minimum and the maximum.
     pub(super) fn extremes(&self) -> [Option<String>; 2] {
         [0, 1].map(|i| self.extremes.as_ref().map(|both| shown(&both[i])))
     }

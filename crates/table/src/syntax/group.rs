@@ -1,11 +1,11 @@
-//! Which of 64 bytes mean something, as bit masks: bit `i` stands for byte `i`.
+//! Finds the bytes with a meaning in groups of 64, as bit masks: bit `i` stands for byte `i`.
 
 use wide::u8x16;
 
-/// The bytes of a group.
+/// The size of a group in bytes.
 pub(super) const GROUP: usize = 64;
 
-/// Where a group has each kind of byte.
+/// The positions of each kind of byte in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Classes {
     pub(super) delimiters: u64,
@@ -15,8 +15,8 @@ pub(super) struct Classes {
 
 /// Finds the delimiters, quotes and line breaks of a group.
 ///
-/// Four vectors of 16 bytes, which every 64-bit target has; this is what makes the index cost twice a plain
-/// read of the file. Where quotes stand is worked out only if there are any, since most groups have none.
+/// It uses four vectors of 16 bytes, which every 64-bit target has; so the index costs twice a plain read of the file.
+/// The extent of quotes is computed only if there are any: most groups have none.
 #[inline(always)]
 pub(super) fn classify(group: &[u8; GROUP], delimiter: u8, quote: Option<u8>) -> Classes {
     let mut classes = Classes { delimiters: 0, quotes: 0, breaks: 0 };
@@ -40,7 +40,7 @@ pub(super) fn classify(group: &[u8; GROUP], delimiter: u8, quote: Option<u8>) ->
     classes
 }
 
-/// Bit `i` is the parity of bits `0..=i` of `bits`: between an odd and an even quote it is set.
+/// Bit `i` is the parity of bits `0..=i` of `bits`: it is set between an odd and an even quote.
 #[inline]
 pub(super) const fn parity(mut bits: u64) -> u64 {
     bits ^= bits << 1;

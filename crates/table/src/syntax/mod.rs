@@ -1,22 +1,23 @@
-//! The grammar of delimited text: which bytes end a cell or a row, and what a cell holds.
+//! The grammar of delimited text: the ends of cells and rows, and the content of cells.
 //!
-//! RFC 4180 as it is met in the wild, and as the `csv` crate reads it: a quote opens a quoted cell only as the
-//! first byte of the cell; inside, a doubled quote stands for one; what follows the closing quote is taken as
-//! it is. `\r`, `\n` and `\r\n` each end a row outside quotes, so a file may mix them, and empty lines are no
-//! rows. With an escape byte, it and the byte after it never end a quoted cell.
+//! RFC 4180 with common deviations, as the `csv` crate reads it: a quote opens a quoted cell only as the first byte of
+//! the cell; inside, a doubled quote stands for one; text after the closing quote is content. `\r`, `
+//! ` and `\r
+//! ` each end a row outside quotes, so a file may mix them, and empty lines are not rows. An escape byte and the byte
+//! after it never end a quoted cell.
 //!
-//! Two things are further from RFC 4180 and read at a quarter of the speed, byte by byte. The escape may work everywhere
-//! ([`Syntax::escaping_everywhere`], as MySQL's `SELECT … INTO OUTFILE` writes): before a delimiter, a quote, a line break
-//! or itself it gives way to that, before anything else it is content, so that `\N` is shown as written. And spaces before
-//! a cell may belong to the delimiter ([`Syntax::skipping_spaces`]): `a, "b, c"` has two cells.
+//! Two options deviate further and are read byte by byte, at a quarter of the speed. The escape may apply everywhere
+//! ([`Syntax::escaping_everywhere`], as MySQL's `SELECT … INTO OUTFILE` writes): before a delimiter, a quote, a line
+//! break or itself it yields that byte, before any other byte it is content, so that `\N` is shown as written. And
+//! spaces before a cell may be skipped ([`Syntax::skipping_spaces`]): `a, "b, c"` has two cells.
 //!
-//! The grammar is written down once, in [`State::after`]. On top of it stand three readers for three needs:
-//! [`Scanner`] finds ends 64 bytes at a time (the index), [`Layout`] lays out the cells of a chunk in memory
-//! (sorting, filtering), [`Reader`] gives contents piece by piece, whatever their length (pages, downloads).
+//! The grammar is defined once, in [`State::after`]. Three readers use it: [`Scanner`] finds ends 64 bytes at a time
+//! (the index), [`Layout`] lays out the cells of a chunk in memory (sorting, filtering), [`Reader`] returns content
+//! incrementally, whatever its length (pages, downloads).
 //!
-//! Invariants, which the property tests check against the `csv` crate:
-//! - Every reader gives the same rows and cells, however the text is cut into pieces.
-//! - No reader holds text: they hold a state of a few bytes and the positions of a chunk.
+//! Invariants, which property tests check against the `csv` crate:
+//! - Every reader yields the same rows and cells, however the text is split.
+//! - No reader holds text: only a state of a few bytes, and the positions of a chunk.
 
 mod group;
 mod layout;
@@ -31,7 +32,7 @@ use std::ops::ControlFlow;
 
 use crate::Error;
 
-/// The bytes that have a meaning in a text.
+/// The bytes with a meaning in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Syntax {
     delimiter: u8,
@@ -42,8 +43,8 @@ pub struct Syntax {
 }
 
 impl Syntax {
-    /// A syntax with this `delimiter`, this `quote` (`None`: quotes have no meaning, as in plain TSV) and this
-    /// `escape` within quotes (`None`: a quote is escaped by doubling alone). Without a quote the escape works everywhere.
+    /// A syntax with this `delimiter`, this `quote` (`None`: no quotes, as in plain TSV) and this `escape` within
+    /// quotes (`None`: quotes are only escaped by doubling). Without a quote the escape applies everywhere.
     ///
     /// # Errors
     /// [`Error::Dialect`] when one is a line break or not ASCII, or two are the same.
@@ -53,20 +54,20 @@ impl Syntax {
         Ok(Self { delimiter, quote, escape, escapes_everywhere, skips_spaces: false })
     }
 
-    /// The same with an escape, if there is one, that works outside quotes too, or not.
+    /// Sets whether an escape also applies outside quotes.
     #[must_use]
     pub fn escaping_everywhere(self, everywhere: bool) -> Self {
         Self { escapes_everywhere: self.escape.is_some() && (everywhere || self.quote.is_none()), ..self }
     }
 
-    /// The same where spaces before a cell, and after a closing quote, are no part of it, or are. Where spaces divide cells
-    /// or there are no quotes, they always are.
+    /// Sets whether spaces before a cell and after a closing quote are skipped. They are always part of cells if spaces
+    /// are the delimiter or there are no quotes.
     #[must_use]
     pub fn skipping_spaces(self, skips: bool) -> Self {
         Self { skips_spaces: skips && self.quote.is_some() && self.delimiter != b' ', ..self }
     }
 
-    /// An error if these bytes, those that are given, cannot be used together.
+    /// Checks that the given bytes can be combined.
     pub(crate) fn check(delimiter: Option<u8>, quote: Option<u8>, escape: Option<u8>) -> Result<(), Error> {
         let usable = |byte: u8| byte.is_ascii() && !is_break(byte);
         if !delimiter.into_iter().chain(quote).chain(escape).all(usable) {
@@ -89,27 +90,27 @@ impl Syntax {
         self.quote
     }
 
-    /// The byte that takes the meaning from the next one in a quoted cell.
+    /// The byte that escapes the next byte in a quoted cell.
     pub const fn escape(&self) -> Option<u8> {
         self.escape
     }
 
-    /// Whether that byte does so outside quotes too.
+    /// Whether the escape also applies outside quotes.
     pub const fn escapes_everywhere(&self) -> bool {
         self.escapes_everywhere
     }
 
-    /// Whether spaces before a cell are no part of it.
+    /// Whether spaces before a cell are skipped.
     pub const fn skips_spaces(&self) -> bool {
         self.skips_spaces
     }
 
-    /// Whether a byte is content after an escape, which is none itself then.
+    /// Whether the byte after an escape is content without the escape.
     fn is_escaped(&self, byte: u8) -> bool {
         byte == self.delimiter || is_break(byte) || Some(byte) == self.quote || Some(byte) == self.escape
     }
 
-    /// A cell as it is written, without what stands around it before its quote or its content.
+    /// A cell as it is written, without skipped spaces.
     pub(crate) fn trim<'a>(&self, raw: &'a [u8]) -> &'a [u8] {
         if !self.skips_spaces {
             return raw;
@@ -124,7 +125,7 @@ impl Syntax {
         }
     }
 
-    /// What a cell holds: `raw` without its quotes and escapes. Copies into `scratch` only when it must.
+    /// The content of a cell: `raw` without its quotes and escapes. Copies into `scratch` only if necessary.
     pub(crate) fn unquote<'a>(&self, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let raw = self.trim(raw);
         if let Some(quote) = self.quote.filter(|quote| raw.first() == Some(quote)) {
@@ -139,7 +140,7 @@ impl Syntax {
         }
         scratch.clear();
         let mut keep = |event: Event<'_>| {
-            // A raw cell holds no end outside its quotes, so contents are all that comes.
+            // A raw cell contains no end outside its quotes, so there are only content events.
             if let Event::Content(content) = event {
                 scratch.extend_from_slice(content);
             }
@@ -152,30 +153,30 @@ impl Syntax {
     }
 }
 
-/// Where in the grammar a byte stands.
+/// The state of the grammar at a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Before the first byte of a row; line breaks here make no row.
+    /// Before the first byte of a row. Line breaks here end no row.
     RowStart,
     /// Before the first byte of a cell that is not the first of its row.
     CellStart,
-    /// After spaces before a cell that are no part of it.
+    /// After skipped spaces before a cell.
     Spaces,
-    /// In a cell where quotes have no meaning.
+    /// In a cell in which quotes have no meaning.
     Plain,
-    /// The same, after the escape byte.
+    /// In such a cell, after the escape byte.
     PlainEscaped,
     /// Between quotes.
     Quoted,
     /// Between quotes, after the escape byte.
     Escaped,
-    /// After a quote that closed, unless another one follows.
+    /// After a quote that closed the cell, unless another quote follows.
     Closed,
-    /// After spaces behind such a quote that are no part of the cell.
+    /// After skipped spaces behind a closing quote.
     ClosedSpaces,
 }
 
-/// What a byte ends.
+/// The end that a byte marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// Nothing.
@@ -187,7 +188,7 @@ pub(crate) enum Mark {
 }
 
 impl State {
-    /// The state after `byte`, and what the byte ended.
+    /// The state after `byte`, and the end that the byte marks.
     #[inline]
     pub(crate) fn after(self, byte: u8, syntax: &Syntax) -> (Self, Mark) {
         let is_quote = syntax.quote == Some(byte);
@@ -213,7 +214,7 @@ impl State {
     }
 }
 
-/// Whether `byte` breaks a line.
+/// Whether `byte` is a line break.
 #[inline]
 pub(crate) const fn is_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')

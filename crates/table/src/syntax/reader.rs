@@ -1,4 +1,4 @@
-//! Gives the contents of cells piece by piece, whatever their length.
+//! Reads the contents of cells incrementally, whatever their length.
 
 use std::ops::ControlFlow;
 
@@ -6,12 +6,12 @@ use memchr::{memchr2, memchr3};
 
 use super::{Mark, State, Syntax, is_break};
 
-/// What a [`Reader`] comes upon.
+/// An event of a [`Reader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A piece of the current cell, without quotes and escapes; a cell may come in many or none.
+    /// A part of the current cell, without quotes and escapes. A cell may have many parts or none.
     Content(&'a [u8]),
-    /// The current cell ends, another one of the row follows.
+    /// The current cell ends, and another one of the row follows.
     Cell,
     /// The current cell and its row end.
     Row,
@@ -19,8 +19,7 @@ pub enum Event<'a> {
 
 /// Reads delimited text that arrives in pieces.
 ///
-/// It holds no text: a cell of any length passes through. Rows and cells come out the same however the text
-/// was cut.
+/// It holds no text: cells may have any length. Rows and cells do not depend on how the text is split.
 #[derive(Clone, Debug)]
 pub struct Reader {
     syntax: Syntax,
@@ -28,16 +27,16 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that stands at the start of a row.
+    /// A reader at the start of a row.
     pub const fn new(syntax: Syntax) -> Self {
         Self { syntax, state: State::RowStart }
     }
 
-    /// Reads `bytes` and hands what they hold to `sink`, until they end or `sink` breaks; gives how many bytes
-    /// were read.
+    /// Reads `bytes` and passes events to `sink`, until the bytes end or `sink` breaks. Returns the number of bytes
+    /// read.
     ///
-    /// After a break, reading goes on with the byte after the one that was read last. A break is obeyed at
-    /// [`Event::Cell`] and [`Event::Row`]; at [`Event::Content`] it is not looked at.
+    /// After a break, reading continues with the next byte. A break is honored at [`Event::Cell`] and [`Event::Row`],
+    /// and ignored at [`Event::Content`].
     pub fn feed(&mut self, bytes: &[u8], mut sink: impl FnMut(Event<'_>) -> ControlFlow<()>) -> usize {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -61,7 +60,7 @@ impl Reader {
         at
     }
 
-    /// Ends the text: a row without a line break at its end is a row too.
+    /// Ends the text: a row without a line break counts.
     pub fn finish(&mut self, mut sink: impl FnMut(Event<'_>) -> ControlFlow<()>) {
         if self.state != State::RowStart {
             if matches!(self.state, State::Escaped | State::PlainEscaped) {
@@ -72,8 +71,8 @@ impl Reader {
         self.state = State::RowStart;
     }
 
-    /// Hands out the content that starts with the byte at `at`, which led from `before` to the state now;
-    /// gives the position after it.
+    /// Passes the content that starts with the byte at `at`, where the state changed from `before` to the current one.
+    /// Returns the position after it.
     fn content(
         &mut self,
         bytes: &[u8],
@@ -83,7 +82,7 @@ impl Reader {
     ) -> usize {
         let Syntax { delimiter, quote, escape, escapes_everywhere, .. } = self.syntax;
         let starts_at = match (before, self.state) {
-            // A quote that opens, or that may close; an escape.
+            // A quote that opens or may close; an escape.
             (State::RowStart | State::CellStart | State::Spaces, State::Quoted) => at + 1,
             (
                 _,
@@ -99,7 +98,7 @@ impl Reader {
             }
             (State::Escaped, _) => {
                 if Some(bytes[at]) != quote && Some(bytes[at]) != escape {
-                    // It escapes nothing, so it is content itself.
+                    // The escape escapes nothing, so it is content.
                     let _ = sink(Event::Content(escape.as_slice()));
                 }
                 at
@@ -107,7 +106,7 @@ impl Reader {
             // The second of two quotes is content, as is any other byte.
             _ => at,
         };
-        // The byte at `at` is dealt with; what follows is content up to the next byte that may end it.
+        // The byte at `at` is content or consumed; the following bytes are content up to the next byte that may end it.
         let rest = &bytes[at + 1..];
         let found = if self.state == State::Quoted {
             let quote = quote.expect("quoted text has a quote");

@@ -8,41 +8,41 @@ use super::{Mark, State, Syntax, is_break};
 pub(crate) struct Marks {
     /// Delimiters between two cells.
     pub(crate) cells: u64,
-    /// The first line break after each row (an empty line has none).
+    /// The first line break after each row. An empty line has none.
     pub(crate) rows: u64,
 }
 
-/// A position in the grammar that moves over text.
+/// A position in the grammar that advances over text.
 #[derive(Clone, Debug)]
 pub(crate) struct Scanner {
     syntax: Syntax,
     state: State,
-    /// Whether something stood between a closing quote and the end of its cell.
+    /// Whether there was content between a closing quote and the end of its cell.
     sloppy: bool,
 }
 
 impl Scanner {
-    /// A scanner that stands at the start of a row.
+    /// A scanner at the start of a row.
     pub(crate) const fn new(syntax: Syntax) -> Self {
         Self { syntax, state: State::RowStart, sloppy: false }
     }
 
-    /// Whether the bytes so far end within a row.
+    /// Whether the text so far ends within a row.
     pub(crate) fn is_in_row(&self) -> bool {
         self.state != State::RowStart
     }
 
-    /// Whether the bytes so far end within quotes.
+    /// Whether the text so far ends within quotes.
     pub(crate) fn is_in_quotes(&self) -> bool {
         matches!(self.state, State::Quoted | State::Escaped)
     }
 
-    /// Whether there was a cell such as `"a"b`, whose content is not contiguous in the text.
+    /// Whether there was a cell such as `"a"b`, with content that is not contiguous in the text.
     pub(crate) const fn is_sloppy(&self) -> bool {
         self.sloppy
     }
 
-    /// Moves over `bytes` and hands the marks of each group to `sink` with the position of its first byte.
+    /// Scans `bytes`, and passes the marks of each group and the position of its first byte to `sink`.
     #[inline]
     pub(crate) fn scan(&mut self, bytes: &[u8], mut sink: impl FnMut(usize, Marks)) {
         let (groups, rest) = bytes.as_chunks::<GROUP>();
@@ -56,8 +56,8 @@ impl Scanner {
             }
             return;
         }
-        // From one group without quotes to the next, the state follows from the last byte alone, and only the start of
-        // a row matters.
+        // Between two groups without quotes, the state follows from the last byte, and only the start of a row is
+        // relevant.
         let mut row_start = self.outside_quotes();
         for (i, group) in groups.iter().enumerate() {
             let classes = classify(group, self.syntax.delimiter, self.syntax.quote);
@@ -88,8 +88,8 @@ impl Scanner {
         }
     }
 
-    /// Advances over `rows` rows, or to the end of `bytes`: returns the number of bytes, and subtracts the passed rows
-    /// from `rows`. After the last row it is at the start of the next one.
+    /// Advances over `rows` rows, or to the end of `bytes`. Returns the number of bytes, and subtracts the passed rows
+    /// from `rows`. Stops at the start of the row after the last one.
     pub(crate) fn skip(&mut self, bytes: &[u8], rows: &mut u64) -> usize {
         let mut at = 0;
         while *rows > 0 && at < bytes.len() {
@@ -111,7 +111,7 @@ impl Scanner {
         at
     }
 
-    /// The marks of one group: from its classes where that is certain, else byte by byte.
+    /// The marks of one group: from its classes if that is unambiguous, otherwise byte by byte.
     #[inline]
     pub(crate) fn group(&mut self, group: &[u8; GROUP]) -> Marks {
         if self.is_slow() && (self.syntax.skips_spaces || self.has_escape(group)) {
@@ -121,12 +121,12 @@ impl Scanner {
         self.marks(group, &classes)
     }
 
-    /// Whether quotes and delimiters are not all that has a meaning outside quotes.
+    /// Whether other bytes than quotes and delimiters have a meaning outside quotes.
     const fn is_slow(&self) -> bool {
         self.syntax.escapes_everywhere || self.syntax.skips_spaces
     }
 
-    /// Whether an escape is in a group or stands before it.
+    /// Whether a group contains an escape or follows one.
     fn has_escape(&self, group: &[u8; GROUP]) -> bool {
         let escape = self.syntax.escape.unwrap_or_default();
         self.state == State::PlainEscaped || memchr::memchr(escape, group).is_some()
@@ -141,8 +141,8 @@ impl Scanner {
         if self.syntax.escape.is_some() {
             return self.walk(group);
         }
-        // Taking every quote for one that opens or closes is right as long as each that opens stands where a
-        // cell starts, or after one that closed (a doubled quote closes and opens).
+        // Toggling at every quote is correct if each opening quote is at the start of a cell or after a closing one (a
+        // doubled quote closes and opens).
         let inside = parity(classes.quotes) ^ if is_quoted { u64::MAX } else { 0 };
         let (opens, closes) = (classes.quotes & inside, classes.quotes & !inside);
         let ends = (classes.delimiters | classes.breaks) & !inside;
@@ -155,7 +155,8 @@ impl Scanner {
         self.unquoted(group, classes, !inside, closes >> (GROUP - 1) != 0)
     }
 
-    /// The marks of a group whose bytes outside quotes are `outside`. `closes`: its last byte is a quote that closes.
+    /// The marks of a group in which the bytes at the bits of `outside` are outside quotes. `closes`: its last byte is
+    /// a closing quote.
     #[inline]
     fn unquoted(&mut self, group: &[u8; GROUP], classes: &Classes, outside: u64, closes: bool) -> Marks {
         let breaks = classes.breaks & outside;
@@ -170,7 +171,7 @@ impl Scanner {
         Marks { cells: classes.delimiters & outside, rows: breaks & !empty }
     }
 
-    /// Whether a row starts here, where no quote is open or has just been closed; `None` where one has.
+    /// Whether a row starts here, outside quotes; `None` within quotes or after a closing quote.
     const fn outside_quotes(&self) -> Option<bool> {
         match self.state {
             State::RowStart => Some(true),
@@ -179,7 +180,7 @@ impl Scanner {
         }
     }
 
-    /// The state after a group whose last byte is outside quotes and does not close any.
+    /// The state after a group whose last byte is outside quotes and closes none.
     const fn state_after(&self, group: &[u8; GROUP]) -> State {
         let last = group[GROUP - 1];
         if last == self.syntax.delimiter {
@@ -191,7 +192,7 @@ impl Scanner {
         }
     }
 
-    /// The marks of up to 64 bytes, by the grammar itself.
+    /// The marks of up to 64 bytes, by the grammar.
     #[inline(never)]
     pub(crate) fn walk(&mut self, bytes: &[u8]) -> Marks {
         let mut marks = Marks::default();

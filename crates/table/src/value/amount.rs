@@ -1,18 +1,17 @@
-//! Numbers as people write them: with a currency, a percent sign, thousands in groups, a typographic minus or accounting
-//! parentheses.
+//! Amounts: numbers with a currency, a percent sign, thousands groups, a typographic minus or accounting parentheses.
 //!
-//! A unit does not scale: `5 %` is 5, as `5 €` is. So a filter's value may leave it out.
+//! A unit does not scale: `5 %` is 5, and so is `5 €`. So the value of a filter may omit it.
 
-use super::{LONGEST, Number, Style, is_space};
+use super::{DecimalMark, MAX_CELL, Number, is_space};
 
-/// Currency signs and abbreviations, longer ones before their own endings.
+/// Currency signs and abbreviations, longer ones before their own suffixes.
 const SIGNS: [&str; 42] = [
     "CA$", "HK$", "MX$", "NT$", "NZ$", "US$", "A$", "C$", "R$", "S$", "$", "£", "¥", "￥", "¢", "฿", "﷼",
     "円", "元", "원", "kr.", "Kr.", "kr", "Kr", "Kč", "kn", "zł", "Ft", "Fr.", "Fr", "SFr.", "Rs.", "Rs",
     "lei", "лв.", "лв", "руб.", "руб", "р.", "грн.", "грн", "DM",
 ];
 
-/// Codes of currencies (ISO 4217), the crypto currencies that exchanges list beside them, and some that are gone.
+/// Currency codes (ISO 4217), crypto currencies of exchanges, and some former currencies.
 const CODES: [&str; 166] = [
     "AED", "AFN", "ALL", "AMD", "ANG", "AOA", "ARS", "ATS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BEF",
     "BGN", "BHD", "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTC", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF",
@@ -28,9 +27,9 @@ const CODES: [&str; 166] = [
     "YER",
 ];
 
-/// The number that `cell` is.
-pub(super) fn parse(cell: &[u8], style: Style) -> Option<Number<'_>> {
-    if cell.len() > LONGEST || !cell.iter().any(u8::is_ascii_digit) {
+/// Parses `cell` as a number.
+pub(super) fn parse(cell: &[u8], decimal_mark: DecimalMark) -> Option<Number<'_>> {
+    if cell.len() > MAX_CELL || !cell.iter().any(u8::is_ascii_digit) {
         return None;
     }
     let mut rest = std::str::from_utf8(cell).ok()?.trim_matches(is_space);
@@ -71,7 +70,7 @@ pub(super) fn parse(cell: &[u8], style: Style) -> Option<Number<'_>> {
                 unit = true;
                 &rest[..rest.len() - last.len_utf8()]
             }
-            // `12.–` is a price without cents; `12-` is below zero, as accounting programs write it.
+            // `12.–` is a price without cents; `12-` is negative, as accounting programs write it.
             _ if is_minus(last) || last == '—' => {
                 let before = &rest[..rest.len() - last.len_utf8()];
                 match before.strip_suffix(['.', ',']) {
@@ -98,15 +97,15 @@ pub(super) fn parse(cell: &[u8], style: Style) -> Option<Number<'_>> {
     if open != closed {
         return None;
     }
-    digits(rest, open || sign == Some(true), style)
+    digits(rest, open || sign == Some(true), decimal_mark)
 }
 
-/// Whether a character stands for a minus.
+/// Whether a character is a minus sign.
 const fn is_minus(character: char) -> bool {
     matches!(character, '-' | '\u{2212}' | '\u{2013}' | '\u{2012}' | '\u{FE63}' | '\u{FF0D}')
 }
 
-/// The length of the currency that `text` starts with.
+/// The length of the currency at the start of `text`.
 fn unit_before(text: &str) -> Option<usize> {
     let is_whole = |length: usize| !text[length..].starts_with(char::is_alphabetic);
     let first = text.chars().next()?;
@@ -119,7 +118,7 @@ fn unit_before(text: &str) -> Option<usize> {
     SIGNS.iter().find(|sign| text.starts_with(**sign) && is_whole(sign.len())).map(|sign| sign.len())
 }
 
-/// The length of the currency that `text` ends with.
+/// The length of the currency at the end of `text`.
 fn unit_after(text: &str) -> Option<usize> {
     let is_whole = |length: usize| !text[..text.len() - length].ends_with(char::is_alphabetic);
     let last = text.chars().next_back()?;
@@ -133,7 +132,7 @@ fn unit_after(text: &str) -> Option<usize> {
     SIGNS.iter().find(|sign| text.ends_with(**sign) && is_whole(sign.len())).map(|sign| sign.len())
 }
 
-/// Whether a character is of the block of currency symbols.
+/// Whether a character is in the block of currency symbols.
 const fn is_currency_sign(character: char) -> bool {
     matches!(character, '\u{20A0}'..='\u{20CF}')
 }
@@ -142,11 +141,11 @@ fn is_code(text: &str) -> bool {
     CODES.binary_search(&text).is_ok()
 }
 
-/// Digits, perhaps in groups, with a fraction or without.
-fn digits(text: &str, negative: bool, style: Style) -> Option<Number<'_>> {
-    let (mark, point) = match style {
-        Style::Point => ('.', ','),
-        Style::Comma => (',', '.'),
+/// Digits, optionally in groups, optionally with a fraction.
+fn digits(text: &str, negative: bool, decimal_mark: DecimalMark) -> Option<Number<'_>> {
+    let (mark, point) = match decimal_mark {
+        DecimalMark::Point => ('.', ','),
+        DecimalMark::Comma => (',', '.'),
     };
     let length = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let (first, mut at) = (length(text), length(text));
@@ -163,7 +162,7 @@ fn digits(text: &str, negative: bool, style: Style) -> Option<Number<'_>> {
         if group == 0 {
             return None;
         }
-        // Groups before this one decide whether they are of thousands, or of hundreds as in India.
+        // The earlier groups decide whether groups are thousands, or hundreds as in India.
         if separator.is_some() {
             (threes, twos) = (threes && last == 3, twos && last == 2);
         }
@@ -172,7 +171,7 @@ fn digits(text: &str, negative: bool, style: Style) -> Option<Number<'_>> {
     }
     if let Some(separator) = separator {
         let is_indian = separator == ',' && twos && first <= 2;
-        // What begins with 0 is a fraction or a telephone number.
+        // A leading 0 indicates a fraction or a telephone number.
         if !(1..=3).contains(&first) || last != 3 || !(threes || is_indian) || text.starts_with('0') {
             return None;
         }
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_in_order_and_signs_before_their_endings() {
+    fn codes_are_sorted_and_signs_precede_their_suffixes() {
         assert!(CODES.is_sorted());
         for (i, sign) in SIGNS.iter().enumerate() {
             let longer =
@@ -202,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_read_as_people_write_them() {
-        let point = |cell: &str| parse(cell.as_bytes(), Style::Point).map(|number| number.value());
-        let comma = |cell: &str| parse(cell.as_bytes(), Style::Comma).map(|number| number.value());
+    fn common_forms_of_amounts_are_parsed() {
+        let point = |cell: &str| parse(cell.as_bytes(), DecimalMark::Point).map(|number| number.value());
+        let comma = |cell: &str| parse(cell.as_bytes(), DecimalMark::Comma).map(|number| number.value());
         for (cell, value) in [
             ("5%", 5.0),
             ("2.5 %", 2.5),

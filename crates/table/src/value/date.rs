@@ -1,15 +1,15 @@
-//! Dates and times, read as instants.
+//! Dates and times, parsed as instants.
 //!
-//! - Days: `2024-12-31`, `2024/12/31`, `2024.12.31`; `31/12/2024`, `31.12.2024`, `31-12-2024` and with a year of two
-//!   digits (which of the first two numbers is the day says a [`DateOrder`]); `31 Dec 2024`, `31-Dec-24`, `Dec 31, 2024`
-//!   and with whole names of months, in English, a day of the week before them or not.
+//! - Days: `2024-12-31`, `2024/12/31`, `2024.12.31`; `31/12/2024`, `31.12.2024`, `31-12-2024`, also with a year of two
+//!   digits (a [`DateOrder`] gives the order of day and month); `31 Dec 2024`, `31-Dec-24`, `Dec 31, 2024`, also with
+//!   complete names of months, in English, optionally after a day of the week.
 //! - Months: `2024-12`, `2024/12`, `12/2024`, `Dec 2024`.
 //! - Times, alone or after a day and `T`, a space or a comma: `23:59`, `23:59:59`, `23:59:59.123` (a fraction of any
-//!   length), `11:59 PM`; then `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. Without a zone it counts as UTC.
+//!   length), `11:59 PM`; then `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. A time without a zone is UTC.
 
-use super::{LONGEST, is_space};
+use super::{MAX_CELL, is_space};
 
-/// In which order the numbers of a day are written where its year is not first.
+/// The order of the numbers of a day, if its year is not first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DateOrder {
     /// `31/12/2024`.
@@ -17,29 +17,29 @@ pub enum DateOrder {
     DayFirst,
     /// `12/31/2024`.
     MonthFirst,
-    /// `24/12/31`; years of four digits are understood in every order.
+    /// `24/12/31`. Years of four digits are parsed in every order.
     YearFirst,
 }
 
-/// The first byte of an instant's key: above those of numbers, below that of text.
+/// The first byte of an instant's key: above numbers, below text.
 const INSTANT: u8 = 0x18;
 
 const DAY: i64 = 86_400;
 
-/// Added to the days of a date, so that an offset from UTC leads to no negative one, and a time alone is before all dates.
+/// Added to the days of a date, so that no time zone makes them negative, and a time without a date precedes all dates.
 const FIRST_DAY: i64 = 2;
 
-/// A moment, to any fraction of a second.
+/// An instant, with any fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instant<'a> {
-    /// Since two days before the year 0; of a time alone, since midnight.
+    /// Seconds since two days before the year 0; for a time without a date, since midnight.
     seconds: i64,
-    /// The digits after the point.
+    /// The digits after the decimal point.
     fraction: &'a [u8],
 }
 
 impl Instant<'_> {
-    /// Appends bytes that compare as instants do. No such key is the beginning of another one's.
+    /// Appends a key that compares like the instant. No key is a prefix of a different one.
     pub(crate) fn write_key(&self, out: &mut Vec<u8>) {
         out.push(INSTANT);
         // The year 9999 ends before 2^39 seconds.
@@ -59,31 +59,31 @@ impl Instant<'_> {
     }
 }
 
-/// What a filter compares dates with: the keys of the first moment, and of the first one after it if it is a span.
+/// The span of a filter value: the key of its first instant, and of the first instant after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct Interval {
     pub(crate) from: Vec<u8>,
     pub(crate) to: Option<Vec<u8>>,
 }
 
-/// How much of time some text names.
+/// The precision of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Year,
     Month,
     Day,
-    /// A moment; the same of a time alone.
+    /// An instant, or a time without a date.
     Moment,
 }
 
-/// The moment that `cell` says, or with which the day or month that it says begins.
+/// The instant of `cell`, or the start of its day or month.
 pub(crate) fn parse(cell: &[u8], order: DateOrder) -> Option<Instant<'_>> {
     let (instant, unit, _) = read(cell, order)?;
     (unit != Unit::Year).then_some(instant)
 }
 
-/// The time that a filter's value says: a year too.
-pub(crate) fn span(value: &[u8], order: DateOrder) -> Option<Span> {
+/// The span of a filter value, which may be a year.
+pub(crate) fn span(value: &[u8], order: DateOrder) -> Option<Interval> {
     let (instant, unit, [year, month]) = read(value, order)?;
     let at = |days: i64| Instant { seconds: (days + FIRST_DAY) * DAY, fraction: b"" }.key();
     let to = match unit {
@@ -93,7 +93,7 @@ pub(crate) fn span(value: &[u8], order: DateOrder) -> Option<Span> {
         Unit::Day => Some(Instant { seconds: instant.seconds + DAY, ..instant }.key()),
         Unit::Moment => None,
     };
-    Some(Span { from: instant.key(), to })
+    Some(Interval { from: instant.key(), to })
 }
 
 /// Whether a cell is a date or a time in some order.
@@ -109,9 +109,9 @@ pub(crate) fn is_iso(cell: &[u8]) -> bool {
     (is_day || is_time) && parse(cell, DateOrder::DayFirst).is_some()
 }
 
-/// The moment with which what `cell` names begins, what it names, and its year and month.
+/// The first instant of `cell`, its precision, and its year and month.
 fn read(cell: &[u8], order: DateOrder) -> Option<(Instant<'_>, Unit, [i64; 2])> {
-    if cell.len() > LONGEST || !cell.iter().any(u8::is_ascii_digit) {
+    if cell.len() > MAX_CELL || !cell.iter().any(u8::is_ascii_digit) {
         return None;
     }
     let text = std::str::from_utf8(cell).ok()?.trim_matches(is_space);
@@ -143,7 +143,7 @@ fn read(cell: &[u8], order: DateOrder) -> Option<(Instant<'_>, Unit, [i64; 2])> 
     Some((time(clock, start)?, Unit::Moment, [year, month]))
 }
 
-/// What follows a day of the week.
+/// The text after a day of the week.
 fn after_weekday(text: &str) -> Option<&str> {
     let (word, rest) = word(text)?;
     let word = word.to_ascii_lowercase();
@@ -154,7 +154,7 @@ fn after_weekday(text: &str) -> Option<&str> {
     is_day.then_some(rest)
 }
 
-/// A year, and its month and day if they are there, and what follows them.
+/// A year, its month and day if there are any, and the rest of the text.
 type Read<'a> = (i64, Option<i64>, Option<i64>, &'a str);
 
 fn date(text: &str, order: DateOrder) -> Option<Read<'_>> {
@@ -193,7 +193,7 @@ fn date(text: &str, order: DateOrder) -> Option<Read<'_>> {
         (4, Some((third, 1..=2, rest))) if second_length <= 2 => {
             Some((first, Some(second), Some(third), rest))
         }
-        // A point would make it a number, a month of one digit is none in ISO 8601.
+        // With a point it would be a number; ISO 8601 has no months of one digit.
         (4, None) if separator != '.' && second_length == 2 && rest.is_empty() => {
             Some((first, Some(second), None, rest))
         }
@@ -201,7 +201,7 @@ fn date(text: &str, order: DateOrder) -> Option<Read<'_>> {
             Some((second, Some(first), None, rest))
         }
         (1..=2, Some((third, third_length, rest))) if second_length <= 2 => {
-            // `1.2.24` may be anything, `01.02.24` is a date.
+            // `1.2.24` is ambiguous, `01.02.24` is a date.
             if third_length != 4 && (length != 2 || second_length != 2) {
                 return None;
             }
@@ -218,7 +218,7 @@ fn date(text: &str, order: DateOrder) -> Option<Read<'_>> {
     }
 }
 
-/// A year as it is meant: of two digits it is one from 1969 to 2068, as POSIX has it.
+/// The complete year: two digits stand for 1969 to 2068, as in POSIX.
 fn full_year(year: i64, digits: usize) -> Option<i64> {
     match digits {
         4 => Some(year),
@@ -228,7 +228,7 @@ fn full_year(year: i64, digits: usize) -> Option<i64> {
     }
 }
 
-/// The number of up to 4 digits that `text` starts with, how many digits that are, and what follows.
+/// The number of up to 4 digits at the start of `text`, the number of its digits, and the rest.
 fn number(text: &str) -> Option<(i64, usize, &str)> {
     let length = text.bytes().take_while(u8::is_ascii_digit).count();
     if !(1..=4).contains(&length) {
@@ -238,13 +238,13 @@ fn number(text: &str) -> Option<(i64, usize, &str)> {
     Some((digits.bytes().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')), length, rest))
 }
 
-/// The letters that `text` starts with, and what follows.
+/// The letters at the start of `text`, and the rest.
 fn word(text: &str) -> Option<(&str, &str)> {
     let length = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     (length > 0).then(|| text.split_at(length))
 }
 
-/// The month whose English name, whole or of three letters, begins `text`, and the rest.
+/// The month at the start of `text`, by its English name (complete or three letters), and the rest.
 fn month_name(text: &str) -> Option<(i64, &str)> {
     const NAMES: [&str; 12] = [
         "january",
@@ -270,7 +270,7 @@ fn month_name(text: &str) -> Option<(i64, &str)> {
     Some((place as i64 + 1, rest))
 }
 
-/// A time of a day that begins at `start`, with all that belongs to it.
+/// A time of a day that begins at `start`, including the zone.
 fn time(text: &str, start: i64) -> Option<Instant<'_>> {
     let (mut hour, 1..=2, rest) = number(text)? else { return None };
     let (minute, 2, mut rest) = number(rest.strip_prefix(':')?)? else { return None };
@@ -299,11 +299,11 @@ fn time(text: &str, start: i64) -> Option<Instant<'_>> {
     // 24:00 is the end of a day, 23:59:60 a leap second.
     let is_time = hour <= 23 && minute <= 59 && second <= 60 || hour == 24 && minute == 0 && second == 0;
     let seconds = start + hour * 3_600 + minute * 60 + second - offset(rest)?;
-    // A time alone, east of Greenwich, may be of the day before.
+    // A time without a date, east of Greenwich, may be on the day before.
     is_time.then_some(Instant { seconds: seconds.max(0), fraction })
 }
 
-/// How many seconds a zone is ahead of UTC.
+/// The seconds by which a zone is ahead of UTC.
 fn offset(zone: &str) -> Option<i64> {
     let zone = zone.trim_start_matches(is_space);
     if zone.is_empty() || ["z", "utc", "gmt"].iter().any(|name| zone.eq_ignore_ascii_case(name)) {
@@ -324,7 +324,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours <= 24 && minutes <= 59).then_some(if is_behind { -seconds } else { seconds })
 }
 
-/// How many days a month has, in the Gregorian calendar.
+/// The number of days of a month, in the Gregorian calendar.
 const fn month_days(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -334,7 +334,7 @@ const fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
-/// The days from the first one of the year 0, in the Gregorian calendar.
+/// The days since the first day of the year 0, in the Gregorian calendar.
 const fn days(year: i64, month: i64, day: i64) -> i64 {
     let before = year - 1;
     let leaps = if year == 0 { 0 } else { before / 4 - before / 100 + before / 400 + 1 };
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_moment_is_the_same_however_it_is_written() {
+    fn all_notations_of_an_instant_are_equal() {
         use DateOrder::{DayFirst, MonthFirst, YearFirst};
         let same = [
             ("2024-02-03", DayFirst),
@@ -416,9 +416,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_names_a_span() {
+    fn a_filter_value_is_a_span() {
         let ends = |value: &str| {
-            let Span { from, to } = span(value.as_bytes(), DateOrder::DayFirst).expect(value);
+            let Interval { from, to } = span(value.as_bytes(), DateOrder::DayFirst).expect(value);
             (from, to)
         };
         for (value, from, to) in [
@@ -446,7 +446,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn keys_compare_as_moments_do(
+        fn keys_compare_like_instants(
             a in (0..9_999_i64, 1..13_i64, 1..29_i64, 0..86_400_i64, "[0-9]{0,5}", -14..15_i64),
             b in (0..9_999_i64, 1..13_i64, 1..29_i64, 0..86_400_i64, "[0-9]{0,5}", -14..15_i64),
             near in any::<bool>(),
@@ -457,15 +457,15 @@ mod tests {
                 let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
                 format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{fraction}{zone:+03}:00")
             };
-            // Days are counted one by one.
-            let plainly = |(year, month, day, time, fraction, zone): &(i64, i64, i64, i64, String, i64)| {
+            // The reference counts days one by one.
+            let reference = |(year, month, day, time, fraction, zone): &(i64, i64, i64, i64, String, i64)| {
                 let years: i64 = (0..*year).map(|year| (1..13).map(|month| month_days(year, month)).sum::<i64>()).sum();
                 let months: i64 = (1..*month).map(|month| month_days(*year, month)).sum();
                 let seconds = (years + months + day) * DAY + time - zone * 3_600;
                 (seconds, format!("{fraction:0<5}"))
             };
             let [key_a, key_b] = [&a, &b].map(|moment| key(&written(moment), DateOrder::DayFirst).unwrap());
-            prop_assert_eq!(key_a.cmp(&key_b), plainly(&a).cmp(&plainly(&b)), "{} {}", written(&a), written(&b));
+            prop_assert_eq!(key_a.cmp(&key_b), reference(&a).cmp(&reference(&b)), "{} {}", written(&a), written(&b));
             prop_assert!(key_a == key_b || !key_a.starts_with(&key_b) && !key_b.starts_with(&key_a));
         }
 

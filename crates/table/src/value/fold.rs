@@ -1,17 +1,18 @@
-//! Text as searches compare it: compatibility forms, ligatures, accents written apart, upper and lower case, and all kinds
-//! of spaces are the same (NFKC and case folding, Unicode Standard Annex 15 and §3.13).
+//! Case folding of text for searches: compatibility forms, ligatures, decomposed accents, case, and kinds of spaces are
+//! equal (NFKC and case folding, Unicode Standard Annex 15 and §3.13).
 //!
-//! Folding every cell would make a search ten times as slow. So most characters are known to be *stable*: they fold to
-//! their own lower case whatever stands beside them, and a regular expression that ignores case finds them where they lie.
-//! Only text with any other character is folded.
+//! Folding every cell would make a search ten times slower. So most characters are classified as *stable*: they fold to
+//! their own lower case in every context, and a case-insensitive regular expression finds them in place. Only text with
+//! other characters is folded.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// A text to look for in others.
+/// A folded text to search for.
 #[derive(Clone, Debug)]
 pub(crate) struct Needle {
     characters: Vec<char>,
-    /// For each length of a match that fails, the length of the match to go on with (Knuth, Morris and Pratt 1977).
+    /// The borders of the Knuth–Morris–Pratt algorithm (1977): for each length of a failed match, the length to
+    /// continue with.
     borders: Vec<usize>,
 }
 
@@ -35,7 +36,7 @@ impl Needle {
         self.characters.iter().collect()
     }
 
-    /// Whether `cell` contains it, folded. Bytes that are not UTF-8 are between characters and match none.
+    /// Whether `cell` contains it after folding. Bytes that are not UTF-8 match no character.
     pub(crate) fn is_in(&self, cell: &[u8]) -> bool {
         if self.characters.is_empty() {
             return true;
@@ -53,7 +54,7 @@ impl Needle {
     }
 }
 
-/// The characters of a folded text.
+/// The characters of a text after folding.
 fn fold(text: &str) -> impl Iterator<Item = char> {
     text.nfkc().filter(|character| !is_ignorable(*character)).flat_map(|character| {
         let (first, rest) = match character {
@@ -69,18 +70,18 @@ fn fold(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// `text` with its accents composed (NFC) and one kind of space: what `equals` compares.
+/// `text` with composed accents (NFC) and one kind of space, for `equals`.
 pub(crate) fn compose(text: &str) -> String {
     let spaces = |character| if is_odd_space(character) { ' ' } else { character };
     text.nfc().map(spaces).collect()
 }
 
-/// Whether a cell is `text`, which is composed.
+/// Whether the composed form of a cell is `text`.
 pub(crate) fn is_composed(cell: &[u8], text: &[u8]) -> bool {
     if cell == text {
         return true;
     }
-    // A cell of stable characters alone is composed.
+    // A cell of stable characters is already composed.
     if next_unstable(cell, 0).is_none() {
         return false;
     }
@@ -90,7 +91,7 @@ pub(crate) fn is_composed(cell: &[u8], text: &[u8]) -> bool {
     })
 }
 
-/// Characters that are not seen: soft hyphens, joiners, byte order marks.
+/// Invisible characters: soft hyphens, joiners, byte order marks.
 const fn is_ignorable(character: char) -> bool {
     matches!(character, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
 }
@@ -99,7 +100,7 @@ const fn is_odd_space(character: char) -> bool {
     matches!(character, '\u{A0}' | '\u{2000}'..='\u{200A}' | '\u{202F}' | '\u{205F}' | '\u{3000}')
 }
 
-/// Where the first character from `at` on stands that is not stable, or bytes that are not UTF-8.
+/// The position of the first byte from `at` on that is in an unstable character or not UTF-8.
 pub(crate) fn next_unstable(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += first_beyond_ascii(&bytes[at..])?;
@@ -115,9 +116,9 @@ pub(crate) fn next_unstable(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The place of the first byte beyond ASCII.
+/// The position of the first byte beyond ASCII.
 fn first_beyond_ascii(bytes: &[u8]) -> Option<usize> {
-    /// Long enough for the compiler to look at many bytes at once.
+    /// Long enough for vectorization.
     const STEP: usize = 64;
     let (steps, rest) = bytes.as_chunks::<STEP>();
     let whole = steps
@@ -129,8 +130,8 @@ fn first_beyond_ascii(bytes: &[u8]) -> Option<usize> {
     after.iter().position(|byte| !byte.is_ascii()).map(|place| start + place)
 }
 
-/// The length of the stable character beyond ASCII that `bytes`, which begin with `lead`, start with; 0 if it is not
-/// stable or none.
+/// The length of the stable character beyond ASCII at the start of `bytes`, with the first byte `lead`; 0 if there is
+/// none.
 fn stable(bytes: &[u8], lead: u8) -> usize {
     let continuation =
         |i: usize| bytes.get(i).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
@@ -151,25 +152,25 @@ fn stable(bytes: &[u8], lead: u8) -> usize {
     }
 }
 
-/// Whether a character beyond ASCII is known to be stable. Not all that are, but those that most texts are written in.
+/// Whether a character beyond ASCII is in the list of stable characters, which covers the most common scripts.
 const fn is_stable(code: u32) -> bool {
     match code {
-        // Latin, but for ß, İ, ĳ, ŀ, ŉ and ſ.
+        // Latin, except ß, İ, ĳ, ŀ, ŉ and ſ.
         0xC0..=0xDE | 0xE0..=0x12F | 0x131 | 0x134..=0x13E | 0x141..=0x148 | 0x14A..=0x17E => true,
-        // Signs of Latin-1 that are no spaces, fractions, raised digits or accents.
+        // Signs of Latin-1, except spaces, fractions, superscript digits and accents.
         0xA1..=0xA7 | 0xA9 | 0xAB..=0xAC | 0xAE | 0xB0..=0xB1 | 0xB6..=0xB7 | 0xBB | 0xBF => true,
         // Greek and Cyrillic.
         0x391..=0x3A1 | 0x3A3..=0x3AF | 0x3B1..=0x3CE | 0x400..=0x481 | 0x48A..=0x52F => true,
         // Hebrew and Arabic letters.
         0x5D0..=0x5EA | 0x621..=0x63A | 0x641..=0x64A => true,
-        // Latin of Vietnamese and others.
+        // Latin of Vietnamese and other languages.
         0x1E00..=0x1E95 | 0x1EA0..=0x1EFF => true,
-        // Dashes and quotes; the euro.
+        // Dashes and quotes; the euro sign.
         0x2010 | 0x2012..=0x2015 | 0x2018..=0x201F | 0x2022 | 0x20AC => true,
         // Kana, Han and Hangul, and their punctuation.
         0x3001..=0x3003 | 0x3005..=0x3007 | 0x300C..=0x300F | 0x3041..=0x3096 | 0x30A1..=0x30FE => true,
         0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xAC00..=0xD7A3 => true,
-        // Pictures.
+        // Pictographs.
         0x1F300..=0x1FAFF => true,
         _ => false,
     }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stable_character_folds_to_its_lower_case_alone_and_beside_others() {
+    fn a_stable_character_folds_to_its_lower_case_in_every_context() {
         for character in (0x80..=0x1_FFFF).filter(|code| is_stable(*code)).filter_map(char::from_u32) {
             let alone = character.to_string();
             assert_eq!(alone.nfkc().collect::<String>(), alone, "{character:?}");
@@ -198,7 +199,7 @@ mod tests {
             }
             let lower = folded(&alone);
             assert_eq!(lower.chars().count(), 1, "{character:?}");
-            // What a regular expression takes for the same in any case is what folds to the same.
+            // A case-insensitive regular expression matches exactly the characters with the same folded form.
             let pattern = regex::Regex::new(&format!("(?i)^{}$", regex::escape(&lower))).unwrap();
             assert!(pattern.is_match(&alone), "{character:?}");
             for other in character.to_uppercase().chain(character.to_lowercase()) {
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_the_same_text_are_found() {
+    fn all_forms_of_a_text_are_found() {
         for (needle, cell) in [
             ("café", "CAFE\u{301}"),
             ("cafe\u{301}", "Café au lait"),
@@ -244,7 +245,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn a_needle_is_found_as_the_standard_library_finds_it(
+        fn a_needle_is_found_where_the_standard_library_finds_it(
             cell in "[aAbé\u{301}eßsK ﬁf\u{A0}]{0,12}",
             needle in "[aAbé\u{301}eßsK ﬁi]{0,4}",
         ) {
@@ -252,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn an_unstable_character_is_found_where_it_stands(
+        fn an_unstable_character_is_found_at_its_position(
             start in "[a-z äЖ漢]{0,150}",
             odd in prop::sample::select(vec!["", "\u{301}", "\u{A0}", "ß", "ﬁ", "𝐀"]),
             end in "[a-z äЖ漢]{0,150}",

@@ -1,4 +1,5 @@
-//! What cells mean: numbers, dates, booleans, text. For sorting, comparing and facts alone; no cell is ever changed.
+//! The meaning of cells: numbers, dates, booleans, text. Only for sorting, comparing and facts; cells are never
+//! changed.
 
 pub(crate) mod amount;
 pub(crate) mod date;
@@ -9,16 +10,16 @@ pub(crate) mod text;
 pub use date::DateOrder;
 pub(crate) use number::Number;
 
-/// What one cell looks like.
+/// The kind of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// No bytes at all.
+    /// No bytes.
     Empty,
-    /// A sign or word that stands for a missing value: `N/A`, `-`, `null`.
+    /// A sign or word for a missing value: `N/A`, `-`, `null`.
     Missing,
     /// A whole number, leading zeros allowed: `-12`, `007`, `1,234,567`, `12 €`.
     Integer,
-    /// A number with a fraction or an exponent: `1.5`, `1,5` (see [`Style`]), `6e23`, `(1,250.00)`.
+    /// A number with a fraction or an exponent: `1.5`, `1,5` (see [`DecimalMark`]), `6e23`, `(1,250.00)`.
     Decimal,
     /// A date, a time, or both ([`date`] lists the forms).
     Date,
@@ -28,9 +29,9 @@ pub enum Kind {
     Text,
 }
 
-/// How the numbers of a column are written.
+/// The decimal mark of a column's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum DecimalMark {
     /// `1.5` and `1,234.5`.
     #[default]
     Point,
@@ -38,29 +39,29 @@ pub enum Style {
     Comma,
 }
 
-/// The longest cell that is looked at as an amount, a date or a word for a missing value, in bytes.
-const LONGEST: usize = 64;
+/// The longest cell that is parsed as an amount, a date or a word for a missing value, in bytes.
+const MAX_CELL: usize = 64;
 
-/// Words and signs that stand for a missing value, in lower case.
+/// Words and signs for a missing value, in lower case.
 const MISSING: [&str; 28] = [
     "n/a", "na", "#n/a", "n.a.", "n. a.", "nan", "null", "(null)", "<null>", "nil", "none", "\\n", "-", "--",
     "---", "–", "—", "?", ".", "..", "...", "…", "k.a.", "k. a.", "#value!", "#div/0!", "#ref!", "tbd",
 ];
 
 impl Kind {
-    /// What `cell` looks like where numbers are written in this `style`.
-    pub(crate) fn classify(cell: &[u8], style: Style) -> Self {
-        Self::with_number(cell, style).0
+    /// The kind of `cell` with this decimal mark.
+    pub(crate) fn classify(cell: &[u8], decimal_mark: DecimalMark) -> Self {
+        Self::with_number(cell, decimal_mark).0
     }
 
-    /// The same, and the number if it is one.
+    /// The kind of `cell`, and its number if it is one.
     #[inline]
-    pub(crate) fn with_number(cell: &[u8], style: Style) -> (Self, Option<Number<'_>>) {
+    pub(crate) fn with_number(cell: &[u8], decimal_mark: DecimalMark) -> (Self, Option<Number<'_>>) {
         let Some(first) = cell.first() else { return (Self::Empty, None) };
         let of_number = |number: Number<'_>| if number.is_integer() { Self::Integer } else { Self::Decimal };
         match first {
             b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ' => {
-                if let Some(number) = Number::parse_plain(cell, style) {
+                if let Some(number) = Number::parse_plain(cell, decimal_mark) {
                     return (of_number(number), Some(number));
                 }
             }
@@ -69,10 +70,10 @@ impl Kind {
             }
             _ => {}
         }
-        if cell.len() > LONGEST {
+        if cell.len() > MAX_CELL {
             return (Self::Text, None);
         }
-        match amount::parse(cell, style) {
+        match amount::parse(cell, decimal_mark) {
             Some(number) => (of_number(number), Some(number)),
             None if is_missing(cell) => (Self::Missing, None),
             None if date::is_date(cell) => (Self::Date, None),
@@ -80,21 +81,21 @@ impl Kind {
         }
     }
 
-    /// Whether `cell` is a value in one of the forms that programs write, however its numbers are written. Guessing a
-    /// delimiter takes these alone: `12 500 300` is one number, or three cells with spaces between.
+    /// Whether `cell` is a value in a form that programs write, with any decimal mark. Only these forms are evidence
+    /// for a delimiter: `12 500 300` is one number, or three cells separated by spaces.
     pub(crate) fn is_plain_value(cell: &[u8]) -> bool {
-        let is_number = |style| Number::parse_plain(cell, style).is_some();
+        let is_number = |decimal_mark| Number::parse_plain(cell, decimal_mark).is_some();
         match cell.first() {
             None => true,
             Some(b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ') => {
-                is_number(Style::Point) || is_number(Style::Comma) || date::is_iso(cell)
+                is_number(DecimalMark::Point) || is_number(DecimalMark::Comma) || date::is_iso(cell)
             }
             Some(_) => boolean(cell).is_some(),
         }
     }
 }
 
-/// The boolean that a cell is.
+/// The boolean of a cell.
 pub(crate) fn boolean(cell: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| cell.eq_ignore_ascii_case(word);
     if is(b"true") || is(b"yes") { Some(true) } else { (is(b"false") || is(b"no")).then_some(false) }
@@ -106,7 +107,7 @@ pub(crate) fn is_missing(cell: &[u8]) -> bool {
     cell.len() <= 8 && MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Whether a character is a space that people write within or around values: no-break spaces and the narrow ones too.
+/// Whether a character is a space within or around values, including no-break and narrow spaces.
 pub(crate) const fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\u{A0}' | '\u{2007}' | '\u{2009}' | '\u{202F}' | '\u{FEFF}')
 }

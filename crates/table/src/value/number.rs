@@ -1,14 +1,14 @@
-//! Decimal numbers as they are written, exact whatever their length.
+//! Decimal numbers as they are written, exact at any length.
 
 use std::cmp::Ordering;
 
-use super::{Style, amount};
+use super::{DecimalMark, amount};
 
-/// A decimal number as it is written, of any precision.
+/// A decimal number of any precision, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number<'a> {
     negative: bool,
-    /// Digits, perhaps grouped.
+    /// Digits, optionally grouped.
     whole: &'a [u8],
     /// Digits.
     fraction: &'a [u8],
@@ -16,18 +16,18 @@ pub(crate) struct Number<'a> {
     is_integer: bool,
 }
 
-/// The largest power of ten of a number, either way; anything further from 1 is text.
+/// The largest exponent of a number, positive or negative; numbers beyond it are text.
 const EXPONENT: i32 = 200;
 
 impl<'a> Number<'a> {
-    /// Reads `cell` in any form: plain ([`Self::parse_plain`]), or as an amount with a currency, a percent sign, groups
-    /// of thousands or accounting parentheses ([`amount`]).
+    /// Parses `cell` in any form: plain ([`Self::parse_plain`]), or as an amount with a currency, a percent sign,
+    /// thousands groups or accounting parentheses ([`amount`]).
     #[inline]
-    pub(crate) fn parse(cell: &'a [u8], style: Style) -> Option<Self> {
-        Self::parse_plain(cell, style).or_else(|| amount::parse(cell, style))
+    pub(crate) fn parse(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
+        Self::parse_plain(cell, decimal_mark).or_else(|| amount::parse(cell, decimal_mark))
     }
 
-    /// A number of these digits. Separators of groups may stand among those of `whole`.
+    /// A number of these digits. `whole` may contain group separators.
     pub(super) const fn from_parts(
         negative: bool,
         whole: &'a [u8],
@@ -42,12 +42,12 @@ impl<'a> Number<'a> {
         self.is_integer
     }
 
-    /// Reads `cell` in the forms that programs write, ASCII spaces around it allowed.
+    /// Parses `cell` in the forms that programs write, optionally with ASCII spaces around it.
     #[inline]
-    pub(crate) fn parse_plain(cell: &'a [u8], style: Style) -> Option<Self> {
-        let (mark, group) = match style {
-            Style::Point => (b'.', b','),
-            Style::Comma => (b',', b'.'),
+    pub(crate) fn parse_plain(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
+        let (mark, group) = match decimal_mark {
+            DecimalMark::Point => (b'.', b','),
+            DecimalMark::Comma => (b',', b'.'),
         };
         let mut rest = cell.trim_ascii();
         let negative = rest.first() == Some(&b'-');
@@ -83,7 +83,7 @@ impl<'a> Number<'a> {
             rest = &[];
         }
         let number = Self { negative, whole, fraction, exponent, is_integer };
-        // The usual cell is short; only others need a look at their size.
+        // Most cells are short; only long ones need a check of their magnitude.
         let is_usual = exponent == 0 && whole.len() < 100 && fraction.len() < 100;
         (rest.is_empty() && (is_usual || number.magnitude().is_none_or(|size| size.abs() <= EXPONENT)))
             .then_some(number)
@@ -95,7 +95,7 @@ impl<'a> Number<'a> {
         all.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
     }
 
-    /// The power of ten `e` so that the number is `0.d…` × 10^e with a first digit that is not 0; `None` for 0.
+    /// The exponent `e` for which the number is `0.d…` × 10^e with a first digit other than 0; `None` for 0.
     fn magnitude(&self) -> Option<i32> {
         let zeros = self.digits().position(|digit| digit != 0)?;
         let whole = self.whole.iter().filter(|byte| byte.is_ascii_digit()).count();
@@ -104,12 +104,12 @@ impl<'a> Number<'a> {
 
     /// The nearest double.
     pub(crate) fn value(&self) -> f64 {
-        /// The powers of ten that a double holds exactly.
+        /// The powers of ten that a double represents exactly.
         const EXACT: [f64; 23] = [
             1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
             1e18, 1e19, 1e20, 1e21, 1e22,
         ];
-        // Up to 15 digits are exact in a double, and so is one division by an exact power of ten.
+        // A double represents up to 15 digits exactly, and one division by an exact power of ten is exact to rounding.
         let value = if self.exponent == 0 && self.whole.len() + self.fraction.len() <= 15 {
             let digits = self.digits().fold(0_u64, |value, digit| value * 10 + u64::from(digit));
             digits as f64 / EXACT[self.fraction.len()]
@@ -121,17 +121,17 @@ impl<'a> Number<'a> {
         if self.negative { -value } else { value }
     }
 
-    /// Appends bytes that compare as the numbers do, exactly. No such key is the beginning of another one's.
+    /// Appends a key that compares exactly like the number. No key is a prefix of a different one.
     ///
-    /// A sign; the power of 100 by which the number is `0.pp pp…`; its pairs of digits, each plus 1, without
-    /// trailing zeros; 0. Negative numbers have all but the sign inverted.
+    /// The format: a sign; the power of 100 for which the number is `0.pp pp…`; its pairs of digits, each plus 1,
+    /// without trailing zeros; 0. For negative numbers all bytes except the sign are inverted.
     pub(crate) fn write_key(&self, out: &mut Vec<u8>) {
         let Some(magnitude) = self.magnitude() else { return out.push(ZERO) };
         out.push(if self.negative { NEGATIVE } else { POSITIVE });
         let start = out.len();
         let hundreds = (magnitude + 1).div_euclid(2);
         out.push((0x80 + hundreds) as u8);
-        // With an odd power the first pair has one digit.
+        // With an odd exponent the first pair has one digit.
         let mut half = if magnitude.rem_euclid(2) == 1 { Some(0) } else { None };
         for digit in self.digits().skip_while(|digit| *digit == 0) {
             half = match half {
@@ -154,16 +154,16 @@ impl<'a> Number<'a> {
         }
     }
 
-    /// Which is larger, exactly.
+    /// Compares exactly.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
-        // Rounding may make two numbers equal, but never turns their order round.
+        // Rounding may make two numbers equal, but never reverses their order.
         match self.value().partial_cmp(&other.value()) {
             Some(order @ (Ordering::Less | Ordering::Greater)) => order,
             _ => self.key().cmp(&other.key()),
         }
     }
 
-    /// How it compares with a number whose value and key are known, exactly.
+    /// Compares exactly with a number that is given by its value and key.
     pub(crate) fn compare_with(&self, value: f64, key: &[u8]) -> Ordering {
         match self.value().partial_cmp(&value) {
             Some(order @ (Ordering::Less | Ordering::Greater)) => order,
@@ -171,7 +171,7 @@ impl<'a> Number<'a> {
         }
     }
 
-    /// Its key alone (see [`Self::write_key`]).
+    /// Its key; see [`Self::write_key`].
     pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(24);
         self.write_key(&mut key);
@@ -184,13 +184,13 @@ const NEGATIVE: u8 = 0x11;
 const ZERO: u8 = 0x12;
 const POSITIVE: u8 = 0x13;
 
-/// How many digits `bytes` starts with.
+/// The number of digits at the start of `bytes`.
 fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Whether `whole` has its digits in groups of three, the first one shorter perhaps. (No thousands begin with 0: `0.125`
-/// is a fraction.)
+/// Whether the digits of `whole` are in groups of three, with a possibly shorter first group. (Thousands groups never
+/// begin with 0: `0.125` is a fraction.)
 fn is_grouped(whole: &[u8], group: u8) -> bool {
     let mut groups = whole.split(|byte| *byte == group);
     let first = groups.next().map_or(0, <[u8]>::len);
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::value::Kind;
 
-    /// A number as digits and a power of ten, and some way to write it.
+    /// A number as digits and a power of ten, and one of its notations.
     fn written() -> impl Strategy<Value = (i64, u32, String)> {
         let digits = prop_oneof![-99..100_i64, -99_999..100_000_i64, any::<i64>()];
         (digits, 0..12_u32, 0..4_u8, any::<bool>()).prop_map(|(digits, places, way, trim)| {
@@ -229,25 +229,25 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(3_000))]
 
         #[test]
-        fn numbers_compare_exactly_however_they_are_written(a in written(), b in written()) {
+        fn numbers_compare_exactly_in_every_notation(a in written(), b in written()) {
             let exactly = |(digits, places, _): &(i64, u32, String)| i128::from(*digits) * 10_i128.pow(12 - places);
             let expected = exactly(&a).cmp(&exactly(&b));
-            let number = |text: &str| Number::parse(text.as_bytes(), Style::Point).map(|number| number.key());
+            let number = |text: &str| Number::parse(text.as_bytes(), DecimalMark::Point).map(|number| number.key());
             let (key_a, key_b) = (number(&a.2), number(&b.2));
             prop_assert_eq!(key_a.as_ref().unwrap().cmp(key_b.as_ref().unwrap()), expected, "{} {}", a.2, b.2);
-            let parsed = |text| Number::parse(text, Style::Point).unwrap();
+            let parsed = |text| Number::parse(text, DecimalMark::Point).unwrap();
             prop_assert_eq!(parsed(a.2.as_bytes()).compare(&parsed(b.2.as_bytes())), expected);
-            // No key is the beginning of another one.
+            // No key is a prefix of another one.
             prop_assert!(expected.is_eq() || !key_b.unwrap().starts_with(&key_a.unwrap()));
             let value: f64 = a.2.trim().parse().unwrap();
             prop_assert_eq!(parsed(a.2.as_bytes()).value().to_bits() << 1, value.to_bits() << 1);
         }
 
         #[test]
-        fn any_text_is_of_some_kind(text in any::<Vec<u8>>(), almost in "[-+0-9.,eE: TZ/]{0,14}") {
+        fn any_text_has_a_kind(text in any::<Vec<u8>>(), almost in "[-+0-9.,eE: TZ/]{0,14}") {
             for cell in [&text[..], almost.as_bytes()] {
-                for style in [Style::Point, Style::Comma] {
-                    let (kind, number) = Kind::with_number(cell, style);
+                for decimal_mark in [DecimalMark::Point, DecimalMark::Comma] {
+                    let (kind, number) = Kind::with_number(cell, decimal_mark);
                     prop_assert_eq!(number.is_some(), matches!(kind, Kind::Integer | Kind::Decimal));
                     if let Some(number) = number {
                         prop_assert!(number.value().is_finite());
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_far_from_one_is_text() {
+    fn numbers_beyond_the_exponent_limit_are_text() {
         let long = format!("{}.5", "9".repeat(200));
         for (cell, is_number) in [
             ("1e199", true),
@@ -271,7 +271,7 @@ mod tests {
             (&long[..], true),
             (&format!("9{long}"), false),
         ] {
-            assert_eq!(Number::parse(cell.as_bytes(), Style::Point).is_some(), is_number, "{cell}");
+            assert_eq!(Number::parse(cell.as_bytes(), DecimalMark::Point).is_some(), is_number, "{cell}");
         }
     }
 }

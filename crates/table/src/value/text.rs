@@ -1,24 +1,23 @@
-//! The order of text: by base letters without regard to case, accents and case only where those are equal.
+//! The order of text: by base letters without case; accents and case decide between equal letters.
 //!
 //! A key has two levels. The first contains the letters in lower case and without accents; the second orders texts that
-//! are equal in the first, those in lower case first. It is short for ASCII text, the most frequent kind: the second
-//! level is one byte then, or a bit for each character.
+//! are equal in the first, lower case first. It is short for ASCII text, the most frequent kind: the second level is
+//! then one byte, or one bit per character.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::is_space;
 
-/// Precedes the whole text, where upper case alone does not distinguish it from the first level: above all bytes of
-/// [`CASES`].
+/// Precedes the complete text, if more than case distinguishes it from the first level: above all bytes of [`CASES`].
 const WHOLE: u8 = 0xF0;
 
-/// A byte of the second level that says of six characters which are in upper case.
+/// A byte of the second level with the case of six characters.
 const CASES: u8 = 0x80;
 
-/// Appends bytes that compare as texts do. No such key is the beginning of another one's.
+/// Appends a key that compares like the text. No key is a prefix of a different one.
 ///
-/// `natural`: numbers within the text compare by their value, `file2` before `file10`.
+/// `natural`: numbers within the text are compared by value, `file2` before `file10`.
 pub(crate) fn write_key(text: &[u8], natural: bool, out: &mut Vec<u8>) {
     if text.is_ascii() && !natural {
         let start = out.len();
@@ -42,7 +41,7 @@ pub(crate) fn write_key(text: &[u8], natural: bool, out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Appends text in which 0 may stand for the end: a 0 in it is 1 1, and a 1 is 1 2.
+/// Appends text in a form in which 0 can mark the end: 0 becomes 1 1, and 1 becomes 1 2.
 fn write_escaped(mut text: &[u8], out: &mut Vec<u8>) {
     while let Some(low) = memchr::memchr2(0, 1, text) {
         out.extend_from_slice(&text[..low]);
@@ -52,7 +51,7 @@ fn write_escaped(mut text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// Appends which characters of an ASCII text are in upper case.
+/// Appends the case of the characters of an ASCII text.
 fn write_cases(text: &[u8], out: &mut Vec<u8>) {
     if let Some(last) = text.iter().rposition(u8::is_ascii_uppercase) {
         for six in text[..=last].chunks(6) {
@@ -93,8 +92,8 @@ fn write_base(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a text in which each run of digits is `0`, how many there are without leading zeros, and these. Gives whether
-/// there were such zeros.
+/// Appends a text in which each run of digits is replaced by `0`, the number of its digits without leading zeros, and
+/// these digits. Returns whether there were leading zeros.
 fn write_natural(mut text: &[u8], out: &mut Vec<u8>) -> bool {
     let mut has_zeros = false;
     while let Some(start) = text.iter().position(u8::is_ascii_digit) {
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_within_text_compare_by_value_where_that_is_asked_for() {
+    fn natural_order_compares_numbers_within_text_by_value() {
         assert_eq!(
             sorted(&["file10", "file2", "File3", "file1"], true),
             ["file1", "file2", "File3", "file10"]
@@ -170,8 +169,8 @@ mod tests {
         assert_eq!(sorted(&["a", "a0", "a00", "a1", "a:", "a/"], true), ["a", "a/", "a0", "a00", "a1", "a:"]);
     }
 
-    /// The same order, said plainly: base letters, then the second level.
-    fn plainly(a: &str, b: &str) -> Ordering {
+    /// The reference order: base letters, then the second level.
+    fn reference_order(a: &str, b: &str) -> Ordering {
         let base = |text: &str| {
             let letters =
                 text.nfd().filter(|letter| !is_combining_mark(*letter)).collect::<String>().to_lowercase();
@@ -188,12 +187,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(3_000))]
 
         #[test]
-        fn keys_compare_as_texts_do(a in "[a-cA-C0-3éÉe\u{301}ü\\x00\\x01 \u{A0}]{0,7}", b in "[a-cA-C0-3éÉe\u{301}ü\\x00\\x01 \u{A0}]{0,7}") {
+        fn keys_compare_like_texts(a in "[a-cA-C0-3éÉe\u{301}ü\\x00\\x01 \u{A0}]{0,7}", b in "[a-cA-C0-3éÉe\u{301}ü\\x00\\x01 \u{A0}]{0,7}") {
             for natural in [false, true] {
                 let (key_a, key_b) = (key(&a, natural), key(&b, natural));
                 prop_assert!(a == b || !key_a.starts_with(&key_b) && !key_b.starts_with(&key_a), "{:?} {:?}", a, b);
             }
-            prop_assert_eq!(key(&a, false).cmp(&key(&b, false)), plainly(&a, &b));
+            prop_assert_eq!(key(&a, false).cmp(&key(&b, false)), reference_order(&a, &b));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A view as a file: every row whole, however long.
+//! Downloads of views: all rows and cells, complete.
 
 use std::io::Write;
 
@@ -6,15 +6,17 @@ use super::View;
 use crate::cursor::Cursor;
 use crate::encode::{write_cell, write_within_quotes};
 use crate::syntax::{Event, Syntax};
-use crate::value::{Kind, Style};
+use crate::value::{DecimalMark, Kind};
 use crate::{Control, Error};
 
-/// How a view is written.
+/// The format of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Commas, quotes where they are needed, `\n` (RFC 4180 but for its `\r\n`).
+    /// Commas, quotes where necessary, `
+    /// ` (RFC 4180 except for its `\r
+    /// `).
     Csv,
-    /// Tabs, else the same.
+    /// Like `Csv`, with tabs.
     Tsv,
 }
 
@@ -25,19 +27,19 @@ impl Format {
     }
 }
 
-/// The format of an export of a view, and changes of its cells.
+/// The format of a download, and changes of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Export {
     /// The format.
     pub format: Format,
-    /// Whether cells that a spreadsheet would take for formulas get an apostrophe in front: those that begin with `=`, `+`,
-    /// `-`, `@` (also in full width), a tab or a line break, unless they are numbers. Cells in which such a beginning follows a
-    /// character that a spreadsheet may divide rows at get quotes (OWASP, "CSV Injection").
+    /// Whether formulas are disarmed by an apostrophe: in cells that begin with `=`, `+`, `-`, `@` (also in full
+    /// width), a tab or a line break, unless they are numbers. Cells in which such a character follows a possible row
+    /// separator of a spreadsheet get quotes (OWASP, "CSV Injection").
     pub disarm_formulas: bool,
 }
 
 impl From<Format> for Export {
-    /// Cells as they are.
+    /// Without changes of cells.
     fn from(format: Format) -> Self {
         Self { format, disarm_formulas: false }
     }
@@ -46,46 +48,48 @@ impl From<Format> for Export {
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Whether a spreadsheet that divides a cell without quotes, whatever the file says, may find a formula in what follows.
+/// Whether a spreadsheet that splits an unquoted cell, whatever the file's delimiter, may find a formula in a later
+/// part.
 fn may_hide_formula(cell: &[u8]) -> bool {
     let pieces = cell.split(|byte| matches!(byte, b';' | b'\t' | b',' | b'|'));
     pieces.skip(1).any(|piece| may_be_formula(piece.trim_ascii_start()))
 }
 
-/// Whether a spreadsheet may take a cell for a formula.
+/// Whether a spreadsheet may interpret a cell as a formula.
 fn may_be_formula(cell: &[u8]) -> bool {
-    let is_number =
-        |style| matches!(Kind::classify(cell, style), Kind::Integer | Kind::Decimal | Kind::Missing);
-    // A mark at the beginning of a file is taken for the byte order mark, so what follows it counts.
+    let is_number = |decimal_mark| {
+        matches!(Kind::classify(cell, decimal_mark), Kind::Integer | Kind::Decimal | Kind::Missing)
+    };
+    // A mark at the start of a file is its byte order mark, so the text after it counts.
     let cell = cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell);
     match cell {
         [b'=' | b'@' | b'\t' | b'\r' | b'\n', ..] => true,
         // U+FF0B, U+FF0D, U+FF1D, U+FF20.
         [0xEF, 0xBC, 0x8B | 0x8D | 0x9D | 0xA0, ..] => true,
-        [b'+' | b'-', ..] => !(is_number(Style::Point) || is_number(Style::Comma)),
+        [b'+' | b'-', ..] => !(is_number(DecimalMark::Point) || is_number(DecimalMark::Comma)),
         _ => false,
     }
 }
 
-/// A cell up to this size is quoted only if it must be; a longer one is not held, so it always is.
-const HELD: usize = 64 << 10;
+/// The largest cell that is buffered to decide about quotes; longer cells are always quoted.
+const MAX_BUFFERED: usize = 64 << 10;
 
-/// How much is handed over at once.
-const PIECE: usize = 64 << 10;
+/// The size of one write.
+const PIECE_SIZE: usize = 64 << 10;
 
-/// How many rows of a sorted view are fetched together, in the order of the file: few at first, so that the first
-/// ones come soon, then more, so that a block of the file is read once for several of them.
-const FEWEST: u64 = 4 << 10;
+/// The number of rows of a sorted view that are fetched together, in the order of the file: few at first, so that
+/// output starts soon, then more, so that each block of the file is read once for several rows.
+const MIN_FETCHED_ROWS: u64 = 4 << 10;
 const MOST: u64 = 256 << 10;
 
-/// The memory that rows which are fetched together may take; what does not fit is fetched by itself.
-const FETCHED: usize = 32 << 20;
+/// The memory for rows that are fetched together. Further rows are fetched individually.
+const FETCHED_BYTES: usize = 32 << 20;
 
 impl View {
-    /// Writes the header, if there is one, and all rows to `out`, in UTF-8 and in pieces of 64 KiB or little more.
+    /// Writes the header, if there is one, and all rows to `out`, in UTF-8 and in pieces of about 64 KiB.
     ///
-    /// It holds no more than that of a cell, and up to 48 MiB of rows when the view is sorted. On one core 1 GB
-    /// takes some 4 s in the order of the file, some 20 s sorted.
+    /// It holds at most that much of a cell, and up to 48 MiB of rows of a sorted view. On one core 1 GB takes about 4
+    /// s in the order of the file, and about 20 s sorted.
     ///
     /// # Errors
     /// [`Error::Io`] of the table or of `out`; [`Error::Cancelled`].
@@ -96,12 +100,12 @@ impl View {
         control: Control<'_>,
     ) -> Result<(), Error> {
         let rows = RowWriter::new(export.into());
-        let mut export = Writing { cursor: Cursor::new(&self.reading), rows, out };
+        let mut export = Exporter { cursor: Cursor::new(&self.reading), rows, out };
         let total = self.total();
         if self.first() > 0 && self.reading.state().tally.rows > 0 {
             export.row(0)?;
         }
-        let (mut at, mut step) = (0, FEWEST);
+        let (mut at, mut step) = (0, MIN_FETCHED_ROWS);
         while at < total {
             control.check()?;
             control.report(at, total, (0.0, 1.0));
@@ -113,68 +117,70 @@ impl View {
                 }
                 Some(order) => {
                     let fitted = export.scattered(&order.get(at..next)?, control)?;
-                    step = if fitted { (2 * step).min(MOST) } else { (step / 2).max(FEWEST) };
+                    step = if fitted { (2 * step).min(MOST) } else { (step / 2).max(MIN_FETCHED_ROWS) };
                 }
             }
             at = next;
         }
-        export.hand_over(0)?;
+        export.flush_above(0)?;
         control.report(1, 1, (0.0, 1.0));
         Ok(())
     }
 }
 
-/// A view on its way out.
-struct Writing<'a, W> {
+/// A download in progress.
+struct Exporter<'a, W> {
     cursor: Cursor<'a>,
     rows: RowWriter,
     out: &'a mut W,
 }
 
-impl<W: Write> Writing<'_, W> {
+impl<W: Write> Exporter<'_, W> {
     /// Writes one row.
     fn row(&mut self, line: u64) -> Result<(), Error> {
         let Self { cursor, rows, out } = self;
         let mut result = Ok(());
         cursor.read(line, |event| {
             if result.is_ok() {
-                result = rows.take(event).and_then(|()| rows.hand_over(PIECE, *out));
+                result = rows.take(event).and_then(|()| rows.flush_above(PIECE_SIZE, *out));
             }
         })?;
         result
     }
 
-    /// Writes rows that lie anywhere in the file; gives whether memory had room for all of them.
+    /// Writes rows at scattered positions of the file. Returns whether they fitted into memory.
     fn scattered(&mut self, lines: &[u32], control: Control<'_>) -> Result<bool, Error> {
         let mut wanted: Vec<(u32, usize)> = lines.iter().copied().zip(0..).collect();
         wanted.sort_unstable();
         let mut fetched = RowWriter::new(self.rows.export);
         let (mut places, mut fitted) = (vec![0..0; lines.len()], true);
         for (i, (line, slot)) in wanted.into_iter().enumerate() {
-            if i % FEWEST as usize == 0 {
+            if i % MIN_FETCHED_ROWS as usize == 0 {
                 control.check()?;
             }
             let start = fetched.written.len();
-            if start < FETCHED && fetched.row_within(&mut self.cursor, u64::from(line), FETCHED)? {
+            if start < FETCHED_BYTES
+                && fetched.row_within(&mut self.cursor, u64::from(line), FETCHED_BYTES)?
+            {
                 places[slot] = start..fetched.written.len();
             } else {
                 fitted = false;
             }
         }
         for (line, place) in lines.iter().zip(places) {
-            // No row is written as nothing: it has a line break.
+            // Every row has at least a line break.
             if place.is_empty() {
                 self.row(u64::from(*line))?;
             } else {
                 self.rows.written.extend_from_slice(&fetched.written[place]);
-                self.hand_over(PIECE)?;
+                self.flush_above(PIECE_SIZE)?;
             }
         }
         Ok(fitted)
     }
 
-    fn hand_over(&mut self, least: usize) -> Result<(), Error> {
-        self.rows.hand_over(least, self.out)
+    fn flush_above(&mut self, least: usize) -> Result<(), Error> {
+        self.rows.flush_above(least, self.out)
     }
 }
 
@@ -182,13 +188,13 @@ impl<W: Write> Writing<'_, W> {
 struct RowWriter {
     export: Export,
     syntax: Syntax,
-    /// The cell so far, as long as it is held.
+    /// The buffered part of the current cell.
     cell: Vec<u8>,
-    /// Whether the cell is too long to be held, and its opening quote is written.
+    /// Whether the cell is too long to be buffered, and its opening quote was written.
     open: bool,
     /// Whether the cell is the first of its row.
     first: bool,
-    /// What is written and not handed over yet.
+    /// The output that was not passed on yet.
     written: Vec<u8>,
 }
 
@@ -198,15 +204,15 @@ impl RowWriter {
         Self { export, syntax, cell: Vec::new(), open: false, first: true, written: Vec::new() }
     }
 
-    /// Adds an apostrophe before the buffered beginning of a cell, if it may be a formula.
+    /// Adds an apostrophe to the buffered beginning of a cell if it may be a formula.
     fn disarm(&mut self) {
         if self.export.disarm_formulas && may_be_formula(&self.cell) {
             self.cell.insert(0, b'\'');
         }
     }
 
-    /// Writes the buffered output, if it is more than `least` bytes.
-    fn hand_over(&mut self, least: usize, out: &mut impl Write) -> Result<(), Error> {
+    /// Passes the output on if it exceeds `least` bytes.
+    fn flush_above(&mut self, least: usize, out: &mut impl Write) -> Result<(), Error> {
         if self.written.len() > least {
             out.write_all(&self.written)?;
             self.written.clear();
@@ -214,7 +220,7 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Writes a row unless more than `most` bytes would be written then; gives whether it is.
+    /// Writes a row unless the output would exceed `most` bytes. Returns whether it was written.
     fn row_within(&mut self, cursor: &mut Cursor<'_>, line: u64, most: usize) -> Result<bool, Error> {
         let (start, mut result) = (self.written.len(), Ok(()));
         cursor.read(line, |event| {
@@ -236,13 +242,13 @@ impl RowWriter {
         match event {
             Event::Content(content) => {
                 self.cell.extend_from_slice(content);
-                if self.cell.len() > HELD {
+                if self.cell.len() > MAX_BUFFERED {
                     if !self.open {
                         self.disarm();
                         self.written.push(b'"');
                     }
                     self.open = true;
-                    self.pass();
+                    self.write_open_cell();
                 }
             }
             Event::Cell => {
@@ -259,10 +265,10 @@ impl RowWriter {
         Ok(())
     }
 
-    /// `alone`: it is the only cell of its row, which would be an empty line if it were empty.
+    /// `alone`: the cell is the only one of its row, and must not be written as an empty line.
     fn end_cell(&mut self, alone: bool) -> Result<(), Error> {
         if self.open {
-            self.pass();
+            self.write_open_cell();
             self.written.push(b'"');
             self.open = false;
         } else if alone && self.cell.is_empty() {
@@ -271,7 +277,7 @@ impl RowWriter {
             self.disarm();
             if self.export.disarm_formulas && may_hide_formula(&self.cell) {
                 self.written.push(b'"');
-                self.pass();
+                self.write_open_cell();
                 self.written.push(b'"');
             } else {
                 write_cell(&self.cell, self.syntax, &mut self.written)?;
@@ -281,8 +287,8 @@ impl RowWriter {
         Ok(())
     }
 
-    /// Writes the buffered beginning of an open cell.
-    fn pass(&mut self) {
+    /// Writes the buffered part of an open cell.
+    fn write_open_cell(&mut self) {
         write_within_quotes(&self.cell, b'"', None, &mut self.written);
         self.cell.clear();
     }
@@ -293,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_spreadsheet_takes_for_a_formula_is_told_from_numbers_and_dates() {
+    fn formulas_are_distinguished_from_numbers_and_dates() {
         for cell in [
             "=1+1",
             "@SUM(A1)",

@@ -7,43 +7,44 @@ use std::str::FromStr;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::Error;
-use crate::column::{Nature, boolean_key};
+use crate::column::{ColumnFormat, boolean_key};
 use crate::value::fold::{self, Needle};
-use crate::value::{self, Number, Style, date, text};
+use crate::value::{self, DecimalMark, Number, date, text};
 
-/// The memory that one regular expression may take, compiled.
+/// The memory limit of one compiled regular expression.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// How much of a value an error shows, in characters.
+/// The most characters of a value in an error message.
 const SHOWN: usize = 60;
 
 /// A condition on the cells of a column.
 ///
-/// In a column of numbers, dates or booleans all operations but [`Op::Contains`] and [`Op::Matches`] compare values: 5
-/// equals 5.0. A value names a span among dates: `2010` equals all of that year. Cells without a value of that type,
-/// and empty ones, never match an order. In other columns text is compared, in the order of a sort; texts are equal if
-/// their composed forms (NFC) are.
+/// In a column of numbers, dates or booleans all operations except [`Op::Contains`] and [`Op::Matches`] compare values:
+/// 5 equals 5.0. A date value is a span: `2010` equals all dates of that year. Cells without a value of the column's
+/// type, including empty ones, never match an order. In other columns text is compared, in the order of a sort; texts
+/// are equal if their composed forms (NFC) are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Counted from 0.
+    /// The column, counted from 0.
     pub column: usize,
-    /// What is compared.
+    /// The comparison.
     pub op: Op,
-    /// With what; not looked at by [`Op::Empty`].
+    /// The value; ignored by [`Op::Empty`].
     pub value: String,
-    /// The upper end of [`Op::Between`], which is the value itself without it; more values of [`Op::In`].
+    /// The upper end of [`Op::Between`]; without it the value is both ends. More values of [`Op::In`].
     pub others: Vec<String>,
 }
 
-/// How cells are compared with a value.
+/// A comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Op {
     /// The cell contains the value as text, in upper or lower case and in any Unicode form.
     #[default]
     Contains,
-    /// The cell is the value; an empty cell is the empty value, one that says that it has none (`N/A`) is what it says.
+    /// The cell equals the value. An empty cell equals the empty value; a cell for a missing value (`N/A`) equals its
+    /// text.
     Equals,
-    /// The cell is not the value.
+    /// The cell does not equal the value.
     Not,
     /// The cell is less.
     Less,
@@ -53,18 +54,18 @@ pub enum Op {
     Greater,
     /// The cell is greater or equal.
     GreaterOrEqual,
-    /// The cell is between two values or one of them.
+    /// The cell is between two values, inclusive.
     Between,
-    /// The cell is one of some values.
+    /// The cell equals one of some values.
     In,
-    /// The cell is empty, or its row too short.
+    /// The cell is empty, or the row is too short.
     Empty,
-    /// The regular expression (syntax of the crate `regex`) matches somewhere in the cell as it is written.
+    /// The regular expression (syntax of the crate `regex`) matches a part of the cell as it is written.
     Matches,
 }
 
 impl Op {
-    /// Every operation, in the order in which they are documented.
+    /// All comparisons, in the order of the documentation.
     pub const ALL: [Self; 11] = [
         Self::Contains,
         Self::Equals,
@@ -79,7 +80,7 @@ impl Op {
         Self::Matches,
     ];
 
-    /// The word that stands for it in a message.
+    /// Its name in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Contains => "contains",
@@ -103,7 +104,7 @@ impl fmt::Display for Op {
     }
 }
 
-/// A word that is not the name of an [`Op`].
+/// A text that is not an [`Op`].
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("must be contains, equals, not, <, <=, >, >=, between, in, empty or regex")]
 pub struct UnknownOp;
@@ -116,11 +117,11 @@ impl FromStr for Op {
     }
 }
 
-/// A filter that is ready to be asked.
+/// A compiled filter.
 #[derive(Clone, Debug)]
-pub(super) struct Test {
+pub(super) struct CompiledFilter {
     pub(super) column: usize,
-    nature: Nature,
+    format: ColumnFormat,
     condition: Condition,
 }
 
@@ -129,14 +130,14 @@ enum Condition {
     Empty,
     Contains(Contains),
     Matches(Regex),
-    /// The cell is one of these texts, composed and in order, or is none.
+    /// The cell is one of these composed, sorted texts, or none of them.
     Texts {
         texts: Vec<String>,
         none: bool,
     },
-    /// The cell is in one of these ranges, which are in order and apart, or in none.
+    /// The cell is in one of these sorted, disjoint ranges, or in none.
     Ranges {
-        ranges: Vec<Range>,
+        ranges: Vec<KeyRange>,
         none: bool,
     },
     /// The cell is on one of some sides of a value.
@@ -147,21 +148,21 @@ enum Condition {
     Between(Bound, Bound),
 }
 
-/// Keys of values from one on, and up to another one that is none of them; to that one alone without it.
-type Range = (Vec<u8>, Option<Vec<u8>>);
+/// A range of keys: from a key on, up to an exclusive key; without it, only the first key.
+type KeyRange = (Vec<u8>, Option<Vec<u8>>);
 
-/// What a cell is compared with.
+/// The value that cells are compared with.
 #[derive(Clone, Debug)]
 enum Bound {
     /// A number, as a double and exactly.
     Number(f64, Vec<u8>),
-    /// A value or a span by keys; in a column of text a text.
-    Range(Range),
-    /// What no cell is like.
+    /// A value or a span as keys; in a column of text a text.
+    Range(KeyRange),
+    /// A value that no cell equals.
     Nothing,
 }
 
-/// Where a cell is, seen from a value.
+/// The position of a cell relative to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Before,
@@ -179,15 +180,15 @@ impl From<Ordering> for Side {
     }
 }
 
-impl Test {
-    /// `strictly`: a value that is not of the column's type is an error, else like no cell.
-    pub(super) fn new(filter: &Filter, nature: Nature, strictly: bool) -> Result<Self, Error> {
+impl CompiledFilter {
+    /// `strictly`: a value that is not of the column's type is an error; otherwise no cell equals it.
+    pub(super) fn new(filter: &Filter, format: ColumnFormat, strictly: bool) -> Result<Self, Error> {
         let Filter { column, op, value, others } = filter;
-        let bound = |value: &str| match bound(value, nature) {
+        let bound = |value: &str| match bound(value, format) {
             Some(bound) => Ok(bound),
             None if !strictly => Ok(Bound::Nothing),
             None => {
-                let (column, column_type) = (*column, nature.column_type);
+                let (column, column_type) = (*column, format.column_type);
                 Err(Error::Value { column, column_type, value: value.chars().take(SHOWN).collect() })
             }
         };
@@ -203,20 +204,20 @@ impl Test {
             Op::GreaterOrEqual => side(&[Side::After, Side::Within])?,
             Op::Between => {
                 let (low, high) = (bound(value)?, bound(others.first().unwrap_or(value))?);
-                // Whoever says the upper end first means the same.
+                // The ends may be given in either order.
                 if low.is_above(&high) {
                     Condition::Between(high, low)
                 } else {
                     Condition::Between(low, high)
                 }
             }
-            Op::Equals if !nature.is_text() && !value.is_empty() && !value::is_missing(value.as_bytes()) => {
+            Op::Equals if !format.is_text() && !value.is_empty() && !value::is_missing(value.as_bytes()) => {
                 side(&[Side::Within])?
             }
             Op::Equals | Op::Not | Op::In => {
                 let (values, none) =
                     (if *op == Op::In { all().collect() } else { vec![value] }, *op == Op::Not);
-                if nature.is_text() {
+                if format.is_text() {
                     let mut texts: Vec<String> =
                         values.into_iter().map(|value| fold::compose(value)).collect();
                     texts.sort_unstable();
@@ -225,7 +226,7 @@ impl Test {
                     // An empty cell has no key.
                     let keys = |value: &String| match &value[..] {
                         "" => Ok(Bound::Range((Vec::new(), None))),
-                        // Cells that say that they have no value are named by what they say.
+                        // Cells for a missing value are matched by their text.
                         value if value::is_missing(value.as_bytes()) => {
                             Ok(Bound::Range((missing_key(value.as_bytes()), None)))
                         }
@@ -233,16 +234,16 @@ impl Test {
                     };
                     let bounds: Vec<Bound> = values.into_iter().map(keys).collect::<Result<_, _>>()?;
                     Condition::Ranges {
-                        ranges: apart(bounds.into_iter().filter_map(Bound::range).collect()),
+                        ranges: union_of_ranges(bounds.into_iter().filter_map(Bound::range).collect()),
                         none,
                     }
                 }
             }
         };
-        Ok(Self { column: *column, nature, condition })
+        Ok(Self { column: *column, format, condition })
     }
 
-    /// A text that every cell of stable characters that is found contains, and whether in its own case; empty when there is
+    /// A text that every matching cell of stable characters contains, and whether its case matters; empty if there is
     /// none.
     pub(super) fn needle(&self) -> (&[u8], bool) {
         match &self.condition {
@@ -252,9 +253,9 @@ impl Test {
         }
     }
 
-    /// Whether it finds this cell.
+    /// Whether the filter matches this cell.
     #[inline]
-    pub(super) fn finds(&self, cell: &[u8]) -> bool {
+    pub(super) fn matches_cell(&self, cell: &[u8]) -> bool {
         match &self.condition {
             Condition::Empty => cell.is_empty(),
             Condition::Contains(contains) => contains.is_in(cell),
@@ -271,7 +272,7 @@ impl Test {
         }
     }
 
-    /// Where the cell is, seen from `bound`; `None` for one that is empty or of another type.
+    /// The position of the cell relative to `bound`; `None` for an empty cell or one of another type.
     fn side(&self, cell: &[u8], bound: &Bound) -> Option<Side> {
         if cell.is_empty() {
             return None;
@@ -279,22 +280,22 @@ impl Test {
         let (from, to) = match bound {
             Bound::Nothing => return None,
             Bound::Number(value, key) => {
-                return Some(Number::parse(cell, self.nature.style)?.compare_with(*value, key).into());
+                return Some(Number::parse(cell, self.format.decimal_mark)?.compare_with(*value, key).into());
             }
             Bound::Range((from, to)) => (from, to),
         };
         let mut key = Vec::with_capacity(32);
-        if self.nature.is_text() {
+        if self.format.is_text() {
             text::write_key(cell, false, &mut key);
-        } else if !self.nature.write_key(cell, &mut key) {
+        } else if !self.format.write_key(cell, &mut key) {
             return None;
         }
         Some(side_of(&key, from, to.as_deref()))
     }
 
-    fn is_within(&self, cell: &[u8], ranges: &[Range]) -> bool {
+    fn is_within(&self, cell: &[u8], ranges: &[KeyRange]) -> bool {
         let mut key = Vec::with_capacity(32);
-        if !cell.is_empty() && !self.nature.write_key(cell, &mut key) {
+        if !cell.is_empty() && !self.format.write_key(cell, &mut key) {
             if !value::is_missing(cell) {
                 return false;
             }
@@ -306,12 +307,12 @@ impl Test {
     }
 }
 
-/// The key of a cell that stands for a missing value: above those of all values.
+/// The key of a cell for a missing value: above the keys of all values.
 fn missing_key(cell: &[u8]) -> Vec<u8> {
     [&[0xFD], cell.trim_ascii()].concat().to_ascii_lowercase()
 }
 
-/// Where `key` is, seen from a range.
+/// The position of `key` relative to a range.
 fn side_of(key: &[u8], from: &[u8], to: Option<&[u8]>) -> Side {
     match to {
         Some(to) if key >= from && key < to => Side::Within,
@@ -320,7 +321,7 @@ fn side_of(key: &[u8], from: &[u8], to: Option<&[u8]>) -> Side {
     }
 }
 
-/// Whether a cell is one of some texts in order.
+/// Whether a cell is one of some sorted texts.
 fn is_one_of(cell: &[u8], texts: &[String]) -> bool {
     match texts {
         [text] => fold::is_composed(cell, text.as_bytes()),
@@ -333,30 +334,31 @@ fn is_one_of(cell: &[u8], texts: &[String]) -> bool {
     }
 }
 
-/// The value that a filter's text is in a column of this nature.
-fn bound(value: &str, nature: Nature) -> Option<Bound> {
-    if nature.is_text() {
+/// The filter value in a column of this format.
+fn bound(value: &str, format: ColumnFormat) -> Option<Bound> {
+    if format.is_text() {
         let mut key = Vec::new();
         text::write_key(value.as_bytes(), false, &mut key);
         return Some(Bound::Range((key, None)));
     }
     let trimmed = value.trim().as_bytes();
-    if nature.column_type.is_numeric() {
-        // `5.0` among decimal commas can mean one thing only.
-        let other = if nature.style == Style::Point { Style::Comma } else { Style::Point };
-        let number = Number::parse(trimmed, nature.style).or_else(|| Number::parse(trimmed, other))?;
+    if format.column_type.is_numeric() {
+        // With decimal commas, `5.0` has only one meaning.
+        let other =
+            if format.decimal_mark == DecimalMark::Point { DecimalMark::Comma } else { DecimalMark::Point };
+        let number = Number::parse(trimmed, format.decimal_mark).or_else(|| Number::parse(trimmed, other))?;
         return Some(Bound::Number(number.value(), number.key()));
     }
-    if let Some(is) = value::boolean(trimmed).filter(|_| nature.column_type == crate::ColumnType::Boolean) {
+    if let Some(is) = value::boolean(trimmed).filter(|_| format.column_type == crate::ColumnType::Boolean) {
         return Some(Bound::Range((vec![boolean_key(is)], None)));
     }
-    let is_date = nature.column_type == crate::ColumnType::Date;
-    let date::Span { from, to } = is_date.then(|| date::span(trimmed, nature.order)).flatten()?;
+    let is_date = format.column_type == crate::ColumnType::Date;
+    let date::Interval { from, to } = is_date.then(|| date::span(trimmed, format.order)).flatten()?;
     Some(Bound::Range((from, to)))
 }
 
 impl Bound {
-    fn range(self) -> Option<Range> {
+    fn range(self) -> Option<KeyRange> {
         match self {
             Self::Number(_, key) => Some((key, None)),
             Self::Range(range) => Some(range),
@@ -373,26 +375,26 @@ impl Bound {
     }
 }
 
-/// Ranges in order, those joined that have values in common.
-fn apart(mut ranges: Vec<Range>) -> Vec<Range> {
+/// The sorted union of ranges.
+fn union_of_ranges(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
     ranges.sort_unstable();
-    let mut apart: Vec<Range> = Vec::with_capacity(ranges.len());
+    let mut union_of_ranges: Vec<KeyRange> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges {
-        match apart.last_mut() {
+        match union_of_ranges.last_mut() {
             Some((_, Some(end))) if from < *end => *end = end.clone().max(to.unwrap_or_default()),
             Some((before, end @ None)) if *before == from => *end = to,
-            _ => apart.push((from, to)),
+            _ => union_of_ranges.push((from, to)),
         }
     }
-    apart
+    union_of_ranges
 }
 
-/// A text to look for in cells, whatever its case and form.
+/// A case-insensitive search for a text, in any Unicode form.
 #[derive(Clone, Debug)]
 pub(super) struct Contains {
     /// The folded text.
     pub(super) text: String,
-    /// It in any case, for cells of stable characters.
+    /// The pattern for cells of stable characters.
     pattern: Regex,
     needle: Needle,
 }
@@ -404,7 +406,7 @@ impl Contains {
         Ok(Self { pattern: containing(&text)?, text, needle })
     }
 
-    /// Whether a cell contains it.
+    /// Whether a cell contains the text.
     #[inline]
     pub(super) fn is_in(&self, cell: &[u8]) -> bool {
         match fold::next_unstable(cell, 0) {
@@ -425,7 +427,7 @@ fn pattern(pattern: &str, any_case: bool) -> Result<Regex, Error> {
         .size_limit(PATTERN_BYTES)
         .dfa_size_limit(PATTERN_BYTES)
         .build();
-    // The crate's own text has several lines, with the pattern and a marker below it; the last one says why.
+    // The crate's message has several lines, with the pattern and a marker; the last line contains the reason.
     built.map_err(|error| {
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! What is shown of a table: some of its rows, in some order.
+//! Views of a table: some of its rows, in some order.
 //!
 //! Invariants:
-//! - A view without sort, filter and search costs nothing and grows with the table; any other is what it was
-//!   when it was computed, and [`View::refresh`] brings it up to date.
-//! - A view is the same whatever the number of threads, the bounds in memory and the state of the caches.
+//! - A view without sort, filter and search costs nothing and grows with the table. Any other view shows the rows at
+//!   the time of its computation, and [`View::refresh`] updates it.
+//! - A view does not depend on the number of threads, the memory limits and the state of caches.
 
 mod export;
 mod filter;
@@ -18,64 +18,65 @@ pub use filter::{Filter, Op, UnknownOp};
 
 use crate::cursor::Cursor;
 use crate::index::BLOCK_BYTES;
-use crate::order::{Collector, Order};
-use crate::page::Shaper;
+use crate::order::{OrderBuilder, RowOrder};
+use crate::page::RowBuilder;
 use crate::reading::Reading;
-use crate::{Control, Error, Page, Row, Types, scan};
+use crate::{Control, Error, Page, Row, TypeChoices, scan};
 use select::Selection;
 
-/// Which rows, in which order.
+/// The selection and the order of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// By which columns, the most important first; rows that are equal in all stay in the order of the file.
+    /// The columns to sort by, the most significant first. Rows that are equal in all of them stay in the order of the
+    /// file.
     ///
-    /// A column of numbers, dates or booleans ([`ColumnType`](crate::ColumnType), judged by a sample of the file unless
-    /// [`Self::types`] says other) is sorted by value; any other by its text: by letters without regard to case and
-    /// accents, these decide only where the letters are equal. What has no value of the column's type comes after all that
-    /// have, and empty cells come last, ascending and descending.
+    /// A column of numbers, dates or booleans ([`ColumnType`](crate::ColumnType), determined by a sample of the file
+    /// unless [`Self::types`] sets it) is sorted by value; any other by its text: by letters without case and accents,
+    /// which decide only between equal letters. Cells without a value of the column's type follow those with one, and
+    /// empty cells are last, ascending and descending.
     pub sort: Vec<SortBy>,
-    /// Conditions that all hold.
+    /// Conditions that all rows meet.
     pub filter: Vec<Filter>,
-    /// Text that some cell contains, in upper or lower case and in any Unicode form (NFKC); empty: no condition.
+    /// A text that some cell contains, in any case and any Unicode form (NFKC); empty: no condition.
     pub search: String,
-    /// What columns are to be understood as, where that is not judged by their cells.
-    pub types: Types,
-    /// Whether the header counts as a row, as on the article's page. It is a row like any other then.
+    /// The types of columns, for those that are not determined by their cells.
+    pub types: TypeChoices,
+    /// Whether the header counts as a row, as on the article's page. It is then an ordinary row.
     pub header_is_row: bool,
 }
 
 /// A column to sort by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SortBy {
-    /// Counted from 0.
+    /// The column, counted from 0.
     pub column: usize,
-    /// Whether the largest comes first.
+    /// Whether the order is descending.
     pub desc: bool,
-    /// Whether numbers within text compare by value: `file2` before `file10`.
+    /// Whether numbers within text are compared by value: `file2` before `file10`.
     pub natural: bool,
 }
 
-/// Rows of a table in an order.
+/// Rows of a table in some order.
 #[derive(Debug)]
 pub struct View {
     reading: Arc<Reading>,
     query: Query,
-    /// `None`: all of them as they come.
-    order: Option<Arc<Order>>,
-    /// How many of the lines that will not change any more it has seen.
+    /// `None`: all rows in the order of the file.
+    order: Option<Arc<RowOrder>>,
+    /// The number of final lines that were considered.
     settled: u64,
     clipped: u64,
 }
 
-/// How much of the time goes into reading when there is a sort after it.
+/// The fraction of the time for reading before a sort.
 const SCAN: f32 = 0.7;
 
 impl Reading {
-    /// The view that `query` asks for, computed by the threads of the current rayon pool.
+    /// Computes the view of `query`, on the threads of the current rayon pool.
     ///
-    /// It takes the memory of [`Limits::sort_bytes`](crate::Limits::sort_bytes) while it sorts, else little
-    /// more than [`Limits::order_bytes`](crate::Limits::order_bytes), and temporary disk of the keys' size.
-    /// Whoever serves many should compute one such view at a time.
+    /// It takes [`Limits::sort_bytes`](crate::Limits::sort_bytes) of memory while it sorts, otherwise little more than
+    /// [`Limits::order_bytes`](crate::Limits::order_bytes), and temporary disk space of the keys' size. A server with
+    /// many clients should compute one such view at a time.
     ///
     /// # Errors
     /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::Value`], [`Error::TooMany`] ([`Query::SORTS`],
@@ -84,8 +85,8 @@ impl Reading {
         self.view_again(query, true, control)
     }
 
-    /// The same. `strictly`: the values of filters must be of their columns' types; else nothing is like one that is not,
-    /// as when rows that came later have changed the type of a column.
+    /// Computes a view. `strictly`: the values of filters must be of their columns' types; otherwise a value of another
+    /// type equals no cell, as after later rows have changed the type of a column.
     fn view_again(
         self: &Arc<Self>,
         query: &Query,
@@ -98,19 +99,19 @@ impl Reading {
         if query.is_plain() {
             return Ok(View::plain(self, query.header_is_row));
         }
-        let natures = self.natures(&columns, &query.types, control)?;
+        let column_formats = self.column_formats(&columns, &query.types, control)?;
         let (chunks, settled) = {
             let state = self.state();
             (scan::chunks(&state, 0), state.settled)
         };
-        let selection = Selection::new(self, query, &natures, strictly)?;
+        let selection = Selection::new(self, query, &column_formats, strictly)?;
         let first = self.first_shown(query);
         let (order, clipped) = if query.sort.is_empty() {
-            let mut collector = Collector::new(self.folder(), self.limits().order_bytes);
+            let mut collector = OrderBuilder::new(self.folder(), self.limits().order_bytes);
             let clipped = self.filter(&chunks, &selection, first, control, &mut collector)?;
             (collector.finish()?, clipped)
         } else {
-            sort::sort(self, &query.sort, &natures, &chunks, &selection, first, control)?
+            sort::sort(self, &query.sort, &column_formats, &chunks, &selection, first, control)?
         };
         Ok(View {
             reading: Arc::clone(self),
@@ -121,14 +122,14 @@ impl Reading {
         })
     }
 
-    /// Collects the lines from `first` on that are selected.
+    /// Collects the selected lines from `first` on.
     fn filter(
         &self,
         chunks: &[scan::Chunk],
         selection: &Selection,
         first: u64,
         control: Control<'_>,
-        collector: &mut Collector<'_>,
+        collector: &mut OrderBuilder<'_>,
     ) -> Result<u64, Error> {
         self.scan(
             chunks,
@@ -148,7 +149,7 @@ impl Reading {
         )
     }
 
-    /// The line of the first row that a query may show.
+    /// The first line that a query may show.
     fn first_shown(&self, query: &Query) -> u64 {
         if query.header_is_row { 0 } else { self.first_line() }
     }
@@ -163,30 +164,30 @@ impl Reading {
 }
 
 impl Query {
-    /// The most columns to sort by: a row's key holds a copy of each.
+    /// The most columns to sort by: the key of a row contains a copy of each.
     pub const SORTS: usize = 16;
 
     /// The most values of one condition ([`Op::In`]).
     pub const VALUES: usize = 1_000;
 
-    /// The most conditions: each may hold a compiled regular expression of a mebibyte.
+    /// The most conditions: each may hold a compiled regular expression of one mebibyte.
     pub const FILTERS: usize = 64;
 
     fn check(&self) -> Result<(), Error> {
-        let few = |count: usize, limit: usize, what| {
+        let check_count = |count: usize, limit: usize, what| {
             if count > limit { Err(Error::TooMany { what, limit: limit as u64 }) } else { Ok(()) }
         };
-        few(self.sort.len(), Self::SORTS, "columns to sort by")?;
-        few(self.filter.len(), Self::FILTERS, "filters")?;
+        check_count(self.sort.len(), Self::SORTS, "columns to sort by")?;
+        check_count(self.filter.len(), Self::FILTERS, "filters")?;
         let values = self.filter.iter().map(|filter| filter.others.len() + 1).max().unwrap_or(0);
-        few(values, Self::VALUES, "values of a filter")
+        check_count(values, Self::VALUES, "values of a filter")
     }
 
     fn is_plain(&self) -> bool {
         self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
     }
 
-    /// Every column that it names.
+    /// All columns of the query.
     fn columns(&self) -> Vec<usize> {
         let sorted = self.sort.iter().map(|by| by.column);
         sorted.chain(self.filter.iter().map(|filter| filter.column)).collect()
@@ -194,23 +195,23 @@ impl Query {
 }
 
 impl View {
-    /// All rows as they come, at no cost.
+    /// All rows in the order of the file, at no cost.
     pub fn plain(reading: &Arc<Reading>, header_is_row: bool) -> Self {
         let query = Query { header_is_row, ..Query::default() };
         Self { reading: Arc::clone(reading), query, order: None, settled: 0, clipped: 0 }
     }
 
-    /// What was asked for.
+    /// The query of the view.
     pub const fn query(&self) -> &Query {
         &self.query
     }
 
-    /// What it is a view of.
+    /// The reading of the view.
     pub const fn reading(&self) -> &Arc<Reading> {
         &self.reading
     }
 
-    /// How many rows it has.
+    /// The number of rows.
     pub fn total(&self) -> u64 {
         match &self.order {
             Some(order) => order.len(),
@@ -218,19 +219,19 @@ impl View {
         }
     }
 
-    /// How many rows were so long that not all of them was looked at
+    /// The number of rows that were too long to be examined completely
     /// ([`Limits::scan_row_bytes`](crate::Limits::scan_row_bytes)).
     pub const fn clipped(&self) -> u64 {
         self.clipped
     }
 
-    /// The bytes that it takes in memory and on disk, besides what the table takes anyway.
+    /// Its bytes in memory and on disk, without those of the table.
     pub fn bytes(&self) -> (u64, u64) {
         self.order.as_ref().map_or((0, 0), |order| order.bytes())
     }
 
-    /// Up to `count` rows from position `from` on, at most
-    /// [`Limits::page_rows`](crate::Limits::page_rows); none beyond the end.
+    /// Up to `count` rows from position `from` on, at most [`Limits::page_rows`](crate::Limits::page_rows); none after
+    /// the end.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -242,14 +243,14 @@ impl View {
             Some(order) => order.get(positions)?.into_iter().map(u64::from).zip(0..).collect(),
             None => positions.map(|position| position + self.first()).zip(0..).collect(),
         };
-        // In the order of the file, so that a block is read once for all its rows.
+        // In the order of the file, so that each block is read once for all its rows.
         wanted.sort_unstable();
         if self.order.is_some() {
             self.prefetch(&wanted);
         }
         let mut rows = vec![Row::default(); wanted.len()];
         let (mut cursor, mut shaper) =
-            (Cursor::new(&self.reading), Shaper::new(self.reading.limits(), wanted.len()));
+            (Cursor::new(&self.reading), RowBuilder::new(self.reading.limits(), wanted.len()));
         for (line, slot) in wanted {
             cursor.read(line, |event| shaper.take(event))?;
             rows[slot] = shaper.row(line - self.first());
@@ -257,7 +258,7 @@ impl View {
         Ok(Page { from, total, rows })
     }
 
-    /// Has the blocks of some lines fetched that follow each other in the file.
+    /// Prefetches the blocks of consecutive lines.
     fn prefetch(&self, lines: &[(u64, usize)]) {
         let blocks: Vec<(u64, u64)> = {
             let state = self.reading.state();
@@ -279,18 +280,18 @@ impl View {
         if self.first() == 0 || self.reading.state().tally.rows == 0 {
             return Ok(None);
         }
-        let mut shaper = Shaper::new(self.reading.limits(), 1);
+        let mut shaper = RowBuilder::new(self.reading.limits(), 1);
         Cursor::new(&self.reading).read(0, |event| shaper.take(event))?;
         let mut row = shaper.row(0);
         for cell in &mut row.cells {
-            // A byte order mark is no part of a name, wherever files were joined.
+            // A byte order mark is not part of a name; it may occur where files were concatenated.
             let marks = cell.text.len() - cell.text.trim_start_matches('\u{FEFF}').len();
             cell.text.drain(..marks);
         }
         Ok(Some(row))
     }
 
-    /// The same view with the rows that were appended since. Without a sort only those are looked at.
+    /// The view with the rows that were appended since. Without a sort only those are examined.
     ///
     /// # Errors
     /// As [`Reading::view`].
@@ -298,13 +299,14 @@ impl View {
         let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
             return self.reading.view_again(&self.query, false, control);
         };
-        let natures = self.reading.natures(&self.query.columns(), &self.query.types, control)?;
+        let column_formats =
+            self.reading.column_formats(&self.query.columns(), &self.query.types, control)?;
         let (chunks, settled) = {
             let state = self.reading.state();
             (scan::chunks(&state, self.settled), state.settled)
         };
-        let selection = Selection::new(&self.reading, &self.query, &natures, false)?;
-        let mut collector = Collector::new(self.reading.folder(), self.reading.limits().order_bytes);
+        let selection = Selection::new(&self.reading, &self.query, &column_formats, false)?;
+        let mut collector = OrderBuilder::new(self.reading.folder(), self.reading.limits().order_bytes);
         copy(order, self.settled, &mut collector)?;
         let first = self.settled.max(self.first());
         let clipped = self.reading.filter(&chunks, &selection, first, control, &mut collector)?;
@@ -322,9 +324,9 @@ impl View {
     }
 }
 
-/// Takes over the lines of an order in the order of the file, as far as they are before `end`.
-fn copy(order: &Order, end: u64, collector: &mut Collector<'_>) -> io::Result<()> {
-    /// How many lines are copied at once.
+/// Copies the lines of an order that precede `end`. The lines are in the order of the file.
+fn copy(order: &RowOrder, end: u64, collector: &mut OrderBuilder<'_>) -> io::Result<()> {
+    /// The number of lines that are copied at once.
     const STEP: u64 = 64 << 10;
     let mut at = 0;
     while at < order.len() {

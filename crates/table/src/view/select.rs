@@ -1,41 +1,40 @@
-//! Finds the rows of a chunk that a query selects.
+//! Selects the rows of a chunk that match a query.
 //!
-//! Where some text must be in every row that is found, the chunk is searched for it as it lies there, many
-//! bytes at a time, and only rows that have it are looked at closely; and those with characters that may be written in
-//! another form ([`fold`]).
+//! If every matching row must contain some text, the raw chunk is searched for it, many bytes at a time, and only rows
+//! with it are examined; and rows with characters that may have another form ([`fold`]).
 
 use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::Query;
-use super::filter::{Contains, Test, containing};
+use super::filter::{CompiledFilter, Contains, containing};
 use crate::Error;
-use crate::column::Natures;
+use crate::column::ColumnFormats;
 use crate::reading::Reading;
 use crate::scan::Scratch;
 use crate::syntax::{Line, Syntax, is_break};
 use crate::value::fold;
 
-/// The conditions of a query, ready to be asked.
+/// The compiled conditions of a query.
 pub(super) struct Selection {
     syntax: Syntax,
-    tests: Vec<Test>,
+    tests: Vec<CompiledFilter>,
     search: Option<Contains>,
-    scout: Option<Scout>,
-    /// Whether what the scout finds is found by the search, without a closer look.
-    scout_is_enough: bool,
-    /// How many cells of a row the conditions look at where the scout finds all there is.
+    prefilter: Option<Prefilter>,
+    /// Whether a match of the prefilter is a match of the search, without further examination.
+    prefilter_suffices: bool,
+    /// The number of cells that the conditions examine, if the prefilter finds all candidates.
     keep: usize,
 }
 
-/// What runs ahead over the raw bytes.
-enum Scout {
+/// A search in the raw bytes of a chunk.
+enum Prefilter {
     AnyCase(Regex),
     Exact(Box<memmem::Finder<'static>>),
 }
 
-impl Scout {
-    /// Where the next find starts, from `at` on.
+impl Prefilter {
+    /// The position of the next match from `at` on.
     fn find(&self, bytes: &[u8], at: usize) -> Option<usize> {
         match self {
             Self::AnyCase(pattern) => pattern.find_at(bytes, at).map(|found| found.start()),
@@ -45,52 +44,54 @@ impl Scout {
 }
 
 impl Selection {
-    /// The conditions of `query` for the rows that `reading` has now.
-    /// `strictly`: see [`Test::new`].
+    /// Compiles the conditions of `query` for the current rows of `reading`.
+    /// `strictly`: see [`CompiledFilter::new`].
     pub(super) fn new(
         reading: &Reading,
         query: &Query,
-        natures: &Natures,
+        column_formats: &ColumnFormats,
         strictly: bool,
     ) -> Result<Self, Error> {
         let syntax = reading.dialect().syntax;
-        let tests: Vec<Test> = query
+        let tests: Vec<CompiledFilter> = query
             .filter
             .iter()
-            .map(|filter| Test::new(filter, natures.get(filter.column), strictly))
+            .map(|filter| CompiledFilter::new(filter, column_formats.get(filter.column), strictly))
             .collect::<Result<_, _>>()?;
         let search = (!query.search.is_empty()).then(|| Contains::new(&query.search)).transpose()?;
         let searched = search.as_ref().map_or("", |search| &search.text).as_bytes();
-        let mut needles: Vec<(&[u8], bool)> = tests.iter().map(Test::needle).collect();
+        let mut needles: Vec<(&[u8], bool)> = tests.iter().map(CompiledFilter::needle).collect();
         needles.push((searched, false));
         let longest = needles
             .into_iter()
             .map(|(needle, exact)| (as_written(needle, syntax), exact))
             .max_by_key(|(needle, _)| needle.len())
             .filter(|(needle, _)| !needle.is_empty() && !reading.state().sloppy);
-        let scout = match longest {
-            Some((needle, true)) => Some(Scout::Exact(Box::new(memmem::Finder::new(needle).into_owned()))),
+        let prefilter = match longest {
+            Some((needle, true)) => {
+                Some(Prefilter::Exact(Box::new(memmem::Finder::new(needle).into_owned())))
+            }
             Some((needle, false)) => {
                 let text = std::str::from_utf8(needle).expect("divided at ASCII");
-                Some(Scout::AnyCase(containing(text)?))
+                Some(Prefilter::AnyCase(containing(text)?))
             }
             None => None,
         };
         let divides = |byte: &u8| *byte == syntax.delimiter() || is_break(*byte);
-        let scout_is_enough = tests.is_empty()
+        let prefilter_suffices = tests.is_empty()
             && longest.is_some_and(|(needle, _)| needle == searched)
             && !searched.iter().any(divides)
-            // Spaces may be there that are part of no cell.
+            // Skipped spaces are not part of a cell.
             && !syntax.skips_spaces();
         let keep = match &search {
-            Some(_) if !scout_is_enough => usize::MAX,
+            Some(_) if !prefilter_suffices => usize::MAX,
             _ => tests.iter().map(|test| test.column + 1).max().unwrap_or(0),
         };
-        Ok(Self { syntax, tests, search, scout, scout_is_enough, keep })
+        Ok(Self { syntax, tests, search, prefilter, prefilter_suffices, keep })
     }
 
-    /// Calls `found` with each row of a chunk that is selected: its place in the chunk, the row with at least
-    /// `keep` cells laid out, and spare bytes.
+    /// Calls `found` with each matching row of a chunk: its index in the chunk, the row with at least `keep` cells laid
+    /// out, and scratch memory.
     pub(super) fn select(
         &self,
         bytes: &[u8],
@@ -99,7 +100,7 @@ impl Selection {
         mut found: impl FnMut(usize, Line<'_>, &mut Vec<u8>),
     ) {
         let Scratch { layout, spare, .. } = scratch;
-        let Some(scout) = &self.scout else {
+        let Some(prefilter) = &self.prefilter else {
             layout.fill(self.syntax, bytes, keep.max(self.keep));
             for row in 0..layout.len() {
                 let line = layout.line(bytes, row);
@@ -109,12 +110,12 @@ impl Selection {
             }
             return;
         };
-        // Where the text is next, and where it may be in another form.
-        let (mut sure, mut other) = (scout.find(bytes, 0), fold::next_unstable(bytes, 0));
+        // The next match of the text, and the next character that may have another form.
+        let (mut sure, mut other) = (prefilter.find(bytes, 0), fold::next_unstable(bytes, 0));
         if sure.is_none() && other.is_none() {
             return;
         }
-        // What the scout finds may be enough, what it cannot find takes a look at each cell.
+        // Matches of the prefilter may suffice; other candidates require all cells.
         let most = if other.is_some() && self.search.is_some() { usize::MAX } else { self.keep };
         layout.fill(self.syntax, bytes, keep.max(most));
         let mut row = 0;
@@ -126,11 +127,11 @@ impl Selection {
             let line = layout.line(bytes, row);
             let end = line.range().end;
             let is_other = other.is_some_and(|other| other < end);
-            if self.scout_is_enough && !is_other || self.holds(line, spare) {
+            if self.prefilter_suffices && !is_other || self.holds(line, spare) {
                 found(row, line, spare);
             }
             if sure.is_some_and(|sure| sure < end) {
-                sure = scout.find(bytes, end);
+                sure = prefilter.find(bytes, end);
             }
             if is_other {
                 other = fold::next_unstable(bytes, end);
@@ -138,10 +139,11 @@ impl Selection {
         }
     }
 
-    /// Whether all conditions hold for a row.
+    /// Whether a row meets all conditions.
     fn holds(&self, line: Line<'_>, spare: &mut Vec<u8>) -> bool {
-        let in_column =
-            |test: &Test, spare: &mut Vec<u8>| test.finds(self.syntax.unquote(line.raw(test.column), spare));
+        let in_column = |test: &CompiledFilter, spare: &mut Vec<u8>| {
+            test.matches_cell(self.syntax.unquote(line.raw(test.column), spare))
+        };
         self.tests.iter().all(|test| in_column(test, spare))
             && self.search.as_ref().is_none_or(|search| {
                 (0..line.len()).any(|column| search.is_in(self.syntax.unquote(line.raw(column), spare)))
@@ -149,8 +151,8 @@ impl Selection {
     }
 }
 
-/// The longest part of a cell's content that is written in a file just as it is: between quotes and escapes.
-/// (Unless something follows the closing quote: [`Scanner::is_sloppy`](crate::syntax::Scanner::is_sloppy).)
+/// The longest part of a cell's content that is written unchanged in the file: between quotes and escapes. (Unless
+/// content follows the closing quote: [`Scanner::is_sloppy`](crate::syntax::Scanner::is_sloppy).)
 fn as_written(content: &[u8], syntax: Syntax) -> &[u8] {
     let is_escaped = |byte: u8| syntax.escapes_everywhere() && (byte == syntax.delimiter() || is_break(byte));
     let is_written_otherwise =

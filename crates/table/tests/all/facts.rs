@@ -2,11 +2,11 @@
 
 use tidings_table::{Choice, ColumnFacts, ColumnType, Control, Distinct, Limits};
 
-use crate::support::Made;
+use crate::support::TestTable;
 
 fn facts(text: &str) -> Vec<ColumnFacts> {
     let choice = Choice { header: Some(true), delimiter: Some(b'\t'), ..Choice::default() };
-    let made = Made::whole(text.as_bytes(), choice);
+    let made = TestTable::whole(text.as_bytes(), choice);
     let facts = made.reading().facts(Control::default()).unwrap();
     assert_eq!(facts.rows, made.reading().summary().rows);
     facts.columns
@@ -68,7 +68,7 @@ fn many_values_are_estimated_and_facts_do_not_depend_on_threads() {
     let row = |i: u64| format!("{}\t\"a, {}\"\t{}\n", i * 7_919 % 50_000, i % 2_000, i as f64 / 8.0);
     let text: String = (0..60_000).map(row).collect();
     let choice = Choice { header: Some(false), ..Choice::default() };
-    let made = Made::of(text.as_bytes(), &[99_999], choice, Limits::default());
+    let made = TestTable::of(text.as_bytes(), &[99_999], choice, Limits::default());
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| made.reading().facts(Control::default())).unwrap()

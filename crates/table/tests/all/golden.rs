@@ -1,16 +1,16 @@
-//! Files as people have them, each with what must be read from it.
+//! Real-world files with their expected content.
 //!
-//! `golden/NAME` is the file, `golden/NAME.expected` what [`dump`] says of it.
+//! `golden/NAME` is the file, `golden/NAME.expected` the output of [`dump`].
 
 use std::fmt::Write;
 use std::path::Path;
 
 use tidings_table::{Choice, Limits, View};
 
-use crate::support::{Made, rows};
+use crate::support::{TestTable, rows};
 
 fn dump(name: &str, bytes: &[u8], sizes: &[usize]) -> String {
-    let made = Made::of(bytes, sizes, Choice::hinted_by(name), Limits::default());
+    let made = TestTable::of(bytes, sizes, Choice::hinted_by(name), Limits::default());
     let reading = made.reading();
     let (dialect, summary, view) = (reading.dialect(), reading.summary(), View::plain(&reading, false));
     let shown = |byte: Option<u8>| byte.map_or("none".to_owned(), |byte| format!("{:?}", char::from(byte)));
@@ -59,7 +59,7 @@ fn dump(name: &str, bytes: &[u8], sizes: &[usize]) -> String {
 }
 
 #[test]
-fn every_golden_file_reads_as_it_should_whatever_the_pieces() {
+fn every_golden_file_has_its_expected_content_at_every_split() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut files: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_none_or(|ending| ending != "expected"));

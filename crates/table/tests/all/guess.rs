@@ -1,11 +1,11 @@
-//! One odd line costs its share of the guess and no more.
+//! One odd line costs only its share of the guess.
 
 use tidings_table::{Choice, Limits, View};
 
-use crate::support::{Made, rows};
+use crate::support::{TestTable, rows};
 
-fn guessed(name: &str, file: &str) -> Made {
-    Made::of(file.as_bytes(), &[50_000], Choice::hinted_by(name), Limits::default())
+fn guessed(name: &str, file: &str) -> TestTable {
+    TestTable::of(file.as_bytes(), &[50_000], Choice::hinted_by(name), Limits::default())
 }
 
 #[test]
@@ -19,28 +19,28 @@ fn one_odd_quoted_cell_does_not_turn_quotes_off() {
         assert_eq!((summary.rows, summary.ragged), ((before + after + 1) as u64, 0), "{before} and {after}");
         assert_eq!(made.rows()[before], ["xy", "2"]);
     }
-    // As many odd ones as others: the quotes are part of what people wrote.
+    // With as many odd cells as well-formed ones, the quotes are part of the text.
     let made = guessed("a.tsv", "id\ttext\n1\t\"Hello\" he said\n2\tplain\n3\t\"quoted\"\n");
     assert_eq!(made.reading().dialect().syntax.quote(), None);
 }
 
 #[test]
-fn a_quoted_cell_that_is_longer_than_what_is_guessed_from_may_look_like_rows() {
+fn a_quoted_cell_longer_than_the_examined_head_may_look_like_rows() {
     let long = "line, of text\n".repeat(30_000);
     let file = format!("a,b\n\"{long}\",2\n{}", "x,1\n".repeat(50));
     for size in [1_000, 64 << 10, 300_001, usize::MAX] {
-        let made = Made::of(file.as_bytes(), &[size], Choice::default(), Limits::default());
+        let made = TestTable::of(file.as_bytes(), &[size], Choice::default(), Limits::default());
         let summary = made.reading().summary();
         assert_eq!((summary.rows, summary.ragged, summary.open_quote), (51, 0, false), "pieces of {size}");
         assert!(made.reading().dialect().header);
     }
-    // One that closes later than all that is looked at costs what a stray one does: it is read in rows.
+    // A cell that closes after the examined head is treated like a stray quote: it is read in rows.
     let file = format!("a,b\n\"{}\",2\n", long.repeat(4));
     assert_eq!(guessed("a.csv", &file).reading().dialect().syntax.quote(), None);
 }
 
 #[test]
-fn rows_of_different_lengths_are_rows_all_the_same() {
+fn rows_of_different_lengths_are_still_rows() {
     let files = [
         ("", "a,b,c\n1,2\n1,2,3,4\n", 3),
         ("a.csv", "a,b,c\n1,2\n1,2,3,4\n", 3),
@@ -64,7 +64,7 @@ fn rows_of_different_lengths_are_rows_all_the_same() {
             "{name} {file:?}"
         );
     }
-    // Text with commas in it is text.
+    // Text with commas is text.
     for file in [
         "Hello, world\nThis is a list, of lines\nof, words, and, more\nand no more\n",
         "10,5\n",
@@ -77,20 +77,20 @@ fn rows_of_different_lengths_are_rows_all_the_same() {
 }
 
 #[test]
-fn a_cell_that_is_the_name_of_its_column_by_chance_takes_no_header_away() {
+fn a_cell_that_equals_its_column_name_does_not_remove_the_header() {
     let people: String = (0..100_u8)
         .map(|i| format!("n{},c{}\n", char::from(b'a' + i % 26), char::from(b'a' + i / 26)))
         .collect();
     for file in [
         format!("name,city\n{people}zed,city\n"),
         "city,name\nParis,Ann\nRome,Bob\nOslo,name\n".to_owned(),
-        // Two files that were joined.
+        // Two concatenated files.
         format!("name,city\n{people}name,city\n{people}"),
     ] {
         let made = guessed("a.csv", &file);
         assert!(made.reading().dialect().header, "{}", &file[..40]);
     }
-    // A word that comes again and again is one of them.
+    // A repeated word is a value.
     let file = "red,small\nblue,big\nred,small\ngreen,big\nred,small\n";
     let made = guessed("a.csv", file);
     assert_eq!(

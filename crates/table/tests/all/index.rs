@@ -1,13 +1,13 @@
-//! A row is found by its number as it would be by reading from the start.
+//! Finding a row by its number equals reading from the start.
 
 use std::sync::{Mutex, OnceLock};
 
 use proptest::prelude::*;
 use tidings_table::{Limits, Syntax, View};
 
-use crate::support::{Made, Random, exactly, rows, text_by_csv};
+use crate::support::{Random, TestTable, exactly, rows, text_by_csv};
 
-/// Text of many blocks: short and long rows, long cells, quotes with line breaks in them, empty lines.
+/// Text of many blocks: short and long rows, long cells, quoted line breaks, empty lines.
 fn long_text(random: &mut Random, bytes: usize) -> Vec<u8> {
     let mut text = Vec::new();
     while text.len() < bytes {
@@ -48,7 +48,7 @@ proptest! {
         let syntax = Syntax::new(b',', Some(b'"'), None).unwrap();
         let expected = text_by_csv(&text, syntax);
         let limits = Limits { cell_bytes: 100_000, ..Limits::default() };
-        let made = Made::of(&text, &sizes, exactly(syntax, false), limits);
+        let made = TestTable::of(&text, &sizes, exactly(syntax, false), limits);
         let view = View::plain(&made.reading(), false);
         prop_assert_eq!(view.total(), expected.len() as u64);
         for _ in 0..100 {
@@ -72,7 +72,7 @@ proptest! {
         sizes in prop::collection::vec(1..30_usize, 1..5),
     ) {
         let syntax = Syntax::new(b',', Some(b'"'), None).unwrap();
-        let made = Made::of(text.as_bytes(), &sizes, exactly(syntax, false), Limits::default());
+        let made = TestTable::of(text.as_bytes(), &sizes, exactly(syntax, false), Limits::default());
         prop_assert_eq!(made.rows(), text_by_csv(text.as_bytes(), syntax));
     }
 }
@@ -80,7 +80,7 @@ proptest! {
 #[test]
 fn a_table_opened_again_is_the_same() {
     let text = long_text(&mut Random(5), 200_000);
-    let made = Made::whole(&text, exactly(Syntax::new(b',', Some(b'"'), None).unwrap(), true));
+    let made = TestTable::whole(&text, exactly(Syntax::new(b',', Some(b'"'), None).unwrap(), true));
     let (before, summary) = (made.reading(), made.reading().summary());
     let (early, seen) = (OnceLock::new(), Mutex::new(Vec::new()));
     let tell = |_: f32| {
@@ -95,7 +95,7 @@ fn a_table_opened_again_is_the_same() {
     let again = again.unwrap().table().reading();
     assert_eq!(again.summary(), summary);
     assert_eq!(early.get().unwrap().reading().summary(), summary);
-    // Its first rows showed while the others were read.
+    // The first rows were available while the others were read.
     let seen = seen.into_inner().unwrap();
     assert!(seen[0] > 0 && seen[0] < summary.lines, "{seen:?}");
     let wide = |reading| View::plain(reading, false).page(0, 200).unwrap();
@@ -103,12 +103,12 @@ fn a_table_opened_again_is_the_same() {
 }
 
 #[test]
-fn a_million_empty_lines_cost_nothing_and_hide_nothing() {
+fn a_million_empty_lines_add_no_rows_and_hide_none() {
     let mut text = b"a,b\n".to_vec();
     text.extend(std::iter::repeat_n(b'\n', 1_000_000));
     text.extend_from_slice(b"1,2\n");
     text.extend(std::iter::repeat_n(b'\r', 300_000));
     text.extend_from_slice(b"3,4");
-    let made = Made::whole(&text, exactly(Syntax::new(b',', None, None).unwrap(), true));
+    let made = TestTable::whole(&text, exactly(Syntax::new(b',', None, None).unwrap(), true));
     assert_eq!(rows(&View::plain(&made.reading(), false)), [["1", "2"], ["3", "4"]]);
 }

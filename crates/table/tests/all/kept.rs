@@ -1,4 +1,4 @@
-//! Once a file is whole its dialect stays, whatever is appended and however often it is opened.
+//! The dialect of a complete file is final, whatever is appended and however often it is opened.
 
 use std::fmt::Write as _;
 
@@ -8,21 +8,21 @@ use tidings_table::{
     Writer,
 };
 
-use crate::support::{Made, by_csv, rows, text_by_csv};
+use crate::support::{TestTable, by_csv, rows, text_by_csv};
 
-/// What every reader sees: the dialect, and all lines.
+/// The dialect and all lines, as every reader sees them.
 fn seen(reading: &std::sync::Arc<Reading>) -> (Dialect, Vec<Vec<String>>) {
     (reading.dialect().clone(), rows(&View::plain(reading, true)))
 }
 
-/// What is seen of the same folder by a server that starts.
-fn reopened(made: &Made, choice: Choice) -> (Dialect, Vec<Vec<String>>) {
+/// The dialect and all lines of the same folder after a restart.
+fn reopened(made: &TestTable, choice: Choice) -> (Dialect, Vec<Vec<String>>) {
     let folder = made.folder.path();
     let writer = Writer::open(folder, choice, *made.reading().limits(), Control::default(), |_| {}).unwrap();
     seen(&writer.table().reading())
 }
 
-/// What is appended.
+/// The appended data.
 #[derive(Clone, Debug)]
 enum More {
     Bytes(&'static [u8]),
@@ -30,7 +30,7 @@ enum More {
 }
 
 #[test]
-fn rows_that_are_appended_are_read_in_the_dialect_of_the_table_and_change_no_row_before() {
+fn appended_rows_are_read_in_the_dialect_of_the_table_and_change_no_earlier_row() {
     let bytes = |bytes, times| vec![More::Bytes(bytes); times];
     let cells = |rows, times| vec![More::Cells(rows); times];
     let lists = vec![vec!["hello, world, foo"], vec!["a, b, c"], vec!["d, e, f"], vec!["g, h, i"]];
@@ -40,7 +40,7 @@ fn rows_that_are_appended_are_read_in_the_dialect_of_the_table_and_change_no_row
         ("x.csv", b"a,b\n1,2\n", bytes(b"a;b;c,x\n", 8)),
         ("x.csv", b"a,b\n1,2\n", cells(vec![vec!["p;q;r", "s;t;u"]], 40)),
         ("x.tsv", b"city\tname\nParis\tAnn\nRome\tBob\n", cells(vec![vec!["Oslo", "name"]], 3)),
-        // A log that is rotated, with its header again.
+        // A rotated log that repeats its header.
         ("x.csv", b"name,city\nAnn,Oslo\nBob,Rome\n", bytes(b"name,city\nCid,Bonn\n", 3)),
         ("x.csv", b"when,what\n1,2\n", bytes(b"'a','b'\n\"c\\\"d\",e\n", 30)),
         ("x.tsv", b"a\tb\n1\t2\n", vec![More::Bytes(b"x\t\xFF\n"), More::Bytes("y\té日本\n".as_bytes())]),
@@ -48,7 +48,7 @@ fn rows_that_are_appended_are_read_in_the_dialect_of_the_table_and_change_no_row
     ];
     for (name, file, more) in files {
         let choice = Choice::hinted_by(name);
-        let mut made = Made::whole(file, choice);
+        let mut made = TestTable::whole(file, choice);
         let before = seen(&made.reading());
         for more in more {
             match &more {
@@ -74,14 +74,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn whatever_is_appended_no_cell_before_changes(
+    fn no_appended_data_changes_an_earlier_cell(
         file in "([a-c]{1,3}|[0-9.]{1,4}|\"a[,;\n]b\"|é)([,;\t|][a-c]{0,3}|[,;\t][0-9.]{1,4}){0,3}\n([a-c0-9,;\t|\"é]{1,9}\n){1,20}",
         more in prop::collection::vec("([a-c0-9,;\t|\"'\\\\é ]{0,9}\r?\n){1,20}", 1..4),
         broken in any::<bool>(),
         name in prop::sample::select(vec!["a", "a.csv", "a.tsv"]),
     ) {
         let choice = Choice::hinted_by(name);
-        let mut made = Made::whole(file.as_bytes(), choice);
+        let mut made = TestTable::whole(file.as_bytes(), choice);
         let before = seen(&made.reading());
         prop_assume!(before.1.len() > 1 && !made.reading().summary().open_quote);
         for more in &more {
@@ -101,8 +101,8 @@ proptest! {
 }
 
 #[test]
-fn bytes_that_the_encoding_has_not_are_shown_as_such_and_end_nothing() {
-    let mut made = Made::whole(b"a\tb\n1\t2\n", Choice::default());
+fn invalid_bytes_are_shown_as_such_and_are_no_error() {
+    let mut made = TestTable::whole(b"a\tb\n1\t2\n", Choice::default());
     made.writer.append(b"x\t\xFF\n").unwrap();
     let summary = made.writer.finish().unwrap();
     assert_eq!((summary.rows, summary.lossy), (2, true));
@@ -113,14 +113,14 @@ fn bytes_that_the_encoding_has_not_are_shown_as_such_and_end_nothing() {
 }
 
 #[test]
-fn with_one_line_or_none_the_guess_goes_on_with_what_follows() {
-    let mut made = Made::whole(b"Measured in Oslo\n", Choice::default());
+fn with_at_most_one_line_the_guess_continues() {
+    let mut made = TestTable::whole(b"Measured in Oslo\n", Choice::default());
     made.writer.append(b"time;value\n12:30;1,5\n12:40;2,5\n").unwrap();
     made.writer.finish().unwrap();
     assert_eq!(made.reading().dialect().syntax.delimiter(), b';');
-    // Cells are written in the dialect of that moment, and read in it; only the header is not known yet.
+    // Cells are written in the current dialect and read in it; only the header is still open.
     for (file, rest) in [(&b"name\n"[..], 0), (b"", 1)] {
-        let mut made = Made::whole(file, Choice::default());
+        let mut made = TestTable::whole(file, Choice::default());
         let kept = made.folder.path().join(DIALECT);
         assert!(!kept.exists());
         let cells = [["name"], ["a, b, c"], ["d, e, f"], ["1,2,3"]];
@@ -131,7 +131,7 @@ fn with_one_line_or_none_the_guess_goes_on_with_what_follows() {
         }
         assert_eq!(seen(&made.reading()).1, cells);
     }
-    let mut made = Made::whole(b"", Choice::default());
+    let mut made = TestTable::whole(b"", Choice::default());
     made.writer.append_rows([["name", "age"]]).unwrap();
     assert!(!made.reading().dialect().header);
     made.writer.append_rows([["Ann", "30"], ["Bob", "40"]]).unwrap();
@@ -142,8 +142,8 @@ fn with_one_line_or_none_the_guess_goes_on_with_what_follows() {
 }
 
 #[test]
-fn another_choice_is_judged_by_the_file_as_it_was_when_it_was_whole() {
-    let mut made = Made::whole(b"a,b\n1,2\n", Choice::default());
+fn another_choice_is_guessed_from_the_file_as_it_was_when_it_ended() {
+    let mut made = TestTable::whole(b"a,b\n1,2\n", Choice::default());
     for _ in 0..50 {
         made.writer.append(b"a;b;c,x\n").unwrap();
         made.writer.finish().unwrap();
@@ -156,7 +156,7 @@ fn another_choice_is_judged_by_the_file_as_it_was_when_it_was_whole() {
     let semicolons = Choice { delimiter: Some(b';'), ..Choice::default() };
     made.writer.reread(semicolons, Control::default()).unwrap();
     assert_eq!(made.rows()[49], ["a", "b", "c,x"]);
-    // Another node opens it with the same choice, and with none again.
+    // Another node opens it with the same choice, and then without one.
     assert_eq!(reopened(&made, semicolons), seen(&made.reading()));
     made.writer.reread(Choice::default(), Control::default()).unwrap();
     assert_eq!(seen(&made.reading()), before);
@@ -167,8 +167,8 @@ fn another_choice_is_judged_by_the_file_as_it_was_when_it_was_whole() {
 }
 
 #[test]
-fn a_table_whose_dialect_was_lost_is_guessed_anew_and_kept_again() {
-    let made = Made::whole(b"a,b\n1,2\n", Choice::default());
+fn a_lost_dialect_is_guessed_and_stored_again() {
+    let made = TestTable::whole(b"a,b\n1,2\n", Choice::default());
     let before = seen(&made.reading());
     let kept = made.folder.path().join(DIALECT);
     let text = std::fs::read(&kept).unwrap();
@@ -183,7 +183,7 @@ fn a_table_whose_dialect_was_lost_is_guessed_anew_and_kept_again() {
 }
 
 #[test]
-fn every_kind_of_file_is_opened_as_it_was_with_rows_appended() {
+fn every_kind_of_file_is_reopened_unchanged_with_its_appended_rows() {
     let utf_16: Vec<u8> = "\u{FEFF}a;b\n1;ä\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let legacy = encoding_rs::WINDOWS_1252.encode("name;b\nMüller;Zürich\nGröße;3\n").0.into_owned();
     let mut late = "id,text\n".to_owned();
@@ -193,7 +193,7 @@ fn every_kind_of_file_is_opened_as_it_was_with_rows_appended() {
         ruzstd::encoding::compress_to_vec(&b"a|b\n1|2\n"[..], ruzstd::encoding::CompressionLevel::Fastest);
     let marked = "\u{FEFF}a,b\n1,2\n".as_bytes();
     for file in [&utf_16[..], &legacy, &late, &zstd, marked] {
-        let mut made = Made::whole(file, Choice::default());
+        let mut made = TestTable::whole(file, Choice::default());
         let (dialect, lines) = seen(&made.reading());
         made.writer.append_rows([["x, y; z|", "\"q\""]]).unwrap();
         let after = seen(&made.reading());
@@ -204,17 +204,17 @@ fn every_kind_of_file_is_opened_as_it_was_with_rows_appended() {
 }
 
 #[test]
-fn nothing_is_appended_to_half_a_character() {
+fn rows_are_not_appended_to_an_incomplete_character() {
     let utf_16: Vec<u8> = "\u{FEFF}a;b\n1;ä\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let mut made = Made::whole(&[&utf_16[..], b"x"].concat(), Choice::default());
+    let mut made = TestTable::whole(&[&utf_16[..], b"x"].concat(), Choice::default());
     let before = seen(&made.reading());
     assert!(matches!(made.writer.append_rows([["x", "y"]]), Err(tidings_table::Error::Unwritable(_))));
     assert_eq!(seen(&made.reading()), before);
 }
 
-/// As Python's `csv.reader(delimiter="\t")` reads them; the csv crate has the same rules.
+/// Python's `csv.reader(delimiter="\t")` reads them this way; the csv crate has the same rules.
 #[test]
-fn the_article_s_reader_divides_at_tabs_and_nothing_else() {
+fn the_article_s_dialect_splits_only_at_tabs() {
     let files: [&[u8]; 16] = [
         b"a b c\nd e f\n",
         b"a\tb\n1\n2\n3\t4\t5\n",
@@ -236,7 +236,7 @@ fn the_article_s_reader_divides_at_tabs_and_nothing_else() {
     let tabs = tidings_table::Syntax::new(b'\t', Some(b'"'), None).unwrap();
     for file in files {
         for choice in [Choice::tab_separated(), Choice { header: Some(true), ..Choice::tab_separated() }] {
-            let made = Made::of(file, &[3], choice, Limits::default());
+            let made = TestTable::of(file, &[3], choice, Limits::default());
             let (dialect, lines) = seen(&made.reading());
             assert_eq!(dialect.syntax, tabs);
             assert_eq!(lines, text_by_csv(file, tabs), "{}", file.escape_ascii());
@@ -246,24 +246,24 @@ fn the_article_s_reader_divides_at_tabs_and_nothing_else() {
 }
 
 #[test]
-fn the_bytes_that_a_table_takes_on_disk_are_known() {
+fn the_disk_bytes_of_a_table_are_reported() {
     let text: String = (0..50_000).map(|i| format!("{i}\tword {}\n", i % 977)).collect();
-    let made = Made::whole(text.as_bytes(), Choice::default());
+    let made = TestTable::whole(text.as_bytes(), Choice::default());
     assert_eq!(made.reading().disk_bytes(), text.len() as u64);
-    // Packed: what it holds lies beside it. An order that is too long for memory, too.
+    // Compressed, with its text in an unlinked file, and with an order that exceeds the memory limit.
     let packed =
         ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
     let limits = Limits { order_bytes: 4096, sort_bytes: 100_000, ..Limits::default() };
-    let mut made = Made::of(&packed, &[usize::MAX], Choice::default(), limits);
+    let mut made = TestTable::of(&packed, &[usize::MAX], Choice::default(), limits);
     let both = (packed.len() + text.len()) as u64;
     assert_eq!(made.reading().disk_bytes(), both);
     let query = Query { sort: vec![SortBy { column: 1, desc: false, natural: false }], ..Query::default() };
     let view = made.reading().view(&query, Control::default()).unwrap();
-    // The runs of the sort are gone, the order is there.
+    // The runs of the sort were removed, the order exists.
     assert_eq!(made.reading().disk_bytes(), both + 4 * 50_000);
     drop(view);
     assert_eq!(made.reading().disk_bytes(), both);
-    // Who still looks at the old reading keeps its text.
+    // An old reading keeps its text.
     let old = made.reading();
     made.writer.reread(Choice { delimiter: Some(b' '), ..Choice::default() }, Control::default()).unwrap();
     assert_eq!(made.reading().disk_bytes(), both + text.len() as u64);

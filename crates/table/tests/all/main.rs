@@ -1,4 +1,4 @@
-//! What the engine promises, tested from outside.
+//! Tests of the engine's public interface.
 
 mod facts;
 mod golden;
@@ -9,5 +9,6 @@ mod kept;
 mod packed;
 mod pages;
 mod reader;
+mod reference;
 mod support;
 mod views;

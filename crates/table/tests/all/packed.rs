@@ -1,4 +1,4 @@
-//! Packed files, and files in other encodings, are read like plain ones.
+//! Compressed files, and files in other encodings, are read like plain ones.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tidings_table::{Budget, Choice, Compression, Control, Encoding, Error, Evidence, Limits, Writer};
 
-use crate::support::{Made, in_pieces};
+use crate::support::{TestTable, in_pieces};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -30,20 +30,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_packed_file_reads_the_same_whatever_the_pieces(
+    fn a_compressed_file_reads_the_same_at_every_split(
         sizes in prop::collection::vec(1..5_000_usize, 1..5),
         rows in 0..20_000_usize,
         cut in 0..1_000_usize,
     ) {
         let text = text(rows);
-        let expected = Made::whole(text.as_bytes(), Choice::default());
+        let expected = TestTable::whole(text.as_bytes(), Choice::default());
         let (first, rest) = text.as_bytes().split_at(cut.min(text.len()));
         for (pack, compression) in
             [(gzip as fn(&[u8]) -> Vec<u8>, Compression::Gzip), (zstd, Compression::Zstd)]
         {
             // Two members or frames are one text.
             let packed = [pack(first), pack(rest)].concat();
-            let made = Made::of(&packed, &sizes, Choice::default(), Limits::default());
+            let made = TestTable::of(&packed, &sizes, Choice::default(), Limits::default());
             let (found, expected) = (made.reading(), expected.reading());
             prop_assert_eq!(found.dialect().compression, compression);
             prop_assert_eq!(found.dialect().syntax, expected.dialect().syntax);
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn another_encoding_reads_the_same_whatever_the_pieces(
+    fn another_encoding_reads_the_same_at_every_split(
         sizes in prop::collection::vec(1..70_usize, 1..5),
         words in prop::collection::vec("[a-zäöüß€ñ]{1,9}", 2..60),
     ) {
@@ -79,7 +79,7 @@ proptest! {
                 encoding: given.map(|name| Encoding::named(name).unwrap()),
                 ..Choice::default()
             };
-            let made = Made::of(&file, &sizes, choice, Limits::default());
+            let made = TestTable::of(&file, &sizes, choice, Limits::default());
             prop_assert_eq!(made.reading().dialect().encoding.name(), name);
             prop_assert!(!made.reading().summary().lossy);
             prop_assert_eq!(made.rows(), expected.clone());
@@ -89,8 +89,8 @@ proptest! {
 
 #[test]
 fn a_zstd_frame_of_another_program_reads_the_same() {
-    // Made by `zstd -19 --check`, with a skippable frame before it.
-    let made = Made::whole(include_bytes!("../golden/packed.csv.zst"), Choice::default());
+    // Created by `zstd -19 --check`, with a skippable frame before it.
+    let made = TestTable::whole(include_bytes!("../golden/packed.csv.zst"), Choice::default());
     assert_eq!(made.rows(), [["1", "one"], ["2", "two"]]);
 }
 
@@ -104,14 +104,14 @@ fn zeros_after_gzip_members_are_padding() {
         [&first[..], &zeros(5_000), &second, &zeros(70_000)].concat(),
     ] {
         for sizes in [&[usize::MAX][..], &[1], &[first.len()], &[2_049, 3]] {
-            let mut made = Made::of(&packed, sizes, Choice::default(), Limits::default());
+            let mut made = TestTable::of(&packed, sizes, Choice::default(), Limits::default());
             assert_eq!(made.rows(), [["1", "2"], ["3", "4"]]);
             made.writer.append_rows([["5", "6"]]).unwrap();
             assert_eq!(made.rows()[2], ["5", "6"]);
         }
     }
     for wrong in [&b"\0x"[..], b"\x1F\x8B", b"x"] {
-        let mut made = Made::empty(Choice::default(), Limits::default());
+        let mut made = TestTable::empty(Choice::default(), Limits::default());
         let packed = [&first[..], wrong].concat();
         let result = made.writer.append(&packed).and_then(|_| made.writer.finish());
         assert!(matches!(result, Err(Error::Compression(_))), "{result:?}");
@@ -119,40 +119,40 @@ fn zeros_after_gzip_members_are_padding() {
 }
 
 #[test]
-fn packed_data_that_ends_early_or_is_broken_is_an_error() {
+fn incomplete_or_invalid_compressed_data_is_an_error() {
     for packed in [gzip(text(3_000).as_bytes()), zstd(text(3_000).as_bytes())] {
         for length in [5, 11, 30, packed.len() / 2, packed.len() - 1] {
-            let mut made = Made::empty(Choice::default(), Limits::default());
+            let mut made = TestTable::empty(Choice::default(), Limits::default());
             let result = made.writer.append(&packed[..length]).and_then(|_| made.writer.finish());
             assert!(matches!(result, Err(Error::Compression(_))), "{length} of {}: {result:?}", packed.len());
         }
         let mut broken = packed.clone();
         let length = broken.len();
         broken[length - 3] ^= 0x55;
-        let mut made = Made::empty(Choice::default(), Limits::default());
+        let mut made = TestTable::empty(Choice::default(), Limits::default());
         let result = made.writer.append(&broken).and_then(|_| made.writer.finish());
         assert!(matches!(result, Err(Error::Compression(_))), "{result:?}");
     }
 }
 
 #[test]
-fn a_small_file_that_unpacks_to_a_huge_one_is_refused_at_the_bound() {
+fn a_small_file_that_decompresses_to_a_huge_one_is_rejected_at_the_limit() {
     let bomb = gzip(&vec![b'x'; 30 << 20]);
     assert!(bomb.len() < 40_000);
     let limits = Limits { text_bytes: 1 << 20, ..Limits::default() };
     for packed in [bomb, zstd(&vec![b'x'; 30 << 20])] {
-        let mut made = Made::empty(Choice::default(), limits);
+        let mut made = TestTable::empty(Choice::default(), limits);
         let result = made.writer.append(&packed);
         assert!(matches!(result, Err(Error::TooLarge { limit, .. }) if limit == 1 << 20), "{result:?}");
     }
 }
 
 #[test]
-fn a_file_that_unpacks_to_too_many_times_its_size_is_refused_below_the_bound_of_text() {
+fn a_file_with_too_large_a_ratio_is_rejected_below_the_limit_of_text() {
     let limits = Limits { unpack_ratio: 20, ..Limits::default() };
     for packed in [gzip(&vec![b'x'; 64 << 20]), zstd(&vec![b'x'; 64 << 20])] {
         for size in [usize::MAX, 1_000] {
-            let mut made = Made::empty(Choice::default(), limits);
+            let mut made = TestTable::empty(Choice::default(), limits);
             let mut result = Ok(());
             in_pieces(&packed, &[size], |piece| {
                 if result.is_ok() {
@@ -165,7 +165,8 @@ fn a_file_that_unpacks_to_too_many_times_its_size_is_refused_below_the_bound_of_
             );
         }
     }
-    // What passes as a whole is read again in pieces: its first part alone unpacks to more than its share.
+    // A file with an allowed total ratio is accepted also when it is read again in pieces, although the ratio of its
+    // first part alone is too large.
     let mut file = gzip(&vec![b'x'; 30 << 20]);
     let mut seed = 1_u64;
     let mut noise = || {
@@ -174,14 +175,15 @@ fn a_file_that_unpacks_to_too_many_times_its_size_is_refused_below_the_bound_of_
     };
     let noise: Vec<u8> = (0..2_000_000).map(|_| noise()).collect();
     file.extend_from_slice(&gzip(&noise));
-    let mut made = Made::empty(Choice { encoding: Encoding::named("latin1"), ..Choice::default() }, limits);
+    let mut made =
+        TestTable::empty(Choice { encoding: Encoding::named("latin1"), ..Choice::default() }, limits);
     made.writer.append(&file).expect("within the ratio");
     made.writer.finish().expect("a whole file");
     made.writer.reread(Choice::default(), Control::default()).expect("within the ratio again");
 }
 
 #[test]
-fn nameless_files_are_charged_to_the_budget_until_the_last_reader_has_gone() {
+fn unlinked_files_are_charged_to_the_budget_until_the_last_reader_is_dropped() {
     #[derive(Debug)]
     struct Room(AtomicU64, u64);
     impl Budget for Room {
@@ -225,11 +227,11 @@ fn nameless_files_are_charged_to_the_budget_until_the_last_reader_has_gone() {
 }
 
 #[test]
-fn what_turns_out_not_to_be_utf_8_is_read_again_in_what_it_is() {
+fn a_text_that_is_not_utf_8_after_its_head_is_read_again_in_its_encoding() {
     let mut file = text(20_000).into_bytes();
     file.extend_from_slice(b"20000\tM\xFCller, Z\xFCrich\t1\n20001\tcaf\xE9\t2\n");
     for sizes in [&[usize::MAX][..], &[50_000], &[1_000_000]] {
-        let made = Made::of(&file, sizes, Choice::default(), Limits::default());
+        let made = TestTable::of(&file, sizes, Choice::default(), Limits::default());
         let reading = made.reading();
         assert_eq!(reading.dialect().encoding.name(), "windows-1252");
         assert_eq!(reading.dialect().evidence, Evidence::Guessed);
@@ -241,11 +243,15 @@ fn what_turns_out_not_to_be_utf_8_is_read_again_in_what_it_is() {
 }
 
 #[test]
-fn one_bad_byte_in_utf_8_does_not_make_it_something_else() {
+fn one_invalid_byte_in_utf_8_does_not_change_the_encoding() {
     let mut file = "naïve\tb\n".repeat(20_000).into_bytes();
     file.extend_from_slice(b"caf\xE9\tb\n");
-    let made =
-        Made::of(&file, &[60_000], Choice { header: Some(false), ..Choice::default() }, Limits::default());
+    let made = TestTable::of(
+        &file,
+        &[60_000],
+        Choice { header: Some(false), ..Choice::default() },
+        Limits::default(),
+    );
     let reading = made.reading();
     assert_eq!((reading.dialect().encoding, reading.summary().lossy), (Encoding::UTF_8, true));
     let page = tidings_table::View::plain(&reading, false).page(20_000, 1).unwrap();
@@ -253,11 +259,11 @@ fn one_bad_byte_in_utf_8_does_not_make_it_something_else() {
 }
 
 #[test]
-fn another_file_format_is_refused_with_its_name() {
+fn another_file_format_is_rejected_with_its_name() {
     for (head, what) in
         [(&b"PK\x03\x04\x14\0"[..], "ZIP"), (b"%PDF-1.7\n", "PDF"), (b"\x89PNG\r\n\x1A\n\0", "image")]
     {
-        let mut made = Made::empty(Choice::default(), Limits::default());
+        let mut made = TestTable::empty(Choice::default(), Limits::default());
         let mut result = Ok(());
         in_pieces(head, &[3], |piece| {
             if result.is_ok() {

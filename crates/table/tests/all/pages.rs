@@ -1,14 +1,14 @@
-//! Pages show cells as they are written, cut where they are too long, with their true length.
+//! Pages show cells as they are written, truncated if they are too long, with their length.
 
 use std::io::Write;
 
 use tidings_table::{Choice, Control, Format, Limits, Query, SortBy, View};
 
-use crate::support::{Made, rows};
+use crate::support::{TestTable, rows};
 
 #[test]
 fn a_page_ends_where_the_view_ends() {
-    let made = Made::whole(b"n\n1\n2\n3\n4\n5\n", Choice { header: Some(true), ..Choice::default() });
+    let made = TestTable::whole(b"n\n1\n2\n3\n4\n5\n", Choice { header: Some(true), ..Choice::default() });
     let view = View::plain(&made.reading(), false);
     let page = view.page(3, 100).unwrap();
     assert_eq!((page.from, page.total, page.rows.len(), page.rows[1].number), (3, 5, 2, 4));
@@ -19,8 +19,8 @@ fn a_page_ends_where_the_view_ends() {
 }
 
 #[test]
-fn the_header_is_a_row_where_that_is_asked_for() {
-    let made = Made::whole(b"n\tm\n1\t2\n", Choice { header: Some(true), ..Choice::default() });
+fn the_header_is_a_row_on_request() {
+    let made = TestTable::whole(b"n\tm\n1\t2\n", Choice { header: Some(true), ..Choice::default() });
     let view = View::plain(&made.reading(), true);
     assert_eq!(rows(&view), [["n", "m"], ["1", "2"]]);
     assert_eq!(view.header().unwrap(), None);
@@ -28,7 +28,7 @@ fn the_header_is_a_row_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_long_cell_is_cut_between_characters_and_its_length_told() {
+fn a_long_cell_is_truncated_between_characters_and_its_length_reported() {
     let limits = Limits { cell_bytes: 10, ..Limits::default() };
     let text = format!(
         "{}\t{}\t\"{}\"\t{}\n",
@@ -37,8 +37,12 @@ fn a_long_cell_is_cut_between_characters_and_its_length_told() {
         "a\"\"".repeat(50),
         "abcdefghi€"
     );
-    let made =
-        Made::of(text.as_bytes(), &[70_000], Choice { header: Some(false), ..Choice::default() }, limits);
+    let made = TestTable::of(
+        text.as_bytes(),
+        &[70_000],
+        Choice { header: Some(false), ..Choice::default() },
+        limits,
+    );
     let page = View::plain(&made.reading(), false).page(0, 1).unwrap();
     let cells: Vec<_> = page.rows[0].cells.iter().map(|cell| (&cell.text[..], cell.cut)).collect();
     assert_eq!(
@@ -53,18 +57,18 @@ fn a_long_cell_is_cut_between_characters_and_its_length_told() {
 }
 
 #[test]
-fn a_wide_row_shows_its_first_cells_and_tells_how_many_there_are() {
+fn a_wide_row_shows_its_first_cells_and_reports_their_number() {
     let limits = Limits { row_cells: 3, ..Limits::default() };
-    let made = Made::of(b"a,b,c,d,e\n1,2,3,4,5\n", &[usize::MAX], Choice::default(), limits);
+    let made = TestTable::of(b"a,b,c,d,e\n1,2,3,4,5\n", &[usize::MAX], Choice::default(), limits);
     let page = View::plain(&made.reading(), false).page(0, 1).unwrap();
     assert_eq!((page.rows[0].cells.len(), page.rows[0].width), (3, 5));
 }
 
 #[test]
-fn a_page_never_takes_more_than_its_bound() {
+fn a_page_never_exceeds_its_limit() {
     let limits = Limits { page_bytes: 1_000, page_rows: 10, ..Limits::default() };
     let row = format!("{}\t{}\t{}\n", "a".repeat(80), "b".repeat(80), "c".repeat(80));
-    let made = Made::of(row.repeat(20).as_bytes(), &[usize::MAX], Choice::default(), limits);
+    let made = TestTable::of(row.repeat(20).as_bytes(), &[usize::MAX], Choice::default(), limits);
     let page = View::plain(&made.reading(), true).page(0, 20).unwrap();
     assert_eq!(page.rows.len(), 10);
     for row in &page.rows {
@@ -77,7 +81,7 @@ fn a_page_never_takes_more_than_its_bound() {
 fn a_page_of_many_wide_rows_shows_an_equal_share_of_each() {
     let limits = Limits { page_cells: 100, ..Limits::default() };
     let text = format!("{}\n", ";".repeat(49)).repeat(20);
-    let made = Made::of(text.as_bytes(), &[usize::MAX], Choice::default(), limits);
+    let made = TestTable::of(text.as_bytes(), &[usize::MAX], Choice::default(), limits);
     let view = View::plain(&made.reading(), true);
     for (rows, cells) in [(1, 50), (4, 25), (20, 5)] {
         let page = view.page(0, rows).unwrap();
@@ -87,10 +91,10 @@ fn a_page_of_many_wide_rows_shows_an_equal_share_of_each() {
 }
 
 #[test]
-fn bytes_that_mean_nothing_are_shown_as_such_and_told_of() {
-    let made = Made::whole("é\tb\n1\t".as_bytes(), Choice { header: Some(false), ..Choice::default() });
+fn invalid_bytes_are_shown_as_such_and_reported() {
+    let made = TestTable::whole("é\tb\n1\t".as_bytes(), Choice { header: Some(false), ..Choice::default() });
     assert!(!made.reading().summary().lossy);
-    let made = Made::whole(
+    let made = TestTable::whole(
         b"\xC3\xA9\tb\n1\t\xFF\xFEx\n",
         Choice { header: Some(false), encoding: Some(tidings_table::Encoding::UTF_8), ..Choice::default() },
     );
@@ -99,13 +103,13 @@ fn bytes_that_mean_nothing_are_shown_as_such_and_told_of() {
 }
 
 #[test]
-fn a_download_has_every_cell_whole_and_reads_back_the_same() {
+fn a_download_has_complete_cells_and_is_read_back_unchanged() {
     let long = "long \"quoted\" cell,".repeat(20_000);
     let text = format!(
         "id\tname\tnote\n007\t\"two\nlines\"\t{long}\n8\t,\n\n\"\"\n9\t\" a \"\t'\n",
         long = format_args!("\"{}\"", long.replace('"', "\"\""))
     );
-    let made = Made::whole(text.as_bytes(), Choice::default());
+    let made = TestTable::whole(text.as_bytes(), Choice::default());
     let view = View::plain(&made.reading(), false);
     for (format, delimiter) in [(Format::Csv, b','), (Format::Tsv, b'\t')] {
         let mut written = Vec::new();
@@ -123,23 +127,23 @@ fn a_download_has_every_cell_whole_and_reads_back_the_same() {
 }
 
 #[test]
-fn a_sorted_download_has_its_rows_in_order_also_those_that_no_memory_holds() {
+fn a_sorted_download_is_in_order_also_for_rows_that_exceed_memory() {
     let long = "x, ".repeat(12 << 20);
     let row = |i: u64| if i == 9_000 { format!("{i}\t{long}\n") } else { format!("{i}\tnumber {i}\n") };
     let text: String = (0..20_000).map(|i| row(i * 7_919 % 20_000)).collect();
-    let made = Made::whole(text.as_bytes(), Choice { header: Some(false), ..Choice::default() });
+    let made = TestTable::whole(text.as_bytes(), Choice { header: Some(false), ..Choice::default() });
     let query = Query { sort: vec![SortBy { column: 0, desc: true, natural: false }], ..Query::default() };
     let view = made.reading().view(&query, Control::default()).unwrap();
     let mut written = Vec::new();
     view.write(Format::Tsv, &mut written, Control::default()).unwrap();
-    // A cell so long is always between quotes.
+    // A cell of this length is always quoted.
     let expected: String =
         (0..20_000).rev().map(row).collect::<String>().replacen(&long, &format!("\"{long}\""), 1);
     assert!(written == expected.as_bytes(), "{} bytes instead of {}", written.len(), expected.len());
 }
 
 #[test]
-fn a_download_ends_when_its_reader_is_gone() {
+fn a_download_ends_when_its_reader_disconnects() {
     struct Gone;
     impl Write for Gone {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -149,7 +153,7 @@ fn a_download_ends_when_its_reader_is_gone() {
             Ok(())
         }
     }
-    let made = Made::whole(b"a\tb\n1\t2\n", Choice::default());
+    let made = TestTable::whole(b"a\tb\n1\t2\n", Choice::default());
     let result = View::plain(&made.reading(), false).write(Format::Csv, &mut Gone, Control::default());
     assert!(
         matches!(result, Err(tidings_table::Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe)

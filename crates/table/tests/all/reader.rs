@@ -1,4 +1,4 @@
-//! The reader gives what the `csv` crate gives, however the text is cut.
+//! The reader agrees with the `csv` crate at every split of the text.
 
 use std::ops::ControlFlow;
 
@@ -37,7 +37,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn the_reader_gives_what_the_csv_crate_gives_whatever_the_pieces(
+    fn the_reader_agrees_with_the_csv_crate_at_every_split(
         text in "([ab\u{e9}]{0,3}[,\t;|\"'\r\n]{0,3}){0,40}",
         sizes in prop::collection::vec(1..9_usize, 1..6),
         syntax in syntax(),
@@ -50,7 +50,8 @@ proptest! {
         text in r#"([ab]{0,2}(\\"|\\\\|""|"|,|\n){0,3}){0,30}"#,
         sizes in prop::collection::vec(1..9_usize, 1..6),
     ) {
-        // A backslash that escapes nothing is kept here and dropped there; this text has none but at its end.
+        // A backslash that escapes nothing is kept by the reader and dropped by the csv crate; the text has none except
+        // at its end.
         prop_assume!(!text.ends_with('\\'));
         let syntax = Syntax::new(b',', Some(b'"'), Some(b'\\')).unwrap();
         prop_assert_eq!(read(text.as_bytes(), &sizes, syntax), by_csv(text.as_bytes(), syntax));
@@ -66,7 +67,7 @@ fn a_backslash_that_escapes_nothing_stays() {
 }
 
 #[test]
-fn a_syntax_that_cannot_be_is_refused() {
+fn an_invalid_syntax_is_rejected() {
     for (delimiter, quote, escape) in
         [(b'"', Some(b'"'), None), (b'\n', None, None), (0xE9, None, None), (b',', Some(b'"'), Some(b'"'))]
     {

@@ -1,23 +1,23 @@
-//! Tables in temporary folders, and the same rows by the `csv` crate.
+//! Tables in temporary folders, and reference rows from the `csv` crate.
 
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tidings_table::{Choice, Limits, Reading, Syntax, View, Writer};
 
-/// A table in a folder that goes with it.
-pub(crate) struct Made {
+/// A table in a temporary folder.
+pub(crate) struct TestTable {
     pub(crate) writer: Writer,
     pub(crate) folder: TempDir,
 }
 
-impl Made {
+impl TestTable {
     pub(crate) fn empty(choice: Choice, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { writer: Writer::create(folder.path(), choice, limits).unwrap(), folder }
     }
 
-    /// A whole file that arrives in pieces of these sizes, again and again.
+    /// A complete file that arrives in pieces of these sizes, repeatedly.
     pub(crate) fn of(bytes: &[u8], sizes: &[usize], choice: Choice, limits: Limits) -> Self {
         let mut made = Self::empty(choice, limits);
         in_pieces(bytes, sizes, |piece| {
@@ -27,7 +27,7 @@ impl Made {
         made
     }
 
-    /// A whole file that arrives at once.
+    /// A complete file that arrives at once.
     pub(crate) fn whole(bytes: &[u8], choice: Choice) -> Self {
         Self::of(bytes, &[usize::MAX], choice, Limits::default())
     }
@@ -64,7 +64,7 @@ pub(crate) fn rows(view: &View) -> Vec<Vec<String>> {
     rows
 }
 
-/// A choice that leaves nothing to the guess but the line end.
+/// A choice that leaves only the line break to the guess.
 pub(crate) fn exactly(syntax: Syntax, header: bool) -> Choice {
     Choice {
         delimiter: Some(syntax.delimiter()),
@@ -90,7 +90,7 @@ pub(crate) fn in_pieces(mut bytes: &[u8], sizes: &[usize], mut take: impl FnMut(
     }
 }
 
-/// What the `csv` crate reads.
+/// The rows according to the `csv` crate.
 pub(crate) fn by_csv(text: &[u8], syntax: Syntax) -> Vec<Vec<Vec<u8>>> {
     let mut builder = csv::ReaderBuilder::new();
     builder.has_headers(false).flexible(true).delimiter(syntax.delimiter()).escape(syntax.escape());
@@ -103,13 +103,13 @@ pub(crate) fn by_csv(text: &[u8], syntax: Syntax) -> Vec<Vec<Vec<u8>>> {
     records.collect()
 }
 
-/// The same as text.
+/// The rows according to the `csv` crate, as text.
 pub(crate) fn text_by_csv(text: &[u8], syntax: Syntax) -> Vec<Vec<String>> {
     let shown = |cell: Vec<u8>| String::from_utf8_lossy(&cell).into_owned();
     by_csv(text, syntax).into_iter().map(|row| row.into_iter().map(shown).collect()).collect()
 }
 
-/// A xorshift generator (Marsaglia 2003): the same numbers in every run.
+/// A xorshift generator (Marsaglia 2003) with the same sequence in every run.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -124,4 +124,9 @@ impl Random {
     pub(crate) fn one_of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
         all[self.below(all.len() as u64) as usize]
     }
+}
+
+/// CSV with commas and double quotes.
+pub(crate) fn commas() -> Syntax {
+    Syntax::new(b',', Some(b'"'), None).unwrap()
 }

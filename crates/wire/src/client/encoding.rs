@@ -1,9 +1,9 @@
-//! The two ways in which the client protocol is written down, behind one door.
+//! The two encodings of the client protocol, with one interface.
 
 use memchr::memchr;
 use thiserror::Error;
 
-use super::field::{Fields, Message};
+use super::field::{Fields, WireMessage};
 use super::live::Live;
 use super::push::Push;
 use super::reply::{Outcome, Reply};
@@ -17,10 +17,10 @@ use crate::ws::Opcode;
 /// Longest description of an error, in bytes; the message of a parser may quote its input.
 const MAX_REASON: usize = 300;
 
-/// How a connection of the client protocol writes messages down, both ways and for all of its life.
+/// The encoding of a connection of the client protocol, in both directions and for its whole life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// One object a message, in UTF-8. Several in one frame have a line break between them.
+    /// One object per message, in UTF-8. Several in one frame are separated by line breaks.
     #[default]
     Json,
     /// Protobuf messages, each with its length before it.
@@ -54,13 +54,13 @@ impl Encoding {
         }
     }
 
-    /// The messages in one frame (of WebSocket, or a request's body): between line breaks in JSON, which may be
-    /// left out behind the last; behind their lengths in Protobuf.
+    /// The messages in one frame (of WebSocket, or a request's body): separated by line breaks in JSON, where the last
+    /// line break is optional; with their lengths in Protobuf.
     pub fn messages(self, frame: &[u8]) -> Messages<'_> {
         Messages { encoding: self, rest: frame }
     }
 
-    /// What goes between two messages in one frame.
+    /// The separator of two messages in one frame.
     pub fn separator(self) -> &'static [u8] {
         match self {
             Self::Json => b"\n",
@@ -68,7 +68,7 @@ impl Encoding {
         }
     }
 
-    /// Reads one message of a client, as [`Encoding::messages`] gives it.
+    /// Parses one message of a client, as returned by [`Encoding::messages`].
     ///
     /// # Errors
     /// [`Malformed`] when it is not one message of this encoding, has several methods, or a field of the wrong
@@ -84,7 +84,7 @@ impl Encoding {
         Ok(command)
     }
 
-    /// Reads one message of a server, likewise.
+    /// Parses one message of a server, as returned by [`Encoding::messages`].
     ///
     /// # Errors
     /// [`Malformed`] as for [`Encoding::parse_command`].
@@ -151,8 +151,8 @@ impl Encoding {
         self.write(error, out);
     }
 
-    /// Appends a publication as a push in its channel: what fan-out sends, once for all subscribers. It is written
-    /// from where it lies; JSON shows its body in `format`.
+    /// Appends a publication as a push in its channel, once for all subscribers. It is encoded without an intermediate
+    /// copy; JSON shows its body in `format`.
     pub fn write_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {
         self.write(&Live { publication, format }, out);
     }
@@ -170,8 +170,8 @@ impl Encoding {
         }
     }
 
-    /// How many of these publications, from the first on, go into one message with at most `max_bytes` of contents; at
-    /// least one, where there is one.
+    /// Number of these publications, from the first on, that fit into one message with at most `max_bytes` of contents;
+    /// at least one, if there is one.
     pub fn publications_within<'a>(
         self,
         publications: impl IntoIterator<Item = &'a Publication>,
@@ -198,7 +198,7 @@ impl Encoding {
         }
     }
 
-    fn parse<'a, M: Message<'a>>(self, bytes: &'a [u8]) -> Result<M, Malformed> {
+    fn parse<'a, M: WireMessage<'a>>(self, bytes: &'a [u8]) -> Result<M, Malformed> {
         let mut message = M::default();
         match self.read(bytes, &mut message) {
             Ok(()) => Ok(message),
@@ -206,14 +206,14 @@ impl Encoding {
         }
     }
 
-    fn read<'a, M: Message<'a>>(self, bytes: &'a [u8], message: &mut M) -> Result<(), String> {
+    fn read<'a, M: WireMessage<'a>>(self, bytes: &'a [u8], message: &mut M) -> Result<(), String> {
         match self {
             Self::Json => json::read(bytes, message),
             Self::Protobuf => protobuf::read(bytes, message),
         }
     }
 
-    /// Whether a message, which was read, has no fields at all.
+    /// Whether a parsed message has no fields.
     fn is_empty(self, message: &[u8]) -> bool {
         match self {
             Self::Json => json::is_empty(message),
@@ -222,7 +222,7 @@ impl Encoding {
     }
 }
 
-/// Walks over the messages in a frame. Behind an error nothing more comes.
+/// Iterates over the messages in a frame. Ends after an error.
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     encoding: Encoding,
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_of_a_frame_stand_between_line_breaks_or_behind_their_lengths() {
+    fn the_messages_of_a_frame_are_separated_by_line_breaks_or_lengths() {
         let json = |bytes| frame(Encoding::Json, bytes).unwrap();
         assert_eq!(json(b"{}"), [b"{}"]);
         assert_eq!(json(b"{\"id\":1}\n{}\n"), [&b"{\"id\":1}"[..], b"{}"]);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_behind_the_messages_that_were_taken_is_a_frame_of_its_own() {
+    fn the_rest_of_a_frame_is_a_frame() {
         for (encoding, bytes) in [(Encoding::Json, &b"{}\n{}\n{}"[..]), (Encoding::Protobuf, b"\0\0\0")] {
             let mut messages = encoding.messages(bytes);
             assert_eq!(messages.next().unwrap().map(<[u8]>::trim_ascii), messages.clone().next().unwrap());
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_members_are_passed_over_and_null_means_absent() {
+    fn unknown_members_are_skipped_and_null_means_absent() {
         let line = r#"{"x":[[{}]],"id":1,"connect":{"token":null,"later":{"y":[]},"subs":null},"ping":null}"#;
         assert_eq!(read(line), Request::Connect(Connect::default()));
         assert_eq!(read(r#"{"id":null,"ping":{}}"#), Request::Ping);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_the_id_where_it_is_known() {
+    fn errors_have_the_id_where_it_is_known() {
         for (line, id, words) in [
             ("", 0, "EOF"),
             ("hello", 0, "expected value"),
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stay_short_and_nesting_takes_no_stack_whatever_is_sent() {
+    fn errors_are_short_and_nesting_uses_no_stack_for_any_input() {
         let long = format!(r#"{{"id":"{}"}}"#, "é".repeat(30_000));
         assert!(Encoding::Json.parse_command(long.as_bytes()).unwrap_err().reason.len() <= MAX_REASON);
         for nested in
@@ -457,7 +457,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_message_or_told_what_is_wrong(
+        fn any_bytes_are_a_message_or_an_error(
             bytes in any::<Vec<u8>>(),
             text in r#"[{}\[\]:,"idpngcosub01 ]{0,32}"#,
         ) {

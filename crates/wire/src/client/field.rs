@@ -1,7 +1,8 @@
-//! How a message is taken apart into fields and put together again, whichever codec does it.
+//! Conversion of messages to fields and back, for every codec.
 //!
-//! A [`Message`] lists its fields (`schema.rs` is the table of them); a codec is a [`Reader`] and a [`Writer`] of
-//! single fields. With one description of every message, JSON and Protobuf always have the same fields.
+//! A [`WireMessage`] lists its fields (`schema.rs` is the table of them); a codec is a [`FieldReader`] and a
+//! [`FieldWriter`] of single fields. With one description of every message, JSON and Protobuf always have the same
+//! fields.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -11,8 +12,8 @@ use thiserror::Error;
 
 use super::value::{Data, List, Map};
 
-/// Most entries that one list or map of a received message may have. Two bytes on the wire become some hundred in
-/// memory, and this bounds how many of them there are.
+/// Most entries of one list or map in a received message. Two bytes on the wire become some hundred in memory, and this
+/// bounds their number.
 const MAX_ENTRIES: usize = 16 * 1024;
 
 /// One field of a message.
@@ -24,7 +25,7 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
     /// The name as a JSON key, with quotes and colon.
     pub(crate) key: &'static str,
-    /// Whether JSON shows it also when it has its default value, because SDKs read it without looking.
+    /// Whether JSON includes it also with its default value, because SDKs expect it.
     pub(crate) always: bool,
 }
 
@@ -48,28 +49,28 @@ impl Field {
     pub(crate) const VALUE: Self = Self { number: 2, name: "value", key: "", always: true };
 }
 
-/// Something that can be written field by field.
+/// A type that is written field by field.
 pub(crate) trait Fields {
-    /// Hands out the value of every field.
-    fn write<W: Writer>(&self, out: &mut W);
+    /// Writes the value of every field.
+    fn write<W: FieldWriter>(&self, out: &mut W);
 }
 
-/// Something that can also be read.
-pub(crate) trait Message<'a>: Default + Fields {
+/// A type that is also read.
+pub(crate) trait WireMessage<'a>: Default + Fields {
     /// All of its fields.
     const FIELDS: &'static [Field];
 
     /// Reads the value of the field with this number; skips unknown fields.
-    fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
+    fn read<R: FieldReader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error>;
 }
 
 /// One value to be read. The result borrows from the input where that is possible.
-pub(crate) trait Reader<'a>: Sized {
+pub(crate) trait FieldReader<'a>: Sized {
     /// The error.
     type Error;
 
-    /// An error in these words.
-    fn fail(words: impl Display) -> Self::Error;
+    /// An error with this text.
+    fn fail(text: impl Display) -> Self::Error;
 
     fn boolean(self) -> Result<bool, Self::Error>;
     fn u32(self) -> Result<u32, Self::Error>;
@@ -80,23 +81,23 @@ pub(crate) trait Reader<'a>: Sized {
     fn data(self) -> Result<Data<'a>, Self::Error>;
     /// A message, or `None` for an explicit null. Fields that the value does not have keep their value in
     /// `before`.
-    fn message<M: Message<'a>>(self, before: M) -> Result<Option<M>, Self::Error>;
-    /// Puts one or several messages behind those of `list`.
-    fn list<M: Message<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), Self::Error>;
-    /// Puts one or several entries behind those of `map`.
+    fn message<M: WireMessage<'a>>(self, before: M) -> Result<Option<M>, Self::Error>;
+    /// Appends one or several messages to `list`.
+    fn list<M: WireMessage<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), Self::Error>;
+    /// Appends one or several entries to `map`.
     fn map<V: Value<'a> + Clone>(self, map: &mut Map<'a, V>) -> Result<(), Self::Error>;
-    /// Passes over it.
+    /// Skips it.
     fn skip(self) -> Result<(), Self::Error>;
 }
 
-/// Where fields are written to. A field with its default value is left out, but for [`Field::always`].
-pub(crate) trait Writer {
+/// Destination of fields. A field with its default value is omitted, except with [`Field::always`].
+pub(crate) trait FieldWriter {
     fn boolean(&mut self, field: &Field, value: bool);
     fn unsigned(&mut self, field: &Field, value: u64);
     fn signed(&mut self, field: &Field, value: i64);
     fn text(&mut self, field: &Field, value: &str);
     fn data(&mut self, field: &Field, value: &Data<'_>);
-    /// Never left out.
+    /// Never omitted.
     fn message<M: Fields>(&mut self, field: &Field, value: &M);
     fn list<M: Fields>(&mut self, field: &Field, list: &[M]);
     fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]);
@@ -104,8 +105,8 @@ pub(crate) trait Writer {
 
 /// A type that a field can have.
 pub(crate) trait Value<'a>: Default {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error>;
-    fn write<W: Writer>(&self, field: &Field, out: &mut W);
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error>;
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W);
 }
 
 /// A list or map with more than [`MAX_ENTRIES`] entries.
@@ -113,7 +114,7 @@ pub(crate) trait Value<'a>: Default {
 #[error("more than {MAX_ENTRIES} entries")]
 pub(crate) struct TooMany;
 
-/// Puts `entry` behind those of `list`, if there is room for it.
+/// Appends `entry` to `list`, if there is room for it.
 pub(crate) fn push<T: Clone>(list: &mut List<'_, T>, entry: T) -> Result<(), TooMany> {
     if list.len() >= MAX_ENTRIES {
         return Err(TooMany);
@@ -126,12 +127,12 @@ pub(crate) fn push<T: Clone>(list: &mut List<'_, T>, entry: T) -> Result<(), Too
 macro_rules! number {
     ($($type:ident as $write:ident),*) => {$(
         impl<'a> Value<'a> for $type {
-            fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+            fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
                 *self = value.$type()?;
                 Ok(())
             }
 
-            fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+            fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
                 out.$write(field, (*self).into());
             }
         }
@@ -141,106 +142,106 @@ macro_rules! number {
 number!(u32 as unsigned, u64 as unsigned, i32 as signed, i64 as signed);
 
 impl<'a> Value<'a> for bool {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = value.boolean()?;
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.boolean(field, *self);
     }
 }
 
 impl<'a> Value<'a> for Cow<'a, str> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = value.text()?;
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.text(field, self);
     }
 }
 
 impl<'a> Value<'a> for String {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = value.text()?.into_owned();
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.text(field, self);
     }
 }
 
 impl<'a> Value<'a> for Data<'a> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = value.data()?;
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.data(field, self);
     }
 }
 
 impl<'a> Value<'a> for Option<Data<'a>> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         *self = Some(value.data()?);
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         if let Some(data) = self {
             out.data(field, data);
         }
     }
 }
 
-impl<'a, M: Message<'a>> Value<'a> for Option<M> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+impl<'a, M: WireMessage<'a>> Value<'a> for Option<M> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         if let Some(message) = value.message(self.take().unwrap_or_default())? {
             *self = Some(message);
         }
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         if let Some(message) = self {
             out.message(field, message);
         }
     }
 }
 
-impl<'a, M: Message<'a>> Value<'a> for M {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+impl<'a, M: WireMessage<'a>> Value<'a> for M {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         if let Some(message) = value.message(mem::take(self))? {
             *self = message;
         }
         Ok(())
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.message(field, self);
     }
 }
 
-impl<'a, M: Message<'a> + Clone> Value<'a> for List<'a, M> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+impl<'a, M: WireMessage<'a> + Clone> Value<'a> for List<'a, M> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         value.list(self)
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.list(field, self);
     }
 }
 
 impl<'a, V: Value<'a> + Clone> Value<'a> for Map<'a, V> {
-    fn read<R: Reader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
         value.map(self)
     }
 
-    fn write<W: Writer>(&self, field: &Field, out: &mut W) {
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.map(field, self);
     }
 }

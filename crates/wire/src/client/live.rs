@@ -1,9 +1,9 @@
-//! A publication on its way to subscribers, written as a push from where it lies.
+//! Publications encoded as pushes without an intermediate copy.
 //!
-//! It is what [`super::push::Push`] with a [`super::push::Publication`] would be written as (a test holds the two
-//! together), without making one: this runs once for every publication and form.
+//! The output equals that of [`super::push::Push`] with a [`super::push::Publication`] (verified by a test), without
+//! the construction of one: this runs once for every publication and form.
 
-use super::field::{Fields, Writer, field};
+use super::field::{FieldWriter, Fields, field};
 use super::push::ClientInfo;
 use super::value::Data;
 use crate::body::DataFormat;
@@ -17,7 +17,7 @@ pub(crate) struct Live<'p> {
 }
 
 impl Fields for Live<'_> {
-    fn write<W: Writer>(&self, out: &mut W) {
+    fn write<W: FieldWriter>(&self, out: &mut W) {
         out.message(const { &field!(4 push) }, &Push(self));
     }
 }
@@ -33,7 +33,7 @@ impl Live<'_> {
 struct Push<'p>(&'p Live<'p>);
 
 impl Fields for Push<'_> {
-    fn write<W: Writer>(&self, out: &mut W) {
+    fn write<W: FieldWriter>(&self, out: &mut W) {
         out.text(const { &field!(2 channel) }, self.0.publication.channel.as_str());
         out.message(const { &field!(4 pub) }, &Pub(self.0));
     }
@@ -43,7 +43,7 @@ impl Fields for Push<'_> {
 struct Pub<'p>(&'p Live<'p>);
 
 impl Fields for Pub<'_> {
-    fn write<W: Writer>(&self, out: &mut W) {
+    fn write<W: FieldWriter>(&self, out: &mut W) {
         let Live { publication, format } = self.0;
         let extra = publication.extra.as_deref();
         out.data(const { &field!(4 data) }, &Data::new(&publication.body[..], *format));
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_publication_is_written_from_where_it_lies_as_any_push_is(
+        fn a_live_publication_is_encoded_like_a_push(
             channel in "[!-~]{1,20}",
             body in prop_oneof![any::<Vec<u8>>(), Just(b"{\"a\":1}".to_vec())],
             offset in prop::option::of(any::<u64>()),

@@ -4,8 +4,8 @@
 //! method, its reply the same `id` and a result or an error; a push has no `id`; the empty message is a ping of
 //! the server and a client's answer to it.
 //!
-//! The types of [`request`], [`reply`] and [`push`] are the protocol's. What fields they have stands once, in
-//! `schema.rs`; [`Encoding`] writes them down and reads them, in JSON or in Protobuf.
+//! The types of [`request`], [`reply`] and [`push`] are the protocol's. `schema.rs` defines their fields once;
+//! [`Encoding`] encodes and decodes them, in JSON or in Protobuf.
 //!
 //! ```
 //! use tidings_wire::client::reply::{Outcome, Reply};

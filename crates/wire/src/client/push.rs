@@ -70,19 +70,19 @@ pub struct Publication<'a> {
     pub info: Option<ClientInfo<'a>>,
     /// Its place in the channel's history, counted from 1; 0 without history.
     pub offset: u64,
-    /// What its publisher wrote on it.
+    /// Tags of its publisher.
     pub tags: Map<'a, Cow<'a, str>>,
     /// Whether `data` is a difference to the publication before.
     pub delta: bool,
     /// Time of publication in milliseconds since 1970; 0 when unknown.
     pub time: i64,
-    /// Its channel, where that is not the one subscribed to.
+    /// Its channel, if it is not the subscribed one.
     pub channel: Cow<'a, str>,
 }
 
 impl<'a> Publication<'a> {
-    /// A publication as its subscribers get it; JSON shows the body in `format`. Everything is borrowed; memory is
-    /// taken only for the list of the tags, where there are any.
+    /// A publication for its subscribers; JSON shows the body in `format`. Everything is borrowed; memory is allocated
+    /// only for the list of the tags, if there are any.
     pub fn new(publication: &'a publication::Publication, format: DataFormat) -> Self {
         let mut new = Self {
             data: Data::new(&publication.body[..], format),
@@ -98,7 +98,7 @@ impl<'a> Publication<'a> {
     }
 }
 
-/// A client, as others see it.
+/// A client, as visible to other clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo<'a> {
     /// The user's id; empty for an anonymous one.
@@ -132,7 +132,7 @@ pub struct Join<'a> {
 /// A client's subscription has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leave<'a> {
-    /// Whose.
+    /// The client.
     pub info: Option<ClientInfo<'a>>,
 }
 
@@ -141,22 +141,22 @@ pub struct Leave<'a> {
 pub struct Unsubscribe<'a> {
     /// A number of [`crate::code`].
     pub code: u32,
-    /// In words.
+    /// A description.
     pub reason: Cow<'a, str>,
 }
 
 /// The server subscribed the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
-    /// Whether missed publications can be had from the position below.
+    /// Whether missed publications can be recovered from the position below.
     pub recoverable: bool,
-    /// In which life of the channel's history `offset` counts.
+    /// The epoch of `offset`.
     pub epoch: Cow<'a, str>,
     /// The channel's newest publication.
     pub offset: u64,
     /// Whether the server checks that no publication is missed.
     pub positioned: bool,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Data<'a>>,
 }
 
@@ -205,9 +205,9 @@ impl<'a> From<reply::Connect<'a>> for Connect<'a> {
 /// The connection is about to end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disconnect<'a> {
-    /// A number of [`crate::code`]; SDKs go by it (below 3500: come back).
+    /// A number of [`crate::code`]; SDKs act on it (below 3500: reconnect).
     pub code: u32,
-    /// In words.
+    /// A description.
     pub reason: Cow<'a, str>,
     /// Whether to reconnect, for clients that do not support the codes.
     pub reconnect: bool,
@@ -218,6 +218,6 @@ pub struct Disconnect<'a> {
 pub struct Refresh {
     /// Whether the connection ends unless its token is renewed.
     pub expires: bool,
-    /// In how many seconds.
+    /// Seconds until then.
     pub ttl: u32,
 }

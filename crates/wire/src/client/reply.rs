@@ -32,17 +32,17 @@ pub enum Outcome<'a> {
     Publish,
     /// The subscribers of a channel.
     Presence(Presence<'a>),
-    /// How many are subscribed.
+    /// The number of subscribers.
     PresenceStats(PresenceStats),
     /// A page of a history.
     History(History<'a>),
     /// The reply to the client's ping (`ping` on the wire).
     Pong,
-    /// What the backend answered.
+    /// The backend's answer.
     Rpc(Rpc<'a>),
-    /// The connection's new token was taken.
+    /// The connection's new token was accepted.
     Refresh(Refresh<'a>),
-    /// A subscription's new token was taken.
+    /// A subscription's new token was accepted.
     SubRefresh(SubRefresh),
     /// The empty message: the server's ping, which a client answers with the empty command.
     Ping,
@@ -73,12 +73,12 @@ impl Outcome<'_> {
     }
 }
 
-/// Why a command failed.
+/// The reason why a command failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Error<'a> {
     /// A number of [`crate::code`], or of a backend's own.
     pub code: u32,
-    /// In words.
+    /// A description.
     pub message: Cow<'a, str>,
     /// Whether the same command may succeed later.
     pub temporary: bool,
@@ -102,23 +102,23 @@ impl From<Code> for Error<'_> {
 pub struct Connect<'a> {
     /// The public id of this connection.
     pub client: Cow<'a, str>,
-    /// Which server this is.
+    /// The version of the server.
     pub version: Cow<'a, str>,
     /// Whether the connection ends unless its token is renewed.
     pub expires: bool,
-    /// In how many seconds.
+    /// Seconds until then.
     pub ttl: u32,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Data<'a>>,
-    /// What the server subscribed it to, by channel.
+    /// Server-side subscriptions, by channel.
     pub subs: Map<'a, Subscribe<'a>>,
-    /// How often the server pings, in seconds; 0 when it does not.
+    /// The interval of the server's pings, in seconds; 0 without pings.
     pub ping: u32,
-    /// Whether pings are to be answered.
+    /// Whether the client must answer pings.
     pub pong: bool,
     /// The connection's secret, for [`super::request::Emulation`].
     pub session: Cow<'a, str>,
-    /// The node that has the connection, likewise.
+    /// The node of the connection, for [`super::request::Emulation`].
     pub node: Cow<'a, str>,
     /// The server's time in milliseconds since 1970; 0 if absent.
     pub time: i64,
@@ -129,11 +129,11 @@ pub struct Connect<'a> {
 pub struct Subscribe<'a> {
     /// Whether the subscription ends unless its token is renewed.
     pub expires: bool,
-    /// In how many seconds.
+    /// Seconds until then.
     pub ttl: u32,
-    /// Whether missed publications can be had from the position below.
+    /// Whether missed publications can be recovered from the position below.
     pub recoverable: bool,
-    /// In which life of the channel's history `offset` counts.
+    /// The epoch of `offset`.
     pub epoch: Cow<'a, str>,
     /// Publications since the client's position, oldest first.
     pub publications: List<'a, Publication<'a>>,
@@ -143,11 +143,11 @@ pub struct Subscribe<'a> {
     pub offset: u64,
     /// Whether the server checks that no publication is missed.
     pub positioned: bool,
-    /// What the application adds.
+    /// Data of the application.
     pub data: Option<Data<'a>>,
     /// Whether the client requested recovery.
     pub was_recovering: bool,
-    /// Whether publications come as a difference to the one before.
+    /// Whether publications are encoded as a difference to the previous one.
     pub delta: bool,
 }
 
@@ -158,7 +158,7 @@ pub struct Presence<'a> {
     pub presence: Map<'a, ClientInfo<'a>>,
 }
 
-/// How many are subscribed.
+/// The number of subscribers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PresenceStats {
     /// Connections.
@@ -172,37 +172,37 @@ pub struct PresenceStats {
 pub struct History<'a> {
     /// In the requested order.
     pub publications: List<'a, Publication<'a>>,
-    /// The life of the channel's history.
+    /// The epoch of the history.
     pub epoch: Cow<'a, str>,
     /// The channel's newest publication.
     pub offset: u64,
 }
 
-/// What the backend answered.
+/// The backend's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rpc<'a> {
-    /// In its own words.
+    /// Its data.
     pub data: Option<Data<'a>>,
 }
 
-/// The connection's new token was taken.
+/// The connection's new token was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refresh<'a> {
     /// The public id of this connection.
     pub client: Cow<'a, str>,
-    /// Which server this is.
+    /// The version of the server.
     pub version: Cow<'a, str>,
     /// Whether this token ends too.
     pub expires: bool,
-    /// In how many seconds.
+    /// Seconds until then.
     pub ttl: u32,
 }
 
-/// A subscription's new token was taken.
+/// A subscription's new token was accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubRefresh {
     /// Whether this token ends too.
     pub expires: bool,
-    /// In how many seconds.
+    /// Seconds until then.
     pub ttl: u32,
 }

@@ -8,7 +8,7 @@ use super::value::{Data, Map};
 /// One command of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// What its reply will carry; 0 when it has none, as for [`Request::Pong`] and [`Request::Send`].
+    /// The id of its reply; 0 without a reply, as for [`Request::Pong`] and [`Request::Send`].
     pub id: u32,
     /// The request.
     pub request: Request<'a>,
@@ -27,11 +27,11 @@ pub enum Request<'a> {
     Publish(Publish<'a>),
     /// The subscribers of a channel.
     Presence(Presence<'a>),
-    /// How many are subscribed to a channel.
+    /// The number of subscribers of a channel.
     PresenceStats(PresenceStats<'a>),
     /// The history of a channel.
     History(History<'a>),
-    /// Asks for an empty reply.
+    /// Requests an empty reply.
     Ping,
     /// A message to the backend that has no reply.
     Send(Send<'a>),
@@ -49,7 +49,7 @@ pub enum Request<'a> {
 }
 
 impl Request<'_> {
-    /// What the method is called on the wire; empty for [`Self::Pong`] and [`Self::Unknown`], which have no name.
+    /// The name of the method on the wire; empty for [`Self::Pong`] and [`Self::Unknown`], which have no name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
@@ -91,21 +91,21 @@ pub struct Connect<'a> {
 /// A requested subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscribe<'a> {
-    /// To this channel; empty inside of [`Connect::subs`].
+    /// The channel; empty inside of [`Connect::subs`].
     pub channel: Cow<'a, str>,
-    /// What allows it; empty when there is none.
+    /// The subscription token; empty if there is none.
     pub token: Cow<'a, str>,
     /// Whether to send the publications since the position below.
     pub recover: bool,
-    /// In which life of the channel's history `offset` counts.
+    /// The epoch of `offset`.
     pub epoch: Cow<'a, str>,
-    /// The last publication that the client has seen.
+    /// The last publication that the client has received.
     pub offset: u64,
     /// Data of the application.
     pub data: Option<Data<'a>>,
     /// Whether the server is to check that no publication is missed.
     pub positioned: bool,
-    /// Whether the client means to recover later.
+    /// Whether the client intends to recover later.
     pub recoverable: bool,
     /// Whether to push joins and leaves of other clients.
     pub join_leave: bool,
@@ -120,41 +120,41 @@ pub struct Subscribe<'a> {
 /// The end of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unsubscribe<'a> {
-    /// To this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
 }
 
 /// A publication by a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Into this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
     /// Its body; `None` where the client left it out, which JSON's `null` is not.
     pub data: Option<Data<'a>>,
 }
 
-/// A question for the clients subscribed to a channel.
+/// A query for the clients subscribed to a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence<'a> {
-    /// Of this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
 }
 
-/// A question for their number.
+/// A query for their number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PresenceStats<'a> {
-    /// Of this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
 }
 
-/// A question for a channel's history.
+/// A query for a channel's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History<'a> {
-    /// Of this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
-    /// How many publications at most; 0 for none but the position, below 0 for as many as there are.
+    /// Most publications; 0 for the position alone, below 0 for all.
     pub limit: i32,
-    /// Behind this position (before it, in reverse).
+    /// After this position (before it, in reverse).
     pub since: Option<StreamPosition<'a>>,
     /// From the newest to the oldest.
     pub reverse: bool,
@@ -195,18 +195,18 @@ pub struct Refresh<'a> {
 /// A new token for a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubRefresh<'a> {
-    /// To this channel.
+    /// The channel.
     pub channel: Cow<'a, str>,
     /// The token.
     pub token: Cow<'a, str>,
 }
 
-/// The body of a POST to `/emulation`: further commands for a connection whose replies use another transport.
+/// The body of a POST to `/emulation`: further commands for a connection with a separate transport for replies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Emulation<'a> {
     /// The node that has the connection ([`super::reply::Connect::node`]).
     pub node: Cow<'a, str>,
-    /// Which connection ([`super::reply::Connect::session`]).
+    /// The connection's secret ([`super::reply::Connect::session`]).
     pub session: Cow<'a, str>,
     /// The commands, as one frame of [`super::Encoding::messages`]. (In JSON a string that holds them.)
     pub data: Option<Data<'a>>,

@@ -1,39 +1,39 @@
-//! Which message has which fields, with their numbers: `proto/client.proto` in a form that compiles.
+//! The fields of all messages, with their numbers: `proto/client.proto` in a form that compiles.
 //!
 //! Numbers and names are those of the Centrifugo client protocol (its public `client.proto`, protocol version 2). A
 //! field that is not listed here is skipped, as Protobuf specifies.
 //!
 //! Invariant, kept by a test: these tables are equal to `proto/client.proto`.
 
-use super::field::{Field, Fields, Message, Reader, Value, Writer, field};
+use super::field::{Field, FieldReader, FieldWriter, Fields, Value, WireMessage, field};
 use super::push::{self, ClientInfo, Event, Publication, Push};
 use super::reply::{self, Outcome, Reply};
 use super::request::{self, Command, Request, StreamPosition};
 
-/// A message of which only is of interest that it came.
+/// A message with ignored contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opaque;
 
-impl<'a> Message<'a> for Opaque {
+impl<'a> WireMessage<'a> for Opaque {
     const FIELDS: &'static [Field] = &[];
 
-    fn read<R: Reader<'a>>(&mut self, _: u32, value: R) -> Result<(), R::Error> {
+    fn read<R: FieldReader<'a>>(&mut self, _: u32, value: R) -> Result<(), R::Error> {
         value.skip()
     }
 }
 
 impl Fields for Opaque {
-    fn write<W: Writer>(&self, _: &mut W) {}
+    fn write<W: FieldWriter>(&self, _: &mut W) {}
 }
 
-/// Messages that are nothing but their fields: all fields of the type, in the order in which they are written.
-/// `always` marks those that JSON shows also when they are empty.
+/// Messages that consist of their fields: all fields of the type, in encoding order. `always` marks those that JSON
+/// includes also when they are empty.
 macro_rules! message {
     ($($type:ty { $($number:literal $name:ident $($always:ident)?),* })*) => {$(
-        impl<'a> Message<'a> for $type {
+        impl<'a> WireMessage<'a> for $type {
             const FIELDS: &'static [Field] = &[$(field!($number $name $($always)?)),*];
 
-            fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error> {
+            fn read<R: FieldReader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error> {
                 match number {
                     $($number => Value::read(&mut self.$name, value),)*
                     _ => value.skip(),
@@ -42,7 +42,7 @@ macro_rules! message {
         }
 
         impl<'a> Fields for $type {
-            fn write<W: Writer>(&self, out: &mut W) {
+            fn write<W: FieldWriter>(&self, out: &mut W) {
                 let Self { $($name),* } = self;
                 $(Value::write($name, const { &field!($number $name $($always)?) }, out);)*
             }
@@ -50,8 +50,8 @@ macro_rules! message {
     )*};
 }
 
-/// Messages with some fields and one out of several messages. `with` lists the variants that hold one, `bare`
-/// those that mean an empty one, `none` those that mean none.
+/// Messages with some fields and one of several messages. `with` lists the variants that contain one, `bare` those for
+/// an empty one, `none` those for none.
 macro_rules! choice {
     (
         $type:ty { $($number:literal $name:ident),* }
@@ -60,14 +60,14 @@ macro_rules! choice {
         bare { $($bare:literal $bare_name:ident $unit:ident),* }
         none { $($none:ident),* }
     ) => {
-        impl<'a> Message<'a> for $type {
+        impl<'a> WireMessage<'a> for $type {
             const FIELDS: &'static [Field] = &[
                 $(field!($number $name),)*
                 $(field!($held $held_name),)*
                 $(field!($bare $bare_name)),*
             ];
 
-            fn read<R: Reader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error> {
+            fn read<R: FieldReader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error> {
                 let found = match number {
                     $($number => return Value::read(&mut self.$name, value),)*
                     $($held => value.message(Default::default())?.map($enum::$holder),)*
@@ -88,7 +88,7 @@ macro_rules! choice {
         }
 
         impl<'a> Fields for $type {
-            fn write<W: Writer>(&self, out: &mut W) {
+            fn write<W: FieldWriter>(&self, out: &mut W) {
                 let Self { $($name,)* $choice } = self;
                 $(Value::write($name, const { &field!($number $name) }, out);)*
                 match $choice {
@@ -226,7 +226,7 @@ mod tests {
         fields
     }
 
-    fn check<'a, M: Message<'a>>(name: &str) {
+    fn check<'a, M: WireMessage<'a>>(name: &str) {
         let mut fields: Vec<_> = M::FIELDS.iter().map(|field| (field.number, field.name)).collect();
         fields.sort_unstable();
         assert_eq!(fields, written(name), "{name}");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_say_what_the_proto_file_says() {
+    fn the_tables_equal_the_proto_file() {
         check::<Command<'_>>("Command");
         check::<Reply<'_>>("Reply");
         check::<Push<'_>>("Push");

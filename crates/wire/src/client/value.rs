@@ -1,14 +1,14 @@
-//! What the fields of the protocol's messages hold besides numbers and text.
+//! Values of the protocol's fields besides numbers and text.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 
 use crate::body::DataFormat;
 
-/// What an application put in: bytes that the protocol carries and does not look into.
+/// Data of an application: bytes that the protocol carries without parsing them.
 ///
-/// In Protobuf they are a `bytes` field. In JSON they are a value: read, it is the raw text of that value;
-/// written, it is what [`crate::body::write_json`] makes of the bytes in `format`.
+/// In Protobuf they are a `bytes` field. In JSON they are a value: decoded, it is the raw text of that value; encoded,
+/// it is the output of [`crate::body::write_json`] for the bytes in `format`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Data<'a> {
     /// The bytes. Data from JSON is the text of one value, which may have line breaks between its tokens.
@@ -55,7 +55,7 @@ pub enum List<'a, T> {
 pub type Map<'a, V> = List<'a, (Cow<'a, str>, V)>;
 
 impl<T> List<'_, T> {
-    /// Puts a value behind the others.
+    /// Appends a value.
     pub(crate) fn push(&mut self, value: T)
     where
         T: Clone,

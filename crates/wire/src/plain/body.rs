@@ -1,9 +1,9 @@
-//! Bodies on plain lines: how one that contains line breaks is written so that it stays one line.
+//! Bodies on plain lines: the encoding of bodies with line breaks as one line.
 //!
 //! Invariants:
 //! - The written form of a body contains neither `\r` nor `\n`.
 //! - [`Escape::Auto`] copies a body without line breaks byte for byte; JSON stays the same JSON.
-//! - What [`Escape::Always`] writes gives the body back through [`unescape`].
+//! The output of [`Escape::Always`] is decoded by [`unescape`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub enum Escape {
     /// without line breaks is sent as it is.
     #[default]
     Auto,
-    /// Every body: a reader can undo it without knowing the body.
+    /// Every body: a reader can undo it without information about the body.
     Always,
 }
 
@@ -28,7 +28,7 @@ impl Escape {
     /// Every choice, in the order in which they are documented.
     pub const ALL: [Self; 2] = [Self::Auto, Self::Always];
 
-    /// The word that stands for it in a configuration.
+    /// Its name in a configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -41,7 +41,7 @@ impl Escape {
         match self {
             Self::Auto if memchr2(b'\r', b'\n', body).is_none() => out.extend_from_slice(body),
             Self::Auto if is_json(body) => {
-                // A string of valid JSON contains no line break, so all of them stand between tokens.
+                // A string of valid JSON contains no line break, so all of them are between tokens.
                 out.extend(body.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
             }
             Self::Auto | Self::Always => escape_into(body, out),
@@ -55,7 +55,7 @@ impl fmt::Display for Escape {
     }
 }
 
-/// A word that is not the name of an [`Escape`].
+/// An unknown name of an [`Escape`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be auto or always")]
 pub struct UnknownEscape;
@@ -91,8 +91,8 @@ fn escape_into(body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&body[copied..]);
 }
 
-/// The body that [`Escape::Always`] wrote as `text`. A backslash before anything else than `r`, `n` or `\` stays as it
-/// is.
+/// The body that [`Escape::Always`] wrote as `text`. A backslash before another character than `r`, `n` or `\` is
+/// unchanged.
 pub fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_named_by_its_word() {
+    fn choices_have_names() {
         for escape in Escape::ALL {
             assert_eq!(escape.to_string().parse(), Ok(escape));
         }
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_body_it_is_one_line(body in any_body()) {
+        fn every_body_is_one_line(body in any_body()) {
             for escape in Escape::ALL {
                 let line = written(escape, &body);
                 prop_assert!(memchr2(b'\r', b'\n', &line).is_none());
@@ -192,12 +192,12 @@ mod tests {
         }
 
         #[test]
-        fn what_is_always_escaped_comes_back(body in any_body()) {
+        fn an_escaped_body_can_be_unescaped(body in any_body()) {
             prop_assert_eq!(unescape(&written(Escape::Always, &body)), body);
         }
 
         #[test]
-        fn json_means_the_same_afterwards(body in any_body()) {
+        fn json_keeps_its_value(body in any_body()) {
             if let Ok(before) = serde_json::from_slice::<serde_json::Value>(&body) {
                 let after: serde_json::Value = serde_json::from_slice(&written(Escape::Auto, &body)).unwrap();
                 prop_assert_eq!(before, after);

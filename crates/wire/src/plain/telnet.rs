@@ -1,12 +1,13 @@
 //! Telnet's control sequences (RFC 854) inside plain lines: each begins with the byte 255, which never occurs in UTF-8.
 //!
-//! A client offers and requests options (`WILL`, `DO`), sends the parameters of one (`SB … SE`), or sends a function such
-//! as "are you there". The server has no options: it refuses each offer and request, and skips the rest.
+//! A client offers and requests options (`WILL`, `DO`), sends the parameters of one (`SB … SE`), or sends a function
+//! such as "are you there". The server has no options: it refuses each offer and request, and skips the rest.
 //!
 //! Invariants:
 //! - Bytes without 255, outside of a sequence, pass unchanged.
-//! - The result is the same however the input was split; between two calls one [`Telnet`] is kept and no bytes.
-//! - A sequence that is none of telnet's stays in the text, which is then not UTF-8.
+//! The result is independent of the division of the input; between two calls only one [`Telnet`] is stored, and no
+//! bytes.
+//! An unknown sequence remains in the text, which is then not UTF-8.
 
 use memchr::memchr;
 use thiserror::Error;
@@ -23,7 +24,7 @@ const WONT: u8 = 252;
 const DO: u8 = 253;
 const DONT: u8 = 254;
 
-/// Where in a sequence the input of a client has ended.
+/// The state at the end of a client's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Telnet {
     /// Outside of a sequence.
@@ -33,7 +34,7 @@ pub enum Telnet {
     Command,
     /// Behind `WILL`, `WONT`, `DO` or `DONT`, which is the value.
     Option(u8),
-    /// Among the parameters of an option, of which there have been so many bytes.
+    /// Among the parameters of an option, with the number of parameter bytes so far.
     Parameters(u16),
     /// Behind [`IAC`] among them.
     ParametersCommand(u16),
@@ -45,7 +46,7 @@ pub enum Telnet {
 pub struct TooManyParameters;
 
 impl Telnet {
-    /// Whether [`Telnet::read`] would give `input` back as it is.
+    /// Whether [`Telnet::read`] returns `input` unchanged.
     pub fn passes(self, input: &[u8]) -> bool {
         self == Self::Text && memchr(IAC, input).is_none()
     }
@@ -114,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// The text in an input that comes in pieces of `size`, and the answers.
+    /// The text in an input in pieces of `size`, and the answers.
     fn read(input: &[u8], size: usize) -> Result<(Vec<u8>, Vec<u8>), TooManyParameters> {
         let (mut telnet, mut text, mut answers) = (Telnet::default(), Vec::new(), Vec::new());
         for piece in input.chunks(size.max(1)) {
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sequence_of_telnet_stays() {
+    fn bytes_outside_telnet_sequences_are_unchanged() {
         assert_eq!(read(b"\xff\xd8\xff\xe0", 4), Ok((b"\xff\xd8\xff\xe0".to_vec(), vec![])));
         assert_eq!(read(b"\xff\xff", 1), Ok((vec![0xff], vec![])));
     }
@@ -157,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_the_same_however_it_is_split(
+        fn the_result_is_independent_of_the_split(
             input in prop::collection::vec(prop_oneof![240..=255_u8, any::<u8>()], 0..60),
             size in 1..9_usize,
         ) {

@@ -1,10 +1,10 @@
-//! A command's arguments, on the stack for the commands that are sent all day.
+//! A command's arguments, on the stack for frequent commands.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-/// How many arguments need no heap memory; `PUBLISH channel body` has three.
+/// Number of arguments that need no heap memory; `PUBLISH channel body` has three.
 const INLINE: usize = 4;
 
 /// The words of one command, the name first; never empty. Reads as a slice.
@@ -13,7 +13,7 @@ const INLINE: usize = 4;
 #[derive(Clone, Default)]
 pub struct Args<'a> {
     few: [Cow<'a, [u8]>; INLINE],
-    /// How many of `few` are in use; all arguments are in `many` once there are more.
+    /// Number of arguments in `few`; all arguments are in `many` once there are more.
     count: usize,
     many: Vec<Cow<'a, [u8]>>,
 }

@@ -1,23 +1,23 @@
-//! The server's side: commands as clients send them, arrays of bulk strings or inline.
+//! The server's side: commands of clients, as arrays of bulk strings or inline.
 
 use std::borrow::Cow;
 
-use super::number::{self, Header};
+use super::number::{self, HeaderLine};
 use super::{Args, ProtocolError, inline};
 use crate::line;
 
 /// Longest inline command in bytes, as in Redis.
 const MAX_INLINE: usize = 64 * 1024;
 
-/// What a client may send.
+/// Limits for commands of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest argument in bytes.
     pub max_bulk: usize,
     /// Most arguments of a command, its name included.
     pub max_args: usize,
-    /// Longest command in bytes, framing included; also the most that a caller has to keep of an incomplete
-    /// one. (Beyond 4 GiB no command passes in any case.)
+    /// Longest command in bytes, framing included; also the most bytes of an incomplete command that a caller must
+    /// store. (Beyond 4 GiB no command is accepted in any case.)
     pub max_command: usize,
 }
 
@@ -28,12 +28,12 @@ pub enum Decoded<'a> {
     Command {
         /// Its name and arguments; never empty.
         args: Args<'a>,
-        /// How many bytes it takes.
+        /// Its number of bytes.
         used: usize,
     },
-    /// Something without meaning, such as `*0` or an empty inline line: skip it, without an answer, and go on.
+    /// Input without meaning, such as `*0` or an empty inline line: skip it without an answer, and continue.
     Nothing {
-        /// How many bytes it takes.
+        /// Its number of bytes.
         used: usize,
     },
     /// The start of a command.
@@ -42,14 +42,13 @@ pub enum Decoded<'a> {
 
 /// Reads commands from a buffer that grows at its end and is consumed from its start.
 ///
-/// It remembers how far it got in an incomplete command, so input that comes byte by byte costs linear time; it
-/// owns no heap memory.
+/// It stores its progress in an incomplete command, so input that arrives byte by byte costs linear time; it owns no
+/// heap memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
-    /// Where the first element that has not been seen whole starts. For an inline command: how many bytes hold
-    /// no line break.
+    /// The start of the first incomplete element. For an inline command: the number of bytes without a line break.
     at: u32,
-    /// How many elements are still to come; 0 as long as their number is not known.
+    /// Number of elements still to come; 0 while their number is unknown.
     remaining: u32,
 }
 
@@ -58,8 +57,8 @@ impl Decoder {
     /// [`Decoded::Partial`] the next call must get the same bytes with more behind them.
     ///
     /// # Errors
-    /// [`ProtocolError`] when the bytes are not RESP or exceed `limits`. The framing is lost then; do not
-    /// decode further.
+    /// [`ProtocolError`] when the bytes are not RESP or exceed `limits`. The framing is lost then; do not decode
+    /// further.
     pub fn decode<'a>(&mut self, buf: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
         let decoded = match buf.first() {
             None => return Ok(Decoded::Partial),
@@ -101,8 +100,8 @@ impl Decoder {
         }
         let used = self.at as usize;
         if resumed {
-            // Nothing was kept of the earlier calls but how far they got. All of it has been checked, so this
-            // second walk is one step per argument, once per command.
+            // Earlier calls have stored only their progress. All of it has been checked, so this second pass is one
+            // step per argument, once per command.
             let mut whole = Self::default();
             return whole.array(&buf[..used], limits);
         }
@@ -125,8 +124,8 @@ impl Decoder {
     }
 }
 
-/// Reads a type byte's number at `at`; gives it with the place behind its line, or `None` when it has not
-/// come whole.
+/// Reads the number after a type byte at `at`; returns it with the position after its line, or `None` when it is
+/// incomplete.
 fn header(
     buf: &[u8],
     at: usize,
@@ -135,14 +134,16 @@ fn header(
 ) -> Result<Option<(i64, usize)>, ProtocolError> {
     let allowed = &buf[..buf.len().min(limits.max_command)];
     match number::read(allowed, at + 1) {
-        Header::Number { value, next } => Ok(Some((value, next))),
-        Header::Partial if buf.len() > limits.max_command => Err(ProtocolError::TooLong(limits.max_command)),
-        Header::Partial => Ok(None),
-        Header::Invalid => Err(invalid),
+        HeaderLine::Number { value, next } => Ok(Some((value, next))),
+        HeaderLine::Partial if buf.len() > limits.max_command => {
+            Err(ProtocolError::TooLong(limits.max_command))
+        }
+        HeaderLine::Partial => Ok(None),
+        HeaderLine::Invalid => Err(invalid),
     }
 }
 
-/// Reads the bulk string at `at`, likewise.
+/// Reads the bulk string at `at`; `None` when it is incomplete.
 fn element<'a>(
     buf: &'a [u8],
     at: usize,
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_resp_is_named_in_the_words_of_redis() {
+    fn invalid_input_has_the_error_texts_of_redis() {
         for (input, words) in [
             ("*x\r\n", "Protocol error: invalid multibulk length"),
             ("*\r\n", "Protocol error: invalid multibulk length"),
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_reached_before_the_bytes_beyond_them_are_kept() {
+    fn limits_apply_before_bytes_beyond_them_are_stored() {
         let limits = Limits { max_bulk: 1000, max_args: 3, max_command: 30 };
         // Exactly at the limit.
         let fits = b"*2\r\n$4\r\nECHO\r\n$9\r\n123456789\r\n";
@@ -234,7 +235,7 @@ mod tests {
         assert!(matches!(decode(fits, &limits), Ok(Decoded::Command { .. })));
         assert!(matches!(decode(fits, &Limits { max_command: 29, ..limits }), Ok(Decoded::Command { .. })));
         assert_eq!(decode(fits, &Limits { max_command: 28, ..limits }), Err(ProtocolError::TooLong(28)));
-        // The length alone is enough, without the bytes.
+        // The length is sufficient, without the bytes.
         assert_eq!(decode(b"*2\r\n$4\r\nECHO\r\n$99\r\n", &limits), Err(ProtocolError::TooLong(30)));
         assert_eq!(decode(b"*1\r\n$9223372036854775807\r\n", &limits), Err(ProtocolError::InvalidBulkLength));
         let boundless = Limits { max_bulk: usize::MAX, max_args: usize::MAX, max_command: usize::MAX };
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_command_that_comes_byte_by_byte_is_not_read_again_from_its_start() {
+    fn a_large_command_in_single_bytes_is_not_reread_from_its_start() {
         let word = [b'w'; 200];
         let words = vec![&word[..]; 5000];
         let mut buf = Vec::new();
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// All that `input` holds when it comes in pieces of `sizes`, and the most bytes that had to be kept.
+    /// All contents of `input` in pieces of `sizes`, and the most bytes that had to be stored.
     fn read(input: &[u8], sizes: &[usize], limits: &Limits) -> (Vec<String>, usize) {
         let (mut seen, mut kept, mut most) = (Vec::new(), Vec::new(), 0);
         let (mut decoder, mut rest) = (Decoder::default(), input);
@@ -330,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn what_a_client_encodes_is_what_the_server_reads(
+        fn commands_round_trip_from_client_to_server(
             words in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..12),
         ) {
             let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();

@@ -53,7 +53,7 @@ pub fn push(version: Version, length: usize, out: &mut Vec<u8>) {
     header(if version == Version::V2 { b'*' } else { b'>' }, length, out);
 }
 
-/// Appends a text for people. A bulk string in version 2.
+/// Appends a text for human readers. A bulk string in version 2.
 pub fn verbatim(version: Version, text: &str, out: &mut Vec<u8>) {
     match version {
         Version::V2 => bulk(text.as_bytes(), out),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_framed_as_the_specification_says() {
+    fn replies_are_framed_as_specified() {
         assert_eq!(encoded(|out| simple("OK", out)), "+OK\r\n");
         assert_eq!(encoded(|out| error("ERR a\r\nb", out)), "-ERR a  b\r\n");
         assert_eq!(encoded(|out| integer(-12, out)), ":-12\r\n");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn version_3_has_its_own_types_and_version_2_what_stands_for_them() {
+    fn version_3_has_types_that_version_2_replaces() {
         use Version::{V2, V3};
         for (version, expected) in [
             (V2, ["$-1\r\n", "*4\r\n", "*3\r\n", "$2\r\nhi\r\n"]),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn publications_and_subscriptions_look_as_from_redis() {
+    fn publications_and_subscriptions_equal_those_of_redis() {
         assert_eq!(
             encoded(|out| message(Version::V2, "news", b"hi", out)),
             "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n"

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{Args, Limits, ProtocolError};
 
-/// Splits a line, given without its ending, into words; none when it holds only white space.
+/// Splits a line without its ending into words; none when it contains only white space.
 pub(super) fn split<'a>(line: &'a [u8], limits: &Limits) -> Result<Args<'a>, ProtocolError> {
     let mut args = Args::default();
     let mut rest = line;
@@ -29,17 +29,17 @@ pub(super) fn split<'a>(line: &'a [u8], limits: &Limits) -> Result<Args<'a>, Pro
     }
 }
 
-/// What may stand between words: white space as C's `isspace` has it.
+/// Separators of words: white space as in C's `isspace`.
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// What ends a word without quotes; vertical tabs and form feeds are part of it.
+/// Ends of words without quotes; vertical tabs and form feeds are part of a word.
 const fn ends_word(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// The word at the start of `text`, and what follows it.
+/// The word at the start of `text`, and the rest.
 fn first_word(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), ProtocolError> {
     let special = |b: &u8| ends_word(*b) || matches!(b, b'"' | b'\'');
     let plain = text.iter().position(special).unwrap_or(text.len());
@@ -86,7 +86,7 @@ fn double_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]>
     }
 }
 
-/// Likewise, where only the quote itself can be escaped.
+/// As [`double_quoted`], where only the quote itself can be escaped.
 fn single_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match text {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_quotes_are_read_as_redis_reads_them() {
+    fn words_and_quotes_are_parsed_as_in_redis() {
         for (line, expected) in [
             ("PING", &[&b"PING"[..]][..]),
             ("  PUBLISH\ta   b ", &[b"PUBLISH", b"a", b"b"]),

@@ -1,12 +1,13 @@
 //! RESP, the protocol of Redis, in its versions 2 and 3 (the Redis serialization protocol specification).
 //!
-//! [`Decoder`] reads what clients send a server, the functions of this module write what a server answers, and
-//! [`decode_value`] with [`command`] is the client's side of the same. Error words are Redis' own, because
-//! clients match on them.
+//! [`Decoder`] reads commands of clients, the functions of this module write the answers of a server, and
+//! [`decode_value`] with [`command`] is the client's side. Error texts are those of Redis, because clients match on
+//! them.
 //!
 //! Invariants:
 //! - A decoder never requires its caller to keep more bytes than its limits.
-//! - An encoder appends exactly one reply; characters that would break its framing (a line break in an error) are replaced.
+//! - An encoder appends exactly one reply; characters that would break its framing (a line break in an error) are
+//!   replaced.
 
 mod args;
 mod decode;
@@ -24,7 +25,7 @@ pub use encode::{
 };
 pub use value::{MAX_DEPTH, Value, decode_value};
 
-/// Which version of the protocol a connection speaks; version 2 until a `HELLO 3`.
+/// The version of the protocol on a connection; version 2 until a `HELLO 3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
     /// Pushes and maps are arrays, null is a null bulk string.
@@ -34,8 +35,7 @@ pub enum Version {
     V3,
 }
 
-/// Bytes that are not RESP. The framing is lost: send the error (Redis sends `-ERR ` and this text) and
-/// close.
+/// Bytes that are not RESP. The framing is lost: send the error (Redis sends `-ERR ` and this text) and close.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProtocolError {
     /// The number of a command's arguments is no number, or above the limit.

@@ -1,10 +1,10 @@
 //! The header lines of RESP: one type byte, a decimal number, `\r\n`.
 
 /// The number after a type byte.
-pub(super) enum Header {
+pub(super) enum HeaderLine {
     /// A number, and where the next byte after its line is.
     Number { value: i64, next: usize },
-    /// So far it could become a number.
+    /// The received bytes may be the start of a number.
     Partial,
     /// Not a number as Redis writes them: no sign but a minus, no leading zero, nothing beyond 64 bits.
     Invalid,
@@ -12,7 +12,7 @@ pub(super) enum Header {
 
 /// Reads the number that starts at `at`. Examines one byte after the other, so that an error is found at the same byte
 /// however the input was split; the longest number has 20 characters, so this is constant work.
-pub(super) fn read(buf: &[u8], at: usize) -> Header {
+pub(super) fn read(buf: &[u8], at: usize) -> HeaderLine {
     let mut i = at;
     let negative = buf.get(i) == Some(&b'-');
     i += usize::from(negative);
@@ -20,7 +20,7 @@ pub(super) fn read(buf: &[u8], at: usize) -> Header {
     let mut value = 0_i64;
     loop {
         match buf.get(i) {
-            None => return Header::Partial,
+            None => return HeaderLine::Partial,
             Some(digit @ b'0'..=b'9') => {
                 // "0" may stand alone; "-0" and "01" are no numbers.
                 let leading_zero =
@@ -29,18 +29,18 @@ pub(super) fn read(buf: &[u8], at: usize) -> Header {
                 let signed = if negative { -digit } else { digit };
                 match value.checked_mul(10).and_then(|v| v.checked_add(signed)) {
                     Some(v) if !leading_zero => value = v,
-                    _ => return Header::Invalid,
+                    _ => return HeaderLine::Invalid,
                 }
             }
             Some(b'\r') if i > first => break,
-            Some(_) => return Header::Invalid,
+            Some(_) => return HeaderLine::Invalid,
         }
         i += 1;
     }
     match buf.get(i + 1) {
-        None => Header::Partial,
-        Some(b'\n') => Header::Number { value, next: i + 2 },
-        Some(_) => Header::Invalid,
+        None => HeaderLine::Partial,
+        Some(b'\n') => HeaderLine::Number { value, next: i + 2 },
+        Some(_) => HeaderLine::Invalid,
     }
 }
 
@@ -50,17 +50,17 @@ mod tests {
 
     fn number(text: &str) -> Option<i64> {
         match read(text.as_bytes(), 0) {
-            Header::Number { value, next } => {
+            HeaderLine::Number { value, next } => {
                 assert_eq!(next, text.len());
                 Some(value)
             }
-            Header::Partial => panic!("{text:?} is whole"),
-            Header::Invalid => None,
+            HeaderLine::Partial => panic!("{text:?} is whole"),
+            HeaderLine::Invalid => None,
         }
     }
 
     #[test]
-    fn numbers_are_taken_as_redis_takes_them() {
+    fn numbers_are_parsed_as_in_redis() {
         for value in [0, 7, 10, 1_048_576, -1, i64::MAX, i64::MIN] {
             assert_eq!(number(&format!("{value}\r\n")), Some(value));
         }
@@ -85,7 +85,7 @@ mod tests {
     fn every_start_of_a_number_is_partial() {
         let text = b"-9223372036854775808\r\n";
         for end in 0..text.len() {
-            assert!(matches!(read(&text[..end], 0), Header::Partial), "{end}");
+            assert!(matches!(read(&text[..end], 0), HeaderLine::Partial), "{end}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use memchr::memchr;
 
 use super::ProtocolError;
-use super::number::{self, Header};
+use super::number::{self, HeaderLine};
 
 /// Deepest nesting of a reply.
 pub const MAX_DEPTH: usize = 32;
@@ -26,9 +26,9 @@ pub enum Value {
     Array(Vec<Self>),
     /// `>` of version 3: a push.
     Push(Vec<Self>),
-    /// `%` of version 3, in the order it came.
+    /// `%` of version 3, in the received order.
     Map(Vec<(Self, Self)>),
-    /// `~` of version 3, in the order it came.
+    /// `~` of version 3, in the received order.
     Set(Vec<Self>),
     /// `,` of version 3.
     Double(f64),
@@ -36,7 +36,7 @@ pub enum Value {
     Boolean(bool),
     /// `(` of version 3: digits.
     BigNumber(String),
-    /// `=` of version 3: a text for people.
+    /// `=` of version 3: a text for human readers.
     Verbatim {
         /// Three letters, such as `txt` or `mkd`.
         format: String,
@@ -45,27 +45,27 @@ pub enum Value {
     },
 }
 
-/// Decodes the value at the start of `buf` and gives it with how many bytes it takes; `None` when it has not
-/// come whole. `max` is the longest value in bytes.
+/// Decodes the value at the start of `buf`; returns it with its number of bytes, or `None` when it is incomplete. `max`
+/// is the longest value in bytes.
 ///
-/// An incomplete value is read again from its start in the next call: give it whole pieces as they come from a
-/// socket, not single bytes of a large one.
+/// An incomplete value is read again from its start in the next call: pass whole pieces as received from a socket, not
+/// single bytes of a large one.
 ///
 /// # Errors
 /// [`ProtocolError`] when the bytes are not RESP, nest deeper than [`MAX_DEPTH`], or make a value longer than
 /// `max`.
 pub fn decode_value(buf: &[u8], max: usize) -> Result<Option<(Value, usize)>, ProtocolError> {
-    let mut reader = Reader { buf: &buf[..buf.len().min(max)], at: 0, max };
+    let mut reader = ReplyReader { buf: &buf[..buf.len().min(max)], at: 0, max };
     match reader.value(0) {
         Ok(value) => Ok(Some((value, reader.at))),
-        // At the limit more bytes cannot make it whole.
+        // At the limit, more bytes cannot complete it.
         Err(Stop::Partial) if buf.len() >= max => Err(ProtocolError::TooLong(max)),
         Err(Stop::Partial) => Ok(None),
         Err(Stop::Bad(error)) => Err(error),
     }
 }
 
-/// Why reading came to an end before the value did.
+/// The reason why reading ended before the value.
 enum Stop {
     Partial,
     Bad(ProtocolError),
@@ -75,14 +75,14 @@ fn bad<T>(words: &'static str) -> Result<T, Stop> {
     Err(Stop::Bad(ProtocolError::BadReply(words)))
 }
 
-struct Reader<'a> {
+struct ReplyReader<'a> {
     /// At most `max` bytes.
     buf: &'a [u8],
     at: usize,
     max: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ReplyReader<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, Stop> {
         if depth > MAX_DEPTH {
             return bad("nested too deeply");
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
             b'%' => Value::Map(self.pairs(depth)?),
             b'|' => {
                 self.pairs(depth)?;
-                // What the attribute belongs to. It counts as a level, so that a row of attributes is bounded.
+                // The value with the attribute. It counts as a level, so that a row of attributes is bounded.
                 self.value(depth + 1)?
             }
             _ => return bad("unknown type of reply"),
@@ -160,16 +160,16 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<i64, Stop> {
         match number::read(self.buf, self.at) {
-            Header::Number { value, next } => {
+            HeaderLine::Number { value, next } => {
                 self.at = next;
                 Ok(value)
             }
-            Header::Partial => Err(Stop::Partial),
-            Header::Invalid => bad("invalid number"),
+            HeaderLine::Partial => Err(Stop::Partial),
+            HeaderLine::Invalid => bad("invalid number"),
         }
     }
 
-    /// A length or a count; `None` for -1, which stands for null.
+    /// A length or a count; `None` for -1, which represents null.
     fn length(&mut self) -> Result<Option<usize>, Stop> {
         match self.number()? {
             -1 => Ok(None),
@@ -206,8 +206,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many elements follow, each of `values` values; `None` for null. A value takes three bytes at least,
-    /// so a count that cannot fit is refused before anything is read.
+    /// Number of elements, each of `values` values; `None` for null. A value takes three bytes at least, so a count
+    /// that cannot fit is refused before anything is read.
     fn count(&mut self, values: usize) -> Result<Option<usize>, Stop> {
         let Some(count) = self.length()? else { return Ok(None) };
         if count.saturating_mul(values * 3) > self.max - self.at {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_reply_is_an_error() {
+    fn invalid_replies_are_errors() {
         for text in [
             "x\r\n",
             "PING\r\n",
@@ -361,7 +361,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_server_encodes_a_client_reads_and_any_start_of_it_is_incomplete(
+        fn replies_round_trip_and_every_proper_prefix_is_incomplete(
             value in any_value(),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -374,7 +374,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_value_a_start_of_one_or_an_error(bytes in r"[*%>~|$+:\-_#,=!(0-9\r\nat]{0,40}") {
+        fn any_bytes_are_a_value_a_prefix_or_an_error(bytes in r"[*%>~|$+:\-_#,=!(0-9\r\nat]{0,40}") {
             if let Ok(Some((_, used))) = decode_value(bytes.as_bytes(), 30) {
                 prop_assert!(used <= 30);
             }

@@ -4,14 +4,14 @@ use thiserror::Error;
 
 use super::{CloseCode, MAX_CONTROL};
 
-/// How the peer broke the protocol. Nothing more can be read from it; [`ProtocolError::close_code`] goes into the
-/// close frame, and the words too.
+/// A violation of the protocol by the peer. Nothing more can be read from it; the close frame contains
+/// [`ProtocolError::close_code`] and the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProtocolError {
     /// Bits for extensions that were not agreed on.
     #[error("frame with reserved bits")]
     ReservedBits,
-    /// No kind of frame.
+    /// An unknown opcode.
     #[error("frame with the unknown opcode {0}")]
     UnknownOpcode(u8),
     /// A client must mask.
@@ -20,16 +20,16 @@ pub enum ProtocolError {
     /// A server must not.
     #[error("frame with a mask")]
     Masked,
-    /// With more than [`MAX_CONTROL`] bytes.
+    /// A control frame with more than [`MAX_CONTROL`] bytes.
     #[error("control frame longer than {MAX_CONTROL} bytes")]
     LongControl,
-    /// With more to come.
+    /// A control frame that is not final.
     #[error("control frame in pieces")]
     SplitControl,
-    /// Without anything begun.
+    /// A continuation without a message.
     #[error("continuation of no message")]
     Continuation,
-    /// Before the other one was finished.
+    /// A message inside another one.
     #[error("message inside another message")]
     Nested,
     /// A length in more bytes than it needs.
@@ -38,7 +38,7 @@ pub enum ProtocolError {
     /// A length of 2⁶³ bytes or more.
     #[error("length with its highest bit set")]
     NegativeLength,
-    /// Half a code.
+    /// A close frame with half a code.
     #[error("close frame with one byte")]
     HalfCode,
     /// A code that close frames cannot have.
@@ -47,7 +47,7 @@ pub enum ProtocolError {
     /// Text, or the reason of a close frame, is not UTF-8.
     #[error("text is not UTF-8")]
     NotUtf8,
-    /// A compressed message (RFC 7692) that nothing comes out of.
+    /// A compressed message (RFC 7692) that cannot be decompressed.
     #[error("compressed message that cannot be decompressed")]
     Deflate,
     /// Longer than [`super::Rules::max_message`].

@@ -1,5 +1,5 @@
-//! The opening handshake (RFC 6455 §4), as far as it is not plain HTTP: what a server answers to a client's key,
-//! and the whole of a client's side.
+//! The opening handshake (RFC 6455 §4), as far as it is not plain HTTP: a server's answer to a client's key, and the
+//! client's side.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +9,14 @@ use thiserror::Error;
 /// The version of the protocol that `Sec-WebSocket-Version` has to name.
 pub const VERSION: &str = "13";
 
-/// What `Sec-WebSocket-Accept` answers to a `Sec-WebSocket-Key`, which is taken as it is (see [`is_key`]).
+/// The value of `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`, which is not checked here (see [`is_key`]).
 pub fn accept(key: &str) -> String {
     // §1.3.
     let hash = Sha1::from(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")).digest();
     STANDARD.encode(hash.bytes())
 }
 
-/// A key for `Sec-WebSocket-Key`; the bytes are to be random.
+/// A key for `Sec-WebSocket-Key`; the bytes must be random.
 pub fn key(random: [u8; 16]) -> String {
     STANDARD.encode(random)
 }
@@ -27,7 +27,7 @@ pub fn is_key(value: &str) -> bool {
     value.len() == 24 && STANDARD.decode_slice(value, &mut [0; 18]) == Ok(16)
 }
 
-/// The sub-protocol to agree on: the first in the client's `Sec-WebSocket-Protocol` headers that is `supported`.
+/// The selected sub-protocol: the first in the client's `Sec-WebSocket-Protocol` headers that is `supported`.
 pub fn choose_protocol<'s, 'h>(
     headers: impl IntoIterator<Item = &'h str>,
     supported: &[&'s str],
@@ -43,9 +43,9 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// Path and query, beginning with `/`.
     pub target: &'a str,
-    /// From [`key`].
+    /// A key from [`key`].
     pub key: &'a str,
-    /// Sub-protocols, the best one first; may be empty.
+    /// Sub-protocols, the preferred one first; may be empty.
     pub protocols: &'a [&'a str],
     /// More headers.
     pub headers: &'a [(&'a str, &'a str)],
@@ -71,22 +71,22 @@ impl Request<'_> {
     }
 }
 
-/// What a server answered.
+/// An accepting answer of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted<'a> {
-    /// The sub-protocol, if one was agreed on.
+    /// The sub-protocol, if one was negotiated.
     pub protocol: Option<&'a str>,
-    /// How many bytes the answer took; frames follow.
+    /// Bytes of the answer; frames follow.
     pub used: usize,
 }
 
-/// Why there is no WebSocket.
+/// The reason why there is no WebSocket.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refused {
     /// The server answered with another status than 101.
     #[error("server answered {0}")]
     Status(u16),
-    /// It answered with something that is not the answer to this request.
+    /// The answer does not belong to this request.
     #[error("not a WebSocket handshake: {0}")]
     Invalid(&'static str),
 }
@@ -94,8 +94,8 @@ pub enum Refused {
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// Reads the server's answer at the start of `bytes`; `None` as long as it has not come whole. More than 16 KiB
-/// of it never need to be kept.
+/// Reads the server's answer at the start of `bytes`; `None` while it is incomplete. A caller needs to store at most 16
+/// KiB of it.
 ///
 /// # Errors
 /// [`Refused`] when the server refuses, or the response does not belong to this request.
@@ -151,7 +151,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
 
     #[test]
-    fn the_key_of_the_rfc_is_answered_as_there() {
+    fn the_example_key_of_the_rfc_is_answered() {
         // §1.3.
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_s_first_choice_that_is_known_is_agreed_on() {
+    fn the_first_supported_sub_protocol_is_selected() {
         let known = ["centrifuge-json", "centrifuge-protobuf"];
         assert_eq!(
             choose_protocol(["x, centrifuge-protobuf,centrifuge-json"], &known),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_read_however_it_is_split() {
+    fn the_answer_is_read_in_any_split() {
         let whole = [ANSWER.as_bytes(), &[0x81, 0]].concat();
         for end in 0..ANSWER.len() {
             assert_eq!(read_answer(&whole[..end], &REQUEST), Ok(None));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_none_is_refused_with_the_reason() {
+    fn an_invalid_answer_is_refused_with_the_reason() {
         let changed = |from: &str, to: &str| {
             read_answer(ANSWER.replacen(from, to, 1).as_bytes(), &REQUEST).unwrap_err()
         };

@@ -1,9 +1,9 @@
 //! Masking (RFC 6455 §5.3).
 
-/// Masks or unmasks `bytes`, which stand at `offset` in their frame's payload.
+/// Masks or unmasks `bytes`, which begin at `offset` in their frame's payload.
 pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: u64) {
     key.rotate_left((offset % 4) as usize);
-    // The compiler makes vectors of this loop; its length is that of two registers.
+    // The compiler vectorizes this loop; its length is that of two registers.
     let mut wide = [0; 32];
     for part in wide.chunks_exact_mut(4) {
         part.copy_from_slice(&key);
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc_unmasks_as_there() {
+    fn the_example_of_the_rfc_is_unmasked() {
         // §5.7: "a single-frame masked text message".
         let mut bytes = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         mask(&mut bytes, [0x37, 0xfa, 0x21, 0x3d], 0);

@@ -1,10 +1,10 @@
-//! WebSocket (RFC 6455) without I/O: the handshake's sums, frames, and messages made of them.
+//! WebSocket (RFC 6455) without I/O: handshakes, frames, and messages.
 //!
 //! A [`Reader`] takes a connection's bytes, split in any way, and returns messages and control frames; it checks all
-//! rules of the RFC as early as the bytes permit. A server writes with [`frame`] and [`close()`], whose frames carry no
+//! rules of the RFC as early as the bytes permit. A server writes with [`frame`] and [`close()`]: these frames have no
 //! mask, so that one frame serves any number of clients; a client writes with [`masked_frame`].
 //!
-//! One extension is spoken where it was agreed on, see [`deflate`]; elsewhere all reserved bits are 0.
+//! One extension is supported where it was negotiated, see [`deflate`]; elsewhere all reserved bits are 0.
 //!
 //! ```
 //! use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
@@ -39,15 +39,16 @@
 //! Invariants:
 //! - A reader owns no heap memory, and between two messages it is equal to a new one: an idle connection needs
 //!   none. The bytes of a message that has not ended yet are the caller's.
-//! - What the caller keeps is never longer than the longest message allowed and one control frame's payload; a
-//!   quarter longer while a compressed message comes.
-//! - Text is valid UTF-8, and what cannot become valid any more is refused when its first wrong byte comes (when the
-//!   message is whole, where it is compressed).
+//! - The caller stores at most the longest allowed message and the payload of one control frame; a quarter more while a
+//!   compressed message arrives.
+//! - Text is valid UTF-8. Invalid text is refused at its first wrong byte (when the message is complete, if it is
+//!   compressed).
 
 mod close;
 pub mod deflate;
 mod error;
 pub mod handshake;
+mod header;
 mod mask;
 mod reader;
 mod utf8;
@@ -59,11 +60,11 @@ pub use mask::mask;
 pub use reader::{Control, Event, Reader, Rules};
 pub use write::{Header, close, frame, frame_with, masked_frame};
 
-/// What a frame is (RFC 6455 §5.2).
+/// The kind of a frame (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {
-    /// More of the message before.
+    /// The continuation of a message.
     Continuation = 0,
     /// UTF-8.
     Text = 1,
@@ -71,9 +72,9 @@ pub enum Opcode {
     Binary = 2,
     /// A Close frame.
     Close = 8,
-    /// To be answered with a pong of the same payload.
+    /// A ping, to be answered with a pong of the same payload.
     Ping = 9,
-    /// The answer to a ping, or a sign of life.
+    /// The answer to a ping, or an unsolicited heartbeat.
     Pong = 10,
 }
 
@@ -91,14 +92,14 @@ impl Opcode {
         })
     }
 
-    /// Whether frames of this kind may stand between those of a message. Their payload has at most
-    /// [`MAX_CONTROL`] bytes.
+    /// Whether frames of this kind may be sent between those of a message. Their payload has at most [`MAX_CONTROL`]
+    /// bytes.
     pub const fn is_control(self) -> bool {
         self as u8 >= 8
     }
 }
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// UTF-8.
@@ -107,12 +108,12 @@ pub enum Kind {
     Binary,
 }
 
-/// On which end of the connection one is. A client's frames are masked, a server's are not.
+/// The side of a connection. A client's frames are masked, a server's are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Reads what clients send.
+    /// Reads messages of clients.
     Server,
-    /// Reads what servers send.
+    /// Reads messages of servers.
     Client,
 }
 

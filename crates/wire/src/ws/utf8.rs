@@ -1,6 +1,6 @@
-//! UTF-8 that comes in pieces, checked as it comes.
+//! Incremental validation of UTF-8.
 
-/// Where a text stands: between two characters, or inside of one.
+/// The state between two pieces: between two characters, or inside of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Utf8 {
     /// The first bytes of an incomplete character.
@@ -8,28 +8,28 @@ pub(crate) struct Utf8 {
     have: u8,
 }
 
-/// Bytes that are not UTF-8, whatever may follow them.
+/// Bytes that cannot become UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotUtf8;
+pub(crate) struct InvalidUtf8;
 
 impl Utf8 {
-    /// Takes in more of the text.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), NotUtf8> {
+    /// Validates more of the text.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), InvalidUtf8> {
         while self.have > 0 {
             let Some((next, rest)) = bytes.split_first() else { return Ok(()) };
             bytes = rest;
-            // It has at most three bytes, since with four it is whole or wrong.
+            // It has at most three bytes, since with four it is complete or invalid.
             self.begun[usize::from(self.have)] = *next;
             self.have += 1;
             match std::str::from_utf8(&self.begun[..usize::from(self.have)]) {
                 Ok(_) => self.have = 0,
-                Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+                Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
         }
         let Err(error) = std::str::from_utf8(bytes) else { return Ok(()) };
         if error.error_len().is_some() {
-            return Err(NotUtf8);
+            return Err(InvalidUtf8);
         }
         let begun = &bytes[error.valid_up_to()..];
         self.begun[..begun.len()].copy_from_slice(begun);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wrong_byte_is_told_when_it_comes() {
+    fn the_first_wrong_byte_is_reported_at_once() {
         for (bytes, wrong) in [
             (&b"a\x80"[..], 2),
             (b"\xC3\x28", 2),
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_split_anywhere_is_the_same_text(
+        fn split_text_is_the_same_text(
             text in ".{0,20}",
             noise in prop::collection::vec(any::<u8>(), 0..3),
             sizes in prop::collection::vec(1..5_usize, 1..5),

@@ -1,4 +1,4 @@
-//! From messages to frames.
+//! Encoding of messages as frames.
 
 use super::{CloseCode, MAX_CONTROL, Opcode, mask};
 
@@ -7,9 +7,9 @@ use super::{CloseCode, MAX_CONTROL, Opcode, mask};
 pub struct Header {
     /// Whether the message ends with this frame.
     pub is_final: bool,
-    /// What the frame is.
+    /// The kind of the frame.
     pub opcode: Opcode,
-    /// What the payload is masked with; a client's always is.
+    /// The mask of the payload; a client always uses one.
     pub mask: Option<[u8; 4]>,
     /// Bytes of the payload, below 2⁶³.
     pub length: u64,
@@ -23,7 +23,7 @@ impl Header {
         out.extend_from_slice(&bytes[..length]);
     }
 
-    /// Writes it to the front of `bytes`; gives its length.
+    /// Writes it to the front of `bytes`; returns its length.
     fn place(&self, bytes: &mut [u8; 14]) -> usize {
         bytes[0] = u8::from(self.is_final) << 7 | self.opcode as u8;
         let masked = u8::from(self.mask.is_some()) << 7;
@@ -57,9 +57,9 @@ pub fn frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a server's frame whose payload `write` appends, about `expected` bytes of it. The payload is moved
-/// afterwards only when the field of its length needs more or fewer bytes than that of the expected one (there are
-/// three sizes, from 0, 126 and 65,536 on).
+/// Appends a server's frame; `write` appends its payload of about `expected` bytes. The payload is moved afterwards
+/// only when the field of its length needs more or fewer bytes than that of the expected one (there are three sizes,
+/// from 0, 126 and 65,536 on).
 pub fn frame_with(opcode: Opcode, expected: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     let mut payload = start + header_len(expected);
@@ -81,8 +81,8 @@ pub fn frame_with(opcode: Opcode, expected: usize, out: &mut Vec<u8>, write: imp
     out[start..payload].copy_from_slice(&header[..size]);
 }
 
-/// Appends a server's close frame. Words are cut, between two characters, to what there is room for (123 bytes).
-/// A code that close frames cannot have is left out, and the words with it: it stands for the absence of one.
+/// Appends a server's close frame. The reason is cut, between two characters, to 123 bytes. A code that close frames
+/// cannot have is omitted together with the reason: it represents the absence of a code.
 pub fn close(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if code.is_allowed() {
@@ -93,8 +93,8 @@ pub fn close(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     frame(Opcode::Close, &payload, out);
 }
 
-/// Appends a client's frame: a whole message, or a control frame of at most [`MAX_CONTROL`] bytes. The key is to
-/// be a new one each time, and not to be guessed (RFC 6455 §10.3).
+/// Appends a client's frame: a whole message, or a control frame of at most [`MAX_CONTROL`] bytes. The key must be new
+/// each time, and unpredictable (RFC 6455 §10.3).
 pub fn masked_frame(opcode: Opcode, payload: &[u8], key: [u8; 4], out: &mut Vec<u8>) {
     let header = Header { mask: Some(key), ..server_header(opcode, payload.len()) };
     out.reserve(header_len(payload.len()) + 4 + payload.len());
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_the_same_whatever_length_was_expected() {
+    fn a_frame_is_independent_of_the_expected_length() {
         for length in [0, 1, 125, 126, 300, 65_535, 65_536, 70_000] {
             let payload: Vec<u8> = (0..=255).cycle().take(length).collect();
             let mut plain = b"before".to_vec();

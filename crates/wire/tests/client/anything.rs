@@ -28,7 +28,7 @@ fn optional_data() -> impl Strategy<Value = Option<Data<'static>>> {
     prop::option::of(data())
 }
 
-/// Entries in the order of their keys and no key twice: so prost gives them back.
+/// Entries in the order of their keys and no key twice, so that prost returns them unchanged.
 fn map<V: Clone + std::fmt::Debug + 'static>(
     value: impl Strategy<Value = V> + 'static,
 ) -> BoxedStrategy<Map<'static, V>> {

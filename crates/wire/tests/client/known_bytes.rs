@@ -1,4 +1,4 @@
-//! Both encodings against bytes that are known from elsewhere.
+//! Both encodings against bytes from other implementations.
 
 use std::fmt::Debug;
 
@@ -11,8 +11,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
-/// The sample means the same in both encodings and is written as it was read; with its length before it in
-/// Protobuf.
+/// The sample decodes to the same value in both encodings and encodes to itself; with its length before it in Protobuf.
 fn check<'a, M: PartialEq + Debug>(
     json: &'a str,
     protobuf: &'a [u8],
@@ -38,7 +37,7 @@ fn delimiter(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_command_has_the_numbers_and_names_that_the_sdks_use() {
+fn commands_have_the_numbers_and_names_of_the_sdks() {
     for (json, hex) in COMMANDS {
         let protobuf = bytes(hex);
         check(json, &protobuf, Encoding::parse_command, |encoding, command, out| {
@@ -48,7 +47,7 @@ fn a_command_has_the_numbers_and_names_that_the_sdks_use() {
 }
 
 #[test]
-fn a_reply_has_the_numbers_and_names_that_the_sdks_use() {
+fn replies_have_the_numbers_and_names_of_the_sdks() {
     for (json, hex) in REPLIES {
         let protobuf = bytes(hex);
         check(json, &protobuf, Encoding::parse_reply, |encoding, reply, out| {
@@ -58,7 +57,7 @@ fn a_reply_has_the_numbers_and_names_that_the_sdks_use() {
 }
 
 #[test]
-fn what_is_posted_to_emulation_is_a_frame_of_commands() {
+fn an_emulation_request_contains_a_frame_of_commands() {
     let json = br#"{"session":"s","node":"n","data":"{\"id\":1}\n{}"}"#;
     let protobuf = bytes("0a016e1201731a0b7b226964223a317d0a7b7d");
     for (encoding, body) in [(Encoding::Json, &json[..]), (Encoding::Protobuf, &protobuf)] {

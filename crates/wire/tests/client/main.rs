@@ -1,4 +1,4 @@
-//! The client protocol: what both encodings promise, held against the SDKs' own bytes and against prost.
+//! Requirements on both encodings of the client protocol, against the bytes of the SDKs and against prost.
 
 mod anything;
 mod known_bytes;

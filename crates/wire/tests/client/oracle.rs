@@ -1,4 +1,4 @@
-//! Both encodings against themselves and against prost, with any message and with bytes that are none.
+//! Both encodings against themselves and against prost, with arbitrary messages and with invalid bytes.
 
 use std::fmt::Debug;
 
@@ -51,7 +51,7 @@ fn reply_agrees(bytes: &[u8]) {
     agrees::<prost_schema::Reply>(bytes, ours.map_err(|error| error.reason));
 }
 
-/// `Reply.push.pub.tags` with wire type 5 instead of 2, and a zero that prost takes for the length of an entry.
+/// `Reply.push.pub.tags` with wire type 5 instead of 2, and a zero that prost reads as the length of an entry.
 #[test]
 fn a_map_entry_of_a_fixed_wire_type_is_rejected() {
     let message = [0x22, 4, 0x22, 2, 7 << 3 | 5, 0];
@@ -76,7 +76,7 @@ fn mutated(mut bytes: Vec<u8>, at: prop::sample::Index, byte: u8, how: u8) -> Ve
 
 proptest! {
     #[test]
-    fn a_command_reads_back_in_both_encodings_and_prost_reads_all_of_it(command in anything::command()) {
+    fn commands_round_trip_in_both_encodings_and_prost_agrees(command in anything::command()) {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
             let message = written(encoding, |out| encoding.write_command(&command, out));
             prop_assert_eq!(&encoding.parse_command(&message).unwrap(), &command);
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn a_reply_reads_back_in_both_encodings_and_prost_reads_all_of_it(reply in anything::reply()) {
+    fn replies_round_trip_in_both_encodings_and_prost_agrees(reply in anything::reply()) {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
             let message = written(encoding, |out| encoding.write_reply(&reply, out));
             prop_assert!(encoding == Encoding::Protobuf || !message.contains(&b'\n'));
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_broken_command_means_to_us_what_it_means_to_prost(
+    fn prost_agrees_on_broken_commands(
         command in anything::command(),
         at in any::<prop::sample::Index>(),
         (byte, how) in any::<(u8, u8)>(),
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn a_broken_reply_means_to_us_what_it_means_to_prost(
+    fn prost_agrees_on_broken_replies(
         reply in anything::reply(),
         at in any::<prop::sample::Index>(),
         (byte, how) in any::<(u8, u8)>(),
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_mean_to_us_what_they_mean_to_prost(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn prost_agrees_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         command_agrees(&bytes);
         reply_agrees(&bytes);
     }

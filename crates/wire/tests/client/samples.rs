@@ -1,7 +1,7 @@
 //! Messages of the protocol with every field of every message, in JSON and in Protobuf.
 //!
-//! The Protobuf bytes were made with the schema that the Python SDK ships (`centrifuge-python` 0.7.0,
-//! `client_pb2`), so they show which numbers and types the SDKs go by.
+//! The Protobuf bytes were made with the schema of the Python SDK (`centrifuge-python` 0.7.0, `client_pb2`), so they
+//! have the numbers and types of the SDKs.
 
 /// Commands: the JSON text, and the Protobuf bytes in hexadecimal.
 pub(crate) const COMMANDS: &[(&str, &str)] = &[
@@ -32,7 +32,7 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ("{}", ""),
 ];
 
-/// Replies, likewise.
+/// Replies: the JSON text, and the Protobuf bytes in hexadecimal.
 pub(crate) const REPLIES: &[(&str, &str)] = &[
     (
         r#"{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}"#,

@@ -1,5 +1,5 @@
-//! Work that a connection repeats later: channels whose slot is being moved or not served, after a short pause; topics
-//! that Redis refuses to subscribe, after a pause that grows.
+//! Delayed retries of a connection: channels with a moving or unserved slot, after a short pause; topics that Redis
+//! refuses to subscribe, after a pause that grows.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::redis::interest::Interest;
 use crate::redis::tracker::Tracker;
 
 /// The pause before another attempt for a channel with a moving slot.
-const PAUSE: Duration = Duration::from_millis(100);
+const MOVED_SLOT_PAUSE: Duration = Duration::from_millis(100);
 /// The first pause after a refusal. It doubles with every round in which a topic is refused again.
-const REFUSED_FIRST: Duration = Duration::from_secs(1);
+const MIN_REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a refusal.
-const REFUSED_LAST: Duration = Duration::from_secs(10);
+const MAX_REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Most refused topics in one round: a refusal costs several commands.
-const ROUND: usize = 512;
+const MAX_ROUND: usize = 512;
 
-/// Topics to subscribe again, and channels whose position to read again. Each topic is kept once, so the size is at
+/// Topics to subscribe again, and channels with a position to read again. Each topic is in it once, so the size is at
 /// most that of the table of wanted topics.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct Deferred {
@@ -51,7 +51,7 @@ impl Deferred {
     pub(in crate::redis) fn refused(&mut self, topic: Topic) {
         self.refused.insert(topic);
         if !std::mem::replace(&mut self.refused_again, true) {
-            self.refused_pause = (2 * self.refused_pause).clamp(REFUSED_FIRST, REFUSED_LAST);
+            self.refused_pause = (2 * self.refused_pause).clamp(MIN_REFUSED_PAUSE, MAX_REFUSED_PAUSE);
             // Spread, so that the nodes of a deployment do not retry at the same time.
             self.refused_due = Some(Instant::now() + self.refused_pause.mul_f64(0.5 + fastrand::f64() / 2.0));
         }
@@ -59,7 +59,7 @@ impl Deferred {
 
     fn schedule(&mut self) {
         if self.due.is_none() && !(self.topics.is_empty() && self.holes.is_empty()) {
-            self.due = Some(Instant::now() + PAUSE);
+            self.due = Some(Instant::now() + MOVED_SLOT_PAUSE);
         }
     }
 
@@ -72,7 +72,7 @@ impl Deferred {
     }
 
     /// Returns due work to its queues; returns the topics that are not wanted any more.
-    pub(in crate::redis) fn again(&mut self, interest: &Interest, tracker: &Tracker) -> Vec<Topic> {
+    pub(in crate::redis) fn requeue(&mut self, interest: &Interest, tracker: &Tracker) -> Vec<Topic> {
         let now = Instant::now();
         let mut topics = Vec::new();
         if self.due.is_some_and(|due| due <= now) {
@@ -85,13 +85,14 @@ impl Deferred {
                 // The last round succeeded, so the other topics need no long pause.
                 self.refused_pause = Duration::ZERO;
             }
-            let round: Vec<_> = self.refused.iter().take(ROUND).cloned().collect();
+            let round: Vec<_> = self.refused.iter().take(MAX_ROUND).cloned().collect();
             for topic in &round {
                 self.refused.remove(topic);
             }
             topics.extend(round);
-            self.refused_due = (!self.refused.is_empty()).then(|| now + PAUSE.max(self.refused_pause));
+            self.refused_due =
+                (!self.refused.is_empty()).then(|| now + MOVED_SLOT_PAUSE.max(self.refused_pause));
         }
-        interest.again(topics)
+        interest.requeue(topics)
     }
 }

@@ -18,7 +18,7 @@
 //! **Moved slots and failed primaries.** [`Cluster`] assigns each channel to a primary. When the assignment changes,
 //! the channel's [track](super::track) is detached from one primary's connection, after all messages received there
 //! were handed over, and attached to the other's, which treats it as after a lost connection: it subscribes, reads the
-//! position, and fetches what is missing. Replication is asynchronous, so a promoted replica may lack the last
+//! position, and fetches missed publications. Replication is asynchronous, so a promoted replica may lack the last
 //! publications. The meta hash of a channel records the primary that wrote last, its term, and the position of the
 //! history at the last change; a node with a higher position reports it, and the history begins anew in another epoch:
 //! the loss is announced.
@@ -37,7 +37,8 @@
 //! Invariants:
 //! - A topic is reported live only when each connection that it needs has confirmed it; when one of these is lost, this
 //!   topic is reported away, and no topic that does not need the connection.
-//! - A channel's track is with one primary at a time. Locks are taken in this order: the table, the routes, a primary's.
+//! - A channel's track is with one primary at a time. Locks are taken in this order: the table, the routes, a
+//!   primary's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -77,7 +78,7 @@ use topics::TopicTable;
 use topology::Topology;
 
 /// Most redirections of one request.
-const HOPS: u8 = 5;
+const MAX_REDIRECTS: u8 = 5;
 
 /// The configuration of the first connection.
 pub(super) struct Seeds {
@@ -185,7 +186,7 @@ impl Cluster {
                 }
             };
             // A dropped request completes as `Unavailable`.
-            if waiting.hops <= HOPS
+            if waiting.hops <= MAX_REDIRECTS
                 && let Some(primary) = addr.and_then(|addr| self.primary_at(&addr))
             {
                 primary.queue.push_forwarded(waiting);
@@ -225,7 +226,7 @@ impl Cluster {
         }
     }
 
-    /// Two channels for each primary: one that tests the connections to this primary, and one that tests the way from
+    /// Two channels for each primary: one that tests the connections to this primary, and one that tests the route from
     /// there through the cluster to the connection for plain messages.
     pub(super) fn probes(&self, own: &str, plain: &str) -> Vec<Probe> {
         let routes = Arc::clone(&lock(&self.routes));
@@ -326,7 +327,7 @@ impl Cluster {
         self.report_live(&live);
         drop(table);
         for primary in primaries.values() {
-            primary.tracker.sweep(|channel| primary.interest.knows(&Topic::Channel(channel.clone())));
+            primary.tracker.sweep(|channel| primary.interest.contains(&Topic::Channel(channel.clone())));
         }
     }
 

@@ -15,8 +15,8 @@ pub(in crate::redis) enum Redirect {
 }
 
 impl Redirect {
-    /// Parses `MOVED slot host:port` or `ASK slot host:port`. The host is missing where the cluster does not know its
-    /// own address; then the topology must be read.
+    /// Parses `MOVED slot host:port` or `ASK slot host:port`. The host is missing when the node has no configured
+    /// address of its own; then the topology must be read.
     pub(in crate::redis) fn read(answer: &Value) -> Option<Self> {
         let Value::ServerError(error) = answer else { return None };
         let mut words = error.details().unwrap_or_default().split(' ');

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_what_the_first_braces_hold() {
+    fn a_tag_is_the_text_in_the_first_braces() {
         for (name, part) in
             [("a{b}c", "b"), ("{}{b}", "{}{b}"), ("a{b", "a{b"), ("{{b}}", "{b"), ("a}{b}", "b")]
         {

@@ -74,7 +74,7 @@ impl Link {
     ) -> Result<(), String> {
         let (channels, patterns) = by_kind(topics);
         if !patterns.is_empty() {
-            if !self.interest.wants_patterns() {
+            if !self.interest.has_patterns() {
                 let answer = self.answered(ingest, connection.unsubscribe(PATTERNS)).await?;
                 answer.map_err(|e| self.dialer.describe(&e))?;
             }

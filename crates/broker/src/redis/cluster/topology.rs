@@ -56,9 +56,8 @@ struct Node {
 }
 
 impl View {
-    /// Parses the response to `CLUSTER NODES` of the node at `from`; ignores lines that it does not understand. With
-    /// `names`, nodes that announce a host name are identified by it: a certificate can only be verified against a
-    /// name.
+    /// Parses the response to `CLUSTER NODES` of the node at `from`; ignores lines in another format. With `names`,
+    /// nodes that announce a host name are identified by it: a certificate can only be verified against a name.
     pub(in crate::redis) fn read(text: &str, from: &Addr, names: bool) -> Self {
         Self { nodes: text.lines().filter_map(|line| Node::read(line, from, names)).collect() }
     }
@@ -187,7 +186,7 @@ something else
     }
 
     #[test]
-    fn slots_are_where_the_nodes_say() {
+    fn slots_belong_to_the_nodes_that_report_them() {
         let topology = Topology::merge(&[view(CALM)]);
         assert_eq!(topology.primaries, [at(1), at(2), at(3)]);
         assert_eq!(topology.nodes, [at(1), at(2), at(3), at(4)]);
@@ -198,7 +197,7 @@ something else
     }
 
     #[test]
-    fn of_two_who_claim_a_slot_the_one_with_the_higher_epoch_has_it() {
+    fn a_contested_slot_belongs_to_the_claim_with_the_higher_epoch() {
         // The failed primary still claims its slots; its replica has been elected.
         let after = CALM
             .replace("myself,master - 0 0 1 connected 0-5460", "master,fail - 0 0 1 connected")
@@ -213,7 +212,7 @@ something else
     }
 
     #[test]
-    fn a_cluster_with_a_hole_is_not_whole_and_nothing_is_known_at_first() {
+    fn a_topology_with_an_unowned_slot_is_incomplete_and_the_initial_one_is_empty() {
         let topology = Topology::merge(&[view(&CALM.replace("0-5460", "1-5460"))]);
         assert!(!topology.is_whole());
         assert_eq!(topology.owner(0), None);
@@ -223,7 +222,7 @@ something else
     }
 
     #[test]
-    fn a_slot_seen_elsewhere_is_there() {
+    fn a_redirection_changes_the_owner_of_a_slot() {
         let mut topology = Topology::merge(&[view(CALM)]);
         topology.set(5, &at(3));
         topology.set(6, &at(9));

@@ -14,11 +14,11 @@ use crate::redis::dial::Target;
 use crate::redis::queue::{Reply, Request};
 
 /// Interval while all slots are served and all primaries connected.
-const CALM: Duration = Duration::from_secs(10);
+const HEALTHY_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval while a primary is away, or a slot has no owner.
-const TROUBLED: Duration = Duration::from_millis(300);
+const DEGRADED_INTERVAL: Duration = Duration::from_millis(300);
 /// Shortest interval, however often the topology changes.
-const LEAST: Duration = Duration::from_millis(50);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs until the cluster is dropped.
 pub(super) async fn run(cluster: WeakCluster) {
@@ -43,18 +43,18 @@ pub(super) async fn run(cluster: WeakCluster) {
                 false
             }
         };
-        let calm = known && here.is_calm();
+        let calm = known && here.is_healthy();
         let changed = Arc::clone(&here.changed);
         drop(here);
-        tokio::time::sleep(LEAST + LEAST.mul_f64(fastrand::f64())).await;
-        let pause = if calm { CALM } else { TROUBLED };
+        tokio::time::sleep(MIN_INTERVAL + MIN_INTERVAL.mul_f64(fastrand::f64())).await;
+        let pause = if calm { HEALTHY_INTERVAL } else { DEGRADED_INTERVAL };
         let _ = tokio::time::timeout(pause.mul_f64(0.5 + fastrand::f64() / 2.0), changed.notified()).await;
     }
 }
 
 impl Cluster {
     /// Whether every slot is served and every primary connected.
-    fn is_calm(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         let table = lock(&self.table);
         table.topology.is_whole() && table.all_up()
     }

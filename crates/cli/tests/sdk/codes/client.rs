@@ -1,5 +1,4 @@
-//! Scripted clients: of JSON lines, and of a WebSocket that only reads. And a backend that always gives the same
-//! response.
+//! Scripted clients: of JSON lines, and of a receive-only WebSocket; and a backend with a fixed response.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,15 +14,15 @@ use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
 /// A code as a client received it.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct ReceivedCode {
     pub(super) code: u16,
     pub(super) words: String,
-    /// What is said of trying again, where it is said: `temporary` of an error, `reconnect` of a disconnect.
+    /// Whether a retry may help, if the message contains it: `temporary` of an error, `reconnect` of a disconnect.
     pub(super) temporary: Option<bool>,
 }
 
-impl Said {
-    /// From an `error`, an `unsubscribe` or a `disconnect`.
+impl ReceivedCode {
+    /// Parses an `error`, an `unsubscribe` or a `disconnect`.
     fn from(object: &Value) -> Self {
         let code = object["code"].as_u64().and_then(|code| u16::try_from(code).ok()).expect("a code");
         let words = ["message", "reason"].iter().find_map(|key| object[key].as_str()).unwrap_or_default();
@@ -36,7 +35,7 @@ impl Said {
     }
 }
 
-/// A client of JSON lines that answers nothing by itself, pings neither.
+/// A client of JSON lines that sends nothing by itself, not even pongs.
 pub(super) struct Client {
     line: LineClient,
     last: u32,
@@ -50,59 +49,59 @@ impl Client {
     /// A client that has sent `connect`.
     pub(super) fn connected(server: &Tidings, connect: &Value) -> Self {
         let mut client = Self::open(server);
-        let reply = client.ask("connect", connect);
+        let reply = client.request("connect", connect);
         assert!(reply["connect"].is_object(), "{reply}");
         client
     }
 
     /// Sends a command.
-    pub(super) fn tell(&mut self, method: &str, what: &Value) {
+    pub(super) fn send(&mut self, method: &str, what: &Value) {
         self.last += 1;
         self.line.send_bytes(format!("{}\n", json!({"id": self.last, method: what})).as_bytes());
     }
 
-    /// Sends what need not be a command.
+    /// Sends bytes that need not be a command.
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.line.send_bytes(bytes);
     }
 
-    /// Sends a command; gives the answer.
-    pub(super) fn ask(&mut self, method: &str, what: &Value) -> Value {
-        self.tell(method, what);
+    /// Sends a command, and returns the reply.
+    pub(super) fn request(&mut self, method: &str, what: &Value) -> Value {
+        self.send(method, what);
         let id = self.last;
         self.until(|message| (message["id"] == id).then(|| message.clone()))
     }
 
-    /// The error that a command is answered with.
-    pub(super) fn refused(&mut self, method: &str, what: &Value) -> Said {
-        let reply = self.ask(method, what);
+    /// The error in the reply to a command.
+    pub(super) fn refused(&mut self, method: &str, what: &Value) -> ReceivedCode {
+        let reply = self.request(method, what);
         assert!(reply["error"].is_object(), "{reply}");
-        Said::from(&reply["error"])
+        ReceivedCode::from(&reply["error"])
     }
 
-    /// The first error that comes.
-    pub(super) fn first_error(&mut self) -> Said {
-        self.until(|message| message.get("error").map(Said::from))
+    /// The first error.
+    pub(super) fn first_error(&mut self) -> ReceivedCode {
+        self.until(|message| message.get("error").map(ReceivedCode::from))
     }
 
     /// The first push of this kind.
-    pub(super) fn pushed(&mut self, kind: &str) -> Said {
-        self.until(|message| message["push"].get(kind).map(Said::from))
+    pub(super) fn pushed(&mut self, kind: &str) -> ReceivedCode {
+        self.until(|message| message["push"].get(kind).map(ReceivedCode::from))
     }
 
-    /// The disconnect, behind which the connection ends.
-    pub(super) fn ended(&mut self) -> Said {
+    /// The disconnect, after which the connection ends.
+    pub(super) fn ended(&mut self) -> ReceivedCode {
         let said = self.pushed("disconnect");
         self.line.expect_closed();
         said
     }
 
-    /// The line that ends a connection before it was known what it speaks.
-    pub(super) fn turned_away(&mut self) -> Said {
+    /// The line that ends a connection before its protocol was detected.
+    pub(super) fn rejected_line(&mut self) -> ReceivedCode {
         let line = self.line.line();
         let (code, words) =
             line.strip_prefix("ERROR ").and_then(|rest| rest.split_once(' ')).expect("an error");
-        Said { code: code.parse().expect("a code"), words: words.to_owned(), temporary: None }
+        ReceivedCode { code: code.parse().expect("a code"), words: words.to_owned(), temporary: None }
     }
 
     fn until<T>(&mut self, look: impl Fn(&Value) -> Option<T>) -> T {
@@ -116,8 +115,8 @@ impl Client {
     }
 }
 
-/// How the server closes `/connection/uni_websocket` after this introduction.
-pub(super) fn closed_one_way(server: &Tidings, introduction: &Value) -> Said {
+/// The close of `/connection/uni_websocket` after this first message.
+pub(super) fn closed_one_way(server: &Tidings, introduction: &Value) -> ReceivedCode {
     let mut stream = TcpStream::connect(server.http()).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
     let (host, key) = (server.http().to_string(), handshake::key([7; 16]));
@@ -138,7 +137,7 @@ pub(super) fn closed_one_way(server: &Tidings, introduction: &Value) -> Said {
         match event {
             Event::Close(close) => {
                 let code = close.code().expect("a code").0;
-                return Said { code, words: close.reason().to_owned(), temporary: None };
+                return ReceivedCode { code, words: close.reason().to_owned(), temporary: None };
             }
             Event::Partial => panic!("no close frame in {received:?}"),
             _ => message.clear(),
@@ -154,8 +153,8 @@ pub(super) fn api(server: &Tidings, key: &str, method: &str, params: &Value) {
     assert!(response.status == 200 && response.body.contains("\"result\""), "{response:?}");
 }
 
-/// A backend on a port of its own that answers everything with this; gives its address. It lives as long as the test's
-/// process.
+/// A backend on its own port with this response to every request; returns its address. It runs until the process of the
+/// test ends.
 pub(super) fn backend(answer: &Value) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("a bound socket has an address"));
@@ -166,7 +165,7 @@ pub(super) fn backend(answer: &Value) -> String {
     );
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // The whole request, up to the end of its JSON.
+            // The complete request, up to the end of its JSON.
             let (mut question, mut chunk) = (Vec::new(), [0; 4096]);
             while !question.ends_with(b"}") {
                 match stream.read(&mut chunk) {
@@ -174,7 +173,7 @@ pub(super) fn backend(answer: &Value) -> String {
                     _ => break,
                 }
             }
-            // Fails for a client that has closed.
+            // Fails if the client has closed.
             let _ = stream.write_all(answer.as_bytes());
         }
     });
@@ -189,7 +188,7 @@ pub(super) fn token(claims: &Value) -> String {
     sign_hs256(&Secret::new(KEY), claims).expect("a token")
 }
 
-/// So many seconds from now, in Unix time.
+/// This many seconds from now, in Unix time.
 pub(super) fn soon(seconds: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
     i64::try_from(now).expect("a time") + seconds

@@ -1,6 +1,6 @@
-//! Every code of `tidings_wire::code`, which are those of the protocol's documentation, provoked from outside: by a client
-//! that does what earns it, against the program. What cannot be provoked is named in [`NEVER`], and in
-//! docs/centrifugo.md with the reason.
+//! Every code of `tidings_wire::code`, which are those of the protocol's documentation, is caused from outside by a
+//! client of the program. Codes that cannot be caused are listed in [`NEVER`], and in docs/centrifugo.md with the
+//! reason.
 
 mod client;
 mod disconnects;
@@ -9,21 +9,21 @@ mod unsubscribes;
 
 use tidings_testkit::Tidings;
 
-use crate::world::TIDINGS;
-use client::Said;
+use crate::test_servers::TIDINGS;
+use client::ReceivedCode;
 
-/// Codes that this server never sends of its own accord.
+/// Codes that this server never sends.
 const NEVER: [u16; 3] = [
-    // An ordinary end is a close frame or the end of the stream, without a code.
-    3000, // Messages without a reply go nowhere, and do no harm.
-    3508, // Errors are answered, however many.
+    // A normal end is a close frame or the end of the stream, without a code.
+    3000, // Messages without a reply are ignored.
+    3508, // Any number of errors is answered.
     3509,
 ];
 
-/// A code, and what earns it.
-type Provoked = (u16, fn() -> Said);
+/// A code, and a function that causes it.
+type Provoked = (u16, fn() -> ReceivedCode);
 
-/// Starts the program with these options over the defaults of a test.
+/// Starts the program with these options in addition to the defaults of a test.
 fn server(options: &[(&str, &str)]) -> Tidings {
     let flags = ["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--broker"];
     let broker = options.iter().find(|(key, _)| *key == "broker").map_or("memory", |(_, broker)| broker);
@@ -33,7 +33,7 @@ fn server(options: &[(&str, &str)]) -> Tidings {
     others.fold(builder, |builder, (key, value)| builder.env(&variable(key), value)).start()
 }
 
-/// The numbers of the table, and whether each is one of those after which trying again may help.
+/// The numbers of the table, and whether each is a temporary error.
 fn table() -> Vec<(u16, bool)> {
     let source = include_str!("../../../../wire/src/code.rs");
     let entry = |line: &str| {
@@ -43,7 +43,7 @@ fn table() -> Vec<(u16, bool)> {
     source.lines().filter_map(entry).collect()
 }
 
-/// Provokes all of them and compares the results with the table.
+/// Causes all of them and compares the results with the table.
 fn provoke(all: &[Provoked]) {
     let table = table();
     for (number, provoke) in all {
@@ -66,17 +66,17 @@ fn subscriptions_that_the_server_ends_carry_the_documented_codes() {
 }
 
 #[test]
-fn connections_that_the_server_ends_to_have_them_back_carry_the_documented_codes() {
+fn disconnects_that_request_a_reconnect_carry_the_documented_codes() {
     provoke(&disconnects::TO_COME_BACK);
 }
 
 #[test]
-fn connections_that_the_server_ends_for_good_carry_the_documented_codes() {
+fn disconnects_that_forbid_a_reconnect_carry_the_documented_codes() {
     provoke(&disconnects::FOR_GOOD);
 }
 
 #[test]
-fn every_code_of_the_table_is_provoked_or_named_as_one_that_never_comes() {
+fn every_code_of_the_table_is_caused_or_listed_as_never_sent() {
     let mut known: Vec<u16> = table().into_iter().map(|(number, _)| number).collect();
     let groups = [&errors::ALL[..], &unsubscribes::ALL, &disconnects::TO_COME_BACK, &disconnects::FOR_GOOD];
     let mut provoked: Vec<u16> = groups.concat().iter().map(|(number, _)| *number).chain(NEVER).collect();

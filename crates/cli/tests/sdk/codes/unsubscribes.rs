@@ -1,8 +1,8 @@
-//! Ends of subscriptions that the server brings about.
+//! Subscriptions that the server ends.
 
 use serde_json::json;
 
-use super::client::{Client, KEY, Said, api, soon, token};
+use super::client::{Client, KEY, ReceivedCode, api, soon, token};
 use super::{Provoked, server};
 
 pub(super) const ALL: [Provoked; 3] = [
@@ -11,42 +11,42 @@ pub(super) const ALL: [Provoked; 3] = [
     (2501, a_subscription_token_that_is_not_renewed),
 ];
 
-fn the_application_ends_a_subscription() -> Said {
+fn the_application_ends_a_subscription() -> ReceivedCode {
     let server = server(&[
         ("client.token.hmac_secret_key", KEY),
         ("http_api.key", "k"),
         ("channel.without_namespace.allow_subscribe_for_client", "true"),
     ]);
     let mut client = Client::connected(&server, &json!({"token": token(&json!({"sub": "ann"}))}));
-    client.ask("subscribe", &json!({"channel": "news"}));
+    client.request("subscribe", &json!({"channel": "news"}));
     api(&server, "k", "unsubscribe", &json!({"user": "ann", "channel": "news"}));
     client.pushed("unsubscribe")
 }
 
 /// A client that does not read, in a channel without a history.
-fn publications_that_could_not_be_kept() -> Said {
+fn publications_that_could_not_be_kept() -> ReceivedCode {
     let server = server(&[("client.queue_max_size", "65536")]);
     let mut slow = Client::connected(&server, &json!({}));
-    slow.ask("subscribe", &json!({"channel": "news"}));
+    slow.request("subscribe", &json!({"channel": "news"}));
     let mut publisher = Client::connected(&server, &json!({}));
     publish_much(&mut publisher, "news");
     slow.pushed("unsubscribe")
 }
 
-fn a_subscription_token_that_is_not_renewed() -> Said {
+fn a_subscription_token_that_is_not_renewed() -> ReceivedCode {
     let server =
         server(&[("client.token.hmac_secret_key", KEY), ("client.expired_sub_close_delay", "100ms")]);
     let mut client = Client::connected(&server, &json!({"token": token(&json!({"sub": "ann"}))}));
     let subscription = token(&json!({"sub": "ann", "channel": "$news", "exp": soon(3)}));
-    let reply = client.ask("subscribe", &json!({"channel": "$news", "token": subscription}));
+    let reply = client.request("subscribe", &json!({"channel": "$news", "token": subscription}));
     assert_eq!(reply["subscribe"]["expires"], true, "{reply}");
     client.pushed("unsubscribe")
 }
 
-/// More than sockets hold between two ends of this machine.
+/// Publishes more than the sockets on this machine buffer.
 pub(super) fn publish_much(publisher: &mut Client, channel: &str) {
     let data = "x".repeat(60_000);
     for _ in 0..300 {
-        publisher.ask("publish", &json!({"channel": channel, "data": data}));
+        publisher.request("publish", &json!({"channel": channel, "data": data}));
     }
 }

@@ -1,7 +1,7 @@
-//! Keys in memory, and how they are sorted.
+//! Sort keys in memory.
 //!
-//! The first 8 bytes of a key are beside its row's number, in 16 bytes that are sorted as one integer; only keys that
-//! are equal there are compared further, 8 bytes at a time.
+//! The first 8 bytes of a key are stored beside its row number, in 16 bytes that are sorted as one integer. Only keys
+//! with equal prefixes are compared further, 8 bytes at a time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,16 +12,16 @@ use crate::{Control, Error};
 /// The bytes of a key that are compared first.
 const PREFIX: usize = 8;
 
-/// Keys and the lines that they are of.
+/// Keys and their lines.
 #[derive(Default)]
 pub(super) struct Keys {
-    /// For each line: 8 bytes of its key, its number, and where its whole key lies (see [`entry`]).
+    /// For each line: 8 bytes of its key, its number, and the position of its complete key (see [`entry`]).
     pub(super) entries: Vec<u128>,
-    /// The whole keys of those that are longer than that, each after its length.
+    /// The complete keys that are longer than the prefix, each after its length.
     pub(super) long: Vec<u8>,
 }
 
-/// 64 bits of a key, 32 bits of a line's number, 32 bits of the place of the whole key plus 1; 0 without one.
+/// 64 bits of a key, 32 bits of a line number, 32 bits of the position of the complete key plus 1; 0 without one.
 fn entry(prefix: u64, line: u32, place: u32) -> u128 {
     u128::from(prefix) << 64 | u128::from(line) << 32 | u128::from(place)
 }
@@ -39,14 +39,14 @@ pub(super) fn place_of(entry: u128) -> Option<usize> {
 }
 
 /// 8 bytes of `key` from `at` on, as a number with the same order; 0 for missing bytes.
-fn eight(key: &[u8], at: usize) -> u64 {
+fn prefix_at(key: &[u8], at: usize) -> u64 {
     let rest = key.get(at..).unwrap_or_default();
     match rest.first_chunk() {
-        Some(eight) => u64::from_be_bytes(*eight),
+        Some(prefix_at) => u64::from_be_bytes(*prefix_at),
         None => {
-            let mut eight = [0; PREFIX];
-            eight[..rest.len()].copy_from_slice(rest);
-            u64::from_be_bytes(eight)
+            let mut prefix_at = [0; PREFIX];
+            prefix_at[..rest.len()].copy_from_slice(rest);
+            u64::from_be_bytes(prefix_at)
         }
     }
 }
@@ -59,20 +59,20 @@ impl Keys {
             self.long.extend_from_slice(&(key.len() as u32).to_le_bytes());
             self.long.extend_from_slice(key);
         }
-        self.entries.push(entry(eight(key, 0), line, place));
+        self.entries.push(entry(prefix_at(key, 0), line, place));
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.entries.len() * size_of::<u128>() + self.long.len()
     }
 
-    /// The whole key that lies at `place`.
+    /// The complete key at this position.
     pub(super) fn long(&self, place: usize) -> &[u8] {
         let (length, rest) = self.long[place..].split_first_chunk().expect("a length stands before a key");
         &rest[..u32::from_le_bytes(*length) as usize]
     }
 
-    /// Appends `other`'s keys.
+    /// Appends the keys of `other`.
     pub(super) fn append(&mut self, other: &Self) {
         let base = self.long.len() as u128;
         let moved = |entry: &u128| if place_of(*entry).is_some() { *entry + base } else { *entry };
@@ -80,7 +80,7 @@ impl Keys {
         self.long.extend_from_slice(&other.long);
     }
 
-    /// Sorts, unless it is cancelled; reports progress within `span`.
+    /// Sorts the keys, with cancellation; reports progress within `span`.
     pub(super) fn sort(&mut self, control: Control<'_>, span: (f32, f32)) -> Result<(), Error> {
         let mut entries = std::mem::take(&mut self.entries);
         let (all, done) = (entries.len() as u64, Mutex::new(0));
@@ -96,8 +96,8 @@ impl Keys {
         control.check()
     }
 
-    /// Sorts runs of entries that are sorted by their prefixes, the bytes of keys from `depth` on, before which
-    /// all are equal. `levels`: how often it may look deeper.
+    /// Sorts runs of entries with equal prefixes by the bytes of keys from `depth` on, before which all are equal.
+    /// `levels`: the remaining levels of recursion.
     fn sort_equals(&self, entries: &mut [u128], depth: usize, levels: u32, control: Control<'_>) {
         if self.long.is_empty() {
             return;
@@ -109,21 +109,21 @@ impl Keys {
         equal.into_par_iter().for_each(|run| self.sort_equal(run, depth + PREFIX, levels, control));
     }
 
-    /// Sorts entries whose keys are equal before `depth`, and that are in the order of their lines.
+    /// Sorts entries with keys that are equal before `depth`, and that are in the order of their lines.
     fn sort_equal(&self, run: &mut [u128], depth: usize, levels: u32, control: Control<'_>) {
-        /// Few keys are compared whole.
+        /// At most this many keys are compared as a whole.
         const FEW: usize = 32;
         if control.check().is_err() {
             return;
         }
         let key = |entry: u128| place_of(entry).map_or(&[][..], |place| self.long(place));
         let first = key(run[0]);
-        // No key is the beginning of another one: if the first one ends where it is equal to all, they are all equal.
+        // No key is a prefix of another one: if the first one ends where all are equal, all are equal.
         if first.len() <= depth {
             return;
         }
-        // What they have in common beyond that is passed over at once, if it is much.
-        let same = |end, entry: &u128| depth + common(&first[depth..end], &key(*entry)[depth..]);
+        // A long common prefix is skipped at once.
+        let same = |end, entry: &u128| depth + common_prefix(&first[depth..end], &key(*entry)[depth..]);
         let enough = |end: usize| (end >= depth + PREFIX).then_some(end);
         let end = run.iter().try_fold(first.len(), |end, entry| enough(same(end, entry)));
         let depth = end.unwrap_or(depth);
@@ -135,37 +135,37 @@ impl Keys {
             return;
         }
         for entry in run.iter_mut() {
-            *entry = u128::from(eight(key(*entry), depth)) << 64 | u128::from(*entry as u64);
+            *entry = u128::from(prefix_at(key(*entry), depth)) << 64 | u128::from(*entry as u64);
         }
         sort_in_parts(run, &|_| {}, control);
         self.sort_equals(run, depth, levels - 1, control);
     }
 }
 
-/// How often equal prefixes are divided by the next bytes. Each time they differ somewhere, so this number suffices for
-/// real data; keys that are made to differ later are compared whole, instead of using a stack as deep as they are long.
+/// The most levels of recursion. Each level distinguishes some keys, so this suffices for real data; keys that differ
+/// later, which an attacker may construct, are compared as a whole without a deep stack.
 const LEVELS: u32 = 24;
 
-/// How many bytes of `a` are those that `b` starts with.
-fn common(a: &[u8], b: &[u8]) -> usize {
+/// The length of the common prefix of `a` and `b`.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     if b.starts_with(a) {
         return a.len();
     }
     a.iter().zip(b).position(|(a, b)| a != b).unwrap_or(a.len().min(b.len()))
 }
 
-/// Sorts entries in parts, and checks for cancellation between them; `told` gets the lengths of the completed parts.
-fn sort_in_parts(entries: &mut [u128], told: &(impl Fn(usize) + Sync), control: Control<'_>) {
-    /// A part takes some 50 ms on one core.
+/// Sorts entries in parts, and checks for cancellation between them. `report` receives the lengths of completed parts.
+fn sort_in_parts(entries: &mut [u128], report: &(impl Fn(usize) + Sync), control: Control<'_>) {
+    /// A part takes about 50 ms on one core.
     const PART: usize = 1 << 20;
     if control.check().is_err() {
         return;
     }
     if entries.len() <= PART {
         entries.par_sort_unstable();
-        return told(entries.len());
+        return report(entries.len());
     }
     let (below, _, above) = entries.select_nth_unstable(entries.len() / 2);
-    rayon::join(|| sort_in_parts(below, told, control), || sort_in_parts(above, told, control));
-    told(1);
+    rayon::join(|| sort_in_parts(below, report, control), || sort_in_parts(above, report, control));
+    report(1);
 }

@@ -1,11 +1,11 @@
-//! Sorts rows by keys: bytes that compare as the rows do.
+//! Sorts rows by keys: bytes that compare like the rows.
 //!
-//! A key holds the columns one after the other; no key is the beginning of a different one, so that keys
-//! compare byte by byte whatever their lengths.
+//! A key contains the columns one after the other. No key of a cell is a prefix of a different one, so that keys
+//! compare byte by byte at any length.
 //!
 //! Invariants:
-//! - Keys take at most [`Limits::sort_bytes`](crate::Limits::sort_bytes) of memory (one key more than that if
-//!   it alone is larger); past that they are sorted, written to a nameless file and merged at the end.
+//! - Keys take at most [`Limits::sort_bytes`](crate::Limits::sort_bytes) of memory (or one larger key). Further keys
+//!   are sorted, written to an unlinked file and merged at the end.
 //! - Equal keys stay in the order of the file.
 
 mod keys;
@@ -13,8 +13,8 @@ mod runs;
 
 use super::select::Selection;
 use super::{SCAN, SortBy};
-use crate::column::{Nature, Natures};
-use crate::order::Order;
+use crate::column::{ColumnFormat, ColumnFormats};
+use crate::order::RowOrder;
 use crate::reading::Reading;
 use crate::scan::Chunk;
 use crate::syntax::{Line, Syntax};
@@ -23,17 +23,17 @@ use crate::{Control, Error};
 use keys::Keys;
 use runs::Sorter;
 
-/// The lines from `first` on that are selected, sorted; and how many of them were too long to see whole.
+/// The selected lines from `first` on, sorted, and the number of those that were too long to be examined completely.
 pub(super) fn sort(
     reading: &Reading,
     by: &[SortBy],
-    natures: &Natures,
+    column_formats: &ColumnFormats,
     chunks: &[Chunk],
     selection: &Selection,
     first: u64,
     control: Control<'_>,
-) -> Result<(Order, u64), Error> {
-    let maker = KeyMaker::new(by, natures, reading.dialect().syntax);
+) -> Result<(RowOrder, u64), Error> {
+    let maker = KeyMaker::new(by, column_formats, reading.dialect().syntax);
     let mut sorter = Sorter::new(reading);
     let clipped = reading.scan(
         chunks,
@@ -56,17 +56,17 @@ pub(super) fn sort(
     Ok((sorter.finish(control)?, clipped))
 }
 
-/// The first byte of a cell's key, as are those of values ([`Nature::write_key`]). Inverted, they sort the other way round;
-/// those of a cell that has no value of its column's type and of an empty one never are, and are above all of them.
+/// The first byte of the key of a text; for values see [`ColumnFormat::write_key`]. Descending order inverts it. The
+/// bytes of cells without a value of the column's type and of empty cells are never inverted and are above all others.
 const TEXT: u8 = 0x20;
 const NO_VALUE: u8 = 0xFC;
 const EMPTY: u8 = 0xFE;
 
-/// Makes keys of rows.
+/// Builds the keys of rows.
 struct KeyMaker {
     syntax: Syntax,
     columns: Vec<Column>,
-    /// How many cells of a row it looks at.
+    /// The number of cells of a row that are examined.
     keep: usize,
 }
 
@@ -74,16 +74,16 @@ struct Column {
     column: usize,
     desc: bool,
     natural: bool,
-    nature: Nature,
+    format: ColumnFormat,
 }
 
 impl KeyMaker {
-    fn new(by: &[SortBy], natures: &Natures, syntax: Syntax) -> Self {
+    fn new(by: &[SortBy], column_formats: &ColumnFormats, syntax: Syntax) -> Self {
         let column = |by: &SortBy| {
-            let nature = natures.get(by.column);
-            Column { column: by.column, desc: by.desc, natural: by.natural, nature }
+            let format = column_formats.get(by.column);
+            Column { column: by.column, desc: by.desc, natural: by.natural, format }
         };
-        // A column that is there again decides nothing any more.
+        // A repeated column has no effect.
         let by: Vec<&SortBy> = (by.iter().enumerate())
             .filter(|(i, again)| by[..*i].iter().all(|before| before.column != again.column))
             .map(|(_, by)| by)
@@ -93,7 +93,7 @@ impl KeyMaker {
     }
 
     fn write(&self, line: Line<'_>, spare: &mut Vec<u8>, key: &mut Vec<u8>) {
-        for Column { column, desc, natural, nature } in &self.columns {
+        for Column { column, desc, natural, format } in &self.columns {
             let cell = self.syntax.unquote(line.raw(*column), spare);
             let start = key.len();
             if cell.is_empty() {
@@ -101,10 +101,10 @@ impl KeyMaker {
                 continue;
             }
             let mut inverted = start;
-            if nature.is_text() {
+            if format.is_text() {
                 key.push(TEXT);
                 text::write_key(cell, *natural, key);
-            } else if !nature.write_key(cell, key) {
+            } else if !format.write_key(cell, key) {
                 key.push(NO_VALUE);
                 inverted += 1;
                 text::write_key(cell, *natural, key);

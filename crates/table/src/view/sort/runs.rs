@@ -1,4 +1,4 @@
-//! Keys beyond what memory may hold: sorted runs of them in a file, and their merge.
+//! Sorting of keys above the memory limit: sorted runs in a file, and their merge.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,12 +8,12 @@ use std::os::unix::fs::FileExt;
 
 use super::SCAN;
 use super::keys::{Keys, line_of, place_of, prefix_of};
-use crate::disk::Nameless;
-use crate::order::{Collector, Order};
+use crate::disk::UnlinkedFile;
+use crate::order::{OrderBuilder, RowOrder};
 use crate::reading::Reading;
 use crate::{Control, Error};
 
-/// Takes keys, as many as there are, and gives their lines sorted.
+/// Collects any number of keys, and returns their lines sorted.
 pub(super) struct Sorter<'a> {
     reading: &'a Reading,
     keys: Keys,
@@ -23,15 +23,15 @@ pub(super) struct Sorter<'a> {
 
 /// Sorted runs of keys in a file.
 struct Spilled {
-    file: BufWriter<Nameless>,
+    file: BufWriter<UnlinkedFile>,
     length: u64,
-    /// Where each run ends.
+    /// The end of each run.
     ends: Vec<u64>,
 }
 
 impl<'a> Sorter<'a> {
     pub(super) fn new(reading: &'a Reading) -> Self {
-        // Places of keys are 32 bits wide.
+        // Positions of keys have 32 bits.
         let most = reading.limits().sort_bytes.min(2 << 30);
         Self { reading, keys: Keys::default(), most, spilled: None }
     }
@@ -41,7 +41,7 @@ impl<'a> Sorter<'a> {
             self.spill(control)?;
         }
         if self.keys.entries.capacity() == 0 {
-            // All at once, since growing by doubling would take up to three times as much for a moment.
+            // Reserved at once, because growing by doubling would temporarily take up to three times as much.
             let rows = self.reading.state().tally.rows as usize;
             self.keys.entries.reserve_exact(rows.min(self.most / size_of::<u128>()));
         }
@@ -49,10 +49,10 @@ impl<'a> Sorter<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, control: Control<'_>) -> Result<Order, Error> {
+    pub(super) fn finish(mut self, control: Control<'_>) -> Result<RowOrder, Error> {
         control.check()?;
         let limits = self.reading.limits();
-        let mut collector = Collector::new(self.reading.folder(), limits.order_bytes);
+        let mut collector = OrderBuilder::new(self.reading.folder(), limits.order_bytes);
         if self.spilled.is_some() {
             self.spill(control)?;
         }
@@ -62,7 +62,7 @@ impl<'a> Sorter<'a> {
                 self.keys.entries.iter().try_for_each(|entry| collector.push(line_of(*entry)))?;
             }
             Some(spilled) => {
-                // What held the runs makes room for windows on them.
+                // Releases the memory of keys for the windows on the runs.
                 self.keys = Keys::default();
                 spilled.merge(self.most, control, |line| collector.push(line))?;
             }
@@ -71,13 +71,13 @@ impl<'a> Sorter<'a> {
         Ok(collector.finish()?)
     }
 
-    /// Writes the keys to the file, sorted.
+    /// Writes the sorted keys to the file.
     fn spill(&mut self, control: Control<'_>) -> Result<(), Error> {
         self.keys.sort(control.without_progress(), (0.0, 0.0))?;
         let spilled = match &mut self.spilled {
             Some(spilled) => spilled,
             none => none.insert(Spilled {
-                file: BufWriter::with_capacity(256 << 10, self.reading.folder().nameless()?),
+                file: BufWriter::with_capacity(256 << 10, self.reading.folder().unlinked()?),
                 length: 0,
                 ends: Vec::new(),
             }),
@@ -99,7 +99,7 @@ impl<'a> Sorter<'a> {
 }
 
 impl Spilled {
-    /// Hands out the lines of all runs in the order of their keys.
+    /// Passes the lines of all runs in the order of their keys.
     fn merge(
         self,
         memory: usize,
@@ -112,7 +112,7 @@ impl Spilled {
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let mut runs: Vec<Run<'_>> = starts
             .zip(&ends)
-            .map(|(at, end)| Run { file: file.file(), at, end: *end, window, held: Vec::new(), used: 0 })
+            .map(|(at, end)| Run { file: file.file(), at, end: *end, window, buffered: Vec::new(), used: 0 })
             .collect();
         let mut heads = BinaryHeap::with_capacity(runs.len());
         for (i, run) in runs.iter_mut().enumerate() {
@@ -144,38 +144,38 @@ struct Run<'a> {
     at: u64,
     end: u64,
     window: usize,
-    held: Vec<u8>,
+    buffered: Vec<u8>,
     used: usize,
 }
 
 impl Run<'_> {
-    /// The key that follows, put into `key`, and its line.
+    /// The next key, written to `key`, and its line.
     fn next(&mut self, mut key: Vec<u8>) -> io::Result<Option<(Vec<u8>, u32)>> {
-        if self.used == self.held.len() && self.at == self.end {
+        if self.used == self.buffered.len() && self.at == self.end {
             return Ok(None);
         }
-        self.hold(8)?;
-        let (line, rest) = self.held[self.used..].split_first_chunk().expect("a record has a line");
+        self.buffer(8)?;
+        let (line, rest) = self.buffered[self.used..].split_first_chunk().expect("a record has a line");
         let length = rest.first_chunk().expect("a record has a length");
         let (line, length) = (u32::from_le_bytes(*line), u32::from_le_bytes(*length) as usize);
-        self.hold(8 + length)?;
+        self.buffer(8 + length)?;
         key.clear();
-        key.extend_from_slice(&self.held[self.used + 8..self.used + 8 + length]);
+        key.extend_from_slice(&self.buffered[self.used + 8..self.used + 8 + length]);
         self.used += 8 + length;
         Ok(Some((key, line)))
     }
 
-    /// Has at least `length` bytes of the run at hand.
-    fn hold(&mut self, length: usize) -> io::Result<()> {
-        if self.held.len() - self.used >= length {
+    /// Buffers at least `length` bytes of the run.
+    fn buffer(&mut self, length: usize) -> io::Result<()> {
+        if self.buffered.len() - self.used >= length {
             return Ok(());
         }
-        self.held.drain(..self.used);
+        self.buffered.drain(..self.used);
         self.used = 0;
-        let have = self.held.len();
+        let have = self.buffered.len();
         let more = (self.window.max(length) - have).min((self.end - self.at) as usize);
-        self.held.resize(have + more, 0);
-        self.file.read_exact_at(&mut self.held[have..], self.at)?;
+        self.buffered.resize(have + more, 0);
+        self.file.read_exact_at(&mut self.buffered[have..], self.at)?;
         self.at += more as u64;
         Ok(())
     }

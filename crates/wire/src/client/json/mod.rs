@@ -1,4 +1,4 @@
-//! The client protocol in JSON: one object a message, without a line break in it or behind it.
+//! The client protocol in JSON: one object per message, without a line break in it or behind it.
 
 mod read;
 mod write;

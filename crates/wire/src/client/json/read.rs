@@ -1,4 +1,4 @@
-//! Messages, read with serde straight into the protocol's types.
+//! Decoding of JSON messages with serde, directly into the protocol's types.
 //!
 //! As in the JSON form of Protobuf messages, `null` means that a member is absent (except in data of applications,
 //! where it is a value), and unknown members are skipped.
@@ -10,15 +10,15 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpe
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::client::field::{self, Message, Reader, Value};
+use crate::client::field::{self, FieldReader, Value, WireMessage};
 use crate::client::value::{Data, List, Map};
 
 /// Reads one JSON object, with nothing but white space around it, into `message`. After an error, `message` has the
 /// members before the error.
-pub(crate) fn read<'a, M: Message<'a>>(text: &'a [u8], message: &mut M) -> Result<(), String> {
+pub(crate) fn read<'a, M: WireMessage<'a>>(text: &'a [u8], message: &mut M) -> Result<(), String> {
     let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
     let mut json = serde_json::Deserializer::from_str(text);
-    Object { message, required: true }.deserialize(&mut json).map_err(|error| error.to_string())?;
+    ObjectVisitor { message, required: true }.deserialize(&mut json).map_err(|error| error.to_string())?;
     json.end().map_err(|error| error.to_string())
 }
 
@@ -35,13 +35,13 @@ pub(crate) fn is_empty(text: &[u8]) -> bool {
 
 /// Reads an object into a message; returns whether there was one. Rejects an array, which serde would otherwise accept
 /// for an object's members in order.
-struct Object<'m, M> {
+struct ObjectVisitor<'m, M> {
     message: &'m mut M,
     /// Whether null is refused.
     required: bool,
 }
 
-impl<'de, M: Message<'de>> DeserializeSeed<'de> for Object<'_, M> {
+impl<'de, M: WireMessage<'de>> DeserializeSeed<'de> for ObjectVisitor<'_, M> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -49,7 +49,7 @@ impl<'de, M: Message<'de>> DeserializeSeed<'de> for Object<'_, M> {
     }
 }
 
-impl<'de, M: Message<'de>> Visitor<'de> for Object<'_, M> {
+impl<'de, M: WireMessage<'de>> Visitor<'de> for ObjectVisitor<'_, M> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +82,7 @@ impl<'de, M: Message<'de>> Visitor<'de> for Object<'_, M> {
 /// The value of a member, after its key.
 struct Member<'m, A>(&'m mut A);
 
-impl<'de, A: MapAccess<'de>> Reader<'de> for Member<'_, A> {
+impl<'de, A: MapAccess<'de>> FieldReader<'de> for Member<'_, A> {
     type Error = A::Error;
 
     fn fail(words: impl Display) -> A::Error {
@@ -117,13 +117,13 @@ impl<'de, A: MapAccess<'de>> Reader<'de> for Member<'_, A> {
         self.0.next_value::<&'de RawValue>().map(|raw| raw.get().into())
     }
 
-    fn message<M: Message<'de>>(self, before: M) -> Result<Option<M>, A::Error> {
+    fn message<M: WireMessage<'de>>(self, before: M) -> Result<Option<M>, A::Error> {
         let mut message = before;
-        let present = self.0.next_value_seed(Object { message: &mut message, required: false })?;
+        let present = self.0.next_value_seed(ObjectVisitor { message: &mut message, required: false })?;
         Ok(present.then_some(message))
     }
 
-    fn list<M: Message<'de> + Clone>(self, list: &mut List<'de, M>) -> Result<(), A::Error> {
+    fn list<M: WireMessage<'de> + Clone>(self, list: &mut List<'de, M>) -> Result<(), A::Error> {
         self.0.next_value_seed(Array(list))
     }
 
@@ -139,7 +139,7 @@ impl<'de, A: MapAccess<'de>> Reader<'de> for Member<'_, A> {
 /// Reads an array of objects, or null.
 struct Array<'l, 'a, M>(&'l mut List<'a, M>);
 
-impl<'de, M: Message<'de> + Clone> DeserializeSeed<'de> for Array<'_, 'de, M> {
+impl<'de, M: WireMessage<'de> + Clone> DeserializeSeed<'de> for Array<'_, 'de, M> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -147,7 +147,7 @@ impl<'de, M: Message<'de> + Clone> DeserializeSeed<'de> for Array<'_, 'de, M> {
     }
 }
 
-impl<'de, M: Message<'de> + Clone> Visitor<'de> for Array<'_, 'de, M> {
+impl<'de, M: WireMessage<'de> + Clone> Visitor<'de> for Array<'_, 'de, M> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,7 +157,7 @@ impl<'de, M: Message<'de> + Clone> Visitor<'de> for Array<'_, 'de, M> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         loop {
             let mut message = M::default();
-            if seq.next_element_seed(Object { message: &mut message, required: true })?.is_none() {
+            if seq.next_element_seed(ObjectVisitor { message: &mut message, required: true })?.is_none() {
                 return Ok(());
             }
             field::push(self.0, message).map_err(A::Error::custom)?;

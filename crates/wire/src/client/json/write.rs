@@ -2,23 +2,23 @@
 //! written.
 
 use crate::body::{write_json, write_json_string};
-use crate::client::field::{Field, Fields, Value, Writer};
+use crate::client::field::{Field, FieldWriter, Fields, Value};
 use crate::client::value::Data;
 use crate::decimal;
 
 /// Appends a message as one object, on one line.
 pub(crate) fn write<M: Fields>(message: &M, out: &mut Vec<u8>) {
-    Object { out, first: true }.body(message);
+    ObjectWriter { out, first: true }.body(message);
 }
 
 /// An object that is being written.
-struct Object<'o> {
+struct ObjectWriter<'o> {
     out: &'o mut Vec<u8>,
     /// Whether the next member is the first one.
     first: bool,
 }
 
-impl Object<'_> {
+impl ObjectWriter<'_> {
     fn body<M: Fields>(&mut self, message: &M) {
         let first = std::mem::replace(&mut self.first, true);
         self.out.push(b'{');
@@ -36,7 +36,7 @@ impl Object<'_> {
     }
 }
 
-impl Writer for Object<'_> {
+impl FieldWriter for ObjectWriter<'_> {
     fn boolean(&mut self, field: &Field, value: bool) {
         if value || field.always {
             self.key(field);

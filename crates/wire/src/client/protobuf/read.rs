@@ -1,4 +1,4 @@
-//! Messages, read from the fields that stand in them in any order.
+//! Decoding of Protobuf messages, with their fields in any order.
 //!
 //! As Protobuf specifies, an unknown field is skipped, of several values the last one counts (of several messages all
 //! fields), and numbers are cut to the size of their type. Groups, which the protocol never had, are refused.
@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use crate::client::field::{self, Message, Reader, Value};
+use crate::client::field::{self, FieldReader, Value, WireMessage};
 use crate::client::value::{Data, List, Map};
 use crate::varint::{self, Read};
 
 /// Decodes `bytes` into `message`. After an error, `message` has the fields before the error.
-pub(crate) fn read<'a, M: Message<'a>>(mut bytes: &'a [u8], message: &mut M) -> Result<(), String> {
+pub(crate) fn read<'a, M: WireMessage<'a>>(mut bytes: &'a [u8], message: &mut M) -> Result<(), String> {
     while !bytes.is_empty() {
         let (number, value) = next_field(&mut bytes)?;
         message.read(number, value)?;
@@ -87,7 +87,7 @@ impl<'a> Wire<'a> {
     }
 }
 
-impl<'a> Reader<'a> for Wire<'a> {
+impl<'a> FieldReader<'a> for Wire<'a> {
     type Error = String;
 
     fn fail(words: impl Display) -> String {
@@ -123,13 +123,13 @@ impl<'a> Reader<'a> for Wire<'a> {
         self.bytes().map(Data::from)
     }
 
-    fn message<M: Message<'a>>(self, before: M) -> Result<Option<M>, String> {
+    fn message<M: WireMessage<'a>>(self, before: M) -> Result<Option<M>, String> {
         let mut message = before;
         read(self.bytes()?, &mut message)?;
         Ok(Some(message))
     }
 
-    fn list<M: Message<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), String> {
+    fn list<M: WireMessage<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), String> {
         let mut message = M::default();
         read(self.bytes()?, &mut message)?;
         field::push(list, message).map_err(|error| error.to_string())

@@ -1,6 +1,6 @@
-//! Messages, written with their lengths worked out beforehand, so that nothing is moved afterwards.
+//! Encoding of Protobuf messages. Lengths are computed first, so that no written bytes are moved.
 
-use crate::client::field::{Field, Fields, Value, Writer};
+use crate::client::field::{Field, FieldWriter, Fields, Value};
 use crate::client::value::Data;
 use crate::varint;
 
@@ -19,7 +19,7 @@ pub(crate) fn write_delimited<M: Fields>(message: &M, out: &mut Vec<u8>) {
     message.write(&mut Bytes(out));
 }
 
-/// The bytes that so many bytes take with their length before them.
+/// Bytes of a length-delimited value of this length.
 const fn delimited(length: usize) -> usize {
     varint::len(length as u64) + length
 }
@@ -48,7 +48,7 @@ impl Length {
     }
 }
 
-impl Writer for Length {
+impl FieldWriter for Length {
     fn boolean(&mut self, field: &Field, value: bool) {
         self.unsigned(field, value.into());
     }
@@ -108,7 +108,7 @@ impl Bytes<'_> {
     }
 }
 
-impl Writer for Bytes<'_> {
+impl FieldWriter for Bytes<'_> {
     fn boolean(&mut self, field: &Field, value: bool) {
         self.unsigned(field, value.into());
     }

@@ -1,10 +1,10 @@
-//! Agreeing on the extension (RFC 7692 §5 and §7.1, with the grammar of RFC 6455 §9.1).
+//! Negotiation of the extension (RFC 7692 §5 and §7.1, with the grammar of RFC 6455 §9.1).
 
 use std::borrow::Cow;
 
 use super::WINDOW_BITS;
 
-/// What the extension is called.
+/// The name of the extension.
 pub const EXTENSION: &str = "permessage-deflate";
 
 /// The response to an offer without a window size of the server.
@@ -13,8 +13,8 @@ const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_
 const ANSWER_12: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
 
-/// A server's `Sec-WebSocket-Extensions` for a client's, of which there may be several: the answer to the first offer
-/// of [`EXTENSION`] that can be kept to. `None` when there is none; then the connection goes without.
+/// A server's `Sec-WebSocket-Extensions` for those of a client, of which there may be several: the answer to the first
+/// acceptable offer of [`EXTENSION`]. `None` when there is none; then the connection has no compression.
 ///
 /// An offer is not accepted if it requires a smaller window of the server than the one with which messages to all
 /// clients are compressed once (`server_max_window_bits` below 12, §7.1.2.1), or has a parameter that is unknown,
@@ -22,7 +22,7 @@ const ANSWER_12: &str =
 /// violation of the header's grammar is ignored.
 pub fn agree<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static str> {
     headers.into_iter().find_map(|header| {
-        let mut rest = Scanner(header);
+        let mut rest = HeaderScanner(header);
         loop {
             match rest.element()? {
                 Element::None => {}
@@ -42,7 +42,7 @@ pub fn agree<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static 
 
 /// One element of the header's list.
 enum Element {
-    /// Lists may have empty ones (RFC 9110 §5.6.1.2).
+    /// An empty element, which lists may have (RFC 9110 §5.6.1.2).
     None,
     /// Another extension.
     Other,
@@ -56,7 +56,7 @@ struct Offer {
     client_no_context_takeover: usize,
     server_max_window_bits: Vec<u8>,
     client_max_window_bits: usize,
-    /// It has an unknown parameter.
+    /// Whether it has an unknown parameter.
     broken: bool,
 }
 
@@ -93,9 +93,9 @@ fn window_bits(value: &str) -> Option<u8> {
 }
 
 /// The rest of a header.
-struct Scanner<'h>(&'h str);
+struct HeaderScanner<'h>(&'h str);
 
-impl<'h> Scanner<'h> {
+impl<'h> HeaderScanner<'h> {
     /// One element with its parameters; `None` when it is not one.
     fn element(&mut self) -> Option<Element> {
         self.skip_space();
@@ -158,7 +158,7 @@ impl<'h> Scanner<'h> {
             }
         }
         self.0 = chars.as_str();
-        let mut inner = Scanner(&value);
+        let mut inner = HeaderScanner(&value);
         (inner.token().is_some() && inner.0.is_empty()).then_some(Cow::from(value))
     }
 }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_browsers_and_libraries_offer_is_agreed_on_without_context() {
+    fn offers_of_browsers_and_libraries_are_accepted_without_context() {
         for offer in [
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_that_cannot_be_kept_to_is_declined() {
+    fn an_unacceptable_offer_is_declined() {
         for offer in [
             "",
             ",",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_offers_the_first_one_that_can_be_kept_to_is_answered() {
+    fn the_first_acceptable_offer_is_answered() {
         let first =
             "permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits";
         assert_eq!(agree([first]), Some(ANSWER));

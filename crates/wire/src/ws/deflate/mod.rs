@@ -43,21 +43,21 @@ pub use unpack::Inflater;
 pub(super) use unpack::longest_packed;
 
 /// The base-2 logarithm of the window of output. Python's websockets requests no larger one; with 15, a message of
-/// trades in JSON would be a tenth shorter from some 10 KB on, and the same below.
+/// trades in JSON would be a tenth shorter from some 10 KB on, and equally long below.
 const WINDOW_BITS: u8 = 12;
 
-/// What a compressed message would end with and does not (RFC 7692 §7.2.1): an empty block that is stored as it is.
+/// The omitted end of a compressed message (RFC 7692 §7.2.1): an empty stored block.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// The bit of a frame's first byte that marks a compressed message, RSV1 (RFC 7692 §6).
 pub(super) const COMPRESSED: u8 = 0x40;
 
-/// Bytes that went through a [`Deflater`] or an [`Inflater`], since it was made.
+/// Bytes that a [`Deflater`] or an [`Inflater`] has processed since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Of messages as they are meant.
+    /// Of messages before compression.
     pub plain: u64,
-    /// Of the same messages as they go over the wire, without their frames' headers.
+    /// Of the same messages on the wire, without their frames' headers.
     pub packed: u64,
 }
 

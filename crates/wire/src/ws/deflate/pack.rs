@@ -10,9 +10,9 @@ use miniz_oxide::deflate::core::{
 use super::{COMPRESSED, Counts, TAIL, WINDOW_BITS};
 use crate::ws::{Opcode, frame};
 
-/// How far back a message reaches, in bytes.
+/// The longest distance of a back reference, in bytes.
 const WINDOW: usize = 1 << WINDOW_BITS;
-/// Capacity of a buffer that is kept between two messages, in bytes.
+/// Capacity of a buffer that is retained between two messages, in bytes.
 const SPARE: usize = 1 << 16;
 
 /// Compresses messages, each on its own.
@@ -26,13 +26,13 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// One that compresses with `level`, from 1 (fast) to 9 (small), messages of `min_size` bytes or more.
+    /// A deflater with `level`, from 1 (fast) to 9 (small), for messages of `min_size` bytes or more.
     pub fn new(level: u8, min_size: usize) -> Self {
         let (plain, packed) = (Vec::new(), Vec::new());
         Self { level: level.clamp(1, 9), min_size, state: None, plain, packed, counts: Counts::default() }
     }
 
-    /// Appends a server's frame: a whole message, whose payload `write` appends to an empty buffer. A message that is
+    /// Appends a server's frame with a whole message; `write` appends its payload to an empty buffer. A message that is
     /// short, or would not become shorter, is not compressed.
     pub fn frame_with(&mut self, opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         self.plain.clear();
@@ -52,7 +52,7 @@ impl Deflater {
         }
     }
 
-    /// What went through it.
+    /// The bytes processed so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -71,7 +71,7 @@ impl Deflater {
                 DataFormat::Raw,
                 level,
                 CompressionStrategy::Default,
-                // The library makes smaller windows of the fastest level alone; the flushes make ours.
+                // The library supports smaller windows at the fastest level only; the flushes limit the distance here.
                 15,
             ))),
         };
@@ -79,7 +79,7 @@ impl Deflater {
         let bound = plain.len() + TAIL.len();
         let mut parts = plain.chunks(WINDOW).peekable();
         while let Some(part) = parts.next() {
-            // Nothing after a full flush reaches back behind it.
+            // No back reference crosses a full flush.
             let flush = if parts.peek().is_some() { TDEFLFlush::Full } else { TDEFLFlush::Sync };
             let (status, used) = compress_to_output(state, part, flush, |bytes| {
                 packed.extend_from_slice(bytes);

@@ -9,16 +9,16 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use super::{Counts, TAIL};
 use crate::ws::ProtocolError;
 
-/// An empty block that is stored as it is, and the last one: where it is read, the message has ended between two blocks.
+/// An empty stored block that is the last one: when it has been read, the message has ended between two blocks.
 const LAST: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// Bytes appended to a message before decompression (RFC 7692 §7.2.2).
 const BEHIND: usize = TAIL.len() + LAST.len();
 
-/// Capacity of a buffer that is kept between two messages, in bytes.
+/// Capacity of a buffer that is retained between two messages, in bytes.
 const SPARE: usize = 1 << 16;
-/// The least room that is made for a message at first, in bytes.
+/// The initial capacity for a message, in bytes.
 const ROOM: usize = 1 << 10;
-/// How much more room is made when there is too little.
+/// Growth factor of the capacity.
 const GROWTH: usize = 4;
 
 /// Decompresses messages, each on its own.
@@ -29,14 +29,14 @@ pub struct Inflater {
     counts: Counts,
 }
 
-/// How many bytes a message of at most `max` may have while it is compressed. What cannot be made shorter becomes a
-/// little longer; zlib's own bound for its worst settings (`deflateBound`) is a seventh, and a few bytes.
+/// Longest compressed form of a message of at most `max` bytes. Incompressible data grows a little; zlib's own bound
+/// for its worst settings (`deflateBound`) is a seventh, and a few bytes.
 pub(in crate::ws) fn longest_packed(max: u64) -> u64 {
     max.saturating_add(max / 4).saturating_add(64)
 }
 
 impl Inflater {
-    /// Puts the message in the place of the compressed one.
+    /// Replaces the compressed message by the decompressed one.
     ///
     /// # Errors
     /// [`ProtocolError::TooBig`] when it has more than `max` bytes; no more than those are ever held.
@@ -60,7 +60,7 @@ impl Inflater {
         done
     }
 
-    /// What went through it.
+    /// The bytes processed so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -74,14 +74,14 @@ impl Inflater {
         grow(&mut self.plain, packed.len().saturating_mul(GROWTH).max(ROOM).min(most));
         state.init();
         loop {
-            // In a buffer that does not go round, nothing from before the beginning can be meant.
+            // In a buffer that does not wrap, no back reference can reach before the beginning.
             let (status, used, written) =
                 decompress(state, input, &mut self.plain[begin..], end - begin, IN_ONE_PIECE);
             input = &input[used..];
             end += written;
             match (status, input.len()) {
                 (TINFLStatus::Done, 0) => break,
-                // Its own last block is the end of it (§7.2.3.4 would have had one byte behind).
+                // Its own last block ends it (§7.2.3.4 would have one byte behind it).
                 (TINFLStatus::Done, BEHIND) => break,
                 // More blocks follow the last one: a message in several streams.
                 (TINFLStatus::Done, more) if more > BEHIND => {
@@ -104,7 +104,7 @@ impl Inflater {
     }
 }
 
-/// Makes a buffer so long, and no larger.
+/// Sets the length of a buffer, without spare capacity.
 fn grow(buffer: &mut Vec<u8>, length: usize) {
     buffer.reserve_exact(length.saturating_sub(buffer.len()));
     buffer.resize(length, 0);
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bomb_takes_no_more_memory_than_the_limit() {
+    fn a_decompression_bomb_takes_no_more_memory_than_the_limit() {
         use miniz_oxide::deflate::compress_to_vec;
         for max in [0_u64, 1, 1000, 100_000] {
             let mut bomb = compress_to_vec(&vec![0; 1 << 24], 9);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn between_messages_little_is_kept() {
+    fn little_memory_is_retained_between_messages() {
         let mut inflater = Inflater::default();
         assert!(inflater.state.is_none());
         let mut message = miniz_oxide::deflate::compress_to_vec(&vec![7; 1 << 22], 1);

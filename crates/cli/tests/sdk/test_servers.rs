@@ -1,0 +1,188 @@
+//! The environment of a scenario script: servers, and a link that can be cut. The script is a process. A line `>cut` on
+//! its standard output cuts the link, `>silence` makes the link discard everything, `>resume` ends that; the response
+//! is `done`.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidings_testkit::{Proxy, Tidings, metric};
+
+/// The built program.
+pub(crate) const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+/// The keys in `keyed.toml`.
+pub(crate) const SECRET: &str = "a secret for these tests alone, long enough";
+pub(crate) const API_KEY: &str = "the backend of these tests";
+
+/// The timeout of all scenarios of a script.
+const WHOLE: Duration = Duration::from_secs(300);
+
+/// Two servers, and a link to one of them.
+pub(crate) struct TestServers {
+    /// A server with the options of `open.toml`.
+    open: Tidings,
+    /// A server with the options of `keyed.toml`.
+    keyed: Tidings,
+    /// The link to `keyed`.
+    link: Proxy,
+    /// The certificate of both servers, with TLS.
+    certificate: Option<TempDir>,
+}
+
+impl TestServers {
+    /// Starts the servers.
+    pub(crate) fn start() -> Self {
+        Self::made(None, &[])
+    }
+
+    /// Starts the servers with these additional options, each `KEY=VALUE`.
+    pub(crate) fn with(more: &[&str]) -> Self {
+        Self::made(None, more)
+    }
+
+    /// Starts the servers with TLS.
+    pub(crate) fn start_tls() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("a file");
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let certificate = format!("tls.cert_pem_file={}", path("cert.pem"));
+        let key = format!("tls.key_pem_file={}", path("key.pem"));
+        Self::made(Some(dir), &["tls.enabled=true", &certificate, &key])
+    }
+
+    fn made(certificate: Option<TempDir>, more: &[&str]) -> Self {
+        let [open, keyed] = ["open", "keyed"].map(|name| {
+            let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
+            let mut flags = vec!["--config", options.to_str().expect("a path in UTF-8")];
+            flags.extend(more.iter().flat_map(|option| ["--set", option]));
+            Tidings::start(TIDINGS, &flags)
+        });
+        let link = Proxy::to(keyed.http());
+        Self { open, keyed, link, certificate }
+    }
+
+    /// Bytes of publications `before` or `after` compression.
+    pub(crate) fn deflated(&self, side: &str) -> u64 {
+        self.metric(&format!("tidings_websocket_deflated_bytes_total{{side=\"{side}\"}}"))
+    }
+
+    /// Bytes of compressed messages that clients sent.
+    pub(crate) fn inflated(&self) -> u64 {
+        self.metric("tidings_websocket_inflated_bytes_total{side=\"before\"}")
+    }
+
+    /// The sum of a line of `/metrics` over both servers.
+    fn metric(&self, name: &str) -> u64 {
+        [&self.open, &self.keyed].into_iter().map(|server| metric(server.http(), name)).sum()
+    }
+
+    /// The addresses for a script.
+    fn addresses(&self) -> Value {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let cut = format!("{scheme}://{}/", self.link.addr());
+        json!({
+            "servers": { "open": self.open.http_url(), "keyed": self.keyed.http_url(), "cut": cut },
+            "secret": SECRET,
+            "apiKey": API_KEY,
+        })
+    }
+
+    /// Runs a script to its end, and executes its requests.
+    ///
+    /// # Panics
+    /// When it fails, with its output.
+    pub(crate) fn run(&self, mut command: Command, args: &[&str]) {
+        if let Some(dir) = &self.certificate {
+            let certificate = dir.path().join("cert.pem");
+            // The certificates that Node trusts besides its own list, and that OpenSSL trusts, which Python uses.
+            command.env("NODE_EXTRA_CA_CERTS", &certificate).env("SSL_CERT_FILE", &certificate);
+        }
+        let mut child = command
+            .arg(self.addresses().to_string())
+            .args(args)
+            // Restricts a manual run to the scenarios whose names contain this text.
+            .args(std::env::var_os("TIDINGS_SCENARIO"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let mut stdin = child.stdin.take().expect("a piped stdin");
+        let stdout = lines(child.stdout.take().expect("a piped stdout"));
+        let stderr = lines(child.stderr.take().expect("a piped stderr"));
+        let mut child = Killed(child);
+        let end = Instant::now() + WHOLE;
+        let mut said = String::new();
+        while let Ok(line) = stdout.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            match line.strip_prefix('>') {
+                None => said.push_str(&(line + "\n")),
+                Some(order) => {
+                    self.obey(order);
+                    // Fails if the script has just ended.
+                    let _ = stdin.write_all(b"done\n");
+                }
+            }
+        }
+        assert!(Instant::now() < end, "{command:?}: no end after {WHOLE:?}\n{said}");
+        let status = child.0.wait().expect("a child to wait for");
+        let errors: Vec<String> = stderr.into_iter().collect();
+        assert!(status.success(), "{command:?}: {status}\n{said}{}", errors.join("\n"));
+    }
+
+    fn obey(&self, order: &str) {
+        match order {
+            "cut" => self.link.cut(),
+            "silence" => self.link.black_hole(),
+            "resume" => self.link.resume(),
+            other => panic!("the script asks for {other:?}"),
+        }
+    }
+}
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().expect("the repository is there")
+}
+
+/// The folder in which `make test-tools` has installed the SDKs.
+pub(crate) fn tools() -> PathBuf {
+    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
+    for folder in ["sdk-node", "sdk-python", "stomp-node", "stomp-python", "browser"] {
+        assert!(tools.join(folder).exists(), "{folder} is missing in {tools:?}: run `make test-tools` once");
+    }
+    tools
+}
+
+/// A process that is killed on drop.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail only for a process that has already ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Lines as they arrive; disconnected at the end of the input.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

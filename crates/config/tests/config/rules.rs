@@ -1,0 +1,165 @@
+//! Rules between options.
+
+use std::time::Duration;
+
+use crate::support::{error_line, load_env, load_sets, load_text};
+
+#[test]
+fn no_option_accepts_an_internal_channel() {
+    for (set, option) in [
+        ("tcp.auto_subscribe=news,tidings.node.control", "tcp.auto_subscribe"),
+        ("tcp.default_channel=tidings.x", "tcp.default_channel"),
+        ("channel.namespaces=tidings.x", "channel.namespaces"),
+    ] {
+        let words = error_line(load_sets(&[set]));
+        assert!(words.contains(option) && words.contains("are internal"), "{set}: {words}");
+    }
+    assert!(load_sets(&["tcp.auto_subscribe=tidings", "channel.namespaces=tidings"]).is_ok());
+}
+
+#[test]
+fn plain_lines_get_no_channel_with_a_space() {
+    for (set, option) in [
+        ("tcp.auto_subscribe=news,my room", "tcp.auto_subscribe"),
+        ("tcp.default_channel=my room", "tcp.default_channel"),
+    ] {
+        let words = error_line(load_sets(&[set]));
+        assert!(words.contains(&format!("{option}: \"my room\" contains a space")), "{set}: {words}");
+    }
+    assert!(load_sets(&["tcp.auto_subscribe=naïve,☕"]).is_ok());
+}
+
+#[test]
+fn a_public_listener_requires_a_key_and_the_error_contains_the_line_to_add() {
+    assert_eq!(
+        error_line(load_text("c.toml", "[http]\nlisten = \"0.0.0.0:8000\"\n")),
+        "c.toml:2: http.listen: 0.0.0.0:8000 is not a loopback address, and no key is configured; add at the top \
+         of the file: http_api.key = \"A-SECRET\" (or client.token.hmac_secret_key = \"A-SECRET\"; or \
+         client.insecure = true, and every client has all permissions)"
+    );
+    let from_env = error_line(load_env(&[("TIDINGS_TCP", "[::]:5567")]));
+    assert!(from_env.contains("add to the environment: TIDINGS_HTTP_API_KEY=A-SECRET (or"), "{from_env}");
+    let from_flag = error_line(load_sets(&["tcp.listen=192.168.1.1:5567"]));
+    assert!(from_flag.contains("add --set http_api.key=A-SECRET (or"), "{from_flag}");
+
+    // The line in the error is sufficient, in each language.
+    for (name, before) in [
+        ("c.toml", "http = \"0.0.0.0:8000\"\n"),
+        ("c.yaml", "http: 0.0.0.0:8000\n"),
+        ("c.json", "\"http\": \"0.0.0.0:8000\",\n"),
+    ] {
+        let whole = |text: &str| if name == "c.json" { format!("{{{text}}}") } else { text.to_owned() };
+        let error = error_line(load_text(name, &whole(before.trim_end_matches([',', '\n']))));
+        let (_, lines) = error.split_once("the file: ").expect("what to add");
+        let (key, rest) = lines.split_once(" (or ").expect("two more");
+        let (token, rest) = rest.split_once("; or ").expect("one more");
+        let (insecure, _) = rest.split_once(", and").expect("a consequence");
+        for line in [key, token, insecure] {
+            let config = load_text(name, &whole(&format!("{before}{line}"))).expect(line);
+            assert!(!config.is_workbench());
+        }
+    }
+}
+
+#[test]
+fn loopback_addresses_and_unix_sockets_need_no_key() {
+    for local in
+        ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "unix:/tmp/x"]
+    {
+        let set = format!("tcp.listen={local}");
+        assert!(load_sets(&[&set]).expect(local).is_workbench(), "{local}");
+    }
+    for other in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        let set = format!("tcp.listen={other}");
+        assert!(error_line(load_sets(&[&set])).contains("not a loopback address"), "{other}");
+    }
+    // A key ends the workbench on loopback too; an empty key does not count.
+    assert!(!load_sets(&["http_api.key=k"]).expect("good").is_workbench());
+    assert!(load_sets(&["http_api.key="]).expect("good").is_workbench());
+    assert!(load_sets(&["http=0.0.0.0:1", "http_api.key="]).is_err());
+}
+
+#[test]
+fn a_default_is_adjusted_to_given_options_and_a_given_value_is_not() {
+    let config = load_sets(&[
+        "shutdown.timeout=2s",
+        "client.ping_interval=4s",
+        "ready.canary_limit=500ms",
+        "client.queue_max_total=64KiB",
+    ])
+    .expect("good");
+    assert_eq!(config.shutdown.drain, Duration::from_secs(1));
+    assert_eq!(config.client.pong_timeout, Duration::from_secs(2));
+    assert_eq!(config.ready.canary_interval, Duration::from_millis(250));
+    assert_eq!(config.client.queue_max_size, 65_536);
+
+    assert_eq!(
+        error_line(load_sets(&["ready.canary_interval=3s"])),
+        "--set ready.canary_interval: ready.canary_interval (3s) must be less than ready.canary_limit (3s)"
+    );
+    assert_eq!(
+        error_line(load_text("c.toml", "[shutdown]\ntimeout = 2\ndrain = \"3s\"\n")),
+        "c.toml:3: shutdown.drain: shutdown.drain (3s) must be at most shutdown.timeout (2s)"
+    );
+    assert!(
+        error_line(load_sets(&["client.pong_timeout=25s"]))
+            .contains("must be less than client.ping_interval (25s)")
+    );
+    assert!(load_sets(&["shutdown.drain=10s"]).is_ok());
+    assert_eq!(
+        error_line(load_sets(&["client.channel_limit=1", "tcp.auto_subscribe=a,b"])),
+        "--set tcp.auto_subscribe: tcp.auto_subscribe contains 2 channels, more than client.channel_limit (1)"
+    );
+}
+
+#[test]
+fn options_that_require_a_history_are_rejected_without_one() {
+    let namespace = "[[channel.namespaces]]\nname = \"chat\"\n";
+    let error = error_line(load_text("c.toml", &format!("{namespace}force_recovery = true\n")));
+    assert_eq!(
+        error,
+        "c.toml:3: channel.namespaces.chat.force_recovery: has no effect: a channel has a history only with both \
+         history_size and history_ttl; add history_size = 100 and history_ttl = \"10m\", or leave it out"
+    );
+    let added = "force_recovery = true\nhistory_size = 100\nhistory_ttl = \"10m\"\n";
+    assert!(load_text("c.toml", &format!("{namespace}{added}")).is_ok());
+    let from_env = error_line(load_env(&[
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_FORCE_POSITIONING", "true"),
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_TTL", "1m"),
+        ("TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE", "0"),
+    ]));
+    let variable = "TIDINGS_CHANNEL_WITHOUT_NAMESPACE_HISTORY_SIZE=100";
+    assert!(from_env.contains(&format!("; add {variable}, or")), "{from_env}");
+    let set = |option: &str| format!("channel.without_namespace.{option}");
+    for (option, missing) in [
+        ("force_recovery_mode=cache", "history_size=100 and --set channel.without_namespace.history_ttl=10m"),
+        ("history_size=5", "history_ttl=10m"),
+        ("history_ttl=5s", "history_size=100"),
+    ] {
+        let error = error_line(load_sets(&[&set(option)]));
+        assert!(error.contains(&format!("add --set {}, or", set(missing))), "{error}");
+    }
+    // An explicit zero is not an error.
+    assert!(load_sets(&[&set("history_size=0"), &set("history_ttl=5s")]).is_ok());
+    assert!(load_sets(&[&set("force_recovery=false"), &set("force_recovery_mode=stream")]).is_ok());
+}
+
+#[test]
+fn nodes_on_redis_require_a_secret_if_no_key_can_be_derived() {
+    const REDIS: &str = "broker=redis://127.0.0.1:1";
+    const KEY_SET: &str = "client.token.jwks_public_endpoint=https://id.example.com/keys";
+    let error = error_line(load_sets(&[REDIS, KEY_SET]));
+    assert!(error.contains("add --set cluster.secret=A-SECRET (at least 16 bytes"), "{error}");
+    for enough in [
+        "cluster.secret=0123456789abcdef",
+        "http_api.key=k",
+        "client.token.hmac_secret_key=k",
+        "broker=memory",
+    ] {
+        load_sets(&[REDIS, KEY_SET, enough]).expect(enough);
+    }
+    // Without any key no secret is required.
+    load_sets(&[REDIS]).expect("a workbench");
+    let short = error_line(load_sets(&["cluster.secret=0123456789abcde"]));
+    assert!(short.contains("cluster.secret is shorter than 16 bytes"), "{short}");
+}

@@ -1,0 +1,127 @@
+//! The store in a folder, which several nodes may share.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidings_table::{Control, ORIGINAL, Writer};
+
+use crate::bucket::SaveOutcome;
+use crate::disk::{Disk, TableFolder};
+use crate::id::TableId;
+use crate::record::Record;
+use crate::{AppendError, AppendRows, Store, StoreError, read_appended};
+
+/// The disk is the store: written files are visible to all nodes at once.
+///
+/// Invariant: a process writes to a file only while it holds the file's lock.
+#[derive(Debug)]
+pub(super) struct FolderStore {
+    disk: Arc<Disk>,
+}
+
+impl FolderStore {
+    pub(super) const fn new(disk: Arc<Disk>) -> Self {
+        Self { disk }
+    }
+}
+
+impl Store for FolderStore {
+    fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    fn find(&self, id: TableId) -> Result<Option<(TableFolder, Record)>, StoreError> {
+        Ok(self.disk.find(id)?)
+    }
+
+    fn save(&self, table_folder: &TableFolder, record: &Record) -> Result<SaveOutcome, StoreError> {
+        table_folder.save(record)?;
+        Ok(SaveOutcome::Stored)
+    }
+
+    fn remove_record(&self, table_folder: &TableFolder) -> Result<(), StoreError> {
+        Ok(table_folder.remove_record()?)
+    }
+
+    fn close_table(
+        &self,
+        table_folder: &TableFolder,
+        record: &Record,
+        left: SystemTime,
+    ) -> Result<(), StoreError> {
+        match table_folder.record()? {
+            // The table never had a file, or was deleted.
+            None => self.disk.delete(table_folder)?,
+            // Another process has written a newer record.
+            Some(stored) if stored.stamp > record.stamp => table_folder.save(&stored)?,
+            Some(_) if record.file.is_none() => {}
+            Some(_) => {
+                table_folder.save(record)?;
+                table_folder.set_last_used(left)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn prepare(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn catch_up(
+        &self,
+        table_folder: &TableFolder,
+        file: &str,
+        writer: &mut Writer,
+        control: Control<'_>,
+        _grown: &mut dyn FnMut(&Writer, f32),
+    ) -> Result<(), StoreError> {
+        // Waits for a process that is writing, which completes its rows or removes incomplete ones.
+        let _lock = lock(&table_folder.file(file))?;
+        read_appended(writer, control)
+    }
+
+    fn append(
+        &self,
+        table_folder: &TableFolder,
+        file: &str,
+        writer: &mut Writer,
+        _reopen: &dyn Fn() -> Result<Writer, StoreError>,
+        append: AppendRows<'_>,
+    ) -> Result<(), AppendError> {
+        let _lock = lock(&table_folder.file(file))?;
+        read_appended(writer, Control::default())?;
+        append(writer);
+        Ok(())
+    }
+
+    fn remove_file(&self, table_folder: &TableFolder, file: &str) -> Result<(), StoreError> {
+        self.disk.remove_file(table_folder, file);
+        Ok(())
+    }
+
+    fn delete(&self, table_folder: &TableFolder) -> Result<(), StoreError> {
+        Ok(self.disk.delete(table_folder)?)
+    }
+
+    fn sweep(&self) -> u64 {
+        self.disk.sweep()
+    }
+
+    fn stored(&self) -> (u64, u64) {
+        (self.disk.tables(), self.disk.used_bytes())
+    }
+}
+
+/// Locks the file in this folder against other writing processes.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::open(folder.join(ORIGINAL))?;
+    file.lock()?;
+    Ok(file)
+}

@@ -1,0 +1,108 @@
+//! The record of a table: a small JSON file, replaced at each change.
+
+mod condition;
+mod dialect_options;
+mod view_settings;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id;
+
+pub use condition::Condition;
+pub use dialect_options::{DialectOptions, InvalidDialect};
+pub use view_settings::{Sort, ViewSettings};
+
+/// The state of a table that survives a restart and is sent to other nodes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// The name of the file's folder within the table's folder; `None` while there is no file.
+    pub file: Option<String>,
+    /// The file name that the uploader gave.
+    pub name: String,
+    /// The hash of the owner's secret; `None` for a table without an owner, as on the article's page.
+    pub owner: Option<String>,
+    /// The key of the quota that the file counts for ([`Quota::key`](crate::Quota)); empty: none.
+    #[serde(default)]
+    pub uploader: String,
+    /// Whether the file was uploaded in the form of the article: as tab-separated values.
+    pub is_article: bool,
+    /// The requested dialect.
+    #[serde(rename = "wish")]
+    pub dialect: DialectOptions,
+    /// The settings of the shared view.
+    #[serde(rename = "shown")]
+    pub view: ViewSettings,
+    /// The actions that only the owner may take.
+    pub locks: Locks,
+    /// The version of the last view.
+    pub version: u64,
+    /// The stamp of the last change. Of two records the one with the larger stamp is kept.
+    pub stamp: Stamp,
+}
+
+/// Actions that are restricted to the owner.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Locks {
+    /// Upload another file.
+    pub uploads: bool,
+    /// Turn pages, sort, filter, search, change the dialect.
+    pub view: bool,
+}
+
+/// The logical time of a change (Lamport's clock): the version of the view after the change, which is larger than every
+/// version that the node has received, and the node, which orders concurrent changes with the same version.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Stamp {
+    /// The version of the view after the change.
+    pub version: u64,
+    /// The number of the node that made the change.
+    pub node: u64,
+}
+
+impl Locks {
+    /// Whether any action is restricted.
+    pub const fn any(self) -> bool {
+        self.uploads || self.view
+    }
+}
+
+impl Record {
+    /// A table without a file. Its owner has this secret.
+    pub fn new(secret: Option<&str>) -> Self {
+        Self {
+            file: None,
+            name: String::new(),
+            owner: secret.map(id::hash),
+            uploader: String::new(),
+            is_article: false,
+            dialect: DialectOptions::default(),
+            view: ViewSettings::default(),
+            locks: Locks::default(),
+            version: 0,
+            stamp: Stamp::default(),
+        }
+    }
+
+    /// Whether this is the secret of the owner.
+    pub fn is_owned_by(&self, secret: &str) -> bool {
+        self.owner.as_deref() == Some(&*id::hash(secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_stored_fields_are_stable() {
+        let stored = r#"{"file":"f-1","name":"a.csv","owner":null,"uploader":"user:ann","is_article":false,
+            "wish":{"header":true},
+            "shown":{"page":2,"page_size":10,"sort":[],"filter":[],"search":"x","types":{}},
+            "locks":{"uploads":true,"view":false},"version":7,"stamp":{"version":7,"node":1}}"#;
+        let record: Record = serde_json::from_str(stored).expect("a record");
+        assert_eq!((record.view.page, &*record.view.search, record.locks.uploads), (2, "x", true));
+        let written: serde_json::Value = serde_json::to_value(&record).expect("JSON");
+        let stored: serde_json::Value = serde_json::from_str(stored).expect("JSON");
+        assert_eq!(written, stored);
+    }
+}

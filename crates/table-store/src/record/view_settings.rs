@@ -1,0 +1,108 @@
+//! The settings of the shared view, in the form of messages and records.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tidings_table::{Query, SortBy};
+
+use super::condition::Condition;
+
+/// A column to sort by, in the form of messages and records.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Sort {
+    /// The column, counted from 0.
+    pub column: usize,
+    #[serde(default)]
+    /// Whether the order is descending.
+    pub desc: bool,
+    /// Whether numbers within text are compared by value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub natural: bool,
+}
+
+/// The settings of the shared view: page, order, filter.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct ViewSettings {
+    /// The page, counted from 1.
+    pub page: u64,
+    /// The number of rows of a page.
+    pub page_size: usize,
+    /// The columns to sort by, the most significant first.
+    pub sort: Vec<Sort>,
+    /// The conditions that all rows meet.
+    pub filter: Vec<Condition>,
+    /// The text that all rows contain; empty: all rows.
+    pub search: String,
+    /// The chosen types of columns, by column, in the form of messages.
+    #[serde(default)]
+    pub types: BTreeMap<usize, String>,
+}
+
+impl Default for ViewSettings {
+    fn default() -> Self {
+        Self {
+            page: 1,
+            page_size: 100,
+            sort: Vec::new(),
+            filter: Vec::new(),
+            search: String::new(),
+            types: BTreeMap::new(),
+        }
+    }
+}
+
+impl ViewSettings {
+    /// The query for the engine. `header_is_row` is set on the article's page.
+    pub fn query(&self, header_is_row: bool) -> Query {
+        let sort =
+            self.sort.iter().map(|by| SortBy { column: by.column, desc: by.desc, natural: by.natural });
+        Query {
+            sort: sort.collect(),
+            filter: self.filter.iter().map(Condition::filter).collect(),
+            search: self.search.clone(),
+            types: self.type_choices(),
+            header_is_row,
+        }
+    }
+
+    /// The chosen types in the engine's form.
+    pub fn type_choices(&self) -> tidings_table::TypeChoices {
+        let known = |(column, name): (&usize, &String)| Some((*column, name.parse().ok()?));
+        self.types.iter().filter_map(known).collect()
+    }
+
+    /// The types after these changes.
+    pub fn types_with(&self, changes: BTreeMap<usize, Option<String>>) -> BTreeMap<usize, String> {
+        let mut types = if changes.is_empty() { BTreeMap::new() } else { self.types.clone() };
+        for (column, name) in changes {
+            match name {
+                Some(name) => types.insert(column, name),
+                None => types.remove(&column),
+            };
+        }
+        types
+    }
+
+    /// Whether all rows are shown in the order of the file.
+    pub fn is_plain(&self) -> bool {
+        self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
+    }
+
+    /// Whether the other settings show the same rows in the same order; pages may differ.
+    pub fn same_rows(&self, other: &Self) -> bool {
+        (&self.sort, &self.filter, &self.search, &self.types)
+            == (&other.sort, &other.filter, &other.search, &other.types)
+    }
+
+    /// The columns that the settings refer to.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        let sorted = self.sort.iter().map(|by| by.column);
+        let filtered = self.filter.iter().map(|condition| condition.column);
+        sorted.chain(filtered).chain(self.types.keys().copied())
+    }
+
+    /// The number of pages of `total` rows, at least 1.
+    pub fn pages(&self, total: u64) -> u64 {
+        total.div_ceil(self.page_size as u64).max(1)
+    }
+}
