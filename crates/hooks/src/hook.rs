@@ -142,7 +142,7 @@ impl Hook {
     /// the configuration lists them. A value that is invalid in a header is omitted.
     fn headers(&self, requester: &Requester, emulated: &[(String, String)]) -> HeaderMap {
         let mut headers = self.headers.clone();
-        let sent = requester.about.as_ref().map_or(&[][..], |about| &about.headers);
+        let sent = requester.connection_info.as_ref().map_or(&[][..], |about| &about.headers);
         for (name, from) in [(&self.emulated_headers, emulated), (&self.http_headers, sent)] {
             for name in name {
                 let values = from.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name.as_str()));
@@ -207,7 +207,7 @@ mod tests {
         };
         let hook = Hook::new(HookKind::Connect, &options, &Arc::default()).expect("a hook");
         let about = ConnectionInfo { transport: "websocket", headers: pairs(sent) };
-        let requester = Requester { about: Some(Arc::new(about)), ..Requester::default() };
+        let requester = Requester { connection_info: Some(Arc::new(about)), ..Requester::default() };
         let emulated: Vec<_> = pairs(emulated);
         hook.headers(&requester, &emulated)
     }

@@ -82,7 +82,7 @@ impl<'a> HookRequest<'a> {
         let mut request = Self {
             client: &requester.client,
             // Only connections over HTTP have `ConnectionInfo`.
-            transport: requester.about.as_ref().map_or("tcp", |about| about.transport),
+            transport: requester.connection_info.as_ref().map_or("tcp", |about| about.transport),
             protocol,
             encoding,
             user: Some(&requester.user),
@@ -135,7 +135,7 @@ mod tests {
             client: "c1".into(),
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
-            about: Some(Arc::new(ConnectionInfo { transport: "websocket", headers: Vec::new() })),
+            connection_info: Some(Arc::new(ConnectionInfo { transport: "websocket", headers: Vec::new() })),
             encoding: Encoding::Protobuf,
         }
     }

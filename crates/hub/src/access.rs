@@ -1,70 +1,51 @@
-//! Identities of sessions, and their rights.
+//! Identities of sessions, and the rules of access.
 
 use tidings_wire::Secret;
 use tidings_wire::code::{self, Code};
 
-use crate::namespace::{NamespaceOptions, Namespaces};
+use crate::namespace::NamespaceOptions;
 
-/// Separator before the users in the name of a channel for certain users.
-pub(crate) const USERS: char = '#';
-/// Separator between them.
-pub(crate) const USER: char = ',';
+/// Separates the name of a channel from the users that may subscribe to it.
+pub(crate) const USERS_SEPARATOR: char = '#';
+/// Separates these users.
+pub(crate) const USER_SEPARATOR: char = ',';
 
-/// Whether the name of a channel can name this user without ambiguity.
-pub(crate) fn has_own_channel(user: &str) -> bool {
-    !user.contains([USERS, USER])
+/// Whether the name of a channel can contain this user without ambiguity.
+pub(crate) fn is_unambiguous_user(user: &str) -> bool {
+    !user.contains([USERS_SEPARATOR, USER_SEPARATOR])
 }
 
 /// The identity of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// No credentials were given.
+    /// Without credentials.
     #[default]
     Anonymous,
-    /// A token or the application has set its user.
+    /// With a user, set by a token or by the application.
     Client,
-    /// The API key was given: a backend, which may subscribe and publish anywhere.
+    /// With the API key: a backend, which may subscribe and publish everywhere.
     Backend,
 }
 
 /// The rules of access.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// No key is configured (the workbench on one's own machine), or `client.insecure` is set:
-    /// every session may subscribe and publish everywhere.
+    /// Every session may subscribe and publish everywhere: no key is configured (the workbench), or `client.insecure`
+    /// is set.
     pub open: bool,
-    /// What makes a session a backend.
+    /// The API key. A session with this key is a backend.
     pub api_key: Option<Secret>,
     /// Whether a session of the client protocol may connect without a token.
     pub anonymous_connect: bool,
     /// Whether tokens can be verified, or a connect hook is set.
     pub tokens: bool,
-    /// Prefix of the server's internal channels, which are closed on every path.
+    /// Prefix of the server's internal channels. No session can access them.
     pub reserved: Option<String>,
 }
 
 impl Access {
-    /// Whether a session of this identity, which is subscribed to `channel` or not, may do `action` there.
-    ///
-    /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn may(
-        &self,
-        action: Action,
-        identity: Identity,
-        subscribed: bool,
-        namespaces: &Namespaces,
-        channel: &str,
-    ) -> Result<(), Code> {
-        let options = namespaces.options(channel)?;
-        if self.is_reserved(channel) || !self.permits(action, identity, subscribed, options) {
-            return Err(code::PERMISSION_DENIED);
-        }
-        Ok(())
-    }
-
-    /// Whether the options of a channel allow `action`, as Centrifugo defines it: `allow_…_for_client`, or
-    /// `allow_…_for_subscriber` and a subscription; for an anonymous user, `allow_…_for_anonymous` in addition, which
+    /// Whether the options of a channel allow `action`. As in Centrifugo: `allow_…_for_client`, or
+    /// `allow_…_for_subscriber` and a subscription. An anonymous user needs `allow_…_for_anonymous` in addition, which
     /// allows nothing alone.
     pub(crate) fn permits(
         &self,
@@ -94,11 +75,11 @@ impl Access {
             ),
         };
         let is_known = identity == Identity::Client;
-        self.is_free(identity) || ((client || subscriber && subscribed) && (is_known || anonymous))
+        self.is_unrestricted(identity) || ((client || subscriber && subscribed) && (is_known || anonymous))
     }
 
-    /// Whether everything is allowed: to every session on an open server, and to a backend.
-    pub(crate) fn is_free(&self, identity: Identity) -> bool {
+    /// Whether everything is allowed: to every session of an open server, and to a backend.
+    pub(crate) fn is_unrestricted(&self, identity: Identity) -> bool {
         self.open || identity == Identity::Backend
     }
 
@@ -107,40 +88,39 @@ impl Access {
         self.api_key.as_ref().is_some_and(|key| key.is(given))
     }
 
-    /// Whether a channel is the server's own.
+    /// Whether a channel is internal.
     pub(crate) fn is_reserved(&self, channel: &str) -> bool {
         self.reserved.as_ref().is_some_and(|prefix| channel.starts_with(prefix.as_str()))
     }
 
-    /// Whether `identity` may subscribe to patterns and read about the whole node: both cut across namespaces.
+    /// Whether `identity` may subscribe to patterns and query the whole node, which affects all namespaces.
     ///
     /// # Errors
     /// [`code::PERMISSION_DENIED`].
-    pub fn may_see_all(&self, identity: Identity) -> Result<(), Code> {
-        if self.is_free(identity) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+    pub fn authorize_global(&self, identity: Identity) -> Result<(), Code> {
+        if self.is_unrestricted(identity) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 }
 
-/// What may be allowed in a channel.
+/// An action in a channel that requires a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Subscribe to it.
+    /// Subscribe.
     Subscribe,
-    /// Publish into it.
+    /// Publish.
     Publish,
-    /// Read its history.
+    /// Read the history.
     History,
-    /// Read its presence.
+    /// Read the presence.
     Presence,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::NamespaceOptions;
 
     #[test]
-    fn with_a_key_configured_the_namespace_decides_and_a_backend_may_do_all() {
+    fn with_a_key_configured_namespaces_limit_clients_and_a_backend_is_unrestricted() {
         let access = Access {
             open: false,
             api_key: Some(Secret::new("k")),
@@ -148,25 +128,21 @@ mod tests {
             tokens: false,
             reserved: None,
         };
-        let closed = Namespaces::default();
-        let open = Namespaces::new(
-            NamespaceOptions {
-                allow_subscribe_for_client: true,
-                allow_subscribe_for_anonymous: true,
-                allow_publish_for_subscriber: true,
-                allow_publish_for_anonymous: true,
-                ..Default::default()
-            },
-            [],
-        );
-        let denied = Err(code::PERMISSION_DENIED);
-        assert_eq!(access.may(Action::Subscribe, Identity::Anonymous, false, &closed, "a"), denied);
-        assert_eq!(access.may(Action::Subscribe, Identity::Anonymous, false, &open, "a"), Ok(()));
-        assert_eq!(access.may(Action::Publish, Identity::Anonymous, false, &open, "a"), denied);
-        assert_eq!(access.may(Action::Publish, Identity::Anonymous, true, &open, "a"), Ok(()));
-        assert_eq!(access.may(Action::Publish, Identity::Backend, false, &closed, "a"), Ok(()));
-        assert_eq!(access.may_see_all(Identity::Anonymous), denied);
-        assert_eq!(access.may_see_all(Identity::Backend), Ok(()));
+        let closed = NamespaceOptions::default();
+        let open = NamespaceOptions {
+            allow_subscribe_for_client: true,
+            allow_subscribe_for_anonymous: true,
+            allow_publish_for_subscriber: true,
+            allow_publish_for_anonymous: true,
+            ..Default::default()
+        };
+        assert!(!access.permits(Action::Subscribe, Identity::Anonymous, false, &closed));
+        assert!(access.permits(Action::Subscribe, Identity::Anonymous, false, &open));
+        assert!(!access.permits(Action::Publish, Identity::Anonymous, false, &open));
+        assert!(access.permits(Action::Publish, Identity::Anonymous, true, &open));
+        assert!(access.permits(Action::Publish, Identity::Backend, false, &closed));
+        assert_eq!(access.authorize_global(Identity::Anonymous), Err(code::PERMISSION_DENIED));
+        assert_eq!(access.authorize_global(Identity::Backend), Ok(()));
     }
 
     /// Sets the three options of an action.
@@ -195,7 +171,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_anonymous_user_needs_its_own_option_beside_that_of_clients_or_subscribers() {
+    fn an_anonymous_user_needs_its_own_option_and_that_of_clients_or_subscribers() {
         let access = Access::default();
         let both = [false, true];
         for (action, set) in ACTIONS {
@@ -212,8 +188,9 @@ mod tests {
                         right,
                         "{case}"
                     );
-                    let nobody = access.permits(action, Identity::Anonymous, subscribed, &options);
-                    assert_eq!(nobody, right && anonymous, "anonymous: {case}");
+                    let anonymous_permitted =
+                        access.permits(action, Identity::Anonymous, subscribed, &options);
+                    assert_eq!(anonymous_permitted, right && anonymous, "anonymous: {case}");
                     assert!(access.permits(action, Identity::Backend, subscribed, &options), "{case}");
                 }
             }

@@ -1,4 +1,4 @@
-//! Endings: why the server closes a connection, and the counters of that.
+//! Reasons for which the server closes connections, and their counters.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use crate::session::Flag;
 /// Why the server ends a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client requested it, or its peer sends no more and has every response.
+    /// The client requested it, or the peer sends no more and has received every response.
     Done,
-    /// It did not read fast enough; so many messages were dropped.
+    /// The client reads too slowly; the number of dropped messages.
     Slow(u64),
-    /// The server stops; a client without a reconnect policy of its own should wait this long.
+    /// The server stops. A client without its own reconnect policy should wait for this time.
     Shutdown(Duration),
-    /// A ping went unanswered.
+    /// The client has not answered a ping.
     NoPong,
-    /// The half-read commands of all clients are at their bound, and this client added to them.
+    /// The unused input of all clients has reached its limit, and this client added to it.
     Overloaded,
-    /// It did not connect in time.
+    /// The client did not connect in time.
     Stale,
-    /// Its token has expired.
+    /// The token has expired.
     Expired,
-    /// The application or a rule of the protocol requires it, with this code and reason.
+    /// Required by the application or by a rule of the protocol, with this code and reason.
     Code(u16, String),
-    /// Its transport ends with a close code of its own (RFC 6455 §7.4): the peer closed it, or broke its framing.
+    /// Ended by the transport with its own close code (RFC 6455 §7.4): the peer closed it, or its framing is invalid.
     Transport(u16, String),
-    /// It broke its protocol so that no further input can be parsed; the reason for the peer.
+    /// The input cannot be parsed any further; the reason for the peer.
     Protocol(String),
 }
 
-/// The codes that ended sessions are counted by; any other has one of the last three labels.
+/// The codes that have their own counter. Other codes are counted by one of the last three labels.
 const COUNTED: [Code; 17] = [
     code::SHUTDOWN,
     code::SERVER_ERROR,
@@ -56,29 +56,37 @@ const COUNTED: [Code; 17] = [
     code::TOO_MANY_ERRORS,
 ];
 
-/// Sessions that the server has ended, by code.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Disconnects([u64; Disconnects::LABELS]);
+/// Number of sessions ended by the server, by code.
+#[derive(Debug, Default)]
+pub struct Disconnects {
+    counts: [u64; Disconnects::LABELS],
+    total: u64,
+}
 
 impl Disconnects {
-    /// How many labels there are.
+    /// Number of labels.
     pub const LABELS: usize = COUNTED.len() + 3;
 
-    /// The label at a place of [`Disconnects::counts`]: a code and its words. `application` is a code from 4000 on,
-    /// `websocket` a close code of RFC 6455.
-    pub fn label(at: usize) -> (String, &'static str) {
-        match COUNTED.get(at) {
+    /// The label at an index of [`Disconnects::counts`]: a code and its text. The label `application` is for codes from
+    /// 4000 on, `websocket` for close codes of RFC 6455.
+    pub fn label(index: usize) -> (String, &'static str) {
+        match COUNTED.get(index) {
             Some(code) => (code.number.to_string(), code.text),
             None => {
-                let label = ["application", "websocket", "other"][(at - COUNTED.len()).min(2)];
+                let label = ["application", "websocket", "other"][(index - COUNTED.len()).min(2)];
                 (label.to_owned(), "")
             }
         }
     }
 
-    /// The numbers since the start.
-    pub fn counts(&self) -> [u64; Self::LABELS] {
-        self.0
+    /// The counts since the start, in the order of [`Disconnects::label`].
+    pub fn counts(&self) -> &[u64; Self::LABELS] {
+        &self.counts
+    }
+
+    /// The sum of the counts. If it is unchanged, so are all counts.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
     fn count(&mut self, number: u16) {
@@ -87,50 +95,51 @@ impl Disconnects {
             1000..3000 => COUNTED.len() + 1,
             _ => COUNTED.len() + 2,
         });
-        self.0[at] += 1;
+        self.counts[at] += 1;
+        self.total += 1;
     }
 }
 
-/// Close codes with which a WebSocket's peer leaves in the ordinary way (RFC 6455 §7.4.1).
-const LEFT: [u16; 2] = [1000, 1001];
+/// Close codes of a normal close by the peer (RFC 6455 §7.4.1).
+const NORMAL_CLOSE: [u16; 2] = [1000, 1001];
 
 impl<P: Protocols> Hub<P> {
-    /// Counts and logs why a session is ended, unless its peer requested that.
-    fn note_ending(&mut self, slot: Slot, ending: &CloseReason) {
-        let Some((code, words)) = ending.words() else { return };
-        let number = match ending {
+    /// Counts and logs the end of a session, unless the peer requested it.
+    fn record_close(&mut self, slot: Slot, reason: &CloseReason) {
+        let Some((code, text)) = reason.code_and_reason() else { return };
+        let number = match reason {
             CloseReason::Protocol(_) => code::BAD_PROTOCOL.number,
-            CloseReason::Transport(close, _) if LEFT.contains(close) => return,
+            CloseReason::Transport(close, _) if NORMAL_CLOSE.contains(close) => return,
             _ => code.number,
         };
         self.disconnects.count(number);
         if tracing::enabled!(tracing::Level::DEBUG) {
-            let client = self.client_name(self.id_of(slot));
+            let client = self.client_id(self.session_id(slot));
             let session = &self.sessions[slot.index()];
-            let user = session.member().map(|member| &*member.user).unwrap_or_default();
+            let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
             let dialect = session.peer.name();
-            tracing::debug!(client, user, dialect, code = number, reason = words, "a client is disconnected");
+            tracing::debug!(client, user, dialect, code = number, reason = text, "a client is disconnected");
         }
     }
 
-    /// Ends a session: reports it to its protocol, ends its subscriptions, and has the connection closed once everything
-    /// is flushed.
-    pub fn end(&mut self, slot: Slot, ending: &CloseReason, fx: &mut Effects) {
+    /// Ends a session: reports the reason to its protocol, ends its subscriptions, and closes the connection after the
+    /// flush.
+    pub fn end(&mut self, slot: Slot, reason: &CloseReason, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         if session.flags.has(Flag::Closing) {
             return;
         }
         session.flags.set(Flag::Closing, true);
-        self.note_ending(slot, ending);
-        self.event(slot, Event::Closing(ending), fx);
-        self.drop_interest(slot, fx);
+        self.record_close(slot, reason);
+        self.event(slot, Event::Closing(reason), fx);
+        self.release_topics(slot, fx);
         fx.push(Effect::Close(slot));
     }
 }
 
 impl CloseReason {
-    /// The code of the ending and its reason; `None` when the peer requested it.
-    pub fn words(&self) -> Option<(Code, String)> {
+    /// The code and the reason; `None` if the peer requested the end.
+    pub fn code_and_reason(&self) -> Option<(Code, String)> {
         Some(match self {
             Self::Done => return None,
             Self::Slow(dropped) => (code::SLOW, format!("slow: {dropped} messages dropped")),
@@ -139,13 +148,13 @@ impl CloseReason {
             Self::Overloaded => (code::OVERLOADED, code::OVERLOADED.text.into()),
             Self::Stale => (code::STALE, code::STALE.text.into()),
             Self::Expired => (code::CONNECTION_EXPIRED, code::CONNECTION_EXPIRED.text.into()),
-            Self::Code(number, words) => {
-                (Code { number: *number, text: "", temporary: *number < 3500 }, words.clone())
+            Self::Code(number, text) => {
+                (Code { number: *number, text: "", temporary: *number < 3500 }, text.clone())
             }
-            Self::Transport(number, words) => {
-                (Code { number: *number, text: "", temporary: false }, words.clone())
+            Self::Transport(number, text) => {
+                (Code { number: *number, text: "", temporary: false }, text.clone())
             }
-            Self::Protocol(words) => (code::BAD_REQUEST, words.clone()),
+            Self::Protocol(text) => (code::BAD_REQUEST, text.clone()),
         })
     }
 }

@@ -1,94 +1,36 @@
-//! Accepting a connection: its user, and the subscriptions that come with it.
+//! Accepting a connection: its user, and its subscriptions.
 
 use tidings_wire::{Channel, code};
 
-use crate::access::{Action, Identity, has_own_channel};
+use crate::access::{Action, Identity, is_unambiguous_user};
+use crate::context::Context;
 use crate::decisions::{Admission, Connected, Rejection};
-use crate::effects::{Effect, Effects, Failure, Timer};
+use crate::effects::{Failure, Timer};
 use crate::hub::Hub;
-use crate::index::Slot;
-use crate::member::Member;
 use crate::protocols::{Event, Peer as _, Protocols};
-use crate::session::{Flag, SessionId};
+use crate::session::Flag;
 use crate::settings::Settings;
 use crate::subscribe::{Completed, Origin, PendingConnect, PendingSubscribe, SubscribeOptions};
+use crate::user_state::UserState;
 
 impl<P: Protocols> Hub<P> {
-    /// Ends a session whose client is to have more channels than it may.
-    pub fn too_many_channels(&mut self, slot: Slot, fx: &mut Effects) {
-        let words =
-            format!("{}: {} channels a connection", code::CHANNEL_LIMIT.text, self.settings.channel_limit);
-        self.end(slot, &crate::CloseReason::Code(code::CHANNEL_LIMIT.number, words), fx);
-    }
-
-    /// Accepts a connection: sets its user and makes its subscriptions. The event follows when all of them are made.
-    /// With `grants`, its channels are not subscribed: its client may subscribe to them.
-    pub fn accept(&mut self, slot: Slot, id: u32, mut connected: Connected, grants: bool, fx: &mut Effects) {
-        let mut channels = match self.channels_of(&mut connected) {
-            Ok(channels) => channels,
-            Err(failure) => return self.event(slot, Event::Failed { id, failure: &failure }, fx),
-        };
-        if !self.identify(slot, &connected, fx) {
-            return;
-        }
-        if grants {
-            self.sessions[slot.index()].set_granted(std::mem::take(&mut channels));
-        }
-        let requested = std::mem::take(&mut self.sessions[slot.index()].cold().requested);
-        if channels.len() > self.settings.channel_limit {
-            return self.too_many_channels(slot, fx);
-        }
-        let mut wanted: Vec<(Channel, Admission, SubscribeOptions)> = Vec::with_capacity(channels.len());
-        for (channel, admission) in channels {
-            let since =
-                requested.iter().find(|(c, _)| *c == channel).and_then(|(_, wish)| wish.since.clone());
-            wanted.push((channel, admission, SubscribeOptions { since, ..SubscribeOptions::default() }));
-        }
-        for (channel, wish) in requested.into_iter().filter(|(_, wish)| wish.by_client) {
-            let is_known = wanted.iter().any(|(known, ..)| *known == channel);
-            match self.may(slot, Action::Subscribe, &channel) {
-                _ if is_known => {}
-                Ok(()) => wanted.push((channel, Admission::default(), wish)),
-                Err(code::UNKNOWN_CHANNEL) => {
-                    let words = format!("{}: unknown channel in subs", code::BAD_PROTOCOL.text);
-                    return self.end(slot, &crate::CloseReason::Code(code::BAD_PROTOCOL.number, words), fx);
-                }
-                // A client that comes back names what it had, which it may have no longer.
-                Err(_) => {}
-            }
-        }
-        if wanted.len() > self.settings.channel_limit {
-            return self.too_many_channels(slot, fx);
-        }
-        let mut joins = Vec::with_capacity(wanted.len());
-        for (channel, admission, mut wish) in wanted {
-            let stage = self.begin_topic(slot, &channel, &mut wish, &admission.overrides, fx);
-            joins.push(PendingSubscribe { channel, owner: Origin::Connect, wish, admission, stage });
-        }
-        let admitting = PendingConnect { id, connected, joins };
-        if admitting.joins.iter().all(PendingSubscribe::is_decided)
-            && !self.sessions[slot.index()].is_queued()
-        {
-            return self.finish_accept(slot, admitting, fx);
-        }
-        self.sessions[slot.index()].cold().pending.connect(admitting);
-        self.read_for_next(slot, fx);
-    }
-
-    /// The channels that a connection gets by its token or from the application, and the personal channel of its user.
+    /// The channels that the token or the application grants to a connection, and the personal channel of its user.
     ///
     /// # Errors
-    /// When one is of an unknown namespace or internal, and for a user whose id could be mistaken for the ids
-    /// of several users in the name of a personal channel.
-    pub fn channels_of(&mut self, connected: &mut Connected) -> Result<Vec<(Channel, Admission)>, Failure> {
+    /// If a channel is internal or of an unknown namespace, or if the id of the user would be ambiguous in the name of
+    /// a personal channel.
+    pub fn connection_channels(
+        &mut self,
+        connected: &mut Connected,
+    ) -> Result<Vec<(Channel, Admission)>, Failure> {
         let mut channels = std::mem::take(&mut connected.subs);
         if let Some(namespace) = &self.settings.personal_channel
             && !connected.user.is_empty()
         {
-            if !has_own_channel(&connected.user) {
-                let words =
+            if !is_unambiguous_user(&connected.user) {
+                let text =
                     "permission denied: with personal channels, an id of a user must not contain # or ,";
-                return Err(Rejection { text: words.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
+                return Err(Rejection { text: text.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
             }
             let name = match &**namespace {
                 "" => format!("#{}", connected.user),
@@ -115,120 +57,194 @@ impl<P: Protocols> Hub<P> {
         }
         Ok(channels)
     }
+}
 
-    /// Sets the user of a session. A user that has as many connections as it may gets no further one: the session is ended,
-    /// and this gives `false`.
-    pub fn identify(&mut self, slot: Slot, connected: &Connected, fx: &mut Effects) -> bool {
-        let before = self.sessions[slot.index()].member().map(|member| &*member.user);
+impl<P: Protocols> Context<'_, P> {
+    /// Ends a session because its client requests more channels than the limit.
+    pub fn end_for_channel_limit(&mut self) {
+        let text = format!(
+            "{}: {} channels a connection",
+            code::CHANNEL_LIMIT.text,
+            self.hub.settings.channel_limit
+        );
+        self.end(&crate::CloseReason::Code(code::CHANNEL_LIMIT.number, text));
+    }
+
+    /// Accepts a connection: sets its user and makes its subscriptions. [`Event::Connected`] follows when all of them
+    /// are made. With `grants`, the channels are not subscribed: the client may subscribe to them.
+    pub fn accept(&mut self, id: u32, mut connected: Connected, grants: bool) {
+        let mut channels = match self.hub.connection_channels(&mut connected) {
+            Ok(channels) => channels,
+            Err(failure) => return self.event(Event::Failed { id, failure: &failure }),
+        };
+        if !self.set_user(&connected) {
+            return;
+        }
+        if grants {
+            self.session_mut().set_granted(std::mem::take(&mut channels));
+        }
+        let requested = std::mem::take(&mut self.session_mut().cold().requested);
+        if channels.len() > self.hub.settings.channel_limit {
+            return self.end_for_channel_limit();
+        }
+        let mut requests: Vec<(Channel, Admission, SubscribeOptions)> = Vec::with_capacity(channels.len());
+        for (channel, admission) in channels {
+            let since = requested
+                .iter()
+                .find(|(c, _)| *c == channel)
+                .and_then(|(_, sub_options)| sub_options.since.clone());
+            requests.push((channel, admission, SubscribeOptions { since, ..SubscribeOptions::default() }));
+        }
+        for (channel, sub_options) in requested.into_iter().filter(|(_, sub_options)| sub_options.by_client) {
+            let is_known = requests.iter().any(|(known, ..)| *known == channel);
+            match self.hub.authorize(self.slot, Action::Subscribe, &channel) {
+                _ if is_known => {}
+                Ok(()) => requests.push((channel, Admission::default(), sub_options)),
+                Err(code::UNKNOWN_CHANNEL) => {
+                    let text = format!("{}: unknown channel in subs", code::BAD_PROTOCOL.text);
+                    return self.end(&crate::CloseReason::Code(code::BAD_PROTOCOL.number, text));
+                }
+                // A client that reconnects names its former channels, to which it may have lost the right.
+                Err(_) => {}
+            }
+        }
+        if requests.len() > self.hub.settings.channel_limit {
+            return self.end_for_channel_limit();
+        }
+        let mut subscribes = Vec::with_capacity(requests.len());
+        for (channel, admission, mut sub_options) in requests {
+            let state = self.begin_topic(&channel, &mut sub_options, &admission.overrides);
+            subscribes.push(PendingSubscribe {
+                channel,
+                origin: Origin::Connect,
+                sub_options,
+                admission,
+                state,
+            });
+        }
+        let pending_connect = PendingConnect { id, connected, subscribes };
+        if pending_connect.subscribes.iter().all(PendingSubscribe::is_decided) && !self.session().has_queued()
+        {
+            return self.finish_accept(pending_connect);
+        }
+        self.session_mut().cold().pending.push_connect(pending_connect);
+        self.start_next_read();
+    }
+
+    /// Sets the user of a session. Returns `false`, and ends the session, if the user has reached its limit of
+    /// connections.
+    pub fn set_user(&mut self, connected: &Connected) -> bool {
+        let before = self.session().user_state().map(|user_state| &*user_state.user);
         // A session that authenticates again is counted already.
-        if before != Some(&*connected.user) && !self.meter_user(slot, &connected.user, fx) {
+        if before != Some(&*connected.user) && !self.hub.meter_user(self.slot, &connected.user, self.fx) {
             return false;
         }
         let Connected { user, expires, info, meta, token, .. } = connected;
-        let mut member = Member {
+        let mut user_state = UserState {
             user: user.as_str().into(),
             since: connected.since,
             expires: *expires,
             info: info.clone(),
             meta: meta.clone(),
-            ..Member::default()
+            ..UserState::default()
         };
-        member.set_token(token.as_ref());
-        let session = &mut self.sessions[slot.index()];
+        user_state.set_token(token.as_ref());
+        let session = self.session_mut();
         if session.identity != Identity::Backend {
             session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };
         }
-        if member.is_nobody() {
+        if user_state.is_empty() {
             return true;
         }
-        let before = session.cold().member.replace(Box::new(member));
+        let before = session.cold().user_state.replace(Box::new(user_state));
         if let Some(before) = before {
-            self.forget_user(slot, &before.user);
+            self.hub.remove_user_session(self.slot, &before.user);
         }
         if !user.is_empty() {
-            self.users.entry(user.as_str().into()).or_default().push(slot);
+            self.hub.users.entry(user.as_str().into()).or_default().push(self.slot);
         }
         if let Some(at) = expires {
-            self.start_expiry(slot, *at, fx);
+            self.start_expiry(*at);
         }
         true
     }
 
-    /// The session becomes an anonymous one, without the rights and channels of its token.
-    pub fn forget_identity(&mut self, slot: Slot) {
-        let session = &mut self.sessions[slot.index()];
+    /// Makes the session anonymous, without the rights and channels of its token.
+    pub fn reset_identity(&mut self) {
+        let session = self.session_mut();
         session.identity = Identity::Anonymous;
         session.flags.set(Flag::Connected, false);
-        let member = session.existing_cold().and_then(|cold| {
+        let user_state = session.existing_cold().and_then(|cold| {
             cold.granted = Vec::new();
-            cold.member.take()
+            cold.user_state.take()
         });
-        if let Some(member) = member {
-            self.forget_user(slot, &member.user);
+        if let Some(user_state) = user_state {
+            self.hub.remove_user_session(self.slot, &user_state.user);
         }
-        self.forget_meter(slot);
+        self.hub.release_user_meter(self.slot);
     }
 
-    /// All subscriptions are decided: makes them and reports the connection.
-    pub(crate) fn finish_accept(&mut self, slot: Slot, admitting: PendingConnect, fx: &mut Effects) {
-        let PendingConnect { id, connected, joins } = admitting;
-        if let Some(failure) = joins.iter().find_map(PendingSubscribe::failure) {
+    /// Makes the subscriptions of an accepted connection, all of which are decided, and reports the connection.
+    pub(crate) fn finish_accept(&mut self, pending_connect: PendingConnect) {
+        let PendingConnect { id, connected, subscribes } = pending_connect;
+        if let Some(failure) = subscribes.iter().find_map(PendingSubscribe::failure) {
             let failure = failure.clone();
-            for join in &joins {
-                self.abandon(slot, join, fx);
+            for subscribe in &subscribes {
+                self.cancel_subscribe(subscribe);
             }
-            return self.event(slot, Event::Failed { id, failure: &failure }, fx);
+            return self.event(Event::Failed { id, failure: &failure });
         }
-        let mut settled: Vec<Completed> = Vec::with_capacity(joins.len());
-        let mut left = self.settings.recovery_bytes;
-        let peer = self.sessions[slot.index()].peer;
-        let mut joins = joins.into_iter();
-        while let Some(join) = joins.next() {
-            match self.complete_subscribe(slot, join, left, fx) {
+        let mut completed: Vec<Completed> = Vec::with_capacity(subscribes.len());
+        let mut left = self.hub.settings.recovery_bytes;
+        let peer = self.session().peer;
+        let mut subscribes = subscribes.into_iter();
+        while let Some(subscribe) = subscribes.next() {
+            match self.complete_subscribe(subscribe, left) {
                 Ok(one) => {
                     left = left.saturating_sub(one.missed_bytes(peer));
-                    settled.push(one);
+                    completed.push(one);
                 }
                 Err(failure) => {
-                    // All or nothing: what was made and what was not are given back.
-                    for join in joins {
-                        self.abandon(slot, &join, fx);
+                    // All or nothing: releases the subscriptions that are made, and the remaining ones.
+                    for subscribe in subscribes {
+                        self.cancel_subscribe(&subscribe);
                     }
-                    self.unsubscribe_all(slot, fx);
-                    return self.event(slot, Event::Failed { id, failure: &failure }, fx);
+                    self.unsubscribe_all();
+                    return self.event(Event::Failed { id, failure: &failure });
                 }
             }
         }
-        self.sessions[slot.index()].flags.set(Flag::Connected, true);
-        let event = Event::Connected { id, connected: &connected, subscriptions: &settled };
-        self.event(slot, event, fx);
-        for one in &settled {
-            self.after_subscribe(slot, one, fx);
+        self.session_mut().flags.set(Flag::Connected, true);
+        let event = Event::Connected { id, connected: &connected, subscriptions: &completed };
+        self.event(event);
+        for one in &completed {
+            self.after_subscribe(one);
         }
-        let interval = self.settings.ping_interval;
+        let interval = self.hub.settings.ping_interval;
         if !interval.is_zero() {
-            fx.push(Effect::Start(self.id_of(slot), Timer::Ping, interval));
+            self.start_timer(Timer::Ping, interval);
         }
     }
 
-    /// Time to ping: what must be answered in time where the peer can, and the next one after the interval.
-    pub(crate) fn ping(&mut self, id: SessionId, fx: &mut Effects) {
-        let timeout = self.settings.pong_timeout;
-        self.event(id.slot, Event::PingDue, fx);
-        let session = &mut self.sessions[id.slot.index()];
+    /// Reports that a ping is due, and starts the timers of the next ping and, if the peer replies to pings, of the
+    /// pong.
+    pub(crate) fn ping(&mut self) {
+        let timeout = self.hub.settings.pong_timeout;
+        self.event(Event::PingDue);
+        let session = self.session_mut();
         if !timeout.is_zero() && session.peer.answers_pings() {
             session.flags.set(Flag::PongDue, true);
-            fx.push(Effect::Start(id, Timer::Pong, timeout));
+            self.start_timer(Timer::Pong, timeout);
         }
-        fx.push(Effect::Start(id, Timer::Ping, self.settings.ping_interval));
+        self.start_timer(Timer::Ping, self.hub.settings.ping_interval);
     }
 }
 
-/// The longest time to live that is sent to a client, in seconds. A client renews its token by then, although the one it has
-/// lasts longer.
+/// The longest time to live that is sent to a client, in seconds. A client renews its token by then, even if the token
+/// is valid for longer.
 const LONGEST_TTL: u32 = 365 * 24 * 60 * 60;
 
-/// Seconds from `now` until `at`, at least 1 (0 would mean that it never ends) and at most a year.
+/// Seconds from `now` until `at`, at least 1 (0 means that it does not expire) and at most a year.
 pub fn seconds_left(at: u64, now: u64) -> u32 {
     u32::try_from(at.saturating_sub(now)).unwrap_or(u32::MAX).clamp(1, LONGEST_TTL)
 }

@@ -1,5 +1,5 @@
-//! Decisions that need a token's verification or a call of the application: the requests and their responses.
-//! The control plane carries them out.
+//! Decisions that require the verification of a token or a call of the application: the requests and their responses.
+//! The control plane executes them.
 
 use std::sync::Arc;
 
@@ -10,99 +10,100 @@ use tidings_wire::{Channel, Position};
 
 use crate::effects::Failure;
 
-/// The transport and the HTTP headers of a connection, for hooks. Shared, and kept only where a hook may need it.
+/// The transport and the HTTP headers of a connection, for hooks. Shared, and stored only if a hook is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// The name of the transport: `websocket`, `sse`, …
+    /// The name of the transport, such as `websocket`.
     pub transport: &'static str,
-    /// The headers of the HTTP request that the connection began with, names in lower case.
+    /// The headers of the HTTP request of the connection, with names in lower case.
     pub headers: Vec<(String, String)>,
 }
 
-/// The client on whose behalf a decision is requested.
+/// The client for which a decision is requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
-    /// The connection's id.
+    /// The id of the connection.
     pub client: String,
-    /// Its user; empty for an anonymous one.
+    /// The user; empty for an anonymous client.
     pub user: String,
-    /// Data that the application attached to the connection, for itself (JSON).
+    /// Data that the application attached to the connection (JSON).
     pub meta: Option<Bytes>,
-    /// Its transport and headers.
-    pub about: Option<Arc<ConnectionInfo>>,
-    /// How its messages and their data are encoded.
+    /// The transport and headers.
+    pub connection_info: Option<Arc<ConnectionInfo>>,
+    /// The encoding of its messages and their data.
     pub encoding: Encoding,
 }
 
-/// A request whose response takes a token's verification or a call of the application.
+/// A request for the verification of a token, or for a call of the application.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decide {
-    /// May this connection be accepted? Answered with [`crate::Response::Connected`].
+    /// Accept a connection. The response is [`crate::Response::Connected`].
     Connect {
-        /// Its id; the user is not known yet.
-        who: Requester,
-        /// The connection token; empty when there is none.
+        /// The client, which has no user yet.
+        requester: Requester,
+        /// The connection token; may be empty.
         token: String,
-        /// What the application put into `connect`.
+        /// The data in `connect`.
         data: Option<Bytes>,
-        /// What the client's software calls itself.
+        /// The name of the client software.
         name: String,
-        /// In which version.
+        /// Its version.
         version: String,
-        /// Headers that the client could not send and put into `connect` instead.
+        /// Headers that the client put into `connect` because it could not set them.
         headers: Vec<(String, String)>,
     },
-    /// It gave a secret in `AUTH` that is neither the API key nor can be a token. Answered with the error 101, late enough to
-    /// slow down guesses.
+    /// Reject a secret in `AUTH` that is neither the API key nor a possible token. The response is the error 101, after
+    /// a delay that slows down guesses.
     Reject {
-        /// The connection.
-        who: Requester,
+        /// The client.
+        requester: Requester,
     },
-    /// May it subscribe? Answered with [`crate::Response::Allowed`].
+    /// Allow a subscription. The response is [`crate::Response::Allowed`].
     Subscribe {
         /// The client.
-        who: Requester,
-        /// To this channel.
+        requester: Requester,
+        /// The channel.
         channel: Channel,
-        /// The subscription token; empty when there is none.
+        /// The subscription token; may be empty.
         token: String,
-        /// What the application put into `subscribe`.
+        /// The data in `subscribe`.
         data: Option<Bytes>,
     },
-    /// May it stay? Answered with [`crate::Response::Renewed`].
+    /// Renew a connection. The response is [`crate::Response::Renewed`].
     Refresh {
         /// The client.
-        who: Requester,
+        requester: Requester,
         /// The new connection token.
         token: String,
     },
-    /// May it stay subscribed? Answered with [`crate::Response::Renewed`].
+    /// Renew a subscription. The response is [`crate::Response::Renewed`].
     SubRefresh {
         /// The client.
-        who: Requester,
-        /// To this channel.
+        requester: Requester,
+        /// The channel.
         channel: Channel,
         /// The new subscription token.
         token: String,
     },
-    /// May it publish, and what? Answered with [`crate::Response::Published`], once that is done.
+    /// Publish, if the application allows it, possibly with another body. The response is
+    /// [`crate::Response::Published`].
     Publish {
         /// The client.
-        who: Requester,
-        /// Into this channel.
+        requester: Requester,
+        /// The channel.
         channel: Channel,
-        /// The body as the client sent it.
+        /// The body from the client.
         body: Bytes,
-        /// The publishing client, as subscribers see it.
+        /// Information about the client, for subscribers.
         info: tidings_wire::ClientInfo,
         /// Tags for subscribers; those of the application's response replace them.
         tags: Vec<(String, String)>,
     },
-    /// What does the application answer? Answered with [`crate::Response::Replied`].
+    /// Call the application. The response is [`crate::Response::Replied`].
     Rpc {
         /// The client.
-        who: Requester,
-        /// Which method; may be empty.
+        requester: Requester,
+        /// The method; may be empty.
         method: String,
         /// The data of the call.
         data: Option<Bytes>,
@@ -112,118 +113,118 @@ pub enum Decide {
 /// An accepted connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {
-    /// Its user; empty for an anonymous one.
+    /// The user; empty for an anonymous client.
     pub user: String,
-    /// When it ends unless it is refreshed, in Unix seconds.
+    /// When it expires unless it is renewed, in Unix seconds.
     pub expires: Option<u64>,
-    /// What other clients see of it (JSON, or any bytes for Protobuf clients).
+    /// Information about the client for other clients (JSON, or any bytes for Protobuf clients).
     pub info: Option<Bytes>,
-    /// Data that the application attaches to the connection, for itself (JSON).
+    /// Data that the application attaches to the connection (JSON).
     pub meta: Option<Bytes>,
     /// Data for the client.
     pub data: Option<Bytes>,
     /// The channels that the server subscribes it to.
     pub subs: Vec<(Channel, Admission)>,
-    /// Its token, where it has one.
+    /// The connection token, if there is one.
     pub token: Option<TokenId>,
-    /// The time, in Unix microseconds: of two connections of a user, the later one is the newer.
+    /// When it was accepted, in Unix microseconds. Of two connections of a user, the later one is newer.
     pub since: u64,
 }
 
-/// A subscription that is allowed, and how it differs from others of its channel.
+/// An allowed subscription, and its differences from others of the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// What other subscribers see of the client in this channel.
+    /// Information about the client for other subscribers of the channel.
     pub info: Option<Bytes>,
     /// Data for the client.
     pub data: Option<Bytes>,
-    /// When it ends unless it is refreshed, in Unix seconds.
+    /// When it expires unless it is renewed, in Unix seconds.
     pub expires: Option<u64>,
-    /// Options of the channel that are different here.
+    /// Options of the channel that are different for this subscription.
     pub overrides: ChannelOverrides,
-    /// The subscription token that allows it, if one does.
+    /// The subscription token, if there is one.
     pub token: Option<TokenId>,
 }
 
-/// An order of the application to sessions, wherever they are.
+/// An order of the application, and its target sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
-    /// To all sessions of this user. Empty with a `client` or a `session` named: whoever that is; empty alone: to the
-    /// sessions of anonymous clients.
+    /// The sessions of this user. If empty and `client` or `session` is set, the user does not matter; if all are
+    /// empty, the sessions of anonymous clients.
     pub user: String,
-    /// To this connection alone.
+    /// The connection with this id.
     pub client: Option<String>,
-    /// To this session alone, by the secret that its client was given.
+    /// The session with this secret.
     pub session: Option<String>,
-    /// What they are to do.
+    /// The order.
     pub order: Order,
 }
 
-/// What sessions are to do.
+/// An order to sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Be subscribed to a channel.
+    /// Subscribe to a channel.
     Subscribe {
         /// The channel.
         channel: Channel,
-        /// How.
+        /// The properties of the subscription.
         admission: Box<Admission>,
-        /// Send what was published since.
+        /// Recover from this position.
         since: Option<Position>,
     },
-    /// Be subscribed no longer.
+    /// Unsubscribe.
     Unsubscribe {
-        /// To this channel; `None`: to any.
+        /// The channel; `None` for all channels.
         channel: Option<Channel>,
         /// The code for the client; from 2500 on it subscribes again.
         code: u16,
-        /// In words.
+        /// The reason.
         reason: String,
     },
-    /// End.
+    /// End the session.
     Disconnect {
         /// The code for the client; below 3500 it connects again.
         code: u16,
-        /// In words.
+        /// The reason.
         reason: String,
-        /// Connections that stay.
+        /// The ids of connections that are not ended.
         except: Vec<String>,
     },
-    /// End in favour of a newer connection of the same user.
+    /// End the session in favour of a newer connection of the same user.
     Replace {
-        /// The newer one.
+        /// The id of the newer connection.
         client: String,
-        /// When it was accepted, in Unix microseconds; connections of the same time are ordered by their ids.
+        /// When that was accepted, in Unix microseconds. Connections with the same time are ordered by their ids.
         since: u64,
     },
-    /// End if the connection's token is one of these, also without a user named in the directive.
+    /// End sessions and subscriptions with matching tokens. A user in the directive is optional.
     EndTokens {
-        /// The one with this id.
+        /// The id of the token.
         id: Option<String>,
-        /// Those that were issued before this time, in Unix seconds, or contain no time.
+        /// Tokens issued before this time, in Unix seconds, or without a time.
         issued_before: Option<u64>,
         /// The code for the client; from 3500 on it does not connect again.
         code: u16,
-        /// In words.
+        /// The reason.
         reason: String,
     },
-    /// Stay until another time, or end as expired.
+    /// Change the expiry of a session, or end it as expired.
     Refresh {
-        /// Whether the time is over.
+        /// End it as expired.
         expired: bool,
-        /// Until when, in Unix seconds; `None` is for ever.
+        /// The new expiry, in Unix seconds; `None` is never.
         expires: Option<u64>,
     },
 }
 
-/// Why something was not done, in the application's or the protocol's words.
+/// Why a request was rejected, by the application or by the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// A number of [`tidings_wire::code`], or the application's own.
+    /// A number of [`tidings_wire::code`], or of the application.
     pub code: u16,
-    /// In words.
+    /// The reason.
     pub text: String,
-    /// Whether the same may succeed later.
+    /// Whether a retry may succeed.
     pub temporary: bool,
 }
 
@@ -234,7 +235,7 @@ impl From<tidings_wire::code::Code> for Rejection {
 }
 
 impl From<Rejection> for Failure {
-    fn from(verdict: Rejection) -> Self {
-        Self::Error(verdict)
+    fn from(rejection: Rejection) -> Self {
+        Self::Error(rejection)
     }
 }

@@ -1,4 +1,4 @@
-//! Effects: what a hub requests from its shard and from the control plane.
+//! Effects: requests of a hub to its shard and to the control plane.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::decisions::{Admission, Connected, Decide, Rejection, TokenId};
 use crate::index::Slot;
 use crate::session::SessionId;
 
-/// Something that the shard carries out for the hub, in order.
+/// A request of the hub to its shard. Effects are executed in order.
 #[derive(Debug)]
 pub enum Effect {
     /// Send these bytes of [`Effects::bytes`] to the session's peer.
     Send(Slot, Range<usize>),
-    /// The session's stream is open: everything that was requested for it is there.
+    /// The session's stream is open: everything requested for it is subscribed.
     Opened(Slot),
-    /// The session's stream is refused. A transport that has not begun its HTTP response sends `status` with the error as
-    /// its body; another one sends the error as an event.
+    /// The session's stream is refused. A transport that has not begun its HTTP response sends `status` with the error
+    /// as the body; any other sends the error as an event.
     Refused {
         /// The session.
         slot: Slot,
@@ -28,42 +28,42 @@ pub enum Effect {
         /// The error as a JSON object, in [`Effects::bytes`].
         error: Range<usize>,
     },
-    /// Flush, then close the connection; the hub has forgotten its subscriptions already.
+    /// Flush, then close the connection. The hub has already removed the session's subscriptions.
     Close(Slot),
-    /// The session may continue: give its protocol an input of no bytes, then read again.
+    /// The session may continue: pass an empty input to its protocol, then read again.
     Resume(Slot),
     /// Call [`crate::Hub::expired`] after this time.
     Start(SessionId, Timer, Duration),
-    /// Subscribe this topic at the broker, and report its state to [`crate::Hub::interest`].
+    /// Subscribe to this topic at the broker, and pass its state to [`crate::Hub::on_topic_state`].
     SubscribeTopic(Topic),
-    /// The topic has no subscribers here any more.
+    /// The topic has no subscribers on this shard any more.
     UnsubscribeTopic(Topic),
-    /// Carry this out and give the response to [`crate::Hub::respond`] with the same ticket.
+    /// Execute the request, and pass the response to [`crate::Hub::respond`] with the same ticket.
     Request(SessionId, u32, Request),
-    /// Publish this; there is no response.
+    /// Publish this change of presence; there is no response.
     Notify(Notification),
 }
 
-/// What the control plane does for a session.
+/// A request of a session to the control plane.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Publish through the broker, with the client as subscribers see it and tags.
+    /// Publish through the broker, with this information about the publishing client and these tags.
     Publish(Channel, Bytes, Option<Box<Extra>>),
-    /// Read something about the whole node.
+    /// Query the whole node.
     Query(Query),
     /// Read a channel's history.
     History(Channel, HistoryQuery),
     /// Read the presence of a channel.
     Presence(Channel),
-    /// Read the numbers of the presence of a channel.
+    /// Count the clients and users that are present in a channel.
     PresenceStats(Channel),
-    /// Decide something.
+    /// Verify a token, or call the application.
     Decide(Box<Decide>),
 }
 
 impl Request {
-    /// How many bytes the response may take, where it can be large or takes the broker long; `most` where the request sets
-    /// no bound. Such a request is carried out when so many bytes are reserved for its response.
+    /// The bytes to reserve for the response before the request is executed: for requests whose response can be large
+    /// or that take the broker long. `most` is the bound of a request without one.
     pub fn reserves(&self, most: usize) -> Option<usize> {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
@@ -78,24 +78,24 @@ impl Request {
 /// A change of presence that is published, without a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// The client is present in a channel, newly or still; whether its joins and leaves are published.
+    /// The client is present in a channel, newly or still; and whether its joins and leaves are published.
     Present(Channel, Box<ClientInfo>, bool),
     /// The client is no longer present.
     Absent(Channel, Box<ClientInfo>),
-    /// The client has subscribed, which is published.
+    /// Publishes that the client has subscribed.
     Joined(Channel, Box<ClientInfo>),
-    /// The client is no longer subscribed, which is published.
+    /// Publishes that the client is no longer subscribed.
     Left(Channel, Box<ClientInfo>),
 }
 
-/// Requests about the whole node.
+/// Queries of the whole node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Query {
-    /// Channels with subscribers, those that match only if a pattern is given.
+    /// Channels with subscribers that match the pattern, or all.
     Channels(Option<Pattern>),
-    /// How many subscribers each of these has; what is no channel's name has none.
+    /// The number of subscribers of each name; zero for names that are not valid.
     Subscribers(Vec<Bytes>),
-    /// How many different patterns are subscribed.
+    /// The number of different patterns with subscriptions.
     Patterns,
     /// The text with the statistics of the node.
     Info,
@@ -104,33 +104,33 @@ pub enum Query {
 /// The response to a [`Request`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Response {
-    /// Published; how many receivers the broker counted.
+    /// Published, to this number of receivers as counted by the broker.
     Published(u64),
-    /// Not done.
+    /// The request failed.
     Failed(Failure),
-    /// Channels.
+    /// The channels of [`Query::Channels`].
     Channels(Vec<Channel>),
     /// The requested names, each with its number of subscribers.
     Subscribers(Vec<(Bytes, u64)>),
-    /// A number.
+    /// The number of [`Query::Patterns`].
     Count(u64),
-    /// A text.
+    /// The text of [`Query::Info`].
     Text(String),
     /// A part of a history.
     History(History),
     /// The clients that are present in a channel.
     Members(Vec<ClientInfo>),
-    /// How many clients, and how many users, are present in a channel.
+    /// The number of clients, and the number of users, that are present in a channel.
     Presence(u64, u64),
     /// The connection is accepted.
     Connected(Box<Connected>),
     /// The subscription is allowed.
     Allowed(Box<Admission>),
-    /// The connection or subscription may stay, until this time (Unix seconds) if there is one.
+    /// The connection or subscription is renewed.
     Renewed {
-        /// Until when.
+        /// When it expires, in Unix seconds; `None` is never.
         expires: Option<u64>,
-        /// What other clients see of it from now on, where that changes.
+        /// The new information about the client for other clients, if it changes.
         info: Option<Bytes>,
         /// The new token of the connection or of the subscription.
         token: Option<TokenId>,
@@ -139,62 +139,62 @@ pub enum Response {
     Replied(Option<Bytes>),
 }
 
-/// Why something was not done for a session.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The broker is unavailable; later it may work.
+    /// The broker is unavailable. Temporary.
     Unavailable,
-    /// Too much waits for the broker; later it may work.
+    /// Too many requests wait for the broker. Temporary.
     Overloaded,
-    /// It is not allowed, or went wrong, for this reason.
+    /// It is not allowed, or failed, for this reason.
     Error(Rejection),
     /// The session must end, with this code and reason.
     Disconnect(u16, String),
 }
 
-/// What a session waits for.
+/// Timers of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The first byte did not come in time.
+    /// No first byte was received within the time for automatic subscriptions.
     FirstByte,
-    /// Time to ping.
+    /// A ping is due.
     Ping,
-    /// Time to have had a pong.
+    /// The pong is overdue.
     Pong,
-    /// Time to have connected.
+    /// The client has not connected in time.
     Stale,
-    /// Time to have sent a first byte.
-    Introduction,
-    /// The connection's time may be over.
+    /// The client has not sent a first byte in time.
+    FirstInput,
+    /// The connection may have expired.
     Expiry,
-    /// A subscription's time may be over.
+    /// A subscription may have expired.
     SubExpiry,
-    /// Time to refresh its presence.
+    /// The presence must be refreshed.
     Presence,
 }
 
-/// Effects in order, and the bytes they send. Reused from call to call; empty between them.
+/// Effects in order, and the bytes that they send. Reused between calls; empty between them.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// What to do.
+    /// The effects, in order.
     pub list: Vec<Effect>,
-    /// Where the bytes of [`Effect::Send`] are.
+    /// The bytes of [`Effect::Send`] and [`Effect::Refused`].
     pub bytes: Vec<u8>,
 }
 
-/// A place among the effects: what has been sent since (see [`Effects::take_sent`]).
+/// A position in the effects (see [`Effects::take_sent`]).
 #[derive(Clone, Copy, Debug)]
 pub struct SentMark {
     effects: usize,
     bytes: usize,
 }
 
-/// How far back a write is looked for that goes on.
+/// How many effects back [`Effects::send`] looks for a write that it can extend.
 const LOOK_BACK: usize = 8;
 
 impl Effects {
-    /// Has `write` append bytes that go to `slot`. What goes to one session on end is one write, also with timers and
-    /// notes between its parts, which have no part in what the peer sees.
+    /// Sends the bytes that `write` appends to the peer of `slot`. Consecutive writes to one session are joined, also
+    /// with timers and notifications between them, because the peer does not observe those.
     pub fn send(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -209,22 +209,22 @@ impl Effects {
         }
     }
 
-    /// Has the transport refuse the session's stream with the error that `write` appends.
+    /// Refuses the session's stream with the error that `write` appends.
     pub fn refuse(&mut self, slot: Slot, status: HttpStatus, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.list.push(Effect::Refused { slot, status, error: start..self.bytes.len() });
     }
 
-    /// The place where it stands.
+    /// The current position.
     pub fn mark(&self) -> SentMark {
         SentMark { effects: self.list.len(), bytes: self.bytes.len() }
     }
 
-    /// Takes back what goes to `slot` since `mark` and appends it to `out`; gives how many bytes that is.
+    /// Removes the bytes that were sent to `slot` since `mark`, and appends them to `out`; returns their number.
     pub fn take_sent(&mut self, slot: Slot, mark: SentMark, out: &mut Vec<u8>) -> usize {
         let before = out.len();
-        // A write from before the mark may have been gone on with.
+        // A write from before the mark may have been extended.
         let mut at = mark.effects.saturating_sub(LOOK_BACK);
         while let Some(effect) = self.list.get_mut(at) {
             if let Effect::Send(to, range) = effect
@@ -249,7 +249,7 @@ impl Effects {
         self.list.push(effect);
     }
 
-    /// Makes it empty again, keeping a modest buffer.
+    /// Clears the effects; keeps at most 64 KiB of the buffer.
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();

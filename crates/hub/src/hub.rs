@@ -1,4 +1,4 @@
-//! The hub: sessions and topics of one shard, and what happens to them.
+//! The hub: the sessions and topics of one shard, and the operations on them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,59 +14,57 @@ use crate::metering::SessionUsage;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, Session, SessionId};
 use crate::settings::Settings;
-use crate::topics::{Entry, Topics};
+use crate::topics::{TopicEntry, Topics};
 
-/// Whether a session may be read from.
+/// Whether the shard may read from a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on reading.
+    /// Continue reading.
     Read,
-    /// Do not read until an [`Effect::Resume`] names the session.
+    /// Stop reading until an [`Effect::Resume`] for the session.
     Stop,
-    /// The session was ended: read only to throw away.
+    /// The session was ended: discard its input.
     Ended,
 }
 
-/// Numbers about a hub, for metrics.
+/// Counters and gauges of a hub, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Users with sessions here; the anonymous ones are none.
+    /// Users with sessions on this shard, without anonymous ones.
     pub users: u64,
-    /// Topics with subscribers here.
+    /// Topics with subscribers on this shard.
     pub topics: u64,
-    /// Subscriptions here.
+    /// Subscriptions on this shard.
     pub subscriptions: u64,
-    /// Publications that clients sent, since the start.
+    /// Publications by clients, since the start.
     pub published: u64,
-    /// Commands and lines that were answered with an error, since the start.
+    /// Commands and lines answered with an error, since the start.
     pub errors: u64,
-    /// What has become of clients that came back and of those that were let in, since the start.
+    /// Outcomes for clients, since the start.
     pub clients: ClientStats,
-    /// Sessions that were ended here, since the start.
-    pub disconnects: Disconnects,
 }
 
-/// Numbers about sessions of the client protocol, since the start.
+/// Outcomes for clients, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
-    /// Subscribers that returned and got everything that they had missed.
+    /// Subscribers that recovered all missed publications.
     pub recovered: u64,
-    /// Subscribers that returned and did not get everything.
+    /// Subscribers that requested recovery and did not get all missed publications.
     pub unrecovered: u64,
-    /// Subscriptions that ended because publications were lost.
+    /// Subscriptions ended because publications were lost.
     pub lost: u64,
-    /// Connections and subscriptions that ended because their time was over.
+    /// Expired connections and subscriptions.
     pub expired: u64,
-    /// Orders of the application that were carried out on a session.
+    /// Orders of the application, executed on a session; once per session.
     pub orders: u64,
 }
 
-/// How a command ended.
+/// The result of executing a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It is done, or under way; the next one may be carried out.
+    /// The command is executed or in progress; the next command may be executed.
     Next,
-    /// Its turn has not come; keep it and stop reading.
+    /// The command must wait: keep it and stop reading.
     Hold,
     /// The session has ended.
     End,
@@ -76,11 +74,11 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Hub<P: Protocols> {
     pub(crate) settings: Arc<Settings>,
-    /// What the protocols share.
+    /// State that the protocols share.
     pub protocols: P,
     pub(crate) sessions: Slab<Session<P>>,
     pub(crate) topics: Topics,
-    /// Which shard this is, and how many there are; parts of client numbers.
+    /// The index of this shard, and the number of shards.
     pub(crate) shard: (u32, u32),
     next_generation: u32,
     pub(crate) published: u64,
@@ -91,18 +89,18 @@ pub struct Hub<P: Protocols> {
     pub(crate) users: HashMap<Box<str>, Vec<Slot>>,
     /// The time, in Unix seconds.
     pub(crate) time: u64,
-    /// The time for limits, in nanoseconds of another clock.
+    /// The time for usage limits, in nanoseconds of the clock of [`Hub::set_clock`].
     pub(crate) clock: u64,
-    /// The meters of sessions, by slot; empty where nothing is limited.
+    /// The meters of sessions, by slot; empty if no limit is configured.
     pub(crate) usage: Vec<SessionUsage>,
 }
 
 impl<P: Protocols> Hub<P> {
-    /// A hub without sessions; the `index`th of `shards`.
-    pub fn new(settings: Arc<Settings>, index: u32, shards: u32) -> Self {
+    /// A hub without sessions, for shard `index` of `shards`.
+    pub fn new(settings: Arc<Settings>, protocols: P, index: u32, shards: u32) -> Self {
         Self {
             settings,
-            protocols: P::default(),
+            protocols,
             sessions: Slab::new(),
             topics: Topics::default(),
             shard: (index, shards),
@@ -118,40 +116,40 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Sets the time, in Unix seconds, by which expiry is decided.
+    /// Sets the time, in Unix seconds. Expiry depends on it.
     pub fn set_time(&mut self, unix: u64) {
         self.time = unix;
     }
 
-    /// Takes in a new connection, whose first byte decides the protocol.
+    /// Adds a connection; its first byte determines the protocol.
     pub fn open(&mut self, fx: &mut Effects) -> SessionId {
         self.open_as(P::Peer::default(), None, fx)
     }
 
-    /// Takes in a connection whose peer is known.
+    /// Adds a connection with a known protocol.
     pub fn open_as(
         &mut self,
         peer: P::Peer,
-        about: Option<Arc<ConnectionInfo>>,
+        connection_info: Option<Arc<ConnectionInfo>>,
         fx: &mut Effects,
     ) -> SessionId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let mut session = Session::new(generation, peer);
-        if about.is_some() {
-            session.cold().about = about;
+        if connection_info.is_some() {
+            session.cold().connection_info = connection_info;
         }
         let slot = Slot::from_index(self.sessions.insert(session));
         P::opened(self, slot, fx);
         SessionId { slot, generation }
     }
 
-    /// Ends a session of the line port whose peer sends nothing within `client.stale_close_delay`.
-    pub fn expect_introduction(&mut self, id: SessionId, fx: &mut Effects) {
-        self.start_stale_timer(id, Timer::Introduction, fx);
+    /// Ends a session of the line port that receives no input within `client.stale_close_delay`.
+    pub fn expect_first_input(&mut self, id: SessionId, fx: &mut Effects) {
+        self.start_stale_timer(id, Timer::FirstInput, fx);
     }
 
-    /// Starts a timer of `client.stale_close_delay`, where that is set.
+    /// Starts a timer of `client.stale_close_delay`, unless that is zero.
     pub fn start_stale_timer(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
         let delay = self.settings.stale_close_delay;
         if !delay.is_zero() {
@@ -159,7 +157,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The settings.
+    /// The settings of the server.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
@@ -169,7 +167,7 @@ impl<P: Protocols> Hub<P> {
         self.time
     }
 
-    /// Which shard this hub belongs to, and how many there are.
+    /// The index of this shard, and the number of shards.
     pub fn shard(&self) -> (u32, u32) {
         self.shard
     }
@@ -177,20 +175,20 @@ impl<P: Protocols> Hub<P> {
     /// The session in `slot`.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the slot is empty.
     pub fn session(&self, slot: Slot) -> &Session<P> {
         &self.sessions[slot.index()]
     }
 
-    /// The same, to be changed.
+    /// The session in `slot`, mutable.
     ///
     /// # Panics
-    /// When there is none.
+    /// If the slot is empty.
     pub fn session_mut(&mut self, slot: Slot) -> &mut Session<P> {
         &mut self.sessions[slot.index()]
     }
 
-    /// The session in `slot`, if there is one.
+    /// The session in `slot`; `None` if the slot is empty.
     pub fn get_session(&self, slot: Slot) -> Option<&Session<P>> {
         self.sessions.get(slot.index())
     }
@@ -200,7 +198,7 @@ impl<P: Protocols> Hub<P> {
         self.errors += 1;
     }
 
-    /// Counts a publication of a client.
+    /// Counts a publication by a client.
     pub fn count_publish(&mut self) {
         self.published += 1;
     }
@@ -210,42 +208,42 @@ impl<P: Protocols> Hub<P> {
         P::event(self, slot, event, fx);
     }
 
-    /// The session in `slot`, if there is one.
-    pub fn id(&self, slot: Slot) -> Option<SessionId> {
+    /// The id of the session in `slot`; `None` if the slot is empty.
+    pub fn get_session_id(&self, slot: Slot) -> Option<SessionId> {
         let generation = self.sessions.get(slot.index())?.generation;
         Some(SessionId { slot, generation })
     }
 
-    /// The form in which the session in `slot` takes publications.
+    /// The wire form of publications for the session in `slot`.
     pub fn form(&self, slot: Slot) -> Option<Form> {
         self.sessions.get(slot.index()).map(|session| session.peer.form())
     }
 
-    /// Whether this very session is still there.
+    /// Whether the session still exists. False if its slot has a later session.
     pub fn is_current(&self, id: SessionId) -> bool {
         self.sessions.get(id.slot.index()).is_some_and(|s| s.generation == id.generation)
     }
 
-    /// Whether the session holds no memory beyond its place here and in the subscriber lists.
+    /// Whether the session holds no memory besides its slot and its entries in subscriber lists.
     pub fn is_idle(&self, slot: Slot) -> bool {
         self.sessions.get(slot.index()).is_none_or(|s| !s.has_cold_state())
     }
 
-    /// The connection is gone: forgets the session and everything it had.
+    /// Removes a session and its subscriptions after its connection is closed.
     pub fn closed(&mut self, slot: Slot, fx: &mut Effects) {
         if !self.sessions.contains(slot.index()) {
             return;
         }
-        self.drop_interest(slot, fx);
+        self.release_topics(slot, fx);
         let session = self.sessions.remove(slot.index());
         self.protocols.closed(session.peer, session.peek_state());
-        if let Some(member) = session.member() {
-            self.forget_user(slot, &member.user);
+        if let Some(user_state) = session.user_state() {
+            self.remove_user_session(slot, &user_state.user);
         }
-        self.forget_usage(slot);
+        self.clear_usage(slot);
     }
 
-    /// The peer sends no more: the session ends as soon as every command is answered.
+    /// The peer has closed its sending half: the session ends when every command is answered.
     pub fn finish(&mut self, slot: Slot, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         session.flags.set(Flag::Finishing, true);
@@ -254,8 +252,8 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The peer of a connection that only reads sends no more. It may still read; if it is gone altogether, its system
-    /// responds to the ping with a reset.
+    /// The peer of a one-way connection has closed its sending half. It may still read, so it is pinged: if the peer is
+    /// gone, its system responds with a reset.
     pub fn half_closed(&mut self, slot: Slot, fx: &mut Effects) {
         let flags = self.sessions[slot.index()].flags;
         if flags.has(Flag::Connected) && !flags.has(Flag::Closing) {
@@ -263,15 +261,15 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    pub(crate) fn drop_interest(&mut self, slot: Slot, fx: &mut Effects) {
+    pub(crate) fn release_topics(&mut self, slot: Slot, fx: &mut Effects) {
         self.unsubscribe_all(slot, fx);
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
         let Some(cold) = session.existing_cold() else { return };
         let waited: Vec<TopicKey> = cold.pending.topics().collect();
-        let catching: Vec<TopicKey> = cold.pending.catching().collect();
+        let recording_topics: Vec<TopicKey> = cold.pending.recording_topics().collect();
         cold.pending = Default::default();
-        for key in catching {
+        for key in recording_topics {
             self.topics.stop_recording(key);
         }
         for key in waited {
@@ -280,51 +278,55 @@ impl<P: Protocols> Hub<P> {
                 self.release(key, fx);
             }
         }
-        self.sessions[slot.index()].settle();
+        self.sessions[slot.index()].free_unused_state();
     }
 
-    /// A timer that was started by [`Effect::Start`] has expired.
+    /// Callback when a timer of [`Effect::Start`] expires.
     pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
         if !self.is_current(id) || self.sessions[id.slot.index()].flags.has(Flag::Closing) {
             return;
         }
         let slot = id.slot;
         match timer {
-            Timer::Ping => self.ping(id, fx),
+            Timer::Ping => self.context(slot, fx).ping(),
             Timer::Pong if self.sessions[slot.index()].flags.has(Flag::PongDue) => {
                 if self.sessions[slot.index()].flags.has(Flag::Stopped) {
-                    // The server does not read at present: the pong may be among what was not read yet.
+                    // The server does not read from the session now: the pong may be in the unread input.
                     fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
                 } else {
                     self.end(slot, &CloseReason::NoPong, fx);
                 }
             }
-            Timer::Expiry => self.connection_expiry(id, fx),
-            Timer::SubExpiry => self.subscription_expiry(id, fx),
-            Timer::Presence => self.refresh_presence(id, fx),
+            Timer::Expiry => self.context(slot, fx).check_connection_expiry(),
+            Timer::SubExpiry => self.context(slot, fx).check_subscription_expiry(),
+            Timer::Presence => self.context(slot, fx).refresh_presence(),
             Timer::Pong => {}
-            Timer::FirstByte | Timer::Stale | Timer::Introduction => P::expired(self, slot, timer, fx),
+            Timer::FirstByte | Timer::Stale | Timer::FirstInput => P::expired(self, slot, timer, fx),
         }
     }
 
-    /// A topic's key, if it has subscribers here.
+    /// The key of a topic; `None` without subscribers on this shard.
     pub fn topic(&self, topic: &Topic) -> Option<TopicKey> {
         self.topics.key(topic)
     }
 
-    /// A topic's subscribers.
-    pub fn entry(&self, key: TopicKey) -> Option<&Entry> {
+    /// The entry of a topic.
+    pub fn entry(&self, key: TopicKey) -> Option<&TopicEntry> {
         self.topics.get(key)
     }
 
-    /// These publications are about to be sent to a topic's subscribers: gives the subscribers that have
-    /// some of them already, each with the position up to which that is so (see [`crate::is_told`]).
-    pub fn fanning_out(&mut self, key: TopicKey, publications: &[Arc<Publication>]) -> Vec<(Slot, Position)> {
+    /// Must be called before these publications are sent to a topic's subscribers. Returns the subscribers that have
+    /// some of them already, each with the position of its last publication (see [`crate::is_at_or_before`]).
+    pub fn prepare_fan_out(
+        &mut self,
+        key: TopicKey,
+        publications: &[Arc<Publication>],
+    ) -> Vec<(Slot, Position)> {
         self.topics.record(key, publications, self.settings.recovery_bytes);
         self.topics.skipping(key, publications)
     }
 
-    /// Numbers for metrics.
+    /// The counters for metrics.
     pub fn stats(&self) -> Stats {
         Stats {
             users: self.users.len() as u64,
@@ -333,11 +335,15 @@ impl<P: Protocols> Hub<P> {
             published: self.published,
             errors: self.errors,
             clients: self.clients,
-            disconnects: self.disconnects,
         }
     }
 
-    /// Slots of all sessions, for shutting down.
+    /// The sessions ended by the server, since the start.
+    pub fn disconnects(&self) -> &Disconnects {
+        &self.disconnects
+    }
+
+    /// The slots of all sessions.
     pub fn slots(&self) -> Vec<Slot> {
         self.sessions.iter().map(|(slot, _)| Slot::from_index(slot)).collect()
     }

@@ -1,5 +1,5 @@
-//! Names of a session: the public client id, and the secret by which other connections of the same client find it. Both
-//! are recomputed from the node's key whenever they are needed, so a session stores neither.
+//! The public client id of a session, and its secret, by which other connections of the same client address the
+//! session. Both are derived from the node's key on demand, so a session stores neither.
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ const CLIENT_ID: &[u8] = b"tidings client id\0";
 /// Label of session secrets.
 const SESSION_SECRET: &[u8] = b"tidings session secret\0";
 
-/// A node's key for client ids and session secrets. Never shown, never published: everything derived from it is a MAC
-/// (HMAC-SHA256) with a label for its use, so client ids, which are public, say nothing about session secrets.
+/// A node's key for client ids and session secrets. It is never shown or published. Each derived value is a MAC
+/// (HMAC-SHA256) with a label for its use, so a public client id reveals nothing about the session secret.
 #[derive(Clone)]
 pub struct SessionKey(hmac::Key);
 
@@ -27,7 +27,7 @@ impl SessionKey {
     /// Length of a key in bytes.
     pub const LEN: usize = 32;
 
-    /// Takes a key of random bytes, which no other process has.
+    /// Uses a key of random bytes, which must be different in every process.
     pub fn new(key: &[u8; Self::LEN]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
@@ -60,8 +60,8 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// Finds a session by the secret that its client was given: the shard's index, and the session there. `None` when this
-/// node has not made the secret. Compares in constant time.
+/// Finds a session by its secret: the index of its shard, and its id. `None` if this node has not derived the secret.
+/// Compares in constant time.
 pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
     let mut parts = given.splitn(4, '.');
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
@@ -72,8 +72,8 @@ pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
 }
 
 impl<P: Protocols> Hub<P> {
-    /// A session's public id: not to be guessed.
-    pub fn client_name(&self, id: SessionId) -> String {
+    /// The public id of a session. It cannot be guessed.
+    pub fn client_id(&self, id: SessionId) -> String {
         let bits = self.settings.session_key.derive(CLIENT_ID, self.shard.0, id);
         // A UUID of version 8 (RFC 9562 §5.8), variant 10.
         let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
@@ -81,44 +81,47 @@ impl<P: Protocols> Hub<P> {
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 
-    /// The secret by which a session is found.
-    pub fn client_secret(&self, id: SessionId) -> String {
+    /// The secret that addresses a session.
+    pub fn session_secret(&self, id: SessionId) -> String {
         self.settings.session_key.secret(self.shard.0, id)
     }
 
-    /// The session in `slot`, which there is.
-    pub fn id_of(&self, slot: Slot) -> SessionId {
+    /// The id of the session in `slot`.
+    ///
+    /// # Panics
+    /// If the slot is empty.
+    pub fn session_id(&self, slot: Slot) -> SessionId {
         SessionId { slot, generation: self.sessions[slot.index()].generation }
     }
 
-    /// The session as the subject of a decision.
+    /// The session as the requester of a decision.
     pub fn requester(&self, slot: Slot) -> Requester {
         let session = &self.sessions[slot.index()];
-        let member = session.member();
+        let user_state = session.user_state();
         Requester {
-            client: self.client_name(self.id_of(slot)),
-            user: member.map(|m| m.user.to_string()).unwrap_or_default(),
-            meta: member.and_then(|m| m.meta.clone()),
-            about: session.about().cloned(),
+            client: self.client_id(self.session_id(slot)),
+            user: user_state.map(|m| m.user.to_string()).unwrap_or_default(),
+            meta: user_state.and_then(|m| m.meta.clone()),
+            connection_info: session.connection_info().cloned(),
             encoding: session.peer.encoding(),
         }
     }
 
-    /// The session as other clients of a channel see it.
+    /// The session's information for other clients of a channel.
     pub(crate) fn client_info(&self, slot: Slot, topic: Option<TopicKey>) -> ClientInfo {
-        let member = self.sessions[slot.index()].member();
+        let user_state = self.sessions[slot.index()].user_state();
         let some = |bytes: Option<&Bytes>| bytes.filter(|bytes| !bytes.is_empty()).cloned();
-        let sub = member.zip(topic).and_then(|(member, topic)| member.sub(topic));
+        let sub = user_state.zip(topic).and_then(|(user_state, topic)| user_state.sub(topic));
         ClientInfo {
-            user: member.map(|m| m.user.to_string()).unwrap_or_default(),
-            client: self.client_name(self.id_of(slot)),
-            conn_info: some(member.and_then(|m| m.info.as_ref())),
+            user: user_state.map(|m| m.user.to_string()).unwrap_or_default(),
+            client: self.client_id(self.session_id(slot)),
+            conn_info: some(user_state.and_then(|m| m.info.as_ref())),
             chan_info: some(sub.and_then(|s| s.info.as_ref())),
         }
     }
 
-    /// Removes a session from the sessions of its user.
-    pub(crate) fn forget_user(&mut self, slot: Slot, user: &str) {
+    /// Removes a session from the index of its user.
+    pub(crate) fn remove_user_session(&mut self, slot: Slot, user: &str) {
         if let Some(slots) = self.users.get_mut(user) {
             slots.retain(|s| *s != slot);
             if slots.is_empty() {

@@ -1,28 +1,29 @@
 //! Channels, subscriptions and sessions of one shard.
 //!
-//! A [`Hub`] is the part of a shard that has no socket, no clock and no protocol. It has operations on sessions and topics;
-//! it gives [`Effects`] (bytes to send, connections to close, timers to start, requests for the control plane) and reports
-//! events to the [`Protocols`] of its sessions, which are its type parameter.
+//! A [`Hub`] is the part of a shard without socket, clock or protocol. It offers operations on sessions and topics,
+//! returns [`Effects`] (bytes to send, connections to close, timers to start, requests for the control plane), and
+//! reports events to its type parameter [`Protocols`].
 //!
 //! Invariants:
-//! - A hub belongs to one thread; nothing in it is shared except the subscriber counts it reports.
-//! - A subscription is reported only while its topic is live at the broker, and in the same step that adds the subscriber,
-//!   so nothing published after the report is missed and nothing precedes it.
-//! - The responses of one session come in the order of its commands. A command that must wait holds back those
-//!   behind it.
-//! - An idle session owns no heap memory beyond its places in the subscriber lists.
-//! - Control traffic (responses, notices) is never dropped here; what may be dropped is decided per namespace.
+//! - A hub belongs to one thread. Its only shared state is the subscriber counts that it updates.
+//! - A subscription is reported only while its topic is live at the broker, in the same step that adds the subscriber.
+//!   So no publication after the report is missed, and none is delivered before it.
+//! - The responses of a session are sent in the order of its commands. A command that must wait holds back the commands
+//!   after it.
+//! - An idle session owns no heap memory besides its entries in the subscriber lists.
+//! - Control traffic (responses, notices) is never dropped here. The options of the namespace decide which publications
+//!   may be dropped.
 
 mod access;
 mod close;
 mod connect;
+mod context;
 mod decisions;
 mod effects;
 mod expiry;
 mod hub;
 mod identity;
 mod index;
-mod member;
 mod metering;
 mod namespace;
 mod orders;
@@ -37,10 +38,12 @@ mod subscribe;
 mod subscriptions;
 mod topics;
 mod usage;
+mod user_state;
 
 pub use access::{Access, Action, Identity};
 pub use close::{CloseReason, Disconnects};
 pub use connect::seconds_left;
+pub use context::Context;
 pub use decisions::{
     Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
     TokenId,
@@ -59,5 +62,5 @@ pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,
 };
 pub use subscriptions::Subscription;
-pub use topics::{Entry, Interest, is_told};
-pub use usage::{Cost, Metered, Meters, Usage, UsageLimits};
+pub use topics::{Interest, TopicEntry, is_at_or_before};
+pub use usage::{Cost, Meters, Usage, UsageKind, UsageLimits};

@@ -1,9 +1,9 @@
-//! Sessions and the limits of their address and user: every command passes through [`Hub::metered_or`].
+//! Usage limits applied to sessions. Every command passes through [`Hub::metered_or`].
 //!
 //! Invariants:
-//! - A command is charged once, also when it has to wait for its turn and comes again.
+//! - A command is charged once, even if it is held back and executed later.
 //! - A refusal is the temporary error 111 in the session's protocol, in the order of its commands, and names the limit.
-//! - A backend that has given the API key is not limited.
+//! - A backend (a session with the API key) is not limited.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::hub::{Hub, Progress};
 use crate::index::Slot;
 use crate::protocols::Protocols;
 use crate::session::Flag;
-use crate::usage::{ConnectionPermit, Cost, Meter, Metered};
+use crate::usage::{ConnectionPermit, Cost, Meter, UsageKind};
 
 /// The meters of a session.
 #[derive(Debug, Default)]
@@ -26,53 +26,53 @@ pub(crate) struct SessionUsage {
 }
 
 impl<P: Protocols> Hub<P> {
-    /// Sets the time for the limits, in nanoseconds by a clock that all hubs of the process share.
+    /// Sets the time of the limits, in nanoseconds of a clock that all hubs of the process share.
     pub fn set_clock(&mut self, nanos: u64) {
         self.clock = nanos;
     }
 
-    /// Whether sessions are metered by address.
+    /// Whether usage is limited by address.
     pub fn meters_addresses(&self) -> bool {
         self.settings.usage.addresses.meters_commands()
     }
 
-    /// Has the session in `slot` counted with an address: an IPv4 address or a network of IPv6, as one number.
+    /// Sets the address of the session in `slot`: an IPv4 address or a network of IPv6, as a number.
     pub fn meter_address(&mut self, slot: Slot, address: u128) {
         let meter = self.settings.usage.addresses.meter(address, self.clock);
         self.usage_mut(slot).address = Some(meter);
     }
 
-    /// Counts a connection of a user. One that is past a limit is ended, and this gives `false`.
+    /// Counts a connection of a user. Returns `false`, and ends the session, if a limit is exceeded.
     pub(crate) fn meter_user(&mut self, slot: Slot, user: &str, fx: &mut Effects) -> bool {
         if user.is_empty() {
-            self.forget_meter(slot);
+            self.release_user_meter(slot);
             return true;
         }
         match self.settings.usage.users.connect(user.into(), self.clock) {
             Ok(None) => {}
             Ok(Some(permit)) => self.usage_mut(slot).user = Some(permit),
-            Err((what, words)) => {
-                let code = match what {
-                    Metered::Connections => code::CONNECTION_LIMIT,
+            Err((kind, text)) => {
+                let code = match kind {
+                    UsageKind::Connections => code::CONNECTION_LIMIT,
                     _ => code::OVERLOADED,
                 };
-                let words = format!("{}: {words}", code.text);
-                self.end(slot, &CloseReason::Code(code.number, words), fx);
+                let text = format!("{}: {text}", code.text);
+                self.end(slot, &CloseReason::Code(code.number, text), fx);
                 return false;
             }
         }
         true
     }
 
-    /// The session is no longer counted with a user.
-    pub(crate) fn forget_meter(&mut self, slot: Slot) {
+    /// The session no longer counts for a user.
+    pub(crate) fn release_user_meter(&mut self, slot: Slot) {
         if let Some(usage) = self.usage.get_mut(slot.index()) {
             usage.user = None;
         }
     }
 
-    /// The session in `slot` is gone.
-    pub(crate) fn forget_usage(&mut self, slot: Slot) {
+    /// Removes the meters of a session that has ended.
+    pub(crate) fn clear_usage(&mut self, slot: Slot) {
         if let Some(usage) = self.usage.get_mut(slot.index()) {
             *usage = SessionUsage::default();
         }
@@ -86,8 +86,8 @@ impl<P: Protocols> Hub<P> {
         &mut self.usage[slot]
     }
 
-    /// Carries a command out with `act` if the limits of its address and its user allow it; otherwise `refuse` answers it,
-    /// with the words that it is given.
+    /// Executes a command with `act` if the limits of its address and its user allow it; otherwise `refuse` answers it,
+    /// with a text that names the limit.
     pub fn metered_or(
         &mut self,
         slot: Slot,
@@ -96,7 +96,7 @@ impl<P: Protocols> Hub<P> {
         act: impl FnOnce(&mut Self, &mut Effects) -> Progress,
         refuse: impl FnOnce(&mut Self, &str, &mut Effects),
     ) -> Progress {
-        // Without limits this is all there is to it.
+        // The common case: no limits.
         if self.usage.is_empty() {
             return act(self, fx);
         }
@@ -108,36 +108,39 @@ impl<P: Protocols> Hub<P> {
                 }
                 done
             }
-            Err(_) if self.sessions[slot.index()].is_queued() => Progress::Hold,
-            Err((is_user, what)) => {
+            Err(_) if self.sessions[slot.index()].has_queued() => Progress::Hold,
+            Err((is_user, kind)) => {
                 let usage = &self.settings.usage;
-                let (_, words) =
-                    if is_user { usage.users.refuse(what) } else { usage.addresses.refuse(what) };
-                let words = format!("{}: {words}", code::TOO_MANY_REQUESTS.text);
-                refuse(self, &words, fx);
+                let (_, text) = if is_user {
+                    usage.users.count_refusal(kind)
+                } else {
+                    usage.addresses.count_refusal(kind)
+                };
+                let text = format!("{}: {text}", code::TOO_MANY_REQUESTS.text);
+                refuse(self, &text, fx);
                 if self.is_closing(slot) { Progress::End } else { Progress::Next }
             }
         }
     }
 
-    /// Charges input that is no command and has no error for its answer: pings of WebSockets, telnet's control sequences,
-    /// what is empty. `false` past a limit, which counts as a refusal: then it is not answered.
+    /// Charges input that is no command and has no error response: WebSocket pings, telnet sequences, empty lines.
+    /// Returns `false` if a limit is exceeded; then the input is not answered, and counts as a refusal.
     pub fn charge_input(&mut self, slot: Slot, bytes: usize) -> bool {
         if self.usage.is_empty() {
             return true;
         }
-        // It comes between commands, of which the next one may be charged already.
+        // This input comes between commands, and the next command may be charged already.
         let charged = self.sessions[slot.index()].flags.set(Flag::Charged, false);
         let outcome = self.charge(slot, Cost { bytes, publishes: false });
         self.sessions[slot.index()].flags.set(Flag::Charged, charged);
         match outcome {
             Ok(()) => true,
-            Err((is_user, what)) => {
+            Err((is_user, kind)) => {
                 let usage = &self.settings.usage;
                 if is_user {
-                    usage.users.refuse(what)
+                    usage.users.count_refusal(kind)
                 } else {
-                    usage.addresses.refuse(what)
+                    usage.addresses.count_refusal(kind)
                 };
                 self.errors += 1;
                 false
@@ -145,8 +148,8 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Charges a command to the session's address and user, unless that was done before it had to wait.
-    fn charge(&mut self, slot: Slot, cost: Cost) -> Result<(), (bool, Metered)> {
+    /// Charges a command to the session's address and user, unless it was charged before it was held back.
+    fn charge(&mut self, slot: Slot, cost: Cost) -> Result<(), (bool, UsageKind)> {
         let Some(SessionUsage { address, user }) = self.usage.get(slot.index()) else { return Ok(()) };
         let session = &mut self.sessions[slot.index()];
         if session.flags.set(Flag::Charged, false) || session.identity == Identity::Backend {
@@ -154,14 +157,14 @@ impl<P: Protocols> Hub<P> {
         }
         let usage = &self.settings.usage;
         if let Some(meter) = address {
-            usage.addresses.charge(meter, cost, self.clock).map_err(|what| (false, what))?;
+            usage.addresses.charge(meter, cost, self.clock).map_err(|kind| (false, kind))?;
         }
         if let Some(permit) = user {
-            usage.users.charge(permit.meter(), cost, self.clock).map_err(|what| {
+            usage.users.charge(permit.meter(), cost, self.clock).map_err(|kind| {
                 if let Some(meter) = address {
                     usage.addresses.refund(meter, cost);
                 }
-                (true, what)
+                (true, kind)
             })?;
         }
         Ok(())

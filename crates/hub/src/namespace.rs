@@ -1,8 +1,8 @@
-//! Namespaces: options that hold for all channels whose names begin alike.
+//! Namespaces: options of all channels with the same prefix.
 //!
-//! `scores:nba` belongs to the namespace `scores` when one of that name is configured. As soon as any is
-//! configured, a name with an unknown prefix is an unknown channel (code 102); while none is, a colon in a
-//! channel's name means nothing, so that names a backend uses already go on working.
+//! `scores:nba` belongs to the namespace `scores` if that is configured. If any namespace is configured, a channel with
+//! an unknown prefix is an unknown channel (code 102). If none is, a colon has no meaning, so that a backend can keep
+//! its names.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,78 +11,79 @@ use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
 
-/// What separates a namespace's name from the rest of a channel's name.
-const BOUNDARY: char = ':';
+/// Separates the namespace from the rest of a channel's name.
+const NAMESPACE_SEPARATOR: char = ':';
 
-/// What happens to a subscriber whose queue is full.
+/// The action for a subscriber with a full queue. The value `auto` of the option is resolved when the settings are
+/// built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumerPolicy {
-    /// Close the connection with a code that says "reconnect".
+    /// Close the connection with a code on which the client reconnects.
     Cut,
-    /// Drop what waits of the channel and keep its newest publication.
+    /// Drop the waiting publications of the channel except the newest.
     Latest,
-    /// Drop the oldest publications and report their number to the client.
+    /// Drop the oldest publications, and report their number to the client.
     #[default]
     DropOldest,
 }
 
-/// The options of a namespace, by the names they have in the configuration.
+/// The options of a namespace, with their names in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the switches of the configuration, one each")]
 pub struct NamespaceOptions {
     /// Clients with a user may subscribe.
     pub allow_subscribe_for_client: bool,
-    /// Anonymous clients may as well, where clients may.
+    /// Anonymous clients may subscribe, if clients may.
     pub allow_subscribe_for_anonymous: bool,
     /// Clients with a user may publish.
     pub allow_publish_for_client: bool,
     /// Subscribers with a user may publish.
     pub allow_publish_for_subscriber: bool,
-    /// Anonymous clients may as well, where clients or subscribers may.
+    /// Anonymous clients may publish, if clients or subscribers may.
     pub allow_publish_for_anonymous: bool,
-    /// How JSON clients are shown bodies.
+    /// How JSON clients receive bodies.
     pub publication_data_format: DataFormat,
-    /// What happens to subscribers that do not keep up.
+    /// The policy for slow subscribers.
     pub slow_consumer: SlowConsumerPolicy,
-    /// How many publications of a channel are kept; none when zero.
+    /// Number of publications in the history of a channel; zero for none.
     pub history_size: usize,
-    /// For how long they are; none when zero.
+    /// How long publications stay in the history; zero for none.
     pub history_ttl: Duration,
-    /// For how long after the last publication a channel's position is remembered.
+    /// How long the position of a channel is kept after the last publication.
     pub history_meta_ttl: Duration,
-    /// A client may request a recoverable subscription, also where it may not read the history.
+    /// A client may request a recoverable subscription, even without the right to read the history.
     pub allow_recovery: bool,
-    /// A client may request a positioned subscription, likewise.
+    /// A client may request a positioned subscription, even without the right to read the history.
     pub allow_positioning: bool,
     /// Subscriptions are recoverable, whether the client requests it or not.
     pub force_recovery: bool,
-    /// What a client gets that returns.
+    /// The publications that a client recovers.
     pub force_recovery_mode: RecoveryMode,
     /// Subscriptions end when a publication was missed, whether the client requests it or not.
     pub force_positioning: bool,
-    /// Presence is kept: the list of subscribed clients.
+    /// The list of subscribed clients is kept.
     pub presence: bool,
-    /// Joins and leaves are published, to subscribers that request them.
+    /// Joins and leaves are published to subscribers that request them.
     pub join_leave: bool,
-    /// Subscribers get them whether they request them or not.
+    /// Subscribers receive joins and leaves whether they request them or not.
     pub force_push_join_leave: bool,
     /// Subscribers may read the history.
     pub allow_history_for_subscriber: bool,
-    /// Clients with a user may.
+    /// Clients with a user may read the history.
     pub allow_history_for_client: bool,
-    /// Anonymous clients may as well, where clients or subscribers may.
+    /// Anonymous clients may read the history, if clients or subscribers may.
     pub allow_history_for_anonymous: bool,
     /// Subscribers may read the presence.
     pub allow_presence_for_subscriber: bool,
-    /// Clients with a user may.
+    /// Clients with a user may read the presence.
     pub allow_presence_for_client: bool,
-    /// Anonymous clients may as well, where clients or subscribers may.
+    /// Anonymous clients may read the presence, if clients or subscribers may.
     pub allow_presence_for_anonymous: bool,
-    /// Channels whose names have a `#` are open to the users named behind it alone.
+    /// Channels with a `#` in their name are open only to the users that are named after it.
     pub allow_user_limited_channels: bool,
     /// The application decides about subscriptions.
     pub subscribe_proxy: bool,
-    /// The application decides what may be published.
+    /// The application decides about publications.
     pub publish_proxy: bool,
 }
 
@@ -96,23 +97,23 @@ impl NamespaceOptions {
 /// A named set of options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// What stands before the `:` in the names of its channels.
+    /// The prefix of its channels, before the `:`.
     pub name: String,
-    /// Its options.
+    /// The options of its channels.
     pub options: NamespaceOptions,
 }
 
-/// All options of channels.
+/// The options of all channels.
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces {
     without: NamespaceOptions,
     named: HashMap<String, NamespaceOptions>,
-    /// What stands before the namespace in the name of a private channel.
+    /// The prefix of private channels, which stands before the namespace.
     private_prefix: String,
 }
 
 impl Namespaces {
-    /// Options for channels without a namespace, and for those with one.
+    /// The options of channels without a namespace, and of each namespace.
     pub fn new(without: NamespaceOptions, named: impl IntoIterator<Item = Namespace>) -> Self {
         Self {
             without,
@@ -121,7 +122,7 @@ impl Namespaces {
         }
     }
 
-    /// The same, where `prefix` before a channel's name makes it private and is no part of its namespace.
+    /// Sets the prefix of private channels. It is not a part of the namespace.
     pub fn with_private_prefix(self, prefix: impl Into<String>) -> Self {
         Self { private_prefix: prefix.into(), ..self }
     }
@@ -131,22 +132,22 @@ impl Namespaces {
         &self.without
     }
 
-    /// All options: those of channels without a namespace, with an empty name, and those of each namespace by its name.
+    /// All options with the name of their namespace; empty for channels without one.
     pub fn all(&self) -> impl Iterator<Item = (&str, &NamespaceOptions)> {
         let named = self.named.iter().map(|(name, options)| (name.as_str(), options));
         std::iter::once(("", &self.without)).chain(named)
     }
 
-    /// The options that hold for `channel`.
+    /// The options of `channel`.
     ///
     /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] when its namespace is not one of those configured.
+    /// [`code::UNKNOWN_CHANNEL`] if its namespace is not configured.
     pub fn options(&self, channel: &str) -> Result<&NamespaceOptions, Code> {
         if self.named.is_empty() {
             return Ok(&self.without);
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        match name.split_once(BOUNDARY) {
+        match name.split_once(NAMESPACE_SEPARATOR) {
             None | Some(("", _)) => Ok(&self.without),
             Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
         }
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_colon_means_nothing_until_a_namespace_is_configured() {
+    fn a_colon_has_no_meaning_without_namespaces() {
         let none = Namespaces::default();
         assert!(none.options("scores:nba").is_ok());
         let chat = NamespaceOptions { allow_publish_for_client: true, ..Default::default() };

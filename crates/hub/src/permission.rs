@@ -1,14 +1,15 @@
-//! What a session may do: by its key or token, by the name of a channel, by the options of the channel's namespace.
+//! Permissions of a session: from its key or token, from the name of a channel, and from the options of the channel's
+//! namespace.
 //!
 //! Invariants:
 //! - The server's internal channels are closed to every session.
-//! - Where the application decides about a channel, its options do not.
+//! - If the application decides about a channel, the options of the channel are ignored.
 
 use bytes::Bytes;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra, Topic};
 
-use crate::access::{Action, Identity, USER, USERS, has_own_channel};
+use crate::access::{Action, Identity, USER_SEPARATOR, USERS_SEPARATOR, is_unambiguous_user};
 use crate::decisions::Decide;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
@@ -19,7 +20,7 @@ use crate::session::Flag;
 use crate::settings::Settings;
 
 impl<P: Protocols> Hub<P> {
-    /// Compares a secret with the API key; gives whether it made the session a backend.
+    /// Compares a secret with the API key; returns whether they are equal, which makes the session a backend.
     pub fn authenticate(&mut self, slot: Slot, secret: &[u8]) -> bool {
         let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
         if accepted {
@@ -28,40 +29,34 @@ impl<P: Protocols> Hub<P> {
         accepted
     }
 
-    /// Has a secret that is not the API key verified as a connection token, or rejected where it cannot be one.
+    /// Starts the verification of a secret as a connection token, or its rejection if it cannot be a token.
     pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects) {
-        let who = self.requester(slot);
-        let question = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
+        let requester = self.requester(slot);
+        let decision = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
             Some(token) => Decide::Connect {
-                who,
+                requester,
                 token: token.to_owned(),
                 data: None,
                 name: String::new(),
                 version: String::new(),
                 headers: Vec::new(),
             },
-            None => Decide::Reject { who },
+            None => Decide::Reject { requester },
         };
-        self.request(slot, 0, Request::Decide(Box::new(question)), fx);
+        self.request(slot, 0, Request::Decide(Box::new(decision)), fx);
     }
 
-    /// Whether the application decides about `action` in `channel` for this session; the channel's options do not count
-    /// then. A backend is the application itself.
+    /// Whether the application decides about `action` in `channel` for this session. A backend is the application
+    /// itself.
     pub fn is_decided_by_application(&self, slot: Slot, action: Action, channel: &Channel) -> bool {
-        let options = self.options(channel);
-        let asked = match action {
-            Action::Subscribe => options.subscribe_proxy,
-            Action::Publish => options.publish_proxy,
-            Action::History | Action::Presence => false,
-        };
-        asked && self.sessions[slot.index()].identity != Identity::Backend
+        application_decides(self.options(channel), action, self.sessions[slot.index()].identity)
     }
 
-    /// The request that publishes a body with tags, if the session may.
+    /// The request that publishes a body with tags, if the session has the permission.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
-    pub fn publishing(
+    pub fn publish_request(
         &self,
         slot: Slot,
         channel: Channel,
@@ -71,28 +66,27 @@ impl<P: Protocols> Hub<P> {
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
-            self.may(slot, Action::Publish, &channel)?;
-            // Publications of connected clients contain the client.
+            self.authorize(slot, Action::Publish, &channel)?;
+            // Publications of connected clients contain information about the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| self.client_info(slot, key));
             let has_extra = info.is_some() || !tags.is_empty();
             return Ok(Request::Publish(channel, body, has_extra.then(|| Box::new(Extra { info, tags }))));
         }
         self.settings.namespaces.options(channel.as_str())?;
-        // With a connect hook, a client must connect before its publications are decided about, on every port.
+        // With a connect hook, a client must connect before it publishes, on every port.
         let is_unknown = self.settings.connect_proxy && !has_connect && !session.flags.has(Flag::Connected);
         if is_unknown || self.settings.access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
-        let question = Decide::Publish { who: self.requester(slot), channel, body, info, tags };
-        Ok(Request::Decide(Box::new(question)))
+        let decision = Decide::Publish { requester: self.requester(slot), channel, body, info, tags };
+        Ok(Request::Decide(Box::new(decision)))
     }
 
-    /// Whether the session may subscribe to a channel, as far as the channel's name decides it (`None`: the options
-    /// decide). A private channel needs a token for it; a channel that names users is open to these users. `None` for a
-    /// session that may do everything.
-    pub(crate) fn permission_by_name(
+    /// Whether the name of a channel allows or denies a subscription; `None` if the options decide, or if the session
+    /// is unrestricted. A private channel requires a token. A channel that names users is open to these users.
+    pub(crate) fn permission_from_name(
         &self,
         slot: Slot,
         channel: &Channel,
@@ -102,72 +96,88 @@ impl<P: Protocols> Hub<P> {
         if session.is_granted(channel) {
             return Some(true);
         }
-        if self.settings.access.is_free(session.identity) {
+        if self.settings.access.is_unrestricted(session.identity) {
             return None;
         }
         let (name, prefix) = (channel.as_str(), &self.settings.private_prefix);
         if !prefix.is_empty() && name.starts_with(prefix.as_str()) {
             return Some(false);
         }
-        let user = session.member().map(|member| &*member.user).unwrap_or_default();
+        let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
         let owner = self.personal_user(name);
-        let Some((_, users)) = name.rsplit_once(USERS).filter(|_| options.allow_user_limited_channels) else {
-            // The options decide whether its user may subscribe to it, and nothing lets another one.
+        let Some((_, users)) =
+            name.rsplit_once(USERS_SEPARATOR).filter(|_| options.allow_user_limited_channels)
+        else {
+            // The options decide for the user of a personal channel; other users are denied.
             let is_of_other = owner.is_some_and(|owner| owner != user) && self.is_personal(name);
             return is_of_other.then_some(false);
         };
-        // An id with one of the separators in it could be mistaken for several.
-        if user.is_empty() || !has_own_channel(user) {
+        // An id that contains a separator is ambiguous.
+        if user.is_empty() || !is_unambiguous_user(user) {
             return Some(false);
         }
         if let Some(owner) = owner {
             return Some(owner == user);
         }
-        Some(users.split(USER).any(|one| one == user))
+        Some(users.split(USER_SEPARATOR).any(|one| one == user))
     }
 
-    /// Whether personal channels are on and this is one, in the namespace that they belong to.
+    /// Whether personal channels are enabled and this is one, in the namespace of personal channels.
     fn is_personal(&self, name: &str) -> bool {
         match self.settings.personal_channel.as_deref() {
             None => false,
-            Some("") => name.starts_with(USERS),
-            Some(_) => !name.starts_with(USERS) && self.personal_user(name).is_some(),
+            Some("") => name.starts_with(USERS_SEPARATOR),
+            Some(_) => !name.starts_with(USERS_SEPARATOR) && self.personal_user(name).is_some(),
         }
     }
 
-    /// The user whose personal channel has this name: `#USER`, and `NAMESPACE:#USER` where personal channels belong to a
-    /// namespace. It is one user, whatever separators stand in the id.
+    /// The user of a personal channel: `#USER_SEPARATOR`, or `NAMESPACE:#USER_SEPARATOR` if personal channels have a namespace. The whole
+    /// rest is one user, even if it contains separators.
     fn personal_user<'n>(&self, name: &'n str) -> Option<&'n str> {
         let in_namespace = |name: &'n str| {
             let namespace = self.settings.personal_channel.as_deref().filter(|name| !name.is_empty())?;
-            name.strip_prefix(namespace)?.strip_prefix(':')?.strip_prefix(USERS)
+            name.strip_prefix(namespace)?.strip_prefix(':')?.strip_prefix(USERS_SEPARATOR)
         };
-        name.strip_prefix(USERS).or_else(|| in_namespace(name))
+        name.strip_prefix(USERS_SEPARATOR).or_else(|| in_namespace(name))
     }
 
-    /// Whether the session may do `action` in `channel`.
+    /// Whether the session has the permission for `action` in `channel`.
     ///
     /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]; the latter also where the application would have to
-    /// decide, which only commands of the client protocol request.
-    pub fn may(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), Code> {
-        let session = &self.sessions[slot.index()];
-        let subscribed =
-            self.topics.key(&Topic::Channel(channel.clone())).is_some_and(|key| session.is_subscribed(key));
+    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]. The latter also if the application decides, because
+    /// only commands of the client protocol request its decision.
+    pub fn authorize(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), Code> {
+        let identity = self.sessions[slot.index()].identity;
         let Settings { access, namespaces, .. } = &*self.settings;
-        // A name does not decide about publishing.
+        let options = namespaces.options(channel.as_str())?;
+        if access.is_reserved(channel.as_str()) {
+            return Err(code::PERMISSION_DENIED);
+        }
+        // Looks the topic up, so it is evaluated only where it matters.
+        let is_subscribed = || self.is_subscribed(slot, channel);
+        // Names of channels do not affect publishing.
         if action != Action::Publish {
-            match (action, self.permission_by_name(slot, channel, namespaces.options(channel.as_str())?)) {
-                (Action::Subscribe, Some(true)) if !access.is_reserved(channel.as_str()) => return Ok(()),
+            match (action, self.permission_from_name(slot, channel, options)) {
+                (Action::Subscribe, Some(true)) => return Ok(()),
                 (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
-                // The history and presence of a channel for some users are for these users.
-                (_, Some(false)) if !subscribed => return Err(code::PERMISSION_DENIED),
+                // The history and presence of a channel that names users are for these users.
+                (_, Some(false)) if !is_subscribed() => return Err(code::PERMISSION_DENIED),
                 _ => {}
             }
         }
-        if self.is_decided_by_application(slot, action, channel) {
-            return Err(code::PERMISSION_DENIED);
-        }
-        access.may(action, session.identity, subscribed, namespaces, channel.as_str())
+        let is_permitted = !application_decides(options, action, identity)
+            && (access.is_unrestricted(identity)
+                || access.permits(action, identity, is_subscribed(), options));
+        if is_permitted { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
+}
+
+/// Whether the application decides about `action` in a channel with these options, for a session with this identity.
+fn application_decides(options: &NamespaceOptions, action: Action, identity: Identity) -> bool {
+    let has_hook = match action {
+        Action::Subscribe => options.subscribe_proxy,
+        Action::Publish => options.publish_proxy,
+        Action::History | Action::Presence => false,
+    };
+    has_hook && identity != Identity::Backend
 }

@@ -1,11 +1,12 @@
-//! The seam between a hub and the protocols of its sessions: what a hub requires of a protocol, and what it reports.
+//! The interface between a hub and the protocols of its sessions.
 //!
 //! A hub has operations ([`Hub::begin_subscribe`], [`Hub::unsubscribe`], [`Hub::request`], …) and reports events. The
-//! protocols translate: bytes to operations, events to bytes. They are a type parameter, so a report is a direct call.
+//! protocols translate bytes to operations, and events to bytes. They are a type parameter, so an event is a direct
+//! call.
 //!
 //! Invariants:
-//! - No byte of a protocol is written or read in this crate.
-//! - An event is reported in the step in which it happens, after the state of the session has changed.
+//! - No byte of a protocol is written or parsed in this crate.
+//! - An event is reported in the step that causes it, after the session's state has changed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,112 +24,112 @@ use crate::index::{Slot, TopicKey};
 use crate::subscribe::{Completed, Origin};
 
 /// The protocols of a server, and the state that all sessions of one hub share.
-pub trait Protocols: Sized + Default + fmt::Debug {
-    /// How the peer of a session is connected; at most two bytes, so that an idle session stays small.
+pub trait Protocols: Sized + fmt::Debug {
+    /// The connection of a session; at most two bytes, so that an idle session stays small.
     type Peer: Peer;
     /// The protocol's state of one session; an idle session has none.
     type State: State;
 
-    /// A session has begun.
+    /// Callback when a session begins.
     fn opened(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects);
 
-    /// Reports an event of a session to its peer.
+    /// Callback for events of a session.
     fn event(hub: &mut Hub<Self>, slot: Slot, event: Event<'_>, fx: &mut Effects);
 
-    /// A client has joined or left a channel: notifies the sessions in `slots`, which requested that.
+    /// Callback when a client joins or leaves a channel. `slots` are the sessions that requested such events.
     fn presence_changed(hub: &mut Hub<Self>, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects);
 
-    /// A timer of the protocol has expired.
+    /// Callback when a timer of the protocol expires.
     fn expired(hub: &mut Hub<Self>, slot: Slot, timer: Timer, fx: &mut Effects);
 
-    /// Responses were written for a session since `mark`.
+    /// Callback after responses were written for a session since `mark`.
     fn responded(hub: &mut Hub<Self>, slot: Slot, mark: SentMark, fx: &mut Effects);
 
-    /// A session is gone, with its state if it had some.
+    /// Callback when a session is removed.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);
 }
 
-/// How a session's peer is connected, as far as the hub depends on it.
+/// Properties of a session's connection that the hub depends on.
 pub trait Peer: Copy + Default + fmt::Debug {
-    /// The form in which it takes publications.
+    /// The wire form of its publications.
     fn form(self) -> Form;
 
-    /// Its label in logs and metrics.
+    /// The label in logs and metrics.
     fn name(self) -> &'static str;
 
-    /// How the application's data is encoded for it.
+    /// The encoding of the application's data.
     fn encoding(self) -> Encoding;
 
-    /// Bytes of a publication in its messages.
+    /// The length of an encoded publication, in bytes.
     fn publication_len(self, publication: &Publication, format: DataFormat) -> usize;
 
-    /// How its protocol reports that publications are missing.
+    /// How the protocol reports missing publications.
     fn loss_report(self) -> LossReport;
 
-    /// How it takes a subscription to this channel that it did not request.
+    /// How the session handles a subscription to this channel that its client did not request.
     fn server_subscription(self, channel: &Channel) -> ServerSubscription;
 
-    /// Whether its protocol has a command by which a client connects.
+    /// Whether the protocol has a connect command.
     fn has_connect(self) -> bool;
 
-    /// Whether it replies to pings.
+    /// Whether the peer replies to pings.
     fn answers_pings(self) -> bool;
 }
 
-/// The state that a protocol keeps of one session.
+/// The state of a protocol for one session.
 pub trait State: Default + fmt::Debug {
-    /// Whether there is nothing in it.
+    /// Whether the state is the default, so that it can be freed.
     fn is_empty(&self) -> bool;
 }
 
-/// How a protocol reports that publications are missing.
+/// How a protocol reports missing publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossReport {
-    /// It has no way to report it: the session ends.
+    /// It cannot report them: the session ends.
     Close,
-    /// By a notice; the subscription stays.
+    /// With a notice; the subscription continues.
     Notice,
-    /// It ends the subscription, and the client subscribes again.
+    /// It ends the subscription; the client subscribes again.
     Resubscribe,
-    /// It ends the session, and the client connects again.
+    /// It ends the session; the client connects again.
     Reconnect,
 }
 
-/// How a session takes a subscription that its client did not request.
+/// How a session handles a subscription that its client did not request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerSubscription {
-    /// As a subscription whose beginning is reported.
+    /// It subscribes, and reports that to the client.
     Reported,
-    /// Without a report, as soon as the topic is live.
+    /// It subscribes without a report, as soon as the topic is live.
     Unreported,
-    /// Not at all: its protocol cannot name the channel. Counts as an error.
+    /// It does not subscribe: the protocol cannot express the name of the channel. Counts as an error.
     Refused,
-    /// Not at all.
+    /// It does not subscribe.
     Ignored,
 }
 
-/// An event of a session, for its peer.
+/// An event of a session.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A subscription begun with [`Hub::begin_subscribe`] is made.
+    /// A subscription of [`Hub::begin_subscribe`] is made.
     Subscribed {
         /// The topic.
         topic: TopicKey,
-        /// The session was subscribed before.
+        /// Whether the session was subscribed before.
         already: bool,
     },
     /// A subscription with options is made.
-    Joined {
+    SubscribeCompleted {
         /// Its origin.
-        owner: Origin,
-        /// How it begins.
-        settled: &'a Completed,
+        origin: Origin,
+        /// The new subscription.
+        completed: &'a Completed,
     },
     /// Publications for this session alone.
     Publications(TopicKey, &'a [Arc<Publication>]),
     /// The connection is accepted and its subscriptions are made.
     Connected {
-        /// The number of the command.
+        /// The id of the command.
         id: u32,
         /// The accepted connection.
         connected: &'a Connected,
@@ -137,27 +138,27 @@ pub enum Event<'a> {
     },
     /// The response to a request of the session.
     Response {
-        /// The number of the command.
+        /// The id of the command.
         id: u32,
-        /// The channel of the request, where [`Hub::request_beside`] was given it.
+        /// The channel that was passed to [`Hub::request_unordered`].
         channel: Option<&'a Channel>,
         /// The response.
-        answer: Response,
+        response: Response,
     },
     /// A command failed.
     Failed {
-        /// The number of the command.
+        /// The id of the command.
         id: u32,
-        /// Why.
+        /// The reason.
         failure: &'a Failure,
     },
-    /// Bytes that [`Hub::enqueue`] was given: their turn has come.
+    /// The bytes of a [`Hub::enqueue`] that was held back.
     Ready(&'a [u8]),
     /// The server ended a subscription.
     Unsubscribed {
         /// The topic.
         topic: &'a Topic,
-        /// A code from 2500 on requests that the client subscribes again.
+        /// From 2500 on, the code requests that the client subscribes again.
         code: u16,
         /// The reason.
         reason: &'a str,
@@ -167,15 +168,15 @@ pub enum Event<'a> {
         /// The code of the error.
         code: Code,
         /// The reason, with the name of the topic.
-        words: &'a str,
+        reason: &'a str,
     },
-    /// The server renewed the connection: it expires after so many seconds, or never.
+    /// The server renewed the connection. It expires after this number of seconds; `None` is never.
     Renewed(Option<u32>),
     /// A ping is due.
     PingDue,
-    /// Nothing is under way any more.
+    /// No command is in progress any more.
     Idle,
-    /// The session ends; its connection is closed after the bytes that are sent now.
+    /// The session ends. Its connection is closed after the bytes that are sent during this event.
     Closing(&'a CloseReason),
 }
 
@@ -184,7 +185,7 @@ pub enum Event<'a> {
 pub struct PresenceChange<'a> {
     /// The channel.
     pub channel: &'a Channel,
-    /// It joins; otherwise it leaves.
+    /// `true` for a join, `false` for a leave.
     pub joined: bool,
     /// The client.
     pub info: &'a ClientInfo,

@@ -1,4 +1,4 @@
-//! Requests of sessions, and their responses, in the order of the session's commands.
+//! Requests of sessions, and the order of their responses.
 
 use tidings_wire::Channel;
 
@@ -10,30 +10,30 @@ use crate::index::Slot;
 use crate::protocols::{Event, Protocols};
 use crate::session::{Flag, SessionId};
 use crate::subscribe::ReadyCommand;
-use crate::topics::Entry;
+use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
-    /// Has a request of a session carried out; its response comes in the order of the session's commands.
+    /// Starts a request of a session. Its response is delivered in the order of the session's commands.
     pub fn request(&mut self, slot: Slot, id: u32, request: Request, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
-        let awaiting = &mut session.cold().pending;
+        let pending = &mut session.cold().pending;
         let publishes = match &request {
             Request::Publish(..) => true,
-            Request::Decide(question) => matches!(**question, Decide::Publish { .. }),
+            Request::Decide(decision) => matches!(**decision, Decide::Publish { .. }),
             _ => false,
         };
         let ticket = if publishes {
             self.published += 1;
-            awaiting.publish(id)
+            pending.push_publish(id)
         } else {
-            awaiting.query(id)
+            pending.push_query(id)
         };
         fx.push(Effect::Request(SessionId { slot, generation }, ticket, request));
     }
 
-    /// Has a request carried out whose response needs no turn. The response comes with `channel`.
-    pub fn request_beside(
+    /// Starts a request with a response that may be delivered out of order. The event of the response contains `channel`.
+    pub fn request_unordered(
         &mut self,
         slot: Slot,
         id: u32,
@@ -41,19 +41,20 @@ impl<P: Protocols> Hub<P> {
         request: Request,
         fx: &mut Effects,
     ) {
-        let own = self.id_of(slot);
+        let own = self.session_id(slot);
         let reads =
             matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
         let ticket = self.sessions[slot.index()].cold().pending.add_in_flight(id, channel, reads);
         fx.push(Effect::Request(own, ticket, request));
     }
 
-    /// Keeps bytes until their turn among the responses has come; `false` when it has come already.
+    /// Holds bytes back until the responses to earlier commands are written; `false` if there are none, and nothing is
+    /// held.
     pub fn enqueue(&mut self, slot: Slot, bytes: &[u8]) -> bool {
         let session = &mut self.sessions[slot.index()];
         let waits = session.has_pending();
         if waits {
-            session.cold().pending.ready(bytes.into());
+            session.cold().pending.push_bytes(bytes.into());
         }
         waits
     }
@@ -63,71 +64,76 @@ impl<P: Protocols> Hub<P> {
         self.sessions[slot.index()].flags.has(Flag::Closing)
     }
 
-    /// What came of a request.
-    pub fn respond(&mut self, id: SessionId, ticket: u32, answer: Response, fx: &mut Effects) {
+    /// Callback for the response to a request.
+    pub fn respond(&mut self, id: SessionId, ticket: u32, response: Response, fx: &mut Effects) {
         if !self.is_current(id) {
             return;
         }
         let slot = id.slot;
         let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
-        if let Some(flight) = cold.pending.take_in_flight(ticket) {
-            let (id, channel) = (flight.id, flight.channel.as_ref());
-            self.event(slot, Event::Response { id, channel, answer }, fx);
-        } else if let Some(answer) = self.on_subscribe_response(slot, ticket, answer, fx)
+        if let Some(request) = cold.pending.remove_in_flight(ticket) {
+            let (id, channel) = (request.id, request.channel.as_ref());
+            self.event(slot, Event::Response { id, channel, response }, fx);
+        } else if let Some(response) = self.context(slot, fx).on_subscribe_response(ticket, response)
             && let Some(cold) = self.sessions[slot.index()].existing_cold()
         {
-            cold.pending.answered(ticket, answer);
+            cold.pending.set_response(ticket, response);
         }
         self.advance(slot, fx);
     }
 
-    /// Gives every answer whose turn has come, and lets the session go on when none is left.
+    /// Delivers the responses that are due. When none is pending any more, the session continues.
     pub(crate) fn advance(&mut self, slot: Slot, fx: &mut Effects) {
         let mark = fx.mark();
-        self.give_answers(slot, fx);
+        self.deliver_responses(slot, fx);
         P::responded(self, slot, mark, fx);
     }
 
-    fn give_answers(&mut self, slot: Slot, fx: &mut Effects) {
+    fn deliver_responses(&mut self, slot: Slot, fx: &mut Effects) {
         loop {
-            self.read_for_next(slot, fx);
+            self.context(slot, fx).start_next_read();
             let topics = &self.topics;
             let session = &mut self.sessions[slot.index()];
             let Some(cold) = session.existing_cold() else { return };
-            let Some((id, outcome)) = cold.pending.pop(|key| topics.get(key).is_some_and(Entry::is_live))
+            let Some((id, outcome)) =
+                cold.pending.pop(|key| topics.get(key).is_some_and(TopicEntry::is_live))
             else {
                 break;
             };
-            if let ReadyCommand::Subscribe(key, _) = &outcome {
+            if let ReadyCommand::TopicSubscribe(key, _) = &outcome {
                 self.topics.remove_waiter(*key, SessionId { slot, generation: session.generation });
             }
             let session = &mut self.sessions[slot.index()];
             match outcome {
-                ReadyCommand::Subscribe(key, None) => {
+                ReadyCommand::TopicSubscribe(key, None) => {
                     let already = session.is_subscribed(key);
                     if !already {
                         self.add_subscriber(slot, key);
                     }
                     self.event(slot, Event::Subscribed { topic: key, already }, fx);
                 }
-                ReadyCommand::Subscribe(key, Some(failure)) => {
+                ReadyCommand::TopicSubscribe(key, Some(failure)) => {
                     self.release(key, fx);
                     self.event(slot, Event::Failed { id, failure: &failure }, fx);
                 }
-                ReadyCommand::Response(answer) => {
-                    self.event(slot, Event::Response { id, channel: None, answer }, fx);
+                ReadyCommand::Response(response) => {
+                    self.event(slot, Event::Response { id, channel: None, response }, fx);
                 }
-                ReadyCommand::PendingSubscribe(join) => self.finish_subscribe(slot, *join, fx),
-                ReadyCommand::Admit(admitting) => self.finish_accept(slot, *admitting, fx),
+                ReadyCommand::ChannelSubscribe(subscribe) => {
+                    self.context(slot, fx).finish_subscribe(*subscribe)
+                }
+                ReadyCommand::Connect(pending_connect) => {
+                    self.context(slot, fx).finish_accept(*pending_connect)
+                }
                 ReadyCommand::Ready(bytes) => self.event(slot, Event::Ready(&bytes), fx),
             }
         }
         let session = &mut self.sessions[slot.index()];
-        if session.flags.has(Flag::Closing) || session.is_queued() {
+        if session.flags.has(Flag::Closing) || session.has_queued() {
             return;
         }
         if session.flags.has(Flag::Stopped) {
-            // Those beside the queue do not keep it from going on, as long as there is room for more.
+            // Unordered requests do not stop the session, unless there are too many.
             session.flags.set(Flag::Stopped, false);
             fx.push(Effect::Resume(slot));
         } else if session.has_pending() {
@@ -135,7 +141,7 @@ impl<P: Protocols> Hub<P> {
             self.end(slot, &CloseReason::Done, fx);
         } else {
             self.event(slot, Event::Idle, fx);
-            self.sessions[slot.index()].settle();
+            self.sessions[slot.index()].free_unused_state();
         }
     }
 }

@@ -10,55 +10,73 @@ use crate::identity::SessionKey;
 use crate::namespace::Namespaces;
 use crate::usage::Usage;
 
-/// The same for every hub of a server; shared, never changed while it runs.
+/// The settings of all hubs of a server. Shared; they do not change while the server runs.
 #[derive(Debug)]
 pub struct Settings {
-    /// What `SUBSCRIBE` without a name means on the line port, and whose messages arrive there bare.
+    /// The channel of plain messages without a channel name.
     pub default_channel: Channel,
-    /// The channels that a new plain connection is subscribed to.
-    pub auto_subscribe: Vec<Channel>,
-    /// Whether a line that is no command is echoed (`true`) or an unknown command (`false`).
-    pub echo: bool,
-    /// Which bodies are escaped on plain lines.
+    /// The bodies that are escaped in plain messages.
     pub escape: Escape,
-    /// Longest line, and longest RESP bulk string, in bytes without its ending.
-    pub max_line: usize,
-    /// Most bytes of half-read commands of all sessions of a hub together; past it, a session that adds to them is ended.
-    pub input_limit: usize,
-    /// How long automatic subscriptions wait for the first byte, which decides the protocol.
-    pub first_byte_wait: Duration,
     /// Most subscriptions of one connection.
     pub channel_limit: usize,
-    /// How often the server pings sessions of the client protocol; zero for never.
+    /// The interval of pings to sessions of the client protocol; zero for none.
     pub ping_interval: Duration,
-    /// How long such a ping may go unanswered; zero for ever.
+    /// The time in which a ping must be answered; zero for no limit.
     pub pong_timeout: Duration,
-    /// How long a session of the client protocol may take to connect.
+    /// The time in which a session of the client protocol must connect.
     pub stale_close_delay: Duration,
     /// The rules of access.
     pub access: Access,
     /// The options of channels.
     pub namespaces: Namespaces,
-    /// Longest message of a client over a WebSocket, in bytes.
-    pub max_message: usize,
-    /// Most bytes that a client is sent when it recovers or reads a history, and that are kept for it while it subscribes.
+    /// Most bytes of publications that a client is sent when it recovers or reads a history, and most bytes that are
+    /// recorded for it during a subscribe.
     pub recovery_bytes: usize,
     /// Most publications that a client is sent when it recovers.
     pub recovery_limit: usize,
     /// Whether the application decides about every connection.
     pub connect_proxy: bool,
-    /// Channels whose names begin like this need a subscription token; empty for none.
+    /// Prefix of channels that require a subscription token; empty for none.
     pub private_prefix: String,
-    /// Whether every user is subscribed to a channel of its own, and in which namespace (empty for none).
+    /// The namespace of personal channels (empty for none), if every user is subscribed to one.
     pub personal_channel: Option<String>,
-    /// How long a connection may stay after its token has expired, so that a new one can come.
+    /// How long a connection may stay after its token has expired, so that the client can renew it.
     pub expired_close_delay: Duration,
-    /// How long a subscription may.
+    /// How long a subscription may stay after its token has expired.
     pub expired_sub_close_delay: Duration,
-    /// How much an address and a user may use.
+    /// The usage limits of addresses and users.
     pub usage: Usage,
     /// The key from which client ids and session secrets are derived.
     pub session_key: SessionKey,
-    /// What this node calls itself to clients, so that what they send elsewhere finds it.
+    /// The name of this node, by which other nodes forward commands of emulated clients to it.
     pub node: String,
+}
+
+impl Settings {
+    /// The settings of a server without configuration, with small limits: for tests and benchmarks.
+    ///
+    /// # Panics
+    /// Never: the name of the default channel is valid.
+    pub fn workbench(session_key: SessionKey) -> Self {
+        Self {
+            default_channel: Channel::new("updates").expect("a valid name"),
+            escape: Escape::default(),
+            channel_limit: 128,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            stale_close_delay: Duration::from_secs(10),
+            access: Access { open: true, reserved: Some("tidings.".to_owned()), ..Access::default() },
+            namespaces: Namespaces::default(),
+            recovery_bytes: 1 << 20,
+            recovery_limit: 1_000,
+            connect_proxy: false,
+            private_prefix: "$".to_owned(),
+            personal_channel: None,
+            expired_close_delay: Duration::from_secs(25),
+            expired_sub_close_delay: Duration::from_secs(25),
+            usage: Usage::default(),
+            session_key,
+            node: "n".to_owned(),
+        }
+    }
 }

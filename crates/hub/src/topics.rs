@@ -1,11 +1,12 @@
 //! Topics and their subscribers on this shard.
 //!
-//! A subscriber stands in its topic's list for the wire form it takes; the session remembers its place there, so
-//! leaving costs one swap. Places are kept right by telling the session that was moved.
+//! A topic has one list of subscribers per wire form. A session stores its index in that list, so unsubscribing is one
+//! swap removal; the session that was moved gets its new index.
 //!
-//! Where a channel has a history, a subscriber gets a position and from there on every publication once. Its history
-//! is read while publications go on, so a topic keeps what is fanned out while any subscribe waits for that
-//! ([`Topics::start_recording`]), and the positions of subscribers that have publications which are still on their way ([`Topics::skip`]).
+//! In a channel with a history, a subscriber gets a position, and from there on every publication once. Publications
+//! continue while its history is read. So a topic records the publications that are fanned out while any subscribe
+//! waits for its history ([`Topics::start_recording`]), and stores the positions of subscribers that already have
+//! publications which are not fanned out yet ([`Topics::skip`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +21,13 @@ use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumerPolicy;
 use crate::session::SessionId;
 
-/// Topics for which memory is kept whatever their number.
-const SPARE: usize = 4096;
+/// Number of topics for which memory is always kept.
+const MIN_KEPT_TOPICS: usize = 4096;
 
-/// How the node's subscription to a topic stands at the broker.
+/// The state of the node's subscription to a topic at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Confirmed: nothing is missed.
+    /// Confirmed: no publication is missed.
     Live,
     /// Requested.
     Pending,
@@ -36,63 +37,63 @@ pub enum Interest {
 
 /// A topic's subscribers on this shard.
 #[derive(Debug)]
-pub struct Entry {
+pub struct TopicEntry {
     topic: Topic,
     serial: u64,
     live: bool,
-    /// By form, those that there are: most topics have one or two.
+    /// The subscribers by wire form. Most topics have one or two forms.
     subscribers: Vec<(Form, Vec<Slot>)>,
     /// Sessions that wait until the topic is live.
     pub(crate) waiters: Vec<SessionId>,
-    /// Subscribers on the whole node, shared with the other shards.
+    /// The number of subscribers on the whole node, shared with the other shards.
     count: Option<Arc<AtomicU64>>,
     default_channel: bool,
     data_format: DataFormat,
     escape: Escape,
     slow_consumer: SlowConsumerPolicy,
     history: bool,
-    /// The position of the publication that was fanned out last.
+    /// The position of the last publication that was fanned out.
     last: Option<Position>,
-    /// What was fanned out since subscribes wait for the history.
-    recent: Option<Box<Recent>>,
-    /// Up to which position subscribers have the publications already.
+    /// The publications recorded for subscribes in progress.
+    recording: Option<Box<Recording>>,
+    /// Subscribers that already have the publications up to a position.
     skips: HashMap<Slot, Position>,
 }
 
-/// Publications that are kept for subscribes under way.
+/// The publications that were fanned out while subscribes wait for their history.
 #[derive(Debug, Default)]
-struct Recent {
-    /// How many subscribes those are.
-    joins: usize,
+struct Recording {
+    /// Number of those subscribes.
+    subscribes: usize,
     publications: Vec<Arc<Publication>>,
     bytes: usize,
-    /// It was more than may be kept; nothing is kept any more.
-    over: bool,
+    /// The bound was exceeded; nothing is recorded any more.
+    overflowed: bool,
 }
 
 /// Whether `publication` is at or before `position`.
-pub fn is_told(publication: &Publication, position: &Position) -> bool {
-    let place = publication.position.as_ref();
-    place.is_some_and(|place| place.epoch == position.epoch && place.offset <= position.offset)
+pub fn is_at_or_before(publication: &Publication, position: &Position) -> bool {
+    let own = publication.position.as_ref();
+    own.is_some_and(|own| own.epoch == position.epoch && own.offset <= position.offset)
 }
 
-impl Entry {
-    /// What it is.
+impl TopicEntry {
+    /// The topic.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// A number that no other topic of this hub has or had; keys are reused.
+    /// The serial number of the topic. Unlike a key, it is never reused.
     pub fn serial(&self) -> u64 {
         self.serial
     }
 
-    /// The slots of the subscribers that take it in `form`.
+    /// The slots of the subscribers with this wire form.
     pub fn subscribers(&self, form: Form) -> &[Slot] {
         self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
     }
 
-    /// The forms that have subscribers.
+    /// The wire forms of the subscribers.
     pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
         self.subscribers.iter().map(|(form, _)| *form)
     }
@@ -107,7 +108,7 @@ impl Entry {
         self.history
     }
 
-    /// What its encoding depends on.
+    /// The context of encoding a publication of this topic.
     pub fn context(&self) -> tidings_wire::form::Context<'_> {
         tidings_wire::form::Context {
             topic: &self.topic,
@@ -117,7 +118,7 @@ impl Entry {
         }
     }
 
-    /// What happens to its slow subscribers.
+    /// The policy for slow subscribers.
     pub fn slow_consumer(&self) -> SlowConsumerPolicy {
         self.slow_consumer
     }
@@ -131,7 +132,7 @@ impl Entry {
     }
 }
 
-/// What a topic's entry is made with.
+/// The properties of a new topic.
 pub(crate) struct TopicOptions {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,
@@ -144,7 +145,7 @@ pub(crate) struct TopicOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     keys: HashMap<Topic, TopicKey>,
-    entries: Slab<Entry>,
+    entries: Slab<TopicEntry>,
     subscriptions: usize,
     next_serial: u64,
 }
@@ -154,26 +155,19 @@ impl Topics {
         self.keys.get(topic).copied()
     }
 
-    pub(crate) fn get(&self, key: TopicKey) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: TopicKey) -> Option<&TopicEntry> {
         self.entries.get(key.index())
     }
 
-    pub(crate) fn get_mut(&mut self, key: TopicKey) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, key: TopicKey) -> Option<&mut TopicEntry> {
         self.entries.get_mut(key.index())
     }
 
-    /// The topic's key, and whether it had to be made (then it must be requested at the broker).
-    pub(crate) fn ensure(
-        &mut self,
-        topic: &Topic,
-        traits: impl FnOnce() -> TopicOptions,
-    ) -> (TopicKey, bool) {
-        if let Some(key) = self.key(topic) {
-            return (key, false);
-        }
-        let TopicOptions { default_channel, data_format, escape, slow_consumer, history } = traits();
+    /// Adds a topic that does not exist; returns its key.
+    pub(crate) fn insert(&mut self, topic: &Topic, options: TopicOptions) -> TopicKey {
+        let TopicOptions { default_channel, data_format, escape, slow_consumer, history } = options;
         self.next_serial += 1;
-        let key = self.entries.insert(Entry {
+        let key = self.entries.insert(TopicEntry {
             topic: topic.clone(),
             serial: self.next_serial,
             live: false,
@@ -186,15 +180,15 @@ impl Topics {
             slow_consumer,
             history,
             last: None,
-            recent: None,
+            recording: None,
             skips: HashMap::new(),
         });
         let key = TopicKey::from_index(key);
         self.keys.insert(topic.clone(), key);
-        (key, true)
+        key
     }
 
-    /// Adds a subscriber; gives its place.
+    /// Adds a subscriber; returns its index in the list of its form.
     pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: Slot) -> u32 {
         let entry = &mut self.entries[key.index()];
         let at = entry.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
@@ -207,16 +201,16 @@ impl Topics {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.subscriptions += 1;
-        u32::try_from(list.len() - 1).expect("fewer subscribers than four thousand million")
+        u32::try_from(list.len() - 1).expect("fewer than 2³² subscribers")
     }
 
-    /// Removes the subscriber at `place`; gives the slot that stands there now, if one was moved.
-    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, place: u32) -> Option<Slot> {
+    /// Removes the subscriber at `index`; returns the slot that was moved to `index`, if any.
+    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, index: u32) -> Option<Slot> {
         let entry = &mut self.entries[key.index()];
         let at = entry.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
         let list = &mut entry.subscribers[at].1;
-        let slot = list.swap_remove(place as usize);
-        let moved = list.get(place as usize).copied();
+        let slot = list.swap_remove(index as usize);
+        let moved = list.get(index as usize).copied();
         if list.is_empty() {
             entry.subscribers.swap_remove(at);
         }
@@ -237,65 +231,65 @@ impl Topics {
         }
     }
 
-    /// Removes the topic if it has no subscribers and no waiting sessions; gives its name then.
+    /// Removes the topic if it has no subscribers, no waiting sessions and no recording; returns its name then.
     pub(crate) fn release(&mut self, key: TopicKey) -> Option<Topic> {
         let entry = self.entries.get(key.index())?;
-        if entry.len() > 0 || !entry.waiters.is_empty() || entry.recent.is_some() {
+        if entry.len() > 0 || !entry.waiters.is_empty() || entry.recording.is_some() {
             return None;
         }
         let entry = self.entries.remove(key.index());
         self.keys.remove(&entry.topic);
-        self.give_back();
+        self.shrink();
         Some(entry.topic)
     }
 
-    /// Returns the memory of topics that are gone, once three quarters of it are unused.
-    fn give_back(&mut self) {
+    /// Frees memory when three quarters of the table are unused.
+    fn shrink(&mut self) {
         let len = self.keys.len();
-        if self.keys.capacity() > SPARE.max(4 * len) {
+        if self.keys.capacity() > MIN_KEPT_TOPICS.max(4 * len) {
             self.keys.shrink_to(2 * len);
-            // As far as the places of those that stay allow.
+            // Only free entries at the end can be released.
             self.entries.shrink_to_fit();
         }
     }
 
-    /// A subscribe waits for the history: publications are kept from now on. Gives the index of the next one.
+    /// A subscribe waits for its history: records publications from now on. Returns the index of the next one.
     pub(crate) fn start_recording(&mut self, key: TopicKey) -> usize {
-        let recent = self.entries[key.index()].recent.get_or_insert_default();
-        recent.joins += 1;
-        recent.publications.len()
+        let recording = self.entries[key.index()].recording.get_or_insert_default();
+        recording.subscribes += 1;
+        recording.publications.len()
     }
 
-    /// What was kept from `from` on; `None` when it was too much.
-    pub(crate) fn recent(&self, key: TopicKey, from: usize) -> Option<&[Arc<Publication>]> {
-        let recent = self.entries.get(key.index())?.recent.as_ref()?;
-        if recent.over { None } else { recent.publications.get(from..) }
+    /// The publications recorded from `from` on; `None` if the bound was exceeded.
+    pub(crate) fn recorded(&self, key: TopicKey, from: usize) -> Option<&[Arc<Publication>]> {
+        let recording = self.entries.get(key.index())?.recording.as_ref()?;
+        if recording.overflowed { None } else { recording.publications.get(from..) }
     }
 
-    /// A subscribe no longer waits for the history.
+    /// A subscribe no longer waits for its history.
     pub(crate) fn stop_recording(&mut self, key: TopicKey) {
         if let Some(entry) = self.entries.get_mut(key.index())
-            && let Some(recent) = &mut entry.recent
+            && let Some(recording) = &mut entry.recording
         {
-            recent.joins -= 1;
-            if recent.joins == 0 {
-                entry.recent = None;
+            recording.subscribes -= 1;
+            if recording.subscribes == 0 {
+                entry.recording = None;
             }
         }
     }
 
-    /// These publications are about to be fanned out; at most `bound` bytes are kept for waiting sessions.
+    /// Must be called before publications are fanned out. Records at most `bound` bytes for waiting subscribes.
     pub(crate) fn record(&mut self, key: TopicKey, publications: &[Arc<Publication>], bound: usize) {
         let Some(entry) = self.entries.get_mut(key.index()) else { return };
-        if let Some(recent) = &mut entry.recent
-            && !recent.over
+        if let Some(recording) = &mut entry.recording
+            && !recording.overflowed
         {
-            recent.bytes += publications.iter().map(|p| p.size()).sum::<usize>();
-            if recent.bytes > bound {
-                recent.over = true;
-                recent.publications = Vec::new();
+            recording.bytes += publications.iter().map(|p| p.size()).sum::<usize>();
+            if recording.bytes > bound {
+                recording.overflowed = true;
+                recording.publications = Vec::new();
             } else {
-                recent.publications.extend_from_slice(publications);
+                recording.publications.extend_from_slice(publications);
             }
         }
         if let Some(position) = publications.iter().rev().find_map(|p| p.position.as_ref()) {
@@ -303,7 +297,7 @@ impl Topics {
         }
     }
 
-    /// A subscriber has everything up to `position`: late publications at or before it are skipped.
+    /// A subscriber already has everything up to `position`: later publications at or before it are skipped.
     pub(crate) fn skip(&mut self, key: TopicKey, slot: Slot, position: Position) {
         let entry = &mut self.entries[key.index()];
         let passed = entry
@@ -315,7 +309,7 @@ impl Topics {
         }
     }
 
-    /// The subscribers that have some of these publications, with the position up to which.
+    /// The subscribers that already have some of these publications, with the position of their last one.
     pub(crate) fn skipping(
         &mut self,
         key: TopicKey,
@@ -325,11 +319,11 @@ impl Topics {
         if entry.skips.is_empty() {
             return Vec::new();
         }
-        let told = |position: &Position| publications.iter().any(|p| is_told(p, position));
+        let covers = |position: &Position| publications.iter().any(|p| is_at_or_before(p, position));
         let mut some = Vec::new();
         let last = publications.iter().rev().find_map(|p| p.position.as_ref());
         entry.skips.retain(|slot, position| {
-            if told(position) {
+            if covers(position) {
                 some.push((*slot, position.clone()));
             }
             last.is_none_or(|last| last.epoch == position.epoch && last.offset < position.offset)
@@ -351,12 +345,12 @@ impl Topics {
         self.entries[key.index()].live = true;
     }
 
-    pub(crate) fn set_away(&mut self, key: TopicKey) {
+    pub(crate) fn set_unavailable(&mut self, key: TopicKey) {
         self.entries[key.index()].live = false;
     }
 
-    /// No topic is live any more; gives the keys of those that sessions wait for.
-    pub(crate) fn all_down(&mut self) -> Vec<TopicKey> {
+    /// Marks all topics as not live; returns the keys of those with waiting sessions.
+    pub(crate) fn set_all_unavailable(&mut self) -> Vec<TopicKey> {
         let mut waited = Vec::new();
         for (key, entry) in &mut self.entries {
             entry.live = false;

@@ -1,12 +1,12 @@
-//! What clients may use in a second: commands, publications and bytes, of one address and of one user, and how many
-//! connections a user may have and begin.
+//! Usage limits: commands, publications and bytes per second of an address and of a user, and the connections of a
+//! user.
 //!
-//! A [`Meter`] counts for one address or one user, over all connections and shards of the process. A session looks its
-//! meters up once and keeps them; a command costs a few atomic operations, and nothing where there is no limit.
+//! A [`Meter`] counts for one address or one user, over all connections and shards of the process. A session looks up
+//! its meters once and stores them. A command costs a few atomic operations, and nothing without a limit.
 //!
 //! Invariants:
-//! - [`Meters`] stores at most [`MOST`] meters. Beyond that, further addresses or users share one.
-//! - A meter is forgotten when no session has it and its buckets are full, so a client gains nothing by reconnecting.
+//! - [`Meters`] stores at most [`MAX_METERS`] meters. When it is full, further addresses or users share one meter.
+//! - A meter is removed when no session uses it and its buckets are full, so a client gains nothing by reconnecting.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -15,37 +15,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::rate::{Bucket, Rate};
 
-/// Parts of a table, so that shards seldom wait for each other.
+/// Number of parts of a table, each with its own lock, so that shards seldom contend.
 const PARTS: usize = 16;
 /// Most meters of one table.
-const MOST: usize = 1 << 20;
+const MAX_METERS: usize = 1 << 20;
 
-/// The group of the options for addresses.
+/// The option group for addresses.
 const ADDRESS: &str = "limits.address";
-/// The group of the options for users.
+/// The option group for users.
 const USER: &str = "limits.user";
 
-/// What is counted.
+/// A quantity that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metered {
+pub enum UsageKind {
     /// Commands and lines.
     Commands,
     /// Publications.
     Publications,
     /// Bytes of commands.
     Bytes,
-    /// Connections that begin.
+    /// New connections per second.
     ConnectionRate,
-    /// Connections at a time.
+    /// Concurrent connections.
     Connections,
 }
 
-impl Metered {
-    /// All of them, in the order of [`Meters::refused`].
+impl UsageKind {
+    /// All kinds, in the order of [`Meters::refused`].
     pub const ALL: [Self; 5] =
         [Self::Commands, Self::Publications, Self::Bytes, Self::ConnectionRate, Self::Connections];
 
-    /// The name of its option.
+    /// The name of the option.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
@@ -57,33 +57,33 @@ impl Metered {
     }
 }
 
-/// How much one address, or one user, may use; 0 is no limit.
+/// The limits of one address or one user; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UsageLimits {
-    /// Commands in a second.
+    /// Commands per second.
     pub commands: usize,
-    /// Publications in a second.
+    /// Publications per second.
     pub publications: usize,
-    /// Bytes of commands in a second.
+    /// Bytes of commands per second.
     pub bytes: usize,
-    /// Connections that begin in a second.
+    /// New connections per second.
     pub connection_rate: usize,
-    /// Connections at a time.
+    /// Concurrent connections.
     pub connections: usize,
-    /// The option that this number of connections comes from; empty for the one of the same group.
+    /// The option that defines `connections`; empty for the option of the same group.
     pub connections_option: &'static str,
 }
 
-/// What a command costs besides being one.
+/// The cost of a command, in addition to one command.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// Its bytes.
+    /// The length in bytes.
     pub bytes: usize,
     /// Whether it publishes.
     pub publishes: bool,
 }
 
-/// What one address or user has used.
+/// The usage of one address or user.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     commands: Bucket,
@@ -100,7 +100,7 @@ impl Meter {
     }
 }
 
-/// A connection that is counted with its user until this is dropped.
+/// A connection that counts for its user until the permit is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit(Arc<Meter>);
 
@@ -119,7 +119,7 @@ impl ConnectionPermit {
 /// The meters of all addresses, or of all users, and their limits.
 #[derive(Debug)]
 pub struct Meters<K> {
-    /// The group of options, for messages.
+    /// The option group, for messages.
     scope: &'static str,
     commands: Rate,
     publications: Rate,
@@ -127,17 +127,17 @@ pub struct Meters<K> {
     connection_rate: Rate,
     connections: usize,
     connections_option: &'static str,
-    /// Most meters of a part.
+    /// Most meters per part.
     most: usize,
     hasher: RandomState,
     parts: [Mutex<HashMap<K, Arc<Meter>>>; PARTS],
-    /// For those that find the table full.
+    /// The meter of addresses or users that do not fit into the table.
     shared: Arc<Meter>,
-    refused: [AtomicU64; Metered::ALL.len()],
+    refused: [AtomicU64; UsageKind::ALL.len()],
 }
 
 impl<K: Eq + Hash> Meters<K> {
-    /// Meters without entries; `scope` is the group of the limits' options.
+    /// Meters without entries; `scope` is the option group of the limits.
     fn new(scope: &'static str, limits: &UsageLimits) -> Self {
         Self {
             scope,
@@ -147,7 +147,7 @@ impl<K: Eq + Hash> Meters<K> {
             connection_rate: Rate::per_second(limits.connection_rate),
             connections: limits.connections,
             connections_option: limits.connections_option,
-            most: MOST / PARTS,
+            most: MAX_METERS / PARTS,
             hasher: RandomState::new(),
             parts: Default::default(),
             shared: Arc::default(),
@@ -155,23 +155,23 @@ impl<K: Eq + Hash> Meters<K> {
         }
     }
 
-    /// Whether commands are counted.
+    /// Whether commands are metered.
     pub(crate) fn meters_commands(&self) -> bool {
         [self.commands, self.publications, self.bytes].into_iter().any(Rate::is_limited)
     }
 
-    /// Whether anything is counted.
+    /// Whether any limit is configured.
     fn is_limited(&self) -> bool {
         self.meters_commands() || self.connection_rate.is_limited() || self.connections > 0
     }
 
-    /// The meter of an address or user; `now` is in nanoseconds, by the clock of all calls.
+    /// The meter of an address or user. `now` is in nanoseconds of a clock that all callers share.
     pub(crate) fn meter(&self, key: K, now: u64) -> Arc<Meter> {
         let mut part = self.part(&key);
         if let Some(meter) = part.get(&key) {
             return Arc::clone(meter);
         }
-        // Before the table grows, meters are removed that a new one would not differ from.
+        // Before the table grows, removes meters that are equal to new ones.
         if part.len() >= part.capacity().min(self.most) {
             part.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
             if part.len() >= self.most {
@@ -181,81 +181,83 @@ impl<K: Eq + Hash> Meters<K> {
         Arc::clone(part.entry(key).or_default())
     }
 
-    /// Counts a connection that begins; gives nothing where no limit needs that.
+    /// Counts a new connection; `None` if no limit requires that.
     ///
     /// # Errors
-    /// The limit that it is past, and the words that say so.
-    pub(crate) fn connect(&self, key: K, now: u64) -> Result<Option<ConnectionPermit>, (Metered, String)> {
+    /// The exceeded limit, and a text that names it.
+    pub(crate) fn connect(&self, key: K, now: u64) -> Result<Option<ConnectionPermit>, (UsageKind, String)> {
         if !self.is_limited() {
             return Ok(None);
         }
         let meter = self.meter(key, now);
-        // Taken first, so that two at once cannot both have the last place.
+        // Incremented before the check, so that concurrent connections cannot both take the last permit.
         let before = meter.connections.fetch_add(1, Ordering::Relaxed);
         let permit = ConnectionPermit(meter);
         if self.connections > 0 && before >= self.connections {
-            return Err(self.refuse(Metered::Connections));
+            return Err(self.count_refusal(UsageKind::Connections));
         }
         if !permit.0.connection_rate.take(self.connection_rate, 1, now) {
-            return Err(self.refuse(Metered::ConnectionRate));
+            return Err(self.count_refusal(UsageKind::ConnectionRate));
         }
         Ok(Some(permit))
     }
 
-    /// Charges a command; a command that is refused costs nothing.
+    /// Charges a command. A refused command costs nothing.
     ///
     /// # Errors
-    /// The limit that it is past.
-    pub(crate) fn charge(&self, meter: &Meter, cost: Cost, now: u64) -> Result<(), Metered> {
+    /// The exceeded limit.
+    pub(crate) fn charge(&self, meter: &Meter, cost: Cost, now: u64) -> Result<(), UsageKind> {
         let parts = [
-            (Metered::Commands, &meter.commands, self.commands, 1),
-            (Metered::Bytes, &meter.bytes, self.bytes, cost.bytes as u64),
-            (Metered::Publications, &meter.publications, self.publications, 1),
+            (UsageKind::Commands, &meter.commands, self.commands, 1),
+            (UsageKind::Bytes, &meter.bytes, self.bytes, cost.bytes as u64),
+            (UsageKind::Publications, &meter.publications, self.publications, 1),
         ];
         let parts = if cost.publishes { &parts[..] } else { &parts[..2] };
-        for (at, (what, bucket, rate, events)) in parts.iter().enumerate() {
+        for (at, (kind, bucket, rate, events)) in parts.iter().enumerate() {
             if !bucket.take(*rate, *events, now) {
-                parts[..at].iter().for_each(|(_, bucket, rate, events)| bucket.give_back(*rate, *events));
-                return Err(*what);
+                parts[..at].iter().for_each(|(_, bucket, rate, events)| bucket.refund(*rate, *events));
+                return Err(*kind);
             }
         }
         Ok(())
     }
 
-    /// Returns what a command has cost that was refused after all.
+    /// Returns the cost of a command that is refused after it was charged.
     pub(crate) fn refund(&self, meter: &Meter, cost: Cost) {
-        meter.commands.give_back(self.commands, 1);
-        meter.bytes.give_back(self.bytes, cost.bytes as u64);
+        meter.commands.refund(self.commands, 1);
+        meter.bytes.refund(self.bytes, cost.bytes as u64);
         if cost.publishes {
-            meter.publications.give_back(self.publications, 1);
+            meter.publications.refund(self.publications, 1);
         }
     }
 
-    /// Counts a refusal; gives the limit and the words that name it.
-    pub(crate) fn refuse(&self, what: Metered) -> (Metered, String) {
-        self.refused[what as usize].fetch_add(1, Ordering::Relaxed);
+    /// Counts a refusal; returns the limit, and a text that names it.
+    pub(crate) fn count_refusal(&self, kind: UsageKind) -> (UsageKind, String) {
+        self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
         let scope = self.scope;
-        let whose = if scope == ADDRESS { "an address" } else { "a user" };
-        let words = match what {
-            Metered::Commands => format!("{} commands a second", self.commands.events()),
-            Metered::Publications => format!("{} publications a second", self.publications.events()),
-            Metered::Bytes => format!("{} bytes a second", self.bytes.events()),
-            Metered::ConnectionRate => format!("{} connections a second", self.connection_rate.events()),
-            Metered::Connections => format!("{} connections", self.connections),
+        let owner = if scope == ADDRESS { "an address" } else { "a user" };
+        let text = match kind {
+            UsageKind::Commands => format!("{} commands a second", self.commands.events()),
+            UsageKind::Publications => format!("{} publications a second", self.publications.events()),
+            UsageKind::Bytes => format!("{} bytes a second", self.bytes.events()),
+            UsageKind::ConnectionRate => format!("{} connections a second", self.connection_rate.events()),
+            UsageKind::Connections => format!("{} connections", self.connections),
         };
-        let option = match what {
-            Metered::Connections if !self.connections_option.is_empty() => self.connections_option.to_owned(),
-            _ => format!("{scope}.{}", what.name()),
+        let option = match kind {
+            UsageKind::Connections if !self.connections_option.is_empty() => {
+                self.connections_option.to_owned()
+            }
+            _ => format!("{scope}.{}", kind.name()),
         };
-        (what, format!("{words} of {whose} ({option})"))
+        (kind, format!("{text} of {owner} ({option})"))
     }
 
-    /// How often each limit has refused something, in the order of [`Metered::ALL`].
-    pub fn refused(&self) -> [u64; Metered::ALL.len()] {
-        Metered::ALL.map(|what| self.refused[what as usize].load(Ordering::Relaxed))
+    /// The number of refusals by each limit, in the order of [`UsageKind::ALL`].
+    pub fn refused(&self) -> [u64; UsageKind::ALL.len()] {
+        UsageKind::ALL.map(|kind| self.refused[kind as usize].load(Ordering::Relaxed))
     }
 
-    /// How many meters are stored.
+    /// The number of stored meters.
     pub fn stored(&self) -> usize {
         self.parts.iter().map(|part| lock(part).len()).sum()
     }
@@ -269,17 +271,17 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The limits of a process by address (see [`Hub::meter_address`](crate::Hub::meter_address)) and by user.
+/// The usage limits of a process, by address (see [`Hub::meter_address`](crate::Hub::meter_address)) and by user.
 #[derive(Debug)]
 pub struct Usage {
-    /// By address, as a number: IPv4 addresses and networks of IPv6.
+    /// By address as a number: an IPv4 address, or a network of IPv6.
     pub addresses: Meters<u128>,
-    /// By user; anonymous clients are not counted.
+    /// By user. Anonymous clients are not metered.
     pub users: Meters<Box<str>>,
 }
 
 impl Usage {
-    /// Limits of an address (those of connections excepted, which have an owner of their own) and of a user.
+    /// The limits of an address and of a user. Connections of an address are not limited here, but by the shards.
     pub fn new(address: &UsageLimits, user: &UsageLimits) -> Self {
         Self { addresses: Meters::new(ADDRESS, address), users: Meters::new(USER, user) }
     }
@@ -302,44 +304,44 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_holds_by_itself_and_a_refused_command_costs_nothing() {
+    fn limits_are_independent_and_a_refused_command_costs_nothing() {
         let limits = UsageLimits { commands: 3, publications: 1, bytes: 100, ..UsageLimits::default() };
         let meters = Meters::<u128>::new(ADDRESS, &limits);
         let meter = meters.meter(1, 0);
         let publish = Cost { bytes: 10, publishes: true };
         assert_eq!(meters.charge(&meter, publish, 0), Ok(()));
         for _ in 0..10 {
-            assert_eq!(meters.charge(&meter, publish, 0), Err(Metered::Publications));
+            assert_eq!(meters.charge(&meter, publish, 0), Err(UsageKind::Publications));
         }
         assert_eq!(meters.charge(&meter, line(90), 0), Ok(()));
-        assert_eq!(meters.charge(&meter, line(1), 0), Err(Metered::Bytes));
+        assert_eq!(meters.charge(&meter, line(1), 0), Err(UsageKind::Bytes));
         assert_eq!(meters.charge(&meter, line(1), SECOND / 2), Ok(()));
-        // 2 were taken, 1.5 came back, 1 was taken.
+        // Of 3 commands, 2 were taken, 1.5 were restored, and 1 was taken.
         assert_eq!(meters.charge(&meter, line(1), SECOND / 2), Ok(()));
-        assert_eq!(meters.charge(&meter, line(1), SECOND / 2), Err(Metered::Commands));
+        assert_eq!(meters.charge(&meter, line(1), SECOND / 2), Err(UsageKind::Commands));
         meters.refund(&meter, line(1));
         assert_eq!(meters.charge(&meter, line(1), SECOND / 2), Ok(()));
     }
 
     #[test]
-    fn a_user_has_as_many_connections_as_the_limit_and_others_their_own() {
+    fn connections_are_limited_per_user() {
         let meters = Meters::<Box<str>>::new(
             USER,
             &UsageLimits { connections: 2, connection_rate: 3, ..UsageLimits::default() },
         );
-        let take = |user: &str, now| meters.connect(user.into(), now).map_err(|(what, _)| what);
+        let take = |user: &str, now| meters.connect(user.into(), now).map_err(|(kind, _)| kind);
         let first = take("ann", 0).expect("a place");
         let second = take("ann", 0).expect("a place");
-        assert_eq!(take("ann", 0).err(), Some(Metered::Connections));
+        assert_eq!(take("ann", 0).err(), Some(UsageKind::Connections));
         assert!(take("bob", 0).is_ok());
         drop(first);
         let third = take("ann", 0).expect("a place");
         drop((second, third));
-        assert_eq!(take("ann", 0).err(), Some(Metered::ConnectionRate));
+        assert_eq!(take("ann", 0).err(), Some(UsageKind::ConnectionRate));
         assert!(take("ann", SECOND).is_ok());
         assert_eq!(meters.refused(), [0, 0, 0, 1, 1]);
-        let words = meters.refuse(Metered::Connections).1;
-        assert_eq!(words, "2 connections of a user (limits.user.connections)");
+        let text = meters.count_refusal(UsageKind::Connections).1;
+        assert_eq!(text, "2 connections of a user (limits.user.connections)");
     }
 
     #[test]
@@ -351,14 +353,14 @@ mod tests {
             let meter = meters.meter(address, now);
             assert_eq!(meters.charge(&meter, line(1), now), Ok(()));
             drop(meter);
-            assert_eq!(meters.charge(&meters.meter(address, now), line(1), now), Err(Metered::Commands));
+            assert_eq!(meters.charge(&meters.meter(address, now), line(1), now), Err(UsageKind::Commands));
         }
         assert!(meters.stored() < 1_000, "{} meters", meters.stored());
-        assert!(Arc::ptr_eq(&kept, &meters.meter(0, u64::MAX / 2)), "one that a session has stays");
+        assert!(Arc::ptr_eq(&kept, &meters.meter(0, u64::MAX / 2)), "a meter in use stays");
     }
 
     #[test]
-    fn a_full_table_has_further_addresses_share_a_meter() {
+    fn further_addresses_share_a_meter_when_the_table_is_full() {
         let mut meters = Meters::new(ADDRESS, &UsageLimits { commands: 1, ..UsageLimits::default() });
         meters.most = 100;
         let held: Vec<_> = (0..10_000_u128).map(|address| meters.meter(address, 0)).collect();

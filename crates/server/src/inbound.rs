@@ -218,7 +218,8 @@ impl Sink for Inbound {
             Change::Join(info) => (true, info),
             Change::Leave(info) => (false, info),
         };
-        let change = Arc::new(tidings_shard::Change { channel: channel.clone(), joined, info: info.clone() });
+        let change =
+            Arc::new(tidings_shard::PresenceUpdate { channel: channel.clone(), joined, info: info.clone() });
         self.shards
             .for_each(route.shards, |mailbox| mailbox.post(ShardMessage::Changed(Arc::clone(&change))));
     }

@@ -145,7 +145,7 @@ impl Router {
         self.topic_table.take_stranded(now, delay, has_history, |topic, shards| {
             count += 1;
             self.shards
-                .for_each(shards, |mailbox| mailbox.post(ShardMessage::Stranded(topic.clone(), delay)));
+                .for_each(shards, |mailbox| mailbox.post(ShardMessage::Failover(topic.clone(), delay)));
         });
         if count > 0 {
             tracing::warn!(

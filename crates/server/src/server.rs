@@ -22,7 +22,7 @@ use crate::listen::{self, BoundListener, PassedListener, PassedListeners, Socket
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::{canary, summary};
+use crate::{canary, settings, summary};
 use tidings_auth::SetupError;
 use tidings_config::{Config, ListenAddr};
 use tidings_tls::{MaterialError, Tls};
@@ -134,8 +134,15 @@ impl Server {
             mut metrics,
         } = Assembly::new(config, tls, announcements)?;
         let (api, shards) = (&services.api, &services.shards);
-        let settings = Arc::clone(api.router.settings());
-        let threads = prepared.start(&settings, &control, tls_handoff.as_ref(), shards.process())?;
+        let session_settings = Arc::clone(api.router.settings());
+        let protocols = Arc::new(settings::protocols(&services.config, prepared.mailboxes().len()));
+        let threads = prepared.start(
+            &session_settings,
+            &protocols,
+            &control,
+            tls_handoff.as_ref(),
+            shards.process(),
+        )?;
         let mut files = Vec::new();
         for (bound, address) in tcp.into_iter().zip(&services.config.tcp.listen) {
             let listener = match bound {
@@ -158,8 +165,11 @@ impl Server {
         }
         let traffic = Arc::<Traffic>::default();
         metrics.register(Arc::clone(&traffic));
-        let limits =
-            summary::LimitCounters { shards: Arc::clone(shards), settings, api: Arc::clone(&api.counters) };
+        let limits = summary::LimitCounters {
+            shards: Arc::clone(shards),
+            settings: session_settings,
+            api: Arc::clone(&api.counters),
+        };
         metrics.register(limits.clone());
         let metrics = Arc::new(metrics);
         let mut listeners = |all: Vec<BoundListener>| -> Vec<HttpListener> {

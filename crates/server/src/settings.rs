@@ -4,6 +4,7 @@ use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
     UsageLimits,
 };
+use tidings_session::ProtocolSettings;
 use tidings_shard::{AddressRange, Limits};
 use tidings_wire::channel::RESERVED_PREFIX;
 
@@ -35,18 +36,13 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
 }
 
 /// The settings of sessions.
-pub(crate) fn session_settings(config: &Config, node: String, shards: usize) -> Settings {
+pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
     let client = &config.client;
     let key = &config.http_api.key;
     let personal = &client.subscribe_to_user_personal_channel;
     Settings {
         default_channel: config.tcp.default_channel.clone(),
-        auto_subscribe: config.tcp.auto_subscribe.clone(),
-        echo: config.tcp.echo,
         escape: config.tcp.escape,
-        max_line: config.tcp.max_line,
-        input_limit: client.queue_max_total / shards.max(1),
-        first_byte_wait: config.tcp.first_byte_wait,
         channel_limit: client.channel_limit,
         ping_interval: client.ping_interval,
         pong_timeout: client.pong_timeout,
@@ -67,7 +63,6 @@ pub(crate) fn session_settings(config: &Config, node: String, shards: usize) -> 
                 .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
         )
         .with_private_prefix(&config.channel.private_prefix),
-        max_message: config.websocket.message_size_limit,
         recovery_bytes: client.queue_max_size,
         recovery_limit: RECOVERY_LIMIT,
         connect_proxy: client.proxy.connect.enabled,
@@ -78,6 +73,18 @@ pub(crate) fn session_settings(config: &Config, node: String, shards: usize) -> 
         usage: usage(config),
         session_key: SessionKey::new(&random::bytes()),
         node,
+    }
+}
+
+/// The settings of the protocols, for each of `shards`.
+pub(crate) fn protocols(config: &Config, shards: usize) -> ProtocolSettings {
+    ProtocolSettings {
+        auto_subscribe: config.tcp.auto_subscribe.clone(),
+        first_byte_wait: config.tcp.first_byte_wait,
+        echo: config.tcp.echo,
+        max_line: config.tcp.max_line,
+        max_message: config.websocket.message_size_limit,
+        input_limit: config.client.queue_max_total / shards.max(1),
     }
 }
 

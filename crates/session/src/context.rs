@@ -1,4 +1,4 @@
-//! One session in the middle of an operation: the hub, the session's place in it, and the effects.
+//! The context of an operation on a session: the hub, the session's slot, and the effects.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::link::Link;
 use crate::protocols::Protocols;
 use crate::state::PeerFlag;
 
-/// A session, and what an operation on it needs.
+/// A session during an operation.
 pub(crate) struct Context<'a> {
     pub(crate) hub: &'a mut Hub,
     pub(crate) slot: Slot,
@@ -27,6 +27,11 @@ impl<'a> Context<'a> {
 }
 
 impl Context<'_> {
+    /// The operations of the hub on the session.
+    pub(crate) fn operations(&mut self) -> tidings_hub::Context<'_, Protocols> {
+        self.hub.context(self.slot, self.fx)
+    }
+
     pub(crate) fn session(&self) -> &Session<Protocols> {
         self.hub.session(self.slot)
     }
@@ -43,25 +48,25 @@ impl Context<'_> {
         self.session().peer.has(flag)
     }
 
-    /// Sets or clears a flag of the protocol; gives what it was.
+    /// Sets or clears a flag of the protocol; returns its previous value.
     pub(crate) fn set(&mut self, flag: PeerFlag, on: bool) -> bool {
         self.session_mut().peer.set(flag, on)
     }
 
-    /// Changes the link, and with it the form in which the session takes publications.
+    /// Changes the link, and with it the wire form of publications.
     pub(crate) fn set_link(&mut self, link: Link) {
         let mut peer = self.session().peer;
-        self.hub.protocols.moved(peer.link, link);
+        self.hub.protocols.link_changed(peer.link, link);
         peer.link = link;
         self.hub.set_peer(self.slot, peer);
     }
 
-    /// Has `write` append bytes for the session's peer.
+    /// Sends the bytes that `write` appends to the session's peer.
     pub(crate) fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.fx.send(self.slot, write);
     }
 
-    /// Sends publications to this session alone, in its form.
+    /// Sends publications to this session alone, in its wire form.
     pub(crate) fn send_publications(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
         let to = self.link().form();
         if to.is_addressed() {
@@ -90,26 +95,25 @@ impl Context<'_> {
     }
 
     /// Ends the session.
-    pub(crate) fn end(&mut self, ending: &CloseReason) {
-        self.hub.end(self.slot, ending, self.fx);
+    pub(crate) fn end(&mut self, reason: &CloseReason) {
+        self.hub.end(self.slot, reason, self.fx);
     }
 
-    /// Whether the session was ended.
     pub(crate) fn is_closing(&self) -> bool {
         self.hub.is_closing(self.slot)
     }
 
-    /// Carries out what must not overtake a response that is still owed.
+    /// Executes a command that must not overtake a pending response.
     pub(crate) fn in_turn(&mut self, act: impl FnOnce(&mut Self)) -> Progress {
-        if self.session().is_queued() {
+        if self.session().has_queued() {
             return Progress::Hold;
         }
         act(self);
         if self.is_closing() { Progress::End } else { Progress::Next }
     }
 
-    /// Carries out a command with `act` if the limits of its address and its user allow it; otherwise it is answered with
-    /// error 111. `id` is its number in the client protocol; one without a number has no response.
+    /// Executes a command with `act` if the limits of its address and its user allow it; otherwise responds with error
+    /// 111. `id` is its id in the client protocol; a command with id 0 there has no response.
     pub(crate) fn metered(
         &mut self,
         id: u32,
@@ -126,7 +130,7 @@ impl Context<'_> {
         })
     }
 
-    /// The same; `refuse` answers a command past a limit with the words that it is given.
+    /// Like [`Context::metered`], but `refuse` responds to a command beyond a limit; its argument names the limit.
     pub(crate) fn metered_or(
         &mut self,
         cost: Cost,
@@ -143,22 +147,22 @@ impl Context<'_> {
         )
     }
 
-    /// Charges input that is no command; `false` past a limit: then it is not answered.
+    /// Charges input that is no command. Returns `false` if a limit is exceeded; then the input is not answered.
     pub(crate) fn charge_input(&mut self, bytes: usize) -> bool {
         self.hub.charge_input(self.slot, bytes)
     }
 
-    /// A token of `AUTH` was accepted: notes the user, and the channels that the client may subscribe to. `false` when that
-    /// failed; then it is answered.
+    /// Sets the user of an accepted `AUTH` token, and the channels that the client may subscribe to. Returns `false`
+    /// after an error response if that fails.
     pub(crate) fn accept_with_grants(&mut self, mut connected: Connected) -> bool {
-        let granted = match self.hub.channels_of(&mut connected) {
+        let granted = match self.hub.connection_channels(&mut connected) {
             Ok(granted) => granted,
             Err(failure) => {
                 self.failed(0, &failure);
                 return false;
             }
         };
-        if !self.hub.identify(self.slot, &connected, self.fx) {
+        if !self.operations().set_user(&connected) {
             return false;
         }
         let session = self.session_mut();
@@ -167,27 +171,27 @@ impl Context<'_> {
         true
     }
 
-    /// Answers a command that failed.
+    /// Responds to a command that failed.
     pub(crate) fn failed(&mut self, id: u32, failure: &Failure) {
         if let Failure::Disconnect(code, text) = failure {
             return self.end(&CloseReason::Code(*code, text.clone()));
         }
-        let (code, text) = failure_words(failure);
+        let (code, text) = failure_code_and_text(failure);
         self.refuse(id, code, &text);
     }
 
-    /// Answers a command with an error.
+    /// Responds to a command with an error.
     pub(crate) fn refuse(&mut self, id: u32, code: Code, text: &str) {
         (self.link().protocol().module().refuse)(self, id, code, text);
     }
 }
 
-fn failure_words(failure: &Failure) -> (Code, String) {
+fn failure_code_and_text(failure: &Failure) -> (Code, String) {
     match failure {
         Failure::Unavailable => (code::INTERNAL, "broker unavailable".into()),
         Failure::Overloaded => (code::TOO_MANY_REQUESTS, "broker overloaded".into()),
-        Failure::Error(verdict) => {
-            let Rejection { code, text, temporary } = verdict;
+        Failure::Error(rejection) => {
+            let Rejection { code, text, temporary } = rejection;
             (Code { number: *code, text: "", temporary: *temporary }, text.clone())
         }
         Failure::Disconnect(code, text) => (Code { number: *code, text: "", temporary: false }, text.clone()),

@@ -1,11 +1,11 @@
-//! Plain event streams: publications as server-sent events, and nothing else.
+//! Plain event streams: publications as server-sent events.
 //!
-//! The request of the stream names its channels. The HTTP transport writes them as commands of the client protocol, so
-//! this module has output only.
+//! The request of the stream names its channels. The HTTP transport translates them to commands of the client protocol,
+//! so this module has output only.
 //!
 //! Invariants:
-//! - Until everything that was requested is there, the stream is not open: an error is then its refusal.
-//! - An id of an event is a position, from which the client can return.
+//! - The stream opens when everything that was requested is subscribed. An error before that refuses the stream.
+//! - The id of an event is a position that the client can recover from.
 
 use tidings_hub::{CloseReason, Completed, Effect, Event, Flag, LossReport, ServerSubscription};
 use tidings_wire::client::{Encoding, reply};
@@ -15,7 +15,7 @@ use tidings_wire::sse;
 
 use crate::client;
 use crate::context::Context;
-use crate::notices::{asks_to_return, disconnect_words};
+use crate::notices::{disconnect_code_and_reason, requests_reconnect};
 use crate::protocols::Module;
 use crate::state::PeerFlag;
 
@@ -23,61 +23,58 @@ pub(crate) const MODULE: Module = Module {
     refuse: |cx, _, code, text| cx.events_error(code, text),
     too_long: |_, _| {},
     event: |cx, event| cx.events_event(event),
-    closing: |cx, ending| cx.events_closing(ending),
+    closing: |cx, reason| cx.events_closing(reason),
     presence_changed: |_, _, _, _| {},
     loss_report: |_| LossReport::Reconnect,
     server_subscription: |_| ServerSubscription::Reported,
     ..client::MODULE
 };
 
-/// The comment that a stream gets once it is open.
-const OPEN: &[u8] = b":ok\n\n";
+/// The comment that opens a stream.
+const OPEN_COMMENT: &[u8] = b":ok\n\n";
 
 impl Context<'_> {
     fn events_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Joined { settled, .. } => self.events_joined(settled),
+            Event::SubscribeCompleted { completed, .. } => self.events_subscribed(completed),
             Event::Publications(key, publications) => self.send_publications(key, publications),
-            // What its token grants it may subscribe to; it gets what it requested and nothing else.
-            Event::Response { id, answer, .. } => self.client_answered(id, None, answer, true),
-            // The client has no other way to learn of it, and would wait for ever.
+            // The client gets the channels that it requested. Channels that its token grants are only permitted.
+            Event::Response { id, response, .. } => self.client_response(id, None, response, true),
+            // The stream has no other way to report it, and the client would wait for ever.
             Event::Unsubscribed { code, reason, .. } => {
                 let end = if code < 2500 { code::FORCE_DISCONNECT } else { code::POSITION_LOST };
                 self.end(&CloseReason::Code(end.number, reason.to_owned()));
             }
             Event::PingDue => self.send(|out| sse::comment("", out)),
-            Event::Idle => self.events_are_open(),
+            Event::Idle => self.events_open_stream(),
             _ => {}
         }
     }
 
-    /// Sends where the client stands in a channel, so that it can return there, or what it missed.
-    fn events_joined(&mut self, settled: &Completed) {
-        if settled.gap {
+    /// Sends the client's position in a channel, or its missed publications.
+    fn events_subscribed(&mut self, completed: &Completed) {
+        if completed.gap {
             self.send(|out| {
-                let event = sse::Event { id: None, event: Some("gap"), data: settled.channel.as_str() };
+                let event = sse::Event { id: None, event: Some("gap"), data: completed.channel.as_str() };
                 event.write(out).expect("a name without a line break");
             });
         }
-        if let Some(position) = settled.position.as_ref().filter(|_| settled.missed.is_empty()) {
-            let id = event_id(position, settled.channel.as_str());
+        if let Some(position) = completed.position.as_ref().filter(|_| completed.missed.is_empty()) {
+            let id = event_id(position, completed.channel.as_str());
             self.send(|out| {
                 out.extend_from_slice(b"id: ");
                 out.extend_from_slice(id.as_bytes());
                 out.extend_from_slice(b"\n\n");
             });
         }
-        self.send_publications(settled.key, &settled.missed);
+        self.send_publications(completed.key, &completed.missed);
     }
 
-    /// Opens the stream, once, when everything that it requested is there.
-    fn events_are_open(&mut self) {
+    /// Opens the stream once everything that was requested is subscribed.
+    fn events_open_stream(&mut self) {
         let flags = self.session().flags;
-        if flags.has(Flag::Connected)
-            && !flags.has(Flag::Closing)
-            && !self.set(PeerFlag::SubscribeOutcome, true)
-        {
-            self.send(|out| out.extend_from_slice(OPEN));
+        if flags.has(Flag::Connected) && !flags.has(Flag::Closing) && !self.set(PeerFlag::StreamOpen, true) {
+            self.send(|out| out.extend_from_slice(OPEN_COMMENT));
             self.fx.push(Effect::Opened(self.slot));
         }
     }
@@ -88,18 +85,19 @@ impl Context<'_> {
         self.end(&CloseReason::Done);
     }
 
-    /// A client of a stream reconnects by itself: it gets only the errors after which it must not.
-    fn events_closing(&mut self, ending: &CloseReason) {
-        if let Some((number, words)) = disconnect_words(ending).filter(|(number, _)| !asks_to_return(*number))
+    /// Clients of a stream reconnect by themselves: they get only the errors after which they must not.
+    fn events_closing(&mut self, reason: &CloseReason) {
+        if let Some((number, words)) =
+            disconnect_code_and_reason(reason).filter(|(number, _)| !requests_reconnect(*number))
         {
             self.send_error_event(number, &words);
         }
     }
 
-    /// Sends an error: as the refusal of the stream until it is open, as an event from then on.
+    /// Sends an error: it refuses a stream that is not open, and is an event of an open one.
     fn send_error_event(&mut self, number: u16, text: &str) {
         let error = reply::Error { code: number.into(), message: text.into(), temporary: false };
-        if self.has(PeerFlag::SubscribeOutcome) {
+        if self.has(PeerFlag::StreamOpen) {
             let mut data = Vec::new();
             Encoding::Json.write_error(&error, &mut data);
             self.send(|out| sse::error(&data, out));

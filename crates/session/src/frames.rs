@@ -1,34 +1,34 @@
-//! From a WebSocket's bytes to messages (RFC 6455), and from messages to commands.
+//! WebSocket: from bytes to messages (RFC 6455), and from messages to commands.
 
 use tidings_hub::{CloseReason, Effects, Slot};
 use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Reader, Role, Rules};
 
 use crate::Hub;
 use crate::context::Context;
-use crate::input::{Step, Why};
+use crate::input::{Consumed, StopReason};
 
-/// A message that has begun, or whose commands are not all done.
+/// A partial message, or one with commands that are not executed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     reader: Reader,
     message: Vec<u8>,
-    /// Commands of the message that are done, in bytes.
-    done: usize,
-    /// The message is whole.
-    whole: bool,
-    /// Further input is discarded: the client has sent its Close frame, or bytes that are no frame.
+    /// Bytes of the executed commands of the message.
+    consumed: usize,
+    /// The message is complete.
+    complete: bool,
+    /// Further input is discarded: the client has sent its Close frame, or an invalid frame.
     ended: bool,
 }
 
 impl Frames {
-    /// Bytes that are kept.
+    /// Number of kept bytes.
     pub(crate) fn len(&self) -> usize {
         self.message.len()
     }
 
-    /// Whether commands wait in it.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.whole
+    /// Whether the message is complete.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     fn is_idle(&self) -> bool {
@@ -37,13 +37,13 @@ impl Frames {
 
     fn clear(&mut self) {
         self.message.clear();
-        self.done = 0;
-        self.whole = false;
+        self.consumed = 0;
+        self.complete = false;
     }
 }
 
-/// Whether the Close frame of an ended session's client is still to come (RFC 6455 §7.1.1: the connection is closed
-/// when both sides have sent theirs).
+/// Whether the Close frame of the client of an ended session is still missing (RFC 6455 §7.1.1: the connection is
+/// closed when both sides have sent one).
 pub fn awaits_close(hub: &Hub, slot: Slot) -> bool {
     hub.get_session(slot).is_some_and(|session| {
         let frames = session.peek_state().and_then(|state| state.frames.as_ref());
@@ -51,37 +51,37 @@ pub fn awaits_close(hub: &Hub, slot: Slot) -> bool {
     })
 }
 
-/// Searches input after the end of a session for that frame; bytes before it are discarded.
-/// Gives whether there is nothing more to wait for.
+/// Searches the input of an ended session for the client's Close frame; other input is discarded. Returns whether there
+/// is nothing more to wait for.
 pub fn closing_input(hub: &mut Hub, slot: Slot, bytes: &[u8], fx: &mut Effects) -> bool {
     Context::new(hub, slot, fx).closing_input(bytes)
 }
 
 impl Context<'_> {
-    /// Carries out the commands in a WebSocket's bytes. What has begun and not ended is kept with the session; a
-    /// session in between has nothing, and reads through the hub's own.
-    pub(crate) fn run_frames(&mut self, bytes: &[u8]) -> Step {
-        let own = self.session_mut().existing_state().and_then(|more| more.frames.take());
+    /// Executes the commands in the bytes of a WebSocket. A partial message is kept in the session. A session without
+    /// one reads through the frame reader of the hub.
+    pub(crate) fn run_frames(&mut self, bytes: &[u8]) -> Consumed {
+        let own = self.session_mut().existing_state().and_then(|state| state.frames.take());
         self.hub.protocols.kept -= own.as_ref().map_or(0, |frames| frames.len());
         let mut frames = own.or_else(|| self.hub.protocols.frames.take()).unwrap_or_default();
         let mut used = 0;
-        let why = loop {
-            if frames.whole {
-                let (done, why) =
-                    (self.link().protocol().module().message)(self, &frames.message[frames.done..]);
-                match why {
-                    Why::Partial => frames.clear(),
-                    Why::Hold => {
-                        frames.done += done;
-                        break Why::Hold;
+        let stop = loop {
+            if frames.complete {
+                let (done, stop) =
+                    (self.link().protocol().module().message)(self, &frames.message[frames.consumed..]);
+                match stop {
+                    StopReason::Partial => frames.clear(),
+                    StopReason::Hold => {
+                        frames.consumed += done;
+                        break StopReason::Hold;
                     }
-                    Why::End => break Why::End,
+                    StopReason::End => break StopReason::End,
                 }
             }
             if used == bytes.len() {
-                break Why::Partial;
+                break StopReason::Partial;
             }
-            let max_message = self.hub.settings().max_message as u64;
+            let max_message = self.hub.protocols.settings.max_message as u64;
             let rules = Rules { role: Role::Server, max_message };
             let Frames { reader, message, .. } = &mut *frames;
             let read = if self.link().framing().is_deflated() {
@@ -93,12 +93,12 @@ impl Context<'_> {
                 Ok((length, event)) => {
                     used += length;
                     match event {
-                        Event::Partial => break Why::Partial,
-                        Event::Message(kind) if self.link().accepts(kind) => frames.whole = true,
+                        Event::Partial => break StopReason::Partial,
+                        Event::Message(kind) if self.link().accepts(kind) => frames.complete = true,
                         Event::Message(_) => {
                             self.hub.count_error();
                             self.end(&CloseReason::Transport(CloseCode::UNSUPPORTED.0, WRONG_KIND.into()));
-                            break Why::End;
+                            break StopReason::End;
                         }
                         Event::Ping(payload) => {
                             if self.charge_input(payload.len()) {
@@ -110,7 +110,7 @@ impl Context<'_> {
                             frames.ended = true;
                             let code = close.code().unwrap_or(CloseCode::NORMAL);
                             self.end(&CloseReason::Transport(code.0, String::new()));
-                            break Why::End;
+                            break StopReason::End;
                         }
                     }
                 }
@@ -121,12 +121,12 @@ impl Context<'_> {
                         (self.link().protocol().module().too_long)(self, &error.to_string());
                     }
                     self.end(&CloseReason::Transport(error.close_code().0, error.to_string()));
-                    break Why::End;
+                    break StopReason::End;
                 }
             }
         };
-        match why {
-            Why::End => {
+        match stop {
+            StopReason::End => {
                 frames.clear();
                 self.session_mut().state().frames = Some(frames);
                 self.closing_input(&bytes[used..]);
@@ -140,8 +140,8 @@ impl Context<'_> {
                 self.session_mut().state().frames = Some(frames);
             }
         }
-        // What a message was made of is in its own buffer now.
-        Step { used: if why == Why::End { bytes.len() } else { used }, why }
+        // The bytes of a message have been copied to its own buffer.
+        Consumed { used: if stop == StopReason::End { bytes.len() } else { used }, stop }
     }
 
     /// See [`closing_input`].
@@ -150,7 +150,7 @@ impl Context<'_> {
             return true;
         }
         let deflated = self.link().framing().is_deflated();
-        let rules = Rules { role: Role::Server, max_message: self.hub.settings().max_message as u64 };
+        let rules = Rules { role: Role::Server, max_message: self.hub.protocols.settings.max_message as u64 };
         let mut frames = self.session_mut().state().frames.take().unwrap_or_default();
         self.hub.protocols.kept -= frames.len();
         let mut used = 0;
@@ -170,7 +170,7 @@ impl Context<'_> {
                 Ok((length, _)) => used += length,
             }
         }
-        frames.ended |= self.hub.protocols.kept + frames.len() > self.hub.settings().input_limit;
+        frames.ended |= self.hub.protocols.kept + frames.len() > self.hub.protocols.settings.input_limit;
         if frames.ended {
             frames.clear();
         }
@@ -181,5 +181,5 @@ impl Context<'_> {
     }
 }
 
-/// The reason for a binary message where text is expected, or the other way round.
+/// The reason of a close because of a binary message instead of a text message, or vice versa.
 const WRONG_KIND: &str = "JSON comes in text messages, Protobuf in binary ones";

@@ -1,7 +1,7 @@
-//! From bytes to commands: what a session does with what it is sent, however TCP cut it up.
+//! Input: splits the bytes of a connection into commands, independent of their fragmentation.
 //!
-//! Commands are taken straight from the bytes that were read. Only the beginning of a command whose end has not
-//! come is kept, and never more of it than its protocol allows.
+//! Commands are parsed in the read buffer. Only an incomplete command is copied and kept, within the limit of its
+//! protocol.
 
 use tidings_hub::{CloseReason, Effects, Event, Flag, Flow, SessionId, Slot};
 use tidings_wire::Framing;
@@ -14,37 +14,37 @@ use crate::context::Context;
 use crate::link::{Direction, Link, Protocol};
 use crate::state::PeerFlag;
 
-/// Frames of commands that may wait for a session whose connection only goes the other way, each of the longest size.
-const WAITING: usize = 16;
+/// Most frames of the longest size that may wait for an emulated session.
+const MAX_WAITING_FRAMES: usize = 16;
 /// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Takes in bytes that came from the peer of the session in `slot` (none, after an
-/// [`Effect::Resume`](tidings_hub::Effect::Resume)).
+/// Processes bytes from the peer of the session in `slot`; no bytes after an
+/// [`Effect::Resume`](tidings_hub::Effect::Resume).
 ///
-/// Gives whether to read on. Bytes given to a session that has ended are ignored.
+/// Returns whether to continue reading. Input of a session that has ended is ignored.
 pub fn input(hub: &mut Hub, slot: Slot, bytes: &[u8], fx: &mut Effects) -> Flow {
     Context::new(hub, slot, fx).input(bytes)
 }
 
-/// The peer sends no more: the session ends as soon as every response is written.
+/// The peer sends no more: the session ends when every response is written.
 pub fn finish(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
     Context::new(hub, slot, fx).end_last_line();
     hub.finish(slot, fx);
 }
 
-/// Takes in one frame of commands for a session whose connection only goes the other way.
+/// Processes one frame of commands for an emulated session, which arrives in its own HTTP request.
 pub fn commands(hub: &mut Hub, id: SessionId, commands: &[u8], fx: &mut Effects) -> Flow {
     let slot = id.slot;
-    // A one-way session has a secret too, but takes no commands.
+    // A one-way session also has a secret, but accepts no commands.
     if !hub.is_current(id) || hub.is_closing(slot) || !hub.session(slot).peer.link.is_emulated() {
         return Flow::Ended;
     }
     let session = hub.session(slot);
-    let kept = session.peek_state().map_or(0, |state| state.inbox.len());
+    let kept = session.peek_state().map_or(0, |state| state.input_buffer.len());
     let encoding = session.peer.link.encoding();
-    if kept > WAITING * hub.settings().max_message {
-        // The requests that bring them cannot be made to wait.
+    if kept > MAX_WAITING_FRAMES * hub.protocols.settings.max_message {
+        // The HTTP requests cannot be delayed, so there is no backpressure.
         hub.count_error();
         hub.end(slot, &CloseReason::Overloaded, fx);
         return Flow::Ended;
@@ -56,18 +56,19 @@ pub fn commands(hub: &mut Hub, id: SessionId, commands: &[u8], fx: &mut Effects)
     input(hub, slot, &frame, fx)
 }
 
-/// How far the commands in some bytes went.
-pub(crate) struct Step {
-    /// Bytes that are done with.
+/// The result of executing the commands in some bytes.
+pub(crate) struct Consumed {
+    /// Number of consumed bytes.
     pub(crate) used: usize,
-    pub(crate) why: Why,
+    pub(crate) stop: StopReason,
 }
 
+/// Why execution stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// The rest is the beginning of a command.
+pub(crate) enum StopReason {
+    /// The remaining bytes are an incomplete command, or there are none.
     Partial,
-    /// The next command's turn has not come.
+    /// The next command must wait for responses to earlier ones.
     Hold,
     /// The session has ended.
     End,
@@ -82,12 +83,12 @@ impl Context<'_> {
         if self.link() == Link::UNKNOWN {
             let Some(first) = bytes.first() else { return Flow::Read };
             if *first == TLS_HANDSHAKE {
-                // A TLS client takes the error for a sign that TLS is not spoken here.
+                // A TLS client takes the error as a sign that this port does not support TLS.
                 self.hub.count_error();
                 self.end(&CloseReason::Protocol("this port speaks no TLS".to_owned()));
                 return Flow::Ended;
             }
-            self.meet(*first);
+            self.detect_protocol(*first);
         }
         if self.link().protocol() == Protocol::Plain {
             let telnet = self.session().peek_state().map_or(Telnet::Text, |state| state.telnet);
@@ -101,37 +102,37 @@ impl Context<'_> {
     pub(crate) fn commands_input(&mut self, mut bytes: &[u8]) -> Flow {
         loop {
             let session = self.session_mut();
-            let kept = session.existing_state().map(|m| m.inbox.take()).filter(|(b, _)| !b.is_empty());
+            let kept = session.existing_state().map(|m| m.input_buffer.take()).filter(|(b, _)| !b.is_empty());
             self.hub.protocols.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
-                if bytes.is_empty() && !self.has_whole_message() && !self.is_executing() {
-                    return self.reading();
+                if bytes.is_empty() && !self.has_complete_message() && !self.is_executing() {
+                    return self.finish_input();
                 }
-                let step = self.run(bytes, 0);
-                return self.leave(&step, bytes);
+                let consumed = self.run(bytes, 0);
+                return self.keep_unused(&consumed, bytes);
             };
-            let piece = self.next_piece(held.len(), bytes);
+            let piece = self.append_limit(held.len(), bytes);
             held.extend_from_slice(&bytes[..piece]);
             bytes = &bytes[piece..];
-            let step = self.run(&held, searched);
-            if step.why == Why::Hold {
+            let consumed = self.run(&held, searched);
+            if consumed.stop == StopReason::Hold {
                 held.extend_from_slice(bytes);
                 bytes = &[];
             }
-            if step.why == Why::End {
+            if consumed.stop == StopReason::End {
                 return Flow::Ended;
             }
-            let searched = if step.why == Why::Partial { held.len() - step.used } else { 0 };
-            self.hub.protocols.kept += held.len() - step.used;
-            self.session_mut().state().inbox.keep(held, step.used, searched);
-            if step.why == Why::Hold || bytes.is_empty() {
-                return self.pause_or_read(&step);
+            let searched = if consumed.stop == StopReason::Partial { held.len() - consumed.used } else { 0 };
+            self.hub.protocols.kept += held.len() - consumed.used;
+            self.session_mut().state().input_buffer.keep(held, consumed.used, searched);
+            if consumed.stop == StopReason::Hold || bytes.is_empty() {
+                return self.pause_or_continue(&consumed);
             }
         }
     }
 
-    /// The first byte decides the protocol.
-    fn meet(&mut self, first: u8) {
+    /// Sets the protocol by the first byte.
+    fn detect_protocol(&mut self, first: u8) {
         let link = match first {
             b'*' => Link::resp(Version::V2),
             b'{' => {
@@ -141,10 +142,10 @@ impl Context<'_> {
             _ => Link::new(Framing::Line, Protocol::Plain, Direction::TwoWay),
         };
         if link.protocol() == Protocol::Plain {
-            self.release_held();
+            self.make_auto_subscriptions();
         } else {
-            // Automatic subscriptions are for plain lines alone.
-            self.set(PeerFlag::Held, false);
+            // Automatic subscriptions exist only for plain lines.
+            self.set(PeerFlag::AutoSubscribePending, false);
             self.hub.unsubscribe_all(self.slot, self.fx);
         }
         self.set_link(link);
@@ -153,19 +154,20 @@ impl Context<'_> {
         }
     }
 
-    /// How many of `bytes` to append to the `held` ones, so that little is copied and the limit is noticed.
-    fn next_piece(&self, held: usize, bytes: &[u8]) -> usize {
+    /// How many of `bytes` to append to the `held` kept bytes: as few as possible, so that little is copied and a
+    /// command beyond the limit is detected.
+    fn append_limit(&self, held: usize, bytes: &[u8]) -> usize {
         let link = self.link();
-        // What is kept of a WebSocket waits for its turn, and has no limit of its own.
+        // The kept input of a WebSocket only waits, and has no limit of its own.
         if link.is_websocket() {
             bytes.len()
         } else {
-            (link.protocol().module().next_piece)(self, held, bytes)
+            (link.protocol().module().append_limit)(self, held, bytes)
         }
     }
 
-    /// Carries out the commands in `bytes`; the first `searched` bytes hold no line break.
-    fn run(&mut self, bytes: &[u8], searched: usize) -> Step {
+    /// Executes the commands in `bytes`; the first `searched` bytes contain no line break.
+    fn run(&mut self, bytes: &[u8], searched: usize) -> Consumed {
         let link = self.link();
         if link.is_websocket() {
             self.run_frames(bytes)
@@ -174,34 +176,34 @@ impl Context<'_> {
         }
     }
 
-    /// Keeps what was not used of bytes that were not kept before.
-    fn leave(&mut self, step: &Step, bytes: &[u8]) -> Flow {
-        let rest = &bytes[step.used..];
-        match step.why {
-            Why::End => return Flow::Ended,
+    /// Keeps the unused part of bytes that were not kept before.
+    fn keep_unused(&mut self, consumed: &Consumed, bytes: &[u8]) -> Flow {
+        let rest = &bytes[consumed.used..];
+        match consumed.stop {
+            StopReason::End => return Flow::Ended,
             _ if rest.is_empty() => {}
-            Why::Partial => self.session_mut().state().keep(rest, rest.len()),
-            Why::Hold => self.session_mut().state().keep(rest, 0),
+            StopReason::Partial => self.session_mut().state().keep(rest, rest.len()),
+            StopReason::Hold => self.session_mut().state().keep(rest, 0),
         }
         self.hub.protocols.kept += rest.len();
-        self.pause_or_read(step)
+        self.pause_or_continue(consumed)
     }
 
-    fn pause_or_read(&mut self, step: &Step) -> Flow {
-        let keeps = self.session_mut().existing_state().is_some_and(|m| !m.inbox.is_empty());
-        if keeps && self.hub.protocols.kept > self.hub.settings().input_limit {
+    fn pause_or_continue(&mut self, consumed: &Consumed) -> Flow {
+        let keeps = self.session_mut().existing_state().is_some_and(|m| !m.input_buffer.is_empty());
+        if keeps && self.hub.protocols.kept > self.hub.protocols.settings.input_limit {
             self.hub.count_error();
             self.end(&CloseReason::Overloaded);
             return Flow::Ended;
         }
-        if step.why == Why::Hold {
+        if consumed.stop == StopReason::Hold {
             self.session_mut().flags.set(Flag::Stopped, true);
             return Flow::Stop;
         }
-        self.reading()
+        self.finish_input()
     }
 
-    fn reading(&mut self) -> Flow {
+    fn finish_input(&mut self) -> Flow {
         let session = self.session_mut();
         if session.flags.has(Flag::Closing) {
             return Flow::Ended;
@@ -211,16 +213,16 @@ impl Context<'_> {
             return Flow::Ended;
         }
         if !session.has_pending() {
-            session.settle();
+            session.free_unused_state();
             let event = self.link().protocol().module().event;
             event(self, Event::Idle);
         }
         Flow::Read
     }
 
-    /// A message of a WebSocket whose commands are not all done.
-    fn has_whole_message(&mut self) -> bool {
-        let more = self.session_mut().existing_state();
-        more.and_then(|more| more.frames.as_ref()).is_some_and(|frames| frames.is_whole())
+    /// Whether a complete WebSocket message has commands that are not executed yet.
+    fn has_complete_message(&mut self) -> bool {
+        let state = self.session_mut().existing_state();
+        state.and_then(|state| state.frames.as_ref()).is_some_and(|frames| frames.is_complete())
     }
 }

@@ -1,7 +1,7 @@
-//! How a session's peer is connected and what it speaks: framing × protocol × direction, composed.
+//! The link of a session: framing × protocol × direction.
 //!
-//! The combinations that a transport offers are the rows of one table, and a session keeps the number of its row. No other
-//! code lists transports and encodings together.
+//! Each combination that a transport offers is a row of one table, and a session stores the index of its row. No other
+//! code enumerates combinations of transports and encodings.
 
 use tidings_wire::client::Encoding;
 use tidings_wire::form::Message;
@@ -9,41 +9,41 @@ use tidings_wire::resp::Version;
 use tidings_wire::ws::Kind;
 use tidings_wire::{Form, Framing};
 
-/// What the commands and replies of a session are written in.
+/// The protocol of a session's commands and replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Nothing was received yet on the line port; plain lines where something must be sent.
+    /// A connection of the line port before its first byte. Messages to it are plain lines.
     Unknown,
     /// Plain lines.
     Plain,
     /// RESP; version 2 until `HELLO 3`.
     Resp {
-        /// Which version.
+        /// The version.
         version: Version,
     },
     /// The client protocol.
     Client {
-        /// How its messages are encoded.
+        /// The encoding of its messages.
         encoding: Encoding,
     },
-    /// Server-sent events that are the publications' data.
+    /// Server-sent events that contain the data of publications.
     Events,
     /// STOMP 1.2.
     Stomp,
 }
 
-/// Which way messages travel on the connection.
+/// The direction of messages on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Commands and replies on the same connection.
     TwoWay,
-    /// Replies and pushes only; commands come in requests of their own.
+    /// Replies and pushes; commands arrive in separate HTTP requests.
     Emulated,
-    /// Pushes only: the client sends one introduction and no further command.
+    /// Pushes; the client sends one connect message and no further commands.
     OneWay,
 }
 
-/// How a session's peer is connected; one byte.
+/// Framing, protocol and direction of a session; one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link(u8);
 
@@ -67,7 +67,7 @@ const WEBSOCKET_DEFLATE: Framing = Framing::WebSocket { deflate: true };
 const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 const PROTOBUF: Protocol = Protocol::Client { encoding: Encoding::Protobuf };
 
-/// Every combination that there is. The first one is that of a new connection on the line port.
+/// All combinations. The first row is a new connection of the line port.
 const LINKS: [Row; 17] = [
     Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
     Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
@@ -89,28 +89,29 @@ const LINKS: [Row; 17] = [
 ];
 
 impl Link {
-    /// How many there are.
+    /// Number of links.
     pub const COUNT: usize = LINKS.len();
     /// A connection of the line port before its first byte.
     pub const UNKNOWN: Self = Self(0);
 
-    /// The link with these parts.
+    /// The link with this framing, protocol and direction.
     ///
     /// # Panics
-    /// When no transport has this combination.
+    /// If no row of the table has this combination.
     pub fn new(framing: Framing, protocol: Protocol, direction: Direction) -> Self {
-        let is_it = |row: &Row| (row.framing, row.protocol, row.direction) == (framing, protocol, direction);
-        let index = LINKS.iter().position(is_it);
+        let matches =
+            |row: &Row| (row.framing, row.protocol, row.direction) == (framing, protocol, direction);
+        let index = LINKS.iter().position(matches);
         let index = index.unwrap_or_else(|| panic!("no link {framing:?} {protocol:?} {direction:?}"));
         Self(u8::try_from(index).expect("fewer than 256 rows"))
     }
 
-    /// RESP on the line port.
+    /// RESP on the line port, in this version.
     pub fn resp(version: Version) -> Self {
         Self::new(Framing::Raw, Protocol::Resp { version }, Direction::TwoWay)
     }
 
-    /// All of them, in the order of [`Link::index`].
+    /// All links, in the order of [`Link::index`].
     pub fn all() -> impl ExactSizeIterator<Item = Self> {
         (0..LINKS.len()).map(|index| Self(u8::try_from(index).expect("fewer than 256 rows")))
     }
@@ -119,32 +120,32 @@ impl Link {
         &LINKS[usize::from(self.0)]
     }
 
-    /// Its place among all of them, below [`Link::COUNT`].
+    /// The index of its row, below [`Link::COUNT`].
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// Its label in metrics.
+    /// The label in metrics.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// How its messages are delimited.
+    /// The framing of its messages.
     pub fn framing(self) -> Framing {
         self.row().framing
     }
 
-    /// What it speaks.
+    /// The protocol.
     pub fn protocol(self) -> Protocol {
         self.row().protocol
     }
 
-    /// Which way its messages travel.
+    /// The direction of its messages.
     pub fn direction(self) -> Direction {
         self.row().direction
     }
 
-    /// The form in which it takes publications.
+    /// The wire form of its publications.
     pub fn form(self) -> Form {
         let message = match self.protocol() {
             Protocol::Unknown | Protocol::Plain => Message::Plain,
@@ -157,7 +158,7 @@ impl Link {
         Form::new(self.framing(), message)
     }
 
-    /// How it writes the client protocol's messages; JSON where it does not speak it.
+    /// The encoding of client protocol messages; JSON for links of other protocols.
     pub fn encoding(self) -> Encoding {
         match self.protocol() {
             Protocol::Client { encoding } => encoding,
@@ -165,27 +166,27 @@ impl Link {
         }
     }
 
-    /// Whether its commands come in WebSocket messages of this kind.
+    /// Whether WebSocket messages of this kind contain its commands.
     pub(crate) fn accepts(self, kind: Kind) -> bool {
         (self.protocol().module().accepts)(self, kind)
     }
 
-    /// Whether its commands are those of the client protocol: also where it is a stream of plain events.
+    /// Whether its commands are those of the client protocol. Streams of plain events are included.
     pub fn is_client(self) -> bool {
         matches!(self.protocol(), Protocol::Client { .. } | Protocol::Events)
     }
 
-    /// Whether its client gets pushes and no replies.
+    /// Whether the client receives pushes and no replies.
     pub fn is_one_way(self) -> bool {
         self.direction() == Direction::OneWay
     }
 
-    /// Whether its commands come in other requests than the one that its replies go to.
+    /// Whether commands arrive in separate HTTP requests.
     pub fn is_emulated(self) -> bool {
         self.direction() == Direction::Emulated
     }
 
-    /// Whether its messages are frames of a WebSocket.
+    /// Whether its messages are WebSocket frames.
     pub fn is_websocket(self) -> bool {
         self.framing().is_websocket()
     }
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_is_found_by_its_parts_and_has_a_name_of_its_own() {
+    fn each_row_is_found_by_its_parts_and_has_a_unique_name() {
         let mut names = HashSet::new();
         for link in Link::all() {
             assert_eq!(Link::new(link.framing(), link.protocol(), link.direction()), link);

@@ -1,8 +1,9 @@
 //! Plain lines: the commands of the line contract.
 //!
 //! Invariants:
-//! - A control sequence of telnet is no part of a line, and is kept as a state, without its bytes.
-//! - A `\r` ends a line at once; the `\n` behind it is skipped whenever it comes.
+//! - Telnet control sequences are not part of a line. A partial sequence is kept as a state, without its bytes.
+//! - A `\r` ends a line at once; a `
+//! ` after it is skipped, even if it arrives later.
 
 use std::sync::Arc;
 
@@ -18,98 +19,99 @@ use tidings_wire::plain::{self, Command};
 use tidings_wire::{Channel, Topic};
 
 use crate::context::Context;
-use crate::input::Step;
+use crate::input::Consumed;
 use crate::link::{Link, Protocol};
-use crate::notices::shutdown_words;
+use crate::notices::shutdown_reason;
 use crate::protocols::Module;
 use crate::state::PeerFlag;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, searched| cx.plain_run(bytes, searched),
-    next_piece: |cx, held, bytes| {
+    append_limit: |cx, held, bytes| {
         let bound = cx.line_limit().saturating_add(1);
         line::plain_piece(bytes).min(bound.saturating_sub(held))
     },
     refuse: |cx, _, code, text| cx.plain_refuse(code, text),
     event: |cx, event| cx.plain_event(event),
-    closing: |cx, ending| cx.plain_closing(ending),
+    closing: |cx, reason| cx.plain_closing(reason),
     begin: |cx| cx.plain_begin(),
     loss_report: |_| LossReport::Notice,
     server_subscription: |channel| {
-        // Messages of a channel whose name has a space look like those of another channel.
+        // A message of a channel with a space in its name looks like a message of another channel.
         if channel.fits_a_line() { ServerSubscription::Unreported } else { ServerSubscription::Refused }
     },
     ..Module::DEFAULT
 };
 
 impl Context<'_> {
-    /// A connection of the line port has begun. Its automatic subscriptions wait for the first byte.
+    /// Schedules the automatic subscriptions of a new connection of the line port. They wait for the first byte.
     fn plain_begin(&mut self) {
-        if self.link() != Link::UNKNOWN || self.hub.settings().auto_subscribe.is_empty() {
+        if self.link() != Link::UNKNOWN || self.hub.protocols.settings.auto_subscribe.is_empty() {
             return;
         }
-        self.set(PeerFlag::Held, true);
-        let (id, wait) = (self.hub.id_of(self.slot), self.hub.settings().first_byte_wait);
+        self.set(PeerFlag::AutoSubscribePending, true);
+        let (id, wait) = (self.hub.session_id(self.slot), self.hub.protocols.settings.first_byte_wait);
         self.fx.push(Effect::Start(id, Timer::FirstByte, wait));
     }
 
-    /// Makes the automatic subscriptions that were held back.
-    pub(crate) fn release_held(&mut self) {
-        if self.set(PeerFlag::Held, false) {
-            let settings = Arc::clone(self.hub.settings());
-            self.subscribe_where_allowed(&settings.auto_subscribe);
+    /// Makes the pending automatic subscriptions.
+    pub(crate) fn make_auto_subscriptions(&mut self) {
+        if self.set(PeerFlag::AutoSubscribePending, false) {
+            let settings = Arc::clone(&self.hub.protocols.settings);
+            self.subscribe_if_allowed(&settings.auto_subscribe);
         }
     }
 
-    /// The automatic subscriptions that a session of plain lines was not allowed to make.
-    fn refused_at_first(&self) -> Vec<Channel> {
+    /// The automatic subscriptions that a session of plain lines has no permission for.
+    fn denied_auto_subscriptions(&self) -> Vec<Channel> {
         if self.link().protocol() != Protocol::Plain {
             return Vec::new();
         }
-        let channels = self.hub.settings().auto_subscribe.iter();
-        let is_refused = |channel: &&Channel| self.hub.may(self.slot, Action::Subscribe, channel).is_err();
+        let channels = self.hub.protocols.settings.auto_subscribe.iter();
+        let is_refused =
+            |channel: &&Channel| self.hub.authorize(self.slot, Action::Subscribe, channel).is_err();
         channels.filter(is_refused).cloned().collect()
     }
 
-    fn subscribe_where_allowed(&mut self, channels: &[Channel]) {
+    fn subscribe_if_allowed(&mut self, channels: &[Channel]) {
         for channel in channels {
-            if self.hub.may(self.slot, Action::Subscribe, channel).is_ok() {
-                self.hub.subscribe_unconfirmed(self.slot, &Topic::Channel(channel.clone()), self.fx);
+            if self.hub.authorize(self.slot, Action::Subscribe, channel).is_ok() {
+                self.hub.subscribe_silently(self.slot, &Topic::Channel(channel.clone()), self.fx);
             }
         }
     }
 
-    fn plain_run(&mut self, bytes: &[u8], searched: usize) -> Step {
+    fn plain_run(&mut self, bytes: &[u8], searched: usize) -> Consumed {
         let mut skipped = 0;
-        if !bytes.is_empty() && self.set(PeerFlag::Returned, false) {
+        if !bytes.is_empty() && self.set(PeerFlag::AfterCarriageReturn, false) {
             skipped = line::begins_behind_return(bytes);
         }
         let rest = &bytes[skipped..];
         let mut used = 0;
-        let step = self.run_lines(rest, searched, line::next_plain, |cx, line, length| {
+        let consumed = self.run_lines(rest, searched, line::next_plain, |cx, line, length| {
             let act = cx.plain_line(line);
             if act == Progress::Next {
                 used += length;
                 if used == rest.len() && rest[used - 1] == b'\r' {
-                    cx.set(PeerFlag::Returned, true);
+                    cx.set(PeerFlag::AfterCarriageReturn, true);
                 }
             }
             act
         });
-        Step { used: skipped + step.used, why: step.why }
+        Consumed { used: skipped + consumed.used, stop: consumed.stop }
     }
 
     fn plain_event(&mut self, event: Event<'_>) {
         match event {
             Event::Subscribed { already, .. } => self.plain_subscribed(already),
-            Event::Response { id, answer: Response::Failed(failure), .. } => self.failed(id, &failure),
-            Event::Response { answer: Response::Connected(connected), .. } => self.plain_accept(*connected),
+            Event::Response { id, response: Response::Failed(failure), .. } => self.failed(id, &failure),
+            Event::Response { response: Response::Connected(connected), .. } => self.plain_accept(*connected),
             Event::Response { .. } => self.send(|out| out.extend_from_slice(plain::CONFIRMED)),
             Event::Unsubscribed { topic, code, reason } => {
                 let words = format!("{reason}: {}", topic.as_str());
                 self.send(|out| plain::error(code, &words, out));
             }
-            Event::Interrupted { code, words } => self.send(|out| plain::error(code.number, words, out)),
+            Event::Interrupted { code, reason } => self.send(|out| plain::error(code.number, reason, out)),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             _ => {}
         }
@@ -120,24 +122,24 @@ impl Context<'_> {
         self.send(|out| plain::error(code.number, text, out));
     }
 
-    fn plain_closing(&mut self, ending: &CloseReason) {
-        let Some((code, mut words)) = ending.words() else { return };
-        if let CloseReason::Shutdown(delay) = ending {
-            words = shutdown_words(*delay);
+    fn plain_closing(&mut self, reason: &CloseReason) {
+        let Some((code, mut words)) = reason.code_and_reason() else { return };
+        if let CloseReason::Shutdown(delay) = reason {
+            words = shutdown_reason(*delay);
         }
         self.send(|out| plain::error(code.number, &words, out));
     }
 
-    /// A token was accepted in `AUTH`. Its channels are not subscribed: the client may subscribe to them.
+    /// Accepts the token of `AUTH`. Its channels are not subscribed: the client may subscribe to them.
     fn plain_accept(&mut self, connected: Connected) {
-        let missing = self.refused_at_first();
+        let missing = self.denied_auto_subscriptions();
         if self.accept_with_grants(connected) {
             self.send(|out| out.extend_from_slice(plain::CONFIRMED));
-            self.subscribe_where_allowed(&missing);
+            self.subscribe_if_allowed(&missing);
         }
     }
 
-    /// Takes the control sequences of telnet out of the input, and answers them.
+    /// Removes telnet control sequences from the input, and replies to them.
     pub(crate) fn telnet_input(&mut self, mut telnet: Telnet, bytes: &[u8]) -> Flow {
         let (mut text, mut answers) = (Vec::with_capacity(bytes.len()), Vec::new());
         let read = telnet.read(bytes, &mut text, &mut answers);
@@ -154,9 +156,9 @@ impl Context<'_> {
         flow
     }
 
-    /// Carries out one line.
+    /// Executes one line.
     pub(crate) fn plain_line(&mut self, line: &[u8]) -> Progress {
-        let first = !self.set(PeerFlag::SubscribeOutcome, true);
+        let first = !self.set(PeerFlag::FirstLineReceived, true);
         let command = plain::parse(line).ok();
         match command {
             None if first => {
@@ -167,7 +169,7 @@ impl Context<'_> {
             }
             Some(Command::Exit) => self.in_turn(|cx| cx.end(&CloseReason::Done)),
             Some(Command::Other(text)) if first && is_http(text) => {
-                // A browser was pointed at this port. Further input is discarded: it may be an attack through the browser.
+                // A browser requests this port. Further input is discarded: it may be an attack through the browser.
                 let words = "this port speaks lines, not HTTP".to_owned();
                 self.end(&CloseReason::Protocol(words));
                 Progress::End
@@ -180,7 +182,7 @@ impl Context<'_> {
         }
     }
 
-    /// Carries out a command, or answers a line that is not UTF-8.
+    /// Executes a command, or responds to a line that is not UTF-8.
     fn plain_command(&mut self, command: Option<Command<'_>>) -> Progress {
         let Some(command) = command else {
             return self.in_turn(|cx| {
@@ -198,7 +200,7 @@ impl Context<'_> {
             Command::Ping => self.in_turn(|cx| cx.send(|out| out.extend_from_slice(plain::PONG))),
             Command::Exit => self.in_turn(|cx| cx.end(&CloseReason::Done)),
             Command::Other(text) => self.in_turn(|cx| {
-                if cx.hub.settings().echo {
+                if cx.hub.protocols.settings.echo {
                     cx.send(|out| plain::echo(text, out));
                 } else {
                     cx.send(|out| out.extend_from_slice(plain::UNKNOWN_COMMAND));
@@ -207,13 +209,13 @@ impl Context<'_> {
         }
     }
 
-    /// The channel that a command names; `None`, after an error, when the name is not valid.
+    /// The channel of a command; `None` after an error response for an invalid name.
     fn plain_channel(&mut self, name: Option<&str>) -> Option<Channel> {
         let Some(name) = name else { return Some(self.hub.settings().default_channel.clone()) };
         match Channel::new(name) {
             Ok(channel) if channel.fits_a_line() => Some(channel),
             Ok(_) => {
-                self.refuse(0, code::BAD_REQUEST, SPACE);
+                self.refuse(0, code::BAD_REQUEST, NAME_WITH_SPACE);
                 None
             }
             Err(error) => {
@@ -228,7 +230,7 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let Some(channel) = self.plain_channel(name) else { return Progress::Next };
-        if let Err(code) = self.hub.may(self.slot, Action::Subscribe, &channel) {
+        if let Err(code) = self.hub.authorize(self.slot, Action::Subscribe, &channel) {
             self.refuse(0, code, code.text);
             return Progress::Next;
         }
@@ -254,13 +256,13 @@ impl Context<'_> {
 
     fn plain_publish(&mut self, channel: &str, body: &str) -> Progress {
         let awaiting = self.session().has_pending();
-        if !self.session().takes_publish() {
+        if !self.session().can_publish() {
             return Progress::Hold;
         }
         let refusal = match Channel::new(channel) {
             Err(error) => Some((code::BAD_REQUEST, format!("bad request: {error}"))),
             Ok(channel) => {
-                match self.hub.publishing(
+                match self.hub.publish_request(
                     self.slot,
                     channel,
                     Bytes::copy_from_slice(body.as_bytes()),
@@ -285,21 +287,21 @@ impl Context<'_> {
     }
 
     fn plain_auth(&mut self, secret: &str) {
-        let missing = self.refused_at_first();
+        let missing = self.denied_auto_subscriptions();
         if self.hub.authenticate(self.slot, secret.as_bytes()) {
             self.send(|out| out.extend_from_slice(plain::CONFIRMED));
-            self.subscribe_where_allowed(&missing);
+            self.subscribe_if_allowed(&missing);
         } else {
             self.hub.authenticate_token(self.slot, secret.as_bytes(), self.fx);
         }
     }
 }
 
-/// The error for a name of a channel that contains a space.
-const SPACE: &str =
+/// The error for a channel name with a space.
+const NAME_WITH_SPACE: &str =
     "bad request: on plain lines a channel name contains no spaces (RESP and JSON lines take them)";
 
-/// Whether a line is the first of an HTTP request (RFC 9112 §3).
+/// Whether a line is the request line of HTTP (RFC 9112 §3).
 fn is_http(line: &str) -> bool {
     let mut words = line.split(' ');
     let method = words.next().is_some_and(|m| !m.is_empty() && m.bytes().all(|b| b.is_ascii_uppercase()));

@@ -1,11 +1,12 @@
-//! The registry of protocols, and what all sessions of one hub share for them.
+//! The registry of protocols, and the protocol state that all sessions of one hub share.
 //!
 //! Invariants:
 //! - A protocol is one row of [`Protocol::module`]: no other module lists protocols.
-//! - Publications pass by: a shard encodes them by their form, without a call into a module.
+//! - Publications do not pass through a module: the shard encodes them by their wire form.
 
 use std::fmt;
 use std::mem::discriminant;
+use std::sync::Arc;
 
 use tidings_hub::{
     CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
@@ -19,37 +20,39 @@ use tidings_wire::ws::deflate::{Counts, Inflater};
 
 use crate::context::Context;
 use crate::frames::Frames;
-use crate::input::{Step, Why};
+use crate::input::{Consumed, StopReason};
 use crate::link::{Link, Protocol};
+use crate::settings::ProtocolSettings;
 use crate::state::{Peer, State};
 use crate::{Hub, client, events, plain, resp, stomp};
 
-/// A protocol: how its sessions read, and how they take events. [`Module::DEFAULT`] has the functions that do nothing.
+/// The functions of a protocol: input of its sessions, and events for their peers. [`Module::DEFAULT`] has functions without
+/// an effect.
 pub(crate) struct Module {
-    /// Carries out the commands in bytes of a connection that is no WebSocket. The first so many of them hold no line
+    /// Executes the commands in the bytes of a connection that is not a WebSocket. The first `usize` bytes contain no line
     /// break.
-    pub(crate) run: fn(&mut Context<'_>, &[u8], usize) -> Step,
-    /// Carries out the commands in one message of a WebSocket; gives how many bytes of it are done with.
-    pub(crate) message: fn(&mut Context<'_>, &[u8]) -> (usize, Why),
-    /// How many of these bytes to append to those that are kept, so that the limit on a command is noticed.
-    pub(crate) next_piece: fn(&Context<'_>, held: usize, bytes: &[u8]) -> usize,
-    /// Answers the command with this number with an error.
+    pub(crate) run: fn(&mut Context<'_>, &[u8], usize) -> Consumed,
+    /// Executes the commands in one WebSocket message; returns the number of consumed bytes.
+    pub(crate) message: fn(&mut Context<'_>, &[u8]) -> (usize, StopReason),
+    /// How many of `bytes` to append to the `held` kept bytes, so that a command beyond the limit is detected.
+    pub(crate) append_limit: fn(&Context<'_>, held: usize, bytes: &[u8]) -> usize,
+    /// Responds to the command with this id with an error.
     pub(crate) refuse: fn(&mut Context<'_>, u32, Code, &str),
     /// Reports an input that is longer than a limit, before the session ends.
     pub(crate) too_long: fn(&mut Context<'_>, &str),
     /// Reports an event to the peer.
     pub(crate) event: fn(&mut Context<'_>, Event<'_>),
-    /// Responses were written to the session since the mark.
+    /// Callback after responses were written to the session since the mark.
     pub(crate) responded: fn(&mut Context<'_>, SentMark),
-    /// Reports the end of the session to the peer.
+    /// Reports the close reason to the peer.
     pub(crate) closing: fn(&mut Context<'_>, &CloseReason),
     /// Notifies sessions of the protocol that a client has joined or left a channel.
     pub(crate) presence_changed: fn(&mut Hub, &[Slot], &PresenceChange<'_>, &mut Effects),
-    /// A session of the protocol begins.
+    /// Callback when a session of the protocol begins.
     pub(crate) begin: fn(&mut Context<'_>),
-    /// How it reports that publications are missing.
+    /// How the protocol reports missing publications.
     pub(crate) loss_report: fn(Link) -> LossReport,
-    /// How it takes a subscription that the client did not request.
+    /// How a session handles a subscription that its client did not request.
     pub(crate) server_subscription: fn(&Channel) -> ServerSubscription,
     /// Whether clients connect by a command.
     pub(crate) has_connect: bool,
@@ -65,9 +68,9 @@ pub(crate) struct Module {
 impl Module {
     /// A module without commands, events and state.
     pub(crate) const DEFAULT: Self = Self {
-        run: |_, bytes, _| Step { used: bytes.len(), why: Why::Partial },
-        message: |_, bytes| (bytes.len(), Why::Partial),
-        next_piece: |_, _, bytes| bytes.len(),
+        run: |_, bytes, _| Consumed { used: bytes.len(), stop: StopReason::Partial },
+        message: |_, bytes| (bytes.len(), StopReason::Partial),
+        append_limit: |_, _, bytes| bytes.len(),
         refuse: |_, _, _, _| {},
         too_long: |_, _| {},
         event: |_, _| {},
@@ -85,7 +88,7 @@ impl Module {
 }
 
 impl Protocol {
-    /// The module of a protocol.
+    /// The functions of the protocol.
     pub(crate) fn module(self) -> &'static Module {
         match self {
             Self::Unknown | Self::Plain => &plain::MODULE,
@@ -97,26 +100,28 @@ impl Protocol {
     }
 }
 
-/// Appends the messages of one publication for the session in `slot`, which takes publications in an
-/// [addressed](tidings_wire::Form::is_addressed) form: from the `shared` bytes that the form was encoded to.
+/// Appends the messages of one publication for the session in `slot`, whose form is
+/// [addressed](tidings_wire::Form::is_addressed). `shared` is the publication encoded in that form.
 pub fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
     if let Some(session) = hub.get_session(slot) {
         (session.peer.link.protocol().module().address)(hub, slot, topic, shared, out);
     }
 }
 
-/// What the sessions of one hub share for their protocols.
-#[derive(Default)]
+/// Protocol state that the sessions of one hub share.
 pub struct Protocols {
-    /// Sessions by link, in the order of [`Link::index`].
+    pub(crate) settings: Arc<ProtocolSettings>,
+    /// Number of sessions per link, in the order of [`Link::index`].
     links: [u64; Link::COUNT],
-    /// Bytes of input that are kept for all sessions.
+    /// Number of changes of `links`.
+    link_changes: u64,
+    /// Bytes of unused input of all sessions.
     pub(crate) kept: usize,
-    /// The decoder of RESP sessions that have nothing half read.
+    /// The decoder for RESP sessions without a partial command.
     pub(crate) decoder: Decoder,
-    /// What WebSockets that have nothing half read are read through.
+    /// The frame reader for WebSocket sessions without a partial message.
     pub(crate) frames: Option<Box<Frames>>,
-    /// What compressed messages are read with.
+    /// Decompresses messages of WebSocket clients.
     pub(crate) inflater: Inflater,
 }
 
@@ -129,32 +134,54 @@ impl fmt::Debug for Protocols {
     }
 }
 
-/// Numbers about the protocols of a hub, for metrics.
+/// Protocol counters of a hub, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions by link, in the order of [`Link::index`].
-    pub sessions: [u64; Link::COUNT],
-    /// Bytes of half-read commands, and of those that wait for their turn.
+    /// Bytes of partial commands and of commands that are held back.
     pub input_bytes: u64,
-    /// Compressed messages of clients, since the start.
+    /// Compressed messages of clients: bytes before and after decompression, since the start.
     pub inflated: Counts,
 }
 
 impl Protocols {
-    /// Numbers for metrics.
-    pub fn stats(&self) -> Stats {
-        Stats { sessions: self.links, input_bytes: self.kept as u64, inflated: self.inflater.counts() }
+    /// The state without sessions.
+    pub fn new(settings: Arc<ProtocolSettings>) -> Self {
+        Self {
+            settings,
+            links: [0; Link::COUNT],
+            link_changes: 0,
+            kept: 0,
+            decoder: Decoder::default(),
+            frames: None,
+            inflater: Inflater::default(),
+        }
     }
 
-    /// Bytes that clients' compressed messages have become since the start.
+    /// The counters for metrics.
+    pub fn stats(&self) -> Stats {
+        Stats { input_bytes: self.kept as u64, inflated: self.inflater.counts() }
+    }
+
+    /// Number of sessions per link, in the order of [`Link::index`].
+    pub fn sessions(&self) -> &[u64; Link::COUNT] {
+        &self.links
+    }
+
+    /// A number that changes whenever [`Self::sessions`] changes.
+    pub fn session_changes(&self) -> u64 {
+        self.link_changes
+    }
+
+    /// Bytes of clients' messages after decompression, since the start.
     pub fn inflated(&self) -> u64 {
         self.inflater.counts().plain
     }
 
-    /// A session changed its link.
-    pub(crate) fn moved(&mut self, from: Link, to: Link) {
+    /// Counts the change of a session's link.
+    pub(crate) fn link_changed(&mut self, from: Link, to: Link) {
         self.links[from.index()] -= 1;
         self.links[to.index()] += 1;
+        self.link_changes += 1;
     }
 }
 
@@ -165,6 +192,7 @@ impl tidings_hub::Protocols for Protocols {
     fn opened(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
         let link = hub.session(slot).peer.link;
         hub.protocols.links[link.index()] += 1;
+        hub.protocols.link_changes += 1;
         (link.protocol().module().begin)(&mut Context::new(hub, slot, fx));
     }
 
@@ -174,13 +202,13 @@ impl tidings_hub::Protocols for Protocols {
         match event {
             Event::Failed { id, failure } => cx.failed(id, failure),
             Event::Ready(bytes) => cx.send(|out| out.extend_from_slice(bytes)),
-            Event::Closing(ending) => (module.closing)(&mut cx, ending),
+            Event::Closing(reason) => (module.closing)(&mut cx, reason),
             event => (module.event)(&mut cx, event),
         }
     }
 
     fn presence_changed(hub: &mut Hub, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects) {
-        // A channel's subscribers may use several protocols.
+        // The subscribers of a channel may use several protocols.
         let mut rest = slots.to_vec();
         while let Some(first) = rest.first() {
             let protocol = hub.session(*first).peer.link.protocol();
@@ -197,9 +225,9 @@ impl tidings_hub::Protocols for Protocols {
         let mut cx = Context::new(hub, slot, fx);
         let is_connected = cx.session().flags.has(tidings_hub::Flag::Connected);
         match timer {
-            Timer::FirstByte => cx.release_held(),
+            Timer::FirstByte => cx.make_auto_subscriptions(),
             Timer::Stale if !is_connected => cx.end(&CloseReason::Stale),
-            Timer::Introduction if cx.link() == Link::UNKNOWN => cx.end(&CloseReason::Stale),
+            Timer::FirstInput if cx.link() == Link::UNKNOWN => cx.end(&CloseReason::Stale),
             _ => {}
         }
     }
@@ -213,6 +241,7 @@ impl tidings_hub::Protocols for Protocols {
 
     fn closed(&mut self, peer: Peer, state: Option<&State>) {
         self.links[peer.link.index()] -= 1;
+        self.link_changes += 1;
         self.kept -= state.map_or(0, State::kept);
     }
 }

@@ -1,4 +1,4 @@
-//! What a session has for its protocol: a link and a few flags always, more only while it is not idle.
+//! The protocol's part of a session: a link and flags, and state that exists only while the session is not idle.
 
 use tidings_hub::{LossReport, ServerSubscription};
 use tidings_wire::body::DataFormat;
@@ -8,24 +8,26 @@ use tidings_wire::resp::Decoder;
 use tidings_wire::{Channel, Form, Publication};
 
 use crate::frames::Frames;
-use crate::inbox::Inbox;
+use crate::input_buffer::InputBuffer;
 use crate::link::Link;
-use crate::resp::{Greeting, Transaction};
+use crate::resp::{PendingHello, Transaction};
 use crate::stomp::Stomp;
 
-/// A small fact about a session's input or output.
+/// A boolean of a session's protocol.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(crate) enum PeerFlag {
-    /// Automatic subscriptions wait for the first byte.
-    Held = 1,
-    /// The first plain line came; a stream of plain events is open.
-    SubscribeOutcome = 1 << 1,
-    /// The last plain line ended in `\r`: a `\n` that comes next belongs to it.
-    Returned = 1 << 2,
+    /// The automatic subscriptions wait for the first byte.
+    AutoSubscribePending = 1,
+    /// The first plain line was received.
+    FirstLineReceived = 1 << 1,
+    /// The last plain line ended in `\r`: a `\n` that follows belongs to it.
+    AfterCarriageReturn = 1 << 2,
+    /// The stream of plain events is open.
+    StreamOpen = 1 << 3,
 }
 
-/// How a session's peer is connected, and flags of its protocol; two bytes.
+/// The link of a session and the flags of its protocol; two bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer {
     /// Framing, protocol and direction.
@@ -38,7 +40,7 @@ impl Peer {
         self.flags & flag as u8 != 0
     }
 
-    /// Sets or clears a flag; gives what it was.
+    /// Sets or clears a flag; returns its previous value.
     pub(crate) fn set(&mut self, flag: PeerFlag, on: bool) -> bool {
         let before = self.has(flag);
         self.flags = if on { self.flags | flag as u8 } else { self.flags & !(flag as u8) };
@@ -86,42 +88,42 @@ impl tidings_hub::Peer for Peer {
     }
 }
 
-/// What an idle session does not have.
+/// State of the protocol that an idle session does not have.
 #[derive(Debug, Default)]
 pub struct State {
-    pub(crate) inbox: Inbox,
+    pub(crate) input_buffer: InputBuffer,
     pub(crate) decoder: Decoder,
-    /// `CLIENT SETNAME`.
+    /// The name of the connection (`CLIENT SETNAME`).
     pub(crate) name: Option<Box<str>>,
-    /// What RESP's `MULTI` has begun.
+    /// The transaction of RESP (`MULTI`).
     pub(crate) transaction: Option<Box<Transaction>>,
-    /// Where in a sequence of telnet its input has ended.
+    /// The position in a telnet sequence at the end of the input.
     pub(crate) telnet: Telnet,
-    /// `HELLO` whose token is being verified.
-    pub(crate) greeting: Option<Box<Greeting>>,
-    /// A message of a WebSocket that has begun, or whose commands are not all done.
+    /// The `HELLO` whose token is being verified.
+    pub(crate) pending_hello: Option<Box<PendingHello>>,
+    /// A partial WebSocket message, or one with commands that are not executed yet.
     pub(crate) frames: Option<Box<Frames>>,
     /// Of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
 }
 
 impl State {
-    /// Bytes of input that are kept.
+    /// Bytes of unused input.
     pub(crate) fn kept(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
         let stomp = self.stomp.as_ref().map_or(0, |stomp| stomp.kept());
-        self.inbox.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction + stomp
+        self.input_buffer.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction + stomp
     }
 
-    /// Keeps a copy of input that was not used; `searched` bytes of it hold no line break.
+    /// Keeps a copy of unused input; the first `searched` bytes contain no line break.
     pub(crate) fn keep(&mut self, bytes: &[u8], searched: usize) {
-        self.inbox.keep_copy(bytes, searched);
+        self.input_buffer.keep_copy(bytes, searched);
     }
 }
 
 impl tidings_hub::State for State {
     fn is_empty(&self) -> bool {
-        self.inbox.is_empty()
+        self.input_buffer.is_empty()
             && self.transaction.is_none()
             && self.telnet == Telnet::Text
             && self.name.is_none()

@@ -1,4 +1,4 @@
-//! Accepting: one shard accepts, and connections are distributed over all shards in turn.
+//! Accepting: one shard accepts connections, and distributes them over all shards in turn.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -14,121 +14,122 @@ use tidings_wire::ws::{self, CloseCode};
 
 use crate::address::network;
 use crate::conn::Conn;
-use crate::drain::jittered;
+use crate::counters::TransportKind;
+use crate::drain::reconnect_delay;
 use crate::mailbox::{Arrival, ShardMessage};
 use crate::metrics::{Process, add};
-use crate::shard::{Door, Due, LISTENERS, Shard};
+use crate::shard::{LISTENERS, ListenerState, Shard, TimerEvent};
 use crate::socket::{Listener, Socket};
-use crate::writing::kind;
 
-/// Connections accepted before it is the others' turn.
+/// Most connections accepted before other events are handled.
 const ACCEPTS: usize = 256;
-/// How long a listener rests when the process is out of file descriptors.
+/// How long a listener pauses when the process has no file descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 impl Shard {
     pub(crate) fn listen(&mut self, mut listener: Listener) {
         let token = Token(LISTENERS - self.listeners.len());
         match listener.register(self.poll.registry(), token) {
-            Ok(()) => self.listeners.push(Door { listener, again: false }),
-            Err(error) => return tracing::error!(%error, "a listener could not be watched"),
+            Ok(()) => self.listeners.push(ListenerState { listener, again: false }),
+            Err(error) => return tracing::error!(%error, "a listener could not be registered for events"),
         }
         self.accept(self.listeners.len() - 1);
     }
 
     pub(crate) fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTS {
-            let Some(door) = self.listeners.get(index) else { return };
-            match door.listener.accept() {
+            let Some(state) = self.listeners.get(index) else { return };
+            match state.listener.accept() {
                 Ok(socket) => {
-                    self.starved = false;
-                    if matches!(door.listener, Listener::Tls(_)) {
+                    self.accept_failing = false;
+                    if matches!(state.listener, Listener::Tls(_)) {
                         add(&self.metrics.accepted, 1);
                         let peer = self.peer_of(&socket);
                         if self.process.connection_rate.allows(1)
-                            && self.process.addresses.begin(peer).is_ok()
+                            && self.process.addresses.check_rate(peer).is_ok()
                         {
                             self.hand_off(socket);
                         } else {
-                            // Before a handshake no notice can be sent.
+                            // No notice can be sent before a handshake.
                             add(&self.metrics.refused, 1);
                         }
                         continue;
                     }
-                    let next = self.process.next_shard(self.peers.len());
+                    let next = self.process.next_shard(self.mailboxes.len());
                     if next == self.index {
-                        self.take_over(socket);
+                        self.adopt_line_connection(socket);
                         self.apply_effects();
                     } else {
-                        self.peers[next].post(ShardMessage::Connection(socket));
+                        self.mailboxes[next].post(ShardMessage::Connection(socket));
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // The peer gave up before it was accepted (accept(2): ECONNABORTED).
+                // The peer has closed the connection already (accept(2): ECONNABORTED).
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.starved, true) {
-                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                    if !std::mem::replace(&mut self.accept_failing, true) {
+                        tracing::warn!(%error, "cannot accept connections; retrying");
                     }
                     return self.accept_again(index, ACCEPT_REST);
                 }
             }
         }
-        // More may wait, and no new event will report them.
+        // More connections may wait, without a new event.
         self.accept_again(index, Duration::ZERO);
     }
 
-    /// Accepts again from the listener after a while; one timer serves all listeners.
+    /// Accepts again from the listener after this time. One timer serves all listeners.
     pub(crate) fn accept_again(&mut self, index: usize, after: Duration) {
         self.listeners[index].again = true;
         if !std::mem::replace(&mut self.accept_due, true) {
-            self.start(after, Due::Accept);
+            self.start(after, TimerEvent::Accept);
         }
     }
 
-    /// Owns a connection whose first byte decides the protocol. With TLS that byte may have arrived with the handshake,
-    /// and no event will report it.
-    pub(crate) fn take_over(&mut self, socket: Socket) {
-        let may_become_tls = self.porter.is_some() && matches!(socket, Socket::Tcp(_));
-        let holds_back = socket.holds_back();
+    /// Adds a connection with an unknown protocol. With TLS, its first byte may have arrived with the handshake,
+    /// without a new event.
+    pub(crate) fn adopt_line_connection(&mut self, socket: Socket) {
+        let may_become_tls = self.tls_handoff.is_some() && matches!(socket, Socket::Tcp(_));
+        let may_hold_input = socket.may_hold_input();
         let is_tls = matches!(socket, Socket::Tls(_));
         let opened = |hub: &mut Hub, fx: &mut Effects| {
             let id = hub.open(fx);
             if is_tls {
-                // It has cost a handshake and holds the state of one.
-                hub.expect_introduction(id, fx);
+                // The connection has cost a handshake, and occupies the state of rustls.
+                hub.expect_first_input(id, fx);
             }
             id
         };
         let Some(slot) = self.adopt(socket, Link::UNKNOWN, &[], opened) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot.index()) {
-            conn.fresh = may_become_tls;
+            conn.may_begin_tls = may_become_tls;
         }
-        if holds_back {
-            self.list(slot);
+        if may_hold_input {
+            self.enqueue_ready(slot);
         }
     }
 
-    /// Hands off a connection that begins with a TLS handshake; it returns when that is done.
-    pub(crate) fn secure(&mut self, slot: Slot) {
-        let Some(conn) = self.forget(slot) else { return };
+    /// Hands off a connection that begins with a TLS handshake; it returns after the handshake.
+    pub(crate) fn hand_off_for_tls(&mut self, slot: Slot) {
+        let Some(conn) = self.take_connection(slot) else { return };
         self.hand_off(conn.socket);
         self.apply_effects();
     }
 
     /// Hands off a connection for its TLS handshake.
     fn hand_off(&self, socket: Socket) {
-        if let (Some(porter), Some(stream)) = (&self.porter, socket.into_tcp(self.poll.registry())) {
-            porter.secure(stream);
+        if let (Some(tls_handoff), Some(stream)) = (&self.tls_handoff, socket.into_tcp(self.poll.registry()))
+        {
+            tls_handoff.secure(stream);
         }
     }
 
-    /// Owns a connection whose handshake is done, and reads what was received behind that: no event will report bytes that
-    /// were read already.
+    /// Adds a connection whose handshake is done, and processes the input that was read after it, for which there is no
+    /// event.
     pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
-        let Arrival { socket, link, received, about, forwarded } = arrival;
-        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), about, fx);
+        let Arrival { socket, link, received, connection_info, forwarded } = arrival;
+        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), connection_info, fx);
         let Some(slot) = self.adopt(socket, link, &forwarded, opened) else {
             return;
         };
@@ -136,10 +137,10 @@ impl Shard {
         let flow = tidings_session::input(&mut self.hub, slot, &received, &mut self.fx);
         self.apply_flow(slot, flow);
         self.apply_effects();
-        self.list(slot);
+        self.enqueue_ready(slot);
     }
 
-    /// Stops reading from a session, or reads on.
+    /// Stops reading from a session if `flow` requires it.
     pub(crate) fn apply_flow(&mut self, slot: Slot, flow: Flow) {
         if flow == Flow::Stop
             && let Some(Some(conn)) = self.conns.get_mut(slot.index())
@@ -155,39 +156,39 @@ impl Shard {
         forwarded: &[Option<IpAddr>],
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<Slot> {
-        // A connection that returns from its handshake was accepted before.
-        let is_back = link == Link::UNKNOWN && matches!(socket, Socket::Tls(_));
-        if !is_back {
+        // A connection that returns from its TLS handshake is counted as accepted already.
+        let is_returning = link == Link::UNKNOWN && matches!(socket, Socket::Tls(_));
+        if !is_returning {
             add(&self.metrics.accepted, 1);
         }
-        // A connection that began as HTTP was checked there.
-        if link == Link::UNKNOWN && !is_back && !self.process.connection_rate.allows(1) {
+        // The rate of connections that began with HTTP was checked there.
+        if link == Link::UNKNOWN && !is_returning && !self.process.connection_rate.allows(1) {
             add(&self.metrics.refused, 1);
             let words = "connections begin too fast (client.connection_rate_limit)";
             self.refuse_connection(socket, &overload(link, words));
             return None;
         }
-        let address = match self.process.addresses.take(self.peer_of(&socket), forwarded, !is_back) {
+        let address = match self.process.addresses.acquire(self.peer_of(&socket), forwarded, !is_returning) {
             Ok(address) => address,
-            Err(excess) => {
+            Err(exceeded) => {
                 add(&self.metrics.refused, 1);
-                let words = self.process.addresses.words(excess);
+                let words = self.process.addresses.describe(exceeded);
                 self.refuse_connection(socket, &overload(link, &words));
                 return None;
             }
         };
-        let return_address = |process: &Process| {
-            address.into_iter().for_each(|key| process.addresses.give_back(key));
+        let release_address = |process: &Process| {
+            address.into_iter().for_each(|key| process.addresses.release(key));
         };
         let limit = self.limits.connections;
         if self.drain.is_some() || !self.process.count_connection(limit) {
-            return_address(&self.process);
+            release_address(&self.process);
             add(&self.metrics.refused, 1);
             if self.drain.is_none() {
                 self.process.full.fetch_add(1, Ordering::Relaxed);
             }
             let limit = self.drain.is_none().then_some(limit);
-            let notice = refusal(link, limit, jittered(RandomState::new().hash_one(self.now())));
+            let notice = refusal(link, limit, reconnect_delay(RandomState::new().hash_one(self.now())));
             self.refuse_connection(socket, &notice);
             return None;
         }
@@ -198,17 +199,17 @@ impl Shard {
             self.hub.meter_address(id.slot, network);
         }
         if let Err(error) = socket.register(self.poll.registry(), Token(id.slot.index())) {
-            // The limit of the operating system's watches, or its memory: the same for every connection then.
+            // A limit of the operating system, or its memory: later connections fail in the same way.
             let times = self.process.unwatched.fetch_add(1, Ordering::Relaxed) + 1;
             if times.is_power_of_two() {
-                tracing::error!(%error, times, "a connection could not be watched and is closed");
+                tracing::error!(%error, times, "a connection could not be registered for events and is closed");
             }
             self.hub.closed(id.slot, &mut self.fx);
             self.process.release_connection();
-            return_address(&self.process);
+            release_address(&self.process);
             return None;
         }
-        add(&self.metrics.connections[kind(&socket)], 1);
+        add(&self.metrics.connections[TransportKind::from(&socket)], 1);
         let slot = id.slot.index();
         if self.conns.len() <= slot {
             self.conns.resize_with(slot + 1, || None);
@@ -225,19 +226,19 @@ impl Shard {
 }
 
 impl Shard {
-    /// The address of a connection, where addresses are limited.
+    /// The address of a connection, if addresses are limited.
     fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
         if self.process.addresses.is_limited() { socket.peer() } else { None }
     }
 
-    /// The address of the client behind a trusted proxy, where the proxy has forwarded it.
+    /// The address of the client behind a trusted proxy, if the proxy has forwarded it.
     fn client_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<IpAddr> {
         let addresses = &self.process.addresses;
         let peer = socket.peer().filter(|peer| !forwarded.is_empty() && addresses.is_proxy(*peer))?;
         Some(addresses.client(peer, forwarded)).filter(|client| !addresses.is_proxy(*client))
     }
 
-    /// The network that a connection's commands are counted with, where they are.
+    /// The network by which a connection's commands are limited, if they are.
     fn network_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<u128> {
         if !self.hub.meters_addresses() {
             return None;
@@ -247,14 +248,14 @@ impl Shard {
 
     /// Refuses a connection with a notice.
     fn refuse_connection(&mut self, mut socket: Socket, notice: &[u8]) {
-        // Its input is read, because the kernel resets a connection with unread input, and the notice would be lost.
+        // Reads the input, because the kernel resets a connection with unread input, and the notice would be lost.
         if socket.refuse(notice).is_ok() && socket.finish().is_ok() {
             let _ = socket.read(&mut self.scratch);
         }
     }
 }
 
-/// The notice for a connection that is refused because of a limit that passes.
+/// The notice for a connection that is refused temporarily because of a limit.
 fn overload(link: Link, limit: &str) -> Vec<u8> {
     let mut notice = Vec::new();
     let words = format!("{}: {limit}", code::OVERLOADED.text);
@@ -266,8 +267,8 @@ fn overload(link: Link, limit: &str) -> Vec<u8> {
     notice
 }
 
-/// The notice for a connection that is refused, because there are as many as the limit, or (without one) because the
-/// server is stopping. Mostly its protocol is not known yet.
+/// The notice for a refused connection: because of the `limit` of connections or, without one, because the server
+/// stops. The protocol is usually not known yet.
 fn refusal(link: Link, limit: Option<usize>, delay: Duration) -> Vec<u8> {
     let mut notice = Vec::new();
     if link.is_websocket() {

@@ -1,9 +1,10 @@
-//! Limits by the address of the client: how many connections it has, and how many it begins in a second.
+//! Limits by the address of a client: its connections, and its new connections per second.
 //!
-//! An address is an IPv4 address or the first 64 bits of an IPv6 address, which one customer usually has to itself. The
-//! table is shared by all shards and asked when a connection begins and ends, never for a command. It holds the
-//! addresses that have connections or began one within the last second, at most [`MOST`]; where it is full, further
-//! addresses are let in without being counted, which `client.connection_limit` bounds. Without limits nothing is stored.
+//! An address is an IPv4 address or the first 64 bits of an IPv6 address, which usually belong to one customer. The
+//! table is shared by all shards. It is used when a connection begins and ends, never for a command. It contains the
+//! addresses with connections or with a new connection within the last second, at most [`MAX_ADDRESSES`]. When it is full,
+//! further addresses are accepted without being counted; `client.connection_limit` bounds them. Without limits nothing
+//! is stored.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,23 +13,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 const SECOND: u64 = 1_000_000_000;
-/// Parts of the table, so that shards seldom wait for each other.
+/// Number of parts of the table, each with its own lock, so that shards seldom contend.
 const PARTS: usize = 16;
 /// Most addresses in the table.
-const MOST: usize = 1 << 20;
+const MAX_ADDRESSES: usize = 1 << 20;
 
-/// An address as it is counted.
+/// An address in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(u128);
+pub(crate) struct AddressKey(u128);
 
-impl Key {
-    fn of(address: IpAddr) -> Self {
+impl AddressKey {
+    fn from_ip(address: IpAddr) -> Self {
         Self(network(address))
     }
 }
 
-/// What counts as the address of one client: an IPv4 address, or the first 64 bits of an IPv6 address, since a client has
-/// the whole of such a network (RFC 6177). The loopback address of IPv6 stays as it is.
+/// The address that is counted as one client: an IPv4 address, or the first 64 bits of an IPv6 address, because a
+/// client usually has that whole network (RFC 6177). The loopback address of IPv6 is returned unchanged.
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -38,7 +39,7 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The same as a number; an IPv4 address is mapped to IPv6.
+/// The same as a number; IPv4 addresses are mapped to IPv6.
 pub(crate) fn network(address: IpAddr) -> u128 {
     match client_network(address) {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
@@ -54,7 +55,7 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// The addresses whose first `length` bits are those of `address`; `None` when it has not so many.
+    /// The addresses with the first `length` bits of `address`; `None` if an address has fewer bits.
     pub fn new(address: IpAddr, length: u32) -> Option<Self> {
         let (bits, length) = match address {
             IpAddr::V4(address) if length <= 32 => (address.to_ipv6_mapped().to_bits(), length + 96),
@@ -64,7 +65,7 @@ impl AddressRange {
         Some(Self { bits: bits & Self::mask(length), length })
     }
 
-    /// Whether an address is in it.
+    /// Whether the range contains an address.
     pub fn contains(self, address: IpAddr) -> bool {
         let address: Ipv6Addr = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -78,33 +79,33 @@ impl AddressRange {
     }
 }
 
-/// Which limit a connection is past.
+/// The limit that a connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Excess {
+pub(crate) enum ExceededLimit {
     Connections,
     Rate,
 }
 
-/// The limits, and what they are compared with.
+/// The limits by address, and the table of addresses.
 #[derive(Debug)]
 pub struct AddressLimits {
     /// 0 is no limit.
     connections: usize,
-    /// Nanoseconds between two beginnings; 0 is no limit.
+    /// Nanoseconds between two new connections; 0 is no limit.
     interval: u64,
     rate: usize,
-    /// Whose word about the client's address is taken.
+    /// Proxies that may state the address of their clients.
     trusted: Vec<AddressRange>,
-    parts: [Mutex<HashMap<Key, Entry>>; PARTS],
+    parts: [Mutex<HashMap<AddressKey, Entry>>; PARTS],
     began: Instant,
-    /// Refused so far because of too many connections, and because of their rate.
+    /// Number of refusals by each limit.
     refused: [AtomicU64; 2],
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     connections: usize,
-    /// When its tokens are all there again, in nanoseconds since `began`.
+    /// The time at which the token bucket is full again, in nanoseconds since `began`.
     full: u64,
 }
 
@@ -115,8 +116,8 @@ impl Default for AddressLimits {
 }
 
 impl AddressLimits {
-    /// At most `connections` of one address, of which `rate` begin in a second; 0 is no limit. Connections from
-    /// `trusted` addresses are proxies', which say where their clients come from.
+    /// At most `connections` per address, and `rate` new ones per second; 0 is no limit. `trusted` are the addresses of
+    /// proxies, which state the addresses of their clients.
     pub fn new(connections: usize, rate: usize, trusted: Vec<AddressRange>) -> Self {
         Self {
             connections,
@@ -129,50 +130,51 @@ impl AddressLimits {
         }
     }
 
-    /// Whether there is a limit, so that a connection's address is worth asking for.
+    /// Whether there is a limit, so that the address of a connection is needed.
     pub(crate) fn is_limited(&self) -> bool {
         self.connections > 0 || self.interval > 0
     }
 
-    /// Counts a connection that begins and is handed on before it is owned here, by its rate alone.
+    /// Checks and counts a new connection against its rate only. For connections that are handed off before a shard
+    /// owns them.
     ///
     /// # Errors
-    /// It is past it, or its address has as many connections as it may.
-    pub(crate) fn begin(&self, peer: Option<IpAddr>) -> Result<(), Excess> {
-        let key = self.take(peer, &[], true)?;
-        key.into_iter().for_each(|key| self.give_back(key));
+    /// The rate or the number of connections is exceeded.
+    pub(crate) fn check_rate(&self, peer: Option<IpAddr>) -> Result<(), ExceededLimit> {
+        let key = self.acquire(peer, &[], true)?;
+        key.into_iter().for_each(|key| self.release(key));
         Ok(())
     }
 
-    /// Whether proxies are trusted, so that what they say is worth reading.
+    /// Whether any proxy is trusted.
     pub fn has_proxies(&self) -> bool {
         !self.trusted.is_empty()
     }
 
-    /// Whether an address is that of a trusted proxy.
+    /// Whether an address belongs to a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|range| range.contains(address))
     }
 
-    /// How many connections were refused so far: by their number, and by their rate.
+    /// The number of refused connections: by their number, and by their rate.
     pub fn refused(&self) -> [u64; 2] {
         [0, 1].map(|at| self.refused[at].load(Ordering::Relaxed))
     }
 
-    /// The limit in words.
-    pub(crate) fn words(&self, excess: Excess) -> String {
-        match excess {
-            Excess::Connections => {
+    /// A text that names the limit.
+    pub(crate) fn describe(&self, exceeded: ExceededLimit) -> String {
+        match exceeded {
+            ExceededLimit::Connections => {
                 format!("{} connections of an address (limits.address.connections)", self.connections)
             }
-            Excess::Rate => {
+            ExceededLimit::Rate => {
                 format!("{} connections a second of an address (limits.address.connection_rate)", self.rate)
             }
         }
     }
 
-    /// Where a client is: the last address on the way that is no trusted proxy. `forwarded` is what proxies have added,
-    /// the nearest one's word last; `None` in it is an address that was not said.
+    /// The address of the client: the last one on the path that is not a trusted proxy. `forwarded` contains the
+    /// addresses that proxies have added, that of the nearest proxy last; `None` is an address that was not stated.
     pub fn client(&self, peer: IpAddr, forwarded: &[Option<IpAddr>]) -> IpAddr {
         let mut address = peer;
         for hop in forwarded.iter().rev() {
@@ -184,45 +186,50 @@ impl AddressLimits {
         address
     }
 
-    /// Counts a connection, which begins now unless it is one that comes back. Gives under what it is counted, if it
-    /// is.
+    /// Counts a connection. `begins` is false for a connection that was counted as new before. Returns the key to
+    /// release, if the connection is counted.
     ///
     /// # Errors
-    /// Which limit it is past.
-    pub(crate) fn take(
+    /// The exceeded limit.
+    pub(crate) fn acquire(
         &self,
         peer: Option<IpAddr>,
         forwarded: &[Option<IpAddr>],
         begins: bool,
-    ) -> Result<Option<Key>, Excess> {
+    ) -> Result<Option<AddressKey>, ExceededLimit> {
         let Some(peer) = peer.filter(|_| self.is_limited()) else { return Ok(None) };
-        let key = Key::of(self.client(peer, forwarded));
+        let key = AddressKey::from_ip(self.client(peer, forwarded));
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let taken = self.take_at(key, begins, now);
-        if let Err(excess) = taken {
-            self.refused[excess as usize].fetch_add(1, Ordering::Relaxed);
+        let taken = self.acquire_at(key, begins, now);
+        if let Err(exceeded) = taken {
+            self.refused[exceeded as usize].fetch_add(1, Ordering::Relaxed);
         }
         taken
     }
 
-    fn take_at(&self, key: Key, begins: bool, now: u64) -> Result<Option<Key>, Excess> {
+    fn acquire_at(
+        &self,
+        key: AddressKey,
+        begins: bool,
+        now: u64,
+    ) -> Result<Option<AddressKey>, ExceededLimit> {
         let mut part = self.part(key);
-        // Before the table grows, those go that have no connection and have not begun one lately.
-        let bound = part.capacity().min(MOST / PARTS);
+        // Before the table grows, removes addresses without connections and without recent ones.
+        let bound = part.capacity().min(MAX_ADDRESSES / PARTS);
         if part.len() >= bound && !part.contains_key(&key) {
             part.retain(|_, entry| entry.connections > 0 || entry.full > now);
-            if part.len() >= MOST / PARTS {
+            if part.len() >= MAX_ADDRESSES / PARTS {
                 return Ok(None);
             }
         }
         let entry = part.entry(key).or_default();
         if self.connections > 0 && entry.connections >= self.connections {
-            return Err(Excess::Connections);
+            return Err(ExceededLimit::Connections);
         }
         if begins && self.interval > 0 {
             let full = entry.full.max(now) + self.interval;
             if full > now + SECOND {
-                return Err(Excess::Rate);
+                return Err(ExceededLimit::Rate);
             }
             entry.full = full;
         }
@@ -230,8 +237,8 @@ impl AddressLimits {
         Ok(Some(key))
     }
 
-    /// A connection that was counted has ended.
-    pub(crate) fn give_back(&self, key: Key) {
+    /// Releases a connection that was counted.
+    pub(crate) fn release(&self, key: AddressKey) {
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut part = self.part(key);
         if let Some(entry) = part.get_mut(&key) {
@@ -242,8 +249,9 @@ impl AddressLimits {
         }
     }
 
-    fn part(&self, key: Key) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        // Neighbours are spread; who chooses addresses gains nothing by filling one part.
+    fn part(&self, key: AddressKey) -> MutexGuard<'_, HashMap<AddressKey, Entry>> {
+        // Adjacent addresses are spread over the parts. A client that selects addresses gains nothing by filling one
+        // part.
         let mixed = (key.0 >> 64) as u64 ^ key.0 as u64;
         let at = (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60) as usize;
         self.parts[at].lock().unwrap_or_else(PoisonError::into_inner)
@@ -263,34 +271,34 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_counted_each_for_itself_and_ipv6_by_its_network() {
+    fn addresses_are_counted_separately_and_ipv6_by_network() {
         let limits = AddressLimits::new(2, 0, Vec::new());
-        let take = |address: &str| limits.take(Some(ip(address)), &[], true);
+        let take = |address: &str| limits.acquire(Some(ip(address)), &[], true);
         let first = take("192.0.2.1").expect("room").expect("counted");
         assert!(take("::ffff:192.0.2.1").is_ok());
-        assert_eq!(take("192.0.2.1"), Err(Excess::Connections));
+        assert_eq!(take("192.0.2.1"), Err(ExceededLimit::Connections));
         assert!(take("192.0.2.2").is_ok());
-        limits.give_back(first);
+        limits.release(first);
         assert!(take("192.0.2.1").is_ok());
         assert!(take("2001:db8::1").is_ok() && take("2001:db8:0:0:ffff::2").is_ok());
-        assert_eq!(take("2001:db8::3"), Err(Excess::Connections));
+        assert_eq!(take("2001:db8::3"), Err(ExceededLimit::Connections));
         assert!(take("2001:db8:0:1::1").is_ok());
-        assert_eq!(limits.take(None, &[], true), Ok(None), "a Unix socket");
+        assert_eq!(limits.acquire(None, &[], true), Ok(None), "a Unix socket");
         assert_eq!(limits.refused(), [2, 0]);
     }
 
     #[test]
-    fn an_address_begins_as_many_connections_a_second_as_the_rate_says() {
+    fn the_rate_of_new_connections_of_an_address_is_limited() {
         let limits = AddressLimits::new(0, 3, Vec::new());
-        let key = Key::of(ip("192.0.2.1"));
-        let allowed = |now: u64| (0..10).filter(|_| limits.take_at(key, true, now).is_ok()).count();
+        let key = AddressKey::from_ip(ip("192.0.2.1"));
+        let allowed = |now: u64| (0..10).filter(|_| limits.acquire_at(key, true, now).is_ok()).count();
         assert_eq!(allowed(0), 3);
         assert_eq!(allowed(SECOND), 3);
-        assert!(limits.take_at(key, false, SECOND).is_ok(), "one that comes back does not begin");
+        assert!(limits.acquire_at(key, false, SECOND).is_ok(), "one that comes back does not begin");
     }
 
     #[test]
-    fn only_trusted_proxies_say_where_a_client_is() {
+    fn addresses_are_taken_only_from_trusted_proxies() {
         let limits = AddressLimits::new(1, 0, vec![range("10.0.0.0", 8), range("fd00::", 8)]);
         let client = |peer: &str, hops: &[&str]| {
             let hops: Vec<_> = hops.iter().map(|hop| hop.parse().ok()).collect();
@@ -304,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_the_addresses_of_its_network() {
+    fn a_range_contains_the_addresses_of_its_network() {
         let (four, six, all) = (range("10.1.0.0", 16), range("2001:db8::", 32), range("0.0.0.0", 0));
         assert!(four.contains(ip("10.1.255.1")) && four.contains(ip("::ffff:10.1.0.9")));
         assert!(!four.contains(ip("10.2.0.0")) && !four.contains(ip("2001:db8::1")));
@@ -315,21 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn addresses_without_connections_are_forgotten() {
+    fn addresses_without_connections_are_removed() {
         let limits = AddressLimits::new(2, 0, Vec::new());
         for i in 0..1_000_u32 {
-            let key = limits.take(Some(IpAddr::from(i.to_be_bytes())), &[], true).expect("room");
-            limits.give_back(key.expect("counted"));
+            let key = limits.acquire(Some(IpAddr::from(i.to_be_bytes())), &[], true).expect("room");
+            limits.release(key.expect("counted"));
         }
         assert!(limits.parts.iter().all(|part| part.lock().expect("no panic").is_empty()));
     }
 
     #[test]
-    fn what_was_counted_for_its_rate_alone_goes_before_the_table_grows() {
+    fn addresses_with_an_expired_rate_are_removed_before_the_table_grows() {
         let limits = AddressLimits::new(0, 1, Vec::new());
         for i in 0..100_000_u32 {
-            let key = Key::of(IpAddr::from(i.to_be_bytes()));
-            limits.take_at(key, true, u64::from(i) * SECOND).expect("the first of an address");
+            let key = AddressKey::from_ip(IpAddr::from(i.to_be_bytes()));
+            limits.acquire_at(key, true, u64::from(i) * SECOND).expect("the first of an address");
             limits.part(key).get_mut(&key).expect("counted").connections = 0;
         }
         let stored: usize = limits.parts.iter().map(|part| part.lock().expect("no panic").len()).sum();

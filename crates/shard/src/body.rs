@@ -1,60 +1,61 @@
-//! The body of an HTTP response as a connection: what a session sends becomes parts of the body, until the client
+//! The body of an HTTP response as a connection: the output of a session becomes parts of the body, until the client
 //! disconnects.
 //!
-//! The request was read elsewhere. Its answer is written here, head and all, so the connection costs no more than any
-//! other: the same shared bytes go to the same kind of socket, with a chunk's length before them (RFC 9112 §7.1).
+//! The request was read by the HTTP server. The response is written here, head included, so the connection costs as
+//! much as any other: the same shared bytes go to the same kind of socket, with the length of a chunk before them (RFC
+//! 9112 §7.1).
 //!
 //! Invariants:
-//! - What was begun is finished: of a chunk that the socket takes only half, the other half is kept, less than
-//!   [`CHUNK`] bytes; until it is gone, nothing more is taken. So whoever writes sees a socket that would block, and the
-//!   queue before it, with its bounds and policies, is that of any connection. (Of several channels' plain events,
-//!   which are made for one client, the last one is kept whole.)
-//! - A body that is not behind owns no memory beyond itself.
-//! - What the client sends behind its request is thrown away, and too much of that ends the connection.
+//! - A chunk that was begun is completed. If the socket accepts a part of it, the rest is kept, less than [`CHUNK`]
+//!   bytes, and nothing more is accepted until it is sent. So writers observe a socket that would block, and the queue
+//!   before it has the bounds and policies of any connection. (A plain event stream of several channels, which is
+//!   encoded for one client, keeps its last event completely.)
+//! - A body that has sent everything owns no memory beyond itself.
+//! - Input after the request is discarded, and too much of it ends the connection.
 
 use std::io::{self, IoSlice, Write as _};
 
 use mio::{Registry, Token};
 use tidings_wire::code::HttpStatus;
 
-use crate::events::Events;
-use crate::socket::{Socket, Wrapping};
+use crate::event_stream::EventStream;
+use crate::socket::{Socket, WriteLayer};
 
-/// Most bytes of a chunk. Several go out at once; only what is left of one that was begun has to be kept.
+/// Most bytes of a chunk. Several are written at once; only the rest of a partially sent one is kept.
 pub(crate) const CHUNK: usize = 4096;
-/// Most chunks written at once.
+/// Most chunks per write.
 const CHUNKS: usize = 16;
-/// Most slices of which they are made.
+/// Most slices per write.
 const SLICES: usize = 64;
-/// The first line of a whole one.
-const WHOLE: &[u8] = b"1000\r\n";
-/// How often bytes of a client are discarded before the connection ends.
-const READS: usize = 16;
+/// The first line of a chunk of the full size.
+const FULL_CHUNK: &[u8] = b"1000\r\n";
+/// Number of discarded reads before the connection ends.
+const MAX_DISCARDED_READS: usize = 16;
 
-/// How an answer begins.
+/// The start of an HTTP response.
 #[derive(Debug, Default)]
-pub struct Opening {
-    /// Its status line and header, with the empty line behind them.
+pub struct ResponseStart {
+    /// The status line and header, with the empty line after them.
     pub head: Vec<u8>,
     /// The first bytes of its body; may be empty.
     pub first: Vec<u8>,
-    /// Whether the body is sent in chunks, which the head then declares. Otherwise it ends with the connection.
+    /// Whether the body is sent in chunks, as declared in the head. Otherwise it ends with the connection.
     pub chunked: bool,
     /// For plain server-sent events.
-    pub events: Option<Events>,
+    pub events: Option<EventStream>,
 }
 
-/// An answer that has begun.
+/// An HTTP response in progress.
 #[derive(Debug)]
 pub struct Body {
     socket: Socket,
-    /// What was begun, and how much of that the socket has taken; empty when it has all.
-    rest: Vec<u8>,
+    /// Bytes that the socket has not accepted, of which `sent` are sent; empty if it has accepted all.
+    kept: Vec<u8>,
     sent: usize,
     chunked: bool,
-    /// The body ends with what is kept.
+    /// The body ends after the kept bytes.
     finishing: bool,
-    events: Option<Box<Events>>,
+    events: Option<Box<EventStream>>,
 }
 
 impl Body {
@@ -63,63 +64,63 @@ impl Body {
         self.socket.peer()
     }
 
-    pub(crate) fn new(socket: Socket, opening: Opening) -> Self {
-        let Opening { mut head, first, chunked, events } = opening;
-        let (mut events, mut rest) = (events.map(Box::new), Vec::new());
+    pub(crate) fn new(socket: Socket, start: ResponseStart) -> Self {
+        let ResponseStart { mut head, first, chunked, events } = start;
+        let (mut events, mut kept) = (events.map(Box::new), Vec::new());
         match &mut events {
             Some(events) => events.prepare(head, &first, chunked),
             None => {
-                frame(&first, chunked, &mut head);
-                rest = head;
+                append_chunk(&first, chunked, &mut head);
+                kept = head;
             }
         }
-        Self { socket, rest, sent: 0, chunked, finishing: false, events }
+        Self { socket, kept, sent: 0, chunked, finishing: false, events }
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.socket.register(registry, token)
     }
 
-    /// Answers otherwise than was meant, in these words. Nothing may have been sent yet.
+    /// Replaces the response by an error with this text. Nothing may have been sent yet.
     pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
         let len = notice.len();
         let head = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\n\
              retry-after: 1\r\nconnection: close\r\n\r\n"
         );
-        self.rest = [head.as_bytes(), notice].concat();
+        self.kept = [head.as_bytes(), notice].concat();
         (self.chunked, self.events) = (false, None);
         self.flush().map(|_| ())
     }
 
-    /// Plain events: everything that was requested is there, so the response is a 200.
+    /// Plain events: everything requested is subscribed, so the response is a 200.
     pub(crate) fn open(&mut self) -> io::Result<()> {
         if let Some(events) = &mut self.events {
-            events.open(&mut self.rest);
+            events.open(&mut self.kept);
             self.drop_events_when_done();
         }
         self.flush().map(|_| ())
     }
 
-    /// Plain events: the response is this status with the error as its body. Gives `false`, and does nothing, if a
+    /// Plain events: the response is this status with the error as its body. Returns `false`, and does nothing, if a
     /// response has begun.
     pub(crate) fn refuse_stream(&mut self, status: HttpStatus, error: &[u8]) -> io::Result<bool> {
         let is_refused = match &mut self.events {
-            Some(events) => events.refuse(status, error, &mut self.rest),
+            Some(events) => events.refuse(status, error, &mut self.kept),
             None => false,
         };
         self.flush().map(|_| is_refused)
     }
 
     fn drop_events_when_done(&mut self) {
-        if self.events.as_ref().is_some_and(|events| events.are_as_they_come()) {
+        if self.events.as_ref().is_some_and(|events| events.is_passthrough()) {
             self.events = None;
         }
     }
 
-    /// Throws away what the client sends; 0 when it is gone.
+    /// Discards input of the client; 0 at its end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..READS {
+        for _ in 0..MAX_DISCARDED_READS {
             if self.socket.read(buffer)? == 0 {
                 return Ok(0);
             }
@@ -127,25 +128,25 @@ impl Body {
         Err(io::Error::new(io::ErrorKind::InvalidData, "the client of a stream goes on sending"))
     }
 
-    /// Nothing may be kept.
+    /// Writes chunks. Nothing may be kept.
     fn write_chunks(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let slices = &slices[..slices.len().min(SLICES)];
         let all: usize = slices.iter().map(|slice| slice.len()).sum();
         if all == 0 {
             return Ok(0);
         }
-        let mut size = Size::default();
-        let last = size.of((all - 1) % CHUNK + 1);
+        let mut header = ChunkHeader::default();
+        let last = header.write((all - 1) % CHUNK + 1);
         let mut parts = [IoSlice::new(&[]); SLICES + 3 * CHUNKS];
         let (mut n, mut left) = (0, all.min(CHUNKS * CHUNK));
         let mut slices = slices.iter().map(|slice| &**slice);
         let mut slice: &[u8] = &[];
-        // Where each chunk ends among the parts, and with how many bytes of the slices.
+        // For each chunk, its end among the parts, and its number of bytes from the slices.
         let mut chunks = [(0, 0); CHUNKS];
         let mut count = 0;
         while left > 0 {
             let len = left.min(CHUNK);
-            parts[n] = IoSlice::new(if len == CHUNK { WHOLE } else { last });
+            parts[n] = IoSlice::new(if len == CHUNK { FULL_CHUNK } else { last });
             n += 1;
             let mut missing = len;
             while missing > 0 {
@@ -164,14 +165,14 @@ impl Body {
             count += 1;
             left -= len;
         }
-        let mut sent = blocked_is_none(self.socket.write_vectored(&parts[..n]))?;
+        let mut sent = would_block_is_zero(self.socket.write_vectored(&parts[..n]))?;
         let (mut taken, mut from) = (0, 0);
         for (to, len) in &chunks[..count] {
             if sent == 0 {
                 break;
             }
             for part in &parts[from..*to] {
-                self.rest.extend_from_slice(&part[sent.min(part.len())..]);
+                self.kept.extend_from_slice(&part[sent.min(part.len())..]);
                 sent = sent.saturating_sub(part.len());
             }
             from = *to;
@@ -180,19 +181,19 @@ impl Body {
         Ok(taken)
     }
 
-    /// Writes what is kept; gives whether that was all of it.
+    /// Writes the kept bytes; returns whether all of them are sent.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         if !self.socket.flush()? {
             return Ok(false);
         }
-        while self.sent < self.rest.len() {
-            match self.socket.write_some(&self.rest[self.sent..])? {
+        while self.sent < self.kept.len() {
+            match self.socket.write_some(&self.kept[self.sent..])? {
                 0 => return Ok(false),
                 n => self.sent += n,
             }
         }
         if self.sent > 0 {
-            self.rest = Vec::new();
+            self.kept = Vec::new();
             self.sent = 0;
             if self.finishing {
                 self.socket.finish()?;
@@ -201,31 +202,31 @@ impl Body {
         Ok(true)
     }
 
-    /// Whether something that was taken is not sent yet.
+    /// Whether accepted bytes are not sent yet.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.rest.is_empty() || self.socket.is_behind()
+        !self.kept.is_empty() || self.socket.is_behind()
     }
 
-    /// Ends the body, and the sending half of the connection once everything is sent.
+    /// Ends the body, and the sending half of the connection when everything is sent.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.finishing = true;
         match &mut self.events {
-            Some(events) => events.finish(&mut self.rest),
-            None if self.chunked => self.rest.extend_from_slice(LAST_CHUNK),
+            Some(events) => events.finish(&mut self.kept),
+            None if self.chunked => self.kept.extend_from_slice(LAST_CHUNK),
             None => {}
         }
-        if self.rest.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
+        if self.kept.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
     }
 }
 
-impl Wrapping for Body {
+impl WriteLayer for Body {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.flush()? {
             return Ok(0);
         }
         if let Some(events) = &mut self.events {
             let Some(bytes) = slices.first() else { return Ok(0) };
-            let taken = events.take(bytes, &mut self.rest);
+            let taken = events.take(bytes, &mut self.kept);
             self.drop_events_when_done();
             self.flush()?;
             return Ok(taken);
@@ -233,40 +234,40 @@ impl Wrapping for Body {
         if self.chunked {
             self.write_chunks(slices)
         } else {
-            blocked_is_none(self.socket.write_vectored(slices))
+            would_block_is_zero(self.socket.write_vectored(slices))
         }
     }
 }
 
-fn blocked_is_none(written: io::Result<usize>) -> io::Result<usize> {
+fn would_block_is_zero(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         other => other,
     }
 }
 
-/// What ends a body in chunks.
+/// The last chunk, which ends a body.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends bytes of a body. No bytes are no chunk: that would be the last one.
-pub(crate) fn frame(bytes: &[u8], chunked: bool, out: &mut Vec<u8>) {
+/// Appends bytes of a body. Empty bytes append nothing, because an empty chunk ends the body.
+pub(crate) fn append_chunk(bytes: &[u8], chunked: bool, out: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
     }
     if !chunked {
         return out.extend_from_slice(bytes);
     }
-    out.extend_from_slice(Size::default().of(bytes.len()));
+    out.extend_from_slice(ChunkHeader::default().write(bytes.len()));
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
 }
 
-/// A chunk's first line.
+/// The first line of a chunk.
 #[derive(Default)]
-struct Size([u8; 18]);
+struct ChunkHeader([u8; 18]);
 
-impl Size {
-    fn of(&mut self, len: usize) -> &[u8] {
+impl ChunkHeader {
+    fn write(&mut self, len: usize) -> &[u8] {
         let mut left = &mut self.0[..];
         write!(left, "{len:x}\r\n").expect("sixteen digits at most");
         let used = 18 - left.len();
@@ -281,19 +282,24 @@ mod tests {
 
     use super::*;
 
-    /// A body that is about to begin, and its client.
-    fn body(opening: Opening) -> (Body, UnixStream) {
+    /// A body before its first bytes, and its client.
+    fn body(start: ResponseStart) -> (Body, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        (Body::new(Socket::unix(ours), opening), theirs)
+        (Body::new(Socket::unix(ours), start), theirs)
     }
 
-    fn chunked() -> Opening {
-        Opening { head: b"HEAD\r\n\r\n".to_vec(), first: b"first".to_vec(), chunked: true, events: None }
+    fn chunked() -> ResponseStart {
+        ResponseStart {
+            head: b"HEAD\r\n\r\n".to_vec(),
+            first: b"first".to_vec(),
+            chunked: true,
+            events: None,
+        }
     }
 
-    /// What the client can read now; `None` behind it at the end.
+    /// Reads the available bytes of the client; `None` at the end.
     fn read(from: &mut UnixStream, into: &mut Vec<u8>) -> Option<()> {
         let mut buffer = [0; 4096];
         loop {
@@ -306,8 +312,8 @@ mod tests {
         }
     }
 
-    /// The body in chunks, put together.
-    fn put_together(mut chunks: &[u8]) -> (Vec<u8>, bool) {
+    /// The content of a chunked body, and whether it ended with the last chunk.
+    fn decode_chunks(mut chunks: &[u8]) -> (Vec<u8>, bool) {
         let mut all = Vec::new();
         while !chunks.is_empty() {
             let line = chunks.windows(2).position(|w| w == b"\r\n").expect("a chunk's first line");
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_goes_before_the_first_bytes_and_the_last_chunk_ends_it() {
+    fn a_body_begins_with_its_head_and_ends_with_the_last_chunk() {
         let (mut body, mut client) = body(chunked());
         assert!(body.flush().unwrap());
         assert_eq!(body.write_some(b"hello").unwrap(), 5);
@@ -338,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn without_chunks_bytes_are_sent_as_they_are() {
-        let (mut body, mut client) = body(Opening { chunked: false, ..chunked() });
+    fn without_chunks_bytes_are_sent_unchanged() {
+        let (mut body, mut client) = body(ResponseStart { chunked: false, ..chunked() });
         assert_eq!(body.write_some(b"hello").unwrap(), 5);
         body.finish().unwrap();
         let mut got = Vec::new();
@@ -348,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_behind_takes_no_more_and_loses_nothing() {
+    fn a_body_that_is_behind_accepts_no_bytes_and_loses_none() {
         let (mut body, mut client) = body(chunked());
         let sent: Vec<u8> = (0..8 << 20).map(|i: u32| (i / 7) as u8).collect();
         let (mut taken, mut got, mut blocked) = (0, Vec::new(), 0);
@@ -365,7 +371,7 @@ mod tests {
                     }
                 }
             };
-            assert!(body.rest.len() < CHUNK + WHOLE.len() + 2, "{}", body.rest.len());
+            assert!(body.kept.len() < CHUNK + FULL_CHUNK.len() + 2, "{}", body.kept.len());
             taken += n;
             if n == 0 {
                 blocked += 1;
@@ -377,15 +383,15 @@ mod tests {
         while read(&mut client, &mut got).is_some() {
             body.flush().unwrap();
         }
-        assert_eq!(body.rest.capacity(), 0, "memory that is not needed");
-        let (all, ended) = put_together(got.strip_prefix(b"HEAD\r\n\r\n").unwrap());
+        assert_eq!(body.kept.capacity(), 0, "the memory is freed");
+        let (all, ended) = decode_chunks(got.strip_prefix(b"HEAD\r\n\r\n").unwrap());
         assert!(ended && all == [b"first", &sent[..]].concat());
     }
 
     #[test]
-    fn who_is_not_let_in_after_all_gets_a_whole_answer_that_says_so() {
-        for events in [None, Some(Events::default())] {
-            let (mut body, mut client) = body(Opening { events, ..chunked() });
+    fn a_refused_connection_gets_a_complete_response_with_the_reason() {
+        for events in [None, Some(EventStream::default())] {
+            let (mut body, mut client) = body(ResponseStart { events, ..chunked() });
             body.refuse(b"ERROR 3001 shutdown\r\n").unwrap();
             body.finish().unwrap();
             let mut got = Vec::new();
@@ -399,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_sends_is_thrown_away_and_its_leaving_is_seen() {
+    fn input_of_the_client_is_discarded_and_its_end_is_detected() {
         use std::io::Write;
         let (mut body, mut client) = body(chunked());
         let mut buffer = [0; 64];
@@ -408,7 +414,7 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         let blocked = body.read(&mut buffer).unwrap_err();
         assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
-        client.write_all(&[b'x'; 64 * READS]).unwrap();
+        client.write_all(&[b'x'; 64 * MAX_DISCARDED_READS]).unwrap();
         assert_eq!(body.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
         drop(client);
         assert_eq!(body.read(&mut buffer).unwrap(), 0);

@@ -1,20 +1,21 @@
-//! A connection as its shard sees it: the socket, and what it has not taken yet.
+//! A connection: its socket, and the bytes that the socket has not accepted.
 
 use crate::queue::Queue;
 use crate::socket::Socket;
 
-/// Where a connection is in its life.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Served.
+    /// The session is open.
     #[default]
     Open,
-    /// Ended; what is queued is still sent.
+    /// The session has ended; the queue is flushed.
     Flushing,
-    /// Everything is sent, at last a WebSocket's Close frame; the client's is awaited, and input before it is discarded.
+    /// The queue is flushed, with a WebSocket's Close frame at the end. The client's Close frame is awaited; input
+    /// before it is discarded.
     AwaitingClose,
-    /// Everything is sent and the sending half shut; input is discarded until the peer closes, so that
-    /// unread bytes do not make the kernel reset the connection and take our last words with it.
+    /// The queue is flushed, and the sending half is shut. Input is discarded until the peer closes, because unread
+    /// input would make the kernel reset the connection, and the last bytes would be lost.
     Lingering,
 }
 
@@ -22,23 +23,23 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) socket: Socket,
-    /// Present only while the peer is behind.
+    /// Present only while the peer has not accepted everything.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) phase: Phase,
-    /// The session must not be read from until it is resumed.
+    /// The session is not read from until it is resumed.
     pub(crate) stopped: bool,
     /// The peer sends no more.
     pub(crate) read_closed: bool,
-    /// It is in the list of connections to read from without waiting for an event.
-    pub(crate) listed: bool,
-    /// Reading waits until the peer has taken its answers.
+    /// The connection is in the queue of connections to read from without an event.
+    pub(crate) in_ready_queue: bool,
+    /// Reading waits until the peer has read its responses.
     pub(crate) backlogged: bool,
-    /// The session was resumed, which waits for that too: commands already read are carried out before further ones are read.
+    /// The session was resumed while reading was waiting: its kept commands are executed before further input is read.
     pub(crate) resume_owed: bool,
-    /// It has published, so it is read from more slowly while mailboxes are congested.
+    /// The connection has published, so it is not read from while mailboxes are congested.
     pub(crate) publishes: bool,
-    /// Nothing was received yet, and the first bytes may be a TLS handshake.
-    pub(crate) fresh: bool,
+    /// Nothing was received yet, and the first byte may begin a TLS handshake.
+    pub(crate) may_begin_tls: bool,
 }
 
 impl Conn {
@@ -49,15 +50,15 @@ impl Conn {
             phase: Phase::Open,
             stopped: false,
             read_closed: false,
-            listed: false,
+            in_ready_queue: false,
             backlogged: false,
             resume_owed: false,
             publishes: false,
-            fresh: false,
+            may_begin_tls: false,
         }
     }
 
-    /// Bytes of control traffic the peer has not taken.
+    /// Bytes of control traffic that the peer has not read.
     pub(crate) fn control_backlog(&self) -> usize {
         self.queue.as_ref().map_or(0, |q| q.control())
     }

@@ -1,4 +1,4 @@
-//! What a shard requests from the control plane.
+//! The requests of a shard to the control plane.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
@@ -9,35 +9,35 @@ use tidings_wire::Topic;
 
 use crate::mailbox::{Mailbox, ShardMessage};
 
-/// The control plane as a shard sees it. Called on shard threads: nothing here may block.
+/// The control plane, called on shard threads. No method may block.
 pub trait Control: Send + Sync + 'static {
-    /// Subscribes the topic for shard `shard`, and gives its state now. While it is
-    /// [`Interest::Pending`], a message follows. The count is of the topic's subscribers on the whole node.
+    /// Subscribes to the topic for shard `shard`. Returns its state, and the number of its subscribers on the whole
+    /// node. If the state is [`Interest::Pending`], a message follows.
     fn subscribe_topic(&self, shard: usize, topic: &Topic) -> (Interest, Arc<AtomicU64>);
 
     /// Shard `shard` has no subscribers of the topic any more.
     fn unsubscribe_topic(&self, shard: usize, topic: &Topic);
 
-    /// Carries a request out; the response goes to `reply`, perhaps before this returns.
+    /// Executes a request. The response is sent to `reply`, possibly before this returns.
     fn request(&self, request: Request, reply: Reply);
 
     /// Publishes a change of presence.
     fn notify(&self, note: Notification);
 
-    /// Whether mailboxes are congested; publishers are then read from more slowly.
+    /// Whether mailboxes are congested; publishers are not read from meanwhile.
     fn congested(&self) -> bool;
 }
 
-/// Does the TLS handshakes of connections to the line port.
+/// Executes the TLS handshakes of the line port.
 pub trait TlsHandoff: Send + Sync + 'static {
-    /// Takes over a connection of which nothing has been read. Called on shard threads: may not block.
+    /// Takes a connection from which nothing was read. Called on shard threads; must not block.
     ///
-    /// It comes back to any shard as [`ShardMessage::Connection`] once it is encrypted, and counts as a connection of the process
-    /// ([`Process::connections`](crate::Process::connections)) until then.
+    /// After the handshake, the connection returns to any shard as [`ShardMessage::Connection`]. Until then it counts
+    /// as a connection of the process ([`Process::connections`](crate::Process::connections)).
     fn secure(&self, stream: TcpStream);
 }
 
-/// Where the outcome of a request goes: back to one session, if it is still there.
+/// The recipient of a response: one session, if it still exists.
 #[derive(Debug)]
 pub struct Reply {
     pub(crate) mailbox: Arc<Mailbox>,
@@ -47,14 +47,15 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The address of the session's client: its peer's, or the one that a trusted proxy has forwarded. `None` without one (a
-    /// Unix socket, a trusted proxy that has forwarded none), and where the request is not [`Request::Decide`].
+    /// The address of the session's client: that of the peer, or the one that a trusted proxy has forwarded. `None` if
+    /// there is none (a Unix socket, a trusted proxy that has forwarded none), and for requests other than
+    /// [`Request::Decide`].
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }
 
-    /// Sends the outcome.
-    pub fn send(self, answer: Response) {
-        self.mailbox.post(ShardMessage::Response(self.session, self.ticket, answer));
+    /// Sends the response.
+    pub fn send(self, response: Response) {
+        self.mailbox.post(ShardMessage::Response(self.session, self.ticket, response));
     }
 }

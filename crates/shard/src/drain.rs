@@ -1,53 +1,53 @@
 //! Draining: clients are disconnected evenly over the drain time, so that they do not all reconnect at once.
 //!
-//! With `n` clients here, the `i`th is disconnected at `(i + f) / n` of the time, where `f` sets the shards apart: the `s`th of
-//! `S` begins `s / S` of a step later.
+//! With `n` clients on this shard, client `i` is disconnected at `(i + f) / n` of the time. The offset `f` is `s / S`
+//! for shard `s` of `S`, so that the shards do not disconnect clients at the same moments.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use tidings_hub::{CloseReason, Slot};
 
-use crate::shard::{Due, Shard};
+use crate::shard::{Shard, TimerEvent};
 
-/// The delay before a reconnect that is sent to a client of the line port, at least and at most.
+/// The shortest and the longest delay before a reconnect, as sent to clients of the line port.
 const RECONNECT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(5_000)];
 
-/// Clients that are still connected, and their schedule.
+/// The clients that are still connected, and their schedule.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Their slots; the last comes first.
+    /// Their slots, in reverse order.
     slots: Vec<Slot>,
     schedule: Schedule,
-    /// When it began, in the shard's milliseconds.
+    /// The start, in milliseconds of the shard's clock.
     began: u64,
     jitter: RandomState,
 }
 
-/// When each of the clients is disconnected.
+/// The times at which clients are disconnected.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     clients: usize,
-    /// Which shard this is, and of how many.
+    /// The index of this shard, and the number of shards.
     shard: (usize, usize),
     over: Duration,
 }
 
 impl Schedule {
-    /// When the `i`th client is disconnected, counted from the beginning.
+    /// The time at which client `i` is disconnected, from the start of the drain.
     fn time(&self, i: usize) -> Duration {
         let (index, shards) = self.shard;
         let part = (i as f64 + index as f64 / shards.max(1) as f64) / self.clients.max(1) as f64;
         self.over.mul_f64(part.min(1.0))
     }
 
-    /// How many are disconnected by then.
+    /// How many clients are disconnected after this time.
     fn due(&self, elapsed: Duration) -> usize {
         if elapsed >= self.over {
             return self.clients;
         }
         let part = elapsed.as_secs_f64() / self.over.as_secs_f64();
-        // A rounded guess, put right by the times themselves.
+        // A rounded estimate, corrected with the exact times.
         let mut due = ((part * self.clients as f64) as usize).min(self.clients);
         while due < self.clients && self.time(due) <= elapsed {
             due += 1;
@@ -63,7 +63,7 @@ impl Shard {
     pub(crate) fn begin_drain(&mut self, over: Duration) {
         self.listeners.clear();
         let slots = self.hub.slots();
-        let schedule = Schedule { clients: slots.len(), shard: (self.index, self.peers.len()), over };
+        let schedule = Schedule { clients: slots.len(), shard: (self.index, self.mailboxes.len()), over };
         self.drain = Some(Drain { slots, schedule, began: self.now(), jitter: RandomState::new() });
         self.drain_step();
     }
@@ -73,26 +73,26 @@ impl Shard {
         let Some(drain) = &mut self.drain else { return };
         let elapsed = Duration::from_millis(now.saturating_sub(drain.began));
         let schedule = drain.schedule;
-        let asked = schedule.clients - drain.slots.len();
-        let due = schedule.due(elapsed).saturating_sub(asked);
+        let disconnected = schedule.clients - drain.slots.len();
+        let due = schedule.due(elapsed).saturating_sub(disconnected);
         let batch = drain.slots.split_off(drain.slots.len().saturating_sub(due));
-        let next = (!drain.slots.is_empty()).then(|| schedule.time(asked + batch.len()));
-        let delays: Vec<_> = batch.iter().map(|slot| jittered(drain.jitter.hash_one(slot))).collect();
+        let next = (!drain.slots.is_empty()).then(|| schedule.time(disconnected + batch.len()));
+        let delays: Vec<_> = batch.iter().map(|slot| reconnect_delay(drain.jitter.hash_one(slot))).collect();
         for (slot, delay) in batch.into_iter().zip(delays) {
-            // A slot whose tenant has left since is empty: nothing new is let in.
-            if self.hub.id(slot).is_some() {
+            // The session may have ended. Its slot is not reused, because no connections are accepted.
+            if self.hub.get_session_id(slot).is_some() {
                 self.hub.end(slot, &CloseReason::Shutdown(delay), &mut self.fx);
                 self.apply_effects();
             }
         }
         if let Some(next) = next {
-            self.start(next.saturating_sub(elapsed).max(Duration::from_millis(1)), Due::Drain);
+            self.start(next.saturating_sub(elapsed).max(Duration::from_millis(1)), TimerEvent::Drain);
         }
     }
 }
 
-/// The delay before a reconnect, by a random number.
-pub(crate) fn jittered(random: u64) -> Duration {
+/// The delay before a reconnect for a random number.
+pub(crate) fn reconnect_delay(random: u64) -> Duration {
     let [least, most] = RECONNECT;
     least + (most - least).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_clients_are_spread_as_evenly_as_many() {
+    fn few_clients_are_spread_as_evenly_as_many() {
         for clients in [1, 2, 7, 100, 20_000] {
             for shard in [(0, 1), (0, 2), (1, 2)] {
                 let schedule = schedule(clients, shard);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_asked_at_its_time_and_not_before() {
+    fn a_client_is_disconnected_at_its_time_and_not_before() {
         let schedule = schedule(333, (1, 3));
         for i in 0..333 {
             let at = schedule.time(i);
@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_asked_to_wait_for_different_times() {
-        assert_eq!(jittered(0), RECONNECT[0]);
-        assert!(jittered(u64::MAX) <= RECONNECT[1]);
-        assert!(jittered(u64::MAX / 2) > jittered(u64::MAX / 4));
+    fn clients_get_different_reconnect_delays() {
+        assert_eq!(reconnect_delay(0), RECONNECT[0]);
+        assert!(reconnect_delay(u64::MAX) <= RECONNECT[1]);
+        assert!(reconnect_delay(u64::MAX / 2) > reconnect_delay(u64::MAX / 4));
     }
 }

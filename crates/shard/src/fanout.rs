@@ -1,61 +1,61 @@
 //! Fan-out: from publications in the mailbox to bytes in every subscriber's socket.
 //!
-//! What waits of one topic is joined and encoded once per wire form; then the same bytes are written to one
-//! socket after the other. Only for sockets that do not take them all are they copied, once for all of those.
+//! Waiting publications of one topic are joined and encoded once per wire form, then the same bytes are written to each
+//! subscriber's socket. They are copied only if a socket does not accept all of them: one copy for all such sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Entry, Overflow, Slot, SlowConsumerPolicy, TopicKey, is_told};
+use tidings_hub::{CloseReason, Overflow, Slot, SlowConsumerPolicy, TopicEntry, TopicKey, is_at_or_before};
 use tidings_session::{Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::metrics::add;
-use crate::queue::{Data, Queue};
+use crate::queue::{PublicationBatch, Queue};
 use crate::shard::Shard;
 
-/// Joined bytes after which a write is begun; bounds what a slow subscriber's queue holds on to.
+/// Joined bytes after which they are written. Bounds the size of a shared buffer in a slow subscriber's queue.
 const JOIN: usize = 64 * 1024;
 
-/// How many pieces a full queue consists of at least, so that dropping the oldest leaves most of it.
+/// Least number of entries in a full queue, so that dropping the oldest entry keeps most of the queue.
 const PIECES: usize = 16;
-/// The place of a topic of which nothing waits.
-const NOWHERE: u32 = u32::MAX;
+/// The place of a topic without waiting publications.
+const NO_PLACE: u32 = u32::MAX;
 
-/// Publications that wait to be fanned out, by topic, in the order they came.
+/// Publications that wait to be fanned out, by topic, in their order of arrival.
 #[derive(Debug)]
 pub(crate) struct Batches {
     topics: Vec<(TopicKey, Vec<Arc<Publication>>)>,
-    /// Where each of them stands there, by key; `NOWHERE` for the others.
+    /// The index of each topic in `topics`, by key; `NO_PLACE` for all other keys.
     places: Vec<u32>,
     last: Option<(Topic, usize)>,
-    /// One write's worth of a topic in one form, and where each publication in it ends.
+    /// The bytes of one write (one topic in one form), and the end of each publication in them.
     joined: Vec<u8>,
     ends: Vec<usize>,
-    /// Subscribers whose sockets did not take it all, and how many bytes of it they took.
+    /// Subscribers with sockets that did not accept all bytes, with the number of accepted bytes.
     behind: Vec<(Slot, usize)>,
     /// The shared parts of publications in an addressed form, and where each part ends.
     shared: (Vec<u8>, Vec<usize>),
-    /// Compresses what goes out in forms that are compressed.
+    /// Compresses publications for the compressed forms.
     deflater: Deflater,
 }
 
 impl Batches {
-    /// With nothing in them.
+    /// Empty batches.
     pub(crate) fn new(deflater: Deflater) -> Self {
         let (topics, places, last, joined, ends, behind, shared) = Default::default();
         Self { topics, places, last, joined, ends, behind, shared, deflater }
     }
 
-    /// What was compressed so far: each publication once, however many subscribers it has.
+    /// Bytes before and after compression so far. A publication counts once for all its subscribers.
     pub(crate) fn deflated(&self) -> Counts {
         self.deflater.counts()
     }
 
-    /// Takes in a publication, if its topic has subscribers here.
+    /// Adds a publication if its topic has subscribers on this shard.
     pub(crate) fn add(&mut self, hub: &Hub, delivery: Delivery) {
         if let Some((topic, index)) = &self.last
             && *topic == delivery.topic
@@ -66,9 +66,9 @@ impl Batches {
         let Some(key) = hub.topic(&delivery.topic) else { return };
         let at = key.index();
         if self.places.len() <= at {
-            self.places.resize(at + 1, NOWHERE);
+            self.places.resize(at + 1, NO_PLACE);
         }
-        if self.places[at] == NOWHERE {
+        if self.places[at] == NO_PLACE {
             self.places[at] = u32::try_from(self.topics.len()).expect("fewer topics than keys");
             self.topics.push((key, Vec::new()));
         }
@@ -78,55 +78,55 @@ impl Batches {
     }
 }
 
-/// A joined write, and where it may be cut.
-struct Cuts<'a> {
-    /// Where each publication ends.
+/// The bytes of one write, with the boundaries of its publications.
+struct EncodedBatch<'a> {
+    /// The end of each publication in `shared`.
     ends: &'a [usize],
     shared: &'a Bytes,
     topic: u64,
     droppable: bool,
-    /// The newest one stays for a subscriber that missed those before it, whatever becomes of its subscription.
-    newest_stays: bool,
+    /// The newest publication is kept for a subscriber that missed earlier ones, also if its subscription ends.
+    keep_newest: bool,
 }
 
-impl Cuts<'_> {
-    /// Where publication `i` begins.
+impl EncodedBatch<'_> {
+    /// The start of publication `i`.
     fn start(&self, i: usize) -> usize {
         if i == 0 { 0 } else { self.ends[i - 1] }
     }
 
-    /// The publications `from..to`, of which there is at least one.
-    fn data(&self, from: usize, to: usize) -> Data {
+    /// The publications `from..to`; at least one.
+    fn data(&self, from: usize, to: usize) -> PublicationBatch {
         let bytes = self.shared.slice(self.start(from)..self.ends[to - 1]);
         // Copied when smaller than half of the buffer, so that a small part does not keep the whole buffer.
         let small = bytes.len() < self.shared.len() / 2;
         let bytes = if small { Bytes::copy_from_slice(&bytes) } else { bytes };
-        Data { topic: self.topic, count: (to - from) as u64, bytes, droppable: self.droppable }
+        PublicationBatch { topic: self.topic, count: (to - from) as u64, bytes, droppable: self.droppable }
     }
 }
 
-/// Makes the queue, which has no room for the publications from `next` on, hold what the policy wants of them;
-/// gives how many are dropped, theirs and others.
-fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, bound: usize) -> u64 {
-    let count = cuts.ends.len();
+/// Applies the policy to a queue without room for the publications from `next` on; returns the number of dropped
+/// publications, queued and new ones.
+fn overflow(queue: &mut Queue, policy: Overflow, batch: &EncodedBatch<'_>, next: usize, bound: usize) -> u64 {
+    let count = batch.ends.len();
     let new = (count - next) as u64;
     match policy {
         Overflow::Cut => queue.drop_all() + new,
         Overflow::Unsubscribe => {
-            let dropped = queue.drop_topic(cuts.topic) + new;
-            let newest = cuts.newest_stays && queue.push_data(&cuts.data(count - 1, count), bound);
+            let dropped = queue.drop_topic(batch.topic) + new;
+            let newest = batch.keep_newest && queue.push_data(&batch.data(count - 1, count), bound);
             dropped - u64::from(newest)
         }
-        Overflow::Latest => queue.replace_topic(&cuts.data(count - 1, count), new - 1, bound),
+        Overflow::Latest => queue.replace_topic(&batch.data(count - 1, count), new - 1, bound),
         Overflow::DropOldest => {
-            // In pieces that are small beside the bound, so that it is the newest that stay.
+            // In entries that are small relative to the bound, so that the newest publications remain.
             let piece = bound / PIECES;
             let mut dropped = 0;
             let mut from = next;
             while from < count {
-                let start = cuts.start(from);
-                let to = cuts.ends.partition_point(|end| *end <= start + piece).max(from + 1);
-                dropped += queue.push_dropping_oldest(&cuts.data(from, to), bound);
+                let start = batch.start(from);
+                let to = batch.ends.partition_point(|end| *end <= start + piece).max(from + 1);
+                dropped += queue.push_dropping_oldest(&batch.data(from, to), bound);
                 from = to;
             }
             dropped
@@ -134,11 +134,11 @@ fn overflow(queue: &mut Queue, policy: Overflow, cuts: &Cuts<'_>, next: usize, b
     }
 }
 
-/// The subscribers that get publications.
-enum Audience<'a> {
-    /// All that take them in the form, except these.
+/// The recipients of a write.
+enum Recipients<'a> {
+    /// All subscribers with the wire form, except these.
     All { except: &'a [Slot] },
-    /// This one alone.
+    /// One subscriber.
     One(Slot),
 }
 
@@ -152,49 +152,50 @@ impl Shard {
         let mut topics = std::mem::take(&mut self.batches.topics);
         self.batches.last = None;
         for (key, publications) in topics.drain(..) {
-            self.batches.places[key.index()] = NOWHERE;
+            self.batches.places[key.index()] = NO_PLACE;
             self.fan_out_topic(key, &publications);
         }
         self.batches.topics = topics;
-        self.metrics.fanned_out(began.elapsed());
+        self.metrics.record_fan_out(began.elapsed());
     }
 
     fn fan_out_topic(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
-        // Subscribers that have some of these already (they have just subscribed) get the others on their own.
-        let told = self.hub.fanning_out(key, publications);
-        let except: Vec<Slot> = told.iter().map(|(slot, _)| *slot).collect();
+        // New subscribers that already have some of the publications get the remaining ones in separate writes.
+        let partial = self.hub.prepare_fan_out(key, publications);
+        let except: Vec<Slot> = partial.iter().map(|(slot, _)| *slot).collect();
         let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
         for form in forms {
             let mut rest = publications;
             while !rest.is_empty() && !self.mailbox.is_stopping() {
-                rest = self.fan_out_some(key, form, &Audience::All { except: &except }, rest);
+                rest = self.fan_out_some(key, form, &Recipients::All { except: &except }, rest);
             }
         }
-        for (slot, position) in told {
-            let new: Vec<_> = publications.iter().filter(|p| !is_told(p, &position)).cloned().collect();
+        for (slot, position) in partial {
+            let new: Vec<_> =
+                publications.iter().filter(|p| !is_at_or_before(p, &position)).cloned().collect();
             let Some(form) = self.hub.form(slot) else { continue };
             let mut rest = &new[..];
             while !rest.is_empty() {
-                rest = self.fan_out_some(key, form, &Audience::One(slot), rest);
+                rest = self.fan_out_some(key, form, &Recipients::One(slot), rest);
             }
         }
     }
 
-    /// Joins as many as make a good write, and writes them to the audience; gives the rest.
+    /// Joins publications up to [`JOIN`] bytes and writes them to the recipients; returns the rest.
     fn fan_out_some<'a>(
         &mut self,
         key: TopicKey,
         form: Form,
-        audience: &Audience<'_>,
+        recipients: &Recipients<'_>,
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         if form.is_addressed() {
-            return self.fan_out_addressed(key, form, audience, publications);
+            return self.fan_out_addressed(key, form, recipients, publications);
         }
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let (subscribers, except): (&[Slot], &[Slot]) = match audience {
-            Audience::All { except } => (entry.subscribers(form), except),
-            Audience::One(slot) => (std::slice::from_ref(slot), &[]),
+        let (subscribers, except): (&[Slot], &[Slot]) = match recipients {
+            Recipients::All { except } => (entry.subscribers(form), except),
+            Recipients::One(slot) => (std::slice::from_ref(slot), &[]),
         };
         if subscribers.is_empty() {
             return &[];
@@ -203,7 +204,7 @@ impl Shard {
         let Batches { joined, ends, behind, deflater, .. } = &mut self.batches;
         joined.clear();
         ends.clear();
-        let packed = form.is_packed() && matches!(audience, Audience::All { .. });
+        let packed = form.is_packed() && matches!(recipients, Recipients::All { .. });
         for publication in publications {
             if packed {
                 form::encode_packed(form, &context, publication, deflater, joined);
@@ -228,7 +229,7 @@ impl Shard {
             } else {
                 match conn.socket.write_some(joined) {
                     Ok(n) => n,
-                    // An event will report the broken connection.
+                    // A readiness event reports the broken connection.
                     Err(_) => {
                         failed += 1;
                         continue;
@@ -254,21 +255,21 @@ impl Shard {
         &publications[taken..]
     }
 
-    /// The same in a form whose messages contain a part of their subscriber: what subscribers share is encoded once, and
-    /// joined with their own parts for one after the other.
+    /// The same for an addressed form: the part that subscribers share is encoded once, and each subscriber's session makes
+    /// its messages from that.
     fn fan_out_addressed<'a>(
         &mut self,
         key: TopicKey,
         form: Form,
-        audience: &Audience<'_>,
+        recipients: &Recipients<'_>,
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let slots: Vec<Slot> = match audience {
-            Audience::All { except } => {
+        let slots: Vec<Slot> = match recipients {
+            Recipients::All { except } => {
                 entry.subscribers(form).iter().filter(|slot| !except.contains(slot)).copied().collect()
             }
-            Audience::One(slot) => vec![*slot],
+            Recipients::One(slot) => vec![*slot],
         };
         let (context, policy) = (entry.context(), entry.slow_consumer());
         let (mut parts, mut part_ends) = std::mem::take(&mut self.batches.shared);
@@ -307,8 +308,8 @@ impl Shard {
         &publications[taken..]
     }
 
-    /// Queues what a socket did not take: the rest of the publication that is half sent, always; those behind it, if there
-    /// is room.
+    /// Queues the bytes that a socket did not accept: the rest of a partially sent publication always, the publications
+    /// after it if the queue has room.
     fn enqueue_remainder(
         &mut self,
         slot: Slot,
@@ -317,46 +318,46 @@ impl Shard {
         policy: SlowConsumerPolicy,
         shared: &Bytes,
     ) {
-        let Some(serial) = self.hub.entry(topic).map(Entry::serial) else { return };
+        let Some(serial) = self.hub.entry(topic).map(TopicEntry::serial) else { return };
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
-        let cuts = Cuts {
+        let batch = EncodedBatch {
             ends: &self.batches.ends,
             shared,
             topic: serial,
             droppable: policy != SlowConsumerPolicy::Cut,
-            newest_stays: policy == SlowConsumerPolicy::Latest,
+            keep_newest: policy == SlowConsumerPolicy::Latest,
         };
         if conn.queue.is_none() {
             add(&self.metrics.stalled, 1);
         }
         let queue = conn.queue.get_or_insert_default();
         let before = queue.cost();
-        let mut next = cuts.ends.partition_point(|end| *end <= begun);
-        let start = cuts.start(next);
+        let mut next = batch.ends.partition_point(|end| *end <= begun);
+        let start = batch.start(next);
         if begun > start {
-            queue.push_begun(cuts.data(next, next + 1), begun - start);
+            queue.push_begun(batch.data(next, next + 1), begun - start);
             next += 1;
         }
         let all = self.process.queued.load(Ordering::Relaxed);
         let bound = self.limits.queue_bound(before, all);
-        let count = cuts.ends.len();
-        let fits = next == count || queue.push_data(&cuts.data(next, count), bound);
+        let count = batch.ends.len();
+        let fits = next == count || queue.push_data(&batch.data(next, count), bound);
         let missed = if fits {
             None
         } else {
             let policy = self.hub.overflow(slot, topic);
-            Some((policy, overflow(queue, policy, &cuts, next, bound)))
+            Some((policy, overflow(queue, policy, &batch, next, bound)))
         };
         let after = queue.cost();
         self.queue_changed(before, after);
         if let Some((policy, dropped)) = missed {
-            self.missed(slot, topic, policy, dropped);
+            self.report_missed(slot, topic, policy, dropped);
         }
     }
 
-    /// Notifies a session that it has missed publications; its queue is in order already.
-    fn missed(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
-        add(&self.metrics.dropped[policy as usize], dropped);
+    /// Reports missed publications to a session. Its queue is adjusted already.
+    fn report_missed(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
+        add(&self.metrics.dropped[policy], dropped);
         match policy {
             Overflow::Cut => {
                 add(&self.metrics.cut, 1);
@@ -368,7 +369,7 @@ impl Shard {
         self.apply_effects();
     }
 
-    /// All subscribers of a topic here have missed publications that found the mailbox full.
+    /// Reports to all subscribers of a topic on this shard that `missed` publications did not fit into the mailbox.
     pub(crate) fn announce_gap(&mut self, topic: &Topic, missed: u64) {
         let Some(key) = self.hub.topic(topic) else { return };
         let slots: Vec<Slot> = match self.hub.entry(key) {
@@ -390,7 +391,7 @@ impl Shard {
                 self.queue_changed(before, after);
                 self.writable(slot);
             }
-            self.missed(slot, key, policy, missed);
+            self.report_missed(slot, key, policy, missed);
         }
     }
 }

@@ -1,46 +1,48 @@
 //! The data plane: threads that own connections.
 //!
-//! A shard is one thread with an epoll loop. It owns its sockets outright, drives a [`tidings_hub::Hub`] with
-//! what they send, and writes what the hub and the broker give it. Other threads reach it through its
-//! [`Mailbox`] only.
+//! A shard is one thread with an epoll loop. It owns its sockets, passes their input to a [`tidings_hub::Hub`], and
+//! writes the output of the hub and the publications of the broker. Other threads reach it only through its
+//! [`Mailbox`].
 //!
 //! Invariants:
-//! - Nothing on a shard's thread waits: sockets are non-blocking, and what the control plane does is a
-//!   request through [`Control`] whose response is a message.
-//! - A publication is encoded once per wire form, joined with the others of its channel that wait, and written
-//!   straight to every socket. Only what a socket does not take at once is queued, and only then a queue exists.
-//! - A queue is bounded in bytes; at the bound the channel's policy decides, and the peer is notified of what it missed.
-//!   Control traffic is never dropped: a peer that does not take its answers is not read from.
-//! - An idle connection owns no buffer and no timer; one with TLS owns what rustls keeps for it, in a box of its own.
+//! - A shard's thread never blocks: sockets are non-blocking, and work of the control plane is a request through
+//!   [`Control`], with a message as the response.
+//! - A publication is encoded once per wire form, joined with the waiting publications of its channel, and written
+//!   directly to every socket. Only bytes that a socket does not accept are queued, and a queue exists only then.
+//! - A queue is bounded in bytes. At the bound the policy of the channel applies, and the peer is notified of missed
+//!   publications. Control traffic is never dropped: a peer that leaves its responses unread is not read from.
+//! - An idle connection owns no buffer and no timer. One with TLS owns the state of rustls, in its own box.
 
 mod accept;
 mod address;
 mod body;
 mod conn;
 mod control;
+mod counters;
 mod drain;
-mod events;
+mod event_stream;
+mod failover;
 mod fanout;
 mod mailbox;
 mod metrics;
 mod queue;
 mod rate;
+mod read_scheduler;
 mod reading;
-mod reads;
 mod shard;
 mod socket;
-mod stranded;
 mod tls;
-mod unread;
+mod unread_responses;
 mod wheel;
 mod writing;
 
 pub use address::{AddressLimits, AddressRange, client_network};
-pub use body::{Body, Opening};
+pub use body::{Body, ResponseStart};
 pub use control::{Control, Reply, TlsHandoff};
-pub use events::Events;
-pub use mailbox::{Arrival, Change, Mailbox, ShardMessage};
-pub use metrics::{FANOUT_BOUNDS, Metrics, Process};
+pub use counters::{CounterKey, Counters, TransportKind};
+pub use event_stream::EventStream;
+pub use mailbox::{Arrival, Mailbox, PresenceUpdate, ShardMessage};
+pub use metrics::{CompressionBytes, FANOUT_BOUNDS, Metrics, Process};
 pub use rate::{Clock, RateLimit};
 pub use shard::{Limits, PreparedShards, prepare};
 pub use socket::{Listener, Socket};

@@ -1,7 +1,7 @@
-//! A shard's mailbox: how other threads reach it.
+//! The mailbox of a shard, by which other threads reach it.
 //!
-//! Publications in it are bounded in bytes. At the bound they are not taken in but counted per topic, and the
-//! shard notifies the topic's subscribers of their number.
+//! Its publications are bounded in bytes. Beyond the bound they are counted per topic instead, and the shard notifies
+//! the subscribers of the topic.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +18,7 @@ use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};
 
-/// What a waiting publication takes besides its body, in bytes.
+/// The cost of a waiting publication besides its body, in bytes.
 const OVERHEAD: usize = 128;
 
 /// A message to a shard.
@@ -28,64 +28,64 @@ pub enum ShardMessage {
     Deliver(Delivery),
     /// The broker has confirmed a topic.
     Live(Topic),
-    /// The broker does not subscribe a topic at present, for this reason; whether it is the first refusal since the topic
-    /// was live.
+    /// The broker has refused a topic, for this reason; and whether it is the first refusal since the topic was live.
     Refused(Topic, Failure, bool),
     /// The part of the broker that serves a topic is unavailable.
     Away(Topic),
     /// The broker is unavailable.
     BrokerDown,
-    /// A topic with a history has been away for long: have its subscribers reconnect elsewhere, spread over this time.
-    Stranded(Topic, Duration),
+    /// A topic with a history has been unavailable for long: disconnect its subscribers within this time, so that they
+    /// reconnect to other nodes.
+    Failover(Topic, Duration),
     /// The response to a session's request.
     Response(SessionId, u32, Response),
-    /// A connection to own, whose first byte decides the protocol.
+    /// A connection for this shard; its first byte determines the protocol.
     Connection(Socket),
-    /// A connection to own, whose protocol is known.
+    /// A connection for this shard with a known protocol.
     Arrival(Box<Arrival>),
-    /// Commands for a session whose connection only goes the other way: one frame of them.
+    /// A frame of commands for an emulated session.
     Input(SessionId, Bytes),
-    /// An order to all sessions that it concerns.
+    /// An order of the application, for the sessions that it targets.
     Order(Arc<Directive>),
     /// A client has joined or left a channel.
-    Changed(Arc<Change>),
-    /// Publications of a topic are lost: subscribers with positions must subscribe again.
+    Changed(Arc<PresenceUpdate>),
+    /// Publications of a topic are lost: notify its subscribers.
     Lost(Topic),
-    /// A listener to accept from.
+    /// Accept connections from this listener.
     Listen(Listener),
-    /// Accept no more; request that all clients reconnect, spread evenly over this time.
+    /// Stop accepting, and disconnect all clients evenly over this time.
     Drain(Duration),
 }
 
-/// A connection whose handshake was done elsewhere.
+/// A connection after its handshake on another thread.
 #[derive(Debug)]
 pub struct Arrival {
     /// The connection.
     pub socket: Socket,
-    /// How its peer is connected.
+    /// Its framing, protocol and direction.
     pub link: Link,
-    /// What it has sent already, behind the handshake.
+    /// Input that was read after the handshake.
     pub received: Vec<u8>,
-    /// Its transport and headers, for hooks.
-    pub about: Option<Arc<ConnectionInfo>>,
-    /// The addresses that proxies have forwarded, that of the nearest one last; see [`crate::AddressLimits`].
+    /// The transport and headers, for hooks.
+    pub connection_info: Option<Arc<ConnectionInfo>>,
+    /// The addresses that proxies have forwarded, that of the nearest proxy last; see [`crate::AddressLimits`].
     pub forwarded: Vec<Option<IpAddr>>,
 }
 
-/// A client joins or leaves a channel.
+/// A client has joined or left a channel.
 #[derive(Debug)]
-pub struct Change {
+pub struct PresenceUpdate {
     /// The channel.
     pub channel: Channel,
-    /// It joins; otherwise it leaves.
+    /// `true` for a join, `false` for a leave.
     pub joined: bool,
     /// The client.
     pub info: ClientInfo,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    mail: Vec<ShardMessage>,
+struct State {
+    messages: Vec<ShardMessage>,
     bytes: usize,
     gaps: HashMap<Topic, u64>,
 }
@@ -93,8 +93,8 @@ struct Inner {
 /// A queue that any thread fills and one shard empties.
 #[derive(Debug)]
 pub struct Mailbox {
-    inner: Mutex<Inner>,
-    /// The shard is about to wait for events, or waits.
+    state: Mutex<State>,
+    /// Whether the shard waits for events, or is about to.
     asleep: AtomicBool,
     stopping: AtomicBool,
     waker: Waker,
@@ -102,19 +102,19 @@ pub struct Mailbox {
     bytes: AtomicUsize,
 }
 
-/// Everything that waited.
+/// The content of a mailbox.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) mail: Vec<ShardMessage>,
+pub(crate) struct MailboxContent {
+    pub(crate) messages: Vec<ShardMessage>,
     pub(crate) gaps: HashMap<Topic, u64>,
-    /// What the publications in it count for, until they are fanned out.
+    /// The cost of the publications in it, which counts until they are fanned out.
     pub(crate) bytes: usize,
 }
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker, budget: usize) -> Self {
         Self {
-            inner: Mutex::default(),
+            state: Mutex::default(),
             asleep: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             waker,
@@ -124,25 +124,25 @@ impl Mailbox {
     }
 
     /// Appends a message and wakes the shard if it sleeps.
-    pub fn post(&self, mail: ShardMessage) {
-        self.lock().mail.push(mail);
+    pub fn post(&self, message: ShardMessage) {
+        self.lock().messages.push(message);
         self.wake();
     }
 
-    /// Puts a publication in, without waking the shard: call [`Mailbox::wake`] after the last of several.
+    /// Adds a publication without waking the shard: call [`Mailbox::wake`] after the last of several.
     ///
-    /// Gives `false` when the budget is used up; the publication is then counted as missed by its topic's
-    /// subscribers here.
+    /// Returns `false` if the budget is exhausted. The publication then counts as missed by the topic's subscribers on
+    /// this shard.
     pub fn deliver(&self, delivery: Delivery) -> bool {
         let cost = delivery.publication.body.len() + OVERHEAD;
-        let mut inner = self.lock();
-        if inner.bytes + cost > self.budget {
-            *inner.gaps.entry(delivery.topic).or_default() += 1;
+        let mut state = self.lock();
+        if state.bytes + cost > self.budget {
+            *state.gaps.entry(delivery.topic).or_default() += 1;
             return false;
         }
-        inner.bytes += cost;
-        inner.mail.push(ShardMessage::Deliver(delivery));
-        self.bytes.store(inner.bytes, Ordering::Relaxed);
+        state.bytes += cost;
+        state.messages.push(ShardMessage::Deliver(delivery));
+        self.bytes.store(state.bytes, Ordering::Relaxed);
         true
     }
 
@@ -155,7 +155,7 @@ impl Mailbox {
         }
     }
 
-    /// Has the shard close everything and end, before it takes further messages.
+    /// Stops the shard: it closes everything and ends before it handles further messages.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.wake();
@@ -170,48 +170,52 @@ impl Mailbox {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether a quarter of the budget is in use: time for publishers to slow down.
+    /// Whether more than a quarter of the budget is used: publishers should be slowed down.
     pub fn is_congested(&self) -> bool {
         self.waiting() > self.budget / 4
     }
 
-    /// Takes everything, leaving `spare`'s memory for the next messages. Their bytes count until they are released.
-    pub(crate) fn take(&self, spare: Vec<ShardMessage>) -> Taken {
-        let mut inner = self.lock();
-        Taken {
-            mail: std::mem::replace(&mut inner.mail, spare),
-            gaps: std::mem::take(&mut inner.gaps),
-            bytes: inner.bytes,
+    /// Takes the content, if there is any; the memory of `spare` is reused for the next messages. The publications count
+    /// until they are released.
+    pub(crate) fn take(&self, spare: &mut Vec<ShardMessage>) -> Option<MailboxContent> {
+        let mut state = self.lock();
+        if state.messages.is_empty() && state.gaps.is_empty() {
+            return None;
         }
+        Some(MailboxContent {
+            messages: std::mem::replace(&mut state.messages, std::mem::take(spare)),
+            gaps: std::mem::take(&mut state.gaps),
+            bytes: state.bytes,
+        })
     }
 
-    /// So many of the bytes taken are fanned out.
+    /// Releases the cost of publications that are fanned out.
     pub(crate) fn release(&self, bytes: usize) {
         if bytes > 0 {
-            let mut inner = self.lock();
-            inner.bytes -= bytes;
-            self.bytes.store(inner.bytes, Ordering::Relaxed);
+            let mut state = self.lock();
+            state.bytes -= bytes;
+            self.bytes.store(state.bytes, Ordering::Relaxed);
         }
     }
 
-    /// Announces that the shard is about to sleep; `false` when a message has arrived, so it must not.
+    /// Announces that the shard is about to sleep; `false` if a message has arrived, so that it must not sleep.
     pub(crate) fn may_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        let inner = self.lock();
-        let empty = inner.mail.is_empty() && inner.gaps.is_empty() && !self.is_stopping();
-        drop(inner);
+        let state = self.lock();
+        let empty = state.messages.is_empty() && state.gaps.is_empty() && !self.is_stopping();
+        drop(state);
         if !empty {
             self.asleep.store(false, Ordering::SeqCst);
         }
         empty
     }
 
-    pub(crate) fn woke(&self) {
+    pub(crate) fn set_awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

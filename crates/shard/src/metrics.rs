@@ -1,54 +1,54 @@
-//! A shard's numbers: written by its thread only, read by anybody.
+//! The metrics of a shard, written by its thread and read by others; and the state that all shards share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidings_hub::{Disconnects, Stats};
+use tidings_hub::{Disconnects, Overflow};
+use tidings_session::{Hub, Link};
 use tidings_wire::ws::deflate::Counts;
 
-use crate::reads::Reads;
+use crate::address::AddressLimits;
+use crate::counters::{Counters, TransportKind};
+use crate::rate::{Clock, RateLimit};
+use crate::read_scheduler::ReadScheduler;
 
-/// Upper bounds of the fan-out histogram's buckets, in microseconds.
+/// Upper bounds of the buckets of the fan-out histogram, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
 
-use crate::address::AddressLimits;
-use crate::rate::{Clock, RateLimit};
-
-/// What all shards share.
+/// State that all shards share.
 #[derive(Debug, Default)]
 pub struct Process {
-    /// Bytes in all connections' queues together.
+    /// Bytes in the queues of all connections.
     pub queued: AtomicUsize,
-    /// Connections of all shards together.
+    /// Connections of all shards.
     pub connections: AtomicUsize,
     /// The clock of the limits by address and user.
     pub clock: Clock,
-    /// Connections that the operating system does not report events of, and that were closed.
+    /// Connections that could not be registered for events, and were closed.
     pub unwatched: AtomicUsize,
-    /// Connections refused because there were as many as there may be.
+    /// Connections refused because of the limit of connections.
     pub full: AtomicU64,
-    /// How many connections may begin in a second.
+    /// The limit of new connections per second.
     pub connection_rate: RateLimit,
-    /// How many connections an address may have, and begin in a second.
+    /// The limits of connections by address.
     pub addresses: AddressLimits,
-    /// How many connections have been distributed over the shards.
+    /// Number of connections distributed over the shards.
     distributed: AtomicUsize,
 }
 
 impl Process {
-    /// Without connections, with these limits on new ones.
+    /// The state without connections, with these limits.
     pub fn new(connection_rate: RateLimit, addresses: AddressLimits) -> Self {
         Self { connection_rate, addresses, ..Self::default() }
     }
 
-    /// The shard, of `shards`, that the next connection goes to: connections are distributed in turn, whatever their
-    /// transport.
+    /// The index of the shard for the next connection, of `shards`. Connections of all transports are distributed in turn.
     pub fn next_shard(&self, shards: usize) -> usize {
         self.distributed.fetch_add(1, Ordering::Relaxed) % shards.max(1)
     }
 
-    /// Counts a connection, unless `limit` connections exist already. The caller calls [`Self::release_connection`] when
-    /// a counted connection ends.
+    /// Counts a connection, unless there are `limit` connections already. The caller calls [`Self::release_connection`]
+    /// when a counted connection ends.
     pub fn count_connection(&self, limit: usize) -> bool {
         let is_counted = self.connections.fetch_add(1, Ordering::Relaxed) < limit;
         if !is_counted {
@@ -57,96 +57,134 @@ impl Process {
         is_counted
     }
 
-    /// A connection that was counted has ended.
+    /// Releases a connection that was counted.
     pub fn release_connection(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// One shard's counters since its start, and gauges.
+/// Compressed data: the number of bytes without and with compression.
+#[derive(Debug, Default)]
+pub struct CompressionBytes {
+    /// Bytes without compression.
+    pub plain: AtomicU64,
+    /// Bytes with compression.
+    pub compressed: AtomicU64,
+}
+
+impl CompressionBytes {
+    fn store(&self, counts: Counts) {
+        self.plain.store(counts.plain, Ordering::Relaxed);
+        self.compressed.store(counts.packed, Ordering::Relaxed);
+    }
+}
+
+/// The counters of one shard since its start, and its gauges.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Connections by transport: TCP, Unix, the body of an HTTP answer, TLS.
-    pub connections: [AtomicU64; 4],
-    /// Connections accepted so far.
+    /// Connections by transport.
+    pub connections: Counters<TransportKind>,
+    /// Accepted connections.
     pub accepted: AtomicU64,
-    /// Connections refused because there were too many.
+    /// Refused connections.
     pub refused: AtomicU64,
-    /// Sessions by link, in the order of [`tidings_session::Link::index`].
-    pub sessions: [AtomicU64; tidings_session::Link::COUNT],
+    /// Sessions by link.
+    pub sessions: Counters<Link>,
     /// Users with sessions on this shard.
     pub users: AtomicU64,
     /// Topics with subscribers on this shard.
     pub topics: AtomicU64,
     /// Subscriptions on this shard.
     pub subscriptions: AtomicU64,
-    /// Publications that clients sent.
+    /// Publications by clients.
     pub published: AtomicU64,
     /// Commands answered with an error.
     pub errors: AtomicU64,
-    /// Subscribers that returned and got everything.
+    /// Subscribers that recovered all missed publications.
     pub recovered: AtomicU64,
-    /// Subscribers that returned and did not get everything that they missed.
+    /// Subscribers that requested recovery and did not get all missed publications.
     pub unrecovered: AtomicU64,
-    /// Subscriptions that ended because publications were lost.
+    /// Subscriptions ended because publications were lost.
     pub lost: AtomicU64,
-    /// Connections and subscriptions that ended because their time was over.
+    /// Expired connections and subscriptions.
     pub expired: AtomicU64,
-    /// Orders of the application carried out on sessions.
+    /// Orders of the application, executed on a session.
     pub orders: AtomicU64,
-    /// Sessions that were ended by the server, by the labels of [`Disconnects`].
+    /// Sessions ended by the server, in the order of [`Disconnects::label`].
     pub disconnects: [AtomicU64; Disconnects::LABELS],
-    /// Bytes of half-read commands, and of those that wait for their turn.
+    /// Bytes of partial commands and of commands that are held back.
     pub input_bytes: AtomicU64,
-    /// Publications handed to subscribers' sockets or queues.
+    /// Publications passed to subscribers' sockets or queues.
     pub deliveries: AtomicU64,
-    /// Bytes received.
+    /// Received bytes.
     pub bytes_in: AtomicU64,
-    /// Bytes sent.
+    /// Sent bytes.
     pub bytes_out: AtomicU64,
-    /// Publications for WebSockets that have them compressed, each once: bytes before and after.
-    pub deflated: [AtomicU64; 2],
-    /// Compressed messages of clients: bytes as they came and as they are.
-    pub inflated: [AtomicU64; 2],
+    /// Publications compressed for WebSockets, each once.
+    pub deflated: CompressionBytes,
+    /// Compressed messages of clients.
+    pub inflated: CompressionBytes,
     /// Bytes in the queues of this shard's connections.
     pub queued: AtomicU64,
-    /// Connections that have a queue.
+    /// Connections with a queue.
     pub stalled: AtomicU64,
-    /// Publications dropped from a full queue, by policy: cut, latest, drop oldest, unsubscribe.
-    pub dropped: [AtomicU64; 4],
-    /// Publications that found the shard's mailbox full.
+    /// Publications dropped because of a full queue or mailbox, by the action for the subscriber.
+    pub dropped: Counters<Overflow>,
+    /// Publications that did not fit into the mailbox of the shard.
     pub overrun: AtomicU64,
-    /// Bytes reserved for answers that are being read.
+    /// Bytes reserved for responses to reads in progress.
     pub reads_reserved: AtomicU64,
-    /// Reads that wait for room.
+    /// Waiting reads.
     pub reads_waiting: AtomicU64,
-    /// Reads refused because there was none.
+    /// Refused reads.
     pub reads_refused: AtomicU64,
-    /// Reads not carried out because their session had ended.
+    /// Reads dropped because their session had ended.
     pub reads_dropped: AtomicU64,
-    /// Connections ended because the broker was unavailable, to reconnect elsewhere.
+    /// Connections ended because the broker was unavailable, so that they reconnect to other nodes.
     pub moved: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,
-    /// Fan-outs by duration; the last one counts those above every bound of [`FANOUT_BOUNDS`].
+    /// Fan-outs by duration, in the buckets of [`FANOUT_BOUNDS`]; the last one counts those above every bound.
     pub fanout: [AtomicU64; FANOUT_BOUNDS.len() + 1],
-    /// Time spent fanning out, in microseconds.
+    /// Time of all fan-outs, in microseconds.
     pub fanout_micros: AtomicU64,
 }
 
-/// Adds to a counter that one thread writes.
+/// The state of the counters by key at their last [`Metrics::record_stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    session_changes: u64,
+    disconnects: u64,
+}
+
+/// Adds to a counter that only one thread writes.
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
+/// Subtracts from a gauge that only one thread writes.
 pub(crate) fn sub(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).saturating_sub(n), Ordering::Relaxed);
 }
 
 impl Metrics {
-    pub(crate) fn take_in(&self, stats: &Stats, protocols: &tidings_session::Stats, deflated: Counts) {
-        for (gauge, value) in self.sessions.iter().zip(protocols.sessions) {
-            gauge.store(value, Ordering::Relaxed);
+    /// Stores the counters of the hub and of its protocols. Called after every poll, so counters by key are stored only
+    /// if one of them has changed.
+    pub(crate) fn record_stats(&self, hub: &Hub, deflated: Counts, recorded: &mut Recorded) {
+        let (stats, protocols) = (hub.stats(), hub.protocols.stats());
+        let session_changes = hub.protocols.session_changes();
+        if recorded.session_changes != session_changes {
+            recorded.session_changes = session_changes;
+            for (link, count) in Link::all().zip(hub.protocols.sessions()) {
+                self.sessions[link].store(*count, Ordering::Relaxed);
+            }
+        }
+        let disconnects = hub.disconnects().total();
+        if recorded.disconnects != disconnects {
+            recorded.disconnects = disconnects;
+            for (counter, count) in self.disconnects.iter().zip(hub.disconnects().counts()) {
+                counter.store(*count, Ordering::Relaxed);
+            }
         }
         self.users.store(stats.users, Ordering::Relaxed);
         self.topics.store(stats.topics, Ordering::Relaxed);
@@ -159,25 +197,21 @@ impl Metrics {
         self.lost.store(clients.lost, Ordering::Relaxed);
         self.expired.store(clients.expired, Ordering::Relaxed);
         self.orders.store(clients.orders, Ordering::Relaxed);
-        for (counter, value) in self.disconnects.iter().zip(stats.disconnects.counts()) {
-            counter.store(value, Ordering::Relaxed);
-        }
         self.input_bytes.store(protocols.input_bytes, Ordering::Relaxed);
-        let inflated = protocols.inflated;
-        self.deflated[0].store(deflated.plain, Ordering::Relaxed);
-        self.deflated[1].store(deflated.packed, Ordering::Relaxed);
-        self.inflated[0].store(inflated.packed, Ordering::Relaxed);
-        self.inflated[1].store(inflated.plain, Ordering::Relaxed);
+        self.deflated.store(deflated);
+        self.inflated.store(protocols.inflated);
     }
 
-    pub(crate) fn take_in_reads(&self, reads: &Reads) {
+    /// Stores the counters of the reads.
+    pub(crate) fn record_reads(&self, reads: &ReadScheduler) {
         self.reads_reserved.store(reads.reserved() as u64, Ordering::Relaxed);
         self.reads_waiting.store(reads.waiting() as u64, Ordering::Relaxed);
         self.reads_refused.store(reads.refused, Ordering::Relaxed);
         self.reads_dropped.store(reads.dropped, Ordering::Relaxed);
     }
 
-    pub(crate) fn fanned_out(&self, took: Duration) {
+    /// Counts a fan-out with this duration.
+    pub(crate) fn record_fan_out(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = FANOUT_BOUNDS.iter().position(|b| micros <= *b).unwrap_or(FANOUT_BOUNDS.len());
         add(&self.fanout[bucket], 1);

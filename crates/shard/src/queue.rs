@@ -1,7 +1,7 @@
-//! What a socket did not take at once.
+//! The queue of a connection: bytes that its socket has not accepted.
 //!
-//! A queue exists only while its peer is behind. It is bounded in bytes; what happens at the bound is decided by
-//! the caller with the operations here. What was begun is always finished, and control traffic is never dropped.
+//! A queue exists only while its peer is behind. It is bounded in bytes; at the bound, the caller applies a policy with
+//! the operations here. A partially sent entry is always completed, and control traffic is never dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -9,28 +9,28 @@ use std::io::{self, IoSlice};
 use crate::socket::Socket;
 use bytes::Bytes;
 
-/// Most pieces handed to the kernel in one call.
+/// Most slices per system call.
 const SLICES: usize = 64;
-/// What an entry takes besides its bytes, in bytes.
+/// The cost of an entry besides its bytes, in bytes.
 const OVERHEAD: usize = 64;
 
-/// Publications of one topic, joined.
+/// Joined publications of one topic.
 #[derive(Clone, Debug)]
-pub(crate) struct Data {
+pub(crate) struct PublicationBatch {
     /// The topic's serial number.
     pub(crate) topic: u64,
-    /// How many publications the bytes are.
+    /// Number of publications in the bytes.
     pub(crate) count: u64,
     pub(crate) bytes: Bytes,
-    /// Whether the topic's policy lets them be dropped.
+    /// Whether the policy of the topic permits to drop them.
     pub(crate) droppable: bool,
 }
 
 #[derive(Debug)]
 enum Entry {
     Control(Bytes),
-    Data(Data),
-    /// So many publications are missing here.
+    Data(PublicationBatch),
+    /// The number of missing publications at this position.
     Gap(u64),
 }
 
@@ -39,13 +39,13 @@ impl Entry {
         match self {
             Self::Control(bytes) => bytes.len() + OVERHEAD,
             Self::Data(data) => data.bytes.len() + OVERHEAD,
-            // It stands in for what was dropped, and neighbours are merged.
+            // A gap replaces dropped entries, and adjacent gaps are merged.
             Self::Gap(_) => 0,
         }
     }
 }
 
-/// How a flush went.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
     All,
@@ -56,18 +56,18 @@ pub(crate) enum Flushed {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: VecDeque<Entry>,
-    /// Bytes of the first entry that are sent already.
+    /// Bytes of the first entry that are sent.
     begun: usize,
     cost: usize,
     control: usize,
-    /// The peer has taken something since [`Self::has_progressed`] was last called.
+    /// Whether the peer has accepted bytes since the last call of [`Self::has_progressed`].
     progressed: bool,
-    /// A timer looks at it.
+    /// Whether a timer checks the queue.
     pub(crate) watched: bool,
 }
 
 impl Queue {
-    /// What it takes, in bytes.
+    /// The cost of all entries, in bytes.
     pub(crate) fn cost(&self) -> usize {
         self.cost
     }
@@ -81,26 +81,26 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Whether the peer has taken something since the last call.
+    /// Whether the peer has accepted bytes since the last call.
     pub(crate) fn has_progressed(&mut self) -> bool {
         std::mem::take(&mut self.progressed)
     }
 
-    /// Queues control traffic, always.
+    /// Queues control traffic, without a bound.
     pub(crate) fn push_control(&mut self, bytes: Bytes) {
         self.control += bytes.len();
         self.push(Entry::Control(bytes));
     }
 
-    /// Queues the rest of something whose first `begun` bytes are sent.
-    pub(crate) fn push_begun(&mut self, data: Data, begun: usize) {
+    /// Queues an entry of which the first `begun` bytes are sent.
+    pub(crate) fn push_begun(&mut self, data: PublicationBatch, begun: usize) {
         debug_assert!(self.entries.is_empty());
         self.begun = begun;
         self.push(Entry::Data(data));
     }
 
-    /// Queues publications, unless that takes the queue past `bound` bytes.
-    pub(crate) fn push_data(&mut self, data: &Data, bound: usize) -> bool {
+    /// Queues publications, unless the queue would exceed `bound` bytes; returns whether they are queued.
+    pub(crate) fn push_data(&mut self, data: &PublicationBatch, bound: usize) -> bool {
         if self.cost + data.bytes.len() + OVERHEAD > bound {
             return false;
         }
@@ -113,9 +113,9 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
-    /// Queues publications, dropping the oldest ones that may be dropped until there is room, else the new
-    /// ones; a gap stands where something was dropped. Gives how many were dropped.
-    pub(crate) fn push_dropping_oldest(&mut self, data: &Data, bound: usize) -> u64 {
+    /// Queues publications, and drops the oldest droppable ones until there is room, or else the new ones. A gap is
+    /// recorded in their position. Returns the number of dropped publications.
+    pub(crate) fn push_dropping_oldest(&mut self, data: &PublicationBatch, bound: usize) -> u64 {
         let room = data.bytes.len() + OVERHEAD;
         let mut dropped = 0;
         let mut at = None;
@@ -140,9 +140,10 @@ impl Queue {
         dropped
     }
 
-    /// Drops what waits of the topic and queues `newest`, one publication of it, as if `left_out` before it had
-    /// waited too; gives how many were dropped. Other topics give way when the bound needs it.
-    pub(crate) fn replace_topic(&mut self, newest: &Data, left_out: u64, bound: usize) -> u64 {
+    /// Drops the waiting publications of the topic, and queues `newest`, one publication. `left_out` publications
+    /// before it count as dropped. Other topics are dropped if the bound requires it. Returns the number of dropped
+    /// publications.
+    pub(crate) fn replace_topic(&mut self, newest: &PublicationBatch, left_out: u64, bound: usize) -> u64 {
         let (dropped, at) = self.remove_topic(newest.topic);
         let dropped = dropped + left_out;
         if dropped > 0 {
@@ -151,7 +152,7 @@ impl Queue {
         dropped + self.push_dropping_oldest(newest, bound)
     }
 
-    /// Drops what waits of the topic; gives how many publications that was.
+    /// Drops the waiting publications of the topic; returns their number.
     pub(crate) fn drop_topic(&mut self, topic: u64) -> u64 {
         self.remove_topic(topic).0
     }
@@ -173,7 +174,7 @@ impl Queue {
         (dropped, at)
     }
 
-    /// Drops all publications not yet begun and all gaps; gives how many publications are missing then.
+    /// Drops all publications except a partially sent one, and all gaps; returns the number of missing publications.
     pub(crate) fn drop_all(&mut self) -> u64 {
         let mut dropped = 0;
         let mut i = self.first_whole();
@@ -191,12 +192,12 @@ impl Queue {
         dropped
     }
 
-    /// Announces that publications are missing, behind everything that waits.
+    /// Records missing publications at the end of the queue.
     pub(crate) fn push_gap(&mut self, dropped: u64) {
         self.gap(self.entries.len(), dropped);
     }
 
-    /// Notes a gap before entry `at`, together with one that is there already.
+    /// Records a gap before entry `at`, merged with an adjacent one.
     fn gap(&mut self, at: usize, dropped: u64) {
         for near in [at.checked_sub(1), Some(at)].into_iter().flatten() {
             if let Some(Entry::Gap(n)) = self.entries.get_mut(near) {
@@ -216,12 +217,12 @@ impl Queue {
         }
     }
 
-    /// The first entry of which nothing is sent.
+    /// The index of the first entry of which nothing is sent.
     fn first_whole(&self) -> usize {
         usize::from(self.begun > 0)
     }
 
-    /// Sends what the socket takes; adds the number of bytes to `sent`.
+    /// Writes entries to the socket; adds the number of written bytes to `sent`.
     ///
     /// # Errors
     /// An error of the socket, except "would block".
@@ -231,7 +232,9 @@ impl Queue {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut n = 0;
             for (i, entry) in self.entries.iter().take(SLICES).enumerate() {
-                let (Entry::Control(bytes) | Entry::Data(Data { bytes, .. })) = entry else { break };
+                let (Entry::Control(bytes) | Entry::Data(PublicationBatch { bytes, .. })) = entry else {
+                    break;
+                };
                 slices[i] = IoSlice::new(if i == 0 { &bytes[self.begun..] } else { bytes });
                 n += 1;
             }
@@ -250,7 +253,7 @@ impl Queue {
         Ok(Flushed::All)
     }
 
-    /// Makes the gaps among the next entries into what the peer reads.
+    /// Converts the gaps among the next entries to notices.
     fn write_out_gaps(&mut self) {
         for entry in self.entries.iter_mut().take(SLICES) {
             if let Entry::Gap(dropped) = entry {
@@ -264,7 +267,9 @@ impl Queue {
     }
 
     fn advance(&mut self, mut written: usize) {
-        while let Some(Entry::Control(bytes) | Entry::Data(Data { bytes, .. })) = self.entries.front() {
+        while let Some(Entry::Control(bytes) | Entry::Data(PublicationBatch { bytes, .. })) =
+            self.entries.front()
+        {
             let left = bytes.len() - self.begun;
             if written < left {
                 self.begun += written;
@@ -284,18 +289,18 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn data(topic: u64, count: u64, bytes: &'static str, droppable: bool) -> Data {
-        Data { topic, count, bytes: Bytes::from_static(bytes.as_bytes()), droppable }
+    fn data(topic: u64, count: u64, bytes: &'static str, droppable: bool) -> PublicationBatch {
+        PublicationBatch { topic, count, bytes: Bytes::from_static(bytes.as_bytes()), droppable }
     }
 
-    /// What a peer that reads everything would get.
+    /// The bytes that a peer would read.
     fn contents(queue: &mut Queue) -> String {
         while queue.entries.iter().any(|e| matches!(e, Entry::Gap(_))) {
             queue.write_out_gaps();
         }
         let mut all = Vec::new();
         for (i, entry) in queue.entries.iter().enumerate() {
-            if let Entry::Control(b) | Entry::Data(Data { bytes: b, .. }) = entry {
+            if let Entry::Control(b) | Entry::Data(PublicationBatch { bytes: b, .. }) = entry {
                 all.extend_from_slice(if i == 0 { &b[queue.begun..] } else { b });
             }
         }
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_dropped_counted_and_announced_in_their_place() {
+    fn the_oldest_publications_are_dropped_counted_and_reported_in_their_position() {
         let mut q = Queue::default();
         let bound = 3 * (OVERHEAD + 2);
         q.push_control(Bytes::from_static(b"C\n"));
@@ -316,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_dropped_stays_and_the_new_ones_go_instead() {
+    fn new_publications_are_dropped_if_queued_ones_must_stay() {
         let mut q = Queue::default();
         let bound = 2 * (OVERHEAD + 2);
         assert!(q.push_data(&data(1, 1, "a\n", false), bound));
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_begun_is_finished_and_the_newest_stays() {
+    fn a_partially_sent_publication_is_completed_and_the_newest_stays() {
         let mut q = Queue::default();
         q.push_begun(data(1, 1, "abc\n", true), 2);
         assert!(q.push_data(&data(1, 1, "def\n", true), 1 << 20));

@@ -1,11 +1,11 @@
-//! How often something may happen, for all threads together and without a lock.
+//! Rate limits that all threads share without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tidings_hub::{Bucket, Rate};
 
-/// The clock of limits: one for all threads of the process, and never set back.
+/// The clock of limits: one for all threads of the process, and monotonic.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
@@ -16,13 +16,13 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Nanoseconds since the clock was made.
+    /// Nanoseconds since the creation of the clock.
     pub fn nanos(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-/// A token bucket that holds one second's worth, and the number of its refusals.
+/// A token bucket with the capacity of one second, and the number of its refusals.
 #[derive(Debug, Default)]
 pub struct RateLimit {
     rate: Rate,
@@ -32,13 +32,13 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most `rate` events a second; 0 is no limit.
+    /// At most `rate` events per second; 0 is no limit.
     pub fn per_second(rate: usize) -> Self {
         Self { rate: Rate::per_second(rate), ..Self::default() }
     }
 
-    /// Whether `events` may happen now, at least one. They may if the first of them may; what they take beyond that is
-    /// missing from those that follow. A refusal is counted.
+    /// Whether `events` (at least one) may happen now: if one of them may. Events beyond the available ones delay later
+    /// events. A refusal is counted.
     pub fn allows(&self, events: usize) -> bool {
         let allowed =
             !self.rate.is_limited() || self.bucket.take(self.rate, events as u64, self.clock.nanos());
@@ -48,7 +48,7 @@ impl RateLimit {
         allowed
     }
 
-    /// How often it was refused so far.
+    /// The number of refusals.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Reading: from sockets to the hub, a turn at a time, and never from a peer that leaves its answers unread.
+//! Reading from sockets, with fairness between connections and backpressure for unread responses.
 
 use std::io;
 
@@ -9,35 +9,35 @@ use crate::metrics::add;
 use crate::shard::{BACKLOG, SCRATCH, Shard};
 use crate::socket::Socket;
 
-/// Bytes read from one connection before it is the others' turn; those that compressed messages become count too, since
-/// they are what takes time.
-const TURN: u64 = 4 * SCRATCH as u64;
+/// Bytes read from one connection before others are read. Decompressed bytes count as well, because they determine the
+/// time.
+const READ_SHARE: u64 = 4 * SCRATCH as u64;
 
 impl Shard {
-    /// Reads from a connection until it has nothing, must wait, or has had its turn.
+    /// Reads from a connection until it has no input, must wait, or has used its share.
     pub(crate) fn readable(&mut self, slot: Slot, closed: bool) {
-        let mut turn = 0_u64;
+        let mut share = 0_u64;
         loop {
             let Some(conn) = self.conns.get_mut(slot.index()).and_then(Option::as_mut) else { return };
             if conn.stopped || conn.read_closed {
                 return;
             }
             if conn.publishes && self.control.congested() {
-                return self.list(slot);
+                return self.enqueue_ready(slot);
             }
             if conn.control_backlog() > BACKLOG {
                 conn.backlogged = true;
                 return;
             }
-            if conn.fresh {
+            if conn.may_begin_tls {
                 match conn.socket.begins_with_tls() {
-                    Ok(true) => return self.secure(slot),
+                    Ok(true) => return self.hand_off_for_tls(slot),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                    // A read will report the error.
-                    Ok(false) | Err(_) => conn.fresh = false,
+                    // The next read reports the error.
+                    Ok(false) | Err(_) => conn.may_begin_tls = false,
                 }
             }
-            let holds_back = conn.socket.holds_back();
+            let may_hold_input = conn.socket.may_hold_input();
             let n = match conn.socket.read(&mut self.scratch) {
                 Ok(0) => {
                     conn.read_closed = true;
@@ -46,13 +46,13 @@ impl Shard {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                    turn += SCRATCH as u64;
-                    if turn >= TURN {
-                        return self.list(slot);
+                    share += SCRATCH as u64;
+                    if share >= READ_SHARE {
+                        return self.enqueue_ready(slot);
                     }
                     continue;
                 }
-                Err(_) => return self.lose(slot),
+                Err(_) => return self.disconnect(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
             let inflated = self.hub.protocols.inflated();
@@ -68,27 +68,27 @@ impl Shard {
                 self.linger(slot);
                 self.apply_effects();
             }
-            turn += n as u64 + (self.hub.protocols.inflated() - inflated);
+            share += n as u64 + (self.hub.protocols.inflated() - inflated);
             if std::mem::take(&mut self.has_published)
                 && let Some(Some(conn)) = self.conns.get_mut(slot.index())
             {
                 conn.publishes = true;
             }
-            if turn >= TURN {
-                return self.list(slot);
+            if share >= READ_SHARE {
+                return self.enqueue_ready(slot);
             }
-            // A short read has emptied the socket; further bytes raise a new event.
-            if n < SCRATCH && !closed && !holds_back {
+            // A short read has emptied the socket; further bytes cause a new event.
+            if n < SCRATCH && !closed && !may_hold_input {
                 return;
             }
         }
     }
 
-    pub(crate) fn list(&mut self, slot: Slot) {
+    pub(crate) fn enqueue_ready(&mut self, slot: Slot) {
         if let Some(Some(conn)) = self.conns.get_mut(slot.index())
-            && !conn.listed
+            && !conn.in_ready_queue
         {
-            conn.listed = true;
+            conn.in_ready_queue = true;
             self.ready.push_back(slot);
         }
     }
@@ -100,8 +100,8 @@ impl Shard {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { return };
             if let Some(Some(conn)) = self.conns.get_mut(slot.index()) {
-                conn.listed = false;
-                // The event that the peer closed its side may be past: read to the end.
+                conn.in_ready_queue = false;
+                // The event of a half-closed peer may have been consumed: read to the end.
                 self.readable(slot, true);
             }
         }
@@ -110,7 +110,7 @@ impl Shard {
     pub(crate) fn peer_finished(&mut self, slot: Slot) {
         let Some(conn) = &self.conns[slot.index()] else { return };
         match conn.phase {
-            // A client may send no more and go on reading its answer, however long that is.
+            // A client may half-close and continue to read its response for any time.
             Phase::Open if matches!(conn.socket, Socket::Body(_)) => {
                 self.hub.half_closed(slot, &mut self.fx);
                 self.apply_effects();
@@ -119,8 +119,8 @@ impl Shard {
                 tidings_session::finish(&mut self.hub, slot, &mut self.fx);
                 self.apply_effects();
             }
-            Phase::Lingering | Phase::AwaitingClose if !conn.socket.is_behind() => self.lose(slot),
-            // It ends when it has been sent what is left, or its time is over.
+            Phase::Lingering | Phase::AwaitingClose if !conn.socket.is_behind() => self.disconnect(slot),
+            // The connection ends when its queue is flushed, or by its timer.
             Phase::Lingering | Phase::AwaitingClose | Phase::Flushing => {}
         }
     }
@@ -128,7 +128,7 @@ impl Shard {
     pub(crate) fn resume(&mut self, slot: Slot) {
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         if conn.control_backlog() > BACKLOG {
-            // With answers unread, commands that are here already wait as those still in the socket do.
+            // With unread responses, commands that are read already wait as well.
             conn.backlogged = true;
             conn.resume_owed = true;
             return;
@@ -137,7 +137,7 @@ impl Shard {
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         conn.stopped = flow == Flow::Stop;
         if flow == Flow::Read {
-            self.list(slot);
+            self.enqueue_ready(slot);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The loop: events, messages, timers, and the effects of the hub. How connections are accepted, read from,
-//! written to and drained is in [`crate::accept`], [`crate::reading`], [`crate::writing`] and [`crate::drain`].
+//! The event loop: events, messages, timers, and the effects of the hub. Accepting, reading, writing and draining are
+//! in [`crate::accept`], [`crate::reading`], [`crate::writing`] and [`crate::drain`].
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -11,67 +11,68 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
 use tidings_hub::{Effect, Effects, Rejection, Request, Response, SessionId, Settings, Slot, Timer};
-use tidings_session::Hub;
+use tidings_session::{Hub, ProtocolSettings, Protocols};
 use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;
 
-use crate::address::Key;
+use crate::address::AddressKey;
 use crate::conn::{Conn, Phase};
 use crate::control::{Control, Reply, TlsHandoff};
 use crate::drain::Drain;
 use crate::fanout::Batches;
-use crate::mailbox::{self, Mailbox, ShardMessage, Taken};
-use crate::metrics::{Metrics, Process, add};
-use crate::reads::{Peer, Read, Reads};
+use crate::mailbox::{self, Mailbox, MailboxContent, ShardMessage};
+use crate::metrics::{Metrics, Process, Recorded, add};
+use crate::read_scheduler::{PeerState, PendingRead, ReadScheduler};
 use crate::socket::Listener;
 use crate::wheel::Wheel;
 
-/// Bytes read from a socket at once.
+/// Most bytes per read from a socket.
 pub(crate) const SCRATCH: usize = 16 * 1024;
-/// Bytes of answers a peer may leave unread before it is not read from.
+/// Unread responses of a peer, in bytes, beyond which it is not read from.
 pub(crate) const BACKLOG: usize = 64 * 1024;
-/// Events taken at once.
+/// Most events per poll.
 const EVENTS: usize = 1024;
-/// Mail for which memory is kept between turns.
-const SPARE_MAIL: usize = 1 << 12;
-/// How long publishers rest when mailboxes are congested.
-const NAP: Duration = Duration::from_millis(1);
+/// Number of messages for which memory is kept between iterations.
+const SPARE_MESSAGES: usize = 1 << 12;
+/// How long publishers are not read from while mailboxes are congested.
+const CONGESTED_WAIT: Duration = Duration::from_millis(1);
 
 const WAKER: Token = Token(usize::MAX);
-/// The first listener's token; the next ones follow downwards.
+/// The token of the first listener; further listeners have descending tokens.
 pub(crate) const LISTENERS: usize = usize::MAX - 1;
 
 /// Bounds of a shard.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes in one connection's queue.
+    /// Most bytes in the queue of one connection.
     pub queue: usize,
-    /// Bytes in all queues of the process.
+    /// Most bytes in all queues of the process.
     pub queues: usize,
-    /// Connections of the process.
+    /// Most connections of the process.
     pub connections: usize,
-    /// Bytes of publications in a mailbox.
+    /// Most bytes of publications in a mailbox.
     pub mailbox: usize,
-    /// Bytes of answers that one shard has read at a time: histories, presence. At least one queue's.
+    /// Most bytes of large responses (histories, presence) that one shard requests at a time. At least the bound of a
+    /// queue.
     pub reads: usize,
-    /// How long an ended connection may take to read what is left for it.
+    /// The time in which an ended connection must read its queue.
     pub close_delay: Duration,
-    /// How hard publications are compressed for WebSockets that want it, from 1 (fast) to 9 (small).
+    /// The compression level of publications for WebSockets, from 1 (fast) to 9 (small).
     pub compression_level: u8,
-    /// Below how many bytes their messages are not.
+    /// Messages with fewer bytes are not compressed.
     pub compression_min_size: usize,
 }
 
 impl Limits {
-    /// What a queue that takes `mine` bytes may take now that all of them take `all`: when all together are full,
-    /// every one of them counts as full.
+    /// The bound of a queue that contains `mine` bytes, when all queues contain `all`. If all queues together are full,
+    /// each of them counts as full.
     pub(crate) fn queue_bound(&self, mine: usize, all: usize) -> usize {
         self.queue.min((self.queues + mine).saturating_sub(all))
     }
 }
 
-/// Shards that have mailboxes and metrics but no thread yet, so that whatever a shard calls can be constructed with
-/// its mailbox.
+/// Shards with mailboxes and metrics, but without threads, so that components that a shard calls can be constructed
+/// with its mailbox.
 #[derive(Debug)]
 pub struct PreparedShards {
     polls: Vec<Poll>,
@@ -83,7 +84,7 @@ pub struct PreparedShards {
 /// Makes the event queues, mailboxes and metrics of `count` shards.
 ///
 /// # Errors
-/// When an epoll instance or its waker cannot be made.
+/// If an epoll instance or its waker cannot be created.
 pub fn prepare(count: usize, limits: Limits) -> io::Result<PreparedShards> {
     let polls = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
     let mailboxes = polls
@@ -105,16 +106,17 @@ impl PreparedShards {
         &self.metrics
     }
 
-    /// Starts a thread for each shard; it ends after [`Mailbox::stop`]. With a porter, a connection to the line port may
-    /// begin with a TLS handshake.
+    /// Starts a thread for each shard; it ends after [`Mailbox::stop`]. With `tls_handoff`, a connection of the line
+    /// port may begin with a TLS handshake.
     ///
     /// # Errors
-    /// When a thread cannot be started; those that were started are stopped.
+    /// If a thread cannot be started. Threads that were started are stopped.
     pub fn start(
         self,
         settings: &Arc<Settings>,
+        protocols: &Arc<ProtocolSettings>,
         control: &Arc<dyn Control>,
-        porter: Option<&Arc<dyn TlsHandoff>>,
+        tls_handoff: Option<&Arc<dyn TlsHandoff>>,
         process: &Arc<Process>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { polls, mailboxes, metrics, limits } = self;
@@ -124,30 +126,31 @@ impl PreparedShards {
             let shard = Shard {
                 index: index as usize,
                 poll,
-                hub: Hub::new(Arc::clone(settings), index, shards),
+                hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards),
                 conns: Vec::new(),
                 fx: Effects::default(),
                 scratch: vec![0; SCRATCH].into(),
                 mailbox: Arc::clone(&mailboxes[index as usize]),
-                peers: mailboxes.clone(),
+                mailboxes: mailboxes.clone(),
                 control: Arc::clone(control),
-                porter: porter.cloned(),
+                tls_handoff: tls_handoff.cloned(),
                 wheel: Wheel::new(),
                 ready: VecDeque::new(),
                 listeners: Vec::new(),
                 limits: limits.clone(),
                 metrics,
+                recorded: Recorded::default(),
                 process: Arc::clone(process),
                 addresses: HashMap::new(),
                 clients: HashMap::new(),
                 began: Instant::now(),
                 batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
-                spare: Vec::new(),
-                later: Vec::new(),
-                reads: Reads::new(limits.reads.max(limits.queue), limits.queue),
+                spare_messages: Vec::new(),
+                deferred: Vec::new(),
+                reads: ReadScheduler::new(limits.reads.max(limits.queue), limits.queue),
                 has_published: false,
                 accept_due: false,
-                starved: false,
+                accept_failing: false,
                 drain: None,
             };
             let spawned =
@@ -169,24 +172,24 @@ fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// What a shard's timers are for.
+/// The timers of a shard.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Due {
+pub(crate) enum TimerEvent {
     Session(SessionId, Timer),
-    /// The connection has had its time to flush or to close.
+    /// The time of the connection to flush or to close has passed.
     Close(SessionId),
     /// Accept again.
     Accept,
-    /// The next step of the drain.
+    /// Execute the next step of the drain.
     Drain,
-    /// The session is to reconnect elsewhere, if the broker is still away.
-    Move(SessionId),
-    /// The connection is ended if it still takes no answers while there is no room for others'.
-    Unread(SessionId),
+    /// Disconnect the session if the broker is still unavailable, so that it connects to another node.
+    Failover(SessionId),
+    /// Check a connection with unread responses.
+    CheckUnread(SessionId),
 }
 
 /// A listener, and whether to accept from it again without an event.
-pub(crate) struct Door {
+pub(crate) struct ListenerState {
     pub(crate) listener: Listener,
     pub(crate) again: bool,
 }
@@ -199,43 +202,44 @@ pub(crate) struct Shard {
     pub(crate) fx: Effects,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) mailbox: Arc<Mailbox>,
-    /// All shards' mailboxes, this one's too: accepted connections go round.
-    pub(crate) peers: Vec<Arc<Mailbox>>,
+    /// The mailboxes of all shards, including this one: accepted connections are distributed in turn.
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) control: Arc<dyn Control>,
-    /// Does the TLS handshakes, where TLS is configured.
-    pub(crate) porter: Option<Arc<dyn TlsHandoff>>,
-    pub(crate) wheel: Wheel<Due>,
+    /// Executes TLS handshakes, if TLS is configured.
+    pub(crate) tls_handoff: Option<Arc<dyn TlsHandoff>>,
+    pub(crate) wheel: Wheel<TimerEvent>,
     /// Connections to read from without waiting for an event.
     pub(crate) ready: VecDeque<Slot>,
-    pub(crate) listeners: Vec<Door>,
+    pub(crate) listeners: Vec<ListenerState>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
+    recorded: Recorded,
     pub(crate) process: Arc<Process>,
     pub(crate) began: Instant,
     pub(crate) batches: Batches,
-    pub(crate) spare: Vec<ShardMessage>,
-    pub(crate) later: Vec<ShardMessage>,
-    /// Requests whose answers can be large.
-    pub(crate) reads: Reads,
-    /// The session being read has published.
+    pub(crate) spare_messages: Vec<ShardMessage>,
+    pub(crate) deferred: Vec<ShardMessage>,
+    /// Requests with large responses.
+    pub(crate) reads: ReadScheduler,
+    /// Whether the session that is being read from has published.
     pub(crate) has_published: bool,
-    /// A timer to accept again is running.
+    /// Whether the timer to accept again is running.
     pub(crate) accept_due: bool,
-    /// Under which addresses connections are counted, where they are.
-    pub(crate) addresses: HashMap<Slot, Key>,
+    /// The addresses of counted connections.
+    pub(crate) addresses: HashMap<Slot, AddressKey>,
     /// Addresses of clients behind trusted proxies.
     pub(crate) clients: HashMap<Slot, IpAddr>,
-    /// Accepting fails, and that has been logged.
-    pub(crate) starved: bool,
-    /// The drain that is under way.
+    /// Whether accepting fails; the failure is logged once.
+    pub(crate) accept_failing: bool,
+    /// The drain in progress.
     pub(crate) drain: Option<Drain>,
 }
 
-/// Ends the process when a shard panics: otherwise it would report that it is ready, with a part of its connections
-/// dead.
-struct Alarm;
+/// Ends the process when a shard panics. Otherwise the process would report that it is ready, without some of its
+/// connections.
+struct ExitOnPanic;
 
-impl Drop for Alarm {
+impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a shard has panicked; the process ends");
@@ -246,21 +250,21 @@ impl Drop for Alarm {
 
 impl Shard {
     fn run(mut self) {
-        let _alarm = Alarm;
+        let _exit_on_panic = ExitOnPanic;
         let mut events = Events::with_capacity(EVENTS);
         let mut due = Vec::new();
         while !self.mailbox.is_stopping() {
-            let wait = self.may_wait();
+            let wait = self.poll_timeout();
             if let Err(error) = self.poll.poll(&mut events, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, shard = self.index, "epoll failed; the shard ends");
                 return;
             }
-            self.mailbox.woke();
+            self.mailbox.set_awake();
             self.hub.set_time(unix_time());
             self.hub.set_clock(self.process.clock.nanos());
-            // Messages first: what was published before a client unsubscribed still reaches it.
+            // Messages first, so that publications before an unsubscribe still reach the client.
             self.receive_messages();
             for event in &events {
                 match event.token() {
@@ -272,8 +276,8 @@ impl Shard {
                             self.writable(slot);
                         }
                         if event.is_error() {
-                            // Reset by the peer: nothing can be read or written any more.
-                            self.lose(slot);
+                            // Reset by the peer: reads and writes would fail.
+                            self.disconnect(slot);
                         } else if event.is_readable() || event.is_read_closed() {
                             self.readable(slot, event.is_read_closed());
                         }
@@ -283,19 +287,19 @@ impl Shard {
             self.receive_messages();
             self.read_ready();
             self.wheel.expire(self.now(), &mut due);
-            for what in due.drain(..) {
-                self.fire(what);
+            for event in due.drain(..) {
+                self.on_timer(event);
             }
-            self.metrics.take_in(&self.hub.stats(), &self.hub.protocols.stats(), self.batches.deflated());
-            self.metrics.take_in_reads(&self.reads);
+            self.metrics.record_stats(&self.hub, self.batches.deflated(), &mut self.recorded);
+            self.metrics.record_reads(&self.reads);
         }
     }
 
-    /// How long to wait for events: not at all while there is something to do.
-    fn may_wait(&self) -> Option<Duration> {
+    /// How long to wait for events; zero while there is work.
+    fn poll_timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
-            // Only publishers rest with work left, and only while others catch up.
-            return Some(if self.control.congested() { NAP } else { Duration::ZERO });
+            // Only publishers are left, and they are read from when mailboxes are no longer congested.
+            return Some(if self.control.congested() { CONGESTED_WAIT } else { Duration::ZERO });
         }
         if !self.mailbox.may_sleep() {
             return Some(Duration::ZERO);
@@ -307,72 +311,73 @@ impl Shard {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn start(&mut self, after: Duration, what: Due) {
+    pub(crate) fn start(&mut self, after: Duration, event: TimerEvent) {
         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX >> 1);
-        self.wheel.start(self.now(), after, what);
+        self.wheel.start(self.now(), after, event);
     }
 
-    /// Takes the messages of the mailbox. Publications go first: so several of one topic are joined although responses
-    /// are between them, and a session that ends after a response has got what was published before it.
+    /// Handles the messages of the mailbox, publications first. So publications of one topic are joined across other
+    /// messages, and a session that ends because of a response has received the publications before it.
     fn receive_messages(&mut self) {
-        let Taken { mut mail, gaps, bytes } = self.mailbox.take(std::mem::take(&mut self.spare));
-        let mut later = std::mem::take(&mut self.later);
-        for mail in mail.drain(..) {
-            match mail {
+        let Some(content) = self.mailbox.take(&mut self.spare_messages) else { return };
+        let MailboxContent { mut messages, gaps, bytes } = content;
+        let mut deferred = std::mem::take(&mut self.deferred);
+        for message in messages.drain(..) {
+            match message {
                 ShardMessage::Deliver(delivery) => self.batches.add(&self.hub, delivery),
-                // Publications before a confirmation must be sent before it.
+                // Publications before the confirmation must be sent before it.
                 ShardMessage::Live(topic) => {
                     self.fan_out();
-                    self.handle_messages(&mut later);
-                    self.hub.live(&topic, &mut self.fx);
+                    self.handle_messages(&mut deferred);
+                    self.hub.on_topic_live(&topic, &mut self.fx);
                     self.apply_effects();
                 }
-                other => later.push(other),
+                other => deferred.push(other),
             }
         }
         self.fan_out();
         self.mailbox.release(bytes);
-        self.handle_messages(&mut later);
+        self.handle_messages(&mut deferred);
         for (topic, missed) in gaps {
             add(&self.metrics.overrun, missed);
             self.announce_gap(&topic, missed);
         }
-        mail.shrink_to(SPARE_MAIL);
-        later.shrink_to(SPARE_MAIL);
-        self.spare = mail;
-        self.later = later;
+        messages.shrink_to(SPARE_MESSAGES);
+        deferred.shrink_to(SPARE_MESSAGES);
+        self.spare_messages = messages;
+        self.deferred = deferred;
     }
 
-    /// Handles the messages that are no publications.
-    fn handle_messages(&mut self, mail: &mut Vec<ShardMessage>) {
-        for mail in mail.drain(..) {
-            match mail {
+    /// Handles messages that are not publications.
+    fn handle_messages(&mut self, messages: &mut Vec<ShardMessage>) {
+        for message in messages.drain(..) {
+            match message {
                 ShardMessage::Deliver(_) | ShardMessage::Live(_) => unreachable!("sorted out before"),
                 ShardMessage::Refused(topic, failure, first) => {
-                    self.hub.refused(&topic, &failure, first, &mut self.fx);
+                    self.hub.on_topic_refused(&topic, &failure, first, &mut self.fx);
                 }
-                ShardMessage::Away(topic) => self.hub.away(&topic, &mut self.fx),
-                ShardMessage::Stranded(topic, over) => self.strand(&topic, over),
-                ShardMessage::BrokerDown => self.hub.broker_down(&mut self.fx),
-                ShardMessage::Response(id, ticket, answer) => {
-                    self.hub.respond(id, ticket, answer, &mut self.fx);
-                    if self.reads.ended(id, ticket) {
-                        // What was reserved is queued by now, so the next one is begun only if its peer takes answers.
+                ShardMessage::Away(topic) => self.hub.on_topic_unavailable(&topic, &mut self.fx),
+                ShardMessage::Failover(topic, over) => self.schedule_failover(&topic, over),
+                ShardMessage::BrokerDown => self.hub.on_broker_down(&mut self.fx),
+                ShardMessage::Response(id, ticket, response) => {
+                    self.hub.respond(id, ticket, response, &mut self.fx);
+                    if self.reads.finish(id, ticket) {
+                        // The response is queued now, so the next read starts only if the peer reads its responses.
                         self.apply_effects();
-                        self.begin_reads();
+                        self.start_reads();
                     }
                 }
-                ShardMessage::Connection(socket) => self.take_over(socket),
+                ShardMessage::Connection(socket) => self.adopt_line_connection(socket),
                 ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
                 ShardMessage::Input(id, commands) => {
                     let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
                     self.apply_flow(id.slot, flow);
                 }
-                ShardMessage::Order(directive) => self.hub.order(&directive, &mut self.fx),
+                ShardMessage::Order(directive) => self.hub.apply_directive(&directive, &mut self.fx),
                 ShardMessage::Changed(change) => {
-                    self.hub.changed(&change.channel, change.joined, &change.info, &mut self.fx);
+                    self.hub.on_presence_change(&change.channel, change.joined, &change.info, &mut self.fx);
                 }
-                ShardMessage::Lost(topic) => self.hub.lost(&topic, &mut self.fx),
+                ShardMessage::Lost(topic) => self.hub.on_publications_lost(&topic, &mut self.fx),
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),
             }
@@ -380,19 +385,19 @@ impl Shard {
         }
     }
 
-    pub(crate) fn fire(&mut self, what: Due) {
-        match what {
-            Due::Session(id, timer) => {
+    pub(crate) fn on_timer(&mut self, event: TimerEvent) {
+        match event {
+            TimerEvent::Session(id, timer) => {
                 self.hub.expired(id, timer, &mut self.fx);
                 self.apply_effects();
             }
-            Due::Close(id) => {
+            TimerEvent::Close(id) => {
                 let ended = self.conns.get(id.slot.index()).and_then(Option::as_ref);
                 if self.hub.is_current(id) && ended.is_some_and(|c| c.phase != Phase::Open) {
-                    self.lose(id.slot);
+                    self.disconnect(id.slot);
                 }
             }
-            Due::Accept => {
+            TimerEvent::Accept => {
                 self.accept_due = false;
                 for index in 0..self.listeners.len() {
                     if std::mem::take(&mut self.listeners[index].again) {
@@ -400,13 +405,13 @@ impl Shard {
                     }
                 }
             }
-            Due::Drain => self.drain_step(),
-            Due::Move(id) => self.move_on(id),
-            Due::Unread(id) => self.end_unread(id),
+            TimerEvent::Drain => self.drain_step(),
+            TimerEvent::Failover(id) => self.fail_over(id),
+            TimerEvent::CheckUnread(id) => self.end_unread_connection(id),
         }
     }
 
-    /// Carries out the effects of the hub, and those that follow from them.
+    /// Executes the effects of the hub, including those that they cause.
     pub(crate) fn apply_effects(&mut self) {
         let mut next = 0;
         while next < self.fx.list.len() {
@@ -418,16 +423,16 @@ impl Shard {
                 Effect::Refused { slot, status, error } => self.refuse_stream(slot, status, error),
                 Effect::Close(slot) => self.close(slot),
                 Effect::Resume(slot) => self.resume(slot),
-                Effect::Start(id, timer, after) => self.start(after, Due::Session(id, timer)),
+                Effect::Start(id, timer, after) => self.start(after, TimerEvent::Session(id, timer)),
                 Effect::SubscribeTopic(topic) => {
                     let (state, count) = self.control.subscribe_topic(self.index, &topic);
-                    self.hub.interest(&topic, state, count, &mut self.fx);
+                    self.hub.on_topic_state(&topic, state, count, &mut self.fx);
                 }
                 Effect::UnsubscribeTopic(topic) => self.control.unsubscribe_topic(self.index, &topic),
                 Effect::Request(session, ticket, request) => {
                     self.has_published |= matches!(request, Request::Publish(..));
                     match request.reserves(self.limits.queue) {
-                        Some(bytes) => self.read_for(Read { session, ticket, request, bytes }),
+                        Some(bytes) => self.schedule_read(PendingRead { session, ticket, request, bytes }),
                         None => self.request(session, ticket, request),
                     }
                 }
@@ -437,7 +442,7 @@ impl Shard {
         self.fx.clear();
     }
 
-    /// Has a request carried out.
+    /// Passes a request to the control plane.
     fn request(&self, session: SessionId, ticket: u32, request: Request) {
         let peer = match request {
             Request::Decide(_) => self.client_address(session.slot),
@@ -447,48 +452,48 @@ impl Shard {
         self.control.request(request, reply);
     }
 
-    /// The address of a connection's client, where it is known.
+    /// The address of a connection's client, if it is known.
     fn client_address(&self, slot: Slot) -> Option<IpAddr> {
         let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
         let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
         peer.or_else(|| self.clients.get(&slot).copied())
     }
 
-    /// Has a request carried out whose response can be large, as soon as there is room for it. It fails at once when all
-    /// queues together are full, because the wait could be long.
-    fn read_for(&mut self, read: Read) {
+    /// Schedules a request with a large response. It fails at once if all queues together are full, because the wait
+    /// could be long.
+    fn schedule_read(&mut self, read: PendingRead) {
         let full = self.process.queued.load(Ordering::Relaxed) >= self.limits.queues;
         let refused = if full {
             self.reads.refused += 1;
             Some(read)
         } else {
-            self.reads.enter(read).err()
+            self.reads.enqueue(read).err()
         };
         if let Some(read) = refused {
             let text = "too many requests: too many answers wait to be read; try again later";
             let code::Code { number, .. } = code::TOO_MANY_REQUESTS;
-            let verdict = Rejection { code: number, text: text.to_owned(), temporary: true };
-            self.hub.respond(read.session, read.ticket, Response::Failed(verdict.into()), &mut self.fx);
+            let rejection = Rejection { code: number, text: text.to_owned(), temporary: true };
+            self.hub.respond(read.session, read.ticket, Response::Failed(rejection.into()), &mut self.fx);
         }
-        self.begin_reads();
+        self.start_reads();
     }
 
-    /// Begins the reads that there is room for.
-    pub(crate) fn begin_reads(&mut self) {
+    /// Starts the reads that fit into the reservations.
+    pub(crate) fn start_reads(&mut self) {
         let (hub, conns) = (&self.hub, &self.conns);
         let peer = |session: SessionId| {
             let conn = conns.get(session.slot.index()).and_then(Option::as_ref);
             match conn.filter(|conn| hub.is_current(session) && conn.phase == Phase::Open) {
-                None => Peer::Gone,
-                Some(conn) if conn.control_backlog() > BACKLOG => Peer::Behind,
-                Some(_) => Peer::Ready,
+                None => PeerState::Closed,
+                Some(conn) if conn.control_backlog() > BACKLOG => PeerState::Unread,
+                Some(_) => PeerState::Ready,
             }
         };
         let mut begun = Vec::new();
-        while let Some(read) = self.reads.begin(peer) {
+        while let Some(read) = self.reads.start_next(peer) {
             begun.push(read);
         }
-        for Read { session, ticket, request, .. } in begun {
+        for PendingRead { session, ticket, request, .. } in begun {
             self.request(session, ticket, request);
         }
     }

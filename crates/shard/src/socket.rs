@@ -1,4 +1,4 @@
-//! Sockets and listeners, whatever kind they are.
+//! Sockets and listeners of all kinds.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -8,13 +8,14 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
 
-use crate::body::{Body, Opening};
+use crate::body::{Body, ResponseStart};
 use crate::tls::Tls;
 
-/// The first byte of a TLS handshake: a record of that type (RFC 8446 §5.1). No protocol of the line port begins so.
-const HELLO: u8 = 0x16;
+/// The first byte of a TLS handshake, which is the type of its record (RFC 8446 §5.1). No protocol of the line port
+/// begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A connection, non-blocking: TCP with or without TLS, a Unix socket, or one of them in the middle of an HTTP answer.
+/// A non-blocking connection: TCP with or without TLS, a Unix socket, or one of them during an HTTP response.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -23,17 +24,17 @@ pub enum Socket {
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Tls>),
-    /// The body of an HTTP answer.
+    /// The body of an HTTP response.
     Body(Box<Body>),
 }
 
-/// A socket with something around what is written to it: chunks, or TLS.
-pub(crate) trait Wrapping {
-    /// Writes some bytes of the beginning of the slices, and gives how many are taken: sent, or kept because what is
-    /// around them was begun. Less than all of them need not mean that the socket takes no more; none does.
+/// A socket that wraps written bytes: in chunks, or in TLS records.
+pub(crate) trait WriteLayer {
+    /// Writes bytes from the start of the slices; returns the number of accepted bytes: sent ones, and those that are
+    /// kept to complete a chunk or record. Only zero means that the socket accepts no more.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Writes what fits now, which may be nothing.
+    /// Writes as many bytes as the socket accepts; may be none.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         while taken < bytes.len() {
@@ -45,10 +46,10 @@ pub(crate) trait Wrapping {
         Ok(taken)
     }
 
-    /// Writes what fits now of several slices: not always as much as of one.
+    /// Writes bytes of several slices; possibly fewer than the socket accepts.
     ///
     /// # Errors
-    /// As for a socket: "would block" when nothing fits.
+    /// As for a socket: "would block" if nothing is accepted.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.write(slices)? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -69,33 +70,33 @@ macro_rules! either {
 }
 
 impl Socket {
-    /// Takes over a connection that is non-blocking already.
+    /// Wraps a non-blocking TCP connection.
     pub fn tcp(stream: std::net::TcpStream) -> Self {
         Self::Tcp(TcpStream::from_std(stream))
     }
 
-    /// Takes over a connection of a Unix socket that is non-blocking already.
+    /// Wraps a non-blocking connection of a Unix socket.
     pub fn unix(stream: std::os::unix::net::UnixStream) -> Self {
         Self::Unix(UnixStream::from_std(stream))
     }
 
-    /// Takes over a connection that is non-blocking already, and whose TLS handshake is done. What `connection` has read
-    /// and not handed out yet comes first.
+    /// Wraps a non-blocking connection after its TLS handshake. Input that `connection` has decrypted already is read
+    /// first.
     pub fn tls(stream: std::net::TcpStream, connection: ServerConnection) -> Self {
         Self::Tls(Box::new(Tls::new(TcpStream::from_std(stream), connection)))
     }
 
-    /// Makes the connection one on which an HTTP answer is sent: what is written from now on is its body.
+    /// Starts an HTTP response: bytes written from now on are its body.
     #[must_use]
-    pub fn answering(self, opening: Opening) -> Self {
-        Self::Body(Box::new(Body::new(self, opening)))
+    pub fn answering(self, start: ResponseStart) -> Self {
+        Self::Body(Box::new(Body::new(self, start)))
     }
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         either!(self, s => s.read(buffer), b => b.read(buffer))
     }
 
-    /// Writes what fits now, which may be nothing.
+    /// Writes as many bytes as the socket accepts; may be none.
     pub(crate) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match either!(self, s => s.write(bytes), b => return b.write_some(bytes)) {
@@ -129,7 +130,7 @@ impl Socket {
         either!(self, s => s.write_vectored(slices), b => b.write_vectored(slices))
     }
 
-    /// Writes what was taken and not sent, if there is such; gives whether more can be written.
+    /// Writes accepted bytes that are not sent; returns whether more can be written.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(true),
@@ -138,7 +139,7 @@ impl Socket {
         }
     }
 
-    /// Whether something that was taken is not sent yet.
+    /// Whether accepted bytes are not sent yet.
     pub(crate) fn is_behind(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -147,32 +148,32 @@ impl Socket {
         }
     }
 
-    /// Whether a read that gives less than was asked for may have left something behind, which no event reports.
-    pub(crate) fn holds_back(&self) -> bool {
+    /// Whether more input may be available after a short read, without an event.
+    pub(crate) fn may_hold_input(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Whether what the peer sends first is a TLS handshake, which is left to be read.
+    /// Whether the input begins with a TLS handshake. The input is not consumed.
     ///
     /// # Errors
-    /// "Would block" when it has sent nothing yet; an error of the socket.
+    /// "Would block" if there is no input; an error of the socket.
     pub(crate) fn begins_with_tls(&self) -> io::Result<bool> {
         let mut first = [0];
         match self {
-            Self::Tcp(stream) => Ok(stream.peek(&mut first)? == 1 && first[0] == HELLO),
+            Self::Tcp(stream) => Ok(stream.peek(&mut first)? == 1 && first[0] == TLS_HANDSHAKE),
             _ => Ok(false),
         }
     }
 
-    /// The TCP connection itself, for its TLS handshake; nothing for other kinds.
+    /// The TCP connection, for its TLS handshake; `None` for other kinds.
     pub(crate) fn into_tcp(self, registry: &Registry) -> Option<std::net::TcpStream> {
         let Self::Tcp(mut stream) = self else { return None };
-        // One that was never watched needs no end of that.
+        // Fails if the connection was never registered, which is no problem.
         let _ = registry.deregister(&mut stream);
         Some(stream.into())
     }
 
-    /// Ends the sending half.
+    /// Shuts the sending half.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         either!(self, s => s.shutdown(Shutdown::Write), b => b.finish())
     }
@@ -188,40 +189,40 @@ impl Socket {
     }
 }
 
-/// Something that accepts connections.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP; `TCP_NODELAY` set on it holds for what it accepts.
+    /// TCP. Accepted connections inherit `TCP_NODELAY`.
     Tcp(TcpListener),
-    /// The same, for TLS alone.
+    /// TCP for TLS only.
     Tls(TcpListener),
     /// A Unix socket.
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// Takes over a listener that the caller has bound.
+    /// Wraps a bound TCP listener.
     ///
     /// # Errors
-    /// When it cannot be made non-blocking.
+    /// If it cannot be made non-blocking.
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self::Tcp(TcpListener::from_std(listener)))
     }
 
-    /// Takes over a TCP listener on which every connection begins with a TLS handshake.
+    /// Wraps a bound TCP listener on which every connection begins with a TLS handshake.
     ///
     /// # Errors
-    /// When it cannot be made non-blocking.
+    /// If it cannot be made non-blocking.
     pub fn tls(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self::Tls(TcpListener::from_std(listener)))
     }
 
-    /// Takes over a Unix listener that the caller has bound.
+    /// Wraps a bound Unix listener.
     ///
     /// # Errors
-    /// When it cannot be made non-blocking.
+    /// If it cannot be made non-blocking.
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self::Unix(UnixListener::from_std(listener)))

@@ -1,16 +1,16 @@
-//! TLS as a socket: what is written is encrypted, what is read is decrypted, by rustls' buffered API, between the same
-//! non-blocking reads and writes as without it (TLS 1.3: RFC 8446, TLS 1.2: RFC 5246).
+//! TLS as a socket: written bytes are encrypted and read bytes are decrypted by rustls' buffered API, between the same
+//! non-blocking reads and writes as without TLS (TLS 1.3: RFC 8446, TLS 1.2: RFC 5246).
 //!
-//! The handshake was done elsewhere: a signature takes longer than a thousand writes, and everybody on a shard would wait
-//! for it.
+//! The handshake is done on another thread: a signature takes longer than a thousand writes, and would delay all
+//! connections of the shard.
 //!
 //! Invariants:
-//! - Nothing is encrypted while ciphertext waits, and at most [`RECORD`] bytes at once. So whoever writes sees a socket
-//!   that would block, and what waits for a slow peer waits in its queue, with its bounds and policies; behind the queue
-//!   is one record at most.
-//! - [`Tls::read`] says "would block" only when the socket has: what was decrypted and not handed out, or is still in the
-//!   socket, raises no event.
-//! - Whatever the protocol wants to say by itself (tickets, key updates, alerts) is sent as it comes up.
+//! - Nothing is encrypted while ciphertext waits, and at most [`RECORD`] bytes at once. So writers observe a socket
+//!   that would block, and bytes for a slow peer wait in its queue, with its bounds and policies. At most one record
+//!   waits after the queue.
+//! - [`Tls::read`] returns "would block" only if the socket does. There is no event for bytes that are decrypted and
+//!   not read, or that remain in the socket.
+//! - Messages of the TLS protocol (tickets, key updates, alerts) are sent when they arise.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -18,17 +18,17 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-use crate::socket::Wrapping;
+use crate::socket::WriteLayer;
 
 /// Most bytes that are encrypted before the socket has taken them: one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
-/// Reads from the socket in a row that may come to nothing, before it is the others' turn. A peer may send records
-/// without content for as long as it likes.
-const FRUITLESS: usize = 16;
+/// Consecutive reads from the socket without content, before other connections are served. A peer may send records
+/// without content for any time.
+const MAX_EMPTY_READS: usize = 16;
 
-/// What TLS runs over.
+/// The transport of TLS.
 pub trait Transport: Read + Write {
-    /// Says that nothing more will be sent.
+    /// Shuts the sending half.
     fn shut(&mut self) -> io::Result<()>;
 }
 
@@ -38,14 +38,14 @@ impl Transport for TcpStream {
     }
 }
 
-/// A connection whose TLS handshake is done.
+/// A connection after its TLS handshake.
 #[derive(Debug)]
 pub struct Tls<T = TcpStream> {
     pub(crate) stream: T,
     connection: ServerConnection,
-    /// Nothing more is written; the sending half is shut once everything is sent.
+    /// Nothing more is written; the sending half is shut when everything is sent.
     finishing: bool,
-    /// It is shut.
+    /// The sending half is shut.
     shut: bool,
 }
 
@@ -57,19 +57,19 @@ impl Tls {
 }
 
 impl<T: Transport> Tls<T> {
-    /// Goes on where a handshake over this stream has ended. What `connection` holds, in either direction, is not lost.
+    /// Continues after a handshake over this stream. Bytes that `connection` holds, in either direction, are not lost.
     pub(crate) fn new(stream: T, mut connection: ServerConnection) -> Self {
         connection.set_buffer_limit(Some(RECORD));
         Self { stream, connection, finishing: false, shut: false }
     }
 
-    /// Reads what the peer has sent; 0 when it sends no more, whether it has said so (`close_notify`) or not.
+    /// Reads decrypted bytes; 0 at the end, with or without a `close_notify` of the peer.
     ///
     /// # Errors
-    /// "Would block" when the socket has nothing; "interrupted" when there may be more, but it is the others' turn; what
-    /// the socket says; invalid data when it is no TLS, after the peer was told.
+    /// "Would block" if the socket has no input. "Interrupted" if more may be available, but other connections must be
+    /// served. Errors of the socket. Invalid data if the input is not TLS, after an alert to the peer.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..FRUITLESS {
+        for _ in 0..MAX_EMPTY_READS {
             match self.connection.reader().read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
@@ -78,7 +78,7 @@ impl<T: Transport> Tls<T> {
             self.connection.read_tls(&mut self.stream)?;
             let state = self.connection.process_new_packets();
             if self.connection.wants_write() {
-                // A socket that is broken says so when it is read from.
+                // The next read reports a broken socket.
                 let _ = self.flush();
             }
             state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -86,7 +86,7 @@ impl<T: Transport> Tls<T> {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Sends what is encrypted; tells whether that is all of it.
+    /// Sends ciphertext; returns whether all of it is sent.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut self.stream) {
@@ -104,12 +104,12 @@ impl<T: Transport> Tls<T> {
         Ok(true)
     }
 
-    /// Whether something that was taken is not sent yet.
+    /// Whether accepted bytes are not sent yet.
     pub(crate) fn is_behind(&self) -> bool {
         self.connection.wants_write()
     }
 
-    /// Says that nothing more comes (`close_notify`), and shuts the sending half once everything is sent.
+    /// Sends `close_notify`, and shuts the sending half when everything is sent.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         if !self.finishing {
             self.finishing = true;
@@ -119,15 +119,15 @@ impl<T: Transport> Tls<T> {
     }
 }
 
-impl<T: Transport> Wrapping for Tls<T> {
-    /// Encrypts a record, if the socket has taken all before it, and sends of it what fits.
+impl<T: Transport> WriteLayer for Tls<T> {
+    /// Encrypts one record, if all ciphertext before it is sent, and sends as much of it as the socket accepts.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.finishing || !self.flush()? {
             return Ok(0);
         }
         let taken = self.connection.writer().write_vectored(slices)?;
         if taken == 0 && slices.iter().any(|slice| !slice.is_empty()) {
-            // The keys of TLS 1.2 are good for so many records (2²⁴ with AES-GCM), and cannot be renewed as those of 1.3.
+            // The keys of TLS 1.2 have a limit of records (2²⁴ with AES-GCM), and cannot be renewed as in TLS 1.3.
             self.finish()?;
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the connection's keys are used up"));
         }
@@ -148,14 +148,14 @@ mod tests {
 
     use super::*;
 
-    /// A socket of which the test decides what it takes and gives.
+    /// A socket with input and capacity that the test controls.
     #[derive(Default)]
     struct Wire {
-        /// What has come, and how much of it a read gives.
-        coming: VecDeque<u8>,
+        /// The input, and the most bytes per read.
+        input: VecDeque<u8>,
         piece: usize,
         ended: bool,
-        /// What was sent, and how much more is taken.
+        /// The output, and the remaining capacity.
         sent: Vec<u8>,
         room: usize,
         shut: bool,
@@ -163,12 +163,12 @@ mod tests {
 
     impl Read for Wire {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.coming.len() {
+            match self.input.len() {
                 0 if self.ended => Ok(0),
                 0 => Err(io::ErrorKind::WouldBlock.into()),
                 len => {
                     let n = buffer.len().min(self.piece).min(len);
-                    self.coming.read(&mut buffer[..n])
+                    self.input.read(&mut buffer[..n])
                 }
             }
         }
@@ -233,13 +233,13 @@ mod tests {
             while server.wants_write() {
                 server.write_tls(&mut flight).unwrap();
             }
-            take_in(&mut client, &flight);
+            decrypt(&mut client, &flight);
         }
         (Tls::new(Wire { piece: usize::MAX, ..Wire::default() }, server), client)
     }
 
-    /// What the client reads of these bytes.
-    fn take_in(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+    /// Decrypts these bytes; returns the plaintext.
+    fn decrypt(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         while !bytes.is_empty() {
             client.read_tls(&mut bytes).unwrap();
@@ -252,8 +252,8 @@ mod tests {
         plain
     }
 
-    /// What the client sends when it says this.
-    fn said(client: &mut ClientConnection, plain: &[u8]) -> Vec<u8> {
+    /// Encrypts this plaintext.
+    fn encrypt(client: &mut ClientConnection, plain: &[u8]) -> Vec<u8> {
         client.set_buffer_limit(None);
         client.writer().write_all(plain).unwrap();
         let mut bytes = Vec::new();
@@ -267,13 +267,13 @@ mod tests {
         tls.connection.process_new_packets().unwrap().tls_bytes_to_write()
     }
 
-    /// Reads until the socket has nothing; what that was, and how often it was the others' turn.
+    /// Reads until the socket has no input; returns the bytes, and how often the read was interrupted.
     fn read_all(tls: &mut Tls<Wire>, buffer: usize) -> (Vec<u8>, usize) {
         let (mut all, mut turns, mut buffer) = (Vec::new(), 0, vec![0; buffer]);
         loop {
             match tls.read(&mut buffer) {
                 Ok(n) => {
-                    assert!(n > 0, "an end that nobody has said");
+                    assert!(n > 0, "an end without a close");
                     all.extend_from_slice(&buffer[..n]);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return (all, turns),
@@ -287,7 +287,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn what_is_taken_arrives_whole_and_a_record_waits_at_most(
+        fn accepted_bytes_arrive_completely_and_at_most_one_record_waits(
             steps in prop::collection::vec((0_usize..40_000, 0_usize..30_000, any::<bool>()), 1..40),
         ) {
             let (mut tls, mut client) = pair();
@@ -305,24 +305,24 @@ mod tests {
                 } else {
                     tls.write_some(bytes).unwrap()
                 };
-                prop_assert!(n == len || vectored || tls.is_behind(), "it took less and could have more");
+                prop_assert!(n == len || vectored || tls.is_behind(), "accepted less than possible");
                 prop_assert!(pending(&mut tls) <= RECORD + 256);
                 taken += n;
-                got.extend(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)));
+                got.extend(decrypt(&mut client, &std::mem::take(&mut tls.stream.sent)));
             }
             tls.stream.room = usize::MAX;
             prop_assert!(tls.flush().unwrap() && !tls.is_behind());
-            got.extend(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)));
+            got.extend(decrypt(&mut client, &std::mem::take(&mut tls.stream.sent)));
             prop_assert!(got == source[..taken]);
         }
 
         #[test]
-        fn it_blocks_only_when_everything_that_has_come_is_read(
+        fn a_read_blocks_only_when_all_received_bytes_are_read(
             len in 0_usize..100_000, piece in 1_usize..9_000, buffer in 1_usize..20_000,
         ) {
             let (mut tls, mut client) = pair();
             let plain: Vec<u8> = (0..len).map(|i| (i / 5) as u8).collect();
-            tls.stream.coming.extend(said(&mut client, &plain));
+            tls.stream.input.extend(encrypt(&mut client, &plain));
             tls.stream.piece = piece;
             let (got, _) = read_all(&mut tls, buffer);
             prop_assert!(got == plain);
@@ -330,18 +330,18 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_little_in_many_pieces_has_to_wait_for_others() {
+    fn a_peer_that_sends_small_fragments_yields_to_others() {
         let (mut tls, mut client) = pair();
         let plain = vec![b'x'; 1_000];
-        tls.stream.coming.extend(said(&mut client, &plain));
+        tls.stream.input.extend(encrypt(&mut client, &plain));
         tls.stream.piece = 1;
         let (got, turns) = read_all(&mut tls, 4096);
         assert_eq!(got, plain);
-        assert!(turns >= 1_000 / FRUITLESS, "{turns}");
+        assert!(turns >= 1_000 / MAX_EMPTY_READS, "{turns}");
     }
 
     #[test]
-    fn the_end_is_said_behind_everything_else_and_then_the_socket_is_shut() {
+    fn close_notify_is_sent_last_and_then_the_socket_is_shut() {
         let (mut tls, mut client) = pair();
         tls.stream.room = 100;
         assert_eq!(tls.write_some(&[b'x'; 3 * RECORD]).unwrap(), RECORD);
@@ -352,46 +352,46 @@ mod tests {
         assert!(tls.flush().unwrap());
         assert!(tls.stream.shut && !tls.is_behind());
         let sent = std::mem::take(&mut tls.stream.sent);
-        assert_eq!(take_in(&mut client, &sent).len(), RECORD);
-        // Not a broken connection: an end.
+        assert_eq!(decrypt(&mut client, &sent).len(), RECORD);
+        // A regular end instead of a broken connection.
         assert_eq!(client.reader().read(&mut [0; 10]).unwrap(), 0);
         tls.finish().unwrap();
         assert!(tls.stream.sent.is_empty());
     }
 
     #[test]
-    fn a_peer_may_leave_with_a_word_or_without() {
-        for with_a_word in [true, false] {
+    fn a_peer_may_close_with_or_without_close_notify() {
+        for with_close_notify in [true, false] {
             let (mut tls, mut client) = pair();
-            tls.stream.coming.extend(said(&mut client, b"bye"));
-            if with_a_word {
+            tls.stream.input.extend(encrypt(&mut client, b"bye"));
+            if with_close_notify {
                 client.send_close_notify();
                 let mut bytes = Vec::new();
                 client.write_tls(&mut bytes).unwrap();
-                tls.stream.coming.extend(bytes);
+                tls.stream.input.extend(bytes);
             } else {
                 tls.stream.ended = true;
             }
             let mut buffer = [0; 100];
             assert_eq!(tls.read(&mut buffer).unwrap(), 3);
             assert_eq!(tls.read(&mut buffer).unwrap(), 0);
-            // What it still reads is written.
+            // Output is still possible.
             tls.stream.room = usize::MAX;
             assert_eq!(tls.write_some(b"answer").unwrap(), 6);
-            assert_eq!(take_in(&mut client, &std::mem::take(&mut tls.stream.sent)), b"answer");
+            assert_eq!(decrypt(&mut client, &std::mem::take(&mut tls.stream.sent)), b"answer");
         }
     }
 
     #[test]
-    fn what_is_no_tls_is_an_error_that_the_peer_is_told_of() {
+    fn input_that_is_not_tls_is_an_error_and_sends_an_alert() {
         let (mut tls, mut client) = pair();
         tls.stream.room = usize::MAX;
-        tls.stream.coming.extend(b"PING\r\nPING\r\n");
+        tls.stream.input.extend(b"PING\r\nPING\r\n");
         let error = tls.read(&mut [0; 100]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         let alert = std::mem::take(&mut tls.stream.sent);
         client.read_tls(&mut &alert[..]).unwrap();
-        let told = client.process_new_packets().unwrap_err();
-        assert!(matches!(told, rustls::Error::AlertReceived(_)), "{told}");
+        let alert_error = client.process_new_packets().unwrap_err();
+        assert!(matches!(alert_error, rustls::Error::AlertReceived(_)), "{alert_error}");
     }
 }

@@ -1,24 +1,24 @@
-//! A timer wheel: what is due is found without looking at what is not.
+//! A timer wheel: finds timers that are due without visiting others.
 //!
-//! Time is given in milliseconds since the shard began. A timer fires at or up to one tick after its time, never
-//! before. Timers are not cancelled: what they are for is looked up when they fire.
+//! Time is in milliseconds since the start of the shard. A timer expires at its time or up to one tick later, never
+//! earlier. Timers are not cancelled: their subject is checked when they expire.
 
 /// Length of a tick in milliseconds.
 const TICK: u64 = 32;
-/// Buckets in the wheel; one turn takes 16 s, and longer timers go round more than once.
+/// Number of buckets; one turn takes 16 s, and longer timers stay for several turns.
 const BUCKETS: usize = 512;
 
 #[derive(Debug)]
 struct Timer<T> {
     due_tick: u64,
-    what: T,
+    value: T,
 }
 
-/// Timers of any length, each with a value that is given when it expires.
+/// Timers of any duration, each with a value.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     buckets: Vec<Vec<Timer<T>>>,
-    /// The first tick not yet looked at.
+    /// The first tick that is not processed.
     tick: u64,
     len: usize,
 }
@@ -28,23 +28,23 @@ impl<T> Wheel<T> {
         Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), tick: 0, len: 0 }
     }
 
-    pub(crate) fn start(&mut self, now: u64, after: u64, what: T) {
+    pub(crate) fn start(&mut self, now: u64, after: u64, value: T) {
         let due_tick = (now + after).div_ceil(TICK).max(self.tick);
-        self.buckets[bucket(due_tick)].push(Timer { due_tick, what });
+        self.buckets[bucket(due_tick)].push(Timer { due_tick, value });
         self.len += 1;
     }
 
-    /// Milliseconds until something may be due; `None` when there is nothing.
+    /// Milliseconds until a timer may be due; `None` without timers.
     pub(crate) fn wait(&self, now: u64) -> Option<u64> {
         if self.len == 0 {
             return None;
         }
-        // Bounded by one turn: a timer of a later turn costs one look per turn.
+        // At most one turn ahead: a timer of a later turn causes one extra wake-up per turn.
         let ahead = (0..BUCKETS as u64).find(|i| !self.buckets[bucket(self.tick + i)].is_empty())?;
         Some(((self.tick + ahead) * TICK).saturating_sub(now))
     }
 
-    /// Moves what is due by `now` to `out`.
+    /// Moves the values of timers that are due by `now` to `out`.
     pub(crate) fn expire(&mut self, now: u64, out: &mut Vec<T>) {
         let current = now / TICK;
         if current < self.tick {
@@ -60,7 +60,7 @@ impl<T> Wheel<T> {
             let mut j = 0;
             while j < list.len() {
                 if list[j].due_tick <= current {
-                    out.push(list.swap_remove(j).what);
+                    out.push(list.swap_remove(j).value);
                     self.len -= 1;
                 } else {
                     j += 1;
@@ -107,25 +107,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_as_long_as_it_says_ends_when_something_is_due() {
+    fn a_wait_ends_when_a_timer_is_due() {
         let mut wheel = Wheel::new();
         assert_eq!(wheel.wait(0), None);
         wheel.start(1_000, 25_000, 9);
         let mut now = 1_000;
-        let mut looks = 0;
+        let mut wakeups = 0;
         while let Some(wait) = wheel.wait(now) {
             now += wait;
-            looks += 1;
+            wakeups += 1;
             if expired(&mut wheel, now) == [9] {
                 break;
             }
-            assert!(looks < 10, "spins at {now}");
+            assert!(wakeups < 10, "spins at {now}");
         }
         assert!((26_000..26_000 + 2 * TICK).contains(&now), "{now}");
     }
 
     #[test]
-    fn a_long_silence_loses_no_timer() {
+    fn no_timer_is_lost_after_a_long_pause() {
         let mut wheel = Wheel::new();
         for i in 0..1000 {
             wheel.start(0, u64::from(i) * 50, i);

@@ -1,4 +1,4 @@
-//! Writing what is not a publication, emptying queues, and closing.
+//! Writing of control traffic, flushing of queues, and closing.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -10,15 +10,16 @@ use tidings_wire::code::HttpStatus;
 use tidings_wire::sse;
 
 use crate::conn::{Conn, Phase};
+use crate::counters::TransportKind;
 use crate::metrics::{add, sub};
 use crate::queue::{Flushed, Queue};
-use crate::shard::{BACKLOG, Due, Shard};
+use crate::shard::{BACKLOG, Shard, TimerEvent};
 use crate::socket::Socket;
 
-/// How long an ended connection may take to close its side.
+/// The time in which the peer of an ended connection must close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long the client of a WebSocket may take to answer a Close frame with its own.
+/// The time in which the client of a WebSocket must answer a Close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 impl Shard {
@@ -27,7 +28,7 @@ impl Shard {
         match conn.socket.flush() {
             Ok(true) => {}
             Ok(false) => return,
-            Err(_) => return self.lose(slot),
+            Err(_) => return self.disconnect(slot),
         }
         let Some(queue) = &mut conn.queue else {
             match conn.phase {
@@ -36,7 +37,7 @@ impl Shard {
                     self.linger(slot);
                     self.apply_effects();
                 }
-                Phase::Lingering | Phase::AwaitingClose if conn.read_closed => self.lose(slot),
+                Phase::Lingering | Phase::AwaitingClose if conn.read_closed => self.disconnect(slot),
                 Phase::Lingering | Phase::AwaitingClose => {}
             }
             return;
@@ -50,7 +51,7 @@ impl Shard {
             sub(&self.metrics.stalled, 1);
         }
         let caught_up = conn.backlogged && conn.control_backlog() <= BACKLOG;
-        // What a layer below still holds is sent first.
+        // Bytes in a layer below are sent first.
         let ended = conn.phase == Phase::Flushing && !conn.socket.is_behind();
         let mut resume = false;
         if caught_up {
@@ -60,7 +61,7 @@ impl Shard {
         add(&self.metrics.bytes_out, sent);
         self.queue_changed(before, after);
         match flushed {
-            Err(_) => self.lose(slot),
+            Err(_) => self.disconnect(slot),
             Ok(Flushed::All) if ended => {
                 self.linger(slot);
                 self.apply_effects();
@@ -69,26 +70,26 @@ impl Shard {
                 self.resume(slot);
                 self.apply_effects();
             }
-            Ok(_) if caught_up => self.list(slot),
+            Ok(_) if caught_up => self.enqueue_ready(slot),
             Ok(_) => {}
         }
-        self.read_on(slot);
+        self.start_held_reads(slot);
     }
 
-    /// A peer has taken something: reads that waited for that may begin.
-    fn read_on(&mut self, slot: Slot) {
+    /// Starts reads that wait until the peer has read its responses.
+    fn start_held_reads(&mut self, slot: Slot) {
         let taken =
             matches!(self.conns.get(slot.index()), Some(Some(conn)) if conn.control_backlog() <= BACKLOG);
         if taken
-            && let Some(id) = self.hub.id(slot)
-            && self.reads.release(id)
+            && let Some(id) = self.hub.get_session_id(slot)
+            && self.reads.release_held(id)
         {
-            self.begin_reads();
+            self.start_reads();
             self.apply_effects();
         }
     }
 
-    /// Keeps the sums of queued bytes right.
+    /// Updates the sums of queued bytes.
     pub(crate) fn queue_changed(&self, before: usize, after: usize) {
         if after >= before {
             self.process.queued.fetch_add(after - before, Ordering::Relaxed);
@@ -107,9 +108,9 @@ impl Shard {
             queue.push_control(Bytes::copy_from_slice(bytes));
             let after = queue.cost();
             self.queue_changed(before, after);
-            return self.watch_unread(slot);
+            return self.watch_unread_responses(slot);
         }
-        // An event will report the error.
+        // A readiness event reports the error.
         let Ok(written) = conn.socket.write_some(bytes) else { return };
         add(&self.metrics.bytes_out, written as u64);
         if written < bytes.len() {
@@ -119,21 +120,21 @@ impl Shard {
             conn.queue = Some(queue);
             add(&self.metrics.stalled, 1);
             self.queue_changed(0, after);
-            self.watch_unread(slot);
+            self.watch_unread_responses(slot);
         }
     }
 
-    /// A session's stream is open: a response that waited for that begins.
+    /// Opens a session's stream: the response that waits for it begins.
     pub(crate) fn open_stream(&mut self, slot: Slot) {
         if let Some(Some(conn)) = self.conns.get_mut(slot.index())
             && let Socket::Body(body) = &mut conn.socket
         {
-            // An error is reported by an event, which is on its way.
+            // A readiness event reports the error.
             let _ = body.open();
         }
     }
 
-    /// A session's stream is refused: by the status of its response if that has not begun, by an event otherwise.
+    /// Refuses a session's stream: with the status of its response if that has not begun, otherwise with an event.
     pub(crate) fn refuse_stream(&mut self, slot: Slot, status: HttpStatus, error: Range<usize>) {
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let error = &self.fx.bytes[error];
@@ -150,7 +151,7 @@ impl Shard {
         }
     }
 
-    /// Ends a connection once everything queued for it is sent.
+    /// Closes a connection when its queue is flushed.
     pub(crate) fn close(&mut self, slot: Slot) {
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         if conn.phase != Phase::Open {
@@ -161,8 +162,8 @@ impl Shard {
         conn.resume_owed = false;
         if conn.queue.is_some() || conn.socket.is_behind() {
             let delay = self.limits.close_delay;
-            if let Some(id) = self.hub.id(slot) {
-                self.start(delay, Due::Close(id));
+            if let Some(id) = self.hub.get_session_id(slot) {
+                self.start(delay, TimerEvent::Close(id));
             }
         } else {
             self.linger(slot);
@@ -177,37 +178,37 @@ impl Shard {
         {
             conn.phase = Phase::AwaitingClose;
             conn.backlogged = false;
-            if let Some(id) = self.hub.id(slot) {
-                self.start(CLOSE_WAIT, Due::Close(id));
+            if let Some(id) = self.hub.get_session_id(slot) {
+                self.start(CLOSE_WAIT, TimerEvent::Close(id));
             }
-            return self.list(slot);
+            return self.enqueue_ready(slot);
         }
         conn.phase = Phase::Lingering;
         conn.backlogged = false;
-        // A body and TLS have an end of their own, which a client that only sends no more still reads.
+        // A body and TLS have their own end marker, which a half-closed client still reads.
         let silent = conn.read_closed && matches!(conn.socket, Socket::Tcp(_) | Socket::Unix(_));
         if silent || conn.socket.finish().is_err() || conn.read_closed && !conn.socket.is_behind() {
-            return self.drop_conn(slot);
+            return self.remove_connection(slot);
         }
-        if let Some(id) = self.hub.id(slot) {
-            self.start(LINGER, Due::Close(id));
+        if let Some(id) = self.hub.get_session_id(slot) {
+            self.start(LINGER, TimerEvent::Close(id));
         }
-        self.list(slot);
+        self.enqueue_ready(slot);
     }
 
-    /// Forgets a connection; its socket closes with it. What that leaves to do, [`Shard::apply_effects`] does.
-    pub(crate) fn drop_conn(&mut self, slot: Slot) {
-        drop(self.forget(slot));
+    /// Removes a connection and closes its socket. The caller applies the effects with [`Shard::apply_effects`].
+    pub(crate) fn remove_connection(&mut self, slot: Slot) {
+        drop(self.take_connection(slot));
     }
 
-    /// The same, but for its socket, which the caller may go on with.
-    pub(crate) fn forget(&mut self, slot: Slot) -> Option<Conn> {
+    /// Removes a connection and returns it. The caller applies the effects.
+    pub(crate) fn take_connection(&mut self, slot: Slot) -> Option<Conn> {
         let conn = self.conns.get_mut(slot.index()).and_then(Option::take)?;
         if let Some(queue) = &conn.queue {
             sub(&self.metrics.stalled, 1);
             self.queue_changed(queue.cost(), 0);
         }
-        sub(&self.metrics.connections[kind(&conn.socket)], 1);
+        sub(&self.metrics.connections[TransportKind::from(&conn.socket)], 1);
         self.process.release_connection();
         if !self.clients.is_empty() {
             self.clients.remove(&slot);
@@ -215,28 +216,18 @@ impl Shard {
         if !self.addresses.is_empty()
             && let Some(key) = self.addresses.remove(&slot)
         {
-            self.process.addresses.give_back(key);
+            self.process.addresses.release(key);
         }
-        if let Some(id) = self.hub.id(slot) {
-            self.reads.forget(id);
+        if let Some(id) = self.hub.get_session_id(slot) {
+            self.reads.drop_session(id);
         }
         self.hub.closed(slot, &mut self.fx);
         Some(conn)
     }
 
-    /// Forgets a connection, outside of [`Shard::apply_effects`].
-    pub(crate) fn lose(&mut self, slot: Slot) {
-        self.drop_conn(slot);
+    /// Removes a connection and applies the effects. Must not be called within [`Shard::apply_effects`].
+    pub(crate) fn disconnect(&mut self, slot: Slot) {
+        self.remove_connection(slot);
         self.apply_effects();
-    }
-}
-
-/// Where a transport is counted in [`crate::Metrics::connections`].
-pub(crate) fn kind(socket: &Socket) -> usize {
-    match socket {
-        Socket::Tcp(_) => 0,
-        Socket::Unix(_) => 1,
-        Socket::Body(_) => 2,
-        Socket::Tls(_) => 3,
     }
 }

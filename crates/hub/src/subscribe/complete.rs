@@ -10,215 +10,214 @@ use tidings_wire::{Channel, Position, Publication};
 
 use super::options::{SubscribeOptions, recover};
 use super::state::{Origin, PendingSubscribe, SubscribeState};
+use crate::context::Context;
 use crate::decisions::{Admission, Rejection};
-use crate::effects::{Effect, Effects, Failure, Notification};
-use crate::hub::Hub;
-use crate::index::{Slot, TopicKey};
-use crate::member::{SpecialSubscription, SubscriptionFlag, SubscriptionFlags};
+use crate::effects::{Effect, Failure, Notification};
+use crate::index::TopicKey;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::{Event, Peer, Protocols};
-use crate::topics::is_told;
+use crate::topics::is_at_or_before;
+use crate::user_state::{SubscriptionDetails, SubscriptionFlag, SubscriptionFlags};
 
-/// A subscription that has been made.
+/// A new subscription.
 #[derive(Debug)]
 pub struct Completed {
     /// The channel.
     pub channel: Channel,
     /// Its topic.
     pub key: TopicKey,
-    pub(crate) owner: Origin,
-    marks: SubscriptionFlags,
+    pub(crate) origin: Origin,
+    flags: SubscriptionFlags,
     /// Data of the application for the client.
     pub data: Option<Bytes>,
     /// When it expires, in Unix seconds.
     pub expires: Option<u64>,
-    /// The position at which it begins, where the history was read.
+    /// The position at which it begins, if the history was read.
     pub position: Option<Position>,
-    /// The client can recover it later.
+    /// Whether the client can recover it later.
     pub recoverable: bool,
-    /// Missed publications are detected.
+    /// Whether missed publications are detected.
     pub positioned: bool,
-    /// The client requested recovery.
+    /// Whether the client requested recovery.
     pub was_recovering: bool,
-    /// The client gets everything that it missed.
+    /// Whether the client gets all missed publications.
     pub recovered: bool,
-    /// The client requested recovery, and does not get all that it missed.
+    /// Whether the client requested recovery and does not get all missed publications.
     pub gap: bool,
     /// The publications that the client missed.
     pub missed: Vec<Arc<Publication>>,
-    /// What was published since the history was read.
-    late: Vec<Arc<Publication>>,
-    /// How JSON shows the bodies.
+    /// The publications since the history was read.
+    recorded: Vec<Arc<Publication>>,
+    /// The data format of bodies for JSON clients.
     pub format: DataFormat,
 }
 
 impl Completed {
-    /// Bytes of what it missed, as they are written.
+    /// The length of the missed publications as encoded for `peer`, in bytes.
     pub(crate) fn missed_bytes(&self, peer: impl Peer) -> usize {
         self.missed.iter().map(|publication| peer.publication_len(publication, self.format)).sum()
     }
 }
 
-impl<P: Protocols> Hub<P> {
-    /// Makes a subscription that is decided; the client may be sent that many bytes of what it missed.
+impl<P: Protocols> Context<'_, P> {
+    /// Makes a decided subscription with at most `max_bytes` of missed publications.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// The reason, if it cannot be made.
     pub(crate) fn complete_subscribe(
         &mut self,
-        slot: Slot,
-        join: PendingSubscribe,
+        subscribe: PendingSubscribe,
         max_bytes: usize,
-        fx: &mut Effects,
     ) -> Result<Completed, Failure> {
-        let PendingSubscribe { channel, owner, wish, admission, stage } = join;
-        let (key, read) = match stage {
+        let PendingSubscribe { channel, origin, sub_options, admission, state } = subscribe;
+        let (key, read) = match state {
             SubscribeState::Live(topic) => (topic, None),
-            SubscribeState::Read { topic, from, history } => (topic, Some((from, history))),
+            SubscribeState::HistoryRead { topic, from, history } => (topic, Some((from, history))),
             SubscribeState::Failed(failure) => return Err(failure),
-            SubscribeState::Deciding(_) | SubscribeState::Subscribing(_) | SubscribeState::Reading { .. } => {
+            SubscribeState::Deciding(_)
+            | SubscribeState::Subscribing(_)
+            | SubscribeState::ReadingHistory { .. } => {
                 unreachable!("it was decided")
             }
         };
-        let own = self.id_of(slot);
-        self.topics.remove_waiter(key, own);
-        let late: Option<Vec<_>> = match &read {
+        let own = self.id();
+        self.hub.topics.remove_waiter(key, own);
+        let recorded: Option<Vec<_>> = match &read {
             None => Some(Vec::new()),
-            Some((from, history)) => self
-                .topics
-                .recent(key, *from)
-                .map(|recent| recent.iter().filter(|p| !is_told(p, history.position())).cloned().collect()),
+            Some((from, history)) => self.hub.topics.recorded(key, *from).map(|recent| {
+                recent.iter().filter(|p| !is_at_or_before(p, history.position())).cloned().collect()
+            }),
         };
-        let already = self.sessions[slot.index()].is_subscribed(key);
-        let late = match late {
-            Some(late) if !already => late,
+        let already = self.session().is_subscribed(key);
+        let recorded = match recorded {
+            Some(recorded) if !already => recorded,
             other => {
                 if read.is_some() {
-                    self.topics.stop_recording(key);
+                    self.hub.topics.stop_recording(key);
                 }
-                self.release(key, fx);
+                self.release(key);
                 let why = if other.is_some() { code::ALREADY_SUBSCRIBED } else { code::INTERNAL };
                 return Err(Rejection::from(why).into());
             }
         };
-        let options = self.options(&channel);
+        let options = self.hub.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
-        let limits = (self.settings.recovery_limit, max_bytes);
-        let peer = self.sessions[slot.index()].peer;
+        let limits = (self.hub.settings.recovery_limit, max_bytes);
+        let peer = self.session().peer;
         let length = |publication: &Publication| peer.publication_len(publication, format);
-        let (missed, recovered) = match (&wish.since, &read) {
+        let (missed, recovered) = match (&sub_options.since, &read) {
             (Some(since), Some((_, history))) => recover(since, history, mode, limits, length),
             _ => (Vec::new(), false),
         };
-        if wish.since.is_some() && recovered {
-            self.clients.recovered += 1;
-        } else if wish.since.is_some() {
-            self.clients.unrecovered += 1;
+        if sub_options.since.is_some() && recovered {
+            self.hub.clients.recovered += 1;
+        } else if sub_options.since.is_some() {
+            self.hub.clients.unrecovered += 1;
         }
-        if wish.all_or_error && wish.since.is_some() && read.is_some() && !recovered {
-            self.topics.stop_recording(key);
-            self.release(key, fx);
+        if sub_options.all_or_error && sub_options.since.is_some() && read.is_some() && !recovered {
+            self.hub.topics.stop_recording(key);
+            self.release(key);
             return Err(Rejection::from(code::UNRECOVERABLE_POSITION).into());
         }
-        self.add_subscriber(slot, key);
+        self.hub.add_subscriber(self.slot, key);
         if let Some((_, history)) = &read {
-            self.topics.stop_recording(key);
-            self.topics.skip(key, slot, history.position().clone());
+            self.hub.topics.stop_recording(key);
+            self.hub.topics.skip(key, self.slot, history.position().clone());
         }
-        let options = self.options(&channel);
-        let marks = marks(options, &admission.overrides, &wish, owner);
+        let options = self.hub.options(&channel);
+        let flags = flags(options, &admission.overrides, &sub_options, origin);
         let Admission { info, data, expires, token, .. } = admission;
-        if !marks.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
-            let sub = SpecialSubscription { topic: key, marks, info, expires, token: token.map(Box::new) };
-            self.sessions[slot.index()].cold().member.get_or_insert_default().subs.push(sub);
+        if !flags.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
+            let sub = SubscriptionDetails { topic: key, flags, info, expires, token: token.map(Box::new) };
+            self.session_mut().cold().user_state.get_or_insert_default().subs.push(sub);
         }
-        // Before the report: a client that has it finds itself in the presence.
-        if marks.has(SubscriptionFlag::Present) {
-            let info = Box::new(self.client_info(slot, Some(key)));
-            fx.push(Effect::Notify(Notification::Present(
+        // Before the report, so that a client that reads the presence on it finds itself.
+        if flags.has(SubscriptionFlag::Present) {
+            let info = Box::new(self.hub.client_info(self.slot, Some(key)));
+            self.fx.push(Effect::Notify(Notification::Present(
                 channel.clone(),
                 info,
-                marks.has(SubscriptionFlag::Announced),
+                flags.has(SubscriptionFlag::Announced),
             )));
-            self.start_presence_timer(slot, fx);
+            self.start_presence_timer();
         }
         Ok(Completed {
             channel,
             key,
-            owner,
-            marks,
+            origin,
+            flags,
             data,
             expires,
             position: read.as_ref().map(|(_, history)| history.position().clone()),
-            recoverable: read.is_some() && wish.recoverable,
-            positioned: read.is_some() && wish.positioned,
-            was_recovering: wish.since.is_some(),
+            recoverable: read.is_some() && sub_options.recoverable,
+            positioned: read.is_some() && sub_options.positioned,
+            was_recovering: sub_options.since.is_some(),
             recovered,
-            gap: wish.returns && !recovered,
+            gap: sub_options.recovery_requested && !recovered,
             missed,
-            late,
+            recorded,
             format,
         })
     }
 
-    /// A subscribe's turn has come: makes the subscription and reports it.
-    pub(crate) fn finish_subscribe(&mut self, slot: Slot, join: PendingSubscribe, fx: &mut Effects) {
-        let owner = join.owner;
-        let max_bytes = self.settings.recovery_bytes;
-        match (self.complete_subscribe(slot, join, max_bytes, fx), owner) {
-            (Ok(settled), _) => {
-                self.event(slot, Event::Joined { owner, settled: &settled }, fx);
-                self.after_subscribe(slot, &settled, fx);
+    /// Makes a subscription that is next to be answered, and reports it.
+    pub(crate) fn finish_subscribe(&mut self, subscribe: PendingSubscribe) {
+        let origin = subscribe.origin;
+        let max_bytes = self.hub.settings.recovery_bytes;
+        match (self.complete_subscribe(subscribe, max_bytes), origin) {
+            (Ok(completed), _) => {
+                self.event(Event::SubscribeCompleted { origin, completed: &completed });
+                self.after_subscribe(&completed);
             }
             (Err(failure), Origin::Command(id)) => {
-                self.event(slot, Event::Failed { id, failure: &failure }, fx);
+                self.event(Event::Failed { id, failure: &failure });
             }
-            // The application gets no report: its order was for all sessions that it concerned.
-            (Err(_), _) => self.errors += 1,
+            // Orders of the application have no response.
+            (Err(_), _) => self.hub.errors += 1,
         }
     }
 
-    /// What follows the answer: publications that came meanwhile, and word to others.
-    pub(crate) fn after_subscribe(&mut self, slot: Slot, settled: &Completed, fx: &mut Effects) {
-        if !settled.late.is_empty() {
-            self.event(slot, Event::Publications(settled.key, &settled.late), fx);
+    /// Steps after the report: sends the recorded publications, starts timers, publishes the join.
+    pub(crate) fn after_subscribe(&mut self, completed: &Completed) {
+        if !completed.recorded.is_empty() {
+            self.event(Event::Publications(completed.key, &completed.recorded));
         }
-        if let Some(at) = settled.expires {
-            self.start_sub_expiry(slot, at, fx);
+        if let Some(at) = completed.expires {
+            self.start_sub_expiry(at);
         }
-        if settled.marks.has(SubscriptionFlag::Announced) {
-            let info = Box::new(self.client_info(slot, Some(settled.key)));
-            fx.push(Effect::Notify(Notification::Joined(settled.channel.clone(), info)));
+        if completed.flags.has(SubscriptionFlag::Announced) {
+            let info = Box::new(self.hub.client_info(self.slot, Some(completed.key)));
+            self.fx.push(Effect::Notify(Notification::Joined(completed.channel.clone(), info)));
         }
-        if settled.owner == Origin::Connect {
-            self.forget_empty_member(slot);
+        if completed.origin == Origin::Connect {
+            self.drop_empty_user_state();
         }
     }
 
-    /// A special subscription has ended: removes its presence and publishes its leave. Its topic is still there.
-    pub(crate) fn report_left(&mut self, slot: Slot, sub: &SpecialSubscription, fx: &mut Effects) {
-        let Some(channel) = self.channel_of(sub.topic) else { return };
-        let mut info = self.client_info(slot, None);
+    /// Ends the presence of a subscription that has ended, and publishes its leave. Its topic still exists.
+    pub(crate) fn report_leave(&mut self, sub: &SubscriptionDetails) {
+        let Some(channel) = self.hub.channel_of(sub.topic) else { return };
+        let mut info = self.hub.client_info(self.slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
-        if sub.marks.has(SubscriptionFlag::Present) {
-            fx.push(Effect::Notify(Notification::Absent(channel.clone(), Box::new(info.clone()))));
+        if sub.flags.has(SubscriptionFlag::Present) {
+            self.fx.push(Effect::Notify(Notification::Absent(channel.clone(), Box::new(info.clone()))));
         }
-        if sub.marks.has(SubscriptionFlag::Announced) {
-            fx.push(Effect::Notify(Notification::Left(channel, Box::new(info))));
+        if sub.flags.has(SubscriptionFlag::Announced) {
+            self.fx.push(Effect::Notify(Notification::Left(channel, Box::new(info))));
         }
     }
 }
 
-/// What is special about a subscription.
-fn marks(
+/// The flags of a new subscription.
+fn flags(
     options: &NamespaceOptions,
-    own: &ChannelOverrides,
-    wish: &SubscribeOptions,
-    owner: Origin,
+    overrides: &ChannelOverrides,
+    sub_options: &SubscribeOptions,
+    origin: Origin,
 ) -> SubscriptionFlags {
     SubscriptionFlags::default()
-        .with(SubscriptionFlag::ServerSide, !matches!(owner, Origin::Command(_)))
-        .with(SubscriptionFlag::Present, own.presence.unwrap_or(options.presence))
-        .with(SubscriptionFlag::Announced, own.join_leave.unwrap_or(options.join_leave))
-        .with(SubscriptionFlag::Watching, wish.join_leave)
+        .with(SubscriptionFlag::ServerSide, !matches!(origin, Origin::Command(_)))
+        .with(SubscriptionFlag::Present, overrides.presence.unwrap_or(options.presence))
+        .with(SubscriptionFlag::Announced, overrides.join_leave.unwrap_or(options.join_leave))
+        .with(SubscriptionFlag::Watching, sub_options.join_leave)
 }

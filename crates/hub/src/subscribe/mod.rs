@@ -1,21 +1,25 @@
-//! The life of a subscription, as one state machine that every protocol uses.
+//! Subscriptions in progress: one state machine, which every protocol uses.
 //!
 //! ```text
-//!             allowed                 confirmed by the broker          page read
-//! Deciding ───────────▶ Subscribing ─────────────────────────▶ Reading ─────────▶ Read ──▶ joined
-//!     │                      │             no history: Live ───────────────────────────────▲
-//!     └── refused ──▶ Failed ◀── broker away, or the read failed
+//!             allowed                 confirmed by the broker                 response
+//! Deciding ───────────▶ Subscribing ─────────────────────────▶ ReadingHistory ─────────▶ HistoryRead ──▶ subscribed
+//!     │                      │             no history: Live ────────────────────────────────────────────▲
+//!     └── rejected ──▶ Failed ◀── broker unavailable, or the read failed
 //! ```
 //!
-//! Where a channel has a history the order is: the topic is live; from now on the topic keeps what is fanned out; the
-//! history is read; then, in one step, the session becomes a subscriber, its protocol reports the position (and what was
-//! missed up to there), and sends what was kept beyond that. Publications up to the position that arrive later are
-//! skipped. So there is neither a gap nor a duplicate between what was read and what is live.
+//! In a channel with a history the order is:
 //!
-//! What a client missed is read when its turn to be answered has come, and one channel after the other: so a session never
-//! holds more than one client may be sent, however many channels it recovers.
+//! 1. The topic is live. From now on the topic records the publications that are fanned out.
+//! 2. The history is read.
+//! 3. In one step, the session becomes a subscriber, its protocol reports the position and the missed publications up to it,
+//!    and sends the recorded publications after it. Publications up to the position that are fanned out later are skipped.
 //!
-//! Protocols whose subscriptions have no options (plain lines, RESP) pass the states `Subscribing` and joined alone
+//! So there is neither a gap nor a duplicate between the history and the live publications.
+//!
+//! Missed publications are read when the subscribe is next to be answered, one channel at a time. So a session holds at most
+//! the bytes that may be sent to one client, however many channels it recovers.
+//!
+//! Subscriptions without options (plain lines, RESP) have only the states `Subscribing` and subscribed
 //! ([`Hub::begin_subscribe`](crate::Hub::begin_subscribe)).
 
 mod complete;

@@ -1,4 +1,4 @@
-//! What a subscription is to have besides publications: as it is requested, and as it is granted.
+//! The options of a subscription, as requested and as granted.
 
 use std::sync::Arc;
 
@@ -7,28 +7,27 @@ use tidings_wire::{History, Position, Publication, RecoveryMode};
 
 use crate::namespace::NamespaceOptions;
 
-/// What a subscriber is to have besides publications: first as it was requested, then, after [`SubscribeOptions::grant`], as it is
-/// granted.
+/// The options of a subscription: first as requested, and after [`SubscribeOptions::grant`] as granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeOptions {
-    /// Recovery from this position.
+    /// Recover the publications after this position.
     pub since: Option<RecoverFrom>,
-    /// Recovery later, after a reconnect.
+    /// Allow recovery later, after a reconnect.
     pub recoverable: bool,
-    /// Detection of missed publications.
+    /// Detect missed publications.
     pub positioned: bool,
-    /// Joins and leaves of other subscribers.
+    /// Receive joins and leaves of other subscribers.
     pub join_leave: bool,
-    /// Error 112 in place of a subscription that could not be recovered.
+    /// Respond with error 112 if the subscription cannot be recovered.
     pub all_or_error: bool,
-    /// Whether the client itself requested the above, so that its rights count. What the server subscribes a client to
-    /// has what the options of the channel and of the subscription set.
+    /// Whether the client requested the options, so that its rights apply. Subscriptions by the server get the options
+    /// of the channel and of the admission.
     pub by_client: bool,
     /// Whether recovery was requested, granted or not.
-    pub returns: bool,
+    pub recovery_requested: bool,
 }
 
-/// What a client may request of a channel with its subscription.
+/// The rights of a client in a channel that it subscribes to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rights {
     pub(crate) history: bool,
@@ -36,43 +35,44 @@ pub(crate) struct Rights {
 }
 
 impl SubscribeOptions {
-    /// Reduces the request to what `rights` and the options of the channel allow, and adds what the options force.
-    /// A history is not read for a client that has no right to it: without one, there is no recovery.
-    pub(crate) fn grant(&mut self, options: &NamespaceOptions, own: &ChannelOverrides, rights: Rights) {
+    /// Reduces the options to those that `rights` and the channel allow, and adds those that the channel forces.
+    /// Without the right to the history there is no recovery, because the history must not be read for that client.
+    pub(crate) fn grant(&mut self, options: &NamespaceOptions, overrides: &ChannelOverrides, rights: Rights) {
         let requested = |what: bool, allowed: bool| self.by_client && what && allowed;
         let (history, presence) = (rights.history, rights.presence && options.join_leave);
         let recoverable = self.recoverable || self.since.is_some();
-        let recoverable = own.force_recovery.unwrap_or(options.force_recovery)
+        let recoverable = overrides.force_recovery.unwrap_or(options.force_recovery)
             || requested(recoverable, options.allow_recovery || history);
         let positioned = recoverable
-            || own.force_positioning.unwrap_or(options.force_positioning)
+            || overrides.force_positioning.unwrap_or(options.force_positioning)
             || requested(self.positioned, options.allow_positioning || history);
-        let join_leave = own.force_push_join_leave.unwrap_or(options.force_push_join_leave)
+        let join_leave = overrides.force_push_join_leave.unwrap_or(options.force_push_join_leave)
             || requested(self.join_leave, presence);
-        self.returns = self.since.is_some();
+        self.recovery_requested = self.since.is_some();
         self.since = self.since.take().filter(|_| recoverable);
         (self.recoverable, self.positioned, self.join_leave) = (recoverable, positioned, join_leave);
     }
 }
 
-/// The last publication that a client has seen. Its epoch may be empty: then any will do.
+/// The last publication that a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoverFrom {
     /// Its offset.
     pub offset: u64,
-    /// Its epoch; empty for any.
+    /// Its epoch; empty matches any epoch.
     pub epoch: String,
 }
 
 impl RecoverFrom {
-    /// The position in the history, where the client gave the epoch.
+    /// The position in the history, if the client sent an epoch.
     pub(crate) fn position(&self) -> Option<Position> {
         let Self { offset, epoch } = self;
         (!epoch.is_empty()).then(|| Position { offset: *offset, epoch: epoch.as_str().into() })
     }
 }
 
-/// What a reading of the history means to a client that comes back: what it missed, and whether that is all.
+/// The missed publications of a client that recovers, and whether they are complete. `limits` are the most publications
+/// and bytes.
 pub(super) fn recover(
     since: &RecoverFrom,
     history: &History,
@@ -92,7 +92,7 @@ pub(super) fn recover(
     }
     let missed: Vec<_> =
         publications.iter().filter(|p| p.offset().is_some_and(|o| o > since.offset)).cloned().collect();
-    // All or nothing: the first must follow what was seen, and the last be where the channel stands.
+    // All or nothing: the first must follow the client's position, and the last must be at the channel's position.
     let first = missed.first().and_then(|p| p.offset());
     let whole = match first {
         None => position.offset <= since.offset,

@@ -1,7 +1,7 @@
-//! Commands of a session that are under way.
+//! Commands of a session that are in progress.
 //!
-//! Commands whose order matters stand in a queue and are answered in its order. Requests of the client protocol that only
-//! read something are under way beside it, and are answered as their responses come: the id of the command identifies each.
+//! Ordered commands are queued and answered in the order of the queue. Unordered requests of the client protocol only
+//! read; they are answered as their responses arrive, identified by the id of the command.
 
 use std::collections::VecDeque;
 
@@ -11,62 +11,63 @@ use super::state::{PendingConnect, PendingSubscribe};
 use crate::effects::{Failure, Response};
 use crate::index::TopicKey;
 
-/// Most commands of one session that may be under way at once; behind them it is not read.
-const LIMIT: usize = 1024;
-/// Most of them that read a history or presence: their responses can be large, and each occupies the broker.
-const READS: usize = 4;
+/// Most commands of one session in progress; the session is not read from beyond it.
+const MAX_IN_PROGRESS: usize = 1024;
+/// Most unordered reads of a history or presence of one session: their responses can be large, and each occupies the
+/// broker.
+const MAX_READS: usize = 4;
 
-/// A command under way.
+/// A queued command.
 #[derive(Debug)]
 pub(crate) struct PendingCommand {
-    pub(crate) what: PendingState,
-    /// The command's number in the client protocol.
+    pub(crate) state: PendingState,
+    /// The id of the command in the client protocol.
     pub(crate) id: u32,
 }
 
-/// What it waits for.
+/// The state of a queued command: the event that it waits for, and its result.
 #[derive(Debug)]
 pub(crate) enum PendingState {
-    /// The topic to be live.
-    Subscribe(TopicKey, Option<Failure>),
-    /// The response to a publish.
+    /// Waits until the topic is live.
+    TopicSubscribe(TopicKey, Option<Failure>),
+    /// Waits for the response to a publish, with this ticket.
     Publish(u32, Option<Response>),
-    /// The response to a request.
+    /// Waits for the response to a request, with this ticket.
     Query(u32, Option<Response>),
     /// A subscription of the client protocol.
-    PendingSubscribe(Box<PendingSubscribe>),
-    /// A connection of the client protocol, whose subscriptions are made.
-    Admit(Box<PendingConnect>),
-    /// Nothing: bytes whose turn had not come when they were ready.
+    ChannelSubscribe(Box<PendingSubscribe>),
+    /// A connection of the client protocol with its subscriptions in progress.
+    Connect(Box<PendingConnect>),
+    /// Bytes that wait only for the commands before them.
     Ready(Box<[u8]>),
 }
 
-/// The head of the queue, decided.
+/// A completed command from the head of the queue.
 #[derive(Debug)]
 pub(crate) enum ReadyCommand {
-    Subscribe(TopicKey, Option<Failure>),
+    TopicSubscribe(TopicKey, Option<Failure>),
     Response(Response),
-    PendingSubscribe(Box<PendingSubscribe>),
-    Admit(Box<PendingConnect>),
+    ChannelSubscribe(Box<PendingSubscribe>),
+    Connect(Box<PendingConnect>),
     Ready(Box<[u8]>),
 }
 
-/// A command under way beside the queue.
+/// An unordered request.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     ticket: u32,
     pub(crate) id: u32,
-    /// The channel that it is about, where the answer needs that.
+    /// The channel of the request, if the response needs it.
     pub(crate) channel: Option<Channel>,
-    /// Whether it is one of the [`READS`].
-    reads: bool,
+    /// Whether it counts for [`MAX_READS`].
+    is_read: bool,
 }
 
-/// The queue, and what is under way beside it.
+/// The commands of a session in progress.
 #[derive(Debug, Default)]
 pub(crate) struct PendingCommands {
     queue: VecDeque<PendingCommand>,
-    flights: Vec<InFlight>,
+    in_flight: Vec<InFlight>,
     publishes: usize,
     queries: usize,
     next_ticket: u32,
@@ -74,189 +75,191 @@ pub(crate) struct PendingCommands {
 
 impl PendingCommands {
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.flights.is_empty()
+        self.queue.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether nothing stands in the queue: what must not overtake anything may be done.
-    pub(crate) fn is_clear(&self) -> bool {
+    /// Whether no ordered command is queued.
+    pub(crate) fn is_queue_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether a publish may be started beside those under way: only behind other publishes.
-    pub(crate) fn takes_publish(&self) -> bool {
-        self.queue.len() < LIMIT && self.publishes == self.queue.len()
+    /// Whether a publish may be queued: only after other publishes.
+    pub(crate) fn can_publish(&self) -> bool {
+        self.queue.len() < MAX_IN_PROGRESS && self.publishes == self.queue.len()
     }
 
-    /// Whether a subscribe may be started beside those under way: only behind other subscribes.
-    pub(crate) fn takes_subscribe(&self) -> bool {
-        self.queue.len() < LIMIT && self.publishes == 0 && self.queries == 0
+    /// Whether a subscribe may be queued: only after other subscribes.
+    pub(crate) fn can_subscribe(&self) -> bool {
+        self.queue.len() < MAX_IN_PROGRESS && self.publishes == 0 && self.queries == 0
     }
 
-    /// Whether a request may be started beside the queue.
-    pub(crate) fn takes_request(&self) -> bool {
-        self.queue.is_empty() && self.flights.len() < LIMIT
+    /// Whether an unordered request may be started.
+    pub(crate) fn can_request(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.len() < MAX_IN_PROGRESS
     }
 
-    /// Whether a history or presence may be read beside the queue.
-    pub(crate) fn takes_read(&self) -> bool {
-        self.takes_request() && self.flights.iter().filter(|flight| flight.reads).count() < READS
+    /// Whether an unordered read of a history or presence may be started.
+    pub(crate) fn can_read(&self) -> bool {
+        self.can_request() && self.in_flight.iter().filter(|request| request.is_read).count() < MAX_READS
     }
 
-    /// The subscriptions at the head of the queue, whose turn it is.
-    pub(crate) fn head_joins(&self) -> &[PendingSubscribe] {
-        match self.queue.front().map(|awaited| &awaited.what) {
-            Some(PendingState::PendingSubscribe(join)) => std::slice::from_ref(&**join),
-            Some(PendingState::Admit(admitting)) => &admitting.joins,
+    /// The subscribes at the head of the queue, which are next to be answered.
+    pub(crate) fn head_subscribes(&self) -> &[PendingSubscribe] {
+        match self.queue.front().map(|command| &command.state) {
+            Some(PendingState::ChannelSubscribe(subscribe)) => std::slice::from_ref(&**subscribe),
+            Some(PendingState::Connect(pending_connect)) => &pending_connect.subscribes,
             _ => &[],
         }
     }
 
-    pub(crate) fn subscribe(&mut self, topic: TopicKey, id: u32) {
-        self.push(id, PendingState::Subscribe(topic, None));
+    pub(crate) fn push_topic_subscribe(&mut self, topic: TopicKey, id: u32) {
+        self.push(id, PendingState::TopicSubscribe(topic, None));
     }
 
-    pub(crate) fn ready(&mut self, bytes: Box<[u8]>) {
+    pub(crate) fn push_bytes(&mut self, bytes: Box<[u8]>) {
         self.push(0, PendingState::Ready(bytes));
     }
 
-    pub(crate) fn join(&mut self, join: PendingSubscribe) {
-        self.push(0, PendingState::PendingSubscribe(Box::new(join)));
+    pub(crate) fn push_channel_subscribe(&mut self, subscribe: PendingSubscribe) {
+        self.push(0, PendingState::ChannelSubscribe(Box::new(subscribe)));
     }
 
-    pub(crate) fn connect(&mut self, admitting: PendingConnect) {
-        self.push(admitting.id, PendingState::Admit(Box::new(admitting)));
+    pub(crate) fn push_connect(&mut self, pending_connect: PendingConnect) {
+        self.push(pending_connect.id, PendingState::Connect(Box::new(pending_connect)));
     }
 
-    fn push(&mut self, id: u32, what: PendingState) {
-        self.queue.push_back(PendingCommand { what, id });
+    fn push(&mut self, id: u32, state: PendingState) {
+        self.queue.push_back(PendingCommand { state, id });
     }
 
-    /// Adds a publish; gives its ticket.
-    pub(crate) fn publish(&mut self, id: u32) -> u32 {
+    /// Queues a publish; returns its ticket.
+    pub(crate) fn push_publish(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
         self.publishes += 1;
         self.push(id, PendingState::Publish(ticket, None));
         ticket
     }
 
-    /// Adds a request whose response has its turn; gives its ticket.
-    pub(crate) fn query(&mut self, id: u32) -> u32 {
+    /// Queues a request; returns its ticket.
+    pub(crate) fn push_query(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
         self.queries += 1;
         self.push(id, PendingState::Query(ticket, None));
         ticket
     }
 
-    /// Adds a request beside the queue; gives its ticket.
-    pub(crate) fn add_in_flight(&mut self, id: u32, channel: Option<Channel>, reads: bool) -> u32 {
+    /// Adds an unordered request; returns its ticket.
+    pub(crate) fn add_in_flight(&mut self, id: u32, channel: Option<Channel>, is_read: bool) -> u32 {
         let ticket = self.ticket();
-        self.flights.push(InFlight { ticket, id, channel, reads });
+        self.in_flight.push(InFlight { ticket, id, channel, is_read });
         ticket
     }
 
-    /// Removes the request with this ticket from those beside the queue.
-    pub(crate) fn take_in_flight(&mut self, ticket: u32) -> Option<InFlight> {
-        let at = self.flights.iter().position(|flight| flight.ticket == ticket)?;
-        Some(self.flights.swap_remove(at))
+    /// Removes the unordered request with this ticket.
+    pub(crate) fn remove_in_flight(&mut self, ticket: u32) -> Option<InFlight> {
+        let at = self.in_flight.iter().position(|request| request.ticket == ticket)?;
+        Some(self.in_flight.swap_remove(at))
     }
 
-    /// A ticket: a number for a request.
+    /// A new ticket: a number that identifies a request of the session.
     pub(crate) fn ticket(&mut self) -> u32 {
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.next_ticket
     }
 
-    /// Keeps a response until its turn. A response with an unknown ticket is discarded.
-    pub(crate) fn answered(&mut self, ticket: u32, answer: Response) {
-        let slot = self.queue.iter_mut().find_map(|a| match &mut a.what {
+    /// Stores the response to a queued command. A response with an unknown ticket is discarded.
+    pub(crate) fn set_response(&mut self, ticket: u32, response: Response) {
+        let slot = self.queue.iter_mut().find_map(|a| match &mut a.state {
             PendingState::Publish(t, slot) | PendingState::Query(t, slot) if *t == ticket => Some(slot),
             _ => None,
         });
         if let Some(slot) = slot {
-            *slot = Some(answer);
+            *slot = Some(response);
         }
     }
 
-    /// The topic cannot be subscribed: what waits for it fails.
-    pub(crate) fn failed(&mut self, topic: TopicKey, failure: &Failure) {
-        for awaited in &mut self.queue {
-            if let PendingState::Subscribe(t, slot) = &mut awaited.what
+    /// Fails all commands that wait for the topic.
+    pub(crate) fn fail_topic(&mut self, topic: TopicKey, failure: &Failure) {
+        for command in &mut self.queue {
+            if let PendingState::TopicSubscribe(t, slot) = &mut command.state
                 && *t == topic
             {
                 *slot = Some(failure.clone());
             }
         }
-        for join in self.joins_mut() {
-            if join.waits_for() == Some(topic) {
-                join.stage = super::state::SubscribeState::Failed(failure.clone());
+        for subscribe in self.pending_subscribes_mut() {
+            if subscribe.awaited_topic() == Some(topic) {
+                subscribe.state = super::state::SubscribeState::Failed(failure.clone());
             }
         }
     }
 
-    /// Takes the head of the queue if it is decided; `live` gives whether a topic is live.
+    /// Removes the head of the queue if it is completed; `live` returns whether a topic is live.
     pub(crate) fn pop(&mut self, live: impl Fn(TopicKey) -> bool) -> Option<(u32, ReadyCommand)> {
-        let decided = match &self.queue.front()?.what {
-            PendingState::Subscribe(topic, failure) => failure.is_some() || live(*topic),
-            PendingState::Publish(_, answer) | PendingState::Query(_, answer) => answer.is_some(),
-            PendingState::PendingSubscribe(join) => join.is_decided(),
-            PendingState::Admit(admitting) => admitting.joins.iter().all(PendingSubscribe::is_decided),
+        let decided = match &self.queue.front()?.state {
+            PendingState::TopicSubscribe(topic, failure) => failure.is_some() || live(*topic),
+            PendingState::Publish(_, response) | PendingState::Query(_, response) => response.is_some(),
+            PendingState::ChannelSubscribe(subscribe) => subscribe.is_decided(),
+            PendingState::Connect(pending_connect) => {
+                pending_connect.subscribes.iter().all(PendingSubscribe::is_decided)
+            }
             PendingState::Ready(_) => true,
         };
         if !decided {
             return None;
         }
-        let PendingCommand { what, id } = self.queue.pop_front()?;
-        let outcome = match what {
-            PendingState::Subscribe(topic, failure) => ReadyCommand::Subscribe(topic, failure),
-            PendingState::Publish(_, answer) => {
+        let PendingCommand { state, id } = self.queue.pop_front()?;
+        let outcome = match state {
+            PendingState::TopicSubscribe(topic, failure) => ReadyCommand::TopicSubscribe(topic, failure),
+            PendingState::Publish(_, response) => {
                 self.publishes -= 1;
-                ReadyCommand::Response(answer?)
+                ReadyCommand::Response(response?)
             }
-            PendingState::Query(_, answer) => {
+            PendingState::Query(_, response) => {
                 self.queries -= 1;
-                ReadyCommand::Response(answer?)
+                ReadyCommand::Response(response?)
             }
-            PendingState::PendingSubscribe(join) => ReadyCommand::PendingSubscribe(join),
-            PendingState::Admit(admitting) => ReadyCommand::Admit(admitting),
+            PendingState::ChannelSubscribe(subscribe) => ReadyCommand::ChannelSubscribe(subscribe),
+            PendingState::Connect(pending_connect) => ReadyCommand::Connect(pending_connect),
             PendingState::Ready(bytes) => ReadyCommand::Ready(bytes),
         };
         Some((id, outcome))
     }
 
-    /// Subscribes under way, for the limit of channels.
-    pub(crate) fn subscribes(&self) -> usize {
-        let plain = self.queue.iter().filter(|a| matches!(a.what, PendingState::Subscribe(..))).count();
-        plain + self.joins().count()
+    /// Number of subscribes in progress, for the limit of channels.
+    pub(crate) fn subscribe_count(&self) -> usize {
+        let plain = self.queue.iter().filter(|a| matches!(a.state, PendingState::TopicSubscribe(..))).count();
+        plain + self.pending_subscribes().count()
     }
 
-    /// The topics that must stay because subscribes are under way for them.
+    /// The topics that must be kept for subscribes in progress.
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicKey> + '_ {
-        let plain = self.queue.iter().filter_map(|a| match a.what {
-            PendingState::Subscribe(topic, _) => Some(topic),
+        let plain = self.queue.iter().filter_map(|a| match a.state {
+            PendingState::TopicSubscribe(topic, _) => Some(topic),
             _ => None,
         });
-        plain.chain(self.joins().filter_map(PendingSubscribe::holds))
+        plain.chain(self.pending_subscribes().filter_map(PendingSubscribe::held_topic))
     }
 
-    /// The topics that keep publications for subscribes under way, each as often as it does.
-    pub(crate) fn catching(&self) -> impl Iterator<Item = TopicKey> + '_ {
-        self.joins().filter_map(PendingSubscribe::catches)
+    /// The topics that record publications for subscribes in progress, once per subscribe.
+    pub(crate) fn recording_topics(&self) -> impl Iterator<Item = TopicKey> + '_ {
+        self.pending_subscribes().filter_map(PendingSubscribe::recording_topic)
     }
 
-    /// The subscriptions of the client protocol that are under way.
-    pub(crate) fn joins(&self) -> impl Iterator<Item = &PendingSubscribe> {
-        self.queue.iter().flat_map(|awaited| match &awaited.what {
-            PendingState::PendingSubscribe(join) => std::slice::from_ref(&**join),
-            PendingState::Admit(admitting) => &admitting.joins[..],
+    /// The subscribes with options that are in progress.
+    pub(crate) fn pending_subscribes(&self) -> impl Iterator<Item = &PendingSubscribe> {
+        self.queue.iter().flat_map(|command| match &command.state {
+            PendingState::ChannelSubscribe(subscribe) => std::slice::from_ref(&**subscribe),
+            PendingState::Connect(pending_connect) => &pending_connect.subscribes[..],
             _ => &[],
         })
     }
 
-    /// The same, to be changed.
-    pub(crate) fn joins_mut(&mut self) -> impl Iterator<Item = &mut PendingSubscribe> {
-        self.queue.iter_mut().flat_map(|awaited| match &mut awaited.what {
-            PendingState::PendingSubscribe(join) => std::slice::from_mut(&mut **join),
-            PendingState::Admit(admitting) => &mut admitting.joins[..],
+    /// The subscribes with options that are in progress, mutable.
+    pub(crate) fn pending_subscribes_mut(&mut self) -> impl Iterator<Item = &mut PendingSubscribe> {
+        self.queue.iter_mut().flat_map(|command| match &mut command.state {
+            PendingState::ChannelSubscribe(subscribe) => std::slice::from_mut(&mut **subscribe),
+            PendingState::Connect(pending_connect) => &mut pending_connect.subscribes[..],
             _ => &mut [],
         })
     }

@@ -1,4 +1,4 @@
-//! A subscription that is under way, and the states it passes.
+//! A subscription in progress, and its states.
 
 use tidings_wire::{Channel, History};
 
@@ -14,95 +14,97 @@ pub enum Origin {
     Command(u32),
     /// The server, when it accepts the connection.
     Connect,
-    /// The server, while the connection stands.
+    /// The server, during the connection.
     Order,
 }
 
-/// The state of a subscription that is under way.
+/// The state of a subscription in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubscribeState {
-    /// A token is verified or the application decides; the ticket of the request.
+    /// A token is verified, or the application decides; the ticket of the request.
     Deciding(u32),
     /// The broker has not confirmed the topic yet.
     Subscribing(TopicKey),
-    /// The channel's history is read; what is published meanwhile is kept with the topic, from this one on.
-    Reading { topic: TopicKey, ticket: u32, from: usize },
-    /// It can be made, without a history.
+    /// The history is read. The topic records publications meanwhile; `from` is the index of the first one.
+    ReadingHistory { topic: TopicKey, ticket: u32, from: usize },
+    /// It can be made; its history is not used.
     Live(TopicKey),
-    /// It can be made.
-    Read { topic: TopicKey, from: usize, history: History },
-    /// It cannot.
+    /// It can be made; `from` is the index of the first recorded publication.
+    HistoryRead { topic: TopicKey, from: usize, history: History },
+    /// It cannot be made.
     Failed(Failure),
 }
 
-/// A subscription on its way.
+/// A subscription in progress.
 #[derive(Debug)]
 pub(crate) struct PendingSubscribe {
     pub(crate) channel: Channel,
-    pub(crate) owner: Origin,
-    pub(crate) wish: SubscribeOptions,
+    pub(crate) origin: Origin,
+    pub(crate) sub_options: SubscribeOptions,
     pub(crate) admission: Admission,
-    pub(crate) stage: SubscribeState,
+    pub(crate) state: SubscribeState,
 }
 
 impl PendingSubscribe {
     /// Whether it can be answered.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(
-            self.stage,
-            SubscribeState::Live(_) | SubscribeState::Read { .. } | SubscribeState::Failed(_)
+            self.state,
+            SubscribeState::Live(_) | SubscribeState::HistoryRead { .. } | SubscribeState::Failed(_)
         )
     }
 
-    /// Why it cannot be made.
+    /// The failure, if it cannot be made.
     pub(crate) fn failure(&self) -> Option<&Failure> {
-        match &self.stage {
+        match &self.state {
             SubscribeState::Failed(failure) => Some(failure),
             _ => None,
         }
     }
 
     /// The topic that it waits for at the broker.
-    pub(crate) fn waits_for(&self) -> Option<TopicKey> {
-        match self.stage {
+    pub(crate) fn awaited_topic(&self) -> Option<TopicKey> {
+        match self.state {
             SubscribeState::Subscribing(topic) => Some(topic),
             _ => None,
         }
     }
 
-    /// The topic that keeps publications for it.
-    pub(crate) fn catches(&self) -> Option<TopicKey> {
-        match self.stage {
-            SubscribeState::Reading { topic, .. } | SubscribeState::Read { topic, .. } => Some(topic),
+    /// The topic that records publications for it.
+    pub(crate) fn recording_topic(&self) -> Option<TopicKey> {
+        match self.state {
+            SubscribeState::ReadingHistory { topic, .. } | SubscribeState::HistoryRead { topic, .. } => {
+                Some(topic)
+            }
             _ => None,
         }
     }
 
-    /// The topic that must stay because of it.
-    pub(crate) fn holds(&self) -> Option<TopicKey> {
-        match self.stage {
+    /// The topic that must be kept for it.
+    pub(crate) fn held_topic(&self) -> Option<TopicKey> {
+        match self.state {
             SubscribeState::Subscribing(topic)
             | SubscribeState::Live(topic)
-            | SubscribeState::Reading { topic, .. }
-            | SubscribeState::Read { topic, .. } => Some(topic),
+            | SubscribeState::ReadingHistory { topic, .. }
+            | SubscribeState::HistoryRead { topic, .. } => Some(topic),
             SubscribeState::Deciding(_) | SubscribeState::Failed(_) => None,
         }
     }
 
-    /// The ticket of the answer that it waits for.
+    /// The ticket of the response that it waits for.
     pub(crate) fn ticket(&self) -> Option<u32> {
-        match self.stage {
-            SubscribeState::Deciding(ticket) | SubscribeState::Reading { ticket, .. } => Some(ticket),
+        match self.state {
+            SubscribeState::Deciding(ticket) | SubscribeState::ReadingHistory { ticket, .. } => Some(ticket),
             _ => None,
         }
     }
 }
 
-/// An accepted connection whose subscriptions are under way.
+/// An accepted connection with its subscriptions in progress.
 #[derive(Debug)]
 pub(crate) struct PendingConnect {
     /// The id of the `connect` command.
     pub(crate) id: u32,
     pub(crate) connected: Connected,
-    pub(crate) joins: Vec<PendingSubscribe>,
+    pub(crate) subscribes: Vec<PendingSubscribe>,
 }

@@ -1,4 +1,4 @@
-//! The transitions of a subscription that is under way.
+//! The transitions of a subscription in progress.
 
 use tidings_wire::code;
 use tidings_wire::grant::ChannelOverrides;
@@ -7,110 +7,124 @@ use tidings_wire::{Channel, HistoryQuery, RecoveryMode, Topic};
 use super::options::{Rights, SubscribeOptions};
 use super::state::{PendingSubscribe, SubscribeState};
 use crate::access::Action;
+use crate::context::Context;
 use crate::decisions::Rejection;
-use crate::effects::{Effect, Effects, Request, Response};
+use crate::effects::{Effect, Request, Response};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
-use crate::session::SessionId;
-use crate::topics::Entry;
+use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
-    /// Begins to make a subscription that is allowed, with what the client may have of `wish`; gives how far it has come.
-    pub(crate) fn begin_topic(
-        &mut self,
-        slot: Slot,
-        channel: &Channel,
-        wish: &mut SubscribeOptions,
-        own: &ChannelOverrides,
-        fx: &mut Effects,
-    ) -> SubscribeState {
-        let options = match self.settings.namespaces.options(channel.as_str()) {
-            // Whatever allowed it: a token, a hook, the server API or the options.
-            _ if self.settings.access.is_reserved(channel.as_str()) => Err(code::PERMISSION_DENIED),
-            options => options,
-        };
-        let options = match options {
-            Ok(options) => options,
-            Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
-        };
-        wish.grant(options, own, self.rights(slot, options));
-        let topic = Topic::Channel(channel.clone());
-        let known = self.topics.key(&topic).is_some();
-        let key = self.ensure_topic(&topic, fx);
-        let live = self.topics.get(key).is_some_and(Entry::is_live);
-        if live && !self.reads_in_turn(key, wish) {
-            return self.begin_read(slot, key, channel, wish, 0, fx);
-        }
-        let waiter = self.id_of(slot);
-        if let Some(entry) = self.topics.get_mut(key) {
-            entry.waiters.push(waiter);
-        }
-        if known && !live {
-            // The state of the broker may have changed: the topic is requested again.
-            fx.push(Effect::SubscribeTopic(topic));
-        }
-        SubscribeState::Subscribing(key)
-    }
-
-    /// What a session may request of a channel that it subscribes to.
+    /// The rights of a session in a channel that it subscribes to.
     fn rights(&self, slot: Slot, options: &NamespaceOptions) -> Rights {
         let identity = self.sessions[slot.index()].identity;
         let may = |action| self.settings.access.permits(action, identity, true, options);
         Rights { history: may(Action::History), presence: may(Action::Presence) }
     }
 
-    /// Whether a subscribe waits with reading the history until it is to be answered.
-    fn reads_in_turn(&self, key: TopicKey, wish: &SubscribeOptions) -> bool {
-        wish.since.is_some() && wish.positioned && self.topics.get(key).is_some_and(Entry::has_history)
+    /// Whether the history is read only when the subscribe is next to be answered.
+    fn defers_read(&self, key: TopicKey, sub_options: &SubscribeOptions) -> bool {
+        sub_options.since.is_some()
+            && sub_options.positioned
+            && self.topics.get(key).is_some_and(TopicEntry::has_history)
     }
 
-    /// Reads what a client missed for the subscribe whose turn it is: with several, those of a `connect`, for one after
-    /// the other, as long as what one client may be sent lasts.
-    pub(crate) fn read_for_next(&mut self, slot: Slot, fx: &mut Effects) {
+    /// The options of a channel; those of channels without a namespace if its namespace is unknown.
+    pub fn options(&self, channel: &Channel) -> &NamespaceOptions {
+        self.settings.namespaces.options(channel.as_str()).unwrap_or(self.settings.namespaces.without())
+    }
+
+    /// The channel of a topic; `None` for a pattern.
+    pub(crate) fn channel_of(&self, key: TopicKey) -> Option<Channel> {
+        match self.topics.get(key)?.topic() {
+            Topic::Channel(channel) => Some(channel.clone()),
+            Topic::Pattern(_) => None,
+        }
+    }
+}
+
+impl<P: Protocols> Context<'_, P> {
+    /// Begins an allowed subscription, and reduces `sub_options` to the granted ones; returns the new state.
+    pub(crate) fn begin_topic(
+        &mut self,
+        channel: &Channel,
+        sub_options: &mut SubscribeOptions,
+        overrides: &ChannelOverrides,
+    ) -> SubscribeState {
+        let options = match self.hub.settings.namespaces.options(channel.as_str()) {
+            // Internal channels are closed to every session, whatever allowed the subscription (a token, a hook, the
+            // server API).
+            _ if self.hub.settings.access.is_reserved(channel.as_str()) => Err(code::PERMISSION_DENIED),
+            options => options,
+        };
+        let options = match options {
+            Ok(options) => options,
+            Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
+        };
+        sub_options.grant(options, overrides, self.hub.rights(self.slot, options));
+        let topic = Topic::Channel(channel.clone());
+        let known = self.hub.topics.key(&topic);
+        let key = known.unwrap_or_else(|| self.hub.request_topic(&topic, self.fx));
+        let live = self.hub.topics.get(key).is_some_and(TopicEntry::is_live);
+        if live && !self.hub.defers_read(key, sub_options) {
+            return self.begin_read(key, channel, sub_options, 0);
+        }
+        let waiter = self.id();
+        if let Some(entry) = self.hub.topics.get_mut(key) {
+            entry.waiters.push(waiter);
+        }
+        if known.is_some() && !live {
+            // The state of the broker may have changed: the topic is requested again.
+            self.fx.push(Effect::SubscribeTopic(topic));
+        }
+        SubscribeState::Subscribing(key)
+    }
+
+    /// Reads the missed publications for the subscribe that is next to be answered. The subscribes of a `connect` are
+    /// read one after the other, within the bytes that may be sent to one client.
+    pub(crate) fn start_next_read(&mut self) {
         loop {
-            let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
-            let mut left = self.settings.recovery_bytes;
+            let Some(cold) = self.session().cold.as_deref() else { return };
+            let mut left = self.hub.settings.recovery_bytes;
             let mut next = None;
-            for (index, join) in cold.pending.head_joins().iter().enumerate() {
-                match &join.stage {
-                    SubscribeState::Reading { .. } if join.wish.since.is_some() => return,
-                    SubscribeState::Read { history, .. } => left = left.saturating_sub(history.size()),
+            for (index, subscribe) in cold.pending.head_subscribes().iter().enumerate() {
+                match &subscribe.state {
+                    SubscribeState::ReadingHistory { .. } if subscribe.sub_options.since.is_some() => return,
+                    SubscribeState::HistoryRead { history, .. } => left = left.saturating_sub(history.size()),
                     SubscribeState::Subscribing(key)
                         if next.is_none()
-                            && join.wish.since.is_some()
-                            && self.topics.get(*key).is_some_and(Entry::is_live) =>
+                            && subscribe.sub_options.since.is_some()
+                            && self.hub.topics.get(*key).is_some_and(TopicEntry::is_live) =>
                     {
-                        next = Some((index, *key, join.channel.clone(), join.wish.clone()));
+                        next = Some((index, *key, subscribe.channel.clone(), subscribe.sub_options.clone()));
                     }
                     _ => {}
                 }
             }
-            let Some((index, key, channel, wish)) = next else { return };
-            let stage = self.begin_read(slot, key, &channel, &wish, left, fx);
-            self.set_stage(slot, index, stage);
+            let Some((index, key, channel, sub_options)) = next else { return };
+            let state = self.begin_read(key, &channel, &sub_options, left);
+            self.set_state(index, state);
         }
     }
 
-    /// The broker has confirmed the topic: reads the history, if the channel has one and the subscription uses it; at most
-    /// that many bytes of what was missed.
+    /// The state after the broker has confirmed the topic: reads the history if the channel has one and the
+    /// subscription uses it, at most `max_bytes` of missed publications.
     fn begin_read(
         &mut self,
-        slot: Slot,
         key: TopicKey,
         channel: &Channel,
-        wish: &SubscribeOptions,
+        sub_options: &SubscribeOptions,
         max_bytes: usize,
-        fx: &mut Effects,
     ) -> SubscribeState {
-        if !wish.positioned || !self.topics.get(key).is_some_and(Entry::has_history) {
+        if !sub_options.positioned || !self.hub.topics.get(key).is_some_and(TopicEntry::has_history) {
             return SubscribeState::Live(key);
         }
-        let since = wish.since.as_ref();
-        let mode = self.options(channel).force_recovery_mode;
-        // One more than may be sent, so that too many are seen to be.
-        let limit = self.settings.recovery_limit.saturating_add(1);
+        let since = sub_options.since.as_ref();
+        let mode = self.hub.options(channel).force_recovery_mode;
+        // One more than may be sent, so that an excess is detected.
+        let limit = self.hub.settings.recovery_limit.saturating_add(1);
         let query = match (since, mode) {
             (None, _) => HistoryQuery { limit: Some(0), ..HistoryQuery::default() },
             (Some(_), RecoveryMode::Cache) => {
@@ -121,121 +135,99 @@ impl<P: Protocols> Hub<P> {
             }
         };
         let query = HistoryQuery { for_subscriber: true, max_bytes, ..query };
-        let from = self.topics.start_recording(key);
-        let id = self.id_of(slot);
-        let ticket = self.sessions[slot.index()].cold().pending.ticket();
-        fx.push(Effect::Request(id, ticket, Request::History(channel.clone(), query)));
-        SubscribeState::Reading { topic: key, ticket, from }
+        let from = self.hub.topics.start_recording(key);
+        let id = self.id();
+        let ticket = self.session_mut().cold().pending.ticket();
+        self.fx.push(Effect::Request(id, ticket, Request::History(channel.clone(), query)));
+        SubscribeState::ReadingHistory { topic: key, ticket, from }
     }
 
-    /// The options of a channel; those of channels without a namespace when its own is unknown.
-    pub fn options(&self, channel: &Channel) -> &NamespaceOptions {
-        self.settings.namespaces.options(channel.as_str()).unwrap_or(self.settings.namespaces.without())
-    }
-
-    /// The channel of a topic that is one.
-    pub(crate) fn channel_of(&self, key: TopicKey) -> Option<Channel> {
-        match self.topics.get(key)?.topic() {
-            Topic::Channel(channel) => Some(channel.clone()),
-            Topic::Pattern(_) => None,
-        }
-    }
-
-    /// A topic is live: the session's subscribes that waited for that go on.
-    pub(crate) fn on_topic_live(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) {
-        if !self.topics.get(key).is_some_and(Entry::is_live) {
+    /// A topic is live: continues the session's subscribes that wait for it.
+    pub(crate) fn continue_subscribes(&mut self, key: TopicKey) {
+        if !self.hub.topics.get(key).is_some_and(TopicEntry::is_live) {
             return;
         }
         let mut index = 0;
         loop {
-            let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
-            let Some(join) = cold.pending.joins_mut().nth(index) else { return };
+            let Some(cold) = self.session_mut().existing_cold() else { return };
+            let Some(subscribe) = cold.pending.pending_subscribes_mut().nth(index) else { return };
             index += 1;
-            if join.waits_for() != Some(key) {
+            if subscribe.awaited_topic() != Some(key) {
                 continue;
             }
-            let (channel, wish) = (join.channel.clone(), join.wish.clone());
-            if self.reads_in_turn(key, &wish) {
+            let (channel, sub_options) = (subscribe.channel.clone(), subscribe.sub_options.clone());
+            if self.hub.defers_read(key, &sub_options) {
                 continue;
             }
-            let stage = self.begin_read(slot, key, &channel, &wish, 0, fx);
-            self.set_stage(slot, index - 1, stage);
+            let state = self.begin_read(key, &channel, &sub_options, 0);
+            self.set_state(index - 1, state);
         }
     }
 
-    fn set_wish(&mut self, slot: Slot, index: usize, wish: SubscribeOptions) {
-        if let Some(cold) = self.sessions[slot.index()].existing_cold()
-            && let Some(join) = cold.pending.joins_mut().nth(index)
+    fn set_sub_options(&mut self, index: usize, sub_options: SubscribeOptions) {
+        if let Some(cold) = self.session_mut().existing_cold()
+            && let Some(subscribe) = cold.pending.pending_subscribes_mut().nth(index)
         {
-            join.wish = wish;
+            subscribe.sub_options = sub_options;
         }
     }
 
-    fn set_stage(&mut self, slot: Slot, index: usize, stage: SubscribeState) {
-        if let Some(cold) = self.sessions[slot.index()].existing_cold()
-            && let Some(join) = cold.pending.joins_mut().nth(index)
+    fn set_state(&mut self, index: usize, state: SubscribeState) {
+        if let Some(cold) = self.session_mut().existing_cold()
+            && let Some(subscribe) = cold.pending.pending_subscribes_mut().nth(index)
         {
-            join.stage = stage;
+            subscribe.state = state;
         }
     }
 
-    /// Takes an answer that a subscribe under way waits for; gives it back when none does.
-    pub(crate) fn on_subscribe_response(
-        &mut self,
-        slot: Slot,
-        ticket: u32,
-        answer: Response,
-        fx: &mut Effects,
-    ) -> Option<Response> {
-        let cold = self.sessions[slot.index()].existing_cold()?;
-        let Some((index, join)) =
-            cold.pending.joins_mut().enumerate().find(|(_, join)| join.ticket() == Some(ticket))
+    /// Handles the response that a subscribe waits for; returns it if no subscribe waits for it.
+    pub(crate) fn on_subscribe_response(&mut self, ticket: u32, response: Response) -> Option<Response> {
+        let cold = self.session_mut().existing_cold()?;
+        let Some((index, subscribe)) = cold
+            .pending
+            .pending_subscribes_mut()
+            .enumerate()
+            .find(|(_, subscribe)| subscribe.ticket() == Some(ticket))
         else {
-            return Some(answer);
+            return Some(response);
         };
-        let (channel, mut wish) = (join.channel.clone(), join.wish.clone());
-        let stage = match (answer, join.stage.clone()) {
-            (Response::Failed(failure), SubscribeState::Reading { topic, .. }) => {
-                self.release_pending(slot, Some(topic), Some(topic), fx);
+        let (channel, mut sub_options) = (subscribe.channel.clone(), subscribe.sub_options.clone());
+        let state = match (response, subscribe.state.clone()) {
+            (Response::Failed(failure), SubscribeState::ReadingHistory { topic, .. }) => {
+                self.release_pending(Some(topic), Some(topic));
                 SubscribeState::Failed(failure)
             }
             (Response::Failed(failure), _) => SubscribeState::Failed(failure),
-            (Response::History(history), SubscribeState::Reading { topic, from, .. }) => {
-                SubscribeState::Read { topic, from, history }
+            (Response::History(history), SubscribeState::ReadingHistory { topic, from, .. }) => {
+                SubscribeState::HistoryRead { topic, from, history }
             }
             (Response::Allowed(admission), SubscribeState::Deciding(_)) => {
-                let own = admission.overrides;
-                join.admission = *admission;
-                let stage = self.begin_topic(slot, &channel, &mut wish, &own, fx);
-                self.set_wish(slot, index, wish);
-                stage
+                let overrides = admission.overrides;
+                subscribe.admission = *admission;
+                let state = self.begin_topic(&channel, &mut sub_options, &overrides);
+                self.set_sub_options(index, sub_options);
+                state
             }
             _ => SubscribeState::Failed(Rejection::from(code::INTERNAL).into()),
         };
-        self.set_stage(slot, index, stage);
+        self.set_state(index, state);
         None
     }
 
-    /// A subscribe will not be answered: what was kept for it is let go.
-    pub(crate) fn abandon(&mut self, slot: Slot, join: &PendingSubscribe, fx: &mut Effects) {
-        self.release_pending(slot, join.catches(), join.holds(), fx);
+    /// Releases the topics of a subscribe that is cancelled.
+    pub(crate) fn cancel_subscribe(&mut self, subscribe: &PendingSubscribe) {
+        self.release_pending(subscribe.recording_topic(), subscribe.held_topic());
     }
 
-    /// A subscribe neither has publications kept for it by the one topic any more, nor holds the other.
-    pub(crate) fn release_pending(
-        &mut self,
-        slot: Slot,
-        catches: Option<TopicKey>,
-        holds: Option<TopicKey>,
-        fx: &mut Effects,
-    ) {
-        let waiter: SessionId = self.id_of(slot);
-        if let Some(key) = catches {
-            self.topics.stop_recording(key);
+    /// Releases topics of a subscribe: the one that records publications for it, and the one that is kept for it.
+    pub(crate) fn release_pending(&mut self, recording: Option<TopicKey>, held: Option<TopicKey>) {
+        let waiter = self.id();
+        if let Some(key) = recording {
+            self.hub.topics.stop_recording(key);
         }
-        if let Some(key) = holds {
-            self.topics.remove_waiter(key, waiter);
-            self.release(key, fx);
+        if let Some(key) = held {
+            self.hub.topics.remove_waiter(key, waiter);
+            self.release(key);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Topics: the transition from requested at the broker to live, and subscriptions without options.
+//! Topics: from requested at the broker to live, and subscriptions without options.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,34 +12,36 @@ use crate::index::{Slot, TopicKey};
 use crate::namespace::{NamespaceOptions, SlowConsumerPolicy};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
-use crate::topics::{Entry, Interest, TopicOptions};
+use crate::topics::{Interest, TopicEntry, TopicOptions};
 
-/// What a subscribe has come to.
+/// The immediate result of a subscribe.
 #[derive(Debug)]
 pub enum SubscribeOutcome {
-    /// It is made.
+    /// The subscription is made.
     Now {
-        /// It was there before.
+        /// Whether it existed before.
         already: bool,
     },
-    /// [`Event::Subscribed`](crate::Event::Subscribed) or [`Event::Failed`](crate::Event::Failed) will report it.
+    /// [`Event::Subscribed`](crate::Event::Subscribed) or [`Event::Failed`](crate::Event::Failed) will report the
+    /// result.
     Waiting,
     /// It is not allowed.
     Refused(Code, String),
 }
 
 impl<P: Protocols> Hub<P> {
-    /// Makes a subscription that is not confirmed to the client: it takes effect when the topic is live.
-    pub fn subscribe_unconfirmed(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) {
-        let key = self.ensure_topic(topic, fx);
+    /// Makes a subscription without a confirmation to the client. It takes effect when the topic is live.
+    pub fn subscribe_silently(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) {
+        let key = self.topics.key(topic).unwrap_or_else(|| self.request_topic(topic, fx));
         if !self.sessions[slot.index()].is_subscribed(key) {
             self.add_subscriber(slot, key);
         }
     }
 
-    pub(crate) fn ensure_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
+    /// Adds a topic that does not exist, and requests it at the broker; returns its key.
+    pub(crate) fn request_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
         let settings = &self.settings;
-        let (key, new) = self.topics.ensure(topic, || match topic {
+        let options = match topic {
             Topic::Channel(channel) => {
                 let options = settings.namespaces.options(channel.as_str());
                 TopicOptions {
@@ -57,14 +59,12 @@ impl<P: Protocols> Hub<P> {
                 slow_consumer: SlowConsumerPolicy::Cut,
                 history: false,
             },
-        });
-        if new {
-            fx.push(Effect::SubscribeTopic(topic.clone()));
-        }
-        key
+        };
+        fx.push(Effect::SubscribeTopic(topic.clone()));
+        self.topics.insert(topic, options)
     }
 
-    /// Starts a subscription whose confirmation is owed to the peer.
+    /// Begins a subscription without options, which is confirmed to the client.
     pub fn begin_subscribe(
         &mut self,
         slot: Slot,
@@ -73,33 +73,33 @@ impl<P: Protocols> Hub<P> {
         fx: &mut Effects,
     ) -> SubscribeOutcome {
         let session = &mut self.sessions[slot.index()];
-        let awaiting = session.has_pending();
-        let held = session.subscriptions().len() + session.subscribes();
+        let has_pending = session.has_pending();
+        let held = session.subscriptions().len() + session.subscribe_count();
         let known = self.topics.key(topic);
-        let has = known.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key));
+        let already = known.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key));
         let limit = self.settings.channel_limit;
-        if !has && held >= limit {
+        if !already && held >= limit {
             return SubscribeOutcome::Refused(
                 code::LIMIT_EXCEEDED,
                 format!("limit exceeded: {limit} channels a connection"),
             );
         }
-        let key = self.ensure_topic(topic, fx);
-        let live = self.topics.get(key).is_some_and(Entry::is_live);
-        if live && !awaiting {
-            if !has {
+        let key = known.unwrap_or_else(|| self.request_topic(topic, fx));
+        let live = self.topics.get(key).is_some_and(TopicEntry::is_live);
+        if live && !has_pending {
+            if !already {
                 self.add_subscriber(slot, key);
             }
-            return SubscribeOutcome::Now { already: has };
+            return SubscribeOutcome::Now { already };
         }
         let session = &mut self.sessions[slot.index()];
-        session.cold().pending.subscribe(key, id);
+        session.cold().pending.push_topic_subscribe(key, id);
         let waiter = SessionId { slot, generation: session.generation };
         if let Some(entry) = self.topics.get_mut(key) {
             entry.waiters.push(waiter);
         }
         if known.is_some() && !live {
-            // Known and not live: the state of the broker may have changed, so the topic is requested again.
+            // The state of the broker may have changed: the topic is requested again.
             fx.push(Effect::SubscribeTopic(topic.clone()));
         }
         SubscribeOutcome::Waiting
@@ -107,11 +107,11 @@ impl<P: Protocols> Hub<P> {
 
     pub(crate) fn add_subscriber(&mut self, slot: Slot, key: TopicKey) {
         let session = &mut self.sessions[slot.index()];
-        let place = self.topics.add(key, session.peer.form(), slot);
-        session.add_subscription(key, place);
+        let index = self.topics.add(key, session.peer.form(), slot);
+        session.add_subscription(key, index);
     }
 
-    /// Ends a subscription; gives whether there was one.
+    /// Ends a subscription; returns whether it existed.
     pub fn unsubscribe(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) -> bool {
         let Some(key) = self.topics.key(topic) else { return false };
         self.unsubscribe_key(slot, key, fx)
@@ -119,16 +119,16 @@ impl<P: Protocols> Hub<P> {
 
     pub(crate) fn unsubscribe_key(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) -> bool {
         let session = &mut self.sessions[slot.index()];
-        let Some(place) = session.place(key) else { return false };
+        let Some(index) = session.index(key) else { return false };
         session.remove_subscription(key);
-        let sub = session.existing_member().and_then(|member| member.take_sub(key));
+        let sub = session.user_state_mut().and_then(|user_state| user_state.take_sub(key));
         if let Some(sub) = sub {
-            self.report_left(slot, &sub, fx);
+            self.context(slot, fx).report_leave(&sub);
         }
         let session = &mut self.sessions[slot.index()];
         let form = session.peer.form();
-        if let Some(moved) = self.topics.remove(key, form, place) {
-            self.sessions[moved.index()].move_subscription(key, place);
+        if let Some(moved) = self.topics.remove(key, form, index) {
+            self.sessions[moved.index()].move_subscription(key, index);
         }
         self.release(key, fx);
         true
@@ -148,7 +148,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// Changes how a session's peer is connected, and with it the lists its subscriptions stand in.
+    /// Changes the connection of a session. Its subscriptions move to the lists of the new wire form.
     pub fn set_peer(&mut self, slot: Slot, new: P::Peer) {
         let session = &mut self.sessions[slot.index()];
         let old = std::mem::replace(&mut session.peer, new);
@@ -157,16 +157,22 @@ impl<P: Protocols> Hub<P> {
         }
         let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
-            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.place) {
-                self.sessions[moved.index()].move_subscription(s.topic, s.place);
+            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.index) {
+                self.sessions[moved.index()].move_subscription(s.topic, s.index);
             }
-            let place = self.topics.add(s.topic, new.form(), slot);
-            self.sessions[slot.index()].move_subscription(s.topic, place);
+            let index = self.topics.add(s.topic, new.form(), slot);
+            self.sessions[slot.index()].move_subscription(s.topic, index);
         }
     }
 
-    /// The state of a topic that was requested by [`Effect::SubscribeTopic`] , and the node-wide count of its subscribers.
-    pub fn interest(&mut self, topic: &Topic, state: Interest, count: Arc<AtomicU64>, fx: &mut Effects) {
+    /// Callback for [`Effect::SubscribeTopic`]: the state of the topic, and the node-wide count of its subscribers.
+    pub fn on_topic_state(
+        &mut self,
+        topic: &Topic,
+        state: Interest,
+        count: Arc<AtomicU64>,
+        fx: &mut Effects,
+    ) {
         let Some(key) = self.topics.key(topic) else { return };
         self.topics.set_interest(key, count, state == Interest::Live);
         match state {
@@ -176,53 +182,54 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The broker has confirmed a topic.
-    pub fn live(&mut self, topic: &Topic, fx: &mut Effects) {
+    /// Callback when the broker confirms a topic.
+    pub fn on_topic_live(&mut self, topic: &Topic, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_live(key);
             self.advance_waiters(key, fx);
         }
     }
 
-    /// The broker does not subscribe a topic at present: sessions that wait for it get `failure`. Where this is the
-    /// `first` refusal, earlier subscribers, which have been without its publications since the connection to the
-    /// broker was lost, are notified as well (see [`Hub::lapsed`]).
-    pub fn refused(&mut self, topic: &Topic, failure: &Failure, first: bool, fx: &mut Effects) {
+    /// Callback when the broker refuses a topic: sessions that wait for it get `failure`. On the `first` refusal, its
+    /// subscribers are notified as well (see [`Hub::on_topic_interrupted`]): they have had no publications since the
+    /// connection to the broker was lost.
+    pub fn on_topic_refused(&mut self, topic: &Topic, failure: &Failure, first: bool, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
-            self.topics.set_away(key);
+            self.topics.set_unavailable(key);
             self.fail_waiters(key, failure, fx);
         }
         if first {
-            self.lapsed(topic, fx);
+            self.on_topic_interrupted(topic, fx);
         }
     }
 
-    /// The part of the broker that serves a topic is unavailable: sessions that wait for the topic get that error.
-    pub fn away(&mut self, topic: &Topic, fx: &mut Effects) {
+    /// Callback when the part of the broker that serves a topic is unavailable: sessions that wait for the topic get
+    /// that error.
+    pub fn on_topic_unavailable(&mut self, topic: &Topic, fx: &mut Effects) {
         if let Some(key) = self.topics.key(topic) {
-            self.topics.set_away(key);
+            self.topics.set_unavailable(key);
             self.fail_waiters(key, &Failure::Unavailable, fx);
         }
     }
 
-    /// The sessions that are subscribed to a topic which has a history and is not live.
-    pub fn stranded(&self, topic: &Topic) -> Vec<SessionId> {
+    /// The subscribers of a topic that has a history and is not live.
+    pub fn sessions_to_fail_over(&self, topic: &Topic) -> Vec<SessionId> {
         let entry = self.topics.key(topic).and_then(|key| self.topics.get(key));
         let entry = entry.filter(|entry| entry.has_history() && !entry.is_live());
-        entry.into_iter().flat_map(Entry::all_subscribers).map(|slot| self.id_of(slot)).collect()
+        entry.into_iter().flat_map(TopicEntry::all_subscribers).map(|slot| self.session_id(slot)).collect()
     }
 
-    /// Whether a session is subscribed to such a topic.
-    pub fn is_stranded(&self, slot: Slot) -> bool {
+    /// Whether a session is subscribed to a topic that has a history and is not live.
+    pub fn needs_failover(&self, slot: Slot) -> bool {
         let Some(session) = self.sessions.get(slot.index()) else { return false };
         session.subscriptions().iter().any(|subscription| {
             self.topics.get(subscription.topic).is_some_and(|entry| entry.has_history() && !entry.is_live())
         })
     }
 
-    /// The broker is unavailable: sessions that wait for a subscription get that error.
-    pub fn broker_down(&mut self, fx: &mut Effects) {
-        for key in self.topics.all_down() {
+    /// Callback when the broker is unavailable: sessions that wait for a subscription get that error.
+    pub fn on_broker_down(&mut self, fx: &mut Effects) {
+        for key in self.topics.set_all_unavailable() {
             self.fail_waiters(key, &Failure::Unavailable, fx);
         }
     }
@@ -231,9 +238,9 @@ impl<P: Protocols> Hub<P> {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
-                self.on_topic_live(waiter.slot, key, fx);
+                self.context(waiter.slot, fx).continue_subscribes(key);
                 self.advance(waiter.slot, fx);
-                self.still_waiting(waiter, key);
+                self.keep_waiting(waiter, key);
             }
         }
         self.release(key, fx);
@@ -243,15 +250,15 @@ impl<P: Protocols> Hub<P> {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
-                self.sessions[waiter.slot.index()].cold().pending.failed(key, failure);
+                self.sessions[waiter.slot.index()].cold().pending.fail_topic(key, failure);
                 self.advance(waiter.slot, fx);
             }
         }
         self.release(key, fx);
     }
 
-    /// A session that waits for something else first still holds this topic.
-    fn still_waiting(&mut self, waiter: SessionId, key: TopicKey) {
+    /// Keeps a session in the waiting sessions of a topic if it still holds the topic.
+    fn keep_waiting(&mut self, waiter: SessionId, key: TopicKey) {
         let session = &mut self.sessions[waiter.slot.index()];
         if session.existing_cold().is_some_and(|cold| cold.pending.topics().any(|t| t == key))
             && let Some(entry) = self.topics.get_mut(key)

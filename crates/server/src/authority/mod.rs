@@ -119,7 +119,7 @@ impl Authorizer {
         about: ConnectionInfo,
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
-        let requester = Requester { about: Some(Arc::new(about)), ..Requester::default() };
+        let requester = Requester { connection_info: Some(Arc::new(about)), ..Requester::default() };
         let outcome = self.shared.authorize_upload(&requester, token).await;
         if let Err(failure) = &outcome
             && token.is_some()
@@ -136,7 +136,7 @@ impl Shared {
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
         let outcome = match request {
-            Decide::Connect { who: requester, token, data, name, version, headers } => {
+            Decide::Connect { requester, token, data, name, version, headers } => {
                 let fields = ConnectFields {
                     data: data.as_deref(),
                     name: &name,
@@ -151,14 +151,14 @@ impl Shared {
                 connected.map(|connected| Response::Connected(Box::new(connected)))
             }
             Decide::Reject { .. } => Err(rejected(code::UNAUTHORIZED)),
-            Decide::Subscribe { who: requester, channel, token, data } => {
+            Decide::Subscribe { requester, channel, token, data } => {
                 let allowed = self.subscribe(&requester, &channel, &token, data.as_deref()).await;
                 allowed.map(|admission| {
                     subscribed_with = admission.token.clone().map(|token| (requester.user.clone(), token));
                     Response::Allowed(Box::new(admission))
                 })
             }
-            Decide::Refresh { who: requester, token } => {
+            Decide::Refresh { requester, token } => {
                 let renewed = self.refresh(&requester, &token).await;
                 renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
                     expires,
@@ -166,14 +166,14 @@ impl Shared {
                     token,
                 })
             }
-            Decide::SubRefresh { who: requester, channel, token } => {
+            Decide::SubRefresh { requester, channel, token } => {
                 let renewed = self.sub_refresh(&requester, &channel, &token).await;
                 renewed.map(|Admission { expires, info, token, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
                     Response::Renewed { expires, info, token }
                 })
             }
-            Decide::Publish { who: requester, channel, body, info, tags } => {
+            Decide::Publish { requester, channel, body, info, tags } => {
                 match self.authorize_publish(&requester, &channel, &body).await {
                     // The response follows when the broker has completed the publication.
                     Ok(allowed) => {
@@ -184,7 +184,7 @@ impl Shared {
                     Err(failure) => Err(failure),
                 }
             }
-            Decide::Rpc { who: requester, method, data } => {
+            Decide::Rpc { requester, method, data } => {
                 let response = self.hooks.rpc(&requester, &method, data.as_deref()).await;
                 response.unwrap_or_else(|| Err(rejected(code::NOT_AVAILABLE))).map(Response::Replied)
             }

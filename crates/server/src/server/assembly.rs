@@ -72,7 +72,7 @@ impl Assembly {
         let limiter = Arc::new(ConnectionLimiter::new(Arc::clone(&process), connection_limit));
 
         let uid = NodeUid::random();
-        let sessions = Arc::new(settings::session_settings(&config, uid.to_string(), count));
+        let sessions = Arc::new(settings::session_settings(&config, uid.to_string()));
         let (cluster, work) = Cluster::new(
             uid,
             settings::node_name(&config, &announcements),

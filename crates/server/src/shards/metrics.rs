@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 use tidings_hub::Disconnects;
-use tidings_session::Link;
-use tidings_shard::{FANOUT_BOUNDS, Metrics};
+use tidings_shard::{CounterKey, Counters, FANOUT_BOUNDS, Metrics};
 
 use super::Shards;
 use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
@@ -13,23 +12,11 @@ use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
 /// The counters of a shard for each value of a label.
 type LabelledCounters<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
 
-const TRANSPORTS: LabelledCounters<4> = [
-    ("tcp", |m| &m.connections[0]),
-    ("unix", |m| &m.connections[1]),
-    ("http", |m| &m.connections[2]),
-    ("tls", |m| &m.connections[3]),
-];
+const DEFLATED: LabelledCounters<2> =
+    [("before", |m| &m.deflated.plain), ("after", |m| &m.deflated.compressed)];
 
-const POLICIES: LabelledCounters<4> = [
-    ("cut", |m| &m.dropped[0]),
-    ("latest", |m| &m.dropped[1]),
-    ("drop_oldest", |m| &m.dropped[2]),
-    ("unsubscribe", |m| &m.dropped[3]),
-];
-
-const DEFLATED: LabelledCounters<2> = [("before", |m| &m.deflated[0]), ("after", |m| &m.deflated[1])];
-
-const INFLATED: LabelledCounters<2> = [("before", |m| &m.inflated[0]), ("after", |m| &m.inflated[1])];
+const INFLATED: LabelledCounters<2> =
+    [("before", |m| &m.inflated.compressed), ("after", |m| &m.inflated.plain)];
 
 const RECOVERIES: LabelledCounters<2> =
     [("recovered", |m| &m.recovered), ("unrecovered", |m| &m.unrecovered)];
@@ -49,7 +36,15 @@ impl Shards {
         values.into_iter().map(|(label, which)| (label, self.sum(which)))
     }
 
-    /// Disconnects by the server since the start, by the labels of [`Disconnects`].
+    /// The sums of counters by key, each with its label.
+    fn sums_by_key<K: CounterKey>(
+        &self,
+        counters: fn(&Metrics) -> &Counters<K>,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        K::all().map(move |key| (key.label(), self.sum(|shard| &counters(shard)[key])))
+    }
+
+    /// Clients that the server has disconnected since the start, by the labels of [`Disconnects`].
     pub(crate) fn disconnects(&self) -> [u64; Disconnects::LABELS] {
         std::array::from_fn(|at| self.sum(|shard| &shard.disconnects[at]))
     }
@@ -59,11 +54,14 @@ impl Shards {
             "tidings_connections",
             "Connections of clients by transport",
             "transport",
-            self.sums(TRANSPORTS),
+            self.sums_by_key(|m| &m.connections),
         )?;
-        let protocols =
-            Link::all().map(|link| (link.name(), self.sum(|m: &Metrics| &m.sessions[link.index()])));
-        out.gauges("tidings_sessions", "Sessions by the dialect of their client", "dialect", protocols)?;
+        out.gauges(
+            "tidings_sessions",
+            "Sessions by the dialect their client speaks",
+            "dialect",
+            self.sums_by_key(|m| &m.sessions),
+        )?;
         out.counter(
             "tidings_connections_accepted",
             None,
@@ -158,7 +156,7 @@ impl Shards {
             "tidings_deliveries_dropped",
             "Publications that a subscriber missed because its queue or its shard's mailbox was full, by policy",
             "policy",
-            self.sums(POLICIES),
+            self.sums_by_key(|m| &m.dropped),
         )?;
         out.counter(
             "tidings_mailbox_overruns",

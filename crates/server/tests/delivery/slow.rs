@@ -5,6 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidings_hub::Overflow;
+use tidings_shard::CounterKey as _;
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 
 use crate::up::{TestNode, start_quiet_node};
@@ -46,7 +48,7 @@ fn publish_until_dropped(node: &TestNode, more: usize) -> usize {
             (n..n + 50).map(|i| vec![b"PUBLISH".to_vec(), b"news".to_vec(), body(i).into_bytes()]).collect();
         publisher.pipeline(&commands);
         n += 50;
-        let dropped: u64 = (0..4).map(|policy| node.sum(|m| &m.dropped[policy])).sum();
+        let dropped: u64 = Overflow::all().map(|policy| node.sum(|m| &m.dropped[policy])).sum();
         match after {
             None if dropped > 0 => after = Some(n + more),
             Some(end) if n >= end => return n,

@@ -12,12 +12,12 @@ use tidings_wire::{Channel, HistoryQuery, Position, Topic};
 
 use crate::context::Context;
 
-/// The bit of a subscription's `flag` by which a client requests error 112 in place of a subscription that misses
-/// something: it then fetches the state anew. Other bits request nothing that would be missed where it is not done.
+/// The bit of a subscription's `flag` that requests error 112 for a subscription that cannot be recovered; the client
+/// then fetches the state. Other bits can be ignored without harm.
 const REJECT_UNRECOVERED: i64 = 1 << 1;
 
-/// What a client requests with a subscription.
-fn wish(sub: &request::Subscribe<'_>) -> SubscribeOptions {
+/// The options that a client requests for a subscription.
+fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
     SubscribeOptions {
         since: sub.recover.then(|| RecoverFrom { offset: sub.offset, epoch: sub.epoch.clone().into_owned() }),
         recoverable: sub.recoverable,
@@ -25,19 +25,19 @@ fn wish(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         join_leave: sub.join_leave,
         all_or_error: sub.flag & REJECT_UNRECOVERED != 0,
         by_client: true,
-        returns: false,
+        recovery_requested: false,
     }
 }
 
-/// Data of the application, to be kept.
-fn bytes(data: Option<&Data<'_>>) -> Option<Bytes> {
+/// A copy of the application's data.
+fn copy_data(data: Option<&Data<'_>>) -> Option<Bytes> {
     data.map(|data| Bytes::copy_from_slice(&data.bytes))
 }
 
 impl Context<'_> {
-    /// Refuses a command, unless its turn has not come.
+    /// Responds to a rejected command, unless it must wait.
     fn client_refusal(&mut self, id: u32, refusal: &CommandError) -> Progress {
-        if self.session().is_queued() {
+        if self.session().has_queued() {
             return Progress::Hold;
         }
         self.refuse(id, refusal.0, &refusal.1);
@@ -45,17 +45,17 @@ impl Context<'_> {
     }
 
     pub(super) fn client_subscribe(&mut self, id: u32, subscribe: &request::Subscribe<'_>) -> Progress {
-        if !self.session().takes_subscribe() {
+        if !self.session().can_subscribe() {
             return Progress::Hold;
         }
         let begun = client_channel(&subscribe.channel).and_then(|channel| {
-            // A client that requests some publications alone must not get all of them.
+            // A client that requests a filter must not receive all publications.
             if subscribe.tf.is_some() {
                 return Err(CommandError(code::NOT_AVAILABLE, "not available: filters by tags".to_owned()));
             }
-            let (token, data) = (subscribe.token.clone().into_owned(), bytes(subscribe.data.as_ref()));
-            let request = SubscribeRequest { id, channel, wish: wish(subscribe), token, data };
-            self.hub.subscribe(self.slot, request, self.fx)
+            let (token, data) = (subscribe.token.clone().into_owned(), copy_data(subscribe.data.as_ref()));
+            let request = SubscribeRequest { id, channel, sub_options: sub_options(subscribe), token, data };
+            self.operations().subscribe(request)
         });
         match begun {
             Err(refusal) => self.client_refusal(id, &refusal),
@@ -65,23 +65,27 @@ impl Context<'_> {
     }
 
     pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
-        let asks = !connect.token.is_empty() || self.hub.settings().connect_proxy;
-        // The response of the hook names all channels; the client adds only positions in those.
-        let is_hooked = connect.token.is_empty() && asks;
+        let needs_decision = !connect.token.is_empty() || self.hub.settings().connect_proxy;
+        // The response of the hook contains all channels; the client contributes only positions.
+        let is_hooked = connect.token.is_empty() && needs_decision;
         let requested = connect.subs.iter().filter_map(|(channel, sub)| {
             let channel = Channel::new(&**channel).ok()?;
-            // A channel that cannot be recovered is reported in its part of the reply; an error would fail all channels.
-            Some((channel, SubscribeOptions { by_client: !is_hooked, all_or_error: false, ..wish(sub) }))
+            // A channel that cannot be recovered is reported in its part of the reply; an error would fail all
+            // channels.
+            Some((
+                channel,
+                SubscribeOptions { by_client: !is_hooked, all_or_error: false, ..sub_options(sub) },
+            ))
         });
-        // One more than the limit, so that an excess is noticed.
+        // One more than the limit, so that an excess is detected.
         let requested: Vec<_> = requested.take(self.hub.settings().channel_limit.saturating_add(1)).collect();
         if requested.len() > self.hub.settings().channel_limit {
-            self.hub.too_many_channels(self.slot, self.fx);
+            self.operations().end_for_channel_limit();
             return Progress::End;
         }
         self.session_mut().set_requested(requested);
         let access = &self.hub.settings().access;
-        if !asks {
+        if !needs_decision {
             if !(access.open || access.anonymous_connect) {
                 self.refuse(id, code::UNAUTHORIZED, code::UNAUTHORIZED.text);
                 return if self.is_closing() { Progress::End } else { Progress::Next };
@@ -89,10 +93,10 @@ impl Context<'_> {
             self.client_accept(id, Connected::default());
             return if self.is_closing() { Progress::End } else { Progress::Next };
         }
-        let question = Decide::Connect {
-            who: self.hub.requester(self.slot),
+        let decision = Decide::Connect {
+            requester: self.hub.requester(self.slot),
             token: connect.token.clone().into_owned(),
-            data: bytes(connect.data.as_ref()),
+            data: copy_data(connect.data.as_ref()),
             name: connect.name.clone().into_owned(),
             version: connect.version.clone().into_owned(),
             headers: connect
@@ -101,7 +105,7 @@ impl Context<'_> {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into_owned()))
                 .collect(),
         };
-        self.hub.request(self.slot, id, Request::Decide(Box::new(question)), self.fx);
+        self.hub.request(self.slot, id, Request::Decide(Box::new(decision)), self.fx);
         Progress::Next
     }
 
@@ -109,20 +113,20 @@ impl Context<'_> {
         match client_channel(name) {
             Err(refusal) => self.refuse(id, refusal.0, &refusal.1),
             Ok(channel) => {
-                // An unsubscribe without a subscription is no error in this protocol.
+                // In this protocol, an unsubscribe without a subscription is no error.
                 self.hub.unsubscribe(self.slot, &Topic::Channel(channel), self.fx);
                 self.reply(id, Outcome::Unsubscribe);
-                self.hub.forget_empty_member(self.slot);
+                self.operations().drop_empty_user_state();
             }
         }
     }
 
     pub(super) fn client_publish(&mut self, id: u32, publish: &request::Publish<'_>) -> Progress {
-        if !self.session().takes_request() {
+        if !self.session().can_request() {
             return Progress::Hold;
         }
         let checked = client_channel(&publish.channel).and_then(|channel| {
-            // An empty body is an absent field in Protobuf.
+            // In Protobuf, an empty body is an absent field.
             let protobuf = self.link().encoding() == Encoding::Protobuf;
             let body = match &publish.data {
                 Some(data) => Bytes::copy_from_slice(&data.bytes),
@@ -132,39 +136,39 @@ impl Context<'_> {
                     return Err(CommandError(code::BAD_REQUEST, words));
                 }
             };
-            Ok(self.hub.publishing(self.slot, channel, body, Vec::new())?)
+            Ok(self.hub.publish_request(self.slot, channel, body, Vec::new())?)
         });
         match checked {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(request) => {
                 self.hub.count_publish();
-                self.hub.request_beside(self.slot, id, None, request, self.fx);
+                self.hub.request_unordered(self.slot, id, None, request, self.fx);
                 Progress::Next
             }
         }
     }
 
     pub(super) fn client_presence(&mut self, id: u32, name: &str, stats: bool) -> Progress {
-        if !self.session().takes_read() {
+        if !self.session().can_read() {
             return Progress::Hold;
         }
-        match self.may_ask(name, Action::Presence, |options| options.presence) {
+        match self.check_read(name, Action::Presence, |options| options.presence) {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
                 let request =
                     if stats { Request::PresenceStats(channel) } else { Request::Presence(channel) };
-                self.hub.request_beside(self.slot, id, None, request, self.fx);
+                self.hub.request_unordered(self.slot, id, None, request, self.fx);
                 Progress::Next
             }
         }
     }
 
     pub(super) fn client_history(&mut self, id: u32, history: &request::History<'_>) -> Progress {
-        if !self.session().takes_read() {
+        if !self.session().can_read() {
             return Progress::Hold;
         }
         let query = HistoryQuery {
-            // Not more than a client that recovers may be sent.
+            // At most as many publications as a client may recover.
             limit: usize::try_from(history.limit)
                 .ok()
                 .map(|limit| limit.min(self.hub.settings().recovery_limit))
@@ -177,10 +181,10 @@ impl Context<'_> {
             for_subscriber: false,
             max_bytes: self.hub.settings().recovery_bytes,
         };
-        match self.may_ask(&history.channel, Action::History, NamespaceOptions::has_history) {
+        match self.check_read(&history.channel, Action::History, NamespaceOptions::has_history) {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
-                self.hub.request_beside(
+                self.hub.request_unordered(
                     self.slot,
                     id,
                     Some(channel.clone()),
@@ -192,8 +196,8 @@ impl Context<'_> {
         }
     }
 
-    /// The channel of a request, when the session may make the request and the channel has what is requested.
-    fn may_ask(
+    /// The channel of a read, if the session has the permission, and the channel has the requested data.
+    fn check_read(
         &self,
         name: &str,
         action: Action,
@@ -203,32 +207,35 @@ impl Context<'_> {
         if !keeps(self.hub.settings().namespaces.options(channel.as_str())?) {
             return Err(code::NOT_AVAILABLE.into());
         }
-        self.hub.may(self.slot, action, &channel)?;
+        self.hub.authorize(self.slot, action, &channel)?;
         Ok(channel)
     }
 
     pub(super) fn client_rpc(&mut self, id: u32, rpc: &request::Rpc<'_>) -> Progress {
-        if !self.session().takes_request() {
+        if !self.session().can_request() {
             return Progress::Hold;
         }
         let method = rpc.method.clone().into_owned();
-        let question =
-            Decide::Rpc { who: self.hub.requester(self.slot), method, data: bytes(rpc.data.as_ref()) };
-        self.hub.request_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
+        let decision = Decide::Rpc {
+            requester: self.hub.requester(self.slot),
+            method,
+            data: copy_data(rpc.data.as_ref()),
+        };
+        self.hub.request_unordered(self.slot, id, None, Request::Decide(Box::new(decision)), self.fx);
         Progress::Next
     }
 
     pub(super) fn client_refresh(&mut self, id: u32, token: &str) -> Progress {
-        if !self.session().takes_request() {
+        if !self.session().can_request() {
             return Progress::Hold;
         }
-        let question = Decide::Refresh { who: self.hub.requester(self.slot), token: token.to_owned() };
-        self.hub.request_beside(self.slot, id, None, Request::Decide(Box::new(question)), self.fx);
+        let decision = Decide::Refresh { requester: self.hub.requester(self.slot), token: token.to_owned() };
+        self.hub.request_unordered(self.slot, id, None, Request::Decide(Box::new(decision)), self.fx);
         Progress::Next
     }
 
     pub(super) fn client_sub_refresh(&mut self, id: u32, name: &str, token: &str) -> Progress {
-        if !self.session().takes_request() {
+        if !self.session().can_request() {
             return Progress::Hold;
         }
         let channel = client_channel(name).and_then(|channel| {
@@ -241,13 +248,14 @@ impl Context<'_> {
         match channel {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
-                let (who, about) = (self.hub.requester(self.slot), channel.clone());
-                let question = Decide::SubRefresh { who, channel, token: token.to_owned() };
-                self.hub.request_beside(
+                let requester = self.hub.requester(self.slot);
+                let (own, token) = (channel.clone(), token.to_owned());
+                let decision = Decide::SubRefresh { requester, channel: own, token };
+                self.hub.request_unordered(
                     self.slot,
                     id,
-                    Some(about),
-                    Request::Decide(Box::new(question)),
+                    Some(channel),
+                    Request::Decide(Box::new(decision)),
                     self.fx,
                 );
                 Progress::Next

@@ -1,7 +1,7 @@
-//! The client protocol: what its commands do, whatever transport they come over. The codec is `tidings_wire::client`.
+//! The client protocol: its commands, independent of the transport. The codec is `tidings_wire::client`.
 //!
-//! Commands whose order matters (`connect`, `subscribe`, `unsubscribe`, and `publish` behind those) are carried out
-//! and answered one after the other; those that only request something are answered as their responses come.
+//! Ordered commands (`connect`, `subscribe`, `unsubscribe`, and a `publish` after them) are executed and answered one
+//! after the other. Requests are answered as their responses arrive.
 
 mod commands;
 mod replies;
@@ -17,17 +17,17 @@ use tidings_wire::ws::Kind;
 use tidings_wire::{code, line};
 
 use crate::context::Context;
-use crate::input::{Step, Why};
+use crate::input::{Consumed, StopReason};
 use crate::protocols::Module;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, searched| cx.client_run(bytes, searched),
     message: |cx, bytes| cx.run_messages(bytes),
-    next_piece: |cx, held, bytes| cx.client_piece(held, bytes),
+    append_limit: |cx, held, bytes| cx.client_piece(held, bytes),
     refuse: |cx, id, code, text| cx.client_error(id, code, text),
     too_long: |cx, words| cx.client_too_long(words),
     event: |cx, event| cx.client_event(event),
-    closing: |cx, ending| cx.client_closing(ending),
+    closing: |cx, reason| cx.client_closing(reason),
     presence_changed: replies::presence_changed,
     begin: |cx| cx.client_opened(),
     loss_report: |link| if link.is_one_way() { LossReport::Reconnect } else { LossReport::Resubscribe },
@@ -44,13 +44,15 @@ pub(crate) const MODULE: Module = Module {
 impl Context<'_> {
     fn client_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Joined { owner: Origin::Command(id), settled } => self.client_subscribed(id, settled),
-            Event::Joined { settled, .. } => self.server_subscribed(settled),
+            Event::SubscribeCompleted { origin: Origin::Command(id), completed } => {
+                self.client_subscribed(id, completed)
+            }
+            Event::SubscribeCompleted { completed, .. } => self.server_subscribed(completed),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             Event::Connected { id, connected, subscriptions } => {
                 self.client_connected(id, connected, subscriptions);
             }
-            Event::Response { id, channel, answer } => self.client_answered(id, channel, answer, false),
+            Event::Response { id, channel, response } => self.client_response(id, channel, response, false),
             Event::Unsubscribed { topic, code, reason } => {
                 let unsubscribe = push::Unsubscribe { code: code.into(), reason: reason.into() };
                 self.push(topic.as_str(), PushEvent::Unsubscribe(unsubscribe));
@@ -67,20 +69,20 @@ impl Context<'_> {
     /// Accepts a connection without a request to the control plane.
     fn client_accept(&mut self, id: u32, connected: Connected) {
         let grants = self.link().is_events();
-        self.hub.accept(self.slot, id, connected, grants, self.fx);
+        self.operations().accept(id, connected, grants);
     }
 
-    /// A session of the client protocol has begun: its `connect` must come in time.
+    /// Starts the timer by which the client must connect.
     pub(crate) fn client_opened(&mut self) {
-        let id = self.hub.id_of(self.slot);
+        let id = self.hub.session_id(self.slot);
         self.hub.start_stale_timer(id, Timer::Stale, self.fx);
     }
 
-    /// Carries out the commands in bytes that are no WebSocket's.
-    fn client_run(&mut self, bytes: &[u8], searched: usize) -> Step {
+    /// Executes the commands in bytes that are not WebSocket frames.
+    fn client_run(&mut self, bytes: &[u8], searched: usize) -> Consumed {
         if self.link().encoding() == Encoding::Protobuf {
-            let (used, why) = self.run_messages(bytes);
-            return Step { used, why };
+            let (used, stop) = self.run_messages(bytes);
+            return Consumed { used, stop };
         }
         self.run_lines(bytes, searched, line::next, |cx, line, length| {
             if line.trim_ascii().is_empty() {
@@ -93,7 +95,7 @@ impl Context<'_> {
     }
 
     fn client_piece(&self, held: usize, bytes: &[u8]) -> usize {
-        // What is kept of Protobuf waits for its turn, and has no limit of its own.
+        // The kept Protobuf input only waits, and has no limit of its own.
         if self.link().encoding() == Encoding::Protobuf {
             return bytes.len();
         }
@@ -101,36 +103,36 @@ impl Context<'_> {
         line.min(self.line_limit().saturating_add(2).saturating_sub(held))
     }
 
-    /// Carries out the commands in one frame; gives how many bytes of it are done with.
-    pub(crate) fn run_messages(&mut self, frame: &[u8]) -> (usize, Why) {
+    /// Executes the commands in one frame; returns the number of consumed bytes.
+    pub(crate) fn run_messages(&mut self, frame: &[u8]) -> (usize, StopReason) {
         let encoding = self.link().encoding();
         let mut messages = encoding.messages(frame);
         loop {
             let before = messages.rest();
             let act = match messages.next() {
-                None => return (frame.len(), Why::Partial),
+                None => return (frame.len(), StopReason::Partial),
                 Some(Ok(message)) => self.client_message(message),
-                Some(Err(error)) => self.client_break(&format!("bad request: {error}")),
+                Some(Err(error)) => self.end_with_protocol_error(&format!("bad request: {error}")),
             };
             match act {
                 Progress::Next => {}
-                Progress::Hold => return (frame.len() - before.len(), Why::Hold),
-                Progress::End => return (frame.len(), Why::End),
+                Progress::Hold => return (frame.len() - before.len(), StopReason::Hold),
+                Progress::End => return (frame.len(), StopReason::End),
             }
         }
     }
 
-    /// Carries out one message, which is one command.
+    /// Executes one message, which is one command.
     pub(crate) fn client_message(&mut self, message: &[u8]) -> Progress {
         let link = self.link();
         let bytes = message.len();
         if link.is_websocket() && link.is_one_way() {
             let cost = Cost { bytes, publishes: false };
-            return self.metered(1, cost, |cx| cx.client_introduction(message));
+            return self.metered(1, cost, |cx| cx.client_first_message(message));
         }
         let parsed = link.encoding().parse_command(message);
         let (id, publishes) = match &parsed {
-            // It answers the server's ping.
+            // The reply to the server's ping is not charged.
             Ok(Command { request: Request::Pong, .. }) if self.session().flags.has(Flag::PongDue) => {
                 return self.client_parsed(parsed);
             }
@@ -141,14 +143,14 @@ impl Context<'_> {
         self.metered(id, cost, |cx| cx.client_parsed(parsed))
     }
 
-    /// Carries out a command, or answers a message that is none.
+    /// Executes a command, or responds to an invalid message.
     fn client_parsed(&mut self, parsed: Result<Command<'_>, Malformed>) -> Progress {
         let connected = self.session().flags.has(Flag::Connected);
         let command = match parsed {
             Ok(command) => command,
             // A peer that is not connected and sends no command does not use this protocol.
-            Err(error) if !connected && error.id == 0 && !self.session().is_queued() => {
-                return self.client_break(&format!("bad request: {error}"));
+            Err(error) if !connected && error.id == 0 && !self.session().has_queued() => {
+                return self.end_with_protocol_error(&format!("bad request: {error}"));
             }
             Err(error) => {
                 return self.in_turn(|cx| {
@@ -161,25 +163,25 @@ impl Context<'_> {
             return self.client_command(&command);
         }
         // Further commands wait until the connection is accepted.
-        if self.session().is_queued() && command.request != Request::Pong {
+        if self.session().has_queued() && command.request != Request::Pong {
             return Progress::Hold;
         }
         match command.request {
             Request::Connect(connect) if command.id != 0 => self.client_connect(command.id, &connect),
             Request::Pong => Progress::Next,
-            _ => self.client_break("bad request: connect first"),
+            _ => self.end_with_protocol_error("bad request: connect first"),
         }
     }
 
     /// The first message of a one-way WebSocket contains the fields of `connect`; further messages are ignored.
-    fn client_introduction(&mut self, message: &[u8]) -> Progress {
+    fn client_first_message(&mut self, message: &[u8]) -> Progress {
         let session = self.session();
-        if session.flags.has(Flag::Connected) || session.is_queued() {
+        if session.flags.has(Flag::Connected) || session.has_queued() {
             return Progress::Next;
         }
         match session.peer.link.encoding().parse_connect(message) {
             Ok(connect) => self.client_connect(1, &connect),
-            Err(error) => self.client_break(&format!("bad request: {error}")),
+            Err(error) => self.end_with_protocol_error(&format!("bad request: {error}")),
         }
     }
 
@@ -190,11 +192,11 @@ impl Context<'_> {
                 self.session_mut().flags.set(Flag::PongDue, false);
                 Progress::Next
             }
-            // There is no hook for such a message, and it has no reply.
+            // There is no hook for this message, and it has no reply.
             Request::Send(_) => Progress::Next,
-            // A command without a number that is owed an answer cannot be answered.
-            _ if id == 0 => self.client_break("bad request: a command needs an id"),
-            Request::Connect(_) => self.client_break("bad request: connected already"),
+            // A command without an id cannot be answered.
+            _ if id == 0 => self.end_with_protocol_error("bad request: a command needs an id"),
+            Request::Connect(_) => self.end_with_protocol_error("bad request: connected already"),
             Request::Subscribe(subscribe) => self.client_subscribe(id, subscribe),
             Request::Unsubscribe(unsubscribe) => {
                 self.in_turn(|cx| cx.client_unsubscribe(id, &unsubscribe.channel))
@@ -213,7 +215,7 @@ impl Context<'_> {
         }
     }
 
-    pub(crate) fn client_break(&mut self, words: &str) -> Progress {
+    pub(crate) fn end_with_protocol_error(&mut self, words: &str) -> Progress {
         self.hub.count_error();
         self.end(&CloseReason::Protocol(words.to_owned()));
         Progress::End

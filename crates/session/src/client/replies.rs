@@ -1,4 +1,4 @@
-//! How messages of the client protocol leave: each in the framing of the session's link.
+//! Messages of the client protocol to the client, in the framing of the session's link.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,21 +18,21 @@ use tidings_wire::{Channel, Position};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
-use crate::notices::{DISCONNECTS, asks_to_return, disconnect_words};
+use crate::notices::{DISCONNECT_CODES, disconnect_code_and_reason, requests_reconnect};
 
 /// The name and version of the server in the reply to `connect`.
 const VERSION: &str = concat!("tidings ", env!("CARGO_PKG_VERSION"));
 
-/// What most replies stay below, in bytes.
-const EXPECTED: usize = 120;
+/// The length that most replies stay below, in bytes.
+const EXPECTED_REPLY_LEN: usize = 120;
 
-/// Appends one message, which `write` appends, in the framing of the link. What is for one client alone is never
-/// compressed, also where that was agreed on.
+/// Appends the message that `write` appends, in the framing of the link. Messages to a single client are never
+/// compressed, even if compression was negotiated.
 fn framed(link: Link, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    link.framing().frame_with(link.encoding().opcode(), EXPECTED, out, write);
+    link.framing().frame_with(link.encoding().opcode(), EXPECTED_REPLY_LEN, out, write);
 }
 
-/// Appends a message. One-way clients get pushes alone, and being connected is one of them.
+/// Appends a message. One-way clients get only pushes; a connection is one of them.
 fn write_reply(link: Link, message: Reply<'_>, out: &mut Vec<u8>) {
     let encoding = link.encoding();
     let push = match message.outcome {
@@ -49,7 +49,7 @@ fn write_reply(link: Link, message: Reply<'_>, out: &mut Vec<u8>) {
     framed(link, out, |out| encoding.write_push(&push, out));
 }
 
-/// Sends a join or a leave to sessions: written once for each link.
+/// Sends a join or leave to sessions. It is encoded once per link.
 pub(super) fn presence_changed(hub: &mut Hub, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects) {
     let mut written: Vec<(Link, Range<usize>)> = Vec::new();
     for &slot in slots {
@@ -70,8 +70,8 @@ pub(super) fn presence_changed(hub: &mut Hub, slots: &[Slot], change: &PresenceC
     }
 }
 
-/// The code that a one-way connection ends with in place of this error. The application's words may be others than the
-/// table's, so the number alone identifies the error; those from 400 on are the application's own.
+/// The close code of a one-way connection for this error. The application may use its own texts, so only the number
+/// identifies the error. Numbers from 400 on belong to the application.
 fn one_way_code(error: Code) -> Code {
     const APPLICATION: u16 = 400;
     match error.number {
@@ -88,26 +88,27 @@ fn one_way_code(error: Code) -> Code {
 }
 
 /// The reply to a subscribe; `now` in Unix seconds.
-fn subscribe_reply(settled: &Completed, now: u64) -> reply::Subscribe<'_> {
-    let left = settled.expires.map(|at| seconds_left(at, now));
-    let shown: Vec<_> = settled.missed.iter().map(|p| push::Publication::new(p, settled.format)).collect();
+fn subscribe_reply(completed: &Completed, now: u64) -> reply::Subscribe<'_> {
+    let left = completed.expires.map(|at| seconds_left(at, now));
+    let shown: Vec<_> =
+        completed.missed.iter().map(|p| push::Publication::new(p, completed.format)).collect();
     reply::Subscribe {
         expires: left.is_some(),
         ttl: left.unwrap_or(0),
-        recoverable: settled.recoverable,
-        epoch: epoch(settled),
+        recoverable: completed.recoverable,
+        epoch: epoch(completed),
         publications: shown.into(),
-        recovered: settled.recovered,
-        offset: settled.position.as_ref().map_or(0, |p| p.offset),
-        positioned: settled.positioned,
-        data: settled.data.as_deref().map(Data::from),
-        was_recovering: settled.was_recovering,
+        recovered: completed.recovered,
+        offset: completed.position.as_ref().map_or(0, |p| p.offset),
+        positioned: completed.positioned,
+        data: completed.data.as_deref().map(Data::from),
+        was_recovering: completed.was_recovering,
         delta: false,
     }
 }
 
-fn epoch(settled: &Completed) -> Cow<'_, str> {
-    settled.position.as_ref().map_or("", |p| p.epoch.as_str()).into()
+fn epoch(completed: &Completed) -> Cow<'_, str> {
+    completed.position.as_ref().map_or("", |p| p.epoch.as_str()).into()
 }
 
 impl Context<'_> {
@@ -123,7 +124,7 @@ impl Context<'_> {
         self.reply(0, Outcome::Push(Push { channel: channel.into(), event }));
     }
 
-    /// Answers a command with an error. A one-way client has no other command to give: it ends with it.
+    /// Responds to a command with an error. A one-way client has only one command: its session ends with the error.
     pub(super) fn client_error(&mut self, id: u32, code: Code, text: &str) {
         self.hub.count_error();
         if !self.link().is_one_way() {
@@ -132,41 +133,41 @@ impl Context<'_> {
         self.end(&CloseReason::Code(one_way_code(code).number, text.to_owned()));
     }
 
-    /// Reports that a message is longer than the limit, which the words name.
-    pub(super) fn client_too_long(&mut self, words: &str) {
-        let text = format!("limit exceeded: {words}");
+    /// Reports a message that is longer than the limit, which `text` names.
+    pub(super) fn client_too_long(&mut self, text: &str) {
+        let text = format!("limit exceeded: {text}");
         self.reply(0, Outcome::Error(reply::Error::new(code::LIMIT_EXCEEDED, text)));
     }
 
     /// Replies to a subscribe of the client.
-    pub(super) fn client_subscribed(&mut self, id: u32, settled: &Completed) {
+    pub(super) fn client_subscribed(&mut self, id: u32, completed: &Completed) {
         let now = self.hub.time();
-        self.reply(id, Outcome::Subscribe(subscribe_reply(settled, now)));
+        self.reply(id, Outcome::Subscribe(subscribe_reply(completed, now)));
     }
 
     /// Reports a subscription that the server made.
-    pub(super) fn server_subscribed(&mut self, settled: &Completed) {
+    pub(super) fn server_subscribed(&mut self, completed: &Completed) {
         let event = PushEvent::Subscribe(push::Subscribe {
-            recoverable: settled.recoverable,
-            epoch: epoch(settled),
-            offset: settled.position.as_ref().map_or(0, |p| p.offset),
-            positioned: settled.positioned,
-            data: settled.data.as_deref().map(Data::from),
+            recoverable: completed.recoverable,
+            epoch: epoch(completed),
+            offset: completed.position.as_ref().map_or(0, |p| p.offset),
+            positioned: completed.positioned,
+            data: completed.data.as_deref().map(Data::from),
         });
-        self.push(settled.channel.as_str(), event);
-        self.send_publications(settled.key, &settled.missed);
+        self.push(completed.channel.as_str(), event);
+        self.send_publications(completed.key, &completed.missed);
     }
 
     /// Replies to `connect`.
     pub(super) fn client_connected(&mut self, id: u32, connected: &Connected, subscriptions: &[Completed]) {
         let (link, now) = (self.link(), self.hub.time());
-        let own = self.hub.id_of(self.slot);
-        let (name, secret) = (self.hub.client_name(own), self.hub.client_secret(own));
+        let own = self.hub.session_id(self.slot);
+        let (name, secret) = (self.hub.client_id(own), self.hub.session_secret(own));
         let settings = std::sync::Arc::clone(self.hub.settings());
         let interval = settings.ping_interval;
         let left = connected.expires.map(|at| seconds_left(at, now));
-        // Only a session whose commands come in other requests is found by them; a one-way client gives the secret to its
-        // backend, which names the session by it in the server API.
+        // An emulated session is found by the secret in its HTTP requests. A one-way client passes the secret to its
+        // backend, which uses it in the server API.
         let is_found = link.is_emulated();
         let is_named = is_found || link.is_one_way();
         let subs: Vec<_> = subscriptions
@@ -180,7 +181,7 @@ impl Context<'_> {
             ttl: left.unwrap_or(0),
             data: connected.data.as_deref().map(Data::from),
             subs: subs.into(),
-            // In whole seconds, of which 0 would mean never.
+            // In whole seconds; 0 would mean never.
             ping: u32::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
             pong: !interval.is_zero() && !settings.pong_timeout.is_zero() && !link.is_one_way(),
             session: if is_named { secret.as_str().into() } else { "".into() },
@@ -190,10 +191,10 @@ impl Context<'_> {
         self.reply(id, Outcome::Connect(result));
     }
 
-    /// A WebSocket ends with a close frame; other connections get a push.
-    pub(super) fn client_closing(&mut self, ending: &CloseReason) {
+    /// A WebSocket ends with a close frame, other connections with a push.
+    pub(super) fn client_closing(&mut self, reason: &CloseReason) {
         let link = self.link();
-        let disconnect = disconnect_words(ending);
+        let disconnect = disconnect_code_and_reason(reason);
         if !link.is_websocket() {
             if let Some((number, words)) = disconnect {
                 self.push_disconnect(number, words);
@@ -201,36 +202,36 @@ impl Context<'_> {
             return;
         }
         let (number, words) = disconnect.unwrap_or((CloseCode::NORMAL.0, String::new()));
-        // One-way clients that read messages and nothing else do not see a close frame. Where it answers the client's own
+        // One-way clients that only read messages do not observe a close frame. If it replies to the client's own,
         // there is nothing to report.
-        let is_answer = matches!(ending, CloseReason::Transport(..));
-        if link.is_one_way() && !is_answer && DISCONNECTS.contains(&number) {
+        let is_answer = matches!(reason, CloseReason::Transport(..));
+        if link.is_one_way() && !is_answer && DISCONNECT_CODES.contains(&number) {
             self.push_disconnect(number, words.clone());
         }
         self.send(|out| ws::close(CloseCode(number), &words, out));
     }
 
     fn push_disconnect(&mut self, number: u16, words: String) {
-        let reconnect = asks_to_return(number);
+        let reconnect = requests_reconnect(number);
         let event =
             PushEvent::Disconnect(Disconnect { code: number.into(), reason: words.into(), reconnect });
         self.push("", event);
     }
 
-    /// Replies to a command with the response of its request. With `grants`, an accepted connection is not subscribed to its
-    /// channels.
-    pub(crate) fn client_answered(
+    /// Replies to a command with the response to its request. With `grants`, the channels of an accepted connection are
+    /// not subscribed.
+    pub(crate) fn client_response(
         &mut self,
         id: u32,
         channel: Option<&Channel>,
-        answer: Response,
+        response: Response,
         grants: bool,
     ) {
-        let outcome = match &answer {
+        let outcome = match &response {
             Response::Failed(failure) => return self.failed(id, failure),
             Response::Connected(_) => {
-                let Response::Connected(connected) = answer else { return };
-                return self.hub.accept(self.slot, id, *connected, grants, self.fx);
+                let Response::Connected(connected) = response else { return };
+                return self.operations().accept(id, *connected, grants);
             }
             Response::Published(_) => Outcome::Publish,
             Response::Members(members) => {
@@ -249,8 +250,8 @@ impl Context<'_> {
                 };
                 let options = channel.map(|channel| self.hub.options(channel));
                 let format = options.map(|options| options.publication_data_format).unwrap_or_default();
-                // What was read is bounded as it is stored; escapes and base 64 make it longer. The client reads on from
-                // the last publication that it gets.
+                // The bound of the read is in stored bytes; escapes and base64 make the encoding longer. The client
+                // continues after the last publication that it gets.
                 let all = publications.iter().map(|publication| &**publication);
                 let bytes = self.hub.settings().recovery_bytes;
                 let count = self.link().encoding().publications_within(all, format, bytes);
@@ -272,7 +273,7 @@ impl Context<'_> {
         self.reply(id, outcome);
     }
 
-    /// The connection, or its subscription to `channel`, may stay.
+    /// Renews the connection, or its subscription to `channel`.
     fn client_renewed(
         &mut self,
         id: u32,
@@ -282,12 +283,12 @@ impl Context<'_> {
         let ttl = renewal.0.map(|at| seconds_left(at, self.hub.time()));
         let (expires, ttl) = (ttl.is_some(), ttl.unwrap_or(0));
         let Some(channel) = channel else {
-            self.hub.renew_connection(self.slot, renewal, self.fx);
-            let name = self.hub.client_name(self.hub.id_of(self.slot));
+            self.operations().renew_connection(renewal);
+            let name = self.hub.client_id(self.hub.session_id(self.slot));
             let refresh = reply::Refresh { client: name.as_str().into(), version: "".into(), expires, ttl };
             return self.reply(id, Outcome::Refresh(refresh));
         };
-        self.hub.renew_subscription(self.slot, channel, renewal, self.fx);
+        self.operations().renew_subscription(channel, renewal);
         self.reply(id, Outcome::SubRefresh(reply::SubRefresh { expires, ttl }));
     }
 }

@@ -1,4 +1,4 @@
-//! RESP: the commands around Pub/Sub that Redis clients send to get going (`HELLO`, `CLIENT SETINFO`, …).
+//! RESP: commands that Redis clients send around Pub/Sub (`HELLO`, `CLIENT SETINFO`, …).
 
 use std::borrow::Cow;
 
@@ -10,20 +10,20 @@ use super::table::{self, COMMANDS};
 use crate::context::Context;
 use crate::link::Link;
 
-/// The Redis version whose Pub/Sub commands are spoken here; clients choose what they send by it.
+/// The emulated Redis version; clients select commands by it.
 const REDIS_VERSION: &str = "7.2.0";
 
 /// The options of a `HELLO` whose token is being verified.
 #[derive(Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct PendingHello {
     version: Option<Version>,
-    /// The new name of the connection; `Some(None)` takes it away.
+    /// The new name of the connection; `Some(None)` removes it.
     name: Option<Option<Box<str>>>,
 }
 
 impl Context<'_> {
-    /// Carries out a command that is not about Pub/Sub.
-    pub(crate) fn resp_other(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
+    /// Executes a command that is not part of Pub/Sub.
+    pub(crate) fn resp_connection_command(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         if name == "quit" {
             return match self.in_turn(|cx| {
                 cx.send(|out| resp::simple("OK", out));
@@ -43,8 +43,8 @@ impl Context<'_> {
             ("auth", [_, _, ..]) => cx.resp_error("ERR syntax error"),
             ("hello", rest) => cx.resp_hello(rest),
             ("client", [subcommand, rest @ ..]) => cx.resp_client(subcommand, rest),
-            ("command", rest) => cx.resp_describe(rest),
-            ("info", _) => match cx.hub.settings().access.may_see_all(cx.session().identity) {
+            ("command", rest) => cx.resp_command_info(rest),
+            ("info", _) => match cx.hub.settings().access.authorize_global(cx.session().identity) {
                 Ok(()) => cx.hub.request(cx.slot, 0, Request::Query(Query::Info), cx.fx),
                 Err(code) => cx.refuse(0, code, code.text),
             },
@@ -85,19 +85,19 @@ impl Context<'_> {
     }
 
     fn resp_auth(&mut self, user: Option<&[u8]>, secret: &[u8]) {
-        if self.takes_token(secret) {
+        if self.is_token(secret) {
             return self.hub.authenticate_token(self.slot, secret, self.fx);
         }
-        if self.resp_admits(user, secret) {
+        if self.resp_check_password(user, secret) {
             self.send(|out| resp::simple("OK", out));
         }
     }
 
-    /// Checks a password; answers with Redis' error when it is not accepted.
-    fn resp_admits(&mut self, user: Option<&[u8]>, secret: &[u8]) -> bool {
+    /// Checks a password; responds with Redis' error if it is not accepted.
+    fn resp_check_password(&mut self, user: Option<&[u8]>, secret: &[u8]) -> bool {
         let access = &self.hub.settings().access;
         let no_password = access.open && access.api_key.is_none();
-        // Redis takes any password for its default user while none is configured.
+        // Without a configured password, Redis accepts any password for its default user.
         if self.hub.authenticate(self.slot, secret) || (no_password && user == Some(b"default")) {
             return true;
         }
@@ -136,7 +136,7 @@ impl Context<'_> {
                     rest = tail;
                 }
                 (b"setname", [given, tail @ ..]) => {
-                    let Some(valid) = client_name(given) else {
+                    let Some(valid) = parse_client_name(given) else {
                         return self.resp_error(BAD_CLIENT_NAME);
                     };
                     name = Some(valid);
@@ -148,37 +148,37 @@ impl Context<'_> {
                 }
             }
         }
-        let greeting = Greeting { version, name };
+        let pending_hello = PendingHello { version, name };
         if let Some((user, secret)) = credentials {
-            if self.takes_token(secret) {
-                self.session_mut().state().greeting = Some(Box::new(greeting));
+            if self.is_token(secret) {
+                self.session_mut().state().pending_hello = Some(Box::new(pending_hello));
                 return self.hub.authenticate_token(self.slot, secret, self.fx);
             }
-            if !self.resp_admits(Some(user), secret) {
+            if !self.resp_check_password(Some(user), secret) {
                 return;
             }
         }
-        self.resp_greet(greeting);
+        self.resp_finish_hello(pending_hello);
     }
 
-    /// Whether a password is verified as a token.
-    fn takes_token(&self, secret: &[u8]) -> bool {
+    /// Whether a password must be verified as a token.
+    fn is_token(&self, secret: &[u8]) -> bool {
         self.hub.settings().access.tokens && !self.hub.settings().access.is_key(secret)
     }
 
-    /// Answers `HELLO`, which was allowed.
-    pub(crate) fn resp_greet(&mut self, greeting: Greeting) {
-        let Greeting { version, name } = greeting;
+    /// Replies to a `HELLO` that is allowed.
+    pub(crate) fn resp_finish_hello(&mut self, pending_hello: PendingHello) {
+        let PendingHello { version, name } = pending_hello;
         if let Some(name) = name {
             self.session_mut().state().name = name;
         }
         if let Some(version) = version {
             self.set_link(Link::resp(version));
         }
-        self.resp_introduce();
+        self.write_hello_reply();
     }
 
-    fn resp_introduce(&mut self) {
+    fn write_hello_reply(&mut self) {
         let version = self.resp_version();
         let number = self.resp_client_number();
         self.send(|out| {
@@ -200,10 +200,10 @@ impl Context<'_> {
         });
     }
 
-    /// A number that no other connection of this server has while it runs.
+    /// The client number, which is unique among the connections of this server.
     fn resp_client_number(&self) -> i64 {
         let (index, shards) = self.hub.shard();
-        let SessionId { generation, .. } = self.hub.id_of(self.slot);
+        let SessionId { generation, .. } = self.hub.session_id(self.slot);
         i64::from(generation) * i64::from(shards) + i64::from(index)
     }
 
@@ -222,7 +222,7 @@ impl Context<'_> {
                     None => resp::null(version, out),
                 });
             }
-            ("setname", [name]) => match client_name(name) {
+            ("setname", [name]) => match parse_client_name(name) {
                 Some(name) => {
                     self.session_mut().state().name = name;
                     self.send(|out| resp::simple("OK", out));
@@ -244,7 +244,7 @@ impl Context<'_> {
     }
 
     /// `COMMAND …`: the list of commands, without key positions and documentation.
-    fn resp_describe(&mut self, args: &[Cow<'_, [u8]>]) {
+    fn resp_command_info(&mut self, args: &[Cow<'_, [u8]>]) {
         let version = self.resp_version();
         let subcommand = args.first().map(|s| s.to_ascii_lowercase());
         self.send(|out| match subcommand.as_deref() {
@@ -271,7 +271,7 @@ impl Context<'_> {
         if let Some(state) = self.session_mut().existing_state() {
             state.name = None;
         }
-        self.hub.forget_identity(self.slot);
+        self.operations().reset_identity();
         self.send(|out| resp::simple("RESET", out));
     }
 
@@ -286,11 +286,11 @@ impl Context<'_> {
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
-/// Longest name a client may give itself here, in bytes; Redis has no such bound.
+/// Longest name of a connection, in bytes. Redis has no such bound.
 const CLIENT_NAME: usize = 255;
 
-/// A connection's name, if it may be one: printable, without spaces; an empty one takes the name away.
-fn client_name(given: &[u8]) -> Option<Option<Box<str>>> {
+/// The name of a connection, if it is valid: printable, without spaces. An empty name removes the name.
+fn parse_client_name(given: &[u8]) -> Option<Option<Box<str>>> {
     if given.len() > CLIENT_NAME || !given.iter().all(u8::is_ascii_graphic) {
         return None;
     }

@@ -1,7 +1,7 @@
-//! RESP: the commands of Pub/Sub, with Redis' own answers (redis.io, "Pub/Sub" and the commands' pages).
+//! RESP: the Pub/Sub commands, with Redis' responses (redis.io, "Pub/Sub" and the pages of the commands).
 //!
-//! This module reads commands and reports events. Publish and subscribe are in [`pubsub`], transactions in [`transaction`],
-//! other commands in [`commands`].
+//! This module parses commands and reports events. Publish and subscribe are in [`pubsub`], transactions in
+//! [`transaction`], other commands in [`commands`].
 
 mod commands;
 mod pubsub;
@@ -14,32 +14,32 @@ use tidings_hub::{CloseReason, Connected, Cost, Event, LossReport, Progress, Res
 use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits, Version};
 
-pub(crate) use commands::Greeting;
+pub(crate) use commands::PendingHello;
 pub(crate) use transaction::Transaction;
 
 use crate::context::Context;
-use crate::input::{Step, Why};
+use crate::input::{Consumed, StopReason};
 use crate::link::Protocol;
 use crate::protocols::Module;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, _| cx.run_resp(bytes),
-    next_piece: |cx, held, bytes| {
-        let bound = cx.hub.settings().max_line + RESP_OVERHEAD + 1;
+    append_limit: |cx, held, bytes| {
+        let bound = cx.hub.protocols.settings.max_line + RESP_OVERHEAD + 1;
         bytes.len().min(bound.saturating_sub(held))
     },
     refuse: |cx, _, code, text| cx.resp_refuse(code, text),
     event: |cx, event| cx.resp_event(event),
     responded: |cx, mark| cx.collect_replies(mark),
-    closing: |cx, ending| cx.resp_closing(ending),
-    // RESP has no message for a loss: a subscriber that misses something is disconnected, as Redis does.
+    closing: |cx, reason| cx.resp_closing(reason),
+    // RESP has no message for a loss: a subscriber that misses publications is disconnected, as in Redis.
     loss_report: |_| LossReport::Close,
-    // A RESP client takes a confirmation that it did not request for the reply to something else.
+    // A RESP client would take an unrequested confirmation as the reply to another command.
     server_subscription: |_| ServerSubscription::Ignored,
     ..Module::DEFAULT
 };
 
-/// What a RESP command may take besides one bulk string of the longest size: its name, a channel, the framing.
+/// Most bytes of a RESP command besides one bulk string of the longest size: its name, a channel, the framing.
 const RESP_OVERHEAD: usize = 4096;
 /// Most arguments of a RESP command.
 const RESP_ARGUMENTS: usize = 1024;
@@ -48,37 +48,37 @@ impl Context<'_> {
     fn resp_event(&mut self, event: Event<'_>) {
         match event {
             Event::Subscribed { topic, .. } => self.resp_subscribed(topic),
-            Event::Response { id, answer: Response::Failed(failure), .. } => {
+            Event::Response { id, response: Response::Failed(failure), .. } => {
                 if let Some(state) = self.session_mut().existing_state() {
-                    state.greeting = None;
+                    state.pending_hello = None;
                 }
                 self.failed(id, &failure);
             }
-            Event::Response { answer: Response::Connected(connected), .. } => self.resp_accept(*connected),
-            Event::Response { answer, .. } => self.resp_answered(&answer),
+            Event::Response { response: Response::Connected(connected), .. } => self.resp_accept(*connected),
+            Event::Response { response, .. } => self.resp_response(&response),
             Event::Unsubscribed { topic, .. } => self.resp_unsubscribed(topic),
             Event::Publications(key, publications) => self.send_publications(key, publications),
             _ => {}
         }
     }
 
-    /// A token was accepted, in `AUTH` or `HELLO`.
+    /// Accepts the token of `AUTH` or `HELLO`.
     fn resp_accept(&mut self, connected: Connected) {
         if !self.accept_with_grants(connected) {
             return;
         }
-        match self.session_mut().existing_state().and_then(|state| state.greeting.take()) {
-            Some(greeting) => self.resp_greet(*greeting),
+        match self.session_mut().existing_state().and_then(|state| state.pending_hello.take()) {
+            Some(pending_hello) => self.resp_finish_hello(*pending_hello),
             None => self.send(|out| resp::simple("OK", out)),
         }
     }
 
-    fn resp_closing(&mut self, ending: &CloseReason) {
-        // Redis sends nothing when it shuts down; its clients notice the end of the stream.
-        if let Some((code, words)) = ending.words()
-            && !matches!(ending, CloseReason::Shutdown(_))
+    fn resp_closing(&mut self, reason: &CloseReason) {
+        // Redis sends nothing at shutdown; its clients detect the end of the stream.
+        if let Some((code, words)) = reason.code_and_reason()
+            && !matches!(reason, CloseReason::Shutdown(_))
         {
-            let text = match ending {
+            let text = match reason {
                 CloseReason::Protocol(_) => format!("ERR {words}"),
                 _ => format!("ERR {} {words}", code.number),
             };
@@ -86,26 +86,26 @@ impl Context<'_> {
         }
     }
 
-    fn run_resp(&mut self, bytes: &[u8]) -> Step {
-        let max = self.hub.settings().max_line;
+    fn run_resp(&mut self, bytes: &[u8]) -> Consumed {
+        let max = self.hub.protocols.settings.max_line;
         let limits = Limits { max_bulk: max, max_args: RESP_ARGUMENTS, max_command: max + RESP_OVERHEAD };
         let mut decoder = match self.session_mut().existing_state() {
-            Some(more) => std::mem::take(&mut more.decoder),
+            Some(state) => std::mem::take(&mut state.decoder),
             None => std::mem::take(&mut self.hub.protocols.decoder),
         };
         let mut used = 0;
-        let why = loop {
-            if let Some(why) = self.run_transaction() {
-                break why;
+        let stop = loop {
+            if let Some(stop) = self.run_transaction() {
+                break stop;
             }
             if used == bytes.len() {
-                break Why::Partial;
+                break StopReason::Partial;
             }
             match decoder.decode(&bytes[used..], &limits) {
                 Ok(Decoded::Command { args, used: length }) => match self.resp_metered(&args[..], length) {
                     Progress::Next => used += length,
-                    Progress::Hold => break Why::Hold,
-                    Progress::End => break Why::End,
+                    Progress::Hold => break StopReason::Hold,
+                    Progress::End => break StopReason::End,
                 },
                 Ok(Decoded::Nothing { used: length }) => {
                     self.charge_input(length);
@@ -113,25 +113,25 @@ impl Context<'_> {
                 }
                 Ok(Decoded::Partial) => {
                     self.session_mut().state().decoder = std::mem::take(&mut decoder);
-                    break Why::Partial;
+                    break StopReason::Partial;
                 }
                 Err(error) => {
                     self.hub.count_error();
                     self.end(&CloseReason::Protocol(error.to_string()));
-                    break Why::End;
+                    break StopReason::End;
                 }
             }
         };
         self.hub.protocols.decoder = Decoder::default();
-        if why == Why::End {
+        if stop == StopReason::End {
             used = bytes.len();
         }
-        Step { used, why }
+        Consumed { used, stop }
     }
 
-    /// Carries out one command of `bytes` bytes, if the limits allow it. `QUIT` is always carried out, and so is `MULTI`: a
-    /// client that sends the commands behind it at once would have them carried out without it. What ends a transaction
-    /// is charged, and ends it also where it is refused.
+    /// Executes one command of `bytes` bytes, if the limits allow it. `QUIT` is always executed. So is `MULTI`:
+    /// otherwise the pipelined commands after it would be executed without a transaction. A command that ends a
+    /// transaction is charged, and ends it even if it is refused.
     pub(super) fn resp_metered(&mut self, args: &[Cow<'_, [u8]>], bytes: usize) -> Progress {
         let is = |name: &[u8]| args[0].eq_ignore_ascii_case(name);
         if is(b"quit") || is(b"multi") && !self.is_in_transaction() {
@@ -146,7 +146,7 @@ impl Context<'_> {
                 match cx.is_in_transaction() {
                     true if is(b"exec") => return cx.refuse_exec(&text),
                     true if is(b"discard") || is(b"reset") => cx.discard_transaction(),
-                    true => cx.spoil_transaction(),
+                    true => cx.fail_transaction(),
                     false => {}
                 }
                 cx.resp_error(&text);
@@ -154,7 +154,7 @@ impl Context<'_> {
         )
     }
 
-    /// Carries out one command; `args[0]` is its name.
+    /// Executes one command; `args[0]` is its name.
     pub(super) fn resp_command(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
         let session = self.session();
@@ -192,7 +192,7 @@ impl Context<'_> {
         self.resp_execute(&name, args)
     }
 
-    /// Carries out one command, whose `name` is in lower case, whatever else holds for the session.
+    /// Executes one command, with its `name` in lower case, without further checks of the session's state.
     pub(super) fn resp_execute(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         match name {
             "publish" => self.resp_publish(args),
@@ -200,7 +200,7 @@ impl Context<'_> {
             "unsubscribe" => self.in_turn(|cx| cx.resp_unsubscribe(false, args)),
             "punsubscribe" => self.in_turn(|cx| cx.resp_unsubscribe(true, args)),
             "pubsub" => self.in_turn(|cx| cx.resp_pubsub(args)),
-            _ => self.resp_other(name, args),
+            _ => self.resp_connection_command(name, args),
         }
     }
 
@@ -226,7 +226,7 @@ impl Context<'_> {
     }
 }
 
-/// A code and words of ours as a Redis error: the kind first, as its clients look for it.
+/// A code and text as a Redis error: the kind first, because clients parse it.
 pub(crate) fn error_text(code: Code, text: &str) -> String {
     if code.number == code::PERMISSION_DENIED.number {
         format!("NOPERM {} {text}", code.number)

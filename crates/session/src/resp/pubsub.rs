@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tidings_hub::{Action, Entry, Progress, Query, Request, Response, SubscribeOutcome, TopicKey};
+use tidings_hub::{Action, Progress, Query, Request, Response, SubscribeOutcome, TopicEntry, TopicKey};
 use tidings_wire::code;
 use tidings_wire::resp;
 use tidings_wire::{Channel, Pattern, Topic};
@@ -15,14 +15,19 @@ impl Context<'_> {
     pub(super) fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
         let awaiting = session.has_pending();
-        if !session.takes_publish() {
+        if !session.can_publish() {
             return Progress::Hold;
         }
         let refusal = match args {
             [_, name, body] => match Channel::new(name) {
                 Err(error) => error_text(code::BAD_REQUEST, &error.to_string()),
                 Ok(channel) => {
-                    match self.hub.publishing(self.slot, channel, Bytes::copy_from_slice(body), Vec::new()) {
+                    match self.hub.publish_request(
+                        self.slot,
+                        channel,
+                        Bytes::copy_from_slice(body),
+                        Vec::new(),
+                    ) {
                         Err(code) => error_text(code, code.text),
                         Ok(request) => {
                             self.hub.request(self.slot, 0, request, self.fx);
@@ -43,10 +48,10 @@ impl Context<'_> {
     pub(super) fn resp_subscribe(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         let session = self.session();
         let awaiting = session.has_pending();
-        if !session.takes_subscribe() {
+        if !session.can_subscribe() {
             return Progress::Hold;
         }
-        // All or nothing: a command that cannot be carried out whole is refused before any of it is.
+        // All or nothing: a command that cannot be executed completely is rejected before any part of it is executed.
         let topics = match self.resp_topics(name, &args[1..]) {
             Ok(topics) => topics,
             Err(_) if awaiting => return Progress::Hold,
@@ -64,7 +69,7 @@ impl Context<'_> {
                 }
                 SubscribeOutcome::Waiting => {}
                 SubscribeOutcome::Refused(code, words) => {
-                    // Only the limit of channels refuses here, and only a topic named behind topics that are still under way.
+                    // Only the limit of channels is possible here, for a topic after topics that are still in progress.
                     let mut bytes = Vec::new();
                     resp::error(&error_text(code, &words), &mut bytes);
                     self.hub.count_error();
@@ -90,13 +95,13 @@ impl Context<'_> {
                 self.hub
                     .settings()
                     .access
-                    .may_see_all(session.identity)
+                    .authorize_global(session.identity)
                     .map_err(|code| error_text(code, code.text))?;
                 Topic::Pattern(Pattern::new(given).map_err(bad)?)
             } else {
                 let channel = Channel::new(given).map_err(bad)?;
                 self.hub
-                    .may(self.slot, Action::Subscribe, &channel)
+                    .authorize(self.slot, Action::Subscribe, &channel)
                     .map_err(|code| error_text(code, code.text))?;
                 Topic::Channel(channel)
             };
@@ -108,7 +113,7 @@ impl Context<'_> {
     pub(super) fn resp_subscribed(&mut self, key: TopicKey) {
         let version = self.resp_version();
         let count = self.session().subscriptions().len();
-        let Some(topic) = self.hub.entry(key).map(Entry::topic) else { return };
+        let Some(topic) = self.hub.entry(key).map(TopicEntry::topic) else { return };
         let kind = match topic {
             Topic::Channel(_) => "subscribe",
             Topic::Pattern(_) => "psubscribe",
@@ -167,11 +172,11 @@ impl Context<'_> {
         let lower = subcommand.to_ascii_lowercase();
         let identity = self.session().identity;
         let permitted = match (&lower[..], &args[2..]) {
-            (b"channels" | b"numpat", _) => self.hub.settings().access.may_see_all(identity),
+            (b"channels" | b"numpat", _) => self.hub.settings().access.authorize_global(identity),
             (b"numsub", names) => names
                 .iter()
                 .filter_map(|name| Channel::new(name).ok())
-                .try_for_each(|channel| self.hub.may(self.slot, Action::Subscribe, &channel)),
+                .try_for_each(|channel| self.hub.authorize(self.slot, Action::Subscribe, &channel)),
             _ => Ok(()),
         };
         if let Err(code) = permitted {
@@ -181,7 +186,7 @@ impl Context<'_> {
             (b"channels", []) => Query::Channels(None),
             (b"channels", [glob]) => match Pattern::new(glob) {
                 Ok(pattern) => Query::Channels(Some(pattern)),
-                // What no channel's name can match.
+                // No valid channel name can match.
                 Err(_) => return self.send(|out| resp::array(0, out)),
             },
             (b"numsub", names) => {
@@ -197,9 +202,9 @@ impl Context<'_> {
         self.hub.request(self.slot, 0, Request::Query(query), self.fx);
     }
 
-    pub(super) fn resp_answered(&mut self, answer: &Response) {
+    pub(super) fn resp_response(&mut self, response: &Response) {
         let version = self.resp_version();
-        self.send(|out| match answer {
+        self.send(|out| match response {
             Response::Published(count) | Response::Count(count) => {
                 resp::integer(i64::try_from(*count).unwrap_or(i64::MAX), out);
             }

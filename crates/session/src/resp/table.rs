@@ -1,9 +1,8 @@
-//! RESP: which commands there are, how many arguments each takes, and Redis' words for what is none of them.
+//! RESP: the table of commands, their arity, and Redis' errors for invalid commands.
 
 use std::borrow::Cow;
 
-/// Every command there is, in lower case, with its arity as Redis counts it: the command's name included, and negative
-/// where more arguments may follow.
+/// All commands in lower case, with their arity as in Redis: the name is included, and a negative number is a minimum.
 pub(super) const COMMANDS: &[(&str, i32)] = &[
     ("auth", -2),
     ("client", -2),
@@ -28,7 +27,7 @@ pub(super) const COMMANDS: &[(&str, i32)] = &[
     ("watch", -2),
 ];
 
-/// The commands of which the second word is a part, likewise.
+/// Commands whose second word is part of the command, with their arity.
 const SUBCOMMANDS: &[(&str, &str, i32)] = &[
     ("client", "getname", 2),
     ("client", "id", 2),
@@ -43,21 +42,21 @@ const SUBCOMMANDS: &[(&str, &str, i32)] = &[
     ("pubsub", "numsub", -2),
 ];
 
-/// Most bytes of a client's words in an error about them.
-const SHOWN: usize = 128;
+/// Most bytes of a command that are quoted in an error.
+const MAX_QUOTED: usize = 128;
 
-/// Whether there is a command of this name, in lower case.
+/// Whether the command exists; `name` in lower case.
 pub(super) fn is_known(name: &str) -> bool {
     COMMANDS.iter().any(|(known, _)| *known == name)
 }
 
-/// What is wrong with a command that cannot be carried out whatever the state of its session: it is unknown, or has too
-/// few or too many arguments. `name` is its first word in lower case.
+/// The error for a command that no session can execute: an unknown one, or one with a wrong number of arguments. `name`
+/// is the first word in lower case.
 pub(super) fn malformed(name: &str, args: &[Cow<'_, [u8]>]) -> Option<String> {
     let Some((_, arity)) = COMMANDS.iter().find(|(known, _)| *known == name) else {
         return Some(unknown(args));
     };
-    if !takes(*arity, args.len()) {
+    if !accepts_count(*arity, args.len()) {
         return Some(wrong_arity(name));
     }
     let [_, word, ..] = args else { return None };
@@ -66,29 +65,31 @@ pub(super) fn malformed(name: &str, args: &[Cow<'_, [u8]>]) -> Option<String> {
     let lower = String::from_utf8_lossy(word).to_ascii_lowercase();
     match subcommands.find(|(_, known, _)| *known == lower) {
         None => Some(unknown_subcommand(&name.to_ascii_uppercase(), word)),
-        Some((_, _, arity)) => (!takes(*arity, args.len())).then(|| wrong_arity(&format!("{name}|{lower}"))),
+        Some((_, _, arity)) => {
+            (!accepts_count(*arity, args.len())).then(|| wrong_arity(&format!("{name}|{lower}")))
+        }
     }
 }
 
-fn takes(arity: i32, count: usize) -> bool {
+fn accepts_count(arity: i32, count: usize) -> bool {
     let least = arity.unsigned_abs() as usize;
     if arity < 0 { count >= least } else { count == least }
 }
 
-/// The error for a command with too few or too many arguments.
+/// The error for a wrong number of arguments.
 pub(super) fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }
 
-/// The error for an unknown command, with its first arguments, cut at 128 bytes.
+/// The error for an unknown command, with its first arguments, up to 128 bytes.
 pub(super) fn unknown(args: &[Cow<'_, [u8]>]) -> String {
-    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(SHOWN)]);
+    let name = String::from_utf8_lossy(&args[0][..args[0].len().min(MAX_QUOTED)]);
     let mut list = String::new();
     for arg in &args[1..] {
-        if list.len() >= SHOWN {
+        if list.len() >= MAX_QUOTED {
             break;
         }
-        let room = SHOWN - list.len();
+        let room = MAX_QUOTED - list.len();
         let shown = String::from_utf8_lossy(&arg[..arg.len().min(room)]);
         list.push_str(&format!("'{shown}' "));
     }
@@ -97,6 +98,6 @@ pub(super) fn unknown(args: &[Cow<'_, [u8]>]) -> String {
 
 /// The error for an unknown subcommand of `command`.
 pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> String {
-    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(SHOWN)]);
+    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(MAX_QUOTED)]);
     format!("ERR unknown subcommand '{subcommand}'. Try {command} HELP.")
 }

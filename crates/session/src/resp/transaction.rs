@@ -1,13 +1,15 @@
-//! RESP: transactions (`MULTI`, `EXEC`, `DISCARD`; redis.io, "Transactions"). There are no keys, so `WATCH` watches none.
+//! RESP: transactions (`MULTI`, `EXEC`, `DISCARD`; redis.io, "Transactions"). There are no keys, so `WATCH` has no
+//! effect.
 //!
-//! The commands between `MULTI` and `EXEC` are kept as bytes. `EXEC` carries them out one after the other, as if they came
-//! then; their replies are collected and sent as one array once the last of them is there. Publications that reach the
-//! client meanwhile are sent before that array, never inside it.
+//! The commands between `MULTI` and `EXEC` are kept as bytes. `EXEC` executes them one after the other, as if they
+//! arrived then. Their replies are collected, and sent as one array after the last one. Publications for the client are
+//! sent before that array, never inside it.
 //!
 //! Invariants:
-//! - Of a transaction in which a command was refused, none is carried out.
-//! - A transaction is [`COMMANDS`] commands at most, and `client.queue_max_size` bytes; so are its replies.
-//! - Both count as kept input of the hub ([`Protocols::kept`](crate::Protocols)), and its limit holds for them.
+//! - If a command of a transaction was rejected, no command of it is executed.
+//! - A transaction has at most [`COMMANDS`] commands and `client.queue_max_size` bytes; the same bound in bytes applies
+//!   to its replies.
+//! - Both count as unused input of the hub ([`Protocols::kept`](crate::Protocols)), and its limit applies.
 
 use std::borrow::Cow;
 
@@ -17,33 +19,33 @@ use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 
 use super::{error_text, table};
 use crate::context::Context;
-use crate::input::Why;
+use crate::input::StopReason;
 
 /// Most commands of one transaction.
 const COMMANDS: usize = 16_384;
 
-/// What is kept of a transaction.
+/// The kept part of a transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Transaction {
-    /// Its commands, encoded as clients send them.
+    /// The commands, encoded as clients send them.
     commands: Vec<u8>,
     count: usize,
-    /// One of them was refused: `EXEC` carries out none.
+    /// A command was rejected: `EXEC` executes none.
     refused: bool,
-    /// Since `EXEC`.
+    /// Present after `EXEC`.
     execution: Option<Execution>,
 }
 
-/// How far `EXEC` has come.
+/// The progress of `EXEC`.
 #[derive(Debug, Default)]
 struct Execution {
-    /// Bytes of the commands that are carried out.
+    /// Bytes of the executed commands.
     done: usize,
     replies: Vec<u8>,
 }
 
 impl Transaction {
-    /// Bytes that are kept.
+    /// Number of kept bytes.
     pub(crate) fn len(&self) -> usize {
         self.commands.len() + self.execution.as_ref().map_or(0, |execution| execution.replies.len())
     }
@@ -58,38 +60,40 @@ impl Context<'_> {
 
     /// Whether commands are kept until `EXEC`.
     pub(crate) fn is_in_transaction(&self) -> bool {
-        let more = self.session().peek_state();
-        more.and_then(|more| more.transaction.as_ref())
+        let state = self.session().peek_state();
+        state
+            .and_then(|state| state.transaction.as_ref())
             .is_some_and(|transaction| transaction.execution.is_none())
     }
 
-    /// Whether commands of a transaction are being carried out.
+    /// Whether the commands of a transaction are being executed.
     pub(crate) fn is_executing(&self) -> bool {
-        let more = self.session().peek_state();
-        more.and_then(|more| more.transaction.as_ref())
+        let state = self.session().peek_state();
+        state
+            .and_then(|state| state.transaction.as_ref())
             .is_some_and(|transaction| transaction.execution.is_some())
     }
 
-    /// Forgets the transaction of a session, if there is one.
+    /// Discards the transaction of a session, if there is one.
     pub(crate) fn discard_transaction(&mut self) {
-        let more = self.session_mut().existing_state();
-        let transaction = more.and_then(|more| more.transaction.take());
+        let state = self.session_mut().existing_state();
+        let transaction = state.and_then(|state| state.transaction.take());
         self.hub.protocols.kept -= transaction.map_or(0, |transaction| transaction.len());
     }
 
-    /// A command between `MULTI` and `EXEC`.
+    /// Executes or keeps a command between `MULTI` and `EXEC`.
     pub(crate) fn resp_in_transaction(&mut self, name: &str, args: &[Cow<'_, [u8]>]) -> Progress {
         if let Some(text) = self.refused_in_transaction(name, args) {
             return self.in_turn(|cx| {
                 if name == "exec" {
                     return cx.refuse_exec(&text);
                 }
-                cx.spoil_transaction();
+                cx.fail_transaction();
                 cx.resp_error(&text);
             });
         }
         match name {
-            "quit" | "reset" => self.resp_other(name, args),
+            "quit" | "reset" => self.resp_connection_command(name, args),
             "multi" => self.in_turn(|cx| {
                 cx.resp_error("ERR MULTI calls can not be nested");
             }),
@@ -105,7 +109,8 @@ impl Context<'_> {
         }
     }
 
-    /// Why a command cannot become part of a transaction, as far as that is known before it is carried out.
+    /// The error for a command that cannot become part of a transaction, as far as it can be determined before the
+    /// execution.
     fn refused_in_transaction(&self, name: &str, args: &[Cow<'_, [u8]>]) -> Option<String> {
         table::malformed(name, args).or_else(|| match (name, args) {
             ("publish", [_, channel, _]) => {
@@ -113,7 +118,7 @@ impl Context<'_> {
                 if self.hub.is_decided_by_application(self.slot, Action::Publish, &channel) {
                     return None;
                 }
-                let code = self.hub.may(self.slot, Action::Publish, &channel).err()?;
+                let code = self.hub.authorize(self.slot, Action::Publish, &channel).err()?;
                 Some(error_text(code, code.text))
             }
             ("subscribe" | "psubscribe", [_, names @ ..]) => self.resp_topics(name, names).err(),
@@ -121,15 +126,15 @@ impl Context<'_> {
         })
     }
 
-    /// Answers an `EXEC` that is refused as a command, which ends the transaction.
+    /// Responds to a rejected `EXEC`, and discards the transaction.
     pub(crate) fn refuse_exec(&mut self, text: &str) {
         self.discard_transaction();
         let words = text.strip_prefix("ERR ").unwrap_or(text);
         self.resp_error(&format!("EXECABORT Transaction discarded because of: {words}"));
     }
 
-    /// Keeps nothing more of a transaction that will not be carried out.
-    pub(crate) fn spoil_transaction(&mut self) {
+    /// Frees a transaction that will not be executed; further commands of it are ignored.
+    pub(crate) fn fail_transaction(&mut self) {
         self.discard_transaction();
         let transaction = Transaction { refused: true, ..Transaction::default() };
         self.session_mut().state().transaction = Some(Box::new(transaction));
@@ -155,10 +160,10 @@ impl Context<'_> {
         self.hub.protocols.kept += transaction.commands.len() - before;
         match excess {
             Some(text) => {
-                self.spoil_transaction();
+                self.fail_transaction();
                 self.resp_error(&text);
             }
-            None if self.hub.protocols.kept > self.hub.settings().input_limit => {
+            None if self.hub.protocols.kept > self.hub.protocols.settings.input_limit => {
                 self.hub.count_error();
                 self.end(&CloseReason::Overloaded);
             }
@@ -166,7 +171,7 @@ impl Context<'_> {
         }
     }
 
-    /// `EXEC`: from now on [`Context::run_transaction`] carries the commands out.
+    /// `EXEC`: starts the execution of the commands by [`Context::run_transaction`].
     fn begin_execution(&mut self) {
         let Some(transaction) = self.session_mut().state().transaction.as_mut() else { return };
         if transaction.refused {
@@ -177,17 +182,17 @@ impl Context<'_> {
         transaction.execution = Some(Execution::default());
     }
 
-    /// Goes on with the commands of a transaction after its `EXEC`. Gives why it cannot go on, or `None` when there is
-    /// nothing more to do.
-    pub(crate) fn run_transaction(&mut self) -> Option<Why> {
+    /// Continues the commands of a transaction after its `EXEC`. Returns the reason for which it must stop, or `None`
+    /// if it is complete.
+    pub(crate) fn run_transaction(&mut self) -> Option<StopReason> {
         while self.is_executing() {
-            // A command that is carried out finds no transaction, so that it is not kept again.
+            // The transaction is taken out during a command, so that the command is not kept again.
             let transaction = self.session_mut().state().transaction.take()?;
             let done = transaction.execution.as_ref().map_or(0, |execution| execution.done);
             if done == transaction.commands.len() {
-                if self.session().is_queued() {
+                if self.session().has_queued() {
                     self.session_mut().state().transaction = Some(transaction);
-                    return Some(Why::Hold);
+                    return Some(StopReason::Hold);
                 }
                 self.hub.protocols.kept -= transaction.len();
                 self.send(|out| {
@@ -203,11 +208,11 @@ impl Context<'_> {
                     let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
                     (self.resp_execute(&name, &args), used)
                 }
-                // They were encoded here.
+                // Unreachable: the commands were encoded by this module.
                 _ => (Progress::Next, transaction.commands.len() - done),
             };
-            let more = self.session_mut().state();
-            let transaction = more.transaction.insert(transaction);
+            let state = self.session_mut().state();
+            let transaction = state.transaction.insert(transaction);
             match act {
                 Progress::Next => {
                     if let Some(execution) = &mut transaction.execution {
@@ -215,17 +220,17 @@ impl Context<'_> {
                     }
                     self.collect_replies(mark);
                     if self.is_closing() {
-                        return Some(Why::End);
+                        return Some(StopReason::End);
                     }
                 }
-                Progress::Hold => return Some(Why::Hold),
-                Progress::End => return Some(Why::End),
+                Progress::Hold => return Some(StopReason::Hold),
+                Progress::End => return Some(StopReason::End),
             }
         }
         None
     }
 
-    /// Where a transaction is being carried out, takes the replies that were sent since `mark` into its array.
+    /// During a transaction, moves the replies since `mark` into its array.
     pub(crate) fn collect_replies(&mut self, mark: SentMark) {
         if self.is_closing() {
             return;
@@ -236,15 +241,15 @@ impl Context<'_> {
         let length = execution.replies.len();
         self.hub.protocols.kept += taken;
         let max = self.hub.settings().recovery_bytes;
-        let ending = if length > max {
+        let reason = if length > max {
             let words = format!("replies of a transaction longer than {max} bytes (client.queue_max_size)");
             CloseReason::Protocol(words)
-        } else if self.hub.protocols.kept > self.hub.settings().input_limit {
+        } else if self.hub.protocols.kept > self.hub.protocols.settings.input_limit {
             CloseReason::Overloaded
         } else {
             return;
         };
         self.hub.count_error();
-        self.end(&ending);
+        self.end(&reason);
     }
 }

@@ -52,7 +52,7 @@ impl Context<'_> {
         let is_backend = !passcode.is_empty() && has_secrets;
         if settings.connect_proxy && !is_backend {
             let question = Decide::Connect {
-                who: self.hub.requester(self.slot),
+                requester: self.hub.requester(self.slot),
                 token: String::new(),
                 data: None,
                 name: String::new(),
@@ -64,7 +64,7 @@ impl Context<'_> {
         if !(is_backend || access.open || access.anonymous_connect) {
             return self.stomp_reject(code::UNAUTHORIZED, code::UNAUTHORIZED.text, None);
         }
-        self.hub.accept(self.slot, 0, Connected::default(), true, self.fx);
+        self.operations().accept(0, Connected::default(), true);
     }
 
     /// STOMP 1.2, "Protocol Negotiation": the error names the versions of the server.
@@ -79,7 +79,7 @@ impl Context<'_> {
 
     /// The connection is accepted.
     pub(super) fn stomp_connected(&mut self) {
-        let session = self.hub.client_name(self.hub.id_of(self.slot));
+        let session = self.hub.client_id(self.hub.session_id(self.slot));
         let interval = u32::try_from(self.stomp_ping_interval()).unwrap_or(u32::MAX);
         let heart_beat = HeartBeat { sends: interval, expects: interval };
         self.stomp_write(|out| stomp::connected(&session, SERVER, heart_beat, out));
@@ -92,7 +92,7 @@ impl Context<'_> {
 
     /// `SUBSCRIBE`.
     pub(super) fn stomp_subscribe(&mut self, frame: &Frame<'_>) -> Progress {
-        if !self.session().takes_subscribe() {
+        if !self.session().can_subscribe() {
             return Progress::Hold;
         }
         let (id, channel) = match self.stomp_checked_subscribe(frame) {
@@ -115,11 +115,11 @@ impl Context<'_> {
                 let request = SubscribeRequest {
                     id: command,
                     channel,
-                    wish: SubscribeOptions { by_client: true, ..SubscribeOptions::default() },
+                    sub_options: SubscribeOptions { by_client: true, ..SubscribeOptions::default() },
                     token: frame.header("token").unwrap_or_default().to_owned(),
                     data: None,
                 };
-                if let Err(refusal) = self.hub.subscribe(self.slot, request, self.fx) {
+                if let Err(refusal) = self.operations().subscribe(request) {
                     self.stomp().take_receipt(command);
                     self.stomp().subscriptions.pop();
                     return self.stomp_rejection(frame, (refusal.0, refusal.1));
@@ -172,7 +172,7 @@ impl Context<'_> {
 
     /// `SEND`.
     pub(super) fn stomp_send(&mut self, frame: &Frame<'_>) -> Progress {
-        if !self.session().takes_publish() {
+        if !self.session().can_publish() {
             return Progress::Hold;
         }
         let request = check_receipt(frame).and_then(|()| {
@@ -182,7 +182,7 @@ impl Context<'_> {
             let is_tag = |(name, _): &(&str, &str)| !FRAME_HEADERS.contains(name);
             let tags = frame.headers.iter().filter(is_tag).map(|(name, value)| (name.into(), value.into()));
             let body = Bytes::copy_from_slice(frame.body);
-            let request = self.hub.publishing(self.slot, destination(frame)?, body, tags.collect());
+            let request = self.hub.publish_request(self.slot, destination(frame)?, body, tags.collect());
             request.map_err(|code| (code, code.text.to_owned()))
         });
         match request {

@@ -23,8 +23,8 @@ pub(crate) use state::Stomp;
 
 use crate::Hub;
 use crate::context::Context;
-use crate::input::Why;
-use crate::notices::disconnect_words;
+use crate::input::StopReason;
+use crate::notices::disconnect_code_and_reason;
 use crate::protocols::Module;
 
 pub(crate) const MODULE: Module = Module {
@@ -34,7 +34,7 @@ pub(crate) const MODULE: Module = Module {
     event: |cx, event| cx.stomp_event(event),
     closing: |cx, ending| cx.stomp_closing(ending),
     begin: |cx| {
-        let id = cx.hub.id_of(cx.slot);
+        let id = cx.hub.session_id(cx.slot);
         cx.hub.start_stale_timer(id, Timer::Stale, cx.fx);
     },
     // The client can neither recover nor be told which subscription misses something.
@@ -69,7 +69,7 @@ impl Context<'_> {
 
     /// Carries out the frames of one message of the WebSocket; gives how many bytes of it are done with. A frame may
     /// continue in the next message.
-    fn stomp_message(&mut self, message: &[u8]) -> (usize, Why) {
+    fn stomp_message(&mut self, message: &[u8]) -> (usize, StopReason) {
         self.stomp().heart_beats.received();
         let mut kept = std::mem::take(&mut self.stomp().partial);
         self.hub.protocols.kept -= kept.len();
@@ -81,16 +81,16 @@ impl Context<'_> {
         };
         let (used, why) = self.stomp_frames(bytes);
         match why {
-            Why::End => (message.len(), why),
-            Why::Hold if in_place => (used, why),
-            Why::Hold | Why::Partial => {
+            StopReason::End => (message.len(), why),
+            StopReason::Hold if in_place => (used, why),
+            StopReason::Hold | StopReason::Partial => {
                 let rest = bytes[used..].to_vec();
-                if rest.len() > self.hub.settings().max_message {
-                    let limit = self.hub.settings().max_message;
+                if rest.len() > self.hub.protocols.settings.max_message {
+                    let limit = self.hub.protocols.settings.max_message;
                     self.hub.count_error();
                     self.stomp_error(code::BAD_REQUEST.number, &too_long(limit), None);
                     self.end(&CloseReason::Transport(CloseCode::TOO_BIG.0, too_long(limit)));
-                    return (message.len(), Why::End);
+                    return (message.len(), StopReason::End);
                 }
                 self.hub.protocols.kept += rest.len();
                 self.stomp().partial = rest;
@@ -99,7 +99,7 @@ impl Context<'_> {
         }
     }
 
-    fn stomp_frames(&mut self, bytes: &[u8]) -> (usize, Why) {
+    fn stomp_frames(&mut self, bytes: &[u8]) -> (usize, StopReason) {
         let mut used = 0;
         loop {
             let rest = &bytes[used..];
@@ -108,7 +108,7 @@ impl Context<'_> {
                     self.charge_input(length);
                     used += length;
                 }
-                Ok(Decoded::Partial) => return (used, Why::Partial),
+                Ok(Decoded::Partial) => return (used, StopReason::Partial),
                 Ok(Decoded::Frame(frame, length)) => {
                     let cost = Cost { bytes: length, publishes: frame.command == Command::Send };
                     let receipt = frame.header("receipt").map(str::to_owned);
@@ -122,14 +122,14 @@ impl Context<'_> {
                     );
                     match progress {
                         Progress::Next => used += length,
-                        Progress::Hold => return (used, Why::Hold),
-                        Progress::End => return (bytes.len(), Why::End),
+                        Progress::Hold => return (used, StopReason::Hold),
+                        Progress::End => return (bytes.len(), StopReason::End),
                     }
                 }
                 Err(error) => {
                     self.hub.count_error();
                     self.end(&CloseReason::Protocol(error.to_string()));
-                    return (bytes.len(), Why::End);
+                    return (bytes.len(), StopReason::End);
                 }
             }
         }
@@ -162,21 +162,21 @@ impl Context<'_> {
 
     fn stomp_event(&mut self, event: Event<'_>) {
         match event {
-            Event::Joined { owner: Origin::Command(id), settled } => {
+            Event::SubscribeCompleted { origin: Origin::Command(id), completed } => {
                 for subscription in &mut self.stomp().subscriptions {
                     if subscription.progress == Subscribing::Subscribing(id) {
-                        subscription.progress = Subscribing::Made(settled.key);
+                        subscription.progress = Subscribing::Made(completed.key);
                     }
                 }
                 self.stomp_receipt(id);
-                self.send_publications(settled.key, &settled.missed);
+                self.send_publications(completed.key, &completed.missed);
             }
             Event::Publications(key, publications) => self.send_publications(key, publications),
             Event::Connected { .. } => self.stomp_connected(),
-            Event::Response { id, answer: Response::Failed(failure), .. } => self.failed(id, &failure),
+            Event::Response { id, response: Response::Failed(failure), .. } => self.failed(id, &failure),
             // The client may subscribe to the channels that its token grants; it gets nothing that it did not request.
-            Event::Response { id, answer: Response::Connected(connected), .. } => {
-                self.hub.accept(self.slot, id, *connected, true, self.fx);
+            Event::Response { id, response: Response::Connected(connected), .. } => {
+                self.operations().accept(id, *connected, true);
             }
             Event::Response { id, .. } => self.stomp_receipt(id),
             // The protocol has no frame for the end of one subscription.
@@ -204,7 +204,8 @@ impl Context<'_> {
 
     /// An error that has a code of its own ends with an `ERROR` frame; every ending has a Close frame.
     fn stomp_closing(&mut self, ending: &CloseReason) {
-        let (number, words) = disconnect_words(ending).unwrap_or((CloseCode::NORMAL.0, String::new()));
+        let (number, words) =
+            disconnect_code_and_reason(ending).unwrap_or((CloseCode::NORMAL.0, String::new()));
         if !matches!(ending, CloseReason::Done | CloseReason::Transport(..)) {
             self.stomp_error(number, &words, None);
         }

@@ -1,4 +1,4 @@
-//! What a client of the client protocol is promised over JSON lines.
+//! The client protocol over JSON lines.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tidings_wire::Channel;
 
 fn connected(w: &mut World) -> Slot {
     let c = w.open();
-    let reply = w.say(c, "{\"id\":1,\"connect\":{}}\n");
+    let reply = w.exchange(c, "{\"id\":1,\"connect\":{}}\n");
     assert!(reply.starts_with("{\"id\":1,\"connect\":{\"client\":\""), "{reply}");
     assert!(reply.contains("\"ping\":25") && reply.contains("\"pong\":true"), "{reply}");
     c
@@ -19,7 +19,7 @@ fn connect_subscribe_publish_and_unsubscribe() {
     let mut w = World::new(settings());
     let c = connected(&mut w);
     assert_eq!(
-        w.say(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n"),
+        w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n"),
         "{\"id\":2,\"subscribe\":{}}\n"
     );
     w.publish("news", "{\"a\": 1}");
@@ -29,13 +29,13 @@ fn connect_subscribe_publish_and_unsubscribe() {
         "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":{\"a\": 1}}}}\n\
          {\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"plain text\"}}}\n"
     );
-    let published = w.say(c, "{\"id\":3,\"publish\":{\"channel\":\"news\",\"data\":[1]}}\n");
+    let published = w.exchange(c, "{\"id\":3,\"publish\":{\"channel\":\"news\",\"data\":[1]}}\n");
     assert_eq!(
         published,
         "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":[1]}}}\n{\"id\":3,\"publish\":{}}\n"
     );
     assert_eq!(
-        w.say(c, "{\"id\":4,\"unsubscribe\":{\"channel\":\"news\"}}\n"),
+        w.exchange(c, "{\"id\":4,\"unsubscribe\":{\"channel\":\"news\"}}\n"),
         "{\"id\":4,\"unsubscribe\":{}}\n"
     );
     w.publish("news", "unseen");
@@ -44,12 +44,12 @@ fn connect_subscribe_publish_and_unsubscribe() {
 }
 
 #[test]
-fn every_session_has_an_id_of_its_own() {
+fn every_session_has_a_unique_id() {
     let mut w = World::new(settings());
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..100 {
         let c = w.open();
-        let reply = w.say(c, "{\"id\":1,\"connect\":{}}\n");
+        let reply = w.exchange(c, "{\"id\":1,\"connect\":{}}\n");
         let id = reply.split('"').nth(7).unwrap().to_owned();
         assert_eq!(id.len(), 36, "{id}");
         assert!(ids.insert(id));
@@ -58,10 +58,10 @@ fn every_session_has_an_id_of_its_own() {
 }
 
 #[test]
-fn errors_carry_their_codes_and_the_connection_goes_on() {
+fn errors_have_codes_and_keep_the_connection() {
     let mut w = World::new(settings());
     let c = connected(&mut w);
-    w.say(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     for (line, code) in [
         ("{\"id\":3,\"subscribe\":{\"channel\":\"news\"}}", 105),
         ("{\"id\":4,\"subscribe\":{\"channel\":\"\"}}", 107),
@@ -69,17 +69,17 @@ fn errors_carry_their_codes_and_the_connection_goes_on() {
         ("{\"id\":6,\"nonsense\":{}}", 104),
         ("{bad", 107),
     ] {
-        let reply = w.say(c, format!("{line}\n"));
+        let reply = w.exchange(c, format!("{line}\n"));
         assert!(reply.contains(&format!("\"error\":{{\"code\":{code},")), "{line}: {reply}");
     }
-    assert_eq!(w.say(c, "{\"id\":9,\"ping\":{}}\n"), "{\"id\":9,\"ping\":{}}\n");
+    assert_eq!(w.exchange(c, "{\"id\":9,\"ping\":{}}\n"), "{\"id\":9,\"ping\":{}}\n");
     w.set_broker(Broker::Down);
-    let reply = w.say(c, "{\"id\":10,\"subscribe\":{\"channel\":\"other\"}}\n");
+    let reply = w.exchange(c, "{\"id\":10,\"subscribe\":{\"channel\":\"other\"}}\n");
     assert!(reply.contains("\"code\":100") && reply.contains("\"temporary\":true"), "{reply}");
 }
 
 #[test]
-fn what_comes_before_connect_ends_the_connection_and_says_why() {
+fn input_before_connect_ends_the_connection_with_a_reason() {
     let mut w = World::new(settings());
     for first in
         ["{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}\n", "{\"hello\n", "{\"id\":\"one\",\"connect\":{}}\n"]
@@ -97,12 +97,12 @@ fn a_ping_is_sent_and_must_be_answered() {
     let mut w = World::new(settings());
     let (good, bad) = (connected(&mut w), connected(&mut w));
     for c in [good, bad] {
-        w.fire(c, Timer::Ping);
+        w.expire(c, Timer::Ping);
         assert_eq!(w.output(c), "{}\n");
     }
-    assert_eq!(w.say(good, "{}\n"), "");
-    w.fire(good, Timer::Pong);
-    w.fire(bad, Timer::Pong);
+    assert_eq!(w.exchange(good, "{}\n"), "");
+    w.expire(good, Timer::Pong);
+    w.expire(bad, Timer::Pong);
     assert!(!w.closed.contains(&good) && w.closed.contains(&bad));
     assert!(w.output(bad).contains("\"code\":3012"));
     let pings = w.timers.iter().filter(|t| t.1 == Timer::Ping && t.2 == Duration::from_secs(25)).count();
@@ -110,31 +110,31 @@ fn a_ping_is_sent_and_must_be_answered() {
 }
 
 #[test]
-fn a_connection_that_never_says_connect_is_closed() {
+fn a_connection_without_a_connect_command_is_closed() {
     let mut w = World::new(settings());
     let c = w.open();
     w.input(c, "{");
-    w.fire(c, Timer::Stale);
+    w.expire(c, Timer::Stale);
     assert!(w.output(c).contains("\"code\":3502"));
     assert!(w.closed.contains(&c));
     let c = connected(&mut w);
-    w.fire(c, Timer::Stale);
+    w.expire(c, Timer::Stale);
     assert!(!w.closed.contains(&c));
 }
 
 #[test]
-fn with_a_key_configured_a_client_without_a_token_is_unauthorized_and_a_token_is_never_taken_unchecked() {
+fn with_a_key_configured_a_client_needs_a_token_that_is_verified() {
     let mut w = World::new(with_key(Namespaces::default()));
     let c = w.open();
-    assert!(w.say(c, "{\"id\":1,\"connect\":{}}\n").contains("\"error\":{\"code\":101,"));
-    assert!(w.say(c, "{\"id\":2,\"connect\":{\"token\":\"x\"}}\n").contains("\"error\":{\"code\":101,"));
+    assert!(w.exchange(c, "{\"id\":1,\"connect\":{}}\n").contains("\"error\":{\"code\":101,"));
+    assert!(w.exchange(c, "{\"id\":2,\"connect\":{\"token\":\"x\"}}\n").contains("\"error\":{\"code\":101,"));
 }
 
 #[test]
-fn a_subscription_that_lost_messages_ends_with_the_count_and_asks_to_subscribe_again() {
+fn a_subscription_that_lost_messages_ends_with_their_number_and_a_code_to_subscribe_again() {
     let mut w = World::new(settings());
     let c = connected(&mut w);
-    w.say(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     let key = w.hub.topic(&Channel::new("news").unwrap().into()).unwrap();
     assert_eq!(w.hub.overflow(c, key), Overflow::Unsubscribe);
     w.with(|hub, fx| hub.lose_subscription(c, key, 12, fx));
@@ -143,7 +143,7 @@ fn a_subscription_that_lost_messages_ends_with_the_count_and_asks_to_subscribe_a
         "{\"push\":{\"channel\":\"news\",\"unsubscribe\":{\"code\":2500,\"reason\":\"insufficient state: 12 messages dropped\"}}}\n"
     );
     assert_eq!(
-        w.say(c, "{\"id\":3,\"subscribe\":{\"channel\":\"news\"}}\n"),
+        w.exchange(c, "{\"id\":3,\"subscribe\":{\"channel\":\"news\"}}\n"),
         "{\"id\":3,\"subscribe\":{}}\n"
     );
 }

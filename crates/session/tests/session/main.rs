@@ -1,11 +1,10 @@
-//! What hub and sessions promise, without sockets.
+//! Sessions and the hub, without sockets.
 
 mod client;
 mod limits;
-mod members;
+mod line_port_users;
 mod plain;
 mod properties;
-mod raw_members;
 mod reads;
 mod recovery;
 mod resp;
@@ -13,4 +12,5 @@ mod rights;
 mod stomp;
 mod transactions;
 mod transports;
+mod users;
 mod world;

@@ -1,4 +1,4 @@
-//! What holds whatever is done.
+//! Properties of sessions under arbitrary input.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tidings_hub::{Flow, Slot};
 use tidings_wire::{Channel, Form, Topic};
 
-/// Everything a session sends, in one piece, and what must come back.
+/// Complete inputs of a session.
 const SCRIPTS: &[&str] = &[
     "hello\r\nSUBSCRIBE\r\nPUBLISH updates x\nPING\n\r\nSUBSCRIBE a b\r\nUNSUBSCRIBE\r\nUNSUBSCRIBE\nEXIT\r\nPING\r\n",
     "\u{feff}x\rPING\rSUBSCRIBE a\rPUBLISH a 1\r\n\rSUBSCRIBE a\r\0EXIT\rPING\r",
@@ -31,11 +31,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_session_is_the_same_however_tcp_cuts_it(
-        which in 0..SCRIPTS.len(),
+    fn output_is_independent_of_the_fragmentation_of_input(
+        index in 0..SCRIPTS.len(),
         cuts in prop::collection::btree_set(0..SCRIPTS[2].len(), 0..40),
     ) {
-        let script = SCRIPTS[which];
+        let script = SCRIPTS[index];
         let cuts = cuts.into_iter().filter(|c| *c <= script.len()).collect();
         let whole = outcome(script, &BTreeSet::new());
         prop_assert!(!whole.0.is_empty());
@@ -43,7 +43,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_whatever_never_panic_and_never_stop_a_session_for_good(
+    fn arbitrary_input_never_panics_and_leaves_no_topics(
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         first in prop::sample::select(vec![b'*', b'{', b'S', 0xff]),
     ) {
@@ -56,21 +56,21 @@ proptest! {
             }
         }
         w.close(c);
-        prop_assert!(w.wanted.is_empty());
+        prop_assert!(w.subscribed_topics.is_empty());
     }
 
     #[test]
     fn subscriber_lists_equal_a_naive_map(steps in prop::collection::vec((0..12usize, 0..6u32, 0..8usize), 1..200)) {
-        let mut w = World::new(part_three());
-        // Who takes what, in which form.
-        let mut naive: BTreeMap<String, BTreeMap<Slot, Form>> = BTreeMap::new();
+        let mut w = World::with_protocols(settings(), part_three());
+        // The subscribers of each channel, with their wire forms.
+        let mut model: BTreeMap<String, BTreeMap<Slot, Form>> = BTreeMap::new();
         let mut open: BTreeMap<Slot, Form> = BTreeMap::new();
         let names = ["a", "b", "c:d", "updates", "e*", "f", "g", "h"];
-        for (what, who, which) in steps {
-            let name = names[which];
+        for (operation, client, index) in steps {
+            let name = names[index];
             let live: Vec<Slot> = open.keys().copied().collect();
-            let slot = live.get(who as usize % live.len().max(1)).copied();
-            match (what, slot) {
+            let slot = live.get(client as usize % live.len().max(1)).copied();
+            match (operation, slot) {
                 (0 | 1, _) | (_, None) => {
                     let slot = w.open();
                     let (bytes, form) = [
@@ -78,34 +78,34 @@ proptest! {
                         ("*1\r\n$4\r\nPING\r\n", Form::RESP2),
                         ("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", Form::RESP3),
                         ("{\"id\":1,\"connect\":{}}\n", Form::JSON_LINE),
-                    ][who as usize % 4];
+                    ][client as usize % 4];
                     w.input(slot, bytes);
                     open.insert(slot, form);
                 }
                 (2, Some(slot)) => {
                     w.close(slot);
                     open.remove(&slot);
-                    naive.values_mut().for_each(|m| { m.remove(&slot); });
+                    model.values_mut().for_each(|m| { m.remove(&slot); });
                 }
                 (3..=7, Some(slot)) => {
                     w.input(slot, subscribe(open[&slot], name, true));
-                    naive.entry(name.into()).or_default().insert(slot, open[&slot]);
+                    model.entry(name.into()).or_default().insert(slot, open[&slot]);
                 }
                 (_, Some(slot)) => {
                     w.input(slot, subscribe(open[&slot], name, false));
-                    naive.entry(name.into()).or_default().remove(&slot);
+                    model.entry(name.into()).or_default().remove(&slot);
                 }
             }
-            naive.retain(|_, m| !m.is_empty());
+            model.retain(|_, m| !m.is_empty());
             let expected: BTreeSet<Topic> =
-                naive.keys().map(|n| Channel::new(n).unwrap().into()).collect();
-            prop_assert_eq!(&w.wanted, &expected);
-            for (name, subscribers) in &naive {
+                model.keys().map(|n| Channel::new(n).unwrap().into()).collect();
+            prop_assert_eq!(&w.subscribed_topics, &expected);
+            for (name, subscribers) in &model {
                 let topic = Channel::new(name).unwrap().into();
                 let entry = w.hub.entry(w.hub.topic(&topic).expect("a topic")).unwrap();
                 for form in [Form::PLAIN, Form::RESP2, Form::RESP3, Form::JSON_LINE] {
                     let has: BTreeSet<Slot> = entry.subscribers(form).iter().copied().collect();
-                    prop_assert_eq!(has.len(), entry.subscribers(form).len(), "nobody twice");
+                    prop_assert_eq!(has.len(), entry.subscribers(form).len(), "no subscriber twice");
                     let should: BTreeSet<Slot> =
                         subscribers.iter().filter(|(_, f)| **f == form).map(|(s, _)| *s).collect();
                     prop_assert_eq!(has, should);
@@ -114,7 +114,7 @@ proptest! {
                 prop_assert_eq!(count, subscribers.len() as u64);
             }
         }
-        prop_assert_eq!(w.hub.stats().subscriptions as usize, naive.values().map(BTreeMap::len).sum::<usize>());
+        prop_assert_eq!(w.hub.stats().subscriptions as usize, model.values().map(BTreeMap::len).sum::<usize>());
     }
 }
 
@@ -133,8 +133,8 @@ fn subscribe(form: Form, name: &str, on: bool) -> String {
 }
 
 #[test]
-fn an_idle_session_gives_back_what_it_borrowed() {
-    let mut w = World::new(part_three());
+fn an_idle_session_frees_its_memory() {
+    let mut w = World::with_protocols(settings(), part_three());
     for (half, rest) in [
         ("SUBS", "CRIBE news\r\nPING\r\n"),
         ("*2\r\n$4", "\r\nECHO\r\n$1\r\nx\r\n"),

@@ -1,5 +1,5 @@
-//! What a subscriber of a channel with a history is promised: from its position on everything, once, in order; or
-//! word that this cannot be.
+//! Channels with a history: a subscriber gets every publication after its position once and in order, or a report that
+//! this is not possible.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,27 +23,20 @@ fn with_history() -> Settings {
     Settings { namespaces: Namespaces::new(options, []), ..settings() }
 }
 
-/// A channel at the broker: its window, and what is on its way to the shard.
+/// A channel at the broker: its history, and its publications in transit to the shard.
 struct Log {
     channel: Channel,
     epoch: u32,
     offset: u64,
     window: VecDeque<Arc<Publication>>,
-    on_their_way: VecDeque<Arc<Publication>>,
+    in_transit: VecDeque<Arc<Publication>>,
     plain: u64,
 }
 
 impl Log {
     fn new() -> Self {
         let channel = Channel::new("news").unwrap();
-        Self {
-            channel,
-            epoch: 1,
-            offset: 0,
-            window: VecDeque::new(),
-            on_their_way: VecDeque::new(),
-            plain: 0,
-        }
+        Self { channel, epoch: 1, offset: 0, window: VecDeque::new(), in_transit: VecDeque::new(), plain: 0 }
     }
 
     fn position(&self) -> Position {
@@ -59,14 +52,14 @@ impl Log {
         if self.window.len() > 5 {
             self.window.pop_front();
         }
-        self.on_their_way.push_back(publication);
+        self.in_transit.push_back(publication);
     }
 
-    /// As anybody publishes who does not ask for a history.
+    /// A publication without a history.
     fn publish_plain(&mut self) {
         self.plain += 1;
         let publication = Publication::new(self.channel.clone(), format!("\"p{}\"", self.plain));
-        self.on_their_way.push_back(Arc::new(publication));
+        self.in_transit.push_back(Arc::new(publication));
     }
 
     fn page(&self, query: &HistoryQuery) -> History {
@@ -85,12 +78,12 @@ impl Log {
     }
 }
 
-/// A client, and what it may expect.
+/// A client, and its expected state.
 #[derive(Default)]
 struct Client {
     slot: Option<Slot>,
     subscribed: bool,
-    asked: bool,
+    subscribing: bool,
     epoch: String,
     seen: u64,
     plain: Option<u64>,
@@ -98,7 +91,7 @@ struct Client {
 }
 
 impl Client {
-    fn take(&mut self, line: &Value) {
+    fn receive(&mut self, line: &Value) {
         if let Some(reply) = line.get("subscribe") {
             assert!(line.get("error").is_none());
             let epoch = reply["epoch"].as_str().expect("every reply has the position").to_owned();
@@ -114,7 +107,7 @@ impl Client {
                     );
                     self.seen += 1;
                 }
-                assert_eq!(self.seen, offset, "all that was missed");
+                assert_eq!(self.seen, offset, "all missed publications");
             } else {
                 assert!(reply.get("publications").is_none(), "all or nothing");
                 self.unrecovered = reply["was_recovering"].as_bool().unwrap_or(false);
@@ -122,19 +115,22 @@ impl Client {
             self.epoch = epoch;
             self.seen = offset;
             self.subscribed = true;
-            self.asked = false;
+            self.subscribing = false;
         }
         if let Some(publication) = line.pointer("/push/pub") {
-            assert!(self.subscribed, "nothing before the answer");
+            assert!(self.subscribed, "no publication before the reply");
             match publication["offset"].as_u64() {
                 Some(offset) => {
-                    assert_eq!(offset, self.seen + 1, "everything once and in order");
+                    assert_eq!(offset, self.seen + 1, "each once and in order");
                     self.seen = offset;
                 }
                 None => {
-                    let text = publication["data"].as_str().expect("a plain one").to_owned();
+                    let text = publication["data"].as_str().expect("a plain publication").to_owned();
                     let number: u64 = text[1..].parse().expect("its number");
-                    assert!(self.plain.is_none_or(|before| number == before + 1), "plain ones too");
+                    assert!(
+                        self.plain.is_none_or(|before| number == before + 1),
+                        "plain publications as well"
+                    );
                     self.plain = Some(number);
                 }
             }
@@ -147,12 +143,12 @@ enum Step {
     Publish,
     PublishPlain,
     Deliver(usize),
-    /// The broker reads what the next question without an answer is about; the answer is under way.
+    /// The broker reads for the oldest pending request; the response is in transit.
     Read,
-    AnswerNext,
-    Come(usize),
-    Cut(usize),
-    Leave(usize),
+    Respond,
+    Subscribe(usize),
+    Disconnect(usize),
+    Unsubscribe(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -161,31 +157,31 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::PublishPlain),
         4 => (1..4usize).prop_map(Step::Deliver),
         4 => Just(Step::Read),
-        4 => Just(Step::AnswerNext),
-        4 => (0..4usize).prop_map(Step::Come),
-        2 => (0..4usize).prop_map(Step::Cut),
-        1 => (0..4usize).prop_map(Step::Leave),
+        4 => Just(Step::Respond),
+        4 => (0..4usize).prop_map(Step::Subscribe),
+        2 => (0..4usize).prop_map(Step::Disconnect),
+        1 => (0..4usize).prop_map(Step::Unsubscribe),
     ]
 }
 
-struct Story {
+struct Scenario {
     world: World,
     log: Log,
     clients: Vec<Client>,
-    answers: VecDeque<(SessionId, u32, History)>,
+    responses: VecDeque<(SessionId, u32, History)>,
 }
 
-impl Story {
+impl Scenario {
     fn new() -> Self {
         let clients = (0..4).map(|_| Client::default()).collect();
-        Self { world: World::new(with_history()), log: Log::new(), clients, answers: VecDeque::new() }
+        Self { world: World::new(with_history()), log: Log::new(), clients, responses: VecDeque::new() }
     }
 
     fn read(&mut self) {
         for client in &mut self.clients {
             let Some(slot) = client.slot else { continue };
             for line in self.world.output(slot).lines() {
-                client.take(&serde_json::from_str(line).expect("JSON"));
+                client.receive(&serde_json::from_str(line).expect("JSON"));
             }
         }
     }
@@ -195,32 +191,34 @@ impl Story {
             Step::Publish => self.log.publish(),
             Step::PublishPlain => self.log.publish_plain(),
             Step::Deliver(count) => {
-                let count = count.min(self.log.on_their_way.len());
-                let batch: Vec<_> = self.log.on_their_way.drain(..count).collect();
+                let count = count.min(self.log.in_transit.len());
+                let batch: Vec<_> = self.log.in_transit.drain(..count).collect();
                 self.world.fan_out(&Topic::Channel(self.log.channel.clone()), &batch);
             }
             Step::Read => {
-                if let Some((id, ticket, Request::History(_, query))) = self.world.questions.pop_front() {
-                    self.answers.push_back((id, ticket, self.log.page(&query)));
+                if let Some((id, ticket, Request::History(_, query))) =
+                    self.world.pending_requests.pop_front()
+                {
+                    self.responses.push_back((id, ticket, self.log.page(&query)));
                 }
             }
-            Step::AnswerNext => {
-                if let Some((id, ticket, page)) = self.answers.pop_front() {
+            Step::Respond => {
+                if let Some((id, ticket, page)) = self.responses.pop_front() {
                     self.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
                 }
             }
-            Step::Come(who) => self.come(who),
-            Step::Cut(who) => {
-                let client = &mut self.clients[who];
+            Step::Subscribe(client_index) => self.subscribe(client_index),
+            Step::Disconnect(client_index) => {
+                let client = &mut self.clients[client_index];
                 if let Some(slot) = client.slot.take() {
                     self.world.close(slot);
                 }
                 client.subscribed = false;
-                client.asked = false;
+                client.subscribing = false;
                 client.plain = None;
             }
-            Step::Leave(who) => {
-                let client = &mut self.clients[who];
+            Step::Unsubscribe(client_index) => {
+                let client = &mut self.clients[client_index];
                 if let Some(slot) = client.slot.filter(|_| client.subscribed) {
                     self.world.input(slot, "{\"id\":3,\"unsubscribe\":{\"channel\":\"news\"}}\n");
                     client.subscribed = false;
@@ -231,14 +229,14 @@ impl Story {
         self.read();
     }
 
-    fn come(&mut self, who: usize) {
-        let client = &mut self.clients[who];
-        if client.subscribed || client.asked {
+    fn subscribe(&mut self, client_index: usize) {
+        let client = &mut self.clients[client_index];
+        if client.subscribed || client.subscribing {
             return;
         }
         let slot = *client.slot.get_or_insert_with(|| {
             let slot = self.world.open();
-            self.world.say(slot, "{\"id\":1,\"connect\":{}}\n");
+            self.world.exchange(slot, "{\"id\":1,\"connect\":{}}\n");
             slot
         });
         let recover = if client.epoch.is_empty() {
@@ -246,26 +244,26 @@ impl Story {
         } else {
             format!(",\"recover\":true,\"offset\":{},\"epoch\":\"{}\"", client.seen, client.epoch)
         };
-        client.asked = true;
+        client.subscribing = true;
         self.world.input(
             slot,
             format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"news\",\"recoverable\":true{recover}}}}}\n"),
         );
     }
 
-    /// Everything comes to an end: who is there must have seen all of it.
+    /// Delivers everything that is pending; then every client must have received every publication.
     fn finish(&mut self) {
-        for who in 0..self.clients.len() {
-            self.come(who);
+        for client_index in 0..self.clients.len() {
+            self.subscribe(client_index);
         }
-        while !self.world.questions.is_empty() || !self.answers.is_empty() {
+        while !self.world.pending_requests.is_empty() || !self.responses.is_empty() {
             self.run(&Step::Read);
-            self.run(&Step::AnswerNext);
+            self.run(&Step::Respond);
         }
         self.run(&Step::Deliver(usize::MAX));
         for client in &self.clients {
             assert!(client.subscribed);
-            assert_eq!(client.seen, self.log.offset, "nobody is left behind");
+            assert_eq!(client.seen, self.log.offset, "every client has every publication");
         }
     }
 }
@@ -274,72 +272,72 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_races_a_subscriber_sees_everything_once_or_is_told(steps in prop::collection::vec(step(), 0..120)) {
-        let mut story = Story::new();
+    fn every_interleaving_delivers_each_publication_once_or_reports_a_gap(steps in prop::collection::vec(step(), 0..120)) {
+        let mut scenario = Scenario::new();
         for step in &steps {
-            story.run(step);
+            scenario.run(step);
         }
-        story.finish();
+        scenario.finish();
     }
 }
 
 #[test]
-fn a_position_is_in_every_answer_also_of_an_empty_channel() {
-    let mut story = Story::new();
-    story.come(0);
-    story.run(&Step::Read);
-    story.run(&Step::AnswerNext);
-    let client = &story.clients[0];
+fn every_reply_contains_a_position_even_of_an_empty_channel() {
+    let mut scenario = Scenario::new();
+    scenario.subscribe(0);
+    scenario.run(&Step::Read);
+    scenario.run(&Step::Respond);
+    let client = &scenario.clients[0];
     assert!(client.subscribed && client.epoch == "e1" && client.seen == 0);
 }
 
 #[test]
-fn a_position_that_is_not_known_any_more_is_told_at_once() {
-    let mut story = Story::new();
-    story.come(0);
-    story.run(&Step::Read);
-    story.run(&Step::AnswerNext);
-    story.run(&Step::Cut(0));
+fn an_unknown_position_is_reported_at_once() {
+    let mut scenario = Scenario::new();
+    scenario.subscribe(0);
+    scenario.run(&Step::Read);
+    scenario.run(&Step::Respond);
+    scenario.run(&Step::Disconnect(0));
     for _ in 0..9 {
-        story.run(&Step::Publish);
+        scenario.run(&Step::Publish);
     }
-    story.run(&Step::Deliver(9));
-    story.come(0);
-    story.run(&Step::Read);
-    story.run(&Step::AnswerNext);
-    assert!(story.clients[0].unrecovered && story.clients[0].seen == 9);
-    // The channel was forgotten and begins anew.
-    story.run(&Step::Cut(0));
-    story.log.epoch = 2;
-    story.log.offset = 0;
-    story.log.window.clear();
-    story.come(0);
-    story.run(&Step::Read);
-    story.run(&Step::AnswerNext);
-    assert!(story.clients[0].unrecovered && story.clients[0].epoch == "e2");
+    scenario.run(&Step::Deliver(9));
+    scenario.subscribe(0);
+    scenario.run(&Step::Read);
+    scenario.run(&Step::Respond);
+    assert!(scenario.clients[0].unrecovered && scenario.clients[0].seen == 9);
+    // The broker has lost the channel, which begins a new epoch.
+    scenario.run(&Step::Disconnect(0));
+    scenario.log.epoch = 2;
+    scenario.log.offset = 0;
+    scenario.log.window.clear();
+    scenario.subscribe(0);
+    scenario.run(&Step::Read);
+    scenario.run(&Step::Respond);
+    assert!(scenario.clients[0].unrecovered && scenario.clients[0].epoch == "e2");
 }
 
 #[test]
-fn what_is_kept_for_a_subscribe_under_way_is_bounded_and_too_much_is_a_temporary_error() {
-    let mut story = Story::new();
-    story.world = World::new(Settings { recovery_bytes: 64, ..with_history() });
-    story.come(0);
+fn the_recording_for_a_subscribe_is_bounded_and_an_excess_is_a_temporary_error() {
+    let mut scenario = Scenario::new();
+    scenario.world = World::new(Settings { recovery_bytes: 64, ..with_history() });
+    scenario.subscribe(0);
     for _ in 0..40 {
-        story.run(&Step::Publish);
+        scenario.run(&Step::Publish);
     }
-    story.run(&Step::Deliver(40));
-    let (id, ticket, _) = story.world.questions.pop_front().expect("the history is asked for");
+    scenario.run(&Step::Deliver(40));
+    let (id, ticket, _) = scenario.world.pending_requests.pop_front().expect("a request for the history");
     let page = History::Page(HistoryPage {
         position: Position { offset: 0, epoch: "e1".into() },
         publications: vec![],
     });
-    story.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
-    let slot = story.clients[0].slot.unwrap();
-    let answer: Value = serde_json::from_str(&story.world.output(slot)).unwrap();
+    scenario.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
+    let slot = scenario.clients[0].slot.unwrap();
+    let response: Value = serde_json::from_str(&scenario.world.output(slot)).unwrap();
     assert_eq!(
-        (answer["error"]["code"].as_u64(), answer["error"]["temporary"].as_bool()),
+        (response["error"]["code"].as_u64(), response["error"]["temporary"].as_bool()),
         (Some(100), Some(true))
     );
-    let forgotten: BTreeMap<&str, bool> = [("news", story.world.wanted.is_empty())].into();
-    assert!(forgotten["news"], "nobody is subscribed");
+    let released: BTreeMap<&str, bool> = [("news", scenario.world.subscribed_topics.is_empty())].into();
+    assert!(released["news"], "the topic is released");
 }

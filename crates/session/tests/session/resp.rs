@@ -1,4 +1,4 @@
-//! What a Redis client is promised.
+//! RESP: Redis clients.
 
 use crate::world::{Broker, World, part_three, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Slot};
@@ -11,94 +11,100 @@ fn command(words: &[&str]) -> String {
     text
 }
 
-fn say(w: &mut World, slot: Slot, words: &[&str]) -> String {
-    w.say(slot, command(words))
+fn exchange(w: &mut World, slot: Slot, words: &[&str]) -> String {
+    w.exchange(slot, command(words))
 }
 
 #[test]
-fn a_client_subscribes_publishes_and_leaves_as_with_redis() {
+fn subscribe_publish_and_unsubscribe_work_as_in_redis() {
     let mut w = World::new(settings());
     let (a, b) = (w.open(), w.open());
     assert_eq!(
-        say(&mut w, a, &["SUBSCRIBE", "news", "scores:nba"]),
+        exchange(&mut w, a, &["SUBSCRIBE", "news", "scores:nba"]),
         "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$10\r\nscores:nba\r\n:2\r\n"
     );
-    assert_eq!(say(&mut w, b, &["PUBLISH", "news", "hi"]), ":1\r\n");
+    assert_eq!(exchange(&mut w, b, &["PUBLISH", "news", "hi"]), ":1\r\n");
     assert_eq!(w.output(a), "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
-    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE", "news"]), "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:1\r\n");
-    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE"]), "*3\r\n$11\r\nunsubscribe\r\n$10\r\nscores:nba\r\n:0\r\n");
-    assert_eq!(say(&mut w, a, &["UNSUBSCRIBE"]), "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
-    assert_eq!(say(&mut w, a, &["QUIT"]), "+OK\r\n");
+    assert_eq!(
+        exchange(&mut w, a, &["UNSUBSCRIBE", "news"]),
+        "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+    );
+    assert_eq!(
+        exchange(&mut w, a, &["UNSUBSCRIBE"]),
+        "*3\r\n$11\r\nunsubscribe\r\n$10\r\nscores:nba\r\n:0\r\n"
+    );
+    assert_eq!(exchange(&mut w, a, &["UNSUBSCRIBE"]), "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
+    assert_eq!(exchange(&mut w, a, &["QUIT"]), "+OK\r\n");
     assert!(w.closed.contains(&a));
 }
 
 #[test]
-fn what_plain_clients_get_by_themselves_a_redis_client_never_sees() {
+fn a_redis_client_has_no_automatic_subscriptions() {
     let mut w = World::new(settings());
     let c = w.open();
-    say(&mut w, c, &["PING"]);
+    exchange(&mut w, c, &["PING"]);
     w.publish("updates", "stray");
     assert_eq!(w.output(c), "");
 }
 
 #[test]
-fn patterns_match_and_say_which_one_did() {
+fn messages_of_a_pattern_name_the_pattern() {
     let mut w = World::new(settings());
     let c = w.open();
     assert_eq!(
-        say(&mut w, c, &["PSUBSCRIBE", "news.*"]),
+        exchange(&mut w, c, &["PSUBSCRIBE", "news.*"]),
         "*3\r\n$10\r\npsubscribe\r\n$6\r\nnews.*\r\n:1\r\n"
     );
     w.publish("news.art", "x");
     w.publish("old.art", "y");
     assert_eq!(w.output(c), "*4\r\n$8\r\npmessage\r\n$6\r\nnews.*\r\n$8\r\nnews.art\r\n$1\r\nx\r\n");
-    assert_eq!(say(&mut w, c, &["PUNSUBSCRIBE"]), "*3\r\n$12\r\npunsubscribe\r\n$6\r\nnews.*\r\n:0\r\n");
+    assert_eq!(exchange(&mut w, c, &["PUNSUBSCRIBE"]), "*3\r\n$12\r\npunsubscribe\r\n$6\r\nnews.*\r\n:0\r\n");
 }
 
 #[test]
-fn version_three_gets_pushes_and_may_go_on_with_other_commands() {
+fn version_three_gets_pushes_and_may_use_other_commands() {
     let mut w = World::new(settings());
     let c = w.open();
-    let hello = say(&mut w, c, &["HELLO", "3"]);
+    let hello = exchange(&mut w, c, &["HELLO", "3"]);
     assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n"), "{hello}");
     assert!(hello.contains("$5\r\nproto\r\n:3\r\n"));
-    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "news"]), ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    assert_eq!(exchange(&mut w, c, &["SUBSCRIBE", "news"]), ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
     w.publish("news", "hi");
     assert_eq!(w.output(c), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
-    assert_eq!(say(&mut w, c, &["ECHO", "x"]), "$1\r\nx\r\n");
-    assert_eq!(say(&mut w, c, &["CLIENT", "GETNAME"]), "_\r\n");
-    // Back to version 2, with the subscription kept.
-    assert!(say(&mut w, c, &["HELLO", "2"]).starts_with("*14\r\n"));
+    assert_eq!(exchange(&mut w, c, &["ECHO", "x"]), "$1\r\nx\r\n");
+    assert_eq!(exchange(&mut w, c, &["CLIENT", "GETNAME"]), "_\r\n");
+    // Back to version 2; the subscription stays.
+    assert!(exchange(&mut w, c, &["HELLO", "2"]).starts_with("*14\r\n"));
     w.publish("news", "hi");
     assert_eq!(w.output(c), "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
 }
 
 #[test]
-fn a_listening_client_of_version_two_may_do_little_else() {
+fn a_subscribed_client_of_version_two_may_use_few_commands() {
     let mut w = World::new(settings());
     let c = w.open();
-    say(&mut w, c, &["SUBSCRIBE", "news"]);
+    exchange(&mut w, c, &["SUBSCRIBE", "news"]);
     assert_eq!(
-        say(&mut w, c, &["PUBLISH", "news", "x"]),
+        exchange(&mut w, c, &["PUBLISH", "news", "x"]),
         "-ERR Can't execute 'publish': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n"
     );
-    assert_eq!(say(&mut w, c, &["PING"]), "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
-    assert_eq!(say(&mut w, c, &["PING", "x"]), "*2\r\n$4\r\npong\r\n$1\r\nx\r\n");
-    assert_eq!(say(&mut w, c, &["RESET"]), "+RESET\r\n");
-    assert_eq!(say(&mut w, c, &["PING"]), "+PONG\r\n");
+    assert_eq!(exchange(&mut w, c, &["PING"]), "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    assert_eq!(exchange(&mut w, c, &["PING", "x"]), "*2\r\n$4\r\npong\r\n$1\r\nx\r\n");
+    assert_eq!(exchange(&mut w, c, &["RESET"]), "+RESET\r\n");
+    assert_eq!(exchange(&mut w, c, &["PING"]), "+PONG\r\n");
     w.publish("news", "gone");
     assert_eq!(w.output(c), "");
 }
 
 #[test]
-fn subscribing_to_several_is_confirmed_in_order_however_the_broker_answers() {
-    let mut w = World::new(part_three());
+fn several_subscribes_are_confirmed_in_order_in_any_order_of_the_broker() {
+    let mut w = World::with_protocols(settings(), part_three());
     let c = w.open();
     w.broker = Broker::Slow;
-    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "a", "b", "c"]), "");
+    assert_eq!(exchange(&mut w, c, &["SUBSCRIBE", "a", "b", "c"]), "");
     let live = |w: &mut World, name: &str| {
         let topic = tidings_wire::Channel::new(name).unwrap().into();
-        w.with(|hub, fx| hub.live(&topic, fx));
+        w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     };
     live(&mut w, "c");
     live(&mut w, "b");
@@ -111,63 +117,63 @@ fn subscribing_to_several_is_confirmed_in_order_however_the_broker_answers() {
 }
 
 #[test]
-fn a_subscribe_under_way_when_the_broker_goes_fails_whole_and_in_order() {
-    let mut w = World::new(part_three());
+fn when_the_broker_becomes_unavailable_a_pending_subscribe_fails_completely_and_in_order() {
+    let mut w = World::with_protocols(settings(), part_three());
     let c = w.open();
     w.broker = Broker::Slow;
-    say(&mut w, c, &["SUBSCRIBE", "a", "b"]);
+    exchange(&mut w, c, &["SUBSCRIBE", "a", "b"]);
     let topic = tidings_wire::Channel::new("b").unwrap().into();
-    w.with(|hub, fx| hub.live(&topic, fx));
+    w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     w.set_broker(Broker::Down);
     assert_eq!(w.output(c), "-ERR 100 broker unavailable\r\n-ERR 100 broker unavailable\r\n");
-    assert_eq!(say(&mut w, c, &["PING"]), "+PONG\r\n");
-    assert!(w.wanted.is_empty(), "{:?}", w.wanted);
+    assert_eq!(exchange(&mut w, c, &["PING"]), "+PONG\r\n");
+    assert!(w.subscribed_topics.is_empty(), "{:?}", w.subscribed_topics);
 }
 
 #[test]
-fn a_subscription_confirmed_behind_another_leaves_nothing_behind_when_it_goes() {
-    let mut w = World::new(part_three());
+fn a_subscription_confirmed_after_another_is_removed_completely() {
+    let mut w = World::with_protocols(settings(), part_three());
     let (holder, c) = (w.open(), w.open());
-    say(&mut w, holder, &["SUBSCRIBE", "old"]);
+    exchange(&mut w, holder, &["SUBSCRIBE", "old"]);
     w.broker = Broker::Slow;
-    say(&mut w, c, &["SUBSCRIBE", "new", "old", "old"]);
+    exchange(&mut w, c, &["SUBSCRIBE", "new", "old", "old"]);
     let topic = tidings_wire::Channel::new("new").unwrap().into();
-    w.with(|hub, fx| hub.live(&topic, fx));
+    w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     assert!(w.output(c).ends_with("$3\r\nold\r\n:2\r\n"));
     w.close(holder);
     w.close(c);
-    assert!(w.wanted.is_empty(), "{:?}", w.wanted);
+    assert!(w.subscribed_topics.is_empty(), "{:?}", w.subscribed_topics);
     assert_eq!(w.hub.stats().topics, 0);
 }
 
 #[test]
-fn without_the_key_nobody_learns_which_channels_there_are() {
+fn without_the_key_channels_cannot_be_listed() {
     let mut w = World::new(with_key(Namespaces::default()));
     let c = w.open();
     for words in [&["PUBSUB", "CHANNELS"][..], &["PUBSUB", "NUMPAT"], &["PUBSUB", "NUMSUB", "a"], &["INFO"]] {
-        assert_eq!(say(&mut w, c, words), "-NOPERM 103 permission denied\r\n", "{words:?}");
+        assert_eq!(exchange(&mut w, c, words), "-NOPERM 103 permission denied\r\n", "{words:?}");
     }
-    say(&mut w, c, &["AUTH", "sesame"]);
+    exchange(&mut w, c, &["AUTH", "sesame"]);
     assert_eq!(
-        say(&mut w, c, &["PUBSUB", "NUMSUB", "a b", "c"]),
+        exchange(&mut w, c, &["PUBSUB", "NUMSUB", "a b", "c"]),
         "*4\r\n$3\r\na b\r\n:0\r\n$1\r\nc\r\n:0\r\n"
     );
 }
 
 #[test]
-fn the_servers_own_channels_are_nobody_elses() {
+fn internal_channels_are_denied_to_redis_clients() {
     let mut w = World::new(settings());
     let c = w.open();
     let denied = "-NOPERM 103 permission denied\r\n";
-    assert_eq!(say(&mut w, c, &["SUBSCRIBE", "tidings.canary.0"]), denied);
-    assert_eq!(say(&mut w, c, &["PUBLISH", "tidings.canary.0", "x"]), denied);
+    assert_eq!(exchange(&mut w, c, &["SUBSCRIBE", "tidings.canary.0"]), denied);
+    assert_eq!(exchange(&mut w, c, &["PUBLISH", "tidings.canary.0", "x"]), denied);
 }
 
 #[test]
-fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
+fn connection_commands_have_the_responses_of_redis() {
     let mut w = World::new(settings());
     let c = w.open();
-    for (words, answer) in [
+    for (words, response) in [
         (&["CLIENT", "SETINFO", "LIB-NAME", "redis-py"][..], "+OK\r\n"),
         (&["CLIENT", "SETINFO", "FOO", "x"], "-ERR Unrecognized option 'FOO'\r\n"),
         (&["CLIENT", "SETNAME", "me"], "+OK\r\n"),
@@ -199,51 +205,60 @@ fn commands_clients_send_to_get_going_are_answered_as_redis_does() {
         (&["COMMAND", "COUNT"], ":21\r\n"),
         (&["INFO"], "$10\r\n# Server\r\n\r\n"),
     ] {
-        assert_eq!(say(&mut w, c, words), answer, "{words:?}");
+        assert_eq!(exchange(&mut w, c, words), response, "{words:?}");
     }
 }
 
 #[test]
-fn a_password_that_nobody_configured_is_refused_and_the_api_key_makes_a_backend() {
+fn a_password_is_refused_if_none_is_configured_and_the_api_key_makes_a_backend() {
     let mut w = World::new(settings());
     let c = w.open();
-    assert!(say(&mut w, c, &["AUTH", "x"]).starts_with("-ERR AUTH <password> called without any password"));
-    assert!(say(&mut w, c, &["AUTH", "u", "x"]).starts_with("-WRONGPASS "));
-    assert_eq!(say(&mut w, c, &["AUTH", "default", "any"]), "+OK\r\n", "Redis' default user has no password");
+    assert!(
+        exchange(&mut w, c, &["AUTH", "x"]).starts_with("-ERR AUTH <password> called without any password")
+    );
+    assert!(exchange(&mut w, c, &["AUTH", "u", "x"]).starts_with("-WRONGPASS "));
+    assert_eq!(
+        exchange(&mut w, c, &["AUTH", "default", "any"]),
+        "+OK\r\n",
+        "Redis' default user has no password"
+    );
     let mut w = World::new(with_key(Namespaces::default()));
     let c = w.open();
-    assert_eq!(say(&mut w, c, &["PUBLISH", "a", "x"]), "-NOPERM 103 permission denied\r\n");
-    assert_eq!(say(&mut w, c, &["PSUBSCRIBE", "*"]), "-NOPERM 103 permission denied\r\n");
-    assert!(say(&mut w, c, &["AUTH", "wrong"]).starts_with("-WRONGPASS "));
-    assert!(say(&mut w, c, &["HELLO", "3", "AUTH", "default", "sesame"]).starts_with("%7"));
-    assert_eq!(say(&mut w, c, &["PUBLISH", "a", "x"]), ":1\r\n");
+    assert_eq!(exchange(&mut w, c, &["PUBLISH", "a", "x"]), "-NOPERM 103 permission denied\r\n");
+    assert_eq!(exchange(&mut w, c, &["PSUBSCRIBE", "*"]), "-NOPERM 103 permission denied\r\n");
+    assert!(exchange(&mut w, c, &["AUTH", "wrong"]).starts_with("-WRONGPASS "));
+    assert!(exchange(&mut w, c, &["HELLO", "3", "AUTH", "default", "sesame"]).starts_with("%7"));
+    assert_eq!(exchange(&mut w, c, &["PUBLISH", "a", "x"]), ":1\r\n");
 }
 
 #[test]
-fn bytes_that_break_the_protocol_are_answered_in_redis_words_and_end_it() {
+fn invalid_input_ends_the_session_with_the_error_of_redis() {
     let mut w = World::new(settings());
     let c = w.open();
-    assert_eq!(w.say(c, "*1\r\n+PING\r\n"), "-ERR Protocol error: expected '$', got '+'\r\n");
+    assert_eq!(w.exchange(c, "*1\r\n+PING\r\n"), "-ERR Protocol error: expected '$', got '+'\r\n");
     assert!(w.closed.contains(&c));
     let c = w.open();
-    assert_eq!(w.say(c, "*2\r\n$4\r\nECHO\r\n$65537\r\n"), "-ERR Protocol error: invalid bulk length\r\n");
+    assert_eq!(
+        w.exchange(c, "*2\r\n$4\r\nECHO\r\n$65537\r\n"),
+        "-ERR Protocol error: invalid bulk length\r\n"
+    );
     let c = w.open();
     let body = "x".repeat(65536);
-    assert_eq!(say(&mut w, c, &["ECHO", &body]), format!("$65536\r\n{body}\r\n"));
+    assert_eq!(exchange(&mut w, c, &["ECHO", &body]), format!("$65536\r\n{body}\r\n"));
 }
 
 #[test]
 fn publishes_are_pipelined_and_answered_in_order() {
     let mut w = World::new(settings());
-    w.answers = false;
+    w.respond_at_once = false;
     let c = w.open();
     let all: String = (0..1500).map(|i| command(&["PUBLISH", "a", &i.to_string()])).collect();
     assert_eq!(w.input(c, &all), Flow::Stop);
-    assert_eq!(w.asked.len(), 1024, "bounded");
+    assert_eq!(w.pending_publishes.len(), 1024, "bounded");
     let mut heard = Vec::new();
-    while let Some((.., body)) = w.asked.front().cloned() {
+    while let Some((.., body)) = w.pending_publishes.front().cloned() {
         heard.push(String::from_utf8(body).unwrap().parse::<u32>().unwrap());
-        w.answer_next(tidings_hub::Response::Published(u64::from(*heard.last().unwrap())));
+        w.respond_next(tidings_hub::Response::Published(u64::from(*heard.last().unwrap())));
     }
     assert!(heard.into_iter().eq(0..1500));
     let expected: String = (0..1500).map(|i| format!(":{i}\r\n")).collect();

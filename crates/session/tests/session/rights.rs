@@ -1,5 +1,5 @@
-//! What a subscription gives besides publications: recovery, positions, joins. Each takes a right or an option that
-//! forces it, whichever way the subscription comes about.
+//! Options of subscriptions besides publications: recovery, positions, joins. Each requires a right, or an option that
+//! forces it, for every origin of the subscription.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
 
-/// A channel with a history, to which clients may subscribe.
+/// A channel with a history that clients may subscribe to.
 fn kept() -> NamespaceOptions {
     NamespaceOptions {
         allow_subscribe_for_client: true,
@@ -30,15 +30,15 @@ fn kept() -> NamespaceOptions {
     }
 }
 
-/// Tokens are names of users; `forced` and `free` as tokens of subscriptions set an option or none; `named:a,b` is the
-/// user `named` with these channels.
-fn authority(question: &Decide) -> Response {
-    match question {
+/// The authority of the tests. A connection token is the name of its user; `named:a,b` is the user `named` with these
+/// channels. The subscription tokens `forced` and `free` force an option or none.
+fn authority(decision: &Decide) -> Response {
+    match decision {
         Decide::Connect { token, .. } => {
             let (user, channels) = token.split_once(" in ").unwrap_or((token, ""));
             let channels = channels.split(',').filter(|name| !name.is_empty());
             Response::Connected(Box::new(Connected {
-                user: if user == "nobody" { String::new() } else { user.to_owned() },
+                user: if user == "anonymous" { String::new() } else { user.to_owned() },
                 subs: channels.map(|name| (channel(name), Admission::default())).collect(),
                 ..Connected::default()
             }))
@@ -54,10 +54,9 @@ fn authority(question: &Decide) -> Response {
 
 fn world(options: NamespaceOptions) -> World {
     let named = Namespace { name: "closed".into(), options: NamespaceOptions::default() };
-    let mut w = World::new(Settings {
+    let mut w = World::without_auto_subscribe(Settings {
         access: Access { open: false, tokens: true, reserved: Some("tidings.".into()), ..Access::default() },
         namespaces: Namespaces::new(options, [named]).with_private_prefix("$"),
-        auto_subscribe: vec![],
         personal_channel: Some(String::new()),
         ..settings()
     });
@@ -65,10 +64,10 @@ fn world(options: NamespaceOptions) -> World {
     w
 }
 
-/// Sends a command; histories are at offset 2, and both publications are kept.
-fn say(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
+/// Sends a command; histories are at offset 2 and contain both publications.
+fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
-    while let Some((id, ticket, request)) = w.questions.pop_front() {
+    while let Some((id, ticket, request)) = w.pending_requests.pop_front() {
         let Request::History(channel, query) = request else { panic!("{request:?}") };
         let position = |offset| Position { offset, epoch: "e".into() };
         let since = query.since.map_or(0, |since| since.offset);
@@ -90,15 +89,15 @@ fn read(w: &mut World, slot: Slot) -> Vec<Value> {
 
 fn connect(w: &mut World, token: &str, subs: &Value) -> (Slot, Value) {
     let slot = w.open();
-    let answer = say(w, slot, &json!({"id": 1, "connect": {"token": token, "subs": subs}}));
-    (slot, answer.into_iter().next().unwrap_or_default())
+    let response = exchange(w, slot, &json!({"id": 1, "connect": {"token": token, "subs": subs}}));
+    (slot, response.into_iter().next().unwrap_or_default())
 }
 
-/// The reply to a subscribe that requests everything there is.
+/// The reply to a subscribe that requests all options.
 fn recover(w: &mut World, slot: Slot, name: &str, token: &str) -> Value {
     let request = json!({"channel": name, "token": token, "recover": true, "recoverable": true, "positioned": true,
         "offset": 1, "epoch": "e"});
-    say(w, slot, &json!({"id": 2, "subscribe": request})).remove(0)["subscribe"].take()
+    exchange(w, slot, &json!({"id": 2, "subscribe": request})).remove(0)["subscribe"].take()
 }
 
 const NOTHING: &str = "a subscription without recovery";
@@ -117,7 +116,7 @@ fn is_recovered(reply: &Value) -> bool {
 type Change = fn(&mut NamespaceOptions);
 
 #[test]
-fn a_history_is_recovered_from_only_with_the_right_to_it() {
+fn recovery_requires_the_right_to_the_history() {
     let cases: [(&str, Change, bool, bool); 7] = [
         ("no right", |_| (), false, false),
         ("clients", |o| o.allow_history_for_client = true, true, false),
@@ -132,8 +131,8 @@ fn a_history_is_recovered_from_only_with_the_right_to_it() {
             true,
         ),
     ];
-    for (case, change, user, nobody) in cases {
-        for (who, right) in [("ann", user), ("nobody", nobody)] {
+    for (case, change, user, anonymous) in cases {
+        for (who, right) in [("ann", user), ("anonymous", anonymous)] {
             let mut options = kept();
             change(&mut options);
             let mut w = world(options);
@@ -148,14 +147,14 @@ fn a_history_is_recovered_from_only_with_the_right_to_it() {
             }
         }
     }
-    // An option of the subscription, which the application signs, goes before all.
+    // An option in the subscription token takes precedence.
     let mut w = world(kept());
     let (slot, _) = connect(&mut w, "ann", &json!({}));
     assert!(is_recovered(&recover(&mut w, slot, "news", "forced")));
 }
 
 #[test]
-fn what_the_application_s_hook_allows_has_no_recovery_beyond_the_rights() {
+fn a_subscription_allowed_by_a_hook_has_no_recovery_beyond_the_rights() {
     for (allowed, right) in [(false, false), (true, true)] {
         let mut w = world(NamespaceOptions { subscribe_proxy: true, allow_recovery: allowed, ..kept() });
         let (slot, _) = connect(&mut w, "ann", &json!({}));
@@ -165,7 +164,7 @@ fn what_the_application_s_hook_allows_has_no_recovery_beyond_the_rights() {
 }
 
 #[test]
-fn positions_are_told_where_they_are_requested_and_allowed_or_forced() {
+fn positions_are_sent_if_requested_and_allowed_or_if_forced() {
     let cases: [(&str, Change, bool); 4] = [
         ("no right", |_| (), false),
         ("allowed", |o| o.allow_positioning = true, true),
@@ -178,14 +177,14 @@ fn positions_are_told_where_they_are_requested_and_allowed_or_forced() {
         let mut w = world(options);
         let (slot, _) = connect(&mut w, "ann", &json!({}));
         let request = json!({"id": 2, "subscribe": {"channel": "news", "positioned": true}});
-        let reply = say(&mut w, slot, &request).remove(0)["subscribe"].take();
+        let reply = exchange(&mut w, slot, &request).remove(0)["subscribe"].take();
         let expected = if right { json!({"positioned": true, "offset": 2, "epoch": "e"}) } else { json!({}) };
         assert_eq!(reply, expected, "{case}");
     }
 }
 
 #[test]
-fn joins_are_told_to_those_who_may_ask_who_is_present() {
+fn joins_are_sent_to_clients_with_the_right_to_the_presence() {
     let cases: [(&str, Change, bool); 4] = [
         ("no right", |_| (), false),
         ("presence", |o| o.allow_presence_for_subscriber = true, true),
@@ -197,15 +196,15 @@ fn joins_are_told_to_those_who_may_ask_who_is_present() {
         change(&mut options);
         let mut w = world(options);
         let (slot, _) = connect(&mut w, "ann", &json!({}));
-        say(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
+        exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
         let info = ClientInfo { user: "bob".into(), client: "c".into(), conn_info: None, chan_info: None };
-        w.with(|hub, fx| hub.changed(&channel("room"), true, &info, fx));
+        w.with(|hub, fx| hub.on_presence_change(&channel("room"), true, &info, fx));
         assert_eq!(read(&mut w, slot).len(), usize::from(right), "{case}");
     }
 }
 
 #[test]
-fn subscriptions_of_the_server_recover_and_tell_of_joins_only_where_an_option_says_so() {
+fn subscriptions_of_the_server_have_recovery_and_joins_only_by_options() {
     let rights = NamespaceOptions {
         join_leave: true,
         allow_recovery: true,
@@ -219,26 +218,26 @@ fn subscriptions_of_the_server_recover_and_tell_of_joins_only_where_an_option_sa
         let options =
             NamespaceOptions { force_recovery: forced, force_push_join_leave: forced, ..rights.clone() };
         let mut w = world(options);
-        let (slot, answer) = connect(&mut w, "ann in news", &since);
-        let reply = &answer["connect"]["subs"]["news"];
-        assert!(if forced { is_recovered(reply) } else { is_plain(reply) }, "{answer}");
+        let (slot, response) = connect(&mut w, "ann in news", &since);
+        let reply = &response["connect"]["subs"]["news"];
+        assert!(if forced { is_recovered(reply) } else { is_plain(reply) }, "{response}");
         let order = Order::Subscribe {
             channel: channel("more"),
             admission: Box::default(),
             since: Some(Position { offset: 1, epoch: "e".into() }),
         };
         let directive = Directive { user: "ann".into(), client: None, session: None, order };
-        w.with(|hub, fx| hub.order(&directive, fx));
-        let told = say(&mut w, slot, &json!({}));
-        assert_eq!(told[0]["push"]["subscribe"]["recoverable"] == true, forced, "{told:?}");
-        assert_eq!(told.len() == 2, forced, "{told:?}");
-        w.with(|hub, fx| hub.changed(&channel("news"), true, &info, fx));
+        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        let pushes = exchange(&mut w, slot, &json!({}));
+        assert_eq!(pushes[0]["push"]["subscribe"]["recoverable"] == true, forced, "{pushes:?}");
+        assert_eq!(pushes.len() == 2, forced, "{pushes:?}");
+        w.with(|hub, fx| hub.on_presence_change(&channel("news"), true, &info, fx));
         assert_eq!(read(&mut w, slot).len(), usize::from(forced));
     }
 }
 
 #[test]
-fn subs_of_connect_are_made_where_the_client_may_subscribe_and_passed_over_elsewhere() {
+fn subs_of_connect_are_made_if_permitted_and_skipped_otherwise() {
     let options = NamespaceOptions {
         allow_user_limited_channels: true,
         allow_history_for_subscriber: true,
@@ -250,13 +249,17 @@ fn subs_of_connect_are_made_where_the_client_may_subscribe_and_passed_over_elsew
         "news": {"recover": true, "offset": 1, "epoch": "e"}, "held": {"positioned": true}, "open": {},
         "$private": {}, "closed:a": {}, "talk#bob": {}, "talk#ann,bob": {}, "tidings.node.control": {}, "a\nb": {}
     });
-    let (slot, answer) = connect(&mut w, "ann", &subs);
-    let made = answer["connect"]["subs"].as_object().expect("subs");
+    let (slot, response) = connect(&mut w, "ann", &subs);
+    let made = response["connect"]["subs"].as_object().expect("subs");
     assert_eq!(made.keys().collect::<Vec<_>>(), ["#ann", "held", "news", "open", "talk#ann,bob"]);
-    assert!(is_recovered(&made["news"]), "{answer}");
+    assert!(is_recovered(&made["news"]), "{response}");
     assert_eq!(made["held"], json!({"positioned": true, "offset": 2, "epoch": "e"}));
     assert_eq!(made["open"], json!({}));
-    assert!(!w.wanted.iter().any(|topic| topic.as_str().starts_with("tidings.")), "{:?}", w.wanted);
+    assert!(
+        !w.subscribed_topics.iter().any(|topic| topic.as_str().starts_with("tidings.")),
+        "{:?}",
+        w.subscribed_topics
+    );
     w.publish("open", "1");
     assert_eq!(read(&mut w, slot)[0]["push"]["channel"], "open");
 }
@@ -266,7 +269,7 @@ fn subs_of_connect_are_made_for_one_way_clients_with_the_same_rights() {
     let mut w = world(kept());
     let mut fx = Effects::default();
     let slot = w.hub.open_as(named("uni_http_stream").into(), None, &mut fx).slot;
-    let pushes = say(
+    let pushes = exchange(
         &mut w,
         slot,
         &json!({"id": 1, "connect": {"token": "ann", "subs": {
@@ -283,42 +286,41 @@ fn subs_of_connect_are_made_for_one_way_clients_with_the_same_rights() {
 #[test]
 fn a_sub_of_an_unknown_namespace_ends_the_connection_that_requests_it() {
     let mut w = world(kept());
-    let (slot, answer) = connect(&mut w, "ann", &json!({"nothing:a": {}}));
-    assert_eq!(answer["push"]["disconnect"]["code"], 3501, "{answer}");
+    let (slot, response) = connect(&mut w, "ann", &json!({"nothing:a": {}}));
+    assert_eq!(response["push"]["disconnect"]["code"], 3501, "{response}");
     assert!(w.closed.contains(&slot));
 }
 
 #[test]
-fn a_client_is_let_into_no_more_channels_by_its_subs_than_it_may_have() {
+fn subs_of_connect_are_limited_to_the_number_of_channels() {
     let mut w = world(kept());
     let subs: serde_json::Map<String, Value> = (0..200).map(|i| (format!("c{i}"), json!({}))).collect();
-    let (slot, answer) = connect(&mut w, "ann", &Value::Object(subs));
-    assert_eq!(answer["push"]["disconnect"]["code"], 3505, "{answer}");
-    assert!(w.closed.contains(&slot) && w.wanted.is_empty());
-    // The limit holds for those of the token and of the client together.
+    let (slot, response) = connect(&mut w, "ann", &Value::Object(subs));
+    assert_eq!(response["push"]["disconnect"]["code"], 3505, "{response}");
+    assert!(w.closed.contains(&slot) && w.subscribed_topics.is_empty());
+    // The limit applies to the channels of the token and of the client together.
     let channels: Vec<_> = (0..100).map(|i| format!("t{i}")).collect();
     let subs: serde_json::Map<String, Value> = (0..100).map(|i| (format!("c{i}"), json!({}))).collect();
-    let (_, answer) = connect(&mut w, &format!("ann in {}", channels.join(",")), &Value::Object(subs));
-    assert_eq!(answer["push"]["disconnect"]["code"], 3505, "{answer}");
-    assert!(w.wanted.is_empty());
+    let (_, response) = connect(&mut w, &format!("ann in {}", channels.join(",")), &Value::Object(subs));
+    assert_eq!(response["push"]["disconnect"]["code"], 3505, "{response}");
+    assert!(w.subscribed_topics.is_empty());
 }
 
 #[test]
-fn a_sub_that_cannot_be_recovered_is_told_so_and_takes_no_other_with_it() {
+fn a_sub_that_cannot_be_recovered_does_not_affect_others() {
     let mut w = world(NamespaceOptions { allow_recovery: true, ..kept() });
     let lost = json!({"recover": true, "offset": 1, "epoch": "another", "flag": 2});
-    let (_, answer) = connect(&mut w, "ann", &json!({"news": lost, "open": {}}));
-    let made = &answer["connect"]["subs"];
+    let (_, response) = connect(&mut w, "ann", &json!({"news": lost, "open": {}}));
+    let made = &response["connect"]["subs"];
     assert_eq!((&made["news"]["was_recovering"], &made["news"]["recovered"]), (&json!(true), &Value::Null));
     assert_eq!(made["open"], json!({}));
 }
 
 #[test]
-fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
-    let mut w = World::new(Settings {
+fn a_connect_that_fails_leaves_no_subscriptions() {
+    let mut w = World::without_auto_subscribe(Settings {
         access: Access { open: true, ..Access::default() },
         namespaces: Namespaces::new(kept(), []),
-        auto_subscribe: vec![],
         recovery_bytes: 64,
         ..settings()
     });
@@ -333,7 +335,7 @@ fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
         })
         .collect();
     w.fan_out(&Topic::Channel(channel("b")), &publications);
-    while let Some((id, ticket, _)) = w.questions.pop_front() {
+    while let Some((id, ticket, _)) = w.pending_requests.pop_front() {
         let page = History::Page(HistoryPage {
             position: Position { offset: 0, epoch: "e".into() },
             publications: vec![],
@@ -341,15 +343,15 @@ fn a_connect_that_fails_half_way_leaves_no_subscription_behind() {
         w.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     }
     assert_eq!(read(&mut w, slot)[0]["error"]["code"], 100);
-    assert!(w.wanted.is_empty() && w.hub.stats().subscriptions == 0, "{:?}", w.wanted);
-    let again = say(&mut w, slot, &json!({"id": 2, "connect": {"subs": {"a": {}}}}));
+    assert!(w.subscribed_topics.is_empty() && w.hub.stats().subscriptions == 0, "{:?}", w.subscribed_topics);
+    let again = exchange(&mut w, slot, &json!({"id": 2, "connect": {"subs": {"a": {}}}}));
     assert_eq!(again[0]["connect"]["subs"], json!({"a": {}}));
 }
 
 #[test]
-fn what_a_refused_connect_requested_is_not_kept_for_the_next() {
+fn the_subs_of_a_refused_connect_are_not_kept_for_the_next() {
     let mut w = world(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
-    w.authority = |question| match question {
+    w.authority = |decision| match decision {
         Decide::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
@@ -358,31 +360,31 @@ fn what_a_refused_connect_requested_is_not_kept_for_the_next() {
     let slot = w.open();
     for id in 1..50 {
         let request = json!({"id": id, "connect": {"token": "bad", "subs": {(format!("c{id}")): {}}}});
-        assert_eq!(say(&mut w, slot, &request)[0]["error"]["code"], 101);
+        assert_eq!(exchange(&mut w, slot, &request)[0]["error"]["code"], 101);
     }
     let request = json!({"id": 99, "connect": {"token": "ann", "subs": {"news": {}}}});
-    let answer = say(&mut w, slot, &request).remove(0);
-    let made = answer["connect"]["subs"].as_object().expect("subs");
+    let response = exchange(&mut w, slot, &request).remove(0);
+    let made = response["connect"]["subs"].as_object().expect("subs");
     assert_eq!(made.keys().collect::<Vec<_>>(), ["#ann", "news"]);
 }
 
 #[test]
-fn channels_of_unknown_namespaces_and_of_the_server_are_refused_in_tokens_with_their_codes() {
+fn unknown_and_internal_channels_in_tokens_are_refused_with_their_codes() {
     for (token, code) in [("ann in nothing:a", 102), ("ann in tidings.node.control", 103)] {
         let mut w = world(kept());
-        let (_, answer) = connect(&mut w, token, &json!({}));
-        assert_eq!(answer["error"]["code"], code, "{token}");
+        let (_, response) = connect(&mut w, token, &json!({}));
+        assert_eq!(response["error"]["code"], code, "{token}");
         let line = w.open();
         let refused = format!("ERROR {code} ");
-        assert!(w.say(line, format!("AUTH {token}\r\n")).starts_with(&refused), "{token}");
+        assert!(w.exchange(line, format!("AUTH {token}\r\n")).starts_with(&refused), "{token}");
         let redis = w.open();
         let auth = format!("*2\r\n$4\r\nAUTH\r\n${}\r\n{token}\r\n", token.len());
-        assert!(w.say(redis, auth).starts_with('-'), "{token}");
+        assert!(w.exchange(redis, auth).starts_with('-'), "{token}");
         let mut fx = Effects::default();
         let events = w.hub.open_as(named("events").into(), None, &mut fx).slot;
         say_raw(&mut w, events, &json!({"id": 1, "connect": {"token": token}}));
         assert!(w.output(events).contains(&format!("\"code\":{code}")), "{token}");
-        assert!(w.wanted.is_empty(), "{token}: {:?}", w.wanted);
+        assert!(w.subscribed_topics.is_empty(), "{token}: {:?}", w.subscribed_topics);
     }
 }
 
@@ -391,7 +393,7 @@ fn say_raw(w: &mut World, slot: Slot, command: &Value) {
 }
 
 #[test]
-fn the_server_s_own_channels_are_closed_on_every_path() {
+fn internal_channels_are_denied_on_every_path() {
     for name in ["tidings.node.control", "tidings.", "tidings.anything"] {
         let mut w = world(kept());
         let (slot, _) = connect(&mut w, "ann", &json!({}));
@@ -403,26 +405,26 @@ fn the_server_s_own_channels_are_closed_on_every_path() {
         ] {
             let mut command = command;
             command["id"] = 2.into();
-            assert_eq!(say(&mut w, slot, &command)[0]["error"]["code"], 103, "{command}");
+            assert_eq!(exchange(&mut w, slot, &command)[0]["error"]["code"], 103, "{command}");
         }
         let order = Order::Subscribe { channel: channel(name), admission: Box::default(), since: None };
         let directive = Directive { user: "ann".into(), client: None, session: None, order };
         let line = w.open();
-        assert_eq!(w.say(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
-        w.with(|hub, fx| hub.order(&directive, fx));
+        assert_eq!(w.exchange(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
+        w.with(|hub, fx| hub.apply_directive(&directive, fx));
         assert!(read(&mut w, slot).is_empty());
-        assert_eq!(w.say(line, format!("SUBSCRIBE {name}\r\n")), "ERROR 103 permission denied\r\n");
-        assert_eq!(w.say(line, format!("PUBLISH {name} x\r\n")), "ERROR 103 permission denied\r\n");
-        assert_eq!(w.say(line, format!("UNSUBSCRIBE {name}\r\n")), "ALREADY UNSUBSCRIBED\r\n");
-        assert!(!w.wanted.contains(&Topic::Channel(channel(name))), "{:?}", w.wanted);
+        assert_eq!(w.exchange(line, format!("SUBSCRIBE {name}\r\n")), "ERROR 103 permission denied\r\n");
+        assert_eq!(w.exchange(line, format!("PUBLISH {name} x\r\n")), "ERROR 103 permission denied\r\n");
+        assert_eq!(w.exchange(line, format!("UNSUBSCRIBE {name}\r\n")), "ALREADY UNSUBSCRIBED\r\n");
+        assert!(!w.subscribed_topics.contains(&Topic::Channel(channel(name))), "{:?}", w.subscribed_topics);
     }
 }
 
 #[test]
-fn a_backend_neither_subscribes_to_the_server_s_channels_nor_publishes_there() {
+fn internal_channels_are_denied_to_backends() {
     let mut w = World::new(crate::world::with_key(Namespaces::default()));
     let redis = w.open();
-    assert_eq!(w.say(redis, "*2\r\n$4\r\nAUTH\r\n$6\r\nsesame\r\n"), "+OK\r\n");
+    assert_eq!(w.exchange(redis, "*2\r\n$4\r\nAUTH\r\n$6\r\nsesame\r\n"), "+OK\r\n");
     let command = |words: &[&str]| {
         let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
         words
@@ -430,37 +432,37 @@ fn a_backend_neither_subscribes_to_the_server_s_channels_nor_publishes_there() {
     for (count, words) in
         [(2, command(&["SUBSCRIBE", "tidings.x"])), (3, command(&["PUBLISH", "tidings.x", "y"]))]
     {
-        assert!(w.say(redis, format!("*{count}\r\n{words}")).starts_with("-NOPERM"), "{words}");
+        assert!(w.exchange(redis, format!("*{count}\r\n{words}")).starts_with("-NOPERM"), "{words}");
     }
-    assert!(w.wanted.is_empty());
+    assert!(w.subscribed_topics.is_empty());
 }
 
 #[test]
-fn a_personal_channel_is_the_exact_user_s() {
+fn a_personal_channel_belongs_to_exactly_one_user() {
     let options = NamespaceOptions { allow_user_limited_channels: true, ..NamespaceOptions::default() };
     let mut w = world(options);
     for user in ["bob", "eve"] {
         let (slot, _) = connect(&mut w, user, &json!({}));
         let code = |w: &mut World, name: &str| {
-            say(w, slot, &json!({"id": 2, "subscribe": {"channel": name}}))[0]["error"]["code"].as_u64()
+            exchange(w, slot, &json!({"id": 2, "subscribe": {"channel": name}}))[0]["error"]["code"].as_u64()
         };
         for name in ["#bob,eve", "#eve,bob", "#ann", "#", "#x#bob", "#x#eve"] {
             assert_eq!(code(&mut w, name), Some(103), "{user}: {name}");
         }
-        assert_eq!(code(&mut w, "dialog#bob,eve"), None, "one for both");
+        assert_eq!(code(&mut w, "dialog#bob,eve"), None, "a channel of both users");
     }
-    // Their ids would name others' channels.
+    // Their ids would match channels of other users.
     let long = "b".repeat(255);
     for user in ["bob,eve", "x#bob", &long] {
-        let (_, answer) = connect(&mut w, user, &json!({}));
-        assert_eq!(answer["error"]["code"], 103, "{user}");
+        let (_, response) = connect(&mut w, user, &json!({}));
+        assert_eq!(response["error"]["code"], 103, "{user}");
         let line = w.open();
-        assert!(w.say(line, format!("AUTH {user}\r\n")).starts_with("ERROR 103"), "{user}");
+        assert!(w.exchange(line, format!("AUTH {user}\r\n")).starts_with("ERROR 103"), "{user}");
     }
 }
 
 #[test]
-fn a_personal_channel_is_no_other_user_s_without_user_limited_channels_either() {
+fn personal_channels_are_denied_to_others_without_user_limited_channels_too() {
     let options = NamespaceOptions {
         allow_subscribe_for_client: true,
         allow_history_for_client: true,
@@ -470,10 +472,9 @@ fn a_personal_channel_is_no_other_user_s_without_user_limited_channels_either() 
     };
     for namespace in ["", "own"] {
         let named = Namespace { name: "own".into(), options: options.clone() };
-        let mut w = World::new(Settings {
+        let mut w = World::without_auto_subscribe(Settings {
             access: Access { open: false, tokens: true, ..Access::default() },
             namespaces: Namespaces::new(options.clone(), [named]),
-            auto_subscribe: vec![],
             personal_channel: Some(namespace.into()),
             ..settings()
         });
@@ -482,27 +483,26 @@ fn a_personal_channel_is_no_other_user_s_without_user_limited_channels_either() 
         let (slot, _) = connect(&mut w, "eve", &json!({}));
         for command in ["subscribe", "history"] {
             let of_bob = json!({"id": 2, command: {"channel": format!("{prefix}#bob")}});
-            assert_eq!(say(&mut w, slot, &of_bob)[0]["error"]["code"], 103, "{command} {of_bob}");
+            assert_eq!(exchange(&mut w, slot, &of_bob)[0]["error"]["code"], 103, "{command} {of_bob}");
         }
         let public = json!({"id": 3, "subscribe": {"channel": format!("{prefix}news#bob")}});
-        assert!(say(&mut w, slot, &public)[0]["subscribe"].is_object(), "{public}");
+        assert!(exchange(&mut w, slot, &public)[0]["subscribe"].is_object(), "{public}");
     }
 }
 
 #[test]
-fn ids_with_separators_are_in_no_channel_for_certain_users() {
+fn ids_with_separators_match_no_user_limited_channel() {
     let options = NamespaceOptions { allow_user_limited_channels: true, ..NamespaceOptions::default() };
-    let mut w = World::new(Settings {
+    let mut w = World::without_auto_subscribe(Settings {
         access: Access { open: false, tokens: true, ..Access::default() },
         namespaces: Namespaces::new(options, []),
-        auto_subscribe: vec![],
         ..settings()
     });
     w.authority = authority;
     for (user, name) in [("bob,eve", "#bob,eve"), ("bob,eve", "talk#bob,eve"), ("a#b", "talk#a#b")] {
-        let (slot, answer) = connect(&mut w, user, &json!({}));
-        assert!(answer["connect"].is_object(), "without personal channels there is nothing to refuse");
-        let refused = say(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": name}}));
+        let (slot, response) = connect(&mut w, user, &json!({}));
+        assert!(response["connect"].is_object(), "without personal channels there is nothing to refuse");
+        let refused = exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": name}}));
         assert_eq!(refused[0]["error"]["code"], 103, "{user}: {name}");
     }
 }

@@ -3,6 +3,7 @@
 use tidings_hub::{
     Flow, Namespace, NamespaceOptions, Namespaces, Rejection, Response, Settings, Slot, Timer,
 };
+use tidings_session::ProtocolSettings;
 use tidings_wire::code;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
@@ -116,12 +117,12 @@ fn two_subscriptions_to_one_destination_each_get_the_message() {
 fn receipts_come_in_the_order_of_the_frames() {
     let mut w = World::new(settings());
     let slot = connected(&mut w);
-    w.answers = false;
+    w.respond_at_once = false;
     let frames = "SEND\ndestination:news\nreceipt:1\n\na\0SEND\ndestination:news\nreceipt:2\n\nb\0\
                   SUBSCRIBE\nid:0\ndestination:news\nreceipt:3\n\n\0DISCONNECT\nreceipt:4\n\n\0";
     assert_eq!(say(&mut w, slot, frames), [""; 0]);
-    w.answer_next(Response::Published(0));
-    w.answer_next(Response::Published(0));
+    w.respond_next(Response::Published(0));
+    w.respond_next(Response::Published(0));
     let receipt = |number| format!("RECEIPT\nreceipt-id:{number}\n\n");
     assert_eq!(received(&mut w, slot), ((1..=4).map(receipt).collect(), Some(1000)));
 }
@@ -130,7 +131,7 @@ fn receipts_come_in_the_order_of_the_frames() {
 fn headers_of_a_send_frame_are_tags_and_arrive_as_headers() {
     let mut w = World::new(settings());
     let slot = connected(&mut w);
-    w.answers = false;
+    w.respond_at_once = false;
     send(&mut w, slot, "SEND\ndestination:news\ncontent-type:text/html\npriority:9\npriority:1\n\n<b>\0");
     assert_eq!(w.tags, [("content-type", "text/html"), ("priority", "9")].map(|(n, v)| (n.into(), v.into())));
 }
@@ -236,7 +237,7 @@ fn the_first_frame_must_be_connect_with_version_1_2() {
     let slot = connected(&mut w);
     assert!(error(&mut w, slot, CONNECT).contains("connected already"));
     let slot = open(&mut w);
-    w.fire(slot, Timer::Stale);
+    w.expire(slot, Timer::Stale);
     assert!(w.closed.contains(&slot), "a client that does not connect in time");
 }
 
@@ -280,27 +281,30 @@ fn heart_beats_keep_a_connection_and_silence_ends_it() {
     let mut w = World::new(settings());
     let slot = connected(&mut w);
     for _ in 0..5 {
-        w.fire(slot, Timer::Ping);
+        w.expire(slot, Timer::Ping);
         assert_eq!(received(&mut w, slot).0, ["\n"], "the server's heart-beat");
         send(&mut w, slot, "\n");
     }
-    (0..2).for_each(|_| w.fire(slot, Timer::Ping));
+    (0..2).for_each(|_| w.expire(slot, Timer::Ping));
     assert!(!w.closed.contains(&slot));
     received(&mut w, slot);
-    w.fire(slot, Timer::Ping);
+    w.expire(slot, Timer::Ping);
     let (frames, closed) = received(&mut w, slot);
     assert!(frames[0].starts_with("ERROR\nmessage:no pong\n"), "{frames:?}");
     assert_eq!(closed, Some(code::NO_PONG.number));
 
     let slot = open(&mut w);
     say(&mut w, slot, &CONNECT.replace("10000,10000", "0,0"));
-    (0..100).for_each(|_| w.fire(slot, Timer::Ping));
+    (0..100).for_each(|_| w.expire(slot, Timer::Ping));
     assert_eq!(received(&mut w, slot).0, [""; 0], "none was requested");
 }
 
 #[test]
 fn a_frame_longer_than_the_limit_ends_with_1009() {
-    let mut w = World::new(Settings { max_message: 100, ..settings() });
+    let mut w = World::with_protocols(
+        settings(),
+        ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
+    );
     let slot = connected(&mut w);
     send(&mut w, slot, &format!("SEND\ndestination:a\n\n{}", "x".repeat(70)));
     send(&mut w, slot, &"x".repeat(70));

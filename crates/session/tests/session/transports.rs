@@ -5,7 +5,7 @@ use tidings_hub::{
     CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, Slot,
     locate,
 };
-use tidings_session::Link;
+use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::client::Encoding;
 use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
@@ -24,7 +24,7 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What was sent, as messages and as the close frame's code and words.
+/// The output, as messages and as the code and reason of the close frame.
 fn received(w: &mut World, slot: Slot) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
     let bytes = w.sent.remove(&slot).unwrap_or_default();
     let rules = Rules { role: Role::Client, max_message: 1 << 20 };
@@ -52,7 +52,7 @@ fn json(messages: &[Vec<u8>]) -> Vec<Value> {
 const HELLO: &[u8] = b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
 
 #[test]
-fn several_commands_in_one_frame_cut_up_anyhow_are_answered_in_frames() {
+fn fragmented_frames_with_several_commands_are_answered_in_frames() {
     for size in [1, 3, 7, 1000] {
         let mut w = World::new(settings());
         let slot = open(&mut w, named("websocket_json"));
@@ -61,14 +61,14 @@ fn several_commands_in_one_frame_cut_up_anyhow_are_answered_in_frames() {
         }
         let (messages, _) = received(&mut w, slot);
         assert_eq!(json(&messages)[1]["subscribe"], serde_json::json!({}));
-        assert!(w.hub.is_idle(slot), "an idle connection keeps nothing");
+        assert!(w.hub.is_idle(slot), "an idle connection has no memory");
         w.publish("news", "7");
         assert_eq!(json(&received(&mut w, slot).0)[0]["push"]["pub"]["data"], 7);
     }
 }
 
 #[test]
-fn protobuf_says_the_same_in_binary_frames() {
+fn protobuf_works_in_binary_frames() {
     let mut w = World::new(settings());
     let slot = open(&mut w, named("websocket_protobuf"));
     let mut commands = Vec::new();
@@ -88,23 +88,23 @@ fn protobuf_says_the_same_in_binary_frames() {
 }
 
 #[test]
-fn commands_behind_one_that_must_wait_are_kept_within_a_frame_and_behind_it() {
+fn commands_are_held_back_within_a_frame_and_after_it() {
     let mut w = World::new(settings());
     w.broker = Broker::Slow;
     let slot = open(&mut w, named("websocket_json"));
     let mut bytes = frame(Opcode::Text, &[HELLO, b"\n{\"id\":3,\"ping\":{}}"].concat());
     bytes.extend(frame(Opcode::Text, b"{\"id\":4,\"ping\":{}}"));
     assert_eq!(w.input(slot, bytes), Flow::Stop);
-    assert_eq!(received(&mut w, slot).0.len(), 1, "connected, and no more");
+    assert_eq!(received(&mut w, slot).0.len(), 1, "only the reply to connect");
     let topic = tidings_wire::Channel::new("news").unwrap().into();
-    w.with(|hub, fx| hub.live(&topic, fx));
+    w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     let ids: Vec<_> = json(&received(&mut w, slot).0).iter().map(|m| m["id"].as_u64()).collect();
     assert_eq!(ids, [Some(2), Some(3), Some(4)]);
     assert!(w.hub.is_idle(slot) && w.hub.protocols.stats().input_bytes == 0);
 }
 
 #[test]
-fn control_frames_are_answered_and_a_close_with_its_own_code() {
+fn control_frames_are_answered_and_a_close_echoes_its_code() {
     let mut w = World::new(settings());
     let slot = open(&mut w, named("websocket_json"));
     w.input(slot, frame(Opcode::Ping, b"hi"));
@@ -115,7 +115,7 @@ fn control_frames_are_answered_and_a_close_with_its_own_code() {
 }
 
 #[test]
-fn what_is_wrong_with_a_frame_is_said_in_the_close() {
+fn an_invalid_frame_is_closed_with_a_reason() {
     for (bytes, code, words) in [
         (frame(Opcode::Binary, b"{}"), 1003, "JSON comes in text"),
         (frame(Opcode::Text, b"\xff"), 1007, "not UTF-8"),
@@ -135,7 +135,10 @@ fn what_is_wrong_with_a_frame_is_said_in_the_close() {
 
 #[test]
 fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
-    let mut w = World::new(Settings { max_message: 100, ..settings() });
+    let mut w = World::with_protocols(
+        settings(),
+        ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
+    );
     let slot = open(&mut w, named("websocket_json"));
     w.input(slot, frame(Opcode::Text, &[b' '; 101]));
     let (messages, closed) = received(&mut w, slot);
@@ -146,7 +149,7 @@ fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
 }
 
 #[test]
-fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
+fn an_emulated_session_is_found_by_its_secret_only() {
     let mut w = World::new(settings());
     let slot = open(&mut w, named("sse"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n");
@@ -154,12 +157,12 @@ fn a_session_whose_commands_come_another_way_is_found_by_its_secret_alone() {
     let reply: Value = serde_json::from_str(output.trim().strip_prefix("data: ").unwrap()).unwrap();
     let secret = reply["connect"]["session"].as_str().unwrap();
     let (shard, id) = locate(&key(7), secret).expect("this node made it");
-    assert_eq!((shard, Some(id)), (0, w.hub.id(slot)));
+    assert_eq!((shard, Some(id)), (0, w.hub.get_session_id(slot)));
     assert!(locate(&key(8), secret).is_none(), "another node did not");
     let last = if secret.ends_with('0') { "1" } else { "0" };
     let guess = format!("{}{last}", &secret[..secret.len() - 1]);
     assert!(locate(&key(7), &guess).is_none() && locate(&key(7), "").is_none());
-    // What everybody may see of a session does not open it.
+    // The public id of a session does not give access to it.
     let public = reply["connect"]["client"].as_str().unwrap().replace('-', "");
     let place = secret.rsplit_once('.').unwrap().0;
     assert!(locate(&key(7), &format!("{place}.{public}")).is_none());
@@ -181,7 +184,7 @@ fn one_way_clients_get_pushes_and_no_replies() {
 
 const ONE_WAY: [&str; 3] = ["uni_http_stream", "uni_sse", "uni_websocket"];
 
-/// What a one-way client was sent, as JSON, and the code of the close frame where there is one.
+/// The output to a one-way client, as JSON, and the code of the close frame if there is one.
 fn pushes(w: &mut World, slot: Slot, link: Link) -> (Vec<Value>, Option<u16>) {
     if link == named("uni_websocket") {
         let (messages, closed) = received(w, slot);
@@ -205,19 +208,19 @@ fn introduce(w: &mut World, link: Link, connect: &Value) -> (Slot, Vec<Value>, O
 }
 
 #[test]
-fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
+fn a_one_way_client_gets_the_reason_before_its_connection_ends() {
     for link in ONE_WAY.map(named) {
         let mut w = World::new(settings());
         let (slot, ..) = introduce(&mut w, link, &serde_json::json!({}));
-        let ending = CloseReason::Code(4000, "enough".to_owned());
-        w.with(|hub, fx| hub.end(slot, &ending, fx));
-        let (told, closed) = pushes(&mut w, slot, link);
+        let reason = CloseReason::Code(4000, "enough".to_owned());
+        w.with(|hub, fx| hub.end(slot, &reason, fx));
+        let (received_pushes, closed) = pushes(&mut w, slot, link);
         let expected = serde_json::json!({"code": 4000, "reason": "enough", "reconnect": true});
-        assert_eq!(told[0]["disconnect"], expected, "{link:?}");
+        assert_eq!(received_pushes[0]["disconnect"], expected, "{link:?}");
         assert_eq!(closed, (link == named("uni_websocket")).then_some(4000));
         assert!(w.closed.contains(&slot));
     }
-    // Its own close frame is answered with another, and nothing more.
+    // The client's close frame is answered with a close frame only.
     let mut w = World::new(settings());
     let (slot, ..) = introduce(&mut w, named("uni_websocket"), &serde_json::json!({}));
     w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
@@ -225,43 +228,43 @@ fn a_one_way_client_is_told_why_its_connection_ends_before_it_does() {
 }
 
 #[test]
-fn a_one_way_client_is_found_by_its_session_and_takes_no_commands_by_it() {
+fn a_one_way_session_has_a_secret_and_accepts_no_commands() {
     for link in ONE_WAY.map(named) {
         let mut w = World::new(settings());
-        let (slot, told, _) = introduce(&mut w, link, &serde_json::json!({}));
+        let (slot, received_pushes, _) = introduce(&mut w, link, &serde_json::json!({}));
         let (other, ..) = introduce(&mut w, link, &serde_json::json!({}));
-        let session = told[0]["connect"]["session"].as_str().expect("a session").to_owned();
+        let session = received_pushes[0]["connect"]["session"].as_str().expect("a session").to_owned();
         let (_, id) = locate(&key(7), &session).expect("this node made it");
-        assert_eq!(w.hub.id(slot), Some(id));
+        assert_eq!(w.hub.get_session_id(slot), Some(id));
         w.with(|hub, fx| {
             let command = b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
             assert_eq!(tidings_session::commands(hub, id, command, fx), Flow::Ended);
         });
-        assert!(w.wanted.is_empty(), "{link:?}");
+        assert!(w.subscribed_topics.is_empty(), "{link:?}");
         let order = Order::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
         let directive = Directive { user: String::new(), client: None, session: Some(session), order };
-        w.with(|hub, fx| hub.order(&directive, fx));
+        w.with(|hub, fx| hub.apply_directive(&directive, fx));
         assert_eq!(pushes(&mut w, slot, link).0[0]["disconnect"]["code"], 4501, "{link:?}");
         assert!(w.closed.contains(&slot) && !w.closed.contains(&other));
     }
 }
 
 #[test]
-fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
-    let verdict = |code: Code| Response::Failed(Rejection::from(code).into());
-    for (answer, number) in [
-        (verdict(code::TOKEN_EXPIRED), 3005),
-        (verdict(code::EXPIRED), 3005),
-        (verdict(code::UNAUTHORIZED), 3500),
-        (verdict(code::PERMISSION_DENIED), 3507),
-        // The hook does not answer, or answers with an error of its own.
-        (verdict(code::INTERNAL), 3004),
+fn the_error_of_a_one_way_client_determines_whether_it_reconnects() {
+    let rejection = |code: Code| Response::Failed(Rejection::from(code).into());
+    for (response, number) in [
+        (rejection(code::TOKEN_EXPIRED), 3005),
+        (rejection(code::EXPIRED), 3005),
+        (rejection(code::UNAUTHORIZED), 3500),
+        (rejection(code::PERMISSION_DENIED), 3507),
+        // The hook fails, or responds with its own error.
+        (rejection(code::INTERNAL), 3004),
         (Response::Failed(Rejection { code: 1000, text: "no".into(), temporary: false }.into()), 3004),
         (Response::Failed(Failure::Disconnect(4501, "no".into())), 4501),
     ] {
         for link in ONE_WAY.map(named) {
             let mut w = World::new(Settings { connect_proxy: true, ..settings() });
-            w.answers = false;
+            w.respond_at_once = false;
             w.authority = |_| Response::Published(0);
             let slot = open(&mut w, link);
             let mut fx = Effects::default();
@@ -269,28 +272,28 @@ fn what_keeps_a_one_way_client_out_decides_whether_it_comes_back() {
             let bytes: &[u8] =
                 if link == named("uni_websocket") { &hello } else { b"{\"id\":1,\"connect\":{}}\n" };
             tidings_session::input(&mut w.hub, slot, bytes, &mut fx);
-            let asked = fx.list.iter().find_map(|effect| match effect {
+            let request = fx.list.iter().find_map(|effect| match effect {
                 Effect::Request(id, ticket, _) => Some((*id, *ticket)),
                 _ => None,
             });
-            let (id, ticket) = asked.expect("the hook is called");
-            let answer = clone(&answer);
-            w.with(|hub, fx| hub.respond(id, ticket, answer, fx));
-            let (told, closed) = pushes(&mut w, slot, link);
-            assert_eq!(told[0]["disconnect"]["code"], number, "{link:?}");
+            let (id, ticket) = request.expect("the hook is called");
+            let response = clone(&response);
+            w.with(|hub, fx| hub.respond(id, ticket, response, fx));
+            let (received_pushes, closed) = pushes(&mut w, slot, link);
+            assert_eq!(received_pushes[0]["disconnect"]["code"], number, "{link:?}");
             assert!(closed.is_none_or(|code| code == number), "{link:?}: {closed:?}");
         }
     }
 }
 
-/// Answers are not cloned outside of tests.
-fn clone(answer: &Response) -> Response {
-    let Response::Failed(failure) = answer else { panic!("{answer:?}") };
+/// Clones a response; only tests need that.
+fn clone(response: &Response) -> Response {
+    let Response::Failed(failure) = response else { panic!("{response:?}") };
     Response::Failed(failure.clone())
 }
 
 #[test]
-fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
+fn an_event_source_gets_the_data_and_opens_when_everything_is_subscribed() {
     let mut w = World::new(settings());
     let slot = open(&mut w, named("events"));
     w.input(
@@ -303,14 +306,15 @@ fn an_event_source_gets_the_data_and_is_told_when_everything_is_there() {
     assert_eq!(w.output(slot), "data: plain text\n\n");
     let slot = open(&mut w, named("events"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\\tb\"}}\n");
-    assert!(w.output(slot).starts_with("400 {\"code\":107"), "and not ok");
+    assert!(w.output(slot).starts_with("400 {\"code\":107"), "instead of opening");
     assert!(!w.opened.contains(&slot));
     assert!(w.closed.contains(&slot));
 }
 
 #[test]
-fn the_line_ports_limit_is_not_that_of_requests() {
-    let mut w = World::new(Settings { max_line: 64, ..settings() });
+fn the_line_limit_does_not_apply_to_http_requests() {
+    let mut w =
+        World::with_protocols(settings(), ProtocolSettings { max_line: 64, ..ProtocolSettings::workbench() });
     let slot = open(&mut w, named("http_stream_json"));
     let long = "x".repeat(500);
     let said = format!("{{\"id\":1,\"connect\":{{\"name\":\"{long}\"}}}}\n");
@@ -318,7 +322,7 @@ fn the_line_ports_limit_is_not_that_of_requests() {
     assert!(w.output(slot).starts_with("{\"id\":1,\"connect\""));
 }
 
-/// What a client sends compressed, in two fragments.
+/// A compressed message of a client, in two fragments.
 fn packed(payload: &[u8]) -> Vec<u8> {
     let (mut whole, mut out) = (Vec::new(), Vec::new());
     Deflater::new(9, 0).frame_with(Opcode::Text, &mut whole, |out| out.extend_from_slice(payload));
@@ -332,7 +336,7 @@ fn packed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn compressed_commands_are_carried_out_and_an_idle_connection_keeps_nothing_of_them() {
+fn compressed_commands_are_executed_and_leave_no_memory() {
     let ping = br#"{"id":3,"ping":{}}"#;
     let commands = [HELLO, &b"\n".repeat(200), ping].concat();
     for size in [1, 3, 1000] {
@@ -352,7 +356,7 @@ fn compressed_commands_are_carried_out_and_an_idle_connection_keeps_nothing_of_t
 }
 
 #[test]
-fn compressed_commands_that_must_wait_wait_decompressed() {
+fn compressed_commands_are_held_back_decompressed() {
     let mut w = World::new(settings());
     w.broker = Broker::Slow;
     let slot = open(&mut w, named("websocket_json_deflate"));
@@ -361,7 +365,7 @@ fn compressed_commands_that_must_wait_wait_decompressed() {
     assert_eq!(w.input(slot, [packed(&commands), packed(&behind)].concat()), Flow::Stop);
     assert!(w.hub.protocols.stats().input_bytes > 200);
     let topic = tidings_wire::Channel::new("news").unwrap().into();
-    w.with(|hub, fx| hub.live(&topic, fx));
+    w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     let ids: Vec<_> = json(&received(&mut w, slot).0).iter().map(|m| m["id"].as_u64()).collect();
     assert_eq!(ids, [Some(1), Some(2), Some(3), Some(4)]);
     assert!(w.hub.is_idle(slot) && w.hub.protocols.stats().input_bytes == 0);
@@ -369,7 +373,10 @@ fn compressed_commands_that_must_wait_wait_decompressed() {
 
 #[test]
 fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
-    let mut w = World::new(Settings { max_message: 100, ..settings() });
+    let mut w = World::with_protocols(
+        settings(),
+        ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
+    );
     let slot = open(&mut w, named("websocket_json_deflate"));
     w.input(slot, packed(&[b' '; 101]));
     let (messages, closed) = received(&mut w, slot);
@@ -380,7 +387,7 @@ fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_th
 }
 
 #[test]
-fn compression_counts_only_where_it_was_agreed_on() {
+fn compression_is_accepted_only_if_negotiated() {
     for link in [named("websocket_json"), named("websocket_protobuf"), named("uni_websocket")] {
         let mut w = World::new(settings());
         let slot = open(&mut w, link);

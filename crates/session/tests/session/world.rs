@@ -1,4 +1,4 @@
-//! A world for a hub: carries out its effects against a broker of one variable.
+//! A test environment for a hub: executes its effects against a broker with three states.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use tidings_hub::{
     Access, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query, Rejection,
-    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey, Usage,
+    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
 };
-use tidings_session::{Hub, Link};
+use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
 use tidings_wire::{Channel, Form, Publication, Topic, code, form};
 
-/// How the broker is.
+/// The state of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broker {
     /// Confirms at once.
     Up,
-    /// Confirms when told to.
+    /// Confirms when the test sets [`Broker::Up`].
     Slow,
-    /// Away.
+    /// Unavailable.
     Down,
 }
 
@@ -29,58 +29,27 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) sent: BTreeMap<Slot, Vec<u8>>,
     pub(crate) closed: BTreeSet<Slot>,
-    /// Sessions whose streams are open.
+    /// Sessions with an open stream.
     pub(crate) opened: BTreeSet<Slot>,
     pub(crate) timers: Vec<(SessionId, Timer, Duration)>,
-    pub(crate) wanted: BTreeSet<Topic>,
+    pub(crate) subscribed_topics: BTreeSet<Topic>,
     pub(crate) counts: BTreeMap<Topic, Arc<AtomicU64>>,
-    /// Publishes that wait for an answer.
-    pub(crate) asked: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
-    /// Whether publishes are answered at once.
-    pub(crate) answers: bool,
-    /// Decides what clients may do.
+    /// Publishes without a response.
+    pub(crate) pending_publishes: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
+    /// Whether publishes get their response at once.
+    pub(crate) respond_at_once: bool,
+    /// Responds to [`Request::Decide`].
     pub(crate) authority: fn(&Decide) -> Response,
-    /// Questions about channels, which wait for an answer.
-    pub(crate) questions: VecDeque<(SessionId, u32, Request)>,
-    /// What others were told.
-    pub(crate) told: Vec<Notification>,
+    /// Requests about channels, without a response.
+    pub(crate) pending_requests: VecDeque<(SessionId, u32, Request)>,
+    /// Published changes of presence.
+    pub(crate) notifications: Vec<Notification>,
     /// The tags of the last publication.
     pub(crate) tags: Vec<(String, String)>,
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        default_channel: Channel::new("updates").unwrap(),
-        auto_subscribe: vec![Channel::new("updates").unwrap()],
-        echo: true,
-        escape: Default::default(),
-        max_line: 65536,
-        input_limit: 1 << 20,
-        first_byte_wait: Duration::from_millis(250),
-        channel_limit: 128,
-        ping_interval: Duration::from_secs(25),
-        pong_timeout: Duration::from_secs(8),
-        stale_close_delay: Duration::from_secs(10),
-        access: Access {
-            open: true,
-            api_key: None,
-            anonymous_connect: false,
-            tokens: false,
-            reserved: Some("tidings.".into()),
-        },
-        namespaces: Namespaces::default(),
-        max_message: 65536,
-        recovery_bytes: 1 << 20,
-        recovery_limit: 1000,
-        connect_proxy: false,
-        private_prefix: "$".into(),
-        personal_channel: None,
-        expired_close_delay: Duration::from_secs(25),
-        expired_sub_close_delay: Duration::from_secs(25),
-        usage: Usage::default(),
-        session_key: key(7),
-        node: "n".into(),
-    }
+    Settings::workbench(key(7))
 }
 
 /// The link with this label in metrics.
@@ -88,14 +57,14 @@ pub(crate) fn named(name: &str) -> Link {
     Link::all().find(|link| link.name() == name).expect("a link with this name")
 }
 
-/// A key of a node; the same for the same number.
+/// A key of a node; the same for equal numbers.
 pub(crate) fn key(number: u8) -> SessionKey {
     SessionKey::new(&[number; SessionKey::LEN])
 }
 
-/// As the articles' part III has it.
-pub(crate) fn part_three() -> Settings {
-    Settings { echo: false, auto_subscribe: vec![], ..settings() }
+/// The protocol settings of the articles' part III.
+pub(crate) fn part_three() -> ProtocolSettings {
+    ProtocolSettings { echo: false, auto_subscribe: vec![], ..ProtocolSettings::workbench() }
 }
 
 pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
@@ -110,51 +79,62 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
 }
 
 impl World {
+    /// With the protocol settings of the articles' parts I and II.
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::with_protocols(settings, ProtocolSettings::workbench())
+    }
+
+    /// Without automatic subscriptions.
+    pub(crate) fn without_auto_subscribe(settings: Settings) -> Self {
+        let protocols = ProtocolSettings { auto_subscribe: vec![], ..ProtocolSettings::workbench() };
+        Self::with_protocols(settings, protocols)
+    }
+
+    pub(crate) fn with_protocols(settings: Settings, protocols: ProtocolSettings) -> Self {
         Self {
-            hub: Hub::new(Arc::new(settings), 0, 1),
+            hub: Hub::new(Arc::new(settings), Protocols::new(Arc::new(protocols)), 0, 1),
             broker: Broker::Up,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
             opened: BTreeSet::new(),
             timers: Vec::new(),
-            wanted: BTreeSet::new(),
+            subscribed_topics: BTreeSet::new(),
             counts: BTreeMap::new(),
-            asked: VecDeque::new(),
+            pending_publishes: VecDeque::new(),
             authority: |_| Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
-            questions: VecDeque::new(),
-            told: Vec::new(),
+            pending_requests: VecDeque::new(),
+            notifications: Vec::new(),
+            respond_at_once: true,
             tags: Vec::new(),
-            answers: true,
         }
     }
 
     pub(crate) fn open(&mut self) -> Slot {
         let mut fx = Effects::default();
         let id = self.hub.open(&mut fx);
-        self.settle(&mut fx);
+        self.apply_effects(&mut fx);
         id.slot
     }
 
     pub(crate) fn input(&mut self, slot: Slot, bytes: impl AsRef<[u8]>) -> Flow {
         let mut fx = Effects::default();
         let flow = tidings_session::input(&mut self.hub, slot, bytes.as_ref(), &mut fx);
-        self.settle(&mut fx);
+        self.apply_effects(&mut fx);
         flow
     }
 
-    /// What was sent to the session since the last look.
+    /// The output to the session since the last call, which must be text.
     pub(crate) fn output(&mut self, slot: Slot) -> String {
         String::from_utf8(self.sent.remove(&slot).unwrap_or_default()).unwrap()
     }
 
-    /// The same, which may be no text.
+    /// The output to the session since the last call.
     pub(crate) fn bytes(&mut self, slot: Slot) -> Vec<u8> {
         self.sent.remove(&slot).unwrap_or_default()
     }
 
-    /// Sends and gives what comes back.
-    pub(crate) fn say(&mut self, slot: Slot, bytes: impl AsRef<[u8]>) -> String {
+    /// Passes input to the session, and returns its output.
+    pub(crate) fn exchange(&mut self, slot: Slot, bytes: impl AsRef<[u8]>) -> String {
         self.input(slot, bytes);
         self.output(slot)
     }
@@ -162,40 +142,40 @@ impl World {
     pub(crate) fn close(&mut self, slot: Slot) {
         let mut fx = Effects::default();
         self.hub.closed(slot, &mut fx);
-        self.settle(&mut fx);
+        self.apply_effects(&mut fx);
     }
 
     pub(crate) fn with(&mut self, act: impl FnOnce(&mut Hub, &mut Effects)) {
         let mut fx = Effects::default();
         act(&mut self.hub, &mut fx);
-        self.settle(&mut fx);
+        self.apply_effects(&mut fx);
     }
 
-    pub(crate) fn fire(&mut self, slot: Slot, timer: Timer) {
-        let id = self.hub.id(slot).expect("a session");
+    pub(crate) fn expire(&mut self, slot: Slot, timer: Timer) {
+        let id = self.hub.get_session_id(slot).expect("a session");
         self.with(|hub, fx| hub.expired(id, timer, fx));
     }
 
     pub(crate) fn set_broker(&mut self, broker: Broker) {
         self.broker = broker;
         match broker {
-            Broker::Down => self.with(Hub::broker_down),
+            Broker::Down => self.with(Hub::on_broker_down),
             Broker::Up => {
-                for topic in self.wanted.clone() {
-                    self.with(|hub, fx| hub.live(&topic, fx));
+                for topic in self.subscribed_topics.clone() {
+                    self.with(|hub, fx| hub.on_topic_live(&topic, fx));
                 }
             }
             Broker::Slow => {}
         }
     }
 
-    /// Fans a publication out as a shard does.
+    /// Fans out a publication like a shard.
     pub(crate) fn publish(&mut self, channel: &str, body: &str) {
         let publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
         if self.broker == Broker::Down {
             return;
         }
-        for topic in self.wanted.clone() {
+        for topic in self.subscribed_topics.clone() {
             let hit = match &topic {
                 Topic::Channel(c) => *c == publication.channel,
                 Topic::Pattern(p) => p.matches(channel),
@@ -212,10 +192,11 @@ impl World {
         }
     }
 
-    /// Fans publications out as a shard does, past those who know of them already.
+    /// Fans out publications like a shard; skips subscribers that already have them.
     pub(crate) fn fan_out(&mut self, topic: &Topic, publications: &[Arc<Publication>]) {
         let Some(key) = self.hub.topic(topic) else { return };
-        let told: BTreeMap<Slot, _> = self.hub.fanning_out(key, publications).into_iter().collect();
+        let notifications: BTreeMap<Slot, _> =
+            self.hub.prepare_fan_out(key, publications).into_iter().collect();
         let entry = self.hub.entry(key).unwrap();
         let subscribers: Vec<_> = entry
             .forms()
@@ -223,7 +204,8 @@ impl World {
             .collect();
         for (form, slot) in subscribers {
             for publication in publications {
-                if told.get(&slot).is_none_or(|position| !tidings_hub::is_told(publication, position)) {
+                let position = notifications.get(&slot);
+                if position.is_none_or(|position| !tidings_hub::is_at_or_before(publication, position)) {
                     self.deliver(key, form, slot, publication);
                 }
             }
@@ -240,12 +222,12 @@ impl World {
         self.sent.entry(slot).or_default().extend_from_slice(&bytes);
     }
 
-    pub(crate) fn answer_next(&mut self, answer: Response) {
-        let (id, ticket, ..) = self.asked.pop_front().expect("a publish under way");
-        self.with(|hub, fx| hub.respond(id, ticket, answer, fx));
+    pub(crate) fn respond_next(&mut self, response: Response) {
+        let (id, ticket, ..) = self.pending_publishes.pop_front().expect("a publish under way");
+        self.with(|hub, fx| hub.respond(id, ticket, response, fx));
     }
 
-    fn settle(&mut self, fx: &mut Effects) {
+    fn apply_effects(&mut self, fx: &mut Effects) {
         let mut i = 0;
         while i < fx.list.len() {
             let effect = std::mem::replace(&mut fx.list[i], Effect::Close(Slot::NONE));
@@ -270,31 +252,31 @@ impl World {
                 }
                 Effect::Start(id, timer, after) => self.timers.push((id, timer, after)),
                 Effect::SubscribeTopic(topic) => {
-                    self.wanted.insert(topic.clone());
+                    self.subscribed_topics.insert(topic.clone());
                     let state = match self.broker {
                         Broker::Up => Interest::Live,
                         Broker::Slow => Interest::Pending,
                         Broker::Down => Interest::Unavailable,
                     };
                     let count = Arc::clone(self.counts.entry(topic.clone()).or_default());
-                    self.hub.interest(&topic, state, count, fx);
+                    self.hub.on_topic_state(&topic, state, count, fx);
                 }
                 Effect::UnsubscribeTopic(topic) => {
-                    self.wanted.remove(&topic);
+                    self.subscribed_topics.remove(&topic);
                 }
                 Effect::Request(id, ticket, Request::Publish(channel, body, extra)) => {
                     self.tags = extra.map(|extra| extra.tags).unwrap_or_default();
                     if self.broker == Broker::Down {
                         self.hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx);
-                    } else if self.answers {
+                    } else if self.respond_at_once {
                         self.publish(channel.as_str(), std::str::from_utf8(&body).unwrap());
                         self.hub.respond(id, ticket, Response::Published(1), fx);
                     } else {
-                        self.asked.push_back((id, ticket, channel, body.to_vec()));
+                        self.pending_publishes.push_back((id, ticket, channel, body.to_vec()));
                     }
                 }
                 Effect::Request(id, ticket, Request::Query(query)) => {
-                    let answer = match query {
+                    let response = match query {
                         Query::Patterns => Response::Count(0),
                         Query::Channels(_) => Response::Channels(vec![]),
                         Query::Subscribers(c) => {
@@ -302,14 +284,14 @@ impl World {
                         }
                         Query::Info => Response::Text("# Server\r\n".into()),
                     };
-                    self.hub.respond(id, ticket, answer, fx);
+                    self.hub.respond(id, ticket, response, fx);
                 }
-                Effect::Request(id, ticket, Request::Decide(question)) => {
-                    let answer = (self.authority)(&question);
-                    self.hub.respond(id, ticket, answer, fx);
+                Effect::Request(id, ticket, Request::Decide(decision)) => {
+                    let response = (self.authority)(&decision);
+                    self.hub.respond(id, ticket, response, fx);
                 }
-                Effect::Request(id, ticket, other) => self.questions.push_back((id, ticket, other)),
-                Effect::Notify(note) => self.told.push(note),
+                Effect::Request(id, ticket, other) => self.pending_requests.push_back((id, ticket, other)),
+                Effect::Notify(note) => self.notifications.push(note),
             }
         }
         fx.clear();

@@ -1,4 +1,4 @@
-//! A shard over socket pairs, with a control plane that the tests play.
+//! A shard with socket pairs as connections, and a control plane that the tests implement.
 
 mod world;
 
@@ -131,7 +131,7 @@ fn publications_beyond_the_bound_of_a_mailbox_are_reported_to_their_subscribers(
 }
 
 #[test]
-fn a_drain_asks_every_client_to_reconnect_and_closes_it() {
+fn a_drain_requests_every_client_to_reconnect_and_closes_it() {
     let world = World::new(limits());
     let mut clients = [world.subscriber("news"), world.client()];
     clients[1].send("PING");

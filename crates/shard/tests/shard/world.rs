@@ -1,4 +1,4 @@
-//! A shard between a control plane that the test plays and clients on socket pairs.
+//! A test environment for a shard: a control plane that the test controls, and clients on socket pairs.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Access, Interest, Namespaces, Notification, Request, SessionKey, Settings, SlowConsumerPolicy, Usage,
+    Interest, Namespace, NamespaceOptions, Namespaces, Notification, Request, SessionKey, Settings,
+    SlowConsumerPolicy,
 };
-use tidings_hub::{Namespace, NamespaceOptions};
-use tidings_shard::{Control, Limits, Mailbox, Metrics, Process, Reply, ShardMessage, Socket, prepare};
+use tidings_session::ProtocolSettings;
+use tidings_shard::{
+    Control, Limits, Mailbox, Metrics, Process, Reply, ShardMessage, Socket, TransportKind, prepare,
+};
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{Channel, Delivery, Publication, Topic};
 
-/// The control plane: records what the shard requests, and leaves the responses to the test.
+/// A control plane that records requests; the test sends the responses.
 #[derive(Default)]
 pub(crate) struct Plane {
     subscribed: Mutex<Vec<Topic>>,
@@ -46,7 +49,7 @@ impl Control for Plane {
     }
 }
 
-/// One running shard.
+/// A running shard.
 pub(crate) struct World {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) metrics: Arc<Metrics>,
@@ -54,7 +57,7 @@ pub(crate) struct World {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Bounds that no test reaches by accident.
+/// Limits that no test reaches unintentionally.
 pub(crate) fn limits() -> Limits {
     Limits {
         queue: 1 << 20,
@@ -73,43 +76,28 @@ pub(crate) fn topic(name: &str) -> Topic {
 }
 
 impl World {
-    /// A shard in which every operation is permitted, and channels `cut:…` close slow subscribers.
+    /// A shard without access control, with channels `cut:…` that disconnect slow subscribers.
     pub(crate) fn new(limits: Limits) -> Self {
         let cut = NamespaceOptions { slow_consumer: SlowConsumerPolicy::Cut, ..NamespaceOptions::default() };
         let settings = Settings {
-            default_channel: Channel::new("updates").expect("a name"),
-            auto_subscribe: Vec::new(),
-            echo: false,
-            escape: Default::default(),
-            max_line: 65_536,
-            input_limit: 1 << 20,
-            first_byte_wait: Duration::from_millis(250),
-            channel_limit: 128,
-            ping_interval: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(8),
-            stale_close_delay: Duration::from_secs(10),
-            access: Access { open: true, ..Access::default() },
             namespaces: Namespaces::new(
                 NamespaceOptions::default(),
                 [Namespace { name: "cut".into(), options: cut }],
             ),
-            max_message: 65_536,
-            recovery_bytes: 1 << 20,
-            recovery_limit: 1_000,
-            connect_proxy: false,
-            private_prefix: "$".into(),
-            personal_channel: None,
-            expired_close_delay: Duration::from_secs(25),
-            expired_sub_close_delay: Duration::from_secs(25),
-            usage: Usage::default(),
-            session_key: SessionKey::new(&[7; SessionKey::LEN]),
-            node: "n".into(),
+            ..Settings::workbench(SessionKey::new(&[7; SessionKey::LEN]))
         };
+        let protocols = ProtocolSettings { auto_subscribe: Vec::new(), ..ProtocolSettings::workbench() };
         let plane = Arc::new(Plane::default());
         let control: Arc<dyn Control> = Arc::clone(&plane) as _;
         let shards = prepare(1, limits).expect("an event queue");
         let (mailbox, metrics) = (Arc::clone(&shards.mailboxes()[0]), Arc::clone(&shards.metrics()[0]));
-        let threads = shards.start(&Arc::new(settings), &control, None, &Arc::new(Process::default()));
+        let threads = shards.start(
+            &Arc::new(settings),
+            &Arc::new(protocols),
+            &control,
+            None,
+            &Arc::new(Process::default()),
+        );
         let thread = threads.expect("a thread").pop();
         Self { mailbox, metrics, plane, thread }
     }
@@ -140,7 +128,7 @@ impl World {
         });
     }
 
-    /// The oldest request of a session that has no response yet.
+    /// The oldest request without a response.
     pub(crate) fn request(&self) -> (Request, Reply) {
         let mut next = None;
         wait_until(PATIENCE, "a request", || {
@@ -150,7 +138,7 @@ impl World {
         next.expect("a request")
     }
 
-    /// Puts a publication into the mailbox without waking the shard; `false` if the mailbox is full.
+    /// Adds a publication to the mailbox without waking the shard; `false` if the mailbox is full.
     pub(crate) fn deliver(&self, name: &str, body: impl Into<Bytes>) -> bool {
         let channel = Channel::new(name).expect("a name");
         let publication = Arc::new(Publication::new(channel, body.into()));
@@ -166,14 +154,14 @@ impl World {
         self.metrics.subscriptions.load(Ordering::Relaxed)
     }
 
-    /// Publications written to subscribers.
+    /// The number of publications written to subscribers.
     pub(crate) fn deliveries(&self) -> u64 {
         self.metrics.deliveries.load(Ordering::Relaxed)
     }
 
-    /// Connections over Unix sockets.
+    /// The number of connections over Unix sockets.
     pub(crate) fn connections(&self) -> u64 {
-        self.metrics.connections[1].load(Ordering::Relaxed)
+        self.metrics.connections[TransportKind::Unix].load(Ordering::Relaxed)
     }
 }
 

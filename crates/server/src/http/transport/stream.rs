@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use tidings_session::Link;
-use tidings_shard::{Arrival, Events, Opening};
+use tidings_shard::{Arrival, EventStream, ResponseStart};
 
 use super::Transports;
 use super::cors::Cors;
@@ -46,11 +46,11 @@ impl Transports {
         let common = common_headers(parts.extensions.get::<Cors>());
         // HTTP/1.0 has no chunks (RFC 9112 §6.1).
         let chunked = parts.version == Version::HTTP_11;
-        let opening = Opening {
+        let opening = ResponseStart {
             head: head(media_type, chunked, &common),
             first,
             chunked,
-            events: events.map(|(several, last_id)| Events::new(common.into_bytes(), several, &last_id)),
+            events: events.map(|(several, last_id)| EventStream::new(common.into_bytes(), several, &last_id)),
         };
         let about = self.connection_info(transport, &parts.headers);
         let forwarded = self.forwarded(&parts.headers);
@@ -60,7 +60,7 @@ impl Transports {
                 // The shard counts the connection from here on.
                 drop(permit);
                 let socket = socket.answering(opening);
-                transports.hand_over(Arrival { socket, link, received, about, forwarded });
+                transports.hand_over(Arrival { socket, link, received, connection_info: about, forwarded });
             })
             .await
     }

@@ -66,7 +66,13 @@ fn serve(
                     // The shard counts the connection from here on.
                     drop(permit);
                     let (link, received) = (link(protocol, deflate), received.into());
-                    transports.hand_over(Arrival { socket, link, received, about, forwarded });
+                    transports.hand_over(Arrival {
+                        socket,
+                        link,
+                        received,
+                        connection_info: about,
+                        forwarded,
+                    });
                     Ok(())
                 });
                 if let Err(error) = result {

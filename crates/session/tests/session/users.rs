@@ -1,5 +1,4 @@
-//! Tokens, presence, orders of the application, and time: what the client protocol promises to those who are
-//! somebody.
+//! Clients with a user: tokens, presence, orders of the application, expiry.
 
 use std::time::Duration;
 
@@ -16,9 +15,9 @@ fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
 
-/// Tokens are names of users here; `subs` gets two subscriptions, `late` expires.
-fn authority(question: &Decide) -> Response {
-    match question {
+/// The authority of the tests. A token is the name of its user; `subs` has two subscriptions, `late` expires.
+fn authority(decision: &Decide) -> Response {
+    match decision {
         Decide::Reject { .. } => Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
         Decide::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
@@ -70,13 +69,13 @@ fn options() -> NamespaceOptions {
 fn with_tokens(options: NamespaceOptions) -> World {
     let access = Access { open: false, tokens: true, ..Access::default() };
     let namespaces = Namespaces::new(options, []).with_private_prefix("$");
-    let mut w = World::new(Settings { access, namespaces, auto_subscribe: vec![], ..settings() });
+    let mut w = World::without_auto_subscribe(Settings { access, namespaces, ..settings() });
     w.authority = authority;
     w.hub.set_time(1_000);
     w
 }
 
-fn say(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
+fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     read(w, slot)
 }
@@ -87,56 +86,55 @@ fn read(w: &mut World, slot: Slot) -> Vec<Value> {
 
 fn connect(w: &mut World, token: &str) -> (Slot, Value) {
     let slot = w.open();
-    let answer = say(w, slot, &json!({"id": 1, "connect": {"token": token}}));
-    (slot, answer.into_iter().next().unwrap_or_default())
+    let response = exchange(w, slot, &json!({"id": 1, "connect": {"token": token}}));
+    (slot, response.into_iter().next().unwrap_or_default())
 }
 
 fn subscribe(w: &mut World, slot: Slot, name: &str) -> Value {
-    say(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
+    exchange(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
 }
 
 #[test]
-fn a_token_makes_a_user_and_a_refused_one_never_an_anonymous_client() {
+fn a_token_sets_the_user_and_an_invalid_one_is_rejected() {
     let mut w = with_tokens(options());
-    let (slot, answer) = connect(&mut w, "ann");
-    assert_eq!(answer["connect"]["data"], json!({"hello": 1}));
+    let (slot, response) = connect(&mut w, "ann");
+    assert_eq!(response["connect"]["data"], json!({"hello": 1}));
     assert!(subscribe(&mut w, slot, "news")["subscribe"].is_object());
     for (token, code) in [("bad", 101), ("expired", 109), ("", 101)] {
-        let (slot, answer) = connect(&mut w, token);
-        assert_eq!(answer["error"]["code"], code, "{token}");
-        let ended = say(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "news"}}));
+        let (slot, response) = connect(&mut w, token);
+        assert_eq!(response["error"]["code"], code, "{token}");
+        let ended = exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "news"}}));
         assert_eq!(ended[0]["push"]["disconnect"]["code"], 3501, "not connected");
     }
-    let (slot, answer) = connect(&mut w, "banned");
-    assert_eq!(answer["push"]["disconnect"]["code"], 4500);
+    let (slot, response) = connect(&mut w, "banned");
+    assert_eq!(response["push"]["disconnect"]["code"], 4500);
     assert!(w.closed.contains(&slot));
 }
 
 #[test]
-fn what_the_server_subscribes_a_client_to_is_in_the_answer_and_live() {
+fn subscriptions_by_the_server_are_in_the_reply_and_live() {
     let mut w = with_tokens(options());
-    let (slot, answer) = connect(&mut w, "subs");
-    let subs = answer["connect"]["subs"].as_object().unwrap();
+    let (slot, response) = connect(&mut w, "subs");
+    let subs = response["connect"]["subs"].as_object().unwrap();
     assert_eq!(subs.keys().collect::<Vec<_>>(), ["one", "two"]);
     w.publish("two", "1");
     assert_eq!(read(&mut w, slot)[0]["push"]["channel"], "two");
-    // Lost publications cannot be asked for again by the client: it connects again.
-    w.with(|hub, fx| hub.lost(&Topic::Channel(channel("one")), fx));
+    // The client cannot request lost publications of a server-side subscription: it reconnects.
+    w.with(|hub, fx| hub.on_publications_lost(&Topic::Channel(channel("one")), fx));
     assert_eq!(read(&mut w, slot)[0]["push"]["disconnect"]["code"], 3010);
 }
 
 #[test]
-fn a_user_has_a_channel_of_its_own_and_no_other_gets_in() {
-    let mut w = World::new(Settings {
+fn a_user_has_a_personal_channel_that_others_cannot_access() {
+    let mut w = World::without_auto_subscribe(Settings {
         personal_channel: Some(String::new()),
         access: Access { open: false, tokens: true, ..Access::default() },
         namespaces: Namespaces::new(options(), []),
-        auto_subscribe: vec![],
         ..settings()
     });
     w.authority = authority;
-    let (ann, answer) = connect(&mut w, "ann");
-    assert!(answer["connect"]["subs"]["#ann"].is_object());
+    let (ann, response) = connect(&mut w, "ann");
+    assert!(response["connect"]["subs"]["#ann"].is_object());
     let (bob, _) = connect(&mut w, "bob");
     assert_eq!(subscribe(&mut w, bob, "#ann")["error"]["code"], 103);
     assert!(subscribe(&mut w, bob, "dialog#ann,bob")["subscribe"].is_object());
@@ -147,19 +145,19 @@ fn a_user_has_a_channel_of_its_own_and_no_other_gets_in() {
 }
 
 #[test]
-fn a_private_channel_takes_a_subscription_token() {
+fn a_private_channel_requires_a_subscription_token() {
     let mut w = with_tokens(options());
     let (slot, _) = connect(&mut w, "ann");
     assert_eq!(subscribe(&mut w, slot, "$vip")["error"]["code"], 103);
-    let refused = say(&mut w, slot, &json!({"id": 3, "subscribe": {"channel": "$vip", "token": "no"}}));
+    let refused = exchange(&mut w, slot, &json!({"id": 3, "subscribe": {"channel": "$vip", "token": "no"}}));
     assert_eq!(refused[0]["error"]["code"], 103);
-    let allowed = say(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
+    let allowed = exchange(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
     assert_eq!(
         (&allowed[0]["subscribe"]["expires"], &allowed[0]["subscribe"]["ttl"]),
         (&json!(true), &json!(30))
     );
-    // The token switched presence on, and says what others see.
-    let [Notification::Present(of, info, _)] = &w.told[..] else { panic!("{:?}", w.told) };
+    // The token enables presence, and contains the information for other clients.
+    let [Notification::Present(of, info, _)] = &w.notifications[..] else { panic!("{:?}", w.notifications) };
     assert_eq!((of.as_str(), &*info.user), ("$vip", "ann"));
     assert_eq!(info.chan_info.as_deref(), Some(&b"[7]"[..]));
 }
@@ -167,17 +165,17 @@ fn a_private_channel_takes_a_subscription_token() {
 #[test]
 fn an_expired_connection_ends_and_a_renewed_one_stays() {
     let mut w = with_tokens(options());
-    let (late, answer) = connect(&mut w, "late");
-    assert_eq!((&answer["connect"]["expires"], &answer["connect"]["ttl"]), (&json!(true), &json!(60)));
+    let (late, response) = connect(&mut w, "late");
+    assert_eq!((&response["connect"]["expires"], &response["connect"]["ttl"]), (&json!(true), &json!(60)));
     let expiry = w.timers.iter().find(|(_, timer, _)| *timer == Timer::Expiry).expect("a timer");
-    assert_eq!(expiry.2, Duration::from_secs(85), "with the time to bring a new token");
+    assert_eq!(expiry.2, Duration::from_secs(85), "including the time for a new token");
     w.hub.set_time(1_085);
-    let renewed = say(&mut w, late, &json!({"id": 2, "refresh": {"token": "new"}}));
+    let renewed = exchange(&mut w, late, &json!({"id": 2, "refresh": {"token": "new"}}));
     assert_eq!(renewed[0]["refresh"]["ttl"], 915);
-    w.fire(late, Timer::Expiry);
+    w.expire(late, Timer::Expiry);
     assert!(!w.closed.contains(&late));
     w.hub.set_time(2_025);
-    w.fire(late, Timer::Expiry);
+    w.expire(late, Timer::Expiry);
     assert_eq!(read(&mut w, late)[0]["push"]["disconnect"]["code"], 3005);
     assert!(w.closed.contains(&late));
 }
@@ -186,150 +184,163 @@ fn an_expired_connection_ends_and_a_renewed_one_stays() {
 fn an_expired_subscription_ends_and_a_renewed_one_stays() {
     let mut w = with_tokens(options());
     let (slot, _) = connect(&mut w, "ann");
-    say(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
+    exchange(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
     w.hub.set_time(1_055);
-    let renewed = say(&mut w, slot, &json!({"id": 5, "sub_refresh": {"channel": "$vip", "token": "new"}}));
+    let renewed =
+        exchange(&mut w, slot, &json!({"id": 5, "sub_refresh": {"channel": "$vip", "token": "new"}}));
     assert_eq!(renewed[0]["sub_refresh"]["ttl"], 945);
-    w.fire(slot, Timer::SubExpiry);
+    w.expire(slot, Timer::SubExpiry);
     assert!(read(&mut w, slot).is_empty());
     w.hub.set_time(2_025);
-    w.fire(slot, Timer::SubExpiry);
+    w.expire(slot, Timer::SubExpiry);
     assert_eq!(read(&mut w, slot)[0]["push"]["unsubscribe"]["code"], 2501);
-    let unknown = say(&mut w, slot, &json!({"id": 6, "sub_refresh": {"channel": "$vip", "token": "new"}}));
+    let unknown =
+        exchange(&mut w, slot, &json!({"id": 6, "sub_refresh": {"channel": "$vip", "token": "new"}}));
     assert_eq!(unknown[0]["error"]["code"], 103);
 }
 
 #[test]
-fn presence_is_said_again_and_again_and_ends_with_the_subscription() {
+fn presence_is_refreshed_and_ends_with_the_subscription() {
     let mut w = with_tokens(NamespaceOptions { presence: true, join_leave: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
     subscribe(&mut w, slot, "room");
-    assert!(matches!(&w.told[..], [Notification::Present(..), Notification::Joined(..)]), "{:?}", w.told);
-    w.fire(slot, Timer::Presence);
-    assert!(matches!(w.told.last(), Some(Notification::Present(..))));
-    w.told.clear();
-    say(&mut w, slot, &json!({"id": 3, "unsubscribe": {"channel": "room"}}));
-    assert!(matches!(&w.told[..], [Notification::Absent(..), Notification::Left(..)]), "{:?}", w.told);
+    assert!(
+        matches!(&w.notifications[..], [Notification::Present(..), Notification::Joined(..)]),
+        "{:?}",
+        w.notifications
+    );
+    w.expire(slot, Timer::Presence);
+    assert!(matches!(w.notifications.last(), Some(Notification::Present(..))));
+    w.notifications.clear();
+    exchange(&mut w, slot, &json!({"id": 3, "unsubscribe": {"channel": "room"}}));
+    assert!(
+        matches!(&w.notifications[..], [Notification::Absent(..), Notification::Left(..)]),
+        "{:?}",
+        w.notifications
+    );
     subscribe(&mut w, slot, "room");
-    w.told.clear();
+    w.notifications.clear();
     w.close(slot);
-    assert!(matches!(&w.told[..], [Notification::Absent(..), Notification::Left(..)]), "also when it is cut");
+    assert!(
+        matches!(&w.notifications[..], [Notification::Absent(..), Notification::Left(..)]),
+        "also when the connection is closed"
+    );
 }
 
 #[test]
-fn others_are_told_who_comes_and_goes_only_if_they_want_to_know() {
+fn joins_and_leaves_are_sent_only_to_subscribers_that_request_them() {
     let mut w =
         with_tokens(NamespaceOptions { join_leave: true, allow_presence_for_subscriber: true, ..options() });
-    let (curious, _) = connect(&mut w, "ann");
-    say(&mut w, curious, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
+    let (watching, _) = connect(&mut w, "ann");
+    exchange(&mut w, watching, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
     let (quiet, _) = connect(&mut w, "bob");
     subscribe(&mut w, quiet, "room");
     let info = ClientInfo { user: "carl".into(), client: "c".into(), conn_info: None, chan_info: None };
     for (joined, name) in [(true, "join"), (false, "leave")] {
-        w.with(|hub, fx| hub.changed(&channel("room"), joined, &info, fx));
-        let told = read(&mut w, curious);
-        assert_eq!(told[0]["push"][name]["info"]["user"], "carl");
+        w.with(|hub, fx| hub.on_presence_change(&channel("room"), joined, &info, fx));
+        let pushes = read(&mut w, watching);
+        assert_eq!(pushes[0]["push"][name]["info"]["user"], "carl");
         assert!(read(&mut w, quiet).is_empty());
     }
 }
 
 #[test]
-fn an_order_reaches_all_connections_of_a_user_and_nobody_else() {
+fn an_order_reaches_exactly_the_connections_of_a_user() {
     let mut w = with_tokens(options());
     let users: Vec<Slot> = ["ann", "ann", "bob"].iter().map(|user| connect(&mut w, user).0).collect();
     let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
     let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.order(&order(sub), fx));
+    w.with(|hub, fx| hub.apply_directive(&order(sub), fx));
     for (slot, count) in users.iter().zip([1, 1, 0]) {
-        let told = read(&mut w, *slot);
-        assert_eq!(told.len(), count);
-        assert!(told.iter().all(|push| push["push"]["subscribe"].is_object()));
+        let pushes = read(&mut w, *slot);
+        assert_eq!(pushes.len(), count);
+        assert!(pushes.iter().all(|push| push["push"]["subscribe"].is_object()));
     }
     w.publish("vip", "1");
     assert_eq!([read(&mut w, users[0]).len(), read(&mut w, users[2]).len()], [1, 0]);
     read(&mut w, users[1]);
     let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
-    w.with(|hub, fx| hub.order(&order(unsub), fx));
+    w.with(|hub, fx| hub.apply_directive(&order(unsub), fx));
     assert_eq!(read(&mut w, users[0])[0]["push"]["unsubscribe"]["code"], 2000);
     read(&mut w, users[1]);
     let refresh = Order::Refresh { expired: false, expires: Some(1_500) };
-    w.with(|hub, fx| hub.order(&order(refresh), fx));
+    w.with(|hub, fx| hub.apply_directive(&order(refresh), fx));
     assert_eq!(read(&mut w, users[0])[0]["push"]["refresh"]["ttl"], 500);
     let end = Order::Disconnect { code: 3503, reason: "force disconnect".into(), except: vec![] };
-    w.with(|hub, fx| hub.order(&order(end), fx));
+    w.with(|hub, fx| hub.apply_directive(&order(end), fx));
     assert!(w.closed.contains(&users[0]) && w.closed.contains(&users[1]) && !w.closed.contains(&users[2]));
 }
 
 #[test]
-fn an_order_to_unsubscribe_also_ends_what_is_still_under_way() {
+fn an_order_to_unsubscribe_also_cancels_pending_subscribes() {
     let mut w = with_tokens(options());
     let (slot, _) = connect(&mut w, "ann");
     w.broker = Broker::Slow;
     let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
     let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.order(&order(sub), fx));
+    w.with(|hub, fx| hub.apply_directive(&order(sub), fx));
     let unsub = Order::Unsubscribe { channel: Some(channel("vip")), code: 2000, reason: "no".into() };
-    w.with(|hub, fx| hub.order(&order(unsub), fx));
-    w.with(|hub, fx| hub.live(&Topic::Channel(channel("vip")), fx));
-    assert!(read(&mut w, slot).is_empty() && w.wanted.is_empty());
+    w.with(|hub, fx| hub.apply_directive(&order(unsub), fx));
+    w.with(|hub, fx| hub.on_topic_live(&Topic::Channel(channel("vip")), fx));
+    assert!(read(&mut w, slot).is_empty() && w.subscribed_topics.is_empty());
     assert_eq!(w.hub.stats().subscriptions, 0);
 }
 
 #[test]
-fn an_order_can_be_for_one_connection_alone() {
+fn an_order_can_target_one_connection() {
     let mut w = with_tokens(options());
-    let (first, answer) = connect(&mut w, "ann");
+    let (first, response) = connect(&mut w, "ann");
     let (second, _) = connect(&mut w, "ann");
-    let client = answer["connect"]["client"].as_str().map(str::to_owned);
+    let client = response["connect"]["client"].as_str().map(str::to_owned);
     let order = Order::Disconnect { code: 3500, reason: "x".into(), except: vec![] };
     let directive = Directive { user: String::new(), client, session: None, order };
-    w.with(|hub, fx| hub.order(&directive, fx));
+    w.with(|hub, fx| hub.apply_directive(&directive, fx));
     assert!(w.closed.contains(&first) && !w.closed.contains(&second));
 }
 
 #[test]
-fn an_order_for_nobody_in_particular_is_for_anonymous_connections() {
+fn an_order_without_a_target_is_for_anonymous_connections() {
     let mut w = with_tokens(options());
-    w.authority = |question| match question {
-        Decide::Connect { token, .. } if token == "nobody" => Response::Connected(Box::default()),
+    w.authority = |decision| match decision {
+        Decide::Connect { token, .. } if token == "anonymous" => Response::Connected(Box::default()),
         other => authority(other),
     };
-    let [ann, nobody] = ["ann", "nobody"].map(|token| connect(&mut w, token).0);
+    let [ann, anonymous] = ["ann", "anonymous"].map(|token| connect(&mut w, token).0);
     let silent = w.open();
     let order = Order::Refresh { expired: true, expires: None };
     let directive = Directive { user: String::new(), client: None, session: None, order };
-    w.with(|hub, fx| hub.order(&directive, fx));
-    assert_eq!(read(&mut w, nobody)[0]["push"]["disconnect"]["code"], 3005);
-    assert!(w.closed.contains(&nobody) && !w.closed.contains(&ann) && !w.closed.contains(&silent));
+    w.with(|hub, fx| hub.apply_directive(&directive, fx));
+    assert_eq!(read(&mut w, anonymous)[0]["push"]["disconnect"]["code"], 3005);
+    assert!(w.closed.contains(&anonymous) && !w.closed.contains(&ann) && !w.closed.contains(&silent));
 }
 
 #[test]
-fn questions_are_answered_as_their_answers_come_whatever_the_order() {
+fn requests_are_answered_in_the_order_of_their_responses() {
     let mut w =
         with_tokens(NamespaceOptions { presence: true, allow_presence_for_client: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
-    say(&mut w, slot, &json!({"id": 2, "presence": {"channel": "a"}}));
-    say(&mut w, slot, &json!({"id": 3, "presence_stats": {"channel": "a"}}));
-    let echoed = say(&mut w, slot, &json!({"id": 4, "rpc": {"method": "m", "data": {"x": 1}}}));
-    assert_eq!(echoed[0], json!({"id": 4, "rpc": {"data": {"x": 1}}}), "before the other two");
-    let asked: Vec<_> = w.questions.drain(..).collect();
-    for (id, ticket, request) in asked.into_iter().rev() {
-        let answer = match request {
+    exchange(&mut w, slot, &json!({"id": 2, "presence": {"channel": "a"}}));
+    exchange(&mut w, slot, &json!({"id": 3, "presence_stats": {"channel": "a"}}));
+    let echoed = exchange(&mut w, slot, &json!({"id": 4, "rpc": {"method": "m", "data": {"x": 1}}}));
+    assert_eq!(echoed[0], json!({"id": 4, "rpc": {"data": {"x": 1}}}), "before the other two responses");
+    let requests: Vec<_> = w.pending_requests.drain(..).collect();
+    for (id, ticket, request) in requests.into_iter().rev() {
+        let response = match request {
             Request::Presence(_) => Response::Members(vec![]),
             _ => Response::Presence(3, 2),
         };
-        w.with(|hub, fx| hub.respond(id, ticket, answer, fx));
+        w.with(|hub, fx| hub.respond(id, ticket, response, fx));
     }
-    let answers = read(&mut w, slot);
-    assert_eq!(answers[0], json!({"id": 3, "presence_stats": {"num_clients": 3, "num_users": 2}}));
-    assert_eq!(answers[1]["id"], 2);
+    let replies = read(&mut w, slot);
+    assert_eq!(replies[0], json!({"id": 3, "presence_stats": {"num_clients": 3, "num_users": 2}}));
+    assert_eq!(replies[1]["id"], 2);
 }
 
 #[test]
-fn what_a_channel_does_not_keep_is_not_available_and_what_is_not_allowed_is_denied() {
+fn missing_features_of_a_channel_are_not_available_and_missing_rights_are_denied() {
     let mut w = with_tokens(NamespaceOptions { presence: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
-    let code = |w: &mut World, command: Value| say(w, slot, &command)[0]["error"]["code"].as_u64();
+    let code = |w: &mut World, command: Value| exchange(w, slot, &command)[0]["error"]["code"].as_u64();
     assert_eq!(code(&mut w, json!({"id": 2, "history": {"channel": "a"}})), Some(108));
     assert_eq!(code(&mut w, json!({"id": 3, "presence": {"channel": "a"}})), Some(103));
     assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
@@ -337,15 +348,17 @@ fn what_a_channel_does_not_keep_is_not_available_and_what_is_not_allowed_is_deni
 }
 
 #[test]
-fn a_connection_token_is_a_password_on_the_line_and_resp_ports() {
+fn a_connection_token_works_as_a_password_on_plain_lines_and_resp() {
     let mut w = with_tokens(options());
     let line = w.open();
-    assert_eq!(w.say(line, "AUTH bad\r\n"), "ERROR 101 unauthorized\r\n");
-    assert_eq!(w.say(line, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
-    assert_eq!(w.say(line, "AUTH ann\r\nSUBSCRIBE news\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
+    assert_eq!(w.exchange(line, "AUTH bad\r\n"), "ERROR 101 unauthorized\r\n");
+    assert_eq!(w.exchange(line, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
+    assert_eq!(w.exchange(line, "AUTH ann\r\nSUBSCRIBE news\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
     let resp = w.open();
-    assert!(w.say(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$7\r\nexpired\r\n").starts_with("-WRONGPASS 109"));
-    assert_eq!(w.say(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$3\r\nann\r\n"), "+OK\r\n");
+    assert!(
+        w.exchange(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$7\r\nexpired\r\n").starts_with("-WRONGPASS 109")
+    );
+    assert_eq!(w.exchange(resp, "*3\r\n$4\r\nAUTH\r\n$1\r\nx\r\n$3\r\nann\r\n"), "+OK\r\n");
     let modern = w.open();
     let hello = |token: &str| {
         format!(
@@ -353,29 +366,29 @@ fn a_connection_token_is_a_password_on_the_line_and_resp_ports() {
             token.len()
         )
     };
-    assert!(w.say(modern, hello("bad")).starts_with("-WRONGPASS 101"));
-    assert!(w.say(modern, hello("ann")).starts_with("%7\r\n"), "in RESP3, as asked for");
+    assert!(w.exchange(modern, hello("bad")).starts_with("-WRONGPASS 101"));
+    assert!(w.exchange(modern, hello("ann")).starts_with("%7\r\n"), "in RESP3, as requested");
 }
 
 #[test]
-fn lost_publications_are_told_in_every_dialect() {
-    let mut w = World::new(Settings { auto_subscribe: vec![], ..settings() });
+fn lost_publications_are_reported_in_every_protocol() {
+    let mut w = World::without_auto_subscribe(settings());
     let plain = w.open();
-    w.say(plain, "SUBSCRIBE news\r\n");
+    w.exchange(plain, "SUBSCRIBE news\r\n");
     let resp = w.open();
-    w.say(resp, "*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n");
+    w.exchange(resp, "*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n");
     let json = w.open();
-    w.say(json, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
-    w.with(|hub, fx| hub.lost(&Topic::Channel(channel("news")), fx));
+    w.exchange(json, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    w.with(|hub, fx| hub.on_publications_lost(&Topic::Channel(channel("news")), fx));
     assert_eq!(w.output(plain), "ERROR 2500 insufficient state: messages of news were lost\r\n");
     assert!(w.output(resp).starts_with("-ERR 3010") && w.closed.contains(&resp));
     assert_eq!(read(&mut w, json)[0]["push"]["unsubscribe"]["code"], 2500);
     w.publish("news", "on");
-    assert_eq!(w.output(plain), "MESSAGE news on\r\n", "and goes on");
+    assert_eq!(w.output(plain), "MESSAGE news on\r\n", "the subscription continues");
 }
 
 #[test]
-fn where_the_application_decides_no_dialect_gets_around_it() {
+fn decisions_of_the_application_apply_in_every_protocol() {
     let hooks = NamespaceOptions {
         subscribe_proxy: true,
         publish_proxy: true,
@@ -383,12 +396,8 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
         allow_publish_for_anonymous: true,
         ..NamespaceOptions::default()
     };
-    let mut w = World::new(Settings {
-        namespaces: Namespaces::new(hooks, []),
-        auto_subscribe: vec![channel("updates")],
-        ..settings()
-    });
-    w.authority = |question| match question {
+    let mut w = World::new(Settings { namespaces: Namespaces::new(hooks, []), ..settings() });
+    w.authority = |decision| match decision {
         Decide::Publish { body, .. } if body == "no" => {
             Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
         }
@@ -396,52 +405,55 @@ fn where_the_application_decides_no_dialect_gets_around_it() {
     };
     let plain = w.open();
     assert_eq!(
-        w.say(plain, "PUBLISH news yes\r\nPUBLISH news no\r\n"),
+        w.exchange(plain, "PUBLISH news yes\r\nPUBLISH news no\r\n"),
         "CONFIRMED\r\nERROR 103 permission denied\r\n"
     );
-    assert_eq!(w.say(plain, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
-    assert!(w.wanted.is_empty(), "nor by itself");
+    assert_eq!(w.exchange(plain, "SUBSCRIBE news\r\n"), "ERROR 103 permission denied\r\n");
+    assert!(w.subscribed_topics.is_empty(), "automatic subscriptions need the permission as well");
     let resp = w.open();
     let publish = |body: &str| format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{body}\r\n", body.len());
-    assert_eq!(w.say(resp, publish("yes")), ":1\r\n");
-    assert!(w.say(resp, publish("no")).starts_with("-NOPERM 103"));
+    assert_eq!(w.exchange(resp, publish("yes")), ":1\r\n");
+    assert!(w.exchange(resp, publish("no")).starts_with("-NOPERM 103"));
     let json = w.open();
-    say(&mut w, json, &json!({"id": 1, "connect": {}}));
-    assert!(subscribe(&mut w, json, "news")["subscribe"].is_object(), "it was asked, and said yes");
-    assert_eq!(w.told.len(), 1, "with what it said of the subscription");
+    exchange(&mut w, json, &json!({"id": 1, "connect": {}}));
+    assert!(subscribe(&mut w, json, "news")["subscribe"].is_object(), "the application allows it");
+    assert_eq!(w.notifications.len(), 1, "with the presence that the application enabled");
 }
 
 #[test]
-fn a_time_that_never_comes_costs_nothing_and_ends_nobody() {
+fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
     let mut w = with_tokens(options());
-    w.authority = |question| match question {
+    w.authority = |decision| match decision {
         Decide::Refresh { .. } => Response::Renewed { expires: Some(u64::MAX), info: None, token: None },
         other => authority(other),
     };
     let (slot, _) = connect(&mut w, "late");
     let timers = w.timers.len();
     for id in 2..200 {
-        say(&mut w, slot, &json!({"id": id, "refresh": {"token": "new"}}));
+        exchange(&mut w, slot, &json!({"id": id, "refresh": {"token": "new"}}));
     }
-    assert_eq!(w.timers.len(), timers, "the look that is on its way will do");
+    assert_eq!(w.timers.len(), timers, "the running timer is sufficient");
     for _ in 0..3 {
         w.hub.set_time(1_000_000);
-        w.fire(slot, Timer::Expiry);
+        w.expire(slot, Timer::Expiry);
     }
     assert!(!w.closed.contains(&slot));
-    assert!(w.timers.iter().all(|(_, _, after)| *after <= Duration::from_secs(600)), "nor for long");
+    assert!(
+        w.timers.iter().all(|(_, _, after)| *after <= Duration::from_secs(600)),
+        "no timer is longer than ten minutes"
+    );
 }
 
 #[test]
-fn pings_in_less_than_a_second_are_told_as_one() {
+fn a_ping_interval_below_a_second_is_sent_as_one_second() {
     let mut w = World::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
     let slot = w.open();
-    let answer = say(&mut w, slot, &json!({"id": 1, "connect": {}}));
-    assert_eq!(answer[0]["connect"]["ping"], 1);
+    let response = exchange(&mut w, slot, &json!({"id": 1, "connect": {}}));
+    assert_eq!(response[0]["connect"]["ping"], 1);
 }
 
 #[test]
-fn an_event_source_gets_what_it_asks_for_and_may_ask_for_what_its_token_grants() {
+fn an_event_source_may_request_the_channels_of_its_token() {
     let mut w = with_tokens(NamespaceOptions::default());
     let mut fx = Effects::default();
     let slot = w.hub.open_as(named("events").into(), None, &mut fx).slot;
@@ -455,7 +467,7 @@ fn an_event_source_gets_what_it_asks_for_and_may_ask_for_what_its_token_grants()
     assert_eq!(w.output(slot), "data: asked for\n\n");
     let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
     let directive = Directive { user: "subs".into(), client: None, session: None, order: unsub };
-    w.with(|hub, fx| hub.order(&directive, fx));
+    w.with(|hub, fx| hub.apply_directive(&directive, fx));
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":3503"));
-    assert!(w.closed.contains(&slot), "rather than wait for ever");
+    assert!(w.closed.contains(&slot), "so that the client does not wait for ever");
 }

@@ -1,14 +1,14 @@
-//! Bytes that were read and not used yet: the beginning of a command, or commands held back.
+//! Unused input of a session: an incomplete command, or commands that are held back.
 
-/// Empty, and without memory, whenever everything read was used.
+/// Empty, and without memory, unless there is unused input.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox {
+pub(crate) struct InputBuffer {
     bytes: Vec<u8>,
-    /// How many of them are known to hold no line break.
+    /// The first bytes that are known to contain no line break.
     searched: usize,
 }
 
-impl Inbox {
+impl InputBuffer {
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -17,12 +17,12 @@ impl Inbox {
         self.bytes.len()
     }
 
-    /// Takes everything out; [`Inbox::keep`] brings back what stays.
+    /// Takes the bytes out; [`InputBuffer::keep`] puts the unused ones back.
     pub(crate) fn take(&mut self) -> (Vec<u8>, usize) {
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.searched))
     }
 
-    /// Keeps all but the first `used` bytes of `bytes`; `searched` of what is kept hold no line break.
+    /// Keeps all but the first `used` bytes; the first `searched` of the kept bytes contain no line break.
     pub(crate) fn keep(&mut self, mut bytes: Vec<u8>, used: usize, searched: usize) {
         if used == bytes.len() {
             return;
@@ -32,7 +32,7 @@ impl Inbox {
         self.searched = searched;
     }
 
-    /// Keeps a copy of `bytes`, of which `searched` hold no line break.
+    /// Keeps a copy of `bytes`; the first `searched` contain no line break.
     pub(crate) fn keep_copy(&mut self, bytes: &[u8], searched: usize) {
         self.bytes = bytes.to_vec();
         self.searched = searched;

@@ -1,77 +1,77 @@
-//! Plain server-sent events: the status of the response is that of the request's subscriptions, and the id of an event
+//! Plain server-sent events: the status of the response depends on the requested subscriptions, and the id of an event
 //! contains the client's positions in all of its channels.
 //!
 //! Until the session reports that its stream is open or refused ([`Effect::Opened`](tidings_hub::Effect::Opened),
-//! [`Effect::Refused`](tidings_hub::Effect::Refused)), its events are held back: a refusal becomes an HTTP status, after
-//! which browsers do not reconnect, and everything else the body of a 200.
+//! [`Effect::Refused`](tidings_hub::Effect::Refused)), its events are held back. A refusal becomes an HTTP status,
+//! after which browsers do not reconnect. Otherwise the held events become the body of a 200.
 //!
-//! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels each is made into those
-//! of all of them, so that a client that returns with its last one misses nothing in any.
+//! Ids are `offset.epoch.channel` (see [`tidings_wire::form::event_id`]). With several channels, each id is replaced by
+//! those of all channels, so that a client that reconnects with its last id misses nothing in any of them.
 
 use tidings_wire::code::{self, HttpStatus};
 
-use crate::body::{CHUNK, LAST_CHUNK, frame};
+use crate::body::{CHUNK, LAST_CHUNK, append_chunk};
 
-/// Bytes that are held back at most; with more of them it goes on as if everything had been subscribed to.
-const HELD: usize = 64 * 1024;
+/// Most bytes that are held back. With more, the stream opens.
+const MAX_HELD: usize = 64 * 1024;
 
-/// What a source of events needs besides the opening of its body.
+/// The state of a plain event stream.
 #[derive(Debug, Default)]
-pub struct Events {
-    /// Lines of the header that a refusal has too, each with its line break.
+pub struct EventStream {
+    /// Header lines of a refusal, each with its line break.
     refusal_header: Vec<u8>,
-    /// Where the client stands, by channel, as ids have it; only kept with several channels.
+    /// The client's position in each channel, as in ids; only with several channels.
     positions: Option<Vec<(String, String)>>,
-    stage: SubscribeState,
+    state: StreamState,
     chunked: bool,
 }
 
 #[derive(Debug)]
-enum SubscribeState {
-    /// Nothing is sent yet: what a 200 begins with, and the events so far.
+enum StreamState {
+    /// Nothing is sent: the start of a 200, and the held events.
     Held { opening: Vec<u8>, events: Vec<u8> },
     /// The body is being sent.
     Open,
-    /// The answer was another one.
+    /// The response is a refusal.
     Refused,
 }
 
-impl Default for SubscribeState {
+impl Default for StreamState {
     fn default() -> Self {
         Self::Held { opening: Vec::new(), events: Vec::new() }
     }
 }
 
-impl Events {
-    /// Events of one channel, or of `several`. `header` is what the header of a refusal has besides its type and
-    /// length: lines with their breaks. `since` is the id that the client has come back with; may be empty.
+impl EventStream {
+    /// An event stream of one channel, or of `several`. `header` contains the header lines of a refusal besides its
+    /// type and length, with line breaks. `since` is the last id of a client that reconnects; may be empty.
     pub fn new(header: Vec<u8>, several: bool, since: &str) -> Self {
         let mut events = Self { refusal_header: header, ..Self::default() };
         if several {
             let mut positions = Vec::new();
-            note(since, &mut positions);
+            record_positions(since, &mut positions);
             events.positions = Some(positions);
         }
         events
     }
 
-    /// Keeps how a 200 begins.
+    /// Stores the start of a 200.
     pub(crate) fn prepare(&mut self, head: Vec<u8>, first: &[u8], chunked: bool) {
         let mut opening = head;
-        frame(first, chunked, &mut opening);
-        self.stage = SubscribeState::Held { opening, events: Vec::new() };
+        append_chunk(first, chunked, &mut opening);
+        self.state = StreamState::Held { opening, events: Vec::new() };
         self.chunked = chunked;
     }
 
-    /// Takes whole events from the session, as many as make a good write, and gives how many bytes those are; appends
-    /// what is to be sent.
+    /// Accepts whole events from the session, up to the size of a good write; returns the number of accepted bytes.
+    /// Appends the bytes to send.
     pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
-        match &mut self.stage {
-            SubscribeState::Open => self.show(bytes, out),
-            SubscribeState::Refused => bytes.len(),
-            SubscribeState::Held { events, .. } => {
+        match &mut self.state {
+            StreamState::Open => self.write_events(bytes, out),
+            StreamState::Refused => bytes.len(),
+            StreamState::Held { events, .. } => {
                 events.extend_from_slice(bytes);
-                if events.len() > HELD {
+                if events.len() > MAX_HELD {
                     self.open(out);
                 }
                 bytes.len()
@@ -79,67 +79,67 @@ impl Events {
         }
     }
 
-    /// The stream is open: appends the beginning of a 200, and the events so far.
+    /// Opens the stream: appends the start of a 200, and the held events.
     pub(crate) fn open(&mut self, out: &mut Vec<u8>) {
-        let SubscribeState::Held { opening, events } = &mut self.stage else { return };
+        let StreamState::Held { opening, events } = &mut self.state else { return };
         out.append(opening);
         let held = std::mem::take(events);
-        self.stage = SubscribeState::Open;
+        self.state = StreamState::Open;
         let mut shown = 0;
         while shown < held.len() {
-            shown += self.show(&held[shown..], out);
+            shown += self.write_events(&held[shown..], out);
         }
     }
 
-    /// The stream is refused: appends an HTTP response with this status and the error as its body. Gives `false`, and
+    /// Refuses the stream: appends an HTTP response with this status and the error as its body. Returns `false`, and
     /// appends nothing, if a response has begun.
     pub(crate) fn refuse(&mut self, status: HttpStatus, error: &[u8], out: &mut Vec<u8>) -> bool {
-        let is_held = matches!(self.stage, SubscribeState::Held { .. });
+        let is_held = matches!(self.state, StreamState::Held { .. });
         if is_held {
             refuse(&self.refusal_header, status, error, out);
-            self.stage = SubscribeState::Refused;
+            self.state = StreamState::Refused;
         }
         is_held
     }
 
-    /// Whether what is taken from now on is sent as it comes.
-    pub(crate) fn are_as_they_come(&self) -> bool {
-        matches!(self.stage, SubscribeState::Open) && self.positions.is_none()
+    /// Whether events are sent unchanged from now on.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        matches!(self.state, StreamState::Open) && self.positions.is_none()
     }
 
-    /// Appends events as the client gets them, as many as make a good write; gives how many bytes were made into those.
-    fn show(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    /// Appends events in the form for the client, up to the size of a good write; returns the number of consumed bytes.
+    fn write_events(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let Some(positions) = &mut self.positions else {
-            frame(bytes, self.chunked, out);
+            append_chunk(bytes, self.chunked, out);
             return bytes.len();
         };
         let (mut used, mut shown) = (0, Vec::new());
-        for event in each(bytes) {
-            show(event, positions, &mut shown);
+        for event in split_events(bytes) {
+            write_event(event, positions, &mut shown);
             used += event.len();
             if shown.len() >= CHUNK {
                 break;
             }
         }
-        frame(&shown, self.chunked, out);
+        append_chunk(&shown, self.chunked, out);
         used
     }
 
-    /// Ends the answer, which may not have begun.
+    /// Ends the response, which may not have begun.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        match self.stage {
-            SubscribeState::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
-            SubscribeState::Held { .. } => {
+        match self.state {
+            StreamState::Open if self.chunked => out.extend_from_slice(LAST_CHUNK),
+            StreamState::Held { .. } => {
                 let error = br#"{"code":100,"message":"the connection was closed"}"#;
                 self.refuse(code::http_status(code::INTERNAL.number), error, out);
             }
-            SubscribeState::Open | SubscribeState::Refused => {}
+            StreamState::Open | StreamState::Refused => {}
         }
     }
 }
 
-/// The events in some bytes, each with the empty line behind it.
-fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The events in `bytes`, each with the empty line after it.
+fn split_events(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let end = memchr::memmem::find(bytes, b"\n\n").map_or(bytes.len(), |i| i + 2);
         let (event, rest) = bytes.split_at(end);
@@ -148,7 +148,7 @@ fn each(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Appends the answer to a request that is refused with this error.
+/// Appends the response to a refused request.
 fn refuse(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
     let HttpStatus { number, reason } = status;
     out.extend_from_slice(format!("HTTP/1.1 {number} {reason}\r\n").as_bytes());
@@ -160,15 +160,15 @@ fn refuse(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends an event as the client gets it: its id contains the positions in all channels.
-fn show(event: &[u8], positions: &mut Vec<(String, String)>, out: &mut Vec<u8>) {
-    // An id stands before the data, in which no line can look like one: all of them begin with `data: `.
+/// Appends an event in the form for the client: its id contains the positions in all channels.
+fn write_event(event: &[u8], positions: &mut Vec<(String, String)>, out: &mut Vec<u8>) {
+    // The id precedes the data. No data line looks like an id, because all of them begin with `data: `.
     for line in event.split_inclusive(|b| *b == b'\n') {
         let Some(id) = line.strip_prefix(b"id: ").and_then(|line| std::str::from_utf8(line).ok()) else {
             out.extend_from_slice(line);
             continue;
         };
-        note(id.trim_end(), positions);
+        record_positions(id.trim_end(), positions);
         out.extend_from_slice(b"id:");
         for (channel, position) in &*positions {
             out.extend_from_slice(format!(" {position}.{channel}").as_bytes());
@@ -177,8 +177,8 @@ fn show(event: &[u8], positions: &mut Vec<(String, String)>, out: &mut Vec<u8>) 
     }
 }
 
-/// Notes the positions that an id names.
-fn note(id: &str, positions: &mut Vec<(String, String)>) {
+/// Stores the positions in an id.
+fn record_positions(id: &str, positions: &mut Vec<(String, String)>) {
     for part in id.split(' ') {
         let mut dots = part.match_indices('.').map(|(at, _)| at);
         let Some((_, second)) = dots.next().zip(dots.next()) else { continue };
@@ -194,26 +194,26 @@ fn note(id: &str, positions: &mut Vec<(String, String)>) {
 mod tests {
     use super::*;
 
-    fn events(several: bool, since: &str) -> Events {
-        let mut events = Events::new(b"x-common: 1\r\n".to_vec(), several, since);
+    fn events(several: bool, since: &str) -> EventStream {
+        let mut events = EventStream::new(b"x-common: 1\r\n".to_vec(), several, since);
         events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n", false);
         events
     }
 
-    fn taken(events: &mut Events, bytes: &str) -> String {
+    fn taken(events: &mut EventStream, bytes: &str) -> String {
         let mut out = Vec::new();
         events.take(bytes.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    fn opened(events: &mut Events) -> String {
+    fn opened(events: &mut EventStream) -> String {
         let mut out = Vec::new();
         events.open(&mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn nothing_is_sent_before_everything_is_subscribed_to() {
+    fn nothing_is_sent_before_everything_is_subscribed() {
         let mut events = events(false, "");
         assert_eq!(taken(&mut events, "id: 5.e.news\n\n"), "");
         assert_eq!(taken(&mut events, "id: 6.e.news\ndata: :ok\n\n:ok\n\n"), "");
@@ -231,15 +231,15 @@ mod tests {
             let mut events = events(false, "");
             let json = format!("{{\"code\":{code},\"message\":\"why\"}}");
             assert_eq!(taken(&mut events, "id: 5.e.news\n\n"), "");
-            let mut answer = Vec::new();
-            assert!(events.refuse(code::http_status(code), json.as_bytes(), &mut answer));
-            let answer = String::from_utf8(answer).unwrap();
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            let mut response = Vec::new();
+            assert!(events.refuse(code::http_status(code), json.as_bytes(), &mut response));
+            let response = String::from_utf8(response).unwrap();
+            assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{response}");
             let length = format!(
                 "x-common: 1\r\ncontent-type: application/json\r\ncontent-length: {}",
                 json.len() + 1
             );
-            assert!(answer.ends_with(&format!("{length}\r\n\r\n{json}\n")), "{answer}");
+            assert!(response.ends_with(&format!("{length}\r\n\r\n{json}\n")), "{response}");
             assert_eq!(taken(&mut events, "data: 1\n\n"), "");
             let mut out = Vec::new();
             events.finish(&mut out);
@@ -248,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_before_the_beginning_is_a_503() {
+    fn a_stream_that_ends_before_it_opens_is_a_503() {
         let mut out = Vec::new();
         events(false, "").finish(&mut out);
         assert!(out.starts_with(b"HTTP/1.1 503 "));
     }
 
     #[test]
-    fn an_id_says_where_the_client_stands_in_all_channels() {
+    fn an_id_contains_the_positions_of_all_channels() {
         let mut events = events(true, "3.e.a 4.f.b.c");
         assert_eq!(taken(&mut events, "id: 5.e.a\n\n:ok\n\n"), "");
         assert_eq!(opened(&mut events), "HEAD\r\n\r\nretry: 7\n\nid: 5.e.a 4.f.b.c\n\n:ok\n\n");
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_several_channels_are_made_a_few_at_a_time() {
+    fn events_of_several_channels_are_written_in_small_batches() {
         let mut events = events(true, "");
         opened(&mut events);
         let all = "data: x\n\n".repeat(CHUNK);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_is_bounded() {
+    fn held_back_events_are_bounded() {
         let mut events = events(false, "");
         let event = format!("data: {}\n\n", "x".repeat(1000));
         let mut got = String::new();

@@ -1,11 +1,11 @@
-//! The user of a session and its special subscriptions: what only some sessions have.
+//! The user of a session and the details of its subscriptions. Only some sessions have this state.
 
 use bytes::Bytes;
 
 use crate::decisions::TokenId;
 use crate::index::TopicKey;
 
-/// One thing that is special about a subscription.
+/// A boolean of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SubscriptionFlag {
@@ -19,7 +19,7 @@ pub(crate) enum SubscriptionFlag {
     Watching = 1 << 3,
 }
 
-/// Several of them.
+/// A set of flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubscriptionFlags(u8);
 
@@ -37,49 +37,49 @@ impl SubscriptionFlags {
     }
 }
 
-/// A subscription that is special.
+/// The details of a subscription that has any.
 #[derive(Debug)]
-pub(crate) struct SpecialSubscription {
+pub(crate) struct SubscriptionDetails {
     pub(crate) topic: TopicKey,
-    pub(crate) marks: SubscriptionFlags,
-    /// What other clients of the channel see of the client.
+    pub(crate) flags: SubscriptionFlags,
+    /// Information about the client for other clients of the channel.
     pub(crate) info: Option<Bytes>,
-    /// When it ends unless it is refreshed, in Unix seconds.
+    /// When it expires unless it is renewed, in Unix seconds.
     pub(crate) expires: Option<u64>,
-    /// The token that allows it, if one does.
+    /// The subscription token, if there is one.
     pub(crate) token: Option<Box<TokenId>>,
 }
 
-/// The user of a session, and its special subscriptions.
+/// The user of a session, and the details of its subscriptions.
 #[derive(Debug, Default)]
-pub(crate) struct Member {
-    /// Empty for an anonymous one.
+pub(crate) struct UserState {
+    /// Empty for an anonymous client.
     pub(crate) user: Box<str>,
-    /// What other clients see of the connection.
+    /// Information about the client for other clients.
     pub(crate) info: Option<Bytes>,
-    /// Data that the application attached to the connection, for itself.
+    /// Data that the application attached to the connection.
     pub(crate) meta: Option<Bytes>,
-    /// When the connection ends unless it is refreshed, in Unix seconds.
+    /// When the connection expires unless it is renewed, in Unix seconds.
     pub(crate) expires: Option<u64>,
     /// When it was accepted, in Unix microseconds.
     pub(crate) since: u64,
-    /// When its token was issued, in Unix seconds; 0 where the token contains no time, `None` without a token.
+    /// When the token was issued, in Unix seconds; 0 for a token without a time, `None` without a token.
     pub(crate) token_issued: Option<u64>,
-    /// The id of that token, where it has one.
+    /// The id of the token, if it has one.
     pub(crate) token_id: Option<Box<str>>,
-    /// The subscriptions that are special.
-    pub(crate) subs: Vec<SpecialSubscription>,
+    /// The subscriptions with details.
+    pub(crate) subs: Vec<SubscriptionDetails>,
     /// When the expiry of the connection is checked next, in Unix seconds.
     pub(crate) expiry_check: Option<u64>,
     /// When the expiry of subscriptions is checked next, in Unix seconds.
     pub(crate) sub_expiry_check: Option<u64>,
-    /// The timer that refreshes the presence is running.
+    /// Whether the timer of the presence refresh is running.
     pub(crate) presence_timer: bool,
 }
 
-impl Member {
-    /// Whether it contains nothing.
-    pub(crate) fn is_nobody(&self) -> bool {
+impl UserState {
+    /// Whether the state is equal to the default, so that it can be freed.
+    pub(crate) fn is_empty(&self) -> bool {
         self.user.is_empty()
             && self.info.is_none()
             && self.meta.is_none()
@@ -95,15 +95,15 @@ impl Member {
         self.token_id = token.and_then(|token| token.id.as_deref()).map(Into::into);
     }
 
-    pub(crate) fn sub(&self, topic: TopicKey) -> Option<&SpecialSubscription> {
+    pub(crate) fn sub(&self, topic: TopicKey) -> Option<&SubscriptionDetails> {
         self.subs.iter().find(|sub| sub.topic == topic)
     }
 
-    pub(crate) fn sub_mut(&mut self, topic: TopicKey) -> Option<&mut SpecialSubscription> {
+    pub(crate) fn sub_mut(&mut self, topic: TopicKey) -> Option<&mut SubscriptionDetails> {
         self.subs.iter_mut().find(|sub| sub.topic == topic)
     }
 
-    pub(crate) fn take_sub(&mut self, topic: TopicKey) -> Option<SpecialSubscription> {
+    pub(crate) fn take_sub(&mut self, topic: TopicKey) -> Option<SubscriptionDetails> {
         let at = self.subs.iter().position(|sub| sub.topic == topic)?;
         Some(self.subs.swap_remove(at))
     }

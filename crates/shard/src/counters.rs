@@ -1,0 +1,145 @@
+//! Counters by key: one atomic number for each value of an enum.
+
+use std::marker::PhantomData;
+use std::ops::Index;
+use std::sync::atomic::AtomicU64;
+
+use tidings_hub::Overflow;
+use tidings_session::Link;
+
+use crate::socket::Socket;
+
+/// A key of [`Counters`].
+pub trait CounterKey: Copy + 'static {
+    /// Number of keys.
+    const COUNT: usize;
+
+    /// All keys, in the order of [`CounterKey::index`].
+    fn all() -> impl Iterator<Item = Self>;
+
+    /// The index of the key, below [`CounterKey::COUNT`].
+    fn index(self) -> usize;
+
+    /// The label in metrics.
+    fn label(self) -> &'static str;
+}
+
+/// One counter for each key.
+#[derive(Debug)]
+pub struct Counters<K> {
+    counters: Box<[AtomicU64]>,
+    key: PhantomData<K>,
+}
+
+impl<K: CounterKey> Default for Counters<K> {
+    fn default() -> Self {
+        Self { counters: (0..K::COUNT).map(|_| AtomicU64::default()).collect(), key: PhantomData }
+    }
+}
+
+impl<K: CounterKey> Index<K> for Counters<K> {
+    type Output = AtomicU64;
+
+    fn index(&self, key: K) -> &AtomicU64 {
+        &self.counters[key.index()]
+    }
+}
+
+/// The transport of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// TCP.
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    /// The body of an HTTP response, with or without TLS.
+    Http,
+    /// TLS over TCP.
+    Tls,
+}
+
+impl From<&Socket> for TransportKind {
+    fn from(socket: &Socket) -> Self {
+        match socket {
+            Socket::Tcp(_) => Self::Tcp,
+            Socket::Unix(_) => Self::Unix,
+            Socket::Body(_) => Self::Http,
+            Socket::Tls(_) => Self::Tls,
+        }
+    }
+}
+
+impl CounterKey for TransportKind {
+    const COUNT: usize = 4;
+
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::Tcp, Self::Unix, Self::Http, Self::Tls].into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+            Self::Http => "http",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+impl CounterKey for Overflow {
+    const COUNT: usize = 4;
+
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::Cut, Self::Latest, Self::DropOldest, Self::Unsubscribe].into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Latest => "latest",
+            Self::DropOldest => "drop_oldest",
+            Self::Unsubscribe => "unsubscribe",
+        }
+    }
+}
+
+impl CounterKey for Link {
+    const COUNT: usize = Self::COUNT;
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::all()
+    }
+
+    fn index(self) -> usize {
+        self.index()
+    }
+
+    fn label(self) -> &'static str {
+        self.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<K: CounterKey>() {
+        let indices: Vec<usize> = K::all().map(CounterKey::index).collect();
+        assert_eq!(indices, (0..K::COUNT).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_key_has_its_own_counter() {
+        check::<TransportKind>();
+        check::<Overflow>();
+        check::<Link>();
+    }
+}
