@@ -120,10 +120,10 @@ impl<P: Protocols> Hub<P> {
                     self.event(slot, Event::Response { id, channel: None, response }, fx);
                 }
                 ReadyCommand::ChannelSubscribe(subscribe) => {
-                    self.context(slot, fx).finish_subscribe(*subscribe)
+                    self.context(slot, fx).finish_subscribe(*subscribe);
                 }
                 ReadyCommand::Connect(pending_connect) => {
-                    self.context(slot, fx).finish_accept(*pending_connect)
+                    self.context(slot, fx).finish_accept(*pending_connect);
                 }
                 ReadyCommand::Ready(bytes) => self.event(slot, Event::Ready(&bytes), fx),
             }

@@ -133,6 +133,7 @@ impl TopicEntry {
 }
 
 /// The properties of a new topic.
+#[derive(Clone, Copy)]
 pub(crate) struct TopicOptions {
     pub(crate) default_channel: bool,
     pub(crate) data_format: DataFormat,

@@ -77,7 +77,7 @@ impl Store for BucketStore {
             // Another process has written a newer record.
             Some(stored) if stored.stamp > record.stamp => table_folder.save(&stored)?,
             _ if self.save(table_folder, record)? == SaveOutcome::Deleted => {
-                self.disk.delete(table_folder)?
+                self.disk.delete(table_folder)?;
             }
             _ => table_folder.set_last_used(left)?,
         }

@@ -45,7 +45,7 @@ impl Context<'_> {
     fn client_event(&mut self, event: Event<'_>) {
         match event {
             Event::SubscribeCompleted { origin: Origin::Command(id), completed } => {
-                self.client_subscribed(id, completed)
+                self.client_subscribed(id, completed);
             }
             Event::SubscribeCompleted { completed, .. } => self.server_subscribed(completed),
             Event::Publications(key, publications) => self.send_publications(key, publications),

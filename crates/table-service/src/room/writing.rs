@@ -192,7 +192,7 @@ impl Room {
             let table = writer.table().clone();
             match self.open_file.as_mut().filter(|open_file| open_file.file == file) {
                 Some(open_file) => {
-                    (open_file.table, open_file.writer, open_file.loading) = (table, Some(writer), false)
+                    (open_file.table, open_file.writer, open_file.loading) = (table, Some(writer), false);
                 }
                 None => {
                     let (name, facts) = (self.record.name.clone(), Arc::default());

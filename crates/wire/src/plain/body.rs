@@ -3,7 +3,7 @@
 //! Invariants:
 //! - The written form of a body contains neither `\r` nor `\n`.
 //! - [`Escape::Auto`] copies a body without line breaks byte for byte; JSON stays the same JSON.
-//! The output of [`Escape::Always`] is decoded by [`unescape`].
+//! - The output of [`Escape::Always`] is decoded by [`unescape`].
 
 use std::fmt;
 use std::str::FromStr;

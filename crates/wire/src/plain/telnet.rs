@@ -5,9 +5,9 @@
 //!
 //! Invariants:
 //! - Bytes without 255, outside of a sequence, pass unchanged.
-//! The result is independent of the division of the input; between two calls only one [`Telnet`] is stored, and no
-//! bytes.
-//! An unknown sequence remains in the text, which is then not UTF-8.
+//! - The result is independent of the division of the input; between two calls only one [`Telnet`] is stored, and no
+//!   bytes.
+//! - An unknown sequence remains in the text, which is then not UTF-8.
 
 use memchr::memchr;
 use thiserror::Error;

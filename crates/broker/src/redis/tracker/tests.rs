@@ -106,7 +106,7 @@ impl Simulation {
             Some(ConnectionItem::PositionResponse(_) | ConnectionItem::StreamResponse(..))
                 if self.response.is_some() =>
             {
-                self.handle_response()
+                self.handle_response();
             }
             Some(_) => {}
         }
