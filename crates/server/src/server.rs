@@ -77,7 +77,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
     http: HttpServer,
-    /// The port for operators; without listeners where there is none.
+    /// The port for operators; without listeners if `internal.listen` is empty.
     internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
     progress: ShutdownProgress,
@@ -114,7 +114,6 @@ impl Server {
                 BoundListener::Unix(..) => format!("http {}", bound.address()?),
             });
         }
-
         for bound in &internal_port {
             announcements.push(match bound {
                 BoundListener::Tcp(_) => format!("internal http://{}/", bound.address()?),
@@ -192,7 +191,7 @@ impl Server {
             reserve: http::RESERVE_PATHS,
         };
         let http = HttpServer::start(http, &routes, &parts)?;
-        // With counters and places of its own, so that clients of the HTTP port cannot take those of operators.
+        // With its own counters and permits, so that clients of the HTTP port cannot use up those of operators.
         let parts = HttpParts { traffic: &Arc::default(), tls: None, ..parts };
         let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
@@ -267,7 +266,7 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, B
     ))
 }
 
-/// Unsubscribes topics without subscribers, and asks clients to reconnect elsewhere once the broker has been unavailable for
+/// Unsubscribes topics without subscribers. Requests clients to reconnect elsewhere once the broker has been unavailable for
 /// `delay` (`client.broker_down_delay`).
 async fn sweep(router: Arc<Router>, delay: Duration) {
     loop {

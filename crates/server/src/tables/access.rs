@@ -166,7 +166,7 @@ fn suffices(grant: &UploadGrant, has_token: bool, level: AllowUpload) -> bool {
     match (grant.upload, level) {
         (Some(upload), _) => upload,
         (None, AllowUpload::Anyone) => true,
-        // A token proves that the application knows the client; without a token only a user id does.
+        // A token proves that the application has authenticated the client. Without a token only a user id proves it.
         (None, AllowUpload::Token) => has_token || !grant.user.is_empty(),
         (None, _) => false,
     }

@@ -26,7 +26,7 @@ fn with_header(world: &TestServer, path: &str, header: &str) -> HttpResponse {
 }
 
 #[test]
-fn with_an_internal_port_the_paths_for_operators_and_backends_are_there_alone() {
+fn with_an_internal_port_the_paths_of_operators_and_backends_exist_only_there() {
     let world = TestServer::start(&["internal.listen=127.0.0.1:0", PUBLIC, KEY]);
     world.wait_until_ready();
     let port = internal(&world);
@@ -44,7 +44,7 @@ fn with_an_internal_port_the_paths_for_operators_and_backends_are_there_alone() 
 }
 
 #[test]
-fn the_internal_port_answers_while_clients_hold_every_place_of_the_http_port() {
+fn the_internal_port_responds_while_clients_use_all_connections_of_the_http_port() {
     let world = TestServer::start(&["internal.listen=127.0.0.1:0", "http.connection_limit=1"]);
     let held: Vec<_> = (0..200).map(|_| world.connect()).collect();
     for path in ["/health", "/metrics"] {
@@ -70,7 +70,7 @@ fn metrics_of_a_port_that_other_machines_reach_require_the_key() {
 }
 
 #[test]
-fn metrics_need_no_key_where_no_other_machine_reaches_them_or_the_operator_says_so() {
+fn metrics_need_no_key_on_loopback_or_with_an_option() {
     for options in [&[KEY][..], &[PUBLIC, KEY, "http_api.insecure=true"], &[PUBLIC, "client.insecure=true"]] {
         assert_eq!(TestServer::start(options).get("/metrics").status, 200, "{options:?}");
     }

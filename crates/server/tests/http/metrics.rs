@@ -180,7 +180,7 @@ fn the_metrics_count_the_operations_of_clients() {
             && now["tidings_sent_bytes_total"] > 40.0
     });
     drop((plain, resp));
-    wait_until(PATIENCE, "nobody", || {
+    wait_until(PATIENCE, "no connection", || {
         let now = scrape(&world);
         now["tidings_connections{transport=\"tcp\"}"] == 0.0 && now["tidings_subscriptions"] == 0.0
     });

@@ -273,7 +273,7 @@ fn stomp_frame(client: &mut Client) -> String {
     }
 }
 
-/// The number of the publication in a `MESSAGE` frame whose body is a number and filling.
+/// The number in the body of a `MESSAGE` frame, which consists of the number and padding.
 fn stomp_number(frame: &str) -> Option<usize> {
     let (head, body) = frame.split_once("\n\n")?;
     head.starts_with("MESSAGE\n").then(|| body[..8].parse().expect("a number"))

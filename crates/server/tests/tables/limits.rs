@@ -41,7 +41,7 @@ fn a_file_that_grows_above_the_limit_is_aborted_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_whole_file_too_large_for_one_message_is_told_and_closed_with_1009() {
+fn a_file_too_large_for_one_message_gets_an_error_and_a_close_with_1009() {
     let world = World::with(&["tables.max_size=100000"]);
     let mut viewer = world.viewer("/parser/ws");
     let mut head = Vec::new();
@@ -53,7 +53,7 @@ fn a_whole_file_too_large_for_one_message_is_told_and_closed_with_1009() {
 }
 
 #[test]
-fn messages_that_are_too_long_are_told_and_closed_with_1009() {
+fn messages_that_are_too_long_get_an_error_and_a_close_with_1009() {
     let world = World::with(&[]);
     let mut viewer = world.viewer("/tables/ws");
     viewer.text(&format!("{{\"search\":\"{}\"}}", "x".repeat(65_536)));

@@ -1,4 +1,4 @@
-//! The start of a streamed response, whose connection a shard owns from then on.
+//! The start of a streamed response. A shard owns the connection from then on.
 
 use std::time::{Duration, SystemTime};
 
