@@ -26,7 +26,8 @@ set -e
 for word in build --release --locked; do
     case " $* " in *" $word "*) ;; *) echo "unexpected: cargo $*"; exit 1 ;; esac
 done
-/usr/bin/env PATH="$REAL_PATH" cargo metadata --locked --offline --format-version 1 --no-deps > /dev/null
+/usr/bin/env PATH="$REAL_PATH" cargo metadata --locked --offline --format-version 1 \\
+    --filter-platform "$(uname -m)-unknown-linux-gnu" > /dev/null
 mkdir -p target/release
 cp /.binary target/release/tidings
 """

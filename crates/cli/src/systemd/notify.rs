@@ -129,13 +129,14 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_for_this_process_only() {
-        let usec = ("WATCHDOG_USEC", "5000000".into());
-        assert_eq!(notifier(&[usec.clone()]).watchdog, Some(Duration::from_secs(5)));
-        assert_eq!(
-            notifier(&[usec.clone(), ("WATCHDOG_PID", "7".into())]).watchdog,
-            Some(Duration::from_secs(5))
-        );
-        assert_eq!(notifier(&[usec, ("WATCHDOG_PID", "8".into())]).watchdog, None);
+        let watchdog = |pid: Option<&str>| {
+            let mut variables = vec![("WATCHDOG_USEC", OsString::from("5000000"))];
+            variables.extend(pid.map(|pid| ("WATCHDOG_PID", OsString::from(pid))));
+            notifier(&variables).watchdog
+        };
+        assert_eq!(watchdog(None), Some(Duration::from_secs(5)));
+        assert_eq!(watchdog(Some("7")), Some(Duration::from_secs(5)));
+        assert_eq!(watchdog(Some("8")), None);
         assert_eq!(notifier(&[("WATCHDOG_USEC", "0".into())]).watchdog, None);
         assert_eq!(notifier(&[]).watchdog, None);
     }
