@@ -13,7 +13,7 @@ install_tool() {
     [[ -x $tools/cargo/bin/$1 ]] || $cargo install --quiet --locked --root "$tools/cargo" "$1@$2"
 }
 install_tool cargo-deb 3.6.2
-install_tool cargo-generate-rpm 0.20
+install_tool cargo-generate-rpm 0.21.1
 
 if [[ -n ${2:-} ]]; then
     mkdir -p "$target/release"
@@ -33,13 +33,14 @@ gzip -9n "$generated"/man1/*
 "$target/release/tidings" completions fish > "$generated/tidings.fish"
 gzip -9nc CHANGELOG.md > "$generated/changelog.gz"
 
-rm -rf "$target/packages"
-mkdir -p "$target/packages"
-"$tools/cargo/bin/cargo-deb" --package tidings --no-build --output "$target/packages/"
-# It packs the binary as it is: without the debug information.
+# Without the debug information, which makes up most of the file.
 whole=$(mktemp)
 cp -p "$target/release/tidings" "$whole"
 trap 'mv -f "$whole" "$target/release/tidings"' EXIT
 strip "$target/release/tidings"
+
+rm -rf "$target/packages"
+mkdir -p "$target/packages"
+"$tools/cargo/bin/cargo-deb" --package tidings --no-build --no-strip --output "$target/packages/"
 "$tools/cargo/bin/cargo-generate-rpm" generate-rpm --package crates/cli --output "$target/packages/"
 ls -l "$target/packages"

@@ -2,11 +2,14 @@
 # Checks the package for RPM: scripts/deploy/rpm.sh TOOLS RPM
 # Installs it into a copy of the Debian of boot.sh, which has no rpm: with this machine's rpm and --root.
 set -euo pipefail
+# In a mount namespace of its own, so that /proc in there ends with it.
+[[ -n ${RPM_CHECK_INSIDE:-} ]] || RPM_CHECK_INSIDE=1 exec unshare --mount "$0" "$@"
 tools=$(realpath "$1")
 package=$(realpath "$2")
 root=$(mktemp -d /tmp/tidings-rpm-XXXXXX)
-trap 'rm -rf --one-file-system "$root"' EXIT
+trap 'umount "$root/proc"; rm -rf --one-file-system "$root"' EXIT
 cp -a "$tools/debian/." "$root/"
+mount -t proc proc "$root/proc"
 die() { echo "rpm: $*"; exit 1; }
 
 # Debian's packages are unknown to rpm's database, so dependencies are listed and not resolved.
@@ -23,6 +26,8 @@ for file in /usr/bin/tidings /usr/lib/systemd/system/tidings.service /usr/lib/sy
 done
 chroot "$root" id tidings > /dev/null || die "no user"
 [[ $(chroot "$root" stat -c '%U:%G:%a' /etc/tidings/tidings.toml) == root:tidings:640 ]] || die "the configuration's owner"
+[[ -L $root/etc/systemd/system/multi-user.target.wants/tidings.service ]] || die "the preset of this Debian enables services"
+[[ ! -L $root/etc/systemd/system/sockets.target.wants/tidings-http.socket ]] || die "a socket is enabled"
 chroot "$root" tidings config check /etc/tidings/tidings.toml > /dev/null || die "the configuration"
 [[ $(rpm --root "$root" --query --configfiles tidings) == /etc/tidings/tidings.toml ]] || die "configuration files"
 # A changed configuration survives the removal.

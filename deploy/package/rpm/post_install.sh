@@ -5,5 +5,6 @@ if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
 fi
 if [ "$1" -eq 1 ]; then
-    systemctl --no-reload preset tidings.service tidings-http.socket tidings-tcp.socket || :
+    # By the presets of the distribution. The sockets are for administrators to enable.
+    systemctl --no-reload preset tidings.service || :
 fi
