@@ -27,7 +27,7 @@ impl ApiGuard {
     }
 
     /// The guard of `/metrics` on the HTTP port, where it requires the key (see [`Config::protects_metrics`]).
-    pub(crate) fn of_metrics(config: &Config, services: &Arc<Services>) -> Option<Self> {
+    pub(crate) fn for_metrics(config: &Config, services: &Arc<Services>) -> Option<Self> {
         config.protects_metrics().then(|| Self::new(config, services))
     }
 

@@ -11,7 +11,6 @@ use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
-use super::answers::{MAX_RESPONSE, Reservation};
 use super::blocking;
 use super::command::{
     BoolValue, Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe,
@@ -21,6 +20,7 @@ use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{
     ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
 };
+use super::response_budget::{MAX_RESPONSE, Reservation};
 use tidings_cluster::ClusterError;
 use tidings_cluster::ListBudget;
 

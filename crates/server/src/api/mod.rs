@@ -8,12 +8,11 @@
 //! Invariants:
 //! - The body of a request is read only after the request was authorized.
 //! - Each body is bounded, all bodies together are bounded, and each must arrive in time.
-//! - Responses have the same bounds ([`answers`]): memory is reserved before the data of a response is read.
+//! - Responses have the same bounds ([`response_budget`]): memory is reserved before the data of a response is read.
 //! - The commands of one request take effect in their order, except in a parallel batch.
 //! - A response to several commands has one reply for each, in their order.
 
 mod access;
-mod answers;
 mod batch;
 mod blocking;
 mod command;
@@ -22,6 +21,7 @@ mod in_flight;
 mod methods;
 mod openapi;
 mod reply;
+mod response_budget;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,9 +43,9 @@ use crate::auth_failures::AuthFailures;
 use crate::blocking::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
-use answers::ResponseBudget;
 use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
+use response_budget::ResponseBudget;
 use tidings_cluster::Nodes;
 use tidings_config::Config;
 use tidings_metrics::{BYTES, Collect, KeyedCounters, Label as _, MetricWriter};

@@ -41,7 +41,7 @@ pub(crate) fn routes(
     let site = Arc::new(Site {
         services: Arc::clone(services),
         registry: Arc::clone(registry),
-        guard: ApiGuard::of_metrics(&services.config, &services.api),
+        guard: ApiGuard::for_metrics(&services.config, &services.api),
     });
     let mut public = public(&site).merge(transport::routes(services));
     if let Some(tables) = tables {
