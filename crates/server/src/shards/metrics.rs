@@ -58,7 +58,7 @@ impl Shards {
         )?;
         out.gauges(
             "tidings_sessions",
-            "Sessions by the dialect their client speaks",
+            "Sessions by the dialect of their client",
             "dialect",
             self.sums_by_key(|m| &m.sessions),
         )?;
