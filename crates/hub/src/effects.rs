@@ -62,8 +62,8 @@ pub enum Request {
 }
 
 impl Request {
-    /// The bytes to reserve for the response before the request is executed: for requests whose response can be large
-    /// or that take the broker long. `most` is the bound of a request without one.
+    /// The bytes to reserve for the response before the request is executed, for requests with a large response and for
+    /// those that take the broker long. `most` is the bound of a request without one.
     pub fn reserves(&self, most: usize) -> Option<usize> {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,

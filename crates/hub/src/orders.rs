@@ -129,8 +129,8 @@ impl<P: Protocols> Hub<P> {
 }
 
 impl<P: Protocols> Context<'_, P> {
-    /// Ends the subscriptions of a session whose tokens the order names, also those in progress. The client does not
-    /// subscribe again by itself.
+    /// Ends the subscriptions of a session with a token that the order names, also those in progress. The client does
+    /// not subscribe again by itself.
     fn end_subscriptions(&mut self, order: &Order, reason: &str) {
         let is_named = |token: Option<&TokenId>| token.is_some_and(|token| order_matches(order, token));
         let user_state = self.session().user_state();

@@ -80,7 +80,7 @@ impl Context<'_> {
         });
     }
 
-    /// The same, in an addressed form.
+    /// Sends publications to this session alone, in its addressed form.
     fn send_addressed(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
         let (to, slot) = (self.link().form(), self.slot);
         let address = self.link().protocol().module().address;

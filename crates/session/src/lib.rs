@@ -6,8 +6,8 @@
 //! Invariants:
 //! - A protocol module uses the codec of `tidings-wire`, the operations of the hub, and the helpers of the session's
 //!   context. No protocol module refers to another one.
-//! - The protocol of a session is determined in two places: [`Link`], whose table has a row for each way to connect,
-//!   and `protocols`, which calls the module of the protocol.
+//! - The protocol of a session is determined in two places: [`Link`], with a table row for each way to connect, and
+//!   `protocols`, which calls the module of the protocol.
 //! - Of a session's input, only unused bytes are kept, within the limit of the protocol.
 
 mod client;

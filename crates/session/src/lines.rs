@@ -21,8 +21,8 @@ impl Context<'_> {
         }
     }
 
-    /// Longest line of a session: the limit of the line port, or none for emulated sessions, whose HTTP requests have a
-    /// limit.
+    /// Longest line of a session: the limit of the line port, or none for emulated sessions, because their HTTP requests
+    /// have a limit.
     pub(crate) fn line_limit(&self) -> usize {
         match self.link().direction() {
             Direction::TwoWay => self.hub.protocols.settings.max_line,

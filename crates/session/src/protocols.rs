@@ -100,7 +100,7 @@ impl Protocol {
     }
 }
 
-/// Appends the messages of one publication for the session in `slot`, whose form is
+/// Appends the messages of one publication for the session in `slot`. Its form must be
 /// [addressed](tidings_wire::Form::is_addressed). `shared` is the publication encoded in that form.
 pub fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
     if let Some(session) = hub.get_session(slot) {

@@ -99,11 +99,11 @@ pub struct State {
     pub(crate) transaction: Option<Box<Transaction>>,
     /// The position in a telnet sequence at the end of the input.
     pub(crate) telnet: Telnet,
-    /// The `HELLO` whose token is being verified.
+    /// The `HELLO` with a token that is being verified.
     pub(crate) pending_hello: Option<Box<PendingHello>>,
     /// A partial WebSocket message, or one with commands that are not executed yet.
     pub(crate) frames: Option<Box<Frames>>,
-    /// Of a STOMP session.
+    /// The state of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
 }
 

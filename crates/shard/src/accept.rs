@@ -125,8 +125,7 @@ impl Shard {
         }
     }
 
-    /// Adds a connection whose handshake is done, and processes the input that was read after it, for which there is no
-    /// event.
+    /// Adds a connection after its handshake, and processes the input that was read with it, for which there is no event.
     pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
         let Arrival { socket, link, received, connection_info, forwarded } = arrival;
         let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), connection_info, fx);

@@ -2,8 +2,8 @@
 //! responses are bounded while they are read, in transit and queued.
 //!
 //! Invariants:
-//! - The reads of a session in progress reserve at most the bytes of one queue. No read starts for a session whose peer
-//!   leaves responses unread.
+//! - The reads of a session in progress reserve at most the bytes of one queue. No read starts for a session with
+//!   a peer that leaves responses unread.
 //! - All reads in progress reserve at most the shard's budget, or there is only one.
 //! - Reads of a session start in order. A waiting read of a session that has ended is dropped.
 //! - The number of waiting reads is bounded; further ones are refused.

@@ -13,7 +13,7 @@ use crate::link::Link;
 /// The emulated Redis version; clients select commands by it.
 const REDIS_VERSION: &str = "7.2.0";
 
-/// The options of a `HELLO` whose token is being verified.
+/// The options of a `HELLO` with a token that is being verified.
 #[derive(Debug)]
 pub(crate) struct PendingHello {
     version: Option<Version>,

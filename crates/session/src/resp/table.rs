@@ -27,7 +27,7 @@ pub(super) const COMMANDS: &[(&str, i32)] = &[
     ("watch", -2),
 ];
 
-/// Commands whose second word is part of the command, with their arity.
+/// Commands of two words, with their arity.
 const SUBCOMMANDS: &[(&str, &str, i32)] = &[
     ("client", "getname", 2),
     ("client", "id", 2),

@@ -37,7 +37,7 @@ pub(crate) const MODULE: Module = Module {
         let id = cx.hub.session_id(cx.slot);
         cx.hub.start_stale_timer(id, Timer::Stale, cx.fx);
     },
-    // The client can neither recover nor be told which subscription misses something.
+    // The protocol has neither recovery nor a message that names a subscription with missing publications.
     loss_report: |_| LossReport::Reconnect,
     // A message needs the id of a subscription that the client chose.
     server_subscription: |_| ServerSubscription::Ignored,
