@@ -13,7 +13,7 @@ const env = {
   CENTRIFUGE_JS: join(process.env.TIDINGS_NODE_MODULES, '../../sdk-node/node_modules/centrifuge/dist/centrifuge.js'),
 };
 /** A page may connect to the server of its example, which has another port. */
-const allow = [/^asked http:\/\/127\.0\.0\.1:\d+\//];
+const allow = [/^requested http:\/\/127\.0\.0\.1:\d+\//];
 
 /** Starts an example and waits until its output has a line; gives what the line has in its group, and the output. */
 const start = async (name, line) => {
