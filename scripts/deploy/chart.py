@@ -59,16 +59,21 @@ def main(binary, rendered):
             other["spec"]["template"]["metadata"]["labels"] for other in kind("StatefulSet")]
         assert sum(selected.items() <= labels.items() for labels in pods) == 1, service
         if service["metadata"]["name"] == "push-tidings":
-            assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+            assert {port["targetPort"] for port in service["spec"]["ports"]} == ports - {"internal"}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == ("internal" if "internal" in ports else "http"), probe
     for selecting in kind("PodDisruptionBudget") + kind("Deployment"):
         assert selecting["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     for policy in kind("NetworkPolicy"):
         if policy["metadata"]["name"] == "push-tidings":
-            assert {port["port"] for port in policy["spec"]["ingress"][0]["ports"]} == ports
+            assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
     for monitor in kind("ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"]
-        assert wanted.items() <= found["Service", "push-tidings"]["metadata"]["labels"].items()
-        assert len([s for s in kind("Service") if wanted.items() <= s["metadata"]["labels"].items()]) == 1
+        services = [service for service in kind("Service") if wanted.items() <= service["metadata"]["labels"].items()]
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert len(services) == 1 and endpoint["port"] in {port["name"] for port in services[0]["spec"]["ports"]}, monitor
+        # The HTTP port requires the key for /metrics.
+        assert ("authorization" in endpoint) == (endpoint["port"] == "http"), endpoint
     for scaler in kind("HorizontalPodAutoscaler"):
         assert "replicas" not in deployment["spec"], "the chart and the autoscaler would both set the replicas"
         assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]

@@ -19,6 +19,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: redis
 {{- end -}}
 
+{{/* The internal Service, apart from the public one for those that select Services. */}}
+{{- define "tidings.internalSelector" -}}
+app.kubernetes.io/name: tidings
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: internal
+{{- end -}}
+
+{{/* The port of probes and metrics. */}}
+{{- define "tidings.operatorPort" -}}
+{{- if .Values.internal.enabled -}}internal{{- else -}}http{{- end -}}
+{{- end -}}
+
 {{- define "tidings.labels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
