@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An enum whose variants are the values of a metric's label.
+/// An enum with the values of a metric's label as variants.
 pub trait CounterKey: Copy + PartialEq + 'static {
     /// All variants, in the order in which they are exported.
     const ALL: &'static [Self];

@@ -1,8 +1,8 @@
 //! The objects of one file: which object holds which bytes.
 //!
 //! S3 cannot append, so a growing file is a chain of objects. The name of an object contains the range of its bytes in
-//! the file: `<start>-<end>` is a complete upload or a merged object; `<start>` is an appended batch of rows, whose
-//! size gives its end. The bytes at an offset never change, so all objects that contain an offset agree, and of two
+//! the file: `<start>-<end>` is a complete upload or a merged object; `<start>` is an appended batch of rows, and
+//! its size gives its end. The bytes at an offset never change, so all objects that contain an offset agree, and of two
 //! objects with the same start the longer one is read. The dialect ([`tidings_table::DIALECT`]) is stored beside them
 //! and is not part of the file.
 
