@@ -242,7 +242,7 @@ fn an_unusable_certificate_is_one_error_with_its_name() {
         ),
         (format!("tls.cert_pem_file={}", at("")), vec!["tls.cert_pem_file", "Is a directory"]),
         (format!("tls.cert_pem_file={}", at("empty.pem")), vec!["empty.pem", "no certificate"]),
-        (format!("tls.cert_pem_file={}", at("broken.pem")), vec!["broken.pem", "no PEM"]),
+        (format!("tls.cert_pem_file={}", at("broken.pem")), vec!["broken.pem", "not valid PEM"]),
         (
             format!("tls.cert_pem_file={key}"),
             vec!["tls.cert_pem_file", "private key, which tls.key_pem_file is for"],
