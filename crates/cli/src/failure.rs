@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
+use tidings_systemd::SocketError;
 
 use clap::error::ErrorKind;
 use tidings_config::{ConfigError, ConfigErrors};
@@ -57,6 +58,12 @@ impl Failure {
             }
             Self::OutputClosed => ExitCode::SUCCESS,
         }
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
+        Self::Usage(error.to_string())
     }
 }
 

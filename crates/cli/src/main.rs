@@ -19,7 +19,6 @@ mod serve;
 mod share;
 mod subscribe;
 mod supervisor;
-mod systemd;
 mod target;
 mod text;
 mod token;

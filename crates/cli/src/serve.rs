@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use tidings_config::{Config, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
 use tidings_server::{PassedListeners, Server, StartError};
+use tidings_systemd::{Notifier, sockets};
 use tokio::runtime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -21,8 +22,6 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::data_dir::{self, DataDirEnv};
 use crate::failure::Failure;
 use crate::supervisor::supervise;
-use crate::systemd::notify::Notifier;
-use crate::systemd::sockets;
 use crate::text::colours;
 
 /// The stack size of a runtime thread, in bytes. Memory is allocated on first use; this bounds the depth of handlers.

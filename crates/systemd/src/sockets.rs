@@ -10,10 +10,15 @@ use std::os::fd::AsFd;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
+use thiserror::Error;
 use tidings_server::{PassedListener, PassedListeners};
 
 use super::{Variable, is_addressed_to, number};
-use crate::failure::Failure;
+
+/// A passed socket that the server cannot use, and why.
+#[derive(Debug, Error)]
+#[error("socket activation: {0}")]
+pub struct SocketError(String);
 
 /// Takes the sockets that are passed to the process `pid`; none when `LISTEN_PID` is another process.
 ///
@@ -21,7 +26,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// A socket without a usable name, of a kind that the server cannot serve, or that does not listen.
-pub(crate) fn take(variable: Variable<'_>, pid: u32) -> Result<PassedListeners, Failure> {
+pub fn take(variable: Variable<'_>, pid: u32) -> Result<PassedListeners, SocketError> {
     let mut passed = PassedListeners::default();
     if !is_addressed_to(variable, "LISTEN_PID", pid) || number(variable, "LISTEN_FDS").is_none() {
         return Ok(passed);
@@ -35,15 +40,14 @@ pub(crate) fn take(variable: Variable<'_>, pid: u32) -> Result<PassedListeners, 
             "tcp" => &mut passed.tcp,
             "http" => &mut passed.http,
             _ => {
-                return Err(Failure::Usage(format!(
-                    "socket activation: socket {index} is named '{name}'; its unit must have FileDescriptorName=tcp or \
+                return Err(SocketError(format!(
+                    "socket {index} is named '{name}'; its unit must have FileDescriptorName=tcp or \
                      FileDescriptorName=http"
                 )));
             }
         };
-        let listener = listener(&mut sockets, index).map_err(|reason| {
-            Failure::Usage(format!("socket activation: socket {index} ('{name}') {reason}"))
-        })?;
+        let listener = listener(&mut sockets, index)
+            .map_err(|reason| SocketError(format!("socket {index} ('{name}') {reason}")))?;
         port.push(listener);
     }
     Ok(passed)
@@ -71,10 +75,9 @@ fn accepts(socket: &impl AsFd) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// A socket without an address of its own, such as an abstract Unix socket.
-pub(crate) fn addresses(listeners: &[PassedListener]) -> Result<Vec<String>, Failure> {
-    let address = |listener: &PassedListener| {
-        listener.address().map_err(|error| Failure::Usage(format!("socket activation: {error}")))
-    };
+pub fn addresses(listeners: &[PassedListener]) -> Result<Vec<String>, SocketError> {
+    let address =
+        |listener: &PassedListener| listener.address().map_err(|error| SocketError(error.to_string()));
     listeners.iter().map(address).collect()
 }
 

@@ -20,7 +20,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The notification socket of the service manager, if there is one.
 #[derive(Debug)]
-pub(crate) struct Notifier {
+pub struct Notifier {
     target: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Notifier {
 impl Notifier {
     /// The socket in `NOTIFY_SOCKET`, and the watchdog interval for the process `pid`. A socket that cannot be used is
     /// logged as a warning.
-    pub(crate) fn from_environment(variable: Variable<'_>, pid: u32) -> Self {
+    pub fn from_environment(variable: Variable<'_>, pid: u32) -> Self {
         let target = variable("NOTIFY_SOCKET").and_then(|name| match open(name.as_bytes()) {
             Ok(target) => Some(target),
             Err(error) => {
@@ -43,24 +43,24 @@ impl Notifier {
     }
 
     /// The server is ready, after its start or after a reload. `status` is the line that `systemctl status` shows.
-    pub(crate) fn ready(&self, status: &str) {
+    pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", status.replace('\n', " ")));
     }
 
     /// A reload begins; [`Self::ready`] ends it. The time is required for units of `Type=notify-reload`.
-    pub(crate) fn reloading(&self) {
+    pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
     }
 
     /// The stop begins and takes at most `limit`, for which systemd waits even if `TimeoutStopSec=` is shorter.
-    pub(crate) fn stopping(&self, limit: Duration) {
+    pub fn stopping(&self, limit: Duration) {
         self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", limit.as_micros()));
     }
 
     /// Sends the watchdog notification at half of the configured interval, for ever; without a watchdog it waits for ever.
-    pub(crate) async fn run_watchdog(&self) {
+    pub async fn run_watchdog(&self) {
         let Some(limit) = self.watchdog else { return std::future::pending().await };
         let mut ticks = interval(limit / 2);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

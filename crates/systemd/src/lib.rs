@@ -3,13 +3,16 @@
 //! Without systemd, or with a unit that uses neither, both do nothing. Every environment variable is read here and passed
 //! on, so that the tests need no environment.
 
-pub(crate) mod notify;
-pub(crate) mod sockets;
+mod notify;
+pub mod sockets;
 
 use std::ffi::OsString;
 
+pub use notify::Notifier;
+pub use sockets::SocketError;
+
 /// Reads a variable of the environment.
-pub(crate) type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The number in a variable; `None` without the variable, or when it is no number.
 fn number(variable: Variable<'_>, name: &str) -> Option<u64> {
