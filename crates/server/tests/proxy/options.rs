@@ -48,7 +48,7 @@ fn the_namespace_of_personal_channels_must_exist() {
     let namespace = ("client.subscribe_to_user_personal_channel.personal_channel_namespace", "mine");
     assert!(load(&[enabled]).is_ok());
     let error = load(&[enabled, namespace]).expect_err("no namespace");
-    assert!(error.contains("(\"mine\") names no namespace"), "{error}");
+    assert!(error.contains("(\"mine\") is not a namespace"), "{error}");
     assert!(load(&[enabled, namespace, ("channel.namespaces", "mine")]).is_ok());
 }
 

@@ -217,7 +217,7 @@ fn a_file_with_another_length_than_announced_is_rejected() {
     let world = World::with(&[]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     let files = kept(&world.store());
-    for (announced, expected) in [(100, "4 came"), (3, "more came")] {
+    for (announced, expected) in [(100, "4 arrived"), (3, "more arrived")] {
         viewer.send(&json!({"upload": {"name": "other.tsv", "size": announced}}));
         viewer.binary(b"a\tb\n");
         viewer.send(&json!({"upload_end": {}}));
