@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The values of a label: a field-less enum, declared with [`labels!`].
+/// The values of a label: a field-less enum, declared with [`labels!`](crate::labels!).
 pub trait Label: Copy + 'static {
     /// All values.
     const ALL: &'static [Self];

@@ -1,10 +1,10 @@
-//! STOMP 1.2 (https://stomp.github.io/stomp-specification-1.2.html): frames, and the messages of a server.
+//! STOMP 1.2 (<https://stomp.github.io/stomp-specification-1.2.html>): frames, and the messages of a server.
 //!
 //! A frame is a command line, header lines, an empty line, a body and a NUL. The body ends at the first NUL, unless the
 //! frame has a `content-length`. Line ends between frames are heart-beats.
 //!
 //! Invariants:
-//! - [`decode`] reads a prefix of its input and never panics; the result for a whole frame does not depend on the bytes
+//! - [`decode()`] reads a prefix of its input and never panics; the result for a whole frame does not depend on the bytes
 //!   behind it.
 //! - A header that an encoder writes is escaped, so that no value can end a header, a frame or add one.
 
