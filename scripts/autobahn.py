@@ -105,9 +105,10 @@ def main():
     finally:
         server.kill()
     bad = show("echo", results)
-    # The program does not echo messages, so only the cases without an expected message apply to it.
+    # The program does not echo messages, so only the cases without an expected message apply to it. Section 9 sends messages
+    # beyond its limit; the cases of sections 12 and 13 wait for compressed messages, whatever they expect.
     silent = [case for case, (_, _, expected) in results.items() if not any(event[0] == "message" for event in expected)]
-    silent = [case for case in silent if not case.startswith("9.")]
+    silent = [case for case in silent if not case.startswith(("9.", "12.", "13."))]
     server, url = listening([program, "serve", "--tcp", "off", "--http", "127.0.0.1:0", "--data-dir", "off"])
     try:
         endpoint = url.replace("http", "ws", 1) + "connection/websocket"

@@ -103,6 +103,16 @@ impl RespClient {
         self.send_bytes(&bytes);
     }
 
+    /// Sends a command without waiting for its reply, to a server that may have ended.
+    ///
+    /// # Errors
+    /// The error of the operating system when the connection is closed.
+    pub fn try_send(&mut self, command: &[impl AsRef<[u8]>]) -> std::io::Result<()> {
+        let mut bytes = Vec::with_capacity(64);
+        pack(command, &mut bytes);
+        self.stream.get_mut().write_all(&bytes)
+    }
+
     /// Sends bytes unchanged.
     ///
     /// # Panics

@@ -54,8 +54,8 @@ fn publish(nodes: &[SocketAddr], rate: u32, stop: &AtomicBool) -> Vec<u64> {
             thread::sleep(Duration::from_millis(10));
             continue;
         };
-        connection.send(&["PUBLISH", CHANNEL, &number.to_string()]);
-        match connection.try_reply() {
+        let sent = connection.try_send(&["PUBLISH", CHANNEL, &number.to_string()]);
+        match sent.and_then(|()| connection.try_reply()) {
             Ok(Reply::Int(_)) => acknowledged.push(number),
             // The broker is unavailable.
             Ok(_) => thread::sleep(Duration::from_millis(5)),
@@ -71,8 +71,8 @@ pub(crate) fn publish_last(node: &SocketAddr) -> u64 {
     for number in LAST.. {
         assert!(Instant::now() < end, "the last publication is not taken");
         if let Ok(mut client) = RespClient::try_connect(node) {
-            client.send(&["PUBLISH", CHANNEL, &number.to_string()]);
-            if let Ok(Reply::Int(_)) = client.try_reply() {
+            let sent = client.try_send(&["PUBLISH", CHANNEL, &number.to_string()]);
+            if let Ok(Reply::Int(_)) = sent.and_then(|()| client.try_reply()) {
                 return number;
             }
         }
