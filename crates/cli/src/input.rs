@@ -42,9 +42,7 @@ pub(crate) fn stdin_chunks() -> io::Result<mpsc::Receiver<io::Result<Vec<u8>>>> 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// Assembles lines from chunks. A line ends with `
-/// ` or `\r
-/// `, or at the end of the input.
+/// Assembles lines from chunks. A line ends with `\n` or `\r\n`, or at the end of the input.
 #[derive(Debug)]
 pub(crate) struct Lines {
     max: usize,

@@ -37,8 +37,8 @@ With no flags and no file the server is a workbench: plain TCP (lines, RESP, JSO
 127.0.0.1:8000, an embedded broker, and every user of this machine has all permissions.
 
 When it is ready, it prints one line per listener and then 'ready' to stdout; logs go to stderr. Every option can also be set \
-in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag overrides the environment, the \
-environment over the file. 'tidings config docs' lists them all.
+in the environment (TIDINGS_TCP, TIDINGS_TCP_ECHO, …) and in the file; a flag overrides the environment, and the \
+environment overrides the file. 'tidings config docs' lists them all.
 
 SIGTERM or SIGINT stops it: clients receive a request to reconnect, queues are flushed, and the process ends within \
 shutdown.timeout with exit code 0. A second signal, or the end of shutdown.timeout with pending work, ends it at once \

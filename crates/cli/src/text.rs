@@ -9,9 +9,8 @@ use std::io::{self, IsTerminal, Write as _};
 use crate::failure::Failure;
 
 /// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs unchanged; line breaks and backslashes
-/// as the line port escapes them (`\r`, `
-/// `, `\\`); all other bytes (control characters, characters that change the direction of text or break lines, invalid
-/// UTF-8) as `\xHH`.
+/// as the line port escapes them (`\r`, `\n`, `\\`); all other bytes (control characters, characters that change the
+/// direction of text or break lines, invalid UTF-8) as `\xHH`.
 pub(crate) fn visible(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

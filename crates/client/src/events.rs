@@ -40,8 +40,7 @@ pub enum StreamItem {
 pub struct Parser {
     /// The bytes of the current, incomplete line.
     line: Vec<u8>,
-    /// Whether the last byte was `\r`; a `
-    /// ` may follow.
+    /// Whether the last byte was `\r`; a `\n` may follow.
     after_cr: bool,
     /// Whether the first line was read; it may begin with a byte order mark.
     begun: bool,

@@ -11,7 +11,7 @@ const WIDTH: usize = 100;
 const FILE_HEAD: &str = "\
 Configuration of tidings: every option with its default.
 
-A flag overrides an environment variable, that overrides this file, and this file overrides the default. \
+A flag overrides an environment variable, a variable overrides this file, and this file overrides the default. \
 `tidings config docs` lists every option, `tidings config check FILE` checks a file.";
 
 const FILE_NAMESPACES: &str = "\

@@ -2,8 +2,7 @@
 //!
 //! Invariants:
 //! - Telnet control sequences are not part of a line. A partial sequence is kept as a state, without its bytes.
-//! - A `\r` ends a line at once; a `
-//! ` after it is skipped, even if it arrives later.
+//! - A `\r` ends a line at once; a `\n` after it is skipped, even if it arrives later.
 
 use std::sync::Arc;
 

@@ -30,8 +30,7 @@ impl LineClient {
         self.stream.local_addr().expect("a connected socket has an address")
     }
 
-    /// Sends a line; its ending (`\r
-    /// `) is added.
+    /// Sends a line; its ending (`\r\n`) is added.
     ///
     /// # Panics
     /// When the connection is closed.
@@ -47,13 +46,10 @@ impl LineClient {
         self.stream.write_all(bytes).expect("write");
     }
 
-    /// The next line without its ending, which must be `\r
-    /// ` (or `
-    /// ` after a line of JSON).
+    /// The next line without its ending, which must be `\r\n` (or `\n` after a line of JSON).
     ///
     /// # Panics
-    /// When none arrives within [`PATIENCE`], the connection ends, or the line is not UTF-8 with the ending `\r
-    /// `.
+    /// When none arrives within [`PATIENCE`], the connection ends, or the line is not UTF-8 with the ending `\r\n`.
     pub fn line(&mut self) -> String {
         self.line_within(PATIENCE).expect("a line in time")
     }
@@ -61,15 +57,13 @@ impl LineClient {
     /// The next line, or `None` when none arrives within this time.
     ///
     /// # Panics
-    /// When the connection ends, or the line is not UTF-8 with the ending `\r
-    /// `.
+    /// When the connection ends, or the line is not UTF-8 with the ending `\r\n`.
     pub fn line_within(&mut self, deadline: Duration) -> Option<String> {
         let bytes = self.line_bytes_within(deadline)?;
         Some(String::from_utf8(bytes).expect("a line is UTF-8"))
     }
 
-    /// The next line as bytes, without its `\r
-    /// `, or `None` when none arrives within this time.
+    /// The next line as bytes, without its `\r\n`, or `None` when none arrives within this time.
     ///
     /// # Panics
     /// When the connection ends, or the line does not end with `\r\n`.

@@ -1,10 +1,8 @@
 //! Lines: the framing of plain lines ([`next_plain`]), and that of JSON lines and RESP's inline commands ([`next`]).
 //!
-//! Both end at `
-//! ` or `\r
-//! `; a plain line also at a `\r` alone, without waiting for the next byte, which may arrive much later. So the `
-//! ` of a `\r
-//! ` may arrive after its line was handled; the caller skips it ([`begins_behind_return`]).
+//! Both end at `\n` or `\r\n`; a plain line also at a `\r` alone, without waiting for the next byte, which may arrive
+//! much later. So the `\n` of a `\r\n` may arrive after its line was handled; the caller skips it
+//! ([`begins_behind_return`]).
 //!
 //! Invariant: a caller that buffers the bytes of [`Scan::Partial`] never buffers more than `max` + 1 bytes.
 
@@ -28,12 +26,11 @@ pub enum Scan<'a> {
 
 /// Finds the line at the start of `buf`.
 ///
-/// `searched` is the number of leading bytes of `buf` without a `
-/// `, so that nothing is searched twice when a line arrives in pieces. `max` is the longest line in bytes, without its
+/// `searched` is the number of leading bytes of `buf` without a `\n`, so that nothing is searched twice when a line
+/// arrives in pieces. `max` is the longest line in bytes, without its
 /// ending.
 pub fn next(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
-    // The longest accepted line ends in \r
-    // ; a later ending does not change the result.
+    // The longest accepted line ends in `\r\n`; a later ending does not change the result.
     let window = &buf[..buf.len().min(max.saturating_add(2))];
     let searched = searched.min(window.len());
     let Some(found) = memchr(b'\n', &window[searched..]) else {
@@ -52,8 +49,7 @@ pub fn next(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
 }
 
 /// Finds the plain line at the start of `buf`; otherwise as [`next`]. If its ending is `\r` and the last byte of `buf`,
-/// a `
-/// ` that arrives next belongs to it.
+/// a `\n` that arrives next belongs to it.
 pub fn next_plain(buf: &[u8], searched: usize, max: usize) -> Scan<'_> {
     let window = &buf[..buf.len().min(max.saturating_add(1))];
     let searched = searched.min(window.len());
@@ -75,8 +71,7 @@ pub fn plain_piece(buf: &[u8]) -> usize {
 }
 
 /// Number of bytes at the start of `buf`, which follows the `\r` that ended a plain line, that belong to that ending: a
-/// `
-/// `,
+/// `\n`,
 /// or the NUL that telnet sends behind a `\r` alone (RFC 854).
 pub fn begins_behind_return(buf: &[u8]) -> usize {
     usize::from(matches!(buf.first(), Some(b'\n' | 0)))

@@ -1,9 +1,7 @@
 //! Server-sent events (the HTML standard, "Server-sent events": parsing and interpreting an event stream).
 //!
-//! A stream is UTF-8, in lines; a field is a line, an event ends with an empty line. A line ends with `\r
-//! `, `
-//! ` or `\r`, so a text with any of these is written as several `data` lines, and read as those with `
-//! ` between them.
+//! A stream is UTF-8, in lines; a field is a line, an event ends with an empty line. A line ends with `\r\n`, `\n` or
+//! `\r`, so a text with any of these is written as several `data` lines, and read as those with `\n` between them.
 //!
 //! Invariant: for any input, one event (or one comment, one `retry`) is appended and nothing more.
 

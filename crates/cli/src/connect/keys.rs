@@ -14,8 +14,7 @@ const MAX_SEQUENCE: usize = 16;
 /// A key of the line editor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// A character to insert, including a tab, and a line break (`
-    /// `) in pasted text.
+    /// A character to insert, including a tab, and a line break (`\n`) in pasted text.
     Char(char),
     Enter,
     Backspace,

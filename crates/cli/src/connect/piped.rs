@@ -1,8 +1,7 @@
 //! `connect` in a pipe: lines of stdin to the server, output of the server to stdout.
 //!
-//! Invariants: received bytes are passed on at once and unchanged, except that `\r
-//! ` becomes `
-//! `; at the end of input no pending response is lost, and the wait for responses has a timeout.
+//! Invariants: received bytes are passed on at once and unchanged, except that `\r\n` becomes `\n`; at the end of input
+//! no pending response is lost, and the wait for responses has a timeout.
 
 use std::io;
 
@@ -111,9 +110,7 @@ fn too_long() -> Failure {
     Failure::Failed(format!("a line of standard input is longer than {MAX_LINE} bytes"))
 }
 
-/// Converts `\r
-/// ` to `
-/// ` in a stream that may be split between the two.
+/// Converts `\r\n` to `\n` in a stream that may be split between the two.
 #[derive(Debug, Default)]
 struct LineEndings {
     /// Whether the last byte was a `\r` that was not written yet.

@@ -131,8 +131,7 @@ impl RowSplitter {
                 is_row = event == Event::Row;
                 if is_row { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
-            // `\r` and `
-            // ` belong together, even if they arrived separately.
+            // `\r` and `\n` belong together, even if they arrived separately.
             if is_row {
                 self.whole = self.read;
                 full = self.whole >= most;

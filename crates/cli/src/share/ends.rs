@@ -13,9 +13,7 @@ enum Width {
     Big,
 }
 
-/// Finds the end of the last complete row, incrementally. Rows end with `
-/// `, or with `\r` if there is no `
-/// `.
+/// Finds the end of the last complete row, incrementally. Rows end with `\n`, or with `\r` if there is no `\n`.
 #[derive(Debug, Default)]
 pub(super) struct RowEnds {
     width: Option<Width>,

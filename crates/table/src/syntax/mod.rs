@@ -1,9 +1,8 @@
 //! The grammar of delimited text: the ends of cells and rows, and the content of cells.
 //!
 //! RFC 4180 with common deviations, as the `csv` crate reads it: a quote opens a quoted cell only as the first byte of
-//! the cell; inside, a doubled quote stands for one; text after the closing quote is content. `\r`, `
-//! ` and `\r
-//! ` each end a row outside quotes, so a file may mix them, and empty lines are not rows. An escape byte and the byte
+//! the cell; inside, a doubled quote stands for one; text after the closing quote is content. `\r`, `\n` and `\r\n` each
+//! end a row outside quotes, so a file may mix them, and empty lines are not rows. An escape byte and the byte
 //! after it never end a quoted cell.
 //!
 //! Two options deviate further and are read byte by byte, at a quarter of the speed. The escape may apply everywhere

@@ -12,9 +12,7 @@ use crate::{Control, Error};
 /// The format of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Commas, quotes where necessary, `
-    /// ` (RFC 4180 except for its `\r
-    /// `).
+    /// Commas, quotes where necessary, `\n` (RFC 4180 except for its `\r\n`).
     Csv,
     /// Like `Csv`, with tabs.
     Tsv,
