@@ -1,4 +1,4 @@
-// The menus of a table: sharing, the file and its dialect, the owner's controls, and one for each column.
+// The menus of a table and of each column.
 
 import { $, button, copy, count, get, input, make, place } from './dom.js';
 import { link, mayLead, state, tableUrl } from './state.js';

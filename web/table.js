@@ -32,7 +32,7 @@ let factsOf = '';
 /** @type {number | undefined} */
 let factsTimer;
 
-/** Sends a request that changes the shared view. @param {object} message */
+/** Changes the shared view. @param {object} message */
 export const request = (message) => {
   pending = { ...pending, ...message };
   if ($('note').classList.contains('good')) note('');
@@ -42,7 +42,7 @@ export const request = (message) => {
 /** Requests the private window. */
 const fetchOwn = () => socket?.send({ rows: { from: state.own ?? 0, count: pageSize() } });
 
-/** Turns to a page, shared or private. @param {number} to counted from 1 */
+/** @param {number} to a page, counted from 1 */
 export const turn = (to) => {
   const target = Math.min(Math.max(1, to), pages());
   if (!state.view || target === place()) return update();
@@ -68,7 +68,6 @@ export const browseAlone = () => {
   update();
 };
 
-/** Makes the private window, or the place of the address, the shared view. */
 export const showAll = () => {
   const { view, wanted } = state;
   if (!view) return;
@@ -273,7 +272,7 @@ const connect = () => {
   }, (code) => code === GONE);
 };
 
-/** Turns home into the page of a new table, and reuses its file input. */
+/** Turns home into the page of a new table. */
 const leaveHome = () => {
   const home = document.getElementById('home');
   $('pick').append(...home?.querySelectorAll('.pick') ?? []);

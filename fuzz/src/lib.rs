@@ -111,7 +111,7 @@ pub fn stomp(data: &[u8]) {
                 Step::Seen(Some((frame.command, headers.collect::<Vec<_>>(), frame.body.to_vec())), used)
             }
             Ok(stomp::Decoded::HeartBeat(used)) => Step::Seen(None, used),
-            Ok(stomp::Decoded::Partial) => Step::Partial,
+            Ok(stomp::Decoded::Partial(_)) => Step::Partial,
             Err(error) => Step::End(error.to_string()),
         })
     };
@@ -126,10 +126,11 @@ pub fn stomp(data: &[u8]) {
     publication.extra = Some(Box::new(Extra { info: None, tags: vec![(text.clone(), text.clone())] }));
     let (mut shared, mut message) = (Vec::new(), Vec::new());
     stomp::shared_message(&publication, &mut shared);
-    stomp::message(&shared, &text, 1, Framing::Raw, &mut message);
+    stomp::message(&shared, &text.replace('\0', ""), 1, Framing::Raw, &mut message);
     let head = message.windows(2).position(|pair| pair == b"\n\n").expect("an empty line");
     let lines: Vec<_> = message[..head].split(|byte| *byte == b'\n').collect();
     let is_written = !text.is_empty()
+        && !text.contains('\0')
         && !["subscription", "message-id", "destination", "content-type", "content-length"]
             .contains(&text.as_str());
     assert_eq!(lines.len(), 6 + usize::from(is_written));

@@ -90,7 +90,7 @@ impl Context<'_> {
             shared.clear();
             form::encode(to, &entry.context(), publication, &mut shared);
             let hub = &mut *self.hub;
-            self.fx.send(slot, |out| address(hub, slot, key, &shared, out));
+            self.fx.send(slot, |out| address(hub, slot, key, &shared, out, &mut Vec::new()));
         }
     }
 

@@ -190,7 +190,7 @@ impl Context<'_> {
     }
 
     fn pause_or_continue(&mut self, consumed: &Consumed) -> Flow {
-        let keeps = self.session_mut().existing_state().is_some_and(|m| !m.input_buffer.is_empty());
+        let keeps = self.session_mut().existing_state().is_some_and(|state| state.kept() > 0);
         if keeps && self.hub.protocols.kept > self.hub.protocols.settings.input_limit {
             self.hub.count_error();
             self.end(&CloseReason::Overloaded);

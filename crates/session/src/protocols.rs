@@ -60,9 +60,8 @@ pub(crate) struct Module {
     pub(crate) answers_pings: bool,
     /// Whether commands come in WebSocket messages of this kind.
     pub(crate) accepts: fn(Link, Kind) -> bool,
-    /// Appends the messages for one session, where the form of its publications is
-    /// [addressed](tidings_wire::Form::is_addressed): from the bytes that all subscribers share.
-    pub(crate) address: fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>),
+    /// Appends the messages of one publication for one session, and the end of each; see [`address`].
+    pub(crate) address: fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>, &mut Vec<usize>),
 }
 
 impl Module {
@@ -83,7 +82,7 @@ impl Module {
         has_connect: false,
         answers_pings: false,
         accepts: |_, kind| kind == Kind::Text,
-        address: |_, _, _, _, _| {},
+        address: |_, _, _, _, _, _| {},
     };
 }
 
@@ -101,10 +100,18 @@ impl Protocol {
 }
 
 /// Appends the messages of one publication for the session in `slot`. Its form must be
-/// [addressed](tidings_wire::Form::is_addressed). `shared` is the publication encoded in that form.
-pub fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
+/// [addressed](tidings_wire::Form::is_addressed), and the end of each in `out`. `shared` is the publication encoded in that
+/// form.
+pub fn address(
+    hub: &mut Hub,
+    slot: Slot,
+    topic: TopicKey,
+    shared: &[u8],
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) {
     if let Some(session) = hub.get_session(slot) {
-        (session.peer.link.protocol().module().address)(hub, slot, topic, shared, out);
+        (session.peer.link.protocol().module().address)(hub, slot, topic, shared, out, ends);
     }
 }
 

@@ -288,15 +288,17 @@ impl Shard {
             ends.clear();
             let mut start = 0;
             for end in &part_ends {
-                address(&mut self.hub, slot, key, &parts[start..*end], joined);
-                ends.push(joined.len());
+                address(&mut self.hub, slot, key, &parts[start..*end], joined, ends);
                 start = *end;
+            }
+            if joined.is_empty() {
+                continue;
             }
             let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { continue };
             // An event will report a broken connection.
             let written = if conn.queue.is_some() { Ok(0) } else { conn.socket.write_some(joined) };
             let Ok(begun) = written else { continue };
-            add(&self.metrics.deliveries, part_ends.len() as u64);
+            add(&self.metrics.deliveries, ends.len() as u64);
             add(&self.metrics.bytes_out, begun as u64);
             if begun < joined.len() {
                 let rest = Bytes::copy_from_slice(joined);
@@ -304,6 +306,9 @@ impl Shard {
             }
         }
         let taken = part_ends.len();
+        // Many subscriptions of one session multiply a publication.
+        self.batches.joined.shrink_to(2 * JOIN);
+        parts.shrink_to(2 * JOIN);
         self.batches.shared = (parts, part_ends);
         &publications[taken..]
     }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidings_testkit::{HttpResponse, PATIENCE, RespClient};
+use tidings_testkit::{HttpResponse, PATIENCE, RespClient, wait_until};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
 
 use crate::support::TestServer;
@@ -302,4 +302,28 @@ fn a_stomp_subscriber_that_does_not_read_is_cut_with_an_error_and_others_get_eve
     assert!(next < COUNT, "the queue was large enough");
     assert!(error.starts_with("ERROR\n") && error.contains("\ncode:3010\n"), "{error}");
     assert!(matches!(slow.next(), Said::Close(3010, _)));
+}
+
+#[test]
+fn many_subscriptions_of_a_stomp_client_that_does_not_read_stay_within_its_queue() {
+    const IDS: usize = 100;
+    let world = TestServer::start(&["client.queue_max_size=65536"]);
+    let mut slow = Client::open(&world, "/stomp", "", &[]);
+    slow.send(Opcode::Text, b"CONNECT\naccept-version:1.2\n\n\0");
+    assert!(stomp_frame(&mut slow).starts_with("CONNECTED\n"));
+    for id in 0..IDS {
+        let frame = format!("SUBSCRIBE\nid:{id}\ndestination:news\nreceipt:{id}\n\n\0");
+        slow.send(Opcode::Text, frame.as_bytes());
+        assert!(stomp_frame(&mut slow).starts_with("RECEIPT\n"));
+    }
+    // Each publication is a hundred messages: 6 MB.
+    let mut publisher = RespClient::connect(world.tcp());
+    for _ in 0..6 {
+        publisher.command(&["PUBLISH", "news", &"x".repeat(60_000)]);
+        let queued = world.metric("tidings_queue_bytes");
+        assert!(queued < 4 * 65_536, "{queued} bytes are queued");
+    }
+    wait_until(PATIENCE, "the end of the slow client", || {
+        world.metric("tidings_sessions{dialect=\"stomp\"}") == 0
+    });
 }

@@ -18,8 +18,8 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::stomp::{self, Command, Decoded, Frame};
 use tidings_wire::ws::{self, CloseCode};
 
-use state::Progress as Subscribing;
 pub(crate) use state::Stomp;
+use state::{Awaited, Progress as Subscribing};
 
 use crate::Hub;
 use crate::context::Context;
@@ -50,8 +50,15 @@ pub(crate) const MODULE: Module = Module {
     ..Module::DEFAULT
 };
 
-/// Appends a `MESSAGE` for each subscription of the session to the topic.
-fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut Vec<u8>) {
+/// Appends a `MESSAGE` for each subscription of the session to the topic, and the end of each.
+fn address(
+    hub: &mut Hub,
+    slot: Slot,
+    topic: TopicKey,
+    shared: &[u8],
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) {
     let session = hub.session_mut(slot);
     let framing = session.peer.link.framing();
     let Some(stomp) = session.existing_state().and_then(|state| state.stomp.as_mut()) else { return };
@@ -59,6 +66,7 @@ fn address(hub: &mut Hub, slot: Slot, topic: TopicKey, shared: &[u8], out: &mut 
     for subscription in stomp.subscriptions.iter().filter(to_topic) {
         stomp.messages += 1;
         stomp::message(shared, &subscription.id, stomp.messages, framing, out);
+        ends.push(out.len());
     }
 }
 
@@ -67,39 +75,56 @@ impl Context<'_> {
         self.session_mut().state().stomp.get_or_insert_default()
     }
 
-    /// Carries out the frames of one message of the WebSocket; gives how many bytes of it are done with. A frame may
-    /// continue in the next message.
+    /// Executes the frames of one message of the WebSocket; returns the number of consumed bytes. A frame may continue in the
+    /// next message; it is decoded once its end may have arrived, so that many small messages cost no more than a large one.
     fn stomp_message(&mut self, message: &[u8]) -> (usize, StopReason) {
-        self.stomp().heart_beats.received();
-        let mut kept = std::mem::take(&mut self.stomp().partial);
-        self.hub.protocols.kept -= kept.len();
-        let (bytes, in_place) = if kept.is_empty() {
-            (message, true)
-        } else {
-            kept.extend_from_slice(message);
-            (&kept[..], false)
-        };
-        let (used, why) = self.stomp_frames(bytes);
-        match why {
-            StopReason::End => (message.len(), why),
-            StopReason::Hold if in_place => (used, why),
-            StopReason::Hold | StopReason::Partial => {
-                let rest = bytes[used..].to_vec();
-                if rest.len() > self.hub.protocols.settings.max_message {
-                    let limit = self.hub.protocols.settings.max_message;
-                    self.hub.count_error();
-                    self.stomp_error(code::BAD_REQUEST.number, &too_long(limit), None);
-                    self.end(&CloseReason::Transport(CloseCode::TOO_BIG.0, too_long(limit)));
-                    return (message.len(), StopReason::End);
-                }
-                self.hub.protocols.kept += rest.len();
-                self.stomp().partial = rest;
-                (message.len(), why)
+        let stomp = self.stomp();
+        stomp.heart_beats.received();
+        let mut kept = std::mem::take(&mut stomp.partial);
+        let awaited = std::mem::replace(&mut stomp.awaited, Awaited::Nothing);
+        if kept.is_empty() {
+            let (used, stop, awaited) = self.stomp_frames(message);
+            if stop == StopReason::Partial {
+                return (message.len(), self.keep_partial(message[used..].to_vec(), awaited));
             }
+            return (used, stop);
+        }
+        self.hub.protocols.kept -= kept.len();
+        kept.extend_from_slice(message);
+        if !awaited.has_arrived(kept.len(), message) {
+            return (message.len(), self.keep_partial(kept, awaited));
+        }
+        let (used, stop, awaited) = self.stomp_frames(&kept);
+        kept.drain(..used);
+        match stop {
+            StopReason::Partial => (message.len(), self.keep_partial(kept, awaited)),
+            StopReason::Hold => {
+                self.hub.protocols.kept += kept.len();
+                self.stomp().partial = kept;
+                (message.len(), stop)
+            }
+            StopReason::End => (message.len(), stop),
         }
     }
 
-    fn stomp_frames(&mut self, bytes: &[u8]) -> (usize, StopReason) {
+    /// Keeps the beginning of a frame, within the limit on a message.
+    fn keep_partial(&mut self, partial: Vec<u8>, awaited: Awaited) -> StopReason {
+        let limit = self.hub.protocols.settings.max_message;
+        if partial.len() > limit {
+            let words = format!("frame longer than {limit} bytes");
+            self.hub.count_error();
+            self.stomp_error(code::BAD_REQUEST.number, &words, None);
+            self.end(&CloseReason::Transport(CloseCode::TOO_BIG.0, words));
+            return StopReason::End;
+        }
+        self.hub.protocols.kept += partial.len();
+        let stomp = self.stomp();
+        (stomp.partial, stomp.awaited) = (partial, awaited);
+        StopReason::Partial
+    }
+
+    /// Executes complete frames; returns the number of consumed bytes, and the end of an incomplete frame.
+    fn stomp_frames(&mut self, bytes: &[u8]) -> (usize, StopReason, Awaited) {
         let mut used = 0;
         loop {
             let rest = &bytes[used..];
@@ -108,7 +133,9 @@ impl Context<'_> {
                     self.charge_input(length);
                     used += length;
                 }
-                Ok(Decoded::Partial) => return (used, StopReason::Partial),
+                Ok(Decoded::Partial(whole)) => {
+                    return (used, StopReason::Partial, whole.map_or(Awaited::Nul, Awaited::Bytes));
+                }
                 Ok(Decoded::Frame(frame, length)) => {
                     let cost = Cost { bytes: length, publishes: frame.command == Command::Send };
                     let receipt = frame.header("receipt").map(str::to_owned);
@@ -122,14 +149,16 @@ impl Context<'_> {
                     );
                     match progress {
                         Progress::Next => used += length,
-                        Progress::Hold => return (used, StopReason::Hold),
-                        Progress::End => return (bytes.len(), StopReason::End),
+                        Progress::Hold => return (used, StopReason::Hold, Awaited::Nothing),
+                        Progress::End => return (bytes.len(), StopReason::End, Awaited::Nothing),
                     }
                 }
+                // The error follows the responses to the frames before it.
+                Err(_) if self.session().has_queued() => return (used, StopReason::Hold, Awaited::Nothing),
                 Err(error) => {
                     self.hub.count_error();
                     self.end(&CloseReason::Protocol(error.to_string()));
-                    return (bytes.len(), StopReason::End);
+                    return (bytes.len(), StopReason::End, Awaited::Nothing);
                 }
             }
         }
@@ -186,7 +215,12 @@ impl Context<'_> {
                 self.end(&CloseReason::Done);
             }
             Event::PingDue => {
+                let is_stopped = self.session().flags.has(Flag::Stopped);
                 let beats = &mut self.stomp().heart_beats;
+                if is_stopped {
+                    // Input is not read until earlier frames are answered.
+                    beats.received();
+                }
                 if beats.is_overdue() {
                     self.end(&CloseReason::NoPong);
                 } else if beats.sends {
@@ -249,8 +283,4 @@ impl Context<'_> {
         let framing = self.link().framing();
         self.send(|out| framing.frame_with(ws::Opcode::Text, 128, out, write));
     }
-}
-
-fn too_long(limit: usize) -> String {
-    format!("frame longer than {limit} bytes")
 }

@@ -26,12 +26,37 @@ pub(super) enum Progress {
     Made(TopicKey),
 }
 
+/// What must arrive before the kept bytes are decoded again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Awaited {
+    /// Nothing: complete frames wait for their turn.
+    #[default]
+    Nothing,
+    /// A NUL.
+    Nul,
+    /// This number of bytes in all.
+    Bytes(usize),
+}
+
+impl Awaited {
+    /// Whether it has arrived, with `kept` bytes of which `message` arrived last.
+    pub(super) fn has_arrived(self, kept: usize, message: &[u8]) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Nul => message.contains(&0),
+            Self::Bytes(whole) => kept >= whole,
+        }
+    }
+}
+
 /// The state of a session, from its first byte on.
 #[derive(Debug, Default)]
 pub(crate) struct Stomp {
     pub(super) subscriptions: Vec<Subscription>,
     /// The beginning of a frame that continues in the next message.
     pub(super) partial: Vec<u8>,
+    /// The end of that frame.
+    pub(super) awaited: Awaited,
     /// Receipts by the number of their command, oldest first.
     receipts: VecDeque<(u32, Box<str>)>,
     last_command: u32,

@@ -314,6 +314,44 @@ fn a_frame_longer_than_the_limit_ends_with_1009() {
 }
 
 #[test]
+fn incomplete_frames_of_all_clients_together_are_limited() {
+    let protocols =
+        ProtocolSettings { max_message: 4096, input_limit: 10_000, ..ProtocolSettings::workbench() };
+    let mut w = World::with_protocols(settings(), protocols);
+    let part = format!("SEND\ndestination:a\n\n{}", "x".repeat(3000));
+    let slots: Vec<Slot> = (0..4).map(|_| connected(&mut w)).collect();
+    for slot in &slots {
+        send(&mut w, *slot, &part);
+    }
+    let closed: Vec<bool> = slots.iter().map(|slot| w.closed.contains(slot)).collect();
+    assert_eq!(closed, [false, false, false, true], "the client that added to them");
+    assert_eq!(received(&mut w, slots[3]).1, Some(code::OVERLOADED.number));
+}
+
+#[test]
+fn a_malformed_frame_is_answered_behind_the_receipts_before_it() {
+    let mut w = World::new(settings());
+    let slot = connected(&mut w);
+    w.respond_at_once = false;
+    send(&mut w, slot, "SEND\ndestination:a\nreceipt:1\n\nhi\0NO SUCH FRAME\n\n\0");
+    assert_eq!(received(&mut w, slot), (vec![], None));
+    w.respond_next(Response::Published(1));
+    let (frames, closed) = received(&mut w, slot);
+    assert_eq!(frames[0], "RECEIPT\nreceipt-id:1\n\n");
+    assert!(frames[1].contains("unknown command") && closed.is_some(), "{frames:?}");
+}
+
+#[test]
+fn a_client_that_waits_for_the_server_is_not_silent() {
+    let mut w = World::new(settings());
+    let slot = connected(&mut w);
+    w.respond_at_once = false;
+    send(&mut w, slot, "SEND\ndestination:a\n\nhi\0SUBSCRIBE\nid:0\ndestination:a\n\n\0");
+    (0..10).for_each(|_| w.expire(slot, Timer::Ping));
+    assert!(!w.closed.contains(&slot), "its heart-beats are not read");
+}
+
+#[test]
 fn an_outage_of_the_broker_is_a_temporary_error() {
     let mut w = World::new(settings());
     let slot = connected(&mut w);

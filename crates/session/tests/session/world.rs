@@ -217,7 +217,7 @@ impl World {
         form::encode(form, &self.hub.entry(key).unwrap().context(), publication, &mut bytes);
         if form.is_addressed() {
             let shared = std::mem::take(&mut bytes);
-            tidings_session::address(&mut self.hub, slot, key, &shared, &mut bytes);
+            tidings_session::address(&mut self.hub, slot, key, &shared, &mut bytes, &mut Vec::new());
         }
         self.sent.entry(slot).or_default().extend_from_slice(&bytes);
     }

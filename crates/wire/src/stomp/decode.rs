@@ -15,8 +15,8 @@ const MAX_COMMAND: usize = 16;
 /// What the beginning of an input is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
-    /// The beginning of a frame; more bytes are needed.
-    Partial,
+    /// The beginning of a frame. It has so many bytes, or ends at the next NUL if that is not known yet.
+    Partial(Option<usize>),
     /// A line end between frames, of so many bytes.
     HeartBeat(usize),
     /// A frame, and its length with the NUL.
@@ -35,6 +35,10 @@ pub enum Malformed {
     /// A backslash that is not followed by `r`, `n`, `c` or a backslash.
     #[error("undefined escape sequence in a header")]
     Escape,
+    /// A NUL in the command or in a header. STOMP permits it, but a client that divides its input at NUL would read another
+    /// frame.
+    #[error("a header contains NUL")]
+    Nul,
     /// A header that is not UTF-8.
     #[error("a header is not UTF-8")]
     NotUtf8,
@@ -58,20 +62,25 @@ pub enum Malformed {
 /// When the bytes are not the beginning of a frame.
 pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Malformed> {
     match bytes {
-        [] | [b'\r'] => return Ok(Decoded::Partial),
+        [] | [b'\r'] => return Ok(Decoded::Partial(None)),
         [b'\n', ..] => return Ok(Decoded::HeartBeat(1)),
         [b'\r', b'\n', ..] => return Ok(Decoded::HeartBeat(2)),
         _ => {}
     }
     let Some((word, mut at)) = line(bytes, 0) else {
         let is_short = bytes.len() <= MAX_COMMAND && !bytes.contains(&0);
-        return if is_short { Ok(Decoded::Partial) } else { Err(unknown(bytes)) };
+        return if is_short { Ok(Decoded::Partial(None)) } else { Err(unknown(bytes)) };
     };
     let command = Command::from_word(word).ok_or_else(|| unknown(word))?;
     let mut headers = Vec::new();
     loop {
-        let Some((text, next)) = line(bytes, at) else { return Ok(Decoded::Partial) };
+        let Some((text, next)) = line(bytes, at) else {
+            return if bytes[at..].contains(&0) { Err(Malformed::Nul) } else { Ok(Decoded::Partial(None)) };
+        };
         at = next;
+        if text.contains(&0) {
+            return Err(Malformed::Nul);
+        }
         if text.is_empty() {
             break;
         }
@@ -86,11 +95,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, Malformed> {
         Some(digits) => length(digits)?,
         None => match memchr(0, rest) {
             Some(length) => length,
-            None => return body_is_allowed(command, rest).map(|()| Decoded::Partial),
+            None => return body_is_allowed(command, rest).map(|()| Decoded::Partial(None)),
         },
     };
     let Some(nul) = rest.get(length) else {
-        return body_is_allowed(command, rest).map(|()| Decoded::Partial);
+        let whole = at.saturating_add(length).saturating_add(1);
+        return body_is_allowed(command, rest).map(|()| Decoded::Partial(Some(whole)));
     };
     if *nul != 0 {
         return Err(Malformed::NoNul);
@@ -182,7 +192,7 @@ mod tests {
         assert_eq!(wrong, Err(Malformed::NoNul));
         assert_eq!(decode(b"SEND\ncontent-length:1x\n\na\0"), Err(Malformed::Length));
         let far = decode(b"SEND\ncontent-length:99999999999999999999999\n\na\0");
-        assert_eq!(far, Ok(Decoded::Partial));
+        assert_eq!(far, Ok(Decoded::Partial(Some(usize::MAX))));
     }
 
     #[test]
@@ -203,25 +213,28 @@ mod tests {
     fn line_ends_between_frames_are_heart_beats() {
         assert_eq!(decode(b"\nSEND"), Ok(Decoded::HeartBeat(1)));
         assert_eq!(decode(b"\r\n"), Ok(Decoded::HeartBeat(2)));
-        assert_eq!(decode(b"\r"), Ok(Decoded::Partial));
+        assert_eq!(decode(b"\r"), Ok(Decoded::Partial(None)));
     }
 
     #[test]
     fn a_frame_is_partial_until_its_last_byte() {
         let bytes = b"SEND\ndestination:a\ncontent-length:3\n\na\0b\0";
         for end in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..end]), Ok(Decoded::Partial), "{end}");
+            let whole = (end >= 37).then_some(bytes.len());
+            assert_eq!(decode(&bytes[..end]), Ok(Decoded::Partial(whole)), "{end}");
         }
     }
 
     #[test]
     fn an_input_that_is_no_frame_is_refused() {
         let many = ["SEND\n".to_owned(), "a:b\n".repeat(101), "\n\0".to_owned()].concat();
-        let cases: [(&[u8], Malformed); 9] = [
+        let cases: [(&[u8], Malformed); 11] = [
             (b"HELLO\n\n\0", Malformed::Command("HELLO".into())),
             (b"send\n\n\0", Malformed::Command("send".into())),
             (b"GET / HTTP/1.1 and so on", Malformed::Command("GET / HTTP/1.1 a".into())),
             (b"AB\0", Malformed::Command("AB\0".into())),
+            (b"SEND\na:b\0ERROR\nmessage:c\n\n\0", Malformed::Nul),
+            (b"SEND\na:b\0", Malformed::Nul),
             (b"SEND\nno colon\n\n\0", Malformed::Header),
             (b"SEND\n:value\n\n\0", Malformed::Header),
             (b"SEND\na:\xff\n\n\0", Malformed::NotUtf8),

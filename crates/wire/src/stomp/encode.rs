@@ -93,8 +93,8 @@ pub fn shared_message(publication: &Publication, out: &mut Vec<u8>) {
     write_header("content-type", content_type, out);
     write_length(body.len(), out);
     for (name, value) in tags.iter().filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str())) {
-        // A header needs a name.
-        if !name.is_empty() {
+        // A header needs a name; for NUL see `Malformed::Nul`.
+        if !name.is_empty() && !name.contains('\0') && !value.contains('\0') {
             write_header(name, value, out);
         }
     }
@@ -207,10 +207,12 @@ mod tests {
 
     #[test]
     fn tags_are_headers_and_cannot_replace_those_of_the_message() {
-        let message = message_of(b"hi", &[("a\n", ":\\"), ("subscription", "other"), ("", "nameless")]);
+        let tags = [("a\n", ":\\"), ("subscription", "other"), ("", "nameless"), ("b", "x\0ERROR\n")];
+        let message = message_of(b"hi", &tags);
         let message = String::from_utf8(message).unwrap();
         assert!(message.contains("\na\\n:\\c\\\\\n"), "{message}");
         assert!(!message.contains("other") && !message.contains("nameless"), "{message}");
+        assert_eq!(message.matches('\0').count(), 1, "{message}");
     }
 
     #[test]
