@@ -26,6 +26,9 @@ use crate::settings::ProtocolSettings;
 use crate::state::{Peer, State};
 use crate::{Hub, client, events, plain, resp, stomp};
 
+/// See [`address`].
+type AddressFn = fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>, &mut Vec<usize>);
+
 /// The functions of a protocol: input of its sessions, and events for their peers. [`Module::DEFAULT`] has functions without
 /// an effect.
 pub(crate) struct Module {
@@ -61,7 +64,7 @@ pub(crate) struct Module {
     /// Whether commands come in WebSocket messages of this kind.
     pub(crate) accepts: fn(Link, Kind) -> bool,
     /// Appends the messages of one publication for one session, and the end of each; see [`address`].
-    pub(crate) address: fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>, &mut Vec<usize>),
+    pub(crate) address: AddressFn,
 }
 
 impl Module {
