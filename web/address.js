@@ -12,10 +12,10 @@ export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'between'
 
 /** @param {string} query @returns {Place} */
 export const parse = (query) => {
-  const params = new URLSearchParams(query);
-  const page = Number(params.get('page'));
-  const sort = (params.get('sort') ?? '').split(',').filter((word) => /^-?\d+$/.test(word));
-  const filter = params.getAll('filter').flatMap((words) => {
+  const args = new URLSearchParams(query);
+  const page = Number(args.get('page'));
+  const sort = (args.get('sort') ?? '').split(',').filter((word) => /^-?\d+$/.test(word));
+  const filter = args.getAll('filter').flatMap((words) => {
     const [, column, op, value] = /^(\d+)\.([^.]+)\.(.*)$/s.exec(words) ?? [];
     const known = OPS.find((known) => known === op);
     return known ? [{ column: Number(column), op: known, value: value ?? '' }] : [];
@@ -24,18 +24,18 @@ export const parse = (query) => {
     page: Number.isSafeInteger(page) && page > 0 ? page : 1,
     sort: sort.map((word) => ({ column: Math.abs(Number(word)), desc: word.startsWith('-') })),
     filter,
-    search: params.get('search') ?? '',
+    search: args.get('search') ?? '',
   };
 };
 
 /** The query of an address, with its question mark; empty for the first page of all rows. @param {Place} place */
 export const format = ({ page, sort, filter, search }) => {
-  const params = new URLSearchParams();
-  if (page > 1) params.set('page', String(page));
-  if (sort.length) params.set('sort', sort.map(({ column, desc }) => (desc ? '-' : '') + column).join());
-  for (const { column, op, value } of filter) params.append('filter', `${column}.${op}.${value}`);
-  if (search) params.set('search', search);
-  const query = params.toString();
+  const args = new URLSearchParams();
+  if (page > 1) args.set('page', String(page));
+  if (sort.length) args.set('sort', sort.map(({ column, desc }) => (desc ? '-' : '') + column).join());
+  for (const { column, op, value } of filter) args.append('filter', `${column}.${op}.${value}`);
+  if (search) args.set('search', search);
+  const query = args.toString();
   return query && `?${query}`;
 };
 
