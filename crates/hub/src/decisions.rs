@@ -110,6 +110,20 @@ pub enum Decide {
     },
 }
 
+impl Decide {
+    /// Whether to accept a connection whose protocol has no fields besides a token; empty without one.
+    pub fn connect(requester: Requester, token: &str) -> Self {
+        Self::Connect {
+            requester,
+            token: token.to_owned(),
+            data: None,
+            name: String::new(),
+            version: String::new(),
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// An accepted connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connected {

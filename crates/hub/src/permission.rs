@@ -33,14 +33,7 @@ impl<P: Protocols> Hub<P> {
     pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects) {
         let requester = self.requester(slot);
         let decision = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
-            Some(token) => Decide::Connect {
-                requester,
-                token: token.to_owned(),
-                data: None,
-                name: String::new(),
-                version: String::new(),
-                headers: Vec::new(),
-            },
+            Some(token) => Decide::connect(requester, token),
             None => Decide::Reject { requester },
         };
         self.request(slot, 0, Request::Decide(Box::new(decision)), fx);

@@ -51,15 +51,8 @@ impl Context<'_> {
         }
         let is_backend = !passcode.is_empty() && has_secrets;
         if settings.connect_proxy && !is_backend {
-            let question = Decide::Connect {
-                requester: self.hub.requester(self.slot),
-                token: String::new(),
-                data: None,
-                name: String::new(),
-                version: String::new(),
-                headers: Vec::new(),
-            };
-            return self.hub.request(self.slot, 0, Request::Decide(Box::new(question)), self.fx);
+            let decision = Decide::connect(self.hub.requester(self.slot), "");
+            return self.hub.request(self.slot, 0, Request::Decide(Box::new(decision)), self.fx);
         }
         if !(is_backend || access.open || access.anonymous_connect) {
             return self.stomp_reject(code::UNAUTHORIZED, code::UNAUTHORIZED.text, None);
