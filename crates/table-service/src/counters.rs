@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use tidings_table_store::{CounterKey, CountersBy};
+use tidings_metrics::{KeyedCounters, labels};
 
 /// Counters of all tables of this process.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Counters {
     /// Connected viewers.
     pub viewers: AtomicU64,
     /// Ended uploads by outcome.
-    pub uploads: CountersBy<UploadEnd>,
+    pub uploads: KeyedCounters<UploadEnd>,
     /// Received bytes of files and rows.
     pub bytes: AtomicU64,
     /// Rows of complete uploads, and appended rows.
@@ -25,45 +25,24 @@ pub struct Counters {
     pub errors: AtomicU64,
 }
 
-/// How an upload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadEnd {
-    /// The file is complete.
-    Whole,
-    /// The client aborted it or disconnected.
-    Aborted,
-    /// The file could not be stored.
-    Failed,
-}
-
-impl CounterKey for UploadEnd {
-    const ALL: &'static [Self] = &[Self::Whole, Self::Aborted, Self::Failed];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::Aborted => "aborted",
-            Self::Failed => "failed",
-        }
+labels! {
+    /// How an upload ended.
+    pub enum UploadEnd {
+        /// The file is complete.
+        Whole => "whole",
+        /// The client aborted it or disconnected.
+        Aborted => "aborted",
+        /// The file could not be stored.
+        Failed => "failed",
     }
 }
 
-/// The limit for which an upload was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UploadLimit {
-    /// The number of all uploads.
-    Total,
-    /// The number of uploads of one requester.
-    Requester,
-}
-
-impl CounterKey for UploadLimit {
-    const ALL: &'static [Self] = &[Self::Total, Self::Requester];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Total => "uploads",
-            Self::Requester => "own_uploads",
-        }
+labels! {
+    /// The limit for which an upload was rejected.
+    pub(crate) enum UploadLimit {
+        /// The number of all uploads.
+        Total => "uploads",
+        /// The number of uploads of one requester.
+        Requester => "own_uploads",
     }
 }

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
+use tidings_metrics::KeyedCounters;
 use tidings_table::{Table, Writer};
-use tidings_table_store::{CountersBy, MAX_UPLOADS, Quota, Reserved, Store, TABLE_OVERHEAD, TableFolder};
+use tidings_table_store::{MAX_UPLOADS, Quota, Reserved, Store, TABLE_OVERHEAD, TableFolder};
 use tokio::sync::{mpsc, oneshot};
 
 use super::counters::UploadLimit;
@@ -89,12 +90,12 @@ pub(super) struct ActiveUploads {
     /// Uploads that were ended in favour of other uploads.
     pub(super) gave_way: AtomicU64,
     /// Rejected uploads by reason.
-    pub(super) refused: CountersBy<UploadLimit>,
+    pub(super) refused: KeyedCounters<UploadLimit>,
 }
 
 impl ActiveUploads {
     pub(super) fn new(least: u64) -> Self {
-        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: CountersBy::default() }
+        Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: KeyedCounters::default() }
     }
 
     /// Admits an upload of a requester. It counts until the returned value is dropped.
@@ -107,7 +108,7 @@ impl ActiveUploads {
         moving.retain(|progress| progress.stopped().is_none());
         let own = moving.iter().filter(|progress| progress.requester == requester.key);
         if own.clone().count() >= requester.uploads && !self.make_room(own) {
-            self.refused.increment(UploadLimit::Requester);
+            self.refused.add(UploadLimit::Requester);
             let (most, option) = (requester.uploads, requester.uploads_option);
             return Err(Failure::new(
                 429,
@@ -116,7 +117,7 @@ impl ActiveUploads {
         }
         moving.retain(|progress| progress.stopped().is_none());
         if moving.len() >= MAX_UPLOADS && !self.make_room(moving.iter()) {
-            self.refused.increment(UploadLimit::Total);
+            self.refused.add(UploadLimit::Total);
             return Err(Failure::new(503, "too many uploads are running; try again"));
         }
         let progress = Arc::new(UploadProgress {

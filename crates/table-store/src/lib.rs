@@ -29,7 +29,6 @@
 
 mod bucket;
 mod bucket_store;
-mod counters;
 mod disk;
 mod error;
 mod folder_store;
@@ -49,7 +48,6 @@ use bucket_store::BucketStore;
 use folder_store::FolderStore;
 
 pub use bucket::{BucketCounters, RequestOutcome, SaveOutcome};
-pub use counters::{CounterKey, CountersBy};
 pub use disk::{Disk, ExceededLimit, FileCharge, Reserved, TABLE_OVERHEAD, TableFolder};
 pub use error::{AppendError, StoreError};
 pub use id::{ParseIdError, TableId, process_number, secret};

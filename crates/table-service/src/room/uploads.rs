@@ -188,7 +188,7 @@ impl Room {
                 if let Some(reserved) = reserved {
                     reserved.keep();
                 }
-                counters.uploads.increment(UploadEnd::Whole);
+                counters.uploads.add(UploadEnd::Whole);
                 let table = writer.table().clone();
                 let rows = table.reading().summary().rows;
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
@@ -218,7 +218,7 @@ impl Room {
             }
             outcome => {
                 let is_aborted = matches!(outcome, UploadOutcome::Aborted);
-                counters.uploads.increment(if is_aborted { UploadEnd::Aborted } else { UploadEnd::Failed });
+                counters.uploads.add(if is_aborted { UploadEnd::Aborted } else { UploadEnd::Failed });
                 self.effects.push(Effect::Discard(file));
                 if let UploadOutcome::Failed(failure) = outcome
                     && let Some(outbox) = self.outbox(upload.viewer)

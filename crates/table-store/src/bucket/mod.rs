@@ -45,8 +45,8 @@ use crate::disk::TableFolder;
 use crate::id::TableId;
 use crate::options::{BucketOptions, StoreOptions};
 use crate::record::Record;
-use crate::{CounterKey, CountersBy};
 use http::Connector;
+use tidings_metrics::{KeyedCounters, labels};
 
 /// The name of the record's object.
 const RECORD: &str = "record.json";
@@ -71,7 +71,7 @@ pub struct BucketCounters {
     /// Whether the last request succeeded.
     pub up: AtomicBool,
     /// Requests by outcome.
-    pub requests: CountersBy<RequestOutcome>,
+    pub requests: KeyedCounters<RequestOutcome>,
     /// Bytes of requests, without their heads.
     pub sent: AtomicU64,
     /// Bytes of responses, without their heads.
@@ -80,29 +80,19 @@ pub struct BucketCounters {
     pub conflicts: AtomicU64,
 }
 
-/// The outcome of a request to the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
-    /// There is a response with a status below 500.
-    Answered,
-    /// There is no response, or one with a status from 500 on.
-    Failed,
-}
-
-impl CounterKey for RequestOutcome {
-    const ALL: &'static [Self] = &[Self::Answered, Self::Failed];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Failed => "failed",
-        }
+labels! {
+    /// The outcome of a request to the bucket.
+    pub enum RequestOutcome {
+        /// There is a response with a status below 500.
+        Answered => "answered",
+        /// There is no response, or one with a status from 500 on.
+        Failed => "failed",
     }
 }
 
 impl BucketCounters {
     fn record(&self, outcome: RequestOutcome) {
-        self.requests.increment(outcome);
+        self.requests.add(outcome);
         self.up.store(outcome == RequestOutcome::Answered, Ordering::Relaxed);
     }
 }

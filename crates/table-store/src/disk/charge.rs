@@ -58,7 +58,7 @@ impl Budget for FileCharge {
             return Ok(());
         }
         self.release(bytes);
-        self.disk.refused.increment(ExceededLimit::Total);
+        self.disk.refused.add(ExceededLimit::Total);
         Err(io::Error::new(io::ErrorKind::QuotaExceeded, self.disk.limit_message()))
     }
 
@@ -95,7 +95,7 @@ impl Reserved {
             *disk.requesters().incoming.entry(Arc::clone(&quota.key)).or_default() += bytes;
             if !disk.is_within(quota) {
                 disk.requesters().release_incoming(&quota.key, bytes);
-                disk.refused.increment(ExceededLimit::Quota);
+                disk.refused.add(ExceededLimit::Quota);
                 let (limit, option) = (quota.bytes, quota.bytes_option);
                 return Err(StoreError::Full(format!(
                     "your tables may have {limit} bytes in total ({option}), and the remaining ones are in use"
@@ -106,7 +106,7 @@ impl Reserved {
         if !disk.has_room(&quota.key) {
             disk.release(bytes);
             disk.requesters().release_incoming(&quota.key, bytes);
-            disk.refused.increment(ExceededLimit::Total);
+            disk.refused.add(ExceededLimit::Total);
             return Err(StoreError::Full(disk.limit_message()));
         }
         self.bytes += bytes;

@@ -41,34 +41,25 @@ use tempfile::TempDir;
 use crate::id::TableId;
 use crate::quota::Quota;
 use crate::record::Record;
-use crate::{CloseIdle, CounterKey, CountersBy, StoreError};
+use crate::{CloseIdle, StoreError};
 pub use charge::{FileCharge, Reserved};
 use charge::{RequesterBytes, subtract};
 use folder::{
     LOCK, TEMPORARY, lock_alone, lock_shared, read_record, remove, remove_abandoned, size, size_within,
 };
 pub use table_folder::TableFolder;
+use tidings_metrics::{KeyedCounters, labels};
 
 /// The bytes that a table counts besides its file, so that many small tables reach the limit too.
 pub const TABLE_OVERHEAD: u64 = 8 << 10;
 
-/// The limit for which a reservation was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExceededLimit {
-    /// `tables.max_total`.
-    Total,
-    /// The quota of the requester.
-    Quota,
-}
-
-impl CounterKey for ExceededLimit {
-    const ALL: &'static [Self] = &[Self::Total, Self::Quota];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Total => "total",
-            Self::Quota => "quota",
-        }
+labels! {
+    /// The limit for which a reservation was rejected.
+    pub enum ExceededLimit {
+        /// `tables.max_total`.
+        Total => "total",
+        /// The quota of the requester.
+        Quota => "quota",
     }
 }
 
@@ -88,7 +79,7 @@ pub struct Disk {
     /// Bytes by requester, see [`Quota::key`].
     requesters: Mutex<RequesterBytes>,
     /// Rejected reservations, by the exceeded limit.
-    pub refused: CountersBy<ExceededLimit>,
+    pub refused: KeyedCounters<ExceededLimit>,
     /// Tables, as last counted.
     tables: AtomicU64,
     /// Closes open tables without viewers.
@@ -152,7 +143,7 @@ impl Disk {
             used,
             unlinked,
             requesters: Mutex::default(),
-            refused: CountersBy::default(),
+            refused: KeyedCounters::default(),
             tables,
             close_idle,
             unreadable: Mutex::default(),
