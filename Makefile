@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.test-tools
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
-export TIDINGS_TEST_TOOLS := $(TOOLS)
+export TEST_TOOLS := $(TOOLS)
 
 .PHONY: all help build run test test-slow test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn fuzz clean
 

@@ -7,7 +7,7 @@ target=$(cargo metadata --format-version 1 --no-deps --locked | node -p 'JSON.pa
 export TIDINGS_BIN=$target/debug/tidings
 # The folder of the screenshots.
 export TIDINGS_SHOTS=$PWD/target/browser
-export TIDINGS_NODE_MODULES=${TIDINGS_TEST_TOOLS:-$PWD/.test-tools}/browser/node_modules
+export TIDINGS_NODE_MODULES=${TEST_TOOLS:-$PWD/.test-tools}/browser/node_modules
 mkdir -p "$TIDINGS_SHOTS"
 (($#)) || set -- tests/browser/unit/*.test.mjs tests/browser/*.test.mjs
 # One file at a time: a browser uses two cores.

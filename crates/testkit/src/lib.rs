@@ -17,6 +17,7 @@
 //! | [`Proxy`] | a TCP link that can be cut, or stop forwarding without a close |
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod cluster;
@@ -44,6 +45,22 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The interval of checks of a condition.
 const GLANCE: Duration = Duration::from_millis(2);
+
+/// The folder of a test tool that `make test-tools` has installed: below the folder that the environment variable
+/// `TEST_TOOLS` names, or below `.test-tools` in the repository.
+///
+/// The variable does not begin with `TIDINGS_`: such names are options of the program, which refuses unknown ones.
+///
+/// # Panics
+/// When the tool is not there.
+#[must_use]
+pub fn test_tool(name: &str) -> PathBuf {
+    let tools = std::env::var_os("TEST_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.test-tools"));
+    let tool = tools.join(name);
+    assert!(tool.exists(), "{} is missing: run `make test-tools` once", tool.display());
+    tool
+}
 
 /// A TCP port on the loopback address without a listener.
 ///

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::{GLANCE, PATIENCE, free_port};
+use crate::{GLANCE, PATIENCE, free_port, test_tool};
 
 /// The name of its bucket.
 const BUCKET: &str = "tables";
@@ -31,7 +31,7 @@ impl S3Server {
     pub fn start() -> Self {
         let (port, dir) = (free_port(), TempDir::with_prefix("tidings-s3-").expect("a temporary directory"));
         let log = File::create(dir.path().join("log")).expect("a log file");
-        let child = Command::new(tools().join("s3/bin/moto_server"))
+        let child = Command::new(test_tool("s3").join("bin/moto_server"))
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
@@ -133,10 +133,4 @@ impl Drop for S3Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The folder in which `make test-tools` installs tools.
-fn tools() -> PathBuf {
-    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
-    tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.test-tools"))
 }

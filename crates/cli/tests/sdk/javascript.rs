@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::test_servers::{TestServers, root, tools};
+use tidings_testkit::test_tool;
+
+use crate::test_servers::{TestServers, root};
 
 /// Runs the scenarios of `tests/clients/centrifuge/life.mjs` with this script.
 fn run(script: &str, flavours: &str) {
@@ -20,11 +22,10 @@ fn run_compressed(script: &str, flavours: &str) -> u64 {
 }
 
 fn live(servers: &TestServers, script: &str, flavours: &str) {
-    let tools = tools();
     let mut command = Command::new("node");
     command
-        .env("TIDINGS_NODE_MODULES", tools.join("sdk-node"))
-        .env("TIDINGS_BROWSER_MODULES", tools.join("browser"))
+        .env("TIDINGS_NODE_MODULES", test_tool("sdk-node"))
+        .env("TIDINGS_BROWSER_MODULES", test_tool("browser"))
         .arg(root().join("tests/clients/centrifuge").join(script));
     servers.run(command, &[flavours]);
 }

@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
-use crate::test_servers::{TestServers, root, tools};
+use tidings_testkit::test_tool;
+
+use crate::test_servers::{TestServers, root};
 
 /// Runs the scenarios of `tests/clients/centrifuge/life.py`.
 fn python(servers: &TestServers, flavour: &str) {
-    let mut command = Command::new(tools().join("sdk-python/bin/python"));
+    let mut command = Command::new(test_tool("sdk-python").join("bin/python"));
     command.arg(root().join("tests/clients/centrifuge/life.py"));
     servers.run(command, &[flavour]);
 }

@@ -2,19 +2,21 @@
 
 use std::process::Command;
 
-use crate::test_servers::{TestServers, root, tools};
+use tidings_testkit::test_tool;
+
+use crate::test_servers::{TestServers, root};
 
 #[test]
 fn stompjs_works_unchanged() {
     let mut command = Command::new("node");
-    command.env("TIDINGS_NODE_MODULES", tools().join("stomp-node"));
+    command.env("TIDINGS_NODE_MODULES", test_tool("stomp-node"));
     command.arg(root().join("tests/clients/stomp/stompjs.mjs"));
     TestServers::start().run(command, &[]);
 }
 
 #[test]
 fn stomp_py_works_unchanged() {
-    let mut command = Command::new(tools().join("stomp-python/bin/python"));
+    let mut command = Command::new(test_tool("stomp-python").join("bin/python"));
     command.arg(root().join("tests/clients/stomp/stomp_py.py"));
     TestServers::start().run(command, &[]);
 }

@@ -153,16 +153,6 @@ pub(crate) fn root() -> PathBuf {
     root.canonicalize().expect("the repository is there")
 }
 
-/// The folder in which `make test-tools` has installed the SDKs.
-pub(crate) fn tools() -> PathBuf {
-    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
-    for folder in ["sdk-node", "sdk-python", "stomp-node", "stomp-python", "browser"] {
-        assert!(tools.join(folder).exists(), "{folder} is missing in {tools:?}: run `make test-tools` once");
-    }
-    tools
-}
-
 /// A process that is killed on drop.
 struct Killed(Child);
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
-use tidings_testkit::RedisServer;
+use tidings_testkit::{RedisServer, test_tool};
 
 use crate::world::World;
 
@@ -20,14 +20,6 @@ const OPTIONS: [&str; 7] = [
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The folder in which `make test-tools` installs the libraries.
-fn tools() -> PathBuf {
-    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
-    assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
-    tools
 }
 
 /// Runs the program of a library with the memory broker and with Redis, and checks the pushes that a client gets.
@@ -54,7 +46,7 @@ fn check_library(program: impl Fn() -> Command) {
 #[test]
 fn cent_for_python_works_with_a_redis_and_without() {
     check_library(|| {
-        let mut python = Command::new(tools().join("python/bin/python"));
+        let mut python = Command::new(test_tool("python").join("bin/python"));
         python.arg(root().join("tests/clients/python_cent.py"));
         python
     });
@@ -64,7 +56,7 @@ fn cent_for_python_works_with_a_redis_and_without() {
 fn cent_for_node_works_with_a_redis_and_without() {
     check_library(|| {
         let mut node = Command::new("node");
-        node.env("TIDINGS_NODE_MODULES", tools().join("node"));
+        node.env("TIDINGS_NODE_MODULES", test_tool("node"));
         node.arg(root().join("tests/clients/node_cent.mjs"));
         node
     });

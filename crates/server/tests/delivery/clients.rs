@@ -3,17 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use tidings_testkit::RedisServer;
+use tidings_testkit::{RedisServer, test_tool};
 
 use crate::up::{TestNode, start_quiet_node};
-
-/// The folder in which `make test-tools` installs the clients.
-fn tools() -> PathBuf {
-    let tools = std::env::var_os("TIDINGS_TEST_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| root().join(".test-tools"));
-    assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
-    tools
-}
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -31,15 +23,14 @@ fn run(command: &mut Command) {
 }
 
 fn python(node: &TestNode, protocol: &str) {
-    let tools = tools();
-    run(Command::new(tools.join("python/bin/python"))
+    run(Command::new(test_tool("python").join("bin/python"))
         .arg(root().join("tests/clients/python_redis.py"))
         .args([&node.tcp().to_string(), protocol]));
 }
 
 fn javascript(node: &TestNode, client: &str, counts: &str) {
     run(Command::new("node")
-        .env("TIDINGS_NODE_MODULES", tools().join("node"))
+        .env("TIDINGS_NODE_MODULES", test_tool("node"))
         .arg(root().join("tests/clients/node_redis.mjs"))
         .args([&node.tcp().to_string(), client, counts]));
 }
@@ -62,7 +53,7 @@ fn redis_py_subscribes_and_publishes_with_the_redis_broker() {
 
 fn socket_io(node: &TestNode) {
     run(Command::new("node")
-        .env("TIDINGS_NODE_MODULES", tools().join("node"))
+        .env("TIDINGS_NODE_MODULES", test_tool("node"))
         .arg(root().join("tests/clients/socketio.mjs"))
         .arg(node.tcp().to_string()));
 }

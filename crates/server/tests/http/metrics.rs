@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClient, wait_until};
+use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClient, test_tool, wait_until};
 
 use crate::support::TestServer;
 
@@ -119,11 +119,8 @@ fn a_client_that_accepts_openmetrics_gets_it() {
 fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
     let world = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let tools =
-        std::env::var_os("TIDINGS_TEST_TOOLS").map_or_else(|| root.join(".test-tools"), PathBuf::from);
-    assert!(tools.exists(), "{} is missing: run `make test-tools` once", tools.display());
     let parse = |format: &str, answer: &HttpResponse| {
-        let mut python = Command::new(tools.join("python/bin/python"))
+        let mut python = Command::new(test_tool("python").join("bin/python"))
             .args([&root.join("tests/clients/python_prometheus.py"), &PathBuf::from(format)])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

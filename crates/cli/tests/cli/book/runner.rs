@@ -8,7 +8,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use tempfile::TempDir;
-use tidings_testkit::{LineClient, PATIENCE, RedisServer, free_port, metric, wait_until};
+use tidings_testkit::{LineClient, PATIENCE, RedisServer, free_port, metric, test_tool, wait_until};
 
 use super::compare::{contains, same, values};
 use super::page::{Block, Directive, blocks};
@@ -65,7 +65,7 @@ impl Runner {
         let modules = folder.path().join("node_modules");
         fs::create_dir(&modules).expect("a folder");
         for from in ["sdk-node", "node"] {
-            let packages = fs::read_dir(tools().join(from).join("node_modules")).expect("make test-tools");
+            let packages = fs::read_dir(test_tool(from).join("node_modules")).expect("make test-tools");
             for package in packages.map(|package| package.expect("a package")) {
                 // Of two packages of one name the first one counts.
                 let _ = symlink(package.path(), modules.join(package.file_name()));
@@ -230,7 +230,7 @@ impl Runner {
     fn shell(&self, script: &str) -> Command {
         let script = script.replace("curl ", "curl -sS --max-time 60 ");
         let built = Path::new(TIDINGS).parent().expect("a folder").to_owned();
-        let first = [self.path().join("bin"), built, tools().join("python/bin")];
+        let first = [self.path().join("bin"), built, test_tool("python").join("bin")];
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(first.into_iter().chain(env::split_paths(&path))).expect("a path");
         let mut command = Command::new("sh");
@@ -315,9 +315,4 @@ fn is_serve(block: &str) -> bool {
     let command = block.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
     let mut words = command.split_whitespace().skip_while(|word| word.contains('='));
     words.next() == Some("tidings") && words.next() == Some("serve")
-}
-
-/// The folder of the test tools.
-fn tools() -> PathBuf {
-    env::var_os("TIDINGS_TEST_TOOLS").map_or_else(|| root().join(".test-tools"), PathBuf::from)
 }
