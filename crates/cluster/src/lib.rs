@@ -14,12 +14,12 @@
 pub mod blocklist;
 mod bus;
 mod ended;
-mod evicting;
 mod key;
 mod listing;
 mod local;
 mod message;
 mod nodes;
+mod presence_eviction;
 mod registry;
 mod sealing;
 mod survey;

@@ -3,8 +3,8 @@
 use tidings_wire::{Channel, code};
 
 use crate::access::{Action, Identity, is_unambiguous_user};
+use crate::authorization::{Admission, Connected, Rejection};
 use crate::context::Context;
-use crate::decisions::{Admission, Connected, Rejection};
 use crate::effects::{Failure, Timer};
 use crate::hub::Hub;
 use crate::protocols::{Event, Peer as _, Protocols};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
-use crate::decisions::{Admission, Connected, Decide, Rejection, TokenId};
+use crate::authorization::{Admission, Connected, Decide, Rejection, TokenId};
 use crate::index::Slot;
 use crate::session::SessionId;
 

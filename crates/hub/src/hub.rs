@@ -6,8 +6,8 @@ use std::sync::Arc;
 use slab::Slab;
 use tidings_wire::{Form, Position, Publication, Topic};
 
+use crate::authorization::ConnectionInfo;
 use crate::close::{CloseReason, Disconnects};
-use crate::decisions::ConnectionInfo;
 use crate::effects::{Effect, Effects, Timer};
 use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;

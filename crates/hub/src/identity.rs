@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ring::hmac;
 use tidings_wire::ClientInfo;
 
-use crate::decisions::Requester;
+use crate::authorization::Requester;
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::protocols::{Peer as _, Protocols};

@@ -15,10 +15,10 @@
 //!   may be dropped.
 
 mod access;
+mod authorization;
 mod close;
 mod connect;
 mod context;
-mod decisions;
 mod effects;
 mod expiry;
 mod hub;
@@ -26,13 +26,13 @@ mod identity;
 mod index;
 mod metering;
 mod namespace;
-mod orders;
 mod overflow;
 mod permission;
 mod protocols;
 mod rate;
 mod requests;
 mod session;
+mod session_command;
 mod settings;
 mod subscribe;
 mod subscriptions;
@@ -41,13 +41,13 @@ mod usage;
 mod user_state;
 
 pub use access::{Access, Action, Identity};
-pub use close::{CloseReason, Disconnects};
-pub use connect::seconds_left;
-pub use context::Context;
-pub use decisions::{
+pub use authorization::{
     Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
     TokenId,
 };
+pub use close::{CloseReason, Disconnects};
+pub use connect::seconds_left;
+pub use context::Context;
 pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
 pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};

@@ -10,7 +10,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra, Topic};
 
 use crate::access::{Action, Identity, USER_SEPARATOR, USERS_SEPARATOR, is_unambiguous_user};
-use crate::decisions::Decide;
+use crate::authorization::Decide;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
 use crate::index::Slot;

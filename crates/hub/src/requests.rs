@@ -2,8 +2,8 @@
 
 use tidings_wire::Channel;
 
+use crate::authorization::Decide;
 use crate::close::CloseReason;
-use crate::decisions::Decide;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
 use crate::index::Slot;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::decisions::TokenId;
+use crate::authorization::TokenId;
 use crate::index::TopicKey;
 
 /// A boolean of a subscription.

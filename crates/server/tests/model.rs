@@ -1,12 +1,12 @@
-//! A model checker runs the topic table (`src/interest.rs`, with the locks of the checker) through thousands of
+//! A model checker runs the topic table (`src/topic_table.rs`, with the locks of the checker) through thousands of
 //! interleavings of subscribing, publishing, and sweeping topics without subscribers.
 //!
 //! The invariant: a publication after a shard got the confirmation of a topic reaches that shard, once and in order.
 
 // The file is compiled a second time, with the locks of the model checker.
-#[path = "../src/interest.rs"]
+#[path = "../src/topic_table.rs"]
 #[expect(dead_code, reason = "functions that only read the table are not part of the model")]
-mod interest;
+mod topic_table;
 
 mod sync {
     pub(crate) use std::sync::PoisonError;
@@ -17,12 +17,12 @@ mod sync {
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interest::TopicTable;
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use tidings_hub::Interest;
 use tidings_wire::{Channel, Topic};
+use topic_table::TopicTable;
 
 /// A message to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl World {
         Arc::new(world)
     }
 
-    fn post(&self, shards: interest::ShardSet, message: Message) {
+    fn post(&self, shards: topic_table::ShardSet, message: Message) {
         for index in shards.indices() {
             self.mailboxes[index].lock().expect("no panic").push(message);
         }

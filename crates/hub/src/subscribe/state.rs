@@ -3,7 +3,7 @@
 use tidings_wire::{Channel, History};
 
 use super::options::SubscribeOptions;
-use crate::decisions::{Admission, Connected};
+use crate::authorization::{Admission, Connected};
 use crate::effects::Failure;
 use crate::index::TopicKey;
 

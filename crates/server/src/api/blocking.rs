@@ -1,4 +1,4 @@
-//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocking`].
+//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocklist_sync`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

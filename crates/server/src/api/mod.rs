@@ -40,7 +40,7 @@ use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth_failures::AuthFailures;
-use crate::blocking::BlocklistSync;
+use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
 use command::{Command, CommandMethod};

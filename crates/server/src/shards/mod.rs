@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidings_hub::Directive;
 use tidings_shard::{Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage};
 
-use crate::interest::{MAX_SHARDS, ShardSet};
+use crate::topic_table::{MAX_SHARDS, ShardSet};
 
 /// The mailboxes and metrics of all shards.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidings_testkit::LineClient;
 
-use crate::world::{World, json_of};
+use crate::api_server::{World, json_of};
 
 const PUBLISH: &str = r#"{"channel":"news","data":1}"#;
 

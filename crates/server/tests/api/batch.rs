@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::RedisServer;
 
-use crate::world::{World, json_of};
+use crate::api_server::{World, json_of};
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=20000", "channel.without_namespace.history_ttl=60s"];

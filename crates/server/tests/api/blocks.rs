@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{JsonClient, USERS, World, token_with};
+use crate::api_server::{JsonClient, USERS, World, token_with};
 
 fn node(redis: &RedisServer) -> World {
     World::with(&[&[&*format!("broker={}", redis.url())], &USERS[..]].concat())

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::world::World;
+use crate::api_server::World;
 
 fn publish_of(length: usize) -> String {
     let empty = r#"{"channel":"news","data":""}"#.len();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::api_server::World;
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=5", "channel.without_namespace.history_ttl=60s"];

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, Reply, RespClient, wait_until};
 
-use crate::sealed::ForeignNode;
-use crate::world::{USERS, World};
+use crate::api_server::{USERS, World};
+use crate::foreign_node::ForeignNode;
 
 const CONTROL: &str = "tidings.node.control";
 

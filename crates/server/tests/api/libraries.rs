@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 use tidings_testkit::RedisServer;
 
-use crate::world::World;
+use crate::api_server::World;
 
 const OPTIONS: [&str; 7] = [
     "http_api.key=s3cret",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{USERS, World, token_with};
+use crate::api_server::{USERS, World, token_with};
 
 fn limited(world: &World, limit: &str) -> u64 {
     let text = world.get("/metrics").body;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
-use crate::world::{USERS, World};
+use crate::api_server::{USERS, World};
 
 #[test]
 fn valid_orders_to_sessions_are_accepted_and_invalid_ones_rejected() {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::sealed::ForeignNode;
-use crate::world::{USERS, World, token_with};
+use crate::api_server::{USERS, World, token_with};
+use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
 const METHODS: [&str; 16] = [

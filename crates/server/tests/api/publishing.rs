@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::RedisServer;
 
-use crate::world::World;
+use crate::api_server::World;
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=10", "channel.without_namespace.history_ttl=60s"];

@@ -7,7 +7,7 @@ use std::thread;
 
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
-use crate::up::{TestNode, start_node, start_quiet_node};
+use crate::node::{TestNode, start_node, start_quiet_node};
 
 /// An interactive program.
 struct Terminal {

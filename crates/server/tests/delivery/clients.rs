@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tidings_testkit::RedisServer;
 
-use crate::up::{TestNode, start_quiet_node};
+use crate::node::{TestNode, start_quiet_node};
 
 /// The folder in which `make test-tools` installs the clients.
 fn tools() -> PathBuf {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_server::Readiness;
 use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisServer, Reply, wait_until};
 
-use crate::up::{TestNode, start_node, start_quiet_node};
+use crate::node::{TestNode, start_node, start_quiet_node};
 
 fn node_on(redis: &RedisServer) -> TestNode {
     let node = start_quiet_node(&[("broker", &redis.url())]);

@@ -7,7 +7,7 @@ use tidings_testkit::{PATIENCE, free_port, wait_until};
 
 use crate::application::Application;
 use crate::log;
-use crate::world::{Client, World, token};
+use crate::server_with_hooks::{Client, World, token};
 
 const TEMPORARY: (u64, bool) = (100, true);
 /// Most requests of one hook under way.

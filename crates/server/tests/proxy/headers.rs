@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::application::Application;
-use crate::world::World;
+use crate::server_with_hooks::World;
 
 #[test]
 fn only_listed_emulated_headers_are_passed_on() {

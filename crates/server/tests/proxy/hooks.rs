@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::application::Application;
-use crate::world::{World, now, token};
+use crate::server_with_hooks::{World, now, token};
 
 /// A server with all hooks at one application. No option permits subscribing or publishing without them.
 fn world(application: &Application, more: &[(&str, &str)]) -> World {

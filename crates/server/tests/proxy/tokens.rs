@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings_auth::sign_hs256;
 use tidings_config::Secret;
 
-use crate::world::{World, now, token};
+use crate::server_with_hooks::{World, now, token};
 
 const UNAUTHORIZED: (u64, bool) = (101, false);
 const DENIED: (u64, bool) = (103, false);

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Sent, World, tsv};
+use crate::table_server::{Sent, World, tsv};
 
 #[test]
 fn a_file_in_one_message_and_pages_as_bare_numbers() {

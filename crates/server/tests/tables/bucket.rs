@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidings_testkit::{PATIENCE, Proxy, RedisServer, S3Server, wait_until};
 
-use crate::world::{Viewer, World, tsv};
+use crate::table_server::{Viewer, World, tsv};
 
 /// The time limit of tests with an unreachable bucket.
 const IMPATIENT: &str = "tables.s3.timeout=2s";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::LineClient;
 
-use crate::world::{World, tsv};
+use crate::table_server::{World, tsv};
 
 #[test]
 fn a_page_as_json_does_not_change_the_view() {

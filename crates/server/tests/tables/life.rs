@@ -7,7 +7,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Sent, World, kept, listing, tsv};
+use crate::table_server::{Sent, World, kept, listing, tsv};
 
 #[test]
 fn a_connection_ends_after_the_client_s_close_frame_or_after_five_seconds() {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::{Header, Opcode};
 
-use crate::world::{World, kept, listing, tsv};
+use crate::table_server::{World, kept, listing, tsv};
 
 #[test]
 fn an_announced_file_above_the_limit_is_rejected_at_once() {

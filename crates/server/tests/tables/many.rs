@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{Sent, World, tsv};
+use crate::table_server::{Sent, World, tsv};
 
 #[test]
 fn a_slow_viewer_gets_the_newest_view_without_delaying_others() {

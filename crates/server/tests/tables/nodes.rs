@@ -4,7 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{Viewer, World, listing, tsv};
+use crate::table_server::{Viewer, World, listing, tsv};
 
 struct Two {
     a: World,

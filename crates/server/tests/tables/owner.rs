@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{World, kept, listing, tsv};
+use crate::table_server::{World, kept, listing, tsv};
 
 #[test]
 fn the_owner_can_lock_the_view_and_unlock_it() {

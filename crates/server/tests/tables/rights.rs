@@ -6,7 +6,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{Viewer, World, tsv};
+use crate::table_server::{Viewer, World, tsv};
 
 const KEYS: [&str; 2] = ["http_api.key=a-key-of-backends", "client.token.hmac_secret_key=users"];
 

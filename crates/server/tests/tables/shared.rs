@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, tsv};
+use crate::table_server::{World, tsv};
 
 #[test]
 fn all_viewers_see_the_same_page() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Viewer, World};
+use crate::table_server::{Viewer, World};
 
 /// The first column of the current page.
 fn first(view: &Value) -> Vec<&str> {

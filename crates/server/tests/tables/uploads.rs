@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Sent, Viewer, World, kept, listing, tsv};
+use crate::table_server::{Sent, Viewer, World, kept, listing, tsv};
 
 /// The rest of the file that [`begin`] has started.
 const REST: &[u8] = b"more\trows\tcome\n";

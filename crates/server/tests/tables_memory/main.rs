@@ -2,9 +2,9 @@
 
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../tables/world.rs"]
-#[expect(dead_code, reason = "the world of the other tests of tables")]
-mod world;
+#[path = "../tables/table_server.rs"]
+#[expect(dead_code, reason = "functions for the other tests of tables")]
+mod table_server;
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tidings_testkit::HttpResponse;
 use tidings_wire::ws::Opcode;
 
-use world::World;
+use table_server::World;
 
 /// The tests run one at a time, because they measure the whole process.
 static ALONE: Mutex<()> = Mutex::new(());

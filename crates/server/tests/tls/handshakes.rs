@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::{LineClient, PATIENCE, wait_until};
 
-use crate::world::{A_WHILE, World, drain};
+use crate::tls_server::{A_WHILE, World, drain};
 
 /// The beginning of a handshake: the head of a record of 512 bytes, and some of them.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";

@@ -8,7 +8,7 @@ use std::process::Command;
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 use tokio_rustls::rustls::version;
 
-use crate::world::{A_WHILE, Client, World, drain};
+use crate::tls_server::{A_WHILE, Client, World, drain};
 
 #[test]
 fn the_first_byte_inside_of_tls_selects_the_protocol() {

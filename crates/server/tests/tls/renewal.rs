@@ -3,7 +3,7 @@
 use tidings_testkit::{PATIENCE, wait_until};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::world::{A_WHILE, Client, World, renew};
+use crate::tls_server::{A_WHILE, Client, World, renew};
 
 /// The certificate that a new connection receives.
 fn received_certificate(mut client: Client) -> CertificateDer<'static> {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use tidings_testkit::{PATIENCE, RespClient, wait_until};
 use tidings_wire::ws::{self, Opcode};
 
-use crate::world::{Client, World, drain};
+use crate::tls_server::{Client, World, drain};
 
 const GET: &str = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 

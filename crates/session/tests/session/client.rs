@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{Broker, World, settings, with_key};
+use crate::test_hub::{Broker, World, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Overflow, Slot, Timer};
 use tidings_wire::Channel;
 

@@ -2,7 +2,7 @@
 
 use tidings_hub::{Response, Usage, UsageLimits};
 
-use crate::world::{World, settings};
+use crate::test_hub::{World, settings};
 
 fn limited(address: &UsageLimits) -> World {
     let mut settings = settings();

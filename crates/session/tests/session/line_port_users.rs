@@ -6,7 +6,7 @@ use tidings_hub::{
 use tidings_session::ProtocolSettings;
 use tidings_wire::{Channel, code};
 
-use crate::world::{World, settings};
+use crate::test_hub::{World, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()

@@ -1,6 +1,6 @@
 //! Plain lines.
 
-use crate::world::{Broker, World, part_three, settings, with_key};
+use crate::test_hub::{Broker, World, part_three, settings, with_key};
 use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Slot, Timer};
 use tidings_wire::plain::{Escape, unescape};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{World, part_three, settings};
+use crate::test_hub::{World, part_three, settings};
 use proptest::prelude::*;
 use tidings_hub::{Flow, Slot};
 use tidings_wire::{Channel, Form, Topic};

@@ -7,7 +7,7 @@ use tidings_hub::{Failure, NamespaceOptions, Namespaces, Request, Response, Sett
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
-use crate::world::{World, settings};
+use crate::test_hub::{World, settings};
 
 fn world() -> (World, Slot) {
     let options = NamespaceOptions {

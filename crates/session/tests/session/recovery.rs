@@ -11,7 +11,7 @@ use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Se
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
-use crate::world::{World, settings};
+use crate::test_hub::{World, settings};
 
 fn with_history() -> Settings {
     let options = NamespaceOptions {

@@ -1,6 +1,6 @@
 //! RESP: Redis clients.
 
-use crate::world::{Broker, World, part_three, settings, with_key};
+use crate::test_hub::{Broker, World, part_three, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Slot};
 
 fn command(words: &[&str]) -> String {

@@ -12,7 +12,7 @@ use tidings_hub::{
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
 
-use crate::world::{World, named, settings};
+use crate::test_hub::{World, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -422,7 +422,7 @@ fn internal_channels_are_denied_on_every_path() {
 
 #[test]
 fn internal_channels_are_denied_to_backends() {
-    let mut w = World::new(crate::world::with_key(Namespaces::default()));
+    let mut w = World::new(crate::test_hub::with_key(Namespaces::default()));
     let redis = w.open();
     assert_eq!(w.exchange(redis, "*2\r\n$4\r\nAUTH\r\n$6\r\nsesame\r\n"), "+OK\r\n");
     let command = |words: &[&str]| {

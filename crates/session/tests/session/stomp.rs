@@ -7,7 +7,7 @@ use tidings_session::ProtocolSettings;
 use tidings_wire::code;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, named, settings, with_key};
+use crate::test_hub::{Broker, World, named, settings, with_key};
 
 const CONNECT: &str = "CONNECT\naccept-version:1.1,1.2\nhost:a\nheart-beat:10000,10000\n\n\0";
 

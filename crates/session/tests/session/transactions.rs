@@ -1,6 +1,6 @@
 //! RESP: `MULTI` and `EXEC`.
 
-use crate::world::{Broker, World, part_three, settings};
+use crate::test_hub::{Broker, World, part_three, settings};
 use tidings_hub::{Flow, Response, Settings, Slot};
 use tidings_session::ProtocolSettings;
 

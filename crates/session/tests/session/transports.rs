@@ -11,7 +11,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, key, named, settings};
+use crate::test_hub::{Broker, World, key, named, settings};
 
 fn open(w: &mut World, link: Link) -> Slot {
     let mut fx = Effects::default();

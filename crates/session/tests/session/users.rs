@@ -9,7 +9,7 @@ use tidings_hub::{
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
-use crate::world::{Broker, World, named, settings};
+use crate::test_hub::{Broker, World, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()

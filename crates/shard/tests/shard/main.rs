@@ -1,12 +1,12 @@
 //! A shard with socket pairs as connections, and a control plane that the tests implement.
 
-mod world;
+mod test_shard;
 
 use tidings_hub::{Request, Response};
 use tidings_shard::{Limits, ShardMessage};
 
+use test_shard::{World, limits, topic};
 use tidings_testkit::{PATIENCE, wait_until};
-use world::{World, limits, topic};
 
 /// The number of messages in `ERROR 3008 slow: N messages dropped`.
 fn dropped(line: &str) -> usize {

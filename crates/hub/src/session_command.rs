@@ -3,10 +3,10 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, ClientInfo, Topic};
 
+use crate::authorization::{Admission, Directive, Order, Rejection, TokenId};
 use crate::close::CloseReason;
 use crate::connect::seconds_left;
 use crate::context::Context;
-use crate::decisions::{Admission, Directive, Order, Rejection, TokenId};
 use crate::effects::Effects;
 use crate::hub::Hub;
 use crate::identity::locate;
