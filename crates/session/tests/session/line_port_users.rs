@@ -6,7 +6,7 @@ use tidings_hub::{
 use tidings_session::ProtocolSettings;
 use tidings_wire::{Channel, code};
 
-use crate::test_hub::{World, settings};
+use crate::test_hub::{TestHub, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -24,9 +24,9 @@ fn authority(decision: &Decide) -> Response {
     }
 }
 
-fn world(settings: Settings, auto_subscribe: Vec<Channel>) -> World {
+fn test_hub(settings: Settings, auto_subscribe: Vec<Channel>) -> TestHub {
     let protocols = ProtocolSettings { auto_subscribe, ..ProtocolSettings::workbench() };
-    let mut w = World::with_protocols(settings, protocols);
+    let mut w = TestHub::with_protocols(settings, protocols);
     w.authority = authority;
     w
 }
@@ -61,7 +61,7 @@ fn for_ann(order: Order) -> Directive {
 fn private_channels_and_channels_of_other_users_are_denied_on_every_port() {
     for anonymous in [false, true] {
         let options = NamespaceOptions { allow_subscribe_for_anonymous: anonymous, ..options() };
-        let mut w = world(with_tokens(options), vec![]);
+        let mut w = test_hub(with_tokens(options), vec![]);
         let (line, redis) = (w.open(), w.open());
         if !anonymous {
             assert_eq!(w.exchange(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
@@ -97,7 +97,7 @@ fn an_option_for_anonymous_clients_alone_allows_nothing_on_plain_lines_and_resp(
     for (options, subscribes, publishes) in
         [(alone, false, false), (subscribers, true, false), (both, true, true)]
     {
-        let mut w = world(with_tokens(options), vec![]);
+        let mut w = test_hub(with_tokens(options), vec![]);
         let (line, redis) = (w.open(), w.open());
         let denied = "ERROR 103 permission denied\r\n";
         assert_eq!(w.exchange(line, "SUBSCRIBE news\r\n") == denied, !subscribes);
@@ -112,7 +112,7 @@ fn an_option_for_anonymous_clients_alone_allows_nothing_on_plain_lines_and_resp(
 #[test]
 fn private_channels_are_not_subscribed_automatically() {
     let options = NamespaceOptions { allow_subscribe_for_anonymous: true, ..options() };
-    let mut w = world(with_tokens(options), vec![channel("$p"), channel("news")]);
+    let mut w = test_hub(with_tokens(options), vec![channel("$p"), channel("news")]);
     let line = w.open();
     assert_eq!(w.exchange(line, "PING\r\n"), "PONG\r\n");
     w.publish("$p", "secret");
@@ -122,7 +122,7 @@ fn private_channels_are_not_subscribed_automatically() {
 
 #[test]
 fn a_token_permits_the_channels_that_it_grants() {
-    let mut w = world(with_tokens(options()), vec![]);
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let (line, redis) = (w.open(), w.open());
     assert_eq!(w.exchange(line, "AUTH vip\r\nSUBSCRIBE $lounge\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
     assert_eq!(w.exchange(redis, resp(&["AUTH", "vip"])), "+OK\r\n");
@@ -134,7 +134,7 @@ fn a_token_permits_the_channels_that_it_grants() {
 
 #[test]
 fn orders_of_the_application_reach_users_on_every_port() {
-    let mut w = world(with_tokens(options()), vec![]);
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let (line, redis, other) = (w.open(), w.open(), w.open());
     w.exchange(line, "AUTH ann\r\nSUBSCRIBE lobby\r\n");
     w.exchange(redis, resp(&["AUTH", "ann"]));
@@ -175,7 +175,7 @@ fn orders_of_the_application_reach_users_on_every_port() {
 
 #[test]
 fn reset_makes_a_redis_client_anonymous() {
-    let mut w = world(with_tokens(options()), vec![]);
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let redis = w.open();
     w.exchange(redis, resp(&["AUTH", "ann"]));
     assert_eq!(w.exchange(redis, resp(&["RESET"])), "+RESET\r\n");
@@ -186,7 +186,7 @@ fn reset_makes_a_redis_client_anonymous() {
 #[test]
 fn with_a_connect_hook_no_other_hook_is_called_before_the_connection_is_accepted() {
     let proxied = NamespaceOptions { publish_proxy: true, ..options() };
-    let mut w = world(Settings { connect_proxy: true, ..with_tokens(proxied) }, vec![]);
+    let mut w = test_hub(Settings { connect_proxy: true, ..with_tokens(proxied) }, vec![]);
     let (line, redis) = (w.open(), w.open());
     assert_eq!(w.exchange(line, "PUBLISH a x\r\n"), "ERROR 103 permission denied\r\n");
     assert!(w.exchange(redis, resp(&["PUBLISH", "a", "x"])).starts_with("-NOPERM"));
@@ -195,7 +195,7 @@ fn with_a_connect_hook_no_other_hook_is_called_before_the_connection_is_accepted
 
 #[test]
 fn automatic_subscriptions_that_were_denied_are_made_after_auth() {
-    let mut w = world(with_tokens(options()), vec![channel("updates")]);
+    let mut w = test_hub(with_tokens(options()), vec![channel("updates")]);
     let line = w.open();
     assert_eq!(w.exchange(line, "PING\r\n"), "PONG\r\n");
     w.publish("updates", "not yet");

@@ -24,7 +24,7 @@ pub(crate) enum Broker {
     Down,
 }
 
-pub(crate) struct World {
+pub(crate) struct TestHub {
     pub(crate) hub: Hub,
     pub(crate) broker: Broker,
     pub(crate) sent: BTreeMap<Slot, Vec<u8>>,
@@ -78,7 +78,7 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
     Settings { access, namespaces, ..settings() }
 }
 
-impl World {
+impl TestHub {
     /// With the protocol settings of the articles' parts I and II.
     pub(crate) fn new(settings: Settings) -> Self {
         Self::with_protocols(settings, ProtocolSettings::workbench())

@@ -9,7 +9,7 @@ use tidings_hub::{
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
-use crate::test_hub::{Broker, World, named, settings};
+use crate::test_hub::{Broker, TestHub, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -66,31 +66,31 @@ fn options() -> NamespaceOptions {
     }
 }
 
-fn with_tokens(options: NamespaceOptions) -> World {
+fn with_tokens(options: NamespaceOptions) -> TestHub {
     let access = Access { open: false, tokens: true, ..Access::default() };
     let namespaces = Namespaces::new(options, []).with_private_prefix("$");
-    let mut w = World::without_auto_subscribe(Settings { access, namespaces, ..settings() });
+    let mut w = TestHub::without_auto_subscribe(Settings { access, namespaces, ..settings() });
     w.authority = authority;
     w.hub.set_time(1_000);
     w
 }
 
-fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
+fn exchange(w: &mut TestHub, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     read(w, slot)
 }
 
-fn read(w: &mut World, slot: Slot) -> Vec<Value> {
+fn read(w: &mut TestHub, slot: Slot) -> Vec<Value> {
     w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn connect(w: &mut World, token: &str) -> (Slot, Value) {
+fn connect(w: &mut TestHub, token: &str) -> (Slot, Value) {
     let slot = w.open();
     let response = exchange(w, slot, &json!({"id": 1, "connect": {"token": token}}));
     (slot, response.into_iter().next().unwrap_or_default())
 }
 
-fn subscribe(w: &mut World, slot: Slot, name: &str) -> Value {
+fn subscribe(w: &mut TestHub, slot: Slot, name: &str) -> Value {
     exchange(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
 }
 
@@ -126,7 +126,7 @@ fn subscriptions_by_the_server_are_in_the_reply_and_live() {
 
 #[test]
 fn a_user_has_a_personal_channel_that_others_cannot_access() {
-    let mut w = World::without_auto_subscribe(Settings {
+    let mut w = TestHub::without_auto_subscribe(Settings {
         personal_channel: Some(String::new()),
         access: Access { open: false, tokens: true, ..Access::default() },
         namespaces: Namespaces::new(options(), []),
@@ -340,7 +340,7 @@ fn requests_are_answered_in_the_order_of_their_responses() {
 fn missing_features_of_a_channel_are_not_available_and_missing_rights_are_denied() {
     let mut w = with_tokens(NamespaceOptions { presence: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
-    let code = |w: &mut World, command: Value| exchange(w, slot, &command)[0]["error"]["code"].as_u64();
+    let code = |w: &mut TestHub, command: Value| exchange(w, slot, &command)[0]["error"]["code"].as_u64();
     assert_eq!(code(&mut w, json!({"id": 2, "history": {"channel": "a"}})), Some(108));
     assert_eq!(code(&mut w, json!({"id": 3, "presence": {"channel": "a"}})), Some(103));
     assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
@@ -372,7 +372,7 @@ fn a_connection_token_works_as_a_password_on_plain_lines_and_resp() {
 
 #[test]
 fn lost_publications_are_reported_in_every_protocol() {
-    let mut w = World::without_auto_subscribe(settings());
+    let mut w = TestHub::without_auto_subscribe(settings());
     let plain = w.open();
     w.exchange(plain, "SUBSCRIBE news\r\n");
     let resp = w.open();
@@ -396,7 +396,7 @@ fn decisions_of_the_application_apply_in_every_protocol() {
         allow_publish_for_anonymous: true,
         ..NamespaceOptions::default()
     };
-    let mut w = World::new(Settings { namespaces: Namespaces::new(hooks, []), ..settings() });
+    let mut w = TestHub::new(Settings { namespaces: Namespaces::new(hooks, []), ..settings() });
     w.authority = |decision| match decision {
         Decide::Publish { body, .. } if body == "no" => {
             Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
@@ -446,7 +446,7 @@ fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
 
 #[test]
 fn a_ping_interval_below_a_second_is_sent_as_one_second() {
-    let mut w = World::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
+    let mut w = TestHub::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
     let slot = w.open();
     let response = exchange(&mut w, slot, &json!({"id": 1, "connect": {}}));
     assert_eq!(response[0]["connect"]["ping"], 1);
