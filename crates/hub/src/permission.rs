@@ -22,7 +22,7 @@ use crate::settings::Settings;
 impl<P: Protocols> Hub<P> {
     /// Compares a secret with the API key; returns whether they are equal, which makes the session a backend.
     pub fn authenticate(&mut self, slot: Slot, secret: &[u8]) -> bool {
-        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
+        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.equals(secret));
         if accepted {
             self.sessions[slot.index()].identity = Identity::Backend;
         }
