@@ -289,18 +289,10 @@ impl<P: Protocols> Hub<P> {
         let slot = id.slot;
         match timer {
             Timer::Ping => self.context(slot, fx).ping(),
-            Timer::Pong if self.sessions[slot.index()].flags.has(Flag::PongDue) => {
-                if self.sessions[slot.index()].flags.has(Flag::Stopped) {
-                    // The server does not read from the session now: the pong may be in the unread input.
-                    fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
-                } else {
-                    self.end(slot, &CloseReason::NoPong, fx);
-                }
-            }
+            Timer::Pong => self.context(slot, fx).check_pong(),
             Timer::Expiry => self.context(slot, fx).check_connection_expiry(),
             Timer::SubExpiry => self.context(slot, fx).check_subscription_expiry(),
             Timer::Presence => self.context(slot, fx).refresh_presence(),
-            Timer::Pong => {}
             Timer::FirstByte | Timer::Stale | Timer::FirstInput => P::expired(self, slot, timer, fx),
         }
     }

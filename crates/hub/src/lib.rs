@@ -28,6 +28,7 @@ mod metering;
 mod namespace;
 mod overflow;
 mod permission;
+mod ping;
 mod protocols;
 mod rate;
 mod requests;

@@ -136,7 +136,7 @@ fn a_subscription_that_lost_messages_ends_with_their_number_and_a_code_to_subscr
     let c = connected(&mut w);
     w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     let key = w.hub.topic(&Channel::new("news").unwrap().into()).unwrap();
-    assert_eq!(w.hub.overflow(c, key), Overflow::Unsubscribe);
+    assert_eq!(w.hub.overflow_action(c, key), Overflow::Unsubscribe);
     w.with(|hub, fx| hub.lose_subscription(c, key, 12, fx));
     assert_eq!(
         w.output(c),
