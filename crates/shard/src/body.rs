@@ -1,34 +1,32 @@
-//! The body of an HTTP response as a connection: the output of a session becomes parts of the body, until the client
+//! A streamed HTTP response as a connection: the output of a session is the body of the response, until the client
 //! disconnects.
 //!
-//! The request was read by the HTTP server. The response is written here, head included, so the connection costs as
-//! much as any other: the same shared bytes go to the same kind of socket, with the length of a chunk before them (RFC
-//! 9112 §7.1).
+//! The HTTP server has read the request. The shard writes the response, head included, so the connection costs as much
+//! as any other: the same shared bytes go to the same kind of socket, each chunk with its length before it (RFC 9112
+//! §7.1).
 //!
 //! Invariants:
-//! - A chunk that was begun is completed. If the socket accepts a part of it, the rest is kept, less than [`CHUNK`]
-//!   bytes, and nothing more is accepted until it is sent. So writers observe a socket that would block, and the queue
-//!   before it has the bounds and policies of any connection. (A plain event stream of several channels, which is
-//!   encoded for one client, keeps its last event completely.)
+//! - A chunk is never left incomplete. If the socket accepts only a part of it, the body stores the rest (less than
+//!   [`CHUNK`] bytes) and accepts no further bytes until the rest is sent. To its writer it is then a socket that would
+//!   block, so the bounds and policies of a connection's queue apply. A plain event stream of several channels is
+//!   encoded for one client; it stores the rest of one event.
 //! - A body that has sent everything owns no memory beyond itself.
 //! - Input after the request is discarded, and too much of it ends the connection.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 
 use mio::{Registry, Token};
 use tidings_wire::code::HttpStatus;
 
+use crate::chunk::{CHUNK, ChunkHeader, FULL_CHUNK, LAST_CHUNK, append_chunk};
 use crate::event_stream::EventStream;
-use crate::socket::{Socket, WriteLayer};
+use crate::socket::Socket;
+use crate::write_layer::WriteLayer;
 
-/// Most bytes of a chunk. Several are written at once; only the rest of a partially sent one is kept.
-pub(crate) const CHUNK: usize = 4096;
 /// Most chunks per write.
 const CHUNKS: usize = 16;
 /// Most slices per write.
 const SLICES: usize = 64;
-/// The first line of a chunk of the full size.
-const FULL_CHUNK: &[u8] = b"1000\r\n";
 /// Number of discarded reads before the connection ends.
 const MAX_DISCARDED_READS: usize = 16;
 
@@ -93,7 +91,7 @@ impl Body {
         self.flush().map(|_| ())
     }
 
-    /// Plain events: everything requested is subscribed, so the response is a 200.
+    /// Opens a plain event stream with the status 200. Called when all requested channels are subscribed.
     pub(crate) fn open(&mut self) -> io::Result<()> {
         if let Some(events) = &mut self.events {
             events.open(&mut self.kept);
@@ -102,8 +100,8 @@ impl Body {
         self.flush().map(|_| ())
     }
 
-    /// Plain events: the response is this status with the error as its body. Returns `false`, and does nothing, if a
-    /// response has begun.
+    /// Rejects a plain event stream with this status, and the error as the body. Returns `false`, and does nothing, if
+    /// the response has begun.
     pub(crate) fn refuse_stream(&mut self, status: HttpStatus, error: &[u8]) -> io::Result<bool> {
         let is_refused = match &mut self.events {
             Some(events) => events.refuse(status, error, &mut self.kept),
@@ -243,35 +241,6 @@ fn would_block_is_zero(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         other => other,
-    }
-}
-
-/// The last chunk, which ends a body.
-pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Appends bytes of a body. Empty bytes append nothing, because an empty chunk ends the body.
-pub(crate) fn append_chunk(bytes: &[u8], chunked: bool, out: &mut Vec<u8>) {
-    if bytes.is_empty() {
-        return;
-    }
-    if !chunked {
-        return out.extend_from_slice(bytes);
-    }
-    out.extend_from_slice(ChunkHeader::default().write(bytes.len()));
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// The first line of a chunk.
-#[derive(Default)]
-struct ChunkHeader([u8; 18]);
-
-impl ChunkHeader {
-    fn write(&mut self, len: usize) -> &[u8] {
-        let mut left = &mut self.0[..];
-        write!(left, "{len:x}\r\n").expect("sixteen digits at most");
-        let used = 18 - left.len();
-        &self.0[..used]
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
@@ -12,7 +12,7 @@ use tidings_testkit::{LineClient, PATIENCE, RedisServer, free_port, metric, test
 
 use super::compare::{contains, same, values};
 use super::page::{Block, Directive, blocks};
-use super::{root, text};
+use super::text;
 use crate::tool::{Done, TIDINGS, Tool};
 
 /// Runs the blocks of a page from top to bottom.
