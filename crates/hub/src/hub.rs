@@ -55,8 +55,8 @@ pub struct ClientStats {
     pub lost: u64,
     /// Expired connections and subscriptions.
     pub expired: u64,
-    /// Orders of the application, executed on a session; once per session.
-    pub orders: u64,
+    /// Commands of the application, executed on a session; once per session.
+    pub session_commands: u64,
 }
 
 /// The result of executing a command.

@@ -24,11 +24,13 @@ mod expiry;
 mod hub;
 mod identity;
 mod index;
+mod loss;
 mod metering;
 mod namespace;
 mod overflow;
 mod permission;
 mod ping;
+mod presence;
 mod protocols;
 mod rate;
 mod requests;
@@ -43,7 +45,7 @@ mod user_state;
 
 pub use access::{Access, Action, Identity};
 pub use authorization::{
-    Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
+    Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,
 };
 pub use close::{CloseReason, Disconnects};
@@ -58,6 +60,7 @@ pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};
 pub use session::{Flag, Flags, Session, SessionId};
+pub use session_command::{SessionAction, SessionCommand};
 pub use settings::Settings;
 pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,

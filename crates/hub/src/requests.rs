@@ -2,7 +2,7 @@
 
 use tidings_wire::Channel;
 
-use crate::authorization::Decide;
+use crate::authorization::AuthorizationRequest;
 use crate::close::CloseReason;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
@@ -20,7 +20,7 @@ impl<P: Protocols> Hub<P> {
         let pending = &mut session.cold().pending;
         let publishes = match &request {
             Request::Publish(..) => true,
-            Request::Decide(decision) => matches!(**decision, Decide::Publish { .. }),
+            Request::Authorize(decision) => matches!(**decision, AuthorizationRequest::Publish { .. }),
             _ => false,
         };
         let ticket = if publishes {

@@ -116,7 +116,7 @@ impl Control for SessionControl {
                     }),
                 );
             }
-            Request::Decide(request) => self.authorizer.handle(*request, reply),
+            Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
 

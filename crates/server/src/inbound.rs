@@ -81,11 +81,11 @@ impl Inbound {
             return true;
         }
         match self.cluster.on_publication(channel, body) {
-            Some(ClusterEvent::Order(directive)) => {
-                self.shards.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
+            Some(ClusterEvent::SessionCommand(command)) => {
+                self.shards.post_to_all(|| ShardMessage::SessionCommand(Arc::clone(&command)));
             }
             Some(ClusterEvent::Blocklist(change)) => match self.blocklist.apply(change) {
-                Ok(Some(directive)) => self.shards.order(directive),
+                Ok(Some(command)) => self.shards.post_session_command(command),
                 Ok(None) => {}
                 Err(BlocklistFull) => self.cluster.count_ignored(),
             },

@@ -107,7 +107,13 @@ impl EncodedBatch<'_> {
 
 /// Applies the policy to a queue without room for the publications from `next` on; returns the number of dropped
 /// publications, queued and new ones.
-fn apply_overflow(queue: &mut Queue, policy: Overflow, batch: &EncodedBatch<'_>, next: usize, bound: usize) -> u64 {
+fn apply_overflow(
+    queue: &mut Queue,
+    policy: Overflow,
+    batch: &EncodedBatch<'_>,
+    next: usize,
+    bound: usize,
+) -> u64 {
     let count = batch.ends.len();
     let new = (count - next) as u64;
     match policy {

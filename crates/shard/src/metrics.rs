@@ -58,8 +58,8 @@ pub struct Metrics {
     pub lost: AtomicU64,
     /// Expired connections and subscriptions.
     pub expired: AtomicU64,
-    /// Orders of the application, executed on a session.
-    pub orders: AtomicU64,
+    /// Commands of the application, executed on a session.
+    pub session_commands: AtomicU64,
     /// Sessions ended by the server, in the order of [`Disconnects::label`].
     pub disconnects: [AtomicU64; Disconnects::LABELS],
     /// Bytes of partial commands and of commands that are held back.
@@ -146,7 +146,7 @@ impl Metrics {
         self.unrecovered.store(clients.unrecovered, Ordering::Relaxed);
         self.lost.store(clients.lost, Ordering::Relaxed);
         self.expired.store(clients.expired, Ordering::Relaxed);
-        self.orders.store(clients.orders, Ordering::Relaxed);
+        self.session_commands.store(clients.session_commands, Ordering::Relaxed);
         self.input_bytes.store(protocols.input_bytes, Ordering::Relaxed);
         self.deflated.store(deflated);
         self.inflated.store(protocols.inflated);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, ChannelOverrides, Directive, Failure, NamespaceOptions, Order};
+use tidings_hub::{Admission, ChannelOverrides, Failure, NamespaceOptions, SessionAction, SessionCommand};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
@@ -180,12 +180,12 @@ async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);
-    order_sessions(
+    command_sessions(
         services,
         user,
         client,
         session,
-        Order::Subscribe { channel, admission: Box::new(admission), since },
+        SessionAction::Subscribe { channel, admission: Box::new(admission), since },
     )
     .await
 }
@@ -197,12 +197,12 @@ async fn unsubscribe(services: &Services, request: Unsubscribe) -> CommandReply 
         name => Some(check_channel(services, name)?.0),
     };
     let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
-    order_sessions(
+    command_sessions(
         services,
         user,
         client,
         session,
-        Order::Unsubscribe { channel, code: number, reason: text.to_owned() },
+        SessionAction::Unsubscribe { channel, code: number, reason: text.to_owned() },
     )
     .await
 }
@@ -220,42 +220,54 @@ async fn disconnect(services: &Services, request: Disconnect) -> CommandReply {
             return Err(ApiError::bad_request(reason));
         }
     };
-    order_sessions(services, user, client, session, Order::Disconnect { code, reason, except: whitelist })
-        .await
+    command_sessions(
+        services,
+        user,
+        client,
+        session,
+        SessionAction::Disconnect { code, reason, except: whitelist },
+    )
+    .await
 }
 
 async fn refresh(services: &Services, request: Refresh) -> CommandReply {
     let Refresh { user, client, session, expired, expire_at } = request;
-    // Without user, client and session the order is for the connections of the anonymous user, as in Centrifugo.
-    send_order(services, user, client, session, Order::Refresh { expired, expires: expiry_time(expire_at)? })
-        .await
+    // Without user, client and session the command is for the connections of the anonymous user, as in Centrifugo.
+    send_session_command(
+        services,
+        user,
+        client,
+        session,
+        SessionAction::Refresh { expired, expires: expiry_time(expire_at)? },
+    )
+    .await
 }
 
-/// Sends an order to the sessions of a user, a client or a secret, one of which is required. Returns when a node has
+/// Sends a command to the sessions of a user, a client or a secret, one of which is required. Returns when a node has
 /// received it.
-async fn order_sessions(
+async fn command_sessions(
     services: &Services,
     user: String,
     client: String,
     session: String,
-    order: Order,
+    action: SessionAction,
 ) -> CommandReply {
     if user.is_empty() && client.is_empty() && session.is_empty() {
         return Err(ApiError::bad_request("user is required (or client, or session)"));
     }
-    send_order(services, user, client, session, order).await
+    send_session_command(services, user, client, session, action).await
 }
 
-async fn send_order(
+async fn send_session_command(
     services: &Services,
     user: String,
     client: String,
     session: String,
-    order: Order,
+    action: SessionAction,
 ) -> CommandReply {
     let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
-    let directive = Directive { user, client: non_empty(client), session: non_empty(session), order };
-    services.nodes.bus.order(&directive).await?;
+    let command = SessionCommand { user, client: non_empty(client), session: non_empty(session), action };
+    services.nodes.bus.send_session_command(&command).await?;
     Ok(CommandResult::Done {})
 }
 

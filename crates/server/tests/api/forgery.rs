@@ -124,7 +124,7 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     let broker = format!("broker={}", redis.url());
     let server = ApiServer::with(&[&[&*broker], &USERS[..]].concat());
     let mut member = server.user("ann");
-    let order = json!({"say": {"order": {"user": "ann", "client": null, "session": null,
+    let command = json!({"say": {"order": {"user": "ann", "client": null, "session": null,
         "order": {"disconnect": {"code": 4501, "reason": "forged", "except": []}}}}});
     let publish = |body: &[u8]| {
         redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
@@ -132,21 +132,21 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     let key = |uid, key| ForeignNode::new(uid, "client.token.hmac_secret_key", key);
     let gone = json!({"say": {"gone": {}}});
 
-    publish(order.to_string().as_bytes());
-    wait_until(PATIENCE, "a plain order to be counted", || rejected(&server, "unsealed") == 1);
-    publish(&key(1, "other").seal(CONTROL, &order));
-    wait_until(PATIENCE, "an order with another key to be counted", || {
+    publish(command.to_string().as_bytes());
+    wait_until(PATIENCE, "a plain command to be counted", || rejected(&server, "unsealed") == 1);
+    publish(&key(1, "other").seal(CONTROL, &command));
+    wait_until(PATIENCE, "a command with another key to be counted", || {
         rejected(&server, "other_secret") == 1
     });
-    let mut changed = key(2, "users").seal(CONTROL, &order);
+    let mut changed = key(2, "users").seal(CONTROL, &command);
     *changed.last_mut().expect("a tag") ^= 1;
     publish(&changed);
-    publish(&key(3, "users").seal("tidings.node.control.elsewhere", &order));
-    wait_until(PATIENCE, "forged orders to be counted", || rejected(&server, "forged") == 2);
+    publish(&key(3, "users").seal("tidings.node.control.elsewhere", &command));
+    wait_until(PATIENCE, "forged commands to be counted", || rejected(&server, "forged") == 2);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis();
     let old = u64::try_from(now).expect("a time of this era") - 61_000;
     publish(&key(4, "users").seal_at(CONTROL, &order, old));
-    wait_until(PATIENCE, "an old order to be counted", || rejected(&server, "stale") == 1);
+    wait_until(PATIENCE, "an old command to be counted", || rejected(&server, "stale") == 1);
     member.expect_nothing();
 
     // A message of another node, repeated by an attacker.
@@ -154,19 +154,19 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     publish(&harmless);
     publish(&harmless);
     wait_until(PATIENCE, "a repeated message to be counted", || rejected(&server, "replayed") == 1);
-    // A new authentic order takes effect.
-    publish(&key(6, "users").seal(CONTROL, &order));
+    // A new authentic command takes effect.
+    publish(&key(6, "users").seal(CONTROL, &command));
     assert_eq!(member.push("disconnect").1["code"], 4501);
     member.expect_close();
 }
 
 #[test]
-fn a_replayed_order_has_no_effect() {
+fn a_replayed_command_has_no_effect() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let server = ApiServer::with(&[&[&*broker], &USERS[..]].concat());
     let mut eavesdropper = eavesdropper(&redis);
-    // The second order starts after the first is in the mailbox of every shard, so that the first does not concern the new
+    // The second command starts after the first is in the mailbox of every shard, so that the first does not concern the new
     // connection of its user.
     let mut members = ["ann", "bob"].map(|user| server.user(user));
     for user in ["ann", "bob"] {

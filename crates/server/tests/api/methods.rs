@@ -6,7 +6,7 @@ use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 use crate::api_server::{ApiServer, USERS};
 
 #[test]
-fn valid_orders_to_sessions_are_accepted_and_invalid_ones_rejected() {
+fn valid_commands_to_sessions_are_accepted_and_invalid_ones_rejected() {
     let server = ApiServer::with(&["channel.namespaces=kept"]);
     for (method, request) in [
         ("subscribe", json!({"user": "42", "channel": "news"})),
@@ -114,7 +114,7 @@ fn the_backend_refreshes_or_expires_a_connection() {
     let (_, push) = ann.push("disconnect");
     assert_eq!(push["code"], 3005);
     ann.expect_close();
-    // Without a user the order is for connections of the anonymous user.
+    // Without a user the command is for connections of the anonymous user.
     let (mut anonymous, mut bob) = (server.user(""), server.user("bob"));
     server.call("refresh", &json!({"expired": true}));
     assert_eq!(anonymous.push("disconnect").1["code"], 3005);

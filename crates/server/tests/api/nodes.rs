@@ -117,8 +117,8 @@ fn invalid_messages_between_nodes_change_nothing_and_reach_no_client() {
     publisher.command(&["PUBLISH", "news", "x"]);
     assert_eq!(everything.reply().texts(), ["pmessage", "*", "news", "x"]);
     assert_eq!(names(&server).len(), 1);
-    let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
-    assert_eq!(server.call("disconnect", &directive), Value::Object(serde_json::Map::new()));
+    let command = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
+    assert_eq!(server.call("disconnect", &command), Value::Object(serde_json::Map::new()));
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn an_order_to_one_node_takes_effect_on_all_nodes() {
             stats == json!({"num_clients": 2, "num_users": 1})
         });
     }
-    let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
-    servers[1].call("disconnect", &order);
+    let command = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
+    servers[1].call("disconnect", &command);
     for member in &mut members {
         let expected = json!({"code": 4000, "reason": "later", "reconnect": true});
         assert_eq!(member.push("disconnect").1, expected);

@@ -1,7 +1,8 @@
-//! Plain lines and RESP with users: the rules and the orders of the application are those of the client protocol.
+//! Plain lines and RESP with users: the rules and the commands of the application are those of the client protocol.
 
 use tidings_hub::{
-    Access, Admission, Connected, Decide, Directive, NamespaceOptions, Namespaces, Order, Response, Settings,
+    Access, Admission, AuthorizationRequest, Connected, NamespaceOptions, Namespaces, Response,
+    SessionAction, SessionCommand, Settings,
 };
 use tidings_session::ProtocolSettings;
 use tidings_wire::{Channel, code};
@@ -13,9 +14,9 @@ fn channel(name: &str) -> Channel {
 }
 
 /// The authority of the tests. A token is the name of its user; `vip` is granted a channel in addition.
-fn authority(decision: &Decide) -> Response {
+fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
-        Decide::Connect { token, .. } => Response::Connected(Box::new(Connected {
+        AuthorizationRequest::Connect { token, .. } => Response::Connected(Box::new(Connected {
             user: token.clone(),
             subs: if token == "vip" { vec![(channel("$lounge"), Admission::default())] } else { vec![] },
             ..Connected::default()
@@ -53,8 +54,8 @@ fn resp(words: &[&str]) -> String {
     command
 }
 
-fn for_ann(order: Order) -> Directive {
-    Directive { user: "ann".into(), client: None, session: None, order }
+fn for_ann(action: SessionAction) -> SessionCommand {
+    SessionCommand { user: "ann".into(), client: None, session: None, action }
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_token_permits_the_channels_that_it_grants() {
 }
 
 #[test]
-fn orders_of_the_application_reach_users_on_every_port() {
+fn commands_of_the_application_reach_users_on_every_port() {
     let mut w = test_hub(with_tokens(options()), vec![]);
     let (line, redis, other) = (w.open(), w.open(), w.open());
     w.exchange(line, "AUTH ann\r\nSUBSCRIBE lobby\r\n");
@@ -141,33 +142,38 @@ fn orders_of_the_application_reach_users_on_every_port() {
     w.exchange(redis, resp(&["SUBSCRIBE", "lobby"]));
     w.exchange(other, "AUTH bob\r\nSUBSCRIBE lobby\r\n");
 
-    let out = Order::Unsubscribe { channel: Some(channel("lobby")), code: 2000, reason: "enough".into() };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(out), fx));
+    let out =
+        SessionAction::Unsubscribe { channel: Some(channel("lobby")), code: 2000, reason: "enough".into() };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(out), fx));
     assert_eq!(w.output(line), "ERROR 2000 enough: lobby\r\n");
     assert_eq!(w.output(redis), "*3\r\n$11\r\nunsubscribe\r\n$5\r\nlobby\r\n:0\r\n");
     w.publish("lobby", "1");
     assert_eq!([w.output(line), w.output(redis)], ["", ""]);
     assert_eq!(w.output(other), "MESSAGE lobby 1\r\n");
 
-    let vip = Order::Subscribe { channel: channel("$vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(vip), fx));
+    let vip = SessionAction::Subscribe { channel: channel("$vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(vip), fx));
     w.publish("$vip", "2");
     assert_eq!(w.output(line), "MESSAGE $vip 2\r\n");
     assert_eq!(w.output(redis), "", "a client would take it as a reply");
 
     // On plain lines, a message of a channel with a space would look like a message of another channel.
-    let room = Order::Subscribe { channel: channel("my room"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(room), fx));
+    let room =
+        SessionAction::Subscribe { channel: channel("my room"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(room), fx));
     w.publish("my room", "3");
     assert_eq!(w.output(line), "");
 
     // A later expiry has no visible effect; an immediate one ends the session.
-    let longer = Order::Refresh { expired: false, expires: Some(9_999_999_999) };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(longer), fx));
+    let longer = SessionAction::Refresh { expired: false, expires: Some(9_999_999_999) };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(longer), fx));
     assert_eq!([w.output(line), w.output(redis)], ["", ""]);
-    let banned =
-        Order::Disconnect { code: code::FORCE_DISCONNECT.number, reason: "banned".into(), except: vec![] };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(banned), fx));
+    let banned = SessionAction::Disconnect {
+        code: code::FORCE_DISCONNECT.number,
+        reason: "banned".into(),
+        except: vec![],
+    };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(banned), fx));
     assert_eq!(w.output(line), "ERROR 3503 banned\r\n");
     assert_eq!(w.output(redis), "-ERR 3503 banned\r\n");
     assert!(w.closed.contains(&line) && w.closed.contains(&redis) && !w.closed.contains(&other));

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace, NamespaceOptions,
-    Namespaces, Order, Rejection, Request, Response, Settings, Slot,
+    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Effects, Namespace,
+    NamespaceOptions, Namespaces, Rejection, Request, Response, SessionAction, SessionCommand, Settings,
+    Slot,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
@@ -32,9 +33,9 @@ fn kept() -> NamespaceOptions {
 
 /// The authority of the tests. A connection token is the name of its user; `named:a,b` is the user `named` with these
 /// channels. The subscription tokens `forced` and `free` force an option or none.
-fn authority(decision: &Decide) -> Response {
+fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
-        Decide::Connect { token, .. } => {
+        AuthorizationRequest::Connect { token, .. } => {
             let (user, channels) = token.split_once(" in ").unwrap_or((token, ""));
             let channels = channels.split(',').filter(|name| !name.is_empty());
             Response::Connected(Box::new(Connected {
@@ -43,7 +44,7 @@ fn authority(decision: &Decide) -> Response {
                 ..Connected::default()
             }))
         }
-        Decide::Subscribe { token, .. } => {
+        AuthorizationRequest::Subscribe { token, .. } => {
             let force_recovery = (token == "forced").then_some(true);
             let overrides = ChannelOverrides { force_recovery, ..ChannelOverrides::default() };
             Response::Allowed(Box::new(Admission { overrides, ..Admission::default() }))
@@ -221,13 +222,13 @@ fn subscriptions_of_the_server_have_recovery_and_joins_only_by_options() {
         let (slot, response) = connect(&mut w, "ann in news", &since);
         let reply = &response["connect"]["subs"]["news"];
         assert!(if forced { is_recovered(reply) } else { is_plain(reply) }, "{response}");
-        let order = Order::Subscribe {
+        let action = SessionAction::Subscribe {
             channel: channel("more"),
             admission: Box::default(),
             since: Some(Position { offset: 1, epoch: "e".into() }),
         };
-        let directive = Directive { user: "ann".into(), client: None, session: None, order };
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        let command = SessionCommand { user: "ann".into(), client: None, session: None, action };
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         let pushes = exchange(&mut w, slot, &json!({}));
         assert_eq!(pushes[0]["push"]["subscribe"]["recoverable"] == true, forced, "{pushes:?}");
         assert_eq!(pushes.len() == 2, forced, "{pushes:?}");
@@ -352,7 +353,7 @@ fn a_connect_that_fails_leaves_no_subscriptions() {
 fn the_subs_of_a_refused_connect_are_not_kept_for_the_next() {
     let mut w = test_hub(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
     w.authority = |decision| match decision {
-        Decide::Connect { token, .. } if token == "bad" => {
+        AuthorizationRequest::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
         other => authority(other),
@@ -407,11 +408,12 @@ fn internal_channels_are_denied_on_every_path() {
             command["id"] = 2.into();
             assert_eq!(exchange(&mut w, slot, &command)[0]["error"]["code"], 103, "{command}");
         }
-        let order = Order::Subscribe { channel: channel(name), admission: Box::default(), since: None };
-        let directive = Directive { user: "ann".into(), client: None, session: None, order };
+        let action =
+            SessionAction::Subscribe { channel: channel(name), admission: Box::default(), since: None };
+        let command = SessionCommand { user: "ann".into(), client: None, session: None, action };
         let line = w.open();
         assert_eq!(w.exchange(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         assert!(read(&mut w, slot).is_empty());
         assert_eq!(w.exchange(line, format!("SUBSCRIBE {name}\r\n")), "ERROR 103 permission denied\r\n");
         assert_eq!(w.exchange(line, format!("PUBLISH {name} x\r\n")), "ERROR 103 permission denied\r\n");

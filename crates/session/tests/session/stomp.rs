@@ -253,7 +253,7 @@ fn the_passcode_is_a_token_or_the_api_key() {
     let connect = |passcode: &str| CONNECT.replacen('\n', &format!("\nlogin:me\npasscode:{passcode}\n"), 1);
     let mut w = TestHub::new(with_tokens());
     w.authority = |question| match question {
-        tidings_hub::Decide::Connect { token, .. } if token == "good" => {
+        tidings_hub::AuthorizationRequest::Connect { token, .. } if token == "good" => {
             let connected = tidings_hub::Connected { user: "ann".into(), ..Default::default() };
             Response::Connected(Box::new(connected))
         }

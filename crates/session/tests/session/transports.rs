@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, Slot,
-    locate,
+    CloseReason, Effect, Effects, Failure, Flow, Rejection, Response, SessionAction, SessionCommand,
+    Settings, Slot, locate,
 };
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::client::Encoding;
@@ -241,9 +241,9 @@ fn a_one_way_session_has_a_secret_and_accepts_no_commands() {
             assert_eq!(tidings_session::commands(hub, id, command, fx), Flow::Ended);
         });
         assert!(w.subscribed_topics.is_empty(), "{link:?}");
-        let order = Order::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
-        let directive = Directive { user: String::new(), client: None, session: Some(session), order };
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        let action = SessionAction::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
+        let command = SessionCommand { user: String::new(), client: None, session: Some(session), action };
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         assert_eq!(pushes(&mut w, slot, link).0[0]["disconnect"]["code"], 4501, "{link:?}");
         assert!(w.closed.contains(&slot) && !w.closed.contains(&other));
     }
