@@ -32,14 +32,17 @@ fn with_an_internal_port_the_paths_of_operators_and_backends_exist_only_there() 
     let port = internal(&server);
     for path in OPERATION {
         assert_eq!(get_http(port, path).status, 200, "{path}");
-        assert_eq!(server.get(path).status, 404, "{path}");
+        let absent = server.get(path);
+        assert_eq!((absent.status, &*absent.body), (404, "not found; there is /\n"), "{path}");
     }
     let publish = r#"{"channel":"news","data":1}"#;
     assert_eq!(post_http(port, "/api/publish", &[WITH_KEY], publish).status, 200);
     assert_eq!(post_http(port, "/api/publish", &[], publish).status, 401, "the key is required there, too");
     assert_eq!(server.post("/api/publish", &[WITH_KEY], publish).status, 404);
     assert_eq!(server.get("/").status, 200);
-    assert_eq!(get_http(port, "/").status, 404);
+    let absent = get_http(port, "/");
+    let text = "not found; there are /health, /ready and /metrics\n";
+    assert_eq!((absent.status, &*absent.body), (404, text));
     assert_eq!(get_http(port, "/connection/websocket").status, 404, "no clients");
 }
 

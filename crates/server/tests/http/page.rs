@@ -33,7 +33,7 @@ fn the_page_shows_the_state_and_commands_to_try_the_server() {
         format!("<code>{}</code>", server.announced("http")),
         "<code>memory</code>".into(),
         format!("nc 127.0.0.1 {port}"),
-        format!("redis-cli -p {port} PUBLISH updates &quot;follow the white rabbit&quot;"),
+        format!("redis-cli -p {port} PUBLISH updates &quot;hello world&quot;"),
         format!("tidings connect 127.0.0.1:{port}"),
     ] {
         assert!(page.contains(&expected), "{expected} is not in {page}");
