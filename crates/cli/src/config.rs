@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tidings_config::{Overrides, default_file, docs, environment, import, load_with_warnings};
 
 use crate::failure::{Failure, say};
-use crate::text::print;
+use crate::stdout::print;
 
 /// Prints, checks or imports configuration
 #[derive(Args, Debug)]

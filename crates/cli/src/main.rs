@@ -17,6 +17,7 @@ mod publish;
 mod reference;
 mod serve;
 mod share;
+mod stdout;
 mod subscribe;
 mod supervisor;
 mod target;

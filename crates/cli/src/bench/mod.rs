@@ -27,7 +27,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tidings_client::stream::reason;
+use tidings_client::error::reason;
 use tidings_client::{Server, Web};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -46,8 +46,9 @@ use self::subscribers::{Subscribers, ThreadTally};
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
+use crate::stdout::print;
 use crate::target::ServerArgs;
-use crate::text::{grouped, print};
+use crate::text::grouped;
 
 /// The time without progress after which missing messages count as lost, or a server as unresponsive.
 const STALL_TIME: Duration = Duration::from_secs(5);

@@ -25,7 +25,8 @@ use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::colours;
 use tidings_client::Server;
-use tidings_client::stream::{Incoming, Outgoing, reason};
+use tidings_client::error::reason;
+use tidings_client::stream::{Incoming, Outgoing};
 
 /// The time for the server to close after `EXIT`.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);

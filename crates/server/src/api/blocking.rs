@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Services;
+use super::arguments::expiry_time;
 use super::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
-use super::methods::expiry_time;
 use super::reply::{ApiError, CommandReply, CommandResult};
 use tidings_cluster::blocklist::{Block, BlockSubject};
 

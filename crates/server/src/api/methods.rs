@@ -1,16 +1,15 @@
 //! Runs the commands of the API, one function for each method.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, ChannelOverrides, Failure, NamespaceOptions, SessionAction, SessionCommand};
-use tidings_wire::channel::RESERVED_PREFIX;
+use tidings_hub::{Admission, ChannelOverrides, Failure, SessionAction, SessionCommand};
 use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
+use super::arguments::{check_channel, expiry_time};
 use super::blocking;
 use super::command::{
     BoolValue, Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe,
@@ -123,25 +122,6 @@ pub(super) fn broadcast_result(
         Err(error) => BroadcastResponse::Error(error),
     });
     CommandResult::Broadcast { responses: responses.collect() }
-}
-
-/// Checks the channel name of a request. Returns the channel and its options.
-///
-/// # Errors
-/// If the name is missing or invalid, its namespace does not exist, or the channel is internal.
-pub(super) fn check_channel<'a>(
-    services: &'a Services,
-    name: &str,
-) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
-    if name.is_empty() {
-        return Err(ApiError::bad_request("channel is required"));
-    }
-    let channel = Channel::new(name).map_err(ApiError::bad_request)?;
-    if name.starts_with(RESERVED_PREFIX) {
-        return Err(code::PERMISSION_DENIED.into());
-    }
-    let options = services.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
-    Ok((channel, options))
 }
 
 /// Bytes of a channel in a response besides its name.
@@ -370,19 +350,4 @@ where
 
 fn position(position: &StreamPosition) -> Position {
     Position { offset: position.offset, epoch: Epoch::from(&*position.epoch) }
-}
-
-/// Checks an expiry time in Unix seconds; zero means none.
-///
-/// # Errors
-/// If it has passed.
-pub(super) fn expiry_time(seconds: i64) -> Result<Option<u64>, ApiError> {
-    if seconds == 0 {
-        return Ok(None);
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > now => Ok(Some(seconds)),
-        _ => Err(ApiError::bad_request("expire_at must be a time in the future, in Unix seconds")),
-    }
 }

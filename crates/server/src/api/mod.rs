@@ -13,6 +13,7 @@
 //! - A response to several commands has one reply for each, in their order.
 
 mod access;
+mod arguments;
 mod batch;
 mod blocking;
 mod command;
