@@ -16,13 +16,13 @@ if [[ ! -e $base/.complete ]]; then
     touch "$base/.complete"
 fi
 
-root=$(mktemp -d /tmp/tidings-boot-XXXXXX)
+root=$(mktemp -d -t tidings-boot-XXXXXX)
 groups=()
 cleanup() {
     for group in "${groups[@]}"; do
         find "$group" -depth -mindepth 0 -type d -exec rmdir {} \; 2>/dev/null || true
     done
-    rm -rf --one-file-system "$root"
+    rm -rf --one-file-system "$root" "$root.log"
 }
 trap cleanup EXIT
 cp -a "$base/." "$root/"
@@ -57,12 +57,9 @@ done < /proc/mounts
     exec timeout --kill-after=5 240 unshare --mount --pid --fork --uts --ipc --cgroup --net --kill-child \
         bash "$here/boot-inside.sh" "$root"
 ) > "$root.log" 2>&1 || true
-rm -f "$root.log.old"
 if [[ ! -e $root/root/passed ]]; then
     echo "--- console ---"; tail -n 40 "$root.log"
     echo "--- inside ---"; cat "$root/root/result.log" 2>/dev/null || echo "systemd did not start the test"
-    rm -f "$root.log"
     exit 1
 fi
-rm -f "$root.log"
 grep '^ok: ' "$root/root/result.log"

@@ -6,7 +6,7 @@ set -euo pipefail
 [[ -n ${RPM_CHECK_INSIDE:-} ]] || RPM_CHECK_INSIDE=1 exec unshare --mount "$0" "$@"
 tools=$(realpath "$1")
 package=$(realpath "$2")
-root=$(mktemp -d /tmp/tidings-rpm-XXXXXX)
+root=$(mktemp -d -t tidings-rpm-XXXXXX)
 trap 'umount "$root/proc"; rm -rf --one-file-system "$root"' EXIT
 cp -a "$tools/debian/." "$root/"
 mount -t proc proc "$root/proc"

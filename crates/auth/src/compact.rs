@@ -7,12 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::error::{Refusal, SignError, truncated};
+use super::error::{MAX_TOKEN, Refusal, SignError, truncated};
 use super::key::Algorithm;
 use tidings_wire::Secret;
-
-/// Longest token in bytes. Identity providers' tokens with many roles reach a few KiB.
-pub const MAX_TOKEN: usize = 16 << 10;
 
 /// A parsed token before the verification of its signature.
 pub(super) struct Compact<'a> {

@@ -3,8 +3,10 @@
 use thiserror::Error;
 use tidings_wire::code::{self, Code};
 
-use super::compact::MAX_TOKEN;
 use tidings_outbound::TlsError;
+
+/// Longest token in bytes. Identity providers' tokens with many roles reach a few KiB.
+pub const MAX_TOKEN: usize = 16 << 10;
 
 /// The reason why a token does not authenticate a client. Displays as text for the log, without secrets of the token. A
 /// client gets only [`Self::code`].

@@ -23,8 +23,8 @@ mod pem;
 mod verifier;
 
 pub use claims::{Connection, Subscription, SubscriptionOptions};
-pub use compact::{Inspected, MAX_TOKEN, inspect, sign_hs256};
-pub use error::{Refusal, SetupError, SignError, TokenError};
+pub use compact::{Inspected, inspect, sign_hs256};
+pub use error::{MAX_TOKEN, Refusal, SetupError, SignError, TokenError};
 pub use pem::{KeyType, PemError, PublicKey};
 pub use tidings_wire::Secret;
 pub use verifier::{TokenRules, Verifier, VerifierOptions};

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tidings_config::{Overrides, default_file, docs, environment, import, load_with_warnings};
 
 use crate::failure::{Failure, say};
-use crate::text::print;
+use crate::stdout::print;
 
 /// Prints, checks or imports configuration
 #[derive(Args, Debug)]
@@ -30,7 +30,8 @@ enum ConfigCommand {
     Default,
     /// Checks a file together with the environment, as the server would read it; exit code 2 for an invalid file
     ///
-    /// Every error is a line on stderr. Settings without an effect are reported on stderr too.
+    /// Every error is a line on stderr. Weak keys and settings without an effect are reported on
+    /// stderr too.
     Check {
         /// The file (.toml, .json, .yaml)
         file: PathBuf,

@@ -17,6 +17,7 @@ mod publish;
 mod reference;
 mod serve;
 mod share;
+mod stdout;
 mod subscribe;
 mod supervisor;
 mod target;
@@ -42,7 +43,7 @@ other failure. Output has no colours when NO_COLOR is set.
 Examples:
   tidings serve                                 starts a server on this machine
   tidings subscribe updates                     prints what is published
-  tidings publish updates 'follow the rabbit'   publishes
+  tidings publish updates 'hello world'         publishes
   tidings share export.csv                      makes a shared live table of a file
   tidings connect                               talks to the line port by hand"
 )]

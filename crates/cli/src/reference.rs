@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::failure::Failure;
-use crate::text::print;
+use crate::stdout::print;
 
 /// Prints a completion script for a shell
 #[derive(Args, Debug)]

@@ -163,18 +163,15 @@ async fn serve(
     let (progress, watched) = watch::channel(None);
     let limit = config.shutdown.timeout;
     let signals = supervise(limit, watched)?;
-    let (workbench, weak) = (config.is_workbench(), config.weak_keys());
+    let is_workbench = config.is_workbench();
     let server = tokio::select! {
         started = Server::start_with(config, passed) => started.map_err(not_started)?,
         () = signals.stop() => return Ok(()),
     };
     let _ = progress.send(Some(server.shutdown_progress()));
     data_dir.log();
-    if workbench {
+    if is_workbench {
         warn!("this is a workbench: no key is configured, so every user of this machine has all permissions");
-    }
-    for (option, reason) in weak {
-        warn!("{option} is weak: {reason}; use a random one (openssl rand -hex 32)");
     }
     if let Err(error) = announce(server.announcements()) {
         warn!(%error, "cannot announce on standard output");

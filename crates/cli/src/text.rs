@@ -1,12 +1,10 @@
-//! Conversion of bytes to text for terminals, and output to stdout.
+//! Conversion of bytes to text for terminals.
 //!
 //! Invariant: the output of [`visible`] is one line of printable UTF-8 that can be converted back to the bytes, so no
 //! message can move the cursor, colour the screen or look like two messages.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
-
-use crate::failure::Failure;
+use std::io::IsTerminal;
 
 /// Appends `bytes` as text on one line, without loss: printable UTF-8 and tabs unchanged; line breaks and backslashes
 /// as the line port escapes them (`\r`, `\n`, `\\`); all other bytes (control characters, characters that change the
@@ -55,15 +53,6 @@ fn hex(bytes: &[u8], out: &mut String) {
         // Writing into a String cannot fail.
         let _ = write!(out, "\\x{byte:02x}");
     }
-}
-
-/// Writes all of `text` to stdout.
-///
-/// # Errors
-/// See [`Failure::stdout`].
-pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
 /// Digits in groups of three: `1,234,567`.

@@ -17,7 +17,7 @@ use tidings_wire::Channel;
 
 use crate::failure::Failure;
 use crate::input::duration;
-use crate::text::print;
+use crate::stdout::print;
 
 /// Creates tokens for clients, and checks them
 #[derive(Args, Debug)]

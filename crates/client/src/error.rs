@@ -1,5 +1,7 @@
 //! Errors of the client, and whether a retry may succeed.
 
+use std::io;
+
 use thiserror::Error;
 use tidings_wire::code;
 
@@ -105,6 +107,15 @@ impl Error {
     pub(crate) fn refused(what: impl Into<String>, refusal: &crate::ServerError) -> Self {
         let temporary = refusal.temporary || refusal.code == u32::from(code::INTERNAL.number);
         Self::Refused { what: what.into(), text: refusal.to_string(), temporary }
+    }
+}
+
+/// The text of an operating system error without its number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
     }
 }
 

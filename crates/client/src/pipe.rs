@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::stream::{Incoming, Outgoing, reason};
+use crate::error::reason;
+use crate::stream::{Incoming, Outgoing};
 use crate::{Error, Server, stream};
 
 /// The size of one read, in bytes.

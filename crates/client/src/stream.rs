@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::error::reason;
 use crate::{Error, Server, Web, tls};
 
 /// The timeout of an attempt to connect, including the name lookup and TLS.
@@ -122,13 +123,4 @@ async fn secure(stream: TcpStream, host: &str, web: bool) -> Result<TlsStream<Tc
             _ => ConnectError::Connect(e),
         }
     })
-}
-
-/// The text of an operating system error without its number.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
 }

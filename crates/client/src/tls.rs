@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use crate::stream::reason;
+use crate::error::reason;
 
 /// The certificates that the client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

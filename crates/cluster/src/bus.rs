@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Stateful};
-use tidings_hub::Directive;
+use tidings_hub::SessionCommand;
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
@@ -35,12 +35,12 @@ impl ClusterBus {
         &self.broker
     }
 
-    /// Sends an order to sessions, on every node.
+    /// Sends a command to sessions, on every node.
     ///
     /// # Errors
     /// [`ClusterError`]: no node has received it then.
-    pub async fn order(&self, directive: &Directive) -> Result<(), ClusterError> {
-        match self.send(&self.cluster.all, Payload::Order(directive.into())).await? {
+    pub async fn send_session_command(&self, command: &SessionCommand) -> Result<(), ClusterError> {
+        match self.send(&self.cluster.all, Payload::SessionCommand(command.into())).await? {
             0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
         }

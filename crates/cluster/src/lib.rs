@@ -1,9 +1,9 @@
-//! Messages between the nodes of a deployment: orders to sessions on any node, the list of nodes, lists of channels.
+//! Messages between the nodes of a deployment: commands to sessions on any node, the list of nodes, lists of channels.
 //!
 //! Nodes exchange messages through the broker, in internal channels: one for all nodes, and one for each node.
 //! [`Cluster::on_publication`] runs on the broker's read thread: it only posts messages to shards and updates state. Work
 //! that needs a response is deferred to the task [`Nodes::run`]. With the memory broker there is one node, which sends
-//! orders to itself in the same way.
+//! commands to itself in the same way.
 //!
 //! Invariants:
 //! - Messages are encrypted and authenticated with the deployment's key ([`sealing`]). A message that is not authentic,
@@ -14,12 +14,12 @@
 pub mod blocklist;
 mod bus;
 mod ended;
-mod evicting;
 mod key;
 mod listing;
 mod local;
 mod message;
 mod nodes;
+mod presence_eviction;
 mod registry;
 mod sealing;
 mod survey;
@@ -32,7 +32,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use thiserror::Error;
 use tidings_broker::BrokerError;
-use tidings_hub::Directive;
+use tidings_hub::SessionCommand;
 use tidings_wire::{Channel, Topic};
 use tokio::sync::mpsc;
 
@@ -94,8 +94,8 @@ pub struct DeferredWork(mpsc::Receiver<Deferred>);
 /// A message with an effect on the sessions of this node.
 #[derive(Debug)]
 pub enum ClusterEvent {
-    /// An order to sessions.
-    Order(Arc<Directive>),
+    /// A command to sessions.
+    SessionCommand(Arc<SessionCommand>),
     /// A change of the list of blocked users and tokens.
     Blocklist(BlocklistChange),
     /// A node has announced itself that was unknown, or was considered ended.
@@ -219,8 +219,8 @@ impl Cluster {
         let Some(Message { payload }) = message else { return self.ignore() };
         let own = from == self.uid;
         match payload {
-            Payload::Order(directive) => match Directive::try_from(directive) {
-                Ok(directive) => return Some(ClusterEvent::Order(Arc::new(directive))),
+            Payload::SessionCommand(command) => match SessionCommand::try_from(command) {
+                Ok(command) => return Some(ClusterEvent::SessionCommand(Arc::new(command))),
                 Err(_) => return self.ignore(),
             },
             Payload::Blocklist(change) => return Some(ClusterEvent::Blocklist(change)),

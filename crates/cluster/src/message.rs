@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use tidings_hub::{Admission, ChannelOverrides, Directive, Order};
+use tidings_hub::{Admission, ChannelOverrides, SessionAction, SessionCommand};
 use tidings_wire::channel::ChannelError;
 use tidings_wire::{Channel, Epoch, Position};
 
@@ -33,8 +33,9 @@ pub(super) enum Payload {
     /// To all nodes: the sender leaves.
     #[serde(rename = "gone")]
     Leave {},
-    /// To all nodes: an order to sessions.
-    Order(WireDirective),
+    /// To all nodes: a command to sessions.
+    #[serde(rename = "order")]
+    SessionCommand(WireSessionCommand),
     /// To all nodes: a user or token is blocked, or unblocked.
     Blocklist(BlocklistChange),
     /// To one node: commands of one of its sessions, received by the sender.
@@ -94,18 +95,19 @@ impl<'de> Deserialize<'de> for Base64Bytes {
     }
 }
 
-/// A [`Directive`] as it is sent.
+/// A [`SessionCommand`] as it is sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct WireDirective {
+pub(super) struct WireSessionCommand {
     user: String,
     client: Option<String>,
     session: Option<String>,
-    order: WireOrder,
+    #[serde(rename = "order")]
+    action: WireSessionAction,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum WireOrder {
+enum WireSessionAction {
     Subscribe {
         channel: String,
         info: Option<Base64Bytes>,
@@ -144,16 +146,16 @@ enum WireOrder {
     },
 }
 
-/// A directive with an invalid channel name.
+/// A command with an invalid channel name.
 #[derive(Debug, Error)]
-#[error("a directive with an invalid channel name: {0}")]
-pub(super) struct InvalidDirective(#[from] ChannelError);
+#[error("a command with an invalid channel name: {0}")]
+pub(super) struct InvalidSessionCommand(#[from] ChannelError);
 
-impl From<&Directive> for WireDirective {
-    fn from(directive: &Directive) -> Self {
-        let order = match &directive.order {
-            Order::Subscribe { channel, admission, since } => {
-                // A subscription that the application orders has no token.
+impl From<&SessionCommand> for WireSessionCommand {
+    fn from(command: &SessionCommand) -> Self {
+        let action = match &command.action {
+            SessionAction::Subscribe { channel, admission, since } => {
+                // A subscription that the application makes has no token.
                 let Admission { info, data, expires, overrides, token: _ } = &**admission;
                 let ChannelOverrides {
                     presence,
@@ -162,7 +164,7 @@ impl From<&Directive> for WireDirective {
                     force_recovery,
                     force_positioning,
                 } = *overrides;
-                WireOrder::Subscribe {
+                WireSessionAction::Subscribe {
                     channel: channel.as_str().to_owned(),
                     info: info.clone().map(Base64Bytes),
                     data: data.clone().map(Base64Bytes),
@@ -175,41 +177,43 @@ impl From<&Directive> for WireDirective {
                     since: since.as_ref().map(|p| (p.offset, p.epoch.as_str().to_owned())),
                 }
             }
-            Order::Unsubscribe { channel, code, reason } => WireOrder::Unsubscribe {
+            SessionAction::Unsubscribe { channel, code, reason } => WireSessionAction::Unsubscribe {
                 channel: channel.as_ref().map(|c| c.as_str().to_owned()),
                 code: *code,
                 reason: reason.clone(),
             },
-            Order::Disconnect { code, reason, except } => {
-                WireOrder::Disconnect { code: *code, reason: reason.clone(), except: except.clone() }
+            SessionAction::Disconnect { code, reason, except } => {
+                WireSessionAction::Disconnect { code: *code, reason: reason.clone(), except: except.clone() }
             }
-            Order::Replace { client, since } => WireOrder::Replace { client: client.clone(), since: *since },
-            Order::EndTokens { id, issued_before, code, reason } => WireOrder::EndTokens {
+            SessionAction::Replace { client, since } => {
+                WireSessionAction::Replace { client: client.clone(), since: *since }
+            }
+            SessionAction::EndTokens { id, issued_before, code, reason } => WireSessionAction::EndTokens {
                 id: id.clone(),
                 issued_before: *issued_before,
                 code: *code,
                 reason: reason.clone(),
             },
-            Order::Refresh { expired, expires } => {
-                WireOrder::Refresh { expired: *expired, expires: *expires }
+            SessionAction::Refresh { expired, expires } => {
+                WireSessionAction::Refresh { expired: *expired, expires: *expires }
             }
         };
         Self {
-            user: directive.user.clone(),
-            client: directive.client.clone(),
-            session: directive.session.clone(),
-            order,
+            user: command.user.clone(),
+            client: command.client.clone(),
+            session: command.session.clone(),
+            action,
         }
     }
 }
 
-impl TryFrom<WireDirective> for Directive {
-    type Error = InvalidDirective;
+impl TryFrom<WireSessionCommand> for SessionCommand {
+    type Error = InvalidSessionCommand;
 
-    fn try_from(directive: WireDirective) -> Result<Self, InvalidDirective> {
-        let WireDirective { user, client, session, order } = directive;
-        let order = match order {
-            WireOrder::Subscribe {
+    fn try_from(command: WireSessionCommand) -> Result<Self, InvalidSessionCommand> {
+        let WireSessionCommand { user, client, session, action } = command;
+        let action = match action {
+            WireSessionAction::Subscribe {
                 channel,
                 info,
                 data,
@@ -220,7 +224,7 @@ impl TryFrom<WireDirective> for Directive {
                 force_recovery,
                 force_positioning,
                 since,
-            } => Order::Subscribe {
+            } => SessionAction::Subscribe {
                 channel: Channel::new(channel)?,
                 admission: Box::new(Admission {
                     info: info.map(|data| data.0),
@@ -237,17 +241,19 @@ impl TryFrom<WireDirective> for Directive {
                 }),
                 since: since.map(|(offset, epoch)| Position { offset, epoch: Epoch::from(&*epoch) }),
             },
-            WireOrder::Unsubscribe { channel, code, reason } => {
-                Order::Unsubscribe { channel: channel.map(Channel::new).transpose()?, code, reason }
+            WireSessionAction::Unsubscribe { channel, code, reason } => {
+                SessionAction::Unsubscribe { channel: channel.map(Channel::new).transpose()?, code, reason }
             }
-            WireOrder::Disconnect { code, reason, except } => Order::Disconnect { code, reason, except },
-            WireOrder::Replace { client, since } => Order::Replace { client, since },
-            WireOrder::EndTokens { id, issued_before, code, reason } => {
-                Order::EndTokens { id, issued_before, code, reason }
+            WireSessionAction::Disconnect { code, reason, except } => {
+                SessionAction::Disconnect { code, reason, except }
             }
-            WireOrder::Refresh { expired, expires } => Order::Refresh { expired, expires },
+            WireSessionAction::Replace { client, since } => SessionAction::Replace { client, since },
+            WireSessionAction::EndTokens { id, issued_before, code, reason } => {
+                SessionAction::EndTokens { id, issued_before, code, reason }
+            }
+            WireSessionAction::Refresh { expired, expires } => SessionAction::Refresh { expired, expires },
         };
-        Ok(Self { user, client, session, order })
+        Ok(Self { user, client, session, action })
     }
 }
 
@@ -255,17 +261,17 @@ impl TryFrom<WireDirective> for Directive {
 mod tests {
     use super::*;
 
-    fn round_trip(directive: &Directive) -> Directive {
-        let payload = Payload::Order(directive.into());
+    fn round_trip(command: &SessionCommand) -> SessionCommand {
+        let payload = Payload::SessionCommand(command.into());
         let message = Message::parse(&Message { payload }.encode()).expect("a message");
         match message.payload {
-            Payload::Order(wire) => wire.try_into().expect("a directive"),
+            Payload::SessionCommand(wire) => wire.try_into().expect("a command"),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn every_directive_is_received_as_it_was_sent() {
+    fn every_session_command_is_received_as_it_was_sent() {
         let channel = Channel::new("news:art").expect("a channel");
         let admission = Admission {
             info: Some(Bytes::from_static(b"{\"a\":1}")),
@@ -281,22 +287,46 @@ mod tests {
             token: None,
         };
         let since = Some(Position { offset: u64::MAX, epoch: Epoch::from("x") });
-        let orders = [
-            Order::Subscribe { channel: channel.clone(), admission: Box::new(admission), since },
-            Order::Subscribe { channel: channel.clone(), admission: Box::default(), since: None },
-            Order::Unsubscribe { channel: Some(channel), code: 2000, reason: "because".into() },
-            Order::Unsubscribe { channel: None, code: 2500, reason: String::new() },
-            Order::Disconnect { code: 3503, reason: "ü\n".into(), except: vec!["c1".into(), "c2".into()] },
-            Order::Replace { client: "c".into(), since: 7 },
-            Order::EndTokens { id: Some("t".into()), issued_before: Some(7), code: 3503, reason: "x".into() },
-            Order::Refresh { expired: true, expires: None },
-            Order::Refresh { expired: false, expires: Some(1_800_000_000) },
+        let actions = [
+            SessionAction::Subscribe { channel: channel.clone(), admission: Box::new(admission), since },
+            SessionAction::Subscribe { channel: channel.clone(), admission: Box::default(), since: None },
+            SessionAction::Unsubscribe { channel: Some(channel), code: 2000, reason: "because".into() },
+            SessionAction::Unsubscribe { channel: None, code: 2500, reason: String::new() },
+            SessionAction::Disconnect {
+                code: 3503,
+                reason: "ü\n".into(),
+                except: vec!["c1".into(), "c2".into()],
+            },
+            SessionAction::Replace { client: "c".into(), since: 7 },
+            SessionAction::EndTokens {
+                id: Some("t".into()),
+                issued_before: Some(7),
+                code: 3503,
+                reason: "x".into(),
+            },
+            SessionAction::Refresh { expired: true, expires: None },
+            SessionAction::Refresh { expired: false, expires: Some(1_800_000_000) },
         ];
-        for order in orders {
-            let directive =
-                Directive { user: "42".into(), client: Some("c".into()), session: Some("s".into()), order };
-            assert_eq!(round_trip(&directive), directive);
+        for action in actions {
+            let command = SessionCommand {
+                user: "42".into(),
+                client: Some("c".into()),
+                session: Some("s".into()),
+                action,
+            };
+            assert_eq!(round_trip(&command), command);
         }
+    }
+
+    #[test]
+    fn a_session_command_has_the_names_in_json_that_earlier_versions_read() {
+        let action = SessionAction::Refresh { expired: true, expires: None };
+        let command = SessionCommand { user: "42".into(), client: None, session: None, action };
+        let message = Message { payload: Payload::SessionCommand((&command).into()) }.encode();
+        assert_eq!(
+            String::from_utf8(message).expect("JSON"),
+            r#"{"say":{"order":{"user":"42","client":null,"session":null,"order":{"refresh":{"expired":true,"expires":null}}}}}"#
+        );
     }
 
     #[test]

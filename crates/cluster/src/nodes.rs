@@ -12,7 +12,8 @@ use tokio::time::MissedTickBehavior;
 use super::message::Payload;
 use super::registry::{ANNOUNCE_INTERVAL, NodeInfo};
 use super::{
-    CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, evicting, survey,
+    CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, presence_eviction,
+    survey,
 };
 use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode};
 
@@ -162,7 +163,7 @@ impl Nodes {
     /// Removes the members of an ended node in a task of `evicting`.
     fn spawn_eviction(&self, evicting: &mut JoinSet<()>, uid: String) {
         self.ended.add(&uid, Instant::now());
-        evicting.spawn(evicting::evict(self.bus.clone(), Arc::clone(&self.local), uid));
+        evicting.spawn(presence_eviction::evict(self.bus.clone(), Arc::clone(&self.local), uid));
     }
 
     /// Notifies the other nodes that this node leaves. Call it after the last announcement. Waits at most `timeout`.

@@ -31,15 +31,18 @@ impl Config {
         Some((option, key.expose()))
     }
 
-    /// The options with weak keys, each with the reason.
-    pub fn weak_keys(&self) -> Vec<(&'static str, &'static str)> {
+    /// A warning for each weak key, with its option and the reason.
+    pub(super) fn weak_key_warnings(&self) -> Vec<String> {
         let keys = [
             ("http_api.key", &self.http_api.key),
             ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
             ("cluster.secret", &self.cluster.secret),
         ];
-        let weak = |(option, key): (_, &Secret)| Some((option, weakness(key.expose())?));
-        keys.into_iter().filter_map(weak).collect()
+        let warning = |(option, key): (&str, &Secret)| {
+            let reason = weakness(key.expose())?;
+            Some(format!("{option} is weak: {reason}; use a random one (openssl rand -hex 32)"))
+        };
+        keys.into_iter().filter_map(warning).collect()
     }
 
     /// Every listener, with its option.

@@ -74,7 +74,7 @@ const NAMESPACES: &str = "channel.namespaces";
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One line for each setting without an effect, such as an option of Centrifugo at its default.
+    /// One line for each weak key, and for each setting without an effect, such as an option of Centrifugo at its default.
     pub warnings: Vec<String>,
 }
 
@@ -248,6 +248,7 @@ impl Loader {
             self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
         }
         ConfigErrors::unless_empty(self.errors)?;
+        self.warnings.extend(self.config.weak_key_warnings());
         // A file with all defaults would produce a hundred lines.
         let more = self.ignored.len().saturating_sub(MAX_IGNORED);
         self.warnings.extend(self.ignored.into_iter().take(MAX_IGNORED));

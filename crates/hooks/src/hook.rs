@@ -13,8 +13,8 @@ use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::answer::HookOutcome;
-use super::question::{HookRequest, RequestEncoding};
+use super::request::{HookRequest, RequestEncoding};
+use super::response::HookOutcome;
 use super::{HookCounters, HookKind};
 use tidings_config::{HttpUrl, StaticHeaders};
 use tidings_metrics::Label as _;

@@ -1,8 +1,8 @@
 //! Hooks: HTTP requests to the application, which authorizes connections, subscriptions and publications, and responds to
 //! `rpc` commands. Requests and responses follow Centrifugo's documentation ("Proxy events to the backend").
 //!
-//! [`Hooks`] are the hooks that the configuration enables. Each is a [`hook`] that sends a request ([`question`]) and
-//! reads the response ([`answer`]).
+//! [`Hooks`] are the hooks that the configuration enables. Each is a [`hook`] that sends a request ([`request`]) and
+//! reads the response ([`response`]).
 //!
 //! Invariants:
 //! - A client gets a permission only by an explicit result. If the application is slow, fails, or returns an invalid
@@ -13,9 +13,9 @@
 //!   [`hook::MAX_CALLS`] for each hook; beyond that the client gets the temporary error 111.
 //! - No log entry contains a header, a body or the query of a URL.
 
-mod answer;
 mod hook;
-mod question;
+mod request;
+mod response;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use std::sync::Arc;
 use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
 
-pub use answer::AllowedPublish;
+pub use response::AllowedPublish;
 
 use self::hook::{Hook, HookOptions};
-use self::question::{HookEvent, HookRequest};
+use self::request::{HookEvent, HookRequest};
 use tidings_config::{ChannelOptions, Config, ProxyOptions};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_outbound::TlsError;
@@ -181,7 +181,7 @@ impl Hooks {
         let hook = self.connect.as_ref()?;
         let event = HookEvent::Connect { name: fields.name, version: fields.version };
         let request = HookRequest::new(requester, event, fields.data, hook.encoding());
-        Some(hook.call(requester, fields.headers, &request, answer::read_connect).await)
+        Some(hook.call(requester, fields.headers, &request, response::read_connect).await)
     }
 
     /// Calls the connect hook for a client that uploads a table. Returns the application's permission to upload as well,
@@ -197,7 +197,7 @@ impl Hooks {
         let hook = self.connect.as_ref()?;
         let event = HookEvent::Connect { name: fields.name, version: fields.version };
         let request = HookRequest::new(requester, event, fields.data, hook.encoding());
-        Some(hook.call(requester, fields.headers, &request, answer::read_upload).await)
+        Some(hook.call(requester, fields.headers, &request, response::read_upload).await)
     }
 
     /// Calls the subscribe hook; `None` if it is disabled.
@@ -212,7 +212,7 @@ impl Hooks {
     ) -> Option<Result<Admission, Failure>> {
         let hook = self.subscribe.as_ref()?;
         let request = HookRequest::new(requester, HookEvent::Subscribe(channel), data, hook.encoding());
-        Some(hook.call(requester, &[], &request, answer::read_subscribe).await)
+        Some(hook.call(requester, &[], &request, response::read_subscribe).await)
     }
 
     /// Calls the publish hook; `None` if it is disabled.
@@ -227,7 +227,7 @@ impl Hooks {
     ) -> Option<Result<AllowedPublish, Failure>> {
         let hook = self.publish.as_ref()?;
         let request = HookRequest::new(requester, HookEvent::Publish(channel), Some(body), hook.encoding());
-        Some(hook.call(requester, &[], &request, answer::read_publish).await)
+        Some(hook.call(requester, &[], &request, response::read_publish).await)
     }
 
     /// Calls the rpc hook; `None` if it is disabled.
@@ -242,7 +242,7 @@ impl Hooks {
     ) -> Option<Result<Option<bytes::Bytes>, Failure>> {
         let hook = self.rpc.as_ref()?;
         let request = HookRequest::new(requester, HookEvent::Rpc(method), data, hook.encoding());
-        Some(hook.call(requester, &[], &request, answer::read_rpc).await)
+        Some(hook.call(requester, &[], &request, response::read_rpc).await)
     }
 }
 

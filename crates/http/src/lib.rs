@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - No peer can hold a connection for ever or make memory grow without a bound: heads, idle time, slow bodies, unread
-//!   responses and the number of connections are limited, see [`serve::HttpLimits`].
+//!   responses and the number of connections are limited, see [`limits::HttpLimits`].
 //! - When all permits are in use, the slowest connections are closed first, see [`pace`]; probes have permits of their own,
 //!   see [`limiter`].
 //! - A request of HTTP/1.1 names its host once, see [`host`].
@@ -18,6 +18,7 @@ mod forwarded;
 mod host;
 mod layers;
 mod limiter;
+mod limits;
 mod listener;
 mod origin;
 mod pace;
@@ -43,13 +44,15 @@ use tokio::task::JoinSet;
 pub use connections::{ConnectionLimiter, ConnectionPermit};
 pub use forwarded::{Peer, hops};
 pub use limiter::RESERVE;
+pub use limits::ReservePaths;
 pub use origin::{RequestOrigin, Scheme};
-pub use serve::{Hijacker, ReservePaths};
+pub use serve::Hijacker;
 pub use traffic::Traffic;
 pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
 
+use limits::HttpLimits;
 use listener::TlsListener;
-use serve::{HttpLimits, ListenerState};
+use serve::ListenerState;
 
 /// A bound listener, non-blocking.
 #[derive(Debug)]

@@ -18,11 +18,10 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse as _, Response};
 use tidings_log_throttle::LogThrottle;
-use tidings_shard::client_network;
 use tokio::sync::Notify;
 
+use super::limits::{AddressKey, HttpLimits, ReservePaths};
 use super::pace::{Pace, SlowConnections};
-use super::serve::{HttpLimits, ReservePaths};
 use super::traffic::{ExceededLimit, Traffic};
 
 /// Permits beyond the limit, mainly for probes.
@@ -34,16 +33,6 @@ const RESERVE_OF_ADDRESS: usize = RESERVE / 4;
 const PROMOTION_TIMEOUT: [Duration; 2] = [Duration::from_secs(2), Duration::from_millis(250)];
 /// The interval at which slow connections are evicted while another one waits for a permit.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The unit of the limits by address, see [`client_network`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct AddressKey(IpAddr);
-
-impl AddressKey {
-    pub(super) fn new(address: IpAddr) -> Self {
-        Self(client_network(address))
-    }
-}
 
 /// Hands out permits to connections.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::limiter::AddressKey;
+use super::limits::AddressKey;
 use tidings_metrics::{Label as _, labels};
 
 labels! {

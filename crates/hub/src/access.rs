@@ -85,7 +85,7 @@ impl Access {
 
     /// Whether `given` is the API key.
     pub fn is_key(&self, given: &[u8]) -> bool {
-        self.api_key.as_ref().is_some_and(|key| key.is(given))
+        self.api_key.as_ref().is_some_and(|key| key.equals(given))
     }
 
     /// Whether a channel is internal.

@@ -21,7 +21,7 @@ pub enum CloseReason {
     Shutdown(Duration),
     /// The client has not answered a ping.
     NoPong,
-    /// The unused input of all clients has reached its limit, and this client added to it.
+    /// The buffered input of all clients together exceeds its limit, and this client has sent the last part of it.
     Overloaded,
     /// The client did not connect in time.
     Stale,

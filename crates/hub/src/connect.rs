@@ -3,9 +3,9 @@
 use tidings_wire::{Channel, code};
 
 use crate::access::{Action, Identity, is_unambiguous_user};
+use crate::authorization::{Admission, Connected, Rejection};
 use crate::context::Context;
-use crate::decisions::{Admission, Connected, Rejection};
-use crate::effects::{Failure, Timer};
+use crate::effects::Failure;
 use crate::hub::Hub;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::Flag;
@@ -220,23 +220,7 @@ impl<P: Protocols> Context<'_, P> {
         for one in &completed {
             self.after_subscribe(one);
         }
-        let interval = self.hub.settings.ping_interval;
-        if !interval.is_zero() {
-            self.start_timer(Timer::Ping, interval);
-        }
-    }
-
-    /// Reports that a ping is due, and starts the timers of the next ping and, if the peer replies to pings, of the
-    /// pong.
-    pub(crate) fn ping(&mut self) {
-        let timeout = self.hub.settings.pong_timeout;
-        self.event(Event::PingDue);
-        let session = self.session_mut();
-        if !timeout.is_zero() && session.peer.answers_pings() {
-            session.flags.set(Flag::PongDue, true);
-            self.start_timer(Timer::Pong, timeout);
-        }
-        self.start_timer(Timer::Ping, self.hub.settings.ping_interval);
+        self.start_pings();
     }
 }
 

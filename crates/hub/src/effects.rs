@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
-use crate::decisions::{Admission, Connected, Decide, Rejection, TokenId};
+use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection, TokenId};
 use crate::index::Slot;
 use crate::session::SessionId;
 
@@ -58,7 +58,7 @@ pub enum Request {
     /// Count the clients and users that are present in a channel.
     PresenceStats(Channel),
     /// Verify a token, or call the application.
-    Decide(Box<Decide>),
+    Authorize(Box<AuthorizationRequest>),
 }
 
 impl Request {
@@ -70,7 +70,7 @@ impl Request {
             Self::History(_, query) => Some(query.max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..) | Self::Query(_) | Self::Decide(_) => None,
+            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Expiry of connections and subscriptions, and the refresh of presence.
+//! Expiry of connections and subscriptions.
 
 use std::time::Duration;
 
@@ -12,9 +12,6 @@ use crate::effects::{Effect, Notification, Timer};
 use crate::index::TopicKey;
 use crate::protocols::{Event, Protocols};
 use crate::user_state::SubscriptionFlag;
-
-/// How often the presence of a client is refreshed; below its time to live.
-const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
 
 /// The longest time between two checks of an expiry. Timers are not cancelled, so timers of removed sessions must be
 /// short.
@@ -134,35 +131,6 @@ impl<P: Protocols> Context<'_, P> {
         let Some(topic) = self.hub.topics.get(key).map(|entry| entry.topic().clone()) else { return };
         if self.unsubscribe_key(key) {
             self.event(Event::Unsubscribed { topic: &topic, code, reason });
-        }
-    }
-
-    /// Starts the timer that refreshes a session's presence.
-    pub(crate) fn start_presence_timer(&mut self) {
-        if let Some(user_state) = self.session_mut().user_state_mut()
-            && !std::mem::replace(&mut user_state.presence_timer, true)
-        {
-            self.start_timer(Timer::Presence, PRESENCE_INTERVAL);
-        }
-    }
-
-    /// Refreshes the presence of a session, if it is present in any channel.
-    pub(crate) fn refresh_presence(&mut self) {
-        let Some(user_state) = self.session_mut().user_state_mut() else { return };
-        user_state.presence_timer = false;
-        let present = user_state.subs.iter().filter(|sub| sub.flags.has(SubscriptionFlag::Present));
-        let present: Vec<_> =
-            present.map(|sub| (sub.topic, sub.flags.has(SubscriptionFlag::Announced))).collect();
-        for (key, announced) in &present {
-            if let Some(channel) = self.hub.channel_of(*key) {
-                let info = self.hub.client_info(self.slot, Some(*key));
-                self.fx.push(Effect::Notify(Notification::Present(channel, Box::new(info), *announced)));
-            }
-        }
-        if present.is_empty() {
-            self.drop_empty_user_state();
-        } else {
-            self.start_presence_timer();
         }
     }
 

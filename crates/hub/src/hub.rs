@@ -6,8 +6,8 @@ use std::sync::Arc;
 use slab::Slab;
 use tidings_wire::{Form, Position, Publication, Topic};
 
+use crate::authorization::ConnectionInfo;
 use crate::close::{CloseReason, Disconnects};
-use crate::decisions::ConnectionInfo;
 use crate::effects::{Effect, Effects, Timer};
 use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;
@@ -55,8 +55,8 @@ pub struct ClientStats {
     pub lost: u64,
     /// Expired connections and subscriptions.
     pub expired: u64,
-    /// Orders of the application, executed on a session; once per session.
-    pub orders: u64,
+    /// Commands of the application, executed on a session; once per session.
+    pub session_commands: u64,
 }
 
 /// The result of executing a command.
@@ -289,18 +289,10 @@ impl<P: Protocols> Hub<P> {
         let slot = id.slot;
         match timer {
             Timer::Ping => self.context(slot, fx).ping(),
-            Timer::Pong if self.sessions[slot.index()].flags.has(Flag::PongDue) => {
-                if self.sessions[slot.index()].flags.has(Flag::Stopped) {
-                    // The server does not read from the session now: the pong may be in the unread input.
-                    fx.push(Effect::Start(id, Timer::Pong, self.settings.pong_timeout));
-                } else {
-                    self.end(slot, &CloseReason::NoPong, fx);
-                }
-            }
+            Timer::Pong => self.context(slot, fx).check_pong(),
             Timer::Expiry => self.context(slot, fx).check_connection_expiry(),
             Timer::SubExpiry => self.context(slot, fx).check_subscription_expiry(),
             Timer::Presence => self.context(slot, fx).refresh_presence(),
-            Timer::Pong => {}
             Timer::FirstByte | Timer::Stale | Timer::FirstInput => P::expired(self, slot, timer, fx),
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ring::hmac;
 use tidings_wire::ClientInfo;
 
-use crate::decisions::Requester;
+use crate::authorization::Requester;
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::protocols::{Peer as _, Protocols};
@@ -68,7 +68,7 @@ pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
     let (shard, slot, generation) = (number()?, number()?, number()?);
     let id = SessionId { slot: Slot::new(slot), generation };
     let known = tidings_wire::Secret::new(key.secret(shard, id));
-    known.is(given.as_bytes()).then_some((shard, id))
+    known.equals(given.as_bytes()).then_some((shard, id))
 }
 
 impl<P: Protocols> Hub<P> {

@@ -13,7 +13,7 @@ pub struct TopicKey(u32);
 macro_rules! index {
     ($name:ident) => {
         impl $name {
-            /// An index that no table has.
+            /// An index without an entry in any table.
             pub const NONE: Self = Self(u32::MAX);
 
             /// The index with this number.
@@ -27,10 +27,10 @@ macro_rules! index {
             /// If the index is 2³² − 1 or larger: tables have fewer entries.
             pub fn from_index(index: usize) -> Self {
                 let number = u32::try_from(index).ok().filter(|number| *number != u32::MAX);
-                Self(number.expect("fewer places than 2³²"))
+                Self(number.expect("fewer entries than 2³²"))
             }
 
-            /// The number.
+            /// The index as a plain number, for storage and display.
             pub const fn number(self) -> u32 {
                 self.0
             }

@@ -15,24 +15,27 @@
 //!   may be dropped.
 
 mod access;
+mod authorization;
 mod close;
 mod connect;
 mod context;
-mod decisions;
 mod effects;
 mod expiry;
 mod hub;
 mod identity;
 mod index;
+mod loss;
 mod metering;
 mod namespace;
-mod orders;
 mod overflow;
 mod permission;
+mod ping;
+mod presence;
 mod protocols;
 mod rate;
 mod requests;
 mod session;
+mod session_command;
 mod settings;
 mod subscribe;
 mod subscriptions;
@@ -41,13 +44,13 @@ mod usage;
 mod user_state;
 
 pub use access::{Access, Action, Identity};
+pub use authorization::{
+    Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
+    TokenId,
+};
 pub use close::{CloseReason, Disconnects};
 pub use connect::seconds_left;
 pub use context::Context;
-pub use decisions::{
-    Admission, ChannelOverrides, Connected, ConnectionInfo, Decide, Directive, Order, Rejection, Requester,
-    TokenId,
-};
 pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
 pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
@@ -57,6 +60,7 @@ pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};
 pub use session::{Flag, Flags, Session, SessionId};
+pub use session_command::{SessionAction, SessionCommand};
 pub use settings::Settings;
 pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,

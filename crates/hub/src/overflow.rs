@@ -25,7 +25,7 @@ pub enum Overflow {
 
 impl<P: Protocols> Hub<P> {
     /// The action for a subscriber of the topic with a full queue.
-    pub fn overflow(&self, slot: Slot, key: TopicKey) -> Overflow {
+    pub fn overflow_action(&self, slot: Slot, key: TopicKey) -> Overflow {
         let policy = self.topics.get(key).map(TopicEntry::slow_consumer).unwrap_or_default();
         match (policy, self.sessions[slot.index()].peer.loss_report()) {
             (SlowConsumerPolicy::Cut, _) | (_, LossReport::Close) => Overflow::Cut,

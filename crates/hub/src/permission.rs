@@ -10,7 +10,7 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra, Topic};
 
 use crate::access::{Action, Identity, USER_SEPARATOR, USERS_SEPARATOR, is_unambiguous_user};
-use crate::decisions::Decide;
+use crate::authorization::AuthorizationRequest;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -22,7 +22,7 @@ use crate::settings::Settings;
 impl<P: Protocols> Hub<P> {
     /// Compares a secret with the API key; returns whether they are equal, which makes the session a backend.
     pub fn authenticate(&mut self, slot: Slot, secret: &[u8]) -> bool {
-        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.is(secret));
+        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.equals(secret));
         if accepted {
             self.sessions[slot.index()].identity = Identity::Backend;
         }
@@ -33,10 +33,10 @@ impl<P: Protocols> Hub<P> {
     pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects) {
         let requester = self.requester(slot);
         let decision = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
-            Some(token) => Decide::connect(requester, token),
-            None => Decide::Reject { requester },
+            Some(token) => AuthorizationRequest::connect(requester, token),
+            None => AuthorizationRequest::Reject { requester },
         };
-        self.request(slot, 0, Request::Decide(Box::new(decision)), fx);
+        self.request(slot, 0, Request::Authorize(Box::new(decision)), fx);
     }
 
     /// Whether the application decides about `action` in `channel` for this session. A backend is the application
@@ -73,8 +73,9 @@ impl<P: Protocols> Hub<P> {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
-        let decision = Decide::Publish { requester: self.requester(slot), channel, body, info, tags };
-        Ok(Request::Decide(Box::new(decision)))
+        let decision =
+            AuthorizationRequest::Publish { requester: self.requester(slot), channel, body, info, tags };
+        Ok(Request::Authorize(Box::new(decision)))
     }
 
     /// Whether the name of a channel allows or denies a subscription; `None` if the options decide, or if the session

@@ -16,8 +16,8 @@ use tidings_wire::client::Encoding;
 use tidings_wire::code::Code;
 use tidings_wire::{Channel, ClientInfo, Form, Publication, Topic};
 
+use crate::authorization::Connected;
 use crate::close::CloseReason;
-use crate::decisions::Connected;
 use crate::effects::{Effects, Failure, Response, SentMark, Timer};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};

@@ -2,8 +2,8 @@
 
 use tidings_wire::Channel;
 
+use crate::authorization::AuthorizationRequest;
 use crate::close::CloseReason;
-use crate::decisions::Decide;
 use crate::effects::{Effect, Effects, Request, Response};
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -20,7 +20,7 @@ impl<P: Protocols> Hub<P> {
         let pending = &mut session.cold().pending;
         let publishes = match &request {
             Request::Publish(..) => true,
-            Request::Decide(decision) => matches!(**decision, Decide::Publish { .. }),
+            Request::Authorize(decision) => matches!(**decision, AuthorizationRequest::Publish { .. }),
             _ => false,
         };
         let ticket = if publishes {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_wire::Channel;
 
 use crate::access::Identity;
-use crate::decisions::{Admission, ConnectionInfo};
+use crate::authorization::{Admission, ConnectionInfo};
 use crate::index::Slot;
 use crate::protocols::{Protocols, State as _};
 use crate::subscribe::{PendingCommands, PendingSubscribe, SubscribeOptions};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::decisions::TokenId;
+use crate::authorization::TokenId;
 use crate::index::TopicKey;
 
 /// A boolean of a subscription.
@@ -89,7 +89,7 @@ impl UserState {
             && !self.presence_timer
     }
 
-    /// Sets its token.
+    /// Stores the id and the time of issue of the connection token.
     pub(crate) fn set_token(&mut self, token: Option<&TokenId>) {
         self.token_issued = token.map(|token| token.issued.unwrap_or(0));
         self.token_id = token.and_then(|token| token.id.as_deref()).map(Into::into);

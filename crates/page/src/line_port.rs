@@ -56,7 +56,7 @@ impl LinePort {
             Self::Unix(path) => format!("-s {}", shell(path)),
         };
         let prompt = if requires_key { " --askpass" } else { "" };
-        format!("redis-cli {target}{prompt} PUBLISH {} \"follow the white rabbit\"", shell(channel))
+        format!("redis-cli {target}{prompt} PUBLISH {} \"hello world\"", shell(channel))
     }
 
     /// The command for an interactive session of `tidings connect`.
@@ -94,16 +94,16 @@ mod tests {
             let port = LinePort::from_announcement(announced, host_header, false).expect("an address");
             [port.nc(), port.publish("updates", false), port.connect()]
         };
-        let rabbit = "PUBLISH updates \"follow the white rabbit\"";
+        let publish = "PUBLISH updates \"hello world\"";
         let expected = ["nc 127.0.0.1 5567", "redis-cli -p 5567 §", "tidings connect 127.0.0.1:5567"];
-        assert_eq!(commands("127.0.0.1:5567", "evil"), expected.map(|c| c.replace('§', rabbit)));
+        assert_eq!(commands("127.0.0.1:5567", "evil"), expected.map(|c| c.replace('§', publish)));
         let expected = ["nc ::1 5567", "redis-cli -h ::1 -p 5567 §", "tidings connect [::1]:5567"];
-        assert_eq!(commands("[::1]:5567", ""), expected.map(|c| c.replace('§', rabbit)));
+        assert_eq!(commands("[::1]:5567", ""), expected.map(|c| c.replace('§', publish)));
         let expected =
             ["nc example.com 5567", "redis-cli -h example.com -p 5567 §", "tidings connect example.com:5567"];
-        assert_eq!(commands("0.0.0.0:5567", "example.com:80"), expected.map(|c| c.replace('§', rabbit)));
+        assert_eq!(commands("0.0.0.0:5567", "example.com:80"), expected.map(|c| c.replace('§', publish)));
         let expected = ["nc -U '/a b'", "redis-cli -s '/a b' §", "tidings connect 'unix:/a b'"];
-        assert_eq!(commands("unix:/a b", ""), expected.map(|c| c.replace('§', rabbit)));
+        assert_eq!(commands("unix:/a b", ""), expected.map(|c| c.replace('§', publish)));
     }
 
     #[test]
@@ -130,8 +130,7 @@ mod tests {
         let port =
             LinePort::from_announcement("0.0.0.0:5567", "push.example.org:8000", true).expect("an address");
         assert_eq!(port.nc(), "openssl s_client -quiet -connect push.example.org:5567");
-        let publish =
-            "redis-cli -h push.example.org -p 5567 --tls PUBLISH updates \"follow the white rabbit\"";
+        let publish = "redis-cli -h push.example.org -p 5567 --tls PUBLISH updates \"hello world\"";
         assert_eq!(port.publish("updates", false), publish);
         assert_eq!(port.connect(), "tidings connect tls://push.example.org:5567");
     }

@@ -22,7 +22,7 @@ use tidings_broker::{BrokerError, Stateful};
 use tidings_wire::{Channel, Publication, Topic};
 use tokio::sync::Notify;
 
-use crate::interest::TopicTable;
+use crate::topic_table::TopicTable;
 use paths::{DueProbes, ProbePaths};
 pub(crate) use paths::{FailedProbe, Operation, ProbedFeatures};
 use tidings_metrics::{Collect, MetricWriter, SECONDS};

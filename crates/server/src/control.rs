@@ -16,10 +16,10 @@ use tidings_wire::{Channel, Extra, Topic};
 
 use crate::authority::Authorizer;
 use crate::info::ServerInfo;
-use crate::interest::Route;
 use crate::internal::is_internal;
 use crate::router::{Router, failure, response_too_large};
 use crate::shards::Shards;
+use crate::topic_table::Route;
 use tidings_cluster::PRESENCE_TTL;
 
 /// Bytes of a channel in a list besides its name: the length and line breaks of RESP.
@@ -116,7 +116,7 @@ impl Control for SessionControl {
                     }),
                 );
             }
-            Request::Decide(request) => self.authorizer.handle(*request, reply),
+            Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
 

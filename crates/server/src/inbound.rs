@@ -16,10 +16,10 @@ use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::canary::Canary;
-use crate::interest::{ShardSet, TopicTable};
 use crate::internal::InternalChannels;
 use crate::router::failure;
 use crate::shards::Shards;
+use crate::topic_table::{ShardSet, TopicTable};
 use tidings_cluster::EndedNodes;
 use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
 use tidings_cluster::{Cluster, ClusterEvent};
@@ -81,11 +81,11 @@ impl Inbound {
             return true;
         }
         match self.cluster.on_publication(channel, body) {
-            Some(ClusterEvent::Order(directive)) => {
-                self.shards.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
+            Some(ClusterEvent::SessionCommand(command)) => {
+                self.shards.post_to_all(|| ShardMessage::SessionCommand(Arc::clone(&command)));
             }
             Some(ClusterEvent::Blocklist(change)) => match self.blocklist.apply(change) {
-                Ok(Some(directive)) => self.shards.order(directive),
+                Ok(Some(command)) => self.shards.post_session_command(command),
                 Ok(None) => {}
                 Err(BlocklistFull) => self.cluster.count_ignored(),
             },

@@ -8,26 +8,26 @@
 //! - No listener is bound before the whole configuration has been checked.
 //! - Each part is constructed complete, after the parts that it uses (`server/assembly.rs`). No part is set later, and no
 //!   object gives access to all others.
-//! - Topics, shards and the broker meet in the interest table. Of its locks, only the one that orders calls to the broker is
+//! - Topics, shards and the broker meet in the topic table. Of its locks, only the one that orders calls to the broker is
 //!   held over such a call.
 //! - `/ready` is 200 only while the canary observes that everything in use works through the broker.
 
 mod api;
 mod auth_failures;
 mod authority;
-mod blocking;
+mod blocklist_sync;
 mod broker_metrics;
 mod canary;
 mod control;
 mod http;
 mod inbound;
 mod info;
-mod interest;
 mod internal;
 mod lifecycle;
 mod line_handshakes;
 mod listen;
 mod local_node;
+mod log_summary;
 mod process;
 mod random;
 mod readiness;
@@ -35,9 +35,9 @@ mod router;
 mod server;
 mod settings;
 mod shards;
-mod summary;
 mod sync;
 mod tables;
+mod topic_table;
 
 pub use listen::{PassedListener, PassedListeners};
 pub use readiness::{NotReady, Readiness};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::canary::Canary;
-use crate::interest::TopicTable;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
+use crate::topic_table::TopicTable;
 use tidings_metrics::{Collect, MetricWriter};
 
 /// How often readiness is compared with the last state in the log.
@@ -76,7 +76,7 @@ impl ReadinessCheck {
         }
     }
 
-    /// Topics that the broker rejects although it should not: see [`crate::interest::Topics::rejected`], and internal
+    /// Topics that the broker rejects although it should not: see [`crate::topic_table::Topics::rejected`], and internal
     /// channels.
     pub(crate) fn rejected_topics(&self) -> usize {
         self.topic_table.read().rejected() + self.internal.rejected()

@@ -16,9 +16,9 @@ use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
 use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, History, HistoryQuery, Pattern, Topic, code};
 
-use crate::interest::TopicTable;
 use crate::internal::is_internal;
 use crate::shards::Shards;
+use crate::topic_table::TopicTable;
 use tidings_cluster::EndedNodes;
 use tidings_cluster::{ChannelCounts, ListBudget};
 use tidings_metrics::{Collect, MetricWriter};

@@ -22,7 +22,7 @@ use crate::listen::{self, BoundListener, PassedListener, PassedListeners, Socket
 use crate::readiness::Readiness;
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::{canary, settings, summary};
+use crate::{canary, log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{Config, ListenAddr};
 use tidings_tls::{MaterialError, Tls};
@@ -164,7 +164,7 @@ impl Server {
         }
         let traffic = Arc::<Traffic>::default();
         metrics.register(Arc::clone(&traffic));
-        let limits = summary::LimitCounters {
+        let limits = log_summary::LimitCounters {
             shards: Arc::clone(shards),
             settings: session_settings,
             api: Arc::clone(&api.counters),
@@ -200,7 +200,7 @@ impl Server {
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
         tasks.spawn(Arc::clone(&api.nodes).run(work));
-        tasks.spawn(summary::run(limits));
+        tasks.spawn(log_summary::run(limits));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());

@@ -210,7 +210,7 @@ pub(crate) fn shard_limits(config: &Config, shards: usize) -> Limits {
 pub(crate) fn shard_count(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match config.shards {
-        0 => cores.min(crate::interest::MAX_SHARDS),
+        0 => cores.min(crate::topic_table::MAX_SHARDS),
         count => count,
     }
 }

@@ -1,12 +1,12 @@
-//! A model checker runs the topic table (`src/interest.rs`, with the locks of the checker) through thousands of
+//! A model checker runs the topic table (`src/topic_table.rs`, with the locks of the checker) through thousands of
 //! interleavings of subscribing, publishing, and sweeping topics without subscribers.
 //!
 //! The invariant: a publication after a shard got the confirmation of a topic reaches that shard, once and in order.
 
 // The file is compiled a second time, with the locks of the model checker.
-#[path = "../src/interest.rs"]
+#[path = "../src/topic_table.rs"]
 #[expect(dead_code, reason = "functions that only read the table are not part of the model")]
-mod interest;
+mod topic_table;
 
 mod sync {
     pub(crate) use std::sync::PoisonError;
@@ -17,12 +17,12 @@ mod sync {
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use interest::TopicTable;
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread;
 use tidings_hub::Interest;
 use tidings_wire::{Channel, Topic};
+use topic_table::TopicTable;
 
 /// A message to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ enum Confirmation {
 }
 
 /// A node with two shards, one topic, and a broker of one flag.
-struct World {
+struct ModelNode {
     table: TopicTable,
     topic: Topic,
     mailboxes: [Mutex<Vec<Message>>; 2],
@@ -51,9 +51,9 @@ struct World {
     confirms: Confirmation,
 }
 
-impl World {
+impl ModelNode {
     fn new(confirms: Confirmation) -> Arc<Self> {
-        let world = Self {
+        let node = Self {
             table: TopicTable::new(),
             topic: Topic::Channel(Channel::new("news").expect("a name")),
             mailboxes: Default::default(),
@@ -61,11 +61,11 @@ impl World {
             requested: AtomicBool::new(false),
             confirms,
         };
-        world.table.on_broker_up();
-        Arc::new(world)
+        node.table.on_broker_up();
+        Arc::new(node)
     }
 
-    fn post(&self, shards: interest::ShardSet, message: Message) {
+    fn post(&self, shards: topic_table::ShardSet, message: Message) {
         for index in shards.indices() {
             self.mailboxes[index].lock().expect("no panic").push(message);
         }
@@ -117,15 +117,15 @@ impl World {
 }
 
 fn race(confirms: Confirmation) {
-    let world = World::new(confirms);
+    let node = ModelNode::new(confirms);
     let confirmed = Arc::new(AtomicBool::new(false));
     let publisher = {
-        let (world, confirmed) = (Arc::clone(&world), Arc::clone(&confirmed));
+        let (node, confirmed) = (Arc::clone(&node), Arc::clone(&confirmed));
         thread::spawn(move || {
             let mut guaranteed = Vec::new();
             for number in 0..4 {
                 let is_confirmed = confirmed.load(Ordering::SeqCst);
-                world.publish(number);
+                node.publish(number);
                 if is_confirmed {
                     guaranteed.push(number);
                 }
@@ -134,32 +134,32 @@ fn race(confirms: Confirmation) {
         })
     };
     let other = {
-        let world = Arc::clone(&world);
+        let node = Arc::clone(&node);
         thread::spawn(move || {
             // Subscribes, unsubscribes and sweeps, at the same time as the first shard.
-            let (_, count) = world.table.subscribe(1, &world.topic, |_| world.subscribe());
+            let (_, count) = node.table.subscribe(1, &node.topic, |_| node.subscribe());
             drop(count);
-            world.table.unsubscribe(1, &world.topic, Instant::now());
-            world.sweep();
+            node.table.unsubscribe(1, &node.topic, Instant::now());
+            node.sweep();
         })
     };
     let done = Arc::new(AtomicBool::new(false));
     let link = {
-        let (world, done) = (Arc::clone(&world), Arc::clone(&done));
+        let (node, done) = (Arc::clone(&node), Arc::clone(&done));
         thread::spawn(move || {
             while !done.load(Ordering::SeqCst) {
-                world.confirm_requested();
+                node.confirm_requested();
                 thread::yield_now();
             }
         })
     };
-    world.subscribe_shard(0);
+    node.subscribe_shard(0);
     confirmed.store(true, Ordering::SeqCst);
     let guaranteed = publisher.join().expect("the publisher");
     other.join().expect("the other shard");
     done.store(true, Ordering::SeqCst);
     link.join().expect("the link");
-    let messages = world.mailboxes[0].lock().expect("no panic").clone();
+    let messages = node.mailboxes[0].lock().expect("no panic").clone();
     let numbers: Vec<u32> = messages
         .iter()
         .filter_map(|m| if let Message::Publication(n) = m { Some(*n) } else { None })

@@ -42,8 +42,8 @@ impl Frames {
     }
 }
 
-/// Whether the Close frame of the client of an ended session is still missing (RFC 6455 §7.1.1: the connection is
-/// closed when both sides have sent one).
+/// Whether an ended session is a WebSocket, and its client has not sent a Close frame yet. The connection is closed when
+/// both sides have sent one (RFC 6455 §7.1.1).
 pub fn awaits_close(hub: &Hub, slot: Slot) -> bool {
     hub.get_session(slot).is_some_and(|session| {
         let frames = session.peek_state().and_then(|state| state.frames.as_ref());
@@ -51,15 +51,15 @@ pub fn awaits_close(hub: &Hub, slot: Slot) -> bool {
     })
 }
 
-/// Searches the input of an ended session for the client's Close frame; other input is discarded. Returns whether there
-/// is nothing more to wait for.
+/// Reads the input of an ended session up to the client's Close frame, and discards it. Returns whether the connection
+/// can be closed.
 pub fn closing_input(hub: &mut Hub, slot: Slot, bytes: &[u8], fx: &mut Effects) -> bool {
     Context::new(hub, slot, fx).closing_input(bytes)
 }
 
 impl Context<'_> {
-    /// Executes the commands in the bytes of a WebSocket. A partial message is kept in the session. A session without
-    /// one reads through the frame reader of the hub.
+    /// Decodes frames and executes the commands in their messages. A partial message is stored in the session. A session
+    /// without a partial message uses the frame reader that all sessions share, so it needs no memory of its own.
     pub(crate) fn run_frames(&mut self, bytes: &[u8]) -> Consumed {
         let own = self.session_mut().existing_state().and_then(|state| state.frames.take());
         self.hub.protocols.kept -= own.as_ref().map_or(0, |frames| frames.len());
@@ -144,7 +144,7 @@ impl Context<'_> {
         Consumed { used: if stop == StopReason::End { bytes.len() } else { used }, stop }
     }
 
-    /// See [`closing_input`].
+    /// Implements [`closing_input`].
     fn closing_input(&mut self, bytes: &[u8]) -> bool {
         if !awaits_close(self.hub, self.slot) {
             return true;

@@ -36,7 +36,7 @@ pub(crate) const MODULE: Module = Module {
     begin: |cx| cx.plain_begin(),
     loss_report: |_| LossReport::Notice,
     server_subscription: |channel| {
-        // A message of a channel with a space in its name looks like a message of another channel.
+        // `MESSAGE CHANNEL BODY` is ambiguous if the name of the channel contains a space.
         if channel.fits_a_line() { ServerSubscription::Unreported } else { ServerSubscription::Refused }
     },
     ..Module::DEFAULT
@@ -168,7 +168,7 @@ impl Context<'_> {
             }
             Some(Command::Exit) => self.in_turn(|cx| cx.end(&CloseReason::Done)),
             Some(Command::Other(text)) if first && is_http(text) => {
-                // A browser requests this port. Further input is discarded: it may be an attack through the browser.
+                // An HTTP request, usually of a browser. Its body is discarded: a web page can fill it with commands.
                 let words = "this port speaks lines, not HTTP".to_owned();
                 self.end(&CloseReason::Protocol(words));
                 Progress::End

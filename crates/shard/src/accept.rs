@@ -17,7 +17,8 @@ use crate::conn::Conn;
 use crate::counters::TransportKind;
 use crate::drain::reconnect_delay;
 use crate::mailbox::{Arrival, ShardMessage};
-use crate::metrics::{Process, add};
+use crate::metrics::add;
+use crate::process::Process;
 use crate::shard::{LISTENERS, ListenerState, Shard, TimerEvent};
 use crate::socket::{Listener, Socket};
 

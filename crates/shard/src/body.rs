@@ -1,15 +1,15 @@
-//! The body of an HTTP response as a connection: the output of a session becomes parts of the body, until the client
+//! A streamed HTTP response as a connection: the output of a session is the body of the response, until the client
 //! disconnects.
 //!
-//! The request was read by the HTTP server. The response is written here, head included, so the connection costs as
-//! much as any other: the same shared bytes go to the same kind of socket, with the length of a chunk before them (RFC
-//! 9112 §7.1).
+//! The HTTP server has read the request. The shard writes the response, head included, so the connection costs as much
+//! as any other: the same shared bytes go to the same kind of socket, each chunk with its length before it (RFC 9112
+//! §7.1).
 //!
 //! Invariants:
-//! - A chunk that was begun is completed. If the socket accepts a part of it, the rest is kept, less than [`CHUNK`]
-//!   bytes, and nothing more is accepted until it is sent. So writers observe a socket that would block, and the queue
-//!   before it has the bounds and policies of any connection. (A plain event stream of several channels, which is
-//!   encoded for one client, keeps its last event completely.)
+//! - A chunk is never left incomplete. If the socket accepts only a part of it, the body stores the rest (less than
+//!   [`CHUNK`] bytes) and accepts no further bytes until the rest is sent. To its writer it is then a socket that would
+//!   block, so the bounds and policies of a connection's queue apply. A plain event stream of several channels is
+//!   encoded for one client; it stores the rest of one event.
 //! - A body that has sent everything owns no memory beyond itself.
 //! - Input after the request is discarded, and too much of it ends the connection.
 
@@ -93,7 +93,7 @@ impl Body {
         self.flush().map(|_| ())
     }
 
-    /// Plain events: everything requested is subscribed, so the response is a 200.
+    /// Opens a plain event stream with the status 200. Called when all requested channels are subscribed.
     pub(crate) fn open(&mut self) -> io::Result<()> {
         if let Some(events) = &mut self.events {
             events.open(&mut self.kept);
@@ -102,8 +102,8 @@ impl Body {
         self.flush().map(|_| ())
     }
 
-    /// Plain events: the response is this status with the error as its body. Returns `false`, and does nothing, if a
-    /// response has begun.
+    /// Rejects a plain event stream with this status, and the error as the body. Returns `false`, and does nothing, if
+    /// the response has begun.
     pub(crate) fn refuse_stream(&mut self, status: HttpStatus, error: &[u8]) -> io::Result<bool> {
         let is_refused = match &mut self.events {
             Some(events) => events.refuse(status, error, &mut self.kept),

@@ -49,7 +49,7 @@ pub struct Reply {
 impl Reply {
     /// The address of the session's client: that of the peer, or the one that a trusted proxy has forwarded. `None` if
     /// there is none (a Unix socket, a trusted proxy that has forwarded none), and for requests other than
-    /// [`Request::Decide`].
+    /// [`Request::Authorize`].
     pub fn peer(&self) -> Option<IpAddr> {
         self.peer
     }

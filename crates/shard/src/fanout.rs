@@ -107,7 +107,13 @@ impl EncodedBatch<'_> {
 
 /// Applies the policy to a queue without room for the publications from `next` on; returns the number of dropped
 /// publications, queued and new ones.
-fn overflow(queue: &mut Queue, policy: Overflow, batch: &EncodedBatch<'_>, next: usize, bound: usize) -> u64 {
+fn apply_overflow(
+    queue: &mut Queue,
+    policy: Overflow,
+    batch: &EncodedBatch<'_>,
+    next: usize,
+    bound: usize,
+) -> u64 {
     let count = batch.ends.len();
     let new = (count - next) as u64;
     match policy {
@@ -350,18 +356,18 @@ impl Shard {
         let missed = if fits {
             None
         } else {
-            let policy = self.hub.overflow(slot, topic);
-            Some((policy, overflow(queue, policy, &batch, next, bound)))
+            let policy = self.hub.overflow_action(slot, topic);
+            Some((policy, apply_overflow(queue, policy, &batch, next, bound)))
         };
         let after = queue.cost();
         self.queue_changed(before, after);
         if let Some((policy, dropped)) = missed {
-            self.report_missed(slot, topic, policy, dropped);
+            self.report_overflow(slot, topic, policy, dropped);
         }
     }
 
     /// Reports missed publications to a session. Its queue is adjusted already.
-    fn report_missed(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
+    fn report_overflow(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
         add(&self.metrics.dropped[policy], dropped);
         match policy {
             Overflow::Cut => {
@@ -382,7 +388,7 @@ impl Shard {
             None => return,
         };
         for slot in slots {
-            let policy = self.hub.overflow(slot, key);
+            let policy = self.hub.overflow_action(slot, key);
             if matches!(policy, Overflow::Latest | Overflow::DropOldest)
                 && let Some(Some(conn)) = self.conns.get_mut(slot.index())
             {
@@ -396,7 +402,7 @@ impl Shard {
                 self.queue_changed(before, after);
                 self.writable(slot);
             }
-            self.report_missed(slot, key, policy, missed);
+            self.report_overflow(slot, key, policy, missed);
         }
     }
 }

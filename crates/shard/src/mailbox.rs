@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{ConnectionInfo, Directive, Failure, Response, SessionId};
+use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId};
 use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
@@ -45,8 +45,8 @@ pub enum ShardMessage {
     Arrival(Box<Arrival>),
     /// A frame of commands for an emulated session.
     Input(SessionId, Bytes),
-    /// An order of the application, for the sessions that it targets.
-    Order(Arc<Directive>),
+    /// A command of the application, for the sessions that it targets.
+    SessionCommand(Arc<SessionCommand>),
     /// A client has joined or left a channel.
     Changed(Arc<PresenceUpdate>),
     /// Publications of a topic are lost: notify its subscribers.

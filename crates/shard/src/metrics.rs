@@ -1,67 +1,17 @@
-//! The metrics of a shard, written by its thread and read by others; and the state that all shards share.
+//! The metrics of a shard, written by its thread and read by others.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_hub::{Disconnects, Overflow};
 use tidings_session::{Hub, Link};
 use tidings_wire::ws::deflate::Counts;
 
-use crate::address::AddressLimits;
 use crate::counters::{Counters, TransportKind};
-use crate::rate::{Clock, RateLimit};
 use crate::read_scheduler::ReadScheduler;
 
 /// Upper bounds of the buckets of the fan-out histogram, in microseconds.
 pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
-
-/// State that all shards share.
-#[derive(Debug, Default)]
-pub struct Process {
-    /// Bytes in the queues of all connections.
-    pub queued: AtomicUsize,
-    /// Connections of all shards.
-    pub connections: AtomicUsize,
-    /// The clock of the limits by address and user.
-    pub clock: Clock,
-    /// Connections that could not be registered for events, and were closed.
-    pub unwatched: AtomicUsize,
-    /// Connections refused because of the limit of connections.
-    pub full: AtomicU64,
-    /// The limit of new connections per second.
-    pub connection_rate: RateLimit,
-    /// The limits of connections by address.
-    pub addresses: AddressLimits,
-    /// Number of connections distributed over the shards.
-    distributed: AtomicUsize,
-}
-
-impl Process {
-    /// The state without connections, with these limits.
-    pub fn new(connection_rate: RateLimit, addresses: AddressLimits) -> Self {
-        Self { connection_rate, addresses, ..Self::default() }
-    }
-
-    /// The index of the shard for the next connection, of `shards`. Connections of all transports are distributed in turn.
-    pub fn next_shard(&self, shards: usize) -> usize {
-        self.distributed.fetch_add(1, Ordering::Relaxed) % shards.max(1)
-    }
-
-    /// Counts a connection, unless there are `limit` connections already. The caller calls [`Self::release_connection`]
-    /// when a counted connection ends.
-    pub fn count_connection(&self, limit: usize) -> bool {
-        let is_counted = self.connections.fetch_add(1, Ordering::Relaxed) < limit;
-        if !is_counted {
-            self.release_connection();
-        }
-        is_counted
-    }
-
-    /// Releases a connection that was counted.
-    pub fn release_connection(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Compressed data: the number of bytes without and with compression.
 #[derive(Debug, Default)]
@@ -108,8 +58,8 @@ pub struct Metrics {
     pub lost: AtomicU64,
     /// Expired connections and subscriptions.
     pub expired: AtomicU64,
-    /// Orders of the application, executed on a session.
-    pub orders: AtomicU64,
+    /// Commands of the application, executed on a session.
+    pub session_commands: AtomicU64,
     /// Sessions ended by the server, in the order of [`Disconnects::label`].
     pub disconnects: [AtomicU64; Disconnects::LABELS],
     /// Bytes of partial commands and of commands that are held back.
@@ -196,7 +146,7 @@ impl Metrics {
         self.unrecovered.store(clients.unrecovered, Ordering::Relaxed);
         self.lost.store(clients.lost, Ordering::Relaxed);
         self.expired.store(clients.expired, Ordering::Relaxed);
-        self.orders.store(clients.orders, Ordering::Relaxed);
+        self.session_commands.store(clients.session_commands, Ordering::Relaxed);
         self.input_bytes.store(protocols.input_bytes, Ordering::Relaxed);
         self.deflated.store(deflated);
         self.inflated.store(protocols.inflated);

@@ -110,7 +110,7 @@ impl Shard {
     pub(crate) fn peer_finished(&mut self, slot: Slot) {
         let Some(conn) = &self.conns[slot.index()] else { return };
         match conn.phase {
-            // A client may half-close and continue to read its response for any time.
+            // An HTTP client may close its sending half and continue to read the response.
             Phase::Open if matches!(conn.socket, Socket::Body(_)) => {
                 self.hub.half_closed(slot, &mut self.fx);
                 self.apply_effects();

@@ -21,7 +21,8 @@ use crate::control::{Control, Reply, TlsHandoff};
 use crate::drain::Drain;
 use crate::fanout::Batches;
 use crate::mailbox::{self, Mailbox, MailboxContent, ShardMessage};
-use crate::metrics::{Metrics, Process, Recorded, add};
+use crate::metrics::{Metrics, Recorded, add};
+use crate::process::Process;
 use crate::read_scheduler::{PeerState, PendingRead, ReadScheduler};
 use crate::socket::Listener;
 use crate::wheel::Wheel;
@@ -373,7 +374,9 @@ impl Shard {
                     let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
                     self.apply_flow(id.slot, flow);
                 }
-                ShardMessage::Order(directive) => self.hub.apply_directive(&directive, &mut self.fx),
+                ShardMessage::SessionCommand(command) => {
+                    self.hub.apply_session_command(&command, &mut self.fx)
+                }
                 ShardMessage::Changed(change) => {
                     self.hub.on_presence_change(&change.channel, change.joined, &change.info, &mut self.fx);
                 }
@@ -445,7 +448,7 @@ impl Shard {
     /// Passes a request to the control plane.
     fn request(&self, session: SessionId, ticket: u32, request: Request) {
         let peer = match request {
-            Request::Decide(_) => self.client_address(session.slot),
+            Request::Authorize(_) => self.client_address(session.slot),
             _ => None,
         };
         let reply = Reply { mailbox: Arc::clone(&self.mailbox), session, ticket, peer };

@@ -8,13 +8,11 @@ use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
 use tidings_table_store::{Condition, DialectOptions, Sort};
 
-use super::condition;
+use super::condition::{self, MAX_QUERY_TEXT};
 use super::failure::Failure;
 
 /// The most rows of a page or a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
-/// The longest text to search for or to filter by, in bytes.
-pub(super) const MAX_TEXT: usize = 4 << 10;
 /// The most columns with chosen types.
 const MAX_TYPES: usize = 1_000;
 /// The longest stored file name, in bytes.
@@ -117,8 +115,8 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
             filter.iter().try_for_each(condition::check)?;
             Command::Filter(filter)
         }
-        CommandMessage::Search(search) if search.len() > MAX_TEXT => {
-            return Err(Failure::bad(format!("a search may have {MAX_TEXT} bytes")));
+        CommandMessage::Search(search) if search.len() > MAX_QUERY_TEXT => {
+            return Err(Failure::bad(format!("a search may have {MAX_QUERY_TEXT} bytes")));
         }
         CommandMessage::Search(search) => {
             super::pattern::check(Op::Contains, &search)?;

@@ -3,9 +3,11 @@
 use tidings_table::{Op, Query};
 use tidings_table_store::Condition;
 
-use super::command::MAX_TEXT;
 use super::failure::Failure;
 use super::pattern;
+
+/// The longest text to search for or to filter by, in bytes.
+pub(super) const MAX_QUERY_TEXT: usize = 4 << 10;
 
 /// Whether the engine can evaluate a condition.
 ///
@@ -13,8 +15,8 @@ use super::pattern;
 /// 400: too long, too many or too few values, an invalid regular expression.
 pub(super) fn check(condition: &Condition) -> Result<(), Failure> {
     let values = condition.values();
-    if values.iter().map(String::len).sum::<usize>() > MAX_TEXT {
-        return Err(Failure::bad(format!("a filter's value may have {MAX_TEXT} bytes")));
+    if values.iter().map(String::len).sum::<usize>() > MAX_QUERY_TEXT {
+        return Err(Failure::bad(format!("a filter's value may have {MAX_QUERY_TEXT} bytes")));
     }
     match condition.op {
         Op::Between if values.len() != 2 => Err(Failure::bad(

@@ -95,14 +95,20 @@ impl RowBuilder {
         self.cell_bytes.min(self.left)
     }
 
+    /// Truncates the cell to the bytes that are left for it. Returns whether it was longer.
+    fn truncate_cell(&mut self) -> bool {
+        let limit = self.limit();
+        let is_longer = self.bytes > limit as u64;
+        if is_longer {
+            self.start.truncate(whole_characters(&self.start, limit));
+        }
+        is_longer
+    }
+
     fn end_cell(&mut self) {
         self.width += 1;
         if self.cells.len() < self.row_cells {
-            let limit = self.limit();
-            let is_cut = self.bytes > limit as u64;
-            if is_cut {
-                self.start.truncate(whole_characters(&self.start, limit));
-            }
+            let is_cut = self.truncate_cell();
             self.left -= self.start.len();
             let text = match String::from_utf8(std::mem::take(&mut self.start)) {
                 Ok(text) => text,

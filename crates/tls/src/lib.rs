@@ -13,6 +13,7 @@
 //! - A peer that sends plaintext gets a notice in its protocol before its connection is closed.
 
 mod material;
+mod reload;
 
 use std::fmt;
 use std::io;
@@ -32,6 +33,7 @@ use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 pub use material::MaterialError;
 
 use material::{Material, ServerConfigs};
+use reload::ReloadOutcome;
 
 /// The first byte of a TLS connection: the record type of a handshake (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -63,16 +65,6 @@ labels! {
         Plaintext => "plaintext",
         /// The limit on connections was reached.
         Refused => "refused",
-    }
-}
-
-labels! {
-    /// The outcome of a reload of the certificate.
-    enum ReloadOutcome {
-        /// The certificate is in use.
-        Done => "done",
-        /// The certificate cannot be used. The previous one stays in use.
-        Failed => "failed",
     }
 }
 
@@ -153,11 +145,6 @@ impl Tls {
         (self.options.handshake_limit - self.permits.available_permits()) as u64
     }
 
-    /// Requests that the certificate be read again now.
-    pub fn request_reload(&self) {
-        self.reload_requested.notify_one();
-    }
-
     /// Aborts the handshakes in progress and begins no more.
     pub fn stop(&self) {
         self.stop.send_replace(true);
@@ -206,50 +193,6 @@ impl Tls {
                 tracing::debug!(%error, "a TLS handshake failed");
                 close_with_notice(stream, b"").await;
                 Err(HandshakeOutcome::Failed)
-            }
-        }
-    }
-
-    /// Reads the certificate again every `tls.reload_interval` and on request, until the task is cancelled.
-    pub async fn watch(self: Arc<Self>) {
-        loop {
-            let is_requested = tokio::select! {
-                () = tokio::time::sleep(self.options.reload_interval) => false,
-                () = self.reload_requested.notified() => true,
-            };
-            let tls = Arc::clone(&self);
-            // Reading files can block for long.
-            let _ = tokio::task::spawn_blocking(move || tls.reload(is_requested)).await;
-        }
-    }
-
-    /// Reads the files and uses their content if it has changed, or if a reload was requested.
-    fn reload(&self, is_requested: bool) {
-        let read = Material::read(&self.options);
-        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
-        let configs = match read {
-            Ok(material) if material == *last_read && !is_requested => return,
-            Ok(material) => {
-                let configs = material.server_configs(&self.options);
-                *last_read = material;
-                configs
-            }
-            // The same error is logged once.
-            Err(error) if last_read.is_failed_with(&error.to_string()) && !is_requested => return,
-            Err(error) => {
-                *last_read = Material::failed(error.to_string());
-                Err(error)
-            }
-        };
-        match configs {
-            Ok(configs) => {
-                *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
-                self.counters.reloads.add(ReloadOutcome::Done);
-                tracing::info!("the TLS certificate was read again and is used for new connections");
-            }
-            Err(error) => {
-                self.counters.reloads.add(ReloadOutcome::Failed);
-                tracing::warn!(%error, "the TLS certificate cannot be used; the previous one stays in use");
             }
         }
     }

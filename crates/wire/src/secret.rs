@@ -23,7 +23,7 @@ impl Secret {
     }
 
     /// Whether `given` is the secret, in a time that depends on the secret's length alone.
-    pub fn is(&self, given: &[u8]) -> bool {
+    pub fn equals(&self, given: &[u8]) -> bool {
         let secret = self.0.as_bytes();
         if secret.len() != given.len() {
             return false;
@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn a_secret_equals_only_itself_and_is_never_displayed() {
         let key = Secret::new("s3cret");
-        assert!(key.is(b"s3cret"));
-        assert!(!key.is(b"s3creT") && !key.is(b"s3cre") && !key.is(b""));
+        assert!(key.equals(b"s3cret"));
+        assert!(!key.equals(b"s3creT") && !key.equals(b"s3cre") && !key.equals(b""));
         assert_eq!(format!("{key:?} {:?}", Secret::default()), "*** none");
     }
 }

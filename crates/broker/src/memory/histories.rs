@@ -156,7 +156,7 @@ impl Histories {
     }
 
     /// Removes expired histories, and marks those without publications.
-    pub(super) fn sweep(&mut self, now: Instant) {
+    pub(super) fn remove_expired(&mut self, now: Instant) {
         let (mut over, mut empty) = (Vec::new(), Vec::new());
         for (channel, stored) in &mut self.windows {
             if stored.window.is_over(now) {

@@ -348,7 +348,7 @@ impl Memory {
         }
         let next = self.sweeps.fetch_add(1, Ordering::Relaxed) % STRIPES as u64;
         if let Ok(mut stripe) = self.stripes[usize::try_from(next).unwrap_or_default()].try_lock() {
-            stripe.sweep(now, &self.budget);
+            stripe.remove_expired(now, &self.budget);
         }
     }
 

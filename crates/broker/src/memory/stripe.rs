@@ -56,7 +56,7 @@ impl Stripe {
         now: Instant,
         budget: &Budget,
     ) -> Option<Published> {
-        self.forget_results(now, budget);
+        self.expire_results(now, budget);
         self.results.get(key).cloned()
     }
 
@@ -119,10 +119,15 @@ impl Stripe {
         members.filter(move |member| member.until > now).map(|member| &member.info)
     }
 
-    /// Removes expired entries.
-    pub(super) fn sweep(&mut self, now: Instant, budget: &Budget) {
-        self.forget_results(now, budget);
-        self.histories.sweep(now);
+    /// Removes expired results, histories and members.
+    pub(super) fn remove_expired(&mut self, now: Instant, budget: &Budget) {
+        self.expire_results(now, budget);
+        self.histories.remove_expired(now);
+        self.expire_members(now, budget);
+    }
+
+    /// Removes expired members of all channels.
+    fn expire_members(&mut self, now: Instant, budget: &Budget) {
         self.present.retain(|_, members| {
             members.retain(|_, member| {
                 let over = member.until <= now;
@@ -135,7 +140,7 @@ impl Stripe {
         });
     }
 
-    fn forget_results(&mut self, now: Instant, budget: &Budget) {
+    fn expire_results(&mut self, now: Instant, budget: &Budget) {
         while self.result_expiries.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, key)) = self.result_expiries.pop_front() else { break };
             budget.release(result_cost(&key));

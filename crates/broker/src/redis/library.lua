@@ -300,7 +300,7 @@ local function history_remove(keys)
 end
 
 -- Removes expired members; every node calls often enough that there are never many.
-local function expire(tag, time)
+local function expire_members(tag, time)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   together(until_key, present)
   while true do
@@ -331,7 +331,7 @@ local function presence_add(keys, args)
   local name, tag = only_channel(keys)
   local client, info = args[1], args[2]
   local time, ttl = now(), tonumber(whole(args[3], '60000', 'ttl'))
-  expire(tag, time)
+  expire_members(tag, time)
   local until_key, present = 'tidings:until:' .. tag, 'tidings:present:' .. tag
   redis.call('ZADD', until_key, digits(time + ttl), client)
   redis.call('HSET', present, client, info)
@@ -438,7 +438,7 @@ local function presence_stats(keys)
 end
 
 -- Removes the expired values of a register.
-local function expire_kept(tag)
+local function expire_values(tag)
   local kept, until_key = 'tidings:kept:' .. tag, 'tidings:keptuntil:' .. tag
   together(kept, until_key)
   while true do
@@ -452,7 +452,7 @@ end
 -- name, value, ttl ms | '' for no expiry, most values
 local function keep(keys, args)
   local _, tag = only_channel(keys)
-  local kept, until_key = expire_kept(tag)
+  local kept, until_key = expire_values(tag)
   local name, value = args[1], args[2]
   if redis.call('HLEN', kept) >= tonumber(whole(args[4], '100000', 'most')) and redis.call('HEXISTS', kept, name) == 0 then
     return redis.error_reply('ERR tidings: the register is full')
@@ -469,7 +469,7 @@ end
 -- name
 local function forget(keys, args)
   local _, tag = only_channel(keys)
-  local kept, until_key = expire_kept(tag)
+  local kept, until_key = expire_values(tag)
   redis.call('HDEL', kept, args[1])
   redis.call('ZREM', until_key, args[1])
   return redis.status_reply('OK')

@@ -17,13 +17,13 @@ fn redis_cli_publishes_with_a_position_by_calling_the_function() {
     node.subscribe(&channel("news"));
     let port = redis.port().to_string();
     let output = Command::new("redis-cli")
-        .args(["-p", &port, "FCALL", "tidings_publish", "1", "app:news", "follow the white rabbit"])
+        .args(["-p", &port, "FCALL", "tidings_publish", "1", "app:news", "hello world"])
         .output()
         .expect("redis-cli on the PATH");
     let answer = String::from_utf8(output.stdout).unwrap();
     let position = page(&*node.broker, "news", after(None)).position;
     assert_eq!(answer.lines().collect::<Vec<_>>(), ["1", "1", position.epoch.as_str(), "0"]);
-    wait_until(PATIENCE, "the message", || node.sink.bodies("news") == ["follow the white rabbit"]);
+    wait_until(PATIENCE, "the message", || node.sink.bodies("news") == ["hello world"]);
     assert_eq!(node.sink.publications("news")[0].position, Some(position.clone()));
     // A publication of a node continues from there.
     assert_eq!(keep(&*node.broker, "news", "down the hole", 9).offset, 2);

@@ -74,7 +74,7 @@ impl TransportRequest {
     /// # Errors
     /// An unreachable server, or an unexpected response, as text.
     pub(super) fn arrive(&self, target: &Target) -> Result<Connected, String> {
-        let lost = |e: io::Error| tidings_client::stream::reason(&e);
+        let lost = |e: io::Error| tidings_client::error::reason(&e);
         let mut socket = Socket::connect(target).map_err(lost)?;
         let (request, status) = match self {
             Self::Line => return Ok(Connected { socket, unread: Vec::new(), chunks: ChunkState::None }),

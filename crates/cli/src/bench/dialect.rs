@@ -65,7 +65,7 @@ pub(super) enum Unit<'a> {
     /// The subscription is confirmed.
     Subscribed,
     /// An error, or a notice of dropped messages, with the server's text.
-    Complaint(String),
+    Error(String),
     /// A ping, which requires [`Dialect::pong`].
     Ping,
     /// Any other unit.
@@ -208,7 +208,7 @@ impl Dialect {
     fn websocket_units<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
         let Some(frame) = websocket_frame(buf, self.size * 2 + MAX_UNIT)? else { return Ok(0) };
         match frame.close() {
-            Some(words) => each(Unit::Complaint(words)),
+            Some(words) => each(Unit::Error(words)),
             None if frame.opcode == Some(Opcode::Text) => {
                 frame.payload.split(|byte| *byte == b'\n').for_each(|line| each(self.reply_unit(line)));
             }
@@ -231,13 +231,13 @@ impl Dialect {
         match reply.outcome {
             Outcome::Ping => Unit::Ping,
             Outcome::Subscribe(_) => Unit::Subscribed,
-            Outcome::Error(error) => Unit::Complaint(format!("{} (code {})", error.message, error.code)),
+            Outcome::Error(error) => Unit::Error(format!("{} (code {})", error.message, error.code)),
             Outcome::Push(push) => match push.event {
                 Event::Publication(Publication { data: Data { bytes: Cow::Borrowed(body), .. }, .. }) => {
                     Unit::Message(body)
                 }
-                Event::Unsubscribe(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
-                Event::Disconnect(end) => Unit::Complaint(format!("{} (code {})", end.reason, end.code)),
+                Event::Unsubscribe(end) => Unit::Error(format!("{} (code {})", end.reason, end.code)),
+                Event::Disconnect(end) => Unit::Error(format!("{} (code {})", end.reason, end.code)),
                 _ => Unit::Other,
             },
             _ => Unit::Other,
@@ -264,7 +264,7 @@ impl Dialect {
             if let Some(data) = line.strip_prefix(b"data: ")
                 && kind.is_some()
             {
-                return Unit::Complaint(String::from_utf8_lossy(data).into_owned());
+                return Unit::Error(String::from_utf8_lossy(data).into_owned());
             }
             rest = &rest[end + 1..];
         }
@@ -339,7 +339,7 @@ fn line_unit(line: &[u8]) -> Unit<'_> {
     if is(plain::CONFIRMED) || is(plain::ALREADY_SUBSCRIBED) {
         Unit::Subscribed
     } else if line.starts_with(b"ERROR ") || is(plain::UNKNOWN_COMMAND) {
-        Unit::Complaint(String::from_utf8_lossy(line).into_owned())
+        Unit::Error(String::from_utf8_lossy(line).into_owned())
     } else {
         // In the default channel a message is only its body.
         Unit::Message(line)
@@ -348,7 +348,7 @@ fn line_unit(line: &[u8]) -> Unit<'_> {
 
 fn value_unit(value: Value) -> Unit<'static> {
     match value {
-        Value::Error(words) => Unit::Complaint(words),
+        Value::Error(words) => Unit::Error(words),
         Value::Push(items) => match items.first() {
             Some(Value::Bulk(kind)) if kind == b"subscribe" => Unit::Subscribed,
             _ => Unit::Other,
@@ -418,27 +418,24 @@ mod tests {
             "\n{}\n",
             r#"{"push":{"channel":"bench","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
         ));
-        let complaint = Unit::Complaint("insufficient state (code 2500)".to_owned());
-        let units = vec![Unit::Other, Unit::Subscribed, Unit::Ping, complaint];
+        let error = Unit::Error("insufficient state (code 2500)".to_owned());
+        let units = vec![Unit::Other, Unit::Subscribed, Unit::Ping, error];
         assert_eq!(next(&dialect, &frame), Ok((units, frame.len())));
         let mut close = Vec::new();
         ws::close(ws::CloseCode(3008), "slow", &mut close);
-        assert_eq!(next(&dialect, &close).unwrap().0, [Unit::Complaint("slow (code 3008)".to_owned())]);
+        assert_eq!(next(&dialect, &close).unwrap().0, [Unit::Error("slow (code 3008)".to_owned())]);
         let greeting = dialect.greeting();
         assert!(memmem::find(greeting, br#"{"id":1,"connect":{"token":"t"}}"#).is_some());
         assert!(memmem::find(greeting, br#"{"id":2,"subscribe":{"channel":"bench"}}"#).is_some());
     }
 
     #[test]
-    fn a_comment_confirms_the_stream_and_a_server_event_is_a_complaint() {
+    fn a_comment_confirms_the_stream_and_a_server_event_is_an_error() {
         let dialect = Dialect::new(Transport::Sse, "bench", None, 4);
         assert_eq!(next(&dialect, b":ok\n\n"), Ok((vec![Unit::Subscribed], 5)));
         assert_eq!(next(&dialect, b"id: 0.e.bench\n\n"), Ok((vec![Unit::Other], 15)));
         let error = b"event: error\ndata: {\"code\":103}\n\n";
-        assert_eq!(
-            next(&dialect, error),
-            Ok((vec![Unit::Complaint("{\"code\":103}".to_owned())], error.len()))
-        );
+        assert_eq!(next(&dialect, error), Ok((vec![Unit::Error("{\"code\":103}".to_owned())], error.len())));
     }
 
     #[test]
@@ -448,17 +445,17 @@ mod tests {
     }
 
     #[test]
-    fn confirmations_and_complaints_are_distinguished() {
+    fn confirmations_and_errors_are_distinguished() {
         let plain = Dialect::new(Transport::Tcp, "bench", None, 4);
         assert_eq!(next(&plain, b"CONFIRMED\r\n"), Ok((vec![Unit::Subscribed], 11)));
         assert_eq!(next(&plain, b"ALREADY SUBSCRIBED\r\n"), Ok((vec![Unit::Subscribed], 20)));
         let slow = next(&plain, b"ERROR 3008 slow: 5 messages dropped\r\n").unwrap().0;
-        assert!(matches!(&slow[..], [Unit::Complaint(words)] if words.contains("5 messages dropped")));
+        assert!(matches!(&slow[..], [Unit::Error(words)] if words.contains("5 messages dropped")));
 
         let resp = Dialect::new(Transport::Resp, "bench", None, 4);
         let confirmed = next(&resp, b">3\r\n$9\r\nsubscribe\r\n$5\r\nbench\r\n:1\r\n").unwrap();
         assert_eq!(confirmed.0, [Unit::Subscribed]);
-        assert_eq!(next(&resp, b"-NOPERM no\r\n"), Ok((vec![Unit::Complaint("NOPERM no".to_owned())], 12)));
+        assert_eq!(next(&resp, b"-NOPERM no\r\n"), Ok((vec![Unit::Error("NOPERM no".to_owned())], 12)));
         assert!(next(&resp, b"HTTP/1.1 400\r\n").is_err());
     }
 }

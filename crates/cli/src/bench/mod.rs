@@ -27,7 +27,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tidings_client::stream::reason;
+use tidings_client::error::reason;
 use tidings_client::{Server, Web};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -46,8 +46,9 @@ use self::subscribers::{Subscribers, ThreadTally};
 use crate::failure::Failure;
 use crate::input::duration;
 use crate::interrupt::interrupted;
+use crate::stdout::print;
 use crate::target::ServerArgs;
-use crate::text::{grouped, print};
+use crate::text::grouped;
 
 /// The time without progress after which missing messages count as lost, or a server as unresponsive.
 const STALL_TIME: Duration = Duration::from_secs(5);
@@ -169,18 +170,18 @@ impl Bench {
         };
         drop(probe);
         let measured = self.measure(&target, processes.as_ref(), stop).map_err(Failure::Failed)?;
-        let MeasuredRun { report, complaint } = measured;
+        let MeasuredRun { report, first_error } = measured;
         if self.json {
             let line = serde_json::to_string(&report).map_err(Failure::new)?;
             print(format!("{line}\n").as_bytes())?;
         } else {
             print(report.table().as_bytes())?;
         }
-        match (report.flaw(), complaint) {
+        match (report.flaw(), first_error) {
             (None, None) => Ok(()),
             (Some(flaw), None) => Err(Failure::Failed(flaw)),
-            (None, Some(complaint)) => Err(Failure::Failed(complaint)),
-            (Some(flaw), Some(complaint)) => Err(Failure::Failed(format!("{flaw}; {complaint}"))),
+            (None, Some(first_error)) => Err(Failure::Failed(first_error)),
+            (Some(flaw), Some(first_error)) => Err(Failure::Failed(format!("{flaw}; {first_error}"))),
         }
     }
 
@@ -245,7 +246,7 @@ impl Bench {
                 memory_bytes: memory,
             });
             let report = self.report(run, &sent, &tallies, deliveries, taken, server);
-            Ok(MeasuredRun { report, complaint: run.complaint() })
+            Ok(MeasuredRun { report, first_error: run.first_error() })
         })
     }
 
@@ -291,7 +292,7 @@ impl Bench {
         Subscribers::connect(run, dialect, approach, target, count, self.publishers as usize)
             .and_then(Subscribers::follow)
             .inspect_err(|why| {
-                run.complain(why.clone());
+                run.record_error(why.clone());
                 run.end();
             })
     }
@@ -322,8 +323,8 @@ impl Bench {
         let mut moved = StallDetector::new();
         loop {
             let subscribed = run.subscribed.load(Ordering::SeqCst);
-            if let Some(complaint) = run.complaint() {
-                return Err(complaint);
+            if let Some(first_error) = run.first_error() {
+                return Err(first_error);
             }
             if subscribed >= self.subscribers {
                 return Ok(());
@@ -426,10 +427,10 @@ fn http_port(text: &str) -> Result<Web, String> {
     }
 }
 
-/// The result of a run, and the server's first complaint.
+/// The result of a run, and the first error.
 struct MeasuredRun {
     report: BenchReport,
-    complaint: Option<String>,
+    first_error: Option<String>,
 }
 
 /// Ends the threads of the run on drop.

@@ -357,7 +357,7 @@ fn lines(bytes: &[u8], mut each: impl FnMut(Option<String>)) -> usize {
 }
 
 fn broken(run: &BenchRun, why: String) {
-    run.complain(why);
+    run.record_error(why);
     run.stop();
 }
 

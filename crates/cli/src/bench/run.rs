@@ -36,11 +36,13 @@ pub(super) struct BenchRun {
     no_more: AtomicBool,
     /// Whether all threads must end.
     over: AtomicBool,
-    /// The first complaint of the server.
-    complaint: Mutex<Option<String>>,
+    /// The first error, of the server or of a connection.
+    first_error: Mutex<Option<String>>,
     /// The number of publishers that wait for room in the window.
     waiting: AtomicU64,
+    /// The lock of `room`.
     turn: Mutex<()>,
+    /// Notified when the window has room, and at the end.
     room: Condvar,
 }
 
@@ -62,7 +64,7 @@ impl BenchRun {
             finished: AtomicU64::new(0),
             no_more: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            complaint: Mutex::new(None),
+            first_error: Mutex::new(None),
             waiting: AtomicU64::new(0),
             turn: Mutex::new(()),
             room: Condvar::new(),
@@ -151,14 +153,14 @@ impl BenchRun {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Records a complaint of the server, or an error of its connection; the first one is kept.
-    pub(super) fn complain(&self, words: String) {
-        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(words);
+    /// Records an error of the server or of a connection. Later errors are discarded.
+    pub(super) fn record_error(&self, text: String) {
+        self.first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     }
 
-    /// The first complaint.
-    pub(super) fn complaint(&self) -> Option<String> {
-        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The first recorded error.
+    pub(super) fn first_error(&self) -> Option<String> {
+        self.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

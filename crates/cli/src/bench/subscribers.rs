@@ -217,7 +217,7 @@ impl Peer {
                     self.subscribed = true;
                     run.subscribed.fetch_add(1, Ordering::SeqCst);
                 }
-                Unit::Complaint(words) => run.complain(format!("the server reports: {words}")),
+                Unit::Error(words) => run.record_error(format!("the server reports: {words}")),
                 Unit::Ping => pinged = true,
                 Unit::Subscribed | Unit::Other => {}
             })?;
@@ -241,7 +241,7 @@ impl Peer {
 
     fn close(&mut self, run: &BenchRun, why: String) {
         self.socket = None;
-        run.complain(why);
+        run.record_error(why);
         run.disconnected.fetch_add(1, Ordering::SeqCst);
     }
 }

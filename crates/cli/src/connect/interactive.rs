@@ -1,4 +1,4 @@
-//! `connect` on a terminal: one loop owns the keyboard, the screen, the socket and the signals.
+//! `tidings connect` on a terminal. One loop handles key presses, output, the socket and signals.
 //!
 //! Invariants: all output is printed by this loop, in single writes that erase the typed line before and redraw it
 //! after; the settings of the terminal are restored however the command ends. A lost connection is reestablished, and
@@ -25,7 +25,8 @@ use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
 use crate::text::colours;
 use tidings_client::Server;
-use tidings_client::stream::{Incoming, Outgoing, reason};
+use tidings_client::error::reason;
+use tidings_client::stream::{Incoming, Outgoing};
 
 /// The time for the server to close after `EXIT`.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,18 +40,18 @@ const WHERE: &str = "\x1b[6n";
 
 /// The output of `HELP`.
 const HELP: [&str; 12] = [
-    "SUBSCRIBE [channel]      receive what is published (without a name: updates)",
-    "UNSUBSCRIBE [channel]    stop that",
+    "SUBSCRIBE [channel]      subscribe to a channel (default: updates)",
+    "UNSUBSCRIBE [channel]    end the subscription",
     "PUBLISH channel body     publish a message",
-    "AUTH token               show a connection token, or the API key",
-    "PING                     the server answers PONG",
-    "EXIT                     leave; so do Ctrl-C, and Ctrl-D on an empty line",
-    "HELP                     this list; it is not sent",
-    "Any other line comes back as an echo, or as UNKNOWN COMMAND.",
+    "AUTH token               authenticate with a connection token or the API key",
+    "PING                     test the connection; the reply is PONG",
+    "EXIT                     close the connection; also Ctrl-C, and Ctrl-D on an empty line",
+    "HELP                     show this list; not sent to the server",
+    "The reply to any other line is its echo, or UNKNOWN COMMAND.",
     "Keys: arrows, Home, End, Alt-B, Alt-F; Up and Down for earlier lines;",
-    "Ctrl-U, Ctrl-K, Ctrl-W delete; Ctrl-L clears. Pasted lines wait for Enter.",
-    "Green is confirmed, yellow was so already, red an error, cyan a message,",
-    "magenta an echo. Lines that may contain a secret are not kept in the history.",
+    "Ctrl-U, Ctrl-K, Ctrl-W delete; Ctrl-L clears. Pasted lines are sent with Enter.",
+    "Colours: green confirmed, yellow unchanged, red error, cyan message,",
+    "magenta echo. Lines that may contain a secret are not stored in the history.",
 ];
 
 /// The most bytes of the server's last line that are kept.

@@ -50,7 +50,7 @@ subscriptions must be renewed. In a pipe every line of standard input is sent, e
 the end of input the command waits until the server has answered.
 
 Commands of the server: SUBSCRIBE [channel], UNSUBSCRIBE [channel], PUBLISH channel body, AUTH token, PING, \
-EXIT. Any other line comes back as an echo, or as UNKNOWN COMMAND.
+EXIT. The reply to any other line is its echo, or UNKNOWN COMMAND.
 
 Examples:
   tidings connect

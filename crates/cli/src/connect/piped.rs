@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until};
 use super::{CLOSING_TIMEOUT, MAX_LINE, READ, UNSENT, connection_lost};
 use crate::failure::Failure;
 use crate::input::{Lines, stdin_chunks};
-use crate::text::print;
-use tidings_client::stream::{Incoming, Outgoing, reason};
+use crate::stdout::print;
+use tidings_client::error::reason;
+use tidings_client::stream::{Incoming, Outgoing};
 
 /// The stage of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,7 +103,7 @@ impl Doctor {
         let size = format!("a message of {LARGE} bytes");
         match ask(&mut connection, Request::PresenceStats(question)).await {
             Ok(()) => {
-                report.add(Verdict::Good, "message size", &format!("{size} came through"))?;
+                report.add(Verdict::Good, "message size", &format!("{size} passed"))?;
                 connections.websocket = Some(connection);
                 Ok(())
             }

@@ -83,9 +83,9 @@ impl Doctor {
             Ok(reply) if reply.status >= 500 => {
                 report.add(Verdict::Note, "body size", &format!("{size} was answered {}", reply.status))
             }
-            Ok(_) => report.add(Verdict::Good, "body size", &format!("{size} came through")),
+            Ok(_) => report.add(Verdict::Good, "body size", &format!("{size} passed")),
             Err(error) => {
-                report.advise(Verdict::Bad, "body size", &format!("{size} broke off: {error}"), &advice::BODY)
+                report.advise(Verdict::Bad, "body size", &format!("{size} failed: {error}"), &advice::BODY)
             }
         }
     }
@@ -100,7 +100,7 @@ fn health_is_good(report: &mut DoctorReport, reply: &HttpResponse) -> Result<boo
     };
     match reply.status {
         200 if text.trim() == "ok" => {
-            report.add(Verdict::Good, "health", "the server serves")?;
+            report.add(Verdict::Good, "health", "the server is running")?;
             return Ok(true);
         }
         421 => report.advise(Verdict::Bad, "health", &saw, &advice::HOST)?,

@@ -6,7 +6,8 @@ use tidings_client::Web;
 
 use super::advice::Advice;
 use crate::failure::{Failure, single_line};
-use crate::text::{colours, print};
+use crate::stdout::print;
+use crate::text::colours;
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

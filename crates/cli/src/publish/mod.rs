@@ -53,7 +53,7 @@ uncertain: the server detects repeated messages, so they are sent again.)
 requires one), http:// and https:// (the server API, with --key).
 
 Examples:
-  tidings publish updates 'follow the white rabbit'
+  tidings publish updates 'hello world'
   tidings publish scores:nba '{\"LAL\":101,\"BOS\":99}' '{\"LAL\":103,\"BOS\":99}'
   tidings publish updates 'hello' --server https://push.example.org --key \"$KEY\"
   tail -F access.log | tidings publish logs -")]

@@ -1,11 +1,12 @@
 //! Finds ends of complete rows at the beginning of a file, before its dialect is known.
 
-/// The most bytes of open quotes before the end of a row, in bytes.
+/// The most bytes after an opening quote, without a closing one. A quote that is open for longer is text, such as an inch
+/// mark.
 const MAX_BUFFERED: u64 = 1 << 20;
-/// The number of bytes that show whether characters have two bytes.
+/// The number of leading bytes from which the width of characters is determined.
 const SAMPLE: usize = 64;
 
-/// The number of bytes of an ASCII character, and their order.
+/// The encoding of an ASCII character: one byte, or two bytes in little-endian or big-endian order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
     One,
@@ -60,7 +61,7 @@ impl RowEnds {
         }
     }
 
-    /// The length of the complete rows. Quotes that have been open for too long do not count as quotes.
+    /// The length of the complete rows. A quote that has been open for more than [`MAX_BUFFERED`] bytes is text.
     pub(super) fn whole(&self) -> u64 {
         match (self.last, self.unquoted) {
             (0, _) => self.carriage,

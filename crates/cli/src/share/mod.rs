@@ -121,7 +121,7 @@ impl Share {
         } else {
             self.file.display().to_string()
         };
-        Failure::Failed(format!("cannot read {name}: {}", tidings_client::stream::reason(error)))
+        Failure::Failed(format!("cannot read {name}: {}", tidings_client::error::reason(error)))
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use super::Share;
 use super::meter::{Meter, bytes};
 use crate::failure::{Failure, say};
-use crate::text::{grouped, print};
+use crate::stdout::print;
+use crate::text::grouped;
 
 /// The most unsent bytes before reading pauses.
 const UNSENT: usize = 2 * MAX_CHUNK;

@@ -11,7 +11,8 @@ use tidings_auth::{MAX_TOKEN, TokenError, Verifier, inspect};
 use super::{KeySource, unix_now};
 use crate::failure::Failure;
 use crate::interrupt::block_on;
-use crate::text::{escape_control, print};
+use crate::stdout::print;
+use crate::text::escape_control;
 
 /// Prints the content of a token, and whether the server would accept it
 #[derive(Args, Debug)]

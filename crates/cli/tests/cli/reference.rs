@@ -73,6 +73,18 @@ fn the_default_file_is_valid_and_starts_a_server() {
 }
 
 #[test]
+fn a_weak_key_in_a_valid_file_is_reported_without_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidings.toml");
+    fs::write(&file, "[http_api]\nkey = \"my-secret-password-1\"\n").unwrap();
+    let path = file.display().to_string();
+    let checked = run(&["config", "check", &path], b"");
+    assert_eq!((checked.code, checked.text()), (Some(0), format!("{path}: valid\n").as_str()));
+    assert!(checked.stderr.starts_with("tidings: http_api.key is weak: "), "{}", checked.stderr);
+    assert!(!checked.stderr.contains("my-secret"), "{}", checked.stderr);
+}
+
+#[test]
 fn an_invalid_file_is_reported_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidings.toml");

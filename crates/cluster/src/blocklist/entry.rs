@@ -1,7 +1,7 @@
 //! Entries of the blocklist in the format in which they are stored at the broker and sent to nodes.
 
 use serde::{Deserialize, Serialize};
-use tidings_hub::{Directive, Order, Rejection};
+use tidings_hub::{Rejection, SessionAction, SessionCommand};
 use tidings_wire::code;
 
 use tidings_metrics::{Label as _, labels};
@@ -90,20 +90,23 @@ impl Block {
         Rejection { text: format!("{}: {}", code.text, self.reason()), ..Rejection::from(code) }
     }
 
-    /// The order that closes the blocked connections, with a code after which clients do not reconnect.
-    pub fn directive(&self) -> Directive {
+    /// The command that closes the blocked connections, with a code after which clients do not reconnect.
+    pub fn session_command(&self) -> SessionCommand {
         let (code, reason) = (code::FORCE_DISCONNECT.number, self.reason().to_owned());
-        let (user, order) = match &self.subject {
-            BlockSubject::User(user) => (user, Order::Disconnect { code, reason, except: Vec::new() }),
+        let (user, action) = match &self.subject {
+            BlockSubject::User(user) => {
+                (user, SessionAction::Disconnect { code, reason, except: Vec::new() })
+            }
             BlockSubject::UserTokens(user) => {
                 let issued_before = Some(self.issued_before);
-                (user, Order::EndTokens { id: None, issued_before, code, reason })
+                (user, SessionAction::EndTokens { id: None, issued_before, code, reason })
             }
             BlockSubject::Token(id) => {
-                let order = Order::EndTokens { id: Some(id.clone()), issued_before: None, code, reason };
-                (&String::new(), order)
+                let action =
+                    SessionAction::EndTokens { id: Some(id.clone()), issued_before: None, code, reason };
+                (&String::new(), action)
             }
         };
-        Directive { user: user.clone(), client: None, session: None, order }
+        SessionCommand { user: user.clone(), client: None, session: None, action }
     }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tidings_hub::{Directive, TokenId};
+use tidings_hub::{SessionCommand, TokenId};
 use tokio::sync::{Notify, watch};
 
 pub use entry::{Block, BlockSubject, BlocklistChange};
@@ -99,11 +99,11 @@ impl Blocklist {
         self.rejected.add(block.subject.kind());
     }
 
-    /// Applies a change that a node has published. Returns the order that closes blocked connections.
+    /// Applies a change that a node has published. Returns the command that closes blocked connections.
     ///
     /// # Errors
     /// [`BlocklistFull`]: nothing has changed.
-    pub fn apply(&self, change: BlocklistChange) -> Result<Option<Directive>, BlocklistFull> {
+    pub fn apply(&self, change: BlocklistChange) -> Result<Option<SessionCommand>, BlocklistFull> {
         let mut entries = self.write();
         let (subject, block) = match change {
             BlocklistChange::Add(block) => (block.subject.clone(), Some(block)),
@@ -112,32 +112,32 @@ impl Blocklist {
         if block.is_some() && entries.len() >= MAX_ENTRIES && !entries.contains_key(&subject) {
             return Err(BlocklistFull);
         }
-        let directive = block.as_ref().map(Block::directive);
+        let command = block.as_ref().map(Block::session_command);
         entries.insert(subject, ListEntry { block, changed: Instant::now() });
-        Ok(directive)
+        Ok(command)
     }
 
-    /// Replaces the list with `blocks`, which were requested from the broker at `requested`. Returns the orders that
+    /// Replaces the list with `blocks`, which were requested from the broker at `requested`. Returns the commands that
     /// close connections for blocks that are new on this node.
-    pub fn replace_all(&self, blocks: Vec<Block>, requested: Instant, now: u64) -> Vec<Directive> {
+    pub fn replace_all(&self, blocks: Vec<Block>, requested: Instant, now: u64) -> Vec<SessionCommand> {
         let mut entries = self.write();
         let is_newer = |entry: &ListEntry| entry.changed + OVERLAP > requested;
         entries.retain(|_, entry| is_newer(entry) || entry.block.as_ref().is_some_and(|b| b.is_active(now)));
         let mut stale: HashMap<BlockSubject, ListEntry> =
             entries.extract_if(|_, entry| !is_newer(entry)).collect();
-        let mut directives = Vec::new();
+        let mut commands = Vec::new();
         for block in blocks.into_iter().filter(|block| block.is_active(now)) {
             if entries.len() >= MAX_ENTRIES || entries.contains_key(&block.subject) {
                 continue;
             }
             let old = stale.remove(&block.subject);
             if old.and_then(|entry| entry.block).as_ref() != Some(&block) {
-                directives.push(block.directive());
+                commands.push(block.session_command());
             }
             let changed = requested.checked_sub(2 * OVERLAP).unwrap_or(requested);
             entries.insert(block.subject.clone(), ListEntry { block: Some(block), changed });
         }
-        directives
+        commands
     }
 
     /// Removes expired entries.
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(new.len(), 1, "only the connections of mallory are closed");
         let rejected = |user: &str| list.find(user, None, NOW).is_some();
         assert!(rejected("bob") && !rejected("eve") && rejected("mallory") && !rejected("old"));
-        // A list that was requested later takes precedence; entries that it had before cause no order.
+        // A list that was requested later takes precedence; entries that it had before cause no command.
         let later = requested + 2 * OVERLAP;
         assert_eq!(list.replace_all(vec![user("mallory", 0)], later, NOW), []);
         assert!(!rejected("bob") && rejected("mallory"));

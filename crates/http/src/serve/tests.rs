@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::limits::ReservePaths;
 use super::super::pace::GRACE;
 use super::super::traffic::ExceededLimit;
 use super::*;

@@ -10,8 +10,8 @@ use tidings_wire::{Channel, Position, Publication};
 
 use super::options::{SubscribeOptions, recover};
 use super::state::{Origin, PendingSubscribe, SubscribeState};
+use crate::authorization::{Admission, Rejection};
 use crate::context::Context;
-use crate::decisions::{Admission, Rejection};
 use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
 use crate::namespace::NamespaceOptions;

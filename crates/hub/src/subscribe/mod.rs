@@ -16,8 +16,8 @@
 //!
 //! So there is neither a gap nor a duplicate between the history and the live publications.
 //!
-//! Missed publications are read when the subscribe is next to be answered, one channel at a time. So a session holds at most
-//! the bytes that may be sent to one client, however many channels it recovers.
+//! A session reads the missed publications of one channel at a time, in the order of its commands. It therefore holds at
+//! most the bytes that may be sent to one client, for any number of channels.
 //!
 //! Subscriptions without options (plain lines, RESP) have only the states `Subscribing` and subscribed
 //! ([`Hub::begin_subscribe`](crate::Hub::begin_subscribe)).

@@ -8,8 +8,8 @@ use tidings_wire::{Channel, Topic};
 use super::options::SubscribeOptions;
 use super::state::{Origin, PendingSubscribe, SubscribeState};
 use crate::access::Action;
+use crate::authorization::AuthorizationRequest;
 use crate::context::Context;
-use crate::decisions::Decide;
 use crate::effects::{Effect, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -105,7 +105,7 @@ impl<P: Protocols> Context<'_, P> {
         let state = match permission {
             Permission::Granted => self.begin_topic(&channel, &mut sub_options, &ChannelOverrides::default()),
             Permission::Undecided => {
-                let decision = Decide::Subscribe {
+                let decision = AuthorizationRequest::Subscribe {
                     requester: self.hub.requester(self.slot),
                     channel: channel.clone(),
                     token,
@@ -113,7 +113,7 @@ impl<P: Protocols> Context<'_, P> {
                 };
                 let own = self.id();
                 let ticket = self.session_mut().cold().pending.ticket();
-                self.fx.push(Effect::Request(own, ticket, Request::Decide(Box::new(decision))));
+                self.fx.push(Effect::Request(own, ticket, Request::Authorize(Box::new(decision))));
                 SubscribeState::Deciding(ticket)
             }
         };

@@ -3,7 +3,7 @@
 use tidings_wire::{Channel, History};
 
 use super::options::SubscribeOptions;
-use crate::decisions::{Admission, Connected};
+use crate::authorization::{Admission, Connected};
 use crate::effects::Failure;
 use crate::index::TopicKey;
 
@@ -15,7 +15,7 @@ pub enum Origin {
     /// The server, when it accepts the connection.
     Connect,
     /// The server, during the connection.
-    Order,
+    SessionAction,
 }
 
 /// The state of a subscription in progress.

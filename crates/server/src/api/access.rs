@@ -57,7 +57,7 @@ impl ApiAccess {
     pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), AccessDenied> {
         match self {
             Self::Key(key) => match api_key(headers) {
-                Some(given) if key.is(given) => Ok(()),
+                Some(given) if key.equals(given) => Ok(()),
                 Some(_) => Err(AccessDenied::WrongKey),
                 None => Err(AccessDenied::NoKey),
             },

@@ -1,10 +1,10 @@
-//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocking`].
+//! The methods that block users and revoke tokens, on all nodes; see [`crate::blocklist_sync`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Services;
+use super::arguments::expiry_time;
 use super::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
-use super::methods::expiry_time;
 use super::reply::{ApiError, CommandReply, CommandResult};
 use tidings_cluster::blocklist::{Block, BlockSubject};
 

@@ -15,8 +15,8 @@ use tidings_wire::code;
 use tokio::sync::oneshot;
 
 use super::Services;
+use super::arguments::check_channel;
 use super::command::{PublishFields, RawJson};
-use super::methods;
 use super::reply::{ApiError, PublishResult};
 
 /// Most unacknowledged publications of one request.
@@ -107,7 +107,7 @@ impl<'a> InFlight<'a> {
         {
             self.complete_next().await;
         }
-        match methods::check_channel(self.services, channel) {
+        match check_channel(self.services, channel) {
             Err(error) => self.reject(error),
             Ok((channel, _)) => {
                 let (done, sent) = oneshot::channel();

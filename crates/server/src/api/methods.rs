@@ -1,16 +1,15 @@
 //! Runs the commands of the API, one function for each method.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, ChannelOverrides, Directive, Failure, NamespaceOptions, Order};
-use tidings_wire::channel::RESERVED_PREFIX;
+use tidings_hub::{Admission, ChannelOverrides, Failure, SessionAction, SessionCommand};
 use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
+use super::arguments::{check_channel, expiry_time};
 use super::blocking;
 use super::command::{
     BoolValue, Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe,
@@ -125,25 +124,6 @@ pub(super) fn broadcast_result(
     CommandResult::Broadcast { responses: responses.collect() }
 }
 
-/// Checks the channel name of a request. Returns the channel and its options.
-///
-/// # Errors
-/// If the name is missing or invalid, its namespace does not exist, or the channel is internal.
-pub(super) fn check_channel<'a>(
-    services: &'a Services,
-    name: &str,
-) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
-    if name.is_empty() {
-        return Err(ApiError::bad_request("channel is required"));
-    }
-    let channel = Channel::new(name).map_err(ApiError::bad_request)?;
-    if name.starts_with(RESERVED_PREFIX) {
-        return Err(code::PERMISSION_DENIED.into());
-    }
-    let options = services.router.options(&channel).ok_or(code::UNKNOWN_CHANNEL)?;
-    Ok((channel, options))
-}
-
 /// Bytes of a channel in a response besides its name.
 const CHANNEL_OVERHEAD: usize = 24;
 
@@ -180,12 +160,12 @@ async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);
-    order_sessions(
+    command_sessions(
         services,
         user,
         client,
         session,
-        Order::Subscribe { channel, admission: Box::new(admission), since },
+        SessionAction::Subscribe { channel, admission: Box::new(admission), since },
     )
     .await
 }
@@ -197,12 +177,12 @@ async fn unsubscribe(services: &Services, request: Unsubscribe) -> CommandReply 
         name => Some(check_channel(services, name)?.0),
     };
     let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
-    order_sessions(
+    command_sessions(
         services,
         user,
         client,
         session,
-        Order::Unsubscribe { channel, code: number, reason: text.to_owned() },
+        SessionAction::Unsubscribe { channel, code: number, reason: text.to_owned() },
     )
     .await
 }
@@ -220,42 +200,54 @@ async fn disconnect(services: &Services, request: Disconnect) -> CommandReply {
             return Err(ApiError::bad_request(reason));
         }
     };
-    order_sessions(services, user, client, session, Order::Disconnect { code, reason, except: whitelist })
-        .await
+    command_sessions(
+        services,
+        user,
+        client,
+        session,
+        SessionAction::Disconnect { code, reason, except: whitelist },
+    )
+    .await
 }
 
 async fn refresh(services: &Services, request: Refresh) -> CommandReply {
     let Refresh { user, client, session, expired, expire_at } = request;
-    // Without user, client and session the order is for the connections of the anonymous user, as in Centrifugo.
-    send_order(services, user, client, session, Order::Refresh { expired, expires: expiry_time(expire_at)? })
-        .await
+    // Without user, client and session the command is for the connections of the anonymous user, as in Centrifugo.
+    send_session_command(
+        services,
+        user,
+        client,
+        session,
+        SessionAction::Refresh { expired, expires: expiry_time(expire_at)? },
+    )
+    .await
 }
 
-/// Sends an order to the sessions of a user, a client or a secret, one of which is required. Returns when a node has
+/// Sends a command to the sessions of a user, a client or a secret, one of which is required. Returns when a node has
 /// received it.
-async fn order_sessions(
+async fn command_sessions(
     services: &Services,
     user: String,
     client: String,
     session: String,
-    order: Order,
+    action: SessionAction,
 ) -> CommandReply {
     if user.is_empty() && client.is_empty() && session.is_empty() {
         return Err(ApiError::bad_request("user is required (or client, or session)"));
     }
-    send_order(services, user, client, session, order).await
+    send_session_command(services, user, client, session, action).await
 }
 
-async fn send_order(
+async fn send_session_command(
     services: &Services,
     user: String,
     client: String,
     session: String,
-    order: Order,
+    action: SessionAction,
 ) -> CommandReply {
     let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
-    let directive = Directive { user, client: non_empty(client), session: non_empty(session), order };
-    services.nodes.bus.order(&directive).await?;
+    let command = SessionCommand { user, client: non_empty(client), session: non_empty(session), action };
+    services.nodes.bus.send_session_command(&command).await?;
     Ok(CommandResult::Done {})
 }
 
@@ -358,19 +350,4 @@ where
 
 fn position(position: &StreamPosition) -> Position {
     Position { offset: position.offset, epoch: Epoch::from(&*position.epoch) }
-}
-
-/// Checks an expiry time in Unix seconds; zero means none.
-///
-/// # Errors
-/// If it has passed.
-pub(super) fn expiry_time(seconds: i64) -> Result<Option<u64>, ApiError> {
-    if seconds == 0 {
-        return Ok(None);
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > now => Ok(Some(seconds)),
-        _ => Err(ApiError::bad_request("expire_at must be a time in the future, in Unix seconds")),
-    }
 }

@@ -13,6 +13,7 @@
 //! - A response to several commands has one reply for each, in their order.
 
 mod access;
+mod arguments;
 mod batch;
 mod blocking;
 mod command;
@@ -40,7 +41,7 @@ use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth_failures::AuthFailures;
-use crate::blocking::BlocklistSync;
+use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
 use command::{Command, CommandMethod};

@@ -13,7 +13,7 @@ use tidings_wire::body::{self, DataFormat};
 use tidings_wire::code::{self, Code};
 
 use super::command::RawJson;
-use crate::blocking::BlockError;
+use crate::blocklist_sync::BlockError;
 use tidings_cluster::{ClusterError, NodeInfo};
 
 /// The reply to a command.

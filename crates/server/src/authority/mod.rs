@@ -19,8 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, Connected, ConnectionInfo, Decide, Directive, Failure, Order, Rejection, Requester, Response,
-    TokenId,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester, Response,
+    SessionAction, SessionCommand, TokenId,
 };
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
@@ -98,7 +98,7 @@ impl Authorizer {
     }
 
     /// Responds to one request through `reply`, now or later. Does not block.
-    pub(crate) fn handle(&self, request: Decide, reply: Reply) {
+    pub(crate) fn handle(&self, request: AuthorizationRequest, reply: Reply) {
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move { shared.handle(request, reply).await });
     }
@@ -132,11 +132,11 @@ impl Authorizer {
 }
 
 impl Shared {
-    async fn handle(&self, request: Decide, reply: Reply) {
+    async fn handle(&self, request: AuthorizationRequest, reply: Reply) {
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
         let outcome = match request {
-            Decide::Connect { requester, token, data, name, version, headers } => {
+            AuthorizationRequest::Connect { requester, token, data, name, version, headers } => {
                 let fields = ConnectFields {
                     data: data.as_deref(),
                     name: &name,
@@ -150,15 +150,15 @@ impl Shared {
                     .map(|c| (requester.client, c.user.clone(), c.token.clone(), c.since));
                 connected.map(|connected| Response::Connected(Box::new(connected)))
             }
-            Decide::Reject { .. } => Err(rejected(code::UNAUTHORIZED)),
-            Decide::Subscribe { requester, channel, token, data } => {
+            AuthorizationRequest::Reject { .. } => Err(rejected(code::UNAUTHORIZED)),
+            AuthorizationRequest::Subscribe { requester, channel, token, data } => {
                 let allowed = self.subscribe(&requester, &channel, &token, data.as_deref()).await;
                 allowed.map(|admission| {
                     subscribed_with = admission.token.clone().map(|token| (requester.user.clone(), token));
                     Response::Allowed(Box::new(admission))
                 })
             }
-            Decide::Refresh { requester, token } => {
+            AuthorizationRequest::Refresh { requester, token } => {
                 let renewed = self.refresh(&requester, &token).await;
                 renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
                     expires,
@@ -166,14 +166,14 @@ impl Shared {
                     token,
                 })
             }
-            Decide::SubRefresh { requester, channel, token } => {
+            AuthorizationRequest::SubRefresh { requester, channel, token } => {
                 let renewed = self.sub_refresh(&requester, &channel, &token).await;
                 renewed.map(|Admission { expires, info, token, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
                     Response::Renewed { expires, info, token }
                 })
             }
-            Decide::Publish { requester, channel, body, info, tags } => {
+            AuthorizationRequest::Publish { requester, channel, body, info, tags } => {
                 match self.authorize_publish(&requester, &channel, &body).await {
                     // The response follows when the broker has completed the publication.
                     Ok(allowed) => {
@@ -184,7 +184,7 @@ impl Shared {
                     Err(failure) => Err(failure),
                 }
             }
-            Decide::Rpc { requester, method, data } => {
+            AuthorizationRequest::Rpc { requester, method, data } => {
                 let response = self.hooks.rpc(&requester, &method, data.as_deref()).await;
                 response.unwrap_or_else(|| Err(rejected(code::NOT_AVAILABLE))).map(Response::Replied)
             }
@@ -226,18 +226,18 @@ impl Shared {
 
     /// Closes the older connections of a user on all nodes; only on this node while the broker is unavailable.
     async fn replace_others(&self, client: String, user: String, since: u64) {
-        let order = Order::Replace { client, since };
-        let directive = Directive { user, client: None, session: None, order };
-        if let Err(error) = self.bus.order(&directive).await {
+        let action = SessionAction::Replace { client, since };
+        let command = SessionCommand { user, client: None, session: None, action };
+        if let Err(error) = self.bus.send_session_command(&command).await {
             debug!(%error, "older connections of a user could not be closed on other nodes");
-            self.shards.order(directive);
+            self.shards.post_session_command(command);
         }
     }
 
     /// Ends a connection or a subscription if a block arrived while it was being authorized.
     fn end_if_blocked(&self, user: &str, token: Option<&TokenId>) {
         if let Some(block) = self.blocklist.find(user, token, now()) {
-            self.shards.order(block.directive());
+            self.shards.post_session_command(block.session_command());
         }
     }
 
@@ -352,13 +352,21 @@ impl Shared {
 }
 
 /// The kind of credential in a request; `None` if there is none.
-fn credential(request: &Decide) -> Option<Credential> {
+fn credential(request: &AuthorizationRequest) -> Option<Credential> {
     match request {
-        Decide::Reject { .. } => Some(Credential::Password),
-        Decide::Connect { token, .. } | Decide::Subscribe { token, .. } if token.is_empty() => None,
-        Decide::Connect { .. } | Decide::Subscribe { .. } => Some(Credential::Token),
-        Decide::Refresh { .. } | Decide::SubRefresh { .. } => Some(Credential::Token),
-        Decide::Publish { .. } | Decide::Rpc { .. } => None,
+        AuthorizationRequest::Reject { .. } => Some(Credential::Password),
+        AuthorizationRequest::Connect { token, .. } | AuthorizationRequest::Subscribe { token, .. }
+            if token.is_empty() =>
+        {
+            None
+        }
+        AuthorizationRequest::Connect { .. } | AuthorizationRequest::Subscribe { .. } => {
+            Some(Credential::Token)
+        }
+        AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
+            Some(Credential::Token)
+        }
+        AuthorizationRequest::Publish { .. } | AuthorizationRequest::Rpc { .. } => None,
     }
 }
 

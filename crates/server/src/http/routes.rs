@@ -24,9 +24,17 @@ pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
     websockets: &["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"],
 };
 
+/// The body of the response to a request for a path that does not exist: on the HTTP port, on the HTTP port beside an
+/// internal port, and on the internal port.
+const NOT_FOUND: &str = "not found; there are /, /health, /ready and /metrics\n";
+const NOT_FOUND_ON_PUBLIC_PORT: &str = "not found; there is /\n";
+const NOT_FOUND_ON_INTERNAL_PORT: &str = "not found; there are /health, /ready and /metrics\n";
+
 /// The state of the handlers.
 struct Site {
     services: Arc<HttpServices>,
+    /// The body of the response to a request for a path that does not exist on the HTTP port.
+    not_found: &'static str,
     registry: Arc<MetricsRegistry>,
     /// Checks requests for `/metrics`, where they require the API key.
     guard: Option<ApiGuard>,
@@ -38,8 +46,10 @@ pub(crate) fn routes(
     registry: &Arc<MetricsRegistry>,
     tables: Option<&Arc<tables::Service>>,
 ) -> (Routes, Option<Routes>) {
+    let has_internal_port = !services.config.internal.listen.is_empty();
     let site = Arc::new(Site {
         services: Arc::clone(services),
+        not_found: if has_internal_port { NOT_FOUND_ON_PUBLIC_PORT } else { NOT_FOUND },
         registry: Arc::clone(registry),
         guard: ApiGuard::for_metrics(&services.config, &services.api),
     });
@@ -47,10 +57,10 @@ pub(crate) fn routes(
     if let Some(tables) = tables {
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }
-    if services.config.internal.listen.is_empty() {
-        (public.merge(operation(&site)), None)
+    if has_internal_port {
+        (public, Some(with_fallback(operation(&site), NOT_FOUND_ON_INTERNAL_PORT)))
     } else {
-        (public, Some(with_fallback(operation(&site))))
+        (public.merge(operation(&site)), None)
     }
 }
 
@@ -63,7 +73,7 @@ fn public(site: &Arc<Site>) -> Routes {
         .route("/parser/share/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::Two)))
         .route("/assets/{name}", get(asset))
         .with_state(Arc::clone(site));
-    with_fallback(routes)
+    with_fallback(routes, site.not_found)
 }
 
 /// The paths for operators and backends.
@@ -77,8 +87,8 @@ fn operation(site: &Arc<Site>) -> Routes {
         .merge(api::routes(&site.services.config, &site.services.api))
 }
 
-fn with_fallback(routes: Routes) -> Routes {
-    routes.fallback(async || not_found()).method_not_allowed_fallback(only_get)
+fn with_fallback(routes: Routes, text: &'static str) -> Routes {
+    routes.fallback(async move || not_found(text)).method_not_allowed_fallback(only_get)
 }
 
 async fn only_get() -> impl IntoResponse {
@@ -113,12 +123,12 @@ fn state(services: &HttpServices) -> ServerState<'_> {
     }
 }
 
-async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    page::asset(&name, &headers).unwrap_or_else(|| not_found().into_response())
+async fn asset(State(site): State<Arc<Site>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    page::asset(&name, &headers).unwrap_or_else(|| not_found(site.not_found).into_response())
 }
 
-fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "not found; there are /, /health, /ready and /metrics\n")
+fn not_found(text: &'static str) -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, text)
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {

@@ -128,8 +128,8 @@ impl Shards {
         out.counter(
             "tidings_orders",
             None,
-            "Orders of the application that were applied to sessions",
-            self.sum(|m| &m.orders),
+            "Commands of the application that were applied to sessions",
+            self.sum(|m| &m.session_commands),
         )?;
         out.counter(
             "tidings_clients_moved",

@@ -7,10 +7,10 @@ mod metrics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_hub::Directive;
+use tidings_hub::SessionCommand;
 use tidings_shard::{Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage};
 
-use crate::interest::{MAX_SHARDS, ShardSet};
+use crate::topic_table::{MAX_SHARDS, ShardSet};
 
 /// The mailboxes and metrics of all shards.
 #[derive(Debug)]
@@ -45,10 +45,10 @@ impl Shards {
         }
     }
 
-    /// Sends an order to the sessions of this node.
-    pub(crate) fn order(&self, directive: Directive) {
-        let directive = Arc::new(directive);
-        self.post_to_all(|| ShardMessage::Order(Arc::clone(&directive)));
+    /// Posts a command to the sessions of this node.
+    pub(crate) fn post_session_command(&self, command: SessionCommand) {
+        let command = Arc::new(command);
+        self.post_to_all(|| ShardMessage::SessionCommand(Arc::clone(&command)));
     }
 
     /// Lets a shard accept the connections of a listener.

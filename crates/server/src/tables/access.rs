@@ -114,7 +114,7 @@ impl NodeAccess {
     }
 
     async fn check_key(&self, visitor: &Visitor, key: &[u8]) -> Result<Quota, Failure> {
-        if self.services.config.http_api.key.is(key) {
+        if self.services.config.http_api.key.equals(key) {
             return Ok(Quota::unlimited());
         }
         self.services.api.auth_failures.fail(visitor.address, Credential::ApiKey).await;

@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 use tidings_testkit::RedisServer;
 
-use crate::world::{World, json_of};
+use crate::api_server::{ApiServer, json_of};
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=20000", "channel.without_namespace.history_ttl=60s"];
 
 #[test]
 fn the_replies_of_a_batch_have_the_order_of_its_commands() {
-    let world = World::with(&["channel.namespaces=kept", "channel.without_namespace.presence=true"]);
-    let mut client = world.subscriber("news");
+    let server = ApiServer::with(&["channel.namespaces=kept", "channel.without_namespace.presence=true"]);
+    let mut client = server.subscriber("news");
     for parallel in [false, true] {
-        let replies = world.batch(&json!({"parallel": parallel, "commands": [
+        let replies = server.batch(&json!({"parallel": parallel, "commands": [
             {"publish": {"channel": "news", "data": 1}},
             {"publish": {"channel": "none:a", "data": 1}},
             {"broadcast": {"channels": ["news", "none:a"], "data": 2}},
@@ -43,22 +43,22 @@ fn the_replies_of_a_batch_have_the_order_of_its_commands() {
             client.expect(&format!("MESSAGE news {n}"));
         }
     }
-    assert_eq!(world.batch(&json!({"commands": []})), Vec::<Value>::new());
-    assert_eq!(world.batch(&json!({})), Vec::<Value>::new());
+    assert_eq!(server.batch(&json!({"commands": []})), Vec::<Value>::new());
+    assert_eq!(server.batch(&json!({})), Vec::<Value>::new());
 }
 
 #[test]
 fn the_commands_of_a_batch_take_effect_in_their_order() {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
-        let world = World::with(&[&[&*format!("broker={broker}")], &HISTORY[..]].concat());
+        let server = ApiServer::with(&[&[&*format!("broker={broker}")], &HISTORY[..]].concat());
         let mut commands: Vec<_> =
             (0..5_000).map(|n| json!({"publish": {"channel": "news", "data": n}})).collect();
         commands.push(json!({"history": {"channel": "news", "limit": -1}}));
         commands.push(json!({"history_remove": {"channel": "news"}}));
         commands.push(json!({"publish": {"channel": "news", "data": "last"}}));
         commands.push(json!({"history": {"channel": "news", "limit": -1}}));
-        let replies = world.batch(&json!({"commands": commands}));
+        let replies = server.batch(&json!({"commands": commands}));
         for (n, reply) in replies[..5_000].iter().enumerate() {
             assert_eq!(reply["publish"]["offset"], n + 1, "{broker}");
         }
@@ -72,8 +72,8 @@ fn the_commands_of_a_batch_take_effect_in_their_order() {
 
 #[test]
 fn commands_with_their_methods_are_answered_line_by_line() {
-    let world = World::with(&[]);
-    let mut client = world.subscriber("news");
+    let server = ApiServer::with(&[]);
+    let mut client = server.subscriber("news");
     let body = concat!(
         r#"{"method":"publish","params":{"channel":"news","data":1}}"#,
         "\n",
@@ -82,7 +82,7 @@ fn commands_with_their_methods_are_answered_line_by_line() {
         r#"{"id":8,"method":"dance"} {"method":"publish","params":[]}"#,
         r#"{"method":"publish","params":{"channel":5}}{"method":"presence_stats"}"#,
     );
-    let answer = world.post("/api", &[], body);
+    let answer = server.post("/api", &[], body);
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let lines: Vec<&str> = answer.body.split('\n').collect();
     assert_eq!(lines[0], r#"{"result":{}}"#);
@@ -95,6 +95,6 @@ fn commands_with_their_methods_are_answered_line_by_line() {
     client.expect("MESSAGE news 1");
     client.expect("MESSAGE news 2");
     // A single command.
-    let answer = world.post("/api/", &[], r#"{"method":"info","params":{}}"#);
+    let answer = server.post("/api/", &[], r#"{"method":"info","params":{}}"#);
     assert_eq!(json_of(&answer)["result"]["nodes"][0]["num_channels"], 1);
 }

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{JsonClient, USERS, World, token_with};
+use crate::api_server::{ApiServer, JsonClient, USERS, token_with};
 
-fn node(redis: &RedisServer) -> World {
-    World::with(&[&[&*format!("broker={}", redis.url())], &USERS[..]].concat())
+fn node(redis: &RedisServer) -> ApiServer {
+    ApiServer::with(&[&[&*format!("broker={}", redis.url())], &USERS[..]].concat())
 }
 
 fn now() -> u64 {
@@ -16,8 +16,8 @@ fn now() -> u64 {
 }
 
 /// The error of `connect` with a token; null if it succeeds.
-fn connect_error(world: &World, token: &str) -> Value {
-    let mut client = LineClient::connect(world.tcp());
+fn connect_error(server: &ApiServer, token: &str) -> Value {
+    let mut client = LineClient::connect(server.tcp());
     client.send(&json!({"id": 1, "connect": {"token": token}}).to_string());
     let mut reply: Value = serde_json::from_str(&client.line()).expect("JSON");
     reply["error"].take()
@@ -31,65 +31,65 @@ fn expect_end(member: &mut JsonClient, reason: &str) {
 #[test]
 fn a_blocked_user_is_disconnected_and_rejected_on_every_node_until_it_is_unblocked() {
     let redis = RedisServer::start();
-    let mut worlds = vec![node(&redis), node(&redis)];
-    let mut members = worlds.iter().map(|world| world.user("eve")).collect::<Vec<_>>();
-    let mut other = worlds[1].user("ann");
-    worlds[0].call("block_user", &json!({"user": "eve", "expire_at": now() + 3_600}));
+    let mut servers = vec![node(&redis), node(&redis)];
+    let mut members = servers.iter().map(|server| server.user("eve")).collect::<Vec<_>>();
+    let mut other = servers[1].user("ann");
+    servers[0].call("block_user", &json!({"user": "eve", "expire_at": now() + 3_600}));
     for member in &mut members {
         expect_end(member, "user blocked");
     }
     let token = token_with(&json!({"sub": "eve"}));
     let blocked = json!({"code": 103, "message": "permission denied: user blocked"});
-    for world in &worlds {
-        assert_eq!(connect_error(world, &token), blocked);
-        let mut line = LineClient::connect(world.tcp());
+    for server in &servers {
+        assert_eq!(connect_error(server, &token), blocked);
+        let mut line = LineClient::connect(server.tcp());
         line.send(&format!("AUTH {token}"));
         line.expect("ERROR 103 permission denied: user blocked");
-        let reply = world.resp().command(&["AUTH", &*token]).text();
+        let reply = server.resp().command(&["AUTH", &*token]).text();
         assert!(reply.contains("user blocked"), "{reply}");
     }
     // A node that is started later reads the list.
-    worlds.remove(1).stop();
+    servers.remove(1).stop();
     other.push("disconnect");
-    worlds.push(node(&redis));
-    assert_eq!(connect_error(&worlds[1], &token), blocked);
-    worlds[1].call("unblock_user", &json!({"user": "eve"}));
-    for world in &worlds {
-        wait_until(PATIENCE, "the user to be accepted again", || connect_error(world, &token).is_null());
+    servers.push(node(&redis));
+    assert_eq!(connect_error(&servers[1], &token), blocked);
+    servers[1].call("unblock_user", &json!({"user": "eve"}));
+    for server in &servers {
+        wait_until(PATIENCE, "the user to be accepted again", || connect_error(server, &token).is_null());
     }
-    worlds.remove(1).stop();
-    worlds.push(node(&redis));
+    servers.remove(1).stop();
+    servers.push(node(&redis));
     assert!(
-        connect_error(&worlds[1], &token).is_null(),
+        connect_error(&servers[1], &token).is_null(),
         "also on a node that was started after the user was unblocked"
     );
 }
 
 #[test]
 fn a_block_ends_at_its_expiry_time() {
-    for world in [World::with(&USERS), node(&RedisServer::start())] {
-        world.call("block_user", &json!({"user": "eve", "expire_at": now() + 2}));
+    for server in [ApiServer::with(&USERS), node(&RedisServer::start())] {
+        server.call("block_user", &json!({"user": "eve", "expire_at": now() + 2}));
         let token = token_with(&json!({"sub": "eve"}));
-        wait_until(PATIENCE, "the block to take effect", || !connect_error(&world, &token).is_null());
-        wait_until(PATIENCE, "the block to end", || connect_error(&world, &token).is_null());
+        wait_until(PATIENCE, "the block to take effect", || !connect_error(&server, &token).is_null());
+        wait_until(PATIENCE, "the block to end", || connect_error(&server, &token).is_null());
     }
 }
 
 #[test]
 fn a_revoked_token_is_rejected_and_its_connections_are_closed() {
     let redis = RedisServer::start();
-    let worlds = [node(&redis), node(&redis)];
+    let servers = [node(&redis), node(&redis)];
     let token = |id: &str| token_with(&json!({"sub": "ann", "jti": id, "exp": now() + 3_600}));
-    let mut by_first = worlds[1].json_client(&token("first"));
-    let mut by_second = worlds[1].json_client(&token("second"));
+    let mut by_first = servers[1].json_client(&token("first"));
+    let mut by_second = servers[1].json_client(&token("second"));
     // Connected with a third token and refreshed with the first.
-    let mut renewed = worlds[1].json_client(&token("third"));
+    let mut renewed = servers[1].json_client(&token("third"));
     renewed.call("refresh", &json!({"token": token("first")}));
-    worlds[0].call("revoke_token", &json!({"jti": "first", "expire_at": now() + 3_600}));
+    servers[0].call("revoke_token", &json!({"jti": "first", "expire_at": now() + 3_600}));
     expect_end(&mut by_first, "token revoked");
     expect_end(&mut renewed, "token revoked");
     let revoked = json!({"code": 101, "message": "unauthorized: token revoked"});
-    assert_eq!(connect_error(&worlds[1], &token("first")), revoked);
+    assert_eq!(connect_error(&servers[1], &token("first")), revoked);
     assert_eq!(by_second.call_error("refresh", &json!({"token": token("first")})), revoked);
     let subscribing = token_with(&json!({"sub": "ann", "jti": "first", "channel": "news"}));
     let request = json!({"channel": "news", "token": subscribing});
@@ -100,24 +100,24 @@ fn a_revoked_token_is_rejected_and_its_connections_are_closed() {
 #[test]
 fn a_revoked_subscription_token_ends_the_subscriptions_that_it_allows_and_no_connection() {
     let redis = RedisServer::start();
-    let worlds = [node(&redis), node(&redis)];
+    let servers = [node(&redis), node(&redis)];
     let token = |channel: &str, id: &str| {
         token_with(&json!({"sub": "ann", "jti": id, "channel": channel, "exp": now() + 3_600}))
     };
-    let mut member = worlds[1].user("ann");
+    let mut member = servers[1].user("ann");
     for (channel, id) in [("first", "a"), ("second", "b"), ("renewed", "c")] {
         member.call("subscribe", &json!({"channel": channel, "token": token(channel, id)}));
     }
     // Subscribed with a third token and refreshed with the first.
     member.call("sub_refresh", &json!({"channel": "renewed", "token": token("renewed", "a")}));
-    worlds[0].call("revoke_token", &json!({"jti": "c", "expire_at": now() + 3_600}));
-    worlds[0].call("revoke_token", &json!({"jti": "a", "expire_at": now() + 3_600}));
+    servers[0].call("revoke_token", &json!({"jti": "c", "expire_at": now() + 3_600}));
+    servers[0].call("revoke_token", &json!({"jti": "a", "expire_at": now() + 3_600}));
     let expected = json!({"code": 2000, "reason": "token revoked"});
     let mut ended = [member.push("unsubscribe"), member.push("unsubscribe")];
     ended.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(ended, [("first".to_owned(), expected.clone()), ("renewed".to_owned(), expected.clone())]);
     member.expect_nothing();
-    worlds[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": now()}));
+    servers[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": now()}));
     // A token without a time of issue counts as older: the connection ends with its subscriptions.
     expect_end(&mut member, "token invalidated");
 }
@@ -125,32 +125,32 @@ fn a_revoked_subscription_token_ends_the_subscriptions_that_it_allows_and_no_con
 #[test]
 fn tokens_of_a_user_are_invalidated_by_the_time_they_were_issued_at() {
     let redis = RedisServer::start();
-    let worlds = [node(&redis), node(&redis)];
+    let servers = [node(&redis), node(&redis)];
     let token = |user: &str, issued: u64| token_with(&json!({"sub": user, "iat": issued}));
     let (old, new) = (now() - 100, now() - 10);
-    let mut early = worlds[1].json_client(&token("ann", old));
-    let mut without_time = worlds[1].user("ann");
-    let mut late = worlds[1].json_client(&token("ann", new));
-    let mut other = worlds[1].json_client(&token("bob", old));
-    worlds[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": new}));
+    let mut early = servers[1].json_client(&token("ann", old));
+    let mut without_time = servers[1].user("ann");
+    let mut late = servers[1].json_client(&token("ann", new));
+    let mut other = servers[1].json_client(&token("bob", old));
+    servers[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": new}));
     expect_end(&mut early, "token invalidated");
     expect_end(&mut without_time, "token invalidated");
     let invalid = json!({"code": 101, "message": "unauthorized: token invalidated"});
-    for world in &worlds {
-        assert_eq!(connect_error(world, &token("ann", old)), invalid);
-        assert!(connect_error(world, &token("ann", new)).is_null());
-        assert!(connect_error(world, &token("bob", old)).is_null());
+    for server in &servers {
+        assert_eq!(connect_error(server, &token("ann", old)), invalid);
+        assert!(connect_error(server, &token("ann", new)).is_null());
+        assert!(connect_error(server, &token("bob", old)).is_null());
     }
     late.expect_nothing();
     other.expect_nothing();
     // An earlier time does not replace a later one.
-    worlds[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": 1}));
-    assert_eq!(connect_error(&worlds[0], &token("ann", old)), invalid);
+    servers[0].call("invalidate_user_tokens", &json!({"user": "ann", "issued_before": 1}));
+    assert_eq!(connect_error(&servers[0], &token("ann", old)), invalid);
 }
 
 #[test]
 fn an_invalid_block_is_an_error_with_the_reason_and_blocks_are_counted() {
-    let world = World::with(&USERS);
+    let server = ApiServer::with(&USERS);
     let long = "x".repeat(1_025);
     for (method, params, reason) in [
         ("block_user", json!({}), "bad request: user is required"),
@@ -160,13 +160,13 @@ fn an_invalid_block_is_an_error_with_the_reason_and_blocks_are_counted() {
         ("revoke_token", json!({"expire_at": 0}), "bad request: jti is required"),
         ("invalidate_user_tokens", json!({"user": "a", "issued_before": now() + 100}), "not in the future"),
     ] {
-        let (code, message) = world.call_error(method, &params);
+        let (code, message) = server.call_error(method, &params);
         assert!(code == 107 && message.contains(reason), "{method} {params}: {message}");
     }
-    world.call("block_user", &json!({"user": "eve"}));
+    server.call("block_user", &json!({"user": "eve"}));
     let token = token_with(&json!({"sub": "eve"}));
-    wait_until(PATIENCE, "the block to take effect", || !connect_error(&world, &token).is_null());
-    let metrics = world.get("/metrics").body;
+    wait_until(PATIENCE, "the block to take effect", || !connect_error(&server, &token).is_null());
+    let metrics = server.get("/metrics").body;
     for sample in [r#"tidings_blocks{kind="user"} 1"#, r#"tidings_blocked_total{kind="user"} 1"#] {
         assert!(metrics.lines().any(|line| line == sample), "{sample} is not in\n{metrics}");
     }

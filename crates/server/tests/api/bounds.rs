@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::world::World;
+use crate::api_server::ApiServer;
 
 fn publish_of(length: usize) -> String {
     let empty = r#"{"channel":"news","data":""}"#.len();
@@ -14,15 +14,15 @@ fn publish_of(length: usize) -> String {
 
 #[test]
 fn a_body_is_accepted_up_to_its_limit_and_the_error_beyond_it_names_the_option() {
-    let world = World::with(&["http_api.max_body=100000"]);
-    assert_eq!(world.post("/api/publish", &[], &publish_of(100_000)).status, 200);
-    let answer = world.post("/api/publish", &[], &publish_of(100_001));
+    let server = ApiServer::with(&["http_api.max_body=100000"]);
+    assert_eq!(server.post("/api/publish", &[], &publish_of(100_000)).status, 200);
+    let answer = server.post("/api/publish", &[], &publish_of(100_001));
     assert_eq!(answer.status, 413);
     assert_eq!(answer.body, "the body is longer than http_api.max_body (100000 bytes)\n");
     // A chunked body has the same limit.
     let body = publish_of(100_001);
     let (one, other) = body.split_at(50_000);
-    let answer = world.send(format!(
+    let answer = server.send(format!(
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
          {:x}\r\n{one}\r\n{:x}\r\n{other}\r\n0\r\n\r\n",
         one.len(),
@@ -30,40 +30,40 @@ fn a_body_is_accepted_up_to_its_limit_and_the_error_beyond_it_names_the_option()
     ));
     assert_eq!(answer.status, 413);
     // The default limit.
-    let world = World::with(&[]);
-    assert_eq!(world.post("/api/publish", &[], &publish_of(4 << 20)).status, 200);
-    assert_eq!(world.post("/api/publish", &[], &publish_of((4 << 20) + 1)).status, 413);
+    let server = ApiServer::with(&[]);
+    assert_eq!(server.post("/api/publish", &[], &publish_of(4 << 20)).status, 200);
+    assert_eq!(server.post("/api/publish", &[], &publish_of((4 << 20) + 1)).status, 413);
 }
 
 #[test]
 fn memory_of_a_body_that_never_arrives_is_released() {
     // The limit of all bodies together.
-    let world = World::with(&["http_api.max_body=67108864"]);
-    let mut client = TcpStream::connect(world.http()).expect("a connection");
+    let server = ApiServer::with(&["http_api.max_body=67108864"]);
+    let mut client = TcpStream::connect(server.http()).expect("a connection");
     client
         .write_all(b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67000000\r\n\r\n")
         .expect("a head sent");
     drop(client);
-    assert_eq!(world.post("/api/publish", &[], &publish_of(60_000_000)).status, 200);
+    assert_eq!(server.post("/api/publish", &[], &publish_of(60_000_000)).status, 200);
 }
 
 #[test]
 fn json_of_any_depth_is_accepted() {
-    let world = World::with(&[
+    let server = ApiServer::with(&[
         "channel.without_namespace.history_size=1",
         "channel.without_namespace.history_ttl=60s",
     ]);
     let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
     let publish = format!(r#"{{"channel":"news","data":{deep},"unknown":{deep}}}"#);
-    assert_eq!(world.post("/api/publish", &[], &publish).status, 200);
+    assert_eq!(server.post("/api/publish", &[], &publish).status, 200);
     // JSON with more levels than clients can parse is sent as a string.
-    let page = world.call("history", &json!({"channel": "news", "limit": 1}));
+    let page = server.call("history", &json!({"channel": "news", "limit": 1}));
     assert_eq!(page["publications"][0]["data"], deep);
 }
 
 #[test]
 fn an_invalid_body_is_rejected_with_the_place_of_the_error() {
-    let world = World::with(&[]);
+    let server = ApiServer::with(&[]);
     for (path, body) in [
         ("/api/publish", ""),
         ("/api/publish", "{"),
@@ -92,36 +92,36 @@ fn an_invalid_body_is_rejected_with_the_place_of_the_error() {
         ("/api", r#"{"method":5}"#),
         ("/api", "{\"method\":\"info\"}\n{"),
     ] {
-        let answer = world.post(path, &[], body);
+        let answer = server.post(path, &[], body);
         assert_eq!(answer.status, 400, "{path} {body}");
         assert!(answer.body.starts_with("the body is not a valid request: "), "{}", answer.body);
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     }
-    let answer = world.post("/api/publish", &[], "{\"channel\":\n 5}");
+    let answer = server.post("/api/publish", &[], "{\"channel\":\n 5}");
     assert!(answer.body.contains("line 2 column 2"), "{}", answer.body);
 }
 
 #[test]
 fn the_number_of_commands_and_channels_in_a_request_is_bounded() {
-    let world = World::with(&[]);
+    let server = ApiServer::with(&[]);
     let commands = |n: usize| json!({"commands": vec![json!({"channels": {}}); n]}).to_string();
-    assert_eq!(world.post("/api/batch", &[], &commands(10_000)).status, 200);
-    let answer = world.post("/api/batch", &[], &commands(10_001));
+    assert_eq!(server.post("/api/batch", &[], &commands(10_000)).status, 200);
+    let answer = server.post("/api/batch", &[], &commands(10_001));
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("10000"), "{}", answer.body);
     let lines = "{\"method\":\"channels\"}\n".repeat(10_001);
-    let answer = world.post("/api", &[], &lines);
+    let answer = server.post("/api", &[], &lines);
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("10000"), "{}", answer.body);
     let channels = |n: usize| json!({"channels": vec!["a"; n], "data": 1}).to_string();
-    assert_eq!(world.post("/api/broadcast", &[], &channels(10_000)).status, 200);
-    assert_eq!(world.post("/api/broadcast", &[], &channels(10_001)).status, 400);
+    assert_eq!(server.post("/api/broadcast", &[], &channels(10_000)).status, 200);
+    assert_eq!(server.post("/api/broadcast", &[], &channels(10_001)).status, 400);
 }
 
 #[test]
 fn a_broadcast_larger_than_the_queue_of_the_broker_reaches_every_channel() {
     let redis = tidings_testkit::RedisServer::start();
-    let world = World::with(&[
+    let server = ApiServer::with(&[
         &*format!("broker={}", redis.url()),
         "channel.without_namespace.history_size=1",
         "channel.without_namespace.history_ttl=60s",
@@ -129,7 +129,7 @@ fn a_broadcast_larger_than_the_queue_of_the_broker_reaches_every_channel() {
     // 40 MB in total; the queue of the broker has 16 MiB.
     let channels: Vec<_> = (0..400).map(|n| format!("c{n}")).collect();
     let request = json!({"channels": channels, "data": "x".repeat(100_000)});
-    let responses = world.call("broadcast", &request)["responses"].take();
+    let responses = server.call("broadcast", &request)["responses"].take();
     for (n, response) in responses.as_array().expect("a list").iter().enumerate() {
         assert_eq!(response["result"]["offset"], 1, "{n}: {response}");
     }
@@ -137,14 +137,14 @@ fn a_broadcast_larger_than_the_queue_of_the_broker_reaches_every_channel() {
 
 #[test]
 fn the_replies_of_one_request_are_bounded_together() {
-    let world = World::with(&[
+    let server = ApiServer::with(&[
         "channel.without_namespace.history_size=1000",
         "channel.without_namespace.history_ttl=60s",
     ]);
-    world.call("publish", &json!({"channel": "news", "data": "x".repeat(2_000_000)}));
+    server.call("publish", &json!({"channel": "news", "data": "x".repeat(2_000_000)}));
     let commands = vec![json!({"history": {"channel": "news", "limit": 1}}); 40];
     for parallel in [false, true] {
-        let replies = world.batch(&json!({"commands": commands, "parallel": parallel}));
+        let replies = server.batch(&json!({"commands": commands, "parallel": parallel}));
         let whole = replies.iter().filter(|reply| reply.get("history").is_some()).count();
         assert_eq!(whole, 8, "of 2 MB each in 16 MiB");
         let refused = replies.iter().filter(|reply| reply["error"]["code"] == 106).count();

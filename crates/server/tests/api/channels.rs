@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::api_server::ApiServer;
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=5", "channel.without_namespace.history_ttl=60s"];
@@ -14,17 +14,17 @@ fn offsets(page: &Value) -> Vec<u64> {
 
 #[test]
 fn a_history_is_read_from_any_position_in_either_direction() {
-    let world = World::with(&HISTORY);
-    let empty = world.call("history", &json!({"channel": "news"}));
+    let server = ApiServer::with(&HISTORY);
+    let empty = server.call("history", &json!({"channel": "news"}));
     assert_eq!((&empty["offset"], &empty["publications"]), (&json!(0), &json!([])));
     let epoch = empty["epoch"].as_str().expect("an epoch").to_owned();
     for n in 1..=8 {
-        world.call("publish", &json!({"channel": "news", "data": {"n": n}}));
+        server.call("publish", &json!({"channel": "news", "data": {"n": n}}));
     }
     let read = |more: Value| {
         let mut request = json!({"channel": "news"});
         request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        let page = world.call("history", &request);
+        let page = server.call("history", &request);
         assert_eq!((&page["offset"], &page["epoch"]), (&json!(8), &json!(epoch)), "{request}");
         offsets(&page)
     };
@@ -39,78 +39,82 @@ fn a_history_is_read_from_any_position_in_either_direction() {
     let behind = json!({"offset": 99, "epoch": epoch});
     for since in [json!({"offset": 2, "epoch": epoch}), json!({"offset": 7, "epoch": "other"}), behind] {
         let request = json!({"channel": "news", "limit": 9, "since": since});
-        assert_eq!(world.call_error("history", &request), (112, "unrecoverable position".into()));
+        assert_eq!(server.call_error("history", &request), (112, "unrecoverable position".into()));
         let mode = ["X-Centrifugo-Error-Mode: transport"];
-        assert_eq!(world.post("/api/history", &mode, &request.to_string()).status, 416);
+        assert_eq!(server.post("/api/history", &mode, &request.to_string()).status, 416);
     }
 }
 
 #[test]
 fn a_history_that_is_removed_keeps_its_position() {
-    let world = World::with(&HISTORY);
-    let published = world.call("publish", &json!({"channel": "news", "data": 1}));
-    assert_eq!(world.call("history_remove", &json!({"channel": "news"})), json!({}));
-    let page = world.call("history", &json!({"channel": "news", "limit": 5}));
+    let server = ApiServer::with(&HISTORY);
+    let published = server.call("publish", &json!({"channel": "news", "data": 1}));
+    assert_eq!(server.call("history_remove", &json!({"channel": "news"})), json!({}));
+    let page = server.call("history", &json!({"channel": "news", "limit": 5}));
     assert_eq!(page, json!({"publications": [], "offset": 1, "epoch": published["epoch"]}));
 }
 
 #[test]
 fn bodies_of_a_history_are_encoded_as_for_json_clients() {
-    let world = World::with(&HISTORY);
+    let server = ApiServer::with(&HISTORY);
     for (base64, shown) in
         [("aGVsbG8=", json!("hello")), ("/w==", json!({"b64": "/w=="})), ("WzFd", json!([1]))]
     {
-        world.call("publish", &json!({"channel": "news", "b64data": base64}));
-        let page = world.call("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
+        server.call("publish", &json!({"channel": "news", "b64data": base64}));
+        let page = server.call("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
         assert_eq!(page["publications"][0]["data"], shown);
     }
 }
 
 #[test]
 fn history_and_presence_are_not_available_where_they_are_off() {
-    let world = World::with(&[]);
+    let server = ApiServer::with(&[]);
     for method in ["history", "history_remove", "presence", "presence_stats"] {
-        let (code, message) = world.call_error(method, &json!({"channel": "news"}));
+        let (code, message) = server.call_error(method, &json!({"channel": "news"}));
         assert_eq!(code, 108, "{method}");
         assert!(message.starts_with("not available"), "{message}");
-        assert_eq!(world.call_error(method, &json!({})).0, 107, "{method}");
+        assert_eq!(server.call_error(method, &json!({})).0, 107, "{method}");
         for internal in ["tidings.node.x", "tidings.x", "tidings."] {
-            assert_eq!(world.call_error(method, &json!({"channel": internal})).0, 103, "{method} {internal}");
+            assert_eq!(
+                server.call_error(method, &json!({"channel": internal})).0,
+                103,
+                "{method} {internal}"
+            );
         }
     }
 }
 
 #[test]
 fn channels_are_those_with_subscribers() {
-    let world = World::with(&[]);
-    assert_eq!(world.call("channels", &json!({})), json!({"channels": {}}));
-    let clients = [world.subscriber("news:a"), world.subscriber("news:a"), world.subscriber("chat")];
-    let mut everything = world.resp();
+    let server = ApiServer::with(&[]);
+    assert_eq!(server.call("channels", &json!({})), json!({"channels": {}}));
+    let clients = [server.subscriber("news:a"), server.subscriber("news:a"), server.subscriber("chat")];
+    let mut everything = server.resp();
     everything.command(&["PSUBSCRIBE", "*"]);
     let all = json!({"channels": {"news:a": {"num_clients": 2}, "chat": {"num_clients": 1}}});
-    assert_eq!(world.call("channels", &json!({})), all);
+    assert_eq!(server.call("channels", &json!({})), all);
     let some = json!({"channels": {"news:a": {"num_clients": 2}}});
-    assert_eq!(world.call("channels", &json!({"pattern": "news:*"})), some);
-    assert_eq!(world.call("channels", &json!({"pattern": "x*"})), json!({"channels": {}}));
-    assert_eq!(world.call_error("channels", &json!({"pattern": "a\tb"})).0, 107);
+    assert_eq!(server.call("channels", &json!({"pattern": "news:*"})), some);
+    assert_eq!(server.call("channels", &json!({"pattern": "x*"})), json!({"channels": {}}));
+    assert_eq!(server.call_error("channels", &json!({"pattern": "a\tb"})).0, 107);
     drop(clients);
     tidings_testkit::wait_until(
         tidings_testkit::PATIENCE,
         "channels without subscribers to be removed",
-        || world.call("channels", &json!({})) == json!({"channels": {}}),
+        || server.call("channels", &json!({})) == json!({"channels": {}}),
     );
 }
 
 #[test]
 fn info_describes_the_node() {
-    let world = World::with(&["node.name=tom"]);
-    let _clients = [world.subscriber("news"), world.subscriber("chat")];
-    world.wait_for_counts(&[], [2, 0, 2, 2]);
-    let info = world.call("info", &json!({}));
+    let server = ApiServer::with(&["node.name=tom"]);
+    let _clients = [server.subscriber("news"), server.subscriber("chat")];
+    server.wait_for_counts(&[], [2, 0, 2, 2]);
+    let info = server.call("info", &json!({}));
     let [node] = &info["nodes"].as_array().expect("a list")[..] else { panic!("{info}") };
     assert_eq!((&node["name"], &node["version"]), (&json!("tom"), &json!(env!("CARGO_PKG_VERSION"))));
     assert!(node["uptime"].is_u64() && node["uid"].as_str().is_some_and(|uid| uid.len() >= 8), "{node}");
-    let other = World::with(&[]);
+    let other = ApiServer::with(&[]);
     let info = other.call("info", &json!({}));
     let name = info["nodes"][0]["name"].as_str().expect("a name").to_owned();
     assert!(name.ends_with(&format!("_{}", other.http().port())), "{name}");

@@ -6,25 +6,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, Reply, RespClient, wait_until};
 
-use crate::sealed::ForeignNode;
-use crate::world::{USERS, World};
+use crate::api_server::{ApiServer, USERS};
+use crate::foreign_node::ForeignNode;
 
 const CONTROL: &str = "tidings.node.control";
 
-fn metric(world: &World, sample: &str) -> u64 {
-    let text = world.get("/metrics").body;
+fn metric(server: &ApiServer, sample: &str) -> u64 {
+    let text = server.get("/metrics").body;
     let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("{sample} is not in\n{text}")).parse().expect("a number")
 }
 
-fn rejected(world: &World, reason: &str) -> u64 {
-    metric(world, &format!("tidings_nodes_rejected_total{{reason=\"{reason}\"}}"))
+fn rejected(server: &ApiServer, reason: &str) -> u64 {
+    metric(server, &format!("tidings_nodes_rejected_total{{reason=\"{reason}\"}}"))
 }
 
 /// Opens a stream; its later commands use `/emulation`. Returns the connection and the result of `connect`.
-fn stream(world: &World) -> (LineClient, Value) {
+fn stream(server: &ApiServer) -> (LineClient, Value) {
     // A response to HTTP/1.0 has no chunked encoding.
-    let mut stream = LineClient::connect(world.http());
+    let mut stream = LineClient::connect(server.http());
     let connect = r#"{"id":1,"connect":{}}"#;
     let length = connect.len();
     stream.send_bytes(
@@ -57,8 +57,8 @@ fn next_message(eavesdropper: &mut RespClient) -> (String, Vec<u8>) {
 #[test]
 fn names_of_channels_at_redis_do_not_reveal_session_secrets() {
     let redis = RedisServer::start();
-    let world = World::with(&[&format!("broker={}", redis.url())]);
-    let (_stream, connected) = stream(&world);
+    let server = ApiServer::with(&[&format!("broker={}", redis.url())]);
+    let (_stream, connected) = stream(&server);
     let session = connected["session"].as_str().expect("a secret");
     let address = session.rsplit_once('.').expect("a MAC at its end").0;
     let numbers: Vec<u32> = address.split('.').map(|n| u32::from_str_radix(n, 16).expect("hex")).collect();
@@ -86,19 +86,23 @@ fn names_of_channels_at_redis_do_not_reveal_session_secrets() {
 fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
-    let worlds = ["ann", "bob"].map(|_| {
-        World::with(&[&*broker, "http_api.key=sesame", "client.allow_anonymous_connect_without_token=true"])
+    let servers = ["ann", "bob"].map(|_| {
+        ApiServer::with(&[
+            &*broker,
+            "http_api.key=sesame",
+            "client.allow_anonymous_connect_without_token=true",
+        ])
     });
-    for world in &worlds {
-        wait_until(PATIENCE, "both nodes in the list", || metric(world, "tidings_nodes") == 2);
+    for server in &servers {
+        wait_until(PATIENCE, "both nodes in the list", || metric(server, "tidings_nodes") == 2);
     }
     let mut eavesdropper = eavesdropper(&redis);
-    let (mut stream, connected) = stream(&worlds[0]);
+    let (mut stream, connected) = stream(&servers[0]);
     let own = format!("{CONTROL}.{}", connected["node"].as_str().expect("a node"));
     let command =
         json!({"id": 2, "subscribe": {"channel": "news", "token": "a-token-of-a-user"}}).to_string();
     let body = json!({"session": connected["session"], "node": connected["node"], "data": command});
-    assert_eq!(worlds[1].post("/emulation", &[], &body.to_string()).status, 204);
+    assert_eq!(servers[1].post("/emulation", &[], &body.to_string()).status, 204);
     let answer: Value = serde_json::from_str(&stream.line()).expect("JSON");
     assert_eq!(answer["id"], 2, "the command arrived: {answer}");
     let sealed = loop {
@@ -118,9 +122,9 @@ fn commands_and_tokens_between_nodes_cannot_be_read_at_redis() {
 fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
-    let world = World::with(&[&[&*broker], &USERS[..]].concat());
-    let mut member = world.user("ann");
-    let order = json!({"say": {"order": {"user": "ann", "client": null, "session": null,
+    let server = ApiServer::with(&[&[&*broker], &USERS[..]].concat());
+    let mut member = server.user("ann");
+    let command = json!({"say": {"order": {"user": "ann", "client": null, "session": null,
         "order": {"disconnect": {"code": 4501, "reason": "forged", "except": []}}}}});
     let publish = |body: &[u8]| {
         redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
@@ -128,49 +132,51 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     let key = |uid, key| ForeignNode::new(uid, "client.token.hmac_secret_key", key);
     let gone = json!({"say": {"gone": {}}});
 
-    publish(order.to_string().as_bytes());
-    wait_until(PATIENCE, "a plain order to be counted", || rejected(&world, "unsealed") == 1);
-    publish(&key(1, "other").seal(CONTROL, &order));
-    wait_until(PATIENCE, "an order with another key to be counted", || rejected(&world, "other_secret") == 1);
-    let mut changed = key(2, "users").seal(CONTROL, &order);
+    publish(command.to_string().as_bytes());
+    wait_until(PATIENCE, "a plain command to be counted", || rejected(&server, "unsealed") == 1);
+    publish(&key(1, "other").seal(CONTROL, &command));
+    wait_until(PATIENCE, "a command with another key to be counted", || {
+        rejected(&server, "other_secret") == 1
+    });
+    let mut changed = key(2, "users").seal(CONTROL, &command);
     *changed.last_mut().expect("a tag") ^= 1;
     publish(&changed);
-    publish(&key(3, "users").seal("tidings.node.control.elsewhere", &order));
-    wait_until(PATIENCE, "forged orders to be counted", || rejected(&world, "forged") == 2);
+    publish(&key(3, "users").seal("tidings.node.control.elsewhere", &command));
+    wait_until(PATIENCE, "forged commands to be counted", || rejected(&server, "forged") == 2);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis();
     let old = u64::try_from(now).expect("a time of this era") - 61_000;
     publish(&key(4, "users").seal_at(CONTROL, &order, old));
-    wait_until(PATIENCE, "an old order to be counted", || rejected(&world, "stale") == 1);
+    wait_until(PATIENCE, "an old command to be counted", || rejected(&server, "stale") == 1);
     member.expect_nothing();
 
     // A message of another node, repeated by an attacker.
     let harmless = key(5, "users").seal(CONTROL, &gone);
     publish(&harmless);
     publish(&harmless);
-    wait_until(PATIENCE, "a repeated message to be counted", || rejected(&world, "replayed") == 1);
-    // A new authentic order takes effect.
-    publish(&key(6, "users").seal(CONTROL, &order));
+    wait_until(PATIENCE, "a repeated message to be counted", || rejected(&server, "replayed") == 1);
+    // A new authentic command takes effect.
+    publish(&key(6, "users").seal(CONTROL, &command));
     assert_eq!(member.push("disconnect").1["code"], 4501);
     member.expect_close();
 }
 
 #[test]
-fn a_replayed_order_has_no_effect() {
+fn a_replayed_command_has_no_effect() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
-    let world = World::with(&[&[&*broker], &USERS[..]].concat());
+    let server = ApiServer::with(&[&[&*broker], &USERS[..]].concat());
     let mut eavesdropper = eavesdropper(&redis);
-    // The second order starts after the first is in the mailbox of every shard, so that the first does not concern the new
+    // The second command starts after the first is in the mailbox of every shard, so that the first does not concern the new
     // connection of its user.
-    let mut members = ["ann", "bob"].map(|user| world.user(user));
+    let mut members = ["ann", "bob"].map(|user| server.user(user));
     for user in ["ann", "bob"] {
-        world.call("disconnect", &json!({"user": user}));
+        server.call("disconnect", &json!({"user": user}));
     }
     for member in &mut members {
         member.push("disconnect");
         member.expect_close();
     }
-    let mut again = world.user("ann");
+    let mut again = server.user("ann");
     // The overheard messages include announcements.
     let mut overheard = Vec::new();
     redis.client().command(&["PUBLISH", CONTROL, "the end"]);
@@ -186,7 +192,7 @@ fn a_replayed_order_has_no_effect() {
         redis.client().command(&[&b"PUBLISH"[..], CONTROL.as_bytes(), body]);
     }
     let count = overheard.len() as u64;
-    wait_until(PATIENCE, "repeated messages to be counted", || rejected(&world, "replayed") == count);
+    wait_until(PATIENCE, "repeated messages to be counted", || rejected(&server, "replayed") == count);
     again.expect_nothing();
 }
 
@@ -195,14 +201,14 @@ fn nodes_with_different_secrets_reject_and_count_each_other_s_messages() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let secrets = ["cluster.secret=0123456789abcdef", "cluster.secret=fedcba9876543210"];
-    let worlds = secrets.map(|secret| World::with(&[&[&*broker, secret], &USERS[..]].concat()));
-    let mut member = worlds[1].user("ann");
-    worlds[0].call("disconnect", &json!({"user": "ann"}));
-    for world in &worlds {
+    let servers = secrets.map(|secret| ApiServer::with(&[&[&*broker, secret], &USERS[..]].concat()));
+    let mut member = servers[1].user("ann");
+    servers[0].call("disconnect", &json!({"user": "ann"}));
+    for server in &servers {
         wait_until(PATIENCE, "messages with another secret to be counted", || {
-            rejected(world, "other_secret") > 0
+            rejected(server, "other_secret") > 0
         });
-        assert_eq!(metric(world, "tidings_nodes"), 1);
+        assert_eq!(metric(server, "tidings_nodes"), 1);
     }
     member.expect_nothing();
 }

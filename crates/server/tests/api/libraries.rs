@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 use tidings_testkit::{RedisServer, test_tool};
 
-use crate::world::World;
+use crate::api_server::ApiServer;
 
 const OPTIONS: [&str; 7] = [
     "http_api.key=s3cret",
@@ -26,11 +26,11 @@ fn root() -> PathBuf {
 fn check_library(program: impl Fn() -> Command) {
     let redis = RedisServer::start();
     for broker in ["memory".to_owned(), redis.url()] {
-        let world = World::with(&[&[&*format!("broker={broker}")], &OPTIONS[..]].concat());
-        let mut member = world.user("42");
+        let server = ApiServer::with(&[&[&*format!("broker={broker}")], &OPTIONS[..]].concat());
+        let mut member = server.user("42");
         member.call("subscribe", &json!({"channel": "lobby"}));
-        world.wait_for_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
-        let url = format!("http://{}/api", world.http());
+        server.wait_for_counts(&["X-API-Key: s3cret"], [1, 1, 1, 1]);
+        let url = format!("http://{}/api", server.http());
         let output = program().args([&url, "s3cret", &member.client]).output().expect("the library starts");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && out.ends_with("ok\n"), "with {broker}:\n{out}{err}");

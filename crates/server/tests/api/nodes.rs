@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::sealed::ForeignNode;
-use crate::world::{USERS, World, token_with};
+use crate::api_server::{ApiServer, USERS, token_with};
+use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
 const METHODS: [&str; 16] = [
@@ -26,39 +26,39 @@ const METHODS: [&str; 16] = [
     "invalidate_user_tokens",
 ];
 
-fn names(world: &World) -> Vec<String> {
-    let info = world.call("info", &json!({}));
+fn names(server: &ApiServer) -> Vec<String> {
+    let info = server.call("info", &json!({}));
     let nodes = info["nodes"].as_array().expect("a list");
     let mut names: Vec<_> = nodes.iter().map(|n| n["name"].as_str().expect("a name").to_owned()).collect();
     names.sort();
     names
 }
 
-fn wait_for_each_other(worlds: &[World]) {
-    for world in worlds {
-        wait_until(PATIENCE, "every node in the list", || names(world).len() == worlds.len());
+fn wait_for_each_other(servers: &[ApiServer]) {
+    for server in servers {
+        wait_until(PATIENCE, "every node in the list", || names(server).len() == servers.len());
     }
 }
 
-fn pair(redis: &RedisServer) -> [World; 2] {
+fn pair(redis: &RedisServer) -> [ApiServer; 2] {
     let broker = format!("broker={}", redis.url());
-    ["node.name=ann", "node.name=bob"].map(|name| World::with(&[&broker, name]))
+    ["node.name=ann", "node.name=bob"].map(|name| ApiServer::with(&[&broker, name]))
 }
 
 #[test]
 fn each_node_lists_the_other_nodes_and_their_numbers() {
     let redis = RedisServer::start();
-    let worlds = pair(&redis);
-    wait_for_each_other(&worlds);
-    assert_eq!(names(&worlds[0]), ["ann", "bob"]);
-    let client = worlds[1].subscriber("news");
+    let servers = pair(&redis);
+    wait_for_each_other(&servers);
+    assert_eq!(names(&servers[0]), ["ann", "bob"]);
+    let client = servers[1].subscriber("news");
     wait_until(PATIENCE, "the numbers of the other node", || {
-        let info = worlds[0].call("info", &json!({}));
+        let info = servers[0].call("info", &json!({}));
         let nodes = info["nodes"].as_array().expect("a list");
         nodes.iter().any(|n| n["name"] == "bob" && n["num_clients"] == 1 && n["num_channels"] == 1)
     });
     drop(client);
-    let [ann, bob] = worlds;
+    let [ann, bob] = servers;
     bob.stop();
     // Much less than the time of three announcements.
     wait_until(std::time::Duration::from_secs(3), "a node that left to be removed", || {
@@ -69,37 +69,38 @@ fn each_node_lists_the_other_nodes_and_their_numbers() {
 #[test]
 fn channels_are_counted_over_all_nodes() {
     let redis = RedisServer::start();
-    let worlds = pair(&redis);
-    wait_for_each_other(&worlds);
-    let _clients = [worlds[0].subscriber("news"), worlds[1].subscriber("news"), worlds[1].subscriber("chat")];
+    let servers = pair(&redis);
+    wait_for_each_other(&servers);
+    let _clients =
+        [servers[0].subscriber("news"), servers[1].subscriber("news"), servers[1].subscriber("chat")];
     let all = json!({"channels": {"news": {"num_clients": 2}, "chat": {"num_clients": 1}}});
-    for world in &worlds {
-        assert_eq!(world.call("channels", &json!({})), all);
+    for server in &servers {
+        assert_eq!(server.call("channels", &json!({})), all);
         let some = json!({"channels": {"chat": {"num_clients": 1}}});
-        assert_eq!(world.call("channels", &json!({"pattern": "c*"})), some);
+        assert_eq!(server.call("channels", &json!({"pattern": "c*"})), some);
     }
 }
 
 #[test]
 fn a_response_about_all_nodes_is_complete_or_an_error_that_names_the_missing_node() {
     let redis = RedisServer::start();
-    let world = World::with(&[&format!("broker={}", redis.url())]);
+    let server = ApiServer::with(&[&format!("broker={}", redis.url())]);
     // A node that announces itself and never responds.
     let mut peer = ForeignNode::new(1, "none", "");
     let silent = json!({"say": {"node": {"uid": peer.uid(), "name": "sue", "version": "", "num_clients": 1,
         "num_users": 1, "num_subs": 1, "num_channels": 1, "uptime": 1}}});
     let sealed = peer.seal("tidings.node.control", &silent);
     redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
-    wait_until(PATIENCE, "the silent node in the list", || names(&world).contains(&"sue".to_owned()));
-    let (code, message) = world.call_error("channels", &json!({}));
+    wait_until(PATIENCE, "the silent node in the list", || names(&server).contains(&"sue".to_owned()));
+    let (code, message) = server.call_error("channels", &json!({}));
     assert_eq!((code, &*message), (100, "no answer within 3 s from: sue"));
 }
 
 #[test]
 fn invalid_messages_between_nodes_change_nothing_and_reach_no_client() {
     let redis = RedisServer::start();
-    let world = World::with(&[&format!("broker={}", redis.url())]);
-    let mut everything = world.resp();
+    let server = ApiServer::with(&[&format!("broker={}", redis.url())]);
+    let mut everything = server.resp();
     everything.command(&["PSUBSCRIBE", "*"]);
     let mut publisher = redis.client();
     for body in ["", "hello", "{}", r#"{"say":{"dance":{}}}"#] {
@@ -115,9 +116,9 @@ fn invalid_messages_between_nodes_change_nothing_and_reach_no_client() {
     publisher.command(&["PUBLISH", "tidings.node.other", "x"]);
     publisher.command(&["PUBLISH", "news", "x"]);
     assert_eq!(everything.reply().texts(), ["pmessage", "*", "news", "x"]);
-    assert_eq!(names(&world).len(), 1);
-    let directive = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
-    assert_eq!(world.call("disconnect", &directive), Value::Object(serde_json::Map::new()));
+    assert_eq!(names(&server).len(), 1);
+    let command = json!({"user": "42", "disconnect": {"code": 4000, "reason": "x"}});
+    assert_eq!(server.call("disconnect", &command), Value::Object(serde_json::Map::new()));
 }
 
 #[test]
@@ -125,23 +126,23 @@ fn no_client_can_end_the_internal_subscriptions_of_its_node() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let options = [&[&*broker, "broker_linger=0s"], &USERS[..]].concat();
-    let worlds = ["a", "b"].map(|_| World::with(&options));
-    wait_for_each_other(&worlds);
-    let mut ann = worlds[0].user("ann");
+    let servers = ["a", "b"].map(|_| ApiServer::with(&options));
+    wait_for_each_other(&servers);
+    let mut ann = servers[0].user("ann");
     let subscribers =
         |channel: &str| redis.client().command(&["PUBSUB", "NUMSUB", channel]).texts()[1].clone();
     assert_eq!(subscribers("tidings.node.control"), "2");
     // Attempts of clients to subscribe to internal channels, and a client of another channel.
     for own in ["tidings.node.control", "tidings.node.other"] {
-        let mut line = worlds[0].resp();
+        let mut line = servers[0].resp();
         line.command(&["AUTH", &token_with(&json!({"sub": "eve", "channels": [own]}))]);
         line.command(&["SUBSCRIBE", own]);
         line.command(&["UNSUBSCRIBE", own]);
         line.command(&["PSUBSCRIBE", own]);
-        assert!(worlds[0].rejects(&json!({"sub": "eve", "channels": [own]})), "{own}");
-        assert!(worlds[0].rejects(&json!({"sub": "eve", "subs": {own: {}}})), "{own}");
+        assert!(servers[0].rejects(&json!({"sub": "eve", "channels": [own]})), "{own}");
+        assert!(servers[0].rejects(&json!({"sub": "eve", "subs": {own: {}}})), "{own}");
     }
-    let mut client = worlds[0].user("bob");
+    let mut client = servers[0].user("bob");
     client.call("subscribe", &json!({"channel": "other"}));
     assert_eq!(subscribers("other"), "1");
     client.call("unsubscribe", &json!({"channel": "other"}));
@@ -149,7 +150,7 @@ fn no_client_can_end_the_internal_subscriptions_of_its_node() {
         subscribers("other") == "0"
     });
     assert_eq!(subscribers("tidings.node.control"), "2");
-    worlds[1].call("subscribe", &json!({"user": "ann", "channel": "news"}));
+    servers[1].call("subscribe", &json!({"user": "ann", "channel": "news"}));
     assert_eq!(ann.push("subscribe").0, "news");
 }
 
@@ -157,20 +158,20 @@ fn no_client_can_end_the_internal_subscriptions_of_its_node() {
 fn an_order_to_one_node_takes_effect_on_all_nodes() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
-    let worlds = ["ann", "bob"].map(|_| World::with(&[&[&*broker], &USERS[..]].concat()));
-    let mut members = worlds.each_ref().map(|world| world.user("ann"));
-    worlds[0].call("subscribe", &json!({"user": "ann", "channel": "news", "info": {"a": 1}}));
+    let servers = ["ann", "bob"].map(|_| ApiServer::with(&[&[&*broker], &USERS[..]].concat()));
+    let mut members = servers.each_ref().map(|server| server.user("ann"));
+    servers[0].call("subscribe", &json!({"user": "ann", "channel": "news", "info": {"a": 1}}));
     for member in &mut members {
         assert_eq!(member.push("subscribe").0, "news");
     }
-    for world in &worlds {
+    for server in &servers {
         wait_until(PATIENCE, "both to be present", || {
-            let stats = world.call("presence_stats", &json!({"channel": "news"}));
+            let stats = server.call("presence_stats", &json!({"channel": "news"}));
             stats == json!({"num_clients": 2, "num_users": 1})
         });
     }
-    let order = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
-    worlds[1].call("disconnect", &order);
+    let command = json!({"user": "ann", "disconnect": {"code": 4000, "reason": "later"}});
+    servers[1].call("disconnect", &command);
     for member in &mut members {
         let expected = json!({"code": 4000, "reason": "later", "reconnect": true});
         assert_eq!(member.push("disconnect").1, expected);
@@ -181,10 +182,10 @@ fn an_order_to_one_node_takes_effect_on_all_nodes() {
 #[test]
 fn a_stream_on_one_node_gets_commands_that_another_node_received() {
     let redis = RedisServer::start();
-    let worlds = pair(&redis);
-    wait_for_each_other(&worlds);
+    let servers = pair(&redis);
+    wait_for_each_other(&servers);
     // A response to HTTP/1.0 has no chunked encoding.
-    let mut stream = LineClient::connect(worlds[0].http());
+    let mut stream = LineClient::connect(servers[0].http());
     let connect = r#"{"id":1,"connect":{}}"#;
     let length = connect.len();
     stream.send_bytes(
@@ -196,7 +197,7 @@ fn a_stream_on_one_node_gets_commands_that_another_node_received() {
     let connected = line()["connect"].take();
     let emulate = |node: &Value, commands: &str| {
         let body = json!({"session": connected["session"], "node": node, "data": commands});
-        worlds[1].post("/emulation", &[], &body.to_string()).status
+        servers[1].post("/emulation", &[], &body.to_string()).status
     };
     for id in 2..30 {
         let subscribe = json!({"id": id, "subscribe": {"channel": format!("c{id}")}}).to_string();
@@ -211,12 +212,12 @@ fn a_stream_on_one_node_gets_commands_that_another_node_received() {
 #[test]
 fn api_commands_and_rejected_node_messages_are_counted() {
     let redis = RedisServer::start();
-    let world = World::with(&[&format!("broker={}", redis.url()), "http_api.key=k"]);
+    let server = ApiServer::with(&[&format!("broker={}", redis.url()), "http_api.key=k"]);
     let key = ["X-API-Key: k"];
-    world.post("/api/publish", &[], "{}");
-    world.post("/api/publish", &key, r#"{"channel":"a","data":1}"#);
-    world.post("/api/broadcast", &key, r#"{"channels":["a",""],"data":1}"#);
-    world.post(
+    server.post("/api/publish", &[], "{}");
+    server.post("/api/publish", &key, r#"{"channel":"a","data":1}"#);
+    server.post("/api/broadcast", &key, r#"{"channels":["a",""],"data":1}"#);
+    server.post(
         "/api/batch",
         &key,
         r#"{"commands":[{"publish":{}},{"publish":{"channel":"a","data":1}},{"x":{}}]}"#,
@@ -224,7 +225,7 @@ fn api_commands_and_rejected_node_messages_are_counted() {
     redis.cli(&["PUBLISH", "tidings.node.control", "nonsense"]);
     let sealed = ForeignNode::new(1, "http_api.key", "k").seal("tidings.node.control", &json!("nonsense"));
     redis.cli(&[&b"PUBLISH"[..], b"tidings.node.control", &sealed]);
-    let counted = || world.get("/metrics").body;
+    let counted = || server.get("/metrics").body;
     let is = |sample: &str| counted().lines().any(|line| line == sample);
     for sample in [
         r#"tidings_api_commands_total{method="publish"} 3"#,

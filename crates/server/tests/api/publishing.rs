@@ -3,15 +3,15 @@
 use serde_json::json;
 use tidings_testkit::RedisServer;
 
-use crate::world::World;
+use crate::api_server::ApiServer;
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=10", "channel.without_namespace.history_ttl=60s"];
 
 #[test]
 fn a_publication_reaches_subscribers_byte_for_byte() {
-    let world = World::with(&[]);
-    let mut client = world.subscriber("news");
+    let server = ApiServer::with(&[]);
+    let mut client = server.subscriber("news");
     for (data, arrives) in [
         (json!({"text": "hello"}), r#"{"text":"hello"}"#),
         (json!("hello"), r#""hello""#),
@@ -19,35 +19,35 @@ fn a_publication_reaches_subscribers_byte_for_byte() {
         (json!(null), "null"),
         (json!([1, "ü"]), r#"[1,"ü"]"#),
     ] {
-        assert_eq!(world.call("publish", &json!({"channel": "news", "data": data})), json!({}));
+        assert_eq!(server.call("publish", &json!({"channel": "news", "data": data})), json!({}));
         client.expect(&format!("MESSAGE news {arrives}"));
     }
     // Digits of numbers and spaces are preserved.
     let body = r#"{"channel":"news","data":{"a": 1.50, "b": 12345678901234567890.10}}"#;
-    assert_eq!(world.post("/api/publish", &[], body).body, r#"{"result":{}}"#);
+    assert_eq!(server.post("/api/publish", &[], body).body, r#"{"result":{}}"#);
     client.expect(r#"MESSAGE news {"a": 1.50, "b": 12345678901234567890.10}"#);
     // Base64 data takes precedence over `data`.
-    world.call("publish", &json!({"channel": "news", "data": 1, "b64data": "YSBi"}));
+    server.call("publish", &json!({"channel": "news", "data": 1, "b64data": "YSBi"}));
     client.expect("MESSAGE news a b");
     // A body may be empty. With `data`, an empty string means that there is no base64 data.
-    world.call("publish", &json!({"channel": "news", "b64data": ""}));
+    server.call("publish", &json!({"channel": "news", "b64data": ""}));
     client.expect("MESSAGE news ");
-    world.call("publish", &json!({"channel": "news", "data": 1, "b64data": ""}));
+    server.call("publish", &json!({"channel": "news", "data": 1, "b64data": ""}));
     client.expect("MESSAGE news 1");
-    assert_eq!(world.call_error("publish", &json!({"channel": "news", "b64data": null})).0, 107);
+    assert_eq!(server.call_error("publish", &json!({"channel": "news", "b64data": null})).0, 107);
 }
 
 #[test]
 fn with_a_history_the_result_has_the_position_of_the_publication() {
-    let world = World::with(&HISTORY);
-    let first = world.call("publish", &json!({"channel": "news", "data": 1}));
-    let second = world.call("publish", &json!({"channel": "news", "data": 2}));
+    let server = ApiServer::with(&HISTORY);
+    let first = server.call("publish", &json!({"channel": "news", "data": 1}));
+    let second = server.call("publish", &json!({"channel": "news", "data": 2}));
     assert_eq!((&first["offset"], &second["offset"]), (&json!(1), &json!(2)));
     assert_eq!(first["epoch"], second["epoch"]);
     assert_ne!(first["epoch"].as_str().expect("an epoch"), "");
-    let skipped = world.call("publish", &json!({"channel": "news", "data": 3, "skip_history": true}));
+    let skipped = server.call("publish", &json!({"channel": "news", "data": 3, "skip_history": true}));
     assert_eq!(skipped, json!({}));
-    let page = world.call("history", &json!({"channel": "news", "limit": -1}));
+    let page = server.call("history", &json!({"channel": "news", "limit": -1}));
     let bodies: Vec<_> =
         page["publications"].as_array().expect("a list").iter().map(|p| &p["data"]).collect();
     assert_eq!(bodies, [1, 2]);
@@ -58,7 +58,7 @@ fn the_same_idempotency_key_publishes_once_in_a_channel_on_any_node() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
     let options = [&[&*broker], &HISTORY[..]].concat();
-    let nodes = [World::with(&options), World::with(&options)];
+    let nodes = [ApiServer::with(&options), ApiServer::with(&options)];
     let publish = json!({"channel": "news", "data": 1, "idempotency_key": "k"});
     let first = nodes[0].call("publish", &publish);
     assert_eq!(first["offset"], 1);
@@ -71,11 +71,11 @@ fn the_same_idempotency_key_publishes_once_in_a_channel_on_any_node() {
     assert_eq!((&position["offset"], &position["publications"]), (&json!(1), &json!([])));
     drop(nodes);
     // The same with the memory broker.
-    let world = World::with(&HISTORY);
-    let first = world.call("publish", &publish);
-    assert_eq!(world.call("publish", &publish), first);
+    let server = ApiServer::with(&HISTORY);
+    let first = server.call("publish", &publish);
+    assert_eq!(server.call("publish", &publish), first);
     assert_eq!(
-        world.call("broadcast", &json!({"channels": ["news"], "data": 2, "idempotency_key": "k"}))["responses"]
+        server.call("broadcast", &json!({"channels": ["news"], "data": 2, "idempotency_key": "k"}))["responses"]
             [0]["result"],
         first
     );
@@ -83,15 +83,15 @@ fn the_same_idempotency_key_publishes_once_in_a_channel_on_any_node() {
 
 #[test]
 fn a_broadcast_has_a_response_for_each_channel_in_order() {
-    let world = World::with(&[
+    let server = ApiServer::with(&[
         "channel.namespaces=kept",
         "channel.namespaces.kept.history_size=5",
         "channel.namespaces.kept.history_ttl=1m",
     ]);
-    let mut client = world.subscriber("a");
+    let mut client = server.subscriber("a");
     let request =
         json!({"channels": ["a", "kept:b", "none:c", "", "bad\tname", "tidings.node.control"], "data": [1]});
-    let responses = world.call("broadcast", &request)["responses"].take();
+    let responses = server.call("broadcast", &request)["responses"].take();
     client.expect("MESSAGE a [1]");
     assert_eq!(responses[0], json!({"result": {}}));
     assert_eq!(responses[1]["result"]["offset"], 1);
@@ -103,18 +103,18 @@ fn a_broadcast_has_a_response_for_each_channel_in_order() {
 
 #[test]
 fn tags_are_delivered_with_a_publication() {
-    let world = World::with(&HISTORY);
-    world.call("publish", &json!({"channel": "news", "data": 1, "tags": {"lang": "de", "a": "b"}}));
-    let page = world.call("history", &json!({"channel": "news", "limit": 1}));
+    let server = ApiServer::with(&HISTORY);
+    server.call("publish", &json!({"channel": "news", "data": 1, "tags": {"lang": "de", "a": "b"}}));
+    let page = server.call("history", &json!({"channel": "news", "limit": 1}));
     assert_eq!(page["publications"][0]["tags"], json!({"lang": "de", "a": "b"}));
-    world.call("publish", &json!({"channel": "news", "data": 1, "tags": null}));
-    let page = world.call("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
+    server.call("publish", &json!({"channel": "news", "data": 1, "tags": null}));
+    let page = server.call("history", &json!({"channel": "news", "limit": 1, "reverse": true}));
     assert_eq!(page["publications"][0], json!({"data": 1, "offset": 2}));
 }
 
 #[test]
 fn an_invalid_publication_is_rejected_with_its_code() {
-    let world = World::with(&["channel.namespaces=kept"]);
+    let server = ApiServer::with(&["channel.namespaces=kept"]);
     let key = "k".repeat(256);
     for (request, code) in [
         (json!({}), 107),
@@ -130,25 +130,25 @@ fn an_invalid_publication_is_rejected_with_its_code() {
         (json!({"channel": "tidings.node.canary.x", "data": 1}), 103),
         (json!({"channel": "tidings.x", "data": 1}), 103),
     ] {
-        assert_eq!(world.call_error("publish", &request).0, code, "{request}");
+        assert_eq!(server.call_error("publish", &request).0, code, "{request}");
     }
-    let unknown = world.call_error("publish", &json!({"channel": "none:news", "data": 1}));
+    let unknown = server.call_error("publish", &json!({"channel": "none:news", "data": 1}));
     assert_eq!(unknown, (102, "unknown channel".into()));
-    assert_eq!(world.call_error("broadcast", &json!({"channels": [], "data": 1})).0, 107);
-    assert_eq!(world.call_error("broadcast", &json!({"channels": ["a"]})).0, 107);
+    assert_eq!(server.call_error("broadcast", &json!({"channels": [], "data": 1})).0, 107);
+    assert_eq!(server.call_error("broadcast", &json!({"channels": ["a"]})).0, 107);
     // Fields with default values, as libraries send them, and unknown fields are accepted.
     let defaults = json!({"channel": "news", "data": 1, "delta": true, "version": 0, "version_epoch": "", "tags": {},
         "b64data": "", "idempotency_key": null, "something_new": [1]});
-    assert_eq!(world.call("publish", &defaults), json!({}));
+    assert_eq!(server.call("publish", &defaults), json!({}));
 }
 
 #[test]
 fn while_the_broker_is_unavailable_commands_fail_with_its_error() {
     let redis = RedisServer::absent();
-    let world = World::without_broker(&[&format!("broker={}", redis.url())]);
-    let failed = world.call_error("publish", &json!({"channel": "news", "data": 1}));
+    let server = ApiServer::without_broker(&[&format!("broker={}", redis.url())]);
+    let failed = server.call_error("publish", &json!({"channel": "news", "data": 1}));
     assert_eq!(failed, (100, "broker unavailable".into()));
-    assert_eq!(world.call_error("disconnect", &json!({"user": "42"})).0, 100);
+    assert_eq!(server.call_error("disconnect", &json!({"user": "42"})).0, 100);
     // The channels of other nodes are unknown.
-    assert_eq!(world.call_error("channels", &json!({})).0, 100);
+    assert_eq!(server.call_error("channels", &json!({})).0, 100);
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 
-use crate::up::{TestNode, start_node, start_quiet_node};
+use crate::node::{TestNode, start_node, start_quiet_node};
 
 /// An interactive program.
 struct Terminal {
@@ -84,12 +84,12 @@ fn part_two_updates_from_redis_to_every_connected_client() {
     }
     wait_until(PATIENCE, "both to be subscribed", || node.sum(|m| &m.subscriptions) == 2);
     let cli = Command::new("redis-cli")
-        .args(["-p", &redis.port().to_string(), "PUBLISH", "updates", "follow the white rabbit"])
+        .args(["-p", &redis.port().to_string(), "PUBLISH", "updates", "hello world"])
         .output()
         .expect("redis-cli");
     assert_eq!(String::from_utf8_lossy(&cli.stdout), "1\n");
     for client in &mut clients {
-        client.expect("follow the white rabbit");
+        client.expect("hello world");
         client.type_line("an echo as before");
         client.expect("an echo as before");
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tidings_testkit::{RedisServer, test_tool};
 
-use crate::up::{TestNode, start_quiet_node};
+use crate::node::{TestNode, start_quiet_node};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::up::{start_node, start_quiet_node};
+use crate::node::{start_node, start_quiet_node};
 
 #[test]
 fn a_line_above_the_limit_gets_an_error_and_the_connection_is_closed() {

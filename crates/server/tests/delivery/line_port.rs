@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use tidings_testkit::LineClient;
 
-use crate::up::{TestNode, start_node, start_quiet_node};
+use crate::node::{TestNode, start_node, start_quiet_node};
 
 /// A connection that sends these bytes first.
 fn sending(node: &TestNode, bytes: &[u8]) -> LineClient {

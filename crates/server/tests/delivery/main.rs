@@ -4,6 +4,7 @@ mod by_hand;
 mod clients;
 mod limits;
 mod line_port;
+mod node;
 mod redis;
 mod refusals;
 mod same_as_redis;
@@ -11,4 +12,3 @@ mod slow;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
-mod up;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_server::Readiness;
 use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisServer, Reply, wait_until};
 
-use crate::up::{TestNode, start_node, start_quiet_node};
+use crate::node::{TestNode, start_node, start_quiet_node};
 
 fn node_on(redis: &RedisServer) -> TestNode {
     let node = start_quiet_node(&[("broker", &redis.url())]);
@@ -44,8 +44,8 @@ fn a_publication_of_redis_cli_arrives_on_the_line_port() {
     client.send("hello");
     client.expect("hello");
     wait_until(PATIENCE, "the automatic subscription at Redis", || numsub(&redis, "updates") == 1);
-    assert_eq!(redis.cli(&["PUBLISH", "updates", "follow the white rabbit"]), Reply::Int(1));
-    client.expect("follow the white rabbit");
+    assert_eq!(redis.cli(&["PUBLISH", "updates", "hello world"]), Reply::Int(1));
+    client.expect("hello world");
 }
 
 #[test]

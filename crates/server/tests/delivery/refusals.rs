@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::up::{TestNode, start_quiet_node};
+use crate::node::{TestNode, start_quiet_node};
 
 fn send(client: &mut LineClient, command: &Value) {
     client.send(&command.to_string());

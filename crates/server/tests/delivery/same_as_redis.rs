@@ -2,7 +2,7 @@
 
 use tidings_testkit::{RedisServer, RespClient};
 
-use crate::up::start_quiet_node;
+use crate::node::start_quiet_node;
 
 /// Commands with the same reply on every server.
 const COMMANDS: &[&[&str]] = &[

@@ -9,7 +9,7 @@ use tidings_hub::Overflow;
 use tidings_shard::CounterKey as _;
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 
-use crate::up::{TestNode, start_quiet_node};
+use crate::node::{TestNode, start_quiet_node};
 
 const QUEUE: usize = 64 * 1024;
 const BODY: usize = 1_000;

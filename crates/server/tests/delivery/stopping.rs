@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::LineClient;
 
-use crate::up::start_node;
+use crate::node::start_node;
 
 /// The delay before reconnecting, in seconds, from the error on the line port.
 fn reconnect_delay(line: &str) -> f64 {

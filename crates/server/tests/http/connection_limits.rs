@@ -14,9 +14,9 @@ const HALF: &str =
 /// One second, and one more for a busy machine.
 const SOON: Duration = Duration::from_secs(2);
 
-fn half_bodies(world: &TestServer, count: usize) -> Vec<TcpStream> {
+fn half_bodies(server: &TestServer, count: usize) -> Vec<TcpStream> {
     let half = |_| {
-        let mut peer = world.connect();
+        let mut peer = server.connect();
         peer.write_all(HALF.as_bytes()).expect("half a request sent");
         peer
     };
@@ -34,28 +34,28 @@ fn soon<T>(what: &str, act: impl FnOnce() -> T) -> T {
 fn unfinished_bodies_at_the_limit_block_neither_probes_nor_requests_nor_websockets() {
     // As many as the limit, and more than the limit and the reserve.
     for count in [512, 700] {
-        let world = TestServer::start(&[]);
-        wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
-        let attackers = half_bodies(&world, count);
+        let server = TestServer::start(&[]);
+        wait_until(PATIENCE, "ready", || server.get("/ready").status == 200);
+        let attackers = half_bodies(&server, count);
         for path in ["/health", "/ready", "/metrics"] {
-            assert_eq!(soon(path, || world.get(path)).status, 200, "{path}");
+            assert_eq!(soon(path, || server.get(path)).status, 200, "{path}");
         }
         let publish = r#"{"channel":"news","data":"x"}"#;
         let request = format!(
             "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{publish}",
             publish.len()
         );
-        assert_eq!(soon("a request", || world.send(&request)).status, 200);
+        assert_eq!(soon("a request", || server.send(&request)).status, 200);
         let handshake = "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
                          Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                          Sec-WebSocket-Version: 13\r\n\r\n";
         let status = soon("a WebSocket", || {
-            let mut peer = world.connect();
+            let mut peer = server.connect();
             peer.write_all(handshake.as_bytes()).expect("a request sent");
             HttpResponse::read_head(&mut peer).status
         });
         assert_eq!(status, 101);
-        let metrics = world.get("/metrics").body;
+        let metrics = server.get("/metrics").body;
         assert!(!metrics.contains("tidings_http_gave_way_total{waited_for=\"body\"} 0\n"), "{metrics}");
         drop(attackers);
     }
@@ -63,11 +63,11 @@ fn unfinished_bodies_at_the_limit_block_neither_probes_nor_requests_nor_websocke
 
 #[test]
 fn an_evicted_request_gets_408() {
-    let world = TestServer::start(&["http.connection_limit=4", "http.connection_limit_per_address=4"]);
-    let mut slow = half_bodies(&world, 4);
+    let server = TestServer::start(&["http.connection_limit=4", "http.connection_limit_per_address=4"]);
+    let mut slow = half_bodies(&server, 4);
     // With the connection of the request, the limit is reached.
     wait_until(PATIENCE, "a slow one that gave way", || {
-        let metrics = world.get("/metrics").body;
+        let metrics = server.get("/metrics").body;
         metrics.contains("tidings_http_gave_way_total{waited_for=\"body\"} 1\n")
     });
     let answer = HttpResponse::read(&mut slow[0]);
@@ -78,12 +78,12 @@ fn an_evicted_request_gets_408() {
 
 #[test]
 fn one_address_cannot_use_all_connections() {
-    let world = TestServer::start(&["http.connection_limit=8", "http.connection_limit_per_address=3"]);
-    let attackers = half_bodies(&world, 100);
+    let server = TestServer::start(&["http.connection_limit=8", "http.connection_limit_per_address=3"]);
+    let attackers = half_bodies(&server, 100);
     // The address has reached its limit and its share of the reserve. Its probe may be closed too, until slow connections are
     // evicted.
     wait_until(PATIENCE, "a probe", || {
-        let mut peer = world.connect();
+        let mut peer = server.connect();
         let sent = peer.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut text = String::new();
         let read = std::io::Read::read_to_string(&mut peer, &mut text);

@@ -18,8 +18,8 @@ const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_
 const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
 /// The response to a handshake that offers these extensions.
-fn handshake(world: &TestServer, path: &str, offer: &str) -> (TcpStream, HttpResponse) {
-    let mut peer = world.connect();
+fn handshake(server: &TestServer, path: &str, offer: &str) -> (TcpStream, HttpResponse) {
+    let mut peer = server.connect();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
@@ -71,15 +71,15 @@ struct Client(TcpStream);
 
 impl Client {
     /// A client that has agreed on compression if it offers it.
-    fn open(world: &TestServer, path: &str, offer: &str) -> Self {
-        let (peer, answer) = handshake(world, path, offer);
+    fn open(server: &TestServer, path: &str, offer: &str) -> Self {
+        let (peer, answer) = handshake(server, path, offer);
         assert_eq!(answer.header("sec-websocket-extensions"), if offer.is_empty() { "" } else { AGREED });
         Self(peer)
     }
 
     /// A client that is subscribed to `news`.
-    fn subscribed(world: &TestServer, offer: &str) -> Self {
-        let mut client = Self::open(world, PATH, offer);
+    fn subscribed(server: &TestServer, offer: &str) -> Self {
+        let mut client = Self::open(server, PATH, offer);
         client.send(TEXT, &[CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat());
         let mut replies = client.replies();
         if replies.len() == 1 {
@@ -122,8 +122,8 @@ impl Client {
     }
 }
 
-fn publish(world: &TestServer, body: &str) {
-    RespClient::connect(world.tcp()).command(&["PUBLISH", "news", body]);
+fn publish(server: &TestServer, body: &str) {
+    RespClient::connect(server.tcp()).command(&["PUBLISH", "news", body]);
 }
 
 fn start(more: &[&str]) -> TestServer {
@@ -132,38 +132,38 @@ fn start(more: &[&str]) -> TestServer {
 
 #[test]
 fn compression_is_negotiated_only_if_enabled_and_possible() {
-    let agreed = |world: &TestServer, path: &str, offer: &str| {
-        let (_, answer) = handshake(world, path, offer);
+    let agreed = |server: &TestServer, path: &str, offer: &str| {
+        let (_, answer) = handshake(server, path, offer);
         assert_eq!(answer.status, 101, "{path} {offer}");
         answer.header("sec-websocket-extensions").to_owned()
     };
     let off = TestServer::start(&[]);
     assert_eq!(agreed(&off, PATH, OFFER), "");
-    let world = start(&[]);
-    assert_eq!(agreed(&world, PATH, OFFER), AGREED);
-    assert_eq!(agreed(&world, "/connection/websocket?format=protobuf", OFFER), AGREED);
-    assert_eq!(agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10"), "");
+    let server = start(&[]);
+    assert_eq!(agreed(&server, PATH, OFFER), AGREED);
+    assert_eq!(agreed(&server, "/connection/websocket?format=protobuf", OFFER), AGREED);
+    assert_eq!(agreed(&server, PATH, "permessage-deflate; server_max_window_bits=10"), "");
     assert_eq!(
-        agreed(&world, PATH, "permessage-deflate; server_max_window_bits=10, permessage-deflate"),
+        agreed(&server, PATH, "permessage-deflate; server_max_window_bits=10, permessage-deflate"),
         AGREED
     );
     // With the requested window, or a smaller one.
     let python = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
-    assert_eq!(agreed(&world, PATH, python), format!("{AGREED}; server_max_window_bits=12"));
-    assert_eq!(agreed(&world, PATH, "permessage-deflate; unheard_of"), "");
+    assert_eq!(agreed(&server, PATH, python), format!("{AGREED}; server_max_window_bits=12"));
+    assert_eq!(agreed(&server, PATH, "permessage-deflate; unheard_of"), "");
     for path in ["/connection/uni_websocket", "/tables/ws", "/parser/ws"] {
-        assert_eq!(agreed(&world, path, OFFER), "", "{path}");
+        assert_eq!(agreed(&server, path, OFFER), "", "{path}");
     }
 }
 
 #[test]
 fn a_publication_is_compressed_only_for_subscribers_with_compression() {
-    let world = start(&["shards=1"]);
+    let server = start(&["shards=1"]);
     let body = format!("[{}]", vec!["\"the same again and again\""; 40].join(","));
-    let mut packed = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
-    let mut plain = Client::subscribed(&world, "");
-    publish(&world, &body);
-    publish(&world, "\"short\"");
+    let mut packed = [Client::subscribed(&server, OFFER), Client::subscribed(&server, OFFER)];
+    let mut plain = Client::subscribed(&server, "");
+    publish(&server, &body);
+    publish(&server, "\"short\"");
     let (first, as_it_is) = plain.next();
     assert_eq!(first, TEXT);
     let frames = packed.each_mut().map(Client::next);
@@ -174,7 +174,7 @@ fn a_publication_is_compressed_only_for_subscribers_with_compression() {
     assert_eq!(decompress(payload), as_it_is);
     // A message that would not become shorter is not compressed, and the next one does not refer to it.
     assert_eq!(packed[0].next(), plain.next());
-    publish(&world, &body);
+    publish(&server, &body);
     assert_eq!(packed[1].next().0, TEXT);
     assert_eq!(packed[0].next(), frames[0]);
     assert_eq!(packed[1].next(), frames[0]);
@@ -184,8 +184,8 @@ fn a_publication_is_compressed_only_for_subscribers_with_compression() {
 fn protobuf_messages_are_compressed_too() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::reply::Outcome;
-    let world = start(&[]);
-    let mut client = Client::open(&world, "/connection/websocket?format=protobuf", OFFER);
+    let server = start(&[]);
+    let mut client = Client::open(&server, "/connection/websocket?format=protobuf", OFFER);
     let mut commands = Vec::new();
     for text in [CONNECT, br#"{"id":2,"subscribe":{"channel":"news"}}"#] {
         Encoding::Protobuf
@@ -198,7 +198,7 @@ fn protobuf_messages_are_compressed_too() {
         assert_eq!(first, 0x82);
         outcomes += Encoding::Protobuf.messages(&payload).count();
     }
-    publish(&world, &"tidings ".repeat(50));
+    publish(&server, &"tidings ".repeat(50));
     let (first, payload) = client.next();
     assert_eq!(first, 0x82 | RSV1);
     let payload = decompress(&payload);
@@ -209,17 +209,17 @@ fn protobuf_messages_are_compressed_too() {
 
 #[test]
 fn publications_below_the_minimum_size_are_not_compressed() {
-    let world = start(&["websocket.compression_min_size=500", "websocket.compression_level=9"]);
-    let mut client = Client::subscribed(&world, OFFER);
-    publish(&world, &"a".repeat(400));
+    let server = start(&["websocket.compression_min_size=500", "websocket.compression_level=9"]);
+    let mut client = Client::subscribed(&server, OFFER);
+    publish(&server, &"a".repeat(400));
     assert_eq!(client.next().0, TEXT);
-    publish(&world, &"a".repeat(500));
+    publish(&server, &"a".repeat(500));
     assert_eq!(client.next().0, TEXT | RSV1);
 }
 
 #[test]
 fn compressed_commands_are_read_in_any_fragmentation() {
-    let world = start(&[]);
+    let server = start(&[]);
     let long = format!("{}{}", " ".repeat(30_000), r#"{"id":1,"connect":{}}"#);
     let payload = compress(long.as_bytes());
     let whole = frame(TEXT | RSV1, &payload);
@@ -228,7 +228,7 @@ fn compressed_commands_are_read_in_any_fragmentation() {
     let fragments = [frame(text | RSV1, head), ping, frame(0x00, &[]), frame(0x80, tail)].concat();
     for (bytes, ponged) in [(whole, false), (fragments, true)] {
         for size in [1, 10, bytes.len()] {
-            let mut client = Client::open(&world, PATH, OFFER);
+            let mut client = Client::open(&server, PATH, OFFER);
             for piece in bytes.chunks(size) {
                 client.0.write_all(piece).expect("a piece sent");
             }
@@ -246,13 +246,13 @@ fn compressed_commands_are_read_in_any_fragmentation() {
 
 #[test]
 fn a_message_that_is_too_long_when_it_is_decompressed_is_an_error_that_names_the_limit_and_then_1009() {
-    let world = start(&["websocket.message_size_limit=4000"]);
-    let mut client = Client::open(&world, PATH, OFFER);
+    let server = start(&["websocket.message_size_limit=4000"]);
+    let mut client = Client::open(&server, PATH, OFFER);
     let exactly = format!("{}{}", " ".repeat(4000 - CONNECT.len()), r#"{"id":1,"connect":{}}"#);
     client.send(TEXT | RSV1, &compress(exactly.as_bytes()));
     assert_eq!(client.replies()[0]["id"], 1);
     for size in [4001, 3_000_000] {
-        let mut client = Client::open(&world, PATH, OFFER);
+        let mut client = Client::open(&server, PATH, OFFER);
         let bomb = compress(&vec![b' '; size]);
         assert!(bomb.len() < 4000);
         client.send(TEXT | RSV1, &bomb);
@@ -265,14 +265,14 @@ fn a_message_that_is_too_long_when_it_is_decompressed_is_an_error_that_names_the
 
 #[test]
 fn what_cannot_be_decompressed_is_closed_with_1007() {
-    let world = start(&[]);
+    let server = start(&[]);
     let cut = compress(&b"0123456789".repeat(3));
     for (payload, expected) in [
         (&b"\xFF\xFF\xFF"[..], "decompressed"),
         (&cut[..cut.len() - 3], "decompressed"),
         (&compress(b"\xFF\xFE"), "UTF-8"),
     ] {
-        let mut client = Client::open(&world, PATH, OFFER);
+        let mut client = Client::open(&server, PATH, OFFER);
         client.send(TEXT | RSV1, payload);
         let (code, reason) = client.closed();
         assert_eq!(code, 1007, "{reason}");
@@ -282,7 +282,7 @@ fn what_cannot_be_decompressed_is_closed_with_1007() {
 
 #[test]
 fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
-    let world = start(&[]);
+    let server = start(&[]);
     let payload = compress(CONNECT);
     let text = Opcode::Text as u8;
     for (offer, bytes) in [
@@ -292,7 +292,7 @@ fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
         (OFFER, frame(TEXT | RSV1 | 0x20, &payload)),
         (OFFER, frame(TEXT | 0x10, &payload)),
     ] {
-        let mut client = Client::open(&world, PATH, offer);
+        let mut client = Client::open(&server, PATH, offer);
         client.0.write_all(&bytes).expect("sent");
         assert_eq!(client.closed().0, 1002);
     }
@@ -300,14 +300,14 @@ fn the_compressed_bit_where_it_may_not_be_is_closed_with_1002() {
 
 #[test]
 fn metrics_count_compressed_connections_and_saved_bytes() {
-    let world = start(&["shards=1"]);
-    let mut clients = [Client::subscribed(&world, OFFER), Client::subscribed(&world, OFFER)];
-    let mut plain = Client::subscribed(&world, "");
+    let server = start(&["shards=1"]);
+    let mut clients = [Client::subscribed(&server, OFFER), Client::subscribed(&server, OFFER)];
+    let mut plain = Client::subscribed(&server, "");
     let spaces = format!("{}{}", " ".repeat(1000), r#"{"id":9,"ping":{}}"#);
     let command = compress(spaces.as_bytes());
     clients[0].send(TEXT | RSV1, &command);
     assert_eq!(clients[0].replies()[0]["id"], 9);
-    publish(&world, &"a".repeat(1000));
+    publish(&server, &"a".repeat(1000));
     let as_it_is = plain.next().1.len();
     let sent = clients.each_mut().map(|client| client.next().1.len())[0];
     let expected = [
@@ -320,18 +320,18 @@ fn metrics_count_compressed_connections_and_saved_bytes() {
         format!("tidings_websocket_inflated_bytes_total{{side=\"after\"}} {}", spaces.len()),
     ];
     wait_until(PATIENCE, "the numbers", || {
-        let metrics = world.get("/metrics").body;
+        let metrics = server.get("/metrics").body;
         expected.iter().all(|line| metrics.lines().any(|l| l == line))
     });
 }
 
 #[test]
 fn a_stalled_subscriber_gets_whole_compressed_messages_until_it_is_unsubscribed() {
-    let world =
+    let server =
         start(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
-    let mut slow = Client::subscribed(&world, OFFER);
+    let mut slow = Client::subscribed(&server, OFFER);
     slow.0.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     // Random digits, which compress by half at most.
     let body = |n: u64| {
         let digits =
@@ -339,7 +339,7 @@ fn a_stalled_subscriber_gets_whole_compressed_messages_until_it_is_unsubscribed(
         format!("\"{n} {}\"", digits.collect::<Vec<_>>().concat())
     };
     let dropped =
-        || world.get("/metrics").body.contains("tidings_deliveries_dropped_total{policy=\"unsubscribe\"} 0");
+        || server.get("/metrics").body.contains("tidings_deliveries_dropped_total{policy=\"unsubscribe\"} 0");
     let mut n = 0;
     while dropped() {
         for _ in 0..500 {

@@ -9,8 +9,8 @@ const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=300s"];
 
 /// Opens a stream and reads until all channels are subscribed. Returns the stream and the text before.
-fn open(world: &TestServer, query: &str, headers: &str) -> (Stream, String) {
-    let mut stream = Stream::open(world, &get(&format!("/events?{query}"), headers));
+fn open(server: &TestServer, query: &str, headers: &str) -> (Stream, String) {
+    let mut stream = Stream::open(server, &get(&format!("/events?{query}"), headers));
     assert_eq!(stream.head.status, 200, "{query}: {:?}", stream.head);
     assert_eq!(stream.head.header("content-type"), "text/event-stream");
     let before = stream.until(":ok\n\n");
@@ -28,24 +28,24 @@ fn parts(event: &str) -> (String, String) {
 
 #[test]
 fn a_publication_is_the_data_of_an_event() {
-    let world = TestServer::start(&[]);
-    let (mut stream, before) = open(&world, "channel=a&channel=b&channel=a", "");
+    let server = TestServer::start(&[]);
+    let (mut stream, before) = open(&server, "channel=a&channel=b&channel=a", "");
     assert!(before.starts_with("retry: "), "{before}");
-    publish(&world, "a", "{\"x\":1}");
+    publish(&server, "a", "{\"x\":1}");
     assert_eq!(stream.until("\n\n"), "data: {\"x\":1}\n\n");
-    publish(&world, "b", "two\nlines");
+    publish(&server, "b", "two\nlines");
     assert_eq!(stream.until("\n\n"), "data: two\ndata: lines\n\n");
 }
 
 #[test]
 fn a_reconnecting_event_source_recovers_every_channel() {
-    let world = TestServer::start(&HISTORY);
+    let server = TestServer::start(&HISTORY);
     let query = "channel=a&channel=b";
-    let (mut stream, before) = open(&world, query, "");
+    let (mut stream, before) = open(&server, query, "");
     let (mut last, _) = parts(&before);
     assert!(last.ends_with(".b") || last.contains(".a"), "a position of each channel: {before}");
     for (channel, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
-        publish(&world, channel, body);
+        publish(&server, channel, body);
         let event = stream.until("\n\n");
         let (id, data) = parts(&event);
         assert_eq!(data, body);
@@ -54,7 +54,7 @@ fn a_reconnecting_event_source_recovers_every_channel() {
     }
     drop(stream);
     for (channel, body) in [("b", "4"), ("a", "5"), ("b", "6")] {
-        publish(&world, channel, body);
+        publish(&server, channel, body);
     }
     let came_back = [
         (query.to_owned(), format!("Last-Event-ID: {last}\r\n")),
@@ -63,8 +63,8 @@ fn a_reconnecting_event_source_recovers_every_channel() {
         (format!("{query}&last_event_id=1.x.a"), format!("Last-Event-ID: {last}\r\n")),
     ];
     for (query, headers) in came_back {
-        let (mut stream, mut missed) = open(&world, &query, &headers);
-        publish(&world, "a", "7");
+        let (mut stream, mut missed) = open(&server, &query, &headers);
+        publish(&server, "a", "7");
         loop {
             let event = stream.until("\n\n");
             missed.push_str(&event);
@@ -82,19 +82,19 @@ fn a_reconnecting_event_source_recovers_every_channel() {
 
 #[test]
 fn a_reconnecting_event_source_recovers_channels_with_any_name() {
-    let world = TestServer::start(&HISTORY);
+    let server = TestServer::start(&HISTORY);
     let query = "channel=my%20room%20%E2%98%95&channel=100%25";
-    let (mut stream, _) = open(&world, query, "");
-    publish(&world, "my room ☕", "1");
-    publish(&world, "100%", "2");
+    let (mut stream, _) = open(&server, query, "");
+    publish(&server, "my room ☕", "1");
+    publish(&server, "100%", "2");
     assert_eq!(parts(&stream.until("\n\n")).1, "1");
     let (id, data) = parts(&stream.until("\n\n"));
     assert_eq!(data, "2");
     assert!(id.is_ascii() && id.contains(".my%20room%20%E2%98%95") && id.contains(".100%25"), "{id}");
     drop(stream);
-    publish(&world, "my room ☕", "3");
-    let (mut stream, mut missed) = open(&world, query, &format!("Last-Event-ID: {id}\r\n"));
-    publish(&world, "100%", "4");
+    publish(&server, "my room ☕", "3");
+    let (mut stream, mut missed) = open(&server, query, &format!("Last-Event-ID: {id}\r\n"));
+    publish(&server, "100%", "4");
     while !missed.contains("data: 4") {
         missed.push_str(&stream.until("\n\n"));
     }
@@ -103,17 +103,17 @@ fn a_reconnecting_event_source_recovers_channels_with_any_name() {
 
 #[test]
 fn an_unknown_position_causes_a_gap_event_and_the_stream_continues() {
-    let world = TestServer::start(&HISTORY);
-    publish(&world, "a", "0");
-    let (mut stream, before) = open(&world, "channel=a", "Last-Event-ID: 7.nowhere.a\r\n");
+    let server = TestServer::start(&HISTORY);
+    publish(&server, "a", "0");
+    let (mut stream, before) = open(&server, "channel=a", "Last-Event-ID: 7.nowhere.a\r\n");
     assert!(before.contains("event: gap\ndata: a\n\n"), "{before}");
-    publish(&world, "a", "1");
+    publish(&server, "a", "1");
     assert_eq!(parts(&stream.until("\n\n")).1, "1");
 }
 
 #[test]
 fn an_id_without_a_position_causes_a_gap_event_in_channels_with_a_history() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "channel.namespaces=kept",
         "channel.namespaces.kept.history_size=100",
         "channel.namespaces.kept.history_ttl=300s",
@@ -121,28 +121,28 @@ fn an_id_without_a_position_causes_a_gap_event_in_channels_with_a_history() {
     let gap = |before: &str, channel: &str| before.contains(&format!("event: gap\ndata: {channel}\n\n"));
     let query = "channel=kept:a&channel=kept:b&channel=plain";
     for nonsense in ["garbage", "1.2", "x.epoch.kept:a", "-", "0..kept:a"] {
-        let (_, before) = open(&world, query, &format!("Last-Event-ID: {nonsense}\r\n"));
+        let (_, before) = open(&server, query, &format!("Last-Event-ID: {nonsense}\r\n"));
         assert!(gap(&before, "kept:a") || nonsense == "0..kept:a", "{nonsense}: {before}");
         assert!(gap(&before, "kept:b") && !gap(&before, "plain"), "{nonsense}: {before}");
     }
-    let (mut stream, before) = open(&world, query, "");
+    let (mut stream, before) = open(&server, query, "");
     assert!(!before.contains("gap"), "{before}");
-    publish(&world, "kept:a", "1");
+    publish(&server, "kept:a", "1");
     let (id, _) = parts(&stream.until("\n\n"));
-    let (_, before) = open(&world, query, &format!("Last-Event-ID: {id}\r\n"));
+    let (_, before) = open(&server, query, &format!("Last-Event-ID: {id}\r\n"));
     assert!(!before.contains("gap"), "{id}: {before}");
     let of_a = id.split(' ').find(|part| part.ends_with(".kept:a")).expect("a position in it");
-    let (_, before) = open(&world, query, &format!("Last-Event-ID: {of_a}\r\n"));
+    let (_, before) = open(&server, query, &format!("Last-Event-ID: {of_a}\r\n"));
     assert!(!gap(&before, "kept:a") && gap(&before, "kept:b"), "{id}: {before}");
 }
 
 #[test]
 fn a_forged_id_is_not_echoed_in_the_stream() {
-    let world = TestServer::start(&HISTORY);
+    let server = TestServer::start(&HISTORY);
     for forged in ["1.e\ndata: forged\n\n.a", "1.e forged.a 2.f.c", "x.e.a", "1.\u{e9}.a"] {
         let query = format!("channel=a&channel=b&last_event_id={}", crate::streams::escaped(forged));
-        let (mut stream, before) = open(&world, &query, "");
-        publish(&world, "b", "1");
+        let (mut stream, before) = open(&server, &query, "");
+        publish(&server, "b", "1");
         let event = stream.until("\n\n");
         for line in format!("{before}{event}").lines() {
             let id = line.strip_prefix("id: ").unwrap_or_default();
@@ -173,20 +173,20 @@ fn without_permission_for_the_history_a_gap_event_is_sent_instead() {
         (&["channel.without_namespace.allow_recovery=true"], true),
         (&["channel.without_namespace.force_recovery=true"], true),
     ] {
-        let world = options(more);
+        let server = options(more);
         let publish = |data: &str| {
             let body = format!("{{\"channel\":\"a\",\"data\":\"{data}\"}}");
-            let answer = world.send(post("/api/publish", "Connection: close\r\n", &body));
+            let answer = server.send(post("/api/publish", "Connection: close\r\n", &body));
             assert_eq!(answer.status, 200, "{answer:?}");
         };
         publish("first");
-        let (mut stream, _) = open(&world, "channel=a", "");
+        let (mut stream, _) = open(&server, "channel=a", "");
         publish("second");
         let (id, data) = parts(&stream.until("\n\n"));
         assert_eq!(data, "\"second\"");
         drop(stream);
         publish("missed");
-        let (mut stream, mut before) = open(&world, "channel=a", &format!("Last-Event-ID: {id}\r\n"));
+        let (mut stream, mut before) = open(&server, "channel=a", &format!("Last-Event-ID: {id}\r\n"));
         publish("last");
         while !before.contains("last") {
             before.push_str(&stream.until("\n\n"));
@@ -197,9 +197,9 @@ fn without_permission_for_the_history_a_gap_event_is_sent_instead() {
 }
 
 /// The status and the error of a rejected request.
-fn rejected(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
+fn rejected(server: &TestServer, query: &str, headers: &str) -> (u16, Value) {
     let path = format!("/events?{query}");
-    let answer = world.send(get(&path, headers));
+    let answer = server.send(get(&path, headers));
     let error = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{query}: {answer:?}: {e}"));
     assert_eq!(answer.header("content-type"), "application/json");
     (answer.status, error)
@@ -207,14 +207,14 @@ fn rejected(world: &TestServer, query: &str, headers: &str) -> (u16, Value) {
 
 #[test]
 fn a_rejection_is_an_http_status_with_an_error_code() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "client.token.hmac_secret_key=secret",
         "client.allow_anonymous_connect_without_token=true",
         "channel.namespaces=open",
         "channel.namespaces.open.allow_subscribe_for_client=true",
         "channel.namespaces.open.allow_subscribe_for_anonymous=true",
     ]);
-    let (_, before) = open(&world, "channel=open:a", "");
+    let (_, before) = open(&server, "channel=open:a", "");
     assert!(before.starts_with("retry: "));
     for (query, headers, status, code) in [
         ("channel=closed", "", 403, 103),
@@ -223,14 +223,14 @@ fn a_rejection_is_an_http_status_with_an_error_code() {
         ("channel=", "", 400, 107),
         ("channel=a%09b", "", 400, 107),
     ] {
-        let (actual, error) = rejected(&world, query, headers);
+        let (actual, error) = rejected(&server, query, headers);
         assert_eq!((actual, &error["code"]), (status, &json!(code)), "{query} {headers}: {error}");
         assert!(error["message"].is_string());
     }
     for (query, headers) in
         [("channel=open:a&token=nonsense", ""), ("channel=open:a", "Authorization: Bearer nonsense\r\n")]
     {
-        assert_eq!(rejected(&world, query, headers).0, 401, "{query} {headers}");
+        assert_eq!(rejected(&server, query, headers).0, 401, "{query} {headers}");
     }
     let closed = TestServer::start(&["client.token.hmac_secret_key=secret"]);
     assert_eq!(rejected(&closed, "channel=a", "").0, 401);
@@ -238,16 +238,16 @@ fn a_rejection_is_an_http_status_with_an_error_code() {
 
 #[test]
 fn without_a_broker_the_answer_is_503() {
-    let world = TestServer::start(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
-    let (status, error) = rejected(&world, "channel=a", "");
+    let server = TestServer::start(&[&format!("broker={}", tidings_testkit::RedisServer::absent().url())]);
+    let (status, error) = rejected(&server, "channel=a", "");
     assert_eq!((status, &error["code"]), (503, &json!(100)), "{error}");
 }
 
 #[test]
 fn more_channels_than_fit_into_an_id_are_rejected_with_a_text() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let channels: Vec<_> = (0..100).map(|i| format!("channel={i:0100}")).collect();
-    let answer = world.send(get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
+    let answer = server.send(get(&format!("/events?{}", channels.join("&")), "Connection: close\r\n"));
     assert_eq!(answer.status, 400);
     assert!(answer.body.contains("8192 bytes"), "{answer:?}");
 }

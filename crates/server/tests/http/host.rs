@@ -7,13 +7,13 @@ use tidings_testkit::HttpResponse;
 
 use crate::support::TestServer;
 
-fn request(world: &TestServer, target: &str, host: &str) -> HttpResponse {
-    world.send(format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
+fn request(server: &TestServer, target: &str, host: &str) -> HttpResponse {
+    server.send(format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
 }
 
 #[test]
 fn a_workbench_rejects_requests_for_hosts_of_other_sites() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for (target, host) in [
         ("/ready", "Host: evil.example\r\n"),
         ("/", "Host: evil.example:8000\r\n"),
@@ -23,7 +23,7 @@ fn a_workbench_rejects_requests_for_hosts_of_other_sites() {
         ("/", "Host: \r\n"),
         ("/nothing", "Host: evil.example\r\n"),
     ] {
-        let answer = request(&world, target, host);
+        let answer = request(&server, target, host);
         assert_eq!(answer.status, 421, "{target} {host}");
         assert!(answer.body.contains("http_api.key"), "{}", answer.body);
         assert_eq!(answer.body.lines().count(), 1);
@@ -34,7 +34,7 @@ fn a_workbench_rejects_requests_for_hosts_of_other_sites() {
 #[test]
 fn a_request_without_exactly_one_host_is_rejected() {
     for options in [&[][..], &["http_api.key=0123456789abcdef0123456789abcdef"]] {
-        let world = TestServer::start(options);
+        let server = TestServer::start(options);
         for (host, why) in [
             ("", "no Host header"),
             ("Host: localhost\r\nHost: localhost\r\n", "more than one Host header"),
@@ -42,21 +42,21 @@ fn a_request_without_exactly_one_host_is_rejected() {
             ("host: localhost\r\nHOST: localhost\r\n", "more than one Host header"),
         ] {
             for target in ["/health", "/", "http://localhost/ready", "/api/publish"] {
-                let answer = request(&world, target, host);
+                let answer = request(&server, target, host);
                 assert_eq!(answer.status, 400, "{target} {host:?}");
                 assert!(answer.body.contains(why), "{}", answer.body);
             }
         }
         // HTTP/1.0 has none.
-        let answer = world.send("GET /health HTTP/1.0\r\n\r\n");
+        let answer = server.send("GET /health HTTP/1.0\r\n\r\n");
         assert_eq!(answer.status, 200);
     }
 }
 
 #[test]
 fn a_workbench_accepts_every_name_of_this_machine() {
-    let world = TestServer::start(&[]);
-    let own = format!("Host: {}\r\n", world.http());
+    let server = TestServer::start(&[]);
+    let own = format!("Host: {}\r\n", server.http());
     for (target, host) in [
         ("/health", "Host: localhost\r\n"),
         ("/health", "Host: LocalHost:1\r\n"),
@@ -64,15 +64,15 @@ fn a_workbench_accepts_every_name_of_this_machine() {
         ("/health", own.as_str()),
         ("http://localhost/health", "Host: localhost\r\n"),
     ] {
-        assert_eq!(request(&world, target, host).status, 200, "{target} {host}");
+        assert_eq!(request(&server, target, host).status, 200, "{target} {host}");
     }
 }
 
 #[test]
 fn a_server_with_a_key_or_with_insecure_accepts_any_host() {
     for option in ["http_api.key=secret", "client.token.hmac_secret_key=secret", "client.insecure=true"] {
-        let world = TestServer::start(&[option]);
-        assert_eq!(request(&world, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
+        let server = TestServer::start(&[option]);
+        assert_eq!(request(&server, "/health", "Host: push.example.com\r\n").status, 200, "{option}");
     }
 }
 
@@ -80,12 +80,12 @@ fn a_server_with_a_key_or_with_insecure_accepts_any_host() {
 fn a_unix_socket_accepts_any_host() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("http.sock");
-    let world = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
-    assert_eq!(world.announced("http"), format!("unix:{}", path.display()));
+    let server = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
+    assert_eq!(server.announced("http"), format!("unix:{}", path.display()));
     let mut peer = UnixStream::connect(&path).expect("a connection");
     peer.write_all(b"GET /health HTTP/1.1\r\nHost: push.example.com\r\nConnection: close\r\n\r\n")
         .expect("sent");
     assert_eq!(HttpResponse::read(&mut peer).body, "ok\n");
-    drop(world);
+    drop(server);
     assert!(!path.exists(), "the socket's file is not removed");
 }

@@ -25,9 +25,9 @@ fn parse(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 
 #[test]
 fn info_has_the_format_of_redis_and_correct_values() {
-    let world = TestServer::start(&[]);
-    let mut client = RespClient::connect(world.tcp());
-    let mut subscriber = RespClient::connect(world.tcp());
+    let server = TestServer::start(&[]);
+    let mut client = RespClient::connect(server.tcp());
+    let mut subscriber = RespClient::connect(server.tcp());
     subscriber.command(&["SUBSCRIBE", "a"]);
     subscriber.command(&["PSUBSCRIBE", "b*"]);
     let info = parse(&client.command(&["INFO"]).text());

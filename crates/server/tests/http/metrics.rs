@@ -10,8 +10,8 @@ use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClien
 use crate::support::TestServer;
 
 /// The samples of one scrape: values by names with labels.
-fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
-    let text = world.get("/metrics").body;
+fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
+    let text = server.get("/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let split = |line: &str| {
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?} is no sample"));
@@ -21,8 +21,8 @@ fn scrape(world: &TestServer) -> BTreeMap<String, f64> {
 }
 
 /// One scrape in OpenMetrics.
-fn openmetrics(world: &TestServer) -> HttpResponse {
-    world.send(request_accepting("application/openmetrics-text; version=1.0.0"))
+fn openmetrics(server: &TestServer) -> HttpResponse {
+    server.send(request_accepting("application/openmetrics-text; version=1.0.0"))
 }
 
 /// A request for metrics with this `Accept` header.
@@ -59,8 +59,8 @@ fn the_documentation_lists_exactly_the_existing_metrics() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let world = TestServer::start(&[&bucket[..], &[&redis]].concat());
-    let mut scraped = rows(&openmetrics(&world).body);
+    let server = TestServer::start(&[&bucket[..], &[&redis]].concat());
+    let mut scraped = rows(&openmetrics(&server).body);
     scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap_or_default();
@@ -79,12 +79,12 @@ fn the_names_and_labels_of_all_samples_are_stable() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let worlds = [TestServer::start(&[&bucket[..], &[&redis]].concat()), TestServer::start(&[])];
+    let servers = [TestServer::start(&[&bucket[..], &[&redis]].concat()), TestServer::start(&[])];
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    let scraped: BTreeSet<String> = worlds
+    let scraped: BTreeSet<String> = servers
         .iter()
-        .flat_map(|world| {
-            let body = openmetrics(world).body;
+        .flat_map(|server| {
+            let body = openmetrics(server).body;
             let samples = body.lines().filter(|line| !line.starts_with('#'));
             let names = samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()));
             names.map(|name| name.replace(&version, "version=\"*\"")).collect::<Vec<_>>()
@@ -97,8 +97,8 @@ fn the_names_and_labels_of_all_samples_are_stable() {
 
 #[test]
 fn a_client_that_accepts_openmetrics_gets_it() {
-    let world = TestServer::start(&[]);
-    let answer = openmetrics(&world);
+    let server = TestServer::start(&[]);
+    let answer = openmetrics(&server);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(answer.header("content-type"), kind);
     assert!(answer.body.ends_with("\n# EOF\n"), "{}", answer.body);
@@ -117,7 +117,7 @@ fn a_client_that_accepts_openmetrics_gets_it() {
 
 #[test]
 fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
-    let world = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
+    let server = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let parse = |format: &str, answer: &HttpResponse| {
         let mut python = Command::new(test_tool("python").join("bin/python"))
@@ -131,11 +131,11 @@ fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
         assert!(parsed.status.success(), "{}", answer.body);
         String::from_utf8(parsed.stdout).expect("text")
     };
-    let samples = parse("openmetrics", &openmetrics(&world));
+    let samples = parse("openmetrics", &openmetrics(&server));
     assert!(samples.contains("tidings_build_info\n"), "{samples}");
     let others = ["text/plain;version=0.0.4", "*/*", "text/html,*/*;q=0.1"]
-        .map(|accept| world.send(request_accepting(accept)));
-    for answer in others.into_iter().chain([world.get("/metrics")]) {
+        .map(|accept| server.send(request_accepting(accept)));
+    for answer in others.into_iter().chain([server.get("/metrics")]) {
         assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.header("vary"), "accept");
         assert_eq!(parse("text", &answer), samples);
@@ -147,11 +147,11 @@ fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
 
 #[test]
 fn the_metrics_count_the_operations_of_clients() {
-    let world = TestServer::start(&["tcp.auto_subscribe="]);
-    let mut plain = LineClient::connect(world.tcp());
+    let server = TestServer::start(&["tcp.auto_subscribe="]);
+    let mut plain = LineClient::connect(server.tcp());
     plain.send("SUBSCRIBE scores");
     plain.expect("CONFIRMED");
-    let mut resp = RespClient::connect(world.tcp());
+    let mut resp = RespClient::connect(server.tcp());
     resp.command(&["SUBSCRIBE", "scores"]);
     plain.send("PUBLISH scores 1:0");
     plain.line();
@@ -159,7 +159,7 @@ fn the_metrics_count_the_operations_of_clients() {
     plain.send("SUBSCRIBE");
     plain.send("PUBLISH");
     wait_until(PATIENCE, "all of it", || {
-        let now = scrape(&world);
+        let now = scrape(&server);
         let is = |name: &str, value: f64| now[name] == value;
         is("tidings_connections{transport=\"tcp\"}", 2.0)
             && is("tidings_connections{transport=\"unix\"}", 0.0)
@@ -178,15 +178,15 @@ fn the_metrics_count_the_operations_of_clients() {
     });
     drop((plain, resp));
     wait_until(PATIENCE, "no connection", || {
-        let now = scrape(&world);
+        let now = scrape(&server);
         now["tidings_connections{transport=\"tcp\"}"] == 0.0 && now["tidings_subscriptions"] == 0.0
     });
 }
 
 #[test]
 fn the_buckets_of_the_fanout_histogram_add_up() {
-    let world = TestServer::start(&["tcp.auto_subscribe="]);
-    let mut client = LineClient::connect(world.tcp());
+    let server = TestServer::start(&["tcp.auto_subscribe="]);
+    let mut client = LineClient::connect(server.tcp());
     client.send("SUBSCRIBE scores");
     client.expect("CONFIRMED");
     for _ in 0..10 {
@@ -194,7 +194,7 @@ fn the_buckets_of_the_fanout_histogram_add_up() {
         client.expect("MESSAGE scores 1:0");
         client.expect("CONFIRMED");
     }
-    let now = scrape(&world);
+    let now = scrape(&server);
     let name = "tidings_fanout_duration_seconds";
     let mut buckets: Vec<(f64, f64)> = now
         .iter()
@@ -216,15 +216,15 @@ fn the_buckets_of_the_fanout_histogram_add_up() {
 #[test]
 fn the_metrics_show_the_state_and_the_lag_of_the_broker() {
     let mut redis = RedisServer::start();
-    let world = TestServer::start(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
-    let is = |name: &str, value: f64| scrape(&world).get(name) == Some(&value);
+    let server = TestServer::start(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
+    let is = |name: &str, value: f64| scrape(&server).get(name) == Some(&value);
     wait_until(PATIENCE, "up", || is("tidings_broker_up{kind=\"redis\"}", 1.0) && is("tidings_ready", 1.0));
-    assert!(scrape(&world)["tidings_broker_lag_seconds"] < 3.0);
-    assert!(scrape(&world)["tidings_redis_messages_heard_total"] >= 1.0);
+    assert!(scrape(&server)["tidings_broker_lag_seconds"] < 3.0);
+    assert!(scrape(&server)["tidings_redis_messages_heard_total"] >= 1.0);
     redis.kill();
     wait_until(PATIENCE, "down", || is("tidings_broker_up{kind=\"redis\"}", 0.0) && is("tidings_ready", 0.0));
-    let before = scrape(&world)["tidings_broker_lag_seconds"];
-    wait_until(PATIENCE, "growing lag", || scrape(&world)["tidings_broker_lag_seconds"] > before + 0.2);
+    let before = scrape(&server)["tidings_broker_lag_seconds"];
+    wait_until(PATIENCE, "growing lag", || scrape(&server)["tidings_broker_lag_seconds"] > before + 0.2);
     redis.restart();
     wait_until(PATIENCE, "up again", || {
         is("tidings_ready", 1.0) && is("tidings_redis_reconnects_total", 1.0)

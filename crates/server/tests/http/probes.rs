@@ -8,11 +8,11 @@ use crate::support::TestServer;
 
 #[test]
 fn health_is_ok_and_ready_reports_the_round_trip_of_a_canary() {
-    let world = TestServer::start(&["ready.canary_interval=20ms"]);
-    let health = world.get("/health");
+    let server = TestServer::start(&["ready.canary_interval=20ms"]);
+    let health = server.get("/health");
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
-    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
-    let ready = world.get("/ready");
+    wait_until(PATIENCE, "ready", || server.get("/ready").status == 200);
+    let ready = server.get("/ready");
     assert_eq!(ready.header("content-type"), "application/json");
     let ready: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
     assert_eq!(ready["ready"], true);
@@ -23,10 +23,10 @@ fn health_is_ok_and_ready_reports_the_round_trip_of_a_canary() {
 #[test]
 fn without_its_broker_the_server_is_healthy_but_not_ready() {
     let redis = RedisServer::absent();
-    let world = TestServer::start(&[&format!("broker={}", redis.url())]);
-    assert_eq!(world.get("/health").status, 200);
-    wait_until(PATIENCE, "a reason", || world.get("/ready").body.contains("refused"));
-    let ready = world.get("/ready");
+    let server = TestServer::start(&[&format!("broker={}", redis.url())]);
+    assert_eq!(server.get("/health").status, 200);
+    wait_until(PATIENCE, "a reason", || server.get("/ready").body.contains("refused"));
+    let ready = server.get("/ready");
     assert_eq!(ready.status, 503);
     let ready: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
     assert_eq!(ready["ready"], false);
@@ -35,41 +35,41 @@ fn without_its_broker_the_server_is_healthy_but_not_ready() {
 
 #[test]
 fn ready_is_503_during_the_drain() {
-    let mut world = TestServer::start(&["shutdown.timeout=30s", "shutdown.drain=0s"]);
-    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
+    let mut server = TestServer::start(&["shutdown.timeout=30s", "shutdown.drain=0s"]);
+    wait_until(PATIENCE, "ready", || server.get("/ready").status == 200);
     // A client that does not close its connection after the disconnect push delays the shutdown.
-    let mut client = LineClient::connect(world.tcp());
+    let mut client = LineClient::connect(server.tcp());
     client.send("hello");
     client.expect("hello");
-    let kept = world.connect();
-    let stopping = world.begin_stop();
+    let kept = server.connect();
+    let stopping = server.begin_stop();
     client.line();
-    let ready = world.get("/ready");
+    let ready = server.get("/ready");
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("the server is stopping"), "{}", ready.body);
     drop((client, kept));
-    world.runtime.block_on(stopping).expect("a clean stop");
-    assert!(std::net::TcpStream::connect(world.http()).is_err(), "the server still listens");
+    server.runtime.block_on(stopping).expect("a clean stop");
+    assert!(std::net::TcpStream::connect(server.http()).is_err(), "the server still listens");
 }
 
 #[test]
 fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
     let lame_duck = Duration::from_secs(2);
-    let mut world = TestServer::start(&[
+    let mut server = TestServer::start(&[
         "shutdown.timeout=30s",
         "shutdown.lame_duck=2s",
         "shutdown.drain=0s",
         "tcp.echo=false",
     ]);
-    wait_until(PATIENCE, "ready", || world.get("/ready").status == 200);
-    let mut old = LineClient::connect(world.tcp());
+    wait_until(PATIENCE, "ready", || server.get("/ready").status == 200);
+    let mut old = LineClient::connect(server.tcp());
     old.send("SUBSCRIBE news");
     old.expect("CONFIRMED");
     let began = Instant::now();
-    let stopping = world.begin_stop();
-    wait_until(PATIENCE, "not ready", || world.get("/ready").status == 503);
-    assert_eq!(world.get("/health").status, 200);
-    let mut new = LineClient::connect(world.tcp());
+    let stopping = server.begin_stop();
+    wait_until(PATIENCE, "not ready", || server.get("/ready").status == 503);
+    assert_eq!(server.get("/health").status, 200);
+    let mut new = LineClient::connect(server.tcp());
     new.send("PUBLISH news still here");
     new.expect("CONFIRMED");
     old.expect("MESSAGE news still here");
@@ -80,16 +80,16 @@ fn in_the_lame_duck_time_ready_is_503_and_everything_is_served() {
         assert!(began.elapsed() >= lame_duck, "disconnected within the lame-duck time");
     }
     drop((old, new));
-    world.runtime.block_on(stopping).expect("a clean stop");
+    server.runtime.block_on(stopping).expect("a clean stop");
 }
 
 #[test]
 fn the_response_to_head_is_that_to_get_without_the_body() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for path in ["/", "/health", "/metrics", "/assets/style.css"] {
-        let get = world.get(path);
+        let get = server.get(path);
         let head =
-            world.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            server.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
         assert_ne!(head.header("content-length"), "", "{path}");
@@ -98,15 +98,15 @@ fn the_response_to_head_is_that_to_get_without_the_body() {
 
 #[test]
 fn other_methods_and_unknown_paths_get_a_short_text() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
         let answer =
-            world.send(format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            server.send(format!("{method} /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), "GET, HEAD", "{method}");
         assert_eq!(answer.body, "only GET and HEAD are supported here\n");
     }
-    let answer = world.get("/nothing/here?a=b");
+    let answer = server.get("/nothing/here?a=b");
     assert_eq!(answer.status, 404);
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     assert_eq!(answer.body, "not found; there are /, /health, /ready and /metrics\n");
@@ -114,10 +114,10 @@ fn other_methods_and_unknown_paths_get_a_short_text() {
 
 #[test]
 fn a_request_with_an_unused_body_gets_a_response_and_its_connection_ends() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let body = "x".repeat(1 << 20);
     let head = format!("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-    let mut peer = world.connect();
+    let mut peer = server.connect();
     // The server may close the connection before the whole body is sent.
     let _ = std::io::Write::write_all(&mut peer, head.as_bytes());
     let _ = std::io::Write::write_all(&mut peer, &body.as_bytes()[..1]);
@@ -126,6 +126,6 @@ fn a_request_with_an_unused_body_gets_a_response_and_its_connection_ends() {
     assert_eq!(&status, b"HTTP/1.1 405");
     wait_until(PATIENCE, "no more connections", || {
         // The connection of this request is one of them.
-        world.get("/metrics").body.contains("\ntidings_http_connections 1\n")
+        server.get("/metrics").body.contains("\ntidings_http_connections 1\n")
     });
 }

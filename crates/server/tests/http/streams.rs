@@ -20,8 +20,8 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Sends a request and reads the head of the response.
-    pub(crate) fn open(world: &TestServer, request: &str) -> Self {
-        let mut peer = world.connect();
+    pub(crate) fn open(server: &TestServer, request: &str) -> Self {
+        let mut peer = server.connect();
         peer.write_all(request.as_bytes()).expect("a request sent");
         let head = HttpResponse::read_head(&mut peer);
         Self { peer, head, body: Vec::new() }
@@ -98,8 +98,8 @@ pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
-pub(crate) fn publish(world: &TestServer, channel: &str, body: &str) {
-    let mut publisher = RespClient::connect(world.tcp());
+pub(crate) fn publish(server: &TestServer, channel: &str, body: &str) {
+    let mut publisher = RespClient::connect(server.tcp());
     publisher.command(&["PUBLISH", channel, body]);
 }
 
@@ -107,39 +107,39 @@ const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
 
 /// Sends commands of a session to `/emulation`.
-fn emulate(world: &TestServer, connected: &Value, commands: &str) -> HttpResponse {
+fn emulate(server: &TestServer, connected: &Value, commands: &str) -> HttpResponse {
     let connect = &connected["connect"];
     let body = json!({"session": connect["session"], "node": connect["node"], "data": commands}).to_string();
     let headers = "Content-Type: application/json\r\nConnection: close\r\n";
-    world.send(post("/emulation", headers, &body))
+    server.send(post("/emulation", headers, &body))
 }
 
 #[test]
 fn a_stream_of_lines_carries_the_protocol_in_both_directions() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let headers = "Content-Type: application/json\r\n";
-    let mut stream = Stream::open(&world, &post("/connection/http_stream", headers, CONNECT));
+    let mut stream = Stream::open(&server, &post("/connection/http_stream", headers, CONNECT));
     assert_eq!(stream.head.status, 200);
     let connected = stream.line();
     assert_eq!(connected["id"], 1);
     assert!(connected["connect"]["session"].is_string(), "{connected}");
-    assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
+    assert_eq!(emulate(&server, &connected, SUBSCRIBE).status, 204);
     assert_eq!(stream.line()["id"], 2);
-    publish(&world, "news", "{\"a\":1}");
+    publish(&server, "news", "{\"a\":1}");
     assert_eq!(stream.line(), json!({"push": {"channel": "news", "pub": {"data": {"a": 1}}}}));
 }
 
 #[test]
 fn a_stream_of_events_carries_the_protocol_in_both_directions() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let path = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     for request in [get(&path, "Accept: text/event-stream\r\n"), post("/connection/sse", "", CONNECT)] {
-        let mut stream = Stream::open(&world, &request);
+        let mut stream = Stream::open(&server, &request);
         assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
         let connected = stream.event();
         assert_eq!(connected["id"], 1);
         let commands = format!("{SUBSCRIBE}\n{{\"id\":3,\"publish\":{{\"channel\":\"news\",\"data\":[7]}}}}");
-        assert_eq!(emulate(&world, &connected, &commands).status, 204);
+        assert_eq!(emulate(&server, &connected, &commands).status, 204);
         assert_eq!(stream.event()["id"], 2);
         let (a, b) = (stream.event(), stream.event());
         assert!([&a, &b].into_iter().any(|m| m["id"] == 3), "{a} {b}");
@@ -152,14 +152,14 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::reply::Outcome;
     use tidings_wire::client::request::{Command, Connect, Request, Subscribe};
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let command = |id, request| {
         let mut bytes = Vec::new();
         Encoding::Protobuf.write_command(&Command { id, request }, &mut bytes);
         bytes
     };
     let send = |path: &str, body: &[u8]| {
-        let mut peer = world.connect();
+        let mut peer = server.connect();
         let headers = "Content-Type: application/octet-stream\r\nConnection: close\r\n";
         let len = body.len();
         let head =
@@ -205,21 +205,21 @@ fn a_stream_of_protobuf_carries_the_protocol_in_both_directions() {
     }
     assert_eq!(HttpResponse::read(&mut send("/emulation", &body)).status, 204);
     assert!(reply().0.starts_with("2 Subscribe"));
-    publish(&world, "news", "hello");
+    publish(&server, "news", "hello");
     assert!(reply().0.starts_with("0 Push"));
 }
 
 #[test]
 fn one_way_streams_carry_pushes() {
-    let world = TestServer::start(&["channel.without_namespace.allow_subscribe_for_client=true"]);
+    let server = TestServer::start(&["channel.without_namespace.allow_subscribe_for_client=true"]);
     let lines = post("/connection/uni_http_stream", "", "{\n\"name\":\"test\"\n}");
-    let mut stream = Stream::open(&world, &lines);
+    let mut stream = Stream::open(&server, &lines);
     assert_eq!(stream.head.status, 200);
     assert!(stream.line()["connect"]["client"].is_string());
     let uni_sse = format!("/connection/uni_sse?cf_connect={}", escaped(r#"{"name":"test"}"#));
     for request in [get(&uni_sse, ""), get("/connection/uni_sse", ""), post("/connection/uni_sse", "", "{}")]
     {
-        let mut stream = Stream::open(&world, &request);
+        let mut stream = Stream::open(&server, &request);
         assert_eq!((stream.head.status, stream.head.header("content-type")), (200, "text/event-stream"));
         assert!(stream.until("\n\n").starts_with("retry: "));
         assert!(stream.event()["connect"]["client"].is_string());
@@ -247,16 +247,16 @@ fn push(stream: &mut Stream) -> Value {
 
 #[test]
 fn a_backend_addresses_a_one_way_connection_by_its_session() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for request in one_way(&json!({"subs": {"news": {}}})) {
-        let mut stream = Stream::open(&world, &request);
+        let mut stream = Stream::open(&server, &request);
         let connected = push(&mut stream);
         assert_eq!(connected["connect"]["subs"], json!({"news": {}}), "{connected}");
-        publish(&world, "news", "hello");
+        publish(&server, "news", "hello");
         assert_eq!(push(&mut stream)["pub"]["data"], "hello");
         let session = connected["connect"]["session"].as_str().expect("a session");
         let order = json!({"session": session, "disconnect": {"code": 4501, "reason": "enough"}});
-        let answer = world.send(post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
+        let answer = server.send(post("/api/disconnect", "Connection: close\r\n", &order.to_string()));
         assert_eq!(answer.status, 200, "{answer:?}");
         let expected = json!({"code": 4501, "reason": "enough"});
         assert_eq!(push(&mut stream), json!({"disconnect": expected}));
@@ -269,7 +269,7 @@ fn a_rejected_one_way_client_gets_the_reason() {
     let key = "a secret of thirty-two bytes or more";
     let expired = sign_hs256(&Secret::new(key), &json!({"sub": "42", "exp": 1})).expect("a token");
     let nowhere = format!("client.proxy.connect.endpoint=http://127.0.0.1:{}/", free_port());
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         &format!("client.token.hmac_secret_key={key}"),
         "client.proxy.connect.enabled=true",
         &nowhere,
@@ -281,7 +281,7 @@ fn a_rejected_one_way_client_gets_the_reason() {
         (json!({}), 3004, true),
     ] {
         for request in one_way(&connect) {
-            let mut stream = Stream::open(&world, &request);
+            let mut stream = Stream::open(&server, &request);
             let disconnect = push(&mut stream)["disconnect"].take();
             assert_eq!(
                 (&disconnect["code"], disconnect["reconnect"] == true),
@@ -295,7 +295,7 @@ fn a_rejected_one_way_client_gets_the_reason() {
 
 #[test]
 fn streams_have_headers_against_buffering_and_caching() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     for request in [
         post("/connection/http_stream", "", CONNECT),
@@ -304,7 +304,7 @@ fn streams_have_headers_against_buffering_and_caching() {
         get("/connection/uni_sse", ""),
         get("/events?channel=news", ""),
     ] {
-        let stream = Stream::open(&world, &request);
+        let stream = Stream::open(&server, &request);
         assert_eq!(stream.head.header("x-accel-buffering"), "no", "{request}");
         assert!(stream.head.header("cache-control").contains("no-store"), "{request}");
         assert_eq!(stream.head.header("connection"), "close", "{request}");
@@ -315,26 +315,27 @@ fn streams_have_headers_against_buffering_and_caching() {
 
 #[test]
 fn a_client_of_http_1_0_gets_a_body_without_chunks() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let request = get("/connection/uni_sse", "").replace("HTTP/1.1", "HTTP/1.0");
-    let mut stream = Stream::open(&world, &request);
+    let mut stream = Stream::open(&server, &request);
     assert_eq!(stream.head.header("transfer-encoding"), "");
     assert!(stream.event()["connect"]["client"].is_string());
 }
 
 #[test]
 fn a_stream_does_not_count_as_an_http_connection_and_gets_pings() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "http.connection_limit=1",
         "client.ping_interval=1s",
         "client.pong_timeout=900ms",
     ]);
-    let mut streams: Vec<_> = (0..4).map(|_| Stream::open(&world, &get("/connection/uni_sse", ""))).collect();
+    let mut streams: Vec<_> =
+        (0..4).map(|_| Stream::open(&server, &get("/connection/uni_sse", ""))).collect();
     for stream in &mut streams {
         stream.event();
     }
     // Requests are still served, one at a time.
-    let metrics = world.get("/metrics").body;
+    let metrics = server.get("/metrics").body;
     assert!(metrics.contains("tidings_http_connections 1\n"), "{metrics}");
     assert!(metrics.contains("tidings_connections{transport=\"http\"} 4"), "{metrics}");
     for stream in &mut streams {
@@ -344,9 +345,9 @@ fn a_stream_does_not_count_as_an_http_connection_and_gets_pings() {
 
 #[test]
 fn the_end_of_a_silent_client_is_detected() {
-    let world = TestServer::start(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
+    let server = TestServer::start(&["client.ping_interval=1s", "client.pong_timeout=900ms"]);
     for half in [false, true] {
-        let mut stream = Stream::open(&world, &get("/connection/uni_sse", ""));
+        let mut stream = Stream::open(&server, &get("/connection/uni_sse", ""));
         stream.event();
         if half {
             // The client may still read; a ping shows whether it does.
@@ -355,16 +356,16 @@ fn the_end_of_a_silent_client_is_detected() {
         }
         drop(stream);
         wait_until(PATIENCE, "no connection left", || {
-            world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
+            server.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
         });
     }
 }
 
 #[test]
 fn a_stream_continues_after_a_half_close_of_its_client() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let request = post("/connection/sse", "", &format!("{CONNECT}\n{SUBSCRIBE}"));
-    let mut stream = Stream::open(&world, &request);
+    let mut stream = Stream::open(&server, &request);
     stream.peer.shutdown(Shutdown::Write).expect("half a close");
     assert_eq!(stream.event()["id"], 1);
     let mut next = stream.event();
@@ -372,7 +373,7 @@ fn a_stream_continues_after_a_half_close_of_its_client() {
         assert_eq!(next, json!({}), "a ping");
         next = stream.event();
     }
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     for _ in 0..3 {
         publisher.command(&["PUBLISH", "news", "\"x\""]);
         let mut event = stream.event();
@@ -385,21 +386,21 @@ fn a_stream_continues_after_a_half_close_of_its_client() {
 
 #[test]
 fn a_stalled_stream_is_cut_by_the_channel_s_policy_without_effect_on_others() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "channel.without_namespace.slow_consumer=cut",
         "client.queue_max_size=65536",
         "client.slow_close_delay=1s",
     ]);
     let subscribe = format!("{CONNECT}\n{SUBSCRIBE}");
     let request = post("/connection/sse", "", &subscribe);
-    let (mut slow, mut quick) = (Stream::open(&world, &request), Stream::open(&world, &request));
+    let (mut slow, mut quick) = (Stream::open(&server, &request), Stream::open(&server, &request));
     for stream in [&mut slow, &mut quick] {
         assert_eq!(stream.event()["id"], 1);
         assert_eq!(stream.event()["id"], 2);
     }
     let body = "x".repeat(30_000);
-    let mut publisher = RespClient::connect(world.tcp());
-    let cut = || world.get("/metrics").body.contains("tidings_connections_cut_total 1\n");
+    let mut publisher = RespClient::connect(server.tcp());
+    let cut = || server.get("/metrics").body.contains("tidings_connections_cut_total 1\n");
     let mut published = 0;
     while !cut() {
         publisher.command(&["PUBLISH", "news", &body]);
@@ -408,14 +409,14 @@ fn a_stalled_stream_is_cut_by_the_channel_s_policy_without_effect_on_others() {
         assert!(published < 3_000, "the stream is never cut");
     }
     wait_until(PATIENCE, "the slow one's connection to be closed", || {
-        world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 1")
+        server.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 1")
     });
 }
 
 #[test]
 fn commands_for_an_unknown_session_are_rejected() {
-    let world = TestServer::start(&[]);
-    let mut stream = Stream::open(&world, &post("/connection/sse", "", CONNECT));
+    let server = TestServer::start(&[]);
+    let mut stream = Stream::open(&server, &post("/connection/sse", "", CONNECT));
     let connected = stream.event();
     for (name, wrong) in [
         ("session", json!("0.0.1.00000000000000000000000000000000")),
@@ -425,44 +426,44 @@ fn commands_for_an_unknown_session_are_rejected() {
     ] {
         let mut changed = connected.clone();
         changed["connect"][name] = wrong;
-        assert_eq!(emulate(&world, &changed, SUBSCRIBE).status, 404, "{name}");
+        assert_eq!(emulate(&server, &changed, SUBSCRIBE).status, 404, "{name}");
     }
     for body in ["", "{", "[]", "{\"session\":1}"] {
-        let answer = world.send(post("/emulation", "Connection: close\r\n", body));
+        let answer = server.send(post("/emulation", "Connection: close\r\n", body));
         assert_eq!(answer.status, 400, "{body}");
     }
-    assert_eq!(emulate(&world, &connected, SUBSCRIBE).status, 204);
+    assert_eq!(emulate(&server, &connected, SUBSCRIBE).status, 204);
     assert_eq!(stream.event()["id"], 2);
     // After its end the session is unknown, even if its slot is used again.
     drop(stream);
     wait_until(PATIENCE, "an end", || {
-        world.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
+        server.get("/metrics").body.contains("tidings_connections{transport=\"http\"} 0")
     });
-    let mut next = Stream::open(&world, &post("/connection/sse", "", CONNECT));
+    let mut next = Stream::open(&server, &post("/connection/sse", "", CONNECT));
     next.event();
-    emulate(&world, &connected, SUBSCRIBE);
-    let subscriptions = world.get("/metrics").body;
+    emulate(&server, &connected, SUBSCRIBE);
+    let subscriptions = server.get("/metrics").body;
     assert!(subscriptions.contains("tidings_subscriptions 0\n"), "{subscriptions}");
 }
 
 #[test]
 fn bodies_that_are_too_large_or_no_commands_are_rejected() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "http_stream.max_request_body_size=1000",
         "emulation.max_request_body_size=1000",
     ]);
     let close = "Connection: close\r\n";
     for path in ["/connection/http_stream", "/emulation"] {
-        let answer = world.send(post(path, close, &"x".repeat(1001)));
+        let answer = server.send(post(path, close, &"x".repeat(1001)));
         assert_eq!(answer.status, 413, "{path}");
         assert!(answer.body.contains("1000 bytes"), "{}", answer.body);
         // Without a Content-Length.
         let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{close}\r\n");
-        assert_eq!(world.send(format!("{head}{chunk}")).status, 413, "{path}");
+        assert_eq!(server.send(format!("{head}{chunk}")).status, 413, "{path}");
     }
-    let too_long = world.send(post("/connection/sse", close, &"x".repeat(65_537)));
+    let too_long = server.send(post("/connection/sse", close, &"x".repeat(65_537)));
     assert_eq!(too_long.status, 413);
     for request in [
         post("/connection/http_stream", close, ""),
@@ -472,30 +473,30 @@ fn bodies_that_are_too_large_or_no_commands_are_rejected() {
         get("/connection/uni_sse?cf_connect=x", close),
         get("/events", close),
     ] {
-        let answer = world.send(&request);
+        let answer = server.send(&request);
         assert_eq!(answer.status, 400, "{request}: {answer:?}");
         assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
     }
     for request in [get("/emulation", close), get("/connection/http_stream", close)] {
-        assert_eq!(world.send(&request).status, 405, "{request}");
+        assert_eq!(server.send(&request).status, 405, "{request}");
     }
     let head = get("/connection/uni_sse", close).replacen("GET", "HEAD", 1);
-    assert_eq!(world.send(&head).status, 405);
+    assert_eq!(server.send(&head).status, 405);
 }
 
 #[test]
 fn a_get_cannot_publish() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let commands = format!("{CONNECT}\n{}", r#"{"id":2,"publish":{"channel":"news","data":1}}"#);
     let path = format!("/connection/sse?cf_connect={}", escaped(&commands));
-    let answer = world.send(get(&path, "Connection: close\r\n"));
+    let answer = server.send(get(&path, "Connection: close\r\n"));
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.body.contains("publish"), "{answer:?}");
 }
 
 #[test]
 fn only_pages_of_listed_origins_can_connect_and_read() {
-    let world = TestServer::start(&["client.allowed_origins=https://*.example.com"]);
+    let server = TestServer::start(&["client.allowed_origins=https://*.example.com"]);
     let sse = format!("/connection/sse?cf_connect={}", escaped(CONNECT));
     let from = |origin: &str| format!("Origin: {origin}\r\nConnection: close\r\n");
     for (path, method) in [
@@ -509,7 +510,7 @@ fn only_pages_of_listed_origins_can_connect_and_read() {
         let preflight = |origin: &str| format!("{}Access-Control-Request-Method: {method}\r\n", from(origin));
         let preflight = |origin: &str| {
             let headers = format!("{}Access-Control-Request-Headers: content-type\r\n", preflight(origin));
-            world.send(get(path, &headers).replacen("GET", "OPTIONS", 1))
+            server.send(get(path, &headers).replacen("GET", "OPTIONS", 1))
         };
         let listed = "https://a.example.com";
         let answer = preflight(listed);
@@ -526,36 +527,36 @@ fn only_pages_of_listed_origins_can_connect_and_read() {
             "POST" => post(path, &from(origin), body),
             _ => get(path, &from(origin)),
         };
-        let answer = world.send(request(foreign));
+        let answer = server.send(request(foreign));
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, ""), "{path}");
-        let answer = Stream::open(&world, &request(listed)).head;
+        let answer = Stream::open(&server, &request(listed)).head;
         assert_eq!(answer.header("access-control-allow-origin"), listed, "{path}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), "true", "{path}");
         let embedded = get(path, "Sec-Fetch-Site: cross-site\r\nConnection: close\r\n");
-        assert_eq!(world.send(&embedded).status, 403, "{path}");
+        assert_eq!(server.send(&embedded).status, 403, "{path}");
     }
 }
 
 #[test]
 fn streams_beyond_the_limit_are_rejected_with_a_text() {
-    let world = TestServer::start(&["client.connection_limit=1"]);
-    let mut first = Stream::open(&world, &get("/connection/uni_sse", ""));
+    let server = TestServer::start(&["client.connection_limit=1"]);
+    let mut first = Stream::open(&server, &get("/connection/uni_sse", ""));
     first.event();
-    let answer = world.send(get("/connection/uni_sse", "Connection: close\r\n"));
+    let answer = server.send(get("/connection/uni_sse", "Connection: close\r\n"));
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
 }
 
 #[test]
 fn a_shutdown_disconnects_streams_with_a_code_to_reconnect() {
-    let mut world = TestServer::start(&["shutdown.drain=0s"]);
-    let mut lines = Stream::open(&world, &post("/connection/http_stream", "", CONNECT));
-    let mut events = Stream::open(&world, &get("/events?channel=news", ""));
+    let mut server = TestServer::start(&["shutdown.drain=0s"]);
+    let mut lines = Stream::open(&server, &post("/connection/http_stream", "", CONNECT));
+    let mut events = Stream::open(&server, &get("/events?channel=news", ""));
     lines.line();
     events.until(":ok\n\n");
-    let stopped = world.begin_stop();
+    let stopped = server.begin_stop();
     let last = lines.line();
     assert_eq!(last["push"]["disconnect"]["code"], 3001, "{last}");
     assert_eq!((lines.rest(), events.rest()), (String::new(), String::new()));
-    world.runtime.block_on(stopped).expect("a stop");
+    server.runtime.block_on(stopped).expect("a stop");
 }

@@ -26,16 +26,16 @@ fn request(path: &str, headers: &[&str]) -> String {
 }
 
 /// The head of the response to a handshake.
-fn head(world: &TestServer, request: &str) -> HttpResponse {
-    let mut peer = world.connect();
+fn head(server: &TestServer, request: &str) -> HttpResponse {
+    let mut peer = server.connect();
     peer.write_all(request.as_bytes()).expect("a request sent");
     HttpResponse::read_head(&mut peer)
 }
 
-fn rejected(world: &TestServer, headers: &[&str]) -> HttpResponse {
+fn rejected(server: &TestServer, headers: &[&str]) -> HttpResponse {
     let all = [headers, &["Connection: Upgrade, close"]].concat();
     let headers = if headers.iter().any(|h| h.starts_with("Connection")) { headers } else { &all };
-    let answer = world.send(request(PATH, headers));
+    let answer = server.send(request(PATH, headers));
     assert_ne!(answer.status, 101, "{headers:?}");
     assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
     answer
@@ -43,8 +43,8 @@ fn rejected(world: &TestServer, headers: &[&str]) -> HttpResponse {
 
 #[test]
 fn the_response_to_a_handshake_follows_the_rfc() {
-    let world = TestServer::start(&[]);
-    let answer = head(&world, &request(PATH, &[]));
+    let server = TestServer::start(&[]);
+    let answer = head(&server, &request(PATH, &[]));
     assert_eq!(answer.status, 101, "{answer:?}");
     assert_eq!(answer.header("upgrade"), "websocket");
     assert_eq!(answer.header("connection"), "Upgrade");
@@ -55,20 +55,20 @@ fn the_response_to_a_handshake_follows_the_rfc() {
 
 #[test]
 fn header_names_and_tokens_are_case_insensitive_and_may_be_in_a_list() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for headers in [
         &["upgrade: WebSocket", "connection: UPGRADE"][..],
         &["UPGRADE: h2c, websocket", "Connection: close, upgrade"],
         &["Connection: keep-alive", "Connection: upgrade"],
     ] {
-        assert_eq!(head(&world, &request(PATH, headers)).status, 101, "{headers:?}");
+        assert_eq!(head(&server, &request(PATH, headers)).status, 101, "{headers:?}");
     }
 }
 
 #[test]
 fn protobuf_is_selected_if_the_client_offers_it() {
-    let world = TestServer::start(&[]);
-    let offered = |offer| head(&world, &request(PATH, &[offer]));
+    let server = TestServer::start(&[]);
+    let offered = |offer| head(&server, &request(PATH, &[offer]));
     let protobuf = offered("Sec-WebSocket-Protocol: x, centrifuge-protobuf");
     assert_eq!((protobuf.status, protobuf.header("sec-websocket-protocol")), (101, "centrifuge-protobuf"));
     let other = offered("Sec-WebSocket-Protocol: mqtt");
@@ -77,7 +77,7 @@ fn protobuf_is_selected_if_the_client_offers_it() {
 
 #[test]
 fn an_invalid_handshake_is_rejected_with_the_missing_part() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for (status, headers, named) in [
         (426, &["Upgrade:"][..], "Upgrade: websocket"),
         (426, &["Connection: close"], "Connection: Upgrade"),
@@ -94,7 +94,7 @@ fn an_invalid_handshake_is_rejected_with_the_missing_part() {
         (400, &["Host:"], "Host"),
         (400, &["Content-Length: 4"], "body"),
     ] {
-        let answer = rejected(&world, headers);
+        let answer = rejected(&server, headers);
         assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
         assert!(answer.body.contains(named), "{headers:?}: {answer:?}");
         if status == 426 {
@@ -104,17 +104,17 @@ fn an_invalid_handshake_is_rejected_with_the_missing_part() {
             );
         }
     }
-    let plain = world.get(PATH);
+    let plain = server.get(PATH);
     assert_eq!((plain.status, plain.header("upgrade")), (426, "websocket"));
 }
 
 #[test]
 fn a_page_of_another_site_gets_no_websocket() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for origin in ["https://evil.example", "http://localhost:3000", "null", "http://localhost.evil.example"] {
         for path in [PATH, "/connection/uni_websocket"] {
             let answer =
-                world.send(request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
+                server.send(request(path, &[&format!("Origin: {origin}"), "Connection: Upgrade, close"]));
             assert_eq!(answer.status, 403, "{origin}");
             assert!(
                 answer.body.contains(origin) && answer.body.contains("client.allowed_origins"),
@@ -122,15 +122,15 @@ fn a_page_of_another_site_gets_no_websocket() {
             );
         }
     }
-    let embedded = rejected(&world, &["Sec-Fetch-Site: cross-site"]);
+    let embedded = rejected(&server, &["Sec-Fetch-Site: cross-site"]);
     assert_eq!(embedded.status, 403);
     let count = "tidings_upgrades_refused_total{reason=\"origin\"} 9";
-    assert!(world.get("/metrics").body.contains(count), "{}", world.get("/metrics").body);
+    assert!(server.get("/metrics").body.contains(count), "{}", server.get("/metrics").body);
 }
 
 #[test]
 fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
-    let world = TestServer::start(&[
+    let server = TestServer::start(&[
         "client.allowed_origins=https://example.com,https://*.example.org",
         "client.token.hmac_secret_key=secret",
     ]);
@@ -141,47 +141,47 @@ fn the_server_s_own_page_and_listed_ones_get_a_websocket() {
         ("push.example.net", "https://a.example.org"),
     ] {
         let headers = [&*format!("Host: {host}"), &format!("Origin: {origin}")];
-        assert_eq!(head(&world, &request(PATH, &headers)).status, 101, "{host} {origin}");
+        assert_eq!(head(&server, &request(PATH, &headers)).status, 101, "{host} {origin}");
     }
     let headers = ["Host: push.example.net", "Origin: https://example.net", "Connection: Upgrade, close"];
-    assert_eq!(world.send(request(PATH, &headers)).status, 403);
+    assert_eq!(server.send(request(PATH, &headers)).status, 403);
 }
 
 #[test]
 fn a_websocket_beyond_the_limit_is_rejected_with_a_text() {
-    let world = TestServer::start(&["client.connection_limit=1"]);
-    let mut first = world.connect();
+    let server = TestServer::start(&["client.connection_limit=1"]);
+    let mut first = server.connect();
     first.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
     assert_eq!(HttpResponse::read_head(&mut first).status, 101);
     wait_until(PATIENCE, "its place in a shard", || {
-        world.get("/metrics").body.contains("tidings_connections{transport=\"tcp\"} 1")
+        server.get("/metrics").body.contains("tidings_connections{transport=\"tcp\"} 1")
     });
-    let answer = rejected(&world, &[]);
+    let answer = rejected(&server, &[]);
     assert_eq!(answer.status, 503);
     assert!(answer.body.contains("client.connection_limit"), "{answer:?}");
     drop(first);
-    wait_until(PATIENCE, "a place that is free again", || head(&world, &request(PATH, &[])).status == 101);
+    wait_until(PATIENCE, "a place that is free again", || head(&server, &request(PATH, &[])).status == 101);
 }
 
 #[test]
 fn a_websocket_no_longer_counts_as_an_http_connection() {
-    let world = TestServer::start(&["http.connection_limit=1"]);
+    let server = TestServer::start(&["http.connection_limit=1"]);
     let mut all = Vec::new();
     for _ in 0..5 {
-        let mut peer = world.connect();
+        let mut peer = server.connect();
         peer.write_all(request(PATH, &[]).as_bytes()).expect("a request sent");
         assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
         all.push(peer);
     }
-    let metrics = world.get("/metrics").body;
+    let metrics = server.get("/metrics").body;
     assert!(metrics.contains("tidings_http_connections 1\n"), "{metrics}");
 }
 
 #[test]
 fn a_disabled_transport_is_404() {
-    let world = TestServer::start(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
+    let server = TestServer::start(&["websocket.disabled=true", "uni_websocket.enabled=false"]);
     for path in [PATH, "/connection/uni_websocket"] {
-        let answer = world.send(request(path, &["Connection: Upgrade, close"]));
+        let answer = server.send(request(path, &["Connection: Upgrade, close"]));
         assert_eq!(answer.status, 404, "{path}");
     }
 }
@@ -190,11 +190,11 @@ fn a_disabled_transport_is_404() {
 fn a_unix_socket_carries_websockets_as_well() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("http.sock");
-    let world = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
+    let server = TestServer::start(&[&format!("http.listen=unix:{}", path.display())]);
     let mut peer = UnixStream::connect(&path).expect("a connection");
     peer.write_all(request(PATH, &["Host: push.example.com"]).as_bytes()).expect("sent");
     assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
-    drop(world);
+    drop(server);
     let mut rest = Vec::new();
     peer.read_to_end(&mut rest).expect("an end");
 }

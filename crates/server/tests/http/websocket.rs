@@ -41,8 +41,8 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 
 impl Client {
     /// Sends a handshake, immediately followed by these bytes.
-    fn open(world: &TestServer, path: &str, headers: &str, following: &[u8]) -> Self {
-        let mut peer = world.connect();
+    fn open(server: &TestServer, path: &str, headers: &str, following: &[u8]) -> Self {
+        let mut peer = server.connect();
         let request = handshake(path, headers);
         peer.write_all(&[request.as_bytes(), following].concat()).expect("a request sent");
         assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
@@ -88,8 +88,8 @@ impl Client {
     }
 }
 
-fn publish(world: &TestServer, channel: &str, body: &str) {
-    RespClient::connect(world.tcp()).command(&["PUBLISH", channel, body]);
+fn publish(server: &TestServer, channel: &str, body: &str) {
+    RespClient::connect(server.tcp()).command(&["PUBLISH", channel, body]);
 }
 
 const TWO_WAY: &str = "/connection/websocket";
@@ -97,8 +97,8 @@ const CONNECT: &[u8] = br#"{"id":1,"connect":{}}"#;
 
 #[test]
 fn json_is_sent_in_text_frames() {
-    let world = TestServer::start(&[]);
-    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    let server = TestServer::start(&[]);
+    let mut client = Client::open(&server, TWO_WAY, "", &[]);
     let both = [CONNECT, b"\n", br#"{"id":2,"subscribe":{"channel":"news"}}"#].concat();
     client.send(Opcode::Text, &both);
     let mut replies = client.json();
@@ -106,21 +106,21 @@ fn json_is_sent_in_text_frames() {
         replies.extend(client.json());
     }
     assert_eq!((&replies[0]["id"], &replies[1]["id"]), (&json!(1), &json!(2)), "{replies:?}");
-    publish(&world, "news", "hi");
+    publish(&server, "news", "hi");
     assert_eq!(client.json(), [json!({"push": {"channel": "news", "pub": {"data": "hi"}}})]);
 }
 
 #[test]
 fn bytes_right_after_the_handshake_are_not_lost() {
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     for cut in [0, 1, 5, 20] {
         let bytes = frame(Opcode::Text, CONNECT);
         let (now, later) = bytes.split_at(cut.min(bytes.len()));
-        let mut client = Client::open(&world, TWO_WAY, "", now);
+        let mut client = Client::open(&server, TWO_WAY, "", now);
         client.peer.write_all(later).expect("the rest");
         assert_eq!(client.json()[0]["id"], 1);
     }
-    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    let mut client = Client::open(&server, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
 }
 
@@ -128,7 +128,7 @@ fn bytes_right_after_the_handshake_are_not_lost() {
 fn protobuf_is_sent_in_binary_frames_however_it_is_selected() {
     use tidings_wire::client::Encoding;
     use tidings_wire::client::request::{Command, Connect, Request};
-    let world = TestServer::start(&[]);
+    let server = TestServer::start(&[]);
     let mut connect = Vec::new();
     let request = Request::Connect(Connect::default());
     Encoding::Protobuf.write_command(&Command { id: 1, request }, &mut connect);
@@ -137,7 +137,7 @@ fn protobuf_is_sent_in_binary_frames_however_it_is_selected() {
         ("/connection/websocket?cf_protocol=protobuf", ""),
         (TWO_WAY, "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n"),
     ] {
-        let mut client = Client::open(&world, path, headers, &[]);
+        let mut client = Client::open(&server, path, headers, &[]);
         client.send(Opcode::Binary, &connect);
         let Said::Message(Kind::Binary, bytes) = client.next() else { panic!("no binary frame") };
         let message = Encoding::Protobuf.messages(&bytes).next().expect("a message").expect("a whole one");
@@ -147,16 +147,16 @@ fn protobuf_is_sent_in_binary_frames_however_it_is_selected() {
 
 #[test]
 fn a_one_way_websocket_connects_and_receives_pushes() {
-    let world = TestServer::start(&[]);
-    let mut client = Client::open(&world, "/connection/uni_websocket", "", &[]);
+    let server = TestServer::start(&[]);
+    let mut client = Client::open(&server, "/connection/uni_websocket", "", &[]);
     client.send(Opcode::Text, b"{}");
     assert!(client.json()[0]["connect"]["client"].is_string());
 }
 
 #[test]
 fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
-    let world = TestServer::start(&["websocket.message_size_limit=1000", "tcp.max_line=2000"]);
-    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    let server = TestServer::start(&["websocket.message_size_limit=1000", "tcp.max_line=2000"]);
+    let mut client = Client::open(&server, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     client.send(Opcode::Text, &[b'x'; 1001]);
     let error = &client.json()[0]["error"];
@@ -168,8 +168,8 @@ fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
 
 #[test]
 fn control_frames_get_responses() {
-    let world = TestServer::start(&[]);
-    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    let server = TestServer::start(&[]);
+    let mut client = Client::open(&server, TWO_WAY, "", &[]);
     client.send(Opcode::Ping, b"there?");
     assert_eq!(client.next(), Said::Pong(b"there?".to_vec()));
     let mut close = Vec::new();
@@ -179,8 +179,8 @@ fn control_frames_get_responses() {
 }
 
 /// A client to which the server has sent a close frame.
-fn ended(world: &TestServer) -> Client {
-    let mut client = Client::open(world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+fn ended(server: &TestServer) -> Client {
+    let mut client = Client::open(server, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     client.send(Opcode::Binary, b"JSON comes in text frames");
     assert!(matches!(client.next(), Said::Close(1003, _)));
@@ -189,10 +189,10 @@ fn ended(world: &TestServer) -> Client {
 
 #[test]
 fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_connection() {
-    let world = TestServer::start(&[]);
-    let mut listener = RespClient::connect(world.tcp());
+    let server = TestServer::start(&[]);
+    let mut listener = RespClient::connect(server.tcp());
     listener.command(&["SUBSCRIBE", "news"]);
-    let mut client = ended(&world);
+    let mut client = ended(&server);
     let mut byte = [0];
     let quiet = Duration::from_millis(300);
     client.peer.set_read_timeout(Some(quiet)).expect("a time-out");
@@ -213,8 +213,8 @@ fn after_its_close_frame_the_server_waits_for_the_client_s_before_it_closes_the_
 
 #[test]
 fn without_a_close_frame_of_the_client_the_connection_ends_after_five_seconds() {
-    let world = TestServer::start(&[]);
-    let mut client = ended(&world);
+    let server = TestServer::start(&[]);
+    let mut client = ended(&server);
     let began = Instant::now();
     // A reset is accepted as the end too.
     assert!(matches!(client.peer.read(&mut [0]), Ok(0) | Err(_)));
@@ -224,8 +224,8 @@ fn without_a_close_frame_of_the_client_the_connection_ends_after_five_seconds() 
 
 #[test]
 fn a_close_frame_of_the_client_gets_one_back_and_the_connection_closes() {
-    let world = TestServer::start(&[]);
-    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    let server = TestServer::start(&[]);
+    let mut client = Client::open(&server, TWO_WAY, "", &[]);
     client.send(Opcode::Close, &1000_u16.to_be_bytes());
     assert!(matches!(client.next(), Said::Close(1000, _)));
     let began = Instant::now();
@@ -235,28 +235,28 @@ fn a_close_frame_of_the_client_gets_one_back_and_the_connection_closes() {
 
 #[test]
 fn a_shutdown_waits_for_close_frames_within_its_timeout() {
-    let mut world = TestServer::start(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
-    let mut client = Client::open(&world, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
+    let mut server = TestServer::start(&["shutdown.timeout=1s", "shutdown.drain=100ms"]);
+    let mut client = Client::open(&server, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     let began = Instant::now();
-    let stopped = world.begin_stop();
+    let stopped = server.begin_stop();
     assert!(matches!(client.next(), Said::Close(3001, _)));
-    world.runtime.block_on(stopped).expect("it has stopped");
+    server.runtime.block_on(stopped).expect("it has stopped");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]
 fn frames_that_break_the_protocol_end_the_connection() {
-    let world = TestServer::start(&[]);
-    let mut client = Client::open(&world, TWO_WAY, "", &[]);
+    let server = TestServer::start(&[]);
+    let mut client = Client::open(&server, TWO_WAY, "", &[]);
     // No mask.
     client.peer.write_all(b"\x81\x02{}").expect("sent");
     assert!(matches!(client.next(), Said::Close(1002, _)));
 }
 
 /// A STOMP client that is subscribed to `news`.
-fn stomp_subscriber(world: &TestServer) -> Client {
-    let mut client = Client::open(world, "/stomp", "Sec-WebSocket-Protocol: v12.stomp\r\n", &[]);
+fn stomp_subscriber(server: &TestServer) -> Client {
+    let mut client = Client::open(server, "/stomp", "Sec-WebSocket-Protocol: v12.stomp\r\n", &[]);
     let frames =
         b"CONNECT\naccept-version:1.2\n\n\0SUBSCRIBE\nid:1\ndestination:news\nreceipt:subscribed\n\n\0";
     client.send(Opcode::Text, frames);
@@ -282,10 +282,10 @@ fn stomp_number(frame: &str) -> Option<usize> {
 #[test]
 fn a_stomp_subscriber_that_does_not_read_is_cut_with_an_error_and_others_get_every_message() {
     const COUNT: usize = 2000;
-    let world = TestServer::start(&["client.queue_max_size=65536"]);
-    let mut slow = stomp_subscriber(&world);
-    let mut fast = stomp_subscriber(&world);
-    let mut publisher = RespClient::connect(world.tcp());
+    let server = TestServer::start(&["client.queue_max_size=65536"]);
+    let mut slow = stomp_subscriber(&server);
+    let mut fast = stomp_subscriber(&server);
+    let mut publisher = RespClient::connect(server.tcp());
     for number in 0..COUNT {
         publisher.command(&["PUBLISH", "news", &format!("{number:08}{}", "x".repeat(10_000))]);
         assert_eq!(stomp_number(&stomp_frame(&mut fast)), Some(number), "every message in its order");
@@ -307,8 +307,8 @@ fn a_stomp_subscriber_that_does_not_read_is_cut_with_an_error_and_others_get_eve
 #[test]
 fn many_subscriptions_of_a_stomp_client_that_does_not_read_stay_within_its_queue() {
     const IDS: usize = 100;
-    let world = TestServer::start(&["client.queue_max_size=65536"]);
-    let mut slow = Client::open(&world, "/stomp", "", &[]);
+    let server = TestServer::start(&["client.queue_max_size=65536"]);
+    let mut slow = Client::open(&server, "/stomp", "", &[]);
     slow.send(Opcode::Text, b"CONNECT\naccept-version:1.2\n\n\0");
     assert!(stomp_frame(&mut slow).starts_with("CONNECTED\n"));
     for id in 0..IDS {
@@ -317,13 +317,13 @@ fn many_subscriptions_of_a_stomp_client_that_does_not_read_stay_within_its_queue
         assert!(stomp_frame(&mut slow).starts_with("RECEIPT\n"));
     }
     // Each publication is a hundred messages: 6 MB.
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     for _ in 0..6 {
         publisher.command(&["PUBLISH", "news", &"x".repeat(60_000)]);
-        let queued = world.metric("tidings_queue_bytes");
+        let queued = server.metric("tidings_queue_bytes");
         assert!(queued < 4 * 65_536, "{queued} bytes are queued");
     }
     wait_until(PATIENCE, "the end of the slow client", || {
-        world.metric("tidings_sessions{dialect=\"stomp\"}") == 0
+        server.metric("tidings_sessions{dialect=\"stomp\"}") == 0
     });
 }

@@ -7,13 +7,13 @@ use tidings_testkit::{PATIENCE, free_port, wait_until};
 
 use crate::application::Application;
 use crate::log;
-use crate::world::{Client, World, token};
+use crate::server_with_hooks::{Client, ServerWithHooks, token};
 
 const TEMPORARY: (u64, bool) = (100, true);
 /// Most requests of one hook under way.
 const MAX_CALLS: usize = 256;
 
-fn server_with_hooks(application: &Application, more: &[(&str, &str)]) -> World {
+fn server_with_hooks(application: &Application, more: &[(&str, &str)]) -> ServerWithHooks {
     let (connect, rpc) = (application.url("/connect"), application.url("/rpc"));
     let mut options = vec![
         ("client.proxy.connect.enabled", "true"),
@@ -21,17 +21,17 @@ fn server_with_hooks(application: &Application, more: &[(&str, &str)]) -> World 
         ("rpc.proxy.endpoint", &*rpc),
     ];
     options.extend_from_slice(more);
-    World::with(&options)
+    ServerWithHooks::with(&options)
 }
 
-fn failures(world: &World, hook: &str) -> u64 {
-    world.metric(&format!("tidings_hook_failures_total{{hook=\"{hook}\"}}"))
+fn failures(server: &ServerWithHooks, hook: &str) -> u64 {
+    server.metric(&format!("tidings_hook_failures_total{{hook=\"{hook}\"}}"))
 }
 
 #[test]
 fn an_invalid_response_is_a_temporary_error_and_no_permission() {
     let application = Application::start();
-    let world = server_with_hooks(&application, &[]);
+    let server = server_with_hooks(&application, &[]);
     let long = format!(r#"{{"result": {{"user": "{}"}}}}"#, "x".repeat(1 << 20));
     let mut failed = 0;
     for (status, body) in [
@@ -47,41 +47,43 @@ fn an_invalid_response_is_a_temporary_error_and_no_permission() {
         (200, &long),
     ] {
         application.respond_with("/connect", status, body);
-        assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY, "{status} {body:.40}");
+        assert_eq!(server.client().call_error("connect", json!({})), TEMPORARY, "{status} {body:.40}");
         failed += 1;
-        assert_eq!(failures(&world, "connect"), failed);
+        assert_eq!(failures(&server, "connect"), failed);
     }
-    assert_eq!(world.metric("tidings_hook_calls_total{hook=\"connect\"}"), failed);
-    assert_eq!(failures(&world, "rpc"), 0);
+    assert_eq!(server.metric("tidings_hook_calls_total{hook=\"connect\"}"), failed);
+    assert_eq!(failures(&server, "rpc"), 0);
     application.respond("/connect", json!({"result": {"user": "56"}}));
-    world.connected(json!({}));
+    server.connected(json!({}));
 }
 
 #[test]
 fn an_application_that_is_gone_or_slow_is_a_temporary_error() {
     let gone = format!("http://127.0.0.1:{}/connect", free_port());
-    let world =
-        World::with(&[("client.proxy.connect.enabled", "true"), ("client.proxy.connect.endpoint", &gone)]);
-    assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
-    assert_eq!(failures(&world, "connect"), 1);
+    let server = ServerWithHooks::with(&[
+        ("client.proxy.connect.enabled", "true"),
+        ("client.proxy.connect.endpoint", &gone),
+    ]);
+    assert_eq!(server.client().call_error("connect", json!({})), TEMPORARY);
+    assert_eq!(failures(&server, "connect"), 1);
 
     let application = Application::start();
-    let world = server_with_hooks(&application, &[("client.proxy.connect.timeout", "100ms")]);
+    let server = server_with_hooks(&application, &[("client.proxy.connect.timeout", "100ms")]);
     application.hold("/connect");
-    assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
-    assert_eq!(failures(&world, "connect"), 1);
+    assert_eq!(server.client().call_error("connect", json!({})), TEMPORARY);
+    assert_eq!(failures(&server, "connect"), 1);
 }
 
 #[test]
 fn a_slow_hook_does_not_delay_other_clients() {
     let application = Application::start();
-    let world = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
+    let server = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
     application.respond("/connect", json!({"result": {"user": "56"}}));
     application.hold("/rpc");
-    let mut slow = world.connected(json!({}));
+    let mut slow = server.connected(json!({}));
     slow.send("rpc", json!({"method": "slow"}));
     application.wait_for("/rpc", 1);
-    let mut other = world.connected(json!({}));
+    let mut other = server.connected(json!({}));
     other.call_ok("publish", json!({"channel": "a", "data": 1}));
     application.respond("/rpc", json!({"result": {"data": "late"}}));
     assert_eq!(slow.message()["rpc"]["data"], json!("late"));
@@ -90,17 +92,17 @@ fn a_slow_hook_does_not_delay_other_clients() {
 #[test]
 fn beyond_the_limit_of_requests_under_way_clients_get_a_temporary_error() {
     let application = Application::start();
-    let world = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
+    let server = server_with_hooks(&application, &[("rpc.proxy.timeout", "1m")]);
     application.respond("/connect", json!({"result": {"user": "56"}}));
     application.hold("/rpc");
-    let mut waiting: Vec<Client> = (0..MAX_CALLS).map(|_| world.connected(json!({}))).collect();
+    let mut waiting: Vec<Client> = (0..MAX_CALLS).map(|_| server.connected(json!({}))).collect();
     for client in &mut waiting {
         client.send("rpc", json!({"method": "m"}));
     }
     wait_until(PATIENCE, "requests of the hook", || application.calls("/rpc").len() == MAX_CALLS);
-    let mut next = world.connected(json!({}));
+    let mut next = server.connected(json!({}));
     assert_eq!(next.call_error("rpc", json!({"method": "m"})), (111, true));
-    assert_eq!(world.metric("tidings_hook_refusals_total{hook=\"rpc\"}"), 1);
+    assert_eq!(server.metric("tidings_hook_refusals_total{hook=\"rpc\"}"), 1);
     // The other hooks have limits of their own, and a request no longer counts after its response.
     application.respond("/rpc", json!({"result": {}}));
     for client in &mut waiting {
@@ -112,14 +114,14 @@ fn beyond_the_limit_of_requests_under_way_clients_get_a_temporary_error() {
 #[test]
 fn the_response_for_a_client_that_has_disconnected_reaches_no_other_client() {
     let application = Application::start();
-    let world = server_with_hooks(&application, &[("client.proxy.connect.timeout", "1m")]);
+    let server = server_with_hooks(&application, &[("client.proxy.connect.timeout", "1m")]);
     application.hold("/connect");
-    let mut gone = world.client();
+    let mut gone = server.client();
     gone.send("connect", json!({}));
     application.wait_for("/connect", 1);
     drop(gone);
     // The next client has the same slot, and must not get the response for the earlier one.
-    let mut other = world.client();
+    let mut other = server.client();
     other.send("connect", json!({}));
     application.wait_for("/connect", 2);
     application.respond("/connect", json!({"result": {"user": "56"}}));
@@ -134,7 +136,7 @@ fn the_log_names_the_failed_hook_and_the_reason_and_contains_no_secret() {
     log::capture();
     let application = Application::start();
     let url = application.url("/secretive?key=hunter2");
-    let world = World::with_key(&[
+    let server = ServerWithHooks::with_key(&[
         ("client.proxy.connect.enabled", "true"),
         ("client.proxy.connect.endpoint", &url),
         ("client.proxy.connect.emulated_headers", "Cookie"),
@@ -142,12 +144,12 @@ fn the_log_names_the_failed_hook_and_the_reason_and_contains_no_secret() {
     ]);
     application.respond("/secretive", r#"{"result": {"user": ["hunter2"]}}"#);
     let connect = json!({"data": "hunter2", "name": "hunter2", "headers": {"Cookie": "hunter2"}});
-    assert_eq!(world.client().call_error("connect", connect), TEMPORARY);
+    assert_eq!(server.client().call_error("connect", connect), TEMPORARY);
     let claims = json!({"sub": "hunter2", "aud": "hunter2", "exp": 1});
     let expired = token(claims.clone());
-    assert_eq!(world.client().call_error("connect", json!({"token": expired})), (109, false));
+    assert_eq!(server.client().call_error("connect", json!({"token": expired})), (109, false));
     let forged = sign_hs256(&Secret::new("another"), &claims).expect("a token");
-    assert_eq!(world.client().call_error("connect", json!({"token": forged})), (101, false));
+    assert_eq!(server.client().call_error("connect", json!({"token": forged})), (101, false));
     let log = log::captured();
     let entry = log
         .lines()
@@ -164,11 +166,11 @@ fn the_log_names_the_failed_hook_and_the_reason_and_contains_no_secret() {
 fn repeated_failures_of_a_hook_are_logged_once() {
     log::capture();
     let application = Application::start();
-    let world = server_with_hooks(&application, &[]);
+    let server = server_with_hooks(&application, &[]);
     for _ in 0..20 {
-        assert_eq!(world.client().call_error("connect", json!({})), TEMPORARY);
+        assert_eq!(server.client().call_error("connect", json!({})), TEMPORARY);
     }
     let address = application.url("/connect");
     assert_eq!(log::captured().lines().filter(|line| line.contains(&address)).count(), 1);
-    assert_eq!(failures(&world, "connect"), 20);
+    assert_eq!(failures(&server, "connect"), 20);
 }

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::application::Application;
-use crate::world::World;
+use crate::server_with_hooks::ServerWithHooks;
 
 #[test]
 fn only_listed_emulated_headers_are_passed_on() {
     let application = Application::start();
     application.respond("/connect", json!({"result": {"user": "56"}}));
-    let world = World::with(&[
+    let server = ServerWithHooks::with(&[
         ("client.proxy.connect.enabled", "true"),
         ("client.proxy.connect.endpoint", &application.url("/connect?key=hunter2")),
         ("client.proxy.connect.http_headers", "X-Real-Ip"),
@@ -20,7 +20,7 @@ fn only_listed_emulated_headers_are_passed_on() {
         "Authorization": "Bearer 1", "X-Real-Ip": "1.2.3.4", "X-Other": "o", "Content-Length": "3", "X-Key": "forged",
         "Host": "elsewhere"
     });
-    world.connected(json!({"headers": headers}));
+    server.connected(json!({"headers": headers}));
     let call = application.only_call("/connect");
     assert_eq!(call.header("authorization"), Some("Bearer 1"));
     // A header that is listed only for the HTTP request, and one that is not listed.
@@ -31,7 +31,7 @@ fn only_listed_emulated_headers_are_passed_on() {
     assert!(call.header("user-agent").is_some_and(|agent| agent.starts_with("tidings/")));
     assert_ne!(call.body, json!(null), "the body is complete");
     // An emulated header replaces a static one, and an invalid value is omitted.
-    world.connected(json!({"headers": {"x-static": "mine", "Authorization": "a\nb: c"}}));
+    server.connected(json!({"headers": {"x-static": "mine", "Authorization": "a\nb: c"}}));
     let call = &application.calls("/connect")[1];
     assert_eq!((call.header("x-static"), call.header("authorization")), (Some("mine"), None));
 }
@@ -41,7 +41,7 @@ fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
     let application = Application::start();
     application.respond("/connect", json!({"result": {"user": "56"}}));
     application.respond("/subscribe", json!({"result": {}}));
-    let world = World::with_key(&[
+    let server = ServerWithHooks::with_key(&[
         ("client.proxy.connect.enabled", "true"),
         ("client.proxy.connect.endpoint", &application.url("/connect")),
         ("client.proxy.connect.http_headers", "Cookie,X-Real-Ip,Authorization"),
@@ -57,7 +57,7 @@ fn listed_headers_of_the_http_request_are_passed_on_to_every_hook() {
     ];
     let sent = "Cookie: session=1\r\nX-Real-Ip: 1.2.3.4\r\nX-Other: o\r\n";
     let answer =
-        world.stream("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
+        server.stream("POST /connection/http_stream", sent, &commands.join("\n"), r#"{"id":2,"subscribe":"#);
     assert!(answer.contains(r#"{"id":1,"connect":"#), "{answer}");
     let call = application.only_call("/connect");
     assert_eq!(call.body["transport"], json!("http_stream"));

@@ -4,10 +4,10 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::application::Application;
-use crate::world::{World, now, token};
+use crate::server_with_hooks::{ServerWithHooks, now, token};
 
 /// A server with all hooks at one application. No option permits subscribing or publishing without them.
-fn world(application: &Application, more: &[(&str, &str)]) -> World {
+fn server(application: &Application, more: &[(&str, &str)]) -> ServerWithHooks {
     let url = |path| application.url(path);
     let (connect, subscribe, publish, rpc) =
         (url("/connect"), url("/subscribe"), url("/publish"), url("/rpc"));
@@ -22,7 +22,7 @@ fn world(application: &Application, more: &[(&str, &str)]) -> World {
         ("rpc.proxy.endpoint", &*rpc),
     ];
     options.extend_from_slice(more);
-    World::with_key(&options)
+    ServerWithHooks::with_key(&options)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "json!(…) in place")]
@@ -44,13 +44,13 @@ fn with(mut request: Value, fields: Value) -> Value {
 #[test]
 fn the_connect_hook_accepts_a_client_and_sets_its_user() {
     let application = Application::start();
-    let world = world(&application, &[]);
+    let server = server(&application, &[]);
     let end = now() + 600;
     application.respond(
         "/connect",
         allow(json!({"user": "56", "expire_at": end, "data": {"hello": 1}, "channels": ["news"]})),
     );
-    let mut client = world.client();
+    let mut client = server.client();
     let connect = json!({"data": {"cookie": "monster"}, "name": "js", "version": "5.2"});
     let result = client.call_ok("connect", connect);
     assert_eq!(result["data"], json!({"hello": 1}), "{result}");
@@ -73,32 +73,32 @@ fn the_connect_hook_accepts_a_client_and_sets_its_user() {
 #[test]
 fn a_client_with_a_token_causes_no_connect_request() {
     let application = Application::start();
-    let world = world(&application, &[]);
-    world.connected(json!({"token": token(json!({"sub": "42"}))}));
-    assert_eq!(world.client().call_error("connect", json!({"token": "hunter2"})), (101, false));
+    let server = server(&application, &[]);
+    server.connected(json!({"token": token(json!({"sub": "42"}))}));
+    assert_eq!(server.client().call_error("connect", json!({"token": "hunter2"})), (101, false));
     assert!(application.calls("/connect").is_empty());
 }
 
 #[test]
 fn an_error_and_a_disconnect_of_the_application_reach_the_client_unchanged() {
     let application = Application::start();
-    let world = world(&application, &[]);
+    let server = server(&application, &[]);
     application.respond("/connect", json!({"error": {"code": 1000, "message": "no", "temporary": true}}));
-    let reply = world.client().call("connect", json!({}));
+    let reply = server.client().call("connect", json!({}));
     assert_eq!(reply["error"], json!({"code": 1000, "message": "no", "temporary": true}));
     application.respond("/connect", json!({"disconnect": {"code": 4501, "reason": "unauthorized"}}));
-    let mut client = world.client();
+    let mut client = server.client();
     client.send("connect", json!({}));
     client.expect_end(4501);
     application.respond("/connect", allow(json!({"user": "56", "expire_at": 7})));
-    assert_eq!(world.client().call_error("connect", json!({})), (110, false));
+    assert_eq!(server.client().call_error("connect", json!({})), (110, false));
 }
 
 #[test]
 fn the_subscribe_hook_allows_a_subscription_and_sets_its_options() {
     let application = Application::start();
-    let world = world(&application, &[]);
-    let mut client = world.client();
+    let server = server(&application, &[]);
+    let mut client = server.client();
     let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     let end = now() + 600;
     application.respond("/subscribe", allow(json!({"data": [1], "expire_at": end})));
@@ -121,11 +121,11 @@ fn the_subscribe_hook_allows_a_subscription_and_sets_its_options() {
 #[test]
 fn the_publish_hook_allows_a_publication_and_may_change_it() {
     let application = Application::start();
-    let world = world(&application, &[]);
-    let mut client = world.client();
+    let server = server(&application, &[]);
+    let mut client = server.client();
     let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     application.respond("/subscribe", allow(json!({})));
-    let mut reader = world.connected(json!({"token": token(json!({"sub": "43"}))}));
+    let mut reader = server.connected(json!({"token": token(json!({"sub": "43"}))}));
     reader.call_ok("subscribe", json!({"channel": "a"}));
     application.respond("/publish", allow(json!({})));
     client.call_ok("publish", json!({"channel": "a", "data": {"n": 1}}));
@@ -150,7 +150,7 @@ fn the_publish_hook_allows_a_publication_and_may_change_it() {
 #[test]
 fn the_publish_hook_may_skip_the_history() {
     let application = Application::start();
-    let world = world(
+    let server = server(
         &application,
         &[
             ("channel.without_namespace.history_size", "10"),
@@ -158,7 +158,7 @@ fn the_publish_hook_may_skip_the_history() {
             ("channel.without_namespace.allow_history_for_client", "true"),
         ],
     );
-    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
     for (skip, data) in [(false, 1), (true, 2), (false, 3)] {
         application.respond("/publish", allow(json!({"skip_history": skip})));
         client.call_ok("publish", json!({"channel": "a", "data": data}));
@@ -172,8 +172,8 @@ fn the_publish_hook_may_skip_the_history() {
 #[test]
 fn the_rpc_hook_responds_to_rpc() {
     let application = Application::start();
-    let world = world(&application, &[("rpc.proxy.include_connection_meta", "true")]);
-    let mut client = world.client();
+    let server = server(&application, &[("rpc.proxy.include_connection_meta", "true")]);
+    let mut client = server.client();
     let claims = json!({"sub": "42", "meta": {"role": "admin"}});
     let id = client.call_ok("connect", json!({"token": token(claims)}))["client"].take();
     application.respond("/rpc", allow(json!({"data": {"answer": "2019"}})));
@@ -192,11 +192,11 @@ fn the_rpc_hook_responds_to_rpc() {
 
 #[test]
 fn rpc_without_a_hook_is_not_available() {
-    let world = World::with(&[]);
-    let mut client = world.connected(json!({}));
+    let server = ServerWithHooks::with(&[]);
+    let mut client = server.connected(json!({}));
     assert_eq!(client.call_error("rpc", json!({"method": "price", "data": {}})), (108, false));
     let application = Application::start();
-    let disabled = World::with(&[
+    let disabled = ServerWithHooks::with(&[
         ("rpc.proxy.endpoint", &application.url("/rpc")),
         ("rpc.without_namespace.proxy_enabled", "false"),
     ]);
@@ -208,12 +208,12 @@ fn rpc_without_a_hook_is_not_available() {
 #[test]
 fn with_binary_encoding_the_client_s_data_is_base64() {
     let application = Application::start();
-    let world = world(
+    let server = server(
         &application,
         &[("client.proxy.connect.binary_encoding", "true"), ("rpc.proxy.binary_encoding", "true")],
     );
     application.respond("/connect", allow(json!({"user": "", "b64data": "eyJhIjoxfQ=="})));
-    let mut client = world.client();
+    let mut client = server.client();
     let result = client.call_ok("connect", json!({"data": {"a": 1}}));
     assert_eq!(result["data"], json!({"a": 1}));
     let call = application.only_call("/connect").body;

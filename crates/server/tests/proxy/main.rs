@@ -6,7 +6,7 @@ mod headers;
 mod hooks;
 mod log;
 mod options;
+mod server_with_hooks;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
-mod world;

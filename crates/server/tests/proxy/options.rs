@@ -2,7 +2,7 @@
 
 use tidings_config::Config;
 
-use crate::world::load;
+use crate::server_with_hooks::load;
 
 #[test]
 fn an_enabled_hook_without_an_endpoint_is_an_error() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings_auth::sign_hs256;
 use tidings_config::Secret;
 
-use crate::world::{World, now, token};
+use crate::server_with_hooks::{ServerWithHooks, now, token};
 
 const UNAUTHORIZED: (u64, bool) = (101, false);
 const DENIED: (u64, bool) = (103, false);
@@ -14,18 +14,18 @@ const EXPIRED_TOKEN: (u64, bool) = (109, false);
 
 #[test]
 fn a_connection_token_authenticates_a_user_with_a_time_to_live() {
-    let world = World::with_key(&[]);
-    let mut client = world.client();
+    let server = ServerWithHooks::with_key(&[]);
+    let mut client = server.client();
     let result = client.call_ok("connect", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
     assert_eq!(result["expires"], json!(true), "{result}");
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
-    let result = world.client().call_ok("connect", json!({"token": token(json!({"sub": "42"}))}));
+    let result = server.client().call_ok("connect", json!({"token": token(json!({"sub": "42"}))}));
     assert_eq!((result.get("expires"), result.get("ttl")), (None, None), "{result}");
 }
 
 #[test]
 fn an_invalid_token_is_an_error_and_never_an_anonymous_client() {
-    let world = World::with_key(&[
+    let server = ServerWithHooks::with_key(&[
         ("client.token.audience", "tidings"),
         ("client.allow_anonymous_connect_without_token", "true"),
     ]);
@@ -53,44 +53,44 @@ fn an_invalid_token_is_an_error_and_never_an_anonymous_client() {
         (token(good(json!({"nbf": now() + 600}))), EXPIRED_TOKEN, "not yet valid"),
         (token(good(json!({"expire_at": now() - 1}))), (110, false), "expired expire_at"),
     ] {
-        let mut client = world.client();
+        let mut client = server.client();
         assert_eq!(client.call_error("connect", json!({"token": bad})), code, "{what}");
     }
-    world.connected(json!({"token": token(good(json!({"exp": now() + 600})))}));
-    world.connected(json!({}));
+    server.connected(json!({"token": token(good(json!({"exp": now() + 600})))}));
+    server.connected(json!({}));
 }
 
 #[test]
 fn with_a_configured_key_a_client_without_a_token_is_rejected() {
-    let world = World::with_key(&[]);
-    assert_eq!(world.client().call_error("connect", json!({})), UNAUTHORIZED);
+    let server = ServerWithHooks::with_key(&[]);
+    assert_eq!(server.client().call_error("connect", json!({})), UNAUTHORIZED);
     // A token without a user authenticates an anonymous client.
     for claims in [json!({"sub": ""}), json!({"sub": null}), json!({})] {
-        world.connected(json!({"token": token(claims)}));
+        server.connected(json!({"token": token(claims)}));
     }
 }
 
 #[test]
 fn without_a_configured_key_a_token_is_rejected() {
-    let world = World::with(&[]);
+    let server = ServerWithHooks::with(&[]);
     assert_eq!(
-        world.client().call_error("connect", json!({"token": token(json!({"sub": "42"}))})),
+        server.client().call_error("connect", json!({"token": token(json!({"sub": "42"}))})),
         UNAUTHORIZED
     );
 }
 
 #[test]
 fn a_connection_token_lists_server_side_subscriptions() {
-    let world = World::with_key(&[("http_api.key", "api key")]);
+    let server = ServerWithHooks::with_key(&[("http_api.key", "api key")]);
     let by_name = json!({"sub": "42", "channels": ["news"]});
     let with_options = json!({"sub": "42", "subs": {"news": {"data": {"hello": 1}}}});
     let both = json!({"sub": "42", "channels": ["a", "b", "news"], "subs": {"news": {"data": 3}, "c": {}}});
     for (claims, data) in [(by_name, Value::Null), (with_options, json!({"hello": 1})), (both, json!(3))] {
-        let mut client = world.client();
+        let mut client = server.client();
         let result = client.call_ok("connect", json!({"token": token(claims)}));
         assert!(result["subs"].get("news").is_some(), "{result}");
         assert_eq!(result["subs"]["news"]["data"], data, "{result}");
-        let mut backend = world.line();
+        let mut backend = server.line();
         backend.send("AUTH api key");
         backend.expect("CONFIRMED");
         backend.send("PUBLISH news {\"a\":1}");
@@ -102,20 +102,20 @@ fn a_connection_token_lists_server_side_subscriptions() {
 
 #[test]
 fn a_connection_is_rejected_if_one_channel_of_its_token_is_invalid() {
-    let world = World::with_key(&[
+    let server = ServerWithHooks::with_key(&[
         ("channel.namespaces", "known"),
         ("client.subscribe_to_user_personal_channel.enabled", "true"),
     ]);
     for claims in [json!({"channels": ["nothing:a"]}), json!({"subs": {"nothing:a": null}})] {
-        assert_eq!(world.client().call_error("connect", json!({"token": token(claims)})), (102, false));
+        assert_eq!(server.client().call_error("connect", json!({"token": token(claims)})), (102, false));
     }
     let own = json!({"sub": "42", "channels": ["tidings.node.control"]});
-    assert_eq!(world.client().call_error("connect", json!({"token": token(own)})), DENIED);
+    assert_eq!(server.client().call_error("connect", json!({"token": token(own)})), DENIED);
     assert_eq!(
-        world.client().call_error("connect", json!({"token": token(json!({"sub": "bob,eve"}))})),
+        server.client().call_error("connect", json!({"token": token(json!({"sub": "bob,eve"}))})),
         DENIED
     );
-    let result = world.client().call_ok(
+    let result = server.client().call_ok(
         "connect",
         json!({"token": token(json!({"sub": "42", "subs": {"known:a": null, ":b": null}}))}),
     );
@@ -125,10 +125,10 @@ fn a_connection_is_rejected_if_one_channel_of_its_token_is_invalid() {
 
 #[test]
 fn the_time_to_live_of_a_token_is_at_most_a_year() {
-    let world = World::with_key(&[]);
+    let server = ServerWithHooks::with_key(&[]);
     for end in [4_102_444_800_u64, 99_999_999_999_999] {
         let claims = json!({"sub": "42", "exp": end});
-        let result = world.client().call_ok("connect", json!({"token": token(claims)}));
+        let result = server.client().call_ok("connect", json!({"token": token(claims)}));
         assert_eq!((&result["expires"], &result["ttl"]), (&json!(true), &json!(31_536_000)), "{end}");
     }
 }
@@ -146,15 +146,15 @@ fn recovery_does_not_reveal_a_history_without_the_permission() {
     {
         let more = more.map(|option| format!("channel.without_namespace.{option}"));
         let more = more.iter().map(|option| (&**option, "true"));
-        let world = World::with_key(&kept.iter().copied().chain(more).collect::<Vec<_>>());
-        let mut backend = world.line();
+        let server = ServerWithHooks::with_key(&kept.iter().copied().chain(more).collect::<Vec<_>>());
+        let mut backend = server.line();
         for line in ["AUTH api key", "PUBLISH news \"secret\"", "PUBLISH $own \"secret\""] {
             backend.send(line);
             backend.expect("CONFIRMED");
         }
         let since = json!({"recover": true, "recoverable": true, "positioned": true});
         let token_of = |claims: Value| json!({"token": token(claims), "subs": {"news": since}});
-        let mut client = world.client();
+        let mut client = server.client();
         let by_connect = client.call_ok("connect", token_of(json!({"sub": "42"})))["subs"]["news"].take();
         let mut request = since.clone();
         request["channel"] = "$own".into();
@@ -175,8 +175,8 @@ fn recovery_does_not_reveal_a_history_without_the_permission() {
 
 #[test]
 fn a_subscription_token_is_valid_only_for_its_channel_user_and_client() {
-    let world = World::with_key(&[]);
-    let mut client = world.client();
+    let server = ServerWithHooks::with_key(&[]);
+    let mut client = server.client();
     let id = client.call_ok("connect", json!({"token": token(json!({"sub": "42"}))}))["client"].take();
     for (claims, code, what) in [
         (json!({"sub": "42", "channel": "b"}), DENIED, "another channel"),
@@ -198,8 +198,9 @@ fn a_subscription_token_is_valid_only_for_its_channel_user_and_client() {
 
 #[test]
 fn a_private_channel_always_needs_a_subscription_token() {
-    let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
-    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let server =
+        ServerWithHooks::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
     client.call_ok("subscribe", json!({"channel": "open"}));
     assert_eq!(client.call_error("subscribe", json!({"channel": "$mine"})), DENIED);
     let claims = json!({"sub": "42", "channel": "$mine"});
@@ -209,11 +210,11 @@ fn a_private_channel_always_needs_a_subscription_token() {
 #[test]
 fn subscription_tokens_may_have_a_key_of_their_own() {
     let other = "another secret of thirty-two bytes or more";
-    let world = World::with_key(&[
+    let server = ServerWithHooks::with_key(&[
         ("client.subscription_token.enabled", "true"),
         ("client.subscription_token.hmac_secret_key", other),
     ]);
-    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
     let claims = json!({"sub": "42", "channel": "a"});
     let by_connection_key = json!({"channel": "a", "token": token(claims.clone())});
     assert_eq!(client.call_error("subscribe", by_connection_key), DENIED);
@@ -224,8 +225,8 @@ fn subscription_tokens_may_have_a_key_of_their_own() {
 
 #[test]
 fn a_new_connection_token_prolongs_the_connection_of_the_same_user() {
-    let world = World::with_key(&[]);
-    let mut client = world.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 60}))}));
+    let server = ServerWithHooks::with_key(&[]);
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 60}))}));
     let result = client.call_ok("refresh", json!({"token": token(json!({"sub": "42", "exp": now() + 600}))}));
     assert_eq!(result["expires"], json!(true), "{result}");
     assert!((590..=600).contains(&result["ttl"].as_u64().expect("seconds")), "{result}");
@@ -237,8 +238,8 @@ fn a_new_connection_token_prolongs_the_connection_of_the_same_user() {
 
 #[test]
 fn a_new_subscription_token_prolongs_the_subscription() {
-    let world = World::with_key(&[]);
-    let mut client = world.connected(json!({"token": token(json!({"sub": "42"}))}));
+    let server = ServerWithHooks::with_key(&[]);
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
     let made = |channel: &str, end: u64| {
         let claims = json!({"sub": "42", "channel": channel, "exp": end});
         json!({"channel": "a", "token": token(claims)})
@@ -252,8 +253,9 @@ fn a_new_subscription_token_prolongs_the_subscription() {
 
 #[test]
 fn a_token_on_the_line_port_authenticates_the_client() {
-    let world = World::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
-    let mut line = world.line();
+    let server =
+        ServerWithHooks::with_key(&[("channel.without_namespace.allow_subscribe_for_client", "true")]);
+    let mut line = server.line();
     line.send("SUBSCRIBE news");
     line.expect("ERROR 103 permission denied");
     line.send("AUTH hunter2");

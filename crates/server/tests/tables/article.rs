@@ -3,12 +3,12 @@
 use serde_json::json;
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Sent, World, tsv};
+use crate::table_server::{Sent, TableServer, tsv};
 
 #[test]
 fn a_file_in_one_message_and_pages_as_bare_numbers() {
-    let world = World::with(&[]);
-    let mut uploader = world.viewer("/parser/ws");
+    let server = TableServer::with(&[]);
+    let mut uploader = server.viewer("/parser/ws");
     uploader.binary(tsv(250).as_bytes());
     // The only message is the complete view.
     let view = uploader.json();
@@ -16,7 +16,7 @@ fn a_file_in_one_message_and_pages_as_bare_numbers() {
     assert_eq!(view["data"][0], json!(["id", "name", "value"]));
     assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
     let table = view["uuid"].as_str().expect("a name").to_owned();
-    let mut viewer = world.viewer(&format!("/parser/ws/{table}"));
+    let mut viewer = server.viewer(&format!("/parser/ws/{table}"));
     assert_eq!(viewer.json()["page_no"], 1);
     viewer.text("3");
     for viewer in [&mut uploader, &mut viewer] {
@@ -30,8 +30,8 @@ fn a_file_in_one_message_and_pages_as_bare_numbers() {
 
 #[test]
 fn empty_lines_are_rows_only_if_quoted() {
-    let world = World::with(&[]);
-    let mut viewer = world.viewer("/parser/ws");
+    let server = TableServer::with(&[]);
+    let mut viewer = server.viewer("/parser/ws");
     viewer.binary(b"\n\na\tb\n\n\"1\n\n2\"\tc\r\n\r\n\"\"\n");
     let view = viewer.json();
     assert_eq!(view["data"], json!([["a", "b"], ["1\n\n2", "c"], [""]]));
@@ -40,8 +40,8 @@ fn empty_lines_are_rows_only_if_quoted() {
 
 #[test]
 fn a_message_in_many_frames_is_one_file() {
-    let world = World::with(&[]);
-    let mut viewer = world.viewer("/parser/ws");
+    let server = TableServer::with(&[]);
+    let mut viewer = server.viewer("/parser/ws");
     let text = tsv(5000);
     let pieces: Vec<_> = text.as_bytes().chunks(1000).collect();
     for (at, piece) in pieces.iter().enumerate() {
@@ -55,11 +55,11 @@ fn a_message_in_many_frames_is_one_file() {
 
 #[test]
 fn another_file_replaces_the_first_for_all_viewers() {
-    let world = World::with(&[]);
-    let mut first = world.viewer("/parser/ws");
+    let server = TableServer::with(&[]);
+    let mut first = server.viewer("/parser/ws");
     first.binary(tsv(250).as_bytes());
     let table = first.json()["uuid"].as_str().expect("a name").to_owned();
-    let mut second = world.viewer(&format!("/parser/ws/{table}"));
+    let mut second = server.viewer(&format!("/parser/ws/{table}"));
     second.text("2");
     second.view(|view| view["page_no"] == 2);
     second.binary(b"new\tfile\n");
@@ -72,9 +72,9 @@ fn another_file_replaces_the_first_for_all_viewers() {
 
 #[test]
 fn viewers_of_both_protocols_share_one_table() {
-    let world = World::with(&[]);
-    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(200));
-    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut viewer, table, _) = server.shared("rows.tsv", &tsv(200));
+    let mut article = server.viewer(&format!("/parser/ws/{table}"));
     assert_eq!(article.json()["total_number"], 201);
     // The article's third page contains only the last row, which is on the second page of the table.
     article.text("3");
@@ -85,11 +85,11 @@ fn viewers_of_both_protocols_share_one_table() {
 
 #[test]
 fn the_article_s_page_receives_views_and_errors_only() {
-    let world = World::with(&[]);
-    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(200));
-    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut owner, table, _) = server.shared("rows.tsv", &tsv(200));
+    let mut article = server.viewer(&format!("/parser/ws/{table}"));
     article.json();
-    let _other = world.viewer(&format!("/tables/ws/{table}"));
+    let _other = server.viewer(&format!("/tables/ws/{table}"));
     owner.view(|view| view["viewers"] == 3);
     owner.send(&json!({"lock": {"view": true}}));
     owner.upload("new.tsv", tsv(300).as_bytes());

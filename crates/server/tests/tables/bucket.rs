@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidings_testkit::{PATIENCE, Proxy, RedisServer, S3Server, wait_until};
 
-use crate::world::{Viewer, World, tsv};
+use crate::table_server::{TableServer, Viewer, tsv};
 
 /// The time limit of tests with an unreachable bucket.
 const IMPATIENT: &str = "tables.s3.timeout=2s";
@@ -25,7 +25,7 @@ impl Shared {
     }
 
     /// A node with an empty disk.
-    fn node(&self, options: &[&str]) -> World {
+    fn node(&self, options: &[&str]) -> TableServer {
         let of_all = [
             format!("broker={}", self.redis.url()),
             "tables.store=s3://tables/some/prefix".to_owned(),
@@ -36,9 +36,9 @@ impl Shared {
             "tables.s3.timeout=15s".to_owned(),
         ];
         let of_all = of_all.iter().map(String::as_str);
-        let world = World::with(&of_all.chain(options.iter().copied()).collect::<Vec<_>>());
-        world.until_ready();
-        world
+        let server = TableServer::with(&of_all.chain(options.iter().copied()).collect::<Vec<_>>());
+        server.until_ready();
+        server
     }
 
     /// The keys of all objects of tables.
@@ -58,7 +58,7 @@ impl Shared {
 }
 
 /// A table with this number of rows and a viewer on each node, after each viewer has received the other in its view.
-fn shared(a: &World, b: &World, rows: usize) -> (Viewer, Viewer, String, String) {
+fn shared(a: &TableServer, b: &TableServer, rows: usize) -> (Viewer, Viewer, String, String) {
     let (mut on_a, table, secret) = a.shared("rows.tsv", &tsv(rows));
     // The record is written to the bucket shortly after the first view.
     wait_until(PATIENCE, "the table on the other node", || {
@@ -385,7 +385,7 @@ fn two_nodes_with_one_data_dir_are_an_error() {
 }
 
 /// The value of a metric.
-fn metric(node: &World, name: &str) -> f64 {
+fn metric(node: &TableServer, name: &str) -> f64 {
     let (_, _, body) = node.get("/metrics");
     let body = String::from_utf8(body).expect("text");
     let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -7,12 +7,12 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::{Header, Opcode};
 
-use crate::world::{World, kept, listing, tsv};
+use crate::table_server::{TableServer, kept, listing, tsv};
 
 #[test]
 fn an_announced_file_above_the_limit_is_rejected_at_once() {
-    let world = World::with(&["tables.max_size=100000"]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let server = TableServer::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
     viewer.send(&json!({"upload": {"name": "big.tsv", "size": 100_001}}));
     let (code, reason) = viewer.error();
     assert!(code == 413 && reason.contains("100000") && reason.contains("tables.max_size"), "{reason}");
@@ -25,16 +25,16 @@ fn an_announced_file_above_the_limit_is_rejected_at_once() {
 
 #[test]
 fn a_file_that_grows_above_the_limit_is_aborted_and_the_old_one_stays() {
-    let world = World::with(&["tables.max_size=100000"]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = kept(&world.store());
+    let server = TableServer::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
+    let files = kept(&server.store());
     viewer.send(&json!({"upload": {"name": "big.tsv"}}));
     for _ in 0..10 {
         viewer.binary(&[b'x'; 30_000]);
     }
     assert_eq!(viewer.error().0, 413);
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
-    wait_until(PATIENCE, "the half of it to be removed", || listing(&world.store()) == files);
+    wait_until(PATIENCE, "the half of it to be removed", || listing(&server.store()) == files);
     viewer.send(&json!({"upload_end": {}}));
     viewer.upload("small.tsv", tsv(20).as_bytes());
     assert_eq!(viewer.view(|view| view["total_number"] == 20)["name"], "small.tsv");
@@ -42,8 +42,8 @@ fn a_file_that_grows_above_the_limit_is_aborted_and_the_old_one_stays() {
 
 #[test]
 fn a_file_too_large_for_one_message_gets_an_error_and_a_close_with_1009() {
-    let world = World::with(&["tables.max_size=100000"]);
-    let mut viewer = world.viewer("/parser/ws");
+    let server = TableServer::with(&["tables.max_size=100000"]);
+    let mut viewer = server.viewer("/parser/ws");
     let mut head = Vec::new();
     Header { is_final: true, opcode: Opcode::Binary, mask: Some([0; 4]), length: 100_001 }.write(&mut head);
     std::io::Write::write_all(&mut viewer.io, &head).expect("a head sent");
@@ -54,83 +54,83 @@ fn a_file_too_large_for_one_message_gets_an_error_and_a_close_with_1009() {
 
 #[test]
 fn messages_that_are_too_long_get_an_error_and_a_close_with_1009() {
-    let world = World::with(&[]);
-    let mut viewer = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut viewer = server.viewer("/tables/ws");
     viewer.text(&format!("{{\"search\":\"{}\"}}", "x".repeat(65_536)));
     let (code, reason) = viewer.error();
     assert!(code == 413 && reason.contains("65536"), "{reason}");
     assert_eq!(viewer.close_code(), 1009);
-    let mut viewer = world.viewer("/tables/ws");
+    let mut viewer = server.viewer("/tables/ws");
     viewer.send(&json!({"upload": {"name": "a.tsv"}}));
     viewer.binary(&vec![b'x'; (1 << 20) + 1]);
     let (code, reason) = viewer.error();
     assert!(code == 413 && reason.contains("1048576"), "{reason}");
     assert_eq!(viewer.close_code(), 1009);
-    wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
+    wait_until(PATIENCE, "nothing to be left", || listing(&server.store()).is_empty());
 }
 
 #[test]
 fn only_tables_without_viewers_are_evicted() {
-    let world = World::with(&["tables.max_total=300000"]);
+    let server = TableServer::with(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
-    let (unused, first, _) = world.shared("first.tsv", &text);
+    let (unused, first, _) = server.shared("first.tsv", &text);
     // A table that had viewers a moment ago is still in memory, but can be evicted.
     drop(unused);
-    let (_second, ..) = world.shared("second.tsv", &text);
-    let (_third, third, _) = world.shared("third.tsv", &text);
-    assert_eq!(world.get(&format!("/tables/{first}.json")).0, 404);
-    let mut fourth = world.viewer("/tables/ws");
+    let (_second, ..) = server.shared("second.tsv", &text);
+    let (_third, third, _) = server.shared("third.tsv", &text);
+    assert_eq!(server.get(&format!("/tables/{first}.json")).0, 404);
+    let mut fourth = server.viewer("/tables/ws");
     fourth.upload("fourth.tsv", text.as_bytes());
     let (code, reason) = fourth.error();
     assert!(code == 507 && reason.contains("tables.max_total"), "{reason}");
-    assert_eq!(world.get(&format!("/tables/{third}.json")).0, 200);
+    assert_eq!(server.get(&format!("/tables/{third}.json")).0, 200);
 }
 
 #[test]
 fn the_table_unused_for_longest_is_evicted_first() {
-    let world = World::with(&["tables.max_total=300000"]);
+    let server = TableServer::with(&["tables.max_total=300000"]);
     let text = "x\ty\n".repeat(30_000);
-    let (first_viewer, first, _) = world.shared("first.tsv", &text);
-    let (second_viewer, second, _) = world.shared("second.tsv", &text);
+    let (first_viewer, first, _) = server.shared("first.tsv", &text);
+    let (second_viewer, second, _) = server.shared("second.tsv", &text);
     for (viewer, left) in [(second_viewer, 1), (first_viewer, 0)] {
         drop(viewer);
         let viewers = format!("tidings_table_viewers {left}");
         wait_until(PATIENCE, &viewers, || {
-            String::from_utf8_lossy(&world.get("/metrics").2).lines().any(|line| line == viewers)
+            String::from_utf8_lossy(&server.get("/metrics").2).lines().any(|line| line == viewers)
         });
     }
-    let (_third, ..) = world.shared("third.tsv", &text);
-    assert_eq!(world.get(&format!("/tables/{second}.json")).0, 404);
-    assert_eq!(world.get(&format!("/tables/{first}.json")).0, 200);
+    let (_third, ..) = server.shared("third.tsv", &text);
+    assert_eq!(server.get(&format!("/tables/{second}.json")).0, 404);
+    assert_eq!(server.get(&format!("/tables/{first}.json")).0, 200);
 }
 
 #[test]
 fn a_decompression_bomb_is_rejected_and_leaves_nothing() {
-    let world = World::with(&["tables.max_size=100000"]);
+    let server = TableServer::with(&["tables.max_size=100000"]);
     let pack = |rows: usize| {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         std::io::Write::write_all(&mut packer, "a\tb\n".repeat(rows).as_bytes()).expect("memory");
         packer.finish().expect("memory")
     };
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = kept(&world.store());
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
+    let files = kept(&server.store());
     let bomb = pack(1_000_000);
     assert!(bomb.len() < 100_000);
     viewer.upload("bomb.tsv.gz", &bomb);
     let (code, reason) = viewer.error();
     assert!(code == 413 && reason.contains("400000") && reason.contains("tables.max_size"), "{reason}");
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
-    wait_until(PATIENCE, "nothing of it to be left", || listing(&world.store()) == files);
+    wait_until(PATIENCE, "nothing of it to be left", || listing(&server.store()) == files);
     viewer.upload("packed.tsv.gz", &pack(90_000));
     viewer.view(|view| view["total_number"] == 90_000 || view["total_number"] == 89_999);
 }
 
 #[test]
 fn a_file_above_the_compression_ratio_is_rejected() {
-    let world = World::with(&["tables.max_unpack_ratio=10"]);
+    let server = TableServer::with(&["tables.max_unpack_ratio=10"]);
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(5 << 20)).expect("memory");
-    let mut viewer = world.viewer("/tables/ws");
+    let mut viewer = server.viewer("/tables/ws");
     viewer.upload("bomb.tsv.gz", &packer.finish().expect("memory"));
     let (code, reason) = viewer.error();
     assert!(
@@ -139,23 +139,23 @@ fn a_file_above_the_compression_ratio_is_rejected() {
     );
     drop(viewer);
     wait_until(PATIENCE, "nothing of it to be left", || {
-        String::from_utf8_lossy(&world.get("/metrics").2).contains("tidings_tables_nameless_bytes 0")
+        String::from_utf8_lossy(&server.get("/metrics").2).contains("tidings_tables_nameless_bytes 0")
     });
 }
 
 #[test]
 fn unpacked_bytes_count_while_the_table_is_open() {
-    let world = World::with(&["tables.max_total=1000000"]);
+    let server = TableServer::with(&["tables.max_total=1000000"]);
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut packer, &b"a\tb\n".repeat(180_000)).expect("memory");
     let packed = packer.finish().expect("memory");
     assert!(packed.len() < 10_000);
-    let numbers = || String::from_utf8_lossy(&world.get("/metrics").2).into_owned();
-    let mut first = world.viewer("/tables/ws");
+    let numbers = || String::from_utf8_lossy(&server.get("/metrics").2).into_owned();
+    let mut first = server.viewer("/tables/ws");
     first.upload("first.tsv.gz", &packed);
     first.view(|view| view["loading"] == false && view["total_number"] != 0);
     assert!(numbers().contains("tidings_tables_nameless_bytes 720000"), "{}", numbers());
-    let mut second = world.viewer("/tables/ws");
+    let mut second = server.viewer("/tables/ws");
     second.upload("second.tsv.gz", &packed);
     let (code, reason) = second.error();
     assert!(code == 507 && reason.contains("tables.max_total"), "{reason}");
@@ -194,8 +194,8 @@ fn a_full_disk_ends_only_the_upload() {
         eprintln!("skipped: a disk that is full takes a mount, which is not allowed here");
         return;
     };
-    let world = World::start(&[&format!("tables.store={}", disk.0.display())]);
-    let (mut viewer, table, secret) = world.shared("rows.tsv", &tsv(10));
+    let server = TableServer::start(&[&format!("tables.store={}", disk.0.display())]);
+    let (mut viewer, table, secret) = server.shared("rows.tsv", &tsv(10));
     let files = listing(&disk.0);
     viewer.send(&json!({"upload": {"name": "big.tsv", "size": 3 << 20}}));
     for _ in 0..30 {
@@ -207,10 +207,10 @@ fn a_full_disk_ends_only_the_upload() {
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
     wait_until(PATIENCE, "the half of it to be removed", || listing(&disk.0) == files);
     // Rows that do not fit are rejected as a whole. Rows that fit are accepted afterwards.
-    let (status, answer) = world.append(&table, &secret, "text/plain", &"x\ty\tz\n".repeat(300_000));
+    let (status, answer) = server.append(&table, &secret, "text/plain", &"x\ty\tz\n".repeat(300_000));
     assert_eq!(status, 507, "{answer}");
-    let (status, answer) = world.append(&table, &secret, "text/plain", "x\ty\tz\n");
+    let (status, answer) = server.append(&table, &secret, "text/plain", "x\ty\tz\n");
     assert_eq!((status, &answer["appended"]), (200, &json!(1)), "{answer}");
     assert_eq!(viewer.view(|view| view["total_number"] == 11)["data"][10], json!(["x", "y", "z"]));
-    drop(world);
+    drop(server);
 }

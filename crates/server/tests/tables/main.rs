@@ -12,6 +12,6 @@ mod rights;
 mod shared;
 #[path = "../support/mod.rs"]
 mod support;
+mod table_server;
 mod typed;
 mod uploads;
-mod world;

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{Sent, World, tsv};
+use crate::table_server::{Sent, TableServer, tsv};
 
 #[test]
 fn a_slow_viewer_gets_the_newest_view_without_delaying_others() {
     const TURNS: u64 = 300;
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let wide = "x".repeat(500);
     let text: String = (0..30_000).map(|row| format!("{row}\t{wide}\n")).collect();
-    let (mut quick, table, _) = world.shared("wide.tsv", &text);
+    let (mut quick, table, _) = server.shared("wide.tsv", &text);
     quick.send(&json!({"page_size": 1000}));
     quick.view(|view| view["page_size"] == 1000);
-    let mut slow = world.viewer(&format!("/tables/ws/{table}"));
+    let mut slow = server.viewer(&format!("/tables/ws/{table}"));
     // About 150 MB in total, far more than the socket buffers hold.
     for turn in 0..TURNS {
         let page = turn % 30 + 1;
@@ -33,10 +33,10 @@ fn a_slow_viewer_gets_the_newest_view_without_delaying_others() {
 
 #[test]
 fn responses_to_a_viewer_that_does_not_read_are_sent_later() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let wide = "x".repeat(900);
     let text: String = (0..2000).map(|row| format!("{row}\t{wide}\n")).collect();
-    let (mut greedy, ..) = world.shared("wide.tsv", &text);
+    let (mut greedy, ..) = server.shared("wide.tsv", &text);
     // 1 MB each. While the viewer does not read them, the server does not read from the viewer.
     for _ in 0..300 {
         greedy.text(r#"{"rows":{"from":0,"count":1000}}"#);
@@ -48,10 +48,10 @@ fn responses_to_a_viewer_that_does_not_read_are_sent_later() {
 
 #[test]
 fn a_thousand_viewers_get_a_page_change() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(1000));
     let path = format!("/tables/ws/{table}");
-    let mut viewers: Vec<_> = (0..1000).map(|_| world.viewer(&path)).collect();
+    let mut viewers: Vec<_> = (0..1000).map(|_| server.viewer(&path)).collect();
     for viewer in &mut viewers {
         assert_eq!(viewer.view(|_| true)["page_no"], 1);
     }
@@ -67,9 +67,9 @@ fn a_thousand_viewers_get_a_page_change() {
 
 #[test]
 fn after_many_page_changes_all_viewers_have_the_last_one() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(10_000));
-    let mut second = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(10_000));
+    let mut second = server.viewer(&format!("/tables/ws/{table}"));
     for turn in 0..2000_u64 {
         let by = if turn % 2 == 0 { &mut first } else { &mut second };
         by.send(&json!({"page": turn % 99 + 1}));

@@ -4,11 +4,11 @@ use serde_json::json;
 use tempfile::TempDir;
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
-use crate::world::{Viewer, World, listing, tsv};
+use crate::table_server::{TableServer, Viewer, listing, tsv};
 
 struct Two {
-    a: World,
-    b: World,
+    a: TableServer,
+    b: TableServer,
     store: TempDir,
     _redis: RedisServer,
 }
@@ -18,7 +18,7 @@ impl Two {
         let (redis, store) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
         let options = [format!("broker={}", redis.url()), format!("tables.store={}", store.path().display())];
         let options: Vec<_> = options.iter().map(String::as_str).collect();
-        let (a, b) = (World::start(&options), World::start(&options));
+        let (a, b) = (TableServer::start(&options), TableServer::start(&options));
         a.until_ready();
         b.until_ready();
         Self { a, b, store, _redis: redis }
@@ -107,8 +107,8 @@ fn concurrent_changes_on_both_nodes_converge() {
         on_a.send(&json!({"page": turn}));
         on_b.send(&json!({"page": 51 - turn}));
     }
-    let shown = |world: &World| {
-        let (_, _, body) = world.get(&format!("/tables/{table}.json"));
+    let shown = |server: &TableServer| {
+        let (_, _, body) = server.get(&format!("/tables/{table}.json"));
         serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")["page_no"].clone()
     };
     wait_until(PATIENCE, "both nodes to show the same page", || {

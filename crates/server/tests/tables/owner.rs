@@ -3,13 +3,13 @@
 use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{World, kept, listing, tsv};
+use crate::table_server::{TableServer, kept, listing, tsv};
 
 #[test]
 fn the_owner_can_lock_the_view_and_unlock_it() {
-    let world = World::with(&[]);
-    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut owner, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     owner.send(&json!({"lock": {"view": true}}));
     let locks = other.until("the locks", |message| message["lock"].is_object());
     assert_eq!(locks["lock"], json!({"uploads": false, "view": true}));
@@ -25,7 +25,7 @@ fn the_owner_can_lock_the_view_and_unlock_it() {
     owner.send(&json!({"page": 2}));
     other.view(|view| view["page_no"] == 2);
     // New viewers receive the locks.
-    let mut late = world.viewer(&format!("/tables/ws/{table}"));
+    let mut late = server.viewer(&format!("/tables/ws/{table}"));
     late.until("the locks", |message| message["lock"]["view"] == true);
     owner.send(&json!({"lock": {"view": false}}));
     other.until("the locks", |message| message["lock"]["view"] == false);
@@ -35,14 +35,14 @@ fn the_owner_can_lock_the_view_and_unlock_it() {
 
 #[test]
 fn the_owner_can_lock_uploads() {
-    let world = World::with(&[]);
-    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
+    let server = TableServer::with(&[]);
+    let (mut owner, table, _) = server.shared("rows.tsv", &tsv(250));
     owner.send(&json!({"lock": {"uploads": true}}));
     owner.until("the locks", |message| message["lock"]["uploads"] == true);
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     other.upload("mine.tsv", tsv(3).as_bytes());
     assert_eq!(other.error().0, 403);
-    let mut article = world.viewer(&format!("/parser/ws/{table}"));
+    let mut article = server.viewer(&format!("/parser/ws/{table}"));
     article.binary(tsv(3).as_bytes());
     assert_eq!(article.error().0, 403);
     // The connections stay open, and all viewers can still change the page.
@@ -54,10 +54,10 @@ fn the_owner_can_lock_uploads() {
 
 #[test]
 fn only_the_secret_makes_an_owner() {
-    let world = World::with(&[]);
-    let (creator, table, secret) = world.shared("rows.tsv", &tsv(250));
+    let server = TableServer::with(&[]);
+    let (creator, table, secret) = server.shared("rows.tsv", &tsv(250));
     drop(creator);
-    let mut owner = world.viewer(&format!("/tables/ws/{table}?owner={secret}"));
+    let mut owner = server.viewer(&format!("/tables/ws/{table}?owner={secret}"));
     owner.send(&json!({"lock": {"uploads": true}}));
     owner.until("the locks", |message| message["lock"]["uploads"] == true);
     for path in [
@@ -65,7 +65,7 @@ fn only_the_secret_makes_an_owner() {
         format!("/tables/ws/{table}?owner=guess"),
         format!("/parser/ws/{table}?owner={secret}"),
     ] {
-        let mut other = world.viewer(&path);
+        let mut other = server.viewer(&path);
         other.view(|_| true);
         other.send(&json!({"lock": {"uploads": false}}));
         assert_eq!(other.error().0, 403, "{path}");
@@ -77,16 +77,16 @@ fn only_the_secret_makes_an_owner() {
         );
     }
     // The secret is sent to the creator only, and stored as a hash.
-    let mut files = kept(&world.store()).into_iter().filter(|name| name.ends_with("record.json"));
+    let mut files = kept(&server.store()).into_iter().filter(|name| name.ends_with("record.json"));
     let record =
-        std::fs::read_to_string(world.store().join(files.next().expect("a record"))).expect("a file");
+        std::fs::read_to_string(server.store().join(files.next().expect("a record"))).expect("a file");
     assert!(!record.contains(&secret));
 }
 
 #[test]
 fn the_article_s_page_has_no_owner() {
-    let world = World::with(&[]);
-    let mut creator = world.viewer("/parser/ws");
+    let server = TableServer::with(&[]);
+    let mut creator = server.viewer("/parser/ws");
     creator.binary(tsv(3).as_bytes());
     creator.view(|_| true);
     creator.send(&json!({"delete": {}}));
@@ -95,25 +95,25 @@ fn the_article_s_page_has_no_owner() {
 
 #[test]
 fn a_deleted_table_is_closed_for_all_viewers() {
-    let world = World::with(&[]);
-    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut owner, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     other.view(|_| true);
     owner.send(&json!({"delete": {}}));
     for viewer in [&mut owner, &mut other] {
         assert_eq!(viewer.error().0, 404);
         assert_eq!(viewer.close_code(), 4404);
     }
-    wait_until(PATIENCE, "nothing to be left", || listing(&world.store()).is_empty());
-    assert_eq!(world.get(&format!("/tables/{table}.json")).0, 404);
-    assert_eq!(world.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
+    wait_until(PATIENCE, "nothing to be left", || listing(&server.store()).is_empty());
+    assert_eq!(server.get(&format!("/tables/{table}.json")).0, 404);
+    assert_eq!(server.viewer(&format!("/tables/ws/{table}")).close_code(), 4404);
 }
 
 #[test]
 fn a_lock_stops_uploads_of_others_but_not_of_the_owner() {
-    let world = World::with(&[]);
-    let (mut owner, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut owner, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     for lock in ["uploads", "view"] {
         other.send(&json!({"upload": {"name": "sneak.tsv"}}));
         other.binary(tsv(300).as_bytes());

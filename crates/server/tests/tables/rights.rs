@@ -6,7 +6,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tidings_testkit::{PATIENCE, wait_until};
 
-use crate::world::{Viewer, World, tsv};
+use crate::table_server::{TableServer, Viewer, tsv};
 
 const KEYS: [&str; 2] = ["http_api.key=a-key-of-backends", "client.token.hmac_secret_key=users"];
 
@@ -31,38 +31,38 @@ fn uploads(viewer: &mut Viewer) -> Value {
 
 #[test]
 fn with_a_key_uploads_need_a_permission_on_every_path() {
-    let world = World::with(&KEYS);
-    let reason = rejected_upload(&mut world.viewer("/tables/ws"), 401);
+    let server = TableServer::with(&KEYS);
+    let reason = rejected_upload(&mut server.viewer("/tables/ws"), 401);
     assert!(reason.contains("you may not upload here") && reason.contains("tables.allow_upload"), "{reason}");
-    let mut article = world.viewer("/parser/ws");
+    let mut article = server.viewer("/parser/ws");
     article.binary(tsv(3).as_bytes());
     assert_eq!(article.error().0, 401);
     // The same for an existing table: anyone with the link can view it, but an upload needs the permission.
-    let mut owner = world.viewer("/tables/ws");
+    let mut owner = server.viewer("/tables/ws");
     owner.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     assert_eq!(owner.until("an answer", |message| message["rights"].is_object())["rights"]["upload"], true);
     let table = uploads(&mut owner)["uuid"].as_str().expect("a name").to_owned();
-    let mut guest = world.viewer(&format!("/tables/ws/{table}"));
+    let mut guest = server.viewer(&format!("/tables/ws/{table}"));
     guest.view(|view| view["total_number"] == 3);
     rejected_upload(&mut guest, 401);
-    let mut guest = world.viewer(&format!("/parser/ws/{table}"));
+    let mut guest = server.viewer(&format!("/parser/ws/{table}"));
     guest.binary(tsv(5).as_bytes());
     assert_eq!(guest.error().0, 401);
-    assert_eq!(world.append(&table, "guess", "text/plain", "1\t2\t3\n").0, 403);
+    assert_eq!(server.append(&table, "guess", "text/plain", "1\t2\t3\n").0, 403);
     let metric = "tidings_table_refused_total{reason=\"right\"} 4";
-    wait_until(PATIENCE, metric, || String::from_utf8_lossy(&world.get("/metrics").2).contains(metric));
+    wait_until(PATIENCE, metric, || String::from_utf8_lossy(&server.get("/metrics").2).contains(metric));
 }
 
 #[test]
 fn the_owner_s_secret_in_the_first_message_is_enough() {
-    let world = World::with(&KEYS);
-    let mut creator = world.viewer("/tables/ws");
+    let server = TableServer::with(&KEYS);
+    let mut creator = server.viewer("/tables/ws");
     creator.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     creator.upload("rows.tsv", tsv(3).as_bytes());
     let secret = creator.until("the secret", |message| message["owner"].is_string())["owner"].clone();
     let table = creator.view(|view| view["loading"] == false)["uuid"].as_str().expect("a name").to_owned();
     drop(creator);
-    let mut owner = world.viewer(&format!("/tables/ws/{table}"));
+    let mut owner = server.viewer(&format!("/tables/ws/{table}"));
     owner.send(&json!({"owner": "guess"}));
     assert_eq!(owner.error().0, 403);
     owner.send(&json!({"lock": {"uploads": true}}));
@@ -77,8 +77,8 @@ fn the_owner_s_secret_in_the_first_message_is_enough() {
 
 #[test]
 fn tokens_grant_and_deny_uploads() {
-    let world = World::with(&KEYS);
-    let mut viewer = world.viewer("/tables/ws");
+    let server = TableServer::with(&KEYS);
+    let mut viewer = server.viewer("/tables/ws");
     for (token, code) in [
         (token(&json!({"sub": "ann", "tables": {"upload": false}})), 403),
         (token(&json!({"sub": "ann", "exp": 1})), 401),
@@ -92,31 +92,33 @@ fn tokens_grant_and_deny_uploads() {
     viewer.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     uploads(&mut viewer);
     let key = ["tables.allow_upload=key"];
-    let world = World::with(&[&KEYS[..], &key].concat());
-    let mut viewer = world.viewer("/tables/ws");
+    let server = TableServer::with(&[&KEYS[..], &key].concat());
+    let mut viewer = server.viewer("/tables/ws");
     viewer.send(&json!({"token": token(&json!({"sub": "ann"}))}));
     assert_eq!(viewer.error().0, 403);
     viewer.send(&json!({"token": token(&json!({"sub": "ann", "tables": {"upload": true}}))}));
     uploads(&mut viewer);
-    uploads(&mut Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "a-key-of-backends")));
-    let mut wrong = Viewer::with_header(world.http, "/tables/ws", ("X-API-Key", "another-key"));
+    uploads(&mut Viewer::with_header(server.http, "/tables/ws", ("X-API-Key", "a-key-of-backends")));
+    let mut wrong = Viewer::with_header(server.http, "/tables/ws", ("X-API-Key", "another-key"));
     rejected_upload(&mut wrong, 401);
 }
 
 #[test]
 fn uploads_are_open_to_everyone_by_option_and_in_the_workbench() {
-    uploads(&mut World::with(&[]).viewer("/tables/ws"));
-    uploads(&mut World::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/tables/ws"));
-    let world = World::with(&["tables.allow_upload=token"]);
-    rejected_upload(&mut world.viewer("/tables/ws"), 401);
+    uploads(&mut TableServer::with(&[]).viewer("/tables/ws"));
+    uploads(
+        &mut TableServer::with(&[&KEYS[..], &["tables.allow_upload=anyone"]].concat()).viewer("/tables/ws"),
+    );
+    let server = TableServer::with(&["tables.allow_upload=token"]);
+    rejected_upload(&mut server.viewer("/tables/ws"), 401);
 }
 
 #[test]
 fn each_user_has_its_own_quota() {
-    let world = World::with(&[&KEYS[..], &["tables.user_max_total=300000"]].concat());
+    let server = TableServer::with(&[&KEYS[..], &["tables.user_max_total=300000"]].concat());
     let text = "x\ty\n".repeat(30_000);
     let share = |user: &str| {
-        let mut viewer = world.viewer("/tables/ws");
+        let mut viewer = server.viewer("/tables/ws");
         viewer.send(&json!({"token": token(&json!({"sub": user}))}));
         viewer.upload("rows.tsv", text.as_bytes());
         viewer
@@ -132,8 +134,8 @@ fn each_user_has_its_own_quota() {
     whole(&mut second);
     whole(&mut third);
     // Her own table is evicted, although his is older.
-    assert_eq!(world.get(&format!("/tables/{of_ann}.json")).0, 404);
-    assert_eq!(world.get(&format!("/tables/{of_bob}.json")).0, 200);
+    assert_eq!(server.get(&format!("/tables/{of_ann}.json")).0, 404);
+    assert_eq!(server.get(&format!("/tables/{of_bob}.json")).0, 200);
     let (code, reason) = share("ann").error();
     assert!(code == 507 && reason.contains("tables.user_max_total"), "{reason}");
     whole(&mut share("bob"));

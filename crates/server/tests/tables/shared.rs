@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, tsv};
+use crate::table_server::{TableServer, tsv};
 
 #[test]
 fn all_viewers_see_the_same_page() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut second = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut second = server.viewer(&format!("/tables/ws/{table}"));
     let view = second.json();
     assert_eq!(view["page_no"], 1);
     assert_eq!(view["total_number"], 250);
@@ -35,8 +35,8 @@ fn all_viewers_see_the_same_page() {
 
 #[test]
 fn a_view_has_exactly_the_specified_fields() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("rows.tsv", "a\tb\n1\t2\n3\n");
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("rows.tsv", "a\tb\n1\t2\n3\n");
     viewer.text("1");
     let view = viewer.view(|_| true);
     let fields: Vec<_> = view.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -69,8 +69,8 @@ fn a_view_has_exactly_the_specified_fields() {
 
 #[test]
 fn versions_grow_with_every_view() {
-    let world = World::with(&[]);
-    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(1000));
+    let server = TableServer::with(&[]);
+    let (mut viewer, table, _) = server.shared("rows.tsv", &tsv(1000));
     let mut last = 0;
     for page in 1..=10 {
         viewer.send(&json!({"page": page}));
@@ -78,15 +78,15 @@ fn versions_grow_with_every_view() {
         assert!(version > last);
         last = version;
     }
-    let view = world.viewer(&format!("/tables/ws/{table}")).json();
+    let view = server.viewer(&format!("/tables/ws/{table}")).json();
     assert!(view["version"].as_u64() > Some(last));
 }
 
 #[test]
 fn sorting_filters_and_search_apply_to_all_viewers() {
-    let world = World::with(&[]);
-    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut requester, table, _) = server.shared("rows.tsv", &tsv(1000));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     let mut both = |message: Value, is_match: &dyn Fn(&Value) -> bool| {
         requester.send(&message);
         let view = requester.view(is_match);
@@ -114,9 +114,9 @@ fn sorting_filters_and_search_apply_to_all_viewers() {
 
 #[test]
 fn a_private_window_is_sent_to_the_requester_only() {
-    let world = World::with(&[]);
-    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut requester, table, _) = server.shared("rows.tsv", &tsv(1000));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     other.view(|_| true);
     requester.send(&json!({"rows": {"from": 990, "count": 100}}));
     let rows = requester.until("a window", |message| message["rows"].is_object());
@@ -136,9 +136,9 @@ fn a_private_window_is_sent_to_the_requester_only() {
 
 #[test]
 fn errors_are_sent_to_the_requester_only_and_the_view_stays() {
-    let world = World::with(&[]);
-    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut requester, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     for message in [
         r#"{"page":4}"#,
         "0",
@@ -169,10 +169,10 @@ fn errors_are_sent_to_the_requester_only_and_the_view_stays() {
 
 #[test]
 fn an_unknown_table_is_an_error_and_close_4404() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     for path in ["/tables/ws/", "/parser/ws/"] {
         for table in ["0c6ec8e5-1b7e-4c0f-9d6c-3f1f8f5d7a10", "nonsense", "..%2f..%2fetc"] {
-            let mut viewer = world.viewer(&format!("{path}{table}"));
+            let mut viewer = server.viewer(&format!("{path}{table}"));
             assert_eq!(viewer.error().0, 404);
             assert_eq!(viewer.close_code(), 4404);
         }
@@ -181,9 +181,9 @@ fn an_unknown_table_is_an_error_and_close_4404() {
 
 #[test]
 fn the_number_of_viewers_is_kept_current() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(3));
-    let second = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(3));
+    let second = server.viewer(&format!("/tables/ws/{table}"));
     first.view(|view| view["viewers"] == 2);
     drop(second);
     first.view(|view| view["viewers"] == 1);
@@ -191,8 +191,8 @@ fn the_number_of_viewers_is_kept_current() {
 
 #[test]
 fn a_file_can_be_read_in_another_dialect_without_an_upload() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("odd.csv", "a;b,c\n1;2,3\n4;5,6\n");
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("odd.csv", "a;b,c\n1;2,3\n4;5,6\n");
     let mut read = |dialect: Value| {
         viewer.send(&json!({"dialect": dialect}));
         let delimiter = dialect["delimiter"].clone();
@@ -206,8 +206,8 @@ fn a_file_can_be_read_in_another_dialect_without_an_upload() {
 
 #[test]
 fn column_facts_are_sent_on_request() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(1000));
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(1000));
     viewer.send(&json!({"facts": {}}));
     let facts = viewer.until("facts", |message| message["facts"].is_object());
     let columns = facts["facts"]["columns"].as_array().expect("columns");
@@ -217,11 +217,11 @@ fn column_facts_are_sent_on_request() {
 
 #[test]
 fn the_views_of_a_new_viewer_never_go_back() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(250));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(250));
     let viewers: Vec<_> = (0..8)
         .map(|_| {
-            let mut viewer = world.viewer(&format!("/tables/ws/{table}"));
+            let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
             let view = viewer.view(|_| true);
             (viewer, view["version"].as_u64(), view["viewers"].as_u64())
         })
@@ -242,9 +242,9 @@ fn the_views_of_a_new_viewer_never_go_back() {
 
 #[test]
 fn a_bad_pattern_is_an_error_of_the_requester_and_delays_no_page_change() {
-    let world = World::with(&[]);
-    let (mut requester, table, _) = world.shared("rows.tsv", &tsv(1000));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut requester, table, _) = server.shared("rows.tsv", &tsv(1000));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     let version = other.view(|view| view["viewers"] == 2)["version"].as_u64();
     for page in 2..8 {
         requester.send(&json!({"filter": [{"column": 0, "op": "regex", "value": "("}]}));
@@ -265,8 +265,8 @@ fn a_bad_pattern_is_an_error_of_the_requester_and_delays_no_page_change() {
 
 #[test]
 fn a_page_beyond_the_rows_of_an_unfinished_upload_is_an_error() {
-    let world = World::with(&[]);
-    let (mut requester, ..) = world.shared("rows.tsv", &tsv(1000));
+    let server = TableServer::with(&[]);
+    let (mut requester, ..) = server.shared("rows.tsv", &tsv(1000));
     requester.send(&json!({"search": "row 99"}));
     requester.send(&json!({"page": 7}));
     let (code, reason) = requester.error();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Viewer, World};
+use crate::table_server::{TableServer, Viewer};
 
 /// The first column of the current page.
 fn first(view: &Value) -> Vec<&str> {
@@ -19,9 +19,9 @@ fn after(viewer: &mut Viewer, message: &Value) -> Value {
 
 #[test]
 fn types_are_set_for_all_viewers_and_stored() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let (mut viewer, table, _) =
-        world.shared("dates.csv", "n,d\na,01/02/2023\nb,31/01/2022\nc,03/01/2023\nd,unknown\ne,\n");
+        server.shared("dates.csv", "n,d\na,01/02/2023\nb,31/01/2022\nc,03/01/2023\nd,unknown\ne,\n");
     let sort = |desc| json!({"sort": [{"column": 1, "desc": desc}]});
     // A number above 12 shows that the day comes first.
     assert_eq!(first(&after(&mut viewer, &sort(false))), ["b", "c", "a", "d", "e"]);
@@ -29,7 +29,7 @@ fn types_are_set_for_all_viewers_and_stored() {
     let view = after(&mut viewer, &json!({"types": {"1": "date:m/d/Y"}}));
     assert_eq!(first(&view), ["c", "a", "d", "b", "e"]);
     // A later viewer sees the same.
-    let later = world.viewer(&format!("/tables/ws/{table}")).view(|view| view["data"].is_array());
+    let later = server.viewer(&format!("/tables/ws/{table}")).view(|view| view["data"].is_array());
     assert_eq!((first(&later), &later["types"]), (first(&view), &view["types"]));
     viewer.send(&json!({"types": {"7": "text"}}));
     assert_eq!(viewer.error(), (400, "no column 7: the table has 2".to_owned()));
@@ -40,9 +40,9 @@ fn types_are_set_for_all_viewers_and_stored() {
 
 #[test]
 fn filters_compare_typed_values_and_reject_others() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let text = "n;d;v\na;2009-04-27;1,5\nb;2013-04-27;5,0\nc;2010-01-01;10,25\nd;2010-12-31;N/A\n";
-    let (mut viewer, ..) = world.shared("values.csv", text);
+    let (mut viewer, ..) = server.shared("values.csv", text);
     for (column, op, value, found) in [
         (1, "equals", json!("2010"), vec!["c", "d"]),
         (1, ">", json!("2010"), vec!["b"]),
@@ -71,9 +71,9 @@ fn filters_compare_typed_values_and_reject_others() {
 
 #[test]
 fn lines_above_the_header_are_skipped_automatically_or_by_choice() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let (mut viewer, ..) =
-        world.shared("report.csv", "Extract of 2025-01-06\nid;name;city\n1;A;Rome\n2;B;Pisa\n");
+        server.shared("report.csv", "Extract of 2025-01-06\nid;name;city\n1;A;Rome\n2;B;Pisa\n");
     viewer.text("1");
     let view = viewer.view(|view| view["dialect"]["skip"] == 1);
     assert_eq!((&view["header"], first(&view)), (&json!(["id", "name", "city"]), vec!["1", "2"]));
@@ -89,9 +89,9 @@ fn lines_above_the_header_are_skipped_automatically_or_by_choice() {
 
 #[test]
 fn text_is_searched_and_sorted_independently_of_its_encoding_form() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let text = "name,file\ncaf\u{e9},file10\ncafe\u{301},file2\nNew\u{a0}York,File3\nZu\u{308}rich,file1\n";
-    let (mut viewer, ..) = world.shared("names.csv", text);
+    let (mut viewer, ..) = server.shared("names.csv", text);
     for (search, rows) in [("caf\u{e9}", 2), ("CAFE\u{301}", 2), ("new york", 1), ("z\u{fc}rich", 1)] {
         let view = after(&mut viewer, &json!({"search": search}));
         assert_eq!(view["total_number"], rows, "{search}");

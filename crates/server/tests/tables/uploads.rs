@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::ws::Opcode;
 
-use crate::world::{Sent, Viewer, World, kept, listing, tsv};
+use crate::table_server::{Sent, TableServer, Viewer, kept, listing, tsv};
 
 /// The rest of the file that [`begin`] has started.
 const REST: &[u8] = b"more\trows\tcome\n";
@@ -18,15 +18,15 @@ fn begin(viewer: &mut Viewer, rows: usize) {
 }
 
 /// Waits until a store holds these files and no others.
-fn until_store_contains(world: &World, files: &[String]) {
-    let store = world.store();
+fn until_store_contains(server: &TableServer, files: &[String]) {
+    let store = server.store();
     wait_until(PATIENCE, &format!("only {files:?} to be left"), || listing(&store) == files);
 }
 
 #[test]
 fn the_first_page_is_visible_during_the_upload() {
-    let world = World::with(&[]);
-    let mut uploader = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut uploader = server.viewer("/tables/ws");
     begin(&mut uploader, 150);
     uploader.until("the owner's secret", |message| message["owner"].is_string());
     let view = uploader.view(|_| true);
@@ -37,7 +37,7 @@ fn the_first_page_is_visible_during_the_upload() {
     assert_eq!(view["data"].as_array().map(Vec::len), Some(100));
     // A new viewer sees it too, and can change the page.
     let table = view["uuid"].as_str().expect("a name").to_owned();
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     assert_eq!(other.json()["loading"], true);
     other.send(&json!({"page": 2}));
     assert_eq!(uploader.view(|view| view["page_no"] == 2)["data"].as_array().map(Vec::len), Some(50));
@@ -51,9 +51,9 @@ fn the_first_page_is_visible_during_the_upload() {
 
 #[test]
 fn all_viewers_get_the_progress_of_an_upload() {
-    let world = World::with(&[]);
-    let (mut uploader, table, _) = world.shared("rows.tsv", &tsv(10));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut uploader, table, _) = server.shared("rows.tsv", &tsv(10));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     begin(&mut uploader, 5000);
     let received = tsv(5000).len();
     for viewer in [&mut uploader, &mut other] {
@@ -74,12 +74,12 @@ fn all_viewers_get_the_progress_of_an_upload() {
 
 #[test]
 fn an_aborted_upload_keeps_the_old_table() {
-    let world = World::with(&[]);
-    let (mut uploader, table, _) = world.shared("rows.tsv", &tsv(250));
-    let mut other = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut uploader, table, _) = server.shared("rows.tsv", &tsv(250));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
     other.send(&json!({"page": 2}));
     uploader.view(|view| view["page_no"] == 2);
-    let files = kept(&world.store());
+    let files = kept(&server.store());
     begin(&mut uploader, 5000);
     other.until("progress", |message| message["progress"].is_object());
     uploader.send(&json!({"upload_abort": {}}));
@@ -90,7 +90,7 @@ fn an_aborted_upload_keeps_the_old_table() {
             (&json!(250), &json!(2), &json!("rows.tsv"))
         );
     }
-    until_store_contains(&world, &files);
+    until_store_contains(&server, &files);
     // The connection continues normally.
     uploader.upload("new.tsv", tsv(20).as_bytes());
     assert_eq!(uploader.view(|view| view["total_number"] == 20)["name"], "new.tsv");
@@ -98,11 +98,11 @@ fn an_aborted_upload_keeps_the_old_table() {
 
 #[test]
 fn a_lost_uploader_keeps_the_old_table() {
-    let world = World::with(&[]);
-    let (mut viewer, table, _) = world.shared("rows.tsv", &tsv(250));
-    let files = kept(&world.store());
+    let server = TableServer::with(&[]);
+    let (mut viewer, table, _) = server.shared("rows.tsv", &tsv(250));
+    let files = kept(&server.store());
     for path in ["/tables/ws/", "/parser/ws/"] {
-        let mut uploader = world.viewer(&format!("{path}{table}"));
+        let mut uploader = server.viewer(&format!("{path}{table}"));
         match path {
             "/tables/ws/" => begin(&mut uploader, 5000),
             _ => uploader.frame(false, Opcode::Binary, tsv(5000).as_bytes()),
@@ -110,33 +110,33 @@ fn a_lost_uploader_keeps_the_old_table() {
         viewer.until("progress", |message| message["progress"].is_object());
         drop(uploader);
         assert_eq!(viewer.view(|view| view["viewers"] == 1)["total_number"], 250);
-        until_store_contains(&world, &files);
+        until_store_contains(&server, &files);
     }
 }
 
 #[test]
 fn an_interrupted_first_upload_leaves_nothing() {
-    let world = World::with(&[]);
-    let mut uploader = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut uploader = server.viewer("/tables/ws");
     begin(&mut uploader, 200);
     let view = uploader.view(|_| true);
     let path = format!("/tables/ws/{}", view["uuid"].as_str().expect("a name"));
-    let mut other = world.viewer(&path);
+    let mut other = server.viewer(&path);
     assert_eq!(other.json()["total_number"], 200);
     drop(uploader);
     let view = other.view(|view| view["total_number"] == 0);
     assert_eq!((&view["loading"], &view["data"], &view["name"]), (&json!(false), &json!([]), &json!("")));
     drop(other);
-    until_store_contains(&world, &[]);
-    let mut late = world.viewer(&path);
+    until_store_contains(&server, &[]);
+    let mut late = server.viewer(&path);
     assert_eq!(late.error().0, 404);
     assert_eq!(late.close_code(), 4404);
 }
 
 #[test]
 fn after_an_aborted_first_upload_another_can_begin() {
-    let world = World::with(&[]);
-    let mut uploader = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut uploader = server.viewer("/tables/ws");
     begin(&mut uploader, 200);
     let table = uploader.view(|view| view["total_number"] == 200)["uuid"].clone();
     uploader.send(&json!({"upload_abort": {}}));
@@ -147,10 +147,10 @@ fn after_an_aborted_first_upload_another_can_begin() {
 
 #[test]
 fn a_second_concurrent_upload_is_rejected() {
-    let world = World::with(&[]);
-    let (mut first, table, _) = world.shared("rows.tsv", &tsv(10));
-    let mut second = world.viewer(&format!("/tables/ws/{table}"));
-    let mut third = world.viewer(&format!("/parser/ws/{table}"));
+    let server = TableServer::with(&[]);
+    let (mut first, table, _) = server.shared("rows.tsv", &tsv(10));
+    let mut second = server.viewer(&format!("/tables/ws/{table}"));
+    let mut third = server.viewer(&format!("/parser/ws/{table}"));
     begin(&mut first, 300);
     second.until("progress", |message| message["progress"].is_object());
     second.upload("other.tsv", tsv(400).as_bytes());
@@ -169,22 +169,22 @@ fn a_second_concurrent_upload_is_rejected() {
 
 #[test]
 fn a_file_that_is_no_table_is_rejected_and_the_old_one_stays() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = kept(&world.store());
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
+    let files = kept(&server.store());
     viewer.upload("picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     assert_eq!(viewer.error().0, 415);
     assert_eq!(viewer.view(|_| true)["total_number"], 10);
-    until_store_contains(&world, &files);
+    until_store_contains(&server, &files);
     viewer.send(&json!({"upload_end": {}}));
     assert_eq!(viewer.error(), (409, "no upload is running".into()));
 }
 
 #[test]
 fn a_small_file_is_shown_whole_at_once() {
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     for (text, rows) in [("", 0), ("a", 1), ("a\n", 1), ("a\tb\n1\t2", 1)] {
-        let mut viewer = world.viewer("/tables/ws");
+        let mut viewer = server.viewer("/tables/ws");
         viewer.upload("small.tsv", text.as_bytes());
         let view = viewer.view(|_| true);
         assert_eq!((&view["total_number"], &view["loading"]), (&json!(rows), &json!(false)), "{text:?}");
@@ -194,8 +194,8 @@ fn a_small_file_is_shown_whole_at_once() {
 
 #[test]
 fn sorting_during_an_upload_is_undone_when_the_upload_fails() {
-    let world = World::with(&[]);
-    let mut viewer = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut viewer = server.viewer("/tables/ws");
     let row = |cell: usize| format!("{cell}\t{cell}\t{cell}\t{cell}\t{cell}\t{}\n", cell % 7);
     viewer.send(&json!({"upload": {"name": "six.tsv"}}));
     viewer.binary((0..200).map(row).collect::<String>().as_bytes());
@@ -209,14 +209,14 @@ fn sorting_during_an_upload_is_undone_when_the_upload_fails() {
     viewer.upload("two.tsv", b"a\tb\n1\t2\n");
     let view = viewer.view(|view| view["loading"] == false && view["name"] == "two.tsv");
     assert_eq!((&view["data"], &view["sort"]), (&json!([["1", "2"]]), &json!([])));
-    assert_eq!(world.get(&format!("/tables/{table}.json")).0, 200);
+    assert_eq!(server.get(&format!("/tables/{table}.json")).0, 200);
 }
 
 #[test]
 fn a_file_with_another_length_than_announced_is_rejected() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
-    let files = kept(&world.store());
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
+    let files = kept(&server.store());
     for (announced, expected) in [(100, "4 arrived"), (3, "more arrived")] {
         viewer.send(&json!({"upload": {"name": "other.tsv", "size": announced}}));
         viewer.binary(b"a\tb\n");
@@ -227,7 +227,7 @@ fn a_file_with_another_length_than_announced_is_rejected() {
             "{reason}"
         );
         assert_eq!(viewer.view(|_| true)["total_number"], 10);
-        until_store_contains(&world, &files);
+        until_store_contains(&server, &files);
     }
     viewer.upload("empty.tsv", b"");
     viewer.view(|view| view["total_number"] == 0);
@@ -235,8 +235,8 @@ fn a_file_with_another_length_than_announced_is_rejected() {
 
 #[test]
 fn unreadable_upload_messages_replace_nothing() {
-    let world = World::with(&[]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let server = TableServer::with(&[]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
     for upload in [r#"{"upload":{"name":"x","size":-1}}"#, r#"{"upload":5}"#, r#" { "upload" : {"name":"#] {
         viewer.text(upload);
         viewer.binary(b"one\tpiece\n");
@@ -257,8 +257,8 @@ fn unreadable_upload_messages_replace_nothing() {
 
 #[test]
 fn a_file_sent_after_a_rejection_is_reported_as_discarded() {
-    let world = World::with(&["tables.max_size=100000"]);
-    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    let server = TableServer::with(&["tables.max_size=100000"]);
+    let (mut viewer, ..) = server.shared("rows.tsv", &tsv(10));
     let refused_at_once = json!({"upload": {"name": "big.tsv", "size": 100_001}});
     for (announced, piece, code) in [
         (refused_at_once, None, 413),
@@ -289,10 +289,13 @@ fn a_file_sent_after_a_rejection_is_reported_as_discarded() {
 
 #[test]
 fn a_stalled_upload_times_out_despite_other_messages() {
-    let world =
-        World::with(&["tables.upload_timeout=1s", "client.ping_interval=1s", "client.pong_timeout=500ms"]);
-    let (mut other, table, _) = world.shared("rows.tsv", &tsv(10));
-    let mut idle = world.viewer(&format!("/tables/ws/{table}"));
+    let server = TableServer::with(&[
+        "tables.upload_timeout=1s",
+        "client.ping_interval=1s",
+        "client.pong_timeout=500ms",
+    ]);
+    let (mut other, table, _) = server.shared("rows.tsv", &tsv(10));
+    let mut idle = server.viewer(&format!("/tables/ws/{table}"));
     begin(&mut idle, 300);
     other.until("progress", |message| message["progress"].is_object());
     let end = std::time::Instant::now() + PATIENCE;
@@ -313,8 +316,8 @@ fn a_stalled_upload_times_out_despite_other_messages() {
 
 #[test]
 fn the_number_of_rows_grows_during_an_upload() {
-    let world = World::with(&[]);
-    let mut uploader = world.viewer("/tables/ws");
+    let server = TableServer::with(&[]);
+    let mut uploader = server.viewer("/tables/ws");
     uploader.send(&json!({"upload": {"name": "big.tsv", "size": 1 << 20}}));
     uploader.binary(tsv(150).as_bytes());
     uploader.view(|view| view["total_number"] == 150);

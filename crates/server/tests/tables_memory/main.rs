@@ -2,9 +2,9 @@
 
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../tables/world.rs"]
-#[expect(dead_code, reason = "the world of the other tests of tables")]
-mod world;
+#[path = "../tables/table_server.rs"]
+#[expect(dead_code, reason = "functions for the other tests of tables")]
+mod table_server;
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tidings_testkit::HttpResponse;
 use tidings_wire::ws::Opcode;
 
-use world::World;
+use table_server::TableServer;
 
 /// The tests run one at a time, because they measure the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -35,11 +35,11 @@ fn reset_peak() {
 }
 
 /// Appends 16 MB to a table: `first`, repetitions of `piece`, and `last`. Returns the status of the response.
-fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str; 3]) -> u16 {
+fn append(server: &TableServer, table: &str, secret: &str, [first, piece, last]: [&str; 3]) -> u16 {
     let block = piece.repeat((256 << 10) / piece.len());
     let blocks = (16 << 20) / block.len() - 1;
     let length = first.len() + blocks * block.len() + last.len();
-    let mut peer = TcpStream::connect(world.http).expect("a connection");
+    let mut peer = TcpStream::connect(server.http).expect("a connection");
     let head = format!(
         "POST /tables/{table}/rows HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {secret}\r\n\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{first}"
@@ -55,12 +55,12 @@ fn append(world: &World, table: &str, secret: &str, [first, piece, last]: [&str;
 #[test]
 fn appends_use_a_few_times_their_size_in_memory_and_unauthorized_ones_none() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::with(&[]);
-    let (_viewer, table, secret) = world.shared("rows.tsv", "a\tb\n1\t2\n");
+    let server = TableServer::with(&[]);
+    let (_viewer, table, secret) = server.shared("rows.tsv", "a\tb\n1\t2\n");
     let six = |secret: &str, rows: [&str; 3]| {
         std::thread::scope(|scope| {
             let peers: Vec<_> =
-                (0..6).map(|_| scope.spawn(|| append(&world, &table, secret, rows))).collect();
+                (0..6).map(|_| scope.spawn(|| append(&server, &table, secret, rows))).collect();
             peers.into_iter().map(|peer| peer.join().expect("an answer")).collect::<Vec<_>>()
         })
     };
@@ -88,14 +88,14 @@ fn appends_use_a_few_times_their_size_in_memory_and_unauthorized_ones_none() {
 fn a_file_of_200_mb_is_never_in_memory() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     reset_peak();
-    let world = World::with(&[]);
+    let server = TableServer::with(&[]);
     let rows: String =
         (0..20_000).map(|row| format!("{row}\tsome text\t{}\tmore of it\n", row * 7)).collect();
     let chunk = &rows.as_bytes()[..1 << 19];
     let count = (200 << 20) / chunk.len();
     // In chunks, and in a single message like the article's page.
-    let mut viewer = world.viewer("/tables/ws");
-    world.get("/health");
+    let mut viewer = server.viewer("/tables/ws");
+    server.get("/health");
     let before = peak();
     viewer.send(&json!({"upload": {"name": "big.tsv", "size": count * chunk.len()}}));
     for _ in 0..count {
@@ -104,7 +104,7 @@ fn a_file_of_200_mb_is_never_in_memory() {
     viewer.send(&json!({"upload_end": {}}));
     let view = viewer.view(|view| view["loading"] == false);
     assert_eq!(view["size"], count * chunk.len());
-    let mut article = world.viewer("/parser/ws");
+    let mut article = server.viewer("/parser/ws");
     for at in 0..count {
         let opcode = if at == 0 { Opcode::Binary } else { Opcode::Continuation };
         article.frame(at + 1 == count, opcode, chunk);

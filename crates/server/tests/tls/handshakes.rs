@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::{LineClient, PATIENCE, wait_until};
 
-use crate::world::{A_WHILE, World, drain};
+use crate::tls_server::{A_WHILE, TlsServer, drain};
 
 /// The beginning of a handshake: the head of a record of 512 bytes, and some of them.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -20,30 +20,30 @@ fn half(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn half_a_handshake_ends_in_time_on_both_ports() {
-    let world = World::with(&["tls.handshake_timeout=500ms"]);
+    let server = TlsServer::with(&["tls.handshake_timeout=500ms"]);
     let began = Instant::now();
-    for mut stream in [half(world.tcp()), half(world.http())] {
+    for mut stream in [half(server.tcp()), half(server.http())] {
         assert_eq!(drain(&mut stream), b"");
     }
     assert!(began.elapsed() >= Duration::from_millis(400), "closed too early");
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
-    assert_eq!(world.metric("tidings_tls_handshakes_pending"), 0);
-    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 0);
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+    assert_eq!(server.metric("tidings_tls_handshakes_pending"), 0);
+    assert_eq!(server.metric("tidings_connections{transport=\"tls\"}"), 0);
 }
 
 #[test]
 fn a_silent_connection_ends_in_time_where_tls_is_required() {
-    let world = World::with(&["tls.handshake_timeout=500ms", "tls.required=true"]);
-    for address in [world.tcp(), world.http()] {
+    let server = TlsServer::with(&["tls.handshake_timeout=500ms", "tls.required=true"]);
+    for address in [server.tcp(), server.http()] {
         assert_eq!(drain(&mut TcpStream::connect(address).expect("a connection")), b"");
     }
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
 }
 
 #[test]
 fn garbage_after_the_first_byte_gets_an_alert() {
-    let world = World::with(&[]);
-    for address in [world.tcp(), world.http()] {
+    let server = TlsServer::with(&[]);
+    for address in [server.tcp(), server.http()] {
         for garbage in
             [&b"\x16garbage of any kind"[..], &[0x16; 4096], b"\x16\x03\x01\x00\x05\xff\x00\x00\x01\x00"]
         {
@@ -53,20 +53,20 @@ fn garbage_after_the_first_byte_gets_an_alert() {
             assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
         }
     }
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"failed\"}", 6);
-    let mut beside = world.line();
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"failed\"}", 6);
+    let mut beside = server.line();
     beside.send(b"PING\r\n");
     beside.expect("PONG");
 }
 
 #[test]
 fn handshakes_beyond_the_limit_wait_without_delaying_other_connections() {
-    let world = World::with(&["tls.handshake_limit=1", "tls.handshake_timeout=60s"]);
-    let mut inside = world.line();
+    let server = TlsServer::with(&["tls.handshake_limit=1", "tls.handshake_timeout=60s"]);
+    let mut inside = server.line();
     inside.subscribe("news");
-    let slow = half(world.tcp());
-    world.wait_for_metric("tidings_tls_handshakes_pending", 1);
-    let mut waiting = world.line();
+    let slow = half(server.tcp());
+    server.wait_for_metric("tidings_tls_handshakes_pending", 1);
+    let mut waiting = server.line();
     thread::scope(|scope| {
         let waited = scope.spawn(|| {
             waiting.send(b"PING\r\n");
@@ -74,7 +74,7 @@ fn handshakes_beyond_the_limit_wait_without_delaying_other_connections() {
             Instant::now()
         });
         // Connections after their handshake and connections without TLS do not wait.
-        let mut plain = LineClient::connect(world.tcp());
+        let mut plain = LineClient::connect(server.tcp());
         for n in 0..20 {
             plain.send(&format!("PUBLISH news {n}"));
             plain.expect("CONFIRMED");
@@ -90,25 +90,25 @@ fn handshakes_beyond_the_limit_wait_without_delaying_other_connections() {
 
 #[test]
 fn a_connection_counts_during_its_handshake() {
-    let world = World::with(&["client.connection_limit=1", "tls.required=true"]);
-    let slow = half(world.tcp());
-    wait_until(PATIENCE, "half a handshake", || world.metric("tidings_tls_handshakes_pending") == 1);
-    assert_eq!(drain(&mut half(world.tcp())), b"");
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"refused\"}", 1);
+    let server = TlsServer::with(&["client.connection_limit=1", "tls.required=true"]);
+    let slow = half(server.tcp());
+    wait_until(PATIENCE, "half a handshake", || server.metric("tidings_tls_handshakes_pending") == 1);
+    assert_eq!(drain(&mut half(server.tcp())), b"");
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"refused\"}", 1);
     drop(slow);
     wait_until(PATIENCE, "a place", || {
-        let mut client = world.line();
+        let mut client = server.line();
         client.try_send(b"PING\r\n").is_ok() && client.line() == "PONG"
     });
 }
 
 #[test]
 fn a_handshake_in_progress_does_not_delay_the_shutdown() {
-    let mut world = World::with(&["tls.handshake_timeout=60s"]);
-    let mut halves = [half(world.tcp()), half(world.http())];
-    wait_until(PATIENCE, "two halves", || world.metric("tidings_tls_handshakes_pending") == 2);
+    let mut server = TlsServer::with(&["tls.handshake_timeout=60s"]);
+    let mut halves = [half(server.tcp()), half(server.http())];
+    wait_until(PATIENCE, "two halves", || server.metric("tidings_tls_handshakes_pending") == 2);
     let began = Instant::now();
-    world.stop();
+    server.stop();
     assert!(began.elapsed() < Duration::from_secs(5), "the shutdown waited for the handshake");
     for stream in &mut halves {
         drain(stream);

@@ -8,49 +8,49 @@ use std::process::Command;
 use tidings_testkit::{LineClient, PATIENCE, RespClient, wait_until};
 use tokio_rustls::rustls::version;
 
-use crate::world::{A_WHILE, Client, World, drain};
+use crate::tls_server::{A_WHILE, Client, TlsServer, drain};
 
 #[test]
 fn the_first_byte_inside_of_tls_selects_the_protocol() {
-    let world = World::with(&[]);
-    let mut plain = world.line();
+    let server = TlsServer::with(&[]);
+    let mut plain = server.line();
     plain.send(b"PING\r\n");
     plain.expect("PONG");
-    let mut resp = world.line();
+    let mut resp = server.line();
     resp.send(b"*1\r\n$4\r\nPING\r\n");
     resp.expect("+PONG");
-    let mut json = world.line();
+    let mut json = server.line();
     json.send(b"{\"id\":1,\"connect\":{}}\n");
     let answer = json.line();
     assert!(answer.starts_with("{\"id\":1,\"connect\":{"), "{answer}");
-    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 3);
-    assert_eq!(world.metric("tidings_sessions{dialect=\"resp2\"}"), 1);
+    assert_eq!(server.metric("tidings_connections{transport=\"tls\"}"), 3);
+    assert_eq!(server.metric("tidings_sessions{dialect=\"resp2\"}"), 1);
 }
 
 #[test]
 fn tls_1_2_is_spoken_unless_that_is_too_old() {
-    let world = World::with(&[]);
-    let mut old = Client::connect(world.tcp(), world.trusting(&version::TLS12));
+    let server = TlsServer::with(&[]);
+    let mut old = Client::connect(server.tcp(), server.trusting(&version::TLS12));
     old.send(b"PING\r\n");
     old.expect("PONG");
-    let world = World::with(&["tls.min_version=1.3"]);
-    let mut old = Client::connect(world.tcp(), world.trusting(&version::TLS12));
+    let server = TlsServer::with(&["tls.min_version=1.3"]);
+    let mut old = Client::connect(server.tcp(), server.trusting(&version::TLS12));
     let error = old.try_send(b"PING\r\n").expect_err("no handshake");
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
-    let mut new = world.line();
+    let mut new = server.line();
     new.send(b"PING\r\n");
     new.expect("PONG");
 }
 
 #[test]
 fn redis_cli_subscribes_and_publishes_over_tls() {
-    let world = World::with(&[]);
+    let server = TlsServer::with(&[]);
     let redis_cli = |args: &[&str]| {
         let mut command = Command::new("redis-cli");
-        let port = world.tcp().port().to_string();
+        let port = server.tcp().port().to_string();
         command
             .args(["-h", "127.0.0.1", "-p", &port, "--tls", "--cacert"])
-            .arg(world.path("ca.pem"))
+            .arg(server.path("ca.pem"))
             .args(args);
         command
     };
@@ -79,27 +79,28 @@ fn redis_cli_subscribes_and_publishes_over_tls() {
 
 #[test]
 fn plaintext_works_on_loopback_unless_tls_is_required() {
-    let world = World::with(&[]);
-    let mut secure = world.line();
+    let server = TlsServer::with(&[]);
+    let mut secure = server.line();
     secure.subscribe("news");
-    let mut plain = LineClient::connect(world.tcp());
+    let mut plain = LineClient::connect(server.tcp());
     plain.send("PUBLISH news from the open");
     plain.expect("CONFIRMED");
     secure.expect("MESSAGE news from the open");
 
-    let world = World::with(&["tls.required=true", "tcp.auto_subscribe=updates", "tcp.first_byte_wait=0s"]);
+    let server =
+        TlsServer::with(&["tls.required=true", "tcp.auto_subscribe=updates", "tcp.first_byte_wait=0s"]);
     for (command, notice) in [
         ("PING\r\n", "ERROR 107 this port speaks TLS alone\r\n"),
         ("*1\r\n$4\r\nPING\r\n", "-ERR this port speaks TLS alone\r\n"),
     ] {
-        let mut plain = TcpStream::connect(world.tcp()).expect("a connection");
+        let mut plain = TcpStream::connect(server.tcp()).expect("a connection");
         plain.write_all(command.as_bytes()).expect("sent");
         assert_eq!(String::from_utf8_lossy(&drain(&mut plain)), notice);
     }
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}", 2);
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"plaintext\"}", 2);
     // A silent connection receives nothing.
-    let mut silent = LineClient::connect(world.tcp());
-    let mut secure = world.line();
+    let mut silent = LineClient::connect(server.tcp());
+    let mut secure = server.line();
     secure.send(b"PUBLISH updates secret\r\n");
     secure.expect("secret");
     secure.expect("CONFIRMED");
@@ -108,47 +109,47 @@ fn plaintext_works_on_loopback_unless_tls_is_required() {
 
 #[test]
 fn plaintext_is_rejected_on_a_public_address_by_default() {
-    let world = World::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true"]);
-    let at = ("127.0.0.1", world.tcp().port());
+    let server = TlsServer::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true"]);
+    let at = ("127.0.0.1", server.tcp().port());
     let mut plain = TcpStream::connect(at).expect("a connection");
     plain.write_all(b"PING\r\n").expect("sent");
     assert_eq!(drain(&mut plain), b"ERROR 107 this port speaks TLS alone\r\n");
-    let world = World::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true", "tls.required=false"]);
-    let mut plain = RespClient::connect(("127.0.0.1", world.tcp().port()));
+    let server = TlsServer::with(&["tcp.listen=0.0.0.0:0", "client.insecure=true", "tls.required=false"]);
+    let mut plain = RespClient::connect(("127.0.0.1", server.tcp().port()));
     assert_eq!(plain.command(&["PING"]).text(), "PONG");
 }
 
 #[test]
 fn a_silent_tls_connection_is_closed_like_an_unauthenticated_one() {
-    let world = World::with(&["client.stale_close_delay=300ms", "tcp.auto_subscribe=updates"]);
-    let mut talking = world.line();
+    let server = TlsServer::with(&["client.stale_close_delay=300ms", "tcp.auto_subscribe=updates"]);
+    let mut talking = server.line();
     talking.send(b"PING\r\n");
     talking.expect("PONG");
-    let mut silent = world.line();
+    let mut silent = server.line();
     // Reading completes the handshake without sending data.
     assert_eq!(silent.rest(), "ERROR 3502 stale\r\n");
     talking.send(b"PING\r\n");
     talking.expect("PONG");
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"done\"}", 2);
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"done\"}", 2);
 }
 
 #[test]
 fn a_connection_without_a_handshake_is_closed_where_tls_is_required() {
-    let world = World::with(&["tls.required=true", "tls.handshake_timeout=300ms"]);
-    let mut silent = TcpStream::connect(world.tcp()).expect("a connection");
+    let server = TlsServer::with(&["tls.required=true", "tls.handshake_timeout=300ms"]);
+    let mut silent = TcpStream::connect(server.tcp()).expect("a connection");
     assert_eq!(drain(&mut silent), b"");
-    let mut half = TcpStream::connect(world.tcp()).expect("a connection");
+    let mut half = TcpStream::connect(server.tcp()).expect("a connection");
     half.write_all(b"\x16\x03\x01").expect("sent");
     assert_eq!(drain(&mut half), b"");
-    world.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
+    server.wait_for_metric("tidings_tls_handshakes_total{outcome=\"timed_out\"}", 2);
 }
 
 #[test]
 fn a_long_line_is_sent_and_received_whole() {
-    let world = World::with(&[]);
-    let mut subscriber = world.line();
+    let server = TlsServer::with(&[]);
+    let mut subscriber = server.line();
     subscriber.subscribe("news");
-    let mut publisher = world.line();
+    let mut publisher = server.line();
     let body = "0123456789".repeat(6_000);
     for _ in 0..5 {
         publisher.send(format!("PUBLISH news {body}\r\n").as_bytes());
@@ -159,13 +160,13 @@ fn a_long_line_is_sent_and_received_whole() {
 
 #[test]
 fn commands_before_a_close_get_responses_and_a_close_notify() {
-    let world = World::with(&[]);
-    let mut leaving = world.line();
+    let server = TlsServer::with(&[]);
+    let mut leaving = server.line();
     leaving.send(b"PING\r\nEXIT\r\n");
     assert_eq!(leaving.rest(), "PONG\r\n");
     // One client sends close_notify, the other only shuts down the connection.
     for announced in [true, false] {
-        let mut leaving = world.line();
+        let mut leaving = server.line();
         leaving.send(b"PING\r\nPING\r\n");
         if announced {
             leaving.stream.conn.send_close_notify();
@@ -175,23 +176,23 @@ fn commands_before_a_close_get_responses_and_a_close_notify() {
         assert_eq!(leaving.rest(), "PONG\r\nPONG\r\n");
     }
     let name = "tidings_connections{transport=\"tls\"}";
-    wait_until(PATIENCE, "the connections to end", || world.metric(name) == 0);
+    wait_until(PATIENCE, "the connections to end", || server.metric(name) == 0);
 }
 
 #[test]
 fn a_thousand_tls_connections_get_every_message_in_order() {
     const CLIENTS: usize = 1_000;
     const MESSAGES: usize = 100;
-    let world = World::with(&[]);
-    let config = world.trusting(&version::TLS13);
+    let server = TlsServer::with(&[]);
+    let config = server.trusting(&version::TLS13);
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let mut client = Client::connect(world.tcp(), config.clone());
+            let mut client = Client::connect(server.tcp(), config.clone());
             client.subscribe("news");
             client
         })
         .collect();
-    let mut publisher = world.line();
+    let mut publisher = server.line();
     for n in 0..MESSAGES {
         publisher.send(format!("PUBLISH news {n}\r\n").as_bytes());
     }
@@ -206,8 +207,8 @@ fn a_thousand_tls_connections_get_every_message_in_order() {
 }
 
 /// Publishes numbered messages until some are dropped. Returns how many were published.
-fn publish_until_dropped(world: &World) -> usize {
-    let mut publisher = RespClient::connect(world.tcp());
+fn publish_until_dropped(server: &TlsServer) -> usize {
+    let mut publisher = RespClient::connect(server.tcp());
     let mut n = 0;
     loop {
         let commands: Vec<Vec<Vec<u8>>> = (n..n + 100)
@@ -218,7 +219,7 @@ fn publish_until_dropped(world: &World) -> usize {
         publisher.pipeline(&commands);
         n += 100;
         let dropped: u64 = ["cut", "drop_oldest"]
-            .map(|policy| world.metric(&format!("tidings_deliveries_dropped_total{{policy=\"{policy}\"}}")))
+            .map(|policy| server.metric(&format!("tidings_deliveries_dropped_total{{policy=\"{policy}\"}}")))
             .iter()
             .sum();
         if dropped > 0 {
@@ -230,14 +231,16 @@ fn publish_until_dropped(world: &World) -> usize {
 
 #[test]
 fn a_slow_reader_misses_exactly_the_reported_messages() {
-    let world =
-        World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=drop_oldest"]);
-    let mut slow = world.line();
+    let server = TlsServer::with(&[
+        "client.queue_max_size=65536",
+        "channel.without_namespace.slow_consumer=drop_oldest",
+    ]);
+    let mut slow = server.line();
     slow.subscribe("news");
-    let mut beside = world.line();
+    let mut beside = server.line();
     beside.subscribe("other");
-    let total = publish_until_dropped(&world);
-    let mut publisher = RespClient::connect(world.tcp());
+    let total = publish_until_dropped(&server);
+    let mut publisher = RespClient::connect(server.tcp());
     publisher.command(&["PUBLISH", "other", "not delayed"]);
     beside.expect("MESSAGE other not delayed");
     let (mut count, mut dropped, mut last) = (0, 0, None);
@@ -258,16 +261,17 @@ fn a_slow_reader_misses_exactly_the_reported_messages() {
     }
     assert!(dropped > 0);
     assert_eq!(count + dropped, total);
-    assert_eq!(world.metric("tidings_connections_stalled"), 0);
-    assert_eq!(world.metric("tidings_queue_bytes"), 0);
+    assert_eq!(server.metric("tidings_connections_stalled"), 0);
+    assert_eq!(server.metric("tidings_queue_bytes"), 0);
 }
 
 #[test]
 fn a_cut_slow_reader_gets_the_notice_after_the_message_in_progress() {
-    let world = World::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=cut"]);
-    let mut slow = world.line();
+    let server =
+        TlsServer::with(&["client.queue_max_size=65536", "channel.without_namespace.slow_consumer=cut"]);
+    let mut slow = server.line();
     slow.subscribe("news");
-    publish_until_dropped(&world);
+    publish_until_dropped(&server);
     let rest = slow.rest();
     let last = rest.trim_end().lines().last().expect("a line");
     assert!(last.starts_with("ERROR 3008 slow"), "{last}");
@@ -279,16 +283,16 @@ fn a_cut_slow_reader_gets_the_notice_after_the_message_in_progress() {
 
 #[test]
 fn with_a_client_authority_clients_must_present_a_certificate() {
-    let world = World::with(&["tls.client_ca_pem_file=CA"]);
-    let mut anonymous = world.line();
+    let server = TlsServer::with(&["tls.client_ca_pem_file=CA"]);
+    let mut anonymous = server.line();
     // In TLS 1.3 the client finishes before the server notices the missing certificate.
     let rejected =
         anonymous.try_send(b"PING\r\n").and_then(|()| anonymous.stream.read(&mut [0; 100]).map(drop));
     let error = rejected.expect_err("no connection").to_string();
     assert!(error.contains("CertificateRequired"), "{error}");
-    let (certificate, key) = world.authority.certificate();
-    let config = world.client(&version::TLS13, Some((&certificate, &key)));
-    let mut known = Client::connect(world.tcp(), config.into());
+    let (certificate, key) = server.authority.certificate();
+    let config = server.client(&version::TLS13, Some((&certificate, &key)));
+    let mut known = Client::connect(server.tcp(), config.into());
     known.send(b"PING\r\n");
     known.expect("PONG");
 }

@@ -5,5 +5,5 @@ mod line;
 mod renewal;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls_server;
 mod web;
-mod world;

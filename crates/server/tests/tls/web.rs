@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use tidings_testkit::{PATIENCE, RespClient, wait_until};
 use tidings_wire::ws::{self, Opcode};
 
-use crate::world::{Client, World, drain};
+use crate::tls_server::{Client, TlsServer, drain};
 
 const GET: &str = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -24,8 +24,8 @@ fn head(client: &mut Client) -> String {
 }
 
 /// Opens a WebSocket.
-fn websocket(world: &World, path: &str, following: &[u8]) -> Client {
-    let mut client = world.web();
+fn websocket(server: &TlsServer, path: &str, following: &[u8]) -> Client {
+    let mut client = server.web();
     let mut request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -68,15 +68,15 @@ fn frame(client: &mut Client) -> Vec<u8> {
 
 #[test]
 fn requests_work_over_tls_and_plain_ones_get_a_hint() {
-    let world = World::with(&[]);
-    let mut client = world.web();
+    let server = TlsServer::with(&[]);
+    let mut client = server.web();
     client.send(format!("GET /health {GET}").as_bytes());
     let answer = client.rest();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
-    let mut page = world.web();
+    let mut page = server.web();
     page.send(format!("GET / {GET}").as_bytes());
     assert!(page.rest().contains("</html>"));
-    let mut plain = TcpStream::connect(world.http()).expect("a connection");
+    let mut plain = TcpStream::connect(server.http()).expect("a connection");
     plain.write_all(format!("GET /health {GET}").as_bytes()).expect("sent");
     let rejection = String::from_utf8(drain(&mut plain)).expect("text");
     assert!(rejection.starts_with("HTTP/1.1 400 ") && rejection.contains("https://"), "{rejection}");
@@ -84,28 +84,28 @@ fn requests_work_over_tls_and_plain_ones_get_a_hint() {
 
 #[test]
 fn responses_have_hsts_and_pages_without_tls_are_foreign() {
-    let world = World::with(&["http_api.key=5f1c0a9be27d4836a1c4"]);
-    let get = |world: &World, path: &str, more: &str| {
-        let mut client = world.web();
+    let server = TlsServer::with(&["http_api.key=5f1c0a9be27d4836a1c4"]);
+    let get = |server: &TlsServer, path: &str, more: &str| {
+        let mut client = server.web();
         client.send(format!("GET {path} HTTP/1.1\r\n{more}Connection: close\r\n\r\n").as_bytes());
         head(&mut client).to_ascii_lowercase()
     };
-    let ask = |world: &World, more: &str| get(world, "/events?channel=a", more);
+    let ask = |server: &TlsServer, more: &str| get(server, "/events?channel=a", more);
     let strict = "strict-transport-security: max-age=2592000";
-    assert!(get(&world, "/health", "Host: push.example.com\r\n").contains(strict));
+    assert!(get(&server, "/health", "Host: push.example.com\r\n").contains(strict));
     // Other servers of this machine share the name.
-    assert!(!get(&world, "/health", "Host: localhost\r\n").contains("strict-transport"));
-    let plain = ask(&world, "Host: push.example.com\r\nOrigin: http://push.example.com\r\n");
+    assert!(!get(&server, "/health", "Host: localhost\r\n").contains("strict-transport"));
+    let plain = ask(&server, "Host: push.example.com\r\nOrigin: http://push.example.com\r\n");
     assert!(plain.starts_with("http/1.1 403 "), "{plain}");
-    let own = ask(&world, "Host: push.example.com\r\nOrigin: https://push.example.com\r\n");
+    let own = ask(&server, "Host: push.example.com\r\nOrigin: https://push.example.com\r\n");
     assert!(!own.starts_with("http/1.1 403 "), "{own}");
-    let off = World::with(&["http_api.key=5f1c0a9be27d4836a1c4", "tls.hsts_max_age=0"]);
+    let off = TlsServer::with(&["http_api.key=5f1c0a9be27d4836a1c4", "tls.hsts_max_age=0"]);
     assert!(!get(&off, "/health", "Host: push.example.com\r\n").contains("strict-transport"));
 }
 
 #[test]
 fn a_websocket_over_tls_keeps_the_bytes_sent_with_its_handshake() {
-    let world = World::with(&[]);
+    let server = TlsServer::with(&[]);
     // In one write with the request, and more than one read returns.
     let connect = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}";
     let mut following = text(connect);
@@ -113,7 +113,7 @@ fn a_websocket_over_tls_keeps_the_bytes_sent_with_its_handshake() {
         following
             .extend(text(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"other\",\"data\":{{}}}}}}")));
     }
-    let mut client = websocket(&world, "/connection/websocket", &following);
+    let mut client = websocket(&server, "/connection/websocket", &following);
     let mut received = String::new();
     while !received.contains("\"id\":299,") {
         received.push_str(&String::from_utf8(frame(&mut client)).expect("text"));
@@ -122,22 +122,22 @@ fn a_websocket_over_tls_keeps_the_bytes_sent_with_its_handshake() {
     for id in 1..300 {
         assert!(received.contains(&format!("{{\"id\":{id},")), "{id} is missing");
     }
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     publisher.command(&["PUBLISH", "news", "hello"]);
     let push = String::from_utf8(frame(&mut client)).expect("text");
     assert!(push.contains("\"data\":\"hello\""), "{push}");
-    assert_eq!(world.metric("tidings_connections{transport=\"tls\"}"), 1);
+    assert_eq!(server.metric("tidings_connections{transport=\"tls\"}"), 1);
 }
 
 #[test]
 fn an_event_stream_over_tls_ends_with_its_client() {
-    let world = World::with(&[]);
-    let mut client = world.web();
+    let server = TlsServer::with(&[]);
+    let mut client = server.web();
     client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = head(&mut client);
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"), "{head}");
     while client.line() != ":ok" {}
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     let body = "x".repeat(50_000);
     for n in 0..20 {
         publisher.command(&["PUBLISH", "news", &format!("{n} {body}")]);
@@ -153,45 +153,45 @@ fn an_event_stream_over_tls_ends_with_its_client() {
         assert_eq!(data, format!("data: {n} {body}"));
     }
     let name = "tidings_connections{transport=\"http\"}";
-    assert_eq!(world.metric(name), 1);
+    assert_eq!(server.metric(name), 1);
     drop(client);
-    wait_until(PATIENCE, "the stream to end", || world.metric(name) == 0);
+    wait_until(PATIENCE, "the stream to end", || server.metric(name) == 0);
 }
 
 #[test]
 fn an_unread_stream_is_cut_at_its_bound_after_a_whole_message() {
-    let world = World::with(&[
+    let server = TlsServer::with(&[
         "client.queue_max_size=65536",
         "client.slow_close_delay=60s",
         "channel.without_namespace.slow_consumer=cut",
     ]);
-    let mut client = world.web();
+    let mut client = server.web();
     client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
     head(&mut client);
     while client.line() != ":ok" {}
-    let mut publisher = RespClient::connect(world.tcp());
+    let mut publisher = RespClient::connect(server.tcp());
     let name = "tidings_deliveries_dropped_total{policy=\"cut\"}";
     let body = "x".repeat(10_000);
     let mut published = 0;
-    while world.metric(name) == 0 {
+    while server.metric(name) == 0 {
         for _ in 0..100 {
             publisher.command(&["PUBLISH", "news", &body]);
         }
         published += 100;
         assert!(published < 10_000, "no message was dropped");
-        assert!(world.metric("tidings_queue_bytes") <= 65_536 + 1_024);
+        assert!(server.metric("tidings_queue_bytes") <= 65_536 + 1_024);
     }
     let rest = client.rest();
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "{:?}", &rest[rest.len().saturating_sub(200)..]);
     assert!(rest.matches("data: ").count() < published);
     let name = "tidings_connections{transport=\"http\"}";
-    wait_until(PATIENCE, "the stream to end", || world.metric(name) == 0);
+    wait_until(PATIENCE, "the stream to end", || server.metric(name) == 0);
 }
 
 #[test]
 fn a_table_of_tens_of_megabytes_is_uploaded_and_viewed_over_tls() {
-    let world = World::with(&[]);
-    let mut client = websocket(&world, "/tables/ws", b"");
+    let server = TlsServer::with(&[]);
+    let mut client = websocket(&server, "/tables/ws", b"");
     let row = "0123456789,abcdefghij,ABCDEFGHIJ,the quick brown fox jumps over the lazy dog\n";
     let rows = (32 << 20) / row.len();
     let file = row.repeat(rows);
@@ -212,7 +212,7 @@ fn a_table_of_tens_of_megabytes_is_uploaded_and_viewed_over_tls() {
             break received[at..at + 36].to_owned();
         }
     };
-    let mut page = world.web();
+    let mut page = server.web();
     page.send(format!("GET /tables/{uuid}/download {GET}").as_bytes());
     let answer = page.rest();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{}", &answer[..200]);

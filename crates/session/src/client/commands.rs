@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, CommandError, Connected, Decide, NamespaceOptions, Progress, RecoverFrom, Request,
+    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom, Request,
     SubscribeOptions, SubscribeRequest,
 };
 use tidings_wire::client::reply::Outcome;
@@ -93,7 +93,7 @@ impl Context<'_> {
             self.client_accept(id, Connected::default());
             return if self.is_closing() { Progress::End } else { Progress::Next };
         }
-        let decision = Decide::Connect {
+        let decision = AuthorizationRequest::Connect {
             requester: self.hub.requester(self.slot),
             token: connect.token.clone().into_owned(),
             data: copy_data(connect.data.as_ref()),
@@ -105,7 +105,7 @@ impl Context<'_> {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into_owned()))
                 .collect(),
         };
-        self.hub.request(self.slot, id, Request::Decide(Box::new(decision)), self.fx);
+        self.hub.request(self.slot, id, Request::Authorize(Box::new(decision)), self.fx);
         Progress::Next
     }
 
@@ -216,12 +216,12 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let method = rpc.method.clone().into_owned();
-        let decision = Decide::Rpc {
+        let decision = AuthorizationRequest::Rpc {
             requester: self.hub.requester(self.slot),
             method,
             data: copy_data(rpc.data.as_ref()),
         };
-        self.hub.request_unordered(self.slot, id, None, Request::Decide(Box::new(decision)), self.fx);
+        self.hub.request_unordered(self.slot, id, None, Request::Authorize(Box::new(decision)), self.fx);
         Progress::Next
     }
 
@@ -229,8 +229,11 @@ impl Context<'_> {
         if !self.session().can_request() {
             return Progress::Hold;
         }
-        let decision = Decide::Refresh { requester: self.hub.requester(self.slot), token: token.to_owned() };
-        self.hub.request_unordered(self.slot, id, None, Request::Decide(Box::new(decision)), self.fx);
+        let decision = AuthorizationRequest::Refresh {
+            requester: self.hub.requester(self.slot),
+            token: token.to_owned(),
+        };
+        self.hub.request_unordered(self.slot, id, None, Request::Authorize(Box::new(decision)), self.fx);
         Progress::Next
     }
 
@@ -250,12 +253,12 @@ impl Context<'_> {
             Ok(channel) => {
                 let requester = self.hub.requester(self.slot);
                 let (own, token) = (channel.clone(), token.to_owned());
-                let decision = Decide::SubRefresh { requester, channel: own, token };
+                let decision = AuthorizationRequest::SubRefresh { requester, channel: own, token };
                 self.hub.request_unordered(
                     self.slot,
                     id,
                     Some(channel),
-                    Request::Decide(Box::new(decision)),
+                    Request::Authorize(Box::new(decision)),
                     self.fx,
                 );
                 Progress::Next

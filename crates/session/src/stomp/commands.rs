@@ -1,7 +1,9 @@
 //! The frames of clients.
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Connected, Decide, Progress, Request, SubscribeOptions, SubscribeRequest};
+use tidings_hub::{
+    AuthorizationRequest, CloseReason, Connected, Progress, Request, SubscribeOptions, SubscribeRequest,
+};
 use tidings_wire::code::{self, Code};
 use tidings_wire::stomp::{self, Frame, HeartBeat, VERSION};
 use tidings_wire::{Channel, Topic};
@@ -51,8 +53,8 @@ impl Context<'_> {
         }
         let is_backend = !passcode.is_empty() && has_secrets;
         if settings.connect_proxy && !is_backend {
-            let decision = Decide::connect(self.hub.requester(self.slot), "");
-            return self.hub.request(self.slot, 0, Request::Decide(Box::new(decision)), self.fx);
+            let decision = AuthorizationRequest::connect(self.hub.requester(self.slot), "");
+            return self.hub.request(self.slot, 0, Request::Authorize(Box::new(decision)), self.fx);
         }
         if !(is_backend || access.open || access.anonymous_connect) {
             return self.stomp_reject(code::UNAUTHORIZED, code::UNAUTHORIZED.text, None);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::world::{Broker, World, settings, with_key};
+use crate::test_hub::{Broker, TestHub, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Overflow, Slot, Timer};
 use tidings_wire::Channel;
 
-fn connected(w: &mut World) -> Slot {
+fn connected(w: &mut TestHub) -> Slot {
     let c = w.open();
     let reply = w.exchange(c, "{\"id\":1,\"connect\":{}}\n");
     assert!(reply.starts_with("{\"id\":1,\"connect\":{\"client\":\""), "{reply}");
@@ -16,7 +16,7 @@ fn connected(w: &mut World) -> Slot {
 
 #[test]
 fn connect_subscribe_publish_and_unsubscribe() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = connected(&mut w);
     assert_eq!(
         w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n"),
@@ -45,7 +45,7 @@ fn connect_subscribe_publish_and_unsubscribe() {
 
 #[test]
 fn every_session_has_a_unique_id() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..100 {
         let c = w.open();
@@ -59,7 +59,7 @@ fn every_session_has_a_unique_id() {
 
 #[test]
 fn errors_have_codes_and_keep_the_connection() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = connected(&mut w);
     w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     for (line, code) in [
@@ -80,7 +80,7 @@ fn errors_have_codes_and_keep_the_connection() {
 
 #[test]
 fn input_before_connect_ends_the_connection_with_a_reason() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     for first in
         ["{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}\n", "{\"hello\n", "{\"id\":\"one\",\"connect\":{}}\n"]
     {
@@ -94,7 +94,7 @@ fn input_before_connect_ends_the_connection_with_a_reason() {
 
 #[test]
 fn a_ping_is_sent_and_must_be_answered() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (good, bad) = (connected(&mut w), connected(&mut w));
     for c in [good, bad] {
         w.expire(c, Timer::Ping);
@@ -111,7 +111,7 @@ fn a_ping_is_sent_and_must_be_answered() {
 
 #[test]
 fn a_connection_without_a_connect_command_is_closed() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     w.input(c, "{");
     w.expire(c, Timer::Stale);
@@ -124,7 +124,7 @@ fn a_connection_without_a_connect_command_is_closed() {
 
 #[test]
 fn with_a_key_configured_a_client_needs_a_token_that_is_verified() {
-    let mut w = World::new(with_key(Namespaces::default()));
+    let mut w = TestHub::new(with_key(Namespaces::default()));
     let c = w.open();
     assert!(w.exchange(c, "{\"id\":1,\"connect\":{}}\n").contains("\"error\":{\"code\":101,"));
     assert!(w.exchange(c, "{\"id\":2,\"connect\":{\"token\":\"x\"}}\n").contains("\"error\":{\"code\":101,"));
@@ -132,11 +132,11 @@ fn with_a_key_configured_a_client_needs_a_token_that_is_verified() {
 
 #[test]
 fn a_subscription_that_lost_messages_ends_with_their_number_and_a_code_to_subscribe_again() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = connected(&mut w);
     w.exchange(c, "{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     let key = w.hub.topic(&Channel::new("news").unwrap().into()).unwrap();
-    assert_eq!(w.hub.overflow(c, key), Overflow::Unsubscribe);
+    assert_eq!(w.hub.overflow_action(c, key), Overflow::Unsubscribe);
     w.with(|hub, fx| hub.lose_subscription(c, key, 12, fx));
     assert_eq!(
         w.output(c),
@@ -150,7 +150,7 @@ fn a_subscription_that_lost_messages_ends_with_their_number_and_a_code_to_subscr
 
 #[test]
 fn pipelined_subscribes_are_confirmed_in_order_and_nothing_overtakes_them() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = connected(&mut w);
     w.broker = Broker::Slow;
     w.input(

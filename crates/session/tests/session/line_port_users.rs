@@ -1,21 +1,22 @@
-//! Plain lines and RESP with users: the rules and the orders of the application are those of the client protocol.
+//! Plain lines and RESP with users: the rules and the commands of the application are those of the client protocol.
 
 use tidings_hub::{
-    Access, Admission, Connected, Decide, Directive, NamespaceOptions, Namespaces, Order, Response, Settings,
+    Access, Admission, AuthorizationRequest, Connected, NamespaceOptions, Namespaces, Response,
+    SessionAction, SessionCommand, Settings,
 };
 use tidings_session::ProtocolSettings;
 use tidings_wire::{Channel, code};
 
-use crate::world::{World, settings};
+use crate::test_hub::{TestHub, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
 
 /// The authority of the tests. A token is the name of its user; `vip` is granted a channel in addition.
-fn authority(decision: &Decide) -> Response {
+fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
-        Decide::Connect { token, .. } => Response::Connected(Box::new(Connected {
+        AuthorizationRequest::Connect { token, .. } => Response::Connected(Box::new(Connected {
             user: token.clone(),
             subs: if token == "vip" { vec![(channel("$lounge"), Admission::default())] } else { vec![] },
             ..Connected::default()
@@ -24,9 +25,9 @@ fn authority(decision: &Decide) -> Response {
     }
 }
 
-fn world(settings: Settings, auto_subscribe: Vec<Channel>) -> World {
+fn test_hub(settings: Settings, auto_subscribe: Vec<Channel>) -> TestHub {
     let protocols = ProtocolSettings { auto_subscribe, ..ProtocolSettings::workbench() };
-    let mut w = World::with_protocols(settings, protocols);
+    let mut w = TestHub::with_protocols(settings, protocols);
     w.authority = authority;
     w
 }
@@ -53,15 +54,15 @@ fn resp(words: &[&str]) -> String {
     command
 }
 
-fn for_ann(order: Order) -> Directive {
-    Directive { user: "ann".into(), client: None, session: None, order }
+fn for_ann(action: SessionAction) -> SessionCommand {
+    SessionCommand { user: "ann".into(), client: None, session: None, action }
 }
 
 #[test]
 fn private_channels_and_channels_of_other_users_are_denied_on_every_port() {
     for anonymous in [false, true] {
         let options = NamespaceOptions { allow_subscribe_for_anonymous: anonymous, ..options() };
-        let mut w = world(with_tokens(options), vec![]);
+        let mut w = test_hub(with_tokens(options), vec![]);
         let (line, redis) = (w.open(), w.open());
         if !anonymous {
             assert_eq!(w.exchange(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
@@ -97,7 +98,7 @@ fn an_option_for_anonymous_clients_alone_allows_nothing_on_plain_lines_and_resp(
     for (options, subscribes, publishes) in
         [(alone, false, false), (subscribers, true, false), (both, true, true)]
     {
-        let mut w = world(with_tokens(options), vec![]);
+        let mut w = test_hub(with_tokens(options), vec![]);
         let (line, redis) = (w.open(), w.open());
         let denied = "ERROR 103 permission denied\r\n";
         assert_eq!(w.exchange(line, "SUBSCRIBE news\r\n") == denied, !subscribes);
@@ -112,7 +113,7 @@ fn an_option_for_anonymous_clients_alone_allows_nothing_on_plain_lines_and_resp(
 #[test]
 fn private_channels_are_not_subscribed_automatically() {
     let options = NamespaceOptions { allow_subscribe_for_anonymous: true, ..options() };
-    let mut w = world(with_tokens(options), vec![channel("$p"), channel("news")]);
+    let mut w = test_hub(with_tokens(options), vec![channel("$p"), channel("news")]);
     let line = w.open();
     assert_eq!(w.exchange(line, "PING\r\n"), "PONG\r\n");
     w.publish("$p", "secret");
@@ -122,7 +123,7 @@ fn private_channels_are_not_subscribed_automatically() {
 
 #[test]
 fn a_token_permits_the_channels_that_it_grants() {
-    let mut w = world(with_tokens(options()), vec![]);
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let (line, redis) = (w.open(), w.open());
     assert_eq!(w.exchange(line, "AUTH vip\r\nSUBSCRIBE $lounge\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
     assert_eq!(w.exchange(redis, resp(&["AUTH", "vip"])), "+OK\r\n");
@@ -133,41 +134,46 @@ fn a_token_permits_the_channels_that_it_grants() {
 }
 
 #[test]
-fn orders_of_the_application_reach_users_on_every_port() {
-    let mut w = world(with_tokens(options()), vec![]);
+fn commands_of_the_application_reach_users_on_every_port() {
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let (line, redis, other) = (w.open(), w.open(), w.open());
     w.exchange(line, "AUTH ann\r\nSUBSCRIBE lobby\r\n");
     w.exchange(redis, resp(&["AUTH", "ann"]));
     w.exchange(redis, resp(&["SUBSCRIBE", "lobby"]));
     w.exchange(other, "AUTH bob\r\nSUBSCRIBE lobby\r\n");
 
-    let out = Order::Unsubscribe { channel: Some(channel("lobby")), code: 2000, reason: "enough".into() };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(out), fx));
+    let out =
+        SessionAction::Unsubscribe { channel: Some(channel("lobby")), code: 2000, reason: "enough".into() };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(out), fx));
     assert_eq!(w.output(line), "ERROR 2000 enough: lobby\r\n");
     assert_eq!(w.output(redis), "*3\r\n$11\r\nunsubscribe\r\n$5\r\nlobby\r\n:0\r\n");
     w.publish("lobby", "1");
     assert_eq!([w.output(line), w.output(redis)], ["", ""]);
     assert_eq!(w.output(other), "MESSAGE lobby 1\r\n");
 
-    let vip = Order::Subscribe { channel: channel("$vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(vip), fx));
+    let vip = SessionAction::Subscribe { channel: channel("$vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(vip), fx));
     w.publish("$vip", "2");
     assert_eq!(w.output(line), "MESSAGE $vip 2\r\n");
     assert_eq!(w.output(redis), "", "a client would take it as a reply");
 
     // On plain lines, a message of a channel with a space would look like a message of another channel.
-    let room = Order::Subscribe { channel: channel("my room"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(room), fx));
+    let room =
+        SessionAction::Subscribe { channel: channel("my room"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(room), fx));
     w.publish("my room", "3");
     assert_eq!(w.output(line), "");
 
     // A later expiry has no visible effect; an immediate one ends the session.
-    let longer = Order::Refresh { expired: false, expires: Some(9_999_999_999) };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(longer), fx));
+    let longer = SessionAction::Refresh { expired: false, expires: Some(9_999_999_999) };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(longer), fx));
     assert_eq!([w.output(line), w.output(redis)], ["", ""]);
-    let banned =
-        Order::Disconnect { code: code::FORCE_DISCONNECT.number, reason: "banned".into(), except: vec![] };
-    w.with(|hub, fx| hub.apply_directive(&for_ann(banned), fx));
+    let banned = SessionAction::Disconnect {
+        code: code::FORCE_DISCONNECT.number,
+        reason: "banned".into(),
+        except: vec![],
+    };
+    w.with(|hub, fx| hub.apply_session_command(&for_ann(banned), fx));
     assert_eq!(w.output(line), "ERROR 3503 banned\r\n");
     assert_eq!(w.output(redis), "-ERR 3503 banned\r\n");
     assert!(w.closed.contains(&line) && w.closed.contains(&redis) && !w.closed.contains(&other));
@@ -175,7 +181,7 @@ fn orders_of_the_application_reach_users_on_every_port() {
 
 #[test]
 fn reset_makes_a_redis_client_anonymous() {
-    let mut w = world(with_tokens(options()), vec![]);
+    let mut w = test_hub(with_tokens(options()), vec![]);
     let redis = w.open();
     w.exchange(redis, resp(&["AUTH", "ann"]));
     assert_eq!(w.exchange(redis, resp(&["RESET"])), "+RESET\r\n");
@@ -186,7 +192,7 @@ fn reset_makes_a_redis_client_anonymous() {
 #[test]
 fn with_a_connect_hook_no_other_hook_is_called_before_the_connection_is_accepted() {
     let proxied = NamespaceOptions { publish_proxy: true, ..options() };
-    let mut w = world(Settings { connect_proxy: true, ..with_tokens(proxied) }, vec![]);
+    let mut w = test_hub(Settings { connect_proxy: true, ..with_tokens(proxied) }, vec![]);
     let (line, redis) = (w.open(), w.open());
     assert_eq!(w.exchange(line, "PUBLISH a x\r\n"), "ERROR 103 permission denied\r\n");
     assert!(w.exchange(redis, resp(&["PUBLISH", "a", "x"])).starts_with("-NOPERM"));
@@ -195,7 +201,7 @@ fn with_a_connect_hook_no_other_hook_is_called_before_the_connection_is_accepted
 
 #[test]
 fn automatic_subscriptions_that_were_denied_are_made_after_auth() {
-    let mut w = world(with_tokens(options()), vec![channel("updates")]);
+    let mut w = test_hub(with_tokens(options()), vec![channel("updates")]);
     let line = w.open();
     assert_eq!(w.exchange(line, "PING\r\n"), "PONG\r\n");
     w.publish("updates", "not yet");

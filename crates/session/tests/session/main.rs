@@ -10,7 +10,7 @@ mod recovery;
 mod resp;
 mod rights;
 mod stomp;
+mod test_hub;
 mod transactions;
 mod transports;
 mod users;
-mod world;

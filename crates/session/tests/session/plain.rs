@@ -1,12 +1,12 @@
 //! Plain lines.
 
-use crate::world::{Broker, World, part_three, settings, with_key};
+use crate::test_hub::{Broker, TestHub, part_three, settings, with_key};
 use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Slot, Timer};
 use tidings_wire::plain::{Escape, unescape};
 
 #[test]
 fn part_one_echoes_every_line() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert_eq!(w.exchange(c, "hello\r\n"), "hello\r\n");
     assert_eq!(w.exchange(c, "zażółć\n"), "zażółć\r\n");
@@ -16,19 +16,19 @@ fn part_one_echoes_every_line() {
 
 #[test]
 fn part_two_pushes_every_update_to_every_connection_between_other_commands() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (a, b) = (w.open(), w.open());
     w.exchange(a, "first\r\n");
     w.expire(b, Timer::FirstByte);
-    w.publish("updates", "follow the white rabbit");
-    assert_eq!(w.output(a), "follow the white rabbit\r\n");
-    assert_eq!(w.output(b), "follow the white rabbit\r\n");
+    w.publish("updates", "hello world");
+    assert_eq!(w.output(a), "hello world\r\n");
+    assert_eq!(w.output(b), "hello world\r\n");
     assert_eq!(w.exchange(b, "still here\r\n"), "still here\r\n");
 }
 
 #[test]
 fn part_three_controls_its_subscriptions() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let c = w.open();
     w.publish("updates", "unseen");
     assert_eq!(w.exchange(c, "UNSUBSCRIBE\r\n"), "ALREADY UNSUBSCRIBED\r\n");
@@ -43,8 +43,8 @@ fn part_three_controls_its_subscriptions() {
 }
 
 /// A client that is subscribed to a named channel and to the default one.
-fn subscribed(settings: Settings) -> (World, Slot) {
-    let mut w = World::with_protocols(settings, part_three());
+fn subscribed(settings: Settings) -> (TestHub, Slot) {
+    let mut w = TestHub::with_protocols(settings, part_three());
     let c = w.open();
     assert_eq!(w.exchange(c, "SUBSCRIBE scores:nba\r\nSUBSCRIBE updates\r\n"), "CONFIRMED\r\nCONFIRMED\r\n");
     (w, c)
@@ -81,7 +81,7 @@ fn with_escape_always_every_body_can_be_unescaped() {
 
 #[test]
 fn a_carriage_return_alone_ends_a_line_at_once() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert_eq!(w.exchange(c, "PING\r"), "PONG\r\n");
     assert_eq!(w.exchange(c, "\nPING\r"), "PONG\r\n", "the line feed after it belongs to it");
@@ -92,7 +92,7 @@ fn a_carriage_return_alone_ends_a_line_at_once() {
 
 #[test]
 fn commands_that_end_in_carriage_returns_are_held_back_like_others() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.broker = Broker::Slow;
     let c = w.open();
     assert_eq!(w.input(c, "PING\rSUBSCRIBE news\rPUBLISH news hi\rPI"), Flow::Stop);
@@ -104,7 +104,7 @@ fn commands_that_end_in_carriage_returns_are_held_back_like_others() {
 
 #[test]
 fn telnet_negotiates_and_its_first_command_counts() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     w.input(c, b"\xff\xfb\x1f\xff\xfd\x03\xff");
     assert_eq!(w.bytes(c), b"\xff\xfe\x1f\xff\xfc\x03", "refused at once");
@@ -115,7 +115,7 @@ fn telnet_negotiates_and_its_first_command_counts() {
 
 #[test]
 fn telnet_parameters_without_an_end_end_the_session_with_an_error() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     w.input(c, [&b"PING\r\n\xff\xfa"[..], &[b'x'; 2000]].concat());
     assert_eq!(w.output(c), "PONG\r\nERROR 107 telnet subnegotiation longer than 1024 bytes\r\n");
@@ -125,7 +125,7 @@ fn telnet_parameters_without_an_end_end_the_session_with_an_error() {
 #[test]
 fn an_incomplete_last_line_is_executed_when_the_peer_has_half_closed() {
     for end in ["PUBLISH updates hi", "PING\r\nPUBLISH updates hi", "PUBLISH updates hi\r"] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let (listener, c) = (w.open(), w.open());
         w.expire(listener, Timer::FirstByte);
         w.input(c, end);
@@ -134,7 +134,7 @@ fn an_incomplete_last_line_is_executed_when_the_peer_has_half_closed() {
         assert!(w.output(c).ends_with("CONFIRMED\r\n"), "{end:?}");
         assert!(w.closed.contains(&c));
     }
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.broker = Broker::Slow;
     let c = w.open();
     w.input(c, "SUBSCRIBE news\r\nPING");
@@ -153,7 +153,7 @@ fn tls_and_other_binary_input_ends_the_connection_before_any_command_is_executed
         (b"\x80\x81\r\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
         (b"\xff\xd8\xff\xe0\nPUBLISH updates owned\r\n", "ERROR 107 the first line is not UTF-8\r\n"),
     ] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let (listener, c) = (w.open(), w.open());
         w.expire(listener, Timer::FirstByte);
         assert_eq!(w.input(c, first), Flow::Ended);
@@ -165,7 +165,7 @@ fn tls_and_other_binary_input_ends_the_connection_before_any_command_is_executed
 
 #[test]
 fn ping_publish_auth_and_exit_have_the_documented_responses() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let (a, b) = (w.open(), w.open());
     w.exchange(b, "SUBSCRIBE news\r\n");
     assert_eq!(w.exchange(a, "PING\r\n"), "PONG\r\n");
@@ -182,7 +182,7 @@ fn ping_publish_auth_and_exit_have_the_documented_responses() {
 
 #[test]
 fn a_line_beyond_the_limit_ends_the_session_with_an_error_and_is_not_kept() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let longest = "x".repeat(65536);
     let c = w.open();
     assert_eq!(w.exchange(c, format!("{longest}\r\n")).len(), 65538);
@@ -201,7 +201,7 @@ fn a_line_beyond_the_limit_ends_the_session_with_an_error_and_is_not_kept() {
 
 #[test]
 fn incomplete_commands_of_all_clients_stay_within_their_bound() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let clients: Vec<Slot> = (0..40).map(|_| w.open()).collect();
     let half = "x".repeat(60_000);
     let ended = clients.iter().filter(|c| w.input(**c, &half) == Flow::Ended).count();
@@ -227,7 +227,7 @@ fn incomplete_commands_of_all_clients_stay_within_their_bound() {
 
 #[test]
 fn later_bytes_that_are_not_utf8_are_an_error_and_the_connection_goes_on() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert_eq!(w.exchange(c, "PING\r\n"), "PONG\r\n");
     assert!(w.exchange(c, b"caf\xe9\r\n").starts_with("ERROR 107 "));
@@ -236,7 +236,7 @@ fn later_bytes_that_are_not_utf8_are_an_error_and_the_connection_goes_on() {
 
 #[test]
 fn a_subscription_is_confirmed_when_the_broker_has_confirmed_it() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.broker = Broker::Slow;
     let (a, b) = (w.open(), w.open());
     assert_eq!(w.exchange(a, "SUBSCRIBE news\r\n"), "");
@@ -252,7 +252,7 @@ fn a_subscription_is_confirmed_when_the_broker_has_confirmed_it() {
 
 #[test]
 fn while_the_broker_is_unavailable_subscribes_fail_temporarily_and_automatic_ones_wait() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     w.broker = Broker::Down;
     let c = w.open();
     assert_eq!(w.exchange(c, "SUBSCRIBE news\r\n"), "ERROR 100 broker unavailable\r\n");
@@ -267,7 +267,7 @@ fn while_the_broker_is_unavailable_subscribes_fail_temporarily_and_automatic_one
 
 #[test]
 fn when_the_broker_becomes_unavailable_pending_subscribes_fail_and_subscriptions_stay() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let (a, b) = (w.open(), w.open());
     w.exchange(a, "SUBSCRIBE news\r\n");
     w.broker = Broker::Slow;
@@ -284,7 +284,7 @@ fn when_the_broker_becomes_unavailable_pending_subscribes_fail_and_subscriptions
 
 #[test]
 fn responses_have_the_order_of_the_commands_in_any_order_of_the_broker() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.respond_at_once = false;
     let c = w.open();
     w.input(c, "PUBLISH a 1\r\nPUBLISH b 2\r\nPUBLISH c 3\r\nPING\r\nPUBLISH d 4\r\n");
@@ -302,7 +302,7 @@ fn responses_have_the_order_of_the_commands_in_any_order_of_the_broker() {
 
 #[test]
 fn a_response_for_an_earlier_session_of_the_slot_is_discarded() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.respond_at_once = false;
     let c = w.open();
     w.input(c, "PUBLISH a 1\r\n");
@@ -318,7 +318,7 @@ fn a_response_for_an_earlier_session_of_the_slot_is_discarded() {
 
 #[test]
 fn a_peer_that_has_half_closed_gets_its_responses() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.respond_at_once = false;
     let c = w.open();
     w.input(c, "PUBLISH a 1\r\n");
@@ -331,7 +331,7 @@ fn a_peer_that_has_half_closed_gets_its_responses() {
 
 #[test]
 fn the_number_of_channels_is_limited() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let c = w.open();
     for i in 0..128 {
         assert_eq!(w.exchange(c, format!("SUBSCRIBE c{i}\r\n")), "CONFIRMED\r\n");
@@ -351,7 +351,7 @@ fn with_a_key_configured_namespaces_limit_clients_and_a_backend_is_unrestricted(
     };
     let namespaces =
         Namespaces::new(NamespaceOptions::default(), [Namespace { name: "open".into(), options: open }]);
-    let mut w = World::new(with_key(namespaces));
+    let mut w = TestHub::new(with_key(namespaces));
     let c = w.open();
     assert_eq!(w.exchange(c, "SUBSCRIBE\r\n"), "ERROR 103 permission denied\r\n");
     assert_eq!(w.exchange(c, "SUBSCRIBE open:a\r\n"), "CONFIRMED\r\n");
@@ -366,7 +366,7 @@ fn with_a_key_configured_namespaces_limit_clients_and_a_backend_is_unrestricted(
 
 #[test]
 fn an_http_request_is_rejected_before_its_body_is_executed() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (evil, victim) = (w.open(), w.open());
     w.expire(victim, Timer::FirstByte);
     w.input(evil, "POST / HTTP/1.1\r\nHost: localhost:5567\r\n\r\nPUBLISH updates owned\r\n");
@@ -377,7 +377,7 @@ fn an_http_request_is_rejected_before_its_body_is_executed() {
 
 #[test]
 fn a_peer_without_input_is_a_plain_client_until_its_first_byte() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     w.publish("updates", "before");
     assert_eq!(w.output(c), "");

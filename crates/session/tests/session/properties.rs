@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{World, part_three, settings};
+use crate::test_hub::{TestHub, part_three, settings};
 use proptest::prelude::*;
 use tidings_hub::{Flow, Slot};
 use tidings_wire::{Channel, Form, Topic};
@@ -17,7 +17,7 @@ const SCRIPTS: &[&str] = &[
 ];
 
 fn outcome(script: &str, cuts: &BTreeSet<usize>) -> (String, bool) {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     let mut from = 0;
     for cut in cuts.iter().copied().chain([script.len()]) {
@@ -47,7 +47,7 @@ proptest! {
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         first in prop::sample::select(vec![b'*', b'{', b'S', 0xff]),
     ) {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let c = w.open();
         w.input(c, [first]);
         for piece in pieces {
@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn subscriber_lists_equal_a_naive_map(steps in prop::collection::vec((0..12usize, 0..6u32, 0..8usize), 1..200)) {
-        let mut w = World::with_protocols(settings(), part_three());
+        let mut w = TestHub::with_protocols(settings(), part_three());
         // The subscribers of each channel, with their wire forms.
         let mut model: BTreeMap<String, BTreeMap<Slot, Form>> = BTreeMap::new();
         let mut open: BTreeMap<Slot, Form> = BTreeMap::new();
@@ -134,7 +134,7 @@ fn subscribe(form: Form, name: &str, on: bool) -> String {
 
 #[test]
 fn an_idle_session_frees_its_memory() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     for (half, rest) in [
         ("SUBS", "CRIBE news\r\nPING\r\n"),
         ("*2\r\n$4", "\r\nECHO\r\n$1\r\nx\r\n"),

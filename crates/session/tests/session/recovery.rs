@@ -11,7 +11,7 @@ use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Se
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
-use crate::world::{World, settings};
+use crate::test_hub::{TestHub, settings};
 
 fn with_history() -> Settings {
     let options = NamespaceOptions {
@@ -165,7 +165,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct Scenario {
-    world: World,
+    test_hub: TestHub,
     log: Log,
     clients: Vec<Client>,
     responses: VecDeque<(SessionId, u32, History)>,
@@ -174,13 +174,13 @@ struct Scenario {
 impl Scenario {
     fn new() -> Self {
         let clients = (0..4).map(|_| Client::default()).collect();
-        Self { world: World::new(with_history()), log: Log::new(), clients, responses: VecDeque::new() }
+        Self { test_hub: TestHub::new(with_history()), log: Log::new(), clients, responses: VecDeque::new() }
     }
 
     fn read(&mut self) {
         for client in &mut self.clients {
             let Some(slot) = client.slot else { continue };
-            for line in self.world.output(slot).lines() {
+            for line in self.test_hub.output(slot).lines() {
                 client.receive(&serde_json::from_str(line).expect("JSON"));
             }
         }
@@ -193,25 +193,25 @@ impl Scenario {
             Step::Deliver(count) => {
                 let count = count.min(self.log.in_transit.len());
                 let batch: Vec<_> = self.log.in_transit.drain(..count).collect();
-                self.world.fan_out(&Topic::Channel(self.log.channel.clone()), &batch);
+                self.test_hub.fan_out(&Topic::Channel(self.log.channel.clone()), &batch);
             }
             Step::Read => {
                 if let Some((id, ticket, Request::History(_, query))) =
-                    self.world.pending_requests.pop_front()
+                    self.test_hub.pending_requests.pop_front()
                 {
                     self.responses.push_back((id, ticket, self.log.page(&query)));
                 }
             }
             Step::Respond => {
                 if let Some((id, ticket, page)) = self.responses.pop_front() {
-                    self.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
+                    self.test_hub.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
                 }
             }
             Step::Subscribe(client_index) => self.subscribe(client_index),
             Step::Disconnect(client_index) => {
                 let client = &mut self.clients[client_index];
                 if let Some(slot) = client.slot.take() {
-                    self.world.close(slot);
+                    self.test_hub.close(slot);
                 }
                 client.subscribed = false;
                 client.subscribing = false;
@@ -220,7 +220,7 @@ impl Scenario {
             Step::Unsubscribe(client_index) => {
                 let client = &mut self.clients[client_index];
                 if let Some(slot) = client.slot.filter(|_| client.subscribed) {
-                    self.world.input(slot, "{\"id\":3,\"unsubscribe\":{\"channel\":\"news\"}}\n");
+                    self.test_hub.input(slot, "{\"id\":3,\"unsubscribe\":{\"channel\":\"news\"}}\n");
                     client.subscribed = false;
                     client.plain = None;
                 }
@@ -235,8 +235,8 @@ impl Scenario {
             return;
         }
         let slot = *client.slot.get_or_insert_with(|| {
-            let slot = self.world.open();
-            self.world.exchange(slot, "{\"id\":1,\"connect\":{}}\n");
+            let slot = self.test_hub.open();
+            self.test_hub.exchange(slot, "{\"id\":1,\"connect\":{}}\n");
             slot
         });
         let recover = if client.epoch.is_empty() {
@@ -245,7 +245,7 @@ impl Scenario {
             format!(",\"recover\":true,\"offset\":{},\"epoch\":\"{}\"", client.seen, client.epoch)
         };
         client.subscribing = true;
-        self.world.input(
+        self.test_hub.input(
             slot,
             format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"news\",\"recoverable\":true{recover}}}}}\n"),
         );
@@ -256,7 +256,7 @@ impl Scenario {
         for client_index in 0..self.clients.len() {
             self.subscribe(client_index);
         }
-        while !self.world.pending_requests.is_empty() || !self.responses.is_empty() {
+        while !self.test_hub.pending_requests.is_empty() || !self.responses.is_empty() {
             self.run(&Step::Read);
             self.run(&Step::Respond);
         }
@@ -320,24 +320,24 @@ fn an_unknown_position_is_reported_at_once() {
 #[test]
 fn the_recording_for_a_subscribe_is_bounded_and_an_excess_is_a_temporary_error() {
     let mut scenario = Scenario::new();
-    scenario.world = World::new(Settings { recovery_bytes: 64, ..with_history() });
+    scenario.test_hub = TestHub::new(Settings { recovery_bytes: 64, ..with_history() });
     scenario.subscribe(0);
     for _ in 0..40 {
         scenario.run(&Step::Publish);
     }
     scenario.run(&Step::Deliver(40));
-    let (id, ticket, _) = scenario.world.pending_requests.pop_front().expect("a request for the history");
+    let (id, ticket, _) = scenario.test_hub.pending_requests.pop_front().expect("a request for the history");
     let page = History::Page(HistoryPage {
         position: Position { offset: 0, epoch: "e1".into() },
         publications: vec![],
     });
-    scenario.world.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
+    scenario.test_hub.with(|hub, fx| hub.respond(id, ticket, Response::History(page), fx));
     let slot = scenario.clients[0].slot.unwrap();
-    let response: Value = serde_json::from_str(&scenario.world.output(slot)).unwrap();
+    let response: Value = serde_json::from_str(&scenario.test_hub.output(slot)).unwrap();
     assert_eq!(
         (response["error"]["code"].as_u64(), response["error"]["temporary"].as_bool()),
         (Some(100), Some(true))
     );
-    let released: BTreeMap<&str, bool> = [("news", scenario.world.subscribed_topics.is_empty())].into();
+    let released: BTreeMap<&str, bool> = [("news", scenario.test_hub.subscribed_topics.is_empty())].into();
     assert!(released["news"], "the topic is released");
 }

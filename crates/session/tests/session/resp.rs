@@ -1,6 +1,6 @@
 //! RESP: Redis clients.
 
-use crate::world::{Broker, World, part_three, settings, with_key};
+use crate::test_hub::{Broker, TestHub, part_three, settings, with_key};
 use tidings_hub::{Flow, Namespaces, Slot};
 
 fn command(words: &[&str]) -> String {
@@ -11,13 +11,13 @@ fn command(words: &[&str]) -> String {
     text
 }
 
-fn exchange(w: &mut World, slot: Slot, words: &[&str]) -> String {
+fn exchange(w: &mut TestHub, slot: Slot, words: &[&str]) -> String {
     w.exchange(slot, command(words))
 }
 
 #[test]
 fn subscribe_publish_and_unsubscribe_work_as_in_redis() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (a, b) = (w.open(), w.open());
     assert_eq!(
         exchange(&mut w, a, &["SUBSCRIBE", "news", "scores:nba"]),
@@ -40,7 +40,7 @@ fn subscribe_publish_and_unsubscribe_work_as_in_redis() {
 
 #[test]
 fn a_redis_client_has_no_automatic_subscriptions() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     exchange(&mut w, c, &["PING"]);
     w.publish("updates", "stray");
@@ -49,7 +49,7 @@ fn a_redis_client_has_no_automatic_subscriptions() {
 
 #[test]
 fn messages_of_a_pattern_name_the_pattern() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert_eq!(
         exchange(&mut w, c, &["PSUBSCRIBE", "news.*"]),
@@ -63,7 +63,7 @@ fn messages_of_a_pattern_name_the_pattern() {
 
 #[test]
 fn version_three_gets_pushes_and_may_use_other_commands() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     let hello = exchange(&mut w, c, &["HELLO", "3"]);
     assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n"), "{hello}");
@@ -81,7 +81,7 @@ fn version_three_gets_pushes_and_may_use_other_commands() {
 
 #[test]
 fn a_subscribed_client_of_version_two_may_use_few_commands() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     exchange(&mut w, c, &["SUBSCRIBE", "news"]);
     assert_eq!(
@@ -98,11 +98,11 @@ fn a_subscribed_client_of_version_two_may_use_few_commands() {
 
 #[test]
 fn several_subscribes_are_confirmed_in_order_in_any_order_of_the_broker() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let c = w.open();
     w.broker = Broker::Slow;
     assert_eq!(exchange(&mut w, c, &["SUBSCRIBE", "a", "b", "c"]), "");
-    let live = |w: &mut World, name: &str| {
+    let live = |w: &mut TestHub, name: &str| {
         let topic = tidings_wire::Channel::new(name).unwrap().into();
         w.with(|hub, fx| hub.on_topic_live(&topic, fx));
     };
@@ -118,7 +118,7 @@ fn several_subscribes_are_confirmed_in_order_in_any_order_of_the_broker() {
 
 #[test]
 fn when_the_broker_becomes_unavailable_a_pending_subscribe_fails_completely_and_in_order() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let c = w.open();
     w.broker = Broker::Slow;
     exchange(&mut w, c, &["SUBSCRIBE", "a", "b"]);
@@ -132,7 +132,7 @@ fn when_the_broker_becomes_unavailable_a_pending_subscribe_fails_completely_and_
 
 #[test]
 fn a_subscription_confirmed_after_another_is_removed_completely() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let (holder, c) = (w.open(), w.open());
     exchange(&mut w, holder, &["SUBSCRIBE", "old"]);
     w.broker = Broker::Slow;
@@ -148,7 +148,7 @@ fn a_subscription_confirmed_after_another_is_removed_completely() {
 
 #[test]
 fn without_the_key_channels_cannot_be_listed() {
-    let mut w = World::new(with_key(Namespaces::default()));
+    let mut w = TestHub::new(with_key(Namespaces::default()));
     let c = w.open();
     for words in [&["PUBSUB", "CHANNELS"][..], &["PUBSUB", "NUMPAT"], &["PUBSUB", "NUMSUB", "a"], &["INFO"]] {
         assert_eq!(exchange(&mut w, c, words), "-NOPERM 103 permission denied\r\n", "{words:?}");
@@ -162,7 +162,7 @@ fn without_the_key_channels_cannot_be_listed() {
 
 #[test]
 fn internal_channels_are_denied_to_redis_clients() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     let denied = "-NOPERM 103 permission denied\r\n";
     assert_eq!(exchange(&mut w, c, &["SUBSCRIBE", "tidings.canary.0"]), denied);
@@ -171,7 +171,7 @@ fn internal_channels_are_denied_to_redis_clients() {
 
 #[test]
 fn connection_commands_have_the_responses_of_redis() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     for (words, response) in [
         (&["CLIENT", "SETINFO", "LIB-NAME", "redis-py"][..], "+OK\r\n"),
@@ -211,7 +211,7 @@ fn connection_commands_have_the_responses_of_redis() {
 
 #[test]
 fn a_password_is_refused_if_none_is_configured_and_the_api_key_makes_a_backend() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert!(
         exchange(&mut w, c, &["AUTH", "x"]).starts_with("-ERR AUTH <password> called without any password")
@@ -222,7 +222,7 @@ fn a_password_is_refused_if_none_is_configured_and_the_api_key_makes_a_backend()
         "+OK\r\n",
         "Redis' default user has no password"
     );
-    let mut w = World::new(with_key(Namespaces::default()));
+    let mut w = TestHub::new(with_key(Namespaces::default()));
     let c = w.open();
     assert_eq!(exchange(&mut w, c, &["PUBLISH", "a", "x"]), "-NOPERM 103 permission denied\r\n");
     assert_eq!(exchange(&mut w, c, &["PSUBSCRIBE", "*"]), "-NOPERM 103 permission denied\r\n");
@@ -233,7 +233,7 @@ fn a_password_is_refused_if_none_is_configured_and_the_api_key_makes_a_backend()
 
 #[test]
 fn invalid_input_ends_the_session_with_the_error_of_redis() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     assert_eq!(w.exchange(c, "*1\r\n+PING\r\n"), "-ERR Protocol error: expected '$', got '+'\r\n");
     assert!(w.closed.contains(&c));
@@ -249,7 +249,7 @@ fn invalid_input_ends_the_session_with_the_error_of_redis() {
 
 #[test]
 fn publishes_are_pipelined_and_answered_in_order() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     w.respond_at_once = false;
     let c = w.open();
     let all: String = (0..1500).map(|i| command(&["PUBLISH", "a", &i.to_string()])).collect();

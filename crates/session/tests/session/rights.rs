@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Namespace, NamespaceOptions,
-    Namespaces, Order, Rejection, Request, Response, Settings, Slot,
+    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Effects, Namespace,
+    NamespaceOptions, Namespaces, Rejection, Request, Response, SessionAction, SessionCommand, Settings,
+    Slot,
 };
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
 
-use crate::world::{World, named, settings};
+use crate::test_hub::{TestHub, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -32,9 +33,9 @@ fn kept() -> NamespaceOptions {
 
 /// The authority of the tests. A connection token is the name of its user; `named:a,b` is the user `named` with these
 /// channels. The subscription tokens `forced` and `free` force an option or none.
-fn authority(decision: &Decide) -> Response {
+fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
-        Decide::Connect { token, .. } => {
+        AuthorizationRequest::Connect { token, .. } => {
             let (user, channels) = token.split_once(" in ").unwrap_or((token, ""));
             let channels = channels.split(',').filter(|name| !name.is_empty());
             Response::Connected(Box::new(Connected {
@@ -43,7 +44,7 @@ fn authority(decision: &Decide) -> Response {
                 ..Connected::default()
             }))
         }
-        Decide::Subscribe { token, .. } => {
+        AuthorizationRequest::Subscribe { token, .. } => {
             let force_recovery = (token == "forced").then_some(true);
             let overrides = ChannelOverrides { force_recovery, ..ChannelOverrides::default() };
             Response::Allowed(Box::new(Admission { overrides, ..Admission::default() }))
@@ -52,9 +53,9 @@ fn authority(decision: &Decide) -> Response {
     }
 }
 
-fn world(options: NamespaceOptions) -> World {
+fn test_hub(options: NamespaceOptions) -> TestHub {
     let named = Namespace { name: "closed".into(), options: NamespaceOptions::default() };
-    let mut w = World::without_auto_subscribe(Settings {
+    let mut w = TestHub::without_auto_subscribe(Settings {
         access: Access { open: false, tokens: true, reserved: Some("tidings.".into()), ..Access::default() },
         namespaces: Namespaces::new(options, [named]).with_private_prefix("$"),
         personal_channel: Some(String::new()),
@@ -65,7 +66,7 @@ fn world(options: NamespaceOptions) -> World {
 }
 
 /// Sends a command; histories are at offset 2 and contain both publications.
-fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
+fn exchange(w: &mut TestHub, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     while let Some((id, ticket, request)) = w.pending_requests.pop_front() {
         let Request::History(channel, query) = request else { panic!("{request:?}") };
@@ -83,18 +84,18 @@ fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
     read(w, slot)
 }
 
-fn read(w: &mut World, slot: Slot) -> Vec<Value> {
+fn read(w: &mut TestHub, slot: Slot) -> Vec<Value> {
     w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn connect(w: &mut World, token: &str, subs: &Value) -> (Slot, Value) {
+fn connect(w: &mut TestHub, token: &str, subs: &Value) -> (Slot, Value) {
     let slot = w.open();
     let response = exchange(w, slot, &json!({"id": 1, "connect": {"token": token, "subs": subs}}));
     (slot, response.into_iter().next().unwrap_or_default())
 }
 
 /// The reply to a subscribe that requests all options.
-fn recover(w: &mut World, slot: Slot, name: &str, token: &str) -> Value {
+fn recover(w: &mut TestHub, slot: Slot, name: &str, token: &str) -> Value {
     let request = json!({"channel": name, "token": token, "recover": true, "recoverable": true, "positioned": true,
         "offset": 1, "epoch": "e"});
     exchange(w, slot, &json!({"id": 2, "subscribe": request})).remove(0)["subscribe"].take()
@@ -135,7 +136,7 @@ fn recovery_requires_the_right_to_the_history() {
         for (who, right) in [("ann", user), ("anonymous", anonymous)] {
             let mut options = kept();
             change(&mut options);
-            let mut w = world(options);
+            let mut w = test_hub(options);
             let (slot, _) = connect(&mut w, who, &json!({}));
             for name in ["news", "$private"] {
                 let token = if name == "news" { "" } else { "free" };
@@ -148,7 +149,7 @@ fn recovery_requires_the_right_to_the_history() {
         }
     }
     // An option in the subscription token takes precedence.
-    let mut w = world(kept());
+    let mut w = test_hub(kept());
     let (slot, _) = connect(&mut w, "ann", &json!({}));
     assert!(is_recovered(&recover(&mut w, slot, "news", "forced")));
 }
@@ -156,7 +157,7 @@ fn recovery_requires_the_right_to_the_history() {
 #[test]
 fn a_subscription_allowed_by_a_hook_has_no_recovery_beyond_the_rights() {
     for (allowed, right) in [(false, false), (true, true)] {
-        let mut w = world(NamespaceOptions { subscribe_proxy: true, allow_recovery: allowed, ..kept() });
+        let mut w = test_hub(NamespaceOptions { subscribe_proxy: true, allow_recovery: allowed, ..kept() });
         let (slot, _) = connect(&mut w, "ann", &json!({}));
         let reply = recover(&mut w, slot, "news", "");
         assert!(if right { is_recovered(&reply) } else { is_plain(&reply) }, "{reply}");
@@ -174,7 +175,7 @@ fn positions_are_sent_if_requested_and_allowed_or_if_forced() {
     for (case, change, right) in cases {
         let mut options = kept();
         change(&mut options);
-        let mut w = world(options);
+        let mut w = test_hub(options);
         let (slot, _) = connect(&mut w, "ann", &json!({}));
         let request = json!({"id": 2, "subscribe": {"channel": "news", "positioned": true}});
         let reply = exchange(&mut w, slot, &request).remove(0)["subscribe"].take();
@@ -194,7 +195,7 @@ fn joins_are_sent_to_clients_with_the_right_to_the_presence() {
     for (case, change, right) in cases {
         let mut options = NamespaceOptions { join_leave: true, ..kept() };
         change(&mut options);
-        let mut w = world(options);
+        let mut w = test_hub(options);
         let (slot, _) = connect(&mut w, "ann", &json!({}));
         exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "room", "join_leave": true}}));
         let info = ClientInfo { user: "bob".into(), client: "c".into(), conn_info: None, chan_info: None };
@@ -217,17 +218,17 @@ fn subscriptions_of_the_server_have_recovery_and_joins_only_by_options() {
     for forced in [false, true] {
         let options =
             NamespaceOptions { force_recovery: forced, force_push_join_leave: forced, ..rights.clone() };
-        let mut w = world(options);
+        let mut w = test_hub(options);
         let (slot, response) = connect(&mut w, "ann in news", &since);
         let reply = &response["connect"]["subs"]["news"];
         assert!(if forced { is_recovered(reply) } else { is_plain(reply) }, "{response}");
-        let order = Order::Subscribe {
+        let action = SessionAction::Subscribe {
             channel: channel("more"),
             admission: Box::default(),
             since: Some(Position { offset: 1, epoch: "e".into() }),
         };
-        let directive = Directive { user: "ann".into(), client: None, session: None, order };
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        let command = SessionCommand { user: "ann".into(), client: None, session: None, action };
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         let pushes = exchange(&mut w, slot, &json!({}));
         assert_eq!(pushes[0]["push"]["subscribe"]["recoverable"] == true, forced, "{pushes:?}");
         assert_eq!(pushes.len() == 2, forced, "{pushes:?}");
@@ -244,7 +245,7 @@ fn subs_of_connect_are_made_if_permitted_and_skipped_otherwise() {
         allow_positioning: true,
         ..kept()
     };
-    let mut w = world(options);
+    let mut w = test_hub(options);
     let subs = json!({
         "news": {"recover": true, "offset": 1, "epoch": "e"}, "held": {"positioned": true}, "open": {},
         "$private": {}, "closed:a": {}, "talk#bob": {}, "talk#ann,bob": {}, "tidings.node.control": {}, "a\nb": {}
@@ -266,7 +267,7 @@ fn subs_of_connect_are_made_if_permitted_and_skipped_otherwise() {
 
 #[test]
 fn subs_of_connect_are_made_for_one_way_clients_with_the_same_rights() {
-    let mut w = world(kept());
+    let mut w = test_hub(kept());
     let mut fx = Effects::default();
     let slot = w.hub.open_as(named("uni_http_stream").into(), None, &mut fx).slot;
     let pushes = exchange(
@@ -285,7 +286,7 @@ fn subs_of_connect_are_made_for_one_way_clients_with_the_same_rights() {
 
 #[test]
 fn a_sub_of_an_unknown_namespace_ends_the_connection_that_requests_it() {
-    let mut w = world(kept());
+    let mut w = test_hub(kept());
     let (slot, response) = connect(&mut w, "ann", &json!({"nothing:a": {}}));
     assert_eq!(response["push"]["disconnect"]["code"], 3501, "{response}");
     assert!(w.closed.contains(&slot));
@@ -293,7 +294,7 @@ fn a_sub_of_an_unknown_namespace_ends_the_connection_that_requests_it() {
 
 #[test]
 fn subs_of_connect_are_limited_to_the_number_of_channels() {
-    let mut w = world(kept());
+    let mut w = test_hub(kept());
     let subs: serde_json::Map<String, Value> = (0..200).map(|i| (format!("c{i}"), json!({}))).collect();
     let (slot, response) = connect(&mut w, "ann", &Value::Object(subs));
     assert_eq!(response["push"]["disconnect"]["code"], 3505, "{response}");
@@ -308,7 +309,7 @@ fn subs_of_connect_are_limited_to_the_number_of_channels() {
 
 #[test]
 fn a_sub_that_cannot_be_recovered_does_not_affect_others() {
-    let mut w = world(NamespaceOptions { allow_recovery: true, ..kept() });
+    let mut w = test_hub(NamespaceOptions { allow_recovery: true, ..kept() });
     let lost = json!({"recover": true, "offset": 1, "epoch": "another", "flag": 2});
     let (_, response) = connect(&mut w, "ann", &json!({"news": lost, "open": {}}));
     let made = &response["connect"]["subs"];
@@ -318,7 +319,7 @@ fn a_sub_that_cannot_be_recovered_does_not_affect_others() {
 
 #[test]
 fn a_connect_that_fails_leaves_no_subscriptions() {
-    let mut w = World::without_auto_subscribe(Settings {
+    let mut w = TestHub::without_auto_subscribe(Settings {
         access: Access { open: true, ..Access::default() },
         namespaces: Namespaces::new(kept(), []),
         recovery_bytes: 64,
@@ -350,9 +351,9 @@ fn a_connect_that_fails_leaves_no_subscriptions() {
 
 #[test]
 fn the_subs_of_a_refused_connect_are_not_kept_for_the_next() {
-    let mut w = world(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
+    let mut w = test_hub(NamespaceOptions { allow_subscribe_for_anonymous: false, ..kept() });
     w.authority = |decision| match decision {
-        Decide::Connect { token, .. } if token == "bad" => {
+        AuthorizationRequest::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
         other => authority(other),
@@ -371,7 +372,7 @@ fn the_subs_of_a_refused_connect_are_not_kept_for_the_next() {
 #[test]
 fn unknown_and_internal_channels_in_tokens_are_refused_with_their_codes() {
     for (token, code) in [("ann in nothing:a", 102), ("ann in tidings.node.control", 103)] {
-        let mut w = world(kept());
+        let mut w = test_hub(kept());
         let (_, response) = connect(&mut w, token, &json!({}));
         assert_eq!(response["error"]["code"], code, "{token}");
         let line = w.open();
@@ -388,14 +389,14 @@ fn unknown_and_internal_channels_in_tokens_are_refused_with_their_codes() {
     }
 }
 
-fn say_raw(w: &mut World, slot: Slot, command: &Value) {
+fn say_raw(w: &mut TestHub, slot: Slot, command: &Value) {
     w.input(slot, format!("{command}\n"));
 }
 
 #[test]
 fn internal_channels_are_denied_on_every_path() {
     for name in ["tidings.node.control", "tidings.", "tidings.anything"] {
-        let mut w = world(kept());
+        let mut w = test_hub(kept());
         let (slot, _) = connect(&mut w, "ann", &json!({}));
         for command in [
             json!({"subscribe": {"channel": name}}),
@@ -407,11 +408,12 @@ fn internal_channels_are_denied_on_every_path() {
             command["id"] = 2.into();
             assert_eq!(exchange(&mut w, slot, &command)[0]["error"]["code"], 103, "{command}");
         }
-        let order = Order::Subscribe { channel: channel(name), admission: Box::default(), since: None };
-        let directive = Directive { user: "ann".into(), client: None, session: None, order };
+        let action =
+            SessionAction::Subscribe { channel: channel(name), admission: Box::default(), since: None };
+        let command = SessionCommand { user: "ann".into(), client: None, session: None, action };
         let line = w.open();
         assert_eq!(w.exchange(line, "AUTH ann\r\n"), "CONFIRMED\r\n");
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         assert!(read(&mut w, slot).is_empty());
         assert_eq!(w.exchange(line, format!("SUBSCRIBE {name}\r\n")), "ERROR 103 permission denied\r\n");
         assert_eq!(w.exchange(line, format!("PUBLISH {name} x\r\n")), "ERROR 103 permission denied\r\n");
@@ -422,7 +424,7 @@ fn internal_channels_are_denied_on_every_path() {
 
 #[test]
 fn internal_channels_are_denied_to_backends() {
-    let mut w = World::new(crate::world::with_key(Namespaces::default()));
+    let mut w = TestHub::new(crate::test_hub::with_key(Namespaces::default()));
     let redis = w.open();
     assert_eq!(w.exchange(redis, "*2\r\n$4\r\nAUTH\r\n$6\r\nsesame\r\n"), "+OK\r\n");
     let command = |words: &[&str]| {
@@ -440,10 +442,10 @@ fn internal_channels_are_denied_to_backends() {
 #[test]
 fn a_personal_channel_belongs_to_exactly_one_user() {
     let options = NamespaceOptions { allow_user_limited_channels: true, ..NamespaceOptions::default() };
-    let mut w = world(options);
+    let mut w = test_hub(options);
     for user in ["bob", "eve"] {
         let (slot, _) = connect(&mut w, user, &json!({}));
-        let code = |w: &mut World, name: &str| {
+        let code = |w: &mut TestHub, name: &str| {
             exchange(w, slot, &json!({"id": 2, "subscribe": {"channel": name}}))[0]["error"]["code"].as_u64()
         };
         for name in ["#bob,eve", "#eve,bob", "#ann", "#", "#x#bob", "#x#eve"] {
@@ -472,7 +474,7 @@ fn personal_channels_are_denied_to_others_without_user_limited_channels_too() {
     };
     for namespace in ["", "own"] {
         let named = Namespace { name: "own".into(), options: options.clone() };
-        let mut w = World::without_auto_subscribe(Settings {
+        let mut w = TestHub::without_auto_subscribe(Settings {
             access: Access { open: false, tokens: true, ..Access::default() },
             namespaces: Namespaces::new(options.clone(), [named]),
             personal_channel: Some(namespace.into()),
@@ -493,7 +495,7 @@ fn personal_channels_are_denied_to_others_without_user_limited_channels_too() {
 #[test]
 fn ids_with_separators_match_no_user_limited_channel() {
     let options = NamespaceOptions { allow_user_limited_channels: true, ..NamespaceOptions::default() };
-    let mut w = World::without_auto_subscribe(Settings {
+    let mut w = TestHub::without_auto_subscribe(Settings {
         access: Access { open: false, tokens: true, ..Access::default() },
         namespaces: Namespaces::new(options, []),
         ..settings()

@@ -7,23 +7,23 @@ use tidings_session::ProtocolSettings;
 use tidings_wire::code;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, named, settings, with_key};
+use crate::test_hub::{Broker, TestHub, named, settings, with_key};
 
 const CONNECT: &str = "CONNECT\naccept-version:1.1,1.2\nhost:a\nheart-beat:10000,10000\n\n\0";
 
-fn open(w: &mut World) -> Slot {
+fn open(w: &mut TestHub) -> Slot {
     let mut fx = tidings_hub::Effects::default();
     w.hub.open_as(named("stomp").into(), None, &mut fx).slot
 }
 
-fn send(w: &mut World, slot: Slot, frames: &str) -> Flow {
+fn send(w: &mut TestHub, slot: Slot, frames: &str) -> Flow {
     let mut bytes = Vec::new();
     ws::masked_frame(Opcode::Text, frames.as_bytes(), [1, 2, 3, 4], &mut bytes);
     w.input(slot, bytes)
 }
 
 /// The frames that were sent, each without its NUL, and the code of the Close frame.
-fn received(w: &mut World, slot: Slot) -> (Vec<String>, Option<u16>) {
+fn received(w: &mut TestHub, slot: Slot) -> (Vec<String>, Option<u16>) {
     let bytes = w.sent.remove(&slot).unwrap_or_default();
     let rules = Rules { role: Role::Client, max_message: 1 << 20 };
     let (mut reader, mut message, mut rest) = (Reader::default(), Vec::new(), &bytes[..]);
@@ -44,12 +44,12 @@ fn received(w: &mut World, slot: Slot) -> (Vec<String>, Option<u16>) {
     (frames, closed)
 }
 
-fn say(w: &mut World, slot: Slot, frames: &str) -> Vec<String> {
+fn say(w: &mut TestHub, slot: Slot, frames: &str) -> Vec<String> {
     send(w, slot, frames);
     received(w, slot).0
 }
 
-fn connected(w: &mut World) -> Slot {
+fn connected(w: &mut TestHub) -> Slot {
     let slot = open(w);
     let answer = say(w, slot, CONNECT);
     assert!(answer.len() == 1 && answer[0].starts_with("CONNECTED\nversion:1.2\n"), "{answer:?}");
@@ -61,7 +61,7 @@ fn subscribe(id: &str, destination: &str) -> String {
 }
 
 /// Says something that is answered with an error; gives its headers.
-fn error(w: &mut World, slot: Slot, frames: &str) -> String {
+fn error(w: &mut TestHub, slot: Slot, frames: &str) -> String {
     send(w, slot, frames);
     let (frames, closed) = received(w, slot);
     let last = frames.last().expect("an error").clone();
@@ -72,7 +72,7 @@ fn error(w: &mut World, slot: Slot, frames: &str) -> String {
 
 #[test]
 fn a_client_connects_subscribes_and_gets_messages_with_the_id_of_its_subscription() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (a, b) = (connected(&mut w), connected(&mut w));
     assert_eq!(say(&mut w, a, &subscribe("sub-0", "news")), ["RECEIPT\nreceipt-id:rsub-0\n\n"]);
     assert_eq!(say(&mut w, b, &subscribe("x:y", "news")), ["RECEIPT\nreceipt-id:rx\\cy\n\n"]);
@@ -98,7 +98,7 @@ fn a_client_connects_subscribes_and_gets_messages_with_the_id_of_its_subscriptio
 #[test]
 fn two_subscriptions_to_one_destination_each_get_the_message() {
     for broker in [Broker::Up, Broker::Slow] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = connected(&mut w);
         w.set_broker(broker);
         send(&mut w, slot, &[subscribe("1", "news"), subscribe("2", "news")].concat());
@@ -115,7 +115,7 @@ fn two_subscriptions_to_one_destination_each_get_the_message() {
 
 #[test]
 fn receipts_come_in_the_order_of_the_frames() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     w.respond_at_once = false;
     let frames = "SEND\ndestination:news\nreceipt:1\n\na\0SEND\ndestination:news\nreceipt:2\n\nb\0\
@@ -129,7 +129,7 @@ fn receipts_come_in_the_order_of_the_frames() {
 
 #[test]
 fn headers_of_a_send_frame_are_tags_and_arrive_as_headers() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     w.respond_at_once = false;
     send(&mut w, slot, "SEND\ndestination:news\ncontent-type:text/html\npriority:9\npriority:1\n\n<b>\0");
@@ -139,12 +139,12 @@ fn headers_of_a_send_frame_are_tags_and_arrive_as_headers() {
 #[test]
 fn frames_cut_up_over_messages_and_bytes_are_read_alike() {
     let frames = [CONNECT, "\n", &subscribe("0", "news"), "\r\nSEND\ndestination:news\n\nhi\0"].concat();
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w);
     let whole = say(&mut w, slot, &frames);
     assert_eq!(whole.len(), 3, "{whole:?}");
     for size in [1, 2, 5, 13, 64] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w);
         for piece in frames.as_bytes().chunks(size) {
             let mut bytes = Vec::new();
@@ -172,7 +172,7 @@ fn what_is_not_available_is_an_error_that_says_so() {
         ("SEND\ndestination:a\ntransaction:t\n\nhi\0", "transactions are not available"),
     ];
     for (frame, words) in cases {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = connected(&mut w);
         let frame = frame.replacen('\n', "\nreceipt:r\n", 1);
         let error = error(&mut w, slot, &frame);
@@ -200,7 +200,7 @@ fn a_frame_that_cannot_be_carried_out_is_an_error_with_its_receipt() {
     for (frame, code) in cases {
         let chat = Namespace { name: "chat".into(), options: NamespaceOptions::default() };
         let namespaces = Namespaces::new(NamespaceOptions::default(), [chat]);
-        let mut w = World::new(Settings { namespaces, ..settings() });
+        let mut w = TestHub::new(Settings { namespaces, ..settings() });
         let slot = connected(&mut w);
         say(&mut w, slot, &subscribe("taken", "a"));
         let frame = frame.replacen('\n', "\nreceipt:r\n", 1);
@@ -211,7 +211,7 @@ fn a_frame_that_cannot_be_carried_out_is_an_error_with_its_receipt() {
 
 #[test]
 fn the_number_of_subscriptions_is_limited() {
-    let mut w = World::new(Settings { channel_limit: 2, ..settings() });
+    let mut w = TestHub::new(Settings { channel_limit: 2, ..settings() });
     let slot = connected(&mut w);
     say(&mut w, slot, &[subscribe("0", "a"), subscribe("1", "a")].concat());
     let error = error(&mut w, slot, &subscribe("2", "a"));
@@ -228,12 +228,12 @@ fn the_first_frame_must_be_connect_with_version_1_2() {
         ("GET / HTTP/1.1\r\n\r\n", "unknown command"),
     ];
     for (frame, words) in cases {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w);
         let error = error(&mut w, slot, frame);
         assert!(error.contains(words), "{error}");
     }
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     assert!(error(&mut w, slot, CONNECT).contains("connected already"));
     let slot = open(&mut w);
@@ -251,9 +251,9 @@ fn the_passcode_is_a_token_or_the_api_key() {
         settings
     };
     let connect = |passcode: &str| CONNECT.replacen('\n', &format!("\nlogin:me\npasscode:{passcode}\n"), 1);
-    let mut w = World::new(with_tokens());
+    let mut w = TestHub::new(with_tokens());
     w.authority = |question| match question {
-        tidings_hub::Decide::Connect { token, .. } if token == "good" => {
+        tidings_hub::AuthorizationRequest::Connect { token, .. } if token == "good" => {
             let connected = tidings_hub::Connected { user: "ann".into(), ..Default::default() };
             Response::Connected(Box::new(connected))
         }
@@ -271,14 +271,14 @@ fn the_passcode_is_a_token_or_the_api_key() {
         assert!(error(&mut w, slot, &frame).contains("\ncode:101"), "{frame}");
     }
     // Without secrets, front ends that always send a passcode connect.
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w);
     assert!(say(&mut w, slot, &connect("guest"))[0].starts_with("CONNECTED\n"));
 }
 
 #[test]
 fn heart_beats_keep_a_connection_and_silence_ends_it() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     for _ in 0..5 {
         w.expire(slot, Timer::Ping);
@@ -301,7 +301,7 @@ fn heart_beats_keep_a_connection_and_silence_ends_it() {
 
 #[test]
 fn a_frame_longer_than_the_limit_ends_with_1009() {
-    let mut w = World::with_protocols(
+    let mut w = TestHub::with_protocols(
         settings(),
         ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
     );
@@ -317,7 +317,7 @@ fn a_frame_longer_than_the_limit_ends_with_1009() {
 fn incomplete_frames_of_all_clients_together_are_limited() {
     let protocols =
         ProtocolSettings { max_message: 4096, input_limit: 10_000, ..ProtocolSettings::workbench() };
-    let mut w = World::with_protocols(settings(), protocols);
+    let mut w = TestHub::with_protocols(settings(), protocols);
     let part = format!("SEND\ndestination:a\n\n{}", "x".repeat(3000));
     let slots: Vec<Slot> = (0..4).map(|_| connected(&mut w)).collect();
     for slot in &slots {
@@ -330,7 +330,7 @@ fn incomplete_frames_of_all_clients_together_are_limited() {
 
 #[test]
 fn a_malformed_frame_is_answered_behind_the_receipts_before_it() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     w.respond_at_once = false;
     send(&mut w, slot, "SEND\ndestination:a\nreceipt:1\n\nhi\0NO SUCH FRAME\n\n\0");
@@ -343,7 +343,7 @@ fn a_malformed_frame_is_answered_behind_the_receipts_before_it() {
 
 #[test]
 fn a_client_that_waits_for_the_server_is_not_silent() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     w.respond_at_once = false;
     send(&mut w, slot, "SEND\ndestination:a\n\nhi\0SUBSCRIBE\nid:0\ndestination:a\n\n\0");
@@ -353,7 +353,7 @@ fn a_client_that_waits_for_the_server_is_not_silent() {
 
 #[test]
 fn an_outage_of_the_broker_is_a_temporary_error() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = connected(&mut w);
     w.set_broker(Broker::Down);
     let error = error(&mut w, slot, &subscribe("0", "news"));

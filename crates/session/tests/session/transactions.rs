@@ -1,6 +1,6 @@
 //! RESP: `MULTI` and `EXEC`.
 
-use crate::world::{Broker, World, part_three, settings};
+use crate::test_hub::{Broker, TestHub, part_three, settings};
 use tidings_hub::{Flow, Response, Settings, Slot};
 use tidings_session::ProtocolSettings;
 
@@ -13,13 +13,13 @@ fn all(commands: &[&[&str]]) -> String {
     commands.iter().map(|words| command(words)).collect()
 }
 
-fn exchange(w: &mut World, slot: Slot, words: &[&str]) -> String {
+fn exchange(w: &mut TestHub, slot: Slot, words: &[&str]) -> String {
     w.exchange(slot, command(words))
 }
 
 #[test]
 fn no_command_is_executed_before_exec_and_the_replies_are_one_array() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (c, listener) = (w.open(), w.open());
     exchange(&mut w, listener, &["SUBSCRIBE", "news"]);
     w.output(listener);
@@ -36,7 +36,7 @@ fn no_command_is_executed_before_exec_and_the_replies_are_one_array() {
 
 #[test]
 fn delayed_replies_keep_their_order_and_commands_after_exec_wait() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.respond_at_once = false;
     let c = w.open();
     let pipeline = all(&[
@@ -58,7 +58,7 @@ fn delayed_replies_keep_their_order_and_commands_after_exec_wait() {
 
 #[test]
 fn a_publication_during_a_transaction_is_not_inside_the_array() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     exchange(&mut w, c, &["HELLO", "3"]);
     exchange(&mut w, c, &["SUBSCRIBE", "news"]);
@@ -72,7 +72,7 @@ fn a_publication_during_a_transaction_is_not_inside_the_array() {
 
 #[test]
 fn exec_executes_nothing_after_a_refused_command() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (c, listener) = (w.open(), w.open());
     exchange(&mut w, listener, &["SUBSCRIBE", "news"]);
     w.output(listener);
@@ -91,7 +91,7 @@ fn exec_executes_nothing_after_a_refused_command() {
 
 #[test]
 fn an_error_during_exec_is_an_element_of_the_array() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     let c = w.open();
     exchange(&mut w, c, &["MULTI"]);
     exchange(&mut w, c, &["PUBLISH", "", "x"]);
@@ -104,7 +104,7 @@ fn an_error_during_exec_is_an_element_of_the_array() {
 
 #[test]
 fn a_subscription_in_a_transaction_stays_after_exec() {
-    let mut w = World::with_protocols(settings(), part_three());
+    let mut w = TestHub::with_protocols(settings(), part_three());
     w.broker = Broker::Slow;
     let c = w.open();
     w.input(c, all(&[&["MULTI"], &["SUBSCRIBE", "a", "b"], &["PING"], &["EXEC"]]));
@@ -120,7 +120,7 @@ fn a_subscription_in_a_transaction_stays_after_exec() {
 
 #[test]
 fn a_transaction_has_bounds_in_commands_and_in_bytes() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let c = w.open();
     exchange(&mut w, c, &["MULTI"]);
     let ping = command(&["PING"]).repeat(16_384);
@@ -130,7 +130,7 @@ fn a_transaction_has_bounds_in_commands_and_in_bytes() {
     assert!(exchange(&mut w, c, &["EXEC"]).starts_with("-EXECABORT "));
     assert_eq!(w.hub.protocols.stats().input_bytes, 0);
 
-    let mut w = World::new(Settings { recovery_bytes: 1000, ..settings() });
+    let mut w = TestHub::new(Settings { recovery_bytes: 1000, ..settings() });
     let c = w.open();
     exchange(&mut w, c, &["MULTI"]);
     assert_eq!(exchange(&mut w, c, &["ECHO", &"x".repeat(900)]), "+QUEUED\r\n");
@@ -151,7 +151,7 @@ fn a_transaction_has_bounds_in_commands_and_in_bytes() {
 
 #[test]
 fn transactions_of_all_clients_stay_within_the_input_limit() {
-    let mut w = World::with_protocols(
+    let mut w = TestHub::with_protocols(
         settings(),
         ProtocolSettings { input_limit: 10_000, ..ProtocolSettings::workbench() },
     );

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    CloseReason, Directive, Effect, Effects, Failure, Flow, Order, Rejection, Response, Settings, Slot,
-    locate,
+    CloseReason, Effect, Effects, Failure, Flow, Rejection, Response, SessionAction, SessionCommand,
+    Settings, Slot, locate,
 };
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::client::Encoding;
@@ -11,9 +11,9 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::ws::deflate::Deflater;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
-use crate::world::{Broker, World, key, named, settings};
+use crate::test_hub::{Broker, TestHub, key, named, settings};
 
-fn open(w: &mut World, link: Link) -> Slot {
+fn open(w: &mut TestHub, link: Link) -> Slot {
     let mut fx = Effects::default();
     w.hub.open_as(link.into(), None, &mut fx).slot
 }
@@ -25,7 +25,7 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The output, as messages and as the code and reason of the close frame.
-fn received(w: &mut World, slot: Slot) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
+fn received(w: &mut TestHub, slot: Slot) -> (Vec<Vec<u8>>, Option<(u16, String)>) {
     let bytes = w.sent.remove(&slot).unwrap_or_default();
     let rules = Rules { role: Role::Client, max_message: 1 << 20 };
     let (mut reader, mut message, mut rest) = (Reader::default(), Vec::new(), &bytes[..]);
@@ -54,7 +54,7 @@ const HELLO: &[u8] = b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"cha
 #[test]
 fn fragmented_frames_with_several_commands_are_answered_in_frames() {
     for size in [1, 3, 7, 1000] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w, named("websocket_json"));
         for piece in frame(Opcode::Text, HELLO).chunks(size) {
             assert_eq!(w.input(slot, piece), Flow::Read);
@@ -69,7 +69,7 @@ fn fragmented_frames_with_several_commands_are_answered_in_frames() {
 
 #[test]
 fn protobuf_works_in_binary_frames() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w, named("websocket_protobuf"));
     let mut commands = Vec::new();
     for message in Encoding::Json.messages(HELLO) {
@@ -89,7 +89,7 @@ fn protobuf_works_in_binary_frames() {
 
 #[test]
 fn commands_are_held_back_within_a_frame_and_after_it() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     w.broker = Broker::Slow;
     let slot = open(&mut w, named("websocket_json"));
     let mut bytes = frame(Opcode::Text, &[HELLO, b"\n{\"id\":3,\"ping\":{}}"].concat());
@@ -105,7 +105,7 @@ fn commands_are_held_back_within_a_frame_and_after_it() {
 
 #[test]
 fn control_frames_are_answered_and_a_close_echoes_its_code() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w, named("websocket_json"));
     w.input(slot, frame(Opcode::Ping, b"hi"));
     assert_eq!(received(&mut w, slot).0, [b"pong hi".to_vec()]);
@@ -122,7 +122,7 @@ fn an_invalid_frame_is_closed_with_a_reason() {
         (b"\x81\x02{}".to_vec(), 1002, "without a mask"),
         (frame(Opcode::Text, b"{\"id\":1,\"subscribe\":{}}"), 3501, "connect first"),
     ] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w, named("websocket_json"));
         w.input(slot, bytes);
         let (_, closed) = received(&mut w, slot);
@@ -135,7 +135,7 @@ fn an_invalid_frame_is_closed_with_a_reason() {
 
 #[test]
 fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
-    let mut w = World::with_protocols(
+    let mut w = TestHub::with_protocols(
         settings(),
         ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
     );
@@ -150,7 +150,7 @@ fn a_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
 
 #[test]
 fn an_emulated_session_is_found_by_its_secret_only() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w, named("sse"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n");
     let output = w.output(slot);
@@ -174,7 +174,7 @@ fn an_emulated_session_is_found_by_its_secret_only() {
 
 #[test]
 fn one_way_clients_get_pushes_and_no_replies() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w, named("uni_sse"));
     w.input(slot, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
     assert!(w.output(slot).starts_with("data: {\"connect\":{\"client\":"));
@@ -185,7 +185,7 @@ fn one_way_clients_get_pushes_and_no_replies() {
 const ONE_WAY: [&str; 3] = ["uni_http_stream", "uni_sse", "uni_websocket"];
 
 /// The output to a one-way client, as JSON, and the code of the close frame if there is one.
-fn pushes(w: &mut World, slot: Slot, link: Link) -> (Vec<Value>, Option<u16>) {
+fn pushes(w: &mut TestHub, slot: Slot, link: Link) -> (Vec<Value>, Option<u16>) {
     if link == named("uni_websocket") {
         let (messages, closed) = received(w, slot);
         return (json(&messages), closed.map(|(code, _)| code));
@@ -196,7 +196,7 @@ fn pushes(w: &mut World, slot: Slot, link: Link) -> (Vec<Value>, Option<u16>) {
     (lines.map(|line| serde_json::from_str(line).expect("JSON")).collect(), None)
 }
 
-fn introduce(w: &mut World, link: Link, connect: &Value) -> (Slot, Vec<Value>, Option<u16>) {
+fn introduce(w: &mut TestHub, link: Link, connect: &Value) -> (Slot, Vec<Value>, Option<u16>) {
     let slot = open(w, link);
     if link == named("uni_websocket") {
         w.input(slot, frame(Opcode::Text, connect.to_string().as_bytes()));
@@ -210,7 +210,7 @@ fn introduce(w: &mut World, link: Link, connect: &Value) -> (Slot, Vec<Value>, O
 #[test]
 fn a_one_way_client_gets_the_reason_before_its_connection_ends() {
     for link in ONE_WAY.map(named) {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let (slot, ..) = introduce(&mut w, link, &serde_json::json!({}));
         let reason = CloseReason::Code(4000, "enough".to_owned());
         w.with(|hub, fx| hub.end(slot, &reason, fx));
@@ -221,7 +221,7 @@ fn a_one_way_client_gets_the_reason_before_its_connection_ends() {
         assert!(w.closed.contains(&slot));
     }
     // The client's close frame is answered with a close frame only.
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let (slot, ..) = introduce(&mut w, named("uni_websocket"), &serde_json::json!({}));
     w.input(slot, frame(Opcode::Close, &4001_u16.to_be_bytes()));
     assert_eq!(pushes(&mut w, slot, named("uni_websocket")), (vec![], Some(4001)));
@@ -230,7 +230,7 @@ fn a_one_way_client_gets_the_reason_before_its_connection_ends() {
 #[test]
 fn a_one_way_session_has_a_secret_and_accepts_no_commands() {
     for link in ONE_WAY.map(named) {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let (slot, received_pushes, _) = introduce(&mut w, link, &serde_json::json!({}));
         let (other, ..) = introduce(&mut w, link, &serde_json::json!({}));
         let session = received_pushes[0]["connect"]["session"].as_str().expect("a session").to_owned();
@@ -241,9 +241,9 @@ fn a_one_way_session_has_a_secret_and_accepts_no_commands() {
             assert_eq!(tidings_session::commands(hub, id, command, fx), Flow::Ended);
         });
         assert!(w.subscribed_topics.is_empty(), "{link:?}");
-        let order = Order::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
-        let directive = Directive { user: String::new(), client: None, session: Some(session), order };
-        w.with(|hub, fx| hub.apply_directive(&directive, fx));
+        let action = SessionAction::Disconnect { code: 4501, reason: "out".into(), except: vec![] };
+        let command = SessionCommand { user: String::new(), client: None, session: Some(session), action };
+        w.with(|hub, fx| hub.apply_session_command(&command, fx));
         assert_eq!(pushes(&mut w, slot, link).0[0]["disconnect"]["code"], 4501, "{link:?}");
         assert!(w.closed.contains(&slot) && !w.closed.contains(&other));
     }
@@ -263,7 +263,7 @@ fn the_error_of_a_one_way_client_determines_whether_it_reconnects() {
         (Response::Failed(Failure::Disconnect(4501, "no".into())), 4501),
     ] {
         for link in ONE_WAY.map(named) {
-            let mut w = World::new(Settings { connect_proxy: true, ..settings() });
+            let mut w = TestHub::new(Settings { connect_proxy: true, ..settings() });
             w.respond_at_once = false;
             w.authority = |_| Response::Published(0);
             let slot = open(&mut w, link);
@@ -294,7 +294,7 @@ fn clone(response: &Response) -> Response {
 
 #[test]
 fn an_event_source_gets_the_data_and_opens_when_everything_is_subscribed() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     let slot = open(&mut w, named("events"));
     w.input(
         slot,
@@ -313,8 +313,10 @@ fn an_event_source_gets_the_data_and_opens_when_everything_is_subscribed() {
 
 #[test]
 fn the_line_limit_does_not_apply_to_http_requests() {
-    let mut w =
-        World::with_protocols(settings(), ProtocolSettings { max_line: 64, ..ProtocolSettings::workbench() });
+    let mut w = TestHub::with_protocols(
+        settings(),
+        ProtocolSettings { max_line: 64, ..ProtocolSettings::workbench() },
+    );
     let slot = open(&mut w, named("http_stream_json"));
     let long = "x".repeat(500);
     let said = format!("{{\"id\":1,\"connect\":{{\"name\":\"{long}\"}}}}\n");
@@ -340,7 +342,7 @@ fn compressed_commands_are_executed_and_leave_no_memory() {
     let ping = br#"{"id":3,"ping":{}}"#;
     let commands = [HELLO, &b"\n".repeat(200), ping].concat();
     for size in [1, 3, 1000] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w, named("websocket_json_deflate"));
         for piece in packed(&commands).chunks(size) {
             w.input(slot, piece);
@@ -357,7 +359,7 @@ fn compressed_commands_are_executed_and_leave_no_memory() {
 
 #[test]
 fn compressed_commands_are_held_back_decompressed() {
-    let mut w = World::new(settings());
+    let mut w = TestHub::new(settings());
     w.broker = Broker::Slow;
     let slot = open(&mut w, named("websocket_json_deflate"));
     let commands = [HELLO, &b"\n".repeat(200), br#"{"id":3,"ping":{}}"#].concat();
@@ -373,7 +375,7 @@ fn compressed_commands_are_held_back_decompressed() {
 
 #[test]
 fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_then_1009() {
-    let mut w = World::with_protocols(
+    let mut w = TestHub::with_protocols(
         settings(),
         ProtocolSettings { max_message: 100, ..ProtocolSettings::workbench() },
     );
@@ -389,7 +391,7 @@ fn a_compressed_message_that_is_too_long_is_an_error_that_names_the_limit_and_th
 #[test]
 fn compression_is_accepted_only_if_negotiated() {
     for link in [named("websocket_json"), named("websocket_protobuf"), named("uni_websocket")] {
-        let mut w = World::new(settings());
+        let mut w = TestHub::new(settings());
         let slot = open(&mut w, link);
         w.input(slot, packed(&[b' '; 101]));
         assert_eq!(received(&mut w, slot).1.expect("a close frame").0, 1002);

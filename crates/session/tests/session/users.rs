@@ -1,34 +1,35 @@
-//! Clients with a user: tokens, presence, orders of the application, expiry.
+//! Clients with a user: tokens, presence, commands of the application, expiry.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, ChannelOverrides, Connected, Decide, Directive, Effects, Failure, NamespaceOptions,
-    Namespaces, Notification, Order, Rejection, Request, Response, Settings, Slot, Timer,
+    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Effects, Failure, NamespaceOptions,
+    Namespaces, Notification, Rejection, Request, Response, SessionAction, SessionCommand, Settings, Slot,
+    Timer,
 };
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
-use crate::world::{Broker, World, named, settings};
+use crate::test_hub::{Broker, TestHub, named, settings};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
 }
 
 /// The authority of the tests. A token is the name of its user; `subs` has two subscriptions, `late` expires.
-fn authority(decision: &Decide) -> Response {
+fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
-        Decide::Reject { .. } => Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
-        Decide::Connect { token, .. } if token == "bad" => {
+        AuthorizationRequest::Reject { .. } => Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
+        AuthorizationRequest::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }
-        Decide::Connect { token, .. } if token == "expired" => {
+        AuthorizationRequest::Connect { token, .. } if token == "expired" => {
             Response::Failed(Rejection::from(code::TOKEN_EXPIRED).into())
         }
-        Decide::Connect { token, .. } if token == "banned" => {
+        AuthorizationRequest::Connect { token, .. } if token == "banned" => {
             Response::Failed(Failure::Disconnect(4500, "go away".into()))
         }
-        Decide::Connect { token, .. } => Response::Connected(Box::new(Connected {
+        AuthorizationRequest::Connect { token, .. } => Response::Connected(Box::new(Connected {
             user: token.clone(),
             expires: (token == "late").then_some(1_060),
             info: Some(r#"{"name":"Ann"}"#.into()),
@@ -40,20 +41,20 @@ fn authority(decision: &Decide) -> Response {
             },
             ..Connected::default()
         })),
-        Decide::Subscribe { token, .. } if token == "no" => {
+        AuthorizationRequest::Subscribe { token, .. } if token == "no" => {
             Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
         }
-        Decide::Subscribe { .. } => Response::Allowed(Box::new(Admission {
+        AuthorizationRequest::Subscribe { .. } => Response::Allowed(Box::new(Admission {
             info: Some("[7]".into()),
             expires: Some(1_030),
             overrides: ChannelOverrides { presence: Some(true), ..ChannelOverrides::default() },
             ..Admission::default()
         })),
-        Decide::Refresh { .. } | Decide::SubRefresh { .. } => {
+        AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
             Response::Renewed { expires: Some(2_000), info: None, token: None }
         }
-        Decide::Rpc { data, .. } => Response::Replied(data.clone()),
-        Decide::Publish { .. } => Response::Published(1),
+        AuthorizationRequest::Rpc { data, .. } => Response::Replied(data.clone()),
+        AuthorizationRequest::Publish { .. } => Response::Published(1),
     }
 }
 
@@ -66,31 +67,31 @@ fn options() -> NamespaceOptions {
     }
 }
 
-fn with_tokens(options: NamespaceOptions) -> World {
+fn with_tokens(options: NamespaceOptions) -> TestHub {
     let access = Access { open: false, tokens: true, ..Access::default() };
     let namespaces = Namespaces::new(options, []).with_private_prefix("$");
-    let mut w = World::without_auto_subscribe(Settings { access, namespaces, ..settings() });
+    let mut w = TestHub::without_auto_subscribe(Settings { access, namespaces, ..settings() });
     w.authority = authority;
     w.hub.set_time(1_000);
     w
 }
 
-fn exchange(w: &mut World, slot: Slot, command: &Value) -> Vec<Value> {
+fn exchange(w: &mut TestHub, slot: Slot, command: &Value) -> Vec<Value> {
     w.input(slot, format!("{command}\n"));
     read(w, slot)
 }
 
-fn read(w: &mut World, slot: Slot) -> Vec<Value> {
+fn read(w: &mut TestHub, slot: Slot) -> Vec<Value> {
     w.output(slot).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn connect(w: &mut World, token: &str) -> (Slot, Value) {
+fn connect(w: &mut TestHub, token: &str) -> (Slot, Value) {
     let slot = w.open();
     let response = exchange(w, slot, &json!({"id": 1, "connect": {"token": token}}));
     (slot, response.into_iter().next().unwrap_or_default())
 }
 
-fn subscribe(w: &mut World, slot: Slot, name: &str) -> Value {
+fn subscribe(w: &mut TestHub, slot: Slot, name: &str) -> Value {
     exchange(w, slot, &json!({"id": 2, "subscribe": {"channel": name}})).remove(0)
 }
 
@@ -126,7 +127,7 @@ fn subscriptions_by_the_server_are_in_the_reply_and_live() {
 
 #[test]
 fn a_user_has_a_personal_channel_that_others_cannot_access() {
-    let mut w = World::without_auto_subscribe(Settings {
+    let mut w = TestHub::without_auto_subscribe(Settings {
         personal_channel: Some(String::new()),
         access: Access { open: false, tokens: true, ..Access::default() },
         namespaces: Namespaces::new(options(), []),
@@ -248,9 +249,10 @@ fn joins_and_leaves_are_sent_only_to_subscribers_that_request_them() {
 fn an_order_reaches_exactly_the_connections_of_a_user() {
     let mut w = with_tokens(options());
     let users: Vec<Slot> = ["ann", "ann", "bob"].iter().map(|user| connect(&mut w, user).0).collect();
-    let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
-    let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&order(sub), fx));
+    let action =
+        |action: SessionAction| SessionCommand { user: "ann".into(), client: None, session: None, action };
+    let sub = SessionAction::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&action(sub), fx));
     for (slot, count) in users.iter().zip([1, 1, 0]) {
         let pushes = read(&mut w, *slot);
         assert_eq!(pushes.len(), count);
@@ -259,15 +261,15 @@ fn an_order_reaches_exactly_the_connections_of_a_user() {
     w.publish("vip", "1");
     assert_eq!([read(&mut w, users[0]).len(), read(&mut w, users[2]).len()], [1, 0]);
     read(&mut w, users[1]);
-    let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
-    w.with(|hub, fx| hub.apply_directive(&order(unsub), fx));
+    let unsub = SessionAction::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
+    w.with(|hub, fx| hub.apply_session_command(&action(unsub), fx));
     assert_eq!(read(&mut w, users[0])[0]["push"]["unsubscribe"]["code"], 2000);
     read(&mut w, users[1]);
-    let refresh = Order::Refresh { expired: false, expires: Some(1_500) };
-    w.with(|hub, fx| hub.apply_directive(&order(refresh), fx));
+    let refresh = SessionAction::Refresh { expired: false, expires: Some(1_500) };
+    w.with(|hub, fx| hub.apply_session_command(&action(refresh), fx));
     assert_eq!(read(&mut w, users[0])[0]["push"]["refresh"]["ttl"], 500);
-    let end = Order::Disconnect { code: 3503, reason: "force disconnect".into(), except: vec![] };
-    w.with(|hub, fx| hub.apply_directive(&order(end), fx));
+    let end = SessionAction::Disconnect { code: 3503, reason: "force disconnect".into(), except: vec![] };
+    w.with(|hub, fx| hub.apply_session_command(&action(end), fx));
     assert!(w.closed.contains(&users[0]) && w.closed.contains(&users[1]) && !w.closed.contains(&users[2]));
 }
 
@@ -276,11 +278,12 @@ fn an_order_to_unsubscribe_also_cancels_pending_subscribes() {
     let mut w = with_tokens(options());
     let (slot, _) = connect(&mut w, "ann");
     w.broker = Broker::Slow;
-    let order = |order: Order| Directive { user: "ann".into(), client: None, session: None, order };
-    let sub = Order::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
-    w.with(|hub, fx| hub.apply_directive(&order(sub), fx));
-    let unsub = Order::Unsubscribe { channel: Some(channel("vip")), code: 2000, reason: "no".into() };
-    w.with(|hub, fx| hub.apply_directive(&order(unsub), fx));
+    let action =
+        |action: SessionAction| SessionCommand { user: "ann".into(), client: None, session: None, action };
+    let sub = SessionAction::Subscribe { channel: channel("vip"), admission: Box::default(), since: None };
+    w.with(|hub, fx| hub.apply_session_command(&action(sub), fx));
+    let unsub = SessionAction::Unsubscribe { channel: Some(channel("vip")), code: 2000, reason: "no".into() };
+    w.with(|hub, fx| hub.apply_session_command(&action(unsub), fx));
     w.with(|hub, fx| hub.on_topic_live(&Topic::Channel(channel("vip")), fx));
     assert!(read(&mut w, slot).is_empty() && w.subscribed_topics.is_empty());
     assert_eq!(w.hub.stats().subscriptions, 0);
@@ -292,9 +295,9 @@ fn an_order_can_target_one_connection() {
     let (first, response) = connect(&mut w, "ann");
     let (second, _) = connect(&mut w, "ann");
     let client = response["connect"]["client"].as_str().map(str::to_owned);
-    let order = Order::Disconnect { code: 3500, reason: "x".into(), except: vec![] };
-    let directive = Directive { user: String::new(), client, session: None, order };
-    w.with(|hub, fx| hub.apply_directive(&directive, fx));
+    let action = SessionAction::Disconnect { code: 3500, reason: "x".into(), except: vec![] };
+    let command = SessionCommand { user: String::new(), client, session: None, action };
+    w.with(|hub, fx| hub.apply_session_command(&command, fx));
     assert!(w.closed.contains(&first) && !w.closed.contains(&second));
 }
 
@@ -302,14 +305,16 @@ fn an_order_can_target_one_connection() {
 fn an_order_without_a_target_is_for_anonymous_connections() {
     let mut w = with_tokens(options());
     w.authority = |decision| match decision {
-        Decide::Connect { token, .. } if token == "anonymous" => Response::Connected(Box::default()),
+        AuthorizationRequest::Connect { token, .. } if token == "anonymous" => {
+            Response::Connected(Box::default())
+        }
         other => authority(other),
     };
     let [ann, anonymous] = ["ann", "anonymous"].map(|token| connect(&mut w, token).0);
     let silent = w.open();
-    let order = Order::Refresh { expired: true, expires: None };
-    let directive = Directive { user: String::new(), client: None, session: None, order };
-    w.with(|hub, fx| hub.apply_directive(&directive, fx));
+    let action = SessionAction::Refresh { expired: true, expires: None };
+    let command = SessionCommand { user: String::new(), client: None, session: None, action };
+    w.with(|hub, fx| hub.apply_session_command(&command, fx));
     assert_eq!(read(&mut w, anonymous)[0]["push"]["disconnect"]["code"], 3005);
     assert!(w.closed.contains(&anonymous) && !w.closed.contains(&ann) && !w.closed.contains(&silent));
 }
@@ -340,7 +345,7 @@ fn requests_are_answered_in_the_order_of_their_responses() {
 fn missing_features_of_a_channel_are_not_available_and_missing_rights_are_denied() {
     let mut w = with_tokens(NamespaceOptions { presence: true, ..options() });
     let (slot, _) = connect(&mut w, "ann");
-    let code = |w: &mut World, command: Value| exchange(w, slot, &command)[0]["error"]["code"].as_u64();
+    let code = |w: &mut TestHub, command: Value| exchange(w, slot, &command)[0]["error"]["code"].as_u64();
     assert_eq!(code(&mut w, json!({"id": 2, "history": {"channel": "a"}})), Some(108));
     assert_eq!(code(&mut w, json!({"id": 3, "presence": {"channel": "a"}})), Some(103));
     assert_eq!(code(&mut w, json!({"id": 4, "publish": {"channel": "a", "data": 1}})), Some(103));
@@ -372,7 +377,7 @@ fn a_connection_token_works_as_a_password_on_plain_lines_and_resp() {
 
 #[test]
 fn lost_publications_are_reported_in_every_protocol() {
-    let mut w = World::without_auto_subscribe(settings());
+    let mut w = TestHub::without_auto_subscribe(settings());
     let plain = w.open();
     w.exchange(plain, "SUBSCRIBE news\r\n");
     let resp = w.open();
@@ -396,9 +401,9 @@ fn decisions_of_the_application_apply_in_every_protocol() {
         allow_publish_for_anonymous: true,
         ..NamespaceOptions::default()
     };
-    let mut w = World::new(Settings { namespaces: Namespaces::new(hooks, []), ..settings() });
+    let mut w = TestHub::new(Settings { namespaces: Namespaces::new(hooks, []), ..settings() });
     w.authority = |decision| match decision {
-        Decide::Publish { body, .. } if body == "no" => {
+        AuthorizationRequest::Publish { body, .. } if body == "no" => {
             Response::Failed(Rejection::from(code::PERMISSION_DENIED).into())
         }
         other => authority(other),
@@ -424,7 +429,9 @@ fn decisions_of_the_application_apply_in_every_protocol() {
 fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
     let mut w = with_tokens(options());
     w.authority = |decision| match decision {
-        Decide::Refresh { .. } => Response::Renewed { expires: Some(u64::MAX), info: None, token: None },
+        AuthorizationRequest::Refresh { .. } => {
+            Response::Renewed { expires: Some(u64::MAX), info: None, token: None }
+        }
         other => authority(other),
     };
     let (slot, _) = connect(&mut w, "late");
@@ -446,7 +453,7 @@ fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
 
 #[test]
 fn a_ping_interval_below_a_second_is_sent_as_one_second() {
-    let mut w = World::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
+    let mut w = TestHub::new(Settings { ping_interval: Duration::from_millis(500), ..settings() });
     let slot = w.open();
     let response = exchange(&mut w, slot, &json!({"id": 1, "connect": {}}));
     assert_eq!(response[0]["connect"]["ping"], 1);
@@ -465,9 +472,9 @@ fn an_event_source_may_request_the_channels_of_its_token() {
     w.publish("two", "not asked for");
     w.publish("one", "asked for");
     assert_eq!(w.output(slot), "data: asked for\n\n");
-    let unsub = Order::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
-    let directive = Directive { user: "subs".into(), client: None, session: None, order: unsub };
-    w.with(|hub, fx| hub.apply_directive(&directive, fx));
+    let unsub = SessionAction::Unsubscribe { channel: None, code: 2000, reason: "enough".into() };
+    let command = SessionCommand { user: "subs".into(), client: None, session: None, action: unsub };
+    w.with(|hub, fx| hub.apply_session_command(&command, fx));
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":3503"));
     assert!(w.closed.contains(&slot), "so that the client does not wait for ever");
 }

@@ -1,12 +1,12 @@
 //! A shard with socket pairs as connections, and a control plane that the tests implement.
 
-mod world;
+mod test_shard;
 
 use tidings_hub::{Request, Response};
 use tidings_shard::{Limits, ShardMessage};
 
+use test_shard::{TestShard, limits, topic};
 use tidings_testkit::{PATIENCE, wait_until};
-use world::{World, limits, topic};
 
 /// The number of messages in `ERROR 3008 slow: N messages dropped`.
 fn dropped(line: &str) -> usize {
@@ -16,15 +16,15 @@ fn dropped(line: &str) -> usize {
 
 #[test]
 fn a_subscription_is_confirmed_when_its_topic_is_live_and_misses_nothing_afterwards() {
-    let world = World::new(limits());
-    let mut client = world.client();
+    let shard = TestShard::new(limits());
+    let mut client = shard.client();
     client.send("SUBSCRIBE news");
-    world.wait_for_topic("news");
+    shard.wait_for_topic("news");
     // Published before the confirmation, so it is not for the client.
-    world.publish("news", "early");
-    world.mailbox.post(ShardMessage::Live(topic("news")));
-    assert!(world.deliver("news", "first"));
-    world.publish("news", "second");
+    shard.publish("news", "early");
+    shard.mailbox.post(ShardMessage::Live(topic("news")));
+    assert!(shard.deliver("news", "first"));
+    shard.publish("news", "second");
     assert_eq!(client.line(), "CONFIRMED");
     assert_eq!(client.line(), "MESSAGE news first");
     assert_eq!(client.line(), "MESSAGE news second");
@@ -34,20 +34,20 @@ fn a_subscription_is_confirmed_when_its_topic_is_live_and_misses_nothing_afterwa
 
 #[test]
 fn a_response_for_an_earlier_session_of_a_slot_is_discarded() {
-    let world = World::new(limits());
-    let mut first = world.subscriber("news");
+    let shard = TestShard::new(limits());
+    let mut first = shard.subscriber("news");
     first.send("PUBLISH news hello");
-    let (request, late) = world.request();
+    let (request, late) = shard.request();
     assert!(matches!(request, Request::Publish(..)), "{request:?}");
     // A connection that is closed with unread bytes is reset, so it does not wait for the response.
-    world.publish("news", "unread");
-    wait_until(PATIENCE, "a delivery", || world.deliveries() == 1);
+    shard.publish("news", "unread");
+    wait_until(PATIENCE, "a delivery", || shard.deliveries() == 1);
     drop(first);
-    wait_until(PATIENCE, "the end of the first connection", || world.connections() == 0);
+    wait_until(PATIENCE, "the end of the first connection", || shard.connections() == 0);
 
-    let mut second = world.client();
+    let mut second = shard.client();
     second.send("PUBLISH news again");
-    let (_, reply) = world.request();
+    let (_, reply) = shard.request();
     late.send(Response::Published(9));
     second.send("PING");
     reply.send(Response::Published(1));
@@ -57,13 +57,13 @@ fn a_response_for_an_earlier_session_of_a_slot_is_discarded() {
 
 #[test]
 fn a_subscriber_that_does_not_read_gets_the_number_of_dropped_messages_and_delays_no_other() {
-    let world = World::new(Limits { queue: 64 << 10, ..limits() });
-    let mut slow = world.subscriber("news");
-    let mut fast = world.subscriber("news");
+    let shard = TestShard::new(Limits { queue: 64 << 10, ..limits() });
+    let mut slow = shard.subscriber("news");
+    let mut fast = shard.subscriber("news");
     let body = "x".repeat(1_000);
     let all = 2_000;
     for number in 0..all {
-        world.publish("news", format!("{number} {body}"));
+        shard.publish("news", format!("{number} {body}"));
         assert_eq!(fast.line(), format!("MESSAGE news {number} {body}"));
     }
     let (mut received, mut last) = (0, String::new());
@@ -83,15 +83,15 @@ fn a_subscriber_that_does_not_read_gets_the_number_of_dropped_messages_and_delay
 
 #[test]
 fn a_slow_subscriber_of_a_channel_that_cuts_is_closed_with_a_code_that_requests_reconnecting() {
-    let world = World::new(Limits { queue: 64 << 10, ..limits() });
-    let mut slow = world.subscriber("cut:news");
-    wait_until(PATIENCE, "the subscription in the metrics", || world.subscriptions() == 1);
+    let shard = TestShard::new(Limits { queue: 64 << 10, ..limits() });
+    let mut slow = shard.subscriber("cut:news");
+    wait_until(PATIENCE, "the subscription in the metrics", || shard.subscriptions() == 1);
     let body = "x".repeat(1_000);
     let mut number = 0;
     wait_until(PATIENCE, "the end of the slow subscription", || {
-        world.publish("cut:news", format!("{number} {body}"));
+        shard.publish("cut:news", format!("{number} {body}"));
         number += 1;
-        world.subscriptions() == 0
+        shard.subscriptions() == 0
     });
     let mut last = String::new();
     loop {
@@ -105,16 +105,16 @@ fn a_slow_subscriber_of_a_channel_that_cuts_is_closed_with_a_code_that_requests_
 
 #[test]
 fn publications_beyond_the_bound_of_a_mailbox_are_reported_to_their_subscribers() {
-    let world = World::new(Limits { mailbox: 64 << 10, ..limits() });
-    let mut client = world.subscriber("news");
-    let mut other = world.subscriber("quiet");
+    let shard = TestShard::new(Limits { mailbox: 64 << 10, ..limits() });
+    let mut client = shard.subscriber("news");
+    let mut other = shard.subscriber("quiet");
     let body = "x".repeat(1_000);
     let mut full = 0;
     // The shard may take publications out meanwhile, so the number that fits is not known.
     while full == 0 {
-        full += (0..1_000).filter(|_| !world.deliver("news", body.clone())).count();
+        full += (0..1_000).filter(|_| !shard.deliver("news", body.clone())).count();
     }
-    world.mailbox.wake();
+    shard.mailbox.wake();
     loop {
         let line = client.line();
         if line.starts_with("ERROR") {
@@ -126,21 +126,21 @@ fn publications_beyond_the_bound_of_a_mailbox_are_reported_to_their_subscribers(
             assert_eq!(line, format!("MESSAGE news {body}"));
         }
     }
-    world.publish("quiet", "still here");
+    shard.publish("quiet", "still here");
     assert_eq!(other.line(), "MESSAGE quiet still here");
 }
 
 #[test]
 fn a_drain_requests_every_client_to_reconnect_and_closes_it() {
-    let world = World::new(limits());
-    let mut clients = [world.subscriber("news"), world.client()];
+    let shard = TestShard::new(limits());
+    let mut clients = [shard.subscriber("news"), shard.client()];
     clients[1].send("PING");
     assert_eq!(clients[1].line(), "PONG");
-    world.mailbox.post(ShardMessage::Drain(std::time::Duration::from_millis(50)));
+    shard.mailbox.post(ShardMessage::Drain(std::time::Duration::from_millis(50)));
     for client in &mut clients {
         let notice = client.line();
         assert!(notice.starts_with("ERROR 3001 shutdown"), "{notice:?}");
         assert_eq!(client.line(), "", "the connection is closed");
     }
-    wait_until(PATIENCE, "no connection", || world.connections() == 0);
+    wait_until(PATIENCE, "no connection", || shard.connections() == 0);
 }

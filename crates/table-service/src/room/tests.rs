@@ -53,10 +53,12 @@ impl TestRoom {
 
     /// A room with a file that is being opened.
     fn with_file() -> Self {
-        let mut world = Self::new(Record { file: Some("f-1".into()), ..Record::new(Some(SECRET)) }, true);
-        assert!(world.started.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-1")));
-        assert!(world.handle(Event::WorkDone(None)).is_empty());
-        world
+        let mut test_room = Self::new(Record { file: Some("f-1".into()), ..Record::new(Some(SECRET)) }, true);
+        assert!(
+            test_room.started.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-1"))
+        );
+        assert!(test_room.handle(Event::WorkDone(None)).is_empty());
+        test_room
     }
 
     fn handle(&mut self, event: Event) -> Vec<Effect> {
@@ -141,99 +143,99 @@ fn code<T>(outcome: Result<Result<T, Failure>, oneshot::error::TryRecvError>) ->
 
 #[test]
 fn a_room_ends_half_a_minute_after_its_last_use() {
-    let mut world = TestRoom::new(Record::new(None), false);
-    let (handle, _) = world.join(None);
-    world.room.record.file = Some("f-1".into());
-    world.wait(Duration::from_secs(300));
-    assert!(!world.room.has_ended());
-    world.request(RoomRequest::Leave(handle.viewer));
-    world.wait(Duration::from_secs(29));
-    assert!(!world.room.has_ended());
-    world.wait(Duration::from_secs(2));
-    assert!(world.room.has_ended());
+    let mut test_room = TestRoom::new(Record::new(None), false);
+    let (handle, _) = test_room.join(None);
+    test_room.room.record.file = Some("f-1".into());
+    test_room.wait(Duration::from_secs(300));
+    assert!(!test_room.room.has_ended());
+    test_room.request(RoomRequest::Leave(handle.viewer));
+    test_room.wait(Duration::from_secs(29));
+    assert!(!test_room.room.has_ended());
+    test_room.wait(Duration::from_secs(2));
+    assert!(test_room.room.has_ended());
 }
 
 #[test]
 fn no_other_upload_begins_while_the_file_of_an_upload_is_created() {
-    let mut world = TestRoom::new(Record::new(Some(SECRET)), true);
-    let (handle, _) = world.join(Some(SECRET));
-    let (effects, mut response) = world.upload(handle.viewer);
+    let mut test_room = TestRoom::new(Record::new(Some(SECRET)), true);
+    let (handle, _) = test_room.join(Some(SECRET));
+    let (effects, mut response) = test_room.upload(handle.viewer);
     let (number, reply) = created(effects);
     assert!(response.try_recv().is_err(), "the upload began before its file was created");
-    assert_eq!(code(world.upload(handle.viewer).1.try_recv()), 409);
+    assert_eq!(code(test_room.upload(handle.viewer).1.try_recv()), 409);
     // The room stays open without viewers.
-    world.request(RoomRequest::Leave(handle.viewer));
-    world.wait(Duration::from_secs(60));
-    assert!(!world.room.has_ended());
+    test_room.request(RoomRequest::Leave(handle.viewer));
+    test_room.wait(Duration::from_secs(60));
+    assert!(!test_room.room.has_ended());
     let failed = Box::new(Err(Failure::new(507, "the disk is full")));
-    let effects = world.request(RoomRequest::FileCreated { number, created: failed, reply });
+    let effects = test_room.request(RoomRequest::FileCreated { number, created: failed, reply });
     assert!(saves(effects).is_empty(), "a record was written for an upload that never began");
     assert_eq!(code(response.try_recv()), 507);
-    let (handle, _) = world.join(None);
-    created(world.upload(handle.viewer).0);
+    let (handle, _) = test_room.join(None);
+    created(test_room.upload(handle.viewer).0);
 }
 
 #[test]
 fn a_lock_stops_the_upload_of_another_viewer_before_its_first_byte() {
-    let mut world = TestRoom::new(Record::new(Some(SECRET)), false);
-    let ((owner, _), (other, _)) = (world.join(Some(SECRET)), world.join(None));
+    let mut test_room = TestRoom::new(Record::new(Some(SECRET)), false);
+    let ((owner, _), (other, _)) = (test_room.join(Some(SECRET)), test_room.join(None));
     assert!(owner.is_owner && !other.is_owner);
-    let (effects, _response) = world.upload(other.viewer);
+    let (effects, _response) = test_room.upload(other.viewer);
     created(effects);
     let lock = Command::Lock { uploads: Some(true), view: None };
-    assert_eq!(world.command(other.viewer, lock.clone()).1.expect_err("not the owner").code, 403);
-    assert_eq!(world.command(owner.viewer, lock).1, Ok(()));
-    let upload = world.room.upload.as_ref().expect("the upload");
+    assert_eq!(test_room.command(other.viewer, lock.clone()).1.expect_err("not the owner").code, 403);
+    assert_eq!(test_room.command(owner.viewer, lock).1, Ok(()));
+    let upload = test_room.room.upload.as_ref().expect("the upload");
     assert_eq!(upload.progress.stopped().expect("a reason").code, 403);
 }
 
 #[test]
 fn one_record_is_written_at_a_time_and_a_failed_write_is_repeated_with_its_files() {
-    let mut world = TestRoom::with_file();
-    let (owner, _) = world.join(Some(SECRET));
+    let mut test_room = TestRoom::with_file();
+    let (owner, _) = test_room.join(Some(SECRET));
     let lock = |on| Command::Lock { uploads: Some(on), view: None };
-    world.room.saving.obsolete.push("f-0".into());
-    let first = saves(world.command(owner.viewer, lock(true)).0);
+    test_room.room.saving.obsolete.push("f-0".into());
+    let first = saves(test_room.command(owner.viewer, lock(true)).0);
     assert_eq!((first.len(), &first[0].obsolete[..]), (1, &["f-0".to_owned()][..]));
-    assert!(saves(world.command(owner.viewer, lock(false)).0).is_empty(), "two writes at once");
+    assert!(saves(test_room.command(owner.viewer, lock(false)).0).is_empty(), "two writes at once");
     let unavailable = StoreError::Unavailable("away");
-    let effects = world.handle(Event::Saved(Some((Err(unavailable), first[0].obsolete.clone()))));
+    let effects = test_room.handle(Event::Saved(Some((Err(unavailable), first[0].obsolete.clone()))));
     assert!(saves(effects).is_empty());
-    assert!(saves(world.wait(Duration::from_secs(4))).is_empty(), "the retry comes too early");
-    let second = saves(world.wait(Duration::from_secs(2)));
+    assert!(saves(test_room.wait(Duration::from_secs(4))).is_empty(), "the retry comes too early");
+    let second = saves(test_room.wait(Duration::from_secs(2)));
     assert_eq!((second.len(), &second[0].obsolete[..]), (1, &["f-0".to_owned()][..]));
     assert!(!second[0].record.locks.uploads, "an old record is written");
-    world.handle(Event::Saved(Some((Ok(SaveOutcome::Stored), Vec::new()))));
-    assert!(saves(world.wait(Duration::from_secs(1))).is_empty());
+    test_room.handle(Event::Saved(Some((Ok(SaveOutcome::Stored), Vec::new()))));
+    assert!(saves(test_room.wait(Duration::from_secs(1))).is_empty());
 }
 
 #[test]
 fn viewers_of_other_nodes_count_until_the_timeout_of_their_node() {
-    let mut world = TestRoom::new(Record::new(None), true);
-    let (_seat, _) = world.join(None);
-    world.receive(MessageKind::Here, 3, None);
-    assert_eq!(world.room.viewer_count(), 4);
-    let effects = world.wait(Duration::from_secs(11));
+    let mut test_room = TestRoom::new(Record::new(None), true);
+    let (_seat, _) = test_room.join(None);
+    test_room.receive(MessageKind::Here, 3, None);
+    assert_eq!(test_room.room.viewer_count(), 4);
+    let effects = test_room.wait(Duration::from_secs(11));
     assert!(
         effects
             .iter()
             .any(|effect| matches!(effect, Effect::Notify(status, _) if status.kind == MessageKind::Here))
     );
-    assert_eq!(world.room.viewer_count(), 4);
-    world.wait(Duration::from_secs(30));
-    assert_eq!(world.room.viewer_count(), 1);
+    assert_eq!(test_room.room.viewer_count(), 4);
+    test_room.wait(Duration::from_secs(30));
+    assert_eq!(test_room.room.viewer_count(), 1);
 }
 
 #[test]
 fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() {
-    let mut world = TestRoom::with_file();
+    let mut test_room = TestRoom::with_file();
     let newer = Record {
         file: Some("f-2".into()),
         stamp: Stamp { version: 7, node: 2 },
         version: 7,
         ..Record::new(None)
     };
-    let effects = world.receive(MessageKind::Changed, 0, Some(newer));
+    let effects = test_room.receive(MessageKind::Changed, 0, Some(newer));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Work(job) if job.file == "f-2")));
     let saved = saves(effects);
     assert_eq!(
@@ -241,22 +243,22 @@ fn a_newer_record_of_another_node_replaces_the_file_and_an_older_one_does_not() 
         (Some("f-2"), &["f-1".to_owned()][..])
     );
     let older = Record { file: Some("f-3".into()), version: 3, ..Record::new(None) };
-    let effects = world.receive(MessageKind::Changed, 0, Some(older));
+    let effects = test_room.receive(MessageKind::Changed, 0, Some(older));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Work(_) | Effect::Save(_))));
-    assert_eq!(world.room.record.file.as_deref(), Some("f-2"));
+    assert_eq!(test_room.room.record.file.as_deref(), Some("f-2"));
 }
 
 #[test]
 fn an_unavailable_file_is_opened_again_and_viewers_receive_one_error() {
-    let mut world = TestRoom::with_file();
-    let (_seat, outbox) = world.join(None);
+    let mut test_room = TestRoom::with_file();
+    let (_seat, outbox) = test_room.join(None);
     let mut times = 0;
-    world.room.open_again();
+    test_room.room.open_again();
     for _ in 0..3 {
-        let effects = world.wait(Duration::from_secs(6));
+        let effects = test_room.wait(Duration::from_secs(6));
         times += effects.iter().filter(|effect| matches!(effect, Effect::Work(_))).count();
         let away = super::work::WorkResult::not_opened(StoreError::Unavailable("the store is away"));
-        world.handle(Event::WorkDone(Some(Box::new(away))));
+        test_room.handle(Event::WorkDone(Some(Box::new(away))));
     }
     assert_eq!(times, 3);
     let frames = text(outbox.take().frames);
@@ -265,30 +267,30 @@ fn an_unavailable_file_is_opened_again_and_viewers_receive_one_error() {
 
 #[test]
 fn a_snapshot_of_an_empty_table_waits_for_other_nodes_for_a_second() {
-    let mut world = TestRoom::new(Record::new(None), true);
+    let mut test_room = TestRoom::new(Record::new(None), true);
     let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
-    world.request(RoomRequest::Snapshot(reply));
-    world.wait(Duration::from_millis(900));
+    test_room.request(RoomRequest::Snapshot(reply));
+    test_room.wait(Duration::from_millis(900));
     assert!(response.try_recv().is_err());
-    world.wait(Duration::from_millis(200));
+    test_room.wait(Duration::from_millis(200));
     assert_eq!(code(response.try_recv()), 409);
     let (reply, mut response) = oneshot::channel::<Result<Snapshot, Failure>>();
-    world.request(RoomRequest::Snapshot(reply));
+    test_room.request(RoomRequest::Snapshot(reply));
     assert_eq!(code(response.try_recv()), 409);
 }
 
 #[test]
 fn a_deleted_table_is_removed_and_its_viewers_receive_the_reason() {
-    let mut world = TestRoom::with_file();
-    let (owner, _) = world.join(Some(SECRET));
-    let (effects, outcome) = world.command(owner.viewer, Command::Delete);
+    let mut test_room = TestRoom::with_file();
+    let (owner, _) = test_room.join(Some(SECRET));
+    let (effects, outcome) = test_room.command(owner.viewer, Command::Delete);
     assert_eq!(outcome, Ok(()));
     let has = |expected: fn(&Effect) -> bool| effects.iter().any(expected);
     assert!(
         has(|effect| matches!(effect, Effect::Delete)) && has(|effect| matches!(effect, Effect::Unregister))
     );
     assert!(has(|effect| matches!(effect, Effect::Notify(status, _) if status.kind == MessageKind::Gone)));
-    assert!(world.room.view.broadcast.borrow().has_ended() && !world.room.has_ended());
-    world.request(RoomRequest::Leave(owner.viewer));
-    assert!(world.room.has_ended());
+    assert!(test_room.room.view.broadcast.borrow().has_ended() && !test_room.room.has_ended());
+    test_room.request(RoomRequest::Leave(owner.viewer));
+    assert!(test_room.room.has_ended());
 }

@@ -9,6 +9,7 @@
 //! - A running upload ends with its connection.
 
 mod read;
+mod stalled_upload;
 mod write;
 
 use std::sync::Arc;
@@ -223,7 +224,7 @@ impl Session {
     async fn text(&mut self, text: &str) {
         let outcome = match command::parse(text) {
             Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
-            Ok(command) => self.obey(command).await,
+            Ok(command) => self.execute(command).await,
             Err(failure) if command::is_upload(text) => return self.begin_chunks(Err(failure)).await,
             Err(failure) => Err(failure),
         };
@@ -253,7 +254,7 @@ impl Session {
         };
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), Failure> {
+    async fn execute(&mut self, command: Command) -> Result<(), Failure> {
         match command {
             Command::UploadEnd | Command::UploadAbort => {
                 let is_end = command == Command::UploadEnd;

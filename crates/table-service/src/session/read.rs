@@ -5,6 +5,7 @@ use super::*;
 /// The size of one read of an uploading connection, and of any other connection.
 const UPLOAD_READ: usize = 256 << 10;
 const MESSAGE_READ: usize = 2 << 10;
+
 impl Session {
     /// Reads messages until the connection must be closed. Returns the reason.
     pub(super) async fn read(
@@ -70,40 +71,6 @@ impl Session {
             }
             bytes.clear();
         }
-    }
-
-    /// Whether more bytes of a file are expected.
-    fn uploads(&self) -> bool {
-        matches!(self.incoming, Incoming::Whole(_) | Incoming::Chunks(_))
-    }
-
-    /// The longest pause of an upload. Afterwards other clients may upload to the table.
-    fn stall_timeout(&self) -> Duration {
-        self.service.options.upload_timeout
-    }
-
-    /// Ends an upload without progress.
-    async fn abort_stalled_upload(&mut self) {
-        let after = match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-            Incoming::Chunks(upload) => {
-                upload.abort().await;
-                Incoming::RefusedChunks
-            }
-            Incoming::Whole(upload) => {
-                upload.abort().await;
-                Incoming::RefusedWhole
-            }
-            // Discarded messages have no deadline.
-            other => other,
-        };
-        self.incoming = after;
-        let seconds = self.stall_timeout().as_secs_f32();
-        self.refuse(&Failure::new(
-            408,
-            format!(
-                "no bytes of the file arrived for {seconds} s (tables.upload_timeout); the upload was aborted"
-            ),
-        ));
     }
 
     /// Handles received bytes. An error is the reason to close the connection.

@@ -4,22 +4,13 @@
 //! the same number of cells, quoted cells are well-formed, and cells look like values without other delimiters. One odd
 //! line costs its share only.
 
+use super::head::{CELLS, HEAD_BYTES, ROWS, fill};
 use super::preamble::{self, RowShape};
 use super::quoting::{Quoting, is_sound};
 use super::{Choice, Dialect, LineEnd, StoredDialect, header};
-use crate::syntax::{Layout, Scanner, Syntax, is_break};
+use crate::syntax::{Layout, Syntax, is_break};
 use crate::value::Kind;
 use crate::{Compression, Encoding, Error, Evidence, encoding};
-
-/// The bytes that a guess examines. It is final when that many bytes, or the end, have arrived.
-pub(crate) const HEAD_BYTES: usize = 64 << 10;
-
-/// The bytes that a guess examines when the first [`HEAD_BYTES`] end within a quote that may be unclosed.
-pub(crate) const LONG_HEAD_BYTES: usize = 1 << 20;
-
-/// The most rows that a guess examines, and the most cells of each.
-const ROWS: usize = 300;
-pub(super) const CELLS: usize = 100;
 
 /// The delimiters and their weights. Characters that are common in text and times need a higher score.
 const DELIMITERS: [(u8, f64); 10] = [
@@ -376,17 +367,6 @@ fn fallback(
     let open = is_quoting_open && quoted.is_some_and(|quoted| quoted.is_open());
     best.map(|(_, syntax)| (syntax, open))
         .ok_or(Error::Dialect("delimiter, quote and escape cannot be combined"))
-}
-
-/// Lays out the complete rows of the head.
-pub(super) fn fill(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) {
-    layout.fill(syntax, text, CELLS);
-    if !whole && layout.len() > 1 {
-        let mut scanner = Scanner::new(syntax);
-        scanner.scan(text, |_, _| {});
-        layout.truncate(layout.len() - usize::from(scanner.is_in_row()));
-    }
-    layout.truncate(ROWS);
 }
 
 /// The score of `text` in this syntax, from 0 to about 1.

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::guess::{CELLS, HEAD_BYTES};
+use super::head::{CELLS, HEAD_BYTES};
 use super::names;
 use crate::syntax::{Layout, Syntax};
 use crate::value::{DecimalMark, Kind};

@@ -5,13 +5,15 @@
 //! dialect is stored beside it ([`DIALECT`]) and applies to all later rows.
 
 mod guess;
+mod head;
 mod header;
 mod names;
 mod preamble;
 mod quoting;
 mod stored;
 
-pub(crate) use guess::{GuessContext, HEAD_BYTES, LONG_HEAD_BYTES, guess};
+pub(crate) use guess::{GuessContext, guess};
+pub(crate) use head::{HEAD_BYTES, LONG_HEAD_BYTES};
 pub use stored::DIALECT;
 pub(crate) use stored::{ChosenFields, StoredDialect};
 

@@ -1,6 +1,6 @@
 //! Lines above a table: Excel's `sep=;`, titles, comments, empty lines.
 
-use super::guess::CELLS;
+use super::head::{self, CELLS};
 use super::header;
 use crate::syntax::{Layout, Syntax, is_break};
 
@@ -71,7 +71,7 @@ impl RowShape {
 
 /// The bytes of `text` above its table in this syntax. `whole`: nothing follows `text`.
 pub(super) fn above(text: &[u8], whole: bool, syntax: Syntax, layout: &mut Layout) -> usize {
-    super::guess::fill(text, whole, syntax, layout);
+    head::fill(text, whole, syntax, layout);
     let shapes: Vec<RowShape> = (0..layout.len()).map(|row| RowShape::examine(text, layout, row)).collect();
     let Some(mut first) = first_row(&shapes) else { return 0 };
     let mut start = layout.line(text, first).range().start;

@@ -1,6 +1,6 @@
 //! The score of a style of quoting in a text.
 
-use super::guess::HEAD_BYTES;
+use super::head::HEAD_BYTES;
 use crate::syntax::{Layout, Scanner, Syntax, is_break};
 
 /// The number of well-formed cells per broken cell below which no quotes are considered.

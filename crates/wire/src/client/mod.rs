@@ -40,6 +40,7 @@ mod encoding;
 mod field;
 mod json;
 mod live;
+mod opaque;
 mod protobuf;
 pub mod push;
 pub mod reply;
@@ -48,5 +49,5 @@ mod schema;
 mod value;
 
 pub use encoding::{Encoding, Malformed, Messages};
-pub use schema::Opaque;
+pub use opaque::Opaque;
 pub use value::{Data, List, Map};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::schema::Opaque;
+use super::opaque::Opaque;
 use super::value::{Data, Map};
 
 /// One command of a client.

@@ -6,25 +6,10 @@
 //! Invariant, kept by a test: these tables are equal to `proto/client.proto`.
 
 use super::field::{Field, FieldReader, FieldWriter, Fields, Value, WireMessage, field};
+use super::opaque::Opaque;
 use super::push::{self, ClientInfo, Event, Publication, Push};
 use super::reply::{self, Outcome, Reply};
 use super::request::{self, Command, Request, StreamPosition};
-
-/// A message with ignored contents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Opaque;
-
-impl<'a> WireMessage<'a> for Opaque {
-    const FIELDS: &'static [Field] = &[];
-
-    fn read<R: FieldReader<'a>>(&mut self, _: u32, value: R) -> Result<(), R::Error> {
-        value.skip()
-    }
-}
-
-impl Fields for Opaque {
-    fn write<W: FieldWriter>(&self, _: &mut W) {}
-}
 
 /// Messages that consist of their fields: all fields of the type, in encoding order. `always` marks those that JSON
 /// includes also when they are empty.

@@ -16,7 +16,8 @@ use tidings_http::RequestOrigin;
 /// How long a browser may cache the result of a preflight request, in seconds.
 const MAX_AGE: &str = "300";
 
-/// The CORS headers of a response. The request has them as an extension, for responses that a shard writes.
+/// The CORS headers of a response. [`check_origin`] stores them as an extension of the request, because a shard writes the
+/// heads of streamed responses itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cors(Vec<(HeaderName, HeaderValue)>);
 
@@ -35,7 +36,7 @@ impl Cors {
         })
     }
 
-    /// The headers.
+    /// The names and values of the headers.
     pub(super) fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name, value))
     }

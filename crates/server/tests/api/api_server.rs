@@ -107,9 +107,9 @@ impl JsonClient {
 }
 
 /// A server with quick canaries and two shards.
-pub(crate) struct World(TestServer);
+pub(crate) struct ApiServer(TestServer);
 
-impl Deref for World {
+impl Deref for ApiServer {
     type Target = TestServer;
 
     fn deref(&self) -> &TestServer {
@@ -117,12 +117,12 @@ impl Deref for World {
     }
 }
 
-impl World {
+impl ApiServer {
     /// Starts a server with these options, each `KEY=VALUE`, and waits until it is ready.
     pub(crate) fn with(options: &[&str]) -> Self {
-        let world = Self::without_broker(options);
-        world.wait_until_ready();
-        world
+        let server = Self::without_broker(options);
+        server.wait_until_ready();
+        server
     }
 
     /// Starts a server that does not become ready, because its broker does not run.

@@ -13,7 +13,7 @@ use tidings_wire::ws::{self, Event, Header, Opcode, Reader, Role, Rules};
 use crate::support::TestServer;
 
 /// A server in this process, stopped when dropped.
-pub(crate) struct World {
+pub(crate) struct TableServer {
     server: TestServer,
     pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
@@ -21,14 +21,14 @@ pub(crate) struct World {
     folder: Option<tempfile::TempDir>,
 }
 
-impl World {
+impl TableServer {
     /// Starts a server with free ports, its own data folder and these options, each `KEY=VALUE`.
     pub(crate) fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = format!("data_dir={}", folder.path().display());
-        let mut world = Self::start(&[&[&*store], options].concat());
-        world.folder = Some(folder);
-        world
+        let mut server = Self::start(&[&[&*store], options].concat());
+        server.folder = Some(folder);
+        server
     }
 
     /// Starts a server with free ports and these options.

@@ -46,13 +46,13 @@ impl Authority {
 }
 
 /// A running server, and the folder with its certificate.
-pub(crate) struct World {
+pub(crate) struct TlsServer {
     server: TestServer,
     pub(crate) authority: Authority,
     dir: TempDir,
 }
 
-impl World {
+impl TlsServer {
     /// Starts a server on free ports of 127.0.0.1 with TLS on and these options, each `KEY=VALUE`.
     pub(crate) fn with(options: &[&str]) -> Self {
         let (authority, dir) = (Authority::new(), TempDir::new().expect("a folder"));
@@ -132,7 +132,7 @@ impl World {
     }
 }
 
-impl Deref for World {
+impl Deref for TlsServer {
     type Target = TestServer;
 
     fn deref(&self) -> &TestServer {
@@ -140,7 +140,7 @@ impl Deref for World {
     }
 }
 
-impl DerefMut for World {
+impl DerefMut for TlsServer {
     fn deref_mut(&mut self) -> &mut TestServer {
         &mut self.server
     }

@@ -101,8 +101,8 @@ impl BlocklistSync {
                 let requested = Instant::now();
                 match self.load().await {
                     Ok(blocks) => {
-                        for directive in self.list.replace_all(blocks, requested, now()) {
-                            self.shards.order(directive);
+                        for command in self.list.replace_all(blocks, requested, now()) {
+                            self.shards.post_session_command(command);
                         }
                         self.list.set_loaded();
                     }

@@ -21,9 +21,9 @@ pub(crate) fn load(options: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 /// A running server; stopped when dropped.
-pub(crate) struct World(TestServer);
+pub(crate) struct ServerWithHooks(TestServer);
 
-impl Deref for World {
+impl Deref for ServerWithHooks {
     type Target = TestServer;
 
     fn deref(&self) -> &TestServer {
@@ -31,7 +31,7 @@ impl Deref for World {
     }
 }
 
-impl World {
+impl ServerWithHooks {
     /// Starts a server with these options over the defaults.
     pub(crate) fn with(options: &[(&str, &str)]) -> Self {
         let options: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -36,7 +36,7 @@ pub struct Requester {
 
 /// A request for the verification of a token, or for a call of the application.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decide {
+pub enum AuthorizationRequest {
     /// Accept a connection. The response is [`crate::Response::Connected`].
     Connect {
         /// The client, which has no user yet.
@@ -110,7 +110,7 @@ pub enum Decide {
     },
 }
 
-impl Decide {
+impl AuthorizationRequest {
     /// Whether to accept a connection whose protocol has no fields besides a token; empty without one.
     pub fn connect(requester: Requester, token: &str) -> Self {
         Self::Connect {
@@ -158,77 +158,6 @@ pub struct Admission {
     pub overrides: ChannelOverrides,
     /// The subscription token, if there is one.
     pub token: Option<TokenId>,
-}
-
-/// An order of the application, and its target sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directive {
-    /// The sessions of this user. If empty and `client` or `session` is set, the user does not matter; if all are
-    /// empty, the sessions of anonymous clients.
-    pub user: String,
-    /// The connection with this id.
-    pub client: Option<String>,
-    /// The session with this secret.
-    pub session: Option<String>,
-    /// The order.
-    pub order: Order,
-}
-
-/// An order to sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Subscribe to a channel.
-    Subscribe {
-        /// The channel.
-        channel: Channel,
-        /// The properties of the subscription.
-        admission: Box<Admission>,
-        /// Recover from this position.
-        since: Option<Position>,
-    },
-    /// Unsubscribe.
-    Unsubscribe {
-        /// The channel; `None` for all channels.
-        channel: Option<Channel>,
-        /// The code for the client; from 2500 on it subscribes again.
-        code: u16,
-        /// The reason.
-        reason: String,
-    },
-    /// End the session.
-    Disconnect {
-        /// The code for the client; below 3500 it connects again.
-        code: u16,
-        /// The reason.
-        reason: String,
-        /// The ids of connections that are not ended.
-        except: Vec<String>,
-    },
-    /// End the session in favour of a newer connection of the same user.
-    Replace {
-        /// The id of the newer connection.
-        client: String,
-        /// When that was accepted, in Unix microseconds. Connections with the same time are ordered by their ids.
-        since: u64,
-    },
-    /// End sessions and subscriptions with matching tokens. A user in the directive is optional.
-    EndTokens {
-        /// The id of the token.
-        id: Option<String>,
-        /// Tokens issued before this time, in Unix seconds, or without a time.
-        issued_before: Option<u64>,
-        /// The code for the client; from 3500 on it does not connect again.
-        code: u16,
-        /// The reason.
-        reason: String,
-    },
-    /// Change the expiry of a session, or end it as expired.
-    Refresh {
-        /// End it as expired.
-        expired: bool,
-        /// The new expiry, in Unix seconds; `None` is never.
-        expires: Option<u64>,
-    },
 }
 
 /// Why a request was rejected, by the application or by the server.

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, Decide, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query, Rejection,
-    Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
+    Access, AuthorizationRequest, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query,
+    Rejection, Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
 };
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
@@ -24,7 +24,7 @@ pub(crate) enum Broker {
     Down,
 }
 
-pub(crate) struct World {
+pub(crate) struct TestHub {
     pub(crate) hub: Hub,
     pub(crate) broker: Broker,
     pub(crate) sent: BTreeMap<Slot, Vec<u8>>,
@@ -38,8 +38,8 @@ pub(crate) struct World {
     pub(crate) pending_publishes: VecDeque<(SessionId, u32, Channel, Vec<u8>)>,
     /// Whether publishes get their response at once.
     pub(crate) respond_at_once: bool,
-    /// Responds to [`Request::Decide`].
-    pub(crate) authority: fn(&Decide) -> Response,
+    /// Responds to [`Request::Authorize`].
+    pub(crate) authority: fn(&AuthorizationRequest) -> Response,
     /// Requests about channels, without a response.
     pub(crate) pending_requests: VecDeque<(SessionId, u32, Request)>,
     /// Published changes of presence.
@@ -78,7 +78,7 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
     Settings { access, namespaces, ..settings() }
 }
 
-impl World {
+impl TestHub {
     /// With the protocol settings of the articles' parts I and II.
     pub(crate) fn new(settings: Settings) -> Self {
         Self::with_protocols(settings, ProtocolSettings::workbench())
@@ -286,7 +286,7 @@ impl World {
                     };
                     self.hub.respond(id, ticket, response, fx);
                 }
-                Effect::Request(id, ticket, Request::Decide(decision)) => {
+                Effect::Request(id, ticket, Request::Authorize(decision)) => {
                     let response = (self.authority)(&decision);
                     self.hub.respond(id, ticket, response, fx);
                 }

@@ -50,7 +50,7 @@ impl Control for Plane {
 }
 
 /// A running shard.
-pub(crate) struct World {
+pub(crate) struct TestShard {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) plane: Arc<Plane>,
@@ -75,7 +75,7 @@ pub(crate) fn topic(name: &str) -> Topic {
     Topic::Channel(Channel::new(name).expect("a name"))
 }
 
-impl World {
+impl TestShard {
     /// A shard without access control, with channels `cut:…` that disconnect slow subscribers.
     pub(crate) fn new(limits: Limits) -> Self {
         let cut = NamespaceOptions { slow_consumer: SlowConsumerPolicy::Cut, ..NamespaceOptions::default() };
@@ -165,7 +165,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for TestShard {
     fn drop(&mut self) {
         self.mailbox.stop();
         if let Some(thread) = self.thread.take() {
