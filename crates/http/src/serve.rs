@@ -10,7 +10,7 @@ use axum::Router as Routes;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};

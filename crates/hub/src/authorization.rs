@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_wire::Channel;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
-use tidings_wire::{Channel, Position};
 
 use crate::effects::Failure;
 

@@ -7,7 +7,7 @@ use crate::authorization::{Admission, Connected, Rejection};
 use crate::context::Context;
 use crate::effects::Failure;
 use crate::hub::Hub;
-use crate::protocols::{Event, Peer as _, Protocols};
+use crate::protocols::{Event, Protocols};
 use crate::session::Flag;
 use crate::settings::Settings;
 use crate::subscribe::{Completed, Origin, PendingConnect, PendingSubscribe, SubscribeOptions};

@@ -8,10 +8,9 @@ use tidings_wire::{Channel, Topic, code};
 
 use crate::close::CloseReason;
 use crate::context::Context;
-use crate::effects::{Effect, Notification, Timer};
+use crate::effects::Timer;
 use crate::index::TopicKey;
 use crate::protocols::{Event, Protocols};
-use crate::user_state::SubscriptionFlag;
 
 /// The longest time between two checks of an expiry. Timers are not cancelled, so timers of removed sessions must be
 /// short.

@@ -375,7 +375,7 @@ impl Shard {
                     self.apply_flow(id.slot, flow);
                 }
                 ShardMessage::SessionCommand(command) => {
-                    self.hub.apply_session_command(&command, &mut self.fx)
+                    self.hub.apply_session_command(&command, &mut self.fx);
                 }
                 ShardMessage::Changed(change) => {
                     self.hub.on_presence_change(&change.channel, change.joined, &change.info, &mut self.fx);

@@ -15,7 +15,7 @@ pub enum Origin {
     /// The server, when it accepts the connection.
     Connect,
     /// The server, during the connection.
-    SessionAction,
+    SessionCommand,
 }
 
 /// The state of a subscription in progress.

@@ -145,7 +145,7 @@ fn forged_and_repeated_messages_are_counted_and_change_nothing() {
     wait_until(PATIENCE, "forged commands to be counted", || rejected(&server, "forged") == 2);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis();
     let old = u64::try_from(now).expect("a time of this era") - 61_000;
-    publish(&key(4, "users").seal_at(CONTROL, &order, old));
+    publish(&key(4, "users").seal_at(CONTROL, &command, old));
     wait_until(PATIENCE, "an old command to be counted", || rejected(&server, "stale") == 1);
     member.expect_nothing();
 
