@@ -19,7 +19,7 @@ use redis::{PushInfo, PushKind, Value};
 use tidings_wire::{Channel, Delivery, Position, Publication, Topic};
 use tokio::sync::Notify;
 
-use super::Counters;
+use super::counters::Counters;
 use super::envelope::{self, Envelope};
 use super::names::Names;
 use super::state_reader::publication;

@@ -5,6 +5,7 @@
 //! messages and tracks positions, and one more to any node, which receives plain messages: see [`LinkRole`].
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use redis::{PushInfo, RedisError, RedisResult, Value};
 use tidings_wire::{Channel, Delivery, Topic};
 use tokio::sync::watch;
 
-use super::Counters;
-use super::cluster::{Deferred, Primary, Redirect};
+use super::counters::Counters;
+use super::deferred::Deferred;
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::envelope::bytes;
 use super::ingest::Ingest;
@@ -23,6 +24,7 @@ use super::interest::Interest;
 use super::library;
 use super::names::Names;
 use super::queue::{Arg, Request, read_position};
+use super::redirect::Redirect;
 use super::state_reader::{self, Range, Read};
 use super::track::NextStep;
 use super::tracker::Tracker;
@@ -43,8 +45,25 @@ pub(super) enum LinkRole {
     /// Messages that are published plainly anywhere in a cluster.
     Plain,
     /// Messages of the hash slots of one primary of a cluster.
-    Sharded(Arc<Primary>),
+    Sharded(Arc<dyn ShardedPrimary>),
 }
+
+/// The primary to which a connection with sharded messages belongs.
+pub(super) trait ShardedPrimary: Send + Sync {
+    /// Sets the messages of the subscriber connection; `None` when the connection is lost.
+    fn set_ingest(&self, ingest: Option<Arc<Ingest>>);
+
+    /// Reports that a slot is not here, so that the topology is read again.
+    fn report_moved_slot(&self);
+
+    /// Sends a request to the node that a redirection names. For `MOVED` the result is `Unavailable`, and the topology
+    /// is read again.
+    fn request_redirected(&self, request: Request, redirect: Redirect) -> RedirectedResponse<'_>;
+}
+
+/// The response of the node to which a request was redirected.
+pub(super) type RedirectedResponse<'a> =
+    Pin<Box<dyn Future<Output = Result<Value, BrokerError>> + Send + 'a>>;
 
 /// The state of the task.
 pub(super) struct Link {

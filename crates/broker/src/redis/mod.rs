@@ -40,7 +40,6 @@
 //! - No password appears in a log line, in an error, or in a reason given to the sink.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use tidings_wire::{Channel, Topic};
@@ -50,8 +49,11 @@ use tokio::task::JoinHandle;
 
 use crate::{Broker, Probe, PublishCallback, SharedSink};
 
+mod addr;
 mod cluster;
 mod coalesced;
+mod counters;
+mod deferred;
 mod dial;
 mod envelope;
 pub mod failures;
@@ -63,12 +65,16 @@ mod names;
 pub mod options;
 mod publisher;
 mod queue;
+mod redirect;
+mod sharded_subscriptions;
+mod slots;
 mod snapshot;
 mod state_reader;
 mod stateful;
 mod track;
 mod tracker;
 
+pub use counters::Counters;
 pub use options::{Options, OptionsError};
 
 use cluster::Cluster;
@@ -80,31 +86,6 @@ use options::Deployment;
 use queue::{Queue, Reply, Request};
 use state_reader::StateReader;
 use tracker::Tracker;
-
-/// Counters since the start, for the metrics. Each is updated independently.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Messages received from Redis, those with invalid names included.
-    pub received: AtomicU64,
-    /// Messages dropped because their channel is not a valid [`Channel`] name (only a pattern matches such a name).
-    pub invalid_names: AtomicU64,
-    /// Messages dropped because they are not valid envelopes for the channel they arrived on.
-    pub invalid_envelopes: AtomicU64,
-    /// Publications that were missed on the connection and fetched from their stream.
-    pub fetched: AtomicU64,
-    /// Gaps announced: publications were missed and could not be fetched.
-    pub gaps: AtomicU64,
-    /// Publications that Redis took.
-    pub published: AtomicU64,
-    /// Publications that Redis answered with any error.
-    pub publish_failures: AtomicU64,
-    /// Bytes of the publications that wait or are in flight, each with an allowance for its overhead.
-    pub bytes_waiting: AtomicU64,
-    /// Subscriber connections that were made after the first one.
-    pub reconnects: AtomicU64,
-    /// Error replies of Redis.
-    pub failures: failures::Failures,
-}
 
 /// The Redis broker. Dropping it closes all connections; publications without a response complete as `Unavailable`.
 pub struct Redis {
@@ -208,7 +189,7 @@ impl Server {
             resets: heed,
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,
-            cluster: None,
+            forward: None,
         };
         let tasks = [runtime.spawn(link.run()), runtime.spawn(publisher.run())];
         Self { interest, queue, tracker, reader, resets, tasks }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use tidings_wire::{Channel, Pattern, Topic};
 
-use super::cluster::slots::{hashed, slot};
+use super::slots::{hashed, slot};
 
 /// Suffix of names for envelopes.
 const SUFFIX: &[u8] = b"\x1ftidings";

@@ -9,7 +9,6 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Protocol
 use thiserror::Error;
 use tidings_wire::channel::MAX_CHANNEL;
 
-use super::cluster::Seeds;
 use super::dial::{Dialer, Secrets, Target};
 
 /// Default port of a Sentinel.
@@ -91,6 +90,13 @@ impl Options {
         };
         Ok(Deployment::Server(Dialer::new(target, secrets, self.connect_timeout)))
     }
+}
+
+/// The configuration of the first connection to a cluster.
+pub(super) struct Seeds {
+    /// One entry for each configured node, with the credentials and the kind of connection that all nodes share.
+    pub(super) nodes: Vec<ConnectionInfo>,
+    pub(super) secrets: Secrets,
 }
 
 /// The kind of deployment.

@@ -3,7 +3,7 @@
 //! All waiting requests are sent as one pipeline, and the next one after its response: one round trip for up to 512
 //! requests, in order. When the connection breaks, no response has to be matched to a request.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -11,15 +11,18 @@ use redis::{PushInfo, PushKind, Value};
 use tidings_log_throttle::LogThrottle;
 use tokio::sync::{Notify, watch};
 
-use super::cluster::{Cluster, Redirect};
 use super::dial::{Backoff, Dialer, is_refusal};
 use super::library;
 use super::link::next_reset;
 use super::names::Names;
 use super::queue::{PendingRequest, Queue};
+use super::redirect::Redirect;
 
 /// Throttles log lines about a missing function library.
 static RELOADS: LogThrottle = LogThrottle::new();
+
+/// Forwards requests to the nodes to which they were redirected, in order.
+pub(super) type Forward = Box<dyn Fn(Vec<(PendingRequest, Redirect)>) + Send + Sync>;
 
 /// The state of the task.
 pub(super) struct Publisher {
@@ -29,8 +32,8 @@ pub(super) struct Publisher {
     pub(super) resets: watch::Receiver<String>,
     pub(super) ping_interval: Duration,
     pub(super) response_timeout: Duration,
-    /// The cluster, where this is the connection to one of its nodes.
-    pub(super) cluster: Option<Weak<Cluster>>,
+    /// Forwards redirected requests, where this is the connection to a node of a cluster.
+    pub(super) forward: Option<Forward>,
 }
 
 impl Publisher {
@@ -130,7 +133,7 @@ impl Publisher {
             let Some(reply) = replies.next() else { break };
             if again && library::is_missing(&reply) {
                 unloaded.push(waiting);
-            } else if self.cluster.is_some()
+            } else if self.forward.is_some()
                 && let Some(redirect) = Redirect::read(&reply)
             {
                 redirected.push((waiting, redirect));
@@ -139,9 +142,9 @@ impl Publisher {
             }
         }
         if !redirected.is_empty()
-            && let Some(cluster) = self.cluster.as_ref().and_then(Weak::upgrade)
+            && let Some(forward) = &self.forward
         {
-            cluster.forward(redirected);
+            forward(redirected);
         }
         Ok(unloaded)
     }

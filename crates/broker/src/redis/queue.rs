@@ -14,7 +14,7 @@ use tidings_log_throttle::LogThrottle;
 use tidings_wire::Channel;
 use tokio::sync::Notify;
 
-use super::Counters;
+use super::counters::Counters;
 use super::envelope::bytes;
 use super::library::Function;
 use super::names::Names;

@@ -25,13 +25,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `slots` | hash slots |
 //! | `topology` | the owners of hash slots, merged from the responses of several nodes; no I/O |
-//! | `redirect` | `MOVED` and `ASK` |
 //! | `primary` | one primary: its queue, its tracks, its two connections |
 //! | `topics` | the wanted topics, their primaries, and the confirmed subscriptions; no I/O |
 //! | `connection_events` | the events of the connections |
-//! | `subscriptions`, `deferred` | subscriptions at one primary, and retries |
 //! | `topology_watcher` | the task that keeps the topology up to date |
 //!
 //! Invariants:
@@ -43,49 +40,37 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use redis::{Client, ConnectionAddr, ConnectionInfo};
+use redis::{Client, ConnectionAddr};
 use tidings_wire::{Channel, Topic};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::dial::{Dialer, Nodes, Secrets, Target};
+use super::addr::Addr;
+use super::counters::Counters;
+use super::dial::{Dialer, Nodes, Target};
 use super::interest::Interest;
 use super::link::{Link, LinkRole};
 use super::names::Names;
+use super::options::{Options, Seeds};
 use super::queue::PendingRequest;
+use super::redirect::Redirect;
+use super::slots::SLOTS;
 use super::tracker::Tracker;
-use super::{Counters, Options};
 use crate::{Probe, SharedSink, lock};
 
 mod connection_events;
-mod deferred;
 mod primary;
-mod redirect;
-pub(super) mod slots;
-mod subscriptions;
 mod topics;
 mod topology;
 mod topology_watcher;
 
-pub(super) use deferred::Deferred;
-pub(super) use primary::Primary;
-pub(super) use redirect::Redirect;
-pub(super) use topology::Addr;
-
-use slots::SLOTS;
+use primary::Primary;
 use topics::TopicTable;
 use topology::Topology;
 
 /// Most redirections of one request.
 const MAX_REDIRECTS: u8 = 5;
-
-/// The configuration of the first connection.
-pub(super) struct Seeds {
-    /// One entry for each configured node, with the credentials and the kind of connection that all nodes share.
-    pub(super) nodes: Vec<ConnectionInfo>,
-    pub(super) secrets: Secrets,
-}
 
 /// All connections to a cluster.
 pub(super) struct Cluster {

@@ -3,19 +3,19 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redis::Value;
 use tidings_wire::Channel;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::topology::Addr;
-use super::{Cluster, Redirect, WeakCluster, connection_events};
+use super::{Cluster, WeakCluster, connection_events};
+use crate::redis::addr::Addr;
 use crate::redis::dial::Target;
 use crate::redis::ingest::Ingest;
 use crate::redis::interest::Interest;
-use crate::redis::link::{Link, LinkRole};
-use crate::redis::publisher::Publisher;
+use crate::redis::link::{Link, LinkRole, RedirectedResponse, ShardedPrimary};
+use crate::redis::publisher::{Forward, Publisher};
 use crate::redis::queue::{Queue, Reply, Request};
+use crate::redis::redirect::Redirect;
 use crate::redis::state_reader::StateReader;
 use crate::redis::track::Track;
 use crate::redis::tracker::Tracker;
@@ -58,7 +58,7 @@ impl Primary {
         });
         let options = &cluster.options;
         let link = Link {
-            role: LinkRole::Sharded(Arc::clone(&primary)),
+            role: LinkRole::Sharded(Arc::clone(&primary) as Arc<dyn ShardedPrimary>),
             dialer: cluster.dialer(Target::Primary(Box::new(client.clone()))),
             names: Arc::clone(&cluster.names),
             interest: Arc::clone(&primary.interest),
@@ -71,6 +71,14 @@ impl Primary {
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,
         };
+        let forward: Forward = {
+            let cluster = Arc::downgrade(cluster);
+            Box::new(move |requests| {
+                if let Some(cluster) = cluster.upgrade() {
+                    cluster.forward(requests);
+                }
+            })
+        };
         let publisher = Publisher {
             dialer: cluster.dialer(Target::Primary(Box::new(client))),
             names: Arc::clone(&cluster.names),
@@ -78,7 +86,7 @@ impl Primary {
             resets: primary.resets.subscribe(),
             ping_interval: options.ping_interval,
             response_timeout: options.response_timeout,
-            cluster: Some(Arc::downgrade(cluster)),
+            forward: Some(forward),
         };
         let tasks = [cluster.runtime.spawn(link.run()), cluster.runtime.spawn(publisher.run())];
         lock(&primary.tasks).extend(tasks);
@@ -90,11 +98,6 @@ impl Primary {
         lock(&self.tasks).drain(..).for_each(|task| task.abort());
     }
 
-    /// Sets the messages of the subscriber connection; `None` when the connection is lost.
-    pub(in crate::redis) fn set_ingest(&self, ingest: Option<Arc<Ingest>>) {
-        *lock(&self.ingest) = ingest;
-    }
-
     /// Detaches a channel's track: all messages received here have been handed over, and none with a position follows.
     pub(super) fn release(&self, channel: &Channel) -> Option<Track> {
         let ingest = lock(&self.ingest);
@@ -104,39 +107,40 @@ impl Primary {
         }
     }
 
-    /// Reports that a slot is not here, so that the topology is read again.
-    pub(in crate::redis) fn report_moved_slot(&self) {
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.upgrade()
+    }
+}
+
+impl ShardedPrimary for Primary {
+    fn set_ingest(&self, ingest: Option<Arc<Ingest>>) {
+        *lock(&self.ingest) = ingest;
+    }
+
+    fn report_moved_slot(&self) {
         if let Some(cluster) = self.cluster.upgrade() {
             cluster.changed.notify_one();
         }
     }
 
-    /// Sends a request to the node that a redirection names. For `MOVED` the result is `Unavailable`, and the topology
-    /// is read again.
-    pub(in crate::redis) async fn request_redirected(
-        &self,
-        request: Request,
-        redirect: Redirect,
-    ) -> Result<Value, BrokerError> {
-        let cluster = self.cluster.upgrade().ok_or(BrokerError::Unavailable)?;
-        let Redirect::Ask(addr) = redirect else {
-            self.report_moved_slot();
-            return Err(BrokerError::Unavailable);
-        };
-        let Some(primary) = addr.and_then(|addr| cluster.primary_at(&addr)) else {
-            self.report_moved_slot();
-            return Err(BrokerError::Unavailable);
-        };
-        let (sender, answer) = oneshot::channel();
-        let reply = Reply::Value(Box::new(move |value| drop(sender.send(value))));
-        primary.queue.push_asking(request, reply);
-        match tokio::time::timeout(cluster.options.response_timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            _ => Err(BrokerError::Unavailable),
-        }
-    }
-
-    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.cluster.upgrade()
+    fn request_redirected(&self, request: Request, redirect: Redirect) -> RedirectedResponse<'_> {
+        Box::pin(async move {
+            let cluster = self.cluster.upgrade().ok_or(BrokerError::Unavailable)?;
+            let Redirect::Ask(addr) = redirect else {
+                self.report_moved_slot();
+                return Err(BrokerError::Unavailable);
+            };
+            let Some(primary) = addr.and_then(|addr| cluster.primary_at(&addr)) else {
+                self.report_moved_slot();
+                return Err(BrokerError::Unavailable);
+            };
+            let (sender, answer) = oneshot::channel();
+            let reply = Reply::Value(Box::new(move |value| drop(sender.send(value))));
+            primary.queue.push_asking(request, reply);
+            match tokio::time::timeout(cluster.options.response_timeout, answer).await {
+                Ok(Ok(answer)) => answer,
+                _ => Err(BrokerError::Unavailable),
+            }
+        })
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tidings_wire::Topic;
 
 use super::Primary;
-use super::topology::{Addr, Topology};
+use super::topology::Topology;
+use crate::redis::addr::Addr;
 use crate::redis::names::Names;
 
 /// All wanted topics of this node.

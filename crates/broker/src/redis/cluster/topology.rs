@@ -4,41 +4,9 @@
 //! the higher configuration epoch wins, as among the nodes themselves.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
 
-use super::slots::SLOTS;
-
-/// The address of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::redis) struct Addr {
-    pub(in crate::redis) host: Arc<str>,
-    pub(in crate::redis) port: u16,
-}
-
-impl Addr {
-    pub(in crate::redis) fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port }
-    }
-
-    /// Parses `host:port`. The host may be an IPv6 address without brackets, or empty: then it is `from`, the host of
-    /// the node that responded.
-    pub(in crate::redis) fn read(text: &str, from: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let host = if host.is_empty() || host == "?" { from } else { host };
-        Some(Self::new(host, port.parse().ok()?))
-    }
-}
-
-impl fmt::Display for Addr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
+use crate::redis::addr::Addr;
+use crate::redis::slots::SLOTS;
 
 /// The response of one node.
 #[derive(Debug, PartialEq, Eq)]

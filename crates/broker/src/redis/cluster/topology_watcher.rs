@@ -7,9 +7,10 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::oneshot;
 
-use super::topology::{Addr, Topology, View};
+use super::topology::{Topology, View};
 use super::{Cluster, WeakCluster};
 use crate::lock;
+use crate::redis::addr::Addr;
 use crate::redis::dial::Target;
 use crate::redis::queue::{Reply, Request};
 

@@ -5,11 +5,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tidings_wire::Topic;
 
-use super::{Deferred, Primary, Redirect};
+use super::deferred::Deferred;
+use super::dial::is_refusal;
+use super::ingest::Ingest;
+use super::link::{Link, LinkRole, ShardedPrimary, by_kind, channels_of};
+use super::redirect::Redirect;
 use crate::BrokerError;
-use crate::redis::dial::is_refusal;
-use crate::redis::ingest::Ingest;
-use crate::redis::link::{Link, LinkRole, by_kind, channels_of};
 
 /// The channel that a node subscribes on every primary while it has patterns: see the function library.
 const PATTERNS: &str = "tidings\x1fpatterns";
@@ -23,7 +24,7 @@ enum Outcome {
 
 impl Link {
     /// Subscribes the topics; defers those with a slot elsewhere, reports those that are refused.
-    pub(in crate::redis) async fn subscribe_sharded(
+    pub(super) async fn subscribe_sharded(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
@@ -50,7 +51,7 @@ impl Link {
         let outcomes = self.each(connection, ingest, "SSUBSCRIBE", &channels).await?;
         let mut good = Vec::with_capacity(channels.len());
         for (topic, answers) in channels.into_iter().zip(outcomes) {
-            match self.outcome(primary, answers) {
+            match self.outcome(&**primary, answers) {
                 Outcome::Subscribed => good.push(topic),
                 Outcome::Deferred => later.topics([topic]),
                 Outcome::Refused(error) => self.refused(topic, &error, later),
@@ -66,7 +67,7 @@ impl Link {
     }
 
     /// Ends these subscriptions; those of a slot that has moved away have ended already.
-    pub(in crate::redis) async fn unsubscribe_sharded(
+    pub(super) async fn unsubscribe_sharded(
         &self,
         connection: &mut MultiplexedConnection,
         ingest: &Ingest,
@@ -116,7 +117,7 @@ impl Link {
         Ok(names.iter().map(|names| replies.by_ref().take(names.len()).collect()).collect())
     }
 
-    fn outcome(&self, primary: &Primary, answers: Vec<Value>) -> Outcome {
+    fn outcome(&self, primary: &dyn ShardedPrimary, answers: Vec<Value>) -> Outcome {
         for answer in answers {
             if Redirect::read(&answer).is_some() {
                 primary.report_moved_slot();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tidings_wire::{Channel, Topic};
 use tokio::time::Instant;
 
-use crate::redis::interest::Interest;
-use crate::redis::tracker::Tracker;
+use super::interest::Interest;
+use super::tracker::Tracker;
 
 /// The pause before another attempt for a channel with a moving slot.
 const MOVED_SLOT_PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ const MAX_ROUND: usize = 512;
 /// Topics to subscribe again, and channels with a position to read again. Each topic is in it once, so the size is at
 /// most that of the table of wanted topics.
 #[derive(Debug, Default)]
-pub(in crate::redis) struct Deferred {
+pub(super) struct Deferred {
     topics: Vec<Topic>,
     holes: Vec<Channel>,
     due: Option<Instant>,
@@ -36,19 +36,19 @@ pub(in crate::redis) struct Deferred {
 
 impl Deferred {
     /// Schedules topics that could not be subscribed.
-    pub(in crate::redis) fn topics(&mut self, topics: impl IntoIterator<Item = Topic>) {
+    pub(super) fn topics(&mut self, topics: impl IntoIterator<Item = Topic>) {
         self.topics.extend(topics);
         self.schedule();
     }
 
     /// Schedules channels with an unknown position.
-    pub(in crate::redis) fn holes(&mut self, channels: Vec<Channel>) {
+    pub(super) fn holes(&mut self, channels: Vec<Channel>) {
         self.holes.extend(channels);
         self.schedule();
     }
 
     /// Schedules a topic that Redis has refused.
-    pub(in crate::redis) fn refused(&mut self, topic: Topic) {
+    pub(super) fn refused(&mut self, topic: Topic) {
         self.refused.insert(topic);
         if !std::mem::replace(&mut self.refused_again, true) {
             self.refused_pause = (2 * self.refused_pause).clamp(MIN_REFUSED_PAUSE, MAX_REFUSED_PAUSE);
@@ -64,7 +64,7 @@ impl Deferred {
     }
 
     /// Waits until work is due; without work, forever.
-    pub(in crate::redis) async fn due(&self) {
+    pub(super) async fn due(&self) {
         match [self.due, self.refused_due].into_iter().flatten().min() {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
@@ -72,7 +72,7 @@ impl Deferred {
     }
 
     /// Returns due work to its queues; returns the topics that are not wanted any more.
-    pub(in crate::redis) fn requeue(&mut self, interest: &Interest, tracker: &Tracker) -> Vec<Topic> {
+    pub(super) fn requeue(&mut self, interest: &Interest, tracker: &Tracker) -> Vec<Topic> {
         let now = Instant::now();
         let mut topics = Vec::new();
         if self.due.is_some_and(|due| due <= now) {

@@ -2,7 +2,7 @@
 //! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>)
 
 /// Number of hash slots.
-pub(in crate::redis) const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 
 /// CRC16 in the variant of XMODEM, for each value of the byte that is shifted out.
 const TABLE: [u16; 256] = table();
@@ -25,7 +25,7 @@ const fn table() -> [u16; 256] {
 }
 
 /// The slot of a key or of a sharded channel.
-pub(in crate::redis) fn slot(name: &[u8]) -> u16 {
+pub(super) fn slot(name: &[u8]) -> u16 {
     let crc =
         hashed(name).iter().fold(0_u16, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]);
     crc % SLOTS
@@ -33,7 +33,7 @@ pub(in crate::redis) fn slot(name: &[u8]) -> u16 {
 
 /// The part of a name that decides its slot: the text between the first brace and the next closing one, if it is not
 /// empty, else the whole name.
-pub(in crate::redis) fn hashed(name: &[u8]) -> &[u8] {
+pub(super) fn hashed(name: &[u8]) -> &[u8] {
     let tag = name.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &name[open + 1..];
         let close = rest.iter().position(|byte| *byte == b'}')?;
