@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::GivenOptions;
 use super::error::ConfigError;
-use super::namespace::Channels;
-use super::options::{ChannelOptions, Config};
+use super::given::GivenOptions;
+use super::options::{ChannelOptions, Channels, Config};
 use super::setting::{duration_text, size_text};
 use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
 use tidings_auth::Secret;

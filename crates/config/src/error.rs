@@ -128,7 +128,7 @@ impl Origin {
             Self::File { format: Format::Toml, .. } => format!("{path} = {quoted}"),
             Self::File { format: Format::Yaml, .. } => format!("{path}: {quoted}"),
             Self::File { format: Format::Json, .. } => format!("\"{path}\": {quoted}"),
-            Self::Environment(_) => format!("{}={value}", super::source::variable(path)),
+            Self::Environment(_) => format!("{}={value}", super::variables::variable(path)),
             Self::Flag(_) => format!("--set {path}={value}"),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
-use super::source::variable;
+use super::variables::variable;
 
 /// The longest line of a comment in the default file, in characters.
 const WIDTH: usize = 100;

@@ -3,56 +3,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::assignment::Assignment;
 use super::centrifugo::{self, Verdict};
 use super::error::{ConfigError, Origin, nearest};
 use super::file::File;
+use super::keys::{NAMESPACES, is_group, is_option};
 use super::raw::{Node, Raw, shown};
-use super::{NAMESPACES, is_group, is_option};
+use super::variables::{CENTRIFUGO_PREFIX, FILE_VARIABLE, PREFIX, variable};
 
-/// The prefix of environment variables.
-const PREFIX: &str = "TIDINGS_";
-/// The prefix of Centrifugo's variables.
-pub(super) const CENTRIFUGO: &str = "CENTRIFUGO_";
-/// The variable with the path of the file.
-pub(super) const FILE_VARIABLE: &str = "TIDINGS_CONFIG";
 /// Variables that are not options: the file, and the variables of the client commands, which a server ignores.
 const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "TIDINGS_SERVER", "TIDINGS_TOKEN"];
-/// Short names, in files and in the environment, and their keys.
-const ALIASES: [(&str, &str); 4] = [
-    ("tcp", "tcp.listen"),
-    ("http", "http.listen"),
-    ("log_level", "log.level"),
-    ("log_format", "log.format"),
-];
-
-/// A value for an option, and its source.
-#[derive(Clone, Debug)]
-pub(super) struct Assignment {
-    /// The key as written, or the key of a variable.
-    pub(super) key: String,
-    pub(super) raw: Raw,
-    pub(super) origin: Origin,
-    /// Whether it is in a disabled table of a file (`enabled = false`).
-    pub(super) switched_off: bool,
-}
-
-impl Assignment {
-    fn new(key: impl Into<String>, raw: Raw, origin: Origin) -> Self {
-        Self { key: key.into(), raw, origin, switched_off: false }
-    }
-}
-
-/// The key of a short name, or `key` itself.
-pub(super) fn resolve(key: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, meant)| meant)
-}
-
-/// The environment variable of a key.
-pub(super) fn variable(key: &str) -> String {
-    let tail = key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
-    PREFIX.chars().chain(tail).collect()
-}
-
 /// The values of the command line, in the order in which they take effect: of two values for one option the later one
 /// applies.
 #[derive(Clone, Debug, Default)]
@@ -202,9 +162,9 @@ fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
 /// A variable with a value that is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    ours.filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO))
+    ours.filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO_PREFIX))
         .map(|(name, value)| {
-            if name.starts_with(CENTRIFUGO) {
+            if name.starts_with(CENTRIFUGO_PREFIX) {
                 return Ok((name, value.to_string_lossy().into_owned()));
             }
             let origin = Origin::Environment(name.clone());
@@ -223,7 +183,7 @@ impl Environment {
         for (name, value) in pairs.into_iter().filter(|(name, value)| !is_service_link(name, value)) {
             if name.starts_with(PREFIX) {
                 environment.0.insert(name, value);
-            } else if name.starts_with(CENTRIFUGO) {
+            } else if name.starts_with(CENTRIFUGO_PREFIX) {
                 environment.1.push(name);
             }
         }

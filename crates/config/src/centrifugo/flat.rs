@@ -6,7 +6,7 @@ pub(crate) fn takes_table(name: &str) -> bool {
 }
 
 /// Paths of Centrifugo 6 for a name of Centrifugo 5; several if one option became several.
-pub(super) fn paths(name: &str) -> Option<Vec<String>> {
+pub(crate) fn paths(name: &str) -> Option<Vec<String>> {
     if let Some((_, paths)) = NAMES.iter().find(|(known, _)| *known == name) {
         return Some(paths.split(' ').map(str::to_owned).collect());
     }
@@ -32,7 +32,7 @@ pub(super) fn paths(name: &str) -> Option<Vec<String>> {
 }
 
 /// The Centrifugo 6 name of a channel option of Centrifugo 5.
-pub(super) fn channel_option(name: &str) -> &str {
+pub(crate) fn channel_option(name: &str) -> &str {
     match name {
         "proxy_subscribe" => "subscribe_proxy_enabled",
         "proxy_publish" => "publish_proxy_enabled",

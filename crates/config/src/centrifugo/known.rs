@@ -220,7 +220,7 @@ pub(super) fn matches(pattern: &str, key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{is_group, is_option};
+    use super::super::super::keys::{is_group, is_option};
     use super::*;
 
     #[test]

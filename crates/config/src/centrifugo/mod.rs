@@ -7,22 +7,20 @@
 //!   default, or in a disabled table. Otherwise it is an error with the option to use instead.
 //! - No message repeats a value.
 
-mod flat;
-mod import;
+pub(super) mod flat;
 mod known;
-mod redis_url;
-mod write;
+pub(super) mod redis_url;
+pub(super) mod write;
 
 pub(super) use flat::takes_table;
-pub use import::{Imported, import};
 
 use known::{ABSENT_DEFAULTS, BLOCKS, Counterpart, OPTIONS, Switch, matches};
 
+use super::keys::{KEYS, NAMESPACES, is_option, set};
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
 use super::setting::{Span, items};
-use super::source::{self, variable};
-use super::{NAMESPACES, is_option, set};
+use super::variables::{CENTRIFUGO_PREFIX, variable};
 
 /// Part of every error about an option of Centrifugo.
 pub(super) const OPTION_OF: &str = "is an option of Centrifugo";
@@ -32,7 +30,7 @@ pub(super) const HOW_TO_IMPORT: &str =
 /// The most variables in warnings.
 const MAX_VARIABLES: usize = 20;
 /// The path of channel options, for all namespaces.
-const CHANNELS: &str = "channel.without_namespace";
+pub(super) const CHANNELS: &str = "channel.without_namespace";
 
 /// The handling of an option of Centrifugo.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,15 +128,14 @@ pub(super) fn variable_warnings<'a>(names: impl Iterator<Item = &'a str>) -> Vec
 }
 
 fn variable_warning(name: &str) -> String {
-    let rest = name.strip_prefix(source::CENTRIFUGO).unwrap_or(name);
+    let rest = name.strip_prefix(CENTRIFUGO_PREFIX).unwrap_or(name);
     let same = format!("TIDINGS_{rest}");
-    let ours =
-        if super::KEYS.iter().any(|key| variable(key) == same) || same.starts_with(&variable(NAMESPACES)) {
-            Some(same)
-        } else {
-            let paths = flat::paths(&rest.to_ascii_lowercase()).unwrap_or_default();
-            paths.into_iter().find(|path| is_option(path) || path == NAMESPACES).map(|path| variable(&path))
-        };
+    let ours = if KEYS.iter().any(|key| variable(key) == same) || same.starts_with(&variable(NAMESPACES)) {
+        Some(same)
+    } else {
+        let paths = flat::paths(&rest.to_ascii_lowercase()).unwrap_or_default();
+        paths.into_iter().find(|path| is_option(path) || path == NAMESPACES).map(|path| variable(&path))
+    };
     let name = shown(name);
     match ours {
         Some(ours) => format!("environment variable {name} has no effect; tidings reads {ours}"),
@@ -169,7 +166,7 @@ fn at_default(key: &str) -> Verdict {
 }
 
 /// A key in which the namespace is replaced: all namespaces have the same options.
-fn general(key: &str) -> String {
+pub(super) fn general(key: &str) -> String {
     let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
     match namespaced.and_then(|rest| rest.rsplit_once('.')) {
         Some((_, option)) => format!("{CHANNELS}.{option}"),
@@ -191,7 +188,7 @@ fn is_table(key: &str) -> bool {
 }
 
 /// Nothing, zero, false, and empty text, lists and tables of such values.
-fn is_nothing(raw: &Raw) -> bool {
+pub(super) fn is_nothing(raw: &Raw) -> bool {
     match raw {
         Raw::Null | Raw::Switch(false) => true,
         Raw::Switch(true) => false,
@@ -203,7 +200,7 @@ fn is_nothing(raw: &Raw) -> bool {
     }
 }
 
-fn is_true(raw: &Raw) -> bool {
+pub(super) fn is_true(raw: &Raw) -> bool {
     matches!(raw, Raw::Switch(true)) || raw.as_text() == Some("true")
 }
 
@@ -211,7 +208,7 @@ fn is_false(raw: &Raw) -> bool {
     matches!(raw, Raw::Switch(false)) || raw.as_text() == Some("false")
 }
 
-fn is_memory(raw: &Raw) -> bool {
+pub(super) fn is_memory(raw: &Raw) -> bool {
     is_nothing(raw) || raw.as_text() == Some("memory")
 }
 
@@ -222,7 +219,7 @@ fn is_value(raw: &Raw, default: &str) -> bool {
 }
 
 /// Whether this is a list of disabled tables.
-fn is_off_list(raw: &Raw) -> bool {
+pub(super) fn is_off_list(raw: &Raw) -> bool {
     let is_off = |node: &Node| match &node.raw {
         Raw::Table(entries) => entries.iter().any(|(key, node)| key == "enabled" && is_false(&node.raw)),
         _ => false,
@@ -231,7 +228,7 @@ fn is_off_list(raw: &Raw) -> bool {
 }
 
 /// The items of a list, which may be written as text.
-fn list(raw: &Raw) -> Vec<String> {
+pub(super) fn list(raw: &Raw) -> Vec<String> {
     match raw {
         Raw::List(nodes) => nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect(),
         Raw::Text(text) | Raw::Word(text) => items(text).unwrap_or_default(),

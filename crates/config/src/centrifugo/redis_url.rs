@@ -9,7 +9,7 @@ use super::{is_true, list};
 ///
 /// # Errors
 /// The unsupported feature, as the end of a sentence.
-pub(super) fn broker<'a>(option: impl Fn(&str) -> Option<&'a Raw>) -> Result<String, &'static str> {
+pub(crate) fn broker<'a>(option: impl Fn(&str) -> Option<&'a Raw>) -> Result<String, &'static str> {
     let text = |name: &str| match option(name) {
         Some(Raw::Text(text) | Raw::Word(text) | Raw::Number(text)) => text.clone(),
         _ => String::new(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::group::{Group, Slot, Visitor};
+use super::super::keys::NAMESPACES;
 use super::super::options::Config;
 use super::super::print::{comment, joined};
-use super::super::{NAMESPACES, setting};
+use super::super::setting;
 
 const HEAD: &str = "\
 Configuration of tidings, written by `tidings config import` from a configuration of Centrifugo. `tidings config check \
@@ -14,7 +15,7 @@ FILE` checks it, `tidings config default` shows the other options. It contains t
 const LEFT_OUT: &str = "Settings that were not converted, or were changed, by lines of the original:";
 
 /// Writes the options of `origins`, each with the key of its origin, and the notes.
-pub(super) fn file(config: &mut Config, origins: &BTreeMap<String, String>, notes: &[String]) -> String {
+pub(crate) fn file(config: &mut Config, origins: &BTreeMap<String, String>, notes: &[String]) -> String {
     let mut writer = Writer { origins, out: comment(HEAD), table: None };
     config.walk("", &mut writer);
     for namespace in &mut config.channel.namespaces {

@@ -5,6 +5,7 @@ mod channel;
 mod client;
 mod limits;
 mod listeners;
+mod namespace;
 mod operation;
 mod tables;
 mod transports;
@@ -12,7 +13,6 @@ mod transports;
 use std::time::Duration;
 
 use crate::group::group;
-use crate::namespace::Channels;
 use crate::proxy::RpcOptions;
 use crate::setting::{count, millis};
 use crate::value::{BrokerUrl, DataDir, LogFormat, LogLevel, Network};
@@ -21,6 +21,7 @@ pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
+pub use namespace::{Channels, Namespace};
 pub use operation::{
     ClusterOptions, HttpApiOptions, MemoryOptions, NodeOptions, ReadyOptions, RedisOptions, ShutdownOptions,
 };

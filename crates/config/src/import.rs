@@ -11,15 +11,18 @@ use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::super::check::check;
-use super::super::error::{ConfigErrors, Format, Origin};
-use super::super::raw::{Node, Raw, shown};
-use super::super::source::Assignment;
-use super::super::{Config, Loader, NAMESPACES, file, is_option, resolve};
-use super::{
+use super::assignment::{Assignment, resolve};
+use super::centrifugo::{
     CHANNELS, Verdict, block, flat, general, is_absent_value, is_memory, is_nothing, is_off_list,
     is_switched_off, is_true, judge, list, redis_url, write,
 };
+use super::check::check;
+use super::error::{ConfigErrors, Format, Origin};
+use super::file;
+use super::keys::{NAMESPACES, is_option};
+use super::loader::Loader;
+use super::options::Config;
+use super::raw::{Node, Raw, shown};
 
 /// Transports that are off by default in Centrifugo.
 const OFF_BY_DEFAULT: [&str; 5] = ["sse", "http_stream", "uni_websocket", "uni_sse", "uni_http_stream"];

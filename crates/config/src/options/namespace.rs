@@ -1,10 +1,10 @@
 //! Namespaces: options of channels, selected by the part of their names before the first colon.
 
-use super::group::{Field, Group, Visitor};
-use super::options::ChannelOptions;
-use super::proxy::ChannelProxies;
-use super::raw::shown;
-use super::setting::MaxLength;
+use super::channel::ChannelOptions;
+use crate::group::{Field, Group, Visitor};
+use crate::proxy::ChannelProxies;
+use crate::raw::shown;
+use crate::setting::MaxLength;
 
 /// The most namespaces of a server.
 const MAX_NAMESPACES: usize = 1_000;
@@ -49,7 +49,7 @@ impl Channels {
     ///
     /// # Errors
     /// The first invalid name. The namespaces are set nevertheless, so that their options are checked in the same run.
-    pub(super) fn rename(&mut self, names: &[String]) -> Result<(), String> {
+    pub(crate) fn rename(&mut self, names: &[String]) -> Result<(), String> {
         if names.len() > MAX_NAMESPACES {
             return Err(format!("more than {MAX_NAMESPACES} namespaces"));
         }
