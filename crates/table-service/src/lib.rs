@@ -47,6 +47,7 @@ mod failure;
 mod http;
 mod message;
 mod node_messages;
+mod node_sync;
 mod options;
 mod outbox;
 mod page;
@@ -156,7 +157,7 @@ impl Service {
                 tokio::time::sleep(every).await;
             }
         });
-        node_messages::subscribe(&service);
+        node_sync::subscribe(&service);
         *service.sweeping.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeping);
         Ok(service)
     }

@@ -6,14 +6,9 @@
 //! - A node repeats the status of its open tables, with the number of viewers, so a later message makes up for a lost
 //!   one.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use tidings_table_store::{Record, TableId};
-
-use super::Service;
-use super::room::RoomRequest;
+use tidings_table_store::Record;
 
 /// A message of one node about one table.
 #[derive(Debug, Deserialize, Serialize)]
@@ -58,37 +53,6 @@ pub(super) enum MessageKind {
     Stopped,
     /// The table was deleted.
     Gone,
-}
-
-/// Subscribes to the messages of other nodes, if there may be any.
-pub(super) fn subscribe(service: &Arc<Service>) {
-    if !service.bus.has_other_nodes() {
-        return;
-    }
-    let listening = Arc::downgrade(service);
-    let callback = move |message: &[u8]| {
-        let Some(service) = listening.upgrade() else { return };
-        let message = serde_json::from_slice::<NodeMessage>(message).ok();
-        let Some(message) = message.filter(|message| message.node != service.own) else { return };
-        let Ok(id) = message.table.parse::<TableId>() else { return };
-        let room = service.rooms.get(id);
-        // A room with a full queue receives the next message. A table that is not open here needs no messages.
-        if let Some(room) = room {
-            let _ = room.try_send(RoomRequest::NodeMessage(Box::new(message)));
-        }
-    };
-    service.bus.listen(Box::new(callback));
-}
-
-impl Service {
-    /// Sends the status of a table to the other nodes.
-    pub(super) fn send_status(&self, id: TableId, status: NodeStatus, record: &Record) {
-        let NodeStatus { kind, viewers, received, loading } = status;
-        let (node, table, record) = (self.own, id.to_string(), Some(record.clone()));
-        let message = NodeMessage { node, table, kind, viewers, received, loading, record };
-        let Ok(body) = serde_json::to_vec(&message) else { return };
-        self.bus.send(&body);
-    }
 }
 
 /// The status of a table on this node, without its record; see [`NodeMessage`].

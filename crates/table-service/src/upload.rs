@@ -11,19 +11,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use tidings_metrics::KeyedCounters;
-use tidings_table::{Table, Writer};
-use tidings_table_store::{MAX_UPLOADS, Quota, Reserved, Store, TABLE_OVERHEAD, TableFolder};
+use tidings_table::Writer;
+use tidings_table_store::{MAX_UPLOADS, Quota};
 use tokio::sync::{mpsc, oneshot};
 
 use super::counters::UploadLimit;
 use super::failure::Failure;
 use super::rate::{self, RateMeter};
-use super::room::RoomRequest;
 
 /// The capacity of the queue in pieces. A piece is the result of one read from a socket.
 const PIECES: usize = 8;
-/// The rows of a first page.
-pub(super) const FIRST_PAGE_ROWS: u64 = 100;
 
 /// The connection's handle of an upload.
 #[derive(Debug)]
@@ -34,8 +31,9 @@ pub(super) struct Upload {
     ended: oneshot::Receiver<()>,
 }
 
+/// A part of an upload, for its thread.
 #[derive(Debug)]
-enum Piece {
+pub(super) enum Piece {
     Bytes(Vec<u8>),
     End,
     /// [`UploadProgress::stop`] holds the reason.
@@ -48,7 +46,7 @@ pub(super) struct UploadProgress {
     pub(super) received: AtomicU64,
     pub(super) rows: AtomicU64,
     /// Measures its data rate.
-    meter: RateMeter,
+    pub(super) meter: RateMeter,
     requester: Arc<str>,
     /// The error with which it was stopped from another task.
     stopped: OnceLock<Failure>,
@@ -161,35 +159,25 @@ pub(super) enum UploadOutcome {
     Failed(Failure),
 }
 
-/// The parameters of an upload.
-pub(super) struct UploadJob {
-    /// Its number in its room.
-    pub(super) number: u64,
-    pub(super) writer: Writer,
-    /// The store of the file.
-    pub(super) store: Arc<dyn Store>,
-    pub(super) table_folder: Arc<TableFolder>,
-    pub(super) file: String,
-    pub(super) reserved: Reserved,
-    /// Whether it creates the table, which also counts bytes.
-    pub(super) is_first: bool,
-    /// The announced size in bytes.
-    pub(super) size: Option<u64>,
-    pub(super) progress: Arc<UploadProgress>,
-    pub(super) room: mpsc::Sender<RoomRequest>,
-}
-
-/// Starts an upload. It reports its first page and its end to the room.
-pub(super) fn start(job: UploadJob) -> Upload {
-    let (pieces, incoming) = mpsc::channel(PIECES);
-    let (written, spare) = mpsc::channel(PIECES);
-    let (end, ended) = oneshot::channel();
-    let _ = job.progress.wake.set(pieces.downgrade());
-    tokio::task::spawn_blocking(move || job.run(incoming, &written, end));
-    Upload { pieces, spare, ended }
+/// The ends of an upload that belong to its thread.
+pub(super) struct UploadInput {
+    pub(super) pieces: mpsc::Receiver<Piece>,
+    /// Receives written pieces, for reuse of their buffers.
+    pub(super) written: mpsc::Sender<Vec<u8>>,
+    /// Completed when the outcome of the upload has been applied.
+    pub(super) end: oneshot::Sender<()>,
 }
 
 impl Upload {
+    /// A handle of an upload, and the ends for its thread.
+    pub(super) fn new(progress: &UploadProgress) -> (Self, UploadInput) {
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let (written, spare) = mpsc::channel(PIECES);
+        let (end, ended) = oneshot::channel();
+        let _ = progress.wake.set(sender.downgrade());
+        (Self { pieces: sender, spare, ended }, UploadInput { pieces, written, end })
+    }
+
     /// Passes bytes to the upload, and leaves an empty buffer in their place. Waits while the queue is full.
     ///
     /// # Errors
@@ -222,87 +210,6 @@ impl Upload {
 /// The upload has ended and accepts no more bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UploadClosed;
-
-impl UploadJob {
-    fn run(
-        mut self,
-        incoming: mpsc::Receiver<Piece>,
-        written: &mpsc::Sender<Vec<u8>>,
-        end: oneshot::Sender<()>,
-    ) {
-        let taken = self.take(incoming, written);
-        let Self { number, writer, store, table_folder, file, reserved, room, .. } = self;
-        // The file is visible to all nodes before its upload is reported as complete.
-        let taken = taken.and_then(|is_whole| {
-            if is_whole {
-                store.publish(&table_folder, &file)?;
-            }
-            Ok(is_whole)
-        });
-        let (outcome, reserved) = match taken {
-            Ok(true) => (UploadOutcome::Whole(Box::new(writer)), Some(reserved)),
-            Ok(false) => (UploadOutcome::Aborted, None),
-            Err(failure) => (UploadOutcome::Failed(failure), None),
-        };
-        // A room that has ended has removed the table's folder.
-        let _ = room.blocking_send(RoomRequest::UploadEnded { number, outcome, reserved, end });
-    }
-
-    /// Writes the pieces. Returns whether the file is complete.
-    fn take(
-        &mut self,
-        mut incoming: mpsc::Receiver<Piece>,
-        written: &mpsc::Sender<Vec<u8>>,
-    ) -> Result<bool, Failure> {
-        if self.is_first {
-            self.reserved.grow(TABLE_OVERHEAD)?;
-        }
-        let (mut came, mut shown) = (0, false);
-        while let Some(piece) = incoming.blocking_recv() {
-            let length = if let Piece::Bytes(bytes) = &piece { bytes.len() as u64 } else { 0 };
-            self.progress.meter.advance(length, Instant::now());
-            if let Some(why) = self.progress.stopped() {
-                return Err(why.clone());
-            }
-            let bytes = match piece {
-                Piece::Bytes(bytes) => bytes,
-                Piece::End => {
-                    if let Some(size) = self.size.filter(|size| *size != came) {
-                        return Err(size_mismatch(size, &format!("{came} arrived")));
-                    }
-                    let summary = self.writer.finish()?;
-                    self.progress.rows.store(summary.rows, Ordering::Relaxed);
-                    return Ok(true);
-                }
-                Piece::Stop => continue,
-            };
-            came += bytes.len() as u64;
-            if let Some(size) = self.size.filter(|size| *size < came) {
-                return Err(size_mismatch(size, "more arrived"));
-            }
-            self.reserved.grow(bytes.len() as u64)?;
-            let summary = self.writer.append(&bytes)?;
-            self.progress.received.store(
-                summary.received.max(self.progress.received.load(Ordering::Relaxed)),
-                Ordering::Relaxed,
-            );
-            self.progress.rows.store(summary.rows, Ordering::Relaxed);
-            let _ = written.try_send(bytes);
-            if !shown && summary.rows >= FIRST_PAGE_ROWS {
-                shown = true;
-                let table: Table = self.writer.table().clone();
-                let _ = self.room.blocking_send(RoomRequest::FirstRows { number: self.number, table });
-            }
-            self.progress.meter.wait(Instant::now());
-        }
-        Ok(false)
-    }
-}
-
-/// The error of a file with another size than announced.
-fn size_mismatch(size: u64, difference: &str) -> Failure {
-    Failure::new(422, format!("the file was announced with {size} bytes, but {difference}; it was rejected"))
-}
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 //! members.rs  viewers and their commands        uploads.rs    incoming files
 //! writing.rs  the queue of work                 work.rs       one item of it, on a thread
 //! rendering.rs  pages
+//! upload_thread.rs  the thread of an upload
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! ```
 //!
@@ -29,6 +30,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod upload_thread;
 mod uploads;
 mod work;
 mod writing;

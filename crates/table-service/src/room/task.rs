@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 
 use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveResult, WorkJob};
 use super::state::{Room, Settings};
+use super::upload_thread::{self, FIRST_PAGE_ROWS, UploadJob};
 use super::work::{WorkContext, WorkResult};
 use super::{MAX_REQUESTS, RoomRequest, Snapshot, SnapshotState};
 use crate::Service;
 use crate::failure::Failure;
 use crate::page::{self, Page};
-use crate::upload::{self, FIRST_PAGE_ROWS, UploadJob};
 
 /// Starts the room of a table, and returns the sender of its requests.
 pub(crate) fn start(
@@ -152,7 +152,7 @@ impl Task {
                         room,
                     };
                     // An uploader that has disconnected drops its handle, which aborts the upload.
-                    let _ = reply.send(Ok(upload::start(job)));
+                    let _ = reply.send(Ok(upload_thread::start(job)));
                 }
                 Effect::Discard(file) => {
                     let (store, table_folder) =
