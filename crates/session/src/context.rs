@@ -10,8 +10,8 @@ use tidings_wire::{Publication, form};
 
 use crate::Hub;
 use crate::link::Link;
-use crate::protocols::Protocols;
-use crate::state::PeerFlag;
+use crate::peer::PeerFlag;
+use crate::shared::Protocols;
 
 /// A session during an operation.
 pub(crate) struct Context<'a> {

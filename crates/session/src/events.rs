@@ -15,9 +15,9 @@ use tidings_wire::sse;
 
 use crate::client;
 use crate::context::Context;
+use crate::module::Module;
 use crate::notices::{disconnect_code_and_reason, requests_reconnect};
-use crate::protocols::Module;
-use crate::state::PeerFlag;
+use crate::peer::PeerFlag;
 
 pub(crate) const MODULE: Module = Module {
     refuse: |cx, _, code, text| cx.events_error(code, text),

@@ -1,46 +1,12 @@
 //! WebSocket: from bytes to messages (RFC 6455), and from messages to commands.
 
 use tidings_hub::{CloseReason, Effects, Slot};
-use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Reader, Role, Rules};
+use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Role, Rules};
 
 use crate::Hub;
+use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
-use crate::input::{Consumed, StopReason};
-
-/// A partial message, or one with commands that are not executed yet.
-#[derive(Debug, Default)]
-pub(crate) struct Frames {
-    reader: Reader,
-    message: Vec<u8>,
-    /// Bytes of the executed commands of the message.
-    consumed: usize,
-    /// The message is complete.
-    complete: bool,
-    /// Further input is discarded: the client has sent its Close frame, or an invalid frame.
-    ended: bool,
-}
-
-impl Frames {
-    /// Number of kept bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.message.len()
-    }
-
-    /// Whether the message is complete.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    fn is_idle(&self) -> bool {
-        self.message.is_empty() && self.reader.is_idle()
-    }
-
-    fn clear(&mut self) {
-        self.message.clear();
-        self.consumed = 0;
-        self.complete = false;
-    }
-}
+use crate::frame_state::Frames;
 
 /// Whether an ended session is a WebSocket, and its client has not sent a Close frame yet. The connection is closed when
 /// both sides have sent one (RFC 6455 §7.1.1).

@@ -10,9 +10,10 @@ use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::Version;
 
 use crate::Hub;
+use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::{Direction, Link, Protocol};
-use crate::state::PeerFlag;
+use crate::peer::PeerFlag;
 
 /// Most frames of the longest size that may wait for an emulated session.
 const MAX_WAITING_FRAMES: usize = 16;
@@ -54,24 +55,6 @@ pub fn commands(hub: &mut Hub, id: SessionId, commands: &[u8], fx: &mut Effects)
         frame.push(b'\n');
     }
     input(hub, slot, &frame, fx)
-}
-
-/// The result of executing the commands in some bytes.
-pub(crate) struct Consumed {
-    /// Number of consumed bytes.
-    pub(crate) used: usize,
-    pub(crate) stop: StopReason,
-}
-
-/// Why execution stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StopReason {
-    /// The remaining bytes are an incomplete command, or there are none.
-    Partial,
-    /// The next command must wait for responses to earlier ones.
-    Hold,
-    /// The session has ended.
-    End,
 }
 
 impl Context<'_> {

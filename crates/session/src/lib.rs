@@ -11,18 +11,23 @@
 //! - Of a session's input, only unused bytes are kept, within the limit of the protocol.
 
 mod client;
+mod consumed;
 mod context;
 mod events;
+mod frame_state;
 mod frames;
 mod input;
 mod input_buffer;
 mod lines;
 mod link;
+mod module;
 mod notices;
+mod peer;
 mod plain;
 mod protocols;
 mod resp;
 mod settings;
+mod shared;
 mod state;
 mod stomp;
 
@@ -30,9 +35,10 @@ pub use frames::{awaits_close, closing_input};
 pub use input::{commands, finish, input};
 pub use link::{Direction, Link, Protocol};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
-pub use protocols::{Protocols, Stats, address};
+pub use peer::Peer;
+pub use protocols::address;
 pub use settings::ProtocolSettings;
-pub use state::Peer;
+pub use shared::{Protocols, Stats};
 
 /// A hub with the protocols of this crate.
 pub type Hub = tidings_hub::Hub<Protocols>;

@@ -7,8 +7,8 @@ use tidings_hub::{CloseReason, Progress};
 use tidings_wire::Framing;
 use tidings_wire::line::Scan;
 
+use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
-use crate::input::{Consumed, StopReason};
 use crate::link::Direction;
 
 impl Context<'_> {

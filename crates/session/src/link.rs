@@ -6,7 +6,6 @@
 use tidings_wire::client::Encoding;
 use tidings_wire::form::Message;
 use tidings_wire::resp::Version;
-use tidings_wire::ws::Kind;
 use tidings_wire::{Form, Framing};
 
 /// The protocol of a session's commands and replies.
@@ -164,11 +163,6 @@ impl Link {
             Protocol::Client { encoding } => encoding,
             _ => Encoding::Json,
         }
-    }
-
-    /// Whether WebSocket messages of this kind contain its commands.
-    pub(crate) fn accepts(self, kind: Kind) -> bool {
-        (self.protocol().module().accepts)(self, kind)
     }
 
     /// Whether its commands are those of the client protocol. Streams of plain events are included.

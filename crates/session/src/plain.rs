@@ -17,12 +17,12 @@ use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::plain::{self, Command};
 use tidings_wire::{Channel, Topic};
 
+use crate::consumed::Consumed;
 use crate::context::Context;
-use crate::input::Consumed;
 use crate::link::{Link, Protocol};
+use crate::module::Module;
 use crate::notices::shutdown_reason;
-use crate::protocols::Module;
-use crate::state::PeerFlag;
+use crate::peer::PeerFlag;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, searched| cx.plain_run(bytes, searched),

@@ -1,92 +1,12 @@
-//! The protocol's part of a session: a link and flags, and state that exists only while the session is not idle.
+//! The protocol's state of a session, which exists only while the session is not idle.
 
-use tidings_hub::{LossReport, ServerSubscription};
-use tidings_wire::body::DataFormat;
-use tidings_wire::client::Encoding;
 use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::Decoder;
-use tidings_wire::{Channel, Form, Publication};
 
-use crate::frames::Frames;
+use crate::frame_state::Frames;
 use crate::input_buffer::InputBuffer;
-use crate::link::Link;
-use crate::resp::{PendingHello, Transaction};
-use crate::stomp::Stomp;
-
-/// A boolean of a session's protocol.
-#[derive(Clone, Copy, Debug)]
-#[repr(u8)]
-pub(crate) enum PeerFlag {
-    /// The automatic subscriptions wait for the first byte.
-    AutoSubscribePending = 1,
-    /// The first plain line was received.
-    FirstLineReceived = 1 << 1,
-    /// The last plain line ended in `\r`: a `\n` that follows belongs to it.
-    AfterCarriageReturn = 1 << 2,
-    /// The stream of plain events is open.
-    StreamOpen = 1 << 3,
-}
-
-/// The link of a session and the flags of its protocol; two bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Peer {
-    /// Framing, protocol and direction.
-    pub link: Link,
-    flags: u8,
-}
-
-impl Peer {
-    pub(crate) fn has(self, flag: PeerFlag) -> bool {
-        self.flags & flag as u8 != 0
-    }
-
-    /// Sets or clears a flag; returns its previous value.
-    pub(crate) fn set(&mut self, flag: PeerFlag, on: bool) -> bool {
-        let before = self.has(flag);
-        self.flags = if on { self.flags | flag as u8 } else { self.flags & !(flag as u8) };
-        before
-    }
-}
-
-impl From<Link> for Peer {
-    fn from(link: Link) -> Self {
-        Self { link, flags: 0 }
-    }
-}
-
-impl tidings_hub::Peer for Peer {
-    fn form(self) -> Form {
-        self.link.form()
-    }
-
-    fn name(self) -> &'static str {
-        self.link.name()
-    }
-
-    fn encoding(self) -> Encoding {
-        self.link.encoding()
-    }
-
-    fn publication_len(self, publication: &Publication, format: DataFormat) -> usize {
-        self.link.encoding().publication_len(publication, format)
-    }
-
-    fn loss_report(self) -> LossReport {
-        (self.link.protocol().module().loss_report)(self.link)
-    }
-
-    fn server_subscription(self, channel: &Channel) -> ServerSubscription {
-        (self.link.protocol().module().server_subscription)(channel)
-    }
-
-    fn has_connect(self) -> bool {
-        self.link.protocol().module().has_connect
-    }
-
-    fn answers_pings(self) -> bool {
-        self.link.protocol().module().answers_pings && !self.link.is_one_way()
-    }
-}
+use crate::resp::state::{PendingHello, Transaction};
+use crate::stomp::state::Stomp;
 
 /// State of the protocol that an idle session does not have.
 #[derive(Debug, Default)]
@@ -134,7 +54,7 @@ impl tidings_hub::State for State {
 
 #[cfg(test)]
 mod tests {
-    use crate::protocols::Protocols;
+    use crate::Protocols;
 
     #[test]
     fn an_idle_session_is_small() {

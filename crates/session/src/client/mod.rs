@@ -16,9 +16,9 @@ use tidings_wire::client::{Encoding, Malformed};
 use tidings_wire::ws::Kind;
 use tidings_wire::{code, line};
 
+use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
-use crate::input::{Consumed, StopReason};
-use crate::protocols::Module;
+use crate::module::Module;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, searched| cx.client_run(bytes, searched),

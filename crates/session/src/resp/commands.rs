@@ -6,20 +6,13 @@ use tidings_wire::resp::{self, Version};
 
 use tidings_hub::{CloseReason, Progress, Query, Request, SessionId};
 
+use super::state::PendingHello;
 use super::table::{self, COMMANDS};
 use crate::context::Context;
 use crate::link::Link;
 
 /// The emulated Redis version; clients select commands by it.
 const REDIS_VERSION: &str = "7.2.0";
-
-/// The options of a `HELLO` with a token that is being verified.
-#[derive(Debug)]
-pub(crate) struct PendingHello {
-    version: Option<Version>,
-    /// The new name of the connection; `Some(None)` removes it.
-    name: Option<Option<Box<str>>>,
-}
 
 impl Context<'_> {
     /// Executes a command that is not part of Pub/Sub.

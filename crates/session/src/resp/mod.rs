@@ -5,6 +5,7 @@
 
 mod commands;
 mod pubsub;
+pub(crate) mod state;
 mod table;
 mod transaction;
 
@@ -14,13 +15,10 @@ use tidings_hub::{CloseReason, Connected, Cost, Event, LossReport, Progress, Res
 use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits, Version};
 
-pub(crate) use commands::PendingHello;
-pub(crate) use transaction::Transaction;
-
+use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
-use crate::input::{Consumed, StopReason};
 use crate::link::Protocol;
-use crate::protocols::Module;
+use crate::module::Module;
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, _| cx.run_resp(bytes),

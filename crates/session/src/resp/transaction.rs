@@ -17,39 +17,13 @@ use tidings_hub::{Action, CloseReason, Progress, SentMark};
 use tidings_wire::Channel;
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 
+use super::state::{Execution, Transaction};
 use super::{error_text, table};
+use crate::consumed::StopReason;
 use crate::context::Context;
-use crate::input::StopReason;
 
 /// Most commands of one transaction.
 const COMMANDS: usize = 16_384;
-
-/// The kept part of a transaction.
-#[derive(Debug, Default)]
-pub(crate) struct Transaction {
-    /// The commands, encoded as clients send them.
-    commands: Vec<u8>,
-    count: usize,
-    /// A command was rejected: `EXEC` executes none.
-    refused: bool,
-    /// Present after `EXEC`.
-    execution: Option<Execution>,
-}
-
-/// The progress of `EXEC`.
-#[derive(Debug, Default)]
-struct Execution {
-    /// Bytes of the executed commands.
-    done: usize,
-    replies: Vec<u8>,
-}
-
-impl Transaction {
-    /// Number of kept bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.commands.len() + self.execution.as_ref().map_or(0, |execution| execution.replies.len())
-    }
-}
 
 impl Context<'_> {
     /// `MULTI`.

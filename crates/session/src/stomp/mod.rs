@@ -8,7 +8,7 @@
 //! - A `MESSAGE` belongs to one subscription. A publication is encoded once; [`address`] adds the subscription's id.
 
 mod commands;
-mod state;
+pub(crate) mod state;
 
 use tidings_hub::{
     CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
@@ -18,14 +18,14 @@ use tidings_wire::code::{self, Code};
 use tidings_wire::stomp::{self, Command, Decoded, Frame};
 use tidings_wire::ws::{self, CloseCode};
 
-pub(crate) use state::Stomp;
+use state::Stomp;
 use state::{Awaited, Progress as Subscribing};
 
 use crate::Hub;
+use crate::consumed::StopReason;
 use crate::context::Context;
-use crate::input::StopReason;
+use crate::module::Module;
 use crate::notices::disconnect_code_and_reason;
-use crate::protocols::Module;
 
 pub(crate) const MODULE: Module = Module {
     message: |cx, bytes| cx.stomp_message(bytes),
