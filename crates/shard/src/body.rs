@@ -13,22 +13,20 @@
 //! - A body that has sent everything owns no memory beyond itself.
 //! - Input after the request is discarded, and too much of it ends the connection.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 
 use mio::{Registry, Token};
 use tidings_wire::code::HttpStatus;
 
+use crate::chunk::{CHUNK, ChunkHeader, FULL_CHUNK, LAST_CHUNK, append_chunk};
 use crate::event_stream::EventStream;
-use crate::socket::{Socket, WriteLayer};
+use crate::socket::Socket;
+use crate::write_layer::WriteLayer;
 
-/// Most bytes of a chunk. Several are written at once; only the rest of a partially sent one is kept.
-pub(crate) const CHUNK: usize = 4096;
 /// Most chunks per write.
 const CHUNKS: usize = 16;
 /// Most slices per write.
 const SLICES: usize = 64;
-/// The first line of a chunk of the full size.
-const FULL_CHUNK: &[u8] = b"1000\r\n";
 /// Number of discarded reads before the connection ends.
 const MAX_DISCARDED_READS: usize = 16;
 
@@ -243,35 +241,6 @@ fn would_block_is_zero(written: io::Result<usize>) -> io::Result<usize> {
     match written {
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
         other => other,
-    }
-}
-
-/// The last chunk, which ends a body.
-pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// Appends bytes of a body. Empty bytes append nothing, because an empty chunk ends the body.
-pub(crate) fn append_chunk(bytes: &[u8], chunked: bool, out: &mut Vec<u8>) {
-    if bytes.is_empty() {
-        return;
-    }
-    if !chunked {
-        return out.extend_from_slice(bytes);
-    }
-    out.extend_from_slice(ChunkHeader::default().write(bytes.len()));
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// The first line of a chunk.
-#[derive(Default)]
-struct ChunkHeader([u8; 18]);
-
-impl ChunkHeader {
-    fn write(&mut self, len: usize) -> &[u8] {
-        let mut left = &mut self.0[..];
-        write!(left, "{len:x}\r\n").expect("sixteen digits at most");
-        let used = 18 - left.len();
-        &self.0[..used]
     }
 }
 

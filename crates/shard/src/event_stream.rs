@@ -10,7 +10,7 @@
 
 use tidings_wire::code::{self, HttpStatus};
 
-use crate::body::{CHUNK, LAST_CHUNK, append_chunk};
+use crate::chunk::{CHUNK, LAST_CHUNK, append_chunk};
 
 /// Most bytes that are held back. With more, the stream opens.
 const MAX_HELD: usize = 64 * 1024;

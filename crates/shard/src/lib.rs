@@ -16,6 +16,7 @@
 mod accept;
 mod address;
 mod body;
+mod chunk;
 mod conn;
 mod control;
 mod counters;
@@ -35,6 +36,7 @@ mod socket;
 mod tls;
 mod unread_responses;
 mod wheel;
+mod write_layer;
 mod writing;
 
 pub use address::{AddressLimits, AddressRange, client_network};

@@ -10,6 +10,7 @@ use rustls::ServerConnection;
 
 use crate::body::{Body, ResponseStart};
 use crate::tls::Tls;
+use crate::write_layer::WriteLayer as _;
 
 /// The first byte of a TLS handshake, which is the type of its record (RFC 8446 §5.1). No protocol of the line port
 /// begins with it.
@@ -26,36 +27,6 @@ pub enum Socket {
     Tls(Box<Tls>),
     /// The body of an HTTP response.
     Body(Box<Body>),
-}
-
-/// A socket that wraps written bytes: in chunks, or in TLS records.
-pub(crate) trait WriteLayer {
-    /// Writes bytes from the start of the slices; returns the number of accepted bytes: sent ones, and those that are
-    /// kept to complete a chunk or record. Only zero means that the socket accepts no more.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
-
-    /// Writes as many bytes as the socket accepts; may be none.
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match self.write(&[IoSlice::new(&bytes[taken..])])? {
-                0 => break,
-                n => taken += n,
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Writes bytes of several slices; possibly fewer than the socket accepts.
-    ///
-    /// # Errors
-    /// As for a socket: "would block" if nothing is accepted.
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.write(slices)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            n => Ok(n),
-        }
-    }
 }
 
 macro_rules! either {

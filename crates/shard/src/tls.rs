@@ -18,7 +18,7 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-use crate::socket::WriteLayer;
+use crate::write_layer::WriteLayer;
 
 /// Most bytes that are encrypted before the socket has taken them: one record (RFC 8446 §5.1).
 pub(crate) const RECORD: usize = 16 << 10;
