@@ -318,28 +318,6 @@ fn json(raw: &RawValue) -> Bytes {
     Bytes::copy_from_slice(raw.get().as_bytes())
 }
 
-/// The JSON form of channel overrides: `{"presence":{"value":true}}`.
 fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
-    #[derive(Deserialize)]
-    struct Switch {
-        #[serde(default)]
-        value: bool,
-    }
-    #[derive(Default, Deserialize)]
-    struct Switches {
-        presence: Option<Switch>,
-        join_leave: Option<Switch>,
-        force_push_join_leave: Option<Switch>,
-        force_recovery: Option<Switch>,
-        force_positioning: Option<Switch>,
-    }
-    let switches: Switches = parsed(claim, "no map of overrides", raw)?.unwrap_or_default();
-    let value = |switch: Option<Switch>| switch.map(|switch| switch.value);
-    Ok(ChannelOverrides {
-        presence: value(switches.presence),
-        join_leave: value(switches.join_leave),
-        force_push_join_leave: value(switches.force_push_join_leave),
-        force_recovery: value(switches.force_recovery),
-        force_positioning: value(switches.force_positioning),
-    })
+    Ok(parsed(claim, "no map of overrides", raw)?.unwrap_or_default())
 }

@@ -81,22 +81,7 @@ struct SubscribeHookResult {
     data: Option<RawJson>,
     b64data: Option<String>,
     #[serde(rename = "override")]
-    overrides: Option<HookOverrides>,
-}
-
-#[derive(Default, Deserialize)]
-struct HookOverrides {
-    presence: Option<BoolOverride>,
-    join_leave: Option<BoolOverride>,
-    force_push_join_leave: Option<BoolOverride>,
-    force_recovery: Option<BoolOverride>,
-    force_positioning: Option<BoolOverride>,
-}
-
-#[derive(Deserialize)]
-struct BoolOverride {
-    #[serde(default)]
-    value: bool,
+    overrides: Option<ChannelOverrides>,
 }
 
 #[derive(Deserialize)]
@@ -217,20 +202,11 @@ fn read<T: DeserializeOwned, A>(
 }
 
 fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
-    let HookOverrides { presence, join_leave, force_push_join_leave, force_recovery, force_positioning } =
-        result.overrides.unwrap_or_default();
-    let value = |field: Option<BoolOverride>| field.map(|field| field.value);
     Ok(Admission {
         info: bytes("b64info", result.b64info, result.info)?,
         data: bytes("b64data", result.b64data, result.data)?,
         expires: expires(result.expire_at),
-        overrides: ChannelOverrides {
-            presence: value(presence),
-            join_leave: value(join_leave),
-            force_push_join_leave: value(force_push_join_leave),
-            force_recovery: value(force_recovery),
-            force_positioning: value(force_positioning),
-        },
+        overrides: result.overrides.unwrap_or_default(),
         token: None,
     })
 }

@@ -11,12 +11,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Services;
-use super::command::{BatchItem, Command, CommandMethod, MAX_COMMANDS, Object, RawJson, list};
+use super::command::{BatchItem, Command, CommandMethod, MAX_COMMANDS, RawJson, list};
 use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
 use super::reply::{ApiError, CommandReply};
 use super::response_budget::Reservation;
 use tidings_metrics::Label as _;
+use tidings_wire::Object;
 
 /// Most commands of one parallel batch that run at the same time, except publications.
 const MAX_PARALLEL: usize = 64;

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use tidings_metrics::{Label as _, labels};
+use tidings_wire::Object;
+use tidings_wire::grant::ChannelOverrides;
 
 /// Most commands in one request.
 pub(super) const MAX_COMMANDS: usize = 10_000;
@@ -96,29 +97,6 @@ impl CommandMethod {
     /// The method with this name; `None` if there is none.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|method| method.label() == name)
-    }
-}
-
-/// A value that is a JSON object. The deserializers that serde derives accept an array as well, as the values of the fields
-/// in their order.
-#[derive(Debug)]
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
 }
 
@@ -316,7 +294,7 @@ pub(super) struct Subscribe {
     #[serde(default, deserialize_with = "object")]
     pub(super) recover_since: Option<StreamPosition>,
     #[serde(default, rename = "override", deserialize_with = "object_or_empty")]
-    pub(super) overrides: SubscribeOverrides,
+    pub(super) overrides: ChannelOverrides,
 }
 
 #[derive(Debug, Deserialize)]
@@ -325,26 +303,6 @@ pub(super) struct StreamPosition {
     pub(super) offset: u64,
     #[serde(default, deserialize_with = "null_as_default")]
     pub(super) epoch: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct SubscribeOverrides {
-    #[serde(default, deserialize_with = "object")]
-    pub(super) presence: Option<BoolValue>,
-    #[serde(default, deserialize_with = "object")]
-    pub(super) join_leave: Option<BoolValue>,
-    #[serde(default, deserialize_with = "object")]
-    pub(super) force_push_join_leave: Option<BoolValue>,
-    #[serde(default, deserialize_with = "object")]
-    pub(super) force_positioning: Option<BoolValue>,
-    #[serde(default, deserialize_with = "object")]
-    pub(super) force_recovery: Option<BoolValue>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct BoolValue {
-    #[serde(default)]
-    pub(super) value: bool,
 }
 
 #[derive(Debug, Deserialize)]

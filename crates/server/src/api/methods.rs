@@ -3,17 +3,16 @@
 use std::sync::atomic::Ordering;
 
 use tidings_broker::BrokerError;
-use tidings_hub::{Admission, ChannelOverrides, Failure, SessionAction, SessionCommand};
+use tidings_hub::{Admission, Failure, SessionAction, SessionCommand};
 use tidings_wire::client::Encoding;
-use tidings_wire::{Channel, Epoch, HistoryQuery, Pattern, Position, code};
+use tidings_wire::{Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
 use super::arguments::{check_channel, expiry_time};
 use super::blocking;
 use super::command::{
-    BoolValue, Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe,
-    SubscribeOverrides, Unsubscribe,
+    Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
 };
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{
@@ -143,20 +142,11 @@ fn option_is_off(option: &str) -> ApiError {
 async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
     let Subscribe { user, channel, client, session, info, b64info, data, b64data, .. } = request;
     let (channel, _) = check_channel(services, &channel)?;
-    let value = |field: Option<BoolValue>| field.map(|field| field.value);
-    let SubscribeOverrides { presence, join_leave, force_push_join_leave, force_positioning, force_recovery } =
-        request.overrides;
     let admission = Admission {
         info: bytes(info, &b64info, "b64info")?,
         data: bytes(data, &b64data, "b64data")?,
         expires: expiry_time(request.expire_at)?,
-        overrides: ChannelOverrides {
-            presence: value(presence),
-            join_leave: value(join_leave),
-            force_push_join_leave: value(force_push_join_leave),
-            force_recovery: value(force_recovery),
-            force_positioning: value(force_positioning),
-        },
+        overrides: request.overrides,
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);

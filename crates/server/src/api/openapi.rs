@@ -185,8 +185,8 @@ mod tests {
         check_request::<command::RevokeToken>("RevokeTokenRequest");
         check_request::<command::InvalidateUserTokens>("InvalidateUserTokensRequest");
         check_request::<command::StreamPosition>("StreamPosition");
-        check_request::<command::SubscribeOverrides>("Override");
-        check_request::<command::BoolValue>("BoolValue");
+        check_request::<tidings_wire::grant::ChannelOverrides>("Override");
+        check_request::<tidings_wire::grant::OverrideValue>("BoolValue");
         check_request::<command::DisconnectReason>("Disconnect");
         check_request::<Batch>("BatchRequest");
         check_request::<Envelope>("Envelope");
