@@ -9,7 +9,7 @@ three rounds, in each of which every program runs once. Printed are medians, wit
 brackets: milliseconds of CPU time, which a busy machine changes least, and for pages read from the disk milliseconds of
 wall-clock time.
 
-Then the program serves the same file from core 0, and is loaded from the last core (crates/cli/benches/tables.rs): three
+Then the program serves the same file from core 0, and is loaded from the last core (crates/client/benches/tables.rs): three
 rounds again, milliseconds of wall-clock time.
 
 wc always runs. DuckDB runs if DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv if QSV names one of them or
@@ -69,12 +69,18 @@ def build(package, bench):
     command = ["cargo", "build", "--release", "--locked", "-p", package, "--bench", bench]
     lines = subprocess.run([*command, "--message-format=json"], cwd=ROOT, check=True, capture_output=True, text=True)
     messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
-    # The measured program is built as well, and is an executable too.
     for message in messages:
         target = message.get("target", {})
         if message.get("executable") and target.get("name") == bench and "bench" in target.get("kind", []):
             return message["executable"]
     sys.exit(f"cargo has built no benchmark {bench} of {package}")
+
+
+def build_program():
+    """Builds the measured program."""
+    subprocess.run(["cargo", "build", "--release", "--locked", "-p", "tidings"], cwd=ROOT, check=True)
+    folder = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    return str(Path(folder) / "release" / "tidings")
 
 
 def found(name, *commands):
@@ -135,7 +141,8 @@ def shown(seconds):
 def main():
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     FOLDER.mkdir(parents=True, exist_ok=True)
-    program, service, file = build("tidings-table", "big"), build("tidings", "tables"), FOLDER / f"{rows}.tsv"
+    program, file = build("tidings-table", "big"), FOLDER / f"{rows}.tsv"
+    users = [build("tidings-client", "tables"), build_program()]
     if not file.exists():
         part = file.with_suffix(".part")
         subprocess.run([program, "make", str(part), str(rows)], check=True)
@@ -179,15 +186,15 @@ def main():
         if outcome:
             print(f"{query}: {outcome}")
 
-    served(service, file)
+    served(users, file)
 
 
-def served(program, file):
+def served(users, file):
     """Prints the latencies for users of the program."""
     figures, units = {}, {}
     for number in range(1, ROUNDS + 1):
         print(f"serving, round {number} of {ROUNDS}", file=sys.stderr)
-        _, printed = timed([program, str(file)])
+        _, printed = timed([*users, str(file)])
         for name, value, unit in (line.split("\t") for line in printed.decode().splitlines()):
             figures.setdefault(name, []).append(float(value))
             units[name] = unit

@@ -269,8 +269,8 @@ pub fn websocket(data: &[u8]) {
         }
         assert_eq!(frames(role, &written, size, MAX), (whole.0, None));
     }
-    let answer = std::str::from_utf8(data).ok().and_then(|offer| deflate::agree([offer]));
-    assert!(answer.is_none_or(|answer| deflate::agree([answer]) == Some(answer)));
+    let answer = std::str::from_utf8(data).ok().and_then(|offer| deflate::negotiate([offer]));
+    assert!(answer.is_none_or(|answer| deflate::negotiate([answer]) == Some(answer)));
     let request = Request101 { host: "h", target: "/", key: "k", protocols: &["p"], headers: &[] };
     if let Ok(Some(accepted)) = read_answer(data, &request) {
         assert!(accepted.used <= data.len() && accepted.protocol.is_none_or(|protocol| protocol == "p"));

@@ -25,7 +25,7 @@ def main(binary):
     build = services["tidings"]["build"]
     assert (ROOT / "deploy" / build["context"] / build["dockerfile"]).exists()
 
-    # Variables that come from outside are required; with them the server accepts its environment.
+    # Variables that the operator sets must be marked as required. With values for them, the environment is valid.
     variables = {}
     for name, value in services["tidings"]["environment"].items():
         required = re.fullmatch(r"\$\{(\w+):\?.+\}", value)
@@ -40,12 +40,12 @@ def main(binary):
             capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
-    # The line that adapts the configuration of nginx still finds its address.
+    # The sed command of the container replaces the address in the configuration of nginx exactly once.
     pattern = re.search(r"sed 's/([^/]+)/([^/]+)/'", " ".join(services["nginx"]["command"]))
     site, count = re.subn(pattern[1], pattern[2], (ROOT / "deploy/proxies/nginx.conf").read_text())
     assert count == 1 and "server tidings:8000;" in site, pattern
 
-    # Traefik is no package of Debian: references within its file must resolve.
+    # Debian has no package of Traefik, so only the references within its file are checked.
     traefik = yaml.safe_load((ROOT / "deploy/proxies/traefik.yaml").read_text())
     for protocol in ("http", "tcp"):
         part = traefik[protocol]

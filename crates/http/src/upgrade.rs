@@ -240,7 +240,7 @@ pub fn accept(
     let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base64 is valid in a header");
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), options.protocols);
-    let extension = options.deflate.then(|| deflate::agree(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
+    let extension = options.deflate.then(|| deflate::negotiate(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
     let permit = policy.acquire()?;
 
     let mut response = Response::new(Body::empty());

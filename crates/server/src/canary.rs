@@ -4,7 +4,8 @@
 //! returns does. A broker with several parts that fail independently, such as a Redis Cluster, has one path for each. On
 //! each path every operation that the configuration uses is tried, see [`Operation`].
 //!
-//! [`paths`] holds the outcomes and decides by them, [`send`] carries out one operation, and [`run`] is the task.
+//! [`paths`] stores the outcomes and derives the state of the server from them, [`send`] executes one operation, and [`run`]
+//! is the task.
 //!
 //! Invariants:
 //! - The server is ready while every operation on every path has succeeded within the limit.
@@ -75,22 +76,22 @@ impl Canary {
         matches!(topic, Topic::Channel(channel) if self.owns(channel))
     }
 
-    /// A canary has returned. Its body is the time of its departure.
+    /// A canary was received. Its body is the time at which it was sent.
     pub(crate) fn on_publication(&self, publication: &Publication) {
         let operation = match publication.position {
             Some(_) => Operation::PublishWithHistory,
             None => Operation::Publish,
         };
-        let departure = std::str::from_utf8(&publication.body).ok().and_then(|s| s.parse().ok());
-        if let Some(departure) = departure.map(Duration::from_micros) {
-            self.succeeded(&publication.channel, operation, departure);
+        let sent = std::str::from_utf8(&publication.body).ok().and_then(|s| s.parse().ok());
+        if let Some(sent) = sent.map(Duration::from_micros) {
+            self.succeeded(&publication.channel, operation, sent);
         }
     }
 
-    /// An operation that was begun at `departure`, a time since the start, has succeeded.
-    fn succeeded(&self, channel: &Channel, operation: Operation, departure: Duration) {
+    /// An operation has succeeded that was started `sent` after the start of the server.
+    fn succeeded(&self, channel: &Channel, operation: Operation, sent: Duration) {
         let now = Instant::now();
-        let Some(took) = now.duration_since(self.began).checked_sub(departure) else { return };
+        let Some(took) = now.duration_since(self.began).checked_sub(sent) else { return };
         // A canary that was delayed for longer than the limit is no success.
         if took <= self.limit {
             self.lock().succeeded(channel, operation, took, now);

@@ -138,7 +138,7 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<Option<(Vec<u8>, bool)>> {
          Sec-WebSocket-Accept: {}\r\n",
         handshake::accept(key)
     );
-    let extension = deflate::agree(headers("sec-websocket-extensions"));
+    let extension = deflate::negotiate(headers("sec-websocket-extensions"));
     if let Some(extension) = extension {
         answer.push_str(&format!("Sec-WebSocket-Extensions: {extension}\r\n"));
     }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Memory of a stored result or member besides its texts.
+pub(super) const RECORD_OVERHEAD: usize = 320;
+
 /// A count of bytes with a limit, shared by all stripes.
 #[derive(Debug)]
 pub(super) struct Budget {

@@ -9,7 +9,9 @@
 //! |---|---|
 //! | `history` | the window of one channel's newest publications |
 //! | `histories` | the histories of the channels of one stripe, and their eviction |
-//! | `stripe` | histories, results and members of the channels of one stripe |
+//! | `presence` | the members of the channels of one stripe |
+//! | `idempotency` | the results of publications with an idempotency key |
+//! | `stripe` | the state of the channels of one stripe |
 //! | `budget` | limits in bytes |
 //!
 //! Invariants:
@@ -36,12 +38,15 @@ use tidings_wire::{History, HistoryPage, HistoryQuery};
 mod budget;
 mod histories;
 mod history;
+mod idempotency;
+mod presence;
 mod stripe;
 
 use budget::{Account, Budget, ExceededBudget};
 use histories::Histories;
 use history::Window;
-use stripe::{Stripe, result_cost};
+use idempotency::result_cost;
+use stripe::Stripe;
 
 /// Number of stripes: many more than there are threads that publish.
 const STRIPES: usize = 64;
@@ -225,7 +230,7 @@ impl Memory {
                 let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
                 return Err(BrokerError::Invalid(why));
             }
-            if let Some(first) = stripe.result(key, now, &self.budget) {
+            if let Some(first) = stripe.results.get(key, now, &self.budget) {
                 return Ok(Published { repeated: true, ..first });
             }
             if !self.budget.reserve(result_cost(key)) {
@@ -242,7 +247,7 @@ impl Memory {
         let receivers = self.deliver(&mut stripe, &patterns, &publication);
         let published = Published { receivers, position: publication.position.clone(), repeated: false };
         if let Some(key) = key {
-            stripe.store_result(key, published.clone(), now);
+            stripe.results.store(key, published.clone(), now);
         }
         Ok(published)
     }
@@ -445,22 +450,22 @@ impl Stateful for Memory {
     fn presence_add(&self, channel: &Channel, info: &ClientInfo, ttl: Duration, done: CompletionCallback) {
         let now = Instant::now();
         self.sweep(now);
-        let granted = lock(self.stripe(channel)).add_member(channel, info, ttl, now, &self.budget);
+        let granted = lock(self.stripe(channel)).presence.add(channel, info, ttl, now, &self.budget);
         done(if granted { Ok(()) } else { Err(BrokerError::Overloaded) });
     }
 
     fn presence_remove(&self, channel: &Channel, client: &str, done: CompletionCallback) {
-        lock(self.stripe(channel)).remove_member(channel, client, &self.budget);
+        lock(self.stripe(channel)).presence.remove(channel, client, &self.budget);
         done(Ok(()));
     }
 
     fn presence(&self, channel: &Channel, max_bytes: usize, done: PresenceCallback) {
-        let members = lock(self.stripe(channel)).members(channel, Instant::now(), max_bytes);
+        let members = lock(self.stripe(channel)).presence.members(channel, Instant::now(), max_bytes);
         done(members.ok_or(BrokerError::LimitExceeded(max_bytes)));
     }
 
     fn presence_stats(&self, channel: &Channel, done: PresenceStatsCallback) {
-        let stats = lock(self.stripe(channel)).stats(channel, Instant::now());
+        let stats = lock(self.stripe(channel)).presence.stats(channel, Instant::now());
         done(Ok(stats));
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Services;
 use super::arguments::{check_channel, expiry_time};
-use super::blocking;
+use super::blocklist;
 use super::command::{
     Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
 };
@@ -72,10 +72,10 @@ pub(super) async fn execute(services: &Services, command: Command) -> CommandRep
         Command::History(request) => history(services, request).await,
         Command::HistoryRemove(request) => history_remove(services, &request.channel).await,
         Command::Channels(request) => channels(services, &request.pattern).await,
-        Command::BlockUser(request) => blocking::block_user(services, request).await,
-        Command::UnblockUser(request) => blocking::unblock_user(services, request).await,
-        Command::RevokeToken(request) => blocking::revoke_token(services, request).await,
-        Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(services, request).await,
+        Command::BlockUser(request) => blocklist::block_user(services, request).await,
+        Command::UnblockUser(request) => blocklist::unblock_user(services, request).await,
+        Command::RevokeToken(request) => blocklist::revoke_token(services, request).await,
+        Command::InvalidateUserTokens(request) => blocklist::invalidate_user_tokens(services, request).await,
         Command::Info(_) => Ok(CommandResult::Info { nodes: services.nodes.list() }),
     }
 }

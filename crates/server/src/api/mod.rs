@@ -15,7 +15,7 @@
 mod access;
 mod arguments;
 mod batch;
-mod blocking;
+mod blocklist;
 mod command;
 mod guard;
 mod in_flight;

@@ -21,11 +21,11 @@ pub(super) fn send(
     channel: &Channel,
     operation: Operation,
 ) {
-    let departure = canary.began.elapsed();
-    let body = Bytes::from(departure.as_micros().to_string());
+    let sent = canary.began.elapsed();
+    let body = Bytes::from(sent.as_micros().to_string());
     let (canary, on) = (Arc::clone(canary), channel.clone());
     let done = move |outcome: Result<(), BrokerError>| match outcome {
-        Ok(()) if operation.succeeds_by_response() => canary.succeeded(&on, operation, departure),
+        Ok(()) if operation.succeeds_by_response() => canary.succeeded(&on, operation, sent),
         Ok(()) => canary.accepted(&on, operation),
         Err(error) => canary.failed(&on, operation, error),
     };

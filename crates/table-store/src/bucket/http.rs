@@ -44,7 +44,7 @@ pub(super) struct Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Requests for the machine's credentials use plain HTTP whatever is configured; they do not leave the machine.
+        // Requests for the credentials of the machine always use plain HTTP; they do not leave the machine.
         let plain = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         let options = PoolOptions {
             allow_http: plain,
@@ -99,7 +99,7 @@ impl HttpService for Service {
     }
 }
 
-/// Whether the request may be repeated. A connection that breaks may have delivered the request.
+/// The kind of an error, by which the request is repeated or not: a connection that broke may have delivered it.
 fn kind(error: &ClientError) -> HttpErrorKind {
     if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted }
 }

@@ -1,5 +1,5 @@
-//! The meaning of cells: numbers, dates, booleans, text. Only for sorting, comparing and facts; cells are never
-//! changed.
+//! Types of cells: numbers, dates, booleans, text. They are used to sort, to compare and to compute facts; the cells
+//! themselves are not changed.
 
 pub(crate) mod amount;
 pub(crate) mod date;
@@ -95,7 +95,7 @@ impl Kind {
     }
 }
 
-/// The boolean of a cell.
+/// The value of a cell that is a boolean.
 pub(crate) fn boolean(cell: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| cell.eq_ignore_ascii_case(word);
     if is(b"true") || is(b"yes") { Some(true) } else { (is(b"false") || is(b"no")).then_some(false) }

@@ -224,7 +224,7 @@ impl Reader {
             self.compressed = self.header.first() & deflate::COMPRESSED != 0;
         }
         let max = rules.max_message;
-        let longest = if self.compressed { deflate::longest_packed(max) } else { max };
+        let longest = if self.compressed { deflate::longest_compressed(max) } else { max };
         if self.total.saturating_add(length) > longest {
             return Err(ProtocolError::TooBig(max));
         }
@@ -281,7 +281,7 @@ impl Reader {
         }
         if self.compressed {
             let inflater = inflater.ok_or(ProtocolError::ReservedBits)?;
-            inflater.unpack(buffer, rules.max_message)?;
+            inflater.decompress(buffer, rules.max_message)?;
             if self.message == Some(Kind::Text) && std::str::from_utf8(buffer).is_err() {
                 return Err(ProtocolError::NotUtf8);
             }

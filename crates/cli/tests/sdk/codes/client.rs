@@ -91,9 +91,9 @@ impl Client {
 
     /// The disconnect, after which the connection ends.
     pub(super) fn ended(&mut self) -> ReceivedCode {
-        let said = self.pushed("disconnect");
+        let received = self.pushed("disconnect");
         self.line.expect_closed();
-        said
+        received
     }
 
     /// The line that ends a connection before its protocol was detected.

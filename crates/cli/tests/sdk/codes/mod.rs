@@ -1,6 +1,5 @@
-//! Every code of `tidings_wire::code`, which are those of the protocol's documentation, is caused from outside by a
-//! client of the program. Codes that cannot be caused are listed in [`NEVER`], and in docs/centrifugo.md with the
-//! reason.
+//! Every code of `tidings_wire::code`, which are those of the protocol's documentation, is caused by a client of the
+//! running program. Codes that cannot be caused are listed in [`NEVER_SENT`], and in docs/centrifugo.md with the reason.
 
 mod client;
 mod disconnects;
@@ -13,15 +12,14 @@ use crate::test_servers::TIDINGS;
 use client::ReceivedCode;
 
 /// Codes that this server never sends.
-const NEVER: [u16; 3] = [
-    // A normal end is a close frame or the end of the stream, without a code.
-    3000, // Messages without a reply are ignored.
-    3508, // Any number of errors is answered.
-    3509,
+const NEVER_SENT: [u16; 3] = [
+    3000, // A normal end is a close frame or the end of the stream, without a code.
+    3508, // Messages without a reply are ignored.
+    3509, // Any number of errors is answered.
 ];
 
-/// A code, and a function that causes it.
-type Provoked = (u16, fn() -> ReceivedCode);
+/// A code, and the function that causes it.
+type Cause = (u16, fn() -> ReceivedCode);
 
 /// Starts the program with these options in addition to the defaults of a test.
 fn server(options: &[(&str, &str)]) -> Tidings {
@@ -43,44 +41,44 @@ fn table() -> Vec<(u16, bool)> {
     source.lines().filter_map(entry).collect()
 }
 
-/// Causes all of them and compares the results with the table.
-fn provoke(all: &[Provoked]) {
+/// Causes each code and compares the result with the table.
+fn check_causes(all: &[Cause]) {
     let table = table();
-    for (number, provoke) in all {
-        let said = provoke();
-        assert_eq!(said.code, *number, "{said:?}");
-        assert!(!said.words.is_empty(), "{said:?}");
+    for (number, cause) in all {
+        let received = cause();
+        assert_eq!(received.code, *number, "{received:?}");
+        assert!(!received.words.is_empty(), "{received:?}");
         let passes = table.contains(&(*number, true));
-        assert_eq!(said.temporary.unwrap_or(passes), passes, "{said:?}");
+        assert_eq!(received.temporary.unwrap_or(passes), passes, "{received:?}");
     }
 }
 
 #[test]
 fn errors_carry_the_documented_codes() {
-    provoke(&errors::ALL);
+    check_causes(&errors::ALL);
 }
 
 #[test]
 fn subscriptions_that_the_server_ends_carry_the_documented_codes() {
-    provoke(&unsubscribes::ALL);
+    check_causes(&unsubscribes::ALL);
 }
 
 #[test]
 fn disconnects_that_request_a_reconnect_carry_the_documented_codes() {
-    provoke(&disconnects::TO_COME_BACK);
+    check_causes(&disconnects::RECONNECT);
 }
 
 #[test]
 fn disconnects_that_forbid_a_reconnect_carry_the_documented_codes() {
-    provoke(&disconnects::FOR_GOOD);
+    check_causes(&disconnects::NO_RECONNECT);
 }
 
 #[test]
 fn every_code_of_the_table_is_caused_or_listed_as_never_sent() {
     let mut known: Vec<u16> = table().into_iter().map(|(number, _)| number).collect();
-    let groups = [&errors::ALL[..], &unsubscribes::ALL, &disconnects::TO_COME_BACK, &disconnects::FOR_GOOD];
-    let mut provoked: Vec<u16> = groups.concat().iter().map(|(number, _)| *number).chain(NEVER).collect();
+    let groups = [&errors::ALL[..], &unsubscribes::ALL, &disconnects::RECONNECT, &disconnects::NO_RECONNECT];
+    let mut caused: Vec<u16> = groups.concat().iter().map(|(number, _)| *number).chain(NEVER_SENT).collect();
     known.sort_unstable();
-    provoked.sort_unstable();
-    assert_eq!(provoked, known);
+    caused.sort_unstable();
+    assert_eq!(caused, known);
 }

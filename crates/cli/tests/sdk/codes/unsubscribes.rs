@@ -3,15 +3,12 @@
 use serde_json::json;
 
 use super::client::{Client, KEY, ReceivedCode, api, soon, token};
-use super::{Provoked, server};
+use super::{Cause, server};
 
-pub(super) const ALL: [Provoked; 3] = [
-    (2000, the_application_ends_a_subscription),
-    (2500, publications_that_could_not_be_kept),
-    (2501, a_subscription_token_that_is_not_renewed),
-];
+pub(super) const ALL: [Cause; 3] =
+    [(2000, unsubscribe_by_the_api), (2500, lost_publications), (2501, expired_subscription_token)];
 
-fn the_application_ends_a_subscription() -> ReceivedCode {
+fn unsubscribe_by_the_api() -> ReceivedCode {
     let server = server(&[
         ("client.token.hmac_secret_key", KEY),
         ("http_api.key", "k"),
@@ -24,16 +21,16 @@ fn the_application_ends_a_subscription() -> ReceivedCode {
 }
 
 /// A client that does not read, in a channel without a history.
-fn publications_that_could_not_be_kept() -> ReceivedCode {
+fn lost_publications() -> ReceivedCode {
     let server = server(&[("client.queue_max_size", "65536")]);
     let mut slow = Client::connected(&server, &json!({}));
     slow.request("subscribe", &json!({"channel": "news"}));
     let mut publisher = Client::connected(&server, &json!({}));
-    publish_much(&mut publisher, "news");
+    publish_many(&mut publisher, "news");
     slow.pushed("unsubscribe")
 }
 
-fn a_subscription_token_that_is_not_renewed() -> ReceivedCode {
+fn expired_subscription_token() -> ReceivedCode {
     let server =
         server(&[("client.token.hmac_secret_key", KEY), ("client.expired_sub_close_delay", "100ms")]);
     let mut client = Client::connected(&server, &json!({"token": token(&json!({"sub": "ann"}))}));
@@ -44,7 +41,7 @@ fn a_subscription_token_that_is_not_renewed() -> ReceivedCode {
 }
 
 /// Publishes more than the sockets on this machine buffer.
-pub(super) fn publish_much(publisher: &mut Client, channel: &str) {
+pub(super) fn publish_many(publisher: &mut Client, channel: &str) {
     let data = "x".repeat(60_000);
     for _ in 0..300 {
         publisher.request("publish", &json!({"channel": channel, "data": data}));

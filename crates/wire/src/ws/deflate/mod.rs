@@ -10,7 +10,7 @@
 //!
 //! let offered = ["permessage-deflate; client_max_window_bits"];
 //! let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-//! assert_eq!(deflate::agree(offered), Some(answer));
+//! assert_eq!(deflate::negotiate(offered), Some(answer));
 //!
 //! // A server's side: the frame is for every client with which it was agreed on.
 //! let text = "tidings of comfort and joy, ".repeat(20);
@@ -33,14 +33,14 @@
 //! - Neither side has memory before its first compressed message: about 310 KiB to compress, 10 KiB to decompress, and
 //!   buffers of up to 64 KiB each.
 
-mod agree;
-mod pack;
-mod unpack;
+mod compress;
+mod decompress;
+mod negotiation;
 
-pub use agree::{EXTENSION, agree};
-pub use pack::Deflater;
-pub use unpack::Inflater;
-pub(super) use unpack::longest_packed;
+pub use compress::Deflater;
+pub use decompress::Inflater;
+pub(super) use decompress::longest_compressed;
+pub use negotiation::{EXTENSION, negotiate};
 
 /// The base-2 logarithm of the window of output. Python's websockets requests no larger one; with 15, a message of
 /// trades in JSON would be a tenth shorter from some 10 KB on, and equally long below.

@@ -1,9 +1,9 @@
 //! Measures shared tables under realistic load: the program on one core, all its users on another. `make bench-tables`
 //! runs it beside the engine's own benchmark. Manually:
 //!
-//! `taskset -c 1 cargo bench -p tidings --bench tables -- FILE`, with a file that the engine's benchmark has created.
-//! It prints one line per result: name, value, unit, separated by tabs. Without a file, as in a test run, it does
-//! nothing.
+//! `taskset -c 1 cargo bench -p tidings-client --bench tables -- PROGRAM FILE`, with the program to measure, and a file
+//! that the engine's benchmark has created. It prints one line per result: name, value, unit, separated by tabs. Without
+//! arguments, as in a test run, it does nothing.
 //!
 //! The server starts on the caller's cores, so that it detects their number, and moves to core 0.
 
@@ -38,13 +38,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Outcome<()> {
-    let Some(file) = std::env::args().skip(1).find(|arg| !arg.starts_with("--")) else {
-        println!("usage: cargo bench -p tidings --bench tables -- FILE");
+    let mut arguments = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let (Some(program), Some(file)) = (arguments.next(), arguments.next()) else {
+        println!("usage: cargo bench -p tidings-client --bench tables -- PROGRAM FILE");
         return Ok(());
     };
     let folder = tempfile::tempdir_in(std::path::Path::new(&file).parent().unwrap_or(".".as_ref()))?;
     let data = folder.path().to_str().ok_or("a folder's name is no text")?;
-    let server = Tidings::start(env!("CARGO_BIN_EXE_tidings"), &["--data-dir", data]);
+    let server = Tidings::start(&program, &["--data-dir", data]);
     let pinned = Command::new("taskset").args(["-a", "-c", "-p", "0", &server.pid().to_string()]).output()?;
     assert!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
 

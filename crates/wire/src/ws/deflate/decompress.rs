@@ -31,7 +31,7 @@ pub struct Inflater {
 
 /// Longest compressed form of a message of at most `max` bytes. Incompressible data grows a little; zlib's own bound
 /// for its worst settings (`deflateBound`) is a seventh, and a few bytes.
-pub(in crate::ws) fn longest_packed(max: u64) -> u64 {
+pub(in crate::ws) fn longest_compressed(max: u64) -> u64 {
     max.saturating_add(max / 4).saturating_add(64)
 }
 
@@ -41,7 +41,7 @@ impl Inflater {
     /// # Errors
     /// [`ProtocolError::TooBig`] when it has more than `max` bytes; no more than those are ever held.
     /// [`ProtocolError::Deflate`] when it is no compressed message.
-    pub(in crate::ws) fn unpack(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
+    pub(in crate::ws) fn decompress(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
         let length = message.len();
         if length == 0 {
             // Not even an empty block, which §7.2.3.6 requires; libraries read it as an empty message.
@@ -125,7 +125,7 @@ mod tests {
         use miniz_oxide::deflate::compress_to_vec;
         for max in [0_u64, 1, 1000, 100_000] {
             let mut bomb = compress_to_vec(&vec![0; 1 << 24], 9);
-            bomb.truncate(longest_packed(max).try_into().unwrap());
+            bomb.truncate(longest_compressed(max).try_into().unwrap());
             bomb.extend_from_slice(&TAIL);
             bomb.extend_from_slice(&LAST);
             let mut inflater = Inflater::default();
@@ -139,7 +139,7 @@ mod tests {
         let mut inflater = Inflater::default();
         assert!(inflater.state.is_none());
         let mut message = miniz_oxide::deflate::compress_to_vec(&vec![7; 1 << 22], 1);
-        inflater.unpack(&mut message, 1 << 22).unwrap();
+        inflater.decompress(&mut message, 1 << 22).unwrap();
         assert_eq!(message, vec![7; 1 << 22]);
         assert!(inflater.plain.capacity() <= SPARE);
         assert!(size_of::<DecompressorOxide>() <= 12 << 10, "{}", size_of::<DecompressorOxide>());

@@ -20,7 +20,7 @@ const ANSWER_12: &str =
 /// clients are compressed once (`server_max_window_bits` below 12, §7.1.2.1), or has a parameter that is unknown,
 /// repeated or invalid (§7.1). The client's own window does not matter: every window is supported. Text after a
 /// violation of the header's grammar is ignored.
-pub fn agree<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static str> {
+pub fn negotiate<'h>(headers: impl IntoIterator<Item = &'h str>) -> Option<&'static str> {
     headers.into_iter().find_map(|header| {
         let mut rest = HeaderScanner(header);
         loop {
@@ -61,7 +61,7 @@ struct Offer {
 }
 
 impl Offer {
-    fn hear(&mut self, name: &str, value: Option<&str>) {
+    fn add_parameter(&mut self, name: &str, value: Option<&str>) {
         match (name, value, value.and_then(window_bits)) {
             ("server_no_context_takeover", None, _) => self.server_no_context_takeover += 1,
             ("client_no_context_takeover", None, _) => self.client_no_context_takeover += 1,
@@ -115,7 +115,7 @@ impl<'h> HeaderScanner<'h> {
             } else {
                 None
             };
-            offer.hear(name, value.as_deref());
+            offer.add_parameter(name, value.as_deref());
             self.skip_space();
         }
         if !self.0.is_empty() && !self.0.starts_with(',') {
@@ -183,16 +183,16 @@ mod tests {
         ] {
             let quoted_list = offer.contains("a, b");
             // A quoted value that is no token is not this header's grammar.
-            assert_eq!(agree([offer]), (!quoted_list).then_some(ANSWER), "{offer}");
+            assert_eq!(negotiate([offer]), (!quoted_list).then_some(ANSWER), "{offer}");
         }
         for bits in ["12", "13", "14", "15", "\"15\""] {
             let offer = format!("permessage-deflate; server_max_window_bits={bits}");
-            assert_eq!(agree([&*offer]), Some(ANSWER_12), "{offer}");
+            assert_eq!(negotiate([&*offer]), Some(ANSWER_12), "{offer}");
         }
         // Python's websockets.
         let offer = "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12";
-        assert_eq!(agree([offer]), Some(ANSWER_12));
-        assert_eq!(agree(["x-other", EXTENSION]), Some(ANSWER));
+        assert_eq!(negotiate([offer]), Some(ANSWER_12));
+        assert_eq!(negotiate(["x-other", EXTENSION]), Some(ANSWER));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
             "\"permessage-deflate\"",
             "=, permessage-deflate",
         ] {
-            assert_eq!(agree([offer]), None, "{offer}");
+            assert_eq!(negotiate([offer]), None, "{offer}");
         }
     }
 
@@ -233,18 +233,18 @@ mod tests {
     fn the_first_acceptable_offer_is_answered() {
         let first =
             "permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits";
-        assert_eq!(agree([first]), Some(ANSWER));
+        assert_eq!(negotiate([first]), Some(ANSWER));
         let first = "permessage-deflate; server_max_window_bits=15, permessage-deflate";
-        assert_eq!(agree([first]), Some(ANSWER_12));
+        assert_eq!(negotiate([first]), Some(ANSWER_12));
         let in_two_headers = ["permessage-deflate; unknown", "permessage-deflate; server_max_window_bits=15"];
-        assert_eq!(agree(in_two_headers), Some(ANSWER_12));
+        assert_eq!(negotiate(in_two_headers), Some(ANSWER_12));
     }
 
     proptest! {
         #[test]
         fn any_header_is_read_to_its_end(header in ".{0,60}", other in "[a-z;=, \"\\\\_-]{0,60}") {
-            agree([&*header, &*other]);
-            agree([&*format!("permessage-deflate; {other}")]);
+            negotiate([&*header, &*other]);
+            negotiate([&*format!("permessage-deflate; {other}")]);
         }
     }
 }

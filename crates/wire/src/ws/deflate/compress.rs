@@ -37,7 +37,7 @@ impl Deflater {
     pub fn frame_with(&mut self, opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         self.plain.clear();
         write(&mut self.plain);
-        if self.plain.len() >= self.min_size.max(1) && self.pack() {
+        if self.plain.len() >= self.min_size.max(1) && self.compress() {
             let start = out.len();
             frame(opcode, &self.packed, out);
             out[start] |= COMPRESSED;
@@ -58,7 +58,7 @@ impl Deflater {
     }
 
     /// Compresses the message; returns whether the result is shorter.
-    fn pack(&mut self) -> bool {
+    fn compress(&mut self) -> bool {
         let Self { state, plain, packed, .. } = self;
         packed.clear();
         let level = self.level;
