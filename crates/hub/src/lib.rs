@@ -27,6 +27,7 @@ mod index;
 mod loss;
 mod metering;
 mod namespace;
+mod namespace_stats;
 mod overflow;
 mod permission;
 mod ping;
@@ -48,7 +49,7 @@ pub use authorization::{
     Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,
 };
-pub use close::{CloseReason, Disconnects};
+pub use close::{CloseReason, Disconnects, SessionEnd};
 pub use connect::seconds_left;
 pub use context::Context;
 pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
@@ -56,6 +57,7 @@ pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
+pub use namespace_stats::{NamespaceStats, NamespaceTable, PATTERNS, WITHOUT_NAMESPACE};
 pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};
