@@ -24,7 +24,7 @@ impl Server {
             version = env!("CARGO_PKG_VERSION"),
             config = file.map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
             data_dir,
-            broker = %config.broker,
+            broker = config.broker.to_string(),
             tcp = addresses(self.announcements(), "tcp"),
             http = addresses(self.announcements(), "http"),
             internal = addresses(self.announcements(), "internal"),
