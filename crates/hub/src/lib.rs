@@ -5,7 +5,8 @@
 //! reports events to its type parameter [`Protocols`].
 //!
 //! Invariants:
-//! - A hub belongs to one thread. Its only shared state is the subscriber counts that it updates.
+//! - A hub belongs to one thread. Its only shared state is the subscriber counts and the counters by namespace,
+//!   which it alone updates.
 //! - A subscription is reported only while its topic is live at the broker, in the same step that adds the subscriber.
 //!   So no publication after the report is missed, and none is delivered before it.
 //! - The responses of a session are sent in the order of its commands. A command that must wait holds back the commands

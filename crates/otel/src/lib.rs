@@ -18,5 +18,5 @@ mod tracer;
 
 pub use context::TraceContext;
 pub use export::QUEUE;
-pub use span::{MAX_ATTRIBUTES, MAX_TEXT, Span, SpanKind, Value, child, current_context};
+pub use span::{MAX_ATTRIBUTES, MAX_TEXT, Span, SpanKind, Value, child};
 pub use tracer::{Shutdown, Tracer};

@@ -194,7 +194,7 @@ pub fn child(name: &'static str, kind: SpanKind) -> Span {
 }
 
 /// The context of [`Span::scope`].
-pub fn current_context() -> Option<TraceContext> {
+pub(crate) fn current_context() -> Option<TraceContext> {
     CURRENT.try_with(|current| current.context).ok()
 }
 
