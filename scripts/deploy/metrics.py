@@ -123,7 +123,9 @@ def main(binary):
                 f"tidings-{port}", binary, "serve", "--tcp", "127.0.0.1:0", "--http", f"127.0.0.1:{port}", "--broker",
                 broker, "--data-dir", str(folder / str(port)), "--set", f"http_api.key={key}", "--set",
                 "client.insecure=true", "--set", "channel.without_namespace.history_size=10", "--set",
-                "channel.without_namespace.history_ttl=60s")
+                "channel.without_namespace.history_ttl=60s",
+                # Its metrics exist without a collector.
+                "--set", "opentelemetry.endpoint=http://127.0.0.1:1")
         for port in nodes:
             wait("tidings", lambda: get(f"http://127.0.0.1:{port}/ready"))
             metrics = get(f"http://127.0.0.1:{port}/metrics")

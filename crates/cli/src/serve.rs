@@ -6,7 +6,7 @@
 //! once (exit code 1).
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ environment overrides the file. 'tidings config docs' lists them all.
 
 SIGTERM or SIGINT stops it: clients receive a request to reconnect, queues are flushed, and the process ends within \
 shutdown.timeout with exit code 0. A second signal, or the end of shutdown.timeout with pending work, ends it at once \
-with exit code 1. SIGHUP reloads the TLS certificate, if there is one.
+with exit code 1. SIGHUP reloads the TLS certificate, if there is one, and opens the audit log again (log.audit).
 
 As a service of systemd it notifies of readiness, reloads and its stop, and sends the watchdog notification (Type=notify, \
 WatchdogSec=). Sockets that systemd passes with FileDescriptorName=tcp or http replace the addresses of that port.
@@ -96,7 +96,7 @@ impl Serve {
         let (variable, pid) = (|name: &str| std::env::var_os(name), std::process::id());
         // Before any thread is started: the variables of the sockets are removed from the environment.
         let passed = sockets::take(&variable, pid)?;
-        let Loaded { mut config, warnings } = self.load(&passed)?;
+        let Loaded { mut config, warnings, file } = self.load(&passed)?;
         log_to_stderr(&config.log);
         for warning in warnings {
             warn!("{warning}");
@@ -114,7 +114,7 @@ impl Serve {
             .build()
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
         let notifier = Notifier::from_environment(&variable, pid);
-        let result = runtime.block_on(serve(config, passed, &notifier, &data_dir));
+        let result = runtime.block_on(serve(config, file.as_deref(), passed, &notifier, &data_dir));
         // Blocking work that has not ended (a disk that hangs, a sort) must not delay the exit.
         runtime.shutdown_timeout(BLOCKING);
         result
@@ -156,6 +156,7 @@ fn log_to_stderr(options: &LogOptions) {
 
 async fn serve(
     config: Config,
+    file: Option<&Path>,
     passed: PassedListeners,
     notifier: &Notifier,
     data_dir: &data_dir::OpenDataDir,
@@ -169,6 +170,7 @@ async fn serve(
         () = signals.stop() => return Ok(()),
     };
     let _ = progress.send(Some(server.shutdown_progress()));
+    server.log_start(file);
     data_dir.log();
     if is_workbench {
         warn!("this is a workbench: no key is configured, so every user of this machine has all permissions");
@@ -183,6 +185,7 @@ async fn serve(
             () = signals.stop() => break,
             () = signals.hangup() => {
                 notifier.reloading();
+                server.reopen_audit_log();
                 if !server.reload_certificates() {
                     info!("SIGHUP: TLS is off, so there is no certificate to reload");
                 }

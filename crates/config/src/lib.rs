@@ -39,10 +39,10 @@ pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
     ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions,
     HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions, LogOptions,
-    MemoryOptions, Namespace, NodeOptions, PersonalChannelOptions, ReadyOptions, RedisOptions,
-    ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options,
-    TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions,
-    WebSocketOptions,
+    MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions, PersonalChannelOptions,
+    ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
+    TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,
+    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -53,6 +53,6 @@ pub use proxy::{
 pub use source::{Overrides, environment};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode,
-    SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, AuditTarget, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, Ratio,
+    RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };

@@ -1,7 +1,7 @@
 //! Loads a configuration: applies the assignments of all sources in order, and checks the result.
 
 use std::mem::discriminant;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::assignment::{Assignment, resolve};
 use super::centrifugo::{self, Verdict};
@@ -23,6 +23,8 @@ const MAX_IGNORED: usize = 10;
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
     /// One line for each weak key, and for each setting without an effect, such as an option of Centrifugo at its default.
     pub warnings: Vec<String>,
 }
@@ -56,7 +58,8 @@ pub fn load_with_warnings(
     let env = Environment::of(env);
     let mut loading = Loader::default();
     loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
-    if let Some(path) = file.or_else(|| env.file().map(Path::new)) {
+    let file = file.or_else(|| env.file().map(Path::new));
+    if let Some(path) = file {
         let found = source::of_file(&file::read(path)?);
         loading.errors.extend(found.errors);
         loading.ignored.extend(found.warnings);
@@ -68,7 +71,8 @@ pub fn load_with_warnings(
     loading.errors.extend(errors);
     loading.apply_all(&assignments);
     loading.apply_all(&overrides.assignments().collect::<Vec<_>>());
-    loading.finish()
+    let loaded = loading.finish()?;
+    Ok(Loaded { file: file.map(Path::to_owned), ..loaded })
 }
 
 /// The state of loading a configuration.
@@ -106,7 +110,7 @@ impl Loader {
         if more > 0 {
             self.warnings.push(format!("{more} more options are ignored for the same reasons"));
         }
-        Ok(Loaded { config: self.config, warnings: self.warnings })
+        Ok(Loaded { file: None, config: self.config, warnings: self.warnings })
     }
 
     fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {

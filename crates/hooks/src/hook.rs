@@ -18,6 +18,7 @@ use super::response::HookOutcome;
 use super::{HookCounters, HookKind};
 use tidings_config::{HttpUrl, StaticHeaders};
 use tidings_metrics::Label as _;
+use tidings_otel::{SpanKind, TraceContext};
 use tidings_outbound::{Outbound, TlsError, write_address};
 
 /// Most requests of one hook under way.
@@ -111,9 +112,15 @@ impl Hook {
             return Err(Rejection::from(code::TOO_MANY_REQUESTS).into());
         };
         self.counters.calls.add(self.kind);
-        match self.exchange(requester, emulated, body, read).await {
+        let mut span = tidings_otel::child(self.kind.span(), SpanKind::Client);
+        if span.is_recorded() {
+            span.set("http.request.method", "POST");
+            span.set("url.full", self.to_string());
+        }
+        match self.exchange(requester, emulated, body, span.context(), read).await {
             Ok(outcome) => outcome,
             Err(reason) => {
+                span.fail(&reason);
                 self.counters.failures.add(self.kind);
                 self.log_failure(&reason);
                 Err(Rejection::from(code::INTERNAL).into())
@@ -126,6 +133,7 @@ impl Hook {
         requester: &Requester,
         emulated: &[(String, String)],
         body: &HookRequest<'_>,
+        context: Option<TraceContext>,
         read: fn(&[u8]) -> HookOutcome<T>,
     ) -> HookOutcome<T> {
         let body = serde_json::to_vec(body).map_err(|e| format!("the request cannot be encoded: {e}"))?;
@@ -133,6 +141,9 @@ impl Hook {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers(requester, emulated);
+        if let Some(context) = context {
+            context.set_header(request.headers_mut());
+        }
         let response =
             self.outbound.send(request, self.timeout, MAX_RESPONSE).await.map_err(|e| e.to_string())?;
         read(&response).map_err(|reason| format!("the response {reason}"))

@@ -41,6 +41,18 @@ labels! {
     }
 }
 
+impl HookKind {
+    /// The name of its spans.
+    fn span(self) -> &'static str {
+        match self {
+            Self::Connect => "hook connect",
+            Self::Subscribe => "hook subscribe",
+            Self::Publish => "hook publish",
+            Self::Rpc => "hook rpc",
+        }
+    }
+}
+
 /// Counters of the requests to the application, by hook.
 #[derive(Debug, Default)]
 pub struct HookCounters {

@@ -103,23 +103,43 @@ impl Disconnects {
 /// Close codes of a normal close by the peer (RFC 6455 §7.4.1).
 const NORMAL_CLOSE: [u16; 2] = [1000, 1001];
 
+/// The end of a session, for the log.
+#[derive(Debug)]
+pub struct SessionEnd {
+    /// The client id.
+    pub client: String,
+    /// The user; empty for an anonymous client.
+    pub user: String,
+    /// The dialect of the client.
+    pub dialect: &'static str,
+    /// The code and the reason; `None` if the client closed the connection or it broke.
+    pub close: Option<(u16, String)>,
+}
+
 impl<P: Protocols> Hub<P> {
-    /// Counts and logs the end of a session, unless the peer requested it.
+    /// Counts the end of a session, unless the peer requested it, and keeps the reason for [`Self::session_end`].
     fn record_close(&mut self, slot: Slot, reason: &CloseReason) {
         let Some((code, text)) = reason.code_and_reason() else { return };
         let number = match reason {
             CloseReason::Protocol(_) => code::BAD_PROTOCOL.number,
-            CloseReason::Transport(close, _) if NORMAL_CLOSE.contains(close) => return,
             _ => code.number,
         };
-        self.disconnects.count(number);
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let client = self.client_id(self.session_id(slot));
-            let session = &self.sessions[slot.index()];
-            let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
-            let dialect = session.peer.name();
-            tracing::debug!(client, user, dialect, code = number, reason = text, "a client is disconnected");
+        let is_normal = matches!(reason, CloseReason::Transport(close, _) if NORMAL_CLOSE.contains(close));
+        if !is_normal {
+            self.disconnects.count(number);
         }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            self.close_reasons.insert(slot, (number, text));
+        }
+    }
+
+    /// Describes a session for the log, before [`Hub::closed`] removes it. The reason is kept only at level `debug`.
+    pub fn session_end(&mut self, slot: Slot) -> Option<SessionEnd> {
+        let client = self.client_id(self.get_session_id(slot)?);
+        let session = &self.sessions[slot.index()];
+        let user = session.user_state().map(|user_state| user_state.user.to_string()).unwrap_or_default();
+        let dialect = session.peer.name();
+        Some(SessionEnd { client, user, dialect, close: self.close_reasons.remove(&slot) })
     }
 
     /// Ends a session: reports the reason to its protocol, ends its subscriptions, and closes the connection after the

@@ -11,6 +11,7 @@ use crate::close::{CloseReason, Disconnects};
 use crate::effects::{Effect, Effects, Timer};
 use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;
+use crate::namespace_stats::{NamespaceStats, NamespaceTable};
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, Session, SessionId};
 use crate::settings::Settings;
@@ -78,6 +79,7 @@ pub struct Hub<P: Protocols> {
     pub protocols: P,
     pub(crate) sessions: Slab<Session<P>>,
     pub(crate) topics: Topics,
+    namespaces: Arc<NamespaceTable>,
     /// The index of this shard, and the number of shards.
     pub(crate) shard: (u32, u32),
     next_generation: u32,
@@ -85,6 +87,8 @@ pub struct Hub<P: Protocols> {
     pub(crate) errors: u64,
     pub(crate) clients: ClientStats,
     pub(crate) disconnects: Disconnects,
+    /// The reasons of sessions that have ended and are not removed yet; empty above level `debug`.
+    pub(crate) close_reasons: HashMap<Slot, (u16, String)>,
     /// The sessions of each user.
     pub(crate) users: HashMap<Box<str>, Vec<Slot>>,
     /// The time, in Unix seconds.
@@ -103,17 +107,30 @@ impl<P: Protocols> Hub<P> {
             protocols,
             sessions: Slab::new(),
             topics: Topics::default(),
+            namespaces: Arc::default(),
             shard: (index, shards),
             next_generation: 0,
             published: 0,
             errors: 0,
             clients: ClientStats::default(),
             disconnects: Disconnects::default(),
+            close_reasons: HashMap::new(),
             users: HashMap::new(),
             time: 0,
             clock: 0,
             usage: Vec::new(),
         }
+    }
+
+    /// Counts in this table.
+    #[must_use]
+    pub fn with_namespace_table(self, namespaces: Arc<NamespaceTable>) -> Self {
+        Self { namespaces, ..self }
+    }
+
+    /// The counters of a topic's namespace.
+    pub(crate) fn namespace_stats(&self, topic: &Topic) -> Arc<NamespaceStats> {
+        self.namespaces.get(self.settings.namespace_label(topic))
     }
 
     /// Sets the time, in Unix seconds. Expiry depends on it.
@@ -235,6 +252,9 @@ impl<P: Protocols> Hub<P> {
             return;
         }
         self.release_topics(slot, fx);
+        if !self.close_reasons.is_empty() {
+            self.close_reasons.remove(&slot);
+        }
         let session = self.sessions.remove(slot.index());
         self.protocols.closed(session.peer, session.peek_state());
         if let Some(user_state) = session.user_state() {

@@ -5,7 +5,8 @@
 //! reports events to its type parameter [`Protocols`].
 //!
 //! Invariants:
-//! - A hub belongs to one thread. Its only shared state is the subscriber counts that it updates.
+//! - A hub belongs to one thread. Its only shared state is the subscriber counts and the counters by namespace,
+//!   which it alone updates.
 //! - A subscription is reported only while its topic is live at the broker, in the same step that adds the subscriber.
 //!   So no publication after the report is missed, and none is delivered before it.
 //! - The responses of a session are sent in the order of its commands. A command that must wait holds back the commands
@@ -27,6 +28,7 @@ mod index;
 mod loss;
 mod metering;
 mod namespace;
+mod namespace_stats;
 mod overflow;
 mod permission;
 mod ping;
@@ -48,7 +50,7 @@ pub use authorization::{
     Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,
 };
-pub use close::{CloseReason, Disconnects};
+pub use close::{CloseReason, Disconnects, SessionEnd};
 pub use connect::seconds_left;
 pub use context::Context;
 pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Response, SentMark, Timer};
@@ -56,6 +58,7 @@ pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
+pub use namespace_stats::{NamespaceStats, NamespaceTable, PATTERNS, WITHOUT_NAMESPACE};
 pub use overflow::Overflow;
 pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
 pub use rate::{Bucket, Rate};

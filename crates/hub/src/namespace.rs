@@ -11,6 +11,8 @@ use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
 
+use crate::namespace_stats::WITHOUT_NAMESPACE;
+
 /// Separates the namespace from the rest of a channel's name.
 const NAMESPACE_SEPARATOR: char = ':';
 
@@ -152,6 +154,16 @@ impl Namespaces {
             Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
         }
     }
+
+    /// The name of the configured namespace of `channel`; [`WITHOUT_NAMESPACE`] if it has none.
+    pub fn name<'a>(&self, channel: &'a str) -> &'a str {
+        if self.named.is_empty() {
+            return WITHOUT_NAMESPACE;
+        }
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        let name = name.split_once(NAMESPACE_SEPARATOR).map(|(name, _)| name);
+        name.filter(|name| self.named.contains_key(*name)).unwrap_or(WITHOUT_NAMESPACE)
+    }
 }
 
 #[cfg(test)]
@@ -171,5 +183,9 @@ mod tests {
         assert_eq!(some.options("plain"), Ok(&NamespaceOptions::default()));
         assert_eq!(some.options("scores:nba"), Err(code::UNKNOWN_CHANNEL));
         assert_eq!(some.options(":a"), Ok(&NamespaceOptions::default()), "an empty name is no namespace");
+        let some = some.with_private_prefix("$");
+        let channels = ["chat:room", "$chat:room", "plain", "scores:nba", ":a"];
+        assert_eq!(channels.map(|channel| some.name(channel)), ["chat", "chat", "_", "_", "_"]);
+        assert_eq!(none.name("chat:room"), "_");
     }
 }

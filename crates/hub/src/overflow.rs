@@ -23,6 +23,11 @@ pub enum Overflow {
     Unsubscribe,
 }
 
+impl Overflow {
+    /// Number of actions.
+    pub const COUNT: usize = 4;
+}
+
 impl<P: Protocols> Hub<P> {
     /// The action for a subscriber of the topic with a full queue.
     pub fn overflow_action(&self, slot: Slot, key: TopicKey) -> Overflow {

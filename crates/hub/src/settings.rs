@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tidings_wire::Channel;
 use tidings_wire::plain::Escape;
+use tidings_wire::{Channel, Topic};
 
 use crate::access::Access;
 use crate::identity::SessionKey;
 use crate::namespace::Namespaces;
+use crate::namespace_stats::{PATTERNS, WITHOUT_NAMESPACE};
 use crate::usage::Usage;
 
 /// The settings of all hubs of a server. Shared; they do not change while the server runs.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub access: Access,
     /// The options of channels.
     pub namespaces: Namespaces,
+    /// Whether counters are kept for each namespace.
+    pub namespace_metrics: bool,
     /// Most bytes of publications that a client is sent when it recovers or reads a history, and most bytes that are
     /// recorded for it during a subscribe.
     pub recovery_bytes: usize,
@@ -53,6 +56,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The label of a topic's namespace in metrics.
+    pub fn namespace_label<'a>(&self, topic: &'a Topic) -> &'a str {
+        match topic {
+            Topic::Channel(channel) if self.namespace_metrics => self.namespaces.name(channel.as_str()),
+            Topic::Pattern(_) if self.namespace_metrics => PATTERNS,
+            _ => WITHOUT_NAMESPACE,
+        }
+    }
+
     /// The settings of a server without configuration, with small limits: for tests and benchmarks.
     ///
     /// # Panics
@@ -67,6 +79,7 @@ impl Settings {
             stale_close_delay: Duration::from_secs(10),
             access: Access { open: true, reserved: Some("tidings.".to_owned()), ..Access::default() },
             namespaces: Namespaces::default(),
+            namespace_metrics: true,
             recovery_bytes: 1 << 20,
             recovery_limit: 1_000,
             connect_proxy: false,

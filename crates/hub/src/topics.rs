@@ -19,6 +19,7 @@ use tidings_wire::{Form, Position, Publication, Topic};
 
 use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumerPolicy;
+use crate::namespace_stats::{NamespaceStats, add};
 use crate::session::SessionId;
 
 /// Number of topics for which memory is always kept.
@@ -43,6 +44,8 @@ pub struct TopicEntry {
     live: bool,
     /// The subscribers by wire form. Most topics have one or two forms.
     subscribers: Vec<(Form, Vec<Slot>)>,
+    /// The counters of the namespace.
+    stats: Arc<NamespaceStats>,
     /// Sessions that wait until the topic is live.
     pub(crate) waiters: Vec<SessionId>,
     /// The number of subscribers on the whole node, shared with the other shards.
@@ -86,6 +89,11 @@ impl TopicEntry {
     /// The serial number of the topic. Unlike a key, it is never reused.
     pub fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// The counters of its namespace.
+    pub fn stats(&self) -> &NamespaceStats {
+        &self.stats
     }
 
     /// The slots of the subscribers with this wire form.
@@ -165,7 +173,12 @@ impl Topics {
     }
 
     /// Adds a topic that does not exist; returns its key.
-    pub(crate) fn insert(&mut self, topic: &Topic, options: TopicOptions) -> TopicKey {
+    pub(crate) fn insert(
+        &mut self,
+        topic: &Topic,
+        options: TopicOptions,
+        stats: Arc<NamespaceStats>,
+    ) -> TopicKey {
         let TopicOptions { default_channel, data_format, escape, slow_consumer, history } = options;
         self.next_serial += 1;
         let key = self.entries.insert(TopicEntry {
@@ -173,6 +186,7 @@ impl Topics {
             serial: self.next_serial,
             live: false,
             subscribers: Vec::new(),
+            stats,
             waiters: Vec::new(),
             count: None,
             default_channel,
@@ -201,6 +215,8 @@ impl Topics {
         if let Some(count) = &entry.count {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        add(&entry.stats.subscriptions, 1);
+        add(&entry.stats.subscribes, 1);
         self.subscriptions += 1;
         u32::try_from(list.len() - 1).expect("fewer than 2³² subscribers")
     }
@@ -221,6 +237,7 @@ impl Topics {
         if let Some(count) = &entry.count {
             count.fetch_sub(1, Ordering::Relaxed);
         }
+        add(&entry.stats.subscriptions, 1_u64.wrapping_neg());
         self.subscriptions -= 1;
         moved
     }

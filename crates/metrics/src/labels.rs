@@ -55,7 +55,12 @@ impl<K: Label> Default for KeyedCounters<K> {
 impl<K: Label> KeyedCounters<K> {
     /// Increments a counter. Returns the new count.
     pub fn add(&self, key: K) -> u64 {
-        self.counts[key.index()].fetch_add(1, Ordering::Relaxed) + 1
+        self.add_many(key, 1)
+    }
+
+    /// Adds to a counter. Returns the new count.
+    pub fn add_many(&self, key: K, count: u64) -> u64 {
+        self.counts[key.index()].fetch_add(count, Ordering::Relaxed) + count
     }
 
     /// The count of one value.

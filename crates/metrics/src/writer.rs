@@ -45,6 +45,21 @@ impl<'a> MetricWriter<'a> {
         })
     }
 
+    /// Writes counters with two labels.
+    pub fn counters_by(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; 2],
+        values: impl IntoIterator<Item = ([impl AsRef<str>; 2], u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        values.into_iter().try_for_each(|([first, second], value)| {
+            let labels = [(labels[0], first.as_ref()), (labels[1], second.as_ref())];
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)
+        })
+    }
+
     /// Writes a value that goes up and down.
     pub fn gauge(
         &mut self,
@@ -63,11 +78,23 @@ impl<'a> MetricWriter<'a> {
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.gauges_with_unit(name, None, help, label, values)
+    }
+
+    /// Writes gauges with one label and a unit.
+    pub fn gauges_with_unit(
+        &mut self,
+        name: &str,
+        unit: Option<&Unit>,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         values.into_iter().try_for_each(|(label_value, value)| {
-            ConstGauge::new(value).encode(family.encode_family(&[(label, label_value)])?)
+            ConstGauge::new(value).encode(family.encode_family(&[(label, label_value.as_ref())])?)
         })
     }
 

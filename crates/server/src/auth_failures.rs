@@ -19,9 +19,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidings_audit::{Audit, AuditEvent};
 use tidings_shard::client_network;
 use tokio::sync::watch;
 
@@ -59,6 +60,7 @@ labels! {
 /// The failures of a node.
 #[derive(Debug, Default)]
 pub(crate) struct AuthFailures {
+    audit: Arc<Audit>,
     counts: KeyedCounters<Credential>,
     waiting: AtomicUsize,
     closed: watch::Sender<bool>,
@@ -80,6 +82,11 @@ struct AddressFailures {
 }
 
 impl AuthFailures {
+    /// No failures yet; each one is recorded in this audit log.
+    pub(crate) fn new(audit: Arc<Audit>) -> Self {
+        Self { audit, ..Self::default() }
+    }
+
     /// Counts a failure and waits for the delay of its response. `address` is the client's; `None` if unknown. The delay of
     /// unknown addresses is always [`FIRST_PAUSE`], so that one client cannot delay other clients; likewise for loopback
     /// addresses, because every client behind a local proxy has one unless `trusted_proxies` contains the proxy.
@@ -126,6 +133,8 @@ impl AuthFailures {
 
     fn count(&self, address: Option<IpAddr>, credential: Credential, now: Instant) -> Duration {
         self.counts.add(credential);
+        let (name, reason) = (credential.label(), "wrong");
+        self.audit.record(&AuditEvent::AuthenticationFailed { credential: name, reason, address });
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = address.map(client_network);
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&key) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_broker::{BrokerError, Change, Gap, Sink};
-use tidings_hub::{Failure, Settings};
+use tidings_hub::{Failure, NamespaceTable, Settings};
 use tidings_log_throttle::LogThrottle;
 use tidings_shard::{Mailbox, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -36,6 +36,8 @@ pub(crate) struct Inbound {
     pub(crate) blocklist: Arc<Blocklist>,
     pub(crate) ended_nodes: Arc<EndedNodes>,
     pub(crate) counters: Arc<InboundCounters>,
+    /// The publications of each namespace.
+    pub(crate) namespaces: Arc<NamespaceTable>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -115,6 +117,9 @@ impl Sink for Inbound {
                 continue;
             }
             publications += 1;
+            if self.settings.namespace_metrics {
+                self.namespaces.count_publications(self.settings.namespace_label(&delivery.topic), 1);
+            }
             let Some(route) = topics.route(&delivery.topic) else { continue };
             receivers += route.subscribers();
             woken = woken.union(route.shards);

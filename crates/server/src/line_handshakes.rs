@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use tidings_log_throttle::LogThrottle;
 use tidings_shard::{ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
@@ -42,7 +43,11 @@ impl TlsHandoff for LineHandshakes {
             let accepted = match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => shared.tls.accept(stream, Port::Line).await,
                 Err(error) => {
-                    return tracing::error!(%error, "a connection could not be registered with tokio");
+                    static LINES: LogThrottle = LogThrottle::new();
+                    if let Some(times) = LINES.count() {
+                        tracing::error!(%error, times, "a connection could not be registered with tokio");
+                    }
+                    return;
                 }
             };
             let Some(secured) = accepted else { return };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
 use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
+use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, History, HistoryQuery, Pattern, Topic, code};
 
@@ -35,6 +36,7 @@ pub(crate) struct Router {
     ended_nodes: Arc<EndedNodes>,
     /// How long a topic stays subscribed at the broker after its last subscriber has left.
     linger: Duration,
+    tracer: Tracer,
 }
 
 impl Router {
@@ -46,8 +48,9 @@ impl Router {
         shards: Arc<Shards>,
         ended_nodes: Arc<EndedNodes>,
         linger: Duration,
+        tracer: Tracer,
     ) -> Self {
-        Self { broker, settings, topic_table, shards, ended_nodes, linger }
+        Self { broker, settings, topic_table, shards, ended_nodes, linger, tracer }
     }
 
     /// The settings of sessions.
@@ -90,7 +93,12 @@ impl Router {
     ) {
         let history = options.history.or_else(|| self.history_options(channel));
         let plain = history.is_none() && options == PublishOptions::default();
-        let done = Box::new(move |outcome: Result<_, _>| done(outcome.map_err(failure)));
+        let mut span = self.broker_span("broker publish", SpanKind::Producer, channel);
+        let done = Box::new(move |outcome: Result<_, _>| {
+            fail_span(&mut span, &outcome);
+            drop(span);
+            done(outcome.map_err(failure));
+        });
         if plain {
             // Delivered live and without a position, as a publication of any client of Redis.
             self.broker.publish(channel, body, done);
@@ -106,7 +114,20 @@ impl Router {
         query: HistoryQuery,
         done: impl FnOnce(Result<History, Failure>) + Send + 'static,
     ) {
-        self.broker.history(channel, query, Box::new(move |outcome| done(outcome.map_err(failure))));
+        let mut span = self.broker_span("broker history", SpanKind::Client, channel);
+        let done = Box::new(move |outcome: Result<_, _>| {
+            fail_span(&mut span, &outcome);
+            drop(span);
+            done(outcome.map_err(failure));
+        });
+        self.broker.history(channel, query, done);
+    }
+
+    /// A span of a request to the broker.
+    pub(crate) fn broker_span(&self, name: &'static str, kind: SpanKind, channel: &Channel) -> Span {
+        let mut span = self.tracer.operation(name, kind);
+        span.set_text("messaging.destination.name", channel.as_str());
+        span
     }
 
     /// Removes the members of nodes that have ended from a channel. Requests to the broker after this one see the result.
@@ -219,6 +240,13 @@ impl Collect for Router {
             "Channels and patterns subscribed at the broker, including those without subscribers that linger",
             self.topics(),
         )
+    }
+}
+
+/// Marks the span of a request to the broker as failed, if it has failed.
+pub(crate) fn fail_span<T>(span: &mut Span, outcome: &Result<T, BrokerError>) {
+    if let Err(error) = outcome {
+        span.fail(error);
     }
 }
 

@@ -4,12 +4,14 @@ mod assembly;
 mod shutdown;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use shutdown::ShutdownProgress;
 use thiserror::Error;
+use tidings_audit::Audit;
 use tidings_broker::redis::OptionsError;
 use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
 use tidings_shard::{Listener, Metrics, Process};
@@ -24,7 +26,7 @@ use crate::router::Router;
 use crate::tables::{self, TableMetrics};
 use crate::{canary, log_summary, settings};
 use tidings_auth::SetupError;
-use tidings_config::{Config, ListenAddr};
+use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_tls::{MaterialError, Tls};
 
 /// The interval of the sweep of topics without subscribers.
@@ -52,6 +54,14 @@ pub enum StartError {
     /// The certificate or its key is not usable.
     #[error(transparent)]
     Tls(#[from] MaterialError),
+    /// The file of the audit log could not be opened.
+    #[error("log.audit: {} cannot be opened: {source}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
     /// A thread or an event queue could not be created.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -65,7 +75,7 @@ impl StartError {
             Self::Listen { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
             }
-            Self::Broker(_) | Self::Authority(_) | Self::Tls(_) => true,
+            Self::Broker(_) | Self::Authority(_) | Self::Tls(_) | Self::Audit { .. } => true,
             Self::System(_) => false,
         }
     }
@@ -102,6 +112,7 @@ impl Server {
     /// [`StartError`]; then nothing is left running.
     pub async fn start_with(config: Config, passed: PassedListeners) -> Result<Self, StartError> {
         let tls = Tls::from_config(&config)?;
+        let audit = open_audit_log(&config)?;
         let (tcp, http, internal_port) = bind_all(&config, passed)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
@@ -131,7 +142,7 @@ impl Server {
             internal,
             authorizer,
             mut metrics,
-        } = Assembly::new(config, tls, announcements)?;
+        } = Assembly::new(config, tls, Arc::new(audit), announcements)?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = Arc::clone(api.router.settings());
         let protocols = Arc::new(settings::protocols(&services.config, prepared.mailboxes().len()));
@@ -214,6 +225,11 @@ impl Server {
         &self.services.announcements
     }
 
+    /// The configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.services.config
+    }
+
     /// Requests that the TLS certificate and its key be read again, in addition to the regular reloads. The result is logged.
     /// Returns `false` if TLS is off.
     pub fn reload_certificates(&self) -> bool {
@@ -221,6 +237,11 @@ impl Server {
             tls.request_reload();
         }
         self.services.tls.is_some()
+    }
+
+    /// Opens the file of the audit log again, after it was moved. Errors are logged.
+    pub fn reopen_audit_log(&self) {
+        self.services.api.audit.reopen();
     }
 
     /// Whether the server should receive new clients.
@@ -237,6 +258,13 @@ impl Server {
     pub fn process(&self) -> &Process {
         self.services.shards.process()
     }
+}
+
+fn open_audit_log(config: &Config) -> Result<Audit, StartError> {
+    Audit::open(&config.log.audit).map_err(|source| match &config.log.audit {
+        AuditTarget::File(path) => StartError::Audit { path: path.clone(), source },
+        AuditTarget::Off | AuditTarget::Log => StartError::System(source),
+    })
 }
 
 /// The bound listeners of one port.

@@ -63,6 +63,7 @@ pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
                 .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
         )
         .with_private_prefix(&config.channel.private_prefix),
+        namespace_metrics: config.metrics.namespaces,
         recovery_bytes: client.queue_max_size,
         recovery_limit: RECOVERY_LIMIT,
         connect_proxy: client.proxy.connect.enabled,

@@ -215,6 +215,7 @@ impl Shard {
             self.conns.resize_with(slot + 1, || None);
         }
         self.conns[slot] = Some(Conn::new(socket));
+        self.ends.begin(id.slot, self.now());
         if let Some(key) = address {
             self.addresses.insert(id.slot, key);
         }

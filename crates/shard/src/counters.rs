@@ -91,7 +91,7 @@ impl CounterKey for TransportKind {
 }
 
 impl CounterKey for Overflow {
-    const COUNT: usize = 4;
+    const COUNT: usize = Self::COUNT;
 
     fn all() -> impl Iterator<Item = Self> {
         [Self::Cut, Self::Latest, Self::DropOldest, Self::Unsubscribe].into_iter()

@@ -13,6 +13,7 @@ use tidings_session::{Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
+use crate::counters::CounterKey as _;
 use crate::metrics::add;
 use crate::queue::{PublicationBatch, Queue};
 use crate::shard::Shard;
@@ -247,8 +248,19 @@ impl Shard {
                 behind.push((slot, begun));
             }
         }
-        add(&self.metrics.deliveries, (subscribers.len() as u64 - failed) * taken as u64);
+        let deliveries = (subscribers.len() as u64 - failed) * taken as u64;
+        add(&self.metrics.deliveries, deliveries);
+        add(&entry.stats().deliveries, deliveries);
         add(&self.metrics.bytes_out, sent);
+        if !self.ends.is_empty() {
+            let all = joined.len() as u64;
+            for slot in subscribers.iter().filter(|slot| !except.contains(slot)) {
+                self.ends.sent(*slot, all);
+            }
+            for (slot, begun) in behind.iter() {
+                self.ends.not_sent(*slot, all - *begun as u64);
+            }
+        }
         if !behind.is_empty() {
             let policy = entry.slow_consumer();
             let shared = Bytes::copy_from_slice(joined);
@@ -288,6 +300,7 @@ impl Shard {
                 break;
             }
         }
+        let mut deliveries = 0;
         for slot in slots {
             let Batches { joined, ends, .. } = &mut self.batches;
             joined.clear();
@@ -304,12 +317,19 @@ impl Shard {
             // An event will report a broken connection.
             let written = if conn.queue.is_some() { Ok(0) } else { conn.socket.write_some(joined) };
             let Ok(begun) = written else { continue };
-            add(&self.metrics.deliveries, ends.len() as u64);
+            deliveries += ends.len() as u64;
             add(&self.metrics.bytes_out, begun as u64);
+            if !self.ends.is_empty() {
+                self.ends.sent(slot, begun as u64);
+            }
             if begun < joined.len() {
                 let rest = Bytes::copy_from_slice(joined);
                 self.enqueue_remainder(slot, begun, key, policy, &rest);
             }
+        }
+        add(&self.metrics.deliveries, deliveries);
+        if let Some(entry) = self.hub.entry(key) {
+            add(&entry.stats().deliveries, deliveries);
         }
         let taken = part_ends.len();
         // Many subscriptions of one session multiply a publication.
@@ -369,6 +389,9 @@ impl Shard {
     /// Reports missed publications to a session. Its queue is adjusted already.
     fn report_overflow(&mut self, slot: Slot, topic: TopicKey, policy: Overflow, dropped: u64) {
         add(&self.metrics.dropped[policy], dropped);
+        if let Some(entry) = self.hub.entry(topic) {
+            add(&entry.stats().dropped[policy.index()], dropped);
+        }
         match policy {
             Overflow::Cut => {
                 add(&self.metrics.cut, 1);

@@ -21,6 +21,7 @@ mod conn;
 mod control;
 mod counters;
 mod drain;
+mod end_log;
 mod event_stream;
 mod failover;
 mod fanout;

@@ -1,9 +1,10 @@
 //! The metrics of a shard, written by its thread and read by others.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidings_hub::{Disconnects, Overflow};
+use tidings_hub::{Disconnects, NamespaceTable, Overflow};
 use tidings_session::{Hub, Link};
 use tidings_wire::ws::deflate::Counts;
 
@@ -80,6 +81,8 @@ pub struct Metrics {
     pub stalled: AtomicU64,
     /// Publications dropped because of a full queue or mailbox, by the action for the subscriber.
     pub dropped: Counters<Overflow>,
+    /// Counters by namespace.
+    pub namespaces: Arc<NamespaceTable>,
     /// Publications that did not fit into the mailbox of the shard.
     pub overrun: AtomicU64,
     /// Bytes reserved for responses to reads in progress.

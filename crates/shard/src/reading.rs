@@ -55,6 +55,9 @@ impl Shard {
                 Err(_) => return self.disconnect(slot),
             };
             add(&self.metrics.bytes_in, n as u64);
+            if !self.ends.is_empty() {
+                self.ends.received(slot, n as u64);
+            }
             let inflated = self.hub.protocols.inflated();
             if conn.phase == Phase::Open {
                 let flow = tidings_session::input(&mut self.hub, slot, &self.scratch[..n], &mut self.fx);

@@ -19,6 +19,7 @@ use crate::address::AddressKey;
 use crate::conn::{Conn, Phase};
 use crate::control::{Control, Reply, TlsHandoff};
 use crate::drain::Drain;
+use crate::end_log::EndLog;
 use crate::fanout::Batches;
 use crate::mailbox::{self, Mailbox, MailboxContent, ShardMessage};
 use crate::metrics::{Metrics, Recorded, add};
@@ -127,7 +128,8 @@ impl PreparedShards {
             let shard = Shard {
                 index: index as usize,
                 poll,
-                hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards),
+                hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards)
+                    .with_namespace_table(Arc::clone(&metrics.namespaces)),
                 conns: Vec::new(),
                 fx: Effects::default(),
                 scratch: vec![0; SCRATCH].into(),
@@ -144,6 +146,7 @@ impl PreparedShards {
                 process: Arc::clone(process),
                 addresses: HashMap::new(),
                 clients: HashMap::new(),
+                ends: EndLog::default(),
                 began: Instant::now(),
                 batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
                 spare_messages: Vec::new(),
@@ -230,6 +233,8 @@ pub(crate) struct Shard {
     pub(crate) addresses: HashMap<Slot, AddressKey>,
     /// Addresses of clients behind trusted proxies.
     pub(crate) clients: HashMap<Slot, IpAddr>,
+    /// What the log line of a connection's end contains.
+    pub(crate) ends: EndLog,
     /// Whether accepting fails; the failure is logged once.
     pub(crate) accept_failing: bool,
     /// The drain in progress.
@@ -456,7 +461,7 @@ impl Shard {
     }
 
     /// The address of a connection's client, if it is known.
-    fn client_address(&self, slot: Slot) -> Option<IpAddr> {
+    pub(crate) fn client_address(&self, slot: Slot) -> Option<IpAddr> {
         let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
         let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
         peer.or_else(|| self.clients.get(&slot).copied())

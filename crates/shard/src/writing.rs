@@ -59,6 +59,9 @@ impl Shard {
             resume = std::mem::take(&mut conn.resume_owed);
         }
         add(&self.metrics.bytes_out, sent);
+        if !self.ends.is_empty() {
+            self.ends.sent(slot, sent);
+        }
         self.queue_changed(before, after);
         match flushed {
             Err(_) => self.disconnect(slot),
@@ -113,6 +116,9 @@ impl Shard {
         // A readiness event reports the error.
         let Ok(written) = conn.socket.write_some(bytes) else { return };
         add(&self.metrics.bytes_out, written as u64);
+        if !self.ends.is_empty() {
+            self.ends.sent(slot, written as u64);
+        }
         if written < bytes.len() {
             let mut queue = Box::new(Queue::default());
             queue.push_control(Bytes::copy_from_slice(&bytes[written..]));
@@ -198,6 +204,7 @@ impl Shard {
 
     /// Removes a connection and closes its socket. The caller applies the effects with [`Shard::apply_effects`].
     pub(crate) fn remove_connection(&mut self, slot: Slot) {
+        self.log_end(slot);
         drop(self.take_connection(slot));
     }
 
@@ -210,6 +217,7 @@ impl Shard {
         }
         sub(&self.metrics.connections[TransportKind::from(&conn.socket)], 1);
         self.process.release_connection();
+        self.ends.forget(slot);
         if !self.clients.is_empty() {
             self.clients.remove(&slot);
         }

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
+use tidings_otel::{Span, SpanKind};
 use tidings_table::{Export, Format};
 
 use super::Service;
@@ -133,10 +134,12 @@ async fn page(State(service): ServiceState, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     let id = id.to_owned();
+    let span = request_span(&service, "table page", &id, request.headers());
     let answer = match Query::<PageQuery>::try_from_uri(request.uri()) {
         Ok(Query(query)) => page_of(&service, &id, &query).await,
         Err(_) => Err(Failure::bad("page and page_size are numbers")),
     };
+    end_span(span, &answer);
     answer.into_response()
 }
 
@@ -202,10 +205,19 @@ async fn download(
     State(service): ServiceState,
     Path(id): Path<String>,
     Query(DownloadQuery { view }): Query<DownloadQuery>,
+    headers: HeaderMap,
 ) -> HttpResult {
-    let snapshot = complete_snapshot(&service, &id).await?;
+    let span = request_span(&service, "table download", &id, &headers);
+    let answer = download_of(&service, &id, view.as_deref()).await;
+    end_span(span, &answer);
+    answer
+}
+
+/// The response to a download; its body follows.
+async fn download_of(service: &Arc<Service>, id: &str, view: Option<&str>) -> HttpResult {
+    let snapshot = complete_snapshot(service, id).await?;
     let name = &snapshot.info.name;
-    match view.as_deref() {
+    match view {
         None => {
             let name = if name.is_empty() { format!("{id}.tsv") } else { name.clone() };
             let (length, body) = download::original(&snapshot).await?;
@@ -222,13 +234,13 @@ async fn download(
                 _ => (Format::Tsv, "text/tab-separated-values; charset=utf-8"),
             };
             let stem = name.rsplit_once('.').map_or(&**name, |(stem, _)| stem);
-            let stem = if stem.is_empty() { &id } else { stem };
+            let stem = if stem.is_empty() { id } else { stem };
             let headers = [
                 (CONTENT_TYPE, media.to_owned()),
                 (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
             ];
             let export = Export { format, disarm_formulas: service.options.disarm_formulas };
-            Ok((headers, download::view(&service, snapshot, export)?).into_response())
+            Ok((headers, download::view(service, snapshot, export)?).into_response())
         }
         Some(_) => Err(Failure::bad("view must be csv or tsv")),
     }
@@ -249,9 +261,30 @@ fn attachment(name: &str) -> String {
     text
 }
 
+/// A span of a request about a table, in the trace of its sender.
+fn request_span(service: &Service, name: &'static str, id: &str, headers: &HeaderMap) -> Span {
+    let tracer = &service.observers.tracer;
+    let mut span = tracer.span(name, SpanKind::Server, tracer.context(headers));
+    span.set_text("tidings.table", id);
+    span
+}
+
+/// Sets the status of a response.
+fn end_span(mut span: Span, answer: &HttpResult) {
+    match answer {
+        Ok(response) => span.set("http.response.status_code", u64::from(response.status().as_u16())),
+        Err(failure) => {
+            span.set("http.response.status_code", u64::from(failure.code));
+            span.fail(&failure.message);
+        }
+    }
+}
+
 async fn append(State(service): ServiceState, Path(id): Path<String>, request: Request) -> HttpResult {
     let (parts, mut body) = request.into_parts();
+    let span = request_span(&service, "table append", &id, &parts.headers);
     let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
+    end_span(span, &answer);
     if answer.is_err() {
         append_limiter::drain(&parts.headers, &mut body).await;
     }

@@ -65,6 +65,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidings_audit::Audit;
+use tidings_otel::Tracer;
 use tidings_table::Limits;
 use tidings_table_store::{Record, Store, TableId};
 use tidings_wire::Channel;
@@ -104,6 +106,15 @@ const ORDER_BYTES: usize = 1 << 20;
 /// The largest ratio of a file's text, decompressed and in UTF-8, to the file's limit.
 const TEXT_RATIO: u64 = 4;
 
+/// The receivers of what happens to tables.
+#[derive(Clone, Debug, Default)]
+pub struct Observers {
+    /// The audit log, for tables that are created and deleted.
+    pub audit: Arc<Audit>,
+    /// The traces.
+    pub tracer: Tracer,
+}
+
 /// All tables of this process.
 pub struct Service {
     store: Arc<dyn Store>,
@@ -118,6 +129,7 @@ pub struct Service {
     options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
+    observers: Observers,
     stopping: watch::Sender<bool>,
     /// The number of this process, unique among those that share the store.
     own: u64,
@@ -129,7 +141,12 @@ impl Service {
     ///
     /// # Errors
     /// When the folder of the store cannot be created or read, or the bucket cannot be used as configured.
-    pub fn start(options: Options, access: Arc<dyn Access>, bus: Arc<dyn NodeBus>) -> io::Result<Arc<Self>> {
+    pub fn start(
+        options: Options,
+        access: Arc<dyn Access>,
+        bus: Arc<dyn NodeBus>,
+        observers: Observers,
+    ) -> io::Result<Arc<Self>> {
         let rooms = Arc::new(Rooms::default());
         let idle = Arc::clone(&rooms);
         let store = tidings_table_store::open(&options.store, Box::new(move || idle.close_idle()))?;
@@ -145,6 +162,7 @@ impl Service {
             options,
             access,
             bus,
+            observers,
             stopping: watch::Sender::new(false),
             own: tidings_table_store::process_number(),
             sweeping: Mutex::default(),
@@ -231,12 +249,15 @@ impl Service {
     }
 
     /// Creates a table without a file. Its owner has this secret.
-    async fn create(self: &Arc<Self>, secret: Option<&str>) -> Result<mpsc::Sender<RoomRequest>, Failure> {
+    async fn create(
+        self: &Arc<Self>,
+        secret: Option<&str>,
+    ) -> Result<(TableId, mpsc::Sender<RoomRequest>), Failure> {
         self.check_running()?;
         let store = Arc::clone(&self.store);
         let table_folder = blocking(move || store.disk().create()).await??;
         let id = table_folder.id;
-        Ok(self.rooms.get_or_start(id, || room::start(self, table_folder, Record::new(secret))))
+        Ok((id, self.rooms.get_or_start(id, || room::start(self, table_folder, Record::new(secret)))))
     }
 
     /// Sends a request to a table's room and waits for the response.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use tidings_metrics::KeyedCounters;
+use tidings_otel::Span;
 use tidings_table::Writer;
 use tidings_table_store::{MAX_UPLOADS, Quota};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,8 @@ pub(super) struct Upload {
     /// Written pieces, for reuse of their buffers.
     spare: mpsc::Receiver<Vec<u8>>,
     ended: oneshot::Receiver<()>,
+    /// Ends with the upload.
+    pub(super) span: Span,
 }
 
 /// A part of an upload, for its thread.
@@ -175,7 +178,7 @@ impl Upload {
         let (written, spare) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
         let _ = progress.wake.set(sender.downgrade());
-        (Self { pieces: sender, spare, ended }, UploadInput { pieces, written, end })
+        (Self { pieces: sender, spare, ended, span: Span::default() }, UploadInput { pieces, written, end })
     }
 
     /// Passes bytes to the upload, and leaves an empty buffer in their place. Waits while the queue is full.

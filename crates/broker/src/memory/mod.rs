@@ -301,6 +301,12 @@ impl Memory {
         Ok(publication)
     }
 
+    /// The bytes of the histories of each namespace that has had some: the part of channel names before the first colon,
+    /// empty without one.
+    pub fn namespace_bytes(&self) -> Vec<(Box<str>, u64)> {
+        lock(&self.namespaces).iter().map(|(name, budget)| (name.clone(), budget.used())).collect()
+    }
+
     /// The budgets of the histories of a namespace.
     fn account(&self, namespace: &str) -> Account {
         let mut namespaces = lock(&self.namespaces);

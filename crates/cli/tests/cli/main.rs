@@ -9,6 +9,7 @@ mod encrypted;
 mod examples;
 mod library;
 mod library_examples;
+mod logs;
 mod nginx;
 mod nodes;
 mod publish;

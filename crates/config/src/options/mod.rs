@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::group::group;
 use crate::proxy::RpcOptions;
 use crate::setting::{count, millis};
-use crate::value::{BrokerUrl, DataDir, LogFormat, LogLevel, Network};
+use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network};
 
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
@@ -23,7 +23,8 @@ pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use namespace::{Channels, Namespace};
 pub use operation::{
-    ClusterOptions, HttpApiOptions, MemoryOptions, NodeOptions, ReadyOptions, RedisOptions, ShutdownOptions,
+    ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions, OpenTelemetryOptions,
+    ReadyOptions, RedisOptions, ShutdownOptions,
 };
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
@@ -114,6 +115,10 @@ group! {
         rpc: RpcOptions;
         /// Shared live tables.
         tables: TablesOptions;
+        /// Metrics.
+        metrics: MetricsOptions;
+        /// Traces.
+        opentelemetry: OpenTelemetryOptions;
         /// The check behind `/ready`.
         ready: ReadyOptions;
         /// The stop of the server.
@@ -129,5 +134,10 @@ group! {
         /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is
         /// an alias.
         format: LogFormat = "text", ();
+        /// The audit log: failed authentications, orders of the server API, tables created and deleted, reloads of the
+        /// configuration, logins of administrators. `log`: into the log at level `info`, with the target `audit`. A
+        /// path: into this file, one JSON object a line; it is created with the mode 0600, appended to, and opened again
+        /// on `SIGHUP`. `off`, because events name users, channels and addresses.
+        audit: AuditTarget = "off", ();
     }
 }

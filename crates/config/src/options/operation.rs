@@ -6,7 +6,9 @@ use tidings_auth::Secret;
 
 use super::{GIB, HOUR, KIB, MINUTE};
 use crate::group::group;
+use crate::proxy::{HttpUrl, StaticHeaders};
 use crate::setting::{MaxLength, bytes, count, millis};
+use crate::value::Ratio;
 
 group! {
     /// The connection to Redis, when `broker` is a Redis URL.
@@ -83,6 +85,34 @@ group! {
         canary_limit: Duration = "3s", millis(20, HOUR);
     }
 }
+
+group! {
+    /// Metrics, at `/metrics`.
+    pub struct MetricsOptions {
+        /// Whether counters are kept for each namespace (`tidings_namespace_…`): at most 12 series for each of the at most
+        /// 1,000 namespaces, for channels without one, and for patterns.
+        namespaces: bool = "true", ();
+    }
+}
+
+group! {
+    /// Traces for OpenTelemetry: of requests to the server API, hooks, the broker and tables.
+    pub struct OpenTelemetryOptions {
+        /// Base URL of the collector, which receives traces by OTLP over HTTP in JSON at `/v1/traces` below it. Without it
+        /// there are no traces.
+        endpoint: Option<HttpUrl> = "", COLLECTOR;
+        /// Share of the traces that are recorded. It applies to operations without a trace context; a request with the
+        /// header `traceparent` is recorded if its caller records the trace.
+        sample_ratio: Ratio = "1", ();
+        /// Headers of every request to the collector, such as its key.
+        headers: StaticHeaders = "", ();
+        /// Name of the service in traces.
+        service_name: String = "tidings", MaxLength(128);
+    }
+}
+
+/// An example of a collector's URL, for error messages.
+const COLLECTOR: &str = "http://localhost:4318";
 
 group! {
     /// The stop of the server on `SIGTERM` or `SIGINT`.

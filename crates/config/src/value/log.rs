@@ -1,6 +1,9 @@
-//! Log levels and formats.
+//! Log levels and formats, and the audit log.
 
-use crate::setting::choice;
+use std::path::PathBuf;
+
+use crate::raw::Raw;
+use crate::setting::{Setting, choice, expected, quoted};
 
 /// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,4 +57,43 @@ pub enum LogFormat {
 choice! { LogFormat:
     "text" => LogFormat::Text,
     "json" => LogFormat::Json,
+}
+
+/// Where the audit log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Into the log, with the target `audit`.
+    Log,
+    /// Into this file.
+    File(PathBuf),
+}
+
+impl Setting for AuditTarget {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        match raw.as_text() {
+            Some("off") => Ok(Self::Off),
+            Some("log") => Ok(Self::Log),
+            // With a slash, so that a mistyped word does not become the name of a file.
+            Some(path) if path.contains('/') && !path.contains('\0') => Ok(Self::File(path.into())),
+            _ if matches!(raw, Raw::Switch(false)) => Ok(Self::Off),
+            _ => Err(expected("off, log, or a path with a slash", raw)),
+        }
+    }
+
+    fn kind((): &()) -> String {
+        "`off`, `log`, or a path with a slash".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(match self {
+            Self::Off => quoted("off"),
+            Self::Log => quoted("log"),
+            Self::File(path) => quoted(&path.display().to_string()),
+        })
+    }
 }

@@ -3,6 +3,7 @@
 mod address;
 mod broker;
 mod log;
+mod ratio;
 mod storage;
 mod tls;
 
@@ -12,7 +13,8 @@ use crate::setting::choice;
 
 pub use address::{ListenAddr, Network};
 pub use broker::BrokerUrl;
-pub use log::{LogFormat, LogLevel};
+pub use log::{AuditTarget, LogFormat, LogLevel};
+pub use ratio::Ratio;
 pub use storage::{DataDir, TablesStore};
 pub use tls::{PemText, TlsRequired, TlsVersion};
 

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
 use crate::namespace::NamespaceOptions;
+use crate::namespace_stats::add;
 use crate::protocols::{Event, Peer, Protocols};
 use crate::topics::is_at_or_before;
 use crate::user_state::{SubscriptionDetails, SubscriptionFlag, SubscriptionFlags};
@@ -113,6 +114,12 @@ impl<P: Protocols> Context<'_, P> {
             self.hub.clients.recovered += 1;
         } else if sub_options.since.is_some() {
             self.hub.clients.unrecovered += 1;
+        }
+        if sub_options.since.is_some()
+            && let Some(entry) = self.hub.topics.get(key)
+        {
+            let stats = entry.stats();
+            add(if recovered { &stats.recovered } else { &stats.unrecovered }, 1);
         }
         if sub_options.all_or_error && sub_options.since.is_some() && read.is_some() && !recovered {
             self.hub.topics.stop_recording(key);

@@ -61,7 +61,8 @@ impl<P: Protocols> Hub<P> {
             },
         };
         fx.push(Effect::SubscribeTopic(topic.clone()));
-        self.topics.insert(topic, options)
+        let stats = self.namespace_stats(topic);
+        self.topics.insert(topic, options, stats)
     }
 
     /// Begins a subscription without options, which is confirmed to the client.

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Services;
+use super::audit::Caller;
 use super::command::{BatchItem, Command, CommandMethod, MAX_COMMANDS, RawJson, list};
 use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
@@ -89,13 +90,13 @@ impl Envelope {
 }
 
 /// Runs a batch. Returns the response body: `{"replies":[{METHOD:{…}},…]}`.
-pub(super) async fn run(services: &Arc<Services>, batch: Batch) -> (Vec<u8>, Reservation) {
+pub(super) async fn run(services: &Arc<Services>, caller: Caller, batch: Batch) -> (Vec<u8>, Reservation) {
     let commands = batch.commands.into_iter().map(|item| match item {
         BatchItem::Command(command) => Ok(command),
         BatchItem::Unknown => Err(code::METHOD_NOT_FOUND.into()),
         BatchItem::Several => Err(ApiError::bad_request("more than one method in one command")),
     });
-    let replies = run_all(services, commands, batch.parallel.unwrap_or_default()).await;
+    let replies = run_all(services, caller, commands, batch.parallel.unwrap_or_default()).await;
     let mut reserved = Reservation::default();
     let mut out = b"{\"replies\":[".to_vec();
     for (i, reply) in replies.into_iter().enumerate() {
@@ -114,10 +115,11 @@ pub(super) async fn run(services: &Arc<Services>, batch: Batch) -> (Vec<u8>, Res
 /// Runs the commands of `POST /api`. Returns the response body: `{"result":{…}}` for each, one a line.
 pub(super) async fn run_envelopes(
     services: &Arc<Services>,
+    caller: Caller,
     envelopes: Vec<Envelope>,
 ) -> (Vec<u8>, Reservation) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
-    let replies = run_all(services, envelopes.iter().map(Envelope::command), false).await;
+    let replies = run_all(services, caller, envelopes.iter().map(Envelope::command), false).await;
     let (mut out, mut reserved) = (Vec::new(), Reservation::default());
     for (id, reply) in ids.into_iter().zip(replies) {
         if !out.is_empty() {
@@ -166,6 +168,7 @@ enum PendingReply {
 /// completed, and completes before the next command starts; with `parallel` it runs at the same time as the others.
 async fn run_all(
     services: &Arc<Services>,
+    caller: Caller,
     commands: impl Iterator<Item = Result<Command, ApiError>>,
     parallel: bool,
 ) -> Vec<EncodedReply> {
@@ -205,13 +208,13 @@ async fn run_all(
                 let at = pending.len();
                 tasks.spawn(async move {
                     let _permit = permits.acquire().await;
-                    (at, run_one(&services, command, &budget).await)
+                    (at, run_one(&services, caller, command, &budget).await)
                 });
                 PendingReply::Task
             }
             Ok(command) => {
                 in_flight.complete_all().await;
-                PendingReply::Ready(run_one(services, command, &budget).await)
+                PendingReply::Ready(run_one(services, caller, command, &budget).await)
             }
         };
         pending.push(reply);
@@ -238,17 +241,22 @@ async fn run_all(
 }
 
 /// Runs a command that is not a publication.
-async fn run_one(services: &Services, command: Command, budget: &AtomicUsize) -> EncodedReply {
+async fn run_one(
+    services: &Services,
+    caller: Caller,
+    command: Command,
+    budget: &AtomicUsize,
+) -> EncodedReply {
     services.counters.commands.add(command.method());
     let key = command.method().label();
     if !methods::has_large_reply(&command) {
-        return encode(services, key, &methods::execute(services, command).await, budget);
+        return encode(services, key, &methods::execute(services, caller, command).await, budget);
     }
     // Only a request without a reservation may wait for one.
     let is_first = budget.load(Ordering::Relaxed) == MAX_REPLIES;
     match services.counters.responses.reserve(is_first).await {
         Ok(mut reserved) => {
-            let reply = encode(services, key, &methods::execute(services, command).await, budget);
+            let reply = encode(services, key, &methods::execute(services, caller, command).await, budget);
             reserved.shrink_to(reply.json.len());
             EncodedReply { reserved, ..reply }
         }

@@ -32,6 +32,13 @@ macro_rules! commands {
             pub(super) enum CommandMethod { $($Variant => $method,)+ }
         }
 
+        impl CommandMethod {
+            /// The name of its spans.
+            pub(super) fn span(self) -> &'static str {
+                match self { $(Self::$Variant => concat!("api ", $method),)+ }
+            }
+        }
+
         /// A command with its parameters.
         #[derive(Debug)]
         pub(super) enum Command {

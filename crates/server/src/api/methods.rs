@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 
 use tidings_broker::BrokerError;
 use tidings_hub::{Admission, Failure, SessionAction, SessionCommand};
+use tidings_otel::{Span, SpanKind};
 use tidings_wire::client::Encoding;
 use tidings_wire::{Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
 use super::arguments::{check_channel, expiry_time};
+use super::audit::{AuditedOrder, Caller};
 use super::blocklist;
 use super::command::{
     Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
@@ -19,6 +21,7 @@ use super::reply::{
     ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
 };
 use super::response_budget::{MAX_RESPONSE, Reservation};
+use crate::router::fail_span;
 use tidings_cluster::ClusterError;
 use tidings_cluster::ListBudget;
 
@@ -26,12 +29,16 @@ use tidings_cluster::ListBudget;
 const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
 
 /// Runs one command. Returns the reply, and the memory that was reserved for it.
-pub(super) async fn run(services: &Services, command: Command) -> (CommandReply, Reservation) {
+pub(super) async fn run(
+    services: &Services,
+    caller: Caller,
+    command: Command,
+) -> (CommandReply, Reservation) {
     if !has_large_reply(&command) {
-        return (execute(services, command).await, Reservation::default());
+        return (execute(services, caller, command).await, Reservation::default());
     }
     match services.counters.responses.reserve(true).await {
-        Ok(reserved) => (execute(services, command).await, reserved),
+        Ok(reserved) => (execute(services, caller, command).await, reserved),
         Err(error) => (Err(error), Reservation::default()),
     }
 }
@@ -45,8 +52,17 @@ pub(super) fn has_large_reply(command: &Command) -> bool {
     }
 }
 
-/// Runs one command. Memory for a large reply must have been reserved.
-pub(super) async fn execute(services: &Services, command: Command) -> CommandReply {
+/// Runs one command, and records it in the audit log. Memory for a large reply must have been reserved.
+pub(super) async fn execute(services: &Services, caller: Caller, command: Command) -> CommandReply {
+    let order = AuditedOrder::from_command(services, &command);
+    let reply = dispatch(services, command).await;
+    if let Some(order) = order {
+        order.record(services, caller, &reply);
+    }
+    reply
+}
+
+async fn dispatch(services: &Services, command: Command) -> CommandReply {
     match command {
         Command::Publish(publish) => {
             let mut in_flight = InFlight::new(services);
@@ -248,11 +264,12 @@ async fn presence(services: &Services, channel: &str) -> CommandReply {
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
-    let members =
-        request(|done| broker.presence(&channel, MAX_RESPONSE, done)).await.map_err(|error| match error {
-            BrokerError::LimitExceeded(_) => response_too_large("ask for presence_stats"),
-            other => other.into(),
-        })?;
+    let span = services.router.broker_span("broker presence", SpanKind::Client, &channel);
+    let members = request(span, |done| broker.presence(&channel, MAX_RESPONSE, done)).await;
+    let members = members.map_err(|error| match error {
+        BrokerError::LimitExceeded(_) => response_too_large("ask for presence_stats"),
+        other => other.into(),
+    })?;
     let clients = members.iter().map(|info| (info.client.clone(), ClientJson::from(info)));
     Ok(CommandResult::Presence { presence: clients.collect() })
 }
@@ -264,7 +281,8 @@ async fn presence_stats(services: &Services, channel: &str) -> CommandReply {
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
-    let stats = request(|done| broker.presence_stats(&channel, done)).await?;
+    let span = services.router.broker_span("broker presence_stats", SpanKind::Client, &channel);
+    let stats = request(span, |done| broker.presence_stats(&channel, done)).await?;
     Ok(CommandResult::PresenceStats { num_clients: stats.clients, num_users: stats.users })
 }
 
@@ -306,7 +324,8 @@ async fn history_remove(services: &Services, channel: &str) -> CommandReply {
         return Err(option_is_off("history"));
     }
     let broker = services.router.broker();
-    request(|done| broker.history_remove(&channel, done)).await?;
+    let span = services.router.broker_span("broker history_remove", SpanKind::Client, &channel);
+    request(span, |done| broker.history_remove(&channel, done)).await?;
     Ok(CommandResult::Done {})
 }
 
@@ -324,8 +343,9 @@ async fn channels(services: &Services, pattern: &str) -> CommandReply {
     Ok(CommandResult::Channels { channels: channels.collect() })
 }
 
-/// Sends a request to the broker and waits for the response.
+/// Sends a request to the broker and waits for the response, which ends the span.
 async fn request<T>(
+    mut span: Span,
     send: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>),
 ) -> Result<T, BrokerError>
 where
@@ -335,7 +355,9 @@ where
     send(Box::new(move |outcome| {
         let _ = done.send(outcome);
     }));
-    response.await.unwrap_or(Err(BrokerError::Unavailable))
+    let outcome = response.await.unwrap_or(Err(BrokerError::Unavailable));
+    fail_span(&mut span, &outcome);
+    outcome
 }
 
 fn position(position: &StreamPosition) -> Position {

@@ -14,6 +14,7 @@
 
 mod access;
 mod arguments;
+mod audit;
 mod batch;
 mod blocklist;
 mod command;
@@ -37,6 +38,8 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidings_audit::Audit;
+use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -44,6 +47,7 @@ use crate::auth_failures::AuthFailures;
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
+use audit::Caller;
 use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
 use response_budget::ResponseBudget;
@@ -135,6 +139,8 @@ pub(crate) struct Services {
     pub(crate) counters: Arc<ApiCounters>,
     pub(crate) auth_failures: Arc<AuthFailures>,
     pub(crate) process: Arc<Process>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) tracer: Tracer,
 }
 
 /// The state of the handlers.
@@ -165,20 +171,24 @@ pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
 
 /// `POST /api`: one command with its method a line.
 async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let (body, _memory, _) = match api.admit(request).await {
+    let admitted = match api.admit(request).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    match batch::Envelope::parse(&body) {
-        Ok(envelopes) => match api.services.counters.check_rate(envelopes.len()) {
-            Some(response) => response,
-            None => {
-                let (body, reserved) = batch::run_envelopes(&api.services, envelopes).await;
-                json(StatusCode::OK, reserved.hold(body))
-            }
-        },
-        Err(error) => invalid_body(&error),
-    }
+    let run = async {
+        match batch::Envelope::parse(&admitted.body) {
+            Ok(envelopes) => match api.services.counters.check_rate(envelopes.len()) {
+                Some(response) => response,
+                None => {
+                    let (body, reserved) =
+                        batch::run_envelopes(&api.services, admitted.caller, envelopes).await;
+                    json(StatusCode::OK, reserved.hold(body))
+                }
+            },
+            Err(error) => invalid_body(&error),
+        }
+    };
+    in_span(&api, "api commands", admitted.context, run).await
 }
 
 /// `POST /api/METHOD`.
@@ -190,16 +200,24 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
         let reason = format!("no such method; the methods are {names} and batch, see /api/openapi.json\n");
         return (StatusCode::NOT_FOUND, reason).into_response();
     }
-    let (body, _memory, as_status) = match api.admit(request).await {
+    let admitted = match api.admit(request).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
+    let name = method.map_or("api batch", CommandMethod::span);
+    let context = admitted.context;
+    in_span(&api, name, context, run_method(&api, method, admitted)).await
+}
+
+/// Runs the command of `POST /api/METHOD`, without a method those of a batch.
+async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted<'_>) -> Response {
+    let Admitted { body, memory: _memory, as_status, caller, .. } = admitted;
     let Some(method) = method else {
         return match batch::Batch::parse(&body) {
             Ok(batch) => match api.services.counters.check_rate(batch.len()) {
                 Some(response) => response,
                 None => {
-                    let (body, reserved) = batch::run(&api.services, batch).await;
+                    let (body, reserved) = batch::run(&api.services, caller, batch).await;
                     json(StatusCode::OK, reserved.hold(body))
                 }
             },
@@ -213,7 +231,7 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
             }
             drop(body);
             api.services.counters.commands.add(method);
-            let (reply, mut reserved) = methods::run(&api.services, command).await;
+            let (reply, mut reserved) = methods::run(&api.services, caller, command).await;
             methods::count_errors(&api.services, &reply);
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
@@ -228,22 +246,47 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
     }
 }
 
+/// A request that was authorized, with its body.
+struct Admitted<'a> {
+    body: Bytes,
+    /// The memory that is reserved for the body.
+    memory: SemaphorePermit<'a>,
+    /// Whether errors are requested as HTTP statuses.
+    as_status: bool,
+    caller: Caller,
+    context: Option<TraceContext>,
+}
+
+/// Handles a request within a span of its trace.
+async fn in_span(
+    api: &Api,
+    name: &'static str,
+    context: Option<TraceContext>,
+    run: impl Future<Output = Response>,
+) -> Response {
+    let mut span = api.services.tracer.span(name, SpanKind::Server, context);
+    let response = span.scope(run).await;
+    span.set("http.request.method", "POST");
+    span.set("http.response.status_code", u64::from(response.status().as_u16()));
+    response
+}
+
 impl Api {
-    /// Authorizes a request and receives its body. Returns the body, the memory that is reserved for it, and whether errors
-    /// are requested as HTTP statuses.
+    /// Authorizes a request and receives its body.
     ///
     /// # Errors
     /// The response to a request that is rejected.
-    async fn admit(&self, request: Request) -> Result<(Bytes, SemaphorePermit<'_>, bool), Response> {
+    async fn admit(&self, request: Request) -> Result<Admitted<'_>, Response> {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
             let reason = "the server API accepts only POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], reason).into_response());
         }
-        self.guard.check(&parts).await?;
+        let caller = self.guard.check(&parts).await?;
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
+        let context = self.services.tracer.context(&parts.headers);
         let (body, memory) = self.receive_body(&parts.headers, body).await?;
-        Ok((body, memory, as_status))
+        Ok(Admitted { body, memory, as_status, caller, context })
     }
 
     /// Waits for memory, and receives a body of at most `http_api.max_body` bytes within [`BODY_TIMEOUT`].

@@ -22,6 +22,7 @@ use tidings_hub::{
     Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester, Response,
     SessionAction, SessionCommand, TokenId,
 };
+use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra};
@@ -68,6 +69,7 @@ struct Shared {
     private_prefix: String,
     /// Whether a new connection of a user closes its older ones.
     single_connection: bool,
+    tracer: Tracer,
 }
 
 impl Authorizer {
@@ -82,6 +84,7 @@ impl Authorizer {
         blocklist: Arc<Blocklist>,
         auth_failures: Arc<AuthFailures>,
         shards: Arc<Shards>,
+        tracer: Tracer,
     ) -> Result<Self, SetupError> {
         let shared = Shared {
             verifier: Verifier::new(&config.client.verifier())?,
@@ -93,6 +96,7 @@ impl Authorizer {
             shards,
             private_prefix: config.channel.private_prefix.clone(),
             single_connection: config.client.single_connection,
+            tracer,
         };
         Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
     }
@@ -100,7 +104,8 @@ impl Authorizer {
     /// Responds to one request through `reply`, now or later. Does not block.
     pub(crate) fn handle(&self, request: AuthorizationRequest, reply: Reply) {
         let shared = Arc::clone(&self.shared);
-        self.runtime.spawn(async move { shared.handle(request, reply).await });
+        let span = shared.tracer.span(span_name(&request), SpanKind::Server, shared.context(&request));
+        self.runtime.spawn(async move { span.scope(shared.handle(request, reply)).await });
     }
 
     /// The counters of the hooks.
@@ -132,6 +137,14 @@ impl Authorizer {
 }
 
 impl Shared {
+    /// The trace context of a client that connects, from the headers of its connection.
+    fn context(&self, request: &AuthorizationRequest) -> Option<TraceContext> {
+        let AuthorizationRequest::Connect { requester, .. } = request else { return None };
+        let headers = &requester.connection_info.as_ref().filter(|_| self.tracer.is_on())?.headers;
+        let value = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("traceparent"))?;
+        TraceContext::parse(&value.1)
+    }
+
     async fn handle(&self, request: AuthorizationRequest, reply: Reply) {
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
@@ -348,6 +361,19 @@ impl Shared {
             });
         };
         self.router.publish(channel, allowed.body.unwrap_or(body), options, Box::new(done));
+    }
+}
+
+/// The name of the span of a request.
+fn span_name(request: &AuthorizationRequest) -> &'static str {
+    match request {
+        AuthorizationRequest::Connect { .. } => "client connect",
+        AuthorizationRequest::Reject { .. } => "client authenticate",
+        AuthorizationRequest::Subscribe { .. } => "client subscribe",
+        AuthorizationRequest::Refresh { .. } => "client refresh",
+        AuthorizationRequest::SubRefresh { .. } => "client sub_refresh",
+        AuthorizationRequest::Publish { .. } => "client publish",
+        AuthorizationRequest::Rpc { .. } => "client rpc",
     }
 }
 

@@ -4,12 +4,16 @@
 
 use std::sync::Arc;
 
+use tidings_audit::Audit;
+use tidings_auth::SetupError;
 use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
+use tidings_hub::{NamespaceTable, Settings};
+use tidings_otel::Tracer;
 use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
@@ -27,6 +31,7 @@ use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::LineHandshakes;
 use crate::local_node::NodeParts;
+use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
 use crate::router::Router;
@@ -60,6 +65,7 @@ impl Assembly {
     pub(super) fn new(
         config: Config,
         tls: Option<Arc<Tls>>,
+        audit: Arc<Audit>,
         announcements: Vec<String>,
     ) -> Result<Self, StartError> {
         let lifecycle = Arc::new(Lifecycle::new());
@@ -91,8 +97,9 @@ impl Assembly {
         let internal = Arc::<InternalChannels>::default();
         let ended_nodes = Arc::<EndedNodes>::default();
         let blocklist = Arc::<Blocklist>::default();
-        let auth_failures = Arc::<AuthFailures>::default();
+        let auth_failures = Arc::new(AuthFailures::new(Arc::clone(&audit)));
         let inbound_counters = Arc::<InboundCounters>::default();
+        let namespaces = Arc::<NamespaceTable>::default();
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             settings: Arc::clone(&sessions),
@@ -103,10 +110,16 @@ impl Assembly {
             blocklist: Arc::clone(&blocklist),
             ended_nodes: Arc::clone(&ended_nodes),
             counters: Arc::clone(&inbound_counters),
+            namespaces: Arc::clone(&namespaces),
         });
 
         let mut metrics = MetricsRegistry::default();
-        let broker = start_broker(&config, inbound, cluster.uid(), &mut metrics)?;
+        let name = settings::node_name(&config, &announcements);
+        let tracer = Tracer::start(&config.opentelemetry, &name, &mut metrics).map_err(SetupError::from)?;
+        if config.metrics.namespaces {
+            metrics.register(NamespaceMetrics::new(Arc::clone(&shards), namespaces, &sessions));
+        }
+        let broker = start_broker(&config, inbound, &sessions, cluster.uid(), &mut metrics)?;
         let is_shared = matches!(config.broker, BrokerUrl::Redis(_));
         metrics.register(Arc::clone(&cluster));
         for topic in cluster.topics() {
@@ -120,6 +133,7 @@ impl Assembly {
             Arc::clone(&shards),
             Arc::clone(&ended_nodes),
             config.broker_linger,
+            tracer.clone(),
         ));
         let nodes = Arc::new(Nodes {
             bus: bus.clone(),
@@ -144,6 +158,7 @@ impl Assembly {
             Arc::clone(&blocklist),
             Arc::clone(&auth_failures),
             Arc::clone(&shards),
+            tracer.clone(),
         )?;
         let control = Arc::new(SessionControl {
             router: Arc::clone(&router),
@@ -177,6 +192,8 @@ impl Assembly {
                 counters: Arc::new(api::ApiCounters::new(config.http_api.rate_limit)),
                 auth_failures,
                 process,
+                audit,
+                tracer,
             }),
             config: Arc::new(config),
             tls,
@@ -190,6 +207,7 @@ impl Assembly {
         metrics.register(Arc::clone(&http.api.router));
         metrics.register(Arc::clone(&http.api.counters));
         metrics.register(Arc::clone(&http.api.auth_failures));
+        metrics.register(Arc::clone(&http.api.audit));
         metrics.register(TlsMetrics(http.tls.clone()));
         metrics.register(Arc::clone(&canary));
         metrics.register(inbound_counters);
@@ -210,6 +228,7 @@ fn process(config: &Config) -> Process {
 fn start_broker(
     config: &Config,
     sink: SharedSink,
+    sessions: &Arc<Settings>,
     uid: &str,
     metrics: &mut MetricsRegistry,
 ) -> Result<Arc<dyn Stateful>, OptionsError> {
@@ -222,6 +241,10 @@ fn start_broker(
             };
             let memory = Memory::with_limits(sink, limits);
             metrics.register(MemoryMetrics(Arc::clone(&memory)));
+            if config.metrics.namespaces {
+                let settings = Arc::clone(sessions);
+                metrics.register(HistoryMetrics { memory: Arc::clone(&memory), settings });
+            }
             Ok(memory)
         }
         BrokerUrl::Redis(url) => {

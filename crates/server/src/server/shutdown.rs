@@ -136,7 +136,12 @@ impl Server {
         self.progress.enter(Stage::Tasks);
         let _ = tokio::time::timeout(LAST_STEP, self.tasks.shutdown()).await;
         self.progress.enter(Stage::Cluster);
-        self.services.api.nodes.leave(LAST_STEP).await;
+        let audit = Arc::clone(&self.services.api.audit);
+        let _ = tokio::join!(
+            self.services.api.nodes.leave(LAST_STEP),
+            self.services.api.tracer.shutdown().flush(LAST_STEP),
+            tokio::task::spawn_blocking(move || audit.flush(LAST_STEP)),
+        );
         self.progress.enter(Stage::Shards);
         self.services.shards.stop();
         let threads = self.threads;

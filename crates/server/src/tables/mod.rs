@@ -7,7 +7,7 @@ mod metrics;
 use std::io;
 use std::sync::Arc;
 
-use tidings_table_service::{BucketOptions, Options, Service, StoreLocation, StoreOptions};
+use tidings_table_service::{BucketOptions, Observers, Options, Service, StoreLocation, StoreOptions};
 
 use crate::authority::Authorizer;
 use crate::http::HttpServices;
@@ -33,7 +33,8 @@ pub(crate) fn start(
     }
     let access = Arc::new(NodeAccess::new(Arc::clone(services), authorizer));
     let bus = Arc::new(BrokerBus::new(services, internal));
-    Service::start(options(&services.config), access, bus).map(Some)
+    let observers = Observers { audit: Arc::clone(&services.api.audit), tracer: services.api.tracer.clone() };
+    Service::start(options(&services.config), access, bus, observers).map(Some)
 }
 
 fn options(config: &Config) -> Options {

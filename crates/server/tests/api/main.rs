@@ -2,6 +2,7 @@
 
 mod access;
 mod api_server;
+mod audit;
 mod batch;
 mod blocks;
 mod bounds;

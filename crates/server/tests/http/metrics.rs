@@ -9,6 +9,9 @@ use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RedisServer, RespClien
 
 use crate::support::TestServer;
 
+/// A collector of traces that is not there; its metrics exist all the same.
+const TRACES: &str = "opentelemetry.endpoint=http://127.0.0.1:1";
+
 /// The samples of one scrape: values by names with labels.
 fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
     let text = server.get("/metrics").body;
@@ -59,7 +62,7 @@ fn the_documentation_lists_exactly_the_existing_metrics() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let server = TestServer::start(&[&bucket[..], &[&redis]].concat());
+    let server = TestServer::start(&[&bucket[..], &[&redis, TRACES]].concat());
     let mut scraped = rows(&openmetrics(&server).body);
     scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
@@ -79,7 +82,7 @@ fn the_names_and_labels_of_all_samples_are_stable() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let servers = [TestServer::start(&[&bucket[..], &[&redis]].concat()), TestServer::start(&[])];
+    let servers = [TestServer::start(&[&bucket[..], &[&redis, TRACES]].concat()), TestServer::start(&[])];
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let scraped: BTreeSet<String> = servers
         .iter()
@@ -229,4 +232,69 @@ fn the_metrics_show_the_state_and_the_lag_of_the_broker() {
     wait_until(PATIENCE, "up again", || {
         is("tidings_ready", 1.0) && is("tidings_redis_reconnects_total", 1.0)
     });
+}
+
+#[test]
+fn namespaces_have_their_own_counters() {
+    let server = TestServer::start(&[
+        "tcp.auto_subscribe=",
+        "shards=2",
+        "channel.namespaces=chat,scores",
+        "channel.namespaces.chat.history_size=10",
+        "channel.namespaces.chat.history_ttl=1m",
+    ]);
+    // Each has a series before it is used.
+    assert_eq!(scrape(&server)["tidings_namespace_publications_total{namespace=\"scores\"}"], 0.0);
+    let mut clients: Vec<_> = (0..3).map(|_| LineClient::connect(server.tcp())).collect();
+    for client in &mut clients {
+        for channel in ["chat:a", "plain"] {
+            client.send(&format!("SUBSCRIBE {channel}"));
+            client.expect("CONFIRMED");
+        }
+    }
+    let mut resp = RespClient::connect(server.tcp());
+    resp.command(&["PSUBSCRIBE", "scores:*"]);
+    for (channel, copies) in [("chat:a", 2), ("plain", 1), ("scores:b", 3)] {
+        for _ in 0..copies {
+            clients[0].send(&format!("PUBLISH {channel} text"));
+        }
+    }
+    wait_until(PATIENCE, "all publications", || {
+        let now = scrape(&server);
+        let is = |name: &str, namespace: &str, value: f64| {
+            now.get(&format!("tidings_namespace_{name}{{namespace=\"{namespace}\"}}")) == Some(&value)
+        };
+        is("publications_total", "chat", 2.0)
+            && is("deliveries_total", "chat", 6.0)
+            && is("subscriptions", "chat", 3.0)
+            && is("subscribes_total", "chat", 3.0)
+            && is("publications_total", "_", 1.0)
+            && is("deliveries_total", "_", 3.0)
+            && is("publications_total", "scores", 0.0)
+            && is("publications_total", "*", 3.0)
+            && is("deliveries_total", "*", 3.0)
+            && is("subscriptions", "*", 1.0)
+            && now["tidings_namespace_history_bytes{namespace=\"chat\"}"] > 8.0
+    });
+    let now = scrape(&server);
+    let sum = |name: &str| -> f64 {
+        let of = |(sample, _): &(&String, &f64)| sample.starts_with(&format!("tidings_namespace_{name}{{"));
+        now.iter().filter(of).map(|(_, value)| value).sum()
+    };
+    assert_eq!(sum("deliveries_total"), now["tidings_deliveries_total"]);
+    assert_eq!(sum("publications_total"), now["tidings_publications_heard_total"]);
+    assert_eq!(sum("subscriptions"), now["tidings_subscriptions"]);
+    drop((clients, resp));
+    wait_until(PATIENCE, "no subscription", || {
+        scrape(&server)["tidings_namespace_subscriptions{namespace=\"chat\"}"] == 0.0
+    });
+}
+
+#[test]
+fn counters_of_namespaces_can_be_switched_off() {
+    let server = TestServer::start(&["metrics.namespaces=false", "channel.namespaces=chat"]);
+    let mut client = LineClient::connect(server.tcp());
+    client.send("SUBSCRIBE chat:a");
+    client.expect("CONFIRMED");
+    assert!(!server.get("/metrics").body.contains("tidings_namespace_"));
 }

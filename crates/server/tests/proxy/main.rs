@@ -10,3 +10,4 @@ mod server_with_hooks;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
+mod traces;

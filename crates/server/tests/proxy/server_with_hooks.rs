@@ -31,6 +31,12 @@ impl Deref for ServerWithHooks {
     }
 }
 
+impl std::ops::DerefMut for ServerWithHooks {
+    fn deref_mut(&mut self) -> &mut TestServer {
+        &mut self.0
+    }
+}
+
 impl ServerWithHooks {
     /// Starts a server with these options over the defaults.
     pub(crate) fn with(options: &[(&str, &str)]) -> Self {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tidings_log_throttle::LogThrottle;
 use tidings_table_store::SaveOutcome;
 
 use super::effect::{Effect, SaveJob, SaveResult};
@@ -58,8 +59,11 @@ impl Room {
             Some((Ok(SaveOutcome::Stored), _)) => {}
             Some((Ok(SaveOutcome::Deleted), _)) => self.on_deleted(),
             Some((Err(error), obsolete)) => {
+                static LINES: LogThrottle = LogThrottle::new();
                 let why = Failure::from(error).message;
-                tracing::warn!(table = %self.id(), why, "the record of a table cannot be saved; another attempt follows");
+                if let Some(times) = LINES.count() {
+                    tracing::warn!(table = %self.id(), why, times, "the record of a table cannot be saved; another attempt follows");
+                }
                 self.saving.obsolete.extend(obsolete);
                 self.saving.is_dirty = true;
                 self.timers.set(Timer::Save, self.now + RETRY_DELAY);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
+use tidings_otel::SpanKind;
 use tidings_table::{Control, Error, Limits, Table, Writer};
 use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
@@ -179,8 +180,14 @@ impl Task {
     fn render(&self, job: RenderJob) -> JoinHandle<Result<Page, Error>> {
         let RenderJob { wanted, cancel, done } = job;
         let service = Arc::clone(&self.service);
+        let name = if wanted.shown.is_plain() { "table page" } else { "table query" };
+        let mut span = service.observers.tracer.operation(name, SpanKind::Internal);
+        if span.is_recorded() {
+            span.set("tidings.table", self.table_folder.id.to_string());
+        }
         tokio::spawn(async move {
             let summary = wanted.reading.summary();
+            span.set("tidings.rows", summary.rows);
             let _permit = match wanted.shown.is_plain() {
                 true => service.queries.window(&summary).await,
                 false => service.queries.query(&summary).await,
@@ -189,7 +196,11 @@ impl Task {
                 let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
                 page::make(&wanted, Control::default().cancelled_by(&cancel).with_progress(&report))
             });
-            made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            let made = made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            if let Err(error) = &made {
+                span.fail(error);
+            }
+            made
         })
     }
 

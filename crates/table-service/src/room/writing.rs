@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tidings_log_throttle::LogThrottle;
 use tidings_table::{Cancel, Table};
 use tidings_table_store::{DialectOptions, StoreError};
 use tidings_wire::ws::CloseCode;
@@ -286,7 +287,10 @@ impl Room {
             self.has_ended |= self.viewers.is_empty();
             return;
         }
-        tracing::error!(table = %self.id(), why = failure.message, "a table cannot be opened");
+        static LINES: LogThrottle = LogThrottle::new();
+        if let Some(times) = LINES.count() {
+            tracing::error!(table = %self.id(), why = failure.message, times, "a table cannot be opened");
+        }
         self.fail_snapshots(&failure);
         self.finish(BroadcastEnd { error: Some(failure), code: CloseCode::INTERNAL, within: Duration::ZERO });
         self.has_ended = self.viewers.is_empty();

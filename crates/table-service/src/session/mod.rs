@@ -8,14 +8,18 @@
 //!   every limit, closes the connection, after an error message with the reason.
 //! - A running upload ends with its connection.
 
+mod counted;
 mod read;
 mod stalled_upload;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_audit::AuditEvent;
+use tidings_otel::SpanKind;
 use tidings_table_store::{Quota, TableId, secret};
 use tidings_wire::ws;
 use tidings_wire::ws::{CloseCode, Event, Kind, Opcode, ProtocolError, Reader, Role, Rules};
@@ -32,6 +36,7 @@ use super::outbox::Outbox;
 use super::room::{CLOSE_NO_TABLE, JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use super::upload::Upload;
 use super::{MAX_TOKEN, Service};
+use counted::{ByteCounts, CountedStream};
 use write::{Heartbeat, Written};
 
 /// The longest text message.
@@ -62,7 +67,10 @@ pub(super) async fn serve<I>(service: Arc<Service>, io: I, early: Vec<u8>, entry
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut input, output) = tokio::io::split(io);
+    let began = Instant::now();
+    let address = entry.visitor.address;
+    let counts = Arc::<ByteCounts>::default();
+    let (mut input, output) = tokio::io::split(CountedStream::new(io, &counts));
     let outbox = Arc::new(Outbox::default());
     let pulse = Heartbeat::new(&service, entry.form);
     let mut session = Session {
@@ -73,6 +81,7 @@ where
         quota: None,
         outbox: Arc::clone(&outbox),
         handle: None,
+        table: None,
         incoming: Incoming::Nothing,
         last_upload_input: Instant::now(),
         has_received_error: false,
@@ -114,7 +123,8 @@ where
         written = tokio::time::timeout(LAST_WRITE_TIMEOUT, &mut writing).await.ok();
     }
     session.leave().await;
-    if let Some(Written { mut io, has_sent_close }) = written {
+    let close = written.as_mut().and_then(|written| written.close.take());
+    if let Some(Written { mut io, has_sent_close, .. }) = written {
         if has_sent_close && is_in_step {
             let close = session.skip_to_close(&mut input);
             let _ = tokio::time::timeout(CLOSE_WAIT, close).await;
@@ -127,6 +137,20 @@ where
         while matches!(input.read(&mut scratch).await, Ok(1..)) {}
     };
     let _ = tokio::time::timeout(LAST_WRITE_TIMEOUT, rest).await;
+    // As the shards log the end of their connections.
+    let (code, reason) = close.map_or((None, "closed by the client".to_owned()), |(c, r)| (Some(c), r));
+    tracing::debug!(
+        table = session.table.map(|table| table.to_string()),
+        address = address.map(|address| address.to_string()),
+        transport = "http",
+        dialect = "tables",
+        seconds = began.elapsed().as_secs_f64(),
+        received = counts.received.load(Ordering::Relaxed),
+        sent = counts.sent.load(Ordering::Relaxed),
+        code,
+        reason,
+        "a connection has ended"
+    );
 }
 
 /// The code and the reason of a Close frame; `None`: the connection has already ended.
@@ -156,6 +180,8 @@ struct Session {
     outbox: Arc<Outbox>,
     /// The room, after the session has joined one.
     handle: Option<ViewerHandle>,
+    /// The table of the room.
+    table: Option<TableId>,
     incoming: Incoming,
     /// The time at which the last bytes of a file arrived, or the upload began.
     last_upload_input: Instant,
@@ -176,13 +202,14 @@ impl Session {
             RoomRequest::Join(JoinRequest { form, secret, is_creator: false, outbox, reply })
         });
         self.handle = Some(handle.await?);
+        self.table = Some(id);
         Ok(())
     }
 
     /// Creates a table that this connection owns, or that has no owner on the article's endpoint.
     async fn create(&mut self) -> Result<(), Failure> {
         let secret = (self.form == ViewFormat::Tables).then(secret);
-        let requests = self.service.create(secret.as_deref()).await?;
+        let (id, requests) = self.service.create(secret.as_deref()).await?;
         let (reply, handle) = oneshot::channel();
         let outbox = Arc::clone(&self.outbox);
         let frame = secret.as_deref().map(message::owner);
@@ -190,6 +217,11 @@ impl Session {
         let joined = requests.send(RoomRequest::Join(join)).await;
         joined.map_err(|_| Failure::stopping())?;
         self.handle = Some(handle.await.map_err(|_| Failure::stopping())?);
+        self.table = Some(id);
+        self.service
+            .observers
+            .audit
+            .record(&AuditEvent::TableCreated { table: &id.to_string(), address: self.visitor.address });
         if let Some(frame) = frame {
             self.outbox.push(frame);
         }
@@ -204,7 +236,7 @@ impl Session {
 
     /// Sends an error.
     fn fail(&self, failure: &Failure) {
-        self.service.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
         self.outbox.push(message::error(failure));
     }
 
@@ -308,11 +340,19 @@ impl Session {
             }
             command => {
                 let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
+                let is_delete = command == Command::Delete;
                 let (done, outcome) = oneshot::channel();
                 let sent =
                     handle.requests.send(RoomRequest::Command { viewer: handle.viewer, command, done }).await;
                 sent.map_err(|_| Failure::unknown())?;
-                outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))
+                outcome.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
+                if let Some(table) = self.table.filter(|_| is_delete) {
+                    self.service.observers.audit.record(&AuditEvent::TableDeleted {
+                        table: &table.to_string(),
+                        address: self.visitor.address,
+                    });
+                }
+                Ok(())
             }
         }
     }
@@ -335,7 +375,7 @@ impl Session {
             Ok(quota) => quota,
             Err(_) if is_owner => access.owner_quota(&self.visitor),
             Err(failure) => {
-                self.service.counters.unauthorized.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.service.counters.unauthorized.fetch_add(1, Ordering::Relaxed);
                 return Err(failure);
             }
         };
@@ -354,13 +394,19 @@ impl Session {
             self.create().await?;
         }
         let Some(handle) = &self.handle else { return Err(Failure::internal()) };
+        let mut span = self.service.observers.tracer.operation("table upload", SpanKind::Server);
+        if let Some(table) = self.table.filter(|_| span.is_recorded()) {
+            span.set("tidings.table", table.to_string());
+        }
         let (reply, upload) = oneshot::channel();
         let sent = handle
             .requests
             .send(RoomRequest::Upload { viewer: handle.viewer, name, size, quota, reply })
             .await;
         sent.map_err(|_| Failure::unknown())?;
-        upload.await.unwrap_or_else(|_| Err(Failure::unknown()))
+        let mut upload = upload.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
+        upload.span = span;
+        Ok(upload)
     }
 }
 

@@ -190,7 +190,7 @@ impl Session {
             return;
         }
         let length = self.message.len() as u64;
-        self.service.counters.bytes.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        self.service.counters.bytes.fetch_add(length, Ordering::Relaxed);
         let written = upload.write(&mut self.message).await;
         self.last_upload_input = Instant::now();
         if written.is_err() {

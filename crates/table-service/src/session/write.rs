@@ -77,6 +77,8 @@ pub(super) struct Written<W> {
     pub(super) io: W,
     /// Whether the last frame is a Close frame, to which the client responds (RFC 6455 §5.5.1).
     pub(super) has_sent_close: bool,
+    /// The code and the reason for which the server closes the connection.
+    pub(super) close: Option<(u16, String)>,
 }
 
 /// Writes responses and views until the connection is to be closed, with a Close frame as the last frame. The output is
@@ -109,12 +111,12 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             match tokio::time::timeout(WRITE_TIMEOUT, io.write_all(&frame)).await {
                 Ok(Ok(())) => {}
                 // The client has disconnected, or does not read.
-                Ok(Err(_)) | Err(_) => return Written { io, has_sent_close: false },
+                Ok(Err(_)) | Err(_) => return Written { io, has_sent_close: false, close: None },
             }
         }
         // TLS may still buffer some of it.
         if unflushed && !matches!(tokio::time::timeout(WRITE_TIMEOUT, io.flush()).await, Ok(Ok(()))) {
-            return Written { io, has_sent_close: false };
+            return Written { io, has_sent_close: false, close: None };
         }
         if now >= ping_at {
             let now = Instant::now();
@@ -168,7 +170,9 @@ async fn stop(stopping: &mut watch::Receiver<bool>) {
 
 /// Sends the Close frame, if the connection ends with one.
 async fn close<W: AsyncWrite + Unpin>(mut io: W, with: Option<(CloseCode, &str)>) -> Written<W> {
-    let Some((code, reason)) = with else { return Written { io, has_sent_close: false } };
+    let Some((code, reason)) = with else {
+        return Written { io, has_sent_close: false, close: None };
+    };
     let mut frame = Vec::new();
     ws::close(code, reason, &mut frame);
     let last = async {
@@ -177,5 +181,5 @@ async fn close<W: AsyncWrite + Unpin>(mut io: W, with: Option<(CloseCode, &str)>
     };
     // A client that does not read any more does not receive it.
     let has_sent_close = matches!(tokio::time::timeout(super::LAST_WRITE_TIMEOUT, last).await, Ok(Ok(())));
-    Written { io, has_sent_close }
+    Written { io, has_sent_close, close: Some((code.0, reason.to_owned())) }
 }

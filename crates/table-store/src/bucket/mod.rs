@@ -46,6 +46,7 @@ use crate::id::TableId;
 use crate::options::{BucketOptions, StoreOptions};
 use crate::record::Record;
 use http::Connector;
+use tidings_log_throttle::LogThrottle;
 use tidings_metrics::{KeyedCounters, labels};
 
 /// The name of the record's object.
@@ -103,6 +104,8 @@ pub(super) struct Bucket {
     /// The store as the option names it.
     name: String,
     prefix: String,
+    /// The log lines of failed requests.
+    failures: LogThrottle,
     /// The runtime of the requests. Threads that wait for them may outlive the server's runtime briefly. `Some` until
     /// the drop.
     runtime: Option<Runtime>,
@@ -212,6 +215,7 @@ impl Bucket {
         Ok(Self {
             s3,
             name: bucket.url(),
+            failures: LogThrottle::new(),
             prefix: if bucket.prefix.is_empty() { String::new() } else { format!("{}/", bucket.prefix) },
             runtime: Some(runtime),
             closing,
@@ -251,14 +255,19 @@ impl Bucket {
             };
             let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
             if got.meta.size > MAX_RECORD {
-                tracing::error!(table = %id, bytes = got.meta.size, "the record of a table exceeds the limit");
+                if let Some(times) = self.failures.count() {
+                    let bytes = got.meta.size;
+                    tracing::error!(table = %id, bytes, times, "the record of a table exceeds the limit");
+                }
                 return Err(StoreError::Corrupt);
             }
             let bytes = got.bytes().await.map_err(|error| self.unavailable("reading a table's record", &error))?;
             match serde_json::from_slice(&bytes) {
                 Ok(record) => Ok(Some((record, version))),
                 Err(error) => {
-                    tracing::error!(%error, table = %id, "the record of a table in the bucket is invalid");
+                    if let Some(times) = self.failures.count() {
+                        tracing::error!(%error, table = %id, times, "the record of a table in the bucket is invalid");
+                    }
                     Err(StoreError::Corrupt)
                 }
             }
@@ -378,8 +387,10 @@ impl Bucket {
 
     /// The error for callers. The original text is logged.
     fn unavailable(&self, doing: &str, error: &Error) -> StoreError {
-        let why = error_line(error);
-        tracing::warn!(store = self.name, why, "{doing} has failed");
+        if let Some(times) = self.failures.count() {
+            let why = error_line(error);
+            tracing::warn!(store = self.name, why, times, "{doing} has failed");
+        }
         StoreError::Unavailable("the store of tables is not available (tables.store); try again in a moment")
     }
 }

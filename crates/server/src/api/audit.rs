@@ -1,0 +1,77 @@
+//! Orders of backends in the audit log: all commands that change something, except publications.
+
+use std::net::IpAddr;
+
+use tidings_audit::{AuditEvent, Subject};
+use tidings_metrics::Label as _;
+
+use super::Services;
+use super::command::{Command, CommandMethod};
+use super::reply::CommandReply;
+
+/// The sender of a request to the server API.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Caller {
+    /// The name of its key; empty if none was required.
+    pub(crate) key: &'static str,
+    /// Its address, if it is known.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// A command that is recorded when it has completed.
+pub(super) struct AuditedOrder {
+    method: CommandMethod,
+    channel: String,
+    user: String,
+    id: String,
+}
+
+impl AuditedOrder {
+    /// What the audit log records of a command; `None` if it does not record the command.
+    pub(super) fn from_command(services: &Services, command: &Command) -> Option<Self> {
+        if !services.audit.is_on() {
+            return None;
+        }
+        let either = |client: &String, session: &String| {
+            if client.is_empty() { session.clone() } else { client.clone() }
+        };
+        let (channel, user, id) = match command {
+            Command::Subscribe(order) => {
+                (order.channel.clone(), order.user.clone(), either(&order.client, &order.session))
+            }
+            Command::Unsubscribe(order) => {
+                (order.channel.clone(), order.user.clone(), either(&order.client, &order.session))
+            }
+            Command::Disconnect(order) => {
+                (String::new(), order.user.clone(), either(&order.client, &order.session))
+            }
+            Command::Refresh(order) => {
+                (String::new(), order.user.clone(), either(&order.client, &order.session))
+            }
+            Command::HistoryRemove(order) => (order.channel.clone(), String::new(), String::new()),
+            Command::BlockUser(order) => (String::new(), order.user.clone(), String::new()),
+            Command::UnblockUser(order) => (String::new(), order.user.clone(), String::new()),
+            Command::RevokeToken(order) => (String::new(), String::new(), order.jti.clone()),
+            Command::InvalidateUserTokens(order) => (String::new(), order.user.clone(), String::new()),
+            Command::Publish(_)
+            | Command::Broadcast(_)
+            | Command::Presence(_)
+            | Command::PresenceStats(_)
+            | Command::History(_)
+            | Command::Channels(_)
+            | Command::Info(_) => return None,
+        };
+        Some(Self { method: command.method(), channel, user, id })
+    }
+
+    /// Records the command with its result.
+    pub(super) fn record(&self, services: &Services, caller: Caller, reply: &CommandReply) {
+        services.audit.record(&AuditEvent::ApiOrder {
+            method: self.method.label(),
+            key: caller.key,
+            address: caller.address,
+            subject: Subject { channel: &self.channel, user: &self.user, id: &self.id },
+            error: reply.as_ref().err().map(|error| u32::from(error.code)),
+        });
+    }
+}

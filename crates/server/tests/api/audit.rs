@@ -1,0 +1,105 @@
+//! The audit log of a server: its events over real sockets.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tidings_testkit::{PATIENCE, wait_until};
+
+use crate::api_server::{ApiServer, json_of, token_with};
+
+/// The events in the file so far, without their times.
+fn events(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("the audit log");
+    let event = |line: &str| {
+        let mut event: Value = serde_json::from_str(line).expect("JSON");
+        let time = event.as_object_mut().expect("an object").remove("time");
+        assert!(time.is_some_and(|time| time.as_str().is_some_and(|time| time.ends_with('Z'))), "{line}");
+        event
+    };
+    text.lines().map(event).collect()
+}
+
+/// Waits until the file has an event.
+fn wait_for(path: &Path, event: &Value) {
+    wait_until(PATIENCE, &format!("{event} in the audit log"), || events(path).contains(event));
+}
+
+#[test]
+fn orders_and_failed_authentications_are_recorded_without_secrets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.log");
+    let server = ApiServer::with(&[
+        &format!("log.audit={}", path.display()),
+        "http_api.key=an-api-key-of-the-test",
+        "client.token.hmac_secret_key=users",
+        "cluster.secret=0123456789abcdef",
+    ]);
+    let key = ["X-API-Key: an-api-key-of-the-test"];
+    let call = |method: &str, params: &Value| {
+        let answer = server.post(&format!("/api/{method}"), &key, &params.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        json_of(&answer)
+    };
+    call("disconnect", &json!({"user": "ann"}));
+    let order = |method: &str, more: Value| {
+        let mut event = json!({
+            "event": "api_order", "method": method, "key": "http_api.key", "address": "127.0.0.1", "result": "ok",
+        });
+        event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        event
+    };
+    wait_for(&path, &order("disconnect", json!({"user": "ann"})));
+    call("block_user", &json!({"user": "bob"}));
+    wait_for(&path, &order("block_user", json!({"user": "bob"})));
+    call("revoke_token", &json!({"jti": "token-7"}));
+    wait_for(&path, &order("revoke_token", json!({"id": "token-7"})));
+    call("unsubscribe", &json!({"user": "ann", "channel": "tidings.x"}));
+    let failed = json!({"channel": "tidings.x", "user": "ann", "result": "failed", "code": 103});
+    wait_for(&path, &order("unsubscribe", failed));
+    // Each order of a batch is an event; publications and reads are none.
+    call(
+        "batch",
+        &json!({"commands": [
+            {"publish": {"channel": "a", "data": {}}}, {"info": {}}, {"unblock_user": {"user": "bob"}},
+        ]}),
+    );
+    wait_for(&path, &order("unblock_user", json!({"user": "bob"})));
+    call("publish", &json!({"channel": "a", "data": {}}));
+
+    server.post("/api/info", &["X-API-Key: a-guess"], "{}");
+    let failure = |credential: &str, reason: &str| {
+        json!({
+            "event": "authentication_failed", "credential": credential, "address": "127.0.0.1",
+            "result": "failed", "reason": reason,
+        })
+    };
+    wait_for(&path, &failure("api_key", "wrong"));
+    server.post("/api/info", &[], "{}");
+    wait_for(&path, &failure("api_key", "missing"));
+    let mut line = server.line();
+    line.send("AUTH another-guess");
+    line.line();
+    wait_for(&path, &failure("password", "wrong"));
+    let forged = token_with(&json!({"sub": "eve"})) + "x";
+    let mut line = server.line();
+    line.send(&json!({"id": 1, "connect": {"token": forged}}).to_string());
+    line.line();
+    wait_for(&path, &failure("token", "wrong"));
+
+    let all = fs::read_to_string(&path).expect("the audit log");
+    for secret in ["an-api-key-of-the-test", "a-guess", "another-guess", &forged] {
+        assert!(!all.contains(secret), "{all}");
+    }
+    assert!(!all.contains("publish") && !all.contains("\"info\""), "{all}");
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_opened_refuses_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let option = format!("log.audit={}/missing/audit.log", folder.path().display());
+    let config = crate::support::load(&["tcp.listen=off", "http.listen=off", &option]).expect("options");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let error = runtime.block_on(tidings_server::Server::start(config)).err().expect("an error").to_string();
+    assert!(error.starts_with("log.audit") && error.contains("missing/audit.log"), "{error}");
+}
