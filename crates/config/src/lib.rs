@@ -37,7 +37,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
-    ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions,
+    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions,
     HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions, LogOptions,
     MemoryOptions, Namespace, NodeOptions, PersonalChannelOptions, ReadyOptions, RedisOptions,
     ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options,

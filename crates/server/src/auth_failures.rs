@@ -53,6 +53,8 @@ labels! {
         Password => "password",
         /// The key of the server API.
         ApiKey => "api_key",
+        /// The password of the admin page.
+        AdminPassword => "admin_password",
     }
 }
 

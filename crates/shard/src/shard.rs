@@ -129,6 +129,7 @@ impl PreparedShards {
                 poll,
                 hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards),
                 conns: Vec::new(),
+                since: Vec::new(),
                 fx: Effects::default(),
                 scratch: vec![0; SCRATCH].into(),
                 mailbox: Arc::clone(&mailboxes[index as usize]),
@@ -169,7 +170,7 @@ impl PreparedShards {
 }
 
 /// The time in Unix seconds.
-fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
@@ -200,6 +201,9 @@ pub(crate) struct Shard {
     pub(crate) poll: Poll,
     pub(crate) hub: Hub,
     pub(crate) conns: Vec<Option<Conn>>,
+    /// When each connection began, in seconds since the start of the shard. Beside `conns`, because an entry there has no
+    /// room left.
+    pub(crate) since: Vec<u32>,
     pub(crate) fx: Effects,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -383,6 +387,7 @@ impl Shard {
                 ShardMessage::Lost(topic) => self.hub.on_publications_lost(&topic, &mut self.fx),
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),
+                ShardMessage::Survey(survey) => self.survey(*survey),
             }
             self.apply_effects();
         }
@@ -456,7 +461,7 @@ impl Shard {
     }
 
     /// The address of a connection's client, if it is known.
-    fn client_address(&self, slot: Slot) -> Option<IpAddr> {
+    pub(crate) fn client_address(&self, slot: Slot) -> Option<IpAddr> {
         let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
         let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
         peer.or_else(|| self.clients.get(&slot).copied())

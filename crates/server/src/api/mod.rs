@@ -228,6 +228,27 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
     }
 }
 
+/// Runs one command of a request that is authorized elsewhere. Returns its reply as a response.
+///
+/// # Errors
+/// If the body is not the JSON of the command.
+pub(crate) async fn run_command(
+    services: &Services,
+    method: &str,
+    body: Bytes,
+) -> Result<Response, serde_json::Error> {
+    let Some(method) = CommandMethod::from_name(method) else {
+        return Ok((StatusCode::NOT_FOUND, "no such method\n").into_response());
+    };
+    let command = Command::parse(method, &body)?;
+    services.counters.commands.add(method);
+    let (reply, mut reserved) = methods::run(services, command).await;
+    methods::count_errors(services, &reply);
+    let body = reply::encode(&reply);
+    reserved.shrink_to(body.len());
+    Ok(json(StatusCode::OK, reserved.hold(body)))
+}
+
 impl Api {
     /// Authorizes a request and receives its body. Returns the body, the memory that is reserved for it, and whether errors
     /// are requested as HTTP statuses.

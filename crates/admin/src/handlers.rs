@@ -1,0 +1,245 @@
+//! The requests of the page for data, and its orders.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::access::not_found;
+use crate::merge::{self, Answers};
+use crate::report::{
+    ChannelsQuestion, ConnectionsQuestion, LogLine, MAX_NAMES, MAX_ROWS, Overview, Question, TableRow,
+};
+use crate::{Admin, AdminBackend, bodies, json as json_response};
+
+/// Longest body of an order in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// The methods of the server API that the page uses.
+const METHODS: [&str; 6] =
+    ["publish", "history", "history_remove", "presence", "presence_stats", "disconnect"];
+
+impl<B: AdminBackend> Admin<B> {
+    /// The responses of the nodes, or of the node `only`.
+    async fn ask(&self, question: Question, only: Option<&str>) -> Answers {
+        let began = Instant::now();
+        let question = serde_json::to_value(question).expect("plain values");
+        let answers = self.backend.collect(question, only).await;
+        self.counters.survey(began.elapsed(), !answers.missing.is_empty());
+        answers
+    }
+
+    /// Admits a request with a body, and receives the body.
+    async fn receive(&self, request: Request) -> Result<axum::body::Bytes, Response> {
+        let (parts, body) = request.into_parts();
+        self.admit(&parts).await?;
+        bodies::read(body, MAX_BODY).await
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+/// `GET overview?after=TIME`: the state of all nodes, with samples after a time.
+pub(crate) async fn overview<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    Query(After { after }): Query<After>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Err(rejection) = admin.admit(&parts).await {
+        return rejection;
+    }
+    let (reports, missing) = admin.ask(Question::Overview { after }, None).await.parse::<Overview>();
+    let mut nodes: Vec<_> = reports
+        .into_iter()
+        .enumerate()
+        .map(|(at, (uid, name, state))| json!({"uid": uid, "name": name, "own": at == 0, "state": state}))
+        .collect();
+    nodes.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    json_response(&json!({"nodes": nodes, "missing": missing}))
+}
+
+/// `POST connections`: a page of connections of all nodes, or of one.
+pub(crate) async fn connections<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(flatten)]
+        question: ConnectionsQuestion,
+        node: Option<String>,
+    }
+    let body = match admin.receive(request).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection,
+    };
+    let Body { mut question, node } = match serde_json::from_slice(&body) {
+        Ok(body) => body,
+        Err(error) => return invalid(&error),
+    };
+    question.limit = question.limit.clamp(1, MAX_ROWS);
+    question.names = question.names.min(MAX_NAMES);
+    let (limit, by_queue) = (question.limit, question.queued);
+    let is_first = question.cursors.is_empty();
+    let known: Vec<_> = question.cursors.keys().cloned().collect();
+    let mut answers = admin.ask(Question::Connections(question), node.as_deref()).await;
+    // A later page continues on the nodes that are not complete.
+    answers.reports.retain(|(uid, ..)| is_first || known.contains(uid));
+    let (reports, missing) = answers.parse();
+    json_response(&merge::connections(reports, missing, limit, by_queue))
+}
+
+/// `POST channels`: a page of channels of all nodes.
+pub(crate) async fn channels<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    let body = match admin.receive(request).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection,
+    };
+    let mut question: ChannelsQuestion = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(error) => return invalid(&error),
+    };
+    question.limit = question.limit.clamp(1, MAX_ROWS);
+    let limit = question.limit;
+    let (reports, missing) = admin.ask(Question::Channels(question), None).await.parse();
+    json_response(&merge::channels(reports, missing, limit))
+}
+
+/// `GET log`: the last warnings and errors of all nodes.
+pub(crate) async fn log<B: AdminBackend>(State(admin): State<Arc<Admin<B>>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Err(rejection) = admin.admit(&parts).await {
+        return rejection;
+    }
+    let (reports, missing) = admin.ask(Question::Log {}, None).await.parse::<Vec<LogLine>>();
+    let mut lines: Vec<_> = reports
+        .into_iter()
+        .flat_map(|(_, name, lines)| lines.into_iter().map(move |line| (name.clone(), line)))
+        .collect();
+    lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.at));
+    lines.truncate(MAX_ROWS);
+    let lines: Vec<_> = lines.into_iter().map(|(node, line)| json!({"node": node, "line": line})).collect();
+    json_response(&json!({"lines": lines, "missing": missing}))
+}
+
+/// `GET tables`: the tables of all nodes.
+pub(crate) async fn tables<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Err(rejection) = admin.admit(&parts).await {
+        return rejection;
+    }
+    let (reports, missing) = admin.ask(Question::Tables {}, None).await.parse::<Vec<TableRow>>();
+    let mut tables = std::collections::BTreeMap::<String, TableRow>::new();
+    for (_, _, rows) in reports {
+        for row in rows {
+            tables.entry(row.id.clone()).and_modify(|known| known.viewers += row.viewers).or_insert(row);
+        }
+    }
+    let tables: Vec<_> = tables.into_values().take(MAX_ROWS).collect();
+    json_response(&json!({"tables": tables, "missing": missing}))
+}
+
+/// `GET namespaces`: the options of channels.
+pub(crate) async fn namespaces<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    match admin.admit(&parts).await {
+        Ok(()) => json_response(&json!({"namespaces": admin.backend.namespaces()})),
+        Err(rejection) => rejection,
+    }
+}
+
+/// `POST command/METHOD`: a command of the server API.
+pub(crate) async fn command<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    Path(method): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(method) = METHODS.into_iter().find(|known| *known == method) else { return not_found() };
+    let body = match admin.receive(request).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection,
+    };
+    match admin.backend.command(method, body).await {
+        Ok(reply) => reply,
+        Err(error) => invalid(&error),
+    }
+}
+
+/// `POST tables/{id}/delete`: deletes a table.
+pub(crate) async fn delete_table<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    if let Err(rejection) = admin.receive(request).await {
+        return rejection;
+    }
+    match admin.backend.delete_table(&id).await {
+        Ok(()) => json_response(&json!({})),
+        Err(reason) => (StatusCode::CONFLICT, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// `GET tail?channel=NAME`: the publications of a channel as server-sent events.
+pub(crate) async fn tail<B: AdminBackend>(State(admin): State<Arc<Admin<B>>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    match admin.admit(&parts).await {
+        Ok(()) => admin.backend.tail(&parts).await,
+        Err(rejection) => rejection,
+    }
+}
+
+/// `GET /admin/`: the page.
+pub(crate) async fn page<B: AdminBackend>(State(admin): State<Arc<Admin<B>>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    match admin.admit_files(&parts).await {
+        Ok(()) => tidings_page::admin(&parts.headers),
+        Err(rejection) => rejection,
+    }
+}
+
+/// `GET /admin/assets/NAME`: a file of the page.
+pub(crate) async fn asset<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    match admin.admit_files(&parts).await {
+        Ok(()) => tidings_page::admin_asset(&name, &parts.headers).unwrap_or_else(not_found),
+        Err(rejection) => rejection,
+    }
+}
+
+/// `GET /admin`: the folder of the page, relative to a proxy's path prefix.
+pub(crate) async fn folder<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    match admin.admit_files(&parts).await {
+        Ok(()) => (StatusCode::PERMANENT_REDIRECT, [("location", "admin/")]).into_response(),
+        Err(rejection) => rejection,
+    }
+}
+
+fn invalid(error: &serde_json::Error) -> Response {
+    (StatusCode::BAD_REQUEST, format!("the body is not a valid request: {error}\n")).into_response()
+}

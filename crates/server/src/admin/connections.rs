@@ -1,0 +1,80 @@
+//! Pages of this node's connections, shard by shard.
+//!
+//! Invariant: a page takes at most [`SCAN_TIME`]; a page that ends earlier names the place where the next one begins.
+
+use std::time::{Duration, Instant};
+
+use tidings_admin::report::{ConnectionRow, ConnectionsQuestion, ConnectionsReport, Cursor};
+use tidings_shard::{ConnectionFilter, ConnectionPage, ConnectionSummary, ConnectionSurvey, ShardMessage};
+use tidings_wire::{Channel, Topic};
+use tokio::sync::oneshot;
+
+use crate::shards::Shards;
+
+/// Longest time of a page; shorter than other nodes wait.
+const SCAN_TIME: Duration = Duration::from_secs(2);
+
+/// The connections that a question selects, from a place on.
+pub(crate) async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> ConnectionsReport {
+    let topic = question.channel.as_deref().map(Channel::new).transpose();
+    let Ok(topic) = topic else { return ConnectionsReport::default() };
+    let filter = ConnectionFilter {
+        user: question.user.clone(),
+        client: question.client.clone(),
+        text: question.text.clone(),
+        topic: topic.map(Topic::Channel),
+        queued: question.queued,
+    };
+    let end = Instant::now() + SCAN_TIME;
+    let Cursor(mut shard, mut slot) = from;
+    let mut report = ConnectionsReport::default();
+    while let Some(mailbox) = shards.mailbox(shard as usize) {
+        if Instant::now() > end || !question.queued && report.connections.len() >= question.limit {
+            report.next = Some(Cursor(shard, slot));
+            break;
+        }
+        let (send, page) = oneshot::channel();
+        mailbox.post(ShardMessage::Survey(Box::new(ConnectionSurvey {
+            filter: filter.clone(),
+            from: slot,
+            limit: if question.queued { question.limit } else { question.limit - report.connections.len() },
+            names: question.names,
+            done: Box::new(move |page| {
+                // The requester has given up.
+                let _ = send.send(page);
+            }),
+        })));
+        let page = tokio::time::timeout_at(end.into(), page).await;
+        let Ok(Ok(ConnectionPage { connections, next })) = page else {
+            // The shard is busy or stops.
+            report.next = Some(Cursor(shard, slot));
+            break;
+        };
+        report.connections.extend(connections.into_iter().map(|summary| row(summary, shard)));
+        if question.queued {
+            report.connections.sort_by_key(|row| std::cmp::Reverse(row.queued));
+            report.connections.truncate(question.limit);
+        }
+        (shard, slot) = next.map_or((shard + 1, 0), |slot| (shard, slot));
+    }
+    report
+}
+
+fn row(summary: ConnectionSummary, shard: u32) -> ConnectionRow {
+    ConnectionRow {
+        client: summary.client,
+        at: Some(Cursor(shard, summary.slot)),
+        user: summary.user,
+        address: summary.address.map(|address| address.to_string()),
+        transport: summary.transport.to_owned(),
+        protocol: summary.protocol.to_owned(),
+        backend: summary.is_backend,
+        since: summary.since,
+        queued: summary.queued as u64,
+        received: summary.tcp.map(|tcp| tcp.received),
+        sent: summary.tcp.map(|tcp| tcp.acknowledged),
+        rtt: summary.tcp.map(|tcp| f64::from(tcp.rtt) / 1e6),
+        subscriptions: summary.subscriptions as u64,
+        channels: summary.names,
+    }
+}
