@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -33,9 +34,18 @@ impl<B: AdminBackend> Admin<B> {
     }
 
     /// Admits a request with a body, and receives the body.
-    async fn receive(&self, request: Request) -> Result<axum::body::Bytes, Response> {
+    async fn receive(&self, request: Request) -> Result<Bytes, Response> {
         let (parts, body) = request.into_parts();
         self.admit(&parts).await?;
+        bodies::read(body, MAX_BODY).await
+    }
+
+    /// As [`Self::receive`], and logs what an operator does.
+    async fn receive_order(&self, request: Request, order: &str, object: &str) -> Result<Bytes, Response> {
+        let (parts, body) = request.into_parts();
+        self.admit(&parts).await?;
+        let address = self.backend.address(&parts).map(|address| address.to_string());
+        tracing::info!(order, object, address, "order on the admin page");
         bodies::read(body, MAX_BODY).await
     }
 }
@@ -172,7 +182,11 @@ pub(crate) async fn command<B: AdminBackend>(
     request: Request,
 ) -> Response {
     let Some(method) = METHODS.into_iter().find(|known| *known == method) else { return not_found() };
-    let body = match admin.receive(request).await {
+    let received = match method {
+        "publish" | "history_remove" | "disconnect" => admin.receive_order(request, method, "").await,
+        _ => admin.receive(request).await,
+    };
+    let body = match received {
         Ok(body) => body,
         Err(rejection) => return rejection,
     };
@@ -188,7 +202,7 @@ pub(crate) async fn delete_table<B: AdminBackend>(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    if let Err(rejection) = admin.receive(request).await {
+    if let Err(rejection) = admin.receive_order(request, "delete_table", &id).await {
         return rejection;
     }
     match admin.backend.delete_table(&id).await {

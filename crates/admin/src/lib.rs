@@ -47,7 +47,7 @@ use counters::AdminCounters;
 use sessions::Sessions;
 use throttle::{LoginThrottle, MAX_CHECKS};
 
-pub use merge::Answers;
+pub use merge::{Answers, ConnectionsPage, NodeConnection, connections_page};
 pub use node::{NodeState, respond};
 pub use password::{MAX_PASSWORD, hash_password};
 pub use rates::{Counts, Rates, SAMPLE_INTERVAL};
@@ -119,6 +119,9 @@ impl<B: AdminBackend> Admin<B> {
 
     /// The routes of `/admin`.
     pub fn routes(self: &Arc<Self>) -> Routes {
+        if self.mode == Mode::Off {
+            return Routes::new();
+        }
         let api = Routes::new()
             .route("/session", get(login::session::<B>))
             .route("/login", post(login::login::<B>))

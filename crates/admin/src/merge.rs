@@ -34,22 +34,31 @@ impl Answers {
 
 /// A connection with its node.
 #[derive(Debug, Serialize)]
-pub(crate) struct NodeConnection {
+pub struct NodeConnection {
     /// The uid of the node.
-    pub(crate) node: String,
+    pub node: String,
     /// The name of the node.
-    pub(crate) node_name: String,
+    pub node_name: String,
+    /// The connection.
     #[serde(flatten)]
-    pub(crate) connection: ConnectionRow,
+    pub connection: ConnectionRow,
 }
 
 /// A page of connections of all nodes.
 #[derive(Debug, Serialize)]
-pub(crate) struct ConnectionsPage {
-    pub(crate) connections: Vec<NodeConnection>,
+pub struct ConnectionsPage {
+    /// The connections.
+    pub connections: Vec<NodeConnection>,
     /// Where the next page begins on each node; empty after the last connection.
-    pub(crate) next: BTreeMap<String, Cursor>,
-    pub(crate) missing: Vec<String>,
+    pub next: BTreeMap<String, Cursor>,
+    /// The names of the nodes that have not responded.
+    pub missing: Vec<String>,
+}
+
+/// The first `limit` connections in the responses to a [`Question::Connections`](crate::report::Question::Connections).
+pub fn connections_page(answers: Answers, limit: usize) -> ConnectionsPage {
+    let (reports, missing) = answers.parse();
+    connections(reports, missing, limit, false)
 }
 
 /// The first `limit` connections in the order of the nodes, or those with the longest queues.

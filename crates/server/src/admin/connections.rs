@@ -2,9 +2,11 @@
 //!
 //! Invariant: a page takes at most [`SCAN_TIME`]; a page that ends earlier names the place where the next one begins.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidings_admin::report::{ConnectionRow, ConnectionsQuestion, ConnectionsReport, Cursor};
+use tidings_cluster::Nodes;
 use tidings_shard::{ConnectionFilter, ConnectionPage, ConnectionSummary, ConnectionSurvey, ShardMessage};
 use tidings_wire::{Channel, Topic};
 use tokio::sync::oneshot;
@@ -14,8 +16,32 @@ use crate::shards::Shards;
 /// Longest time of a page; shorter than other nodes wait.
 const SCAN_TIME: Duration = Duration::from_secs(2);
 
+/// The connections of this node.
+pub(crate) struct LocalConnections {
+    /// The uid of this node.
+    node: String,
+    shards: Arc<Shards>,
+}
+
+impl LocalConnections {
+    pub(crate) fn new(nodes: &Nodes, shards: &Arc<Shards>) -> Self {
+        Self { node: nodes.bus.cluster().uid().to_owned(), shards: Arc::clone(shards) }
+    }
+
+    /// A page of the connections that a question selects.
+    pub(crate) async fn page(&self, question: &ConnectionsQuestion) -> ConnectionsReport {
+        let from = match question.cursors.get(&self.node) {
+            Some(from) => *from,
+            None if question.cursors.is_empty() => Cursor(0, 0),
+            // This node's connections are complete on earlier pages.
+            None => return ConnectionsReport::default(),
+        };
+        page(&self.shards, question, from).await
+    }
+}
+
 /// The connections that a question selects, from a place on.
-pub(crate) async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> ConnectionsReport {
+async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> ConnectionsReport {
     let topic = question.channel.as_deref().map(Channel::new).transpose();
     let Ok(topic) = topic else { return ConnectionsReport::default() };
     let filter = ConnectionFilter {

@@ -17,6 +17,7 @@ use tidings_table_service as tables;
 use crate::http::HttpServices;
 use crate::inbound::InboundCounters;
 use backend::PageBackend;
+pub(crate) use connections::LocalConnections;
 use node::LocalState;
 
 /// The admin page, and the reports of this node.

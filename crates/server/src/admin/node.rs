@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tidings_admin::report::{
-    ChannelsQuestion, ChannelsReport, ConnectionsQuestion, ConnectionsReport, Cursor, Overview, TableRow,
+    ChannelsQuestion, ChannelsReport, ConnectionsQuestion, ConnectionsReport, Overview, TableRow,
 };
 use tidings_admin::{Counts, NodeState};
 use tidings_shard::CounterKey as _;
 use tidings_table_service as tables;
 use tidings_wire::{Pattern, Topic};
 
-use super::connections;
+use super::connections::LocalConnections;
 use crate::http::HttpServices;
 use crate::inbound::InboundCounters;
 use crate::process;
@@ -25,6 +25,7 @@ pub(crate) struct LocalState {
     services: Arc<HttpServices>,
     inbound: Arc<InboundCounters>,
     tables: Option<Arc<tables::Service>>,
+    connections: LocalConnections,
 }
 
 impl LocalState {
@@ -33,7 +34,8 @@ impl LocalState {
         inbound: Arc<InboundCounters>,
         tables: Option<Arc<tables::Service>>,
     ) -> Self {
-        Self { services: Arc::clone(services), inbound, tables }
+        let connections = LocalConnections::new(&services.api.nodes, &services.shards);
+        Self { services: Arc::clone(services), inbound, tables, connections }
     }
 }
 
@@ -82,17 +84,7 @@ impl NodeState for LocalState {
     }
 
     fn connections(&self, question: ConnectionsQuestion) -> BoxFuture<'_, ConnectionsReport> {
-        async move {
-            let own = self.services.api.nodes.bus.cluster().uid();
-            let from = match question.cursors.get(own) {
-                Some(from) => *from,
-                None if question.cursors.is_empty() => Cursor(0, 0),
-                // This node's connections are complete on earlier pages.
-                None => return ConnectionsReport::default(),
-            };
-            connections::page(&self.services.shards, &question, from).await
-        }
-        .boxed()
+        async move { self.connections.page(&question).await }.boxed()
     }
 
     fn channels(&self, question: &ChannelsQuestion) -> ChannelsReport {

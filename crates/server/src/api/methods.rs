@@ -14,6 +14,7 @@ use super::blocking;
 use super::command::{
     Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
 };
+use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{
     ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
@@ -40,7 +41,7 @@ pub(super) async fn run(services: &Services, command: Command) -> (CommandReply,
 pub(super) fn has_large_reply(command: &Command) -> bool {
     match command {
         Command::History(request) => request.limit != 0,
-        Command::Presence(_) | Command::Channels(_) => true,
+        Command::Presence(_) | Command::Channels(_) | Command::Connections(_) => true,
         _ => false,
     }
 }
@@ -76,6 +77,7 @@ pub(super) async fn execute(services: &Services, command: Command) -> CommandRep
         Command::UnblockUser(request) => blocking::unblock_user(services, request).await,
         Command::RevokeToken(request) => blocking::revoke_token(services, request).await,
         Command::InvalidateUserTokens(request) => blocking::invalidate_user_tokens(services, request).await,
+        Command::Connections(request) => connections::list(services, request).await,
         Command::Info(_) => Ok(CommandResult::Info { nodes: services.nodes.list() }),
     }
 }

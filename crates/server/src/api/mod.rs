@@ -17,6 +17,7 @@ mod arguments;
 mod batch;
 mod blocking;
 mod command;
+mod connections;
 mod guard;
 mod in_flight;
 mod methods;

@@ -19,7 +19,8 @@ fn node_names(world: &TestServer) -> Vec<String> {
 fn every_node_shows_the_nodes_connections_and_channels_of_all() {
     let redis = RedisServer::start();
     let broker = format!("broker={}", redis.url());
-    let worlds = ["node.name=ann", "node.name=bob"].map(|name| TestServer::start(&[&broker, name]));
+    let worlds = ["node.name=ann", "node.name=bob"]
+        .map(|name| TestServer::start(&[&broker, name, "tcp.auto_subscribe="]));
     for world in &worlds {
         wait_until(PATIENCE, "both nodes", || node_names(world) == ["ann", "bob"]);
     }
