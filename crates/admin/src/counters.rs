@@ -68,14 +68,14 @@ impl AdminCounters {
         out.histogram(
             "tidings_admin_survey",
             SECONDS,
-            "How long the nodes took to respond to a question of the admin page",
+            "How long the nodes took to respond to a query of the admin page",
             surveys.seconds,
             &buckets,
         )?;
         out.counter(
             "tidings_admin_surveys_partial",
             None,
-            "Questions of the admin page to which at least one node has not responded in time",
+            "Queries of the admin page to which at least one node has not responded in time",
             surveys.partial,
         )
     }

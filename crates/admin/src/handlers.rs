@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::access::not_found;
-use crate::merge::{self, Answers};
+use crate::merge::{self, Responses};
 use crate::report::{
-    ChannelsQuestion, ConnectionsQuestion, LogLine, MAX_NAMES, MAX_ROWS, Overview, Question, TableRow,
+    ChannelsQuery, ConnectionsQuery, LogLine, MAX_NAMES, MAX_ROWS, NodeQuery, Overview, TableRow,
 };
 use crate::{Admin, AdminBackend, bodies, json as json_response};
 
@@ -25,12 +25,12 @@ const METHODS: [&str; 6] =
 
 impl<B: AdminBackend> Admin<B> {
     /// The responses of the nodes, or of the node `only`.
-    async fn ask(&self, question: Question, only: Option<&str>) -> Answers {
+    async fn survey_nodes(&self, query: NodeQuery, only: Option<&str>) -> Responses {
         let began = Instant::now();
-        let question = serde_json::to_value(question).expect("plain values");
-        let answers = self.backend.collect(question, only).await;
-        self.counters.survey(began.elapsed(), !answers.missing.is_empty());
-        answers
+        let query = serde_json::to_value(query).expect("plain values");
+        let responses = self.backend.collect(query, only).await;
+        self.counters.survey(began.elapsed(), !responses.missing.is_empty());
+        responses
     }
 
     /// Admits a request with a body, and receives the body.
@@ -66,7 +66,8 @@ pub(crate) async fn overview<B: AdminBackend>(
     if let Err(rejection) = admin.admit(&parts).await {
         return rejection;
     }
-    let (reports, missing) = admin.ask(Question::Overview { after }, None).await.parse::<Overview>();
+    let (reports, missing) =
+        admin.survey_nodes(NodeQuery::Overview { after }, None).await.parse::<Overview>();
     let mut nodes: Vec<_> = reports
         .into_iter()
         .enumerate()
@@ -84,26 +85,26 @@ pub(crate) async fn connections<B: AdminBackend>(
     #[derive(Deserialize)]
     struct Body {
         #[serde(flatten)]
-        question: ConnectionsQuestion,
+        query: ConnectionsQuery,
         node: Option<String>,
     }
     let body = match admin.receive(request).await {
         Ok(body) => body,
         Err(rejection) => return rejection,
     };
-    let Body { mut question, node } = match serde_json::from_slice(&body) {
+    let Body { mut query, node } = match serde_json::from_slice(&body) {
         Ok(body) => body,
         Err(error) => return invalid(&error),
     };
-    question.limit = question.limit.clamp(1, MAX_ROWS);
-    question.names = question.names.min(MAX_NAMES);
-    let (limit, by_queue) = (question.limit, question.queued);
-    let is_first = question.cursors.is_empty();
-    let known: Vec<_> = question.cursors.keys().cloned().collect();
-    let mut answers = admin.ask(Question::Connections(question), node.as_deref()).await;
+    query.limit = query.limit.clamp(1, MAX_ROWS);
+    query.names = query.names.min(MAX_NAMES);
+    let (limit, by_queue) = (query.limit, query.queued);
+    let is_first = query.cursors.is_empty();
+    let known: Vec<_> = query.cursors.keys().cloned().collect();
+    let mut responses = admin.survey_nodes(NodeQuery::Connections(query), node.as_deref()).await;
     // A later page continues on the nodes that are not complete.
-    answers.reports.retain(|(uid, ..)| is_first || known.contains(uid));
-    let (reports, missing) = answers.parse();
+    responses.reports.retain(|(uid, ..)| is_first || known.contains(uid));
+    let (reports, missing) = responses.parse();
     json_response(&merge::connections(reports, missing, limit, by_queue))
 }
 
@@ -116,13 +117,13 @@ pub(crate) async fn channels<B: AdminBackend>(
         Ok(body) => body,
         Err(rejection) => return rejection,
     };
-    let mut question: ChannelsQuestion = match serde_json::from_slice(&body) {
-        Ok(question) => question,
+    let mut query: ChannelsQuery = match serde_json::from_slice(&body) {
+        Ok(query) => query,
         Err(error) => return invalid(&error),
     };
-    question.limit = question.limit.clamp(1, MAX_ROWS);
-    let limit = question.limit;
-    let (reports, missing) = admin.ask(Question::Channels(question), None).await.parse();
+    query.limit = query.limit.clamp(1, MAX_ROWS);
+    let limit = query.limit;
+    let (reports, missing) = admin.survey_nodes(NodeQuery::Channels(query), None).await.parse();
     json_response(&merge::channels(reports, missing, limit))
 }
 
@@ -132,7 +133,7 @@ pub(crate) async fn log<B: AdminBackend>(State(admin): State<Arc<Admin<B>>>, req
     if let Err(rejection) = admin.admit(&parts).await {
         return rejection;
     }
-    let (reports, missing) = admin.ask(Question::Log {}, None).await.parse::<Vec<LogLine>>();
+    let (reports, missing) = admin.survey_nodes(NodeQuery::Log {}, None).await.parse::<Vec<LogLine>>();
     let mut lines: Vec<_> = reports
         .into_iter()
         .flat_map(|(_, name, lines)| lines.into_iter().map(move |line| (name.clone(), line)))
@@ -152,7 +153,7 @@ pub(crate) async fn tables<B: AdminBackend>(
     if let Err(rejection) = admin.admit(&parts).await {
         return rejection;
     }
-    let (reports, missing) = admin.ask(Question::Tables {}, None).await.parse::<Vec<TableRow>>();
+    let (reports, missing) = admin.survey_nodes(NodeQuery::Tables {}, None).await.parse::<Vec<TableRow>>();
     let mut tables = std::collections::BTreeMap::<String, TableRow>::new();
     for (_, _, rows) in reports {
         for row in rows {

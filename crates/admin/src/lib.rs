@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - No response contains a secret: neither keys, nor tokens, nor session ids, nor the owner secrets of tables.
-//! - Every response is bounded: lists in rows ([`report::MAX_ROWS`]), requests in bytes, questions to nodes in time. A list
+//! - Every response is bounded: lists in rows ([`report::MAX_ROWS`]), requests in bytes, queries to nodes in time. A list
 //!   without the rows of a node names that node.
 //! - Access is checked in one place ([`access`]), before the body of a request is read.
 
@@ -47,7 +47,7 @@ use counters::AdminCounters;
 use sessions::Sessions;
 use throttle::{LoginThrottle, MAX_CHECKS};
 
-pub use merge::{Answers, ConnectionsPage, NodeConnection, connections_page};
+pub use merge::{ConnectionsPage, NodeConnection, Responses, connections_page};
 pub use node::{NodeState, respond};
 pub use password::{MAX_PASSWORD, hash_password};
 pub use rates::{Counts, Rates, SAMPLE_INTERVAL};
@@ -68,7 +68,7 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn login_failed(&self, address: Option<IpAddr>) -> BoxFuture<'_, ()>;
 
     /// The responses of all nodes, or of the node with the uid `only`, within seconds.
-    fn collect<'a>(&'a self, question: Value, only: Option<&'a str>) -> BoxFuture<'a, Answers>;
+    fn collect<'a>(&'a self, query: Value, only: Option<&'a str>) -> BoxFuture<'a, Responses>;
 
     /// Runs a command of the server API. Returns its reply as a response with JSON.
     ///

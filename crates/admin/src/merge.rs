@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::report::{ChannelsReport, ConnectionRow, ConnectionsReport, Cursor};
 
-/// The responses of the nodes to one question.
+/// The responses of the nodes to one query.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct Responses {
     /// The responses, each with the uid and the name of its node; this node first.
     pub reports: Vec<(String, String, Value)>,
     /// The names of the nodes that have not responded in time.
     pub missing: Vec<String>,
 }
 
-impl Answers {
+impl Responses {
     /// The responses in their type. Nodes with a response of another type, such as an older version, count as missing.
     pub(crate) fn parse<T: DeserializeOwned>(self) -> (Vec<(String, String, T)>, Vec<String>) {
         let Self { reports, mut missing } = self;
@@ -55,9 +55,9 @@ pub struct ConnectionsPage {
     pub missing: Vec<String>,
 }
 
-/// The first `limit` connections in the responses to a [`Question::Connections`](crate::report::Question::Connections).
-pub fn connections_page(answers: Answers, limit: usize) -> ConnectionsPage {
-    let (reports, missing) = answers.parse();
+/// The first `limit` connections in the responses to a [`NodeQuery::Connections`](crate::report::NodeQuery::Connections).
+pub fn connections_page(responses: Responses, limit: usize) -> ConnectionsPage {
+    let (reports, missing) = responses.parse();
     connections(reports, missing, limit, false)
 }
 
@@ -189,7 +189,7 @@ mod tests {
     fn a_node_with_a_response_of_another_type_is_missing() {
         let reports =
             vec![node("old", Value::Null), node("new", serde_json::json!({"channels":[],"total":0}))];
-        let (parsed, missing) = Answers { reports, missing: vec!["dead".into()] }.parse::<ChannelsReport>();
+        let (parsed, missing) = Responses { reports, missing: vec!["dead".into()] }.parse::<ChannelsReport>();
         assert_eq!(parsed.len(), 1);
         assert_eq!(missing, ["dead", "old"]);
     }

@@ -1,6 +1,6 @@
-//! Questions of the page to nodes, and the responses. Nodes exchange them as JSON.
+//! Queries of the page to nodes, and the responses. Nodes exchange them as JSON.
 //!
-//! Nodes of different versions run side by side during a rolling update: unknown fields are skipped, and a question of an
+//! Nodes of different versions run side by side during a rolling update: unknown fields are skipped, and a query of an
 //! unknown kind gets `null`.
 
 use serde::{Deserialize, Serialize};
@@ -10,19 +10,19 @@ pub const MAX_ROWS: usize = 200;
 /// Most names of channels of one connection.
 pub const MAX_NAMES: usize = 200;
 
-/// A question to a node.
+/// A query to a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Question {
+pub enum NodeQuery {
     /// The state of the node, with samples of its rates.
     Overview {
         /// Only samples after this time, in Unix seconds.
         after: u64,
     },
     /// Connections of the node.
-    Connections(ConnectionsQuestion),
+    Connections(ConnectionsQuery),
     /// Channels with subscribers on the node.
-    Channels(ChannelsQuestion),
+    Channels(ChannelsQuery),
     /// The last warnings and errors in the log.
     Log {},
     /// Tables with viewers on the node.
@@ -32,7 +32,7 @@ pub enum Question {
 /// Which connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ConnectionsQuestion {
+pub struct ConnectionsQuery {
     /// The user.
     pub user: Option<String>,
     /// The client id.
@@ -101,7 +101,7 @@ pub struct ConnectionRow {
 /// Which channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ChannelsQuestion {
+pub struct ChannelsQuery {
     /// A glob, or text in the name.
     pub text: String,
     /// Only this channel.

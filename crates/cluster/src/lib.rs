@@ -90,8 +90,8 @@ enum Deferred {
     Evict(String),
     /// Send the list of channels on this node to another node.
     SendChannels { to: String, id: u64, pattern: Option<String> },
-    /// Send the response to a question of an operator to another node.
-    SendReport { to: String, id: u64, question: Value },
+    /// Send the response to a query of an operator to another node.
+    SendReport { to: String, id: u64, query: Value },
 }
 
 /// The receiver of the work that [`Cluster`] defers.
@@ -259,8 +259,8 @@ impl Cluster {
                 // A late response is discarded.
                 self.surveys.on_response(id, (from, channels));
             }
-            Payload::ReportRequest { id, question } => {
-                self.defer(Deferred::SendReport { to: from, id, question });
+            Payload::ReportRequest { id, query } => {
+                self.defer(Deferred::SendReport { to: from, id, query });
             }
             Payload::ReportResponse { id, report } => {
                 self.reports.on_response(id, (from, report));

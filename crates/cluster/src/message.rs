@@ -62,14 +62,14 @@ pub(super) enum Payload {
         /// Channels and their numbers of subscribers; `None` when the list is too long.
         channels: Option<BTreeMap<String, u64>>,
     },
-    /// To all nodes, or to one: a question of an operator.
+    /// To all nodes, or to one: a query of an operator.
     ReportRequest {
         /// Returned with the response.
         id: u64,
-        /// The question.
-        question: Value,
+        /// The query.
+        query: Value,
     },
-    /// To one node: the response to such a question.
+    /// To one node: the response to such a query.
     ReportResponse {
         /// The id of the request.
         id: u64,

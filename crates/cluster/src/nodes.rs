@@ -141,8 +141,8 @@ impl Nodes {
                     self.spawn_eviction(&mut evicting, uid);
                     continue;
                 }
-                Deferred::SendReport { to, id, question } => {
-                    reports.send(&to, id, question);
+                Deferred::SendReport { to, id, query } => {
+                    reports.send(&to, id, query);
                     continue;
                 }
                 Deferred::SendChannels { to, id, pattern } => {

@@ -1,7 +1,7 @@
-//! Reports: questions of an operator to all nodes, and their responses as JSON. This crate does not know their content.
+//! Reports: queries of an operator to all nodes, and their responses as JSON. This crate does not know their content.
 //!
 //! Invariants:
-//! - A node works on at most [`MAX_REPORTS`] questions of other nodes at a time; further ones get no response.
+//! - A node works on at most [`MAX_REPORTS`] queries of other nodes at a time; further ones get no response.
 //! - A response takes at most [`MAX_MESSAGE`](super::MAX_MESSAGE) bytes; a longer one is not sent.
 //! - A collection ends after [`SURVEY_TIMEOUT`] and names the nodes that have not responded.
 
@@ -16,16 +16,16 @@ use super::message::Payload;
 use super::nodes::SURVEY_TIMEOUT;
 use super::{CONTROL, ClusterBus, ClusterError, Nodes};
 
-/// Most questions of other nodes in progress.
+/// Most queries of other nodes in progress.
 const MAX_REPORTS: usize = 16;
 
-/// Answers questions about this node.
+/// Responses queries about this node.
 pub trait NodeReporter: Send + Sync + 'static {
-    /// The response to a question. An unknown question gets `null`.
-    fn report(&self, question: Value) -> BoxFuture<'_, Value>;
+    /// The response to a query. An unknown query gets `null`.
+    fn report(&self, query: Value) -> BoxFuture<'_, Value>;
 }
 
-/// The responses of the nodes to one question.
+/// The responses of the nodes to one query.
 #[derive(Debug, Default)]
 pub struct Collected {
     /// The responses, each with the uid and the name of its node; this node first.
@@ -35,18 +35,13 @@ pub struct Collected {
 }
 
 impl Nodes {
-    /// The responses of all nodes, or of the node with the uid `only`, to a question. Takes at most 3 s. Without a broker,
+    /// The responses of all nodes, or of the node with the uid `only`, to a query. Takes at most 3 s. Without a broker,
     /// the other nodes are missing.
-    pub async fn collect(
-        &self,
-        question: Value,
-        only: Option<&str>,
-        reporter: &dyn NodeReporter,
-    ) -> Collected {
+    pub async fn collect(&self, query: Value, only: Option<&str>, reporter: &dyn NodeReporter) -> Collected {
         let cluster = self.cluster();
-        let is_asked = |uid: &str| only.is_none_or(|only| only == uid);
+        let is_included = |uid: &str| only.is_none_or(|only| only == uid);
         let mut missing = cluster.others();
-        missing.retain(|node| is_asked(&node.uid));
+        missing.retain(|node| is_included(&node.uid));
         // New nodes respond too.
         let mut survey = cluster.reports.open(missing.len() + 16);
         let end = tokio::time::Instant::now() + SURVEY_TIMEOUT;
@@ -57,7 +52,7 @@ impl Nodes {
                 return reports;
             }
             let to = only.and_then(node_channel).unwrap_or_else(|| cluster.all.clone());
-            let request = Payload::ReportRequest { id: survey.id, question: question.clone() };
+            let request = Payload::ReportRequest { id: survey.id, query: query.clone() };
             let sent = tokio::time::timeout_at(end, self.bus.send(&to, request)).await;
             if !matches!(sent, Ok(Ok(_))) {
                 return reports;
@@ -72,7 +67,7 @@ impl Nodes {
             reports
         };
         let own = async {
-            if is_asked(&cluster.uid) { Some(reporter.report(question.clone()).await) } else { None }
+            if is_included(&cluster.uid) { Some(reporter.report(query.clone()).await) } else { None }
         };
         let (own, others) = tokio::join!(own, others);
         if let Some(report) = own {
@@ -90,7 +85,7 @@ fn node_channel(uid: &str) -> Option<Channel> {
     Channel::new(format!("{CONTROL}.{uid}")).ok()
 }
 
-/// Responds to questions of other nodes. Dropping it cancels the responses in progress.
+/// Responds to queries of other nodes. Dropping it cancels the responses in progress.
 pub struct Reports {
     bus: ClusterBus,
     reporter: Arc<dyn NodeReporter>,
@@ -98,7 +93,7 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Without questions in progress.
+    /// Without queries in progress.
     pub(super) fn new(bus: ClusterBus, reporter: Arc<dyn NodeReporter>) -> Self {
         Self { bus, reporter, tasks: JoinSet::new() }
     }
@@ -108,13 +103,13 @@ impl Reports {
     }
 
     /// Begins to respond to the node `to`.
-    pub(super) fn send(&mut self, to: &str, id: u64, question: Value) {
+    pub(super) fn send(&mut self, to: &str, id: u64, query: Value) {
         let Some(channel) = node_channel(to).filter(|_| self.tasks.len() < MAX_REPORTS) else {
             return self.bus.cluster().count_ignored();
         };
         let (bus, reporter) = (self.bus.clone(), Arc::clone(&self.reporter));
         self.tasks.spawn(async move {
-            let report = reporter.report(question).await;
+            let report = reporter.report(query).await;
             bus.send(&channel, Payload::ReportResponse { id, report }).await
         });
     }

@@ -12,7 +12,7 @@ use crate::{ChannelCounts, ListBudget};
 /// One node's response: its uid, and its channels unless the list is too long.
 pub(super) type NodeChannels = (String, Option<ChannelCounts>);
 
-/// One node's response to a question of an operator: its uid, and its JSON.
+/// One node's response to a query of an operator: its uid, and its JSON.
 pub(super) type NodeReport = (String, Value);
 
 /// The requests that wait for responses of one kind.

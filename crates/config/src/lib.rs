@@ -37,9 +37,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
-    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions,
-    HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions, LogOptions,
-    MemoryOptions, Namespace, NodeOptions, PersonalChannelOptions, ReadyOptions, RedisOptions,
+    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
+    EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
+    LogOptions, MemoryOptions, Namespace, NodeOptions, PersonalChannelOptions, ReadyOptions, RedisOptions,
     ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options,
     TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions,
     WebSocketOptions,

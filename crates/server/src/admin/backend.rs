@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tidings_admin::{AdminBackend, Answers};
+use tidings_admin::{AdminBackend, Responses};
 use tidings_cluster::Collected;
 use tidings_http::Peer;
 use tidings_table_service as tables;
@@ -69,11 +69,10 @@ impl AdminBackend for PageBackend {
         self.api.auth_failures.fail_request(address, Credential::AdminPassword).boxed()
     }
 
-    fn collect<'a>(&'a self, question: Value, only: Option<&'a str>) -> BoxFuture<'a, Answers> {
+    fn collect<'a>(&'a self, query: Value, only: Option<&'a str>) -> BoxFuture<'a, Responses> {
         async move {
-            let Collected { reports, missing } =
-                self.api.nodes.collect(question, only, &*self.reporter).await;
-            Answers { reports, missing }
+            let Collected { reports, missing } = self.api.nodes.collect(query, only, &*self.reporter).await;
+            Responses { reports, missing }
         }
         .boxed()
     }

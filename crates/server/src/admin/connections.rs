@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidings_admin::report::{ConnectionRow, ConnectionsQuestion, ConnectionsReport, Cursor};
+use tidings_admin::report::{ConnectionRow, ConnectionsQuery, ConnectionsReport, Cursor};
 use tidings_cluster::Nodes;
 use tidings_shard::{ConnectionFilter, ConnectionPage, ConnectionSummary, ConnectionSurvey, ShardMessage};
 use tidings_wire::{Channel, Topic};
@@ -28,34 +28,34 @@ impl LocalConnections {
         Self { node: nodes.bus.cluster().uid().to_owned(), shards: Arc::clone(shards) }
     }
 
-    /// A page of the connections that a question selects.
-    pub(crate) async fn page(&self, question: &ConnectionsQuestion) -> ConnectionsReport {
-        let from = match question.cursors.get(&self.node) {
+    /// A page of the connections that a query selects.
+    pub(crate) async fn page(&self, query: &ConnectionsQuery) -> ConnectionsReport {
+        let from = match query.cursors.get(&self.node) {
             Some(from) => *from,
-            None if question.cursors.is_empty() => Cursor(0, 0),
+            None if query.cursors.is_empty() => Cursor(0, 0),
             // This node's connections are complete on earlier pages.
             None => return ConnectionsReport::default(),
         };
-        page(&self.shards, question, from).await
+        page(&self.shards, query, from).await
     }
 }
 
-/// The connections that a question selects, from a place on.
-async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> ConnectionsReport {
-    let topic = question.channel.as_deref().map(Channel::new).transpose();
+/// The connections that a query selects, from a place on.
+async fn page(shards: &Shards, query: &ConnectionsQuery, from: Cursor) -> ConnectionsReport {
+    let topic = query.channel.as_deref().map(Channel::new).transpose();
     let Ok(topic) = topic else { return ConnectionsReport::default() };
     let filter = ConnectionFilter {
-        user: question.user.clone(),
-        client: question.client.clone(),
-        text: question.text.clone(),
+        user: query.user.clone(),
+        client: query.client.clone(),
+        text: query.text.clone(),
         topic: topic.map(Topic::Channel),
-        queued: question.queued,
+        queued: query.queued,
     };
     let end = Instant::now() + SCAN_TIME;
     let Cursor(mut shard, mut slot) = from;
     let mut report = ConnectionsReport::default();
     while let Some(mailbox) = shards.mailbox(shard as usize) {
-        if Instant::now() > end || !question.queued && report.connections.len() >= question.limit {
+        if Instant::now() > end || !query.queued && report.connections.len() >= query.limit {
             report.next = Some(Cursor(shard, slot));
             break;
         }
@@ -63,8 +63,8 @@ async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> 
         mailbox.post(ShardMessage::Survey(Box::new(ConnectionSurvey {
             filter: filter.clone(),
             from: slot,
-            limit: if question.queued { question.limit } else { question.limit - report.connections.len() },
-            names: question.names,
+            limit: if query.queued { query.limit } else { query.limit - report.connections.len() },
+            names: query.names,
             done: Box::new(move |page| {
                 // The requester has given up.
                 let _ = send.send(page);
@@ -77,9 +77,9 @@ async fn page(shards: &Shards, question: &ConnectionsQuestion, from: Cursor) -> 
             break;
         };
         report.connections.extend(connections.into_iter().map(|summary| row(summary, shard)));
-        if question.queued {
+        if query.queued {
             report.connections.sort_by_key(|row| std::cmp::Reverse(row.queued));
-            report.connections.truncate(question.limit);
+            report.connections.truncate(query.limit);
         }
         (shard, slot) = next.map_or((shard + 1, 0), |slot| (shard, slot));
     }

@@ -54,7 +54,7 @@ impl Reporter {
 }
 
 impl NodeReporter for Reporter {
-    fn report(&self, question: Value) -> BoxFuture<'_, Value> {
-        tidings_admin::respond(&*self.state, &self.rates, question)
+    fn report(&self, query: Value) -> BoxFuture<'_, Value> {
+        tidings_admin::respond(&*self.state, &self.rates, query)
     }
 }

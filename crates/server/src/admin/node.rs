@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tidings_admin::report::{
-    ChannelsQuestion, ChannelsReport, ConnectionsQuestion, ConnectionsReport, Overview, TableRow,
+    ChannelsQuery, ChannelsReport, ConnectionsQuery, ConnectionsReport, Overview, TableRow,
 };
 use tidings_admin::{Counts, NodeState};
 use tidings_shard::CounterKey as _;
@@ -83,12 +83,12 @@ impl NodeState for LocalState {
         }
     }
 
-    fn connections(&self, question: ConnectionsQuestion) -> BoxFuture<'_, ConnectionsReport> {
-        async move { self.connections.page(&question).await }.boxed()
+    fn connections(&self, query: ConnectionsQuery) -> BoxFuture<'_, ConnectionsReport> {
+        async move { self.connections.page(&query).await }.boxed()
     }
 
-    fn channels(&self, question: &ChannelsQuestion) -> ChannelsReport {
-        let text = &*question.text;
+    fn channels(&self, query: &ChannelsQuery) -> ChannelsReport {
+        let text = &*query.text;
         let glob = match text {
             _ if text.contains(['*', '?', '[']) => text.to_owned(),
             _ => format!("*{text}*"),
@@ -99,7 +99,7 @@ impl NodeState for LocalState {
         for (topic, count) in topics.subscribed() {
             let Topic::Channel(channel) = topic else { continue };
             let name = channel.as_str();
-            let is_meant = match &question.name {
+            let is_meant = match &query.name {
                 Some(wanted) => wanted == name,
                 None => text.is_empty() || pattern.matches(name),
             };
@@ -107,9 +107,9 @@ impl NodeState for LocalState {
                 continue;
             }
             total += 1;
-            if name > &*question.after || question.after.is_empty() {
+            if name > &*query.after || query.after.is_empty() {
                 first.push((name, count));
-                if first.len() > question.limit {
+                if first.len() > query.limit {
                     first.pop();
                 }
             }

@@ -5,8 +5,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tidings_admin::report::{ConnectionsQuestion, MAX_ROWS, Question};
-use tidings_admin::{Answers, connections_page};
+use tidings_admin::report::{ConnectionsQuery, MAX_ROWS, NodeQuery};
+use tidings_admin::{Responses, connections_page};
 use tidings_cluster::{ClusterError, NodeReporter};
 use tidings_wire::code;
 
@@ -19,15 +19,15 @@ use crate::admin::LocalConnections;
 /// Connections of a page without `limit`.
 const DEFAULT_LIMIT: usize = 100;
 
-/// This node's answer to the question; other nodes answer with all of their reports.
+/// This node's answer to the query; other nodes answer with all of their reports.
 struct Reporter(LocalConnections);
 
 impl NodeReporter for Reporter {
-    fn report(&self, question: Value) -> BoxFuture<'_, Value> {
+    fn report(&self, query: Value) -> BoxFuture<'_, Value> {
         async move {
-            match serde_json::from_value(question) {
-                Ok(Question::Connections(question)) => {
-                    serde_json::to_value(self.0.page(&question).await).unwrap_or_default()
+            match serde_json::from_value(query) {
+                Ok(NodeQuery::Connections(query)) => {
+                    serde_json::to_value(self.0.page(&query).await).unwrap_or_default()
                 }
                 _ => Value::Null,
             }
@@ -60,21 +60,21 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
     let filter = |text: String| Some(text).filter(|text| !text.is_empty());
     let limit = if limit == 0 { DEFAULT_LIMIT } else { limit.min(MAX_ROWS) };
     let is_first = cursor.is_empty();
-    let question = ConnectionsQuestion {
+    let query = ConnectionsQuery {
         user: filter(user),
         client: filter(client),
         channel: filter(channel),
         cursors,
         limit,
-        ..ConnectionsQuestion::default()
+        ..ConnectionsQuery::default()
     };
-    let known = question.cursors.clone();
+    let known = query.cursors.clone();
     let local = LocalConnections::new(&services.nodes, services.router.shards());
-    let question = serde_json::to_value(Question::Connections(question)).expect("plain values");
-    let collected = services.nodes.collect(question, None, &Reporter(local)).await;
-    let mut answers = Answers { reports: collected.reports, missing: collected.missing };
-    answers.reports.retain(|(uid, ..)| is_first || known.contains_key(uid));
-    let page = connections_page(answers, limit);
+    let query = serde_json::to_value(NodeQuery::Connections(query)).expect("plain values");
+    let collected = services.nodes.collect(query, None, &Reporter(local)).await;
+    let mut responses = Responses { reports: collected.reports, missing: collected.missing };
+    responses.reports.retain(|(uid, ..)| is_first || known.contains_key(uid));
+    let page = connections_page(responses, limit);
     if !page.missing.is_empty() {
         return Err(ClusterError::Timeout(page.missing.join(", ")).into());
     }

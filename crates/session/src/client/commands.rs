@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, Identity, NamespaceOptions, Progress, RecoverFrom, Request,
-    SubscribeOptions, SubscribeRequest,
+    Action, AuthorizationRequest, CommandError, Connected, Identity, NamespaceOptions, Progress, RecoverFrom,
+    Request, SubscribeOptions, SubscribeRequest,
 };
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::{Data, Encoding, request};

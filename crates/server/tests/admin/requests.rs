@@ -45,6 +45,6 @@ pub(crate) fn json(response: &HttpResponse) -> Value {
 }
 
 /// The response of the page's data on a workbench.
-pub(crate) fn ask(world: &TestServer, path: &str, body: &Value) -> Value {
-    json(&world.post(&format!("/admin/api/{path}"), &[CHANGE], &body.to_string()))
+pub(crate) fn query(server: &TestServer, path: &str, body: &Value) -> Value {
+    json(&server.post(&format!("/admin/api/{path}"), &[CHANGE], &body.to_string()))
 }
