@@ -4,6 +4,7 @@
 //! `tidings_client`), failures (`failure`) and the conversion of bytes to text (`text`). Data goes to stdout, all other
 //! output to stderr.
 
+mod admin;
 mod bench;
 mod config;
 mod connect;
@@ -62,6 +63,7 @@ enum Command {
     Bench(bench::Bench),
     Config(config::Config),
     Token(token::Token),
+    Admin(admin::Admin),
     Doctor(doctor::Doctor),
     Health(health::Health),
     Completions(reference::Completions),
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Admin(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),

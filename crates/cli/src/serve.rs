@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use tidings_admin::RecentLog;
 use tidings_config::{Config, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
 use tidings_server::{PassedListeners, Server, StartError};
 use tidings_systemd::{Notifier, sockets};
@@ -18,6 +19,8 @@ use tokio::runtime;
 use tokio::sync::watch;
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::data_dir::{self, DataDirEnv};
 use crate::failure::Failure;
@@ -149,8 +152,8 @@ fn log_to_stderr(options: &LogOptions) {
         .with_writer(io::stderr)
         .with_ansi(colours(&io::stderr()));
     match options.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.finish().with(RecentLog).init(),
+        LogFormat::Json => log.json().finish().with(RecentLog).init(),
     }
 }
 

@@ -9,7 +9,8 @@
 //! - Messages are encrypted and authenticated with the deployment's key ([`sealing`]). A message that is not authentic,
 //!   or was received before, is counted and changes nothing.
 //! - A message that cannot be parsed, or that exceeds a bound, is counted and changes nothing.
-//! - A response about all nodes is complete, or it is an error that names the missing nodes.
+//! - A list of channels is complete, or it is an error that names the missing nodes. Reports for operators
+//!   ([`Nodes::collect`]) may be partial, and then name the missing nodes.
 
 pub mod blocklist;
 mod bus;
@@ -21,6 +22,7 @@ mod message;
 mod nodes;
 mod presence_eviction;
 mod registry;
+mod report;
 mod sealing;
 mod survey;
 
@@ -30,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde_json::Value;
 use thiserror::Error;
 use tidings_broker::BrokerError;
 use tidings_hub::SessionCommand;
@@ -40,7 +43,7 @@ use crate::blocklist::BlocklistChange;
 use message::{Message, Payload};
 use registry::{AnnounceOutcome, NodeRegistry};
 use sealing::Sealer;
-use survey::Surveys;
+use survey::{NodeChannels, NodeReport, Surveys};
 use tidings_metrics::{Collect, MetricWriter};
 
 pub use bus::ClusterBus;
@@ -50,6 +53,7 @@ pub use listing::{ChannelCounts, ListBudget};
 pub use local::{LocalNode, NodeStatistics};
 pub use nodes::Nodes;
 pub use registry::NodeInfo;
+pub use report::{Collected, NodeReporter, Reports};
 
 /// The channel of all nodes. With a dot and a uid appended, the channel of one node.
 pub const CONTROL: &str = "tidings.node.control";
@@ -68,7 +72,8 @@ pub struct Cluster {
     /// Digest of this node's options of channels.
     channel_options: String,
     registry: NodeRegistry,
-    surveys: Surveys,
+    surveys: Surveys<NodeChannels>,
+    reports: Surveys<NodeReport>,
     sealer: Sealer,
     /// Work for the task, see [`Nodes::run`].
     deferred: mpsc::Sender<Deferred>,
@@ -85,6 +90,8 @@ enum Deferred {
     Evict(String),
     /// Send the list of channels on this node to another node.
     SendChannels { to: String, id: u64, pattern: Option<String> },
+    /// Send the response to a query of an operator to another node.
+    SendReport { to: String, id: u64, query: Value },
 }
 
 /// The receiver of the work that [`Cluster`] defers.
@@ -145,6 +152,7 @@ impl Cluster {
             channel_options,
             registry: NodeRegistry::default(),
             surveys: Surveys::default(),
+            reports: Surveys::default(),
             deferred,
             ignored: AtomicU64::new(0),
         };
@@ -225,7 +233,7 @@ impl Cluster {
             },
             Payload::Blocklist(change) => return Some(ClusterEvent::Blocklist(change)),
             Payload::Node(_) if own => self.registry.on_own_announcement(Instant::now()),
-            Payload::Leave {} | Payload::ChannelsRequest { .. } if own => {}
+            Payload::Leave {} | Payload::ChannelsRequest { .. } | Payload::ReportRequest { .. } if own => {}
             Payload::Node(info) if info.uid != from => return self.ignore(),
             Payload::Node(info) => {
                 self.warn_if_different(&info);
@@ -250,6 +258,12 @@ impl Cluster {
             Payload::ChannelsResponse { id, channels } => {
                 // A late response is discarded.
                 self.surveys.on_response(id, (from, channels));
+            }
+            Payload::ReportRequest { id, query } => {
+                self.defer(Deferred::SendReport { to: from, id, query });
+            }
+            Payload::ReportResponse { id, report } => {
+                self.reports.on_response(id, (from, report));
             }
         }
         None

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use thiserror::Error;
 use tidings_hub::{Admission, ChannelOverrides, SessionAction, SessionCommand};
 use tidings_wire::channel::ChannelError;
@@ -60,6 +61,20 @@ pub(super) enum Payload {
         id: u64,
         /// Channels and their numbers of subscribers; `None` when the list is too long.
         channels: Option<BTreeMap<String, u64>>,
+    },
+    /// To all nodes, or to one: a query of an operator.
+    ReportRequest {
+        /// Returned with the response.
+        id: u64,
+        /// The query.
+        query: Value,
+    },
+    /// To one node: the response to such a query.
+    ReportResponse {
+        /// The id of the request.
+        id: u64,
+        /// The response.
+        report: Value,
     },
 }
 

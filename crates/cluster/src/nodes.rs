@@ -15,7 +15,7 @@ use super::{
     CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, presence_eviction,
     survey,
 };
-use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode};
+use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode, NodeReporter, Reports};
 
 /// Bytes of a channel in a message besides its name.
 const CHANNEL_OVERHEAD: usize = 32;
@@ -24,7 +24,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// How often the registry is checked for nodes that have ended.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Timeout of the responses of other nodes; also in the text of [`ClusterError::Timeout`].
-const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// All nodes of the deployment.
 pub struct Nodes {
@@ -39,7 +39,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    fn cluster(&self) -> &Cluster {
+    pub(super) fn cluster(&self) -> &Cluster {
         self.bus.cluster()
     }
 
@@ -105,7 +105,7 @@ impl Nodes {
 
     /// Announces this node, responds to other nodes and removes the members of ended nodes, until the task is cancelled.
     /// With the memory broker there are no other nodes, and it returns at once.
-    pub async fn run(self: Arc<Self>, DeferredWork(mut work): DeferredWork) {
+    pub async fn run(self: Arc<Self>, DeferredWork(mut work): DeferredWork, reporter: Arc<dyn NodeReporter>) {
         if !self.is_shared {
             return;
         }
@@ -116,6 +116,7 @@ impl Nodes {
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Cancelled when this task ends.
         let mut evicting = JoinSet::new();
+        let mut reports = Reports::new(self.bus.clone(), reporter);
         loop {
             let deferred = tokio::select! {
                 _ = announce.tick() => Deferred::Announce,
@@ -127,6 +128,7 @@ impl Nodes {
                     continue;
                 }
                 _ = evicting.join_next(), if !evicting.is_empty() => continue,
+                () = reports.sent(), if !reports.is_empty() => continue,
                 deferred = work.recv() => match deferred {
                     Some(deferred) => deferred,
                     None => return,
@@ -137,6 +139,10 @@ impl Nodes {
                 Deferred::Announce => (cluster.all.clone(), Payload::Node(self.info())),
                 Deferred::Evict(uid) => {
                     self.spawn_eviction(&mut evicting, uid);
+                    continue;
+                }
+                Deferred::SendReport { to, id, query } => {
+                    reports.send(&to, id, query);
                     continue;
                 }
                 Deferred::SendChannels { to, id, pattern } => {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::{ChannelCounts, ListBudget};
@@ -11,24 +12,33 @@ use crate::{ChannelCounts, ListBudget};
 /// One node's response: its uid, and its channels unless the list is too long.
 pub(super) type NodeChannels = (String, Option<ChannelCounts>);
 
-/// The requests that wait for responses.
-#[derive(Debug, Default)]
-pub(super) struct Surveys {
+/// One node's response to a query of an operator: its uid, and its JSON.
+pub(super) type NodeReport = (String, Value);
+
+/// The requests that wait for responses of one kind.
+#[derive(Debug)]
+pub(super) struct Surveys<T> {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, mpsc::Sender<NodeChannels>>>,
+    open: Mutex<HashMap<u64, mpsc::Sender<T>>>,
+}
+
+impl<T> Default for Surveys<T> {
+    fn default() -> Self {
+        Self { next: AtomicU64::default(), open: Mutex::default() }
+    }
 }
 
 /// A request under way. Dropping it discards further responses.
 #[derive(Debug)]
-pub(super) struct Survey<'a> {
-    surveys: &'a Surveys,
+pub(super) struct Survey<'a, T> {
+    surveys: &'a Surveys<T>,
     pub(super) id: u64,
-    pub(super) responses: mpsc::Receiver<NodeChannels>,
+    pub(super) responses: mpsc::Receiver<T>,
 }
 
-impl Surveys {
+impl<T> Surveys<T> {
     /// Begins a request; at most `nodes` responses are buffered.
-    pub(super) fn open(&self, nodes: usize) -> Survey<'_> {
+    pub(super) fn open(&self, nodes: usize) -> Survey<'_, T> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, responses) = mpsc::channel(nodes.max(1));
         self.lock().insert(id, sender);
@@ -36,16 +46,16 @@ impl Surveys {
     }
 
     /// Passes on a response. Returns whether a request waits for it and has room.
-    pub(super) fn on_response(&self, id: u64, response: NodeChannels) -> bool {
+    pub(super) fn on_response(&self, id: u64, response: T) -> bool {
         self.lock().get(&id).is_some_and(|waiting| waiting.try_send(response).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<NodeChannels>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<T>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Survey<'_> {
+impl<T> Drop for Survey<'_, T> {
     fn drop(&mut self) {
         self.surveys.lock().remove(&self.id);
     }
@@ -71,14 +81,14 @@ mod tests {
 
     #[test]
     fn a_response_reaches_only_its_own_request() {
-        let surveys = Surveys::default();
+        let surveys = Surveys::<(&str, Option<u32>)>::default();
         let (mut first, second) = (surveys.open(1), surveys.open(1));
-        assert!(surveys.on_response(first.id, ("a".into(), None)));
-        assert!(!surveys.on_response(first.id, ("a".into(), None)), "more responses than nodes");
-        assert_eq!(first.responses.try_recv().expect("a response"), ("a".into(), None));
+        assert!(surveys.on_response(first.id, ("a", None)));
+        assert!(!surveys.on_response(first.id, ("a", None)), "more responses than nodes");
+        assert_eq!(first.responses.try_recv().expect("a response"), ("a", None));
         let id = second.id;
         drop(second);
-        assert!(!surveys.on_response(id, ("a".into(), None)), "the request has ended");
+        assert!(!surveys.on_response(id, ("a", None)), "the request has ended");
     }
 
     #[test]

@@ -113,8 +113,22 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     bucket(config, given, errors);
     histories(config, given, errors);
     reserved_channels(config, given, errors);
-    let rules = [cluster_secret, personal_channels, plain_channels, exposure];
+    let rules = [admin_password, cluster_secret, personal_channels, plain_channels, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
+}
+
+/// The hash of the admin password is a PHC string of Argon2, so that no password is written there by mistake.
+fn admin_password(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
+    let hash = config.admin.password_hash.expose();
+    // `$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH`
+    let parts: Vec<_> = hash.split('$').collect();
+    let is_hash =
+        matches!(parts[..], ["", "argon2id" | "argon2i" | "argon2d", _, _, _, hash] if !hash.is_empty());
+    if hash.is_empty() || is_hash {
+        return Ok(());
+    }
+    let what = "expected the output of `tidings admin hash-password`, which begins with $argon2id$";
+    Err(given.error("admin.password_hash", what.to_owned()))
 }
 
 /// Pairs of options of which one must be smaller.

@@ -37,12 +37,12 @@ pub use error::{ConfigError, ConfigErrors};
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
-    ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions, EventsOptions,
-    HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions, LogOptions,
-    MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions, PersonalChannelOptions,
-    ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
-    TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
+    EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
+    LogOptions, MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions,
+    PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
+    SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};

@@ -25,6 +25,7 @@ mod expiry;
 mod hub;
 mod identity;
 mod index;
+mod inspect;
 mod loss;
 mod metering;
 mod namespace;
@@ -57,6 +58,7 @@ pub use effects::{Effect, Effects, Failure, Notification, Query, Request, Respon
 pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
+pub use inspect::SessionSummary;
 pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
 pub use namespace_stats::{NamespaceStats, NamespaceTable, PATTERNS, WITHOUT_NAMESPACE};
 pub use overflow::Overflow;

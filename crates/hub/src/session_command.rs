@@ -114,13 +114,14 @@ impl<P: Protocols> Hub<P> {
         };
         let by_token = matches!(command.action, SessionAction::EndTokens { .. });
         let is_anyone = user.is_empty() && (client.is_some() || session.is_some() || by_token);
-        // Sessions that are not accepted yet are included.
+        // Sessions that are not accepted yet are included; with a client id, also those of protocols without accounts.
         let is_end = by_token
             || matches!(command.action, SessionAction::Disconnect { .. } | SessionAction::Replace { .. });
+        let is_one = client.is_some() && matches!(command.action, SessionAction::Disconnect { .. });
         slots.retain(|slot| {
             let session = &self.sessions[slot.index()];
             let session_user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
-            (session.flags.has(Flag::Connected) || is_end && session.user_state().is_some())
+            (session.flags.has(Flag::Connected) || is_one || is_end && session.user_state().is_some())
                 && (is_anyone || session_user == user)
                 && client.as_ref().is_none_or(|client| self.client_id(self.session_id(*slot)) == *client)
                 && self.has_token_of(*slot, &command.action)

@@ -55,22 +55,66 @@ const FILES: [(&str, &str); 19] = embedded![
     "upload.js",
 ];
 
-static CONTENTS: LazyLock<Vec<(&str, Content)>> = LazyLock::new(|| {
-    let content = |(name, text): (&'static str, &str)| {
+/// The markup of the admin page.
+pub(super) const ADMIN_INDEX: &str = include_str!("../../../web/admin/index.html");
+
+/// The files that the admin page loads, by name; some are those of the page.
+const ADMIN_FILES: [(&str, &str); 17] = embedded![
+    "admin/admin.css",
+    "admin/api.js",
+    "admin/channel.js",
+    "admin/channels.js",
+    "admin/charts.js",
+    "admin/connections.js",
+    "admin/log.js",
+    "admin/login.js",
+    "admin/main.js",
+    "admin/namespaces.js",
+    "admin/overview.js",
+    "admin/parts.js",
+    "admin/tables.js",
+    "admin/tail.js",
+    "dom.js",
+    "icon.svg",
+    "style.css",
+];
+
+static CONTENTS: LazyLock<Vec<(&str, Content)>> = LazyLock::new(|| contents(&FILES));
+static ADMIN_CONTENTS: LazyLock<Vec<(&str, Content)>> = LazyLock::new(|| contents(&ADMIN_FILES));
+
+fn contents(files: &'static [(&str, &str)]) -> Vec<(&'static str, Content)> {
+    let content = |(name, text): &'static (&str, &str)| {
+        let (name, text) = (name.strip_prefix("admin/").unwrap_or(name), *text);
         let (kind, text) = match name.rsplit_once('.') {
-            Some((_, "js")) => ("text/javascript; charset=utf-8", without_comments(text)),
+            // The files of the admin page are served in one folder.
+            Some((_, "js")) => (
+                "text/javascript; charset=utf-8",
+                without_comments(text).replace("'../dom.js'", "'./dom.js'"),
+            ),
             Some((_, "css")) => ("text/css; charset=utf-8", without_spaces(text)),
             _ => ("image/svg+xml", text.to_owned()),
         };
         (name, Content::new(kind, text))
     };
-    FILES.into_iter().map(content).collect()
-});
+    files.iter().map(content).collect()
+}
 
 /// The response to a request for a file; `None` if there is no file with this name.
 pub fn asset(name: &str, headers: &HeaderMap) -> Option<Response> {
     let (_, content) = CONTENTS.iter().find(|(other, _)| *other == name)?;
     Some(content.respond(headers))
+}
+
+/// The response to a request for a file of the admin page; `None` if there is no file with this name.
+pub fn admin_asset(name: &str, headers: &HeaderMap) -> Option<Response> {
+    let (_, content) = ADMIN_CONTENTS.iter().find(|(other, _)| *other == name)?;
+    Some(content.respond(headers))
+}
+
+/// The length of the files of the admin page as they are served, uncompressed.
+#[cfg(test)]
+pub(super) fn admin_length() -> usize {
+    ADMIN_CONTENTS.iter().map(|(_, content)| content.plain.len()).sum()
 }
 
 /// The length of a file as it is served, uncompressed.
@@ -192,10 +236,17 @@ mod tests {
 
     #[test]
     fn every_imported_file_is_embedded() {
-        for (name, text) in FILES {
-            for import in text.split("'./").skip(1).filter_map(|rest| rest.split('\'').next()) {
-                let is_type = !import.contains('.');
-                assert!(is_type || FILES.iter().any(|(name, _)| *name == import), "{import} of {name}");
+        for files in [&FILES[..], &ADMIN_FILES[..]] {
+            let base = |name: &'static str| name.strip_prefix("admin/").unwrap_or(name);
+            for (name, text) in files {
+                let text = text.replace("'../dom.js'", "'./dom.js'");
+                for import in text.split("'./").skip(1).filter_map(|rest| rest.split('\'').next()) {
+                    let is_type = !import.contains('.');
+                    assert!(
+                        is_type || files.iter().any(|(name, _)| base(name) == import),
+                        "{import} of {name}"
+                    );
+                }
             }
         }
     }

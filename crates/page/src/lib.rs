@@ -16,11 +16,11 @@ use std::sync::LazyLock;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
-use assets::{Content, INDEX};
+use assets::{ADMIN_INDEX, Content, INDEX};
 use escape::Html;
 use status::{HumanBytes, HumanDuration, Status};
 
-pub use assets::asset;
+pub use assets::{admin_asset, asset};
 pub use status::ServerState;
 
 /// The scripts of home. Browsers preload them in parallel instead of one import after another.
@@ -90,6 +90,12 @@ pub fn table(headers: &HeaderMap, depth: Depth) -> Response {
     TABLES[usize::from(matches!(depth, Depth::Two))].respond(headers)
 }
 
+/// Renders the admin page, which contains no data.
+pub fn admin(headers: &HeaderMap) -> Response {
+    static ADMIN: LazyLock<Content> = LazyLock::new(|| Content::html(ADMIN_INDEX));
+    ADMIN.respond(headers)
+}
+
 /// The file input, which is placed where the page begins.
 const FILE_INPUT: &str = "<p class=\"pick\"><input type=\"file\" id=\"file\" aria-label=\"Choose a file\">\
                     <label for=\"file\" class=\"button main\">Choose a file</label></p>\n";
@@ -143,6 +149,12 @@ mod tests {
         let text = "a<!--x-->b<!--/x-->c<!--y-->d<!--/y--><!--x-->e<!--/x-->f";
         assert_eq!(section(text, "x", true), "abc<!--y-->d<!--/y-->ef");
         assert_eq!(section(text, "x", false), "ac<!--y-->d<!--/y-->f");
+    }
+
+    #[test]
+    fn the_admin_page_with_all_its_files_is_under_70_kb() {
+        let all = ADMIN_INDEX.len() + assets::admin_length();
+        assert!(all < 70_000, "{all} bytes");
     }
 
     #[test]

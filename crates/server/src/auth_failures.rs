@@ -54,6 +54,8 @@ labels! {
         Password => "password",
         /// The key of the server API.
         ApiKey => "api_key",
+        /// The password of the admin page.
+        AdminPassword => "admin_password",
     }
 }
 

@@ -116,6 +116,11 @@ impl Canary {
         self.lock().status(Instant::now())
     }
 
+    /// The round trip of the last canary, or by how much the next one is overdue.
+    pub(crate) fn lag(&self) -> Duration {
+        self.lock().lag(Instant::now())
+    }
+
     /// The broker is connected, for the first time or again: earlier successes are discarded, and all operations are
     /// tried at once.
     pub(crate) fn on_broker_up(&self) {
@@ -143,7 +148,7 @@ impl Collect for Canary {
             "tidings_broker_lag",
             SECONDS,
             "How long publications take through the broker: the round trip of the last canary, or by how much the next is overdue",
-            self.lock().lag(Instant::now()).as_secs_f64(),
+            self.lag().as_secs_f64(),
         )
     }
 }

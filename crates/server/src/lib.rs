@@ -12,6 +12,7 @@
 //!   held over such a call.
 //! - `/ready` is 200 only while the canary observes that everything in use works through the broker.
 
+mod admin;
 mod api;
 mod auth_failures;
 mod authority;

@@ -53,6 +53,11 @@ impl Router {
         Self { broker, settings, topic_table, shards, ended_nodes, linger, tracer }
     }
 
+    /// The shards of this node.
+    pub(crate) fn shards(&self) -> &Arc<Shards> {
+        &self.shards
+    }
+
     /// The settings of sessions.
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings

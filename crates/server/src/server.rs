@@ -19,6 +19,7 @@ use tidings_table_service::Service as TableService;
 use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
+use crate::admin::AdminParts;
 use crate::http::{self, HttpServices};
 use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
 use crate::readiness::Readiness;
@@ -141,6 +142,7 @@ impl Server {
             canary,
             internal,
             authorizer,
+            inbound,
             mut metrics,
         } = Assembly::new(config, tls, Arc::new(audit), announcements)?;
         let (api, shards) = (&services.api, &services.shards);
@@ -173,6 +175,8 @@ impl Server {
         if let Some(tables) = &tables {
             metrics.register(TableMetrics(Arc::clone(tables)));
         }
+        let AdminParts { page, reporter } = AdminParts::new(&services, inbound, tables.as_ref());
+        metrics.register(Arc::clone(&page));
         let traffic = Arc::<Traffic>::default();
         metrics.register(Arc::clone(&traffic));
         let limits = log_summary::LimitCounters {
@@ -193,7 +197,7 @@ impl Server {
             all.into_iter().map(listener).collect()
         };
         let (http, internal_port) = (listeners(http), listeners(internal_port));
-        let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref());
+        let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref(), page.routes());
         let parts = HttpParts {
             config: &services.config,
             process: shards.process(),
@@ -210,7 +214,10 @@ impl Server {
         tasks.spawn(canary::run(canary, broker, topic_table));
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
-        tasks.spawn(Arc::clone(&api.nodes).run(work));
+        tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));
+        if services.config.admin.enabled {
+            tasks.spawn(reporter.sample());
+        }
         tasks.spawn(log_summary::run(limits));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {

@@ -139,7 +139,7 @@ pub(crate) fn probed_features(config: &Config) -> ProbedFeatures {
     }
 }
 
-fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
+pub(crate) fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
     NamespaceOptions {
         allow_subscribe_for_client: from.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: from.allow_subscribe_for_anonymous,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Effects, Flow, SessionId, Slot};
+use tidings_hub::{Effects, Flow, Identity, SessionId, Slot};
 use tidings_session::{Hub, Link};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
@@ -128,8 +128,14 @@ impl Shard {
 
     /// Adds a connection after its handshake, and processes the input that was read with it, for which there is no event.
     pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
-        let Arrival { socket, link, received, connection_info, forwarded } = arrival;
-        let opened = |hub: &mut Hub, fx: &mut Effects| hub.open_as(link.into(), connection_info, fx);
+        let Arrival { socket, link, received, connection_info, forwarded, is_backend } = arrival;
+        let opened = |hub: &mut Hub, fx: &mut Effects| {
+            let id = hub.open_as(link.into(), connection_info, fx);
+            if is_backend {
+                hub.session_mut(id.slot).identity = Identity::Backend;
+            }
+            id
+        };
         let Some(slot) = self.adopt(socket, link, &forwarded, opened) else {
             return;
         };
@@ -213,7 +219,9 @@ impl Shard {
         let slot = id.slot.index();
         if self.conns.len() <= slot {
             self.conns.resize_with(slot + 1, || None);
+            self.since.resize(slot + 1, 0);
         }
+        self.since[slot] = u32::try_from(self.now() / 1_000).unwrap_or(u32::MAX);
         self.conns[slot] = Some(Conn::new(socket));
         self.ends.begin(id.slot, self.now());
         if let Some(key) = address {

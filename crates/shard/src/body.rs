@@ -57,6 +57,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// The TCP connection below, if it is one.
+    pub(crate) fn tcp(&self) -> Option<&mio::net::TcpStream> {
+        self.socket.tcp_stream()
+    }
+
     /// The address of the peer, if it has one.
     pub(crate) fn peer(&self) -> Option<std::net::IpAddr> {
         self.socket.peer()

@@ -17,6 +17,7 @@ use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::socket::{Listener, Socket};
+use crate::survey::ConnectionSurvey;
 
 /// The cost of a waiting publication besides its body, in bytes.
 const OVERHEAD: usize = 128;
@@ -55,6 +56,8 @@ pub enum ShardMessage {
     Listen(Listener),
     /// Stop accepting, and disconnect all clients evenly over this time.
     Drain(Duration),
+    /// A request of an operator for a page of connections.
+    Survey(Box<ConnectionSurvey>),
 }
 
 /// A connection after its handshake on another thread.
@@ -70,6 +73,8 @@ pub struct Arrival {
     pub connection_info: Option<Arc<ConnectionInfo>>,
     /// The addresses that proxies have forwarded, that of the nearest proxy last; see [`crate::AddressLimits`].
     pub forwarded: Vec<Option<IpAddr>>,
+    /// Whether its request was authorized as one of an operator, so that the session has the rights of a backend.
+    pub is_backend: bool,
 }
 
 /// A client has joined or left a channel.

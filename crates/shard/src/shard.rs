@@ -131,6 +131,7 @@ impl PreparedShards {
                 hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards)
                     .with_namespace_table(Arc::clone(&metrics.namespaces)),
                 conns: Vec::new(),
+                since: Vec::new(),
                 fx: Effects::default(),
                 scratch: vec![0; SCRATCH].into(),
                 mailbox: Arc::clone(&mailboxes[index as usize]),
@@ -172,7 +173,7 @@ impl PreparedShards {
 }
 
 /// The time in Unix seconds.
-fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
@@ -203,6 +204,9 @@ pub(crate) struct Shard {
     pub(crate) poll: Poll,
     pub(crate) hub: Hub,
     pub(crate) conns: Vec<Option<Conn>>,
+    /// When each connection began, in seconds since the start of the shard. Beside `conns`, because an entry there has no
+    /// room left.
+    pub(crate) since: Vec<u32>,
     pub(crate) fx: Effects,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -388,6 +392,7 @@ impl Shard {
                 ShardMessage::Lost(topic) => self.hub.on_publications_lost(&topic, &mut self.fx),
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),
+                ShardMessage::Survey(survey) => self.survey(*survey),
             }
             self.apply_effects();
         }

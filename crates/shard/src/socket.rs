@@ -78,6 +78,16 @@ impl Socket {
         }
     }
 
+    /// The TCP connection below, if it is one.
+    pub(crate) fn tcp_stream(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(tls) => Some(tls.tcp()),
+            Self::Body(body) => body.tcp(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The address of the peer, if it has one.
     pub(crate) fn peer(&self) -> Option<std::net::IpAddr> {
         let address = match self {

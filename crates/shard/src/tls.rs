@@ -50,6 +50,11 @@ pub struct Tls<T = TcpStream> {
 }
 
 impl Tls {
+    /// The connection below.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// The address of the peer.
     pub(crate) fn peer(&self) -> io::Result<std::net::SocketAddr> {
         self.stream.peer_addr()

@@ -48,6 +48,7 @@ mod http;
 mod message;
 mod node_messages;
 mod node_sync;
+mod operators;
 mod options;
 mod outbox;
 mod page;
@@ -86,6 +87,7 @@ pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use counters::Counters;
 pub use failure::Failure;
 pub use http::{pages, routes};
+pub use operators::TableSummary;
 pub use options::Options;
 pub use tidings_table_store::{
     BucketCounters, BucketOptions, MAX_UPLOADS, Quota, StoreLocation, StoreOptions,

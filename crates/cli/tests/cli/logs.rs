@@ -142,12 +142,8 @@ fn a_rotated_audit_log_is_continued_in_a_new_file_after_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let (path, old) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
     let key = "5f1c0a9be27d4836a1c4";
-    let mut server = server(&[
-        "--set",
-        &format!("log.audit={}", path.display()),
-        "--set",
-        &format!("http_api.key={key}"),
-    ]);
+    let mut server =
+        server(&["--set", &format!("log.audit={}", path.display()), "--set", &format!("http_api.key={key}")]);
     let order = |user: &str| {
         let header = format!("X-API-Key: {key}");
         let body = format!("{{\"user\":\"{user}\"}}");

@@ -153,7 +153,7 @@ pub(super) enum Switch {
 
 /// A table of options: its path, the condition of its effect, and its counterpart. `*` stands for one part of a path.
 pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
-    ("admin", Switch::Enabled, Missing("admin page")),
+    ("admin", Switch::Enabled, Here("admin.password_hash, the output of `tidings admin hash-password`")),
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("channel.proxy.*.grpc", Switch::Content, Missing("gRPC for hooks")),
     ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),

@@ -23,8 +23,8 @@ pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use namespace::{Channels, Namespace};
 pub use operation::{
-    ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions, OpenTelemetryOptions,
-    ReadyOptions, RedisOptions, ShutdownOptions,
+    AdminOptions, ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions,
+    OpenTelemetryOptions, ReadyOptions, RedisOptions, ShutdownOptions,
 };
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
@@ -109,6 +109,8 @@ group! {
         limits: LimitsOptions;
         /// The server API.
         http_api: HttpApiOptions;
+        /// The admin page.
+        admin: AdminOptions;
         /// Permissions and behaviour of channels.
         channel: Channels;
         /// `rpc` commands.

@@ -60,6 +60,21 @@ group! {
 }
 
 group! {
+    /// The admin page, `/admin`.
+    pub struct AdminOptions {
+        /// Whether there is an admin page at all. It is open to every user of this machine while no key and no password
+        /// is configured and all ports are local; otherwise it requires `admin.password_hash`, or the API key in each
+        /// request. With `internal.listen` it is served there only.
+        enabled: bool = "true", ();
+        /// Hash of the password of the admin page: the output of `tidings admin hash-password`, a PHC string of Argon2.
+        /// Without it there is no login, and requests without the API key get 404.
+        password_hash: Secret = "", ();
+        /// How long a login to the admin page lasts.
+        session_ttl: Duration = "12h", millis(1_000, 720 * HOUR);
+    }
+}
+
+group! {
     /// The memory broker, where `broker` is `memory`: bounds of its histories. At a bound, histories with a position
     /// only are evicted first, then the oldest publications of the channel that publishes, or, if it has none yet, the
     /// history with the oldest last publication. A client that recovers from an evicted history gets `recovered:

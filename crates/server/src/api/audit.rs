@@ -59,6 +59,7 @@ impl AuditedOrder {
             | Command::PresenceStats(_)
             | Command::History(_)
             | Command::Channels(_)
+            | Command::Connections(_)
             | Command::Info(_) => return None,
         };
         Some(Self { method: command.method(), channel, user, id })

@@ -94,6 +94,7 @@ commands! {
     "history_remove" HistoryRemove
     "channels" Channels
     "info" Info
+    "connections" Connections
     "block_user" BlockUser
     "unblock_user" UnblockUser
     "revoke_token" RevokeToken
@@ -431,3 +432,20 @@ pub(super) struct Channels {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Info {}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Connections {
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) user: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) client: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) channel: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) limit: usize,
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) cursor: String,
+    /// Not available: a filter of Centrifugo PRO.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub(super) expression: String,
+}

@@ -38,6 +38,11 @@ impl ApiGuard {
         config.protects_metrics().then(|| Self::new(config, services))
     }
 
+    /// The guard of requests for the admin page that carry a key.
+    pub(crate) fn for_admin(config: &Config, services: &Arc<Services>) -> Self {
+        Self::new(config, services)
+    }
+
     /// Checks the key of a request. Returns its sender.
     ///
     /// # Errors

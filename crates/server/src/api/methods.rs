@@ -16,6 +16,7 @@ use super::blocklist;
 use super::command::{
     Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
 };
+use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::reply::{
     ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
@@ -47,7 +48,7 @@ pub(super) async fn run(
 pub(super) fn has_large_reply(command: &Command) -> bool {
     match command {
         Command::History(request) => request.limit != 0,
-        Command::Presence(_) | Command::Channels(_) => true,
+        Command::Presence(_) | Command::Channels(_) | Command::Connections(_) => true,
         _ => false,
     }
 }
@@ -92,6 +93,7 @@ async fn dispatch(services: &Services, command: Command) -> CommandReply {
         Command::UnblockUser(request) => blocklist::unblock_user(services, request).await,
         Command::RevokeToken(request) => blocklist::revoke_token(services, request).await,
         Command::InvalidateUserTokens(request) => blocklist::invalidate_user_tokens(services, request).await,
+        Command::Connections(request) => connections::list(services, request).await,
         Command::Info(_) => Ok(CommandResult::Info { nodes: services.nodes.list() }),
     }
 }

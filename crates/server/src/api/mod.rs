@@ -18,6 +18,7 @@ mod audit;
 mod batch;
 mod blocklist;
 mod command;
+mod connections;
 mod guard;
 mod in_flight;
 mod methods;
@@ -47,7 +48,7 @@ use crate::auth_failures::AuthFailures;
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::api_key;
-use audit::Caller;
+pub(crate) use audit::Caller;
 use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
 use response_budget::ResponseBudget;
@@ -269,6 +270,28 @@ async fn in_span(
     span.set("http.request.method", "POST");
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
     response
+}
+
+/// Runs one command of a request that is authorized elsewhere. Returns its reply as a response.
+///
+/// # Errors
+/// If the body is not the JSON of the command.
+pub(crate) async fn run_command(
+    services: &Services,
+    caller: Caller,
+    method: &str,
+    body: Bytes,
+) -> Result<Response, serde_json::Error> {
+    let Some(method) = CommandMethod::from_name(method) else {
+        return Ok((StatusCode::NOT_FOUND, "no such method\n").into_response());
+    };
+    let command = Command::parse(method, &body)?;
+    services.counters.commands.add(method);
+    let (reply, mut reserved) = methods::run(services, caller, command).await;
+    methods::count_errors(services, &reply);
+    let body = reply::encode(&reply);
+    reserved.shrink_to(body.len());
+    Ok(json(StatusCode::OK, reserved.hold(body)))
 }
 
 impl Api {

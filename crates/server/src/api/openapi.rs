@@ -28,7 +28,8 @@ mod tests {
     use super::super::batch::{Batch, Envelope};
     use super::super::command::{self, BatchItem, CommandMethod, MAX_CHANNELS, MAX_COMMANDS};
     use super::super::reply::{
-        ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandResult, PublicationJson, PublishResult,
+        ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
+        PublishResult,
     };
     use super::DESCRIPTION;
     use tidings_cluster::NodeInfo;
@@ -180,6 +181,7 @@ mod tests {
         check_request::<command::HistoryRemove>("HistoryRemoveRequest");
         check_request::<command::Channels>("ChannelsRequest");
         check_request::<command::Info>("InfoRequest");
+        check_request::<command::Connections>("ConnectionsRequest");
         check_request::<command::BlockUser>("BlockUserRequest");
         check_request::<command::UnblockUser>("UnblockUserRequest");
         check_request::<command::RevokeToken>("RevokeTokenRequest");
@@ -242,6 +244,22 @@ mod tests {
         check_result("ChannelInfo", &ChannelJson { num_clients: 1 });
         let nodes = CommandResult::Info { nodes: Vec::new() };
         check_result("InfoResult", &nodes);
+        let connections = CommandResult::Connections { connections: BTreeMap::new(), cursor: "c".into() };
+        check_result("ConnectionsResult", &connections);
+        let last = CommandResult::Connections { connections: BTreeMap::new(), cursor: String::new() };
+        check_required("ConnectionsResult", &last);
+        let connection = |address| ConnectionJson {
+            user: String::new(),
+            transport: String::new(),
+            protocol: String::new(),
+            address,
+            since: 0,
+            queued_bytes: 0,
+            num_subs: 0,
+            node: String::new(),
+        };
+        check_result("ConnectionInfo", &connection(Some("::1".into())));
+        check_required("ConnectionInfo", &connection(None));
         check_result("Node", &NodeInfo::default());
         check_required("Node", &NodeInfo::default());
         for name in [

@@ -125,6 +125,12 @@ pub(super) enum CommandResult {
     Channels { channels: BTreeMap<String, ChannelJson> },
     /// The result of `info`.
     Info { nodes: Vec<NodeInfo> },
+    /// The result of `connections`, by client id.
+    Connections {
+        connections: BTreeMap<String, ConnectionJson>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        cursor: String,
+    },
     /// The empty result of all other commands.
     Done {},
 }
@@ -158,6 +164,22 @@ impl From<Published> for PublishResult {
 pub(super) enum BroadcastResponse {
     Result(PublishResult),
     Error(ApiError),
+}
+
+/// A connection.
+#[derive(Debug, Serialize)]
+pub(super) struct ConnectionJson {
+    pub(super) user: String,
+    pub(super) transport: String,
+    pub(super) protocol: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) address: Option<String>,
+    /// In Unix seconds.
+    pub(super) since: u64,
+    pub(super) queued_bytes: u64,
+    pub(super) num_subs: u64,
+    /// The uid of the node.
+    pub(super) node: String,
 }
 
 /// A client in presence or as the publisher.

@@ -21,6 +21,7 @@ use tidings_config::Config;
 use tidings_tls::Tls;
 
 pub(crate) use routes::{RESERVE_PATHS, routes};
+pub(crate) use transport::OperatorStreams;
 
 /// The parts of the server that the HTTP handlers use.
 pub(crate) struct HttpServices {

@@ -45,6 +45,7 @@ pub(crate) fn routes(
     services: &Arc<HttpServices>,
     registry: &Arc<MetricsRegistry>,
     tables: Option<&Arc<tables::Service>>,
+    admin: Routes,
 ) -> (Routes, Option<Routes>) {
     let has_internal_port = !services.config.internal.listen.is_empty();
     let site = Arc::new(Site {
@@ -58,9 +59,9 @@ pub(crate) fn routes(
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }
     if has_internal_port {
-        (public, Some(with_fallback(operation(&site), NOT_FOUND_ON_INTERNAL_PORT)))
+        (public, Some(with_fallback(operation(&site).merge(admin), NOT_FOUND_ON_INTERNAL_PORT)))
     } else {
-        (public.merge(operation(&site)), None)
+        (public.merge(operation(&site)).merge(admin), None)
     }
 }
 

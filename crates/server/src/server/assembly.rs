@@ -54,6 +54,7 @@ pub(super) struct Assembly {
     pub(super) canary: Arc<Canary>,
     pub(super) internal: Arc<InternalChannels>,
     pub(super) authorizer: Authorizer,
+    pub(super) inbound: Arc<InboundCounters>,
     pub(super) metrics: MetricsRegistry,
 }
 
@@ -210,9 +211,21 @@ impl Assembly {
         metrics.register(Arc::clone(&http.api.audit));
         metrics.register(TlsMetrics(http.tls.clone()));
         metrics.register(Arc::clone(&canary));
-        metrics.register(inbound_counters);
+        metrics.register(Arc::clone(&inbound_counters));
         metrics.register(blocklist);
-        Ok(Self { prepared, control, tls_handoff, http, work, canary, internal, authorizer, metrics })
+        let inbound = inbound_counters;
+        Ok(Self {
+            prepared,
+            control,
+            tls_handoff,
+            http,
+            work,
+            canary,
+            internal,
+            authorizer,
+            inbound,
+            metrics,
+        })
     }
 }
 

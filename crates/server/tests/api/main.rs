@@ -7,6 +7,7 @@ mod batch;
 mod blocks;
 mod bounds;
 mod channels;
+mod connections;
 mod foreign_node;
 mod forgery;
 mod libraries;

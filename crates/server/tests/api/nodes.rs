@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, USERS, token_with};
 use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
-const METHODS: [&str; 16] = [
+const METHODS: [&str; 17] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -20,6 +20,7 @@ const METHODS: [&str; 16] = [
     "history_remove",
     "channels",
     "info",
+    "connections",
     "block_user",
     "unblock_user",
     "revoke_token",

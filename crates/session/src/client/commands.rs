@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom, Request,
-    SubscribeOptions, SubscribeRequest,
+    Action, AuthorizationRequest, CommandError, Connected, Identity, NamespaceOptions, Progress, RecoverFrom,
+    Request, SubscribeOptions, SubscribeRequest,
 };
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::{Data, Encoding, request};
@@ -65,7 +65,9 @@ impl Context<'_> {
     }
 
     pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
-        let needs_decision = !connect.token.is_empty() || self.hub.settings().connect_proxy;
+        // A stream that the server itself has authorized, see `Arrival::is_backend`.
+        let is_backend = self.session().identity == Identity::Backend;
+        let needs_decision = !is_backend && (!connect.token.is_empty() || self.hub.settings().connect_proxy);
         // The response of the hook contains all channels; the client contributes only positions.
         let is_hooked = connect.token.is_empty() && needs_decision;
         let requested = connect.subs.iter().filter_map(|(channel, sub)| {
@@ -86,7 +88,7 @@ impl Context<'_> {
         self.session_mut().set_requested(requested);
         let access = &self.hub.settings().access;
         if !needs_decision {
-            if !(access.open || access.anonymous_connect) {
+            if !(is_backend || access.open || access.anonymous_connect) {
                 self.refuse(id, code::UNAUTHORIZED, code::UNAUTHORIZED.text);
                 return if self.is_closing() { Progress::End } else { Progress::Next };
             }

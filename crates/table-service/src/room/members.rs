@@ -19,6 +19,7 @@ use crate::command::Command;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
+use crate::operators::TableSummary;
 use crate::outbox::Outbox;
 
 /// The delay of the new number of viewers after a viewer joined or left.
@@ -230,8 +231,20 @@ impl Room {
         Some(if form == ViewFormat::Article { summary.lines } else { summary.rows })
     }
 
+    /// A summary for operators, without secrets.
+    pub(super) fn summary(&self) -> TableSummary {
+        let file = self.reading().map(|reading| reading.summary());
+        TableSummary {
+            id: self.settings.id.to_string(),
+            name: self.record.name.clone(),
+            size: file.as_ref().map_or(0, |file| file.received),
+            rows: file.as_ref().map_or(0, |file| file.rows),
+            viewers: self.viewers.len(),
+        }
+    }
+
     /// Deletes the table for all viewers and nodes.
-    fn delete(&mut self) {
+    pub(super) fn delete(&mut self) {
         self.on_deleted();
         self.notify_nodes(MessageKind::Gone);
         self.saving.is_running = false;
@@ -240,7 +253,7 @@ impl Room {
 
     /// Ends the table after its deletion here or on another node.
     pub(super) fn on_deleted(&mut self) {
-        let error = Some(Failure::new(404, "the owner has deleted this table"));
+        let error = Some(Failure::new(404, "the owner or an operator has deleted this table"));
         self.finish(BroadcastEnd { error, code: CLOSE_NO_TABLE, within: Duration::ZERO });
         self.record.file = None;
         self.open_file = None;

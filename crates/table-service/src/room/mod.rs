@@ -50,6 +50,7 @@ use super::command::Command;
 use super::failure::Failure;
 use super::message::TableInfo;
 use super::node_messages::NodeMessage;
+use super::operators::TableSummary;
 use super::outbox::Outbox;
 use super::rows::{AppendReport, Rows};
 use super::upload::{Upload, UploadOutcome};
@@ -97,6 +98,10 @@ pub(super) enum RoomRequest {
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<AppendReport, Failure>> },
     /// A session or an HTTP request requests a snapshot of the table.
     Snapshot(SnapshotReply),
+    /// An operator requests a summary of the table.
+    Summary(oneshot::Sender<TableSummary>),
+    /// An operator deletes the table.
+    Delete(oneshot::Sender<()>),
     /// Another node has sent a message.
     NodeMessage(Box<NodeMessage>),
     /// Other tables need bytes on the disk: an unused table is closed and then drops the sender; a used one drops it at

@@ -243,6 +243,14 @@ impl Room {
             }
             RoomRequest::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             RoomRequest::Snapshot(reply) => self.request_snapshot(reply),
+            RoomRequest::Summary(reply) => {
+                // The operator may have given up.
+                let _ = reply.send(self.summary());
+            }
+            RoomRequest::Delete(reply) => {
+                self.delete();
+                let _ = reply.send(());
+            }
             RoomRequest::NodeMessage(message) => self.on_node_message(*message),
             RoomRequest::CloseIdle(held) => {
                 let is_used = self.is_busy() || !self.work.waiting.is_empty() || !self.snapshots.is_empty();

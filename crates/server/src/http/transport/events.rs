@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::response::Response;
 use tidings_hub::NamespaceOptions;
 use tidings_session::{Direction, Link, Protocol};
@@ -27,8 +28,18 @@ const UNKNOWN_EPOCH: &str = "-";
 
 pub(super) async fn events(State(transports): State<Transports>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let checked = reject_head(&parts).and_then(|()| {
-        let token = bearer(&parts.headers).or_else(|| parameter(&parts.uri, "token")).unwrap_or_default();
+    let token = bearer(&parts.headers).or_else(|| parameter(&parts.uri, "token")).unwrap_or_default();
+    open(&transports, &parts, token, false).await
+}
+
+/// Opens the stream of the channels in the query, for a client with this token or for an operator.
+pub(super) async fn open(
+    transports: &Transports,
+    parts: &Parts,
+    token: Cow<'_, str>,
+    is_backend: bool,
+) -> Response {
+    let checked = reject_head(parts).and_then(|()| {
         let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
         // The header of the browser is newer than the parameter of the address.
         let last_id = header.filter(|id| !id.is_empty()).or_else(|| parameter(&parts.uri, "last_event_id"));
@@ -46,7 +57,7 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
         let known: Vec<_> = subscribes.iter().filter(|subscribe| subscribe.recover).map(id).collect();
         if !last_id.is_empty() {
             let unknown = subscribes.iter_mut().filter(|subscribe| !subscribe.recover);
-            unknown.for_each(|subscribe| report_loss(&transports, subscribe));
+            unknown.for_each(|subscribe| report_loss(transports, subscribe));
         }
         let events = (subscribes.len() > 1, known.join(" "));
         let subscribes = subscribes.into_iter().map(ClientRequest::Subscribe);
@@ -63,8 +74,9 @@ pub(super) async fn events(State(transports): State<Transports>, request: Reques
         received,
         first: retry(),
         events: Some(events),
+        is_backend,
     };
-    transports.begin(&parts, stream).await
+    transports.begin(parts, stream).await
 }
 
 /// The token of `Authorization: Bearer …`.

@@ -24,12 +24,15 @@ mod stream;
 mod two_way;
 mod websocket;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router as Routes;
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ShardMessage};
@@ -56,14 +59,7 @@ struct Transports {
 /// The routes of the enabled transports.
 pub(super) fn routes(services: &HttpServices) -> Routes {
     let config = &services.config;
-    let transports = Transports {
-        config: Arc::clone(config),
-        policy: Arc::clone(&services.policy),
-        router: Arc::clone(&services.api.router),
-        shards: Arc::clone(&services.shards),
-        bus: services.api.nodes.bus.clone(),
-        keeps_headers: tidings_hooks::needs_headers(config),
-    };
+    let transports = Transports::new(services);
     let paths = [
         ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),
         ("/connection/sse", config.sse.enabled, get(two_way::sse).post(two_way::sse)),
@@ -95,7 +91,33 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     streams.merge(websockets).with_state(transports)
 }
 
+/// Event streams for operators, which may follow every channel.
+pub(crate) struct OperatorStreams(Transports);
+
+impl OperatorStreams {
+    /// Streams of this server.
+    pub(crate) fn new(services: &HttpServices) -> Self {
+        Self(Transports::new(services))
+    }
+
+    /// Turns an authorized request into the event stream of the channels in its query.
+    pub(crate) async fn open(&self, parts: &Parts) -> Response {
+        events::open(&self.0, parts, Cow::Borrowed(""), true).await
+    }
+}
+
 impl Transports {
+    fn new(services: &HttpServices) -> Self {
+        Self {
+            config: Arc::clone(&services.config),
+            policy: Arc::clone(&services.policy),
+            router: Arc::clone(&services.api.router),
+            shards: Arc::clone(&services.shards),
+            bus: services.api.nodes.bus.clone(),
+            keeps_headers: tidings_hooks::needs_headers(&services.config),
+        }
+    }
+
     /// Hands a connection to a shard.
     fn hand_over(&self, arrival: Arrival) {
         self.shards.hand_over(ShardMessage::Arrival(Box::new(arrival)));

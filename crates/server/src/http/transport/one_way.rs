@@ -32,6 +32,7 @@ async fn begin_stream(transports: &Transports, request: Request) -> Result<Respo
         received: connect_command(&body)?,
         first: Vec::new(),
         events: None,
+        is_backend: false,
     };
     Ok(transports.begin(&parts, stream).await)
 }
@@ -58,6 +59,7 @@ async fn begin_sse(transports: &Transports, request: Request) -> Result<Response
         received: connect,
         first: retry(),
         events: None,
+        is_backend: false,
     };
     Ok(transports.begin(&parts, stream).await)
 }

@@ -29,6 +29,8 @@ pub(super) struct StreamResponse {
     pub(super) first: Vec<u8>,
     /// For plain events: whether there are several channels, and the last event id of the client.
     pub(super) events: Option<(bool, String)>,
+    /// Whether the request was authorized as one of an operator.
+    pub(super) is_backend: bool,
 }
 
 impl Transports {
@@ -42,7 +44,7 @@ impl Transports {
             tracing::error!("a request has no handle of its connection");
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
-        let StreamResponse { transport, media_type, link, received, first, events } = stream;
+        let StreamResponse { transport, media_type, link, received, first, events, is_backend } = stream;
         let common = common_headers(parts.extensions.get::<Cors>());
         // HTTP/1.0 has no chunks (RFC 9112 §6.1).
         let chunked = parts.version == Version::HTTP_11;
@@ -60,7 +62,15 @@ impl Transports {
                 // The shard counts the connection from here on.
                 drop(permit);
                 let socket = socket.answering(opening);
-                transports.hand_over(Arrival { socket, link, received, connection_info: about, forwarded });
+                let connection_info = about;
+                transports.hand_over(Arrival {
+                    socket,
+                    link,
+                    received,
+                    connection_info,
+                    forwarded,
+                    is_backend,
+                });
             })
             .await
     }

@@ -44,6 +44,7 @@ async fn begin_stream(transports: &Transports, request: Request) -> Result<Respo
         received,
         first: Vec::new(),
         events: None,
+        is_backend: false,
     };
     Ok(transports.begin(&parts, stream).await)
 }
@@ -73,6 +74,7 @@ async fn begin_sse(transports: &Transports, request: Request) -> Result<Response
         received,
         first: Vec::new(),
         events: None,
+        is_backend: false,
     };
     Ok(transports.begin(&parts, stream).await)
 }

@@ -72,6 +72,7 @@ fn serve(
                         received,
                         connection_info: about,
                         forwarded,
+                        is_backend: false,
                     });
                     Ok(())
                 });
