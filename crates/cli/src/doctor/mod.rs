@@ -1,15 +1,9 @@
 //! `tidings doctor`: tests a deployment from a client's location, through all proxies.
 //!
-//! Each check reports its observation; a failed check reports the necessary change, in lines for nginx if it concerns
-//! the proxy ([`advice`]). Checks that need a missing token or key are skipped and reported as skipped.
+//! Each check reports its observation; a failed check reports the necessary change (crate `tidings-doctor`).
 //!
-//! Invariants: the server's state is not changed, except for publications in a channel with a random name; every wait
-//! has a timeout; exit code 0 means that no check failed.
+//! Invariant: exit code 0 means that no check failed.
 
-mod advice;
-mod idle;
-mod live;
-mod plain;
 mod report;
 
 use std::time::Duration;
@@ -85,16 +79,15 @@ impl Doctor {
 
     async fn examine(&self) -> Result<(), Failure> {
         let mut report = DoctorReport::new(&self.url)?;
-        if self.plain(&mut report).await? {
-            let connections = self.live(&mut report).await?;
-            self.idle(&mut report, connections).await?;
-        }
+        let doctor = tidings_doctor::Doctor {
+            url: self.url.clone(),
+            token: self.token.clone(),
+            key: self.key.clone(),
+            channel: self.channel.clone(),
+            idle: self.idle,
+        };
+        doctor.examine(&mut report).await?;
         report.end()
-    }
-
-    /// The channel for the measurement.
-    fn channel(&self) -> String {
-        self.channel.clone().unwrap_or_else(|| format!("tidings-doctor-{:08x}", fastrand::u32(..)))
     }
 }
 

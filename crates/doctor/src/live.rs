@@ -10,9 +10,8 @@ use tidings_client::{ConnectOptions, Connection, Encoding, Server, Web, WebSocke
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
-use super::report::{DoctorReport, Verdict};
-use super::{Doctor, advice};
-use crate::failure::Failure;
+use crate::report::{Report, Verdict};
+use crate::{Doctor, advice};
 
 /// The timeout of a response.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,16 +26,16 @@ const STRANGER: &str = "https://tidings-doctor.invalid";
 
 /// The connections that could be opened, for the check of idle ones.
 #[derive(Default)]
-pub(super) struct OpenConnections {
-    pub(super) websocket: Option<Connection>,
-    pub(super) stream: Option<Stream>,
+pub(crate) struct OpenConnections {
+    pub(crate) websocket: Option<Connection>,
+    pub(crate) stream: Option<Stream>,
     /// The interval of the server's pings in seconds, as announced.
-    pub(super) ping: u32,
+    pub(crate) ping: u32,
 }
 
 impl Doctor {
     /// Runs these checks. Returns the connections that can be watched further.
-    pub(super) async fn live(&self, report: &mut DoctorReport) -> Result<OpenConnections, Failure> {
+    pub(crate) async fn live<R: Report>(&self, report: &mut R) -> Result<OpenConnections, R::Error> {
         let mut connections = OpenConnections::default();
         if self.upgrade(report).await? {
             self.session(report, &mut connections).await?;
@@ -50,7 +49,7 @@ impl Doctor {
         WebSocket::open(&self.url, "/connection/websocket", &[], headers).await
     }
 
-    async fn upgrade(&self, report: &mut DoctorReport) -> Result<bool, Failure> {
+    async fn upgrade<R: Report>(&self, report: &mut R) -> Result<bool, R::Error> {
         match self.open(&[]).await {
             Ok(socket) => {
                 socket.close().await;
@@ -74,11 +73,11 @@ impl Doctor {
     }
 
     /// Checks the client protocol: a response, its time, and a large message.
-    async fn session(
+    async fn session<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), R::Error> {
         let server = Server::Web(Web { websocket: true, ..self.url.clone() });
         let hello = ConnectOptions { token: self.token.clone(), ..ConnectOptions::default() };
         let (mut connection, welcome) = match Connection::open(&server, Encoding::Json, &hello).await {
@@ -113,7 +112,7 @@ impl Doctor {
         }
     }
 
-    async fn origins(&self, report: &mut DoctorReport) -> Result<(), Failure> {
+    async fn origins<R: Report>(&self, report: &mut R) -> Result<(), R::Error> {
         let own = self.url.origin();
         match self.open(&[("Origin", &own)]).await {
             Ok(socket) => {
@@ -146,12 +145,12 @@ impl Doctor {
     }
 
     /// Checks that an event stream is not buffered.
-    async fn streaming(
+    async fn streaming<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
-    ) -> Result<(), Failure> {
-        report.doing("waiting for an event stream");
+    ) -> Result<(), R::Error> {
+        report.progress("waiting for an event stream");
         let channel = self.channel();
         let path = format!("/events?channel={}", percent_encode(&channel));
         let bearer = self.token.as_deref().map(|token| format!("Bearer {token}"));
@@ -207,13 +206,13 @@ impl Doctor {
     }
 
     /// Publishes, and measures the delivery time. Returns whether the stream is still open.
-    async fn latency(
+    async fn latency<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
         stream: &mut Stream,
         channel: &str,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, R::Error> {
         let mut api = Api::new(self.url.clone(), self.key.clone());
         let mut names = IdempotencyKeys::default();
         let mut slowest = Duration::ZERO;

@@ -5,9 +5,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidings_client::http::{HttpClient, HttpRequest, HttpResponse, Method};
 
-use super::report::{DoctorReport, Verdict};
-use super::{Doctor, advice};
-use crate::failure::Failure;
+use crate::report::{Report, Verdict};
+use crate::{Doctor, advice};
 
 /// The size of a request above nginx' default limit, in bytes.
 const LARGE: usize = 2 << 20;
@@ -16,7 +15,7 @@ const NOWHERE: &str = "/tables/00000000-0000-4000-8000-000000000000/rows";
 
 impl Doctor {
     /// Runs these checks. Returns whether the server responds, so that further checks are useful.
-    pub(super) async fn plain(&self, report: &mut DoctorReport) -> Result<bool, Failure> {
+    pub(crate) async fn plain<R: Report>(&self, report: &mut R) -> Result<bool, R::Error> {
         let mut http = HttpClient::new(self.url.clone());
         let begun = Instant::now();
         let health = match http.call(HttpRequest::get("/health")).await {
@@ -39,7 +38,7 @@ impl Doctor {
         Ok(true)
     }
 
-    async fn ready(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
+    async fn ready<R: Report>(&self, report: &mut R, http: &mut HttpClient) -> Result<(), R::Error> {
         match http.call(HttpRequest::get("/ready")).await {
             Ok(reply) if reply.status == 200 => {
                 report.add(Verdict::Good, "ready", "messages travel through the broker")
@@ -55,7 +54,7 @@ impl Doctor {
         }
     }
 
-    async fn compression(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
+    async fn compression<R: Report>(&self, report: &mut R, http: &mut HttpClient) -> Result<(), R::Error> {
         let headers = [("Accept-Encoding", "gzip"), ("Accept", "text/html")];
         match http.call(HttpRequest { headers: &headers, ..HttpRequest::get("/") }).await {
             Ok(reply) if reply.status == 200 => {
@@ -71,7 +70,7 @@ impl Doctor {
     }
 
     /// Checks a large request, to a path where it has no effect.
-    async fn large(&self, report: &mut DoctorReport, http: &mut HttpClient) -> Result<(), Failure> {
+    async fn large<R: Report>(&self, report: &mut R, http: &mut HttpClient) -> Result<(), R::Error> {
         let headers = [("Content-Type", "text/plain"), ("Authorization", "Bearer doctor")];
         let body = Bytes::from(vec![b'\n'; LARGE]);
         let call = HttpRequest { method: Method::POST, path: NOWHERE, headers: &headers, body };
@@ -91,7 +90,7 @@ impl Doctor {
     }
 }
 
-fn health_is_good(report: &mut DoctorReport, reply: &HttpResponse) -> Result<bool, Failure> {
+fn health_is_good<R: Report>(report: &mut R, reply: &HttpResponse) -> Result<bool, R::Error> {
     let text = reply.text();
     let saw = if text.is_empty() {
         format!("answered {}", reply.status)

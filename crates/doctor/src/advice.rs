@@ -2,35 +2,35 @@
 
 /// A recommended change.
 #[derive(Debug)]
-pub(super) struct Advice {
+pub struct Advice {
     /// The problem and its place, in a sentence.
-    pub(super) why: &'static str,
+    pub why: &'static str,
     /// The lines to add.
-    pub(super) lines: &'static [&'static str],
+    pub lines: &'static [&'static str],
 }
 
 /// Requests do not reach the server.
-pub(super) const PASS: Advice = Advice {
+pub(crate) const PASS: Advice = Advice {
     why: "Another server responds at this path. In nginx, the location must point to the server; with a path prefix both \
           paths must end with a slash:",
     lines: &["location /push/ {", "    proxy_pass http://127.0.0.1:8000/;", "}"],
 };
 
 /// The proxy cannot reach the server.
-pub(super) const UPSTREAM: Advice = Advice {
+pub(crate) const UPSTREAM: Advice = Advice {
     why: "The proxy does not reach the server. Is it running, and is this its address (`tidings serve` prints it)?",
     lines: &["proxy_pass http://127.0.0.1:8000;"],
 };
 
 /// The server does not accept the host name of clients.
-pub(super) const HOST: Advice = Advice {
+pub(crate) const HOST: Advice = Advice {
     why: "Without a key the server only accepts this machine's own names. For other names, configure it for \
           other clients, in its configuration file:",
     lines: &["[http_api]", "key = \"…\"", "", "[client.token]", "hmac_secret_key = \"…\""],
 };
 
 /// The proxy does not pass the upgrade.
-pub(super) const UPGRADE: Advice = Advice {
+pub(crate) const UPGRADE: Advice = Advice {
     why: "The proxy does not pass the upgrade. In nginx:",
     lines: &[
         "proxy_http_version 1.1;",
@@ -40,45 +40,45 @@ pub(super) const UPGRADE: Advice = Advice {
 };
 
 /// A page of the deployment is treated as one of another site.
-pub(super) const ORIGIN: Advice = Advice {
+pub(crate) const ORIGIN: Advice = Advice {
     why: "Pages from this address are rejected, because the proxy sends another host name. In nginx:",
     lines: &["proxy_set_header Host $http_host;"],
 };
 
 /// Pages of any site may connect.
-pub(super) const ANY_ORIGIN: Advice = Advice {
+pub(crate) const ANY_ORIGIN: Advice = Advice {
     why: "Pages of any site may connect with their visitors' permissions. Unless this is intended, in the server's \
           configuration file:",
     lines: &["[client]", "allowed_origins = [\"https://app.example.org\"]"],
 };
 
 /// Streams are buffered.
-pub(super) const BUFFERING: Advice = Advice {
+pub(crate) const BUFFERING: Advice = Advice {
     why: "The proxy buffers streams of the server. In nginx (and no proxy_ignore_headers X-Accel-Buffering):",
     lines: &["proxy_buffering off;", "proxy_cache off;"],
 };
 
 /// Streams are compressed.
-pub(super) const COMPRESSED: Advice = Advice {
+pub(crate) const COMPRESSED: Advice = Advice {
     why: "The proxy compresses event streams, and delays them for that. In nginx:",
     lines: &["gzip off;    # or: no text/event-stream in gzip_types"],
 };
 
 /// Idle connections are cut.
-pub(super) const IDLE: Advice = Advice {
+pub(crate) const IDLE: Advice = Advice {
     why: "A proxy closes idle connections (the server pings every 25 s unless \
           client.ping_interval sets another interval). In nginx:",
     lines: &["proxy_read_timeout 75s;", "proxy_send_timeout 75s;"],
 };
 
 /// Large requests are rejected.
-pub(super) const BODY: Advice = Advice {
+pub(crate) const BODY: Advice = Advice {
     why: "A proxy rejects requests of this size; the server accepts rows of up to 16 MiB. In nginx:",
     lines: &["client_max_body_size 16m;"],
 };
 
 /// Large messages are lost.
-pub(super) const MESSAGE: Advice = Advice {
+pub(crate) const MESSAGE: Advice = Advice {
     why: "A proxy, or the server's own limit, rejects messages of this size. The \
           server's limit, in its configuration file:",
     lines: &["[websocket]", "message_size_limit = \"64 KiB\""],

@@ -6,10 +6,9 @@ use tidings_client::http::Stream;
 use tidings_client::{Connection, Error};
 use tokio::time::timeout;
 
-use super::live::OpenConnections;
-use super::report::{DoctorReport, Verdict};
-use super::{Doctor, advice};
-use crate::failure::Failure;
+use crate::live::OpenConnections;
+use crate::report::{Report, Verdict};
+use crate::{Doctor, advice};
 
 /// The result of an idle connection: how long it stayed open, and why it ended, if it did.
 struct IdleOutcome {
@@ -19,11 +18,11 @@ struct IdleOutcome {
 
 impl Doctor {
     /// Watches idle connections for the requested time.
-    pub(super) async fn idle(
+    pub(crate) async fn idle<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: OpenConnections,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), R::Error> {
         let limit = format!("{:?}", self.idle);
         if self.idle.is_zero() {
             return report.add(Verdict::Skipped, "idle", "--idle 0");
@@ -40,7 +39,7 @@ impl Doctor {
             tokio::select! {
                 ended = &mut watched => break ended,
                 () = tokio::time::sleep(Duration::from_millis(500)) => {
-                    report.doing(&format!("watching idle connections: {} s of {limit}", begun.elapsed().as_secs()));
+                    report.progress(&format!("watching idle connections: {} s of {limit}", begun.elapsed().as_secs()));
                 }
             }
         };
