@@ -20,6 +20,7 @@ pub mod history;
 mod json;
 pub mod line;
 pub mod plain;
+pub mod proxy_protocol;
 pub mod publication;
 pub mod resp;
 mod secret;
