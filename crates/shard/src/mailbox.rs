@@ -16,6 +16,7 @@ use tidings_hub::{ConnectionInfo, Directive, Failure, Response, SessionId};
 use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
+use crate::address::ClientPath;
 use crate::socket::{Listener, Socket};
 
 /// The cost of a waiting publication besides its body, in bytes.
@@ -39,8 +40,8 @@ pub enum ShardMessage {
     Failover(Topic, Duration),
     /// The response to a session's request.
     Response(SessionId, u32, Response),
-    /// A connection for this shard; its first byte determines the protocol.
-    Connection(Socket),
+    /// A connection of the line port for this shard; its first byte determines the protocol.
+    Connection(LineConnection),
     /// A connection for this shard with a known protocol.
     Arrival(Box<Arrival>),
     /// A frame of commands for an emulated session.
@@ -57,6 +58,24 @@ pub enum ShardMessage {
     Drain(Duration),
 }
 
+/// A connection of the line port.
+#[derive(Debug)]
+pub struct LineConnection {
+    /// The connection.
+    pub socket: Socket,
+    /// The source in the PROXY protocol header of the connection, which takes the place of the socket's peer.
+    pub proxy_source: Option<IpAddr>,
+    /// Whether a TLS handshake must precede the protocol.
+    pub requires_tls: bool,
+}
+
+impl LineConnection {
+    /// A connection without a PROXY header, whose protocol may begin at once.
+    pub fn direct(socket: Socket) -> Self {
+        Self { socket, proxy_source: None, requires_tls: false }
+    }
+}
+
 /// A connection after its handshake on another thread.
 #[derive(Debug)]
 pub struct Arrival {
@@ -68,8 +87,8 @@ pub struct Arrival {
     pub received: Vec<u8>,
     /// The transport and headers, for hooks.
     pub connection_info: Option<Arc<ConnectionInfo>>,
-    /// The addresses that proxies have forwarded, that of the nearest proxy last; see [`crate::AddressLimits`].
-    pub forwarded: Vec<Option<IpAddr>>,
+    /// The addresses that proxies state for its client.
+    pub path: ClientPath,
 }
 
 /// A client has joined or left a channel.

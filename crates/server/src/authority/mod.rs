@@ -119,7 +119,7 @@ impl Authorizer {
         about: ConnectionInfo,
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
-        let requester = Requester { connection_info: Some(Arc::new(about)), ..Requester::default() };
+        let requester = Requester { connection_info: Some(Arc::new(about)), address, ..Requester::default() };
         let outcome = self.shared.authorize_upload(&requester, token).await;
         if let Err(failure) = &outcome
             && token.is_some()
@@ -132,7 +132,8 @@ impl Authorizer {
 }
 
 impl Shared {
-    async fn handle(&self, request: Decide, reply: Reply) {
+    async fn handle(&self, mut request: Decide, reply: Reply) {
+        request.requester_mut().address = reply.peer();
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
         let outcome = match request {

@@ -53,14 +53,14 @@ impl Transports {
             events: events.map(|(several, last_id)| EventStream::new(common.into_bytes(), several, &last_id)),
         };
         let about = self.connection_info(transport, &parts.headers);
-        let forwarded = self.forwarded(&parts.headers);
+        let path = self.client_path(&parts.headers, &parts.extensions);
         let transports = self.clone();
         hijacker
             .hijack(move |socket| {
                 // The shard counts the connection from here on.
                 drop(permit);
                 let socket = socket.answering(opening);
-                transports.hand_over(Arrival { socket, link, received, connection_info: about, forwarded });
+                transports.hand_over(Arrival { socket, link, received, connection_info: about, path });
             })
             .await
     }

@@ -55,7 +55,7 @@ fn serve(
     link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
     let about = transports.connection_info(transport, request.headers());
-    let forwarded = transports.forwarded(request.headers());
+    let path = transports.client_path(request.headers(), request.extensions());
     match accept(request, &transports.policy, &options) {
         Err(rejection) => rejection,
         Ok((response, upgraded)) => {
@@ -66,13 +66,7 @@ fn serve(
                     // The shard counts the connection from here on.
                     drop(permit);
                     let (link, received) = (link(protocol, deflate), received.into());
-                    transports.hand_over(Arrival {
-                        socket,
-                        link,
-                        received,
-                        connection_info: about,
-                        forwarded,
-                    });
+                    transports.hand_over(Arrival { socket, link, received, connection_info: about, path });
                     Ok(())
                 });
                 if let Err(error) = result {
