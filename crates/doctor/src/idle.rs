@@ -6,9 +6,10 @@ use tidings_client::http::Stream;
 use tidings_client::{Connection, Error};
 use tokio::time::timeout;
 
+use crate::Doctor;
+use crate::advice::Problem;
 use crate::live::OpenConnections;
 use crate::report::{Report, Verdict};
-use crate::{Doctor, advice};
 
 /// The result of an idle connection: how long it stayed open, and why it ended, if it did.
 struct IdleOutcome {
@@ -27,7 +28,7 @@ impl Doctor {
         if self.idle.is_zero() {
             return report.add(Verdict::Skipped, "idle", "--idle 0");
         }
-        let OpenConnections { websocket, stream, ping } = connections;
+        let OpenConnections { websocket, stream, ping, .. } = connections;
         if websocket.is_none() && stream.is_none() {
             return report.add(Verdict::Skipped, "idle", "no connection could be opened");
         }
@@ -44,7 +45,10 @@ impl Doctor {
             }
         };
         let pings = if ping > 0 { format!("; the server pings every {ping} s") } else { String::new() };
-        for (name, stood) in [("a WebSocket", websocket), ("an event stream", stream)] {
+        for (name, stood, problem) in [
+            ("a WebSocket", websocket, Problem::IdleWebSocket),
+            ("an event stream", stream, Problem::IdleStream),
+        ] {
             match stood {
                 None => {}
                 Some(IdleOutcome { why: None, .. }) => {
@@ -52,7 +56,7 @@ impl Doctor {
                 }
                 Some(IdleOutcome { how_long, why: Some(why) }) => {
                     let saw = format!("{name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
-                    report.advise(Verdict::Bad, "idle", &saw, &advice::IDLE)?;
+                    report.advise(Verdict::Bad, "idle", &saw, &problem.advice(self.proxy))?;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Checks of a deployment from a client's location, through all proxies.
 //!
-//! Each check reports its observation to a [`Report`]; a failed check reports the necessary change ([`advice`]). Checks that need
-//! a missing token or key are skipped and reported as skipped.
+//! Each check reports its observation to a [`Report`]; a failed check reports the necessary change ([`advice`]), for the proxy that
+//! was recognised ([`proxy`]). Checks that need a missing token or key are skipped and reported as skipped.
 //!
 //! Invariants: the server's state is not changed, except for publications in a channel with a random name; every wait
 //! has a timeout.
@@ -10,6 +10,7 @@ mod advice;
 mod idle;
 mod live;
 mod plain;
+mod proxy;
 mod report;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tidings_client::Web;
 
 pub use advice::Advice;
+pub use proxy::Proxy;
 pub use report::{Report, Verdict};
 
 /// The deployment to check, and how.
@@ -32,6 +34,8 @@ pub struct Doctor {
     pub channel: Option<String>,
     /// The time for which idle connections are watched; zero skips this check.
     pub idle: Duration,
+    /// The proxy in front of the server; `None` to recognise it.
+    pub proxy: Option<Proxy>,
 }
 
 impl Doctor {
@@ -39,7 +43,7 @@ impl Doctor {
     ///
     /// # Errors
     /// The error of the report.
-    pub async fn examine<R: Report>(&self, report: &mut R) -> Result<(), R::Error> {
+    pub async fn examine<R: Report>(mut self, report: &mut R) -> Result<(), R::Error> {
         if self.plain(report).await? {
             let connections = self.live(report).await?;
             self.idle(report, connections).await?;

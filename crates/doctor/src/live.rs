@@ -6,10 +6,11 @@ use tidings_client::api::{Api, IdempotencyKeys};
 use tidings_client::events::percent_encode;
 use tidings_client::http::{HttpRequest, Stream};
 use tidings_client::ws::HandshakeRejection;
-use tidings_client::{ConnectOptions, Connection, Encoding, Server, Web, WebSocket};
+use tidings_client::{ConnectOptions, Connection, Encoding, Error, Server, Web, WebSocket};
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
+use crate::advice::Problem;
 use crate::report::{Report, Verdict};
 use crate::{Doctor, advice};
 
@@ -17,6 +18,9 @@ use crate::{Doctor, advice};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The delivery time after which a message counts as delayed.
 const PROMPT: Duration = Duration::from_secs(1);
+/// The time beyond a round trip after which a part of a stream counts as held back. HAProxy waits for 200 ms, Traefik for
+/// 100 ms.
+const HELD_BACK: Duration = Duration::from_millis(90);
 /// The number of measured messages.
 const MESSAGES: usize = 3;
 /// A message just below the server's default limit of 64 KiB, in bytes.
@@ -31,6 +35,8 @@ pub(crate) struct OpenConnections {
     pub(crate) stream: Option<Stream>,
     /// The interval of the server's pings in seconds, as announced.
     pub(crate) ping: u32,
+    /// The time from a request over the WebSocket to its response.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 impl Doctor {
@@ -56,6 +62,11 @@ impl Doctor {
                 report.add(Verdict::Good, "websocket", "the upgrade is passed")?;
                 return Ok(true);
             }
+            // A proxy that collects responses waits for the end of the connection.
+            Err(HandshakeRejection::Failed(error @ Error::Timeout(_))) => {
+                let advice = Problem::Buffering.advice(self.proxy);
+                report.advise(Verdict::Bad, "websocket", &error.to_string(), &advice)?;
+            }
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "websocket", &error.to_string())?;
             }
@@ -64,8 +75,18 @@ impl Doctor {
                 let saw = format!("answered {status}{by} instead of an upgrade {text}");
                 match status {
                     401 | 403 | 429 => report.add(Verdict::Bad, "websocket", &saw)?,
-                    502..=504 => report.advise(Verdict::Bad, "websocket", &saw, &advice::UPSTREAM)?,
-                    _ => report.advise(Verdict::Bad, "websocket", &saw, &advice::UPGRADE)?,
+                    502..=504 => report.advise(
+                        Verdict::Bad,
+                        "websocket",
+                        &saw,
+                        &Problem::Upstream.advice(self.proxy),
+                    )?,
+                    _ => report.advise(
+                        Verdict::Bad,
+                        "websocket",
+                        &saw,
+                        &Problem::Upgrade.advice(self.proxy),
+                    )?,
                 }
             }
         }
@@ -91,6 +112,7 @@ impl Doctor {
         let begun = Instant::now();
         match ask(&mut connection, Request::Ping).await {
             Ok(()) => {
+                connections.round_trip = Some(begun.elapsed());
                 let took = begun.elapsed().as_secs_f64() * 1e3;
                 report.add(Verdict::Good, "messages", &format!("round trip in {took:.1} ms"))?;
             }
@@ -121,7 +143,7 @@ impl Doctor {
             }
             Err(HandshakeRejection::Answered { status, text, .. }) => {
                 let saw = format!("pages from {own} get status {status} {text}");
-                report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
+                report.advise(Verdict::Bad, "own origin", &saw, &Problem::Host.advice(self.proxy))?;
             }
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "own origin", &error.to_string())?;
@@ -166,7 +188,8 @@ impl Doctor {
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
                 let saw = format!("no answer within {} s", TIMEOUT.as_secs());
-                return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
+                let advice = Problem::Buffering.advice(self.proxy);
+                return report.advise(Verdict::Bad, "streaming", &saw, &advice);
             }
         };
         if stream.status != 200 {
@@ -181,7 +204,7 @@ impl Doctor {
         }
         if let Some(encoding) = stream.headers.get("content-encoding").and_then(|e| e.to_str().ok()) {
             let saw = format!("an event stream is compressed ({encoding})");
-            return report.advise(Verdict::Bad, "streaming", &saw, &advice::COMPRESSED);
+            return report.advise(Verdict::Bad, "streaming", &saw, &Problem::Compression.advice(self.proxy));
         }
         match timeout(TIMEOUT, stream.next()).await {
             Ok(Ok(Some(_))) => {
@@ -196,7 +219,12 @@ impl Doctor {
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
                 let saw = format!("no event within {} s", TIMEOUT.as_secs());
-                return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
+                return report.advise(
+                    Verdict::Bad,
+                    "streaming",
+                    &saw,
+                    &Problem::Buffering.advice(self.proxy),
+                );
             }
         }
         if self.latency(report, connections, &mut stream, &channel).await? {
@@ -250,7 +278,8 @@ impl Doctor {
                 }
                 Err(_) => {
                     let saw = format!("a message did not arrive within {} s", TIMEOUT.as_secs());
-                    report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
+                    let advice = Problem::Buffering.advice(self.proxy);
+                    report.advise(Verdict::Bad, "latency", &saw, &advice)?;
                     return Ok(false);
                 }
             }
@@ -260,7 +289,9 @@ impl Doctor {
             (slowest.as_secs_f64() * 1e3).max(1.0)
         );
         if slowest > PROMPT {
-            report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
+            report.advise(Verdict::Bad, "latency", &saw, &Problem::Buffering.advice(self.proxy))?;
+        } else if connections.round_trip.is_some_and(|round_trip| slowest > round_trip + HELD_BACK) {
+            report.advise(Verdict::Note, "latency", &saw, &Problem::Delay.advice(self.proxy))?;
         } else {
             report.add(Verdict::Good, "latency", &saw)?;
         }

@@ -11,6 +11,7 @@ mod library;
 mod library_examples;
 mod nginx;
 mod nodes;
+mod proxies;
 mod publish;
 mod reads;
 mod recovery;
