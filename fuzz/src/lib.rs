@@ -16,7 +16,24 @@ use tidings_wire::sse::Event as Message;
 use tidings_wire::ws::deflate::{self, Deflater, Inflater};
 use tidings_wire::ws::handshake::{Request as Request101, read_answer};
 use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
-use tidings_wire::{Channel, Extra, Framing, Publication, line, plain, stomp};
+use tidings_wire::{Channel, Extra, Framing, Publication, line, plain, proxy_protocol, stomp};
+
+/// A PROXY header is found at its last byte and at no earlier one, within its bound; bytes after it do not count, and an
+/// input that is not the beginning of a header stays so.
+pub fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_protocol::decode(data);
+    if let Ok(Some(header)) = whole {
+        assert!(header.length <= data.len().min(proxy_protocol::MAX_HEADER));
+        assert_eq!(proxy_protocol::decode(&data[..header.length]), whole);
+    }
+    for end in 0..data.len().min(proxy_protocol::MAX_HEADER) {
+        match (proxy_protocol::decode(&data[..end]), whole) {
+            (Ok(None), Ok(Some(header))) => assert!(end < header.length),
+            (Ok(None), _) => {}
+            (found, _) => assert_eq!(found, whole, "{end} bytes"),
+        }
+    }
+}
 
 /// Lines and telnet's sequences are independent of the split and within the limit; every line is a command or not UTF-8; a
 /// message is one line, and a body that is always escaped can be unescaped.

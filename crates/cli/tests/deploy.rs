@@ -3,6 +3,9 @@
 //! The proxies are Debian's, on free ports; only addresses in their configurations are replaced. Packages, the chart, the
 //! container and the metrics are checked by `make lint-deploy`, which needs larger tools.
 
+#[path = "deploy/proxy_protocol.rs"]
+mod proxy_protocol;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -187,30 +190,52 @@ fn caddy_passes_everything_on() {
 
 #[test]
 fn haproxy_passes_everything_on() {
-    let (server, dir, port, lines) = (server(), TempDir::new().unwrap(), free_port(), free_port());
-    let (http, tcp) = (server.http(), server.tcp());
-    let config = adapted(
-        "proxies/haproxy.cfg",
-        &[
-            ("log /dev/log local0", "log stdout format raw local0"),
-            ("bind :80\n", &format!("bind 127.0.0.1:{port}\n")),
-            ("bind :5567\n", &format!("bind 127.0.0.1:{lines}\n")),
-            ("server node1 127.0.0.1:8000", &format!("server node1 {http}")),
-            ("server node1 127.0.0.1:5567 port 8000", &format!("server node1 {tcp} port {}", http.port())),
-        ],
-    );
-    let file = dir.path().join("haproxy.cfg");
-    fs::write(&file, config).unwrap();
-    let program =
-        ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
-    let mut command = Command::new(program.unwrap_or("haproxy"));
-    command.arg("-db").arg("-f").arg(&file);
-    let mut haproxy = Process::start(command, dir.path());
-    haproxy.wait_for(local(port));
-    check_proxy(port, "");
-    check_proxy(port, "/live");
-    check_lines(lines);
-    assert!(!haproxy.output().contains("token="), "{}", haproxy.output());
+    let server = server();
+    let haproxy = Haproxy::start(server.http(), server.tcp(), str::to_owned);
+    check_proxy(haproxy.port, "");
+    check_proxy(haproxy.port, "/live");
+    check_lines(haproxy.lines);
+    let log = haproxy.process.output();
+    assert!(!log.contains("token="), "{log}");
+}
+
+/// HAProxy with the shipped configuration, in front of a server.
+struct Haproxy {
+    process: Process,
+    port: u16,
+    lines: u16,
+    _dir: TempDir,
+}
+
+impl Haproxy {
+    /// Starts it with a changed configuration.
+    fn start(http: SocketAddr, tcp: SocketAddr, change: impl Fn(&str) -> String) -> Self {
+        let (dir, port, lines) = (TempDir::new().unwrap(), free_port(), free_port());
+        let config = adapted(
+            "proxies/haproxy.cfg",
+            &[
+                ("log /dev/log local0", "log stdout format raw local0"),
+                ("bind :80\n", &format!("bind 127.0.0.1:{port}\n")),
+                ("bind :5567\n", &format!("bind 127.0.0.1:{lines}\n")),
+                ("server node1 127.0.0.1:8000", &format!("server node1 {http}")),
+                (
+                    "server node1 127.0.0.1:5567 port 8000",
+                    &format!("server node1 {tcp} port {}", http.port()),
+                ),
+            ],
+        );
+        let file = dir.path().join("haproxy.cfg");
+        fs::write(&file, change(&config)).unwrap();
+        let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
+        let mut command = Command::new(program.unwrap_or("haproxy"));
+        command.arg("-db").arg("-f").arg(&file);
+        let mut process = Process::start(command, dir.path());
+        process.wait_for(local(port));
+        process.wait_for(local(lines));
+        Self { process, port, lines, _dir: dir }
+    }
 }
 
 #[test]
@@ -243,20 +268,27 @@ fn nginx_passes_everything_on() {
 
 #[test]
 fn the_line_port_works_behind_nginx() {
+    let server = server();
+    let (_nginx, port) = start_nginx_stream(server.tcp(), str::to_owned);
+    check_lines(port);
+}
+
+/// nginx with the shipped configuration for the line port, with changes.
+fn start_nginx_stream(tcp: SocketAddr, change: impl Fn(&str) -> String) -> ((Process, TempDir), u16) {
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let (server, dir, port) = (server(), TempDir::new().unwrap(), free_port());
+    let (dir, port) = (TempDir::new().unwrap(), free_port());
     let site = adapted(
         "proxies/nginx-stream.conf",
         &[
-            ("server 127.0.0.1:5567;", &format!("server {};", server.tcp())),
+            ("server 127.0.0.1:5567;", &format!("server {tcp};")),
             ("listen 5567", &format!("listen 127.0.0.1:{port}")),
         ],
     );
     // Other builds of nginx contain the module.
     let load = if Path::new(module).exists() { format!("load_module {module};") } else { String::new() };
-    let mut nginx = start_nginx_with(&dir, &load, &site);
+    let mut nginx = start_nginx_with(&dir, &load, &change(&site));
     nginx.wait_for(local(port));
-    check_lines(port);
+    ((nginx, dir), port)
 }
 
 fn temporary_paths(at: &str) -> String {

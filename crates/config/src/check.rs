@@ -109,6 +109,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     pairs(config, given, errors);
     reach(config, given, errors);
     tls(config, given, errors);
+    proxy_headers(config, given, errors);
     hooks(config, given, errors);
     bucket(config, given, errors);
     histories(config, given, errors);
@@ -226,6 +227,27 @@ fn tls(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
             let what =
                 format!("tls.enabled is true, but {file} is not given; add {place}{}", line(file, "FILE"));
             errors.push(given.error("tls.enabled", what));
+        }
+    }
+}
+
+/// Rejects PROXY headers over TCP without a proxy that may send them.
+fn proxy_headers(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    if !config.trusted_proxies.is_empty() {
+        return;
+    }
+    for (key, is_on, listeners) in [
+        ("tcp.proxy_protocol", config.tcp.proxy_protocol, &config.tcp.listen),
+        ("http.proxy_protocol", config.http.proxy_protocol, &config.http.listen),
+    ] {
+        if is_on && listeners.iter().any(|address| matches!(address, ListenAddr::Tcp(_))) {
+            let (place, line) = given.how_to_add(key);
+            let what = format!(
+                "{key} is true, but trusted_proxies is empty, so every connection would be refused; add {place}{} with \
+                 the address of the proxy",
+                line("trusted_proxies", "127.0.0.1")
+            );
+            errors.push(given.error(key, what));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The request of a hook, as JSON.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -38,6 +40,8 @@ pub(super) struct HookRequest<'a> {
     transport: &'a str,
     protocol: &'static str,
     encoding: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +89,7 @@ impl<'a> HookRequest<'a> {
             transport: requester.connection_info.as_ref().map_or("tcp", |about| about.transport),
             protocol,
             encoding,
+            address: requester.address,
             user: Some(&requester.user),
             channel: None,
             method: "",
@@ -136,6 +141,7 @@ mod tests {
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
             connection_info: Some(Arc::new(ConnectionInfo { transport: "websocket", headers: Vec::new() })),
+            address: Some([198, 51, 100, 7].into()),
             encoding: Encoding::Protobuf,
         }
     }
@@ -162,7 +168,7 @@ mod tests {
             request(&who(), HookEvent::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
             json!({
                 "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
-                "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
+                "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
             })
         );
         assert_eq!(

@@ -6,20 +6,60 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
-use tidings_shard::AddressLimits;
+use tidings_shard::{AddressLimits, ClientPath};
 
 use super::origin::Scheme;
 
-/// The address of the peer of a request's connection: a client or a proxy. `None` for a Unix socket. Every request has it
-/// as an extension.
+/// The peer of a request's connection: a client or a proxy. Every request has it as an extension.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub(super) Option<IpAddr>);
+pub struct Peer {
+    /// The address of the socket's peer; `None` for a Unix socket.
+    pub(super) socket: Option<IpAddr>,
+    /// The source in the PROXY header of the connection, which takes the place of the socket's peer.
+    pub(super) proxy_source: Option<IpAddr>,
+}
+
+/// The origin of the address that counts as the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressSource {
+    /// The peer: no proxy states another address.
+    Peer,
+    /// The PROXY header of the connection.
+    ProxyHeader,
+    /// `Forwarded` or `X-Forwarded-For` from a trusted proxy.
+    Headers,
+    /// The peer, because it is not trusted: its `Forwarded` or `X-Forwarded-For` is ignored.
+    Untrusted,
+}
 
 impl Peer {
+    /// Its address; `None` for a Unix socket without a PROXY header.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        self.proxy_source.or(self.socket)
+    }
+
+    /// The addresses that proxies state for the client of a request with these headers.
+    pub fn client_path(self, headers: &HeaderMap, addresses: &AddressLimits) -> ClientPath {
+        let forwarded = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
+        ClientPath { proxy_source: self.proxy_source, forwarded }
+    }
+
+    /// The origin of the address of the client that sent a request with these headers.
+    pub fn address_source(self, headers: &HeaderMap, addresses: &AddressLimits) -> AddressSource {
+        let has_headers = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
+        let is_trusted = self.address().is_some_and(|address| addresses.is_proxy(address));
+        match self.proxy_source {
+            _ if has_headers && is_trusted => AddressSource::Headers,
+            Some(_) => AddressSource::ProxyHeader,
+            None if has_headers => AddressSource::Untrusted,
+            None => AddressSource::Peer,
+        }
+    }
+
     /// The address of the client that sent a request with these headers; `None` if it is unknown.
     pub fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
-        let hops = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
-        let client = addresses.client(self.0?, &hops);
+        let path = self.client_path(headers, addresses);
+        let client = addresses.client(self.address()?, &path.forwarded);
         (!addresses.is_proxy(client)).then_some(client)
     }
 }
@@ -35,7 +75,7 @@ pub(super) fn scheme(
     if is_tls {
         return Scheme::Https;
     }
-    if !peer.and_then(|peer| peer.0).is_some_and(|address| addresses.is_proxy(address)) {
+    if !peer.and_then(Peer::address).is_some_and(|address| addresses.is_proxy(address)) {
         return Scheme::Unknown;
     }
     let first = |name: &str| headers.get(name)?.to_str().ok()?.split(',').next();
@@ -57,7 +97,7 @@ pub(super) fn scheme(
 const MAX_HOPS: usize = 16;
 
 /// The addresses that proxies have added, that of the nearest proxy last; `None` for a hop without an address.
-pub fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let lines = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).map(|hop| hop.trim().to_owned()).collect()
@@ -120,6 +160,38 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_header_takes_the_place_of_the_peer_and_headers_of_the_request_count_behind_it() {
+        let range = tidings_shard::AddressRange::new([10, 0, 0, 0].into(), 8).expect("a range");
+        let limits = AddressLimits::new(0, 0, vec![range]);
+        let client = |socket: Option<&str>, source: &str, forwarded: &str| {
+            let mut map = HeaderMap::new();
+            map.append("x-forwarded-for", forwarded.parse().expect("a value"));
+            let socket = socket.map(|address| address.parse().expect("an address"));
+            let client = Peer { socket, proxy_source: source.parse().ok() }.client(&map, &limits);
+            client.map(|address| address.to_string()).unwrap_or_default()
+        };
+        assert_eq!(client(Some("10.0.0.1"), "192.0.2.1", "198.51.100.7"), "192.0.2.1", "a client's claim");
+        assert_eq!(client(Some("10.0.0.1"), "10.0.0.2", "198.51.100.7"), "198.51.100.7", "two proxies");
+        assert_eq!(client(Some("10.0.0.1"), "10.0.0.2", "unknown"), "", "a proxy is no client");
+        assert_eq!(client(Some("10.0.0.1"), "", "198.51.100.7"), "198.51.100.7");
+        assert_eq!(client(None, "192.0.2.1", "198.51.100.7"), "192.0.2.1", "a Unix socket");
+        assert_eq!(client(None, "", "198.51.100.7"), "", "a Unix socket without a header");
+        let source = |socket: &str, source: &str, has_headers: bool| {
+            let mut map = HeaderMap::new();
+            if has_headers {
+                map.append("forwarded", "for=198.51.100.7".parse().expect("a value"));
+            }
+            Peer { socket: socket.parse().ok(), proxy_source: source.parse().ok() }
+                .address_source(&map, &limits)
+        };
+        assert_eq!(source("192.0.2.1", "", false), AddressSource::Peer);
+        assert_eq!(source("192.0.2.1", "", true), AddressSource::Untrusted);
+        assert_eq!(source("10.0.0.1", "", true), AddressSource::Headers);
+        assert_eq!(source("10.0.0.1", "192.0.2.1", true), AddressSource::ProxyHeader);
+        assert_eq!(source("10.0.0.1", "10.0.0.2", true), AddressSource::Headers);
+    }
+
+    #[test]
     fn the_scheme_is_that_of_tls_or_the_claim_of_a_trusted_proxy() {
         let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
         let range = tidings_shard::AddressRange::new(proxy, 8).expect("a range");
@@ -127,7 +199,7 @@ mod tests {
         let scheme_from = |peer: &str, name: &'static str, value: &str| {
             let mut map = HeaderMap::new();
             map.append(name, value.parse().expect("a value"));
-            scheme(false, Some(Peer(peer.parse().ok())), &map, &limits)
+            scheme(false, Some(Peer { socket: peer.parse().ok(), proxy_source: None }), &map, &limits)
         };
         assert_eq!(scheme_from("10.0.0.1", "x-forwarded-proto", "https"), Scheme::Https);
         assert_eq!(scheme_from("10.0.0.1", "x-forwarded-proto", "http, https"), Scheme::Http);

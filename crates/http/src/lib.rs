@@ -36,13 +36,14 @@ use std::time::Duration;
 
 use axum::Router as Routes;
 use tidings_config::Config;
+use tidings_proxy_protocol::{ProxiedStream, ProxyHeaders};
 use tidings_shard::Process;
 use tidings_tls::Tls;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use connections::{ConnectionLimiter, ConnectionPermit};
-pub use forwarded::{Peer, hops};
+pub use forwarded::{AddressSource, Peer};
 pub use limiter::RESERVE;
 pub use limits::ReservePaths;
 pub use origin::{RequestOrigin, Scheme};
@@ -51,7 +52,7 @@ pub use traffic::Traffic;
 pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
 
 use limits::HttpLimits;
-use listener::TlsListener;
+use listener::{Accept, ProxiedListener, TlsListener};
 use serve::ListenerState;
 
 /// A bound listener, non-blocking.
@@ -73,6 +74,8 @@ pub struct HttpParts<'a> {
     pub traffic: &'a Arc<Traffic>,
     /// TLS handshakes of TCP listeners, if TLS is on.
     pub tls: Option<&'a Arc<Tls>>,
+    /// Reads the PROXY headers of connections, if every connection begins with one.
+    pub proxy_headers: Option<&'a Arc<ProxyHeaders>>,
     /// The paths that the reserve serves.
     pub reserve: ReservePaths,
 }
@@ -82,6 +85,30 @@ pub struct HttpServer {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     connections: Arc<AtomicU64>,
+}
+
+/// The parts of the task of one listener.
+struct Serving<'a> {
+    tasks: &'a mut JoinSet<()>,
+    headers: Option<&'a Arc<ProxyHeaders>>,
+    state: Arc<ListenerState>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Serving<'_> {
+    /// Starts the task.
+    fn spawn<A: Accept<Raw: ProxiedStream> + Sync>(self, listener: A, routes: Routes) {
+        let Self { tasks, headers, state, stopped } = self;
+        match headers {
+            Some(headers) => {
+                let listener = ProxiedListener { inner: Arc::new(listener), headers: Arc::clone(headers) };
+                tasks.spawn(serve::listen(listener, routes, state, stopped));
+            }
+            None => {
+                tasks.spawn(serve::listen(listener, routes, state, stopped));
+            }
+        }
+    }
 }
 
 impl HttpServer {
@@ -97,24 +124,26 @@ impl HttpServer {
             Arc::new(ListenerState::new(limits, Arc::clone(parts.traffic), Arc::clone(parts.process)));
         let own = host::OwnHosts::from_config(parts.config);
         for listener in listeners {
-            let (state, stopped) = (Arc::clone(&state), stopped.clone());
+            let serving = Serving {
+                tasks: &mut tasks,
+                headers: parts.proxy_headers,
+                state: Arc::clone(&state),
+                stopped: stopped.clone(),
+            };
             match listener {
                 HttpListener::Tcp(listener) => {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     let routes = layers::add(routes.clone(), parts, own.clone(), parts.tls.is_some());
                     match parts.tls {
-                        Some(tls) => {
-                            let listener = TlsListener { listener, tls: Arc::clone(tls) };
-                            tasks.spawn(serve::listen(listener, routes, state, stopped))
-                        }
-                        None => tasks.spawn(serve::listen(listener, routes, state, stopped)),
-                    };
+                        Some(tls) => serving.spawn(TlsListener { listener, tls: Arc::clone(tls) }, routes),
+                        None => serving.spawn(listener, routes),
+                    }
                 }
                 HttpListener::Unix(listener) => {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
                     // Browsers cannot connect to a Unix socket, and a proxy may send any Host.
                     let routes = layers::add(routes.clone(), parts, None, false);
-                    tasks.spawn(serve::listen(listener, routes, state, stopped));
+                    serving.spawn(listener, routes);
                 }
             }
         }

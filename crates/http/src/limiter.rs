@@ -92,8 +92,7 @@ impl HttpLimiter {
 
     /// Waits for a permit for a new connection; `None` when its address is at its limit.
     pub(super) async fn acquire(self: &Arc<Self>, address: Option<IpAddr>) -> Option<HttpPermit> {
-        let is_limited = |address: &IpAddr| self.limits.of_loopback || !address.to_canonical().is_loopback();
-        let key = address.filter(is_limited).map(AddressKey::new);
+        let key = address.and_then(|address| self.limited_key(address));
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -101,16 +100,7 @@ impl HttpLimiter {
             match self.try_acquire(key) {
                 Acquired::Permit(permit) => return Some(permit),
                 Acquired::AddressFull => {
-                    self.evict(key);
-                    self.traffic.rejected.add(ExceededLimit::Address);
-                    if let Some(times) = self.full_for_address.count() {
-                        tracing::warn!(
-                            ?address,
-                            limit = self.limits.of_address,
-                            times,
-                            "one address has reached http.connection_limit_per_address; its new HTTP connections are closed"
-                        );
-                    }
+                    self.reject_address(key);
                     return None;
                 }
                 Acquired::Full => {
@@ -118,6 +108,26 @@ impl HttpLimiter {
                     let _ = tokio::time::timeout(EVICTION_INTERVAL, freed).await;
                 }
             }
+        }
+    }
+
+    /// The address in the form in which it is limited; `None` if it is not limited.
+    fn limited_key(&self, address: IpAddr) -> Option<AddressKey> {
+        let is_limited = self.limits.of_loopback || !address.to_canonical().is_loopback();
+        is_limited.then(|| AddressKey::new(address))
+    }
+
+    /// Records that a connection of an address at its limit is closed.
+    fn reject_address(&self, address: Option<AddressKey>) {
+        self.evict(address);
+        self.traffic.rejected.add(ExceededLimit::Address);
+        if let Some(times) = self.full_for_address.count() {
+            tracing::warn!(
+                address = ?address.map(|key| key.0),
+                limit = self.limits.of_address,
+                times,
+                "one address has reached http.connection_limit_per_address; its new HTTP connections are closed"
+            );
         }
     }
 
@@ -192,6 +202,35 @@ impl HttpPermit {
     /// Whether the permit belongs to the reserve.
     pub(super) fn is_reserve(&self) -> bool {
         !self.is_regular.load(Ordering::Relaxed)
+    }
+
+    /// Counts the connection for this address from now on: a PROXY header has stated it. At its limit the connection moves to
+    /// the reserve; `false` if the reserve has no place for it.
+    pub(super) fn assign(&mut self, client: IpAddr) -> bool {
+        let limiter = Arc::clone(&self.limiter);
+        let Some(key) = limiter.limited_key(client) else { return true };
+        let mut occupancy = limiter.lock();
+        let own = occupancy.by_address.get(&key).copied().unwrap_or_default();
+        let is_over = own.regular >= limiter.limits.of_address;
+        let was_regular = !self.is_reserve();
+        if is_over && (own.reserve >= RESERVE_OF_ADDRESS || was_regular && occupancy.reserve >= RESERVE) {
+            drop(occupancy);
+            limiter.reject_address(Some(key));
+            return false;
+        }
+        let is_regular = was_regular && !is_over;
+        count(&mut occupancy, self.address, was_regular, false);
+        count(&mut occupancy, Some(key), is_regular, true);
+        drop(occupancy);
+        self.address = Some(key);
+        self.pace.assign(key);
+        if was_regular && !is_regular {
+            self.is_regular.store(false, Ordering::Relaxed);
+            limiter.traffic.reserve.fetch_add(1, Ordering::Relaxed);
+            limiter.freed.notify_waiters();
+            limiter.evict(Some(key));
+        }
+        true
     }
 
     /// The paths that the reserve serves.
@@ -302,6 +341,33 @@ mod tests {
         let occupancy = limiter.lock();
         assert!(occupancy.by_address.is_empty());
         assert_eq!((occupancy.regular, occupancy.reserve), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_counts_for_the_address_that_its_proxy_header_states() {
+        let limiter = limiter(10, 2);
+        let client = "192.0.2.1".parse().expect("an address");
+        let through_proxy = || match limiter.try_acquire(None) {
+            Acquired::Permit(permit) => permit,
+            Acquired::Full | Acquired::AddressFull => panic!("no permit"),
+        };
+        let mut assigned = Vec::new();
+        let rejected = loop {
+            let mut permit = through_proxy();
+            if !permit.assign(client) {
+                break permit;
+            }
+            assigned.push(permit);
+        };
+        let reserve = assigned.iter().filter(|permit| permit.is_reserve()).count();
+        assert_eq!((assigned.len(), reserve), (2 + RESERVE_OF_ADDRESS, RESERVE_OF_ADDRESS));
+        assert_eq!(limiter.traffic.rejected.get(ExceededLimit::Address), 1);
+        assert!(through_proxy().assign("192.0.2.2".parse().expect("an address")), "another client");
+        drop((assigned, rejected));
+        let occupancy = limiter.lock();
+        assert!(occupancy.by_address.is_empty());
+        assert_eq!((occupancy.regular, occupancy.reserve), (0, 0));
+        assert_eq!(limiter.traffic.reserve.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl HttpLimits {
 
 /// The unit of the limits by address, see [`client_network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct AddressKey(IpAddr);
+pub(super) struct AddressKey(pub(super) IpAddr);
 
 impl AddressKey {
     pub(super) fn new(address: IpAddr) -> Self {

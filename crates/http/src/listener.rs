@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tidings_proxy_protocol::{ProxiedStream, ProxyHeaders};
 use tidings_shard::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -25,8 +26,20 @@ pub(super) trait Accept: Send + 'static {
     /// The address of the peer; `None` for a Unix socket.
     fn peer(raw: &Self::Raw) -> Option<IpAddr>;
 
-    /// Performs the TLS handshake, if any. `None` if it fails. Bounded in time.
-    fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Self::Io>> + Send + 'static;
+    /// Reads the PROXY header and performs the TLS handshake, if any. `None` if one fails. Bounded in time.
+    fn open(&self, raw: Self::Raw) -> impl Future<Output = Option<Opened<Self::Io>>> + Send + 'static;
+}
+
+/// A connection that is ready for HTTP, with the source in its PROXY header.
+pub(super) struct Opened<I> {
+    pub(super) io: I,
+    pub(super) proxy_source: Option<IpAddr>,
+}
+
+impl<I> Opened<I> {
+    fn direct(io: I) -> Self {
+        Self { io, proxy_source: None }
+    }
 }
 
 /// A connection that can leave HTTP for a shard.
@@ -69,8 +82,8 @@ impl Accept for TcpListener {
         raw.peer_addr().ok().map(|address| address.ip())
     }
 
-    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<TcpStream>> + Send + 'static {
-        ready(Some(raw))
+    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Opened<TcpStream>>> + Send + 'static {
+        ready(Some(Opened::direct(raw)))
     }
 }
 
@@ -86,8 +99,8 @@ impl Accept for UnixListener {
         None
     }
 
-    fn open(&self, raw: UnixStream) -> impl Future<Output = Option<UnixStream>> + Send + 'static {
-        ready(Some(raw))
+    fn open(&self, raw: UnixStream) -> impl Future<Output = Option<Opened<UnixStream>>> + Send + 'static {
+        ready(Some(Opened::direct(raw)))
     }
 }
 
@@ -109,8 +122,36 @@ impl Accept for TlsListener {
         raw.peer_addr().ok().map(|address| address.ip())
     }
 
-    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Self::Io>> + Send + 'static {
+    fn open(&self, raw: TcpStream) -> impl Future<Output = Option<Opened<Self::Io>>> + Send + 'static {
         let tls = Arc::clone(&self.tls);
-        async move { tls.accept(raw, Port::Http).await }
+        async move { tls.accept(raw, Port::Http).await.map(Opened::direct) }
+    }
+}
+
+/// A listener on which every connection begins with a PROXY header.
+pub(super) struct ProxiedListener<A> {
+    pub(super) inner: Arc<A>,
+    pub(super) headers: Arc<ProxyHeaders>,
+}
+
+impl<A: Accept<Raw: ProxiedStream> + Sync> Accept for ProxiedListener<A> {
+    type Raw = A::Raw;
+    type Io = A::Io;
+
+    fn accept(&self) -> impl Future<Output = io::Result<A::Raw>> + Send {
+        self.inner.accept()
+    }
+
+    fn peer(raw: &A::Raw) -> Option<IpAddr> {
+        A::peer(raw)
+    }
+
+    fn open(&self, raw: A::Raw) -> impl Future<Output = Option<Opened<A::Io>>> + Send + 'static {
+        let (inner, headers) = (Arc::clone(&self.inner), Arc::clone(&self.headers));
+        async move {
+            let (raw, proxy_source) = headers.accept(raw, Port::Http).await?;
+            let Opened { io, .. } = inner.open(raw).await?;
+            Some(Opened { io, proxy_source })
+        }
     }
 }

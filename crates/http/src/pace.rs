@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,8 @@ impl SlowConnections {
             let list = &mut lists[wait as usize];
             let lags = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
             let mut lagging = list.iter().take_while(|((since, _), _)| lags(*since));
-            let (key, _) = lagging.find(|(_, pace)| address.is_none() || pace.address == address)?;
+            let (key, _) =
+                lagging.find(|(_, pace)| address.is_none() || pace.address.get().copied() == address)?;
             let key = *key;
             Some((wait, list.remove(&key)?))
         })?;
@@ -80,7 +81,8 @@ impl SlowConnections {
 #[derive(Debug)]
 pub(super) struct Pace {
     number: u64,
-    address: Option<AddressKey>,
+    /// Set once the address of the client is known.
+    address: OnceLock<AddressKey>,
     slowest: Arc<SlowConnections>,
     /// The minimum rate in bytes per second. With 0 any byte clears the lag.
     rate: u32,
@@ -149,7 +151,7 @@ impl Pace {
     ) -> Arc<Self> {
         Arc::new(Self {
             number,
-            address,
+            address: address.map_or_else(OnceLock::new, OnceLock::from),
             slowest,
             rate,
             body_limit,
@@ -158,6 +160,12 @@ impl Pace {
             too_slow: AtomicBool::new(false),
             eviction: Notify::new(),
         })
+    }
+
+    /// Sets the address of the client, which a PROXY header has stated.
+    pub(super) fn assign(&self, address: AddressKey) {
+        // A connection has at most one header.
+        let _ = self.address.set(address);
     }
 
     /// Records that the connection starts to wait for the next head.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use super::bodies::{RequestBody, ResponseBody};
 use super::forwarded::Peer;
 use super::limiter::{HttpLimiter, HttpPermit};
 use super::limits::HttpLimits;
-use super::listener::{Accept, Release};
+use super::listener::{Accept, Opened, Release};
 use super::pace::WaitingFor;
 use super::traffic::Traffic;
 use super::write_timeout::WriteTimeout;
@@ -122,28 +123,39 @@ pub(super) async fn listen<A: Accept + Sync>(
         };
         // Removes connections that have ended. At most `HttpLimits::connections` and the reserve remain.
         while served.try_join_next().is_some() {}
-        let permit = (Peer(A::peer(&raw)), permit);
-        served.spawn(connection(listener.open(raw), permit, routes.clone(), Arc::clone(&state), stopped));
+        let peer = A::peer(&raw);
+        served.spawn(connection(
+            listener.open(raw),
+            (peer, permit),
+            routes.clone(),
+            Arc::clone(&state),
+            stopped,
+        ));
     }
     drop(listener);
     while served.join_next().await.is_some() {}
 }
 
 async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    opening: impl Future<Output = Option<I>>,
-    (peer, permit): (Peer, HttpPermit),
+    opening: impl Future<Output = Option<Opened<I>>>,
+    (socket_peer, mut permit): (Option<IpAddr>, HttpPermit),
     routes: Routes,
     state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (permit, limits) = (Arc::new(permit), state.limits);
+    let limits = state.limits;
     let pace = Arc::clone(&permit.pace);
-    let io = tokio::select! {
-        io = opening => io,
+    let opened = tokio::select! {
+        opened = opening => opened,
         _ = pace.until_evicted() => return,
         () = until_stopped(&mut stop) => return,
     };
-    let Some(io) = io else { return };
+    let Some(Opened { io, proxy_source }) = opened else { return };
+    let client = proxy_source.filter(|source| !state.process.addresses.is_proxy(*source));
+    if client.is_some_and(|client| !permit.assign(client)) {
+        return;
+    }
+    let (permit, peer) = (Arc::new(permit), Peer { socket: socket_peer, proxy_source });
     let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&pace)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(limits.head_bytes);

@@ -1,6 +1,7 @@
 //! Decisions that require the verification of a token or a call of the application: the requests and their responses.
 //! The control plane executes them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Requester {
     pub meta: Option<Bytes>,
     /// The transport and headers.
     pub connection_info: Option<Arc<ConnectionInfo>>,
+    /// The address; `None` if it is unknown. The control plane sets it: the hub knows no addresses.
+    pub address: Option<IpAddr>,
     /// The encoding of its messages and their data.
     pub encoding: Encoding,
 }
@@ -111,6 +114,19 @@ pub enum AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
+    /// The client for which the decision is requested.
+    pub fn requester_mut(&mut self) -> &mut Requester {
+        match self {
+            Self::Connect { requester, .. }
+            | Self::Reject { requester }
+            | Self::Subscribe { requester, .. }
+            | Self::Refresh { requester, .. }
+            | Self::SubRefresh { requester, .. }
+            | Self::Publish { requester, .. }
+            | Self::Rpc { requester, .. } => requester,
+        }
+    }
+
     /// Whether to accept a connection whose protocol has no fields besides a token; empty without one.
     pub fn connect(requester: Requester, token: &str) -> Self {
         Self::Connect {

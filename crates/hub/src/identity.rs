@@ -103,6 +103,7 @@ impl<P: Protocols> Hub<P> {
             user: user_state.map(|m| m.user.to_string()).unwrap_or_default(),
             meta: user_state.and_then(|m| m.meta.clone()),
             connection_info: session.connection_info().cloned(),
+            address: None,
             encoding: session.peer.encoding(),
         }
     }

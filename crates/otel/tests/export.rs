@@ -1,6 +1,6 @@
 //! The export to a collector over HTTP: a receiver in this process that reads requests and responds.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;

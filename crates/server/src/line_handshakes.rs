@@ -1,10 +1,13 @@
-//! TLS handshakes of the line port: a connection leaves its shard, is encrypted on the runtime, and returns to a shard.
+//! PROXY headers and TLS handshakes of the line port: a connection leaves its shard, is prepared on the runtime, and returns to
+//! a shard.
 
-use std::net::TcpStream;
+use std::io;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 
 use tidings_log_throttle::LogThrottle;
-use tidings_shard::{ShardMessage, Socket, TlsHandoff};
+use tidings_proxy_protocol::{ProxiedStream, ProxyHeaders};
+use tidings_shard::{AcceptedConnection, LineConnection, ProxyHandoff, ShardMessage, Socket, TlsHandoff};
 use tokio::runtime::Handle;
 
 use crate::shards::Shards;
@@ -33,7 +36,7 @@ impl LineHandshakes {
 }
 
 impl TlsHandoff for LineHandshakes {
-    fn secure(&self, stream: TcpStream) {
+    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>) {
         let shared = Arc::clone(&self.shared);
         let Some(permit) = shared.limiter.acquire_accepted() else {
             shared.tls.count_refused();
@@ -56,10 +59,85 @@ impl TlsHandoff for LineHandshakes {
                 Ok(stream) => {
                     // The shard counts the connection from here on.
                     drop(permit);
-                    shared.shards.hand_over(ShardMessage::Connection(Socket::tls(stream, connection)));
+                    let socket = Socket::tls(stream, connection);
+                    let connection = LineConnection { socket, proxy_source, requires_tls: false };
+                    shared.shards.hand_over(ShardMessage::Connection(connection));
                 }
                 Err(error) => tracing::debug!(%error, "a connection could not be handed over to a shard"),
             }
         });
+    }
+}
+
+/// Takes connections of the line port from shards, reads their PROXY header, and returns them with its source.
+#[derive(Debug)]
+pub(crate) struct LineHeaders {
+    shared: Arc<SharedHeaders>,
+    runtime: Handle,
+}
+
+#[derive(Debug)]
+struct SharedHeaders {
+    headers: Arc<ProxyHeaders>,
+    limiter: Arc<ConnectionLimiter>,
+    shards: Arc<Shards>,
+}
+
+impl LineHeaders {
+    /// A handoff that returns connections to `shards`. Call within the tokio runtime that is to read the headers.
+    pub(crate) fn new(
+        headers: Arc<ProxyHeaders>,
+        limiter: Arc<ConnectionLimiter>,
+        shards: Arc<Shards>,
+    ) -> Self {
+        Self { shared: Arc::new(SharedHeaders { headers, limiter, shards }), runtime: Handle::current() }
+    }
+}
+
+impl ProxyHandoff for LineHeaders {
+    fn read_header(&self, connection: AcceptedConnection, requires_tls: bool) {
+        let shared = Arc::clone(&self.shared);
+        let Some(permit) = shared.limiter.acquire_accepted() else {
+            shared.headers.count_refused();
+            return;
+        };
+        self.runtime.spawn(async move {
+            let returned = match connection {
+                AcceptedConnection::Tcp(stream) => {
+                    let stream = tokio::net::TcpStream::from_std(stream);
+                    let back = |stream: tokio::net::TcpStream| Ok(Socket::tcp(stream.into_std()?));
+                    shared.read(stream, back).await
+                }
+                AcceptedConnection::Unix(stream) => {
+                    let stream = tokio::net::UnixStream::from_std(stream);
+                    let back = |stream: tokio::net::UnixStream| Ok(Socket::unix(stream.into_std()?));
+                    shared.read(stream, back).await
+                }
+            };
+            match returned {
+                Ok(Some((socket, proxy_source))) => {
+                    // The shard counts the connection from here on.
+                    drop(permit);
+                    let connection = LineConnection { socket, proxy_source, requires_tls };
+                    shared.shards.hand_over(ShardMessage::Connection(connection));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "a connection could not leave or return to a shard"),
+            }
+        });
+    }
+}
+
+impl SharedHeaders {
+    /// Reads the header; `None` if the connection is refused. `back` deregisters the connection from tokio.
+    async fn read<S: ProxiedStream>(
+        &self,
+        stream: io::Result<S>,
+        back: impl FnOnce(S) -> io::Result<Socket>,
+    ) -> io::Result<Option<(Socket, Option<IpAddr>)>> {
+        match self.headers.accept(stream?, Port::Line).await {
+            Some((stream, source)) => Ok(Some((back(stream)?, source))),
+            None => Ok(None),
+        }
     }
 }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tidings_audit::Audit;
 use tidings_broker::redis::OptionsError;
 use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
+use tidings_proxy_protocol::ProxyHeaders;
 use tidings_shard::{Listener, Metrics, Process};
 use tidings_table_service::Service as TableService;
 use tokio::task::JoinSet;
@@ -85,6 +86,7 @@ impl StartError {
 /// A running server.
 pub struct Server {
     services: Arc<HttpServices>,
+    proxy_headers: Arc<ProxyHeaders>,
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
     http: HttpServer,
@@ -136,7 +138,8 @@ impl Server {
         let Assembly {
             prepared,
             control,
-            tls_handoff,
+            handoffs,
+            proxy_headers,
             http: services,
             work,
             canary,
@@ -148,13 +151,7 @@ impl Server {
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = Arc::clone(api.router.settings());
         let protocols = Arc::new(settings::protocols(&services.config, prepared.mailboxes().len()));
-        let threads = prepared.start(
-            &session_settings,
-            &protocols,
-            &control,
-            tls_handoff.as_ref(),
-            shards.process(),
-        )?;
+        let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
         for (bound, address) in tcp.into_iter().zip(&services.config.tcp.listen) {
             let listener = match bound {
@@ -169,7 +166,7 @@ impl Server {
                     Listener::unix(listener)?
                 }
             };
-            shards.listen(listener);
+            shards.listen(listener.proxied(services.config.tcp.proxy_protocol));
         }
         let tables = tables::start(&services, authorizer, &internal)?;
         if let Some(tables) = &tables {
@@ -203,11 +200,12 @@ impl Server {
             process: shards.process(),
             traffic: &traffic,
             tls: services.tls.as_ref(),
+            proxy_headers: services.config.http.proxy_protocol.then_some(&proxy_headers),
             reserve: http::RESERVE_PATHS,
         };
         let http = HttpServer::start(http, &routes, &parts)?;
         // With its own counters and permits, so that clients of the HTTP port cannot use up those of operators.
-        let parts = HttpParts { traffic: &Arc::default(), tls: None, ..parts };
+        let parts = HttpParts { traffic: &Arc::default(), tls: None, proxy_headers: None, ..parts };
         let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
         let (broker, topic_table) = (Arc::clone(api.router.broker()), Arc::clone(api.router.topic_table()));
@@ -224,7 +222,17 @@ impl Server {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
-        Ok(Self { services, threads, tasks, http, internal_http, tables, progress, _files: files })
+        Ok(Self {
+            services,
+            proxy_headers,
+            threads,
+            tasks,
+            http,
+            internal_http,
+            tables,
+            progress,
+            _files: files,
+        })
     }
 
     /// One line per listener, for users: `tcp 127.0.0.1:5567`, `http http://127.0.0.1:8000/`.

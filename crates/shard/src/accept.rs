@@ -12,11 +12,11 @@ use tidings_session::{Hub, Link};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
-use crate::address::network;
+use crate::address::{ClientPath, network};
 use crate::conn::Conn;
 use crate::counters::TransportKind;
 use crate::drain::reconnect_delay;
-use crate::mailbox::{Arrival, ShardMessage};
+use crate::mailbox::{Arrival, LineConnection, ShardMessage};
 use crate::metrics::add;
 use crate::process::Process;
 use crate::shard::{LISTENERS, ListenerState, Shard, TimerEvent};
@@ -43,25 +43,22 @@ impl Shard {
             match state.listener.accept() {
                 Ok(socket) => {
                     self.accept_failing = false;
-                    if matches!(state.listener, Listener::Tls(_)) {
-                        add(&self.metrics.accepted, 1);
-                        let peer = self.peer_of(&socket);
-                        if self.process.connection_rate.allows(1)
-                            && self.process.addresses.check_rate(peer).is_ok()
-                        {
-                            self.hand_off(socket);
-                        } else {
-                            // No notice can be sent before a handshake.
-                            add(&self.metrics.refused, 1);
-                        }
+                    let Listener { requires_tls, is_proxied, .. } = state.listener;
+                    if is_proxied {
+                        self.hand_off_for_header(socket, requires_tls);
+                        continue;
+                    }
+                    let connection = LineConnection { socket, proxy_source: None, requires_tls };
+                    if requires_tls {
+                        self.begin_tls(connection);
                         continue;
                     }
                     let next = self.process.next_shard(self.mailboxes.len());
                     if next == self.index {
-                        self.adopt_line_connection(socket);
+                        self.adopt_line_connection(connection);
                         self.apply_effects();
                     } else {
-                        self.mailboxes[next].post(ShardMessage::Connection(socket));
+                        self.mailboxes[next].post(ShardMessage::Connection(connection));
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -88,10 +85,40 @@ impl Shard {
         }
     }
 
+    /// Takes a connection of the line port: from another shard, or after its PROXY header or TLS handshake.
+    pub(crate) fn accept_line_connection(&mut self, connection: LineConnection) {
+        if connection.requires_tls {
+            self.begin_tls(connection);
+        } else {
+            self.adopt_line_connection(connection);
+        }
+    }
+
+    /// Hands off a new connection for its TLS handshake, within the limits of new connections.
+    fn begin_tls(&mut self, connection: LineConnection) {
+        add(&self.metrics.accepted, 1);
+        let LineConnection { socket, proxy_source, .. } = connection;
+        let peer = self.peer_of(&socket, proxy_source);
+        if self.process.connection_rate.allows(1) && self.process.addresses.check_rate(peer).is_ok() {
+            self.hand_off(socket, proxy_source);
+        } else {
+            // No notice can be sent before a handshake.
+            add(&self.metrics.refused, 1);
+        }
+    }
+
+    /// Hands off a new connection that begins with a PROXY header. It counts as accepted when it returns.
+    fn hand_off_for_header(&self, socket: Socket, requires_tls: bool) {
+        if let (Some(handoff), Some(connection)) = (&self.handoffs.proxy, socket.into_accepted()) {
+            handoff.read_header(connection, requires_tls);
+        }
+    }
+
     /// Adds a connection with an unknown protocol. With TLS, its first byte may have arrived with the handshake,
     /// without a new event.
-    pub(crate) fn adopt_line_connection(&mut self, socket: Socket) {
-        let may_become_tls = self.tls_handoff.is_some() && matches!(socket, Socket::Tcp(_));
+    fn adopt_line_connection(&mut self, connection: LineConnection) {
+        let LineConnection { socket, proxy_source, .. } = connection;
+        let may_become_tls = self.handoffs.tls.is_some() && matches!(socket, Socket::Tcp(_));
         let may_hold_input = socket.may_hold_input();
         let is_tls = matches!(socket, Socket::Tls(_));
         let opened = |hub: &mut Hub, fx: &mut Effects| {
@@ -102,7 +129,8 @@ impl Shard {
             }
             id
         };
-        let Some(slot) = self.adopt(socket, Link::UNKNOWN, &[], opened) else { return };
+        let path = ClientPath { proxy_source, forwarded: Vec::new() };
+        let Some(slot) = self.adopt(socket, Link::UNKNOWN, &path, opened) else { return };
         if let Some(Some(conn)) = self.conns.get_mut(slot.index()) {
             conn.may_begin_tls = may_become_tls;
         }
@@ -113,22 +141,23 @@ impl Shard {
 
     /// Hands off a connection that begins with a TLS handshake; it returns after the handshake.
     pub(crate) fn hand_off_for_tls(&mut self, slot: Slot) {
+        // A connection of the line port has no other stated address.
+        let proxy_source = self.clients.get(&slot).copied();
         let Some(conn) = self.take_connection(slot) else { return };
-        self.hand_off(conn.socket);
+        self.hand_off(conn.socket, proxy_source);
         self.apply_effects();
     }
 
     /// Hands off a connection for its TLS handshake.
-    fn hand_off(&self, socket: Socket) {
-        if let (Some(tls_handoff), Some(stream)) = (&self.tls_handoff, socket.into_tcp(self.poll.registry()))
-        {
-            tls_handoff.secure(stream);
+    fn hand_off(&self, socket: Socket, proxy_source: Option<IpAddr>) {
+        if let (Some(handoff), Some(stream)) = (&self.handoffs.tls, socket.into_tcp(self.poll.registry())) {
+            handoff.secure(stream, proxy_source);
         }
     }
 
     /// Adds a connection after its handshake, and processes the input that was read with it, for which there is no event.
     pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
-        let Arrival { socket, link, received, connection_info, forwarded, is_backend } = arrival;
+        let Arrival { socket, link, received, connection_info, path, is_backend } = arrival;
         let opened = |hub: &mut Hub, fx: &mut Effects| {
             let id = hub.open_as(link.into(), connection_info, fx);
             if is_backend {
@@ -136,7 +165,7 @@ impl Shard {
             }
             id
         };
-        let Some(slot) = self.adopt(socket, link, &forwarded, opened) else {
+        let Some(slot) = self.adopt(socket, link, &path, opened) else {
             return;
         };
         self.apply_effects();
@@ -159,7 +188,7 @@ impl Shard {
         &mut self,
         mut socket: Socket,
         link: Link,
-        forwarded: &[Option<IpAddr>],
+        path: &ClientPath,
         open: impl FnOnce(&mut Hub, &mut Effects) -> SessionId,
     ) -> Option<Slot> {
         // A connection that returns from its TLS handshake is counted as accepted already.
@@ -171,15 +200,16 @@ impl Shard {
         if link == Link::UNKNOWN && !is_returning && !self.process.connection_rate.allows(1) {
             add(&self.metrics.refused, 1);
             let words = "connections begin too fast (client.connection_rate_limit)";
-            self.refuse_connection(socket, &overload(link, words));
+            self.refuse_connection(socket, code::OVERLOADED, &overload(link, words));
             return None;
         }
-        let address = match self.process.addresses.acquire(self.peer_of(&socket), forwarded, !is_returning) {
+        let peer = self.peer_of(&socket, path.proxy_source);
+        let address = match self.process.addresses.acquire(peer, &path.forwarded, !is_returning) {
             Ok(address) => address,
             Err(exceeded) => {
                 add(&self.metrics.refused, 1);
                 let words = self.process.addresses.describe(exceeded);
-                self.refuse_connection(socket, &overload(link, &words));
+                self.refuse_connection(socket, code::OVERLOADED, &overload(link, &words));
                 return None;
             }
         };
@@ -195,11 +225,11 @@ impl Shard {
             }
             let limit = self.drain.is_none().then_some(limit);
             let notice = refusal(link, limit, reconnect_delay(RandomState::new().hash_one(self.now())));
-            self.refuse_connection(socket, &notice);
+            self.refuse_connection(socket, code::SHUTDOWN, &notice);
             return None;
         }
-        let network = self.network_of(&socket, forwarded);
-        let client = self.client_of(&socket, forwarded);
+        let network = self.network_of(&socket, path);
+        let client = self.client_of(&socket, path);
         let id = open(&mut self.hub, &mut self.fx);
         if let Some(network) = network {
             self.hub.meter_address(id.slot, network);
@@ -235,30 +265,37 @@ impl Shard {
 }
 
 impl Shard {
-    /// The address of a connection, if addresses are limited.
-    fn peer_of(&self, socket: &Socket) -> Option<IpAddr> {
-        if self.process.addresses.is_limited() { socket.peer() } else { None }
+    /// The address of a connection's peer, if addresses are limited.
+    fn peer_of(&self, socket: &Socket, proxy_source: Option<IpAddr>) -> Option<IpAddr> {
+        if !self.process.addresses.is_limited() {
+            return None;
+        }
+        proxy_source.or_else(|| socket.peer())
     }
 
-    /// The address of the client behind a trusted proxy, if the proxy has forwarded it.
-    fn client_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<IpAddr> {
+    /// The address of the client behind a trusted proxy, if the proxy has stated it.
+    fn client_of(&self, socket: &Socket, path: &ClientPath) -> Option<IpAddr> {
+        if path.is_direct() {
+            return None;
+        }
         let addresses = &self.process.addresses;
-        let peer = socket.peer().filter(|peer| !forwarded.is_empty() && addresses.is_proxy(*peer))?;
-        Some(addresses.client(peer, forwarded)).filter(|client| !addresses.is_proxy(*client))
+        let trusted = || socket.peer().filter(|peer| addresses.is_proxy(*peer));
+        Some(addresses.client(path.proxy_source.or_else(trusted)?, &path.forwarded))
     }
 
     /// The network by which a connection's commands are limited, if they are.
-    fn network_of(&self, socket: &Socket, forwarded: &[Option<IpAddr>]) -> Option<u128> {
+    fn network_of(&self, socket: &Socket, path: &ClientPath) -> Option<u128> {
         if !self.hub.meters_addresses() {
             return None;
         }
-        Some(network(self.process.addresses.client(socket.peer()?, forwarded)))
+        let peer = path.proxy_source.or_else(|| socket.peer())?;
+        Some(network(self.process.addresses.client(peer, &path.forwarded)))
     }
 
-    /// Refuses a connection with a notice.
-    fn refuse_connection(&mut self, mut socket: Socket, notice: &[u8]) {
+    /// Refuses a connection with a notice for this reason.
+    fn refuse_connection(&mut self, mut socket: Socket, reason: code::Code, notice: &[u8]) {
         // Reads the input, because the kernel resets a connection with unread input, and the notice would be lost.
-        if socket.refuse(notice).is_ok() && socket.finish().is_ok() {
+        if socket.refuse(code::http_status(reason.number), notice).is_ok() && socket.finish().is_ok() {
             let _ = socket.read(&mut self.scratch);
         }
     }

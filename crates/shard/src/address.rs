@@ -79,6 +79,23 @@ impl AddressRange {
     }
 }
 
+/// The addresses between this server and a client, as proxies state them.
+#[derive(Clone, Debug, Default)]
+pub struct ClientPath {
+    /// The source in the PROXY protocol header of the connection, which takes the place of the socket's peer.
+    pub proxy_source: Option<IpAddr>,
+    /// The addresses in the headers of the request, that of the nearest proxy last; `None` is an address that was not
+    /// stated.
+    pub forwarded: Vec<Option<IpAddr>>,
+}
+
+impl ClientPath {
+    /// Whether no proxy has stated an address.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.proxy_source.is_none() && self.forwarded.is_empty()
+    }
+}
+
 /// The limit that a connection exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExceededLimit {

@@ -84,11 +84,12 @@ impl Body {
         self.socket.register(registry, token)
     }
 
-    /// Replaces the response by an error with this text. Nothing may have been sent yet.
-    pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
+    /// Replaces the response by an error with this status and text. Nothing may have been sent yet.
+    pub(crate) fn refuse(&mut self, status: HttpStatus, notice: &[u8]) -> io::Result<()> {
         let len = notice.len();
+        let HttpStatus { number, reason } = status;
         let head = format!(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\n\
+            "HTTP/1.1 {number} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len}\r\n\
              retry-after: 1\r\nconnection: close\r\n\r\n"
         );
         self.kept = [head.as_bytes(), notice].concat();
@@ -254,6 +255,8 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
+    use tidings_wire::code;
+
     use super::*;
 
     /// A body before its first bytes, and its client.
@@ -366,13 +369,13 @@ mod tests {
     fn a_refused_connection_gets_a_complete_response_with_the_reason() {
         for events in [None, Some(EventStream::default())] {
             let (mut body, mut client) = body(ResponseStart { events, ..chunked() });
-            body.refuse(b"ERROR 3001 shutdown\r\n").unwrap();
+            body.refuse(code::http_status(3013), b"ERROR 3013 too many requests\r\n").unwrap();
             body.finish().unwrap();
             let mut got = Vec::new();
             assert_eq!(read(&mut client, &mut got), None);
             let got = String::from_utf8(got).unwrap();
             assert!(
-                got.starts_with("HTTP/1.1 503 ") && got.ends_with("\r\n\r\nERROR 3001 shutdown\r\n"),
+                got.starts_with("HTTP/1.1 429 ") && got.ends_with("\r\n\r\nERROR 3013 too many requests\r\n"),
                 "{got}"
             );
         }

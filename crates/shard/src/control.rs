@@ -1,6 +1,7 @@
 //! The requests of a shard to the control plane.
 
 use std::net::{IpAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -30,11 +31,39 @@ pub trait Control: Send + Sync + 'static {
 
 /// Executes the TLS handshakes of the line port.
 pub trait TlsHandoff: Send + Sync + 'static {
-    /// Takes a connection from which nothing was read. Called on shard threads; must not block.
+    /// Takes a connection from which nothing was read besides a PROXY header, with the source in that header. Called on
+    /// shard threads; must not block.
     ///
     /// After the handshake, the connection returns to any shard as [`ShardMessage::Connection`]. Until then it counts
     /// as a connection of the process ([`Process::connections`](crate::Process::connections)).
-    fn secure(&self, stream: TcpStream);
+    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>);
+}
+
+/// Reads the PROXY headers of the line port.
+pub trait ProxyHandoff: Send + Sync + 'static {
+    /// Takes an accepted connection from which nothing was read. Called on shard threads; must not block.
+    ///
+    /// After the header, the connection returns to any shard as [`ShardMessage::Connection`], with the source in the
+    /// header and the same `requires_tls`. Until then it counts as a connection of the process.
+    fn read_header(&self, connection: AcceptedConnection, requires_tls: bool);
+}
+
+/// An accepted connection, non-blocking, which is registered for no events.
+#[derive(Debug)]
+pub enum AcceptedConnection {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// The parts of the control plane that take connections of the line port before a session begins.
+#[derive(Clone, Default)]
+pub struct Handoffs {
+    /// Executes TLS handshakes, if TLS is configured.
+    pub tls: Option<Arc<dyn TlsHandoff>>,
+    /// Reads PROXY headers. Required for a [proxied](crate::Listener::proxied) listener.
+    pub proxy: Option<Arc<dyn ProxyHandoff>>,
 }
 
 /// The recipient of a response: one session, if it still exists.

@@ -41,12 +41,12 @@ mod wheel;
 mod write_layer;
 mod writing;
 
-pub use address::{AddressLimits, AddressRange, client_network};
+pub use address::{AddressLimits, AddressRange, ClientPath, client_network};
 pub use body::{Body, ResponseStart};
-pub use control::{Control, Reply, TlsHandoff};
+pub use control::{AcceptedConnection, Control, Handoffs, ProxyHandoff, Reply, TlsHandoff};
 pub use counters::{CounterKey, Counters, TransportKind};
 pub use event_stream::EventStream;
-pub use mailbox::{Arrival, Mailbox, PresenceUpdate, ShardMessage};
+pub use mailbox::{Arrival, LineConnection, Mailbox, PresenceUpdate, ShardMessage};
 pub use metrics::{CompressionBytes, FANOUT_BOUNDS, Metrics};
 pub use process::Process;
 pub use rate::{Clock, RateLimit};

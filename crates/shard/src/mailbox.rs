@@ -16,6 +16,7 @@ use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId};
 use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
+use crate::address::ClientPath;
 use crate::socket::{Listener, Socket};
 use crate::survey::ConnectionSurvey;
 
@@ -40,8 +41,8 @@ pub enum ShardMessage {
     Failover(Topic, Duration),
     /// The response to a session's request.
     Response(SessionId, u32, Response),
-    /// A connection for this shard; its first byte determines the protocol.
-    Connection(Socket),
+    /// A connection of the line port for this shard; its first byte determines the protocol.
+    Connection(LineConnection),
     /// A connection for this shard with a known protocol.
     Arrival(Box<Arrival>),
     /// A frame of commands for an emulated session.
@@ -60,6 +61,24 @@ pub enum ShardMessage {
     Survey(Box<ConnectionSurvey>),
 }
 
+/// A connection of the line port.
+#[derive(Debug)]
+pub struct LineConnection {
+    /// The connection.
+    pub socket: Socket,
+    /// The source in the PROXY protocol header of the connection, which takes the place of the socket's peer.
+    pub proxy_source: Option<IpAddr>,
+    /// Whether a TLS handshake must precede the protocol.
+    pub requires_tls: bool,
+}
+
+impl LineConnection {
+    /// A connection without a PROXY header, whose protocol may begin at once.
+    pub fn direct(socket: Socket) -> Self {
+        Self { socket, proxy_source: None, requires_tls: false }
+    }
+}
+
 /// A connection after its handshake on another thread.
 #[derive(Debug)]
 pub struct Arrival {
@@ -71,10 +90,10 @@ pub struct Arrival {
     pub received: Vec<u8>,
     /// The transport and headers, for hooks.
     pub connection_info: Option<Arc<ConnectionInfo>>,
-    /// The addresses that proxies have forwarded, that of the nearest proxy last; see [`crate::AddressLimits`].
-    pub forwarded: Vec<Option<IpAddr>>,
     /// Whether its request was authorized as one of an operator, so that the session has the rights of a backend.
     pub is_backend: bool,
+    /// The addresses that proxies state for its client.
+    pub path: ClientPath,
 }
 
 /// A client has joined or left a channel.

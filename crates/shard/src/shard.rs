@@ -17,7 +17,7 @@ use tidings_wire::ws::deflate::Deflater;
 
 use crate::address::AddressKey;
 use crate::conn::{Conn, Phase};
-use crate::control::{Control, Reply, TlsHandoff};
+use crate::control::{Control, Handoffs, Reply};
 use crate::drain::Drain;
 use crate::end_log::EndLog;
 use crate::fanout::Batches;
@@ -108,7 +108,7 @@ impl PreparedShards {
         &self.metrics
     }
 
-    /// Starts a thread for each shard; it ends after [`Mailbox::stop`]. With `tls_handoff`, a connection of the line
+    /// Starts a thread for each shard; it ends after [`Mailbox::stop`]. With [`Handoffs::tls`], a connection of the line
     /// port may begin with a TLS handshake.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl PreparedShards {
         settings: &Arc<Settings>,
         protocols: &Arc<ProtocolSettings>,
         control: &Arc<dyn Control>,
-        tls_handoff: Option<&Arc<dyn TlsHandoff>>,
+        handoffs: &Handoffs,
         process: &Arc<Process>,
     ) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { polls, mailboxes, metrics, limits } = self;
@@ -137,7 +137,7 @@ impl PreparedShards {
                 mailbox: Arc::clone(&mailboxes[index as usize]),
                 mailboxes: mailboxes.clone(),
                 control: Arc::clone(control),
-                tls_handoff: tls_handoff.cloned(),
+                handoffs: handoffs.clone(),
                 wheel: Wheel::new(),
                 ready: VecDeque::new(),
                 listeners: Vec::new(),
@@ -213,8 +213,8 @@ pub(crate) struct Shard {
     /// The mailboxes of all shards, including this one: accepted connections are distributed in turn.
     pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) control: Arc<dyn Control>,
-    /// Executes TLS handshakes, if TLS is configured.
-    pub(crate) tls_handoff: Option<Arc<dyn TlsHandoff>>,
+    /// Take connections of the line port for TLS handshakes and PROXY headers.
+    pub(crate) handoffs: Handoffs,
     pub(crate) wheel: Wheel<TimerEvent>,
     /// Connections to read from without waiting for an event.
     pub(crate) ready: VecDeque<Slot>,
@@ -235,7 +235,7 @@ pub(crate) struct Shard {
     pub(crate) accept_due: bool,
     /// The addresses of counted connections.
     pub(crate) addresses: HashMap<Slot, AddressKey>,
-    /// Addresses of clients behind trusted proxies.
+    /// Addresses of clients behind trusted proxies, as the proxies state them.
     pub(crate) clients: HashMap<Slot, IpAddr>,
     /// What the log line of a connection's end contains.
     pub(crate) ends: EndLog,
@@ -377,7 +377,7 @@ impl Shard {
                         self.start_reads();
                     }
                 }
-                ShardMessage::Connection(socket) => self.adopt_line_connection(socket),
+                ShardMessage::Connection(connection) => self.accept_line_connection(connection),
                 ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
                 ShardMessage::Input(id, commands) => {
                     let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
@@ -468,8 +468,8 @@ impl Shard {
     /// The address of a connection's client, if it is known.
     pub(crate) fn client_address(&self, slot: Slot) -> Option<IpAddr> {
         let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
-        let peer = conn.socket.peer().filter(|peer| !self.process.addresses.is_proxy(*peer));
-        peer.or_else(|| self.clients.get(&slot).copied())
+        let stated = self.clients.get(&slot).copied();
+        stated.or_else(|| conn.socket.peer()).filter(|client| !self.process.addresses.is_proxy(*client))
     }
 
     /// Schedules a request with a large response. It fails at once if all queues together are full, because the wait

@@ -7,8 +7,10 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::ServerConnection;
+use tidings_wire::code::HttpStatus;
 
 use crate::body::{Body, ResponseStart};
+use crate::control::AcceptedConnection;
 use crate::tls::Tls;
 use crate::write_layer::WriteLayer as _;
 
@@ -99,11 +101,11 @@ impl Socket {
         address.ok().map(|address| address.ip())
     }
 
-    /// Refuses the connection with a notice.
-    pub(crate) fn refuse(&mut self, notice: &[u8]) -> io::Result<()> {
+    /// Refuses the connection with a notice; an HTTP response has this status.
+    pub(crate) fn refuse(&mut self, status: HttpStatus, notice: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => self.write_some(notice).map(|_| ()),
-            Self::Body(body) => body.refuse(notice),
+            Self::Body(body) => body.refuse(status, notice),
         }
     }
 
@@ -146,6 +148,15 @@ impl Socket {
         }
     }
 
+    /// An accepted connection that was never registered; `None` for other kinds.
+    pub(crate) fn into_accepted(self) -> Option<AcceptedConnection> {
+        match self {
+            Self::Tcp(stream) => Some(AcceptedConnection::Tcp(stream.into())),
+            Self::Unix(stream) => Some(AcceptedConnection::Unix(stream.into())),
+            Self::Tls(_) | Self::Body(_) => None,
+        }
+    }
+
     /// The TCP connection, for its TLS handshake; `None` for other kinds.
     pub(crate) fn into_tcp(self, registry: &Registry) -> Option<std::net::TcpStream> {
         let Self::Tcp(mut stream) = self else { return None };
@@ -170,14 +181,20 @@ impl Socket {
     }
 }
 
-/// A listening socket.
+/// A listening socket of the line port.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    source: ListenerSource,
+    /// Every connection begins with a PROXY header.
+    pub(crate) is_proxied: bool,
+    /// Every connection begins with a TLS handshake, after the PROXY header if there is one.
+    pub(crate) requires_tls: bool,
+}
+
+#[derive(Debug)]
+enum ListenerSource {
     /// TCP. Accepted connections inherit `TCP_NODELAY`.
     Tcp(TcpListener),
-    /// TCP for TLS only.
-    Tls(TcpListener),
-    /// A Unix socket.
     Unix(UnixListener),
 }
 
@@ -188,7 +205,8 @@ impl Listener {
     /// If it cannot be made non-blocking.
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::Tcp(TcpListener::from_std(listener)))
+        let source = ListenerSource::Tcp(TcpListener::from_std(listener));
+        Ok(Self { source, is_proxied: false, requires_tls: false })
     }
 
     /// Wraps a bound TCP listener on which every connection begins with a TLS handshake.
@@ -196,8 +214,7 @@ impl Listener {
     /// # Errors
     /// If it cannot be made non-blocking.
     pub fn tls(listener: std::net::TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        Ok(Self::Tls(TcpListener::from_std(listener)))
+        Ok(Self { requires_tls: true, ..Self::tcp(listener)? })
     }
 
     /// Wraps a bound Unix listener.
@@ -206,20 +223,27 @@ impl Listener {
     /// If it cannot be made non-blocking.
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::Unix(UnixListener::from_std(listener)))
+        let source = ListenerSource::Unix(UnixListener::from_std(listener));
+        Ok(Self { source, is_proxied: false, requires_tls: false })
+    }
+
+    /// Sets whether every connection begins with a PROXY header, which [`Handoffs::proxy`](crate::Handoffs::proxy) reads.
+    #[must_use]
+    pub fn proxied(self, is_proxied: bool) -> Self {
+        Self { is_proxied, ..self }
     }
 
     pub(crate) fn accept(&self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp(l) | Self::Tls(l) => l.accept().map(|(s, _)| Socket::Tcp(s)),
-            Self::Unix(l) => l.accept().map(|(s, _)| Socket::Unix(s)),
+        match &self.source {
+            ListenerSource::Tcp(l) => l.accept().map(|(s, _)| Socket::Tcp(s)),
+            ListenerSource::Unix(l) => l.accept().map(|(s, _)| Socket::Unix(s)),
         }
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Self::Tcp(l) | Self::Tls(l) => l.register(registry, token, Interest::READABLE),
-            Self::Unix(l) => l.register(registry, token, Interest::READABLE),
+        match &mut self.source {
+            ListenerSource::Tcp(l) => l.register(registry, token, Interest::READABLE),
+            ListenerSource::Unix(l) => l.register(registry, token, Interest::READABLE),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
@@ -200,7 +200,7 @@ impl Tls {
 
 /// Sends a notice and shuts the connection down; reads until the peer closes it, within [`LINGER_BYTES`] and
 /// [`LINGER_TIMEOUT`].
-async fn close_with_notice(mut stream: TcpStream, notice: &[u8]) {
+pub async fn close_with_notice(mut stream: impl AsyncRead + AsyncWrite + Unpin, notice: &[u8]) {
     let close = async {
         stream.write_all(notice).await?;
         stream.shutdown().await?;
@@ -218,19 +218,29 @@ async fn close_with_notice(mut stream: TcpStream, notice: &[u8]) {
     let _ = timeout(LINGER_TIMEOUT, close).await;
 }
 
-/// The notice for plaintext that begins with this byte: HTTP on the HTTP port, RESP (`*`) or plain lines on the line port.
+/// The notice for plaintext that begins with this byte.
 fn plaintext_notice(port: Port, first: u8) -> Vec<u8> {
+    match port {
+        Port::Http => notice(port, first, "this port speaks TLS: use https:// (or wss://)"),
+        Port::Line => notice(port, first, "this port speaks TLS alone"),
+    }
+}
+
+/// A notice for a rejected peer whose input begins with this byte, in its protocol: HTTP on the HTTP port, RESP (`*`) or plain
+/// lines on the line port. Empty for a TLS handshake.
+pub fn notice(port: Port, first: u8, text: &str) -> Vec<u8> {
     let text = match (port, first) {
+        (_, HANDSHAKE_RECORD) => String::new(),
         (Port::Http, _) => {
-            let body = "this port speaks TLS: use https:// (or wss://)\n";
+            let body = format!("{text}\n");
             format!(
                 "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
                  connection: close\r\n\r\n{body}",
                 body.len()
             )
         }
-        (Port::Line, b'*') => "-ERR this port speaks TLS alone\r\n".to_owned(),
-        (Port::Line, _) => "ERROR 107 this port speaks TLS alone\r\n".to_owned(),
+        (Port::Line, b'*') => format!("-ERR {text}\r\n"),
+        (Port::Line, _) => format!("ERROR 107 {text}\r\n"),
     };
     text.into_bytes()
 }

@@ -30,7 +30,8 @@ pub const fn http_status(number: u16) -> HttpStatus {
         101 | 109 | 110 | 3005 | 3500 => (401, "Unauthorized"),
         103 | 3503 | 3507 => (403, "Forbidden"),
         102 | 108 => (404, "Not Found"),
-        100 | 111 | 3000..3500 | 3504 => (503, "Service Unavailable"),
+        111 | 3013 => (429, "Too Many Requests"),
+        100 | 3000..3500 | 3504 => (503, "Service Unavailable"),
         _ => (400, "Bad Request"),
     };
     HttpStatus { number, reason }
@@ -129,7 +130,8 @@ mod tests {
             (LIMIT_EXCEEDED, 400),
             (BAD_REQUEST, 400),
             (TOKEN_EXPIRED, 401),
-            (TOO_MANY_REQUESTS, 503),
+            (TOO_MANY_REQUESTS, 429),
+            (OVERLOADED, 429),
             (SHUTDOWN, 503),
             (INVALID_TOKEN, 401),
             (BAD_PROTOCOL, 400),

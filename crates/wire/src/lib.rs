@@ -21,6 +21,7 @@ mod json;
 pub mod line;
 mod object;
 pub mod plain;
+pub mod proxy_protocol;
 pub mod publication;
 pub mod resp;
 mod secret;

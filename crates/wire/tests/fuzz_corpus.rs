@@ -22,6 +22,11 @@ fn stomp_frames_hold_their_invariants_on_every_seed_and_mutation() {
 }
 
 #[test]
+fn proxy_headers_hold_their_invariants_on_every_seed_and_mutation() {
+    run("proxy_protocol", targets::proxy_protocol);
+}
+
+#[test]
 fn resp_commands_hold_their_invariants_on_every_seed_and_mutation() {
     run("resp_command", targets::resp_command);
 }

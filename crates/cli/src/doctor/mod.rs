@@ -1,21 +1,16 @@
 //! `tidings doctor`: tests a deployment from a client's location, through all proxies.
 //!
-//! Each check reports its observation; a failed check reports the necessary change, in lines for nginx if it concerns
-//! the proxy ([`advice`]). Checks that need a missing token or key are skipped and reported as skipped.
+//! Each check reports its observation; a failed check reports the necessary change (crate `tidings-doctor`).
 //!
-//! Invariants: the server's state is not changed, except for publications in a channel with a random name; every wait
-//! has a timeout; exit code 0 means that no check failed.
+//! Invariant: exit code 0 means that no check failed.
 
-mod advice;
-mod idle;
-mod live;
-mod plain;
 mod report;
 
 use std::time::Duration;
 
 use clap::Args;
 use tidings_client::{Server, Web};
+use tidings_doctor::Proxy;
 
 use self::report::DoctorReport;
 use crate::failure::Failure;
@@ -30,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Give the address that clients use: https://push.example.org, with the path prefix if there is one. Each check reports \
-its observation; a failed check reports the lines to change in nginx. Without --token a server that requires one can only be \
+its observation; a failed check names the wrong setting of the proxy (nginx, HAProxy, Caddy, Traefik) and the lines to change. Without --token a server that requires one can only be \
 tested in part; with --key messages are published (to a separate channel) to measure their delivery time.
 
 Proxies close idle connections, nginx after 60 s: --idle sets how long connections are watched. This takes \
@@ -63,6 +58,11 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "DURATION", default_value = "70s", value_parser = duration)]
     idle: Duration,
 
+    /// The proxy in front of the server, for the lines to change: nginx, haproxy, caddy or traefik; by default it is recognised
+    /// by its responses
+    #[arg(long, value_name = "NAME")]
+    proxy: Option<Proxy>,
+
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -85,16 +85,16 @@ impl Doctor {
 
     async fn examine(&self) -> Result<(), Failure> {
         let mut report = DoctorReport::new(&self.url)?;
-        if self.plain(&mut report).await? {
-            let connections = self.live(&mut report).await?;
-            self.idle(&mut report, connections).await?;
-        }
+        let doctor = tidings_doctor::Doctor {
+            url: self.url.clone(),
+            token: self.token.clone(),
+            key: self.key.clone(),
+            channel: self.channel.clone(),
+            idle: self.idle,
+            proxy: self.proxy,
+        };
+        doctor.examine(&mut report).await?;
         report.end()
-    }
-
-    /// The channel for the measurement.
-    fn channel(&self) -> String {
-        self.channel.clone().unwrap_or_else(|| format!("tidings-doctor-{:08x}", fastrand::u32(..)))
     }
 }
 

@@ -3,42 +3,27 @@
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 use tidings_client::Web;
+use tidings_doctor::{Advice, Report, Verdict};
 
-use super::advice::Advice;
 use crate::failure::{Failure, single_line};
 use crate::stdout::print;
 use crate::text::colours;
 
-/// The result of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// As expected.
-    Good,
-    /// It works, with a limitation.
-    Note,
-    /// It does not work.
-    Bad,
-    /// The check was not run.
-    Skipped,
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "ok",
+        Verdict::Note => "note",
+        Verdict::Bad => "FAIL",
+        Verdict::Skipped => "skip",
+    }
 }
 
-impl Verdict {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Good => "ok",
-            Self::Note => "note",
-            Self::Bad => "FAIL",
-            Self::Skipped => "skip",
-        }
-    }
-
-    fn colour(self) -> &'static str {
-        match self {
-            Self::Good => "\x1b[32m",
-            Self::Note => "\x1b[33m",
-            Self::Bad => "\x1b[1;31m",
-            Self::Skipped => "\x1b[2m",
-        }
+fn colour(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "\x1b[32m",
+        Verdict::Note => "\x1b[33m",
+        Verdict::Bad => "\x1b[1;31m",
+        Verdict::Skipped => "\x1b[2m",
     }
 }
 
@@ -61,51 +46,6 @@ impl DoctorReport {
         Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
     }
 
-    /// Adds a check and its observation.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub(super) fn add(&mut self, verdict: Verdict, name: &str, saw: &str) -> Result<(), Failure> {
-        self.clear();
-        if verdict != Verdict::Skipped {
-            self.made += 1;
-        }
-        self.failed += usize::from(verdict == Verdict::Bad);
-        let word = format!("{:<5}", verdict.word());
-        let word = if self.colours { format!("{}{word}\x1b[0m", verdict.colour()) } else { word };
-        let saw = single_line(saw);
-        print(format!("  {word} {name:<13} {saw}\n").as_bytes())
-    }
-
-    /// Adds a failed check with advice.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub(super) fn advise(
-        &mut self,
-        verdict: Verdict,
-        name: &str,
-        saw: &str,
-        advice: &Advice,
-    ) -> Result<(), Failure> {
-        self.add(verdict, name, saw)?;
-        let mut text = format!("        {}\n", advice.why);
-        for line in advice.lines {
-            text.push_str(&format!("            {line}\n"));
-        }
-        print(text.as_bytes())
-    }
-
-    /// Displays the current check, on a terminal.
-    pub(super) fn doing(&mut self, what: &str) {
-        if stderr().is_terminal() && crate::text::supports_escapes() {
-            eprint!("\r\x1b[K  …     {what}");
-            // A closed terminal does not stop the checks.
-            let _ = stderr().flush();
-            self.shown = true;
-        }
-    }
-
     fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             eprint!("\r\x1b[K");
@@ -122,5 +62,43 @@ impl DoctorReport {
             return print(format!("\nno problem found in {} checks\n", self.made).as_bytes());
         }
         Err(Failure::Failed(format!("{} of {} checks failed", self.failed, self.made)))
+    }
+}
+
+impl Report for DoctorReport {
+    type Error = Failure;
+
+    fn result(
+        &mut self,
+        verdict: Verdict,
+        name: &str,
+        saw: &str,
+        advice: Option<&Advice>,
+    ) -> Result<(), Failure> {
+        self.clear();
+        if verdict != Verdict::Skipped {
+            self.made += 1;
+        }
+        self.failed += usize::from(verdict == Verdict::Bad);
+        let start = format!("{:<5}", word(verdict));
+        let start = if self.colours { format!("{}{start}\x1b[0m", colour(verdict)) } else { start };
+        let mut text = format!("  {start} {name:<13} {}\n", single_line(saw));
+        if let Some(advice) = advice {
+            text.push_str(&format!("        {}\n", advice.why));
+            for line in advice.lines {
+                text.push_str(&format!("            {line}\n"));
+            }
+        }
+        print(text.as_bytes())
+    }
+
+    /// Displays the current check, on a terminal.
+    fn progress(&mut self, what: &str) {
+        if stderr().is_terminal() && crate::text::supports_escapes() {
+            eprint!("\r\x1b[K  …     {what}");
+            // A closed terminal does not stop the checks.
+            let _ = stderr().flush();
+            self.shown = true;
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! Tests of `tidings doctor`, with the server itself and with a real nginx in correct and incorrect configurations.
+//! Tests of `tidings doctor`, with the server itself and with a real nginx, HAProxy and Caddy in correct and
+//! incorrect configurations.
 
 use tidings_testkit::free_port;
 
 use crate::nginx::{GOOD, Nginx};
+use crate::proxies::{DEFAULTS, Haproxy, Proxy};
 use crate::tool::{Done, run, server};
 
 fn doctor(url: &str, more: &[&str]) -> Done {
@@ -82,6 +84,162 @@ fn problems_of_a_proxy_are_found_and_reported_with_the_lines_to_add() {
         assert!(done.text().contains(line), "{location}: {}", done.text());
         assert!(done.stderr.contains(" checks failed"), "{done:?}");
     }
+}
+
+/// Asserts that the check `name` has this verdict and that the output contains all of `words`.
+#[track_caller]
+fn expect(done: &Done, name: &str, expected: &str, words: &[&str]) {
+    assert_eq!(verdict(done, name), expected, "{}", done.text());
+    for word in words {
+        assert!(done.text().contains(word), "{word:?} is missing: {}", done.text());
+    }
+}
+
+#[test]
+fn wrong_settings_of_haproxy_are_recognised_by_name() {
+    let server = server(&[]);
+    let good = Haproxy::default();
+    let done = doctor(&Proxy::haproxy(&server, &good).url(), &["--idle", "0"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    expect(&done, "proxy", "ok", &["HAProxy, recognised by its error page"]);
+    expect(&done, "upload", "ok", &[]);
+    expect(&done, "latency", "ok", &[]);
+    expect(&done, "address", "note", &["`option forwardfor` is missing"]);
+    let stating = Haproxy { frontend: "option forwardfor", ..Haproxy::default() };
+    let done = doctor(&Proxy::haproxy(&server, &stating).url(), &["--idle", "0"]);
+    expect(&done, "address", "note", &["trusted_proxies = [\"127.0.0.1\"]"]);
+    for (config, name, expected, words) in [
+        (
+            Haproxy { frontend: "option http-buffer-request", ..Haproxy::default() },
+            "upload",
+            "note",
+            ["`option http-buffer-request`", "no option http-buffer-request"],
+        ),
+        (
+            Haproxy { defaults: "timeout client 75s\n timeout server 75s", ..Haproxy::default() },
+            "latency",
+            "note",
+            ["`option http-no-delay` is missing", "option http-no-delay"],
+        ),
+        (
+            Haproxy { frontend: "http-request set-header Host localhost", ..Haproxy::default() },
+            "own origin",
+            "FAIL",
+            ["`http-request set-header Host`", "http-request set-header Host %[req.hdr(host)]"],
+        ),
+        (
+            Haproxy { frontend: "http-request del-header Upgrade", ..Haproxy::default() },
+            "websocket",
+            "FAIL",
+            ["`http-request del-header`", "mode http"],
+        ),
+        (
+            Haproxy { server: "send-proxy-v2", ..Haproxy::default() },
+            "health",
+            "FAIL",
+            ["a PROXY protocol header that the server does not expect", "http.proxy_protocol = true"],
+        ),
+        (
+            Haproxy { server: "send-proxy", ..Haproxy::default() },
+            "health",
+            "FAIL",
+            ["Remove `send-proxy`", "server node1 127.0.0.1:8000"],
+        ),
+    ] {
+        let done = doctor(&Proxy::haproxy(&server, &config).url(), &["--idle", "0"]);
+        expect(&done, name, expected, &words);
+        assert_eq!(done.code, Some(i32::from(expected == "FAIL")), "{done:?}");
+    }
+}
+
+#[test]
+fn a_proxy_header_that_the_server_expects_or_refuses_is_recognised() {
+    let with = |trusted: &str| {
+        let trusted = format!("trusted_proxies={trusted}");
+        server(&["--set", "http.proxy_protocol=true", "--set", &trusted])
+    };
+    let server = with("127.0.0.1");
+    let done = doctor(&Proxy::haproxy(&server, &Haproxy::default()).url(), &[]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    expect(&done, "health", "FAIL", &["and HAProxy sends none", "server node1 127.0.0.1:8000 send-proxy-v2"]);
+    let done = doctor(&Proxy::caddy(&server, "", "").url(), &[]);
+    expect(&done, "health", "FAIL", &["and Caddy sends none", "proxy_protocol v2"]);
+    let other = with("10.0.0.1");
+    let sending = Haproxy { server: "send-proxy-v2", ..Haproxy::default() };
+    let done = doctor(&Proxy::haproxy(&other, &sending).url(), &[]);
+    expect(&done, "health", "FAIL", &["its trusted_proxies must contain the address of HAProxy"]);
+    other.wait_for_log("its address is not in trusted_proxies");
+    let done = doctor(&Proxy::haproxy(&server, &sending).url(), &["--idle", "0"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    expect(&done, "address", "ok", &["(PROXY protocol)"]);
+}
+
+#[test]
+fn paths_of_operators_may_be_on_another_port() {
+    let server = server(&["--set", "internal.listen=127.0.0.1:0"]);
+    let done = doctor(&server.http_url(), &["--idle", "0"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    expect(&done, "health", "skip", &["internal.listen", "the server sees the address 127.0.0.1"]);
+}
+
+#[test]
+fn short_timeouts_of_haproxy_are_recognised_by_name() {
+    let server = server(&[]);
+    let tunnel = DEFAULTS.replace("tunnel 75s", "tunnel 1s");
+    let proxy = Proxy::haproxy(&server, &Haproxy { defaults: &tunnel, ..Haproxy::default() });
+    let done = doctor(&proxy.url(), &["--idle", "5s"]);
+    expect(&done, "idle", "FAIL", &["a WebSocket ended after 1.", "`timeout tunnel`", "timeout tunnel 75s"]);
+    assert!(done.text().contains("an event stream stayed open"), "{}", done.text());
+    let client = DEFAULTS.replace("server 75s", "server 1s");
+    let proxy = Proxy::haproxy(&server, &Haproxy { defaults: &client, ..Haproxy::default() });
+    let done = doctor(&proxy.url(), &["--idle", "5s"]);
+    expect(&done, "idle", "ok", &["an event stream ended after ", "`timeout server` or `timeout client`"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    // The lines for another proxy, on request.
+    let done = doctor(&proxy.url(), &["--idle", "5s", "--proxy", "traefik"]);
+    expect(&done, "proxy", "ok", &["Traefik (--proxy)", "`respondingTimeouts`", "idleTimeout: 75s"]);
+    run(&["doctor", &proxy.url(), "--proxy", "apache"], b"")
+        .refused(2, &["nginx, haproxy, caddy or traefik"]);
+}
+
+#[test]
+fn wrong_settings_of_caddy_are_recognised_by_name() {
+    let server = server(&[]);
+    let done = doctor(&Proxy::caddy(&server, "", "").url(), &["--idle", "0"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    expect(&done, "proxy", "ok", &["Caddy, recognised by its Server header"]);
+    for (site, proxy, name, words) in [
+        ("", "transport http {\n read_timeout 1s\n}", "idle", ["`read_timeout`", "read_timeout 75s"]),
+        (
+            "request_body {\n max_size 1MB\n}",
+            "",
+            "body size",
+            ["`max_size` of `request_body`", "max_size 16MiB"],
+        ),
+        ("", "buffer_responses", "websocket", ["Remove `buffer_responses`", "flush_interval -1"]),
+        (
+            "",
+            "header_up Host {upstream_hostport}",
+            "own origin",
+            ["remove `header_up Host`", "header_up Host {host}"],
+        ),
+    ] {
+        let caddy = Proxy::caddy(&server, site, proxy);
+        let done = doctor(&caddy.url(), &["--idle", if name == "idle" { "5s" } else { "0" }]);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        expect(&done, name, "FAIL", &words);
+    }
+}
+
+#[test]
+fn nginx_is_recognised_and_its_request_buffering_is_noted() {
+    let server = server(&[]);
+    let done = doctor(&Nginx::start(&server, GOOD).url("http"), &["--idle", "0"]);
+    expect(&done, "proxy", "ok", &["nginx, recognised by its Server header"]);
+    expect(&done, "upload", "note", &["proxy_request_buffering on", "proxy_request_buffering off;"]);
+    let unbuffered = format!("{GOOD} proxy_request_buffering off;");
+    let done = doctor(&Nginx::start(&server, &unbuffered).url("http"), &["--idle", "0"]);
+    expect(&done, "upload", "ok", &[]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod library_examples;
 mod logs;
 mod nginx;
 mod nodes;
+mod proxies;
 mod publish;
 mod reads;
 mod recovery;

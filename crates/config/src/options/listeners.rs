@@ -20,6 +20,12 @@ group! {
         /// `--tcp`; `tcp = …` in a file without other `tcp` options, and `TIDINGS_TCP`, are aliases. An address that
         /// other machines can reach requires a key (see `client.insecure`).
         listen: Vec<ListenAddr> = "127.0.0.1:5567", ();
+        /// Whether every connection of the line port begins with a PROXY protocol header (version 1 or 2), in which a proxy
+        /// states the address of its client: HAProxy `send-proxy-v2`, nginx `proxy_protocol on`. Over TCP only proxies in
+        /// `trusted_proxies` may connect then; over a Unix socket every process that may open it. A connection without a
+        /// header within `client.stale_close_delay` is closed. Health checks send the header as well (HAProxy
+        /// `check-send-proxy`).
+        proxy_protocol: bool = "false", ();
         /// Whether a plain line that is not a command is echoed. Otherwise the answer is `UNKNOWN COMMAND`.
         echo: bool = "true", ();
         /// Channels to which a new plain connection is subscribed; at most `client.channel_limit`.
@@ -48,13 +54,19 @@ group! {
         /// `--http`; `http = …` in a file without other `http` options, and `TIDINGS_HTTP`, are aliases. An address
         /// that other machines can reach requires a key (see `client.insecure`).
         listen: Vec<ListenAddr> = "127.0.0.1:8000", ();
+        /// Whether every connection of the HTTP port begins with a PROXY protocol header, before TLS and HTTP; see
+        /// `tcp.proxy_protocol`. Probes without a proxy use `internal.listen`, which expects no header. `Forwarded` and
+        /// `X-Forwarded-For` are then only used if the address in the header belongs to `trusted_proxies`, as with two
+        /// proxies in a row.
+        proxy_protocol: bool = "false", ();
         /// Most connections that wait for a request or its response at a time. At the limit the slowest ones are closed
         /// for new ones; when none is slow, a request waits up to two seconds and is then answered with 503. `/health`,
         /// `/ready`, `/metrics` and WebSocket handshakes have a reserve of 64 more. A connection that becomes a
         /// WebSocket or a stream no longer counts here, but in `client.connection_limit`.
         connection_limit: usize = "512", count(1, 1_000_000);
         /// Most of those connections from one address (one /64 network of IPv6). 0 is half of `http.connection_limit`,
-        /// and no limit for loopback addresses. The address is that of the peer. There is no such limit for proxies in
+        /// and no limit for loopback addresses. The address is that of the peer, or with `http.proxy_protocol` that in the
+        /// header. There is no such limit for proxies in
         /// `trusted_proxies`, because their connections carry requests of many clients, nor for Unix sockets: configure
         /// a limit in the proxy (nginx: `limit_conn`).
         connection_limit_per_address: usize = "0", count(0, 1_000_000);

@@ -59,8 +59,9 @@ group! {
         data_dir: DataDir = "", ();
         /// Proxies in front of this server, as addresses or ranges (`10.0.0.0/8`, `::1`). For a connection from one of
         /// them, the client's address is taken from `Forwarded` (RFC 7239) or else `X-Forwarded-For`: the last address
-        /// there that is not a trusted proxy. For other connections these headers are ignored. Without this option,
-        /// limits by address count all clients of a proxy as one.
+        /// there that is not a trusted proxy. For other connections these headers are ignored. Only these proxies may send
+        /// PROXY protocol headers (`tcp.proxy_protocol`, `http.proxy_protocol`). Without this option, limits by address
+        /// count all clients of a proxy as one.
         trusted_proxies: Vec<Network> = "", ();
         /// Number of threads that serve connections, each with an event loop. 0 is one per core that this process may
         /// use.

@@ -30,6 +30,25 @@ fn plain_lines_get_no_channel_with_a_space() {
 }
 
 #[test]
+fn proxy_headers_over_tcp_require_a_trusted_proxy_and_the_error_contains_the_line_to_add() {
+    let text = "[tcp]\nproxy_protocol = true\n";
+    let error = error_line(load_text("c.toml", text));
+    assert_eq!(
+        error,
+        "c.toml:2: tcp.proxy_protocol is true, but trusted_proxies is empty, so every connection would be refused; add at \
+         the top of the file: trusted_proxies = \"127.0.0.1\" with the address of the proxy"
+    );
+    let line =
+        error.split_once("the file: ").and_then(|(_, rest)| rest.split_once(" with")).expect("a line").0;
+    let config = load_text("c.toml", &format!("{line}\n{text}")).expect(line);
+    assert!(config.tcp.proxy_protocol && !config.http.proxy_protocol);
+    let web = error_line(load_sets(&["http.proxy_protocol=true"]));
+    assert!(web.contains("add --set trusted_proxies=127.0.0.1 with"), "{web}");
+    // The permissions of a Unix socket decide about its peers.
+    assert!(load_sets(&["tcp.proxy_protocol=true", "tcp.listen=unix:/tmp/x"]).is_ok());
+}
+
+#[test]
 fn a_public_listener_requires_a_key_and_the_error_contains_the_line_to_add() {
     assert_eq!(
         error_line(load_text("c.toml", "[http]\nlisten = \"0.0.0.0:8000\"\n")),

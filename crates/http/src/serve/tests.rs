@@ -385,12 +385,12 @@ impl Accept for FailingListener {
     type Raw = DuplexStream;
     type Io = DuplexStream;
 
-    fn peer(_: &DuplexStream) -> Option<std::net::IpAddr> {
+    fn peer(_: &DuplexStream) -> Option<IpAddr> {
         None
     }
 
-    fn open(&self, raw: DuplexStream) -> impl Future<Output = Option<DuplexStream>> + Send + 'static {
-        ready(Some(raw))
+    fn open(&self, raw: DuplexStream) -> impl Future<Output = Option<Opened<DuplexStream>>> + Send + 'static {
+        ready(Some(Opened { io: raw, proxy_source: None }))
     }
 
     async fn accept(&self) -> io::Result<DuplexStream> {

@@ -124,7 +124,7 @@ impl Authorizer {
         about: ConnectionInfo,
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
-        let requester = Requester { connection_info: Some(Arc::new(about)), ..Requester::default() };
+        let requester = Requester { connection_info: Some(Arc::new(about)), address, ..Requester::default() };
         let outcome = self.shared.authorize_upload(&requester, token).await;
         if let Err(failure) = &outcome
             && token.is_some()
@@ -145,7 +145,8 @@ impl Shared {
         TraceContext::parse(&value.1)
     }
 
-    async fn handle(&self, request: AuthorizationRequest, reply: Reply) {
+    async fn handle(&self, mut request: AuthorizationRequest, reply: Reply) {
+        request.requester_mut().address = reply.peer();
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
         let outcome = match request {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Router as Routes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router as Routes};
 use serde_json::json;
-use tidings_http::ReservePaths;
+use tidings_http::{AddressSource, Peer, ReservePaths};
 use tidings_page::{self as page, Depth, ServerState};
 use tidings_table_service as tables;
 
@@ -73,6 +73,7 @@ fn public(site: &Arc<Site>) -> Routes {
         .route("/tables/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::One)))
         .route("/parser/share/{table}", get(async |headers: HeaderMap| page::table(&headers, Depth::Two)))
         .route("/assets/{name}", get(asset))
+        .route("/connection/address", get(client_address))
         .with_state(Arc::clone(site));
     with_fallback(routes, site.not_found)
 }
@@ -130,6 +131,27 @@ async fn asset(State(site): State<Arc<Site>>, Path(name): Path<String>, headers:
 
 fn not_found(text: &'static str) -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, text)
+}
+
+/// The address of the client as limits and hooks use it, and its origin. `tidings doctor` compares it with the settings of the
+/// proxy.
+async fn client_address(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
+    let addresses = &site.services.shards.process().addresses;
+    let source = peer.address_source(&headers, addresses);
+    // The peer is then a proxy, whose address is not for its clients.
+    let address = peer.client(&headers, addresses).filter(|_| source != AddressSource::Untrusted);
+    let source = match source {
+        AddressSource::Peer => "peer",
+        AddressSource::ProxyHeader => "proxy_protocol",
+        AddressSource::Headers => "headers",
+        AddressSource::Untrusted => "untrusted",
+    };
+    let body = json!({"address": address, "source": source});
+    ([(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {

@@ -14,7 +14,10 @@ use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes,
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
 use tidings_otel::Tracer;
-use tidings_shard::{AddressLimits, Control, PreparedShards, Process, RateLimit, TlsHandoff};
+use tidings_proxy_protocol::ProxyHeaders;
+use tidings_shard::{
+    AddressLimits, Control, Handoffs, PreparedShards, Process, ProxyHandoff, RateLimit, TlsHandoff,
+};
 use tidings_tls::{Tls, TlsMetrics};
 
 use super::StartError;
@@ -29,7 +32,7 @@ use crate::inbound::{Inbound, InboundCounters};
 use crate::info::ServerInfo;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
-use crate::line_handshakes::LineHandshakes;
+use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
@@ -48,7 +51,8 @@ const INTERNAL_PREFIXES: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, 
 pub(super) struct Assembly {
     pub(super) prepared: PreparedShards,
     pub(super) control: Arc<dyn Control>,
-    pub(super) tls_handoff: Option<Arc<dyn TlsHandoff>>,
+    pub(super) handoffs: Handoffs,
+    pub(super) proxy_headers: Arc<ProxyHeaders>,
     pub(super) http: Arc<HttpServices>,
     pub(super) work: DeferredWork,
     pub(super) canary: Arc<Canary>,
@@ -171,10 +175,19 @@ impl Assembly {
                 router: Arc::clone(&router),
             },
         });
-        let tls_handoff = tls.as_ref().map(|tls| {
-            Arc::new(LineHandshakes::new(Arc::clone(tls), Arc::clone(&limiter), Arc::clone(&shards)))
-                as Arc<dyn TlsHandoff>
-        });
+        let proxy_headers =
+            Arc::new(ProxyHeaders::new(Arc::clone(&process), config.client.stale_close_delay));
+        let handoffs = Handoffs {
+            tls: tls.as_ref().map(|tls| {
+                Arc::new(LineHandshakes::new(Arc::clone(tls), Arc::clone(&limiter), Arc::clone(&shards)))
+                    as Arc<dyn TlsHandoff>
+            }),
+            proxy: config.tcp.proxy_protocol.then(|| {
+                let headers = Arc::clone(&proxy_headers);
+                Arc::new(LineHeaders::new(headers, Arc::clone(&limiter), Arc::clone(&shards)))
+                    as Arc<dyn ProxyHandoff>
+            }),
+        };
         let http = Arc::new(HttpServices {
             readiness: Arc::new(ReadinessCheck {
                 lifecycle: Arc::clone(&lifecycle),
@@ -210,6 +223,7 @@ impl Assembly {
         metrics.register(Arc::clone(&http.api.auth_failures));
         metrics.register(Arc::clone(&http.api.audit));
         metrics.register(TlsMetrics(http.tls.clone()));
+        metrics.register(Arc::clone(&proxy_headers));
         metrics.register(Arc::clone(&canary));
         metrics.register(Arc::clone(&inbound_counters));
         metrics.register(blocklist);
@@ -217,7 +231,8 @@ impl Assembly {
         Ok(Self {
             prepared,
             control,
-            tls_handoff,
+            handoffs,
+            proxy_headers,
             http,
             work,
             canary,

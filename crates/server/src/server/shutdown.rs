@@ -111,6 +111,7 @@ impl Server {
         if let Some(tls) = &self.services.tls {
             tls.stop();
         }
+        self.proxy_headers.stop();
         let connections = || self.services.shards.connections();
         tracing::info!(clients = connections(), ?drain, "stopping: clients are requested to reconnect");
         self.services.shards.post_to_all(|| ShardMessage::Drain(drain));

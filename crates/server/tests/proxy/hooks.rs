@@ -2,6 +2,7 @@
 
 use axum::http::Method;
 use serde_json::{Value, json};
+use tidings_testkit::LineClient;
 
 use crate::application::Application;
 use crate::server_with_hooks::{ServerWithHooks, now, token};
@@ -32,7 +33,8 @@ fn allow(result: Value) -> Value {
 
 /// The fields of every request about a client that uses JSON lines.
 fn client_fields(client: &Value, user: &str) -> Value {
-    json!({"client": client, "transport": "tcp", "protocol": "json", "encoding": "json", "user": user})
+    json!({"client": client, "transport": "tcp", "protocol": "json", "encoding": "json",
+        "address": "127.0.0.1", "user": user})
 }
 
 fn with(mut request: Value, fields: Value) -> Value {
@@ -60,7 +62,7 @@ fn the_connect_hook_accepts_a_client_and_sets_its_user() {
     assert_eq!((&call.method, call.header("content-type")), (&Method::POST, Some("application/json")));
     let expected = json!({
         "client": result["client"], "transport": "tcp", "protocol": "json", "encoding": "json",
-        "data": {"cookie": "monster"}, "name": "js", "version": "5.2"
+        "address": "127.0.0.1", "data": {"cookie": "monster"}, "name": "js", "version": "5.2"
     });
     assert_eq!(call.body, expected);
     // Requests of the other hooks contain the user.
@@ -221,4 +223,16 @@ fn with_binary_encoding_the_client_s_data_is_base64() {
     application.respond("/rpc", allow(json!({"b64data": "WzFd"})));
     assert_eq!(client.call_ok("rpc", json!({"method": "m", "data": [1]})), json!({"data": [1]}));
     assert_eq!(application.only_call("/rpc").body["b64data"], json!("WzFd"));
+}
+
+#[test]
+fn a_hook_gets_the_address_in_a_proxy_header() {
+    let application = Application::start();
+    let server = server(&application, &[("tcp.proxy_protocol", "true"), ("trusted_proxies", "127.0.0.1")]);
+    application.respond("/connect", allow(json!({"user": "56"})));
+    let mut client = LineClient::connect(server.tcp());
+    client.send_bytes(b"PROXY TCP4 198.51.100.7 127.0.0.1 40000 5567\r\n");
+    client.send(&json!({"id": 1, "connect": {}}).to_string());
+    client.line();
+    assert_eq!(application.only_call("/connect").body["address"], json!("198.51.100.7"));
 }

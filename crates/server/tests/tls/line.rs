@@ -296,3 +296,30 @@ fn with_a_client_authority_clients_must_present_a_certificate() {
     known.send(b"PING\r\n");
     known.expect("PONG");
 }
+
+#[test]
+fn tls_follows_a_proxy_header_and_the_connection_counts_for_its_address() {
+    for required in ["true", "false"] {
+        let server = TlsServer::with(&[
+            "tcp.proxy_protocol=true",
+            "trusted_proxies=127.0.0.1",
+            "limits.address.connections=1",
+            &format!("tls.required={required}"),
+        ]);
+        let through_proxy = |client: &str| {
+            let mut stream = TcpStream::connect(server.tcp()).expect("a connection");
+            write!(stream, "PROXY TCP4 {client} 127.0.0.1 40000 5567\r\n").expect("a header");
+            Client::over(stream, server.trusting(&version::TLS13))
+        };
+        let mut ann = through_proxy("198.51.100.7");
+        ann.send(b"PING\r\n");
+        ann.expect("PONG");
+        let mut again = through_proxy("198.51.100.7");
+        // A connection that must begin with TLS is refused before its handshake, others after it.
+        let notice = again.try_send(b"PING\r\n").map(|()| again.rest());
+        assert!(notice.is_err() || notice.is_ok_and(|text| text.contains("limits.address.connections")));
+        let mut bob = through_proxy("198.51.100.8");
+        bob.send(b"PING\r\n");
+        bob.expect("PONG");
+    }
+}

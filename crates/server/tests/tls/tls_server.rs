@@ -155,9 +155,13 @@ pub(crate) struct Client {
 impl Client {
     /// Connects. The first write or read performs the handshake.
     pub(crate) fn connect(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self::over(TcpStream::connect(address).expect("a connection"), config)
+    }
+
+    /// Continues a connection. The first write or read performs the handshake.
+    pub(crate) fn over(stream: TcpStream, config: Arc<ClientConfig>) -> Self {
         let connection =
             ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("a configuration");
-        let stream = TcpStream::connect(address).expect("a connection");
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");

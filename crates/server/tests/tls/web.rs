@@ -218,3 +218,23 @@ fn a_table_of_tens_of_megabytes_is_uploaded_and_viewed_over_tls() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{}", &answer[..200]);
     assert!(answer.matches("the quick brown fox").count() >= rows - 1);
 }
+
+#[test]
+fn https_follows_a_proxy_header() {
+    let server = TlsServer::with(&[
+        "http.proxy_protocol=true",
+        "trusted_proxies=127.0.0.1",
+        "limits.address.connections=1",
+    ]);
+    let events = |client: &str| {
+        let mut stream = TcpStream::connect(server.http()).expect("a connection");
+        write!(stream, "PROXY TCP4 {client} 127.0.0.1 40000 443\r\n").expect("a header");
+        let mut client = Client::over(stream, server.trusting(&tokio_rustls::rustls::version::TLS13));
+        client.send(b"GET /events?channel=news HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        (head(&mut client), client)
+    };
+    let (first, _ann) = events("198.51.100.7");
+    assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+    assert!(events("198.51.100.7").0.starts_with("HTTP/1.1 429 "));
+    assert!(events("198.51.100.8").0.starts_with("HTTP/1.1 200 "));
+}

@@ -15,7 +15,8 @@ use tidings_hub::{
 };
 use tidings_session::ProtocolSettings;
 use tidings_shard::{
-    Control, Limits, Mailbox, Metrics, Process, Reply, ShardMessage, Socket, TransportKind, prepare,
+    Control, Handoffs, Limits, LineConnection, Mailbox, Metrics, Process, Reply, ShardMessage, Socket,
+    TransportKind, prepare,
 };
 use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{Channel, Delivery, Publication, Topic};
@@ -95,7 +96,7 @@ impl TestShard {
             &Arc::new(settings),
             &Arc::new(protocols),
             &control,
-            None,
+            &Handoffs::default(),
             &Arc::new(Process::default()),
         );
         let thread = threads.expect("a thread").pop();
@@ -107,7 +108,7 @@ impl TestShard {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         theirs.set_nonblocking(true).expect("a socket");
         ours.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        self.mailbox.post(ShardMessage::Connection(Socket::unix(theirs)));
+        self.mailbox.post(ShardMessage::Connection(LineConnection::direct(Socket::unix(theirs))));
         Client { writer: ours.try_clone().expect("a socket"), reader: BufReader::new(ours) }
     }
 

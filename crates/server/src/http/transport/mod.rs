@@ -25,24 +25,23 @@ mod two_way;
 mod websocket;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router as Routes;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
-use tidings_shard::{Arrival, ShardMessage};
+use tidings_shard::{Arrival, ClientPath, ShardMessage};
 
 use super::HttpServices;
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_cluster::ClusterBus;
 use tidings_config::Config;
-use tidings_http::{ConnectionPolicy, hops};
+use tidings_http::{ConnectionPolicy, Peer};
 
 /// The state of the handlers.
 #[derive(Clone)]
@@ -123,9 +122,10 @@ impl Transports {
         self.shards.hand_over(ShardMessage::Arrival(Box::new(arrival)));
     }
 
-    /// The addresses that proxies report for the client. Empty if no proxy is trusted.
-    fn forwarded(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        if self.shards.process().addresses.has_proxies() { hops(headers) } else { Vec::new() }
+    /// The addresses that proxies state for the client of a request.
+    fn client_path(&self, headers: &HeaderMap, extensions: &Extensions) -> ClientPath {
+        let peer = extensions.get::<Peer>();
+        peer.map(|peer| peer.client_path(headers, &self.shards.process().addresses)).unwrap_or_default()
     }
 
     /// The information about a connection for hooks; `None` if no hook uses it. Header values that are not text are omitted.

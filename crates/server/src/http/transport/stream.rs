@@ -55,7 +55,7 @@ impl Transports {
             events: events.map(|(several, last_id)| EventStream::new(common.into_bytes(), several, &last_id)),
         };
         let about = self.connection_info(transport, &parts.headers);
-        let forwarded = self.forwarded(&parts.headers);
+        let path = self.client_path(&parts.headers, &parts.extensions);
         let transports = self.clone();
         hijacker
             .hijack(move |socket| {
@@ -63,14 +63,7 @@ impl Transports {
                 drop(permit);
                 let socket = socket.answering(opening);
                 let connection_info = about;
-                transports.hand_over(Arrival {
-                    socket,
-                    link,
-                    received,
-                    connection_info,
-                    forwarded,
-                    is_backend,
-                });
+                transports.hand_over(Arrival { socket, link, received, connection_info, path, is_backend });
             })
             .await
     }

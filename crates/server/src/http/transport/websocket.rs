@@ -55,7 +55,7 @@ fn serve(
     link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
     let about = transports.connection_info(transport, request.headers());
-    let forwarded = transports.forwarded(request.headers());
+    let path = transports.client_path(request.headers(), request.extensions());
     match accept(request, &transports.policy, &options) {
         Err(rejection) => rejection,
         Ok((response, upgraded)) => {
@@ -71,7 +71,7 @@ fn serve(
                         link,
                         received,
                         connection_info: about,
-                        forwarded,
+                        path,
                         is_backend: false,
                     });
                     Ok(())

@@ -6,10 +6,10 @@ use tidings_client::http::Stream;
 use tidings_client::{Connection, Error};
 use tokio::time::timeout;
 
-use super::live::OpenConnections;
-use super::report::{DoctorReport, Verdict};
-use super::{Doctor, advice};
-use crate::failure::Failure;
+use crate::Doctor;
+use crate::advice::Problem;
+use crate::live::OpenConnections;
+use crate::report::{Report, Verdict};
 
 /// The result of an idle connection: how long it stayed open, and why it ended, if it did.
 struct IdleOutcome {
@@ -19,16 +19,16 @@ struct IdleOutcome {
 
 impl Doctor {
     /// Watches idle connections for the requested time.
-    pub(super) async fn idle(
+    pub(crate) async fn idle<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: OpenConnections,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), R::Error> {
         let limit = format!("{:?}", self.idle);
         if self.idle.is_zero() {
             return report.add(Verdict::Skipped, "idle", "--idle 0");
         }
-        let OpenConnections { websocket, stream, ping } = connections;
+        let OpenConnections { websocket, stream, ping, .. } = connections;
         if websocket.is_none() && stream.is_none() {
             return report.add(Verdict::Skipped, "idle", "no connection could be opened");
         }
@@ -40,12 +40,15 @@ impl Doctor {
             tokio::select! {
                 ended = &mut watched => break ended,
                 () = tokio::time::sleep(Duration::from_millis(500)) => {
-                    report.doing(&format!("watching idle connections: {} s of {limit}", begun.elapsed().as_secs()));
+                    report.progress(&format!("watching idle connections: {} s of {limit}", begun.elapsed().as_secs()));
                 }
             }
         };
         let pings = if ping > 0 { format!("; the server pings every {ping} s") } else { String::new() };
-        for (name, stood) in [("a WebSocket", websocket), ("an event stream", stream)] {
+        for (name, stood, problem) in [
+            ("a WebSocket", websocket, Problem::IdleWebSocket),
+            ("an event stream", stream, Problem::IdleStream),
+        ] {
             match stood {
                 None => {}
                 Some(IdleOutcome { why: None, .. }) => {
@@ -53,7 +56,7 @@ impl Doctor {
                 }
                 Some(IdleOutcome { how_long, why: Some(why) }) => {
                     let saw = format!("{name} ended after {:.1} s: {why}{pings}", how_long.as_secs_f64());
-                    report.advise(Verdict::Bad, "idle", &saw, &advice::IDLE)?;
+                    report.advise(Verdict::Bad, "idle", &saw, &problem.advice(self.proxy))?;
                 }
             }
         }

@@ -6,18 +6,21 @@ use tidings_client::api::{Api, IdempotencyKeys};
 use tidings_client::events::percent_encode;
 use tidings_client::http::{HttpRequest, Stream};
 use tidings_client::ws::HandshakeRejection;
-use tidings_client::{ConnectOptions, Connection, Encoding, Server, Web, WebSocket};
+use tidings_client::{ConnectOptions, Connection, Encoding, Error, Server, Web, WebSocket};
 use tidings_wire::client::request::{PresenceStats, Publish, Request};
 use tokio::time::timeout;
 
-use super::report::{DoctorReport, Verdict};
-use super::{Doctor, advice};
-use crate::failure::Failure;
+use crate::advice::Problem;
+use crate::report::{Report, Verdict};
+use crate::{Doctor, advice};
 
 /// The timeout of a response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The delivery time after which a message counts as delayed.
 const PROMPT: Duration = Duration::from_secs(1);
+/// The time beyond a round trip after which a part of a stream counts as held back. HAProxy waits for 200 ms, Traefik for
+/// 100 ms.
+const HELD_BACK: Duration = Duration::from_millis(90);
 /// The number of measured messages.
 const MESSAGES: usize = 3;
 /// A message just below the server's default limit of 64 KiB, in bytes.
@@ -27,16 +30,18 @@ const STRANGER: &str = "https://tidings-doctor.invalid";
 
 /// The connections that could be opened, for the check of idle ones.
 #[derive(Default)]
-pub(super) struct OpenConnections {
-    pub(super) websocket: Option<Connection>,
-    pub(super) stream: Option<Stream>,
+pub(crate) struct OpenConnections {
+    pub(crate) websocket: Option<Connection>,
+    pub(crate) stream: Option<Stream>,
     /// The interval of the server's pings in seconds, as announced.
-    pub(super) ping: u32,
+    pub(crate) ping: u32,
+    /// The time from a request over the WebSocket to its response.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 impl Doctor {
     /// Runs these checks. Returns the connections that can be watched further.
-    pub(super) async fn live(&self, report: &mut DoctorReport) -> Result<OpenConnections, Failure> {
+    pub(crate) async fn live<R: Report>(&self, report: &mut R) -> Result<OpenConnections, R::Error> {
         let mut connections = OpenConnections::default();
         if self.upgrade(report).await? {
             self.session(report, &mut connections).await?;
@@ -50,12 +55,17 @@ impl Doctor {
         WebSocket::open(&self.url, "/connection/websocket", &[], headers).await
     }
 
-    async fn upgrade(&self, report: &mut DoctorReport) -> Result<bool, Failure> {
+    async fn upgrade<R: Report>(&self, report: &mut R) -> Result<bool, R::Error> {
         match self.open(&[]).await {
             Ok(socket) => {
                 socket.close().await;
                 report.add(Verdict::Good, "websocket", "the upgrade is passed")?;
                 return Ok(true);
+            }
+            // A proxy that collects responses waits for the end of the connection.
+            Err(HandshakeRejection::Failed(error @ Error::Timeout(_))) => {
+                let advice = Problem::Buffering.advice(self.proxy);
+                report.advise(Verdict::Bad, "websocket", &error.to_string(), &advice)?;
             }
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "websocket", &error.to_string())?;
@@ -65,8 +75,18 @@ impl Doctor {
                 let saw = format!("answered {status}{by} instead of an upgrade {text}");
                 match status {
                     401 | 403 | 429 => report.add(Verdict::Bad, "websocket", &saw)?,
-                    502..=504 => report.advise(Verdict::Bad, "websocket", &saw, &advice::UPSTREAM)?,
-                    _ => report.advise(Verdict::Bad, "websocket", &saw, &advice::UPGRADE)?,
+                    502..=504 => report.advise(
+                        Verdict::Bad,
+                        "websocket",
+                        &saw,
+                        &Problem::Upstream.advice(self.proxy),
+                    )?,
+                    _ => report.advise(
+                        Verdict::Bad,
+                        "websocket",
+                        &saw,
+                        &Problem::Upgrade.advice(self.proxy),
+                    )?,
                 }
             }
         }
@@ -74,11 +94,11 @@ impl Doctor {
     }
 
     /// Checks the client protocol: a response, its time, and a large message.
-    async fn session(
+    async fn session<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), R::Error> {
         let server = Server::Web(Web { websocket: true, ..self.url.clone() });
         let hello = ConnectOptions { token: self.token.clone(), ..ConnectOptions::default() };
         let (mut connection, welcome) = match Connection::open(&server, Encoding::Json, &hello).await {
@@ -92,6 +112,7 @@ impl Doctor {
         let begun = Instant::now();
         match ask(&mut connection, Request::Ping).await {
             Ok(()) => {
+                connections.round_trip = Some(begun.elapsed());
                 let took = begun.elapsed().as_secs_f64() * 1e3;
                 report.add(Verdict::Good, "messages", &format!("round trip in {took:.1} ms"))?;
             }
@@ -113,7 +134,7 @@ impl Doctor {
         }
     }
 
-    async fn origins(&self, report: &mut DoctorReport) -> Result<(), Failure> {
+    async fn origins<R: Report>(&self, report: &mut R) -> Result<(), R::Error> {
         let own = self.url.origin();
         match self.open(&[("Origin", &own)]).await {
             Ok(socket) => {
@@ -122,7 +143,7 @@ impl Doctor {
             }
             Err(HandshakeRejection::Answered { status, text, .. }) => {
                 let saw = format!("pages from {own} get status {status} {text}");
-                report.advise(Verdict::Bad, "own origin", &saw, &advice::ORIGIN)?;
+                report.advise(Verdict::Bad, "own origin", &saw, &Problem::Host.advice(self.proxy))?;
             }
             Err(HandshakeRejection::Failed(error)) => {
                 report.add(Verdict::Bad, "own origin", &error.to_string())?;
@@ -146,12 +167,12 @@ impl Doctor {
     }
 
     /// Checks that an event stream is not buffered.
-    async fn streaming(
+    async fn streaming<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
-    ) -> Result<(), Failure> {
-        report.doing("waiting for an event stream");
+    ) -> Result<(), R::Error> {
+        report.progress("waiting for an event stream");
         let channel = self.channel();
         let path = format!("/events?channel={}", percent_encode(&channel));
         let bearer = self.token.as_deref().map(|token| format!("Bearer {token}"));
@@ -167,7 +188,8 @@ impl Doctor {
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
                 let saw = format!("no answer within {} s", TIMEOUT.as_secs());
-                return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
+                let advice = Problem::Buffering.advice(self.proxy);
+                return report.advise(Verdict::Bad, "streaming", &saw, &advice);
             }
         };
         if stream.status != 200 {
@@ -182,7 +204,7 @@ impl Doctor {
         }
         if let Some(encoding) = stream.headers.get("content-encoding").and_then(|e| e.to_str().ok()) {
             let saw = format!("an event stream is compressed ({encoding})");
-            return report.advise(Verdict::Bad, "streaming", &saw, &advice::COMPRESSED);
+            return report.advise(Verdict::Bad, "streaming", &saw, &Problem::Compression.advice(self.proxy));
         }
         match timeout(TIMEOUT, stream.next()).await {
             Ok(Ok(Some(_))) => {
@@ -197,7 +219,12 @@ impl Doctor {
             Ok(Err(error)) => return report.add(Verdict::Bad, "streaming", &error.to_string()),
             Err(_) => {
                 let saw = format!("no event within {} s", TIMEOUT.as_secs());
-                return report.advise(Verdict::Bad, "streaming", &saw, &advice::BUFFERING);
+                return report.advise(
+                    Verdict::Bad,
+                    "streaming",
+                    &saw,
+                    &Problem::Buffering.advice(self.proxy),
+                );
             }
         }
         if self.latency(report, connections, &mut stream, &channel).await? {
@@ -207,13 +234,13 @@ impl Doctor {
     }
 
     /// Publishes, and measures the delivery time. Returns whether the stream is still open.
-    async fn latency(
+    async fn latency<R: Report>(
         &self,
-        report: &mut DoctorReport,
+        report: &mut R,
         connections: &mut OpenConnections,
         stream: &mut Stream,
         channel: &str,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, R::Error> {
         let mut api = Api::new(self.url.clone(), self.key.clone());
         let mut names = IdempotencyKeys::default();
         let mut slowest = Duration::ZERO;
@@ -251,7 +278,8 @@ impl Doctor {
                 }
                 Err(_) => {
                     let saw = format!("a message did not arrive within {} s", TIMEOUT.as_secs());
-                    report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
+                    let advice = Problem::Buffering.advice(self.proxy);
+                    report.advise(Verdict::Bad, "latency", &saw, &advice)?;
                     return Ok(false);
                 }
             }
@@ -261,7 +289,9 @@ impl Doctor {
             (slowest.as_secs_f64() * 1e3).max(1.0)
         );
         if slowest > PROMPT {
-            report.advise(Verdict::Bad, "latency", &saw, &advice::BUFFERING)?;
+            report.advise(Verdict::Bad, "latency", &saw, &Problem::Buffering.advice(self.proxy))?;
+        } else if connections.round_trip.is_some_and(|round_trip| slowest > round_trip + HELD_BACK) {
+            report.advise(Verdict::Note, "latency", &saw, &Problem::Delay.advice(self.proxy))?;
         } else {
             report.add(Verdict::Good, "latency", &saw)?;
         }
