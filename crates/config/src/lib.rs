@@ -53,6 +53,6 @@ pub use proxy::{
 pub use source::{Overrides, environment};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode,
+    AllowUpload, BrokerUrl, DataDir, Http2, ListenAddr, LogFormat, LogLevel, Network, PemText, RecoveryMode,
     SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };

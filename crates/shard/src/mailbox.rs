@@ -16,6 +16,7 @@ use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId};
 use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
+use crate::pipe::ReadinessReceiver;
 use crate::socket::{Listener, Socket};
 
 /// The cost of a waiting publication besides its body, in bytes.
@@ -43,6 +44,8 @@ pub enum ShardMessage {
     Connection(Socket),
     /// A connection for this shard with a known protocol.
     Arrival(Box<Arrival>),
+    /// The stream of HTTP/2 of a session has room, input, or has ended.
+    Ready(SessionId),
     /// A frame of commands for an emulated session.
     Input(SessionId, Bytes),
     /// A command of the application, for the sessions that it targets.
@@ -216,6 +219,12 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadinessReceiver for Mailbox {
+    fn post_readiness(&self, session: SessionId) {
+        self.post(ShardMessage::Ready(session));
     }
 }
 

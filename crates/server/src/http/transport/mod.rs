@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router as Routes;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware;
 use axum::routing::{get, post};
 use tidings_hub::ConnectionInfo;
@@ -108,7 +108,7 @@ impl Transports {
 
     /// The information about a connection for hooks; `None` if no hook uses it. Header values that are not text are omitted.
     fn connection_info(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
-        let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
         self.keeps_headers.then(|| {
