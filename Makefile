@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn fuzz clean
+.PHONY: all help build run test test-slow test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
 
 all: build
 
@@ -61,6 +61,9 @@ bench-tables: ## tables on a file of 1 GB: the engine, wc, and DuckDB and qsv if
 
 autobahn: ## Autobahn's WebSocket cases against an echo and the program (needs Python 2.7)
 	scripts/autobahn.py "$(TOOLS)/autobahn"
+
+h2spec: build ## h2spec's cases of HTTP/2 against the program, with and without TLS (needs Go)
+	scripts/h2spec.sh "$(TOOLS)" target/release/tidings
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz)
 	@for target in $(FUZZ_TARGETS); do \

@@ -53,6 +53,6 @@ pub use proxy::{
 pub use source::{Overrides, environment};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, AuditTarget, BrokerUrl, DataDir, ListenAddr, LogFormat, LogLevel, Network, PemText, Ratio,
-    RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    AllowUpload, AuditTarget, BrokerUrl, DataDir, Http2, ListenAddr, LogFormat, LogLevel, Network, PemText,
+    Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
 };

@@ -13,6 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tidings_shard::Process;
 
+use super::hijacker::LeavesHttp;
 use super::host::{self, OwnHosts};
 use super::{HttpParts, Peer, Traffic, forwarded};
 
@@ -93,7 +94,12 @@ async fn decorate(State(decorator): State<Arc<Decorator>>, mut request: Request,
     let scheme = forwarded::scheme(*is_tls, peer, request.headers(), &process.addresses);
     request.extensions_mut().insert(scheme);
     let strict = decorator.strict_transport(request.headers());
+    traffic.count_request(request.version());
     let mut response = next.run(request).await;
+    if response.extensions().get::<LeavesHttp>().is_some() {
+        // A stream of HTTP/2 whose session has written the head of its response.
+        return response;
+    }
     traffic.count_response(response.status());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;

@@ -15,13 +15,17 @@
 mod bodies;
 mod connections;
 mod forwarded;
+mod hijacker;
 mod host;
+mod http2;
 mod layers;
 mod limiter;
 mod limits;
 mod listener;
 mod origin;
 mod pace;
+mod preface;
+mod respond;
 mod serve;
 mod traffic;
 mod upgrade;
@@ -44,10 +48,10 @@ use tokio::task::JoinSet;
 
 pub use connections::{ConnectionLimiter, ConnectionPermit};
 pub use forwarded::{AddressSource, Peer};
+pub use hijacker::{Hijacker, StreamStart};
 pub use limiter::RESERVE;
 pub use limits::ReservePaths;
 pub use origin::{RequestOrigin, Scheme};
-pub use serve::Hijacker;
 pub use traffic::Traffic;
 pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
 
@@ -85,6 +89,7 @@ pub struct HttpServer {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     connections: Arc<AtomicU64>,
+    state: Arc<ListenerState>,
 }
 
 /// The parts of the task of one listener.
@@ -147,12 +152,17 @@ impl HttpServer {
                 }
             }
         }
-        Ok(Self { tasks, stop, connections: Arc::clone(&parts.traffic.connections) })
+        Ok(Self { tasks, stop, connections: Arc::clone(&parts.traffic.connections), state })
     }
 
     /// The number of connections now, kept up to date.
     pub fn connections(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.connections)
+    }
+
+    /// Requests clients with HTTP/2 to open their next streams on other connections, because the server stops.
+    pub fn drain(&self) {
+        self.state.drain();
     }
 
     /// Stops accepting connections and waits for the requests in progress, for `within` at most.

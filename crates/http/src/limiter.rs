@@ -131,6 +131,49 @@ impl HttpLimiter {
         }
     }
 
+    /// Waits for a permit for a request on an HTTP/2 connection that has other requests or sessions; `None` if there is
+    /// none in time.
+    pub(super) async fn acquire_for_request(
+        self: &Arc<Self>,
+        address: Option<AddressKey>,
+    ) -> Option<HttpPermit> {
+        let began = Instant::now();
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let full_address = match self.try_acquire(address) {
+                Acquired::Permit(permit) => return Some(permit),
+                Acquired::AddressFull => address,
+                Acquired::Full => None,
+            };
+            let left = PROMOTION_TIMEOUT[1].saturating_sub(began.elapsed());
+            if left.is_zero() {
+                self.traffic.rejected.add(ExceededLimit::Limit);
+                return None;
+            }
+            self.evict(full_address);
+            let _ = tokio::time::timeout(left.min(EVICTION_INTERVAL), freed).await;
+        }
+    }
+
+    /// A regular permit, if one is free.
+    pub(super) fn try_acquire_regular(self: &Arc<Self>, address: Option<AddressKey>) -> Option<HttpPermit> {
+        match self.try_acquire(address) {
+            Acquired::Permit(permit) => Some(permit).filter(|permit| !permit.is_reserve()),
+            Acquired::Full | Acquired::AddressFull => None,
+        }
+    }
+
+    /// The response to a request that gets no regular permit.
+    pub(super) fn rejection(&self) -> Response {
+        self.traffic.count_response(StatusCode::SERVICE_UNAVAILABLE);
+        let limit = self.limits.connections;
+        let text =
+            format!("all {limit} HTTP connections are in use (http.connection_limit); try again later\n");
+        (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
+    }
+
     fn try_acquire(self: &Arc<Self>, address: Option<AddressKey>) -> Acquired {
         let mut occupancy = self.lock();
         let own = address.and_then(|address| occupancy.by_address.get(&address).copied()).unwrap_or_default();
@@ -263,11 +306,17 @@ impl HttpPermit {
 
     /// The response to a request that gets no regular permit.
     pub(super) fn rejection(&self) -> Response {
-        self.limiter.traffic.count_response(StatusCode::SERVICE_UNAVAILABLE);
-        let limit = self.limiter.limits.connections;
-        let text =
-            format!("all {limit} HTTP connections are in use (http.connection_limit); try again later\n");
-        (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
+        self.limiter.rejection()
+    }
+
+    /// The limiter to which the permit belongs.
+    pub(super) fn limiter(&self) -> Arc<HttpLimiter> {
+        Arc::clone(&self.limiter)
+    }
+
+    /// The address that the permit counts for.
+    pub(super) fn address(&self) -> Option<AddressKey> {
+        self.address
     }
 
     /// # Errors

@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::http::Request;
 use axum::http::header::UPGRADE;
 use hyper::body::{Body as _, Incoming};
-use tidings_config::HttpOptions;
+use hyper::ext::Protocol;
+use tidings_config::{Http2, HttpOptions};
 use tidings_shard::client_network;
 
 /// The limits on connections and requests.
@@ -30,6 +31,10 @@ pub(super) struct HttpLimits {
     pub(super) unread: Duration,
     /// The longest head in bytes. The response to a longer one is 431.
     pub(super) head_bytes: usize,
+    /// Whether HTTP/2 is accepted.
+    pub(super) http2: bool,
+    /// The most concurrent streams of an HTTP/2 connection.
+    pub(super) http2_streams: u32,
     /// The paths that the reserve serves.
     pub(super) reserve: ReservePaths,
 }
@@ -49,7 +54,9 @@ impl ReservePaths {
         let path = request.uri().path();
         let becomes_websocket = || {
             let upgrade = request.headers().get(UPGRADE);
-            upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            let is_http2_handshake = || request.extensions().get::<Protocol>().is_some();
+            (upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+                || is_http2_handshake())
                 && self.websockets.iter().any(|prefix| path.starts_with(prefix))
         };
         request.body().is_end_stream() && (self.probes.contains(&path) || becomes_websocket())
@@ -68,6 +75,8 @@ impl HttpLimits {
             body: Duration::from_secs(10),
             unread: Duration::from_secs(30),
             head_bytes: 16 << 10,
+            http2: true,
+            http2_streams: 128,
             reserve: ReservePaths::default(),
         }
     }
@@ -80,7 +89,16 @@ impl HttpLimits {
         };
         let min_rate = u32::try_from(options.min_data_rate).unwrap_or(u32::MAX);
         let of_loopback = options.connection_limit_per_address > 0;
-        Self { of_address, of_loopback, min_rate, ..Self::new(options.connection_limit) }
+        let http2 = options.http2 == Http2::Auto;
+        let http2_streams = u32::try_from(options.http2_max_concurrent_streams).unwrap_or(u32::MAX);
+        Self {
+            of_address,
+            of_loopback,
+            min_rate,
+            http2,
+            http2_streams,
+            ..Self::new(options.connection_limit)
+        }
     }
 }
 

@@ -49,6 +49,11 @@ pub(super) trait Release {
     /// # Errors
     /// The error of the operating system when it cannot be deregistered.
     fn release(self) -> io::Result<Socket>;
+
+    /// Whether TLS has agreed on HTTP/2; `None` without TLS.
+    fn has_agreed_on_http2(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Release for TcpStream {
@@ -67,6 +72,10 @@ impl Release for TlsStream<TcpStream> {
     fn release(self) -> io::Result<Socket> {
         let (stream, connection) = self.into_inner();
         Ok(Socket::tls(stream.into_std()?, connection))
+    }
+
+    fn has_agreed_on_http2(&self) -> Option<bool> {
+        Some(self.get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 

@@ -233,6 +233,29 @@ impl Pace {
         self.too_slow.load(Ordering::Relaxed)
     }
 
+    /// Records that a chunk of a response was handed over and is not read yet. `reader` is woken at an eviction.
+    pub(super) fn chunk_handed_over(self: &Arc<Self>, reader: &Waker) {
+        self.change(|state, now| {
+            state.response.wait(now);
+            state.reader = Some(reader.clone());
+        });
+    }
+
+    /// The start of the peer's lag in reading a response; `None` if it does not lag.
+    pub(super) fn response_lag_since(&self) -> Option<Instant> {
+        self.lock().response.since()
+    }
+
+    /// The data that the connection waited for when it was evicted.
+    pub(super) fn evicted_as(&self) -> Option<WaitingFor> {
+        self.lock().evicted_as
+    }
+
+    /// Whether no further request may use this pace.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_evicted() || self.is_too_slow()
+    }
+
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }

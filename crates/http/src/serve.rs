@@ -1,32 +1,37 @@
 //! The accept loop, and serving HTTP connections within limits until they end or leave HTTP (see [`Hijacker`]).
+//! Connections with HTTP/2 continue in [`super::http2`].
 
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router as Routes;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tidings_shard::{Process, Socket};
+use tidings_shard::Process;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::bodies::{RequestBody, ResponseBody};
+use super::bodies::ResponseBody;
 use super::forwarded::Peer;
+use super::hijacker::Hijacker;
+use super::http2;
 use super::limiter::{HttpLimiter, HttpPermit};
 use super::limits::HttpLimits;
 use super::listener::{Accept, Opened, Release};
 use super::pace::WaitingFor;
+use super::preface::Rewind;
+use super::respond::{respond, until_stopped};
 use super::traffic::Traffic;
 use super::write_timeout::WriteTimeout;
 
@@ -42,11 +47,22 @@ pub(super) struct ListenerState {
     limiter: Arc<HttpLimiter>,
     /// Has the list of trusted proxies.
     process: Arc<Process>,
+    drain: watch::Sender<bool>,
 }
 
 impl ListenerState {
     pub(super) fn new(limits: HttpLimits, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
-        Self { limits, limiter: Arc::new(HttpLimiter::new(limits, traffic)), process }
+        Self {
+            limits,
+            limiter: Arc::new(HttpLimiter::new(limits, traffic)),
+            process,
+            drain: watch::Sender::new(false),
+        }
+    }
+
+    /// Requests clients with HTTP/2 to open their next streams on other connections.
+    pub(super) fn drain(&self) {
+        self.drain.send_replace(true);
     }
 
     /// Waits for a connection, and for its permit. At most one connection for each listener waits for a permit here;
@@ -78,32 +94,6 @@ impl ListenerState {
                 }
             }
         }
-    }
-}
-
-/// The callback that receives a connection that leaves HTTP.
-type OnHijack = Box<dyn FnOnce(Socket) + Send>;
-
-/// Takes a request's connection out of HTTP, so that the response is written by other means. Every request has it as an
-/// extension.
-#[derive(Clone)]
-pub struct Hijacker(Arc<Mutex<Option<oneshot::Sender<OnHijack>>>>);
-
-impl Hijacker {
-    fn new() -> (Self, oneshot::Receiver<OnHijack>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
-    }
-
-    /// Calls `callback` with the connection. Never resolves: the caller is dropped. Bytes that the client has sent after the
-    /// request are discarded.
-    pub async fn hijack(&self, callback: impl FnOnce(Socket) + Send + 'static) -> Response {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            // The receiver is gone when the connection has broken.
-            let _ = sender.send(Box::new(callback));
-        }
-        std::future::pending().await
     }
 }
 
@@ -145,28 +135,43 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
 ) {
     let limits = state.limits;
     let pace = Arc::clone(&permit.pace);
+    let opening = async {
+        let Opened { io, proxy_source } = opening.await?;
+        let mut io = Rewind::new(io);
+        let is_http2 = limits.http2
+            && match io.get_ref().has_agreed_on_http2() {
+                Some(has_agreed) => has_agreed,
+                None => tokio::time::timeout(limits.head, io.begins_http2()).await.ok()?.ok()?,
+            };
+        Some((io, is_http2, proxy_source))
+    };
     let opened = tokio::select! {
         opened = opening => opened,
         _ = pace.until_evicted() => return,
         () = until_stopped(&mut stop) => return,
     };
-    let Some(Opened { io, proxy_source }) = opened else { return };
+    let Some((io, is_http2, proxy_source)) = opened else { return };
     let client = proxy_source.filter(|source| !state.process.addresses.is_proxy(*source));
     if client.is_some_and(|client| !permit.assign(client)) {
         return;
     }
-    let (permit, peer) = (Arc::new(permit), Peer { socket: socket_peer, proxy_source });
+    let peer = Peer { socket: socket_peer, proxy_source };
+    if is_http2 {
+        let accepted = http2::Accepted { io, peer, permit };
+        return http2::serve(accepted, routes, limits, state.drain.subscribe(), stop).await;
+    }
+    let permit = Arc::new(permit);
     let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&pace)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(limits.head_bytes);
     // A client that has shut down its sending side still reads the response.
     http.half_close(true);
-    let (hijacker, mut hijacked) = Hijacker::new();
+    let (hijacker, mut hijacked) = Hijacker::of_connection();
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(hijacker.clone());
         request.extensions_mut().insert(peer);
-        respond(request, routes.clone(), Arc::clone(&permit))
+        respond_on_connection(request, routes.clone(), Arc::clone(&permit))
     });
     let mut served = http.serve_connection(io, service).with_upgrades();
     let mut stopped = false;
@@ -195,34 +200,20 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
         Pin::new(&mut served).graceful_shutdown();
     };
     let Some(parts) = served.into_parts() else { return };
-    match parts.io.into_inner().into_inner().release() {
+    match parts.io.into_inner().into_inner().into_inner().release() {
         Ok(socket) => on_hijack(socket),
         Err(error) => tracing::debug!(%error, "an HTTP connection could not be handed over to a shard"),
     }
 }
 
-/// Responds to one request, which needs a regular permit unless the reserve serves it.
-async fn respond(
+/// Responds to one request of HTTP/1.1.
+async fn respond_on_connection(
     request: Request<Incoming>,
     routes: TowerToHyperService<Routes>,
     permit: Arc<HttpPermit>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    let mut response = respond(request, routes, Arc::clone(&permit)).await;
     let pace = Arc::clone(&permit.pace);
-    pace.head_received();
-    let mut response =
-        if permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await {
-            permit.rejection()
-        } else {
-            let body_pace = Arc::clone(&pace);
-            match routes.call(request.map(|body| RequestBody::new(body, body_pace))).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        };
-    if pace.is_too_slow() {
-        let text = "the request's body was received too slowly (http.min_data_rate)\n";
-        response = (StatusCode::REQUEST_TIMEOUT, text).into_response();
-    }
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if !is_upgrade && (permit.is_reserve() || pace.is_too_slow()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -230,10 +221,5 @@ async fn respond(
     Ok(response.map(|body| ResponseBody::new(body, pace)))
 }
 
-/// Completes when `stop` is set or its sender is dropped.
-async fn until_stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

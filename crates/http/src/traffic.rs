@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Version};
 
 use super::pace::WaitingFor;
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
 labels! {
     /// The class of a response's status.
@@ -30,6 +30,23 @@ labels! {
     }
 }
 
+labels! {
+    /// The version of HTTP of a request.
+    enum HttpVersion {
+        Http10 => "1.0",
+        Http11 => "1.1",
+        Http2 => "2",
+    }
+}
+
+labels! {
+    /// The use of a stream of HTTP/2.
+    enum StreamUse {
+        Request => "request",
+        Session => "session",
+    }
+}
+
 /// Connections and requests of the HTTP listeners.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -42,6 +59,23 @@ pub struct Traffic {
     /// Requests and connections that were rejected at a limit.
     pub(super) rejected: KeyedCounters<ExceededLimit>,
     responses: KeyedCounters<StatusClass>,
+    requests: KeyedCounters<HttpVersion>,
+    http2: Http2Traffic,
+}
+
+/// Current connections and streams of HTTP/2.
+#[derive(Debug, Default)]
+struct Http2Traffic {
+    connections: AtomicU64,
+    requests: AtomicU64,
+    sessions: AtomicU64,
+    /// Streams that were reset because their clients did not read.
+    cut: AtomicU64,
+}
+
+/// Adds to a gauge.
+fn change(gauge: &AtomicU64, by: i64) {
+    gauge.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
 }
 
 impl Traffic {
@@ -54,6 +88,45 @@ impl Traffic {
             4 => StatusClass::ClientError,
             _ => StatusClass::ServerError,
         });
+    }
+
+    /// Counts a request, also one that becomes a stream.
+    pub(super) fn count_request(&self, version: Version) {
+        self.requests.add(match version {
+            Version::HTTP_2 => HttpVersion::Http2,
+            Version::HTTP_11 => HttpVersion::Http11,
+            _ => HttpVersion::Http10,
+        });
+    }
+
+    /// Changes the number of HTTP/2 connections.
+    pub(super) fn http2_connections(&self, by: i64) {
+        change(&self.http2.connections, by);
+    }
+
+    /// Changes the number of streams that are requests.
+    pub(super) fn http2_requests(&self, by: i64) {
+        change(&self.http2.requests, by);
+    }
+
+    /// Changes the number of streams that are sessions.
+    pub(super) fn http2_sessions(&self, by: i64) {
+        change(&self.http2.sessions, by);
+    }
+
+    #[cfg(test)]
+    pub(super) fn http2_connections_now(&self) -> u64 {
+        self.http2.connections.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn http2_sessions_now(&self) -> u64 {
+        self.http2.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream that was reset because its client did not read.
+    pub(super) fn count_cut_stream(&self) {
+        self.http2.cut.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +158,29 @@ impl Collect for Traffic {
             "HTTP responses by the class of their status, without requests that became streams",
             "code",
             self.responses.iter(),
+        )?;
+        out.counters(
+            "tidings_http_requests_received",
+            "HTTP requests by the version of HTTP, with those that became streams",
+            "version",
+            self.requests.iter(),
+        )?;
+        let http2 = &self.http2;
+        let [connections, requests, sessions, cut] =
+            [&http2.connections, &http2.requests, &http2.sessions, &http2.cut]
+                .map(|number| number.load(Ordering::Relaxed));
+        out.gauge("tidings_http2_connections", None, "Connections of HTTP/2", connections)?;
+        out.gauges(
+            "tidings_http2_streams",
+            "Streams of HTTP/2 connections: requests, and sessions of clients (event streams and WebSockets)",
+            "use",
+            [(StreamUse::Request.label(), requests), (StreamUse::Session.label(), sessions)],
+        )?;
+        out.counter(
+            "tidings_http2_streams_reset",
+            None,
+            "Streams of HTTP/2 that were reset because their clients did not read the response",
+            cut,
         )
     }
 }

@@ -1,4 +1,4 @@
-//! The WebSocket handshake (RFC 6455 §4.2), and the release of the connection from HTTP.
+//! The WebSocket handshake (RFC 6455 §4.2; over HTTP/2 RFC 8441 §5), and the release of the connection from HTTP.
 //!
 //! [`accept`] checks a request and returns the response. With a 101 it also returns a future of the raw stream and of the
 //! bytes that the client has sent after its request. The stream no longer counts as an HTTP connection.
@@ -45,6 +45,7 @@ use axum::http::{Extensions, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Body as _;
+use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
 use tidings_shard::Socket;
 use tidings_wire::ws::{deflate, handshake};
@@ -53,8 +54,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 
+use super::hijacker::{Hijacker, LeavesHttp};
+use super::http2::stream::SessionGuard;
+use super::http2::websocket::Http2Stream;
 use super::listener::Release as _;
 use super::origin::{self, Origins, RequestOrigin, Scheme};
+use super::preface::Rewind;
 use super::write_timeout::WriteTimeout;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
 use tidings_config::Config;
@@ -188,7 +193,13 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
     /// A Unix socket.
     Unix(UnixStream),
+    /// A stream of HTTP/2.
+    Http2(Box<Http2Connection>),
 }
+
+/// A WebSocket on a stream of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Http2Connection(Http2Stream);
 
 /// Checks a WebSocket handshake. The first sub-protocol of the client that `options` contains is agreed on. A client
 /// without any of them is accepted without one. Likewise compression is used only if the client offers it.
@@ -215,40 +226,65 @@ pub fn accept(
         response
     };
     let headers = request.headers();
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(bad("a WebSocket begins with GET in HTTP/1.1 (nginx: proxy_http_version 1.1)\n"));
-    }
-    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
-        return Err(required(
-            "this path is a WebSocket: the request needs \"Upgrade: websocket\" and \"Connection: Upgrade\", which a proxy \
-             may have removed\n",
-        ));
-    }
-    if single(headers, &SEC_WEBSOCKET_VERSION) != Some(handshake::VERSION) {
-        return Err(required("only version 13 of the WebSocket protocol is supported (RFC 6455)\n"));
-    }
-    if single(headers, &HOST).is_none() {
-        return Err(bad("the request has no Host header\n"));
-    }
-    let Some(key) = single(headers, &SEC_WEBSOCKET_KEY).filter(|key| handshake::is_key(key)) else {
-        return Err(bad("Sec-WebSocket-Key is not 16 bytes in base64\n"));
+    let is_http2 = request.version() == Version::HTTP_2;
+    let key = if is_http2 {
+        // The layer above has checked the method of an extended CONNECT, and set the host.
+        if request.extensions().get::<Protocol>().is_none() {
+            return Err(bad(
+                "a WebSocket over HTTP/2 begins with CONNECT and \":protocol: websocket\" (RFC 8441)\n",
+            ));
+        }
+        if single(headers, &SEC_WEBSOCKET_VERSION) != Some(handshake::VERSION) {
+            return Err(bad("only version 13 of the WebSocket protocol is supported (RFC 6455)\n"));
+        }
+        None
+    } else {
+        if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+            return Err(bad("a WebSocket begins with GET in HTTP/1.1 (nginx: proxy_http_version 1.1)\n"));
+        }
+        if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+            return Err(required(
+                "this path is a WebSocket: the request needs \"Upgrade: websocket\" and \"Connection: Upgrade\", which a \
+                 proxy may have removed\n",
+            ));
+        }
+        if single(headers, &SEC_WEBSOCKET_VERSION) != Some(handshake::VERSION) {
+            return Err(required("only version 13 of the WebSocket protocol is supported (RFC 6455)\n"));
+        }
+        if single(headers, &HOST).is_none() {
+            return Err(bad("the request has no Host header\n"));
+        }
+        let Some(key) = single(headers, &SEC_WEBSOCKET_KEY).filter(|key| handshake::is_key(key)) else {
+            return Err(bad("Sec-WebSocket-Key is not 16 bytes in base64\n"));
+        };
+        Some(key)
     };
     if !request.body().is_end_stream() {
         return Err(bad("a WebSocket handshake must not have a body\n"));
     }
     policy.check_origin(headers, request.extensions())?;
-    let accepted = HeaderValue::try_from(handshake::accept(key)).expect("base64 is valid in a header");
+    let accepted =
+        key.map(|key| HeaderValue::try_from(handshake::accept(key)).expect("base64 is valid in a header"));
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let protocol = handshake::choose_protocol(offered(SEC_WEBSOCKET_PROTOCOL), options.protocols);
     let extension = options.deflate.then(|| deflate::negotiate(offered(SEC_WEBSOCKET_EXTENSIONS))).flatten();
     let permit = policy.acquire()?;
 
+    let session = request.extensions().get::<Hijacker>().and_then(Hijacker::begin_session);
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    match accepted {
+        Some(accepted) => {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = response.headers_mut();
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+        }
+        None => {
+            response.extensions_mut().insert(LeavesHttp);
+        }
+    }
     let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
     if let Some(protocol) = protocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
@@ -258,29 +294,40 @@ pub fn accept(
     let deflate = extension.is_some();
     let pending = hyper::upgrade::on(&mut request);
     let upgraded = async move {
-        let (stream, received) = into_stream(pending.await.map_err(io::Error::other)?)?;
+        let (stream, received) = into_stream(pending.await.map_err(io::Error::other)?, session)?;
         Ok(Upgraded { stream, received, protocol, deflate, permit })
     };
     Ok((response, upgraded))
 }
 
-/// Removes the wrappers of [`super::serve`] from a connection.
-fn into_stream(upgraded: hyper::upgrade::Upgraded) -> io::Result<(Stream, Bytes)> {
-    let other = match upgraded.downcast::<TokioIo<WriteTimeout<TcpStream>>>() {
-        Ok(parts) => return Ok((Stream::Tcp(parts.io.into_inner().into_inner()), parts.read_buf)),
+/// Removes the wrappers of [`super::serve`] from a connection. `session` is that of a stream of HTTP/2.
+fn into_stream(
+    upgraded: hyper::upgrade::Upgraded,
+    session: Option<SessionGuard>,
+) -> io::Result<(Stream, Bytes)> {
+    if let Some(session) = session {
+        let stream = Http2Connection(Http2Stream::new(upgraded, session));
+        return Ok((Stream::Http2(Box::new(stream)), Bytes::new()));
+    }
+    let other = match upgraded.downcast::<TokioIo<Wrapped<TcpStream>>>() {
+        Ok(parts) => return Ok((Stream::Tcp(unwrap(parts.io)), parts.read_buf)),
         Err(other) => other,
     };
-    let other = match other.downcast::<TokioIo<WriteTimeout<TlsStream<TcpStream>>>>() {
-        Ok(parts) => {
-            let stream = Stream::Tls(Box::new(parts.io.into_inner().into_inner()));
-            return Ok((stream, parts.read_buf));
-        }
+    let other = match other.downcast::<TokioIo<Wrapped<TlsStream<TcpStream>>>>() {
+        Ok(parts) => return Ok((Stream::Tls(Box::new(unwrap(parts.io))), parts.read_buf)),
         Err(other) => other,
     };
-    match other.downcast::<TokioIo<WriteTimeout<UnixStream>>>() {
-        Ok(parts) => Ok((Stream::Unix(parts.io.into_inner().into_inner()), parts.read_buf)),
+    match other.downcast::<TokioIo<Wrapped<UnixStream>>>() {
+        Ok(parts) => Ok((Stream::Unix(unwrap(parts.io)), parts.read_buf)),
         Err(_) => Err(io::Error::other("the connection is neither TCP nor a Unix socket")),
     }
+}
+
+/// A connection with the wrappers of [`super::serve`].
+type Wrapped<T> = WriteTimeout<Rewind<T>>;
+
+fn unwrap<T>(io: TokioIo<Wrapped<T>>) -> T {
+    io.into_inner().into_inner().into_inner()
 }
 
 /// Whether a header with a list of tokens contains this token, in any case.
@@ -306,6 +353,7 @@ impl Stream {
             Self::Tcp(stream) => stream.release(),
             Self::Tls(stream) => stream.release(),
             Self::Unix(stream) => stream.release(),
+            Self::Http2(stream) => stream.0.into_socket(),
         }
     }
 }
@@ -324,6 +372,10 @@ macro_rules! with_stream {
             }
             Self::Unix(stream) => {
                 let $stream = Pin::new(stream);
+                $do
+            }
+            Self::Http2(stream) => {
+                let $stream = Pin::new(&mut stream.0);
                 $do
             }
         }

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -169,6 +170,10 @@ impl Shard {
             return;
         };
         self.apply_effects();
+        // A socket reports that it is writable when it is registered; a stream of HTTP/2 does not.
+        if matches!(self.conns.get(slot.index()), Some(Some(conn)) if conn.socket.as_pipe().is_some()) {
+            self.writable(slot);
+        }
         let flow = tidings_session::input(&mut self.hub, slot, &received, &mut self.fx);
         self.apply_flow(slot, flow);
         self.apply_effects();
@@ -244,6 +249,9 @@ impl Shard {
             self.process.release_connection();
             release_address(&self.process);
             return None;
+        }
+        if let Some(pipe) = socket.as_pipe() {
+            pipe.attach(Arc::clone(&self.mailbox) as _, id);
         }
         add(&self.metrics.connections[TransportKind::from(&socket)], 1);
         let slot = id.slot.index();

@@ -20,6 +20,7 @@ use tidings_wire::code::HttpStatus;
 
 use crate::chunk::{CHUNK, ChunkHeader, FULL_CHUNK, LAST_CHUNK, append_chunk};
 use crate::event_stream::EventStream;
+use crate::pipe::{Pipe, ResponseOutcome};
 use crate::socket::Socket;
 use crate::write_layer::WriteLayer;
 
@@ -33,7 +34,8 @@ const MAX_DISCARDED_READS: usize = 16;
 /// The start of an HTTP response.
 #[derive(Debug, Default)]
 pub struct ResponseStart {
-    /// The status line and header, with the empty line after them.
+    /// The status line and header, with the empty line after them. Empty for a stream of HTTP/2, whose head another
+    /// component writes; see [`ResponseOutcome`].
     pub head: Vec<u8>,
     /// The first bytes of its body; may be empty.
     pub first: Vec<u8>,
@@ -71,7 +73,7 @@ impl Body {
         let ResponseStart { mut head, first, chunked, events } = start;
         let (mut events, mut kept) = (events.map(Box::new), Vec::new());
         match &mut events {
-            Some(events) => events.prepare(head, &first, chunked),
+            Some(events) => events.prepare(head, &first, chunked, socket.as_pipe().is_some()),
             None => {
                 append_chunk(&first, chunked, &mut head);
                 kept = head;
@@ -80,12 +82,36 @@ impl Body {
         Self { socket, kept, sent: 0, chunked, finishing: false, events }
     }
 
+    /// The stream of HTTP/2 that carries the response, if it is one.
+    pub(crate) fn as_pipe(&self) -> Option<&Pipe> {
+        match &self.socket {
+            Socket::Pipe(pipe) => Some(pipe),
+            _ => None,
+        }
+    }
+
+    /// Reports the start of the response to the writer of its head, once the outcome is certain.
+    fn report_outcome(&self) {
+        let Some(pipe) = self.as_pipe() else { return };
+        match self.events.as_ref().map(|events| events.outcome()) {
+            None => pipe.start_response(ResponseOutcome::Open),
+            Some(Some(outcome)) => pipe.start_response(outcome),
+            Some(None) => {}
+        }
+    }
+
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.socket.register(registry, token)
     }
 
     /// Replaces the response by an error with this status and text. Nothing may have been sent yet.
     pub(crate) fn refuse(&mut self, status: HttpStatus, notice: &[u8]) -> io::Result<()> {
+        (self.chunked, self.events) = (false, None);
+        if let Some(pipe) = self.as_pipe() {
+            pipe.start_response(ResponseOutcome::Unavailable(status));
+            self.kept = notice.to_vec();
+            return self.flush().map(|_| ());
+        }
         let len = notice.len();
         let HttpStatus { number, reason } = status;
         let head = format!(
@@ -93,7 +119,6 @@ impl Body {
              retry-after: 1\r\nconnection: close\r\n\r\n"
         );
         self.kept = [head.as_bytes(), notice].concat();
-        (self.chunked, self.events) = (false, None);
         self.flush().map(|_| ())
     }
 
@@ -187,6 +212,7 @@ impl Body {
 
     /// Writes the kept bytes; returns whether all of them are sent.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        self.report_outcome();
         if !self.socket.flush()? {
             return Ok(false);
         }
@@ -219,6 +245,7 @@ impl Body {
             None if self.chunked => self.kept.extend_from_slice(LAST_CHUNK),
             None => {}
         }
+        self.report_outcome();
         if self.kept.is_empty() { self.socket.finish() } else { self.flush().map(|_| ()) }
     }
 }

@@ -52,10 +52,12 @@ pub enum TransportKind {
     Tcp,
     /// A Unix socket.
     Unix,
-    /// The body of an HTTP response, with or without TLS.
+    /// The body of a response of HTTP/1.1, with or without TLS.
     Http,
     /// TLS over TCP.
     Tls,
+    /// A stream of HTTP/2.
+    Http2,
 }
 
 impl From<&Socket> for TransportKind {
@@ -63,17 +65,19 @@ impl From<&Socket> for TransportKind {
         match socket {
             Socket::Tcp(_) => Self::Tcp,
             Socket::Unix(_) => Self::Unix,
+            Socket::Body(body) if body.as_pipe().is_some() => Self::Http2,
             Socket::Body(_) => Self::Http,
             Socket::Tls(_) => Self::Tls,
+            Socket::Pipe(_) => Self::Http2,
         }
     }
 }
 
 impl CounterKey for TransportKind {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     fn all() -> impl Iterator<Item = Self> {
-        [Self::Tcp, Self::Unix, Self::Http, Self::Tls].into_iter()
+        [Self::Tcp, Self::Unix, Self::Http, Self::Tls, Self::Http2].into_iter()
     }
 
     fn index(self) -> usize {
@@ -86,6 +90,7 @@ impl CounterKey for TransportKind {
             Self::Unix => "unix",
             Self::Http => "http",
             Self::Tls => "tls",
+            Self::Http2 => "http2",
         }
     }
 }

@@ -11,6 +11,7 @@
 use tidings_wire::code::{self, HttpStatus};
 
 use crate::chunk::{CHUNK, LAST_CHUNK, append_chunk};
+use crate::pipe::ResponseOutcome;
 
 /// Most bytes that are held back. With more, the stream opens.
 const MAX_HELD: usize = 64 * 1024;
@@ -24,6 +25,8 @@ pub struct EventStream {
     positions: Option<Vec<(String, String)>>,
     state: StreamState,
     chunked: bool,
+    /// Another component writes the head of the response; see [`Self::outcome`].
+    is_headless: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +36,7 @@ enum StreamState {
     /// The body is being sent.
     Open,
     /// The response is a refusal.
-    Refused,
+    Refused(HttpStatus),
 }
 
 impl Default for StreamState {
@@ -56,11 +59,21 @@ impl EventStream {
     }
 
     /// Stores the start of a 200.
-    pub(crate) fn prepare(&mut self, head: Vec<u8>, first: &[u8], chunked: bool) {
+    pub(crate) fn prepare(&mut self, head: Vec<u8>, first: &[u8], chunked: bool, is_headless: bool) {
         let mut opening = head;
         append_chunk(first, chunked, &mut opening);
         self.state = StreamState::Held { opening, events: Vec::new() };
         self.chunked = chunked;
+        self.is_headless = is_headless;
+    }
+
+    /// The start of the response, if it is certain.
+    pub(crate) fn outcome(&self) -> Option<ResponseOutcome> {
+        match self.state {
+            StreamState::Held { .. } => None,
+            StreamState::Open => Some(ResponseOutcome::Open),
+            StreamState::Refused(status) => Some(ResponseOutcome::Refused(status)),
+        }
     }
 
     /// Accepts whole events from the session, up to the size of a good write; returns the number of accepted bytes.
@@ -68,7 +81,7 @@ impl EventStream {
     pub(crate) fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         match &mut self.state {
             StreamState::Open => self.write_events(bytes, out),
-            StreamState::Refused => bytes.len(),
+            StreamState::Refused(_) => bytes.len(),
             StreamState::Held { events, .. } => {
                 events.extend_from_slice(bytes);
                 if events.len() > MAX_HELD {
@@ -96,8 +109,12 @@ impl EventStream {
     pub(crate) fn refuse(&mut self, status: HttpStatus, error: &[u8], out: &mut Vec<u8>) -> bool {
         let is_held = matches!(self.state, StreamState::Held { .. });
         if is_held {
-            refuse(&self.refusal_header, status, error, out);
-            self.state = StreamState::Refused;
+            if !self.is_headless {
+                write_refusal_head(&self.refusal_header, status, error, out);
+            }
+            out.extend_from_slice(error);
+            out.push(b'\n');
+            self.state = StreamState::Refused(status);
         }
         is_held
     }
@@ -133,7 +150,7 @@ impl EventStream {
                 let error = br#"{"code":100,"message":"the connection was closed"}"#;
                 self.refuse(code::http_status(code::INTERNAL.number), error, out);
             }
-            StreamState::Open | StreamState::Refused => {}
+            StreamState::Open | StreamState::Refused(_) => {}
         }
     }
 }
@@ -148,16 +165,14 @@ fn split_events(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Appends the response to a refused request.
-fn refuse(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
+/// Appends the head of the response to a refused request.
+fn write_refusal_head(header: &[u8], status: HttpStatus, error: &[u8], out: &mut Vec<u8>) {
     let HttpStatus { number, reason } = status;
     out.extend_from_slice(format!("HTTP/1.1 {number} {reason}\r\n").as_bytes());
     out.extend_from_slice(header);
     let len = error.len() + 1;
     let body = format!("content-type: application/json\r\ncontent-length: {len}\r\n\r\n");
     out.extend_from_slice(body.as_bytes());
-    out.extend_from_slice(error);
-    out.push(b'\n');
 }
 
 /// Appends an event in the form for the client: its id contains the positions in all channels.
@@ -196,7 +211,7 @@ mod tests {
 
     fn events(several: bool, since: &str) -> EventStream {
         let mut events = EventStream::new(b"x-common: 1\r\n".to_vec(), several, since);
-        events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n", false);
+        events.prepare(b"HEAD\r\n\r\n".to_vec(), b"retry: 7\n\n", false, false);
         events
     }
 

@@ -17,6 +17,7 @@ use tidings_session::Link;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::address::ClientPath;
+use crate::pipe::ReadinessReceiver;
 use crate::socket::{Listener, Socket};
 use crate::survey::ConnectionSurvey;
 
@@ -45,6 +46,8 @@ pub enum ShardMessage {
     Connection(LineConnection),
     /// A connection for this shard with a known protocol.
     Arrival(Box<Arrival>),
+    /// The stream of HTTP/2 of a session has room, input, or has ended.
+    Ready(SessionId),
     /// A frame of commands for an emulated session.
     Input(SessionId, Bytes),
     /// A command of the application, for the sessions that it targets.
@@ -240,6 +243,12 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadinessReceiver for Mailbox {
+    fn post_readiness(&self, session: SessionId) {
+        self.post(ShardMessage::Ready(session));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tidings_hub::{Flow, Slot};
+use tidings_hub::{Flow, SessionId, Slot};
 
 use crate::conn::Phase;
 use crate::metrics::add;
@@ -85,6 +85,21 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// Handles the readiness of a stream of HTTP/2, as an event of a socket.
+    pub(crate) fn pipe_ready(&mut self, id: SessionId) {
+        if !self.hub.is_current(id) {
+            return;
+        }
+        let conn = self.conns.get(id.slot.index()).and_then(Option::as_ref);
+        let Some(pipe) = conn.and_then(|conn| conn.socket.as_pipe()) else { return };
+        let readiness = pipe.take_readiness();
+        if readiness.broken {
+            return self.disconnect(id.slot);
+        }
+        self.writable(id.slot);
+        self.readable(id.slot, readiness.input_finished);
     }
 
     pub(crate) fn enqueue_ready(&mut self, slot: Slot) {

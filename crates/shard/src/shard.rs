@@ -379,6 +379,7 @@ impl Shard {
                 }
                 ShardMessage::Connection(connection) => self.accept_line_connection(connection),
                 ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
+                ShardMessage::Ready(id) => self.pipe_ready(id),
                 ShardMessage::Input(id, commands) => {
                     let flow = tidings_session::commands(&mut self.hub, id, &commands, &mut self.fx);
                     self.apply_flow(id.slot, flow);

@@ -1,7 +1,7 @@
 //! Sockets and listeners of all kinds.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -11,6 +11,7 @@ use tidings_wire::code::HttpStatus;
 
 use crate::body::{Body, ResponseStart};
 use crate::control::AcceptedConnection;
+use crate::pipe::{Pipe, PipeEnd, pipe};
 use crate::tls::Tls;
 use crate::write_layer::WriteLayer as _;
 
@@ -18,7 +19,8 @@ use crate::write_layer::WriteLayer as _;
 /// begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A non-blocking connection: TCP with or without TLS, a Unix socket, or one of them during an HTTP response.
+/// A non-blocking connection: TCP with or without TLS, a Unix socket, a stream of HTTP/2, or one of them during an HTTP
+/// response.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -27,6 +29,8 @@ pub enum Socket {
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Tls>),
+    /// A stream of an HTTP/2 connection.
+    Pipe(Pipe),
     /// The body of an HTTP response.
     Body(Box<Body>),
 }
@@ -37,6 +41,7 @@ macro_rules! either {
             Self::Tcp($socket) => $do,
             Self::Unix($socket) => $do,
             Self::Tls($layer) => $other,
+            Self::Pipe($layer) => $other,
             Self::Body($layer) => $other,
         }
     };
@@ -57,6 +62,13 @@ impl Socket {
     /// first.
     pub fn tls(stream: std::net::TcpStream, connection: ServerConnection) -> Self {
         Self::Tls(Box::new(Tls::new(TcpStream::from_std(stream), connection)))
+    }
+
+    /// Creates a stream of an HTTP/2 connection from `peer`, and the end for the task that carries it. `on_end` is called when
+    /// the shard drops the stream, with whether it has ended it before; it must not block.
+    pub fn pipe(peer: Option<IpAddr>, on_end: impl FnOnce(bool) + Send + 'static) -> (Self, PipeEnd) {
+        let (pipe, end) = pipe(peer, Box::new(on_end));
+        (Self::Pipe(pipe), end)
     }
 
     /// Starts an HTTP response: bytes written from now on are its body.
@@ -86,16 +98,17 @@ impl Socket {
             Self::Tcp(stream) => Some(stream),
             Self::Tls(tls) => Some(tls.tcp()),
             Self::Body(body) => body.tcp(),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Pipe(_) => None,
         }
     }
 
     /// The address of the peer, if it has one.
-    pub(crate) fn peer(&self) -> Option<std::net::IpAddr> {
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
         let address = match self {
             Self::Tcp(stream) => stream.peer_addr(),
             Self::Tls(tls) => tls.peer(),
             Self::Body(body) => return body.peer(),
+            Self::Pipe(pipe) => return pipe.peer(),
             Self::Unix(_) => return None,
         };
         address.ok().map(|address| address.ip())
@@ -104,7 +117,9 @@ impl Socket {
     /// Refuses the connection with a notice; an HTTP response has this status.
     pub(crate) fn refuse(&mut self, status: HttpStatus, notice: &[u8]) -> io::Result<()> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => self.write_some(notice).map(|_| ()),
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Pipe(_) => {
+                self.write_some(notice).map(|_| ())
+            }
             Self::Body(body) => body.refuse(status, notice),
         }
     }
@@ -116,7 +131,7 @@ impl Socket {
     /// Writes accepted bytes that are not sent; returns whether more can be written.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tcp(_) | Self::Unix(_) | Self::Pipe(_) => Ok(true),
             Self::Tls(tls) => tls.flush(),
             Self::Body(body) => body.flush(),
         }
@@ -127,7 +142,17 @@ impl Socket {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.is_behind(),
+            Self::Pipe(pipe) => pipe.is_behind(),
             Self::Body(body) => body.is_behind(),
+        }
+    }
+
+    /// The stream of HTTP/2 that carries the connection, if it is one.
+    pub(crate) fn as_pipe(&self) -> Option<&Pipe> {
+        match self {
+            Self::Pipe(pipe) => Some(pipe),
+            Self::Body(body) => body.as_pipe(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => None,
         }
     }
 
@@ -153,7 +178,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Some(AcceptedConnection::Tcp(stream.into())),
             Self::Unix(stream) => Some(AcceptedConnection::Unix(stream.into())),
-            Self::Tls(_) | Self::Body(_) => None,
+            Self::Tls(_) | Self::Body(_) | Self::Pipe(_) => None,
         }
     }
 
@@ -176,6 +201,8 @@ impl Socket {
             Self::Tcp(s) => s.register(registry, token, both),
             Self::Unix(s) => s.register(registry, token, both),
             Self::Tls(tls) => tls.stream.register(registry, token, both),
+            // Its readiness arrives in the mailbox.
+            Self::Pipe(_) => Ok(()),
             Self::Body(body) => body.register(registry, token),
         }
     }

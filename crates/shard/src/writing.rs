@@ -146,7 +146,7 @@ impl Shard {
         let error = &self.fx.bytes[error];
         let is_refused = match &mut conn.socket {
             Socket::Body(body) => body.refuse_stream(status, error).unwrap_or(true),
-            Socket::Tcp(_) | Socket::Unix(_) | Socket::Tls(_) => false,
+            Socket::Tcp(_) | Socket::Unix(_) | Socket::Tls(_) | Socket::Pipe(_) => false,
         };
         if !is_refused {
             let mut event = Vec::new();

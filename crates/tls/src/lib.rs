@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use tidings_config::{Config, TlsOptions};
+use tidings_config::{Config, Http2, TlsOptions};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 pub use material::MaterialError;
@@ -103,6 +103,8 @@ impl Collect for TlsMetrics {
 #[derive(Debug)]
 pub struct Tls {
     options: TlsOptions,
+    /// The protocols of the HTTP port (ALPN).
+    http_protocols: &'static [&'static [u8]],
     configs: RwLock<ServerConfigs>,
     /// The result of the last read, usable or not.
     last_read: Mutex<Material>,
@@ -123,9 +125,14 @@ impl Tls {
             return Ok(None);
         }
         let material = Material::read(options)?;
-        let configs = material.server_configs(options)?;
+        let http_protocols: &[&[u8]] = match config.http.http2 {
+            Http2::Auto => &[b"h2", b"http/1.1"],
+            Http2::Off => &[b"http/1.1"],
+        };
+        let configs = material.server_configs(options, http_protocols)?;
         Ok(Some(Arc::new(Self {
             options: options.clone(),
+            http_protocols,
             configs: RwLock::new(configs),
             last_read: Mutex::new(material),
             permits: Semaphore::new(options.handshake_limit),

@@ -109,11 +109,15 @@ impl Material {
         self.failure.as_deref() == Some(reason)
     }
 
-    /// Builds the configurations of rustls.
+    /// Builds the configurations of rustls. The HTTP port offers `http_protocols` (ALPN), the preferred one first.
     ///
     /// # Errors
     /// [`MaterialError`] for a certificate or a key that is missing or cannot be used.
-    pub(super) fn server_configs(&self, options: &TlsOptions) -> Result<ServerConfigs, MaterialError> {
+    pub(super) fn server_configs(
+        &self,
+        options: &TlsOptions,
+        http_protocols: &[&[u8]],
+    ) -> Result<ServerConfigs, MaterialError> {
         let missing =
             |option: &str| MaterialError { origin: option.to_owned(), problem: "is not given".to_owned() };
         let certificate = self.certificate.as_ref().ok_or_else(|| missing("tls.cert_pem_file"))?;
@@ -152,7 +156,7 @@ impl Material {
             config.send_tls13_tickets = 1;
             Ok(Arc::new(config))
         };
-        Ok(ServerConfigs { line: config(&[])?, http: config(&[b"http/1.1"])? })
+        Ok(ServerConfigs { line: config(&[])?, http: config(http_protocols)? })
     }
 }
 

@@ -43,7 +43,7 @@ impl Tls {
         let configs = match read {
             Ok(material) if material == *last_read && !is_requested => return,
             Ok(material) => {
-                let configs = material.server_configs(&self.options);
+                let configs = material.server_configs(&self.options, self.http_protocols);
                 *last_read = material;
                 configs
             }

@@ -10,7 +10,7 @@ use tidings_wire::plain::Escape;
 use super::{HOUR, MIB, MINUTE, SECOND};
 use crate::group::group;
 use crate::setting::{bytes, count, millis};
-use crate::value::{ListenAddr, PemText, TlsRequired, TlsVersion};
+use crate::value::{Http2, ListenAddr, PemText, TlsRequired, TlsVersion};
 
 group! {
     /// The line port: plain lines, RESP and JSON lines over TCP. The first byte that a client sends selects the
@@ -74,6 +74,12 @@ group! {
         /// falls ten seconds behind is answered with 408, a response that falls thirty seconds behind is cut off. With
         /// 0 only transfers without any progress count as slow.
         min_data_rate: usize = "240", count(0, 1_000_000_000);
+        /// HTTP/2. `auto`: a connection with TLS uses it if the client selects it (ALPN `h2`), and one without TLS if
+        /// it begins with the preface of HTTP/2 (h2c with prior knowledge, as proxies use it). `off`: HTTP/1.1 alone.
+        http2: Http2 = "auto", ();
+        /// Most concurrent streams of an HTTP/2 connection: requests, event streams and WebSockets. A client opens
+        /// another connection for further ones.
+        http2_max_concurrent_streams: usize = "128", count(1, 65_536);
     }
 }
 

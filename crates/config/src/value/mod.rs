@@ -38,6 +38,20 @@ choice! { AllowUpload:
     "key" => AllowUpload::Key,
 }
 
+/// Whether the HTTP listeners accept HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Http2 {
+    /// With TLS if the client selects it (ALPN), and without TLS if the connection begins with its preface.
+    Auto,
+    /// Only HTTP/1.1.
+    Off,
+}
+
+choice! { Http2:
+    "auto" => Http2::Auto,
+    "off" => Http2::Off,
+}
+
 /// The policy for a connection that does not read as fast as its channels are published to, when its queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlowConsumer {

@@ -1,11 +1,13 @@
 //! Connections over TCP and in-memory streams, served within limits.
 
 use std::future::{pending, ready};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::Extension;
 use axum::routing::get;
+use tidings_shard::Socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -20,33 +22,35 @@ use super::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// The limit for events that should happen at once.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(in super::super) const TIMEOUT: Duration = Duration::from_secs(20);
 /// A timeout that no test reaches.
 const UNREACHED: Duration = Duration::from_secs(600);
 
 /// A listener with its own limits.
-struct TestListener {
+pub(in super::super) struct TestListener {
     address: std::net::SocketAddr,
-    traffic: Arc<Traffic>,
+    pub(in super::super) traffic: Arc<Traffic>,
+    pub(in super::super) state: Arc<ListenerState>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl TestListener {
-    async fn new(limits: HttpLimits, routes: Routes) -> Self {
+    pub(in super::super) async fn new(limits: HttpLimits, routes: Routes) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = watch::channel(false);
         let traffic = Arc::new(Traffic::default());
         let state = Arc::new(ListenerState::new(limits, Arc::clone(&traffic), Arc::default()));
-        Self { address, traffic, stop, task: tokio::spawn(listen(listener, routes, state, stopped)) }
+        let task = tokio::spawn(listen(listener, routes, Arc::clone(&state), stopped));
+        Self { address, traffic, state, stop, task }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(in super::super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
-    async fn until_no_connection_is_left(&self) {
+    pub(in super::super) async fn until_no_connection_is_left(&self) {
         let no_connection = async {
             while self.traffic.connections.load(Ordering::Relaxed) > 0 {
                 sleep(Duration::from_millis(2)).await;
@@ -56,11 +60,11 @@ impl TestListener {
     }
 }
 
-fn hello() -> Routes {
+pub(in super::super) fn hello() -> Routes {
     Routes::new().route("/", get(|| async { "hello" }))
 }
 
-fn limits() -> HttpLimits {
+pub(in super::super) fn limits() -> HttpLimits {
     let reserve = ReservePaths { probes: &["/health"], websockets: &[] };
     HttpLimits { head: UNREACHED, body: UNREACHED, unread: UNREACHED, reserve, ..HttpLimits::new(100) }
 }
@@ -332,7 +336,7 @@ async fn no_timeout_applies_to_a_hijacked_connection() {
     let leaving = Routes::new().route(
         "/",
         get(move |Extension(hijacker): Extension<Hijacker>| async move {
-            hijacker.hijack(move |socket| *keep.lock().expect("no panic") = Some(socket)).await
+            hijacker.hijack(move |socket| *keep.lock().expect("no panic") = Some(socket)).await.response
         }),
     );
     let short = Duration::from_millis(100);
@@ -359,6 +363,7 @@ async fn a_hijack_happens_after_the_earlier_responses_are_sent() {
                     drop(socket);
                 })
                 .await
+                .response
         }),
     );
     let listener = TestListener::new(HttpLimits { connections: 1, ..limits() }, leaving).await;

@@ -107,6 +107,7 @@ impl Server {
         let drain = shutdown.drain.min(left());
         self.services.lifecycle.begin_draining();
         self.services.limiter.close();
+        self.http.drain();
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();

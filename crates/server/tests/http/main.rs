@@ -5,6 +5,7 @@ mod deflate;
 mod events;
 mod half_close;
 mod host;
+mod http2;
 mod info;
 mod internal;
 mod metrics;

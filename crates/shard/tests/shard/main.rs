@@ -1,5 +1,6 @@
 //! A shard with socket pairs as connections, and a control plane that the tests implement.
 
+mod pipes;
 mod test_shard;
 
 use tidings_hub::{Request, Response};

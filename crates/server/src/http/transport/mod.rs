@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use axum::Router as Routes;
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -130,7 +130,7 @@ impl Transports {
 
     /// The information about a connection for hooks; `None` if no hook uses it. Header values that are not text are omitted.
     fn connection_info(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
-        let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
         self.keeps_headers.then(|| {

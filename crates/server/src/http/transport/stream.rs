@@ -2,15 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use tidings_session::Link;
-use tidings_shard::{Arrival, EventStream, ResponseStart};
+use tidings_shard::{Arrival, EventStream, ResponseOutcome, ResponseStart};
 
 use super::Transports;
 use super::cors::Cors;
-use tidings_http::Hijacker;
+use tidings_http::{Hijacker, StreamStart};
 
 /// The media type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -34,7 +37,8 @@ pub(super) struct StreamResponse {
 }
 
 impl Transports {
-    /// Hands the connection to a shard with the head of the response. Resolves only for a rejected request, to its response.
+    /// Hands the connection to a shard with the head of the response. Resolves only for a rejected request, to its response,
+    /// and for a stream of HTTP/2, when its session has begun.
     pub(super) async fn begin(&self, parts: &Parts, stream: StreamResponse) -> Response {
         let permit = match self.policy.acquire() {
             Ok(permit) => permit,
@@ -49,7 +53,7 @@ impl Transports {
         // HTTP/1.0 has no chunks (RFC 9112 §6.1).
         let chunked = parts.version == Version::HTTP_11;
         let opening = ResponseStart {
-            head: head(media_type, chunked, &common),
+            head: if hijacker.is_stream() { Vec::new() } else { head(media_type, chunked, &common) },
             first,
             chunked,
             events: events.map(|(several, last_id)| EventStream::new(common.into_bytes(), several, &last_id)),
@@ -57,7 +61,7 @@ impl Transports {
         let about = self.connection_info(transport, &parts.headers);
         let path = self.client_path(&parts.headers, &parts.extensions);
         let transports = self.clone();
-        hijacker
+        let start = hijacker
             .hijack(move |socket| {
                 // The shard counts the connection from here on.
                 drop(permit);
@@ -65,8 +69,32 @@ impl Transports {
                 let connection_info = about;
                 transports.hand_over(Arrival { socket, link, received, connection_info, path, is_backend });
             })
-            .await
+            .await;
+        stream_response(start, media_type)
     }
+}
+
+/// The response of a stream of HTTP/2, whose body its session writes.
+fn stream_response(start: StreamStart, media_type: &'static str) -> Response {
+    let StreamStart { outcome, mut response } = start;
+    let (status, media_type) = match outcome {
+        ResponseOutcome::Open => (200, media_type),
+        ResponseOutcome::Refused(status) => (status.number, "application/json"),
+        ResponseOutcome::Unavailable(status) => (status.number, "text/plain; charset=utf-8"),
+    };
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let headers = response.headers_mut();
+    let fixed = HeaderValue::from_static;
+    headers.insert(CONTENT_TYPE, fixed(media_type));
+    headers.insert(CACHE_CONTROL, fixed("no-store, no-transform"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    if outcome == ResponseOutcome::Open {
+        headers.insert(HeaderName::from_static("x-accel-buffering"), fixed("no"));
+    }
+    if matches!(outcome, ResponseOutcome::Unavailable(_)) {
+        headers.insert(RETRY_AFTER, fixed("1"));
+    }
+    response
 }
 
 /// The header lines of every response that a shard writes.
