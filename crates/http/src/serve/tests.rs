@@ -1,11 +1,13 @@
 //! Connections over TCP and in-memory streams, served within limits.
 
 use std::future::{pending, ready};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::Extension;
 use axum::routing::get;
+use tidings_shard::Socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
