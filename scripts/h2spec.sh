@@ -25,7 +25,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 
 # Starts the program with these options, and sets `port`.
 start() {
-    env -u TIDINGS_TEST_TOOLS "$binary" serve --tcp off --http 127.0.0.1:0 --data-dir off "$@" > "$folder/out" 2> "$folder/log" &
+    "$binary" serve --tcp off --http 127.0.0.1:0 --data-dir off "$@" > "$folder/out" 2> "$folder/log" &
     server=$!
     for _ in $(seq 600); do
         if grep -q '^ready' "$folder/out"; then

@@ -59,7 +59,7 @@ const follow = async (session, channel) => {
     await eventually('the stream', () => text().includes(':ok\n\n'));
   }
   const refused = await open(session, { ':path': `/events?channel=${channel}` });
-  assert.equal(refused.status, 503, 'the proxy forwards the address of the client');
+  assert.equal(refused.status, 429, 'the proxy forwards the address of the client');
   await fetch(`${server.url}api/publish`, { method: 'POST', body: JSON.stringify({ channel, data: 'x' }) });
   for (const { text } of streams) await eventually('the event', () => text().endsWith('data: "x"\n\n'));
   for (const { stream } of streams) stream.close(http2.constants.NGHTTP2_CANCEL);

@@ -106,7 +106,7 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let context = StreamContext::new(&state);
         executor.begin(&context);
-        respond_to_stream(request, context, routes.clone())
+        respond_to_stream(request, RequestGuard::new(&context), context, routes.clone())
     });
     let mut served = http.serve_connection(io, service);
     let (mut is_draining, mut is_stopping) = (false, false);
@@ -151,10 +151,10 @@ impl Drop for OwnPace {
 /// Responds to the request of a stream, which may leave HTTP.
 async fn respond_to_stream(
     mut request: Request<Incoming>,
+    guard: RequestGuard,
     context: Arc<StreamContext>,
     routes: TowerToHyperService<Routes>,
 ) -> Result<Response<StreamBody>, Infallible> {
-    let guard = RequestGuard::new(&context);
     let rejected = |response: Response, guard| {
         context.count_response(response.status());
         Ok(response.map(|body| StreamBody::of_request(body, guard)))

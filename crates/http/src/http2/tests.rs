@@ -21,6 +21,9 @@ use super::super::serve::tests::{TIMEOUT, TestListener, hello, limits};
 use super::super::traffic::ExceededLimit;
 use super::*;
 
+/// The preface, and the settings.
+const START: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// A client with HTTP/2. Its connection ends when it is dropped.
 struct Client {
     requests: SendRequest<Bytes>,
@@ -281,7 +284,7 @@ async fn requests_with_a_contradicting_host_or_another_protocol_are_rejected() {
 async fn rapid_resets_end_the_connection_and_leave_nothing_behind() {
     let listener = TestListener::new(limits(), routes()).await;
     let mut stream = listener.connect().await;
-    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    let mut frames = START.to_vec();
     // GET http://localhost/busy, and its reset, 10,000 times.
     let head = [&b"\x82\x86\x04\x05/busy\x41\x09localhost"[..]].concat();
     for stream_id in (1..20_000_u32).step_by(2) {
@@ -299,4 +302,42 @@ async fn rapid_resets_end_the_connection_and_leave_nothing_behind() {
     let http2 = || listener.traffic.http2_connections_now() + listener.traffic.http2_sessions_now();
     until("the end of the connection", || http2() == 0).await;
     assert_eq!(Client::connect(&listener).await.get("/").await.0, StatusCode::OK);
+}
+
+/// Sends frames that the server does not have to accept. Returns the number of bytes until it closed the connection.
+async fn flood(listener: &TestListener, first: &[u8], repeated: &[u8]) -> usize {
+    let mut stream = listener.connect().await;
+    stream.write_all(&[START, first].concat()).await.expect("the first frames");
+    let mut sent = 0;
+    let all = async {
+        while stream.write_all(repeated).await.is_ok() {
+            sent += repeated.len();
+        }
+    };
+    timeout(TIMEOUT, all).await.expect("a closed connection");
+    sent
+}
+
+#[tokio::test]
+async fn a_head_without_an_end_is_bounded() {
+    let listener = TestListener::new(limits(), routes()).await;
+    // HEADERS and CONTINUATION, without END_HEADERS: header fields of 1 KiB, `x: aaa…` without indexing.
+    let field = [&b"\0\x01x\x7f\x81\x07"[..], &[b'a'; 1_024]].concat();
+    let frame = |kind: u8| {
+        let length = (field.len() as u32).to_be_bytes();
+        [&[length[1], length[2], length[3], kind, 0, 0, 0, 0, 1], &field[..]].concat()
+    };
+    let sent = flood(&listener, &frame(1), &frame(9)).await;
+    // What the kernel has accepted counts, too.
+    assert!(sent < 16 << 20, "{sent} bytes of one head");
+    listener.until_no_connection_is_left().await;
+}
+
+#[tokio::test]
+async fn pings_whose_answers_are_not_read_end_the_connection() {
+    let unread = Duration::from_millis(300);
+    let listener = TestListener::new(HttpLimits { unread, ..limits() }, routes()).await;
+    let ping = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(1_000);
+    flood(&listener, b"", &ping).await;
+    listener.until_no_connection_is_left().await;
 }

@@ -371,7 +371,7 @@ fn the_limits_of_an_address_count_streams() {
     let client = Client::connect(&world);
     let streams: Vec<_> = (0..3).map(|_| open_events(&client, "channel=news")).collect();
     let mut refused = client.get("/events?channel=news");
-    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.status(), 429);
     assert!(refused.rest().contains("limits.address.connections"));
     drop(streams);
     wait_until(PATIENCE, "room for another stream", || client.get("/events?channel=news").status() == 200);
