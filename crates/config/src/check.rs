@@ -243,8 +243,8 @@ fn proxy_headers(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigE
         if is_on && listeners.iter().any(|address| matches!(address, ListenAddr::Tcp(_))) {
             let (place, line) = given.how_to_add(key);
             let what = format!(
-                "{key} is true, but trusted_proxies is empty, so every connection would be refused; add {place}{} with \
-                 the address of the proxy",
+                "trusted_proxies is empty, so every connection would be refused; add {place}{} with the address of the \
+                 proxy",
                 line("trusted_proxies", "127.0.0.1")
             );
             errors.push(given.error(key, what));

@@ -201,7 +201,7 @@ impl Doctor {
                 return Ok(true);
             }
             // The paths of operators are served at internal.listen.
-            404 if text.starts_with("not found; there are /") => {
+            404 if text.starts_with("not found; there ") => {
                 report.add(Verdict::Skipped, "health", "served on another port (internal.listen)")?;
                 return Ok(true);
             }

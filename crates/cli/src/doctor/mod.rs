@@ -25,8 +25,9 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Give the address that clients use: https://push.example.org, with the path prefix if there is one. Each check reports \
-its observation; a failed check names the wrong setting of the proxy (nginx, HAProxy, Caddy, Traefik) and the lines to change. Without --token a server that requires one can only be \
-tested in part; with --key messages are published (to a separate channel) to measure their delivery time.
+its observation; a failed check names the wrong setting of the proxy (nginx, HAProxy, Caddy, Traefik) and the lines to \
+change. Without --token a server that requires one can only be tested in part; with --key messages are published (to a \
+separate channel) to measure their delivery time.
 
 Proxies close idle connections, nginx after 60 s: --idle sets how long connections are watched. This takes \
 most of the command's time; 0 skips it.

@@ -65,6 +65,25 @@ impl DoctorReport {
     }
 }
 
+/// Columns of a reason on a terminal.
+const REASON_WIDTH: usize = 92;
+
+/// Breaks a text into lines of at most `width` characters, at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 impl Report for DoctorReport {
     type Error = Failure;
 
@@ -84,7 +103,11 @@ impl Report for DoctorReport {
         let start = if self.colours { format!("{}{start}\x1b[0m", colour(verdict)) } else { start };
         let mut text = format!("  {start} {name:<13} {}\n", single_line(saw));
         if let Some(advice) = advice {
-            text.push_str(&format!("        {}\n", advice.why));
+            // In a file or a pipe a reason stays on one line.
+            let width = if stdout().is_terminal() { REASON_WIDTH } else { usize::MAX };
+            for line in wrap(advice.why, width) {
+                text.push_str(&format!("        {line}\n"));
+            }
             for line in advice.lines {
                 text.push_str(&format!("            {line}\n"));
             }

@@ -188,7 +188,7 @@ fn short_timeouts_of_haproxy_are_recognised_by_name() {
     let tunnel = DEFAULTS.replace("tunnel 75s", "tunnel 1s");
     let proxy = Proxy::haproxy(&server, &Haproxy { defaults: &tunnel, ..Haproxy::default() });
     let done = doctor(&proxy.url(), &["--idle", "5s"]);
-    expect(&done, "idle", "FAIL", &["a WebSocket ended after 1.", "`timeout tunnel`", "timeout tunnel 75s"]);
+    expect(&done, "idle", "FAIL", &["a WebSocket ended after ", "`timeout tunnel`", "timeout tunnel 75s"]);
     assert!(done.text().contains("an event stream stayed open"), "{}", done.text());
     let client = DEFAULTS.replace("server 75s", "server 1s");
     let proxy = Proxy::haproxy(&server, &Haproxy { defaults: &client, ..Haproxy::default() });
@@ -249,7 +249,7 @@ fn closed_idle_connections_are_found() {
     let done = doctor(&nginx.url("http"), &["--idle", "20s"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(verdict(&done, "idle"), "FAIL");
-    assert!(done.text().contains("a WebSocket ended after 1."), "{done:?}");
+    assert!(done.text().contains("a WebSocket ended after "), "{done:?}");
     assert!(done.text().contains("proxy_read_timeout 75s;"), "{done:?}");
 }
 

@@ -35,7 +35,7 @@ fn proxy_headers_over_tcp_require_a_trusted_proxy_and_the_error_contains_the_lin
     let error = error_line(load_text("c.toml", text));
     assert_eq!(
         error,
-        "c.toml:2: tcp.proxy_protocol is true, but trusted_proxies is empty, so every connection would be refused; add at \
+        "c.toml:2: tcp.proxy_protocol: trusted_proxies is empty, so every connection would be refused; add at \
          the top of the file: trusted_proxies = \"127.0.0.1\" with the address of the proxy"
     );
     let line =
