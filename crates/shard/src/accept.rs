@@ -261,13 +261,13 @@ impl Shard {
         }
         self.since[slot] = u32::try_from(self.now() / 1_000).unwrap_or(u32::MAX);
         self.conns[slot] = Some(Conn::new(socket));
-        self.ends.begin(id.slot, self.now());
         if let Some(key) = address {
             self.addresses.insert(id.slot, key);
         }
         if let Some(client) = client {
             self.clients.insert(id.slot, client);
         }
+        self.begin_record(id.slot);
         Some(id.slot)
     }
 }

@@ -4,6 +4,7 @@
 //! logged: otherwise a connection costs nothing here. Lines of older connections have no duration and no bytes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use tidings_hub::Slot;
 
@@ -15,6 +16,8 @@ use crate::shard::Shard;
 struct ConnectionRecord {
     /// The begin, in milliseconds of the shard's clock.
     began: u64,
+    /// The client's address. The socket of a peer that has disconnected does not return it any more.
+    address: Option<IpAddr>,
     /// Received bytes, without TLS.
     received: u64,
     /// Sent bytes, without TLS.
@@ -29,13 +32,6 @@ impl EndLog {
     /// Whether lines are written for connections that begin now.
     fn is_on() -> bool {
         tracing::enabled!(tracing::Level::DEBUG)
-    }
-
-    /// Begins the record of a connection, at `now` on the shard's clock.
-    pub(crate) fn begin(&mut self, slot: Slot, now: u64) {
-        if Self::is_on() {
-            self.0.insert(slot, ConnectionRecord { began: now, received: 0, sent: 0 });
-        }
     }
 
     /// Whether nothing is recorded, so that bytes need not be counted.
@@ -71,6 +67,14 @@ impl EndLog {
 }
 
 impl Shard {
+    /// Begins the record of a connection that was just added.
+    pub(crate) fn begin_record(&mut self, slot: Slot) {
+        if EndLog::is_on() {
+            let (began, address) = (self.now(), self.client_address(slot));
+            self.ends.0.insert(slot, ConnectionRecord { began, address, received: 0, sent: 0 });
+        }
+    }
+
     /// Logs the end of a connection, before it is removed.
     pub(crate) fn log_end(&mut self, slot: Slot) {
         if !EndLog::is_on() {
@@ -78,9 +82,10 @@ impl Shard {
         }
         let Some(Some(conn)) = self.conns.get(slot.index()) else { return };
         let transport = TransportKind::from(&conn.socket).label();
-        let address = self.client_address(slot).map(|address| address.to_string());
-        let Some(end) = self.hub.session_end(slot) else { return };
         let record = self.ends.0.remove(&slot);
+        let address = record.as_ref().map_or_else(|| self.client_address(slot), |record| record.address);
+        let address = address.map(|address| address.to_string());
+        let Some(end) = self.hub.session_end(slot) else { return };
         let seconds = record.as_ref().map(|record| self.now().saturating_sub(record.began) as f64 / 1e3);
         let (received, sent) = (record.as_ref().map(|r| r.received), record.as_ref().map(|r| r.sent));
         let (code, reason) =

@@ -138,7 +138,10 @@ where
     };
     let _ = tokio::time::timeout(LAST_WRITE_TIMEOUT, rest).await;
     // As the shards log the end of their connections.
-    let (code, reason) = close.map_or((None, "closed by the client".to_owned()), |(c, r)| (Some(c), r));
+    let code = close.as_ref().map(|(code, _)| *code);
+    // Without a reason the server only answers the client's Close frame.
+    let reason = close.map(|(_, reason)| reason).filter(|reason| !reason.is_empty());
+    let reason = reason.unwrap_or_else(|| "closed by the client".to_owned());
     tracing::debug!(
         table = session.table.map(|table| table.to_string()),
         address = address.map(|address| address.to_string()),
