@@ -106,7 +106,7 @@ fn moved_options_are_errors_with_their_replacement() {
         "3: `broker` is an option of Centrifugo: in tidings it is `broker`, a URL such as redis://127.0.0.1:6379",
         "4: `health` is an option of Centrifugo: in tidings /health and /ready are always served; leave it out",
         "5: `prometheus` is an option of Centrifugo: in tidings /metrics is always served; leave it out",
-        "6: `admin` is an option of Centrifugo: tidings has no admin page; leave it out",
+        "6: `admin.password` is an option of Centrifugo: in tidings it is `admin.password_hash`, the output of `tidings admin hash-password`",
         "`tidings config import FILE` writes the file of Centrifugo for tidings",
     ];
     let mut lines = lines;

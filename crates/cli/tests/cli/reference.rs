@@ -113,12 +113,18 @@ fn every_error_of_a_file_is_one_line() {
 fn an_imported_file_is_private_valid_and_replaces_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("config.json"), dir.path().join("tidings.toml"));
-    fs::write(&from, r#"{"token_hmac_secret_key": "hush-hush-hush-hush", "admin": true, "port": 9000}"#)
-        .unwrap();
+    fs::write(
+        &from,
+        r#"{"token_hmac_secret_key": "hush-hush-hush-hush", "admin_password": "hush", "port": 9000}"#,
+    )
+    .unwrap();
     let (from, to) = (from.display().to_string(), to.display().to_string());
     let done = run(&["config", "import", &from, "-o", &to], b"");
     assert_eq!((done.code, done.text()), (Some(0), ""));
-    assert!(done.stderr.contains(&format!("{from}:1: `admin`")) && !done.stderr.contains("hush"), "{done:?}");
+    assert!(
+        done.stderr.contains(&format!("{from}:1: `admin_password`")) && !done.stderr.contains("hush"),
+        "{done:?}"
+    );
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
     let checked = run(&["config", "check", &to], b"");
     assert_eq!((checked.code, checked.text()), (Some(0), format!("{to}: valid\n").as_str()));

@@ -21,6 +21,20 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("channel.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
     ("client.proxy.*.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
     ("rpc.proxy.http.status_to_code_transforms", "", Missing("translation of statuses of hooks")),
+    ("admin.password", "", Here("admin.password_hash, the output of `tidings admin hash-password`")),
+    ("admin.secret", "", Always("a login has a random secret of its own")),
+    ("admin.insecure", "false", Missing("admin page without a login")),
+    ("admin.handler_prefix", "", Missing("other path for the admin page")),
+    ("admin.web_path", "", Missing("own files for the admin page")),
+    ("admin.web_proxy_address", "", Missing("own files for the admin page")),
+    ("admin.external", "false", Here("internal.listen, the address of a port for operators")),
+    ("opentelemetry.enabled", "false", Here("opentelemetry.endpoint, the URL of the collector")),
+    (
+        "opentelemetry.api",
+        "false",
+        Always("requests to the API are always traced with `opentelemetry.endpoint`"),
+    ),
+    ("opentelemetry.consuming", "false", Missing("consumers")),
     ("client.connect_proxy_name", "", Missing("named proxies")),
     ("client.refresh_proxy_name", "", Missing("named proxies")),
     ("granular_proxy_mode", "", Missing("named proxies")),
@@ -153,7 +167,6 @@ pub(super) enum Switch {
 
 /// A table of options: its path, the condition of its effect, and its counterpart. `*` stands for one part of a path.
 pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
-    ("admin", Switch::Enabled, Here("admin.password_hash, the output of `tidings admin hash-password`")),
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("channel.proxy.*.grpc", Switch::Content, Missing("gRPC for hooks")),
     ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
@@ -183,7 +196,6 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ),
     ("init", Switch::Enabled, Missing("init endpoint")),
     ("map_broker", Switch::Type, Missing("map subscriptions")),
-    ("opentelemetry", Switch::Enabled, Missing("OpenTelemetry")),
     ("presence_manager", Switch::Enabled, Here("broker, which also stores presence")),
     ("prometheus", Switch::Enabled, Always("/metrics is always served")),
     ("rpc.ping", Switch::Enabled, Missing("ping by RPC")),

@@ -268,8 +268,6 @@ mod tests {
             ("token_audience_regex", text("")),
             ("http_server", Raw::Table(vec![])),
             ("engine", text("memory")),
-            ("admin", Raw::Switch(false)),
-            ("admin_password", text("secret")),
         ] {
             assert!(is_ignored(key, &raw), "{key} {raw:?}: {:?}", judge(key, &raw, false));
         }
@@ -284,7 +282,8 @@ mod tests {
             ("engine", text("redis"), "in tidings it is `broker`, a URL such as redis://127.0.0.1:6379"),
             ("token_hmac_secret_key", text("hush"), "in tidings it is `client.token.hmac_secret_key`"),
             ("health", Raw::Switch(true), "/health and /ready are always served; leave it out"),
-            ("admin", Raw::Switch(true), "in tidings it is `admin.password_hash`, the output of"),
+            ("admin_password", text("secret"), "in tidings it is `admin.password_hash`, the output of"),
+            ("admin_insecure", Raw::Switch(true), "tidings has no admin page without a login"),
             ("client.token.user_id_claim", text("uid"), "tidings has no other claim"),
             ("sse", Raw::Switch(false), "in tidings it is `sse.enabled`"),
             ("namespaces", Raw::List(vec![Node { line: 1, raw: text("x") }]), "`channel.namespaces`"),
