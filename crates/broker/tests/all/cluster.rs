@@ -125,6 +125,8 @@ fn publications_with_a_position_reach_all_nodes_in_order_and_patterns_once() {
     publish(11, 2);
     let through = |event: &Event| matches!(event, Event::Delivered { topic, .. } if topic == "kep*");
     nodes[0].sink.wait(30, "all through the pattern", through);
+    let by_name = |event: &Event| matches!(event, Event::Delivered { topic, .. } if topic != "kep*");
+    nodes[0].sink.wait(30, "all by name", by_name);
     for name in &names {
         wait_until(PATIENCE, "all by name", || nodes[1].sink.offsets(name).len() == 20);
     }
