@@ -40,7 +40,7 @@ pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
     LogOptions, MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions,
-    PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
+    PersonalChannelOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
     SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
     UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };

@@ -28,6 +28,7 @@ mod index;
 mod inspect;
 mod loss;
 mod metering;
+mod moving;
 mod namespace;
 mod namespace_stats;
 mod overflow;
