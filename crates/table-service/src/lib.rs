@@ -76,6 +76,7 @@ use tokio::task::JoinHandle;
 
 use append_limiter::AppendLimiter;
 use download::ActiveDownloads;
+use outbox::UnreadResponses;
 use queries::Queries;
 use room::RoomRequest;
 use rooms::Rooms;
@@ -129,6 +130,7 @@ pub struct Service {
     arrivals: AppendLimiter,
     downloads: ActiveDownloads,
     options: Options,
+    unread: UnreadResponses,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
     observers: Observers,
@@ -162,6 +164,7 @@ impl Service {
             arrivals: AppendLimiter::default(),
             downloads: ActiveDownloads::new(options.min_data_rate),
             options,
+            unread: UnreadResponses::default(),
             access,
             bus,
             observers,
@@ -224,6 +227,11 @@ impl Service {
     }
 
     /// Rejections by reason.
+    /// Bytes of responses to viewers that are not written yet.
+    pub fn unread_bytes(&self) -> usize {
+        self.unread.bytes()
+    }
+
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut counts = vec![("right", count(&self.counters.unauthorized))];

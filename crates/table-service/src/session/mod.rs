@@ -71,7 +71,7 @@ where
     let address = entry.visitor.address;
     let counts = Arc::<ByteCounts>::default();
     let (mut input, output) = tokio::io::split(CountedStream::new(io, &counts));
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(service.unread.clone()));
     let pulse = Heartbeat::new(&service, entry.form);
     let mut session = Session {
         service: Arc::clone(&service),
@@ -298,6 +298,10 @@ impl Session {
                     Incoming::Chunks(upload) => upload.abort().await,
                     Incoming::RefusedChunks => {}
                     _ => return Err(Failure::new(409, "no upload is running")),
+            Command::Rows { .. } | Command::Facts if self.service.unread.is_full() => Err(Failure::new(
+                503,
+                "too many viewers do not read their responses at the moment; try again",
+            )),
                 }
                 Ok(())
             }
