@@ -17,6 +17,7 @@
 
 mod access;
 mod authorization;
+mod client_meter;
 mod close;
 mod connect;
 mod context;
@@ -52,6 +53,7 @@ pub use authorization::{
     Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,
 };
+pub use client_meter::{ClientMeter, ExceededUsage};
 pub use close::{CloseReason, Disconnects, SessionEnd};
 pub use connect::seconds_left;
 pub use context::Context;

@@ -44,7 +44,7 @@ mod wheel;
 mod write_layer;
 mod writing;
 
-pub use address::{AddressLimits, AddressRange, ClientPath, client_network};
+pub use address::{AddressLimits, AddressRange, ClientPath, client_network, network};
 pub use body::{Body, ResponseStart};
 pub use control::{AcceptedConnection, Control, Handoffs, ProxyHandoff, Reply, TlsHandoff};
 pub use counters::{CounterKey, Counters, TransportKind};

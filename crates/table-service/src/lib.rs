@@ -83,9 +83,10 @@ use rooms::Rooms;
 use session::blocking;
 use upload::ActiveUploads;
 
-pub use access::{Access, Connection, PendingConnection, Stream, Visitor};
+pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use counters::Counters;
+pub use download::MAX_EXPORTS;
 pub use failure::Failure;
 pub use http::{pages, routes};
 pub use operators::TableSummary;
@@ -129,8 +130,8 @@ pub struct Service {
     uploads: Arc<ActiveUploads>,
     arrivals: AppendLimiter,
     downloads: ActiveDownloads,
-    options: Options,
     unread: UnreadResponses,
+    options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
     observers: Observers,
@@ -163,8 +164,8 @@ impl Service {
             uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
             arrivals: AppendLimiter::default(),
             downloads: ActiveDownloads::new(options.min_data_rate),
-            options,
             unread: UnreadResponses::default(),
+            options,
             access,
             bus,
             observers,
@@ -226,12 +227,12 @@ impl Service {
         [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
     }
 
-    /// Rejections by reason.
     /// Bytes of responses to viewers that are not written yet.
     pub fn unread_bytes(&self) -> usize {
         self.unread.bytes()
     }
 
+    /// Rejections by reason.
     pub fn refused(&self) -> Vec<(&'static str, u64)> {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut counts = vec![("right", count(&self.counters.unauthorized))];
