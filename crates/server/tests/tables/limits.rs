@@ -229,7 +229,7 @@ fn messages_count_into_the_limits_of_their_address() {
     assert_eq!(code, 429);
     assert!(reason.contains("20 commands a second of an address (limits.address.commands)"), "{reason}");
     wait_until(PATIENCE, "the refusals to be counted", || {
-        metric(world.http(), "tidings_limited_total{limit=\"address_commands\"}") >= 10
+        metric(world.http, "tidings_limited_total{limit=\"address_commands\"}") >= 10
     });
     // Another connection of the address has no limits of its own, and the limit is one of a second.
     let mut other = world.viewer("/tables/ws");
@@ -250,7 +250,7 @@ fn a_file_is_read_no_faster_than_the_bytes_of_its_address_allow() {
     assert!(least > 0.5, "{least}");
     assert!(began.elapsed().as_secs_f64() > least, "{:?} for {} bytes", began.elapsed(), text.len());
     assert_eq!(
-        metric(world.http(), "tidings_limited_total{limit=\"address_bytes\"}"),
+        metric(world.http, "tidings_limited_total{limit=\"address_bytes\"}"),
         0,
         "nothing was refused"
     );
@@ -263,11 +263,11 @@ fn an_address_runs_a_limited_number_of_downloads_at_once() {
     let request = |address: &str| {
         format!(
             "GET /tables/{table}/download?view=csv HTTP/1.1\r\nHost: {}\r\nX-Forwarded-For: {address}\r\n\r\n",
-            world.http()
+            world.http
         )
     };
     let begin = |address: &str| {
-        let mut stream = TcpStream::connect(world.http()).expect("a server");
+        let mut stream = TcpStream::connect(world.http).expect("a server");
         stream.write_all(request(address).as_bytes()).expect("sent");
         let mut status = [0; 12];
         stream.read_exact(&mut status).expect("a response");
@@ -283,7 +283,7 @@ fn an_address_runs_a_limited_number_of_downloads_at_once() {
     let body = String::from_utf8_lossy(&body[..length]).into_owned();
     assert!(body.contains("tables.address_download_limit"), "{body}");
     assert_eq!(begin("192.0.2.2").1, "200");
-    assert_eq!(metric(world.http(), "tidings_table_refused_total{reason=\"downloads\"}"), 1);
+    assert_eq!(metric(world.http, "tidings_table_refused_total{reason=\"downloads\"}"), 1);
     drop(reading);
     wait_until(PATIENCE, "room for the address", || begin("192.0.2.1").1 == "200");
 }
