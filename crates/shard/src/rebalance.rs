@@ -2,14 +2,15 @@
 //! connections.
 //!
 //! Only clients that lose nothing are moved ([`tidings_hub::Hub::is_movable`]), without unsent bytes, and with a
-//! connection older than `Limits::move_age`: a client that was moved, or was requested to reconnect by a node that
-//! stopped, is not moved again at once.
+//! connection of their own (no stream of HTTP/2) that is older than `Limits::move_age`: a client that was moved, or was
+//! requested to reconnect by a node that stopped, is not moved again at once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidings_hub::{CloseReason, Slot};
 
+use crate::counters::TransportKind;
 use crate::drain::Schedule;
 use crate::metrics::add;
 use crate::shard::{Shard, TimerEvent};
@@ -122,7 +123,10 @@ impl Shard {
     fn may_move(&self, slot: Slot, latest_old: u32) -> bool {
         self.hub.get_session_id(slot).is_some_and(|id| is_at_or_before(id.generation, latest_old))
             && self.hub.is_movable(slot)
-            && self.conns.get(slot.index()).and_then(Option::as_ref).is_some_and(|conn| conn.queue.is_none())
+            && self.conns.get(slot.index()).and_then(Option::as_ref).is_some_and(|conn| {
+                // A new stream of the same HTTP/2 connection would reach this node again.
+                conn.queue.is_none() && TransportKind::from(&conn.socket) != TransportKind::Http2
+            })
     }
 
     fn move_client(&mut self, slot: Slot) {

@@ -297,7 +297,7 @@ fn a_token_that_names_an_unknown_key_counts_as_a_wrong_one_and_causes_no_fetch()
             }
         }
     });
-    let world = World::with(&[("client.token.jwks_public_endpoint", &url)]);
+    let world = ServerWithHooks::with(&[("client.token.jwks_public_endpoint", &url)]);
     let named = |kid: &str| {
         let header = URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "kid": kid}).to_string());
         format!("{header}.{}.{}", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode("signature"))

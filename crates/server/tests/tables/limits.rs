@@ -220,7 +220,7 @@ fn a_full_disk_ends_only_the_upload() {
 
 #[test]
 fn messages_count_into_the_limits_of_their_address() {
-    let world = World::with(&["limits.address.commands=20"]);
+    let world = TableServer::with(&["limits.address.commands=20"]);
     let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
     for _ in 0..40 {
         viewer.send(&json!({"page_size": 5}));
@@ -241,7 +241,7 @@ fn messages_count_into_the_limits_of_their_address() {
 
 #[test]
 fn a_file_is_read_no_faster_than_the_bytes_of_its_address_allow() {
-    let world = World::with(&["limits.address.bytes=100000"]);
+    let world = TableServer::with(&["limits.address.bytes=100000"]);
     let text = tsv(20_000);
     let began = Instant::now();
     let (_viewer, ..) = world.shared("rows.tsv", &text);
@@ -258,7 +258,7 @@ fn a_file_is_read_no_faster_than_the_bytes_of_its_address_allow() {
 
 #[test]
 fn an_address_runs_a_limited_number_of_downloads_at_once() {
-    let world = World::with(&["tables.address_download_limit=1", "trusted_proxies=127.0.0.1"]);
+    let world = TableServer::with(&["tables.address_download_limit=1", "trusted_proxies=127.0.0.1"]);
     let (_viewer, table, _) = world.shared("rows.tsv", &tsv(300_000));
     let request = |address: &str| {
         format!(

@@ -5,9 +5,9 @@ use tidings_session::Link;
 use tidings_wire::{History, HistoryPage, Position};
 
 use crate::recovery::with_history;
-use crate::world::{Broker, World, settings};
+use crate::test_hub::{Broker, TestHub, settings};
 
-fn respond(w: &mut World) {
+fn respond(w: &mut TestHub) {
     while let Some((id, ticket, _)) = w.pending_requests.pop_front() {
         let position = Position { offset: 0, epoch: "e1".into() };
         let page = History::Page(HistoryPage { position, publications: vec![] });
@@ -15,7 +15,7 @@ fn respond(w: &mut World) {
     }
 }
 
-fn client(w: &mut World, subscribe: &str) -> Slot {
+fn client(w: &mut TestHub, subscribe: &str) -> Slot {
     let slot = w.open();
     w.input(slot, "{\"id\":1,\"connect\":{}}\n");
     w.input(slot, format!("{{\"id\":2,\"subscribe\":{subscribe}}}\n"));
@@ -24,7 +24,7 @@ fn client(w: &mut World, subscribe: &str) -> Slot {
 
 #[test]
 fn a_session_is_movable_if_it_can_recover_all_of_its_subscriptions() {
-    let mut w = World::without_auto_subscribe(with_history());
+    let mut w = TestHub::without_auto_subscribe(with_history());
     let slot = w.open();
     assert!(!w.hub.is_movable(slot), "not connected");
     w.input(slot, "{\"id\":1,\"connect\":{}}\n");
@@ -52,7 +52,7 @@ fn a_session_is_movable_if_it_can_recover_all_of_its_subscriptions() {
 
 #[test]
 fn a_session_in_a_channel_without_history_is_not_movable() {
-    let mut w = World::without_auto_subscribe(settings());
+    let mut w = TestHub::without_auto_subscribe(settings());
     let slot = client(&mut w, r#"{"channel":"a","recoverable":true}"#);
     respond(&mut w);
     assert!(w.output(slot).contains("\"id\":2") && !w.hub.is_movable(slot));

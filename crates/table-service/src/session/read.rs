@@ -105,7 +105,7 @@ impl Session {
                 }
                 // Without an answer, as on every WebSocket of the server.
                 Event::Ping(payload) if self.usage.charge(payload.len()).is_err() => {
-                    self.service.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
                 Event::Ping(payload) => {
                     let mut pong = Vec::new();
