@@ -25,6 +25,9 @@ let socket;
 let sending = null;
 /** Requests of this browser without a result yet. @type {Record<string, unknown>} */
 let pending = {};
+/** Whether the server may report once more that it has discarded a piece of a failed upload: it was sent before the error was
+ * handled here. */
+let mayRepeat = false;
 /** Whether the owner secret was sent without a response yet. */
 let proves = false;
 /** The file for which facts were requested. */
@@ -35,6 +38,7 @@ let factsTimer;
 /** Changes the shared view. @param {object} message */
 export const request = (message) => {
   pending = { ...pending, ...message };
+  mayRepeat = false;
   if ($('note').classList.contains('good')) note('');
   if (!socket?.send(message)) note('Not connected at the moment: nothing was changed.', 'lost');
 };
@@ -219,6 +223,7 @@ const onMessage = (text) => {
     }
     // A malformed message (400) is no error of the upload.
     if (sending && code !== 400) failed(message.error.message);
+    else if (code === 409 && mayRepeat) mayRepeat = false;
     else if (code !== 404) note(`${message.error.message} (${message.error.code})`);
   }
   if (message.uuid && message.data) show(/** @type {View} */ (message));
@@ -227,6 +232,7 @@ const onMessage = (text) => {
 /** Handles a failed upload. @param {string} why */
 const failed = (why) => {
   const file = sending?.file;
+  mayRepeat = !!sending?.moving;
   if (sending?.moving && !sending.sent) socket?.send({ upload_abort: {} });
   sending?.stop.abort();
   sending = null;
@@ -239,6 +245,7 @@ const start = () => {
   const job = sending;
   if (!job || job.moving || !socket?.isOpen) return;
   job.moving = true;
+  mayRepeat = false;
   upload(socket, job.file, job.stop.signal).then(() => { job.sent = true; }, (error) => {
     if (sending === job) failed(error.message);
   });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test from 'node:test';
 
-import { file, fruit, serve, shows, upload, visit } from './support.mjs';
+import { eventually, file, fruit, serve, shows, upload, visit } from './support.mjs';
 
 const key = '5f1c0a9be27d4836a1c45f1c0a9be27d';
 const { url } = await serve('--set', `client.token.hmac_secret_key=${key}`);
@@ -31,4 +31,31 @@ test('an upload without permission is refused, and a token in the address grants
   await shows(other, 1);
   await other.getByLabel('Choose a file').setInputFiles(orders);
   await other.getByText('you may not upload here').waitFor();
+});
+
+test('the reason of a refused upload stays, although the server reports its pieces as discarded', async (t) => {
+  const maker = await visit(t, `${url}#token=${token}`);
+  const link = await upload(maker, orders);
+
+  // The browser answers pings at once, and a busy page handles messages later: it sends all pieces before it handles the error.
+  const guest = await visit(t, link, {
+    prepare: (context) => context.addInitScript(() => {
+      const { set } = Object.getOwnPropertyDescriptor(WebSocket.prototype, 'onmessage');
+      Object.defineProperty(WebSocket.prototype, 'onmessage', {
+        set(handle) { set.call(this, handle && ((event) => setTimeout(() => handle.call(this, event), 500))); },
+      });
+    }),
+  });
+  const errors = [];
+  guest.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => {
+    if (String(payload).includes('"error"')) errors.push(JSON.parse(payload).error.code);
+  }));
+  await guest.reload();
+  await shows(guest, 1);
+  await guest.getByLabel('Choose a file').setInputFiles(orders);
+  await eventually('both errors', () => errors.length === 2);
+  assert.deepEqual(errors, [401, 409]);
+  // Longer than the messages are delayed.
+  await guest.evaluate(() => new Promise((wake) => { setTimeout(wake, 1_000); }));
+  assert.match(await guest.locator('#note-text').innerText(), /you may not upload here/);
 });

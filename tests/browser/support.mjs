@@ -101,11 +101,12 @@ after(() => browser.close());
 
 /**
  * Opens an address in a new browser context, without stored data. Errors and warnings of the browser fail the test, except
- * those in `allow`, and so does a request to another host.
+ * those in `allow`, and so does a request to another host. `prepare` gets the context before the page is opened.
  */
 export const visit = async (t, address, options = {}) => {
-  const { allow = [], host = new URL(address).host, ...rest } = options;
+  const { allow = [], host = new URL(address).host, prepare, ...rest } = options;
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
+  await prepare?.(context);
   context.setDefaultTimeout(PATIENCE);
   const complaints = [];
   context.on('console', (message) => { if (['error', 'warning'].includes(message.type())) complaints.push(message.text()); });

@@ -28,6 +28,16 @@ pub enum TokenError {
     /// It is no valid token of this server; a retry does not help.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The key set holds no key of this name, and is not fetched again at the moment. It may be valid.
+    #[error(
+        "cannot be verified now: the key set holds no key {kid:?}, and is not fetched again for another {seconds} s"
+    )]
+    UnknownKey {
+        /// The key's name, cut to a bounded length.
+        kid: String,
+        /// Time until the next fetch is allowed.
+        seconds: u64,
+    },
     /// It may be valid, but its key is not available at the moment.
     #[error("cannot be verified now: {0}")]
     Unavailable(String),
@@ -40,7 +50,7 @@ impl TokenError {
         match self {
             Self::Expired { .. } | Self::NotYetValid { .. } => code::TOKEN_EXPIRED,
             Self::Refused(_) => code::UNAUTHORIZED,
-            Self::Unavailable(_) => code::INTERNAL,
+            Self::UnknownKey { .. } | Self::Unavailable(_) => code::INTERNAL,
         }
     }
 }

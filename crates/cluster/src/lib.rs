@@ -21,6 +21,7 @@ mod local;
 mod message;
 mod nodes;
 mod presence_eviction;
+mod rebalance;
 mod registry;
 mod report;
 mod sealing;
@@ -52,6 +53,7 @@ pub use key::{ClusterKey, NodeUid};
 pub use listing::{ChannelCounts, ListBudget};
 pub use local::{LocalNode, NodeStatistics};
 pub use nodes::Nodes;
+pub use rebalance::{NodeLoad, Observation, RebalanceLimits, RebalanceState, Rebalancer, Step};
 pub use registry::NodeInfo;
 pub use report::{Collected, NodeReporter, Reports};
 

@@ -18,6 +18,9 @@ pub trait LocalNode: Send + Sync + 'static {
     /// Whether the broker is connected.
     fn is_broker_up(&self) -> bool;
 
+    /// Whether this node is ready to receive clients.
+    fn is_ready(&self) -> bool;
+
     /// Present numbers for operators.
     fn statistics(&self) -> NodeStatistics;
 }
@@ -33,6 +36,8 @@ pub struct NodeStatistics {
     pub subscriptions: u64,
     /// Channels with subscribers.
     pub channels: u64,
+    /// Clients that were moved to other nodes recently, see [`crate::Rebalancer::moving`].
+    pub moving: u64,
     /// The time since the start.
     pub uptime: Duration,
 }

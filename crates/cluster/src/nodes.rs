@@ -15,7 +15,7 @@ use super::{
     CONTROL, Cluster, ClusterBus, ClusterError, Deferred, DeferredWork, MAX_MESSAGE, presence_eviction,
     survey,
 };
-use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode, NodeReporter, Reports};
+use super::{ChannelCounts, EndedNodes, ListBudget, LocalNode, NodeLoad, NodeReporter, Reports};
 
 /// Bytes of a channel in a message besides its name.
 const CHANNEL_OVERHEAD: usize = 32;
@@ -172,6 +172,18 @@ impl Nodes {
         evicting.spawn(presence_eviction::evict(self.bus.clone(), Arc::clone(&self.local), uid));
     }
 
+    /// Announces this node now, because it is not ready any more.
+    pub fn announce(&self) {
+        if self.is_shared {
+            self.cluster().defer(Deferred::Announce);
+        }
+    }
+
+    /// The connections of the other nodes, as they have announced them.
+    pub fn loads(&self, now: Instant) -> Vec<NodeLoad> {
+        self.cluster().registry.loads(now)
+    }
+
     /// Notifies the other nodes that this node leaves. Call it after the last announcement. Waits at most `timeout`.
     pub async fn leave(&self, timeout: Duration) {
         if self.is_shared {
@@ -195,6 +207,8 @@ impl Nodes {
             num_channels: statistics.channels,
             uptime: statistics.uptime.as_secs(),
             channel_options: cluster.channel_options.clone(),
+            ready: Some(self.local.is_ready()),
+            num_moving: statistics.moving,
         }
     }
 }

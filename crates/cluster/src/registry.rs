@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rebalance::NodeLoad;
+
 /// How often a node announces itself.
 pub(super) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(3);
 /// A node without an announcement for this long has ended: three announcements, and half of one for delays.
@@ -35,6 +37,16 @@ pub struct NodeInfo {
     /// Digest of the options of channels: nodes of one version that share a broker should have the same.
     #[serde(default)]
     pub channel_options: String,
+    /// Whether the node is ready to receive clients (`/ready`). Earlier versions do not announce it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// Clients that the node has moved to other nodes within the last seconds (`cluster.rebalance`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_moving: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Longest time between two announcements of its own that a connected node receives back. After a longer gap the node was
@@ -128,6 +140,19 @@ impl NodeRegistry {
         let mut infos: Vec<_> = known.map(|(info, _)| info.clone()).collect();
         infos.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
         infos
+    }
+
+    /// The load of each node, including those whose announcements are overdue.
+    pub(super) fn loads(&self, now: Instant) -> Vec<NodeLoad> {
+        let nodes = self.lock();
+        let load = |(info, last): &(NodeInfo, Instant)| NodeLoad {
+            uid: info.uid.clone(),
+            clients: info.num_clients,
+            moving: info.num_moving,
+            ready: info.ready,
+            age: now.saturating_duration_since(*last),
+        };
+        nodes.values().map(load).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (NodeInfo, Instant)>> {

@@ -40,9 +40,9 @@ pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
     LogOptions, MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions,
-    PersonalChannelOptions, ReadyOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
-    SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
-    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    PersonalChannelOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions,
+    StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
+    TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};

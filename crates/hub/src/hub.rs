@@ -82,7 +82,7 @@ pub struct Hub<P: Protocols> {
     namespaces: Arc<NamespaceTable>,
     /// The index of this shard, and the number of shards.
     pub(crate) shard: (u32, u32),
-    next_generation: u32,
+    pub(crate) next_generation: u32,
     pub(crate) published: u64,
     pub(crate) errors: u64,
     pub(crate) clients: ClientStats,

@@ -17,6 +17,7 @@
 
 mod access;
 mod authorization;
+mod client_meter;
 mod close;
 mod connect;
 mod context;
@@ -28,6 +29,7 @@ mod index;
 mod inspect;
 mod loss;
 mod metering;
+mod moving;
 mod namespace;
 mod namespace_stats;
 mod overflow;
@@ -51,6 +53,7 @@ pub use authorization::{
     Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,
 };
+pub use client_meter::{ClientMeter, ExceededUsage};
 pub use close::{CloseReason, Disconnects, SessionEnd};
 pub use connect::seconds_left;
 pub use context::Context;

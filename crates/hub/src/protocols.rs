@@ -74,6 +74,10 @@ pub trait Peer: Copy + Default + fmt::Debug {
 
     /// Whether the peer replies to pings.
     fn answers_pings(self) -> bool;
+
+    /// Whether the peer connects again by itself after a disconnect that requests it, with the positions of its
+    /// recoverable subscriptions.
+    fn recovers(self) -> bool;
 }
 
 /// The state of a protocol for one session.

@@ -10,7 +10,32 @@ use crate::session::Session;
 pub struct Subscription {
     /// The topic.
     pub topic: TopicKey,
-    pub(crate) index: u32,
+    /// The index, and in its highest bit whether the client can recover it. One number, so that a subscription has eight
+    /// bytes.
+    packed: u32,
+}
+
+/// The bit of [`Subscription::is_recoverable`]. A list of 2³¹ subscribers does not fit into memory.
+const RECOVERABLE: u32 = 1 << 31;
+
+impl Subscription {
+    fn new(topic: TopicKey, index: u32) -> Self {
+        Self { topic, packed: index & !RECOVERABLE }
+    }
+
+    /// The session's index in the topic's subscriber list.
+    pub(crate) fn index(self) -> u32 {
+        self.packed & !RECOVERABLE
+    }
+
+    fn set_index(&mut self, index: u32) {
+        self.packed = self.packed & RECOVERABLE | index & !RECOVERABLE;
+    }
+
+    /// Whether its client has a position from which it can recover missed publications after a reconnect.
+    pub fn is_recoverable(self) -> bool {
+        self.packed & RECOVERABLE != 0
+    }
 }
 
 /// The only subscription of a session with one subscription; eight bytes.
@@ -22,7 +47,7 @@ const NONE: TopicKey = TopicKey::NONE;
 
 impl Default for InlineSubscription {
     fn default() -> Self {
-        Self(Subscription { topic: NONE, index: 0 })
+        Self(Subscription::new(NONE, 0))
     }
 }
 
@@ -38,7 +63,7 @@ impl<P: Protocols> Session<P> {
 
     /// The session's index in the topic's subscriber list, if it is subscribed.
     pub(crate) fn index(&self, topic: TopicKey) -> Option<u32> {
-        self.subscriptions().iter().find(|s| s.topic == topic).map(|s| s.index)
+        self.subscriptions().iter().find(|s| s.topic == topic).map(|s| s.index())
     }
 
     /// Whether it is subscribed to the topic.
@@ -47,7 +72,7 @@ impl<P: Protocols> Session<P> {
     }
 
     pub(crate) fn add_subscription(&mut self, topic: TopicKey, index: u32) {
-        let new = Subscription { topic, index };
+        let new = Subscription::new(topic, index);
         if self.subscriptions().is_empty() {
             self.inline = InlineSubscription(new);
             return;
@@ -74,12 +99,22 @@ impl<P: Protocols> Session<P> {
 
     /// The session was moved to another index of the topic's subscriber list.
     pub(crate) fn move_subscription(&mut self, topic: TopicKey, index: u32) {
-        if self.inline.0.topic == topic {
-            self.inline.0.index = index;
-        } else if let Some(cold) = self.existing_cold()
-            && let Some(s) = cold.subscriptions.iter_mut().find(|s| s.topic == topic)
-        {
-            s.index = index;
+        if let Some(subscription) = self.subscription_mut(topic) {
+            subscription.set_index(index);
         }
+    }
+
+    /// The client can recover the subscription after a reconnect.
+    pub(crate) fn set_recoverable(&mut self, topic: TopicKey) {
+        if let Some(subscription) = self.subscription_mut(topic) {
+            subscription.packed |= RECOVERABLE;
+        }
+    }
+
+    fn subscription_mut(&mut self, topic: TopicKey) -> Option<&mut Subscription> {
+        if self.inline.0.topic == topic {
+            return Some(&mut self.inline.0);
+        }
+        self.cold.as_deref_mut()?.subscriptions.iter_mut().find(|s| s.topic == topic)
     }
 }

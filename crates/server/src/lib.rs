@@ -33,6 +33,7 @@ mod namespace_metrics;
 mod process;
 mod random;
 mod readiness;
+mod rebalance;
 mod router;
 mod server;
 mod settings;

@@ -1,11 +1,13 @@
 //! The data about this node that the other nodes of the deployment request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_cluster::{ChannelCounts, ListBudget, LocalNode, NodeStatistics};
 use tidings_wire::{Channel, Pattern};
 
 use crate::lifecycle::Lifecycle;
+use crate::readiness::{Readiness, ReadinessCheck};
 use crate::router::Router;
 use crate::shards::Shards;
 
@@ -14,6 +16,9 @@ pub(crate) struct NodeParts {
     pub(crate) router: Arc<Router>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) readiness: Arc<ReadinessCheck>,
+    /// Clients that were moved to other nodes recently.
+    pub(crate) moving: Arc<AtomicU64>,
 }
 
 impl LocalNode for NodeParts {
@@ -29,12 +34,17 @@ impl LocalNode for NodeParts {
         self.router.down_reason().is_none()
     }
 
+    fn is_ready(&self) -> bool {
+        matches!(self.readiness.check(), Readiness::Ready(_))
+    }
+
     fn statistics(&self) -> NodeStatistics {
         NodeStatistics {
             clients: self.shards.connections() as u64,
             users: self.shards.sum(|m| &m.users),
             subscriptions: self.shards.sum(|m| &m.subscriptions),
             channels: self.router.subscribed_counts().0 as u64,
+            moving: self.moving.load(Ordering::Relaxed),
             uptime: self.lifecycle.uptime(),
         }
     }

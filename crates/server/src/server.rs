@@ -146,6 +146,7 @@ impl Server {
             internal,
             authorizer,
             inbound,
+            rebalance,
             mut metrics,
         } = Assembly::new(config, tls, Arc::new(audit), announcements)?;
         let (api, shards) = (&services.api, &services.shards);
@@ -213,6 +214,7 @@ impl Server {
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
         tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));
+        tasks.spawn(rebalance.run());
         if services.config.admin.enabled {
             tasks.spawn(reporter.sample());
         }

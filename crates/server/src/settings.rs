@@ -204,6 +204,7 @@ pub(crate) fn shard_limits(config: &Config, shards: usize) -> Limits {
         // The option is checked to be 1 to 9.
         compression_level: config.websocket.compression_level.try_into().unwrap_or(1),
         compression_min_size: config.websocket.compression_min_size,
+        move_age: config.cluster.rebalance.min_connection_age,
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) const MODULE: Module = Module {
     presence_changed: |_, _, _, _| {},
     loss_report: |_| LossReport::Reconnect,
     server_subscription: |_| ServerSubscription::Reported,
+    // `EventSource` connects again with `Last-Event-ID`, which contains the positions.
+    recovers: |_| true,
     ..client::MODULE
 };
 

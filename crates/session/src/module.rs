@@ -47,6 +47,8 @@ pub(crate) struct Module {
     pub(crate) has_connect: bool,
     /// Whether clients answer pings.
     pub(crate) answers_pings: bool,
+    /// Whether clients connect again by themselves, with the positions of their recoverable subscriptions.
+    pub(crate) recovers: fn(Link) -> bool,
     /// Whether commands come in WebSocket messages of this kind.
     pub(crate) accepts: fn(Link, Kind) -> bool,
     /// Appends the messages of one publication for one session, and the end of each; see [`address`](crate::address).
@@ -70,6 +72,7 @@ impl Module {
         server_subscription: |_| ServerSubscription::Ignored,
         has_connect: false,
         answers_pings: false,
+        recovers: |_| false,
         accepts: |_, kind| kind == Kind::Text,
         address: |_, _, _, _, _, _| {},
     };

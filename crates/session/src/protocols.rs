@@ -75,6 +75,10 @@ impl tidings_hub::Peer for Peer {
     fn answers_pings(self) -> bool {
         self.link.protocol().module().answers_pings && !self.link.is_one_way()
     }
+
+    fn recovers(self) -> bool {
+        (self.link.protocol().module().recovers)(self.link)
+    }
 }
 
 /// Appends the messages of one publication for the session in `slot`. Its form must be

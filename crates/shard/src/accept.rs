@@ -235,6 +235,7 @@ impl Shard {
         }
         let network = self.network_of(&socket, path);
         let client = self.client_of(&socket, path);
+        self.ages.before_open(self.now(), self.hub.latest_generation());
         let id = open(&mut self.hub, &mut self.fx);
         if let Some(network) = network {
             self.hub.meter_address(id.slot, network);
@@ -266,6 +267,9 @@ impl Shard {
         }
         if let Some(client) = client {
             self.clients.insert(id.slot, client);
+        }
+        if self.process.returns.is_watching() {
+            self.process.returns.on_connection(self.client_address(id.slot), self.process.clock.nanos());
         }
         self.begin_record(id.slot);
         Some(id.slot)

@@ -40,7 +40,7 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 }
 
 /// The same as a number; IPv4 addresses are mapped to IPv6.
-pub(crate) fn network(address: IpAddr) -> u128 {
+pub fn network(address: IpAddr) -> u128 {
     match client_network(address) {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),

@@ -26,23 +26,23 @@ pub(crate) struct Drain {
 
 /// The times at which clients are disconnected.
 #[derive(Clone, Copy, Debug)]
-struct Schedule {
-    clients: usize,
+pub(crate) struct Schedule {
+    pub(crate) clients: usize,
     /// The index of this shard, and the number of shards.
-    shard: (usize, usize),
-    over: Duration,
+    pub(crate) shard: (usize, usize),
+    pub(crate) over: Duration,
 }
 
 impl Schedule {
     /// The time at which client `i` is disconnected, from the start of the drain.
-    fn time(&self, i: usize) -> Duration {
+    pub(crate) fn time(&self, i: usize) -> Duration {
         let (index, shards) = self.shard;
         let part = (i as f64 + index as f64 / shards.max(1) as f64) / self.clients.max(1) as f64;
         self.over.mul_f64(part.min(1.0))
     }
 
     /// How many clients are disconnected after this time.
-    fn due(&self, elapsed: Duration) -> usize {
+    pub(crate) fn due(&self, elapsed: Duration) -> usize {
         if elapsed >= self.over {
             return self.clients;
         }
@@ -62,6 +62,7 @@ impl Schedule {
 impl Shard {
     pub(crate) fn begin_drain(&mut self, over: Duration) {
         self.listeners.clear();
+        self.rebalance = None;
         let slots = self.hub.slots();
         let schedule = Schedule { clients: slots.len(), shard: (self.index, self.mailboxes.len()), over };
         self.drain = Some(Drain { slots, schedule, began: self.now(), jitter: RandomState::new() });

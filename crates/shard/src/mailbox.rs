@@ -60,6 +60,9 @@ pub enum ShardMessage {
     Listen(Listener),
     /// Stop accepting, and disconnect all clients evenly over this time.
     Drain(Duration),
+    /// Disconnect at most this number of clients that recover, evenly over this time, so that they connect to other nodes.
+    /// Replaces the present order.
+    Rebalance(usize, Duration),
     /// A request of an operator for a page of connections.
     Survey(Box<ConnectionSurvey>),
 }

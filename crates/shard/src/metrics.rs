@@ -95,6 +95,8 @@ pub struct Metrics {
     pub reads_dropped: AtomicU64,
     /// Connections ended because the broker was unavailable, so that they reconnect to other nodes.
     pub moved: AtomicU64,
+    /// Connections ended so that their clients connect to nodes with fewer connections.
+    pub rebalanced: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,
     /// Fan-outs by duration, in the buckets of [`FANOUT_BOUNDS`]; the last one counts those above every bound.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::address::AddressLimits;
 use crate::rate::{Clock, RateLimit};
+use crate::returns::Returns;
 
 /// State that all shards share.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Process {
     pub connection_rate: RateLimit,
     /// The limits of connections by address.
     pub addresses: AddressLimits,
+    /// Moved clients that connect to this node again.
+    pub returns: Returns,
     /// Number of connections distributed over the shards.
     distributed: AtomicUsize,
 }

@@ -25,6 +25,7 @@ use crate::mailbox::{self, Mailbox, MailboxContent, ShardMessage};
 use crate::metrics::{Metrics, Recorded, add};
 use crate::process::Process;
 use crate::read_scheduler::{PeerState, PendingRead, ReadScheduler};
+use crate::rebalance::{Rebalance, SessionAges};
 use crate::socket::Listener;
 use crate::wheel::Wheel;
 
@@ -63,6 +64,8 @@ pub struct Limits {
     pub compression_level: u8,
     /// Messages with fewer bytes are not compressed.
     pub compression_min_size: usize,
+    /// The least age of a connection that is moved to another node.
+    pub move_age: Duration,
 }
 
 impl Limits {
@@ -141,6 +144,9 @@ impl PreparedShards {
                 wheel: Wheel::new(),
                 ready: VecDeque::new(),
                 listeners: Vec::new(),
+                ages: SessionAges::new(limits.move_age),
+                rebalance: None,
+                rebalance_serial: 0,
                 limits: limits.clone(),
                 metrics,
                 recorded: Recorded::default(),
@@ -187,6 +193,8 @@ pub(crate) enum TimerEvent {
     Accept,
     /// Execute the next step of the drain.
     Drain,
+    /// Execute the next step of rebalancing, with this serial number.
+    Rebalance(u32),
     /// Disconnect the session if the broker is still unavailable, so that it connects to another node.
     Failover(SessionId),
     /// Check a connection with unread responses.
@@ -243,6 +251,10 @@ pub(crate) struct Shard {
     pub(crate) accept_failing: bool,
     /// The drain in progress.
     pub(crate) drain: Option<Drain>,
+    /// The clients that are being moved to other nodes.
+    pub(crate) rebalance: Option<Rebalance>,
+    pub(crate) rebalance_serial: u32,
+    pub(crate) ages: SessionAges,
 }
 
 /// Ends the process when a shard panics. Otherwise the process would report that it is ready, without some of its
@@ -366,9 +378,15 @@ impl Shard {
                 ShardMessage::Refused(topic, failure, first) => {
                     self.hub.on_topic_refused(&topic, &failure, first, &mut self.fx);
                 }
-                ShardMessage::Away(topic) => self.hub.on_topic_unavailable(&topic, &mut self.fx),
+                ShardMessage::Away(topic) => {
+                    self.rebalance = None;
+                    self.hub.on_topic_unavailable(&topic, &mut self.fx);
+                }
                 ShardMessage::Failover(topic, over) => self.schedule_failover(&topic, over),
-                ShardMessage::BrokerDown => self.hub.on_broker_down(&mut self.fx),
+                ShardMessage::BrokerDown => {
+                    self.rebalance = None;
+                    self.hub.on_broker_down(&mut self.fx);
+                }
                 ShardMessage::Response(id, ticket, response) => {
                     self.hub.respond(id, ticket, response, &mut self.fx);
                     if self.reads.finish(id, ticket) {
@@ -394,6 +412,7 @@ impl Shard {
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),
                 ShardMessage::Survey(survey) => self.survey(*survey),
+                ShardMessage::Rebalance(clients, over) => self.begin_rebalance(clients, over),
             }
             self.apply_effects();
         }
@@ -420,6 +439,7 @@ impl Shard {
                 }
             }
             TimerEvent::Drain => self.drain_step(),
+            TimerEvent::Rebalance(serial) => self.rebalance_step(serial),
             TimerEvent::Failover(id) => self.fail_over(id),
             TimerEvent::CheckUnread(id) => self.end_unread_connection(id),
         }

@@ -33,8 +33,15 @@ pub trait Access: Send + Sync {
     /// The quota of a client that uploads by the owner's secret alone.
     fn owner_quota(&self, visitor: &Visitor) -> Quota;
 
+    /// The address that a client's downloads of views are counted for, and the most of them at a time; `None` without a
+    /// limit.
+    fn download_limit(&self, visitor: &Visitor) -> Option<(IpAddr, usize)>;
+
     /// The quota that belongs to a [`Quota::key`].
     fn quota(&self, key: &str) -> Quota;
+
+    /// The usage limits of a client that has connected.
+    fn usage(&self, visitor: &Visitor) -> Box<dyn Usage>;
 
     /// Responds to a WebSocket handshake. The future resolves after the response was sent; it fails when the connection
     /// breaks before.
@@ -43,6 +50,21 @@ pub trait Access: Send + Sync {
     /// The response to a request that does not become a WebSocket.
     #[expect(clippy::result_large_err, reason = "the refusal is a response, made once and sent")]
     fn accept(&self, request: Request) -> Result<(Response, PendingConnection), Response>;
+}
+
+/// The limits on the commands and bytes of a client (`limits.address`, `limits.user`), over all of its connections.
+pub trait Usage: Send + Sync {
+    /// Sets the user; an empty name is an anonymous client.
+    fn set_user(&mut self, user: &str);
+
+    /// Charges a message of this many bytes.
+    ///
+    /// # Errors
+    /// 429 with the name of the limit. The refusal is counted, and the message must not be executed.
+    fn charge(&self, bytes: usize) -> Result<(), Failure>;
+
+    /// Charges a part of a file of this many bytes, if the limits allow one now.
+    fn charge_part(&self, bytes: usize) -> bool;
 }
 
 /// A connection that is available after the response to its handshake was sent.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use super::session::blocking;
 const PIECE_SIZE: usize = 64 << 10;
 const PIECES: usize = 4;
 /// The most concurrent downloads of views.
-const MAX_EXPORTS: usize = 32;
+pub const MAX_EXPORTS: usize = 32;
 
 /// A response body that receives its pieces through a channel. It fails visibly for the client when a piece is an error
 /// or the writer has failed.
@@ -85,8 +86,10 @@ pub(super) async fn original(snapshot: &Snapshot) -> Result<(u64, Body), Failure
 
 /// The running downloads of views.
 ///
-/// Invariants: there are at most [`MAX_EXPORTS`], each with a thread. At the limit the slowest one is ended for a new
-/// one, if its peer reads more slowly than `tables.min_data_rate`.
+/// Invariants:
+/// - There are at most [`MAX_EXPORTS`], each with a thread. At the limit the slowest one is ended for a new one, if its
+///   peer reads more slowly than `tables.min_data_rate`.
+/// - An address has at most its limit, so that one client does not occupy all of them.
 #[derive(Debug)]
 pub(super) struct ActiveDownloads {
     all: Mutex<Vec<Weak<Download>>>,
@@ -100,6 +103,8 @@ pub(super) struct ActiveDownloads {
 /// A running download.
 #[derive(Debug)]
 struct Download {
+    /// The address that it is counted for.
+    address: Option<IpAddr>,
     meter: RateMeter,
     gives_way: AtomicBool,
     gives_way_signal: Notify,
@@ -117,11 +122,20 @@ impl ActiveDownloads {
         Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
-    /// Admits a download. It counts until the returned value is dropped.
-    fn admit(&self) -> Result<Arc<Download>, Failure> {
+    /// Admits a download of an address with this limit. It counts until the returned value is dropped.
+    fn admit(&self, limit: Option<(IpAddr, usize)>) -> Result<Arc<Download>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|download| download.strong_count() > 0);
         let active: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        if let Some((address, most)) = limit
+            && active.iter().filter(|download| download.address == Some(address)).count() >= most
+        {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let what = format!(
+                "an address may run {most} downloads at once (tables.address_download_limit); try again when one has ended"
+            );
+            return Err(Failure::new(429, what));
+        }
         let staying: Vec<_> =
             active.iter().filter(|download| !download.gives_way.load(Ordering::Relaxed)).collect();
         if staying.len() >= MAX_EXPORTS {
@@ -135,6 +149,7 @@ impl ActiveDownloads {
             slow.give_way();
         }
         let download = Arc::new(Download {
+            address: limit.map(|(address, _)| address),
             meter: RateMeter::new(PIECE_SIZE as u64, Instant::now()),
             gives_way: AtomicBool::new(false),
             gives_way_signal: Notify::new(),
@@ -147,9 +162,14 @@ impl ActiveDownloads {
 /// Streams all rows of the current view. Call within a runtime.
 ///
 /// # Errors
-/// 503 when the limit is reached and no download is slow.
-pub(super) fn view(service: &Arc<Service>, snapshot: Snapshot, export: Export) -> Result<Body, Failure> {
-    let download = service.downloads.admit()?;
+/// 429 when the limit of the address is reached; 503 when all downloads are in use and none is slow.
+pub(super) fn view(
+    service: &Arc<Service>,
+    snapshot: Snapshot,
+    export: Export,
+    limit: Option<(IpAddr, usize)>,
+) -> Result<Body, Failure> {
+    let download = service.downloads.admit(limit)?;
     let (pieces, body) = mpsc::channel(PIECES);
     let failed = Arc::new(AtomicBool::new(false));
     let body = ChunkedBody { pieces: body, failed: Arc::clone(&failed) };
@@ -209,18 +229,32 @@ mod tests {
     #[test]
     fn slow_readers_do_not_block_other_downloads() {
         let downloads = ActiveDownloads::new(1_000);
-        let mut held: Vec<_> = (0..MAX_EXPORTS).map(|_| downloads.admit().expect("a place")).collect();
-        assert_eq!(downloads.admit().map(|_| ()).expect_err("no place").code, 503);
+        let mut held: Vec<_> = (0..MAX_EXPORTS).map(|_| downloads.admit(None).expect("a place")).collect();
+        assert_eq!(downloads.admit(None).map(|_| ()).expect_err("no place").code, 503);
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).expect("a time");
         for (slow, bytes) in [(3, 4_000), (5, 100)] {
             held[slow].meter.restart(ago(10));
             held[slow].meter.advance(bytes, ago(1));
         }
-        held.push(downloads.admit().expect("a place"));
+        held.push(downloads.admit(None).expect("a place"));
         assert!(held[5].gives_way.load(Ordering::Relaxed) && !held[3].gives_way.load(Ordering::Relaxed));
-        held.push(downloads.admit().expect("a place"));
+        held.push(downloads.admit(None).expect("a place"));
         assert!(held[3].gives_way.load(Ordering::Relaxed));
-        assert_eq!(downloads.admit().map(|_| ()).expect_err("no place").code, 503);
+        assert_eq!(downloads.admit(None).map(|_| ()).expect_err("no place").code, 503);
         assert_eq!(downloads.gave_way.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn an_address_cannot_occupy_all_downloads() {
+        let downloads = ActiveDownloads::new(1_000);
+        let address = |last: u8| Some((IpAddr::from([192, 0, 2, last]), 3));
+        let held: Vec<_> = (0..3).map(|_| downloads.admit(address(1)).expect("a place")).collect();
+        let refused = downloads.admit(address(1)).map(|_| ()).expect_err("too many of an address");
+        assert_eq!(refused.code, 429);
+        assert!(refused.message.contains("tables.address_download_limit"), "{}", refused.message);
+        assert_eq!(downloads.refused.load(Ordering::Relaxed), 1);
+        let other = downloads.admit(address(2)).expect("a place for another address");
+        drop((held, other));
+        assert!(downloads.admit(address(1)).is_ok());
     }
 }

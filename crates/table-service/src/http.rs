@@ -1,5 +1,6 @@
 //! HTTP endpoints: WebSocket handshakes, pages as JSON, downloads, and appends from backends.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -205,16 +206,22 @@ async fn download(
     State(service): ServiceState,
     Path(id): Path<String>,
     Query(DownloadQuery { view }): Query<DownloadQuery>,
-    headers: HeaderMap,
+    request: Request,
 ) -> HttpResult {
-    let span = request_span(&service, "table download", &id, &headers);
-    let answer = download_of(&service, &id, view.as_deref()).await;
+    let span = request_span(&service, "table download", &id, request.headers());
+    let limit = service.access.download_limit(&service.access.visitor(&request));
+    let answer = download_of(&service, &id, view.as_deref(), limit).await;
     end_span(span, &answer);
     answer
 }
 
 /// The response to a download; its body follows.
-async fn download_of(service: &Arc<Service>, id: &str, view: Option<&str>) -> HttpResult {
+async fn download_of(
+    service: &Arc<Service>,
+    id: &str,
+    view: Option<&str>,
+    limit: Option<(IpAddr, usize)>,
+) -> HttpResult {
     let snapshot = complete_snapshot(service, id).await?;
     let name = &snapshot.info.name;
     match view {
@@ -240,7 +247,7 @@ async fn download_of(service: &Arc<Service>, id: &str, view: Option<&str>) -> Ht
                 (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
             ];
             let export = Export { format, disarm_formulas: service.options.disarm_formulas };
-            Ok((headers, download::view(service, snapshot, export)?).into_response())
+            Ok((headers, download::view(service, snapshot, export, limit)?).into_response())
         }
         Some(_) => Err(Failure::bad("view must be csv or tsv")),
     }

@@ -76,15 +76,17 @@ use tokio::task::JoinHandle;
 
 use append_limiter::AppendLimiter;
 use download::ActiveDownloads;
+use outbox::UnreadResponses;
 use queries::Queries;
 use room::RoomRequest;
 use rooms::Rooms;
 use session::blocking;
 use upload::ActiveUploads;
 
-pub use access::{Access, Connection, PendingConnection, Stream, Visitor};
+pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use counters::Counters;
+pub use download::MAX_EXPORTS;
 pub use failure::Failure;
 pub use http::{pages, routes};
 pub use operators::TableSummary;
@@ -128,6 +130,7 @@ pub struct Service {
     uploads: Arc<ActiveUploads>,
     arrivals: AppendLimiter,
     downloads: ActiveDownloads,
+    unread: UnreadResponses,
     options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
@@ -161,6 +164,7 @@ impl Service {
             uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
             arrivals: AppendLimiter::default(),
             downloads: ActiveDownloads::new(options.min_data_rate),
+            unread: UnreadResponses::default(),
             options,
             access,
             bus,
@@ -221,6 +225,11 @@ impl Service {
     pub fn gave_way(&self) -> [(&'static str, u64); 2] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [("upload", of(&self.uploads.gave_way)), ("download", of(&self.downloads.gave_way))]
+    }
+
+    /// Bytes of responses to viewers that are not written yet.
+    pub fn unread_bytes(&self) -> usize {
+        self.unread.bytes()
     }
 
     /// Rejections by reason.

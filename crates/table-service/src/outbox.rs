@@ -5,11 +5,15 @@
 //! guarantees are the same: control frames and responses are never dropped, a slow viewer receives the newest view
 //! (`latest`), the bytes are bounded, and a Close frame is the last frame.
 //!
-//! Invariant: input of a viewer is read only while its responses fit into [`LIMIT`]. So the queue is bounded and no
-//! response is dropped.
+//! Invariants:
+//! - Input of a viewer is read only while its responses fit into [`LIMIT`]. So the queue is bounded and no response is
+//!   dropped.
+//! - The responses to all viewers are counted until they are written ([`UnreadResponses`]). While they exceed [`TOTAL`],
+//!   requests for rows and facts are refused; other responses are small.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tidings_wire::ws::CloseCode;
@@ -20,9 +24,42 @@ use super::broadcast::{ViewBroadcast, ViewCursor};
 /// The bytes of queued responses from which on no input is read. One more response may be queued.
 const LIMIT: usize = 1 << 20;
 
+/// The bytes of responses to all viewers from which on no rows and facts are read for them.
+const TOTAL: usize = 64 << 20;
+
+/// The bytes of responses to all viewers that are not written yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnreadResponses(Arc<AtomicUsize>);
+
+impl UnreadResponses {
+    /// The bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether further large responses must be refused.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes() >= TOTAL
+    }
+}
+
+/// Bytes of responses that count until this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    all: UnreadResponses,
+    bytes: usize,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The queue of one viewer.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    all: UnreadResponses,
     waiting: Mutex<PendingOutput>,
     /// Wakes the writer.
     something: Notify,
@@ -37,7 +74,8 @@ pub(super) type BroadcastReceiver = (watch::Receiver<ViewBroadcast>, ViewCursor)
 #[derive(Debug, Default)]
 pub(super) struct PendingOutput {
     pub(super) frames: VecDeque<Bytes>,
-    bytes: usize,
+    /// The bytes of the frames.
+    pub(super) unread: Unread,
     /// The broadcast, once the viewer has joined a room.
     pub(super) broadcast: Option<BroadcastReceiver>,
     /// The Close frame that ends the connection after the queue; `Some(None)`: without a Close frame.
@@ -45,10 +83,17 @@ pub(super) struct PendingOutput {
 }
 
 impl Outbox {
+    /// An empty queue, whose responses count in `all`.
+    pub(super) fn new(all: UnreadResponses) -> Self {
+        Self { all, ..Self::default() }
+    }
+
     /// Queues a response.
     pub(super) fn push(&self, frame: Bytes) {
         let mut waiting = self.lock();
-        waiting.bytes += frame.len();
+        self.all.0.fetch_add(frame.len(), Ordering::Relaxed);
+        waiting.unread.all = self.all.clone();
+        waiting.unread.bytes += frame.len();
         waiting.frames.push_back(frame);
         drop(waiting);
         self.something.notify_one();
@@ -80,12 +125,36 @@ impl Outbox {
 
     /// Waits until another response fits. Used by the reader.
     pub(super) async fn has_room(&self) {
-        while self.lock().bytes > LIMIT {
+        while self.lock().unread.bytes > LIMIT {
             self.room.notified().await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, PendingOutput> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_count_until_they_are_written_or_the_viewer_has_left() {
+        let all = UnreadResponses::default();
+        let (first, second) = (Outbox::new(all.clone()), Outbox::new(all.clone()));
+        first.push(Bytes::from_static(&[0; 100]));
+        first.push(Bytes::from_static(&[0; 50]));
+        second.push(Bytes::from_static(&[0; 7]));
+        assert_eq!(all.bytes(), 157);
+        let taken = first.take();
+        assert_eq!(all.bytes(), 157, "taken, and not written yet");
+        drop(taken);
+        assert_eq!(all.bytes(), 7);
+        drop(second);
+        assert_eq!(all.bytes(), 0);
+        assert!(!all.is_full());
+        first.push(vec![0; TOTAL].into());
+        assert!(all.is_full());
     }
 }

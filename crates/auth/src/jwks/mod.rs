@@ -77,8 +77,8 @@ impl Jwks {
     /// The key of this name that verifies this algorithm.
     ///
     /// # Errors
-    /// [`Refusal::UnknownKey`]; [`TokenError::Unavailable`] when the fetch failed, or the last fetch is less than
-    /// [`MIN_FETCH_INTERVAL`] ago.
+    /// [`Refusal::UnknownKey`]; [`TokenError::UnknownKey`] when the last fetch is less than [`MIN_FETCH_INTERVAL`] ago;
+    /// [`TokenError::Unavailable`] when the fetch failed.
     pub(super) async fn key(
         &self,
         id: &str,
@@ -100,10 +100,7 @@ impl Jwks {
             return Err(TokenError::Unavailable(failure.to_string()));
         }
         if state.attempts == before.attempts {
-            let (id, wait) = (truncated(id), state.wait(now));
-            let what =
-                format!("the key set holds no key {id:?}, and is not fetched again for another {wait} s");
-            return Err(TokenError::Unavailable(what));
+            return Err(TokenError::UnknownKey { kid: truncated(id), seconds: state.wait(now) });
         }
         Err(Refusal::UnknownKey { kid: truncated(id), algorithm: algorithm.name() }.into())
     }

@@ -35,7 +35,7 @@ fn is_unknown(outcome: &Result<String, TokenError>) -> bool {
 }
 
 fn is_temporary(outcome: &Result<String, TokenError>) -> bool {
-    matches!(outcome, Err(error @ TokenError::Unavailable(_)) if error.code().temporary && error.code().number == 100)
+    matches!(outcome, Err(error @ (TokenError::Unavailable(_) | TokenError::UnknownKey { .. })) if error.code().temporary && error.code().number == 100)
 }
 
 #[tokio::test]

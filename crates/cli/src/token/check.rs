@@ -65,7 +65,7 @@ impl Check {
 
 fn verdict(error: &TokenError) -> Failure {
     match error {
-        TokenError::Unavailable(_) => Failure::new(error),
+        TokenError::UnknownKey { .. } | TokenError::Unavailable(_) => Failure::new(error),
         _ => Failure::Failed(format!("not valid: {error}")),
     }
 }

@@ -15,6 +15,7 @@ mod nodes;
 mod proxies;
 mod publish;
 mod reads;
+mod rebalance;
 mod recovery;
 mod reference;
 mod resources;

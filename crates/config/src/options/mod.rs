@@ -24,7 +24,7 @@ pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use namespace::{Channels, Namespace};
 pub use operation::{
     AdminOptions, ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions,
-    OpenTelemetryOptions, ReadyOptions, RedisOptions, ShutdownOptions,
+    OpenTelemetryOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions,
 };
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{

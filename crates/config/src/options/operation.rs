@@ -41,6 +41,33 @@ group! {
         /// required.
         secret: Secret = "", ();
     }
+    groups {
+        /// Moving clients to nodes with fewer connections.
+        rebalance: RebalanceOptions;
+    }
+}
+
+group! {
+    /// Rebalancing: after a node has joined or returned, nodes with more connections than the average request clients
+    /// to reconnect, so that a balancer that selects the node with the fewest connections sends them to the other
+    /// nodes. Only clients that lose no publication are moved: those of the client protocol (not one-way) and of
+    /// `/events`, if all of their subscriptions are recoverable.
+    pub struct RebalanceOptions {
+        /// Whether clients are moved. All nodes should have the same value.
+        enabled: bool = "false", ();
+        /// Most clients per second that all nodes together move.
+        rate: usize = "100", count(1, 1_000_000);
+        /// Most clients that this node moves between two changes of the set of nodes. 0 is no limit.
+        limit: usize = "100000", count(0, 100_000_000);
+        /// Clients are moved when the number of connections of a node differs from the average by more than this, in
+        /// percent, and until none differs by more than half of it.
+        tolerance: usize = "10", count(1, 100);
+        /// Time after a node has joined, left or become ready again before clients are moved.
+        settle: Duration = "30s", millis(0, HOUR);
+        /// Least age of a connection that is moved: a client is not moved twice within this time, nor moved soon after
+        /// a stopping node has requested it to reconnect.
+        min_connection_age: Duration = "5m", millis(0, 24 * HOUR);
+    }
 }
 
 group! {

@@ -49,6 +49,9 @@ group! {
         user_upload_limit: usize = "16", count(1, 64);
         /// The same for uploads without a user, by the client's address. 0 is 16, and no limit for loopback addresses.
         address_upload_limit: usize = "0", count(0, 64);
+        /// Most downloads of views of one address (one /64 network of IPv6) at a time. The limit of all of them together is
+        /// 32. 0 is 8, and no limit for loopback addresses.
+        address_download_limit: usize = "0", count(0, 32);
         /// Whether downloads of views put an apostrophe before cells that a spreadsheet would evaluate as formulas:
         /// those that begin with `=`, `+`, `-`, `@`, a tab or a carriage return. Numbers (`-5`, `+3.2`) are not
         /// changed, nor is the download of the uploaded file.

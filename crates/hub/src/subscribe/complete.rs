@@ -127,6 +127,10 @@ impl<P: Protocols> Context<'_, P> {
             return Err(Rejection::from(code::UNRECOVERABLE_POSITION).into());
         }
         self.hub.add_subscriber(self.slot, key);
+        let recoverable = read.is_some() && sub_options.recoverable;
+        if recoverable {
+            self.session_mut().set_recoverable(key);
+        }
         if let Some((_, history)) = &read {
             self.hub.topics.stop_recording(key);
             self.hub.topics.skip(key, self.slot, history.position().clone());
@@ -156,7 +160,7 @@ impl<P: Protocols> Context<'_, P> {
             data,
             expires,
             position: read.as_ref().map(|(_, history)| history.position().clone()),
-            recoverable: read.is_some() && sub_options.recoverable,
+            recoverable,
             positioned: read.is_some() && sub_options.positioned,
             was_recovering: sub_options.since.is_some(),
             recovered,

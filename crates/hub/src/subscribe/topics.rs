@@ -158,8 +158,8 @@ impl<P: Protocols> Hub<P> {
         }
         let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
-            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.index) {
-                self.sessions[moved.index()].move_subscription(s.topic, s.index);
+            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.index()) {
+                self.sessions[moved.index()].move_subscription(s.topic, s.index());
             }
             let index = self.topics.add(s.topic, new.form(), slot);
             self.sessions[slot.index()].move_subscription(s.topic, index);

@@ -29,6 +29,7 @@ use tidings_wire::{Channel, Extra};
 use tokio::runtime::Handle;
 use tracing::debug;
 
+use self::tokens::Verification;
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::router::Router;
 use crate::shards::Shards;
@@ -125,10 +126,11 @@ impl Authorizer {
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
         let requester = Requester { connection_info: Some(Arc::new(about)), address, ..Requester::default() };
-        let outcome = self.shared.authorize_upload(&requester, token).await;
+        let tokens = Verification::new(&self.shared.verifier);
+        let outcome = self.shared.authorize_upload(&requester, token, &tokens).await;
         if let Err(failure) = &outcome
             && token.is_some()
-            && is_wrong_credential(failure)
+            && (is_wrong_credential(failure) || tokens.has_unknown_key())
         {
             self.shared.auth_failures.fail(address, Credential::Token).await;
         }
@@ -149,6 +151,7 @@ impl Shared {
         request.requester_mut().address = reply.peer();
         let (mut connected_as, mut subscribed_with) = (None, None);
         let credential = credential(&request);
+        let tokens = Verification::new(&self.verifier);
         let outcome = match request {
             AuthorizationRequest::Connect { requester, token, data, name, version, headers } => {
                 let fields = ConnectFields {
@@ -157,7 +160,7 @@ impl Shared {
                     version: &version,
                     headers: &headers,
                 };
-                let connected = self.connect(&requester, &token, &fields).await;
+                let connected = self.connect(&requester, &token, &fields, &tokens).await;
                 connected_as = connected
                     .as_ref()
                     .ok()
@@ -166,14 +169,14 @@ impl Shared {
             }
             AuthorizationRequest::Reject { .. } => Err(rejected(code::UNAUTHORIZED)),
             AuthorizationRequest::Subscribe { requester, channel, token, data } => {
-                let allowed = self.subscribe(&requester, &channel, &token, data.as_deref()).await;
+                let allowed = self.subscribe(&requester, &channel, &token, data.as_deref(), &tokens).await;
                 allowed.map(|admission| {
                     subscribed_with = admission.token.clone().map(|token| (requester.user.clone(), token));
                     Response::Allowed(Box::new(admission))
                 })
             }
             AuthorizationRequest::Refresh { requester, token } => {
-                let renewed = self.refresh(&requester, &token).await;
+                let renewed = self.refresh(&requester, &token, &tokens).await;
                 renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
                     expires,
                     info,
@@ -181,7 +184,7 @@ impl Shared {
                 })
             }
             AuthorizationRequest::SubRefresh { requester, channel, token } => {
-                let renewed = self.sub_refresh(&requester, &channel, &token).await;
+                let renewed = self.sub_refresh(&requester, &channel, &token, &tokens).await;
                 renewed.map(|Admission { expires, info, token, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
                     Response::Renewed { expires, info, token }
@@ -204,7 +207,7 @@ impl Shared {
             }
         };
         if let (Some(credential), Err(failure)) = (credential, &outcome)
-            && is_wrong_credential(failure)
+            && (is_wrong_credential(failure) || tokens.has_unknown_key())
         {
             self.auth_failures.fail(reply.peer(), credential).await;
         }
@@ -260,6 +263,7 @@ impl Shared {
         requester: &Requester,
         token: &str,
         fields: &ConnectFields<'_>,
+        tokens: &Verification<'_>,
     ) -> Result<Connected, Failure> {
         let mut connected = if token.is_empty() {
             let response = self.hooks.connect(requester, fields).await;
@@ -267,7 +271,7 @@ impl Shared {
             check_not_expired(connected.expires)?;
             connected
         } else {
-            tokens::connect(&self.verifier, requester, token, now()).await?
+            tokens::connect(tokens, requester, token, now()).await?
         };
         self.check_not_blocked(&connected.user, connected.token.as_ref()).await?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
@@ -279,10 +283,11 @@ impl Shared {
         &self,
         requester: &Requester,
         token: Option<&str>,
+        tokens: &Verification<'_>,
     ) -> Result<Option<UploadGrant>, Failure> {
         let (grant, id) = match token {
             Some(token) => {
-                let (grant, id) = tokens::upload_grant(&self.verifier, requester, token, now()).await?;
+                let (grant, id) = tokens::upload_grant(tokens, requester, token, now()).await?;
                 (grant, Some(id))
             }
             None => {
@@ -299,8 +304,13 @@ impl Shared {
         Ok(Some(grant))
     }
 
-    async fn refresh(&self, requester: &Requester, token: &str) -> Result<Connected, Failure> {
-        let connected = tokens::refresh(&self.verifier, requester, token, now()).await?;
+    async fn refresh(
+        &self,
+        requester: &Requester,
+        token: &str,
+        tokens: &Verification<'_>,
+    ) -> Result<Connected, Failure> {
+        let connected = tokens::refresh(tokens, requester, token, now()).await?;
         self.check_not_blocked(&connected.user, connected.token.as_ref()).await?;
         Ok(connected)
     }
@@ -310,8 +320,9 @@ impl Shared {
         requester: &Requester,
         channel: &Channel,
         token: &str,
+        tokens: &Verification<'_>,
     ) -> Result<Admission, Failure> {
-        let admission = tokens::sub_refresh(&self.verifier, requester, channel, token, now()).await?;
+        let admission = tokens::sub_refresh(tokens, requester, channel, token, now()).await?;
         self.check_not_blocked(&requester.user, admission.token.as_ref()).await?;
         Ok(admission)
     }
@@ -322,9 +333,10 @@ impl Shared {
         channel: &Channel,
         token: &str,
         data: Option<&[u8]>,
+        tokens: &Verification<'_>,
     ) -> Result<Admission, Failure> {
         if !token.is_empty() {
-            let admission = tokens::subscribe(&self.verifier, requester, channel, token, now()).await?;
+            let admission = tokens::subscribe(tokens, requester, channel, token, now()).await?;
             self.check_not_blocked(&requester.user, admission.token.as_ref()).await?;
             return Ok(admission);
         }

@@ -4,23 +4,59 @@
 //! 109 if it is expired. A valid subscription token for another channel, user or client is rejected with 103, a valid
 //! connection token of another user in a refresh with 101.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tidings_hub::{Admission, Connected, Failure, Rejection, Requester, TokenId};
 use tidings_wire::Channel;
 use tidings_wire::code::{self, Code};
 use tracing::debug;
 
 use super::{UploadGrant, check_not_expired, rejected};
-use tidings_auth::{Connection, SubscriptionOptions, TokenError, Verifier};
+use tidings_auth::{Connection, Subscription, SubscriptionOptions, TokenError, Verifier};
+
+/// The verification of the tokens of one request.
+pub(super) struct Verification<'a> {
+    verifier: &'a Verifier,
+    /// Whether a token named a key that the key set does not hold. The client gets a temporary error, because the set may
+    /// hold it after the next fetch; but the token counts as a wrong one, because anyone can invent names of keys.
+    has_unknown_key: AtomicBool,
+}
+
+impl<'a> Verification<'a> {
+    pub(super) fn new(verifier: &'a Verifier) -> Self {
+        Self { verifier, has_unknown_key: AtomicBool::new(false) }
+    }
+
+    pub(super) fn has_unknown_key(&self) -> bool {
+        self.has_unknown_key.load(Ordering::Relaxed)
+    }
+
+    async fn connection(&self, requester: &Requester, token: &str, now: u64) -> Result<Connection, Failure> {
+        let verified = self.verifier.connection(token, now).await;
+        verified.map_err(|error| reject(requester, "connection", &self.noted(error)))
+    }
+
+    async fn subscription(&self, token: &str, now: u64) -> Result<Subscription, TokenError> {
+        self.verifier.subscription(token, now).await.map_err(|error| self.noted(error))
+    }
+
+    fn noted(&self, error: TokenError) -> TokenError {
+        if matches!(error, TokenError::UnknownKey { .. }) {
+            self.has_unknown_key.store(true, Ordering::Relaxed);
+        }
+        error
+    }
+}
 
 /// The connection that a token allows at the time `now` (Unix seconds).
 pub(super) async fn connect(
-    verifier: &Verifier,
+    verifier: &Verification<'_>,
     requester: &Requester,
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
     let Connection { user, expires, info, meta, token: id, subs, upload: _ } =
-        verifier.connection(token, now).await.map_err(|error| reject(requester, "connection", &error))?;
+        verifier.connection(requester, token, now).await?;
     check_not_expired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None, None)));
     Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
@@ -28,20 +64,20 @@ pub(super) async fn connect(
 
 /// The permission to upload tables that a connection token grants.
 pub(super) async fn upload_grant(
-    verifier: &Verifier,
+    verifier: &Verification<'_>,
     requester: &Requester,
     token: &str,
     now: u64,
 ) -> Result<(UploadGrant, TokenId), Failure> {
     let Connection { user, expires, token: id, upload, .. } =
-        verifier.connection(token, now).await.map_err(|error| reject(requester, "connection", &error))?;
+        verifier.connection(requester, token, now).await?;
     check_not_expired(expires)?;
     Ok((UploadGrant { user, upload }, id))
 }
 
 /// The connection after a refresh with a new token, which must be of the same user.
 pub(super) async fn refresh(
-    verifier: &Verifier,
+    verifier: &Verification<'_>,
     requester: &Requester,
     token: &str,
     now: u64,
@@ -56,7 +92,7 @@ pub(super) async fn refresh(
 /// The subscription that a token allows. The token must be for this channel and user, and for this client if it names
 /// one.
 pub(super) async fn subscribe(
-    verifier: &Verifier,
+    verifier: &Verification<'_>,
     requester: &Requester,
     channel: &Channel,
     token: &str,
@@ -89,7 +125,7 @@ pub(super) async fn subscribe(
 
 /// The subscription after a refresh with a new token.
 pub(super) async fn sub_refresh(
-    verifier: &Verifier,
+    verifier: &Verification<'_>,
     requester: &Requester,
     channel: &Channel,
     token: &str,

@@ -3,6 +3,7 @@
 //! [`super::Server::start`] then starts the threads of the shards.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tidings_audit::Audit;
 use tidings_auth::SetupError;
@@ -37,6 +38,7 @@ use crate::local_node::NodeParts;
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
+use crate::rebalance::Rebalance;
 use crate::router::Router;
 use crate::shards::Shards;
 use crate::topic_table::TopicTable;
@@ -59,6 +61,7 @@ pub(super) struct Assembly {
     pub(super) internal: Arc<InternalChannels>,
     pub(super) authorizer: Authorizer,
     pub(super) inbound: Arc<InboundCounters>,
+    pub(super) rebalance: Arc<Rebalance>,
     pub(super) metrics: MetricsRegistry,
 }
 
@@ -140,16 +143,31 @@ impl Assembly {
             config.broker_linger,
             tracer.clone(),
         ));
+        let readiness = Arc::new(ReadinessCheck {
+            lifecycle: Arc::clone(&lifecycle),
+            topic_table,
+            internal: Arc::clone(&internal),
+            canary: Arc::clone(&canary),
+        });
+        let moving = Arc::<AtomicU64>::default();
         let nodes = Arc::new(Nodes {
             bus: bus.clone(),
             local: Arc::new(NodeParts {
                 router: Arc::clone(&router),
                 shards: Arc::clone(&shards),
                 lifecycle: Arc::clone(&lifecycle),
+                readiness: Arc::clone(&readiness),
+                moving: Arc::clone(&moving),
             }),
             ended: ended_nodes,
             is_shared,
         });
+        let rebalance = Arc::new(Rebalance::new(
+            &config.cluster.rebalance,
+            Arc::clone(&nodes),
+            Arc::clone(&shards),
+            moving,
+        ));
         let blocklist_sync = Arc::new(BlocklistSync {
             list: Arc::clone(&blocklist),
             bus: bus.clone(),
@@ -189,12 +207,7 @@ impl Assembly {
             }),
         };
         let http = Arc::new(HttpServices {
-            readiness: Arc::new(ReadinessCheck {
-                lifecycle: Arc::clone(&lifecycle),
-                topic_table,
-                internal: Arc::clone(&internal),
-                canary: Arc::clone(&canary),
-            }),
+            readiness,
             lifecycle,
             shards,
             policy: Arc::new(ConnectionPolicy::new(&config, Arc::clone(&limiter))),
@@ -227,6 +240,7 @@ impl Assembly {
         metrics.register(Arc::clone(&canary));
         metrics.register(Arc::clone(&inbound_counters));
         metrics.register(blocklist);
+        metrics.register(Arc::clone(&rebalance));
         let inbound = inbound_counters;
         Ok(Self {
             prepared,
@@ -239,6 +253,7 @@ impl Assembly {
             internal,
             authorizer,
             inbound,
+            rebalance,
             metrics,
         })
     }

@@ -96,6 +96,8 @@ impl Server {
         let until = timeout.saturating_sub(RESERVE.min(timeout / 2));
         let left = || until.saturating_sub(began.elapsed());
         self.services.lifecycle.begin_lame_duck();
+        // So that the other nodes move no clients meanwhile.
+        self.services.api.nodes.announce();
         if !lame_duck.is_zero() {
             self.progress.enter(Stage::LameDuck);
             let lame_duck = lame_duck.min(left());

@@ -6,9 +6,12 @@ mod metrics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tidings_hub::SessionCommand;
-use tidings_shard::{Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage};
+use tidings_shard::{
+    CounterKey as _, Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage, TransportKind,
+};
 
 use crate::topic_table::{MAX_SHARDS, ShardSet};
 
@@ -62,6 +65,18 @@ impl Shards {
         self.mailboxes[next].post(connection);
     }
 
+    /// Requests `clients` clients to reconnect, evenly over this time, from each shard in proportion to its connections.
+    /// Replaces the present order; zero clients end it.
+    pub(crate) fn rebalance(&self, clients: usize, over: Duration) {
+        let connections = |shard: &Metrics| {
+            TransportKind::all().map(|kind| shard.connections[kind].load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let counts: Vec<u64> = self.metrics.iter().map(|shard| connections(shard)).collect();
+        for (mailbox, clients) in self.mailboxes.iter().zip(portions(clients as u64, &counts)) {
+            mailbox.post(ShardMessage::Rebalance(usize::try_from(clients).unwrap_or(usize::MAX), over));
+        }
+    }
+
     /// Stops all shards; their threads end after the current write.
     pub(crate) fn stop(&self) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.stop());
@@ -95,5 +110,37 @@ impl Shards {
     /// Present connections of clients, over all transports.
     pub(crate) fn connections(&self) -> usize {
         self.process.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// Divides a number in proportion to the weights; the sum of the portions is the number, if any weight is not zero.
+fn portions(number: u64, weights: &[u64]) -> Vec<u64> {
+    let total: u64 = weights.iter().sum();
+    let (mut before, mut given) = (0, 0);
+    weights
+        .iter()
+        .map(|weight| {
+            before += weight;
+            let until = (u128::from(number) * u128::from(before)).checked_div(total.into()).unwrap_or(0);
+            let portion = u64::try_from(until).unwrap_or(u64::MAX) - given;
+            given += portion;
+            portion
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_are_proportional_and_their_sum_is_the_number() {
+        assert_eq!(portions(10, &[1, 1]), [5, 5]);
+        assert_eq!(portions(10, &[0, 3, 0, 1]), [0, 7, 0, 3]);
+        assert_eq!(portions(1, &[1, 1, 1]), [0, 0, 1]);
+        assert_eq!(portions(7, &[0, 0]), [0, 0]);
+        for number in 0..200 {
+            assert_eq!(portions(number, &[7, 0, 13, 1, 1]).iter().sum::<u64>(), number);
+        }
     }
 }

@@ -9,9 +9,11 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_hub::{ConnectionInfo, Failure as Rejected};
-use tidings_shard::client_network;
-use tidings_table_service::{Access, Connection, Failure, MAX_UPLOADS, PendingConnection, Quota, Visitor};
+use tidings_hub::{ClientMeter, ConnectionInfo, Failure as Rejected};
+use tidings_shard::{Process, client_network, network};
+use tidings_table_service::{
+    Access, Connection, Failure, MAX_EXPORTS, MAX_UPLOADS, PendingConnection, Quota, Usage, Visitor,
+};
 use tidings_wire::code;
 
 use crate::auth_failures::Credential;
@@ -22,6 +24,9 @@ use tidings_http::{HandshakeOptions, Peer};
 
 /// The default limit on concurrent uploads of one address.
 const UPLOADS_PER_ADDRESS: usize = 16;
+
+/// The default limit on concurrent downloads of views of one address.
+const DOWNLOADS_PER_ADDRESS: usize = MAX_EXPORTS / 4;
 
 /// Permissions and quotas of clients of tables on this node.
 pub(super) struct NodeAccess {
@@ -58,6 +63,23 @@ impl Access for NodeAccess {
         self.quota_of_address(visitor.address)
     }
 
+    fn download_limit(&self, visitor: &Visitor) -> Option<(IpAddr, usize)> {
+        let address = client_network(visitor.address?);
+        match self.services.config.tables.address_download_limit {
+            // Every client behind a proxy on this machine may have this address.
+            0 if address.is_loopback() => None,
+            0 => Some((address, DOWNLOADS_PER_ADDRESS)),
+            most => Some((address, most)),
+        }
+    }
+
+    fn usage(&self, visitor: &Visitor) -> Box<dyn Usage> {
+        let process = Arc::clone(self.services.shards.process());
+        let settings = Arc::clone(self.services.api.router.settings());
+        let meter = ClientMeter::new(settings, visitor.address.map(network), process.clock.nanos());
+        Box::new(ViewerUsage { meter, process })
+    }
+
     fn quota(&self, key: &str) -> Quota {
         match key.split_once(':') {
             Some(("user", user)) => self.quota_of_user(user),
@@ -79,6 +101,29 @@ impl Access for NodeAccess {
             Ok(Connection { stream, received: upgraded.received, permit })
         });
         Ok((response, pending.boxed()))
+    }
+}
+
+/// The usage of a viewer of a table.
+struct ViewerUsage {
+    meter: ClientMeter,
+    process: Arc<Process>,
+}
+
+impl Usage for ViewerUsage {
+    fn set_user(&mut self, user: &str) {
+        self.meter.set_user(user, self.process.clock.nanos());
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), Failure> {
+        self.meter.charge(bytes, self.process.clock.nanos()).map_err(|exceeded| {
+            let limit = self.meter.count_refusal(exceeded);
+            Failure::new(429, format!("{}: {limit}", code::TOO_MANY_REQUESTS.text))
+        })
+    }
+
+    fn charge_part(&self, bytes: usize) -> bool {
+        self.meter.charge(bytes, self.process.clock.nanos()).is_ok()
     }
 }
 

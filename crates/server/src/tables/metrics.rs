@@ -53,6 +53,12 @@ impl Collect for TableMetrics {
             "Connections of viewers of tables",
             load(&counters.viewers),
         )?;
+        out.gauge(
+            "tidings_table_unread",
+            BYTES,
+            "Bytes of responses to viewers of tables that are not written yet, without the shared view",
+            service.unread_bytes(),
+        )?;
         out.counters(
             "tidings_table_uploads",
             "Uploads of tables that have ended, by outcome",

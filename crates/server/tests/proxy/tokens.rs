@@ -1,10 +1,17 @@
 //! Tokens over the client protocol and on the line port.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tidings_auth::sign_hs256;
 use tidings_config::Secret;
+use tidings_testkit::metric;
 
 use crate::server_with_hooks::{ServerWithHooks, now, token};
 
@@ -266,4 +273,46 @@ fn a_token_on_the_line_port_authenticates_the_client() {
     line.expect("CONFIRMED");
     line.send("SUBSCRIBE news");
     line.expect("CONFIRMED");
+}
+
+#[test]
+fn a_token_that_names_an_unknown_key_counts_as_a_wrong_one_and_causes_no_fetch() {
+    // A key set without keys.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+    let fetches = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn({
+        let fetches = Arc::clone(&fetches);
+        move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a request");
+                    head.push(byte[0]);
+                }
+                fetches.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"keys\":[]}");
+            }
+        }
+    });
+    let world = ServerWithHooks::with(&[("client.token.jwks_public_endpoint", &url)]);
+    let named = |kid: &str| {
+        let header = URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "kid": kid}).to_string());
+        format!("{header}.{}.{}", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode("signature"))
+    };
+    let connect = |kid: &str| {
+        let began = Instant::now();
+        let error = world.client().call_error("connect", json!({"token": named(kid)}));
+        assert!(began.elapsed() >= Duration::from_millis(200), "a response to a wrong token is delayed");
+        error
+    };
+    assert_eq!(connect("first"), UNAUTHORIZED);
+    for _ in 0..3 {
+        // Temporary, because the set may have the key after the next fetch.
+        assert_eq!(connect("second"), (100, true));
+    }
+    assert_eq!(metric(world.http(), "tidings_auth_failures_total{credential=\"token\"}"), 4);
+    assert_eq!(fetches.load(Ordering::Relaxed), 1);
 }

@@ -1,10 +1,13 @@
 //! Limits: requests beyond them get an error, and the existing table stays.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::json;
-use tidings_testkit::{PATIENCE, wait_until};
+use tidings_testkit::{PATIENCE, metric, wait_until};
 use tidings_wire::ws::{Header, Opcode};
 
 use crate::table_server::{TableServer, kept, listing, tsv};
@@ -213,4 +216,74 @@ fn a_full_disk_ends_only_the_upload() {
     assert_eq!((status, &answer["appended"]), (200, &json!(1)), "{answer}");
     assert_eq!(viewer.view(|view| view["total_number"] == 11)["data"][10], json!(["x", "y", "z"]));
     drop(server);
+}
+
+#[test]
+fn messages_count_into_the_limits_of_their_address() {
+    let world = TableServer::with(&["limits.address.commands=20"]);
+    let (mut viewer, ..) = world.shared("rows.tsv", &tsv(10));
+    for _ in 0..40 {
+        viewer.send(&json!({"page_size": 5}));
+    }
+    let (code, reason) = viewer.error();
+    assert_eq!(code, 429);
+    assert!(reason.contains("20 commands a second of an address (limits.address.commands)"), "{reason}");
+    wait_until(PATIENCE, "the refusals to be counted", || {
+        metric(world.http, "tidings_limited_total{limit=\"address_commands\"}") >= 10
+    });
+    // Another connection of the address has no limits of its own, and the limit is one of a second.
+    let mut other = world.viewer("/tables/ws");
+    wait_until(PATIENCE, "a message to be executed", || {
+        other.send(&json!({"page": 1}));
+        other.error().0 == 409
+    });
+}
+
+#[test]
+fn a_file_is_read_no_faster_than_the_bytes_of_its_address_allow() {
+    let world = TableServer::with(&["limits.address.bytes=100000"]);
+    let text = tsv(20_000);
+    let began = Instant::now();
+    let (_viewer, ..) = world.shared("rows.tsv", &text);
+    // The bytes of one second are allowed at once, and the last part may exceed them.
+    let least = (text.len() - 100_000 - 256 * 1024) as f64 / 100_000.0;
+    assert!(least > 0.5, "{least}");
+    assert!(began.elapsed().as_secs_f64() > least, "{:?} for {} bytes", began.elapsed(), text.len());
+    assert_eq!(
+        metric(world.http, "tidings_limited_total{limit=\"address_bytes\"}"),
+        0,
+        "nothing was refused"
+    );
+}
+
+#[test]
+fn an_address_runs_a_limited_number_of_downloads_at_once() {
+    let world = TableServer::with(&["tables.address_download_limit=1", "trusted_proxies=127.0.0.1"]);
+    let (_viewer, table, _) = world.shared("rows.tsv", &tsv(300_000));
+    let request = |address: &str| {
+        format!(
+            "GET /tables/{table}/download?view=csv HTTP/1.1\r\nHost: {}\r\nX-Forwarded-For: {address}\r\n\r\n",
+            world.http
+        )
+    };
+    let begin = |address: &str| {
+        let mut stream = TcpStream::connect(world.http).expect("a server");
+        stream.write_all(request(address).as_bytes()).expect("sent");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("a response");
+        (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+    };
+    // The rest of the response is not read.
+    let (reading, status) = begin("192.0.2.1");
+    assert_eq!(status, "200");
+    let (mut refused, status) = begin("192.0.2.1");
+    assert_eq!(status, "429");
+    let mut body = [0; 4096];
+    let length = refused.read(&mut body).expect("a body");
+    let body = String::from_utf8_lossy(&body[..length]).into_owned();
+    assert!(body.contains("tables.address_download_limit"), "{body}");
+    assert_eq!(begin("192.0.2.2").1, "200");
+    assert_eq!(metric(world.http, "tidings_table_refused_total{reason=\"downloads\"}"), 1);
+    drop(reading);
+    wait_until(PATIENCE, "room for the address", || begin("192.0.2.1").1 == "200");
 }

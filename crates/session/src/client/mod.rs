@@ -34,6 +34,8 @@ pub(crate) const MODULE: Module = Module {
     server_subscription: |_| ServerSubscription::Reported,
     has_connect: true,
     answers_pings: true,
+    // A one-way client would have to send the positions itself, and `EventSource` cannot change its URL.
+    recovers: |link| !link.is_one_way(),
     accepts: |link, kind| match link.encoding() {
         Encoding::Json => kind == Kind::Text,
         Encoding::Protobuf => kind == Kind::Binary,

@@ -3,6 +3,7 @@
 mod client;
 mod limits;
 mod line_port_users;
+mod moving;
 mod plain;
 mod properties;
 mod reads;

@@ -13,7 +13,7 @@ use tidings_wire::{History, HistoryPage, HistoryQuery};
 
 use crate::test_hub::{TestHub, settings};
 
-fn with_history() -> Settings {
+pub(crate) fn with_history() -> Settings {
     let options = NamespaceOptions {
         history_size: 5,
         history_ttl: Duration::from_secs(60),

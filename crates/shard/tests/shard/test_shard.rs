@@ -69,6 +69,7 @@ pub(crate) fn limits() -> Limits {
         close_delay: Duration::from_secs(1),
         compression_level: 1,
         compression_min_size: 0,
+        move_age: Duration::from_millis(200),
     }
 }
 

@@ -7,6 +7,8 @@
 //!   upload after it has received the error receives one more error. Only a protocol violation, or a message above
 //!   every limit, closes the connection, after an error message with the reason.
 //! - A running upload ends with its connection.
+//! - Messages count into the limits of the client's address and user. Beyond them a text message is answered with an
+//!   error and not executed, a ping is not answered, and a file is read more slowly.
 
 mod counted;
 mod read;
@@ -27,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::access::Visitor;
+use super::access::{Usage, Visitor};
 use super::broadcast::ViewFormat;
 use super::command::{self, Command};
 use super::failure::Failure;
@@ -47,6 +49,8 @@ const MAX_CHUNK: u64 = 1 << 20;
 const CLOSE_TRY_AGAIN: CloseCode = CloseCode(1013);
 /// The timeout of writing the last frame, and the time that a closed connection is read from.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The interval of attempts to charge a part of a file.
+const CHARGE_INTERVAL: Duration = Duration::from_millis(20);
 /// The timeout of the client's Close frame after the server's, as on every WebSocket of the server.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
@@ -71,12 +75,13 @@ where
     let address = entry.visitor.address;
     let counts = Arc::<ByteCounts>::default();
     let (mut input, output) = tokio::io::split(CountedStream::new(io, &counts));
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(service.unread.clone()));
     let pulse = Heartbeat::new(&service, entry.form);
     let mut session = Session {
         service: Arc::clone(&service),
         form: entry.form,
         secret: entry.secret,
+        usage: service.access.usage(&entry.visitor),
         visitor: entry.visitor,
         quota: None,
         outbox: Arc::clone(&outbox),
@@ -178,6 +183,7 @@ struct Session {
     form: ViewFormat,
     secret: Option<String>,
     visitor: Visitor,
+    usage: Box<dyn Usage>,
     /// The quota of its uploads, after authorization.
     quota: Option<Quota>,
     outbox: Arc<Outbox>,
@@ -257,7 +263,8 @@ impl Session {
 
     /// Handles a complete text message.
     async fn text(&mut self, text: &str) {
-        let outcome = match command::parse(text) {
+        let allowed = self.usage.charge(text.len());
+        let outcome = match allowed.and_then(|()| command::parse(text)) {
             Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
             Ok(command) => self.execute(command).await,
             Err(failure) if command::is_upload(text) => return self.begin_chunks(Err(failure)).await,
@@ -291,6 +298,10 @@ impl Session {
 
     async fn execute(&mut self, command: Command) -> Result<(), Failure> {
         match command {
+            Command::Rows { .. } | Command::Facts if self.service.unread.is_full() => Err(Failure::new(
+                503,
+                "too many viewers do not read their responses at the moment; try again",
+            )),
             Command::UploadEnd | Command::UploadAbort => {
                 let is_end = command == Command::UploadEnd;
                 match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
@@ -382,6 +393,7 @@ impl Session {
                 return Err(failure);
             }
         };
+        self.usage.set_user(quota.key.strip_prefix("user:").unwrap_or_default());
         self.quota = Some(quota.clone());
         Ok(quota)
     }

@@ -103,6 +103,10 @@ impl Session {
                     let text = String::from_utf8(message).expect("the reader checks that text is UTF-8");
                     self.text(&text).await;
                 }
+                // Without an answer, as on every WebSocket of the server.
+                Event::Ping(payload) if self.usage.charge(payload.len()).is_err() => {
+                    self.service.counters.errors.fetch_add(1, Ordering::Relaxed);
+                }
                 Event::Ping(payload) => {
                     let mut pong = Vec::new();
                     ws::frame(Opcode::Pong, &payload, &mut pong);
@@ -183,8 +187,18 @@ impl Session {
         }
     }
 
+    /// Waits until the limits of the client allow another part of a file. Bytes beyond them delay the next part.
+    async fn charge_part(&self, bytes: usize) {
+        while !self.usage.charge_part(bytes) {
+            tokio::time::sleep(CHARGE_INTERVAL).await;
+        }
+    }
+
     /// Forwards the bytes of the message to the upload, if one is running.
     async fn forward(&mut self) {
+        if !self.message.is_empty() {
+            self.charge_part(self.message.len()).await;
+        }
         let (Incoming::Whole(upload) | Incoming::Chunks(upload)) = &mut self.incoming else { return };
         if self.message.is_empty() {
             return;

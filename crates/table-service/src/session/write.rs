@@ -97,6 +97,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     loop {
         let waiting = outbox.take();
         batch.extend(waiting.frames);
+        let unread = waiting.unread;
         broadcast = waiting.broadcast.or(broadcast);
         let end = broadcast.as_mut().and_then(|(broadcast, seen)| take_new(broadcast, seen, &mut batch));
         let now = Instant::now();
@@ -118,6 +119,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         if unflushed && !matches!(tokio::time::timeout(WRITE_TIMEOUT, io.flush()).await, Ok(Ok(()))) {
             return Written { io, has_sent_close: false, close: None };
         }
+        drop(unread);
         if now >= ping_at {
             let now = Instant::now();
             ping_at = now + pulse.interval;

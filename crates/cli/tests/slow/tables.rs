@@ -1,4 +1,4 @@
-//! Tests that take minutes and gigabytes: `make test-slow`.
+//! A table of a gigabyte.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tidings_testkit::{Tidings, get_http};
 
-const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
+use crate::TIDINGS;
+
 /// The memory limit of the server.
 const MEMORY: u64 = 512 << 20;
 /// The rows of the file, and of a page.

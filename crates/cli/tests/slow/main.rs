@@ -1,0 +1,6 @@
+//! Tests that take minutes, gigabytes or thousands of connections: `make test-slow`.
+
+mod rebalance;
+mod tables;
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
