@@ -194,7 +194,7 @@ impl Nodes {
             num_subs: statistics.subscriptions,
             num_channels: statistics.channels,
             uptime: statistics.uptime.as_secs(),
-            channel_options: cluster.channel_options.clone(),
+            channel_options: cluster.channel_options(),
         }
     }
 }

@@ -36,6 +36,7 @@ mod ping;
 mod presence;
 mod protocols;
 mod rate;
+mod reconfigure;
 mod requests;
 mod session;
 mod session_command;

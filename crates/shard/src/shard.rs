@@ -394,6 +394,7 @@ impl Shard {
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),
                 ShardMessage::Survey(survey) => self.survey(*survey),
+                ShardMessage::Reconfigure(settings) => self.reconfigure(&settings),
             }
             self.apply_effects();
         }

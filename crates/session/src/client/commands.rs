@@ -66,7 +66,7 @@ impl Context<'_> {
 
     pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
         // A stream that the server itself has authorized, see `Arrival::is_backend`.
-        let is_backend = self.session().identity == Identity::Backend;
+        let is_backend = self.session().identity.is_backend();
         let needs_decision = !is_backend && (!connect.token.is_empty() || self.hub.settings().connect_proxy);
         // The response of the hook contains all channels; the client contributes only positions.
         let is_hooked = connect.token.is_empty() && needs_decision;

@@ -6,6 +6,7 @@ mod line_port_users;
 mod plain;
 mod properties;
 mod reads;
+mod reconfigure;
 mod recovery;
 mod resp;
 mod rights;
