@@ -56,7 +56,7 @@ systemctl reload tidings || die "reload"
 within test "$(property ActiveState)" = active
 [[ $(property MainPID) == "$pid" ]] || die "a reload restarted it"
 logged() { journalctl --no-pager -u tidings | grep -q "$1"; }
-within logged SIGHUP
+within logged "the configuration was reloaded"
 step "a reload keeps the process"
 
 # A frozen process sends no watchdog notification: systemd ends it and starts another.

@@ -14,6 +14,7 @@ mod failure;
 mod health;
 mod input;
 mod interrupt;
+mod key;
 mod publish;
 mod reference;
 mod serve;
@@ -64,6 +65,7 @@ enum Command {
     Config(config::Config),
     Token(token::Token),
     Admin(admin::Admin),
+    Key(key::Key),
     Doctor(doctor::Doctor),
     Health(health::Health),
     Completions(reference::Completions),
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Admin(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),

@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use clap::Args;
 use tidings_admin::RecentLog;
-use tidings_config::{Config, Loaded, LogFormat, LogLevel, LogOptions, Overrides};
-use tidings_server::{PassedListeners, Server, StartError};
+use tidings_config::{Config, Loaded, LogFormat, LogLevel, LogOptions, Overrides, Sources};
+use tidings_server::{PassedListeners, ProcessOptions, Reloadable, Server, StartError};
 use tidings_systemd::{Notifier, sockets};
 use tokio::runtime;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, reload};
 
 use crate::data_dir::{self, DataDirEnv};
 use crate::failure::Failure;
@@ -45,7 +46,8 @@ environment overrides the file. 'tidings config docs' lists them all.
 
 SIGTERM or SIGINT stops it: clients receive a request to reconnect, queues are flushed, and the process ends within \
 shutdown.timeout with exit code 0. A second signal, or the end of shutdown.timeout with pending work, ends it at once \
-with exit code 1. SIGHUP reloads the TLS certificate, if there is one, and opens the audit log again (log.audit).
+with exit code 1. SIGHUP reads the file, the files with secrets and the TLS certificate again, and opens the audit log again \
+(log.audit); options that need a restart are named in the log, and a file with errors changes nothing.
 
 As a service of systemd it notifies of readiness, reloads and its stop, and sends the watchdog notification (Type=notify, \
 WatchdogSec=). Sockets that systemd passes with FileDescriptorName=tcp or http replace the addresses of that port.
@@ -99,8 +101,10 @@ impl Serve {
         let (variable, pid) = (|name: &str| std::env::var_os(name), std::process::id());
         // Before any thread is started: the variables of the sockets are removed from the environment.
         let passed = sockets::take(&variable, pid)?;
-        let Loaded { mut config, warnings, file } = self.load(&passed)?;
-        log_to_stderr(&config.log);
+        let sources = self.sources(&passed)?;
+        let Loaded { mut config, warnings, file } = sources.load()?;
+        let reloadable = Reloadable { sources, loaded: config.clone() };
+        let log_level = log_to_stderr(&config.log);
         for warning in warnings {
             warn!("{warning}");
         }
@@ -117,13 +121,14 @@ impl Serve {
             .build()
             .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
         let notifier = Notifier::from_environment(&variable, pid);
-        let result = runtime.block_on(serve(config, file.as_deref(), passed, &notifier, &data_dir));
+        let reload = (reloadable, log_level);
+        let result = runtime.block_on(serve(config, file.as_deref(), passed, reload, &notifier, &data_dir));
         // Blocking work that has not ended (a disk that hangs, a sort) must not delay the exit.
         runtime.shutdown_timeout(BLOCKING);
         result
     }
 
-    fn load(&self, passed: &PassedListeners) -> Result<Loaded, Failure> {
+    fn sources(&self, passed: &PassedListeners) -> Result<Sources, Failure> {
         let mut overrides = Overrides::default();
         overrides.flag("--tcp", "tcp.listen", &self.tcp);
         overrides.flag("--http", "http.listen", &self.http);
@@ -137,30 +142,37 @@ impl Serve {
         // Last, so that the checks of the configuration see the addresses that the server will listen on.
         overrides.flag("socket activation (tcp)", "tcp.listen", sockets::addresses(&passed.tcp)?);
         overrides.flag("socket activation (http)", "http.listen", sockets::addresses(&passed.http)?);
-        let environment = tidings_config::environment()?;
-        Ok(tidings_config::load_with_warnings(self.config.as_deref(), environment, &overrides)?)
+        Ok(Sources::new(self.config.clone(), tidings_config::environment()?, overrides))
     }
 }
 
-fn log_to_stderr(options: &LogOptions) {
-    let level = match options.level {
+fn level(options: &LogOptions) -> LevelFilter {
+    match options.level {
         LogLevel::None => LevelFilter::OFF,
         level => level.as_str().parse().unwrap_or(LevelFilter::INFO),
-    };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(colours(&io::stderr()));
-    match options.format {
-        LogFormat::Text => log.finish().with(RecentLog).init(),
-        LogFormat::Json => log.json().finish().with(RecentLog).init(),
     }
+}
+
+/// Starts logging. Returns a function that sets the level of another configuration.
+fn log_to_stderr(options: &LogOptions) -> ProcessOptions {
+    let (filter, handle) = reload::Layer::new(level(options));
+    let log = fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
+    let registry = tracing_subscriber::registry().with(filter);
+    match options.format {
+        LogFormat::Text => registry.with(log).with(RecentLog).init(),
+        LogFormat::Json => registry.with(log.json()).with(RecentLog).init(),
+    }
+    Box::new(move |config| {
+        // Fails only when the subscriber no longer exists, that is at the end of the process.
+        let _ = handle.reload(level(&config.log));
+    })
 }
 
 async fn serve(
     config: Config,
     file: Option<&Path>,
     passed: PassedListeners,
+    (reloadable, log_level): (Reloadable, ProcessOptions),
     notifier: &Notifier,
     data_dir: &data_dir::OpenDataDir,
 ) -> Result<(), Failure> {
@@ -169,7 +181,9 @@ async fn serve(
     let signals = supervise(limit, watched)?;
     let is_workbench = config.is_workbench();
     let server = tokio::select! {
-        started = Server::start_with(config, passed) => started.map_err(not_started)?,
+        started = Server::start_reloadable(config, passed, Some(reloadable), log_level) => {
+            started.map_err(not_started)?
+        }
         () = signals.stop() => return Ok(()),
     };
     let _ = progress.send(Some(server.shutdown_progress()));
@@ -189,10 +203,11 @@ async fn serve(
             () = signals.hangup() => {
                 notifier.reloading();
                 server.reopen_audit_log();
-                if !server.reload_certificates() {
-                    info!("SIGHUP: TLS is off, so there is no certificate to reload");
+                // The result is logged.
+                match server.reload().await {
+                    Ok(_) => notifier.ready(&status),
+                    Err(error) => notifier.ready(&format!("{status}; {error}")),
                 }
-                notifier.ready(&status);
             }
             () = notifier.run_watchdog() => {}
         }

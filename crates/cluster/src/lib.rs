@@ -28,8 +28,8 @@ mod sealing;
 mod survey;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -72,7 +72,7 @@ pub struct Cluster {
     all: Channel,
     own: Channel,
     /// Digest of this node's options of channels.
-    channel_options: String,
+    channel_options: RwLock<String>,
     registry: NodeRegistry,
     surveys: Surveys<NodeChannels>,
     reports: Surveys<NodeReport>,
@@ -151,7 +151,7 @@ impl Cluster {
             sealer: Sealer::new(uid, key),
             uid: uid.to_string(),
             name,
-            channel_options,
+            channel_options: RwLock::new(channel_options),
             registry: NodeRegistry::default(),
             surveys: Surveys::default(),
             reports: Surveys::default(),
@@ -171,6 +171,16 @@ impl Cluster {
         &self.uid
     }
 
+    /// The digest of this node's options of channels.
+    fn channel_options(&self) -> String {
+        self.channel_options.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the digest of this node's options of channels. The next announcement contains it.
+    pub fn set_channel_options(&self, digest: String) {
+        *self.channel_options.write().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+
     /// Number of other nodes of the same version with different options of channels.
     fn different_count(&self) -> usize {
         self.others().iter().filter(|info| self.differs(info)).count()
@@ -179,7 +189,7 @@ impl Cluster {
     /// Whether a node has different options of channels. Digests of another version are not compared, because it may have
     /// other options.
     fn differs(&self, info: &NodeInfo) -> bool {
-        info.version == env!("CARGO_PKG_VERSION") && info.channel_options != self.channel_options
+        info.version == env!("CARGO_PKG_VERSION") && info.channel_options != self.channel_options()
     }
 
     /// Logs, once for each change, that a node has different options of channels.

@@ -206,9 +206,9 @@ impl Nodes {
             num_subs: statistics.subscriptions,
             num_channels: statistics.channels,
             uptime: statistics.uptime.as_secs(),
-            channel_options: cluster.channel_options.clone(),
             ready: Some(self.local.is_ready()),
             num_moving: statistics.moving,
+            channel_options: cluster.channel_options(),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::api_keys::NamedApiKey;
 use super::error::ConfigError;
 use super::given::GivenOptions;
+use super::keys::API_KEYS;
 use super::options::{ChannelOptions, Channels, Config};
 use super::setting::{duration_text, size_text};
 use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
@@ -16,7 +18,7 @@ const MIN_SECRET: usize = 16;
 impl Config {
     /// Whether a key that authenticates clients or backends is configured.
     pub fn has_key(&self) -> bool {
-        self.client.token.has_key() || self.http_api.key.is_set()
+        self.client.token.has_key() || self.http_api.has_key()
     }
 
     /// The key from which the key of messages between nodes is derived, with its option.
@@ -37,11 +39,14 @@ impl Config {
             ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
             ("cluster.secret", &self.cluster.secret),
         ];
-        let warning = |(option, key): (&str, &Secret)| {
+        let keys = keys.into_iter().map(|(option, key)| (option.to_owned(), key));
+        let named = self.http_api.keys.iter();
+        let named = named.map(|key| (format!("{API_KEYS}.{}.key", key.name), &key.options.key));
+        let warning = |(option, key): (String, &Secret)| {
             let reason = weakness(key.expose())?;
-            Some(format!("{option} is weak: {reason}; use a random one (openssl rand -hex 32)"))
+            Some(format!("{option} is weak: {reason}; use a random one (tidings key generate)"))
         };
-        keys.into_iter().filter_map(warning).collect()
+        keys.chain(named).filter_map(warning).collect()
     }
 
     /// Every listener, with its option.
@@ -112,6 +117,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     proxy_headers(config, given, errors);
     hooks(config, given, errors);
     bucket(config, given, errors);
+    api_keys(config, given, errors);
     histories(config, given, errors);
     reserved_channels(config, given, errors);
     let rules = [admin_password, cluster_secret, personal_channels, plain_channels, exposure];
@@ -292,6 +298,32 @@ fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
         }
         if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
             nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
+        }
+    }
+}
+
+/// Rejects a named key without a key or a scope, and a key that has two names.
+fn api_keys(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    let keys: Vec<_> = config.http_api.keys.iter().collect();
+    for (i, NamedApiKey { name, options }) in keys.iter().enumerate() {
+        let path = format!("{API_KEYS}.{name}");
+        let mut reject = |option: &str, what: String| {
+            let key = format!("{path}.{option}");
+            let key = if given.contains(&key) { key } else { API_KEYS.to_owned() };
+            errors.push(given.error(&key, what));
+        };
+        if !options.key.is_set() && !given.contains(&format!("{path}.key_file")) {
+            reject("key", format!("the key \"{name}\" is empty; give {path}.key or {path}.key_file"));
+        }
+        if options.scopes.is_empty() {
+            let what = format!("the key \"{name}\" has no scopes; give some of `publish`, `read`, `manage`");
+            reject("scopes", what);
+        }
+        let secret = options.key.expose();
+        let others = keys[..i].iter().map(|key| (&*key.name, &key.options.key));
+        let mut others = others.chain([("http_api.key", &config.http_api.key)]);
+        if let Some((other, _)) = others.find(|(_, other)| other.is_set() && other.expose() == secret) {
+            reject("key", format!("the keys \"{name}\" and \"{other}\" are equal"));
         }
     }
 }

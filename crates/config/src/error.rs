@@ -101,6 +101,8 @@ pub(super) enum Origin {
     Environment(String),
     /// A command-line flag, such as `--tcp`.
     Flag(String),
+    /// A credential of systemd, by its name.
+    Credential(String),
 }
 
 impl Origin {
@@ -112,6 +114,7 @@ impl Origin {
             Self::File { .. } => "to the file: ",
             Self::Environment(_) => "to the environment: ",
             Self::Flag(_) => "",
+            Self::Credential(_) => "to the options: ",
         }
     }
 
@@ -130,6 +133,7 @@ impl Origin {
             Self::File { format: Format::Json, .. } => format!("\"{path}\": {quoted}"),
             Self::Environment(_) => format!("{}={value}", super::variables::variable(path)),
             Self::Flag(_) => format!("--set {path}={value}"),
+            Self::Credential(_) => format!("{path} = {quoted}"),
         }
     }
 }
@@ -141,6 +145,7 @@ impl fmt::Display for Origin {
             Self::File { name, line, .. } => write!(f, "{name}:{line}"),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Flag(flag) => f.write_str(flag),
+            Self::Credential(name) => write!(f, "credential {name}"),
         }
     }
 }

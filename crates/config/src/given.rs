@@ -15,6 +15,11 @@ impl GivenOptions {
         self.0.insert(key.to_owned(), origin.clone())
     }
 
+    /// The place of an option's value.
+    pub(super) fn origin(&self, key: &str) -> Option<&Origin> {
+        self.0.get(key)
+    }
+
     pub(super) fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
@@ -50,6 +55,6 @@ impl GivenOptions {
 pub(super) fn value_error(origin: &Origin, key: &str, what: &str) -> ConfigError {
     match origin {
         Origin::File { .. } => ConfigError::at(origin, format!("{}: {what}", shown(key))),
-        Origin::Environment(_) | Origin::Flag(_) => ConfigError::at(origin, what),
+        Origin::Environment(_) | Origin::Flag(_) | Origin::Credential(_) => ConfigError::at(origin, what),
     }
 }

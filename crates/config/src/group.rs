@@ -5,6 +5,8 @@
 //!   declaration.
 //! - A traversal visits options in the order of the table, each group's own options before its inner groups.
 
+use std::any::Any;
+
 use super::raw::Raw;
 use super::setting::Setting;
 
@@ -36,15 +38,28 @@ pub(super) trait Slot {
 
     /// A form of the current value that is easier to read.
     fn gloss(&self) -> Option<String>;
+
+    /// Whether the value is secret, so that it may also be in a file of its own or in a credential.
+    fn is_secret(&self) -> bool;
+
+    /// Whether a running server takes a new value at a reload. Otherwise a new value needs a restart.
+    fn is_reloadable(&self) -> bool;
+
+    /// A copy of the current value, for [`Self::restore`] of the same option.
+    fn save(&self) -> Box<dyn Any>;
+
+    /// Stores a copy that [`Self::save`] has made.
+    fn restore(&mut self, saved: &dyn Any);
 }
 
 /// A [`Slot`] for a field with its rule.
 pub(super) struct Field<'a, T: Setting> {
     pub(super) value: &'a mut T,
     pub(super) rule: T::Rule,
+    pub(super) is_reloadable: bool,
 }
 
-impl<T: Setting> Slot for Field<'_, T> {
+impl<T: Setting + Clone + 'static> Slot for Field<'_, T> {
     fn set(&mut self, raw: &Raw) -> Result<(), String> {
         *self.value = T::read(raw, &self.rule)?;
         Ok(())
@@ -61,6 +76,24 @@ impl<T: Setting> Slot for Field<'_, T> {
     fn gloss(&self) -> Option<String> {
         self.value.gloss(&self.rule)
     }
+
+    fn is_secret(&self) -> bool {
+        T::IS_SECRET
+    }
+
+    fn is_reloadable(&self) -> bool {
+        self.is_reloadable
+    }
+
+    fn save(&self) -> Box<dyn Any> {
+        Box::new(self.value.clone())
+    }
+
+    fn restore(&mut self, saved: &dyn Any) {
+        if let Some(saved) = saved.downcast_ref::<T>() {
+            *self.value = saved.clone();
+        }
+    }
 }
 
 /// The default of a declaration, which is written in the form of the environment.
@@ -71,12 +104,14 @@ pub(super) fn default<T: Setting>(text: &str, rule: &T::Rule) -> T {
 /// Declares a group: a public struct, its defaults, and its [`Group::walk`].
 ///
 /// `field: Type = default, rule;` declares an option with the documentation above it; the default is written in the
-/// form of the environment. After `groups`, `field: Type;` declares an inner group.
+/// form of the environment. `field: Type = default, rule, reload;` declares an option that a running server takes at a
+/// reload; the mark belongs to the code that applies the option (`server/src/reload.rs`). After `groups`, `field: Type;`
+/// declares an inner group.
 macro_rules! group {
     (
         $(#[doc = $about:literal])+
         pub struct $Name:ident {
-            $( $(#[doc = $doc:literal])+ $option:ident: $Type:ty = $default:literal, $rule:expr; )*
+            $( $(#[doc = $doc:literal])+ $option:ident: $Type:ty = $default:literal, $rule:expr $(, $mark:ident)?; )*
         }
         $( groups { $( $(#[doc = $group_doc:literal])+ $group:ident: $Group:ty; )+ } )?
     ) => {
@@ -100,7 +135,11 @@ macro_rules! group {
             fn walk(&mut self, path: &str, visitor: &mut dyn $crate::group::Visitor) {
                 visitor.group(path, &[$($about),+]);
                 $(
-                    let mut field = $crate::group::Field::<$Type> { value: &mut self.$option, rule: $rule };
+                    let mut field = $crate::group::Field::<$Type> {
+                        value: &mut self.$option,
+                        rule: $rule,
+                        is_reloadable: $crate::group::is_reloadable!($($mark)?),
+                    };
                     visitor.option(&format!("{path}{}", stringify!($option)), &[$($doc),+], &mut field);
                 )*
                 $( $( self.$group.walk(&format!("{path}{}.", stringify!($group)), visitor); )+ )?
@@ -109,3 +148,14 @@ macro_rules! group {
     };
 }
 pub(super) use group;
+
+/// Whether an option has the mark `reload`.
+macro_rules! is_reloadable {
+    () => {
+        false
+    };
+    (reload) => {
+        true
+    };
+}
+pub(super) use is_reloadable;

@@ -5,30 +5,106 @@ use std::sync::LazyLock;
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
 use super::raw::Raw;
+use super::secret_file;
+use super::setting::items;
 
-/// The key of the namespaces: an array of tables in a file, a list of their names in other sources.
+/// The key of the namespaces.
 pub(super) const NAMESPACES: &str = "channel.namespaces";
+/// The key of the named keys of the server API.
+pub(super) const API_KEYS: &str = "http_api.keys";
+/// The keys of lists of named groups: an array of tables in a file, a list of their names in other sources.
+pub(super) const LISTS: [&str; 2] = [NAMESPACES, API_KEYS];
 
-/// The keys of all options outside of namespaces, and the key of the namespaces.
+/// The keys of all options outside of lists, of the files with secrets, and of the lists.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = keys_of(&mut Config::default(), "");
-    keys.push(NAMESPACES.into());
+    keys.extend(LISTS.map(str::to_owned));
     keys
 });
 
-/// The keys of a group's options, each after `path`.
+/// The keys of a group's options and of the files with its secrets, each after `path`.
 pub(super) fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
-    struct Keys(Vec<String>);
+    struct Keys {
+        options: Vec<String>,
+        files: Vec<String>,
+    }
     impl Visitor for Keys {
         fn group(&mut self, _: &str, _: &'static [&'static str]) {}
 
-        fn option(&mut self, path: &str, _: &'static [&'static str], _: &mut dyn Slot) {
-            self.0.push(path.to_owned());
+        fn option(&mut self, path: &str, _: &'static [&'static str], slot: &mut dyn Slot) {
+            self.options.push(path.to_owned());
+            if slot.is_secret() {
+                self.files.push(format!("{path}{}", secret_file::SUFFIX));
+            }
         }
     }
-    let mut keys = Keys(Vec::new());
+    let mut keys = Keys { options: Vec::new(), files: Vec::new() };
     group.walk(path, &mut keys);
-    keys.0
+    let Keys { mut options, mut files } = keys;
+    files.retain(|file| !options.contains(file));
+    options.append(&mut files);
+    options
+}
+
+/// The list and the name in the key of an option in a list.
+fn item_of(key: &str) -> Option<(&'static str, &str)> {
+    LISTS.into_iter().find_map(|list| {
+        let (name, _) = key.strip_prefix(list)?.strip_prefix('.')?.rsplit_once('.')?;
+        Some((list, name))
+    })
+}
+
+impl Config {
+    /// Sets the names in a list, in order. A known name keeps its options.
+    fn rename(&mut self, list: &str, names: &[String]) -> Result<(), String> {
+        if list == API_KEYS { self.http_api.keys.rename(names) } else { self.channel.rename(names) }
+    }
+
+    /// The groups of all lists, each with its path, which ends in a dot.
+    pub(super) fn items(&mut self) -> impl Iterator<Item = (String, &mut dyn Group)> {
+        let namespaces = self.channel.namespaces.iter_mut();
+        let namespaces = namespaces.map(|item| (NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
+        let keys = self.http_api.keys.0.iter_mut();
+        let keys = keys.map(|item| (API_KEYS, &item.name, &mut item.options as &mut dyn Group));
+        namespaces.chain(keys).map(|(list, name, group)| (format!("{list}.{name}."), group))
+    }
+
+    /// The paths of the groups in lists.
+    pub(super) fn names(&self) -> Vec<String> {
+        let namespaces = self.channel.namespaces.iter().map(|item| format!("{NAMESPACES}.{}", item.name));
+        namespaces.chain(self.http_api.keys.iter().map(|item| format!("{API_KEYS}.{}", item.name))).collect()
+    }
+
+    /// Shows every option to `visitor`, those in lists last.
+    pub(super) fn walk_all(&mut self, visitor: &mut dyn Visitor) {
+        self.walk("", visitor);
+        for (path, group) in self.items() {
+            group.walk(&path, visitor);
+        }
+    }
+
+    /// Stores a value in the option `key`; `None` if there is no such option.
+    pub(super) fn set_any(&mut self, key: &str, raw: &Raw) -> Option<Result<(), String>> {
+        if LISTS.contains(&key) {
+            return Some(names(raw).and_then(|names| self.rename(key, &names)));
+        }
+        let Some((list, name)) = item_of(key) else { return set(self, "", key, raw) };
+        let path = format!("{list}.{name}.");
+        let (_, group) = self.items().find(|(known, _)| *known == path)?;
+        set(group, &path, key, raw)
+    }
+}
+
+/// The names in a list, from a file or a comma-separated text.
+fn names(raw: &Raw) -> Result<Vec<String>, String> {
+    match raw {
+        Raw::List(nodes) => {
+            Ok(nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect())
+        }
+        Raw::Text(text) | Raw::Word(text) => items(text),
+        Raw::Null => Ok(Vec::new()),
+        _ => Err(format!("expected a list of tables, each with a name, got {}", raw.sort())),
+    }
 }
 
 /// Whether there are options below `key`.

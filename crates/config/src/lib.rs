@@ -12,6 +12,7 @@
 //!   all errors.
 //! - Only [`environment`] reads the process' environment.
 
+mod api_keys;
 mod assignment;
 mod centrifugo;
 mod check;
@@ -27,12 +28,15 @@ mod origin;
 mod print;
 mod proxy;
 mod raw;
+mod reload;
+mod secret_file;
 mod setting;
 mod source;
 mod token;
 mod value;
 mod variables;
 
+pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};
 pub use error::{ConfigError, ConfigErrors};
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
@@ -50,6 +54,7 @@ pub use proxy::{
     ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
     RpcNamespaceOptions, RpcOptions, StaticHeaders,
 };
+pub use reload::{Reloaded, Sources};
 pub use source::{Overrides, environment};
 pub use tidings_auth::Secret;
 pub use value::{

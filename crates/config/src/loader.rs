@@ -1,5 +1,6 @@
 //! Loads a configuration: applies the assignments of all sources in order, and checks the result.
 
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,11 @@ use super::check;
 use super::error::{self, ConfigError, ConfigErrors, Origin, nearest};
 use super::file;
 use super::given::{GivenOptions, value_error};
-use super::keys::{KEYS, NAMESPACES, is_group, keys_of, set};
+use super::keys::{KEYS, is_group, keys_of};
 use super::options::Config;
 use super::raw::{Raw, shown};
-use super::setting::items;
+use super::secret_file;
+use super::setting::expected;
 use super::source::{self, Environment, Overrides};
 
 /// The most ignored options that are listed individually in warnings.
@@ -55,24 +57,7 @@ pub fn load_with_warnings(
     env: impl IntoIterator<Item = (String, String)>,
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigErrors> {
-    let env = Environment::of(env);
-    let mut loading = Loader::default();
-    loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
-    let file = file.or_else(|| env.file().map(Path::new));
-    if let Some(path) = file {
-        let found = source::of_file(&file::read(path)?);
-        loading.errors.extend(found.errors);
-        loading.ignored.extend(found.warnings);
-        loading.apply_all(&found.assignments);
-    }
-    loading.apply_all(env.namespaces().as_slice());
-    let keys = loading.keys();
-    let (assignments, errors) = env.options(&keys);
-    loading.errors.extend(errors);
-    loading.apply_all(&assignments);
-    loading.apply_all(&overrides.assignments().collect::<Vec<_>>());
-    let loaded = loading.finish()?;
-    Ok(Loaded { file: file.map(Path::to_owned), ..loaded })
+    Loader::read(file, env, overrides).finish()
 }
 
 /// The state of loading a configuration.
@@ -81,12 +66,52 @@ pub(super) struct Loader {
     pub(super) config: Config,
     pub(super) given: GivenOptions,
     pub(super) errors: Vec<ConfigError>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// A line for each given option without an effect.
     ignored: Vec<String>,
+    file: Option<PathBuf>,
+    /// The paths of files with secrets, by their keys.
+    pub(super) secret_files: BTreeMap<String, (String, Origin)>,
+    /// No other error is of use: the file cannot be parsed.
+    is_unreadable: bool,
 }
 
 impl Loader {
+    /// Reads all sources.
+    pub(super) fn read(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Self {
+        let env = Environment::of(env);
+        let mut loading = Self::default();
+        loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
+        loading.file = file.or_else(|| env.file().map(Path::new)).map(Path::to_owned);
+        if let Some(path) = &loading.file {
+            match file::read(path) {
+                Ok(file) => {
+                    let found = source::of_file(&file);
+                    loading.errors.extend(found.errors);
+                    loading.ignored.extend(found.warnings);
+                    loading.apply_all(&found.assignments);
+                }
+                Err(error) => {
+                    loading.errors.push(error);
+                    loading.is_unreadable = true;
+                    return loading;
+                }
+            }
+        }
+        loading.apply_all(&env.lists());
+        let keys = loading.keys();
+        let (assignments, errors) = env.options(&keys);
+        loading.errors.extend(errors);
+        loading.apply_all(&assignments);
+        loading.apply_all(&overrides.assignments().collect::<Vec<_>>());
+        loading.read_secrets(env.credentials());
+        loading
+    }
+
     /// Stores values in order; invalid values become errors.
     pub(super) fn apply_all(&mut self, assignments: &[Assignment]) {
         for assignment in assignments {
@@ -96,13 +121,24 @@ impl Loader {
         }
     }
 
-    /// Checks rules between options. Adds a hint on `config import` for a file of Centrifugo.
     pub(super) fn finish(mut self) -> Result<Loaded, ConfigErrors> {
-        check::check(&mut self.config, &self.given, &mut self.errors);
-        if self.errors.iter().any(|error| error.what().contains(centrifugo::OPTION_OF)) {
-            self.errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
+        self.check()?;
+        Ok(self.into_loaded())
+    }
+
+    /// Checks rules between options. Adds a hint on `config import` for a file of Centrifugo.
+    pub(super) fn check(&mut self) -> Result<(), ConfigErrors> {
+        let mut errors = std::mem::take(&mut self.errors);
+        if !self.is_unreadable {
+            check::check(&mut self.config, &self.given, &mut errors);
+            if errors.iter().any(|error| error.what().contains(centrifugo::OPTION_OF)) {
+                errors.push(ConfigError::general(centrifugo::HOW_TO_IMPORT));
+            }
         }
-        ConfigErrors::unless_empty(self.errors)?;
+        ConfigErrors::unless_empty(errors)
+    }
+
+    pub(super) fn into_loaded(mut self) -> Loaded {
         self.warnings.extend(self.config.weak_key_warnings());
         // A file with all defaults would produce a hundred lines.
         let more = self.ignored.len().saturating_sub(MAX_IGNORED);
@@ -110,7 +146,7 @@ impl Loader {
         if more > 0 {
             self.warnings.push(format!("{more} more options are ignored for the same reasons"));
         }
-        Ok(Loaded { file: None, config: self.config, warnings: self.warnings })
+        Loaded { file: self.file, config: self.config, warnings: self.warnings }
     }
 
     fn apply(&mut self, assignment: &Assignment) -> Result<(), ConfigError> {
@@ -123,16 +159,7 @@ impl Loader {
             ));
             return Ok(());
         }
-        let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
-        let outcome = if key == NAMESPACES {
-            Some(names(raw).and_then(|names| self.config.channel.rename(&names)))
-        } else if let Some((name, _)) = namespaced.and_then(|rest| rest.rsplit_once('.')) {
-            let namespace = self.config.channel.namespaces.iter_mut().find(|known| known.name == name);
-            let path = format!("{NAMESPACES}.{name}.");
-            namespace.and_then(|namespace| set(&mut namespace.options, &path, key, raw))
-        } else {
-            set(&mut self.config, "", key, raw)
-        };
+        let outcome = self.config.set_any(key, raw).or_else(|| self.note_secret_file(key, raw, origin));
         let Some(outcome) = outcome else { return self.unknown(assignment) };
         if matches!(raw, Raw::Null) {
             return Ok(());
@@ -174,24 +201,33 @@ impl Loader {
         Err(ConfigError::at(origin, format!("unknown key `{}`; did you mean `{near}`?", shown(key))))
     }
 
-    /// Every key that can be assigned, including those of existing namespaces.
+    /// Stores the path of a file with a secret, which [`Self::read_secrets`] reads; `None` if `key` is not one of such a
+    /// file. An empty path is none.
+    fn note_secret_file(&mut self, key: &str, raw: &Raw, origin: &Origin) -> Option<Result<(), String>> {
+        key.strip_suffix(secret_file::SUFFIX)?;
+        if !self.keys().iter().any(|known| known == key) {
+            return None;
+        }
+        Some(match raw.as_text() {
+            _ if matches!(raw, Raw::Null) => Ok(()),
+            Some("") => {
+                self.secret_files.remove(key);
+                Ok(())
+            }
+            Some(path) if !path.contains('\0') => {
+                self.secret_files.insert(key.to_owned(), (path.to_owned(), origin.clone()));
+                Ok(())
+            }
+            _ => Err(expected("a path", raw)),
+        })
+    }
+
+    /// Every key that can be assigned, including those in lists.
     fn keys(&mut self) -> Vec<String> {
         let mut keys = KEYS.clone();
-        for namespace in &mut self.config.channel.namespaces {
-            keys.extend(keys_of(&mut namespace.options, &format!("{NAMESPACES}.{}.", namespace.name)));
+        for (path, group) in self.config.items() {
+            keys.extend(keys_of(group, &path));
         }
         keys
-    }
-}
-
-/// The names of namespaces, from a file or a comma-separated text.
-fn names(raw: &Raw) -> Result<Vec<String>, String> {
-    match raw {
-        Raw::List(nodes) => {
-            Ok(nodes.iter().filter_map(|node| node.raw.as_text()).map(str::to_owned).collect())
-        }
-        Raw::Text(text) | Raw::Word(text) => items(text),
-        Raw::Null => Ok(Vec::new()),
-        _ => Err(format!("expected a list of tables, each with a name, got {}", raw.sort())),
     }
 }

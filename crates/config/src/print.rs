@@ -3,6 +3,7 @@
 
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
+use super::secret_file;
 use super::variables::variable;
 
 /// The longest line of a comment in the default file, in characters.
@@ -31,7 +32,7 @@ const DOCS_HEAD: &str = "\
 <!-- Written by `tidings config docs`. To change it, change the table in crates/config/src/options. -->
 
 `tidings serve` runs without any configuration. Each option is taken from the first source that has it: flags, environment
-variables, the file, the default.
+variables, the file, a credential of systemd (secrets only), the default.
 
 - **The file** is given by `--config FILE` or `TIDINGS_CONFIG`. Its ending selects TOML, JSON or YAML (`.toml`, `.json`,
   `.yaml`, `.yml`). `tidings config default` prints a commented file, `tidings config check FILE` checks a file.
@@ -43,6 +44,14 @@ variables, the file, the default.
 - **A duration** is a number with a unit (`250ms`, `25s`, `5m`, `24h`), several of them from the largest unit to the
   smallest (`1m30s`), or a number of seconds.
 - **A size** is a number of bytes, or has a unit: `KiB`, `MiB`, `GiB` are powers of 1,024, `KB`, `MB`, `GB` of 1,000.
+- **A secret** may be in a file of its own: `http_api.key_file` (`TIDINGS_HTTP_API_KEY_FILE`) names the file with
+  `http_api.key`, and so for every option that lists such a key below. The last line break of the file is removed. The value
+  and the file together are an error; a file that other users can read causes a warning. A secret that no source sets is
+  taken from the credential of systemd with the name of its option (`LoadCredential=http_api.key:/etc/tidings/api.key`).
+  The order is: flag, environment, file, credential, default.
+- **A reload** (`SIGHUP`, `systemctl reload`, `POST /api/reload`) reads the file, the files with secrets and the credentials
+  again, with the flags and the environment of the start. Each option below is reloadable or needs a restart; see
+  [reload](operations/reload.md).
 - An unknown key or variable is an error that names the nearest known one. A value out of bounds is an error. Only
   the variables that Kubernetes and Docker set for a service named `tidings` are ignored. One run reports all errors.
 - **A file of Centrifugo** is imported by `tidings config import FILE`; see [centrifugo.md](centrifugo.md#options).
@@ -75,6 +84,31 @@ In the environment, `TIDINGS_CHANNEL_NAMESPACES=chat,news` sets the namespaces (
 in both keeps its options), and `TIDINGS_CHANNEL_NAMESPACES_CHAT_ALLOW_PUBLISH_FOR_CLIENT=true` sets an option.
 ";
 
+const DOCS_API_KEYS: &str = "\
+## `http_api.keys`
+
+Named keys of the server API, at most 64, besides `http_api.key`. Several keys are valid at the same time, so that a key can
+be replaced without an interruption ([rotate keys](operations/keys.md)). A key has
+
+- a `name` (1 to 64 letters, digits, `-`, `_` or `.`), by which logs refer to it;
+- a `key`, or a `key_file` with it;
+- `scopes`, a list of `publish`, `read` and `manage`: the groups of operations that it permits
+  ([api.md](api.md#keys-and-scopes) lists them).
+
+All of them are reloadable. In a file the keys are a list of tables:
+
+```toml
+[[http_api.keys]]
+name = \"shop\"
+key_file = \"/etc/tidings/shop.key\"
+scopes = [\"publish\", \"read\"]
+```
+
+In the environment, `TIDINGS_HTTP_API_KEYS=shop` sets the names (instead of those of the file; a key in both keeps its
+options), and `TIDINGS_HTTP_API_KEYS_SHOP_KEY=…` and `TIDINGS_HTTP_API_KEYS_SHOP_SCOPES=publish,read` set the options. The
+credential of its key is `http_api.keys.shop.key`.
+";
+
 /// One option for the printers.
 struct Entry {
     key: String,
@@ -82,6 +116,15 @@ struct Entry {
     kind: String,
     toml: Option<String>,
     gloss: Option<String>,
+    is_secret: bool,
+    is_reloadable: bool,
+}
+
+impl Entry {
+    /// The effect of a new value in a running server.
+    fn reload(&self) -> &'static str {
+        if self.is_reloadable { "reloadable" } else { "needs a restart" }
+    }
 }
 
 /// The options of one group, with the group's path (ending in a dot, or empty).
@@ -107,7 +150,15 @@ fn sections() -> Vec<Section> {
 
         fn option(&mut self, path: &str, doc: &'static [&'static str], slot: &mut dyn Slot) {
             let (kind, toml, gloss) = (slot.kind(), slot.toml(), slot.gloss());
-            let entry = Entry { key: path.to_owned(), doc: joined(doc), kind, toml, gloss };
+            let entry = Entry {
+                key: path.to_owned(),
+                doc: joined(doc),
+                kind,
+                toml,
+                gloss,
+                is_secret: slot.is_secret(),
+                is_reloadable: slot.is_reloadable(),
+            };
             if let Some(section) = self.0.last_mut() {
                 section.entries.push(entry);
             }
@@ -135,7 +186,8 @@ pub fn default_file() -> String {
             let name = &entry.key[section.path.len()..];
             let gloss = entry.gloss.as_ref().map(|gloss| format!(" # {gloss}")).unwrap_or_default();
             let kind = entry.kind.replace('`', "\"");
-            out += &format!("\n{}{}", comment(&entry.doc), comment(&format!("Value: {kind}.")));
+            let value = format!("Value: {kind}; {}.", entry.reload());
+            out += &format!("\n{}{}", comment(&entry.doc), comment(&value));
             out += &match &entry.toml {
                 Some(value) => format!("{name} = {value}{gloss}\n"),
                 None => format!("# {name} = …\n"),
@@ -173,17 +225,30 @@ pub fn docs() -> String {
             "" => "\n## Top level\n".to_owned(),
             table => format!("\n## `{table}`\n\n{}\n", section.doc),
         };
-        for Entry { key, doc, kind, toml, gloss } in &section.entries {
+        let has_option = |key: &str| section.entries.iter().any(|entry| entry.key == key);
+        for entry in &section.entries {
+            let Entry { key, doc, kind, toml, gloss, is_secret, .. } = entry;
             let default = match (toml, gloss) {
                 (Some(value), Some(gloss)) => format!("default `{value}` ({gloss})"),
                 (Some(value), None) => format!("default `{value}`"),
                 (None, _) => "no default".to_owned(),
             };
-            out += &format!("\n### `{key}`\n\n{kind}; {default}; `{}`\n\n{doc}\n", variable(key));
+            let file = format!("{key}{}", secret_file::SUFFIX);
+            let file =
+                if *is_secret && !has_option(&file) { format!("; also `{file}`") } else { String::new() };
+            out += &format!(
+                "\n### `{key}`\n\n{kind}; {default}; {}{file}; `{}`\n\n{doc}\n",
+                entry.reload(),
+                variable(key)
+            );
         }
         if section.table() == "channel.without_namespace" {
             out += "\n";
             out += DOCS_NAMESPACES;
+        }
+        if section.table() == "http_api" {
+            out += "\n";
+            out += DOCS_API_KEYS;
         }
     }
     out

@@ -50,20 +50,20 @@ group! {
     /// The connect hook: runs for clients without a token, and accepts or refuses the connection.
     pub struct ConnectProxyOptions {
         /// Whether the hook is enabled. It does not run for a client with a token.
-        enabled: bool = "false", ();
+        enabled: bool = "false", (), reload;
         /// URL of the hook.
-        endpoint: Option<HttpUrl> = "", HOOK;
+        endpoint: Option<HttpUrl> = "", HOOK, reload;
         /// Longest time for a response, including the time to connect. After it the client gets the temporary error
         /// 100.
-        timeout: Duration = "1s", millis(10, MINUTE);
+        timeout: Duration = "1s", millis(10, MINUTE), reload;
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
-        http_headers: Vec<HeaderName> = "", ();
+        http_headers: Vec<HeaderName> = "", (), reload;
         /// Headers in the client's `connect` command that are passed on where its HTTP request has none of that name,
         /// because browsers cannot set headers of WebSockets. A client can send any values: list only headers that the
         /// application verifies, such as `Authorization`, and none that a gateway sets.
-        emulated_headers: Vec<HeaderName> = "", ();
+        emulated_headers: Vec<HeaderName> = "", (), reload;
         /// Whether the client's data is sent in base64, as `b64data`. Otherwise valid JSON is sent as it is, in `data`.
-        binary_encoding: bool = "false", ();
+        binary_encoding: bool = "false", (), reload;
     }
     groups {
         /// HTTP options of the requests.
@@ -87,16 +87,16 @@ group! {
     /// A hook: one kind of request to the application.
     pub struct ProxyOptions {
         /// URL of the hook.
-        endpoint: Option<HttpUrl> = "", HOOK;
+        endpoint: Option<HttpUrl> = "", HOOK, reload;
         /// Longest time for a response, including the time to connect. After it the client gets the temporary error
         /// 100.
-        timeout: Duration = "1s", millis(10, MINUTE);
+        timeout: Duration = "1s", millis(10, MINUTE), reload;
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
-        http_headers: Vec<HeaderName> = "", ();
+        http_headers: Vec<HeaderName> = "", (), reload;
         /// Whether the request contains the `meta` of the connection, which the application or the token has set.
-        include_connection_meta: bool = "false", ();
+        include_connection_meta: bool = "false", (), reload;
         /// Whether the client's data is sent in base64, as `b64data`. Otherwise valid JSON is sent as it is, in `data`.
-        binary_encoding: bool = "false", ();
+        binary_encoding: bool = "false", (), reload;
     }
     groups {
         /// HTTP options of the requests.
@@ -109,7 +109,7 @@ group! {
     pub struct ProxyHttpOptions {
         /// Headers of every request, such as a key that authenticates this server to the application. A passed-on
         /// header of the client with the same name takes precedence.
-        static_headers: StaticHeaders = "", ();
+        static_headers: StaticHeaders = "", (), reload;
     }
 }
 
@@ -128,7 +128,7 @@ group! {
     /// Options of the methods of `rpc` commands.
     pub struct RpcNamespaceOptions {
         /// Whether the hook at `rpc.proxy.endpoint` is enabled. Otherwise the reply is error 108.
-        proxy_enabled: bool = "true", ();
+        proxy_enabled: bool = "true", (), reload;
     }
 }
 
@@ -227,6 +227,8 @@ impl StaticHeaders {
 
 /// A table in a file, or JSON text anywhere; empty text is no header.
 impl Setting for StaticHeaders {
+    const IS_SECRET: bool = true;
+
     type Rule = ();
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {

@@ -2,14 +2,15 @@
 //! [`super::load`] applies in order.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use super::assignment::Assignment;
 use super::centrifugo::{self, Verdict};
 use super::error::{ConfigError, Origin, nearest};
 use super::file::File;
-use super::keys::{NAMESPACES, is_group, is_option};
+use super::keys::{LISTS, NAMESPACES, is_group, is_option};
 use super::raw::{Node, Raw, shown};
-use super::variables::{CENTRIFUGO_PREFIX, FILE_VARIABLE, PREFIX, variable};
+use super::variables::{CENTRIFUGO_PREFIX, CREDENTIALS, FILE_VARIABLE, PREFIX, variable};
 
 /// Variables that are not options: the file, and the variables of the client commands, which a server ignores.
 const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, "TIDINGS_SERVER", "TIDINGS_TOKEN"];
@@ -106,29 +107,30 @@ fn flatten(file: &File, entries: &[(String, Node)], path: &str, found: &mut File
                 flatten(file, inner, &format!("{key}."), found);
             }
             Raw::Null if is_group(&key) => {}
-            Raw::List(items) if key == NAMESPACES => namespaces(file, node.line, items, found),
+            Raw::List(items) if LISTS.contains(&&*key) => named_list(file, &key, node.line, items, found),
             raw => found.assignments.push(Assignment { key, raw: raw.clone(), origin, switched_off }),
         }
     }
 }
 
-fn namespaces(file: &File, line: usize, items: &[Node], found: &mut FileAssignments) {
+/// A list of tables, each with a name.
+fn named_list(file: &File, list: &str, line: usize, items: &[Node], found: &mut FileAssignments) {
     let mut names = Vec::new();
     let mut options = FileAssignments::default();
     for (i, item) in items.iter().enumerate() {
-        match namespace(item) {
+        match named(list, item) {
             Ok((name, others)) => {
                 if let Raw::Text(text) = &name.raw {
-                    flatten(file, &others, &format!("{NAMESPACES}.{text}."), &mut options);
+                    flatten(file, &others, &format!("{list}.{text}."), &mut options);
                 }
                 names.push(name);
             }
             Err((line, what)) => {
-                found.errors.push(ConfigError::at(&file.at(line), format!("{NAMESPACES}[{i}]: {what}")));
+                found.errors.push(ConfigError::at(&file.at(line), format!("{list}[{i}]: {what}")));
             }
         }
     }
-    found.assignments.push(Assignment::new(NAMESPACES, Raw::List(names), file.at(line)));
+    found.assignments.push(Assignment::new(list, Raw::List(names), file.at(line)));
     found.assignments.append(&mut options.assignments);
     found.errors.append(&mut options.errors);
     found.warnings.append(&mut options.warnings);
@@ -137,13 +139,14 @@ fn namespaces(file: &File, line: usize, items: &[Node], found: &mut FileAssignme
 /// The entries of a table.
 type Entries = Vec<(String, Node)>;
 
-/// The name of a namespace and its options, or the line and the text of an error.
-fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
+/// The name of a table in a list and its options, or the line and the text of an error.
+fn named(list: &str, item: &Node) -> Result<(Node, Entries), (usize, String)> {
     let Raw::Table(entries) = &item.raw else {
         return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
     };
     let Some((_, name)) = entries.iter().find(|(key, _)| key == "name") else {
-        return Err((item.line, "a namespace needs a name".into()));
+        let what = if list == NAMESPACES { "a namespace" } else { "a key" };
+        return Err((item.line, format!("{what} needs a name")));
     };
     if !matches!(name.raw, Raw::Text(_)) {
         return Err((name.line, format!("expected a name in text, got {}", name.raw)));
@@ -155,14 +158,16 @@ fn namespace(item: &Node) -> Result<(Node, Entries), (usize, String)> {
     Ok((name.clone(), others))
 }
 
-/// The environment variables of this process that begin with `TIDINGS_`, as [`super::load`] takes them, and those that
-/// begin with `CENTRIFUGO_`, which cause warnings.
+/// The environment variables of this process that begin with `TIDINGS_`, as [`super::load`] takes them, the folder with the
+/// credentials of systemd, and those that begin with `CENTRIFUGO_`, which cause warnings.
 ///
 /// # Errors
 /// A variable with a value that is not UTF-8.
 pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    ours.filter(|(name, _)| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO_PREFIX))
+    let is_used =
+        |name: &str| name.starts_with(PREFIX) || name.starts_with(CENTRIFUGO_PREFIX) || name == CREDENTIALS;
+    ours.filter(|(name, _)| is_used(name))
         .map(|(name, value)| {
             if name.starts_with(CENTRIFUGO_PREFIX) {
                 return Ok((name, value.to_string_lossy().into_owned()));
@@ -174,38 +179,53 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
         .collect()
 }
 
-/// The variables of tidings in an environment, by name, and the names of those of Centrifugo.
-pub(super) struct Environment(BTreeMap<String, String>, Vec<String>);
+/// The variables of tidings in an environment, by name, the names of those of Centrifugo, and the folder of credentials.
+#[derive(Default)]
+pub(super) struct Environment {
+    ours: BTreeMap<String, String>,
+    of_centrifugo: Vec<String>,
+    credentials: Option<String>,
+}
 
 impl Environment {
     pub(super) fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut environment = Self(BTreeMap::new(), Vec::new());
+        let mut environment = Self::default();
         for (name, value) in pairs.into_iter().filter(|(name, value)| !is_service_link(name, value)) {
             if name.starts_with(PREFIX) {
-                environment.0.insert(name, value);
+                environment.ours.insert(name, value);
             } else if name.starts_with(CENTRIFUGO_PREFIX) {
-                environment.1.push(name);
+                environment.of_centrifugo.push(name);
+            } else if name == CREDENTIALS && !value.is_empty() {
+                environment.credentials = Some(value);
             }
         }
-        environment.1.sort();
+        environment.of_centrifugo.sort();
         environment
     }
 
     /// The names of Centrifugo's variables.
     pub(super) fn of_centrifugo(&self) -> impl Iterator<Item = &str> {
-        self.1.iter().map(String::as_str)
+        self.of_centrifugo.iter().map(String::as_str)
     }
 
     /// The file to read if the command line contains none.
     pub(super) fn file(&self) -> Option<&str> {
-        self.0.get(FILE_VARIABLE).map(String::as_str).filter(|path| !path.is_empty())
+        self.ours.get(FILE_VARIABLE).map(String::as_str).filter(|path| !path.is_empty())
     }
 
-    /// The assignment of the namespaces' names. It comes first, because it makes the variables of their options known.
-    pub(super) fn namespaces(&self) -> Option<Assignment> {
-        let name = variable(NAMESPACES);
-        let names = self.0.get(&name)?;
-        Some(Assignment::new(NAMESPACES, Raw::Word(names.clone()), Origin::Environment(name)))
+    /// The folder with the credentials of systemd.
+    pub(super) fn credentials(&self) -> Option<&Path> {
+        self.credentials.as_deref().map(Path::new)
+    }
+
+    /// The assignments of the names in lists. They come first, because they make the variables of their options known.
+    pub(super) fn lists(&self) -> Vec<Assignment> {
+        let assignment = |list: &str| {
+            let name = variable(list);
+            let names = self.ours.get(&name)?;
+            Some(Assignment::new(list, Raw::Word(names.clone()), Origin::Environment(name)))
+        };
+        LISTS.into_iter().filter_map(assignment).collect()
     }
 
     /// The assignments of all other variables, given the existing keys, and the errors of unknown variables.
@@ -215,8 +235,8 @@ impl Environment {
             known.entry(variable(key)).or_default().push(key);
         }
         let (mut out, mut errors) = (Vec::new(), Vec::new());
-        for (name, value) in &self.0 {
-            if OTHER_VARIABLES.contains(&name.as_str()) || *name == variable(NAMESPACES) {
+        for (name, value) in &self.ours {
+            if OTHER_VARIABLES.contains(&name.as_str()) || LISTS.iter().any(|list| *name == variable(list)) {
                 continue;
             }
             let origin = Origin::Environment(name.clone());

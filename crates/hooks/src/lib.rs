@@ -129,7 +129,14 @@ impl Hooks {
     /// # Errors
     /// [`TlsError`] for an `https` endpoint when TLS cannot be set up.
     pub fn new(config: &Config) -> Result<Self, TlsError> {
-        let counters = Arc::<HookCounters>::default();
+        Self::with_counters(config, Arc::default())
+    }
+
+    /// As [`Self::new`], with counters of earlier hooks.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_counters(config: &Config, counters: Arc<HookCounters>) -> Result<Self, TlsError> {
         let connect = &config.client.proxy.connect;
         let connect = match &connect.endpoint {
             Some(endpoint) if connect.enabled => {

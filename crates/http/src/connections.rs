@@ -4,7 +4,7 @@
 //! it until a shard takes it over, and the shard afterwards.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use thiserror::Error;
 use tidings_shard::Process;
@@ -29,13 +29,18 @@ pub struct ConnectionLimiter {
     process: Arc<Process>,
     is_closed: AtomicBool,
     /// The most connections, of all transports together.
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl ConnectionLimiter {
     /// Allows `limit` connections, of all transports together, until [`Self::close`] is called.
     pub fn new(process: Arc<Process>, limit: usize) -> Self {
-        Self { process, is_closed: AtomicBool::new(false), limit }
+        Self { process, is_closed: AtomicBool::new(false), limit: AtomicUsize::new(limit) }
+    }
+
+    /// Replaces the limit, for new connections.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Rejects every new connection over HTTP from now on, because the server stops.
@@ -56,13 +61,14 @@ impl ConnectionLimiter {
         }
         self.acquire_accepted().ok_or_else(|| {
             self.process.full.fetch_add(1, Ordering::Relaxed);
-            ConnectionRejected::Limit(self.limit)
+            ConnectionRejected::Limit(self.limit.load(Ordering::Relaxed))
         })
     }
 
     /// Counts a connection that a shard has already accepted and checked. `None` at the limit.
     pub fn acquire_accepted(&self) -> Option<ConnectionPermit> {
-        self.process.count_connection(self.limit).then(|| ConnectionPermit(Arc::clone(&self.process)))
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.process.count_connection(limit).then(|| ConnectionPermit(Arc::clone(&self.process)))
     }
 }
 

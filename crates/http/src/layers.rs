@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use tidings_shard::Process;
 
 use super::hijacker::LeavesHttp;
-use super::host::{self, OwnHosts};
-use super::{HttpParts, Peer, Traffic, forwarded};
+use super::host;
+use super::{ConnectionPolicy, HttpParts, Peer, Traffic, forwarded};
 
 /// The content security policy of responses (CSP level 3): a browser may display them, without scripts, other hosts or
 /// frames around them. The page has its own policy.
@@ -31,10 +31,11 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Adds the layers to the routes of a listener. With `own`, requests for other hosts get 421.
-pub(super) fn add(mut routes: Routes, parts: &HttpParts<'_>, own: Option<OwnHosts>, is_tls: bool) -> Routes {
-    if let Some(own) = own {
-        routes = routes.layer(middleware::from_fn_with_state(own, only_own_hosts));
+/// Adds the layers to the routes of a listener. With `checks_hosts`, requests for hosts that the policy does not accept get
+/// 421.
+pub(super) fn add(mut routes: Routes, parts: &HttpParts<'_>, checks_hosts: bool, is_tls: bool) -> Routes {
+    if checks_hosts {
+        routes = routes.layer(middleware::from_fn_with_state(Arc::clone(parts.policy), only_own_hosts));
     }
     routes = routes.layer(middleware::from_fn(single_host));
     let decorator = Decorator {
@@ -66,7 +67,12 @@ impl Decorator {
     }
 }
 
-async fn only_own_hosts(State(own): State<OwnHosts>, request: Request, next: Next) -> Response {
+async fn only_own_hosts(
+    State(policy): State<Arc<ConnectionPolicy>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(own) = policy.hosts() else { return next.run(request).await };
     let (parts, body) = request.into_parts();
     if let Err(other) = own.check(&parts) {
         let reason = format!(

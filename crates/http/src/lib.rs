@@ -70,8 +70,10 @@ pub enum HttpListener {
 
 /// The parts of the server that the listeners use.
 pub struct HttpParts<'a> {
-    /// The configuration: limits, hosts, HSTS.
+    /// The configuration: limits, HSTS.
     pub config: &'a Config,
+    /// The accepted hosts.
+    pub policy: &'a Arc<ConnectionPolicy>,
     /// The trusted proxies.
     pub process: &'a Arc<Process>,
     /// Counts connections and requests.
@@ -127,7 +129,6 @@ impl HttpServer {
         let limits = HttpLimits { reserve: parts.reserve, ..HttpLimits::from_config(&parts.config.http) };
         let state =
             Arc::new(ListenerState::new(limits, Arc::clone(parts.traffic), Arc::clone(parts.process)));
-        let own = host::OwnHosts::from_config(parts.config);
         for listener in listeners {
             let serving = Serving {
                 tasks: &mut tasks,
@@ -138,7 +139,7 @@ impl HttpServer {
             match listener {
                 HttpListener::Tcp(listener) => {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
-                    let routes = layers::add(routes.clone(), parts, own.clone(), parts.tls.is_some());
+                    let routes = layers::add(routes.clone(), parts, true, parts.tls.is_some());
                     match parts.tls {
                         Some(tls) => serving.spawn(TlsListener { listener, tls: Arc::clone(tls) }, routes),
                         None => serving.spawn(listener, routes),
@@ -147,7 +148,7 @@ impl HttpServer {
                 HttpListener::Unix(listener) => {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
                     // Browsers cannot connect to a Unix socket, and a proxy may send any Host.
-                    let routes = layers::add(routes.clone(), parts, None, false);
+                    let routes = layers::add(routes.clone(), parts, false, false);
                     serving.spawn(listener, routes);
                 }
             }

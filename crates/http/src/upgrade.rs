@@ -35,6 +35,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
@@ -55,6 +56,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 
 use super::hijacker::{Hijacker, LeavesHttp};
+use super::host::OwnHosts;
 use super::http2::stream::SessionGuard;
 use super::http2::websocket::Http2Stream;
 use super::listener::Release as _;
@@ -84,7 +86,9 @@ labels! {
 /// Accepts or rejects connections that begin as HTTP, and counts rejections.
 #[derive(Debug)]
 pub struct ConnectionPolicy {
-    origins: Origins,
+    origins: ArcSwap<Origins>,
+    /// The hosts that are accepted; without them every host.
+    hosts: ArcSwapOption<OwnHosts>,
     rejected: KeyedCounters<UpgradeRejection>,
     limiter: Arc<ConnectionLimiter>,
     /// Bytes of commands that clients send in separate requests, until a shard has processed them.
@@ -98,11 +102,23 @@ impl ConnectionPolicy {
     /// Accepts the origins in `config` and as many connections as `limiter` allows.
     pub fn new(config: &Config, limiter: Arc<ConnectionLimiter>) -> Self {
         Self {
-            origins: Origins::from_config(config),
+            origins: ArcSwap::from_pointee(Origins::from_config(config)),
+            hosts: ArcSwapOption::new(OwnHosts::from_config(config).map(Arc::new)),
             rejected: KeyedCounters::default(),
             limiter,
             command_bytes: Arc::new(Semaphore::new(MAX_COMMAND_BYTES)),
         }
+    }
+
+    /// Accepts the origins and hosts in `config` from now on. May resolve the host name of a listener.
+    pub fn reconfigure(&self, config: &Config) {
+        self.origins.store(Arc::new(Origins::from_config(config)));
+        self.hosts.store(OwnHosts::from_config(config).map(Arc::new));
+    }
+
+    /// The hosts that are accepted; `None` if all are.
+    pub(crate) fn hosts(&self) -> Option<Arc<OwnHosts>> {
+        self.hosts.load_full()
     }
 
     /// Counts a new connection against the limits.
@@ -136,7 +152,7 @@ impl ConnectionPolicy {
         extensions: &Extensions,
     ) -> Result<RequestOrigin<'r>, Response> {
         let scheme = extensions.get::<Scheme>().copied().unwrap_or_default();
-        self.origins.check(headers, scheme).map_err(|foreign| {
+        self.origins.load().check(headers, scheme).map_err(|foreign| {
             self.reject(UpgradeRejection::Origin, StatusCode::FORBIDDEN, origin::rejection_text(&foreign))
         })
     }

@@ -1,6 +1,6 @@
 //! Identities of sessions, and the rules of access.
 
-use tidings_wire::Secret;
+use tidings_keys::{ApiKeys, KeyIndex, Scope};
 use tidings_wire::code::{self, Code};
 
 use crate::namespace::NamespaceOptions;
@@ -15,16 +15,38 @@ pub(crate) fn is_unambiguous_user(user: &str) -> bool {
     !user.contains([USERS_SEPARATOR, USER_SEPARATOR])
 }
 
-/// The identity of a session.
+/// The identity of a session, in one byte: anonymous, a client with a user, or a backend with the number of its API key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Identity {
+pub struct Identity(u8);
+
+impl Identity {
     /// Without credentials.
-    #[default]
-    Anonymous,
+    pub const ANONYMOUS: Self = Self(0);
     /// With a user, set by a token or by the application.
-    Client,
-    /// With the API key: a backend, which may subscribe and publish everywhere.
-    Backend,
+    pub const CLIENT: Self = Self(1);
+    /// A backend with every scope that the server itself has authorized: a stream of the admin page.
+    pub const OPERATOR: Self = Self(2);
+    /// The least number of a backend with a key.
+    const FIRST_KEY: u8 = 3;
+
+    /// With an API key: a backend. In every channel it has the permissions that the scopes of the key contain, and those of
+    /// an anonymous client otherwise.
+    pub const fn backend(key: KeyIndex) -> Self {
+        Self(key.number() + Self::FIRST_KEY)
+    }
+
+    /// The API key of a backend that has one.
+    pub(crate) const fn key(self) -> Option<KeyIndex> {
+        match self.0.checked_sub(Self::FIRST_KEY) {
+            Some(number) => Some(KeyIndex::new(number)),
+            None => None,
+        }
+    }
+
+    /// Whether the session is a backend.
+    pub const fn is_backend(self) -> bool {
+        self.0 >= Self::OPERATOR.0
+    }
 }
 
 /// The rules of access.
@@ -33,8 +55,8 @@ pub struct Access {
     /// Every session may subscribe and publish everywhere: no key is configured (the workbench), or `client.insecure`
     /// is set.
     pub open: bool,
-    /// The API key. A session with this key is a backend.
-    pub api_key: Option<Secret>,
+    /// The API keys. A session with one of them is a backend.
+    pub keys: ApiKeys,
     /// Whether a session of the client protocol may connect without a token.
     pub anonymous_connect: bool,
     /// Whether tokens can be verified, or a connect hook is set.
@@ -74,18 +96,26 @@ impl Access {
                 options.allow_presence_for_anonymous,
             ),
         };
-        let is_known = identity == Identity::Client;
-        self.is_unrestricted(identity) || ((client || subscriber && subscribed) && (is_known || anonymous))
+        let is_known = identity == Identity::CLIENT;
+        self.is_unrestricted(identity, action.scope())
+            || ((client || subscriber && subscribed) && (is_known || anonymous))
     }
 
-    /// Whether everything is allowed: to every session of an open server, and to a backend.
-    pub(crate) fn is_unrestricted(&self, identity: Identity) -> bool {
-        self.open || identity == Identity::Backend
+    /// Whether the operations of a scope are allowed in every channel: to every session of an open server, and to a backend
+    /// with this scope.
+    pub(crate) fn is_unrestricted(&self, identity: Identity, scope: Scope) -> bool {
+        self.open || self.has_scope(identity, scope)
     }
 
-    /// Whether `given` is the API key.
+    /// Whether a session is a backend with this scope.
+    pub(crate) fn has_scope(&self, identity: Identity, scope: Scope) -> bool {
+        let Some(key) = identity.key() else { return identity == Identity::OPERATOR };
+        self.keys.get(key).is_some_and(|key| key.scopes.contains(scope))
+    }
+
+    /// Whether `given` is an API key.
     pub fn is_key(&self, given: &[u8]) -> bool {
-        self.api_key.as_ref().is_some_and(|key| key.equals(given))
+        self.keys.find(given).is_some()
     }
 
     /// Whether a channel is internal.
@@ -98,7 +128,7 @@ impl Access {
     /// # Errors
     /// [`code::PERMISSION_DENIED`].
     pub fn authorize_global(&self, identity: Identity) -> Result<(), Code> {
-        if self.is_unrestricted(identity) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
+        if self.is_unrestricted(identity, Scope::Read) { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 }
 
@@ -115,19 +145,34 @@ pub enum Action {
     Presence,
 }
 
+impl Action {
+    /// The scope that a backend needs.
+    pub(crate) fn scope(self) -> Scope {
+        match self {
+            Self::Publish => Scope::Publish,
+            Self::Subscribe | Self::History | Self::Presence => Scope::Read,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tidings_keys::{ApiKey, Scopes};
+    use tidings_wire::Secret;
+
     use super::*;
+
+    fn key(scopes: Scopes) -> (ApiKeys, Identity) {
+        let key = ApiKey { name: "backend".into(), secret: Secret::new("k"), scopes };
+        let keys: ApiKeys = [key].into_iter().collect();
+        let index = keys.find(b"k").expect("the key");
+        (keys, Identity::backend(index))
+    }
 
     #[test]
     fn with_a_key_configured_namespaces_limit_clients_and_a_backend_is_unrestricted() {
-        let access = Access {
-            open: false,
-            api_key: Some(Secret::new("k")),
-            anonymous_connect: false,
-            tokens: false,
-            reserved: None,
-        };
+        let (keys, backend) = key(Scopes::ALL);
+        let access = Access { open: false, keys, anonymous_connect: false, tokens: false, reserved: None };
         let closed = NamespaceOptions::default();
         let open = NamespaceOptions {
             allow_subscribe_for_client: true,
@@ -136,13 +181,38 @@ mod tests {
             allow_publish_for_anonymous: true,
             ..Default::default()
         };
-        assert!(!access.permits(Action::Subscribe, Identity::Anonymous, false, &closed));
-        assert!(access.permits(Action::Subscribe, Identity::Anonymous, false, &open));
-        assert!(!access.permits(Action::Publish, Identity::Anonymous, false, &open));
-        assert!(access.permits(Action::Publish, Identity::Anonymous, true, &open));
-        assert!(access.permits(Action::Publish, Identity::Backend, false, &closed));
-        assert_eq!(access.authorize_global(Identity::Anonymous), Err(code::PERMISSION_DENIED));
-        assert_eq!(access.authorize_global(Identity::Backend), Ok(()));
+        assert!(!access.permits(Action::Subscribe, Identity::ANONYMOUS, false, &closed));
+        assert!(access.permits(Action::Subscribe, Identity::ANONYMOUS, false, &open));
+        assert!(!access.permits(Action::Publish, Identity::ANONYMOUS, false, &open));
+        assert!(access.permits(Action::Publish, Identity::ANONYMOUS, true, &open));
+        assert!(access.permits(Action::Publish, backend, false, &closed));
+        assert_eq!(access.authorize_global(Identity::ANONYMOUS), Err(code::PERMISSION_DENIED));
+        assert_eq!(access.authorize_global(backend), Ok(()));
+    }
+
+    #[test]
+    fn a_backend_without_a_scope_has_the_permissions_of_an_anonymous_client_for_its_operations() {
+        let (keys, backend) = key(Scope::Publish.into());
+        let access = Access { keys, ..Access::default() };
+        let closed = NamespaceOptions::default();
+        let open = NamespaceOptions {
+            allow_history_for_client: true,
+            allow_history_for_anonymous: true,
+            allow_presence_for_client: true,
+            ..NamespaceOptions::default()
+        };
+        assert!(access.permits(Action::Publish, backend, false, &closed));
+        for action in [Action::Subscribe, Action::History, Action::Presence] {
+            assert!(!access.permits(action, backend, true, &closed), "{action:?}");
+        }
+        assert!(access.permits(Action::History, backend, false, &open));
+        assert!(!access.permits(Action::Presence, backend, false, &open));
+        assert_eq!(access.authorize_global(backend), Err(code::PERMISSION_DENIED));
+        let (keys, reader) = key(Scope::Read.into());
+        let access = Access { keys, ..Access::default() };
+        assert!(!access.permits(Action::Publish, reader, true, &closed));
+        assert!(access.permits(Action::History, reader, false, &closed));
+        assert_eq!(access.authorize_global(reader), Ok(()));
     }
 
     /// Sets the three options of an action.
@@ -172,7 +242,8 @@ mod tests {
 
     #[test]
     fn an_anonymous_user_needs_its_own_option_and_that_of_clients_or_subscribers() {
-        let access = Access::default();
+        let (keys, backend) = key(Scopes::ALL);
+        let access = Access { keys, ..Access::default() };
         let both = [false, true];
         for (action, set) in ACTIONS {
             for (client, subscriber, anonymous) in
@@ -184,14 +255,14 @@ mod tests {
                     let right = client || subscriber && subscribed && action != Action::Subscribe;
                     let case = format!("{action:?} {client} {subscriber} {anonymous} {subscribed}");
                     assert_eq!(
-                        access.permits(action, Identity::Client, subscribed, &options),
+                        access.permits(action, Identity::CLIENT, subscribed, &options),
                         right,
                         "{case}"
                     );
                     let anonymous_permitted =
-                        access.permits(action, Identity::Anonymous, subscribed, &options);
+                        access.permits(action, Identity::ANONYMOUS, subscribed, &options);
                     assert_eq!(anonymous_permitted, right && anonymous, "anonymous: {case}");
-                    assert!(access.permits(action, Identity::Backend, subscribed, &options), "{case}");
+                    assert!(access.permits(action, backend, subscribed, &options), "{case}");
                 }
             }
         }

@@ -150,8 +150,8 @@ impl<P: Protocols> Context<'_, P> {
         };
         user_state.set_token(token.as_ref());
         let session = self.session_mut();
-        if session.identity != Identity::Backend {
-            session.identity = if user.is_empty() { Identity::Anonymous } else { Identity::Client };
+        if !session.identity.is_backend() {
+            session.identity = if user.is_empty() { Identity::ANONYMOUS } else { Identity::CLIENT };
         }
         if user_state.is_empty() {
             return true;
@@ -172,7 +172,7 @@ impl<P: Protocols> Context<'_, P> {
     /// Makes the session anonymous, without the rights and channels of its token.
     pub fn reset_identity(&mut self) {
         let session = self.session_mut();
-        session.identity = Identity::Anonymous;
+        session.identity = Identity::ANONYMOUS;
         session.flags.set(Flag::Connected, false);
         let user_state = session.existing_cold().and_then(|cold| {
             cold.granted = Vec::new();

@@ -38,6 +38,7 @@ mod ping;
 mod presence;
 mod protocols;
 mod rate;
+mod reconfigure;
 mod requests;
 mod session;
 mod session_command;

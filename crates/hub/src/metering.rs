@@ -3,13 +3,12 @@
 //! Invariants:
 //! - A command is charged once, even if it is held back and executed later.
 //! - A refusal is the temporary error 111 in the session's protocol, in the order of its commands, and names the limit.
-//! - A backend (a session with the API key) is not limited.
+//! - A backend (a session with an API key) is not limited.
 
 use std::sync::Arc;
 
 use tidings_wire::code;
 
-use crate::access::Identity;
 use crate::close::CloseReason;
 use crate::effects::Effects;
 use crate::hub::{Hub, Progress};
@@ -62,6 +61,21 @@ impl<P: Protocols> Hub<P> {
             }
         }
         true
+    }
+
+    /// Counts the users of existing sessions, without a limit on their connections: the options had no limit of users before.
+    pub(crate) fn meter_existing_users(&mut self) {
+        let users: Vec<(Box<str>, Vec<Slot>)> =
+            self.users.iter().map(|(user, slots)| (user.clone(), slots.clone())).collect();
+        for (user, slots) in users {
+            for slot in slots {
+                let is_metered = self.usage.get(slot.index()).is_some_and(|usage| usage.user.is_some());
+                if !is_metered && let Some(permit) = self.settings.usage.users.admit(user.clone(), self.clock)
+                {
+                    self.usage_mut(slot).user = Some(permit);
+                }
+            }
+        }
     }
 
     /// The session no longer counts for a user.
@@ -152,7 +166,7 @@ impl<P: Protocols> Hub<P> {
     fn charge(&mut self, slot: Slot, cost: Cost) -> Result<(), (bool, UsageKind)> {
         let Some(SessionUsage { address, user }) = self.usage.get(slot.index()) else { return Ok(()) };
         let session = &mut self.sessions[slot.index()];
-        if session.flags.set(Flag::Charged, false) || session.identity == Identity::Backend {
+        if session.flags.set(Flag::Charged, false) || session.identity.is_backend() {
             return Ok(());
         }
         let usage = &self.settings.usage;

@@ -7,6 +7,7 @@ use crate::hub::Hub;
 use crate::index::Slot;
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::Flag;
+use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
     /// Whether the client of a session connects again after [`CloseReason::moved`] and loses nothing: its protocol
@@ -20,7 +21,7 @@ impl<P: Protocols> Hub<P> {
             && !session.has_pending()
             && session.subscriptions().iter().all(|subscription| {
                 let entry = self.topics.get(subscription.topic);
-                subscription.is_recoverable() && entry.is_some_and(|entry| entry.is_live())
+                subscription.is_recoverable() && entry.is_some_and(TopicEntry::is_live)
             })
     }
 

@@ -6,6 +6,7 @@
 //! - If the application decides about a channel, the options of the channel are ignored.
 
 use bytes::Bytes;
+use tidings_keys::Scope;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra, Topic};
 
@@ -20,13 +21,13 @@ use crate::session::Flag;
 use crate::settings::Settings;
 
 impl<P: Protocols> Hub<P> {
-    /// Compares a secret with the API key; returns whether they are equal, which makes the session a backend.
+    /// Compares a secret with the API keys; returns whether it is one, which makes the session a backend.
     pub fn authenticate(&mut self, slot: Slot, secret: &[u8]) -> bool {
-        let accepted = self.settings.access.api_key.as_ref().is_some_and(|key| key.equals(secret));
-        if accepted {
-            self.sessions[slot.index()].identity = Identity::Backend;
+        let key = self.settings.access.keys.find(secret);
+        if let Some(key) = key {
+            self.sessions[slot.index()].identity = Identity::backend(key);
         }
-        accepted
+        key.is_some()
     }
 
     /// Starts the verification of a secret as a connection token, or its rejection if it cannot be a token.
@@ -39,10 +40,20 @@ impl<P: Protocols> Hub<P> {
         self.request(slot, 0, Request::Authorize(Box::new(decision)), fx);
     }
 
-    /// Whether the application decides about `action` in `channel` for this session. A backend is the application
-    /// itself.
+    /// Whether the application decides about `action` in `channel` for this session. A backend with the scope of the action
+    /// is the application itself.
     pub fn is_decided_by_application(&self, slot: Slot, action: Action, channel: &Channel) -> bool {
-        application_decides(self.options(channel), action, self.sessions[slot.index()].identity)
+        self.application_decides(self.options(channel), action, self.sessions[slot.index()].identity)
+    }
+
+    /// Whether the application decides about `action` in a channel with these options, for a session with this identity.
+    fn application_decides(&self, options: &NamespaceOptions, action: Action, identity: Identity) -> bool {
+        let has_hook = match action {
+            Action::Subscribe => options.subscribe_proxy,
+            Action::Publish => options.publish_proxy,
+            Action::History | Action::Presence => false,
+        };
+        has_hook && !self.settings.access.has_scope(identity, action.scope())
     }
 
     /// The request that publishes a body with tags, if the session has the permission.
@@ -90,7 +101,7 @@ impl<P: Protocols> Hub<P> {
         if session.is_granted(channel) {
             return Some(true);
         }
-        if self.settings.access.is_unrestricted(session.identity) {
+        if self.settings.access.is_unrestricted(session.identity, Scope::Read) {
             return None;
         }
         let (name, prefix) = (channel.as_str(), &self.settings.private_prefix);
@@ -159,19 +170,9 @@ impl<P: Protocols> Hub<P> {
                 _ => {}
             }
         }
-        let is_permitted = !application_decides(options, action, identity)
-            && (access.is_unrestricted(identity)
+        let is_permitted = !self.application_decides(options, action, identity)
+            && (access.is_unrestricted(identity, action.scope())
                 || access.permits(action, identity, is_subscribed(), options));
         if is_permitted { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
-}
-
-/// Whether the application decides about `action` in a channel with these options, for a session with this identity.
-fn application_decides(options: &NamespaceOptions, action: Action, identity: Identity) -> bool {
-    let has_hook = match action {
-        Action::Subscribe => options.subscribe_proxy,
-        Action::Publish => options.publish_proxy,
-        Action::History | Action::Presence => false,
-    };
-    has_hook && identity != Identity::Backend
 }

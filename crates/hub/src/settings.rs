@@ -7,11 +7,12 @@ use tidings_wire::{Channel, Topic};
 
 use crate::access::Access;
 use crate::identity::SessionKey;
-use crate::namespace::Namespaces;
+use crate::namespace::{NamespaceOptions, Namespaces, SlowConsumerPolicy};
 use crate::namespace_stats::{PATTERNS, WITHOUT_NAMESPACE};
+use crate::topics::TopicOptions;
 use crate::usage::Usage;
 
-/// The settings of all hubs of a server. Shared; they do not change while the server runs.
+/// The settings of all hubs of a server. Shared and immutable; [`Hub::set_settings`](crate::Hub::set_settings) replaces them.
 #[derive(Debug)]
 pub struct Settings {
     /// The channel of plain messages without a channel name.
@@ -56,6 +57,29 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The properties of a topic.
+    pub(crate) fn topic_options(&self, topic: &Topic) -> TopicOptions {
+        match topic {
+            Topic::Channel(channel) => {
+                let options = self.namespaces.options(channel.as_str());
+                TopicOptions {
+                    default_channel: *channel == self.default_channel,
+                    data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
+                    escape: self.escape,
+                    slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
+                    history: options.is_ok_and(NamespaceOptions::has_history),
+                }
+            }
+            Topic::Pattern(_) => TopicOptions {
+                default_channel: false,
+                data_format: Default::default(),
+                escape: self.escape,
+                slow_consumer: SlowConsumerPolicy::Cut,
+                history: false,
+            },
+        }
+    }
+
     /// The label of a topic's namespace in metrics.
     pub fn namespace_label<'a>(&self, topic: &'a Topic) -> &'a str {
         match topic {

@@ -140,7 +140,7 @@ impl TopicEntry {
     }
 }
 
-/// The properties of a new topic.
+/// The properties of a topic.
 #[derive(Clone, Copy)]
 pub(crate) struct TopicOptions {
     pub(crate) default_channel: bool,
@@ -170,6 +170,19 @@ impl Topics {
 
     pub(crate) fn get_mut(&mut self, key: TopicKey) -> Option<&mut TopicEntry> {
         self.entries.get_mut(key.index())
+    }
+
+    /// Sets the properties of every topic again.
+    pub(crate) fn reconfigure(&mut self, options: impl Fn(&Topic) -> TopicOptions) {
+        for (_, entry) in &mut self.entries {
+            let TopicOptions { default_channel, data_format, escape, slow_consumer, history } =
+                options(&entry.topic);
+            entry.default_channel = default_channel;
+            entry.data_format = data_format;
+            entry.escape = escape;
+            entry.slow_consumer = slow_consumer;
+            entry.history = history;
+        }
     }
 
     /// Adds a topic that does not exist; returns its key.

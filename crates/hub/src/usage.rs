@@ -116,7 +116,8 @@ impl ConnectionPermit {
     }
 }
 
-/// The meters of all addresses, or of all users, and their limits.
+/// The meters of all addresses, or of all users, and their limits. The meters are shared with those of other limits, see
+/// [`Usage::with_limits`].
 #[derive(Debug)]
 pub struct Meters<K> {
     /// The option group, for messages.
@@ -127,6 +128,12 @@ pub struct Meters<K> {
     connection_rate: Rate,
     connections: usize,
     connections_option: &'static str,
+    table: Arc<MeterTable<K>>,
+}
+
+/// The meters of all addresses, or of all users.
+#[derive(Debug)]
+struct MeterTable<K> {
     /// Most meters per part.
     most: usize,
     hasher: RandomState,
@@ -136,9 +143,21 @@ pub struct Meters<K> {
     refused: [AtomicU64; UsageKind::ALL.len()],
 }
 
+impl<K> Default for MeterTable<K> {
+    fn default() -> Self {
+        Self {
+            most: MAX_METERS / PARTS,
+            hasher: RandomState::new(),
+            parts: Default::default(),
+            shared: Arc::default(),
+            refused: Default::default(),
+        }
+    }
+}
+
 impl<K: Eq + Hash> Meters<K> {
-    /// Meters without entries; `scope` is the option group of the limits.
-    fn new(scope: &'static str, limits: &UsageLimits) -> Self {
+    /// The meters of a table; `scope` is the option group of the limits.
+    fn new(scope: &'static str, limits: &UsageLimits, table: Arc<MeterTable<K>>) -> Self {
         Self {
             scope,
             commands: Rate::per_second(limits.commands),
@@ -147,11 +166,7 @@ impl<K: Eq + Hash> Meters<K> {
             connection_rate: Rate::per_second(limits.connection_rate),
             connections: limits.connections,
             connections_option: limits.connections_option,
-            most: MAX_METERS / PARTS,
-            hasher: RandomState::new(),
-            parts: Default::default(),
-            shared: Arc::default(),
-            refused: Default::default(),
+            table,
         }
     }
 
@@ -172,10 +187,10 @@ impl<K: Eq + Hash> Meters<K> {
             return Arc::clone(meter);
         }
         // Before the table grows, removes meters that are equal to new ones.
-        if part.len() >= part.capacity().min(self.most) {
+        if part.len() >= part.capacity().min(self.table.most) {
             part.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
-            if part.len() >= self.most {
-                return Arc::clone(&self.shared);
+            if part.len() >= self.table.most {
+                return Arc::clone(&self.table.shared);
             }
         }
         Arc::clone(part.entry(key).or_default())
@@ -200,6 +215,15 @@ impl<K: Eq + Hash> Meters<K> {
             return Err(self.count_refusal(UsageKind::ConnectionRate));
         }
         Ok(Some(permit))
+    }
+
+    /// Counts an existing connection, regardless of the limits of connections; `None` if no limit requires that.
+    pub(crate) fn admit(&self, key: K, now: u64) -> Option<ConnectionPermit> {
+        self.is_limited().then(|| {
+            let meter = self.meter(key, now);
+            meter.connections.fetch_add(1, Ordering::Relaxed);
+            ConnectionPermit(meter)
+        })
     }
 
     /// Charges a command. A refused command costs nothing.
@@ -233,7 +257,7 @@ impl<K: Eq + Hash> Meters<K> {
 
     /// Counts a refusal; returns the limit, and a text that names it.
     pub(crate) fn count_refusal(&self, kind: UsageKind) -> (UsageKind, String) {
-        self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.table.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
         let scope = self.scope;
         let owner = if scope == ADDRESS { "an address" } else { "a user" };
         let text = match kind {
@@ -254,16 +278,16 @@ impl<K: Eq + Hash> Meters<K> {
 
     /// The number of refusals by each limit, in the order of [`UsageKind::ALL`].
     pub fn refused(&self) -> [u64; UsageKind::ALL.len()] {
-        UsageKind::ALL.map(|kind| self.refused[kind as usize].load(Ordering::Relaxed))
+        UsageKind::ALL.map(|kind| self.table.refused[kind as usize].load(Ordering::Relaxed))
     }
 
     /// The number of stored meters.
     pub fn stored(&self) -> usize {
-        self.parts.iter().map(|part| lock(part).len()).sum()
+        self.table.parts.iter().map(|part| lock(part).len()).sum()
     }
 
     fn part(&self, key: &K) -> MutexGuard<'_, HashMap<K, Arc<Meter>>> {
-        lock(&self.parts[self.hasher.hash_one(key) as usize % PARTS])
+        lock(&self.table.parts[self.table.hasher.hash_one(key) as usize % PARTS])
     }
 }
 
@@ -283,7 +307,18 @@ pub struct Usage {
 impl Usage {
     /// The limits of an address and of a user. Connections of an address are not limited here, but by the shards.
     pub fn new(address: &UsageLimits, user: &UsageLimits) -> Self {
-        Self { addresses: Meters::new(ADDRESS, address), users: Meters::new(USER, user) }
+        Self {
+            addresses: Meters::new(ADDRESS, address, Arc::default()),
+            users: Meters::new(USER, user, Arc::default()),
+        }
+    }
+
+    /// Other limits on the same meters: what addresses and users have used stays counted.
+    pub fn with_limits(&self, address: &UsageLimits, user: &UsageLimits) -> Self {
+        Self {
+            addresses: Meters::new(ADDRESS, address, Arc::clone(&self.addresses.table)),
+            users: Meters::new(USER, user, Arc::clone(&self.users.table)),
+        }
     }
 }
 
@@ -306,7 +341,7 @@ mod tests {
     #[test]
     fn limits_are_independent_and_a_refused_command_costs_nothing() {
         let limits = UsageLimits { commands: 3, publications: 1, bytes: 100, ..UsageLimits::default() };
-        let meters = Meters::<u128>::new(ADDRESS, &limits);
+        let meters = Meters::<u128>::new(ADDRESS, &limits, Arc::default());
         let meter = meters.meter(1, 0);
         let publish = Cost { bytes: 10, publishes: true };
         assert_eq!(meters.charge(&meter, publish, 0), Ok(()));
@@ -324,10 +359,31 @@ mod tests {
     }
 
     #[test]
+    fn new_limits_apply_to_what_was_counted_before() {
+        let (none, two) =
+            (UsageLimits::default(), UsageLimits { commands: 2, connections: 1, ..UsageLimits::default() });
+        let before = Usage::new(&two, &two);
+        let meter = before.addresses.meter(1, 0);
+        assert_eq!(before.addresses.charge(&meter, line(1), 0), Ok(()));
+        let _permit = before.users.connect("ann".into(), 0).expect("the first");
+        let after = before.with_limits(&two, &UsageLimits { connections: 2, ..none });
+        assert!(Arc::ptr_eq(&meter, &after.addresses.meter(1, 0)));
+        assert_eq!(after.addresses.charge(&meter, line(1), 0), Ok(()));
+        assert_eq!(after.addresses.charge(&meter, line(1), 0), Err(UsageKind::Commands));
+        let second = after.users.connect("ann".into(), 0).expect("a second");
+        assert!(after.users.connect("ann".into(), 0).is_err());
+        let third = after.users.admit("ann".into(), 0);
+        assert!(third.is_some() && before.with_limits(&none, &none).users.admit("ann".into(), 0).is_none());
+        drop((second, third));
+        assert_eq!(after.addresses.refused(), before.addresses.refused());
+    }
+
+    #[test]
     fn connections_are_limited_per_user() {
         let meters = Meters::<Box<str>>::new(
             USER,
             &UsageLimits { connections: 2, connection_rate: 3, ..UsageLimits::default() },
+            Arc::default(),
         );
         let take = |user: &str, now| meters.connect(user.into(), now).map_err(|(kind, _)| kind);
         let first = take("ann", 0).expect("a place");
@@ -346,7 +402,8 @@ mod tests {
 
     #[test]
     fn a_meter_without_sessions_stays_until_its_buckets_are_full() {
-        let meters = Meters::new(ADDRESS, &UsageLimits { commands: 1, ..UsageLimits::default() });
+        let limits = UsageLimits { commands: 1, ..UsageLimits::default() };
+        let meters = Meters::new(ADDRESS, &limits, Arc::default());
         let kept = meters.meter(0_u128, 0);
         for address in 1..100_000_u128 {
             let now = u64::try_from(address).expect("small") * 2 * SECOND;
@@ -361,10 +418,11 @@ mod tests {
 
     #[test]
     fn further_addresses_share_a_meter_when_the_table_is_full() {
-        let mut meters = Meters::new(ADDRESS, &UsageLimits { commands: 1, ..UsageLimits::default() });
-        meters.most = 100;
+        let limits = UsageLimits { commands: 1, ..UsageLimits::default() };
+        let table = MeterTable { most: 100, ..MeterTable::default() };
+        let meters = Meters::new(ADDRESS, &limits, Arc::new(table));
         let held: Vec<_> = (0..10_000_u128).map(|address| meters.meter(address, 0)).collect();
         assert_eq!(meters.stored(), 100 * PARTS);
-        assert!(Arc::ptr_eq(&held[held.len() - 1], &meters.shared));
+        assert!(Arc::ptr_eq(&held[held.len() - 1], &meters.table.shared));
     }
 }

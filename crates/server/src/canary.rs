@@ -66,6 +66,12 @@ impl Canary {
         }
     }
 
+    /// Replaces the features of the broker that are tried.
+    pub(crate) fn set_features(&self, features: ProbedFeatures) {
+        self.lock().set_features(features, Instant::now());
+        self.next_round.notify_one();
+    }
+
     /// Whether this is a channel of this node's canaries.
     pub(crate) fn owns(&self, channel: &Channel) -> bool {
         channel.as_str().starts_with(&self.own) || channel.as_str().starts_with(&self.plain)

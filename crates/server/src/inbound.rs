@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tidings_broker::{BrokerError, Change, Gap, Sink};
-use tidings_hub::{Failure, NamespaceTable, Settings};
+use tidings_hub::{Failure, NamespaceTable, SessionKey, Settings};
 use tidings_log_throttle::LogThrottle;
 use tidings_shard::{Mailbox, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -28,7 +29,9 @@ use tidings_metrics::{Collect, MetricWriter};
 /// Passes publications and events of the broker on to the shards.
 pub(crate) struct Inbound {
     pub(crate) shards: Arc<Shards>,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) session_key: SessionKey,
+    /// The settings of sessions, which a reload replaces.
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) topic_table: Arc<TopicTable>,
     pub(crate) internal: Arc<InternalChannels>,
     pub(crate) canary: Arc<Canary>,
@@ -94,7 +97,7 @@ impl Inbound {
             Some(ClusterEvent::NewNode(uid)) => self.ended_nodes.remove(&uid),
             Some(ClusterEvent::Input(session, data)) => {
                 // Commands for a session that has ended are discarded.
-                if let Some((shard, id)) = tidings_hub::locate(&self.settings.session_key, &session)
+                if let Some((shard, id)) = tidings_hub::locate(&self.session_key, &session)
                     && let Some(mailbox) = self.shards.mailbox(shard as usize)
                 {
                     mailbox.post(ShardMessage::Input(id, data));
@@ -108,7 +111,7 @@ impl Inbound {
 
 impl Sink for Inbound {
     fn deliver(&self, batch: &mut Vec<Delivery>) -> u64 {
-        let topics = self.topic_table.read();
+        let (topics, settings) = (self.topic_table.read(), self.settings.load());
         let (mut receivers, mut publications) = (0, 0);
         let mut woken = ShardSet::default();
         for delivery in batch.drain(..) {
@@ -117,8 +120,8 @@ impl Sink for Inbound {
                 continue;
             }
             publications += 1;
-            if self.settings.namespace_metrics {
-                self.namespaces.count_publications(self.settings.namespace_label(&delivery.topic), 1);
+            if settings.namespace_metrics {
+                self.namespaces.count_publications(settings.namespace_label(&delivery.topic), 1);
             }
             let Some(route) = topics.route(&delivery.topic) else { continue };
             receivers += route.subscribers();
@@ -128,7 +131,7 @@ impl Sink for Inbound {
                 mailbox.deliver(delivery.clone());
             });
         }
-        drop(topics);
+        drop((topics, settings));
         self.counters.publications.fetch_add(publications, Ordering::Relaxed);
         self.shards.for_each(woken, Mailbox::wake);
         receivers

@@ -34,6 +34,7 @@ mod process;
 mod random;
 mod readiness;
 mod rebalance;
+mod reload;
 mod router;
 mod server;
 mod settings;
@@ -45,6 +46,8 @@ mod topic_table;
 
 pub use listen::{PassedListener, PassedListeners};
 pub use readiness::{NotReady, Readiness};
+pub use reload::ProcessOptions;
 pub use server::{Server, ShutdownProgress, StartError};
 pub use tidings_outbound::TlsError;
+pub use tidings_reload::{ReloadError, ReloadReport, Reloadable};
 pub use tidings_tls::MaterialError;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use tidings_broker::memory::Memory;
 use tidings_hub::{NamespaceStats, NamespaceTable, Overflow, Settings, WITHOUT_NAMESPACE};
 use tidings_metrics::{BYTES, Collect, MetricWriter};
@@ -116,17 +117,17 @@ impl Collect for NamespaceMetrics {
 /// Reports the size of the histories of each namespace in the memory broker.
 pub(crate) struct HistoryMetrics {
     pub(crate) memory: Arc<Memory>,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
 }
 
 impl Collect for HistoryMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let mut sums: BTreeMap<String, u64> =
-            labels(&self.settings).map(|name| (name.to_owned(), 0)).collect();
+        let settings = self.settings.load();
+        let mut sums: BTreeMap<String, u64> = labels(&settings).map(|name| (name.to_owned(), 0)).collect();
         // The broker separates channels by prefix, whether the prefix is a configured namespace or not.
         for (prefix, bytes) in self.memory.namespace_bytes() {
             let channel = format!("{prefix}:");
-            *sums.entry(self.settings.namespaces.name(&channel).to_owned()).or_default() += bytes;
+            *sums.entry(settings.namespaces.name(&channel).to_owned()).or_default() += bytes;
         }
         out.gauges_with_unit(
             "tidings_namespace_history",

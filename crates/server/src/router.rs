@@ -10,6 +10,7 @@ use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
 use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
@@ -30,7 +31,7 @@ pub(crate) type PublishCallback = Box<dyn FnOnce(Result<Published, Failure>) + S
 /// Operations on the channels of this node.
 pub(crate) struct Router {
     broker: Arc<dyn Stateful>,
-    settings: Arc<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     topic_table: Arc<TopicTable>,
     shards: Arc<Shards>,
     ended_nodes: Arc<EndedNodes>,
@@ -43,7 +44,7 @@ impl Router {
     /// A router that keeps topics subscribed at the broker for `linger` after their last subscriber has left.
     pub(crate) fn new(
         broker: Arc<dyn Stateful>,
-        settings: Arc<Settings>,
+        settings: Arc<ArcSwap<Settings>>,
         topic_table: Arc<TopicTable>,
         shards: Arc<Shards>,
         ended_nodes: Arc<EndedNodes>,
@@ -58,9 +59,14 @@ impl Router {
         &self.shards
     }
 
-    /// The settings of sessions.
-    pub(crate) fn settings(&self) -> &Arc<Settings> {
-        &self.settings
+    /// The settings of sessions now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Replaces the settings of sessions, for requests from now on.
+    pub(crate) fn set_settings(&self, settings: Arc<Settings>) {
+        self.settings.store(settings);
     }
 
     /// The broker.
@@ -74,13 +80,17 @@ impl Router {
     }
 
     /// The options of a channel; `None` if its namespace does not exist.
-    pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
-        self.settings.namespaces.options(channel.as_str()).ok()
+    pub(crate) fn options(&self, channel: &Channel) -> Option<NamespaceOptions> {
+        self.settings.load().namespaces.options(channel.as_str()).ok().cloned()
     }
 
     /// The bounds of a channel's history; `None` if it has none.
     fn history_options(&self, channel: &Channel) -> Option<HistoryOptions> {
-        let options = self.options(channel).filter(|options| options.has_history())?;
+        let settings = self.settings.load();
+        let options = settings.namespaces.options(channel.as_str()).ok()?;
+        if !options.has_history() {
+            return None;
+        }
         Some(HistoryOptions {
             size: options.history_size,
             ttl: options.history_ttl,
@@ -153,7 +163,11 @@ impl Router {
             topics.subscribed().filter_map(channel).collect()
         };
         // The others are included, because a token may enable presence for one subscription.
-        channels.sort_by_key(|channel| !self.options(channel).is_some_and(|options| options.presence));
+        let settings = self.settings.load();
+        let has_presence = |channel: &Channel| {
+            settings.namespaces.options(channel.as_str()).is_ok_and(|options| options.presence)
+        };
+        channels.sort_by_key(|channel| !has_presence(channel));
         channels
     }
 
@@ -164,7 +178,7 @@ impl Router {
             return;
         }
         let has_history = |topic: &Topic| match topic {
-            Topic::Channel(channel) => self.options(channel).is_some_and(NamespaceOptions::has_history),
+            Topic::Channel(channel) => self.options(channel).is_some_and(|options| options.has_history()),
             Topic::Pattern(_) => false,
         };
         let mut count = 0;

@@ -24,11 +24,13 @@ use crate::admin::AdminParts;
 use crate::http::{self, HttpServices};
 use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
 use crate::readiness::Readiness;
+use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
 use crate::{canary, log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
+use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
 use tidings_tls::{MaterialError, Tls};
 
 /// The interval of the sweep of topics without subscribers.
@@ -114,6 +116,20 @@ impl Server {
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub async fn start_with(config: Config, passed: PassedListeners) -> Result<Self, StartError> {
+        Self::start_reloadable(config, passed, None, Box::new(|_| {})).await
+    }
+
+    /// As [`Self::start_with`], with sources from which [`Self::reload`] and the server API read the configuration again.
+    /// `process` applies the options that concern the whole process, after each reload.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running.
+    pub async fn start_reloadable(
+        config: Config,
+        passed: PassedListeners,
+        reloadable: Option<Reloadable>,
+        process: ProcessOptions,
+    ) -> Result<Self, StartError> {
         let tls = Tls::from_config(&config)?;
         let audit = open_audit_log(&config)?;
         let (tcp, http, internal_port) = bind_all(&config, passed)?;
@@ -135,6 +151,8 @@ impl Server {
             });
         }
 
+        let live = LiveConfig::new(config.clone());
+        let (reloader, reloads) = tidings_reload::reloader(live.clone(), reloadable);
         let Assembly {
             prepared,
             control,
@@ -147,18 +165,17 @@ impl Server {
             authorizer,
             inbound,
             rebalance,
+            cluster,
             mut metrics,
-        } = Assembly::new(config, tls, Arc::new(audit), announcements)?;
+        } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
-        let session_settings = Arc::clone(api.router.settings());
-        let protocols = Arc::new(settings::protocols(&services.config, prepared.mailboxes().len()));
+        let session_settings = api.router.settings();
+        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len()));
         let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
-        for (bound, address) in tcp.into_iter().zip(&services.config.tcp.listen) {
+        for (bound, address) in tcp.into_iter().zip(&config.tcp.listen) {
             let listener = match bound {
-                BoundListener::Tcp(listener)
-                    if services.tls.is_some() && services.config.tls.required.at(address) =>
-                {
+                BoundListener::Tcp(listener) if services.tls.is_some() && config.tls.required.at(address) => {
                     Listener::tls(listener)?
                 }
                 BoundListener::Tcp(listener) => Listener::tcp(listener)?,
@@ -167,9 +184,9 @@ impl Server {
                     Listener::unix(listener)?
                 }
             };
-            shards.listen(listener.proxied(services.config.tcp.proxy_protocol));
+            shards.listen(listener.proxied(config.tcp.proxy_protocol));
         }
-        let tables = tables::start(&services, authorizer, &internal)?;
+        let tables = tables::start(&services, authorizer.clone(), &internal)?;
         if let Some(tables) = &tables {
             metrics.register(TableMetrics(Arc::clone(tables)));
         }
@@ -197,11 +214,12 @@ impl Server {
         let (http, internal_port) = (listeners(http), listeners(internal_port));
         let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref(), page.routes());
         let parts = HttpParts {
-            config: &services.config,
+            config: &config,
+            policy: &services.policy,
             process: shards.process(),
             traffic: &traffic,
             tls: services.tls.as_ref(),
-            proxy_headers: services.config.http.proxy_protocol.then_some(&proxy_headers),
+            proxy_headers: config.http.proxy_protocol.then_some(&proxy_headers),
             reserve: http::RESERVE_PATHS,
         };
         let http = HttpServer::start(http, &routes, &parts)?;
@@ -210,12 +228,12 @@ impl Server {
         let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
         let (broker, topic_table) = (Arc::clone(api.router.broker()), Arc::clone(api.router.topic_table()));
-        tasks.spawn(canary::run(canary, broker, topic_table));
+        tasks.spawn(canary::run(Arc::clone(&canary), broker, topic_table));
         tasks.spawn(Arc::clone(&services.readiness).watch());
-        tasks.spawn(sweep(Arc::clone(&api.router), services.config.client.broker_down_delay));
+        tasks.spawn(sweep(Arc::clone(&api.router), live));
         tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));
         tasks.spawn(rebalance.run());
-        if services.config.admin.enabled {
+        if config.admin.enabled {
             tasks.spawn(reporter.sample());
         }
         tasks.spawn(log_summary::run(limits));
@@ -223,6 +241,8 @@ impl Server {
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
         }
+        let parts = ReloadedParts { http: Arc::clone(&services), authorizer, cluster, canary, process };
+        tasks.spawn(reloads.run(parts));
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
         Ok(Self {
             services,
@@ -242,18 +262,17 @@ impl Server {
         &self.services.announcements
     }
 
-    /// The configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.services.config
+    /// The configuration now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.services.config.load()
     }
 
-    /// Requests that the TLS certificate and its key be read again, in addition to the regular reloads. The result is logged.
-    /// Returns `false` if TLS is off.
-    pub fn reload_certificates(&self) -> bool {
-        if let Some(tls) = &self.services.tls {
-            tls.request_reload();
-        }
-        self.services.tls.is_some()
+    /// Reads the configuration, the files with secrets and the TLS certificate again, and applies them. The result is logged.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: nothing has changed.
+    pub async fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        self.services.api.reload("SIGHUP").await
     }
 
     /// Opens the file of the audit log again, after it was moved. Errors are logged.
@@ -312,11 +331,11 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, B
 }
 
 /// Unsubscribes topics without subscribers. Requests clients to reconnect elsewhere once the broker has been unavailable for
-/// `delay` (`client.broker_down_delay`).
-async fn sweep(router: Arc<Router>, delay: Duration) {
+/// `client.broker_down_delay`.
+async fn sweep(router: Arc<Router>, config: LiveConfig) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         router.sweep(Instant::now());
-        router.move_stranded(Instant::now(), delay);
+        router.move_stranded(Instant::now(), config.load().client.broker_down_delay);
     }
 }

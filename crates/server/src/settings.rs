@@ -5,7 +5,7 @@ use tidings_hub::{
     UsageLimits,
 };
 use tidings_session::ProtocolSettings;
-use tidings_shard::{AddressRange, Limits};
+use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
 
 use crate::canary::ProbedFeatures;
@@ -35,10 +35,22 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
     port.map_or_else(|| host.clone(), |port| format!("{host}_{port}"))
 }
 
-/// The settings of sessions.
+/// The settings of sessions at the start of the node.
 pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
+    let (address, user) = usage_limits(config);
+    let usage = Usage::new(&address, &user);
+    settings(config, node, SessionKey::new(&random::bytes()), usage)
+}
+
+/// The settings of sessions after a reload: the key of sessions and what addresses and users have used stay.
+pub(crate) fn reloaded_settings(config: &Config, before: &Settings) -> Settings {
+    let (address, user) = usage_limits(config);
+    let usage = before.usage.with_limits(&address, &user);
+    settings(config, before.node.clone(), before.session_key.clone(), usage)
+}
+
+fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage) -> Settings {
     let client = &config.client;
-    let key = &config.http_api.key;
     let personal = &client.subscribe_to_user_personal_channel;
     Settings {
         default_channel: config.tcp.default_channel.clone(),
@@ -49,7 +61,7 @@ pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
         stale_close_delay: client.stale_close_delay,
         access: Access {
             open: client.insecure || config.is_workbench(),
-            api_key: key.is_set().then(|| key.clone()),
+            keys: config.http_api.all_keys(),
             anonymous_connect: client.allow_anonymous_connect_without_token,
             tokens: client.token.has_key() || client.proxy.connect.enabled,
             reserved: Some(RESERVED_PREFIX.to_owned()),
@@ -71,10 +83,18 @@ pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
-        usage: usage(config),
-        session_key: SessionKey::new(&random::bytes()),
+        usage,
+        session_key,
         node,
     }
+}
+
+/// Sets the limits of connections that all shards share.
+pub(crate) fn configure_process(process: &Process, config: &Config) {
+    let address = &config.limits.address;
+    let proxies = config.trusted_proxies.iter().filter_map(address_range).collect();
+    process.connection_rate.set(config.client.connection_rate_limit);
+    process.addresses.set(address.connections, address.connection_rate, proxies);
 }
 
 /// The settings of the protocols, for each of `shards`.
@@ -90,12 +110,12 @@ pub(crate) fn protocols(config: &Config, shards: usize) -> ProtocolSettings {
 }
 
 /// The addresses of a range in CIDR notation; always `Some`, because the configuration has checked the prefix.
-pub(crate) fn address_range(network: &Network) -> Option<AddressRange> {
+fn address_range(network: &Network) -> Option<AddressRange> {
     AddressRange::new(network.address(), network.prefix())
 }
 
 /// The limits of each address and of each user.
-fn usage(config: &Config) -> Usage {
+fn usage_limits(config: &Config) -> (UsageLimits, UsageLimits) {
     let (address, user) = (&config.limits.address, &config.limits.user);
     // Two options limit the connections of a user; the lower one applies.
     let other = config.client.user_connection_limit;
@@ -115,7 +135,7 @@ fn usage(config: &Config) -> Usage {
         connections: if is_other { other } else { user.connections },
         connections_option: if is_other { "client.user_connection_limit" } else { "" },
     };
-    Usage::new(&by_address, &by_user)
+    (by_address, by_user)
 }
 
 /// A digest of the options of channels. Nodes of one version with the same options have the same digest.

@@ -19,7 +19,7 @@ impl Server {
             AuditTarget::Log => "log".to_owned(),
             AuditTarget::File(path) => path.display().to_string(),
         };
-        let traces = config.opentelemetry.endpoint.is_some().then(|| traces_address(config));
+        let traces = config.opentelemetry.endpoint.is_some().then(|| traces_address(&config));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             config = file.map_or_else(|| "none".to_owned(), |path| path.display().to_string()),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidings_wire::Channel;
 
-/// The settings of the protocols of a server. Shared; they do not change while the server runs.
+/// The settings of the protocols of a server. Shared and immutable; [`Protocols::set_settings`](crate::Protocols::set_settings)
+/// replaces them.
 #[derive(Debug)]
 pub struct ProtocolSettings {
     /// The channels that new plain connections are subscribed to.

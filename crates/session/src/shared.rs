@@ -46,6 +46,11 @@ pub struct Stats {
 }
 
 impl Protocols {
+    /// Replaces the settings, for input from now on.
+    pub fn set_settings(&mut self, settings: Arc<ProtocolSettings>) {
+        self.settings = settings;
+    }
+
     /// The state without sessions.
     pub fn new(settings: Arc<ProtocolSettings>) -> Self {
         Self {

@@ -162,7 +162,7 @@ impl Shard {
         let opened = |hub: &mut Hub, fx: &mut Effects| {
             let id = hub.open_as(link.into(), connection_info, fx);
             if is_backend {
-                hub.session_mut(id.slot).identity = Identity::Backend;
+                hub.session_mut(id.slot).identity = Identity::OPERATOR;
             }
             id
         };

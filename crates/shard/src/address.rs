@@ -4,13 +4,15 @@
 //! table is shared by all shards. It is used when a connection begins and ends, never for a command. It contains the
 //! addresses with connections or with a new connection within the last second, at most [`MAX_ADDRESSES`]. When it is full,
 //! further addresses are accepted without being counted; `client.connection_limit` bounds them. Without limits nothing
-//! is stored.
+//! is stored. The limits can be replaced; a connection that began without a limit is not counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use arc_swap::ArcSwap;
 
 const SECOND: u64 = 1_000_000_000;
 /// Number of parts of the table, each with its own lock, so that shards seldom contend.
@@ -103,9 +105,9 @@ pub(crate) enum ExceededLimit {
     Rate,
 }
 
-/// The limits by address, and the table of addresses.
+/// The limits, and the trusted proxies.
 #[derive(Debug)]
-pub struct AddressLimits {
+struct Rules {
     /// 0 is no limit.
     connections: usize,
     /// Nanoseconds between two new connections; 0 is no limit.
@@ -113,6 +115,23 @@ pub struct AddressLimits {
     rate: usize,
     /// Proxies that may state the address of their clients.
     trusted: Vec<AddressRange>,
+}
+
+impl Rules {
+    fn new(connections: usize, rate: usize, trusted: Vec<AddressRange>) -> Self {
+        let interval = SECOND.checked_div(rate as u64).unwrap_or(0);
+        Self { connections, interval, rate, trusted }
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|range| range.contains(address))
+    }
+}
+
+/// The limits by address, and the table of addresses.
+#[derive(Debug)]
+pub struct AddressLimits {
+    rules: ArcSwap<Rules>,
     parts: [Mutex<HashMap<AddressKey, Entry>>; PARTS],
     began: Instant,
     /// Number of refusals by each limit.
@@ -137,19 +156,22 @@ impl AddressLimits {
     /// proxies, which state the addresses of their clients.
     pub fn new(connections: usize, rate: usize, trusted: Vec<AddressRange>) -> Self {
         Self {
-            connections,
-            interval: SECOND.checked_div(rate as u64).unwrap_or(0),
-            rate,
-            trusted,
+            rules: ArcSwap::from_pointee(Rules::new(connections, rate, trusted)),
             parts: Default::default(),
             began: Instant::now(),
             refused: Default::default(),
         }
     }
 
+    /// Replaces the limits and the trusted proxies, as [`Self::new`] takes them.
+    pub fn set(&self, connections: usize, rate: usize, trusted: Vec<AddressRange>) {
+        self.rules.store(Arc::new(Rules::new(connections, rate, trusted)));
+    }
+
     /// Whether there is a limit, so that the address of a connection is needed.
     pub(crate) fn is_limited(&self) -> bool {
-        self.connections > 0 || self.interval > 0
+        let rules = self.rules.load();
+        rules.connections > 0 || rules.interval > 0
     }
 
     /// Checks and counts a new connection against its rate only. For connections that are handed off before a shard
@@ -165,12 +187,12 @@ impl AddressLimits {
 
     /// Whether any proxy is trusted.
     pub fn has_proxies(&self) -> bool {
-        !self.trusted.is_empty()
+        !self.rules.load().trusted.is_empty()
     }
 
     /// Whether an address belongs to a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|range| range.contains(address))
+        self.rules.load().is_proxy(address)
     }
 
     /// The number of refused connections: by their number, and by their rate.
@@ -180,12 +202,13 @@ impl AddressLimits {
 
     /// A text that names the limit.
     pub(crate) fn describe(&self, exceeded: ExceededLimit) -> String {
+        let Rules { connections, rate, .. } = &**self.rules.load();
         match exceeded {
             ExceededLimit::Connections => {
-                format!("{} connections of an address (limits.address.connections)", self.connections)
+                format!("{connections} connections of an address (limits.address.connections)")
             }
             ExceededLimit::Rate => {
-                format!("{} connections a second of an address (limits.address.connection_rate)", self.rate)
+                format!("{rate} connections a second of an address (limits.address.connection_rate)")
             }
         }
     }
@@ -193,10 +216,10 @@ impl AddressLimits {
     /// The address of the client: the last one on the path that is not a trusted proxy. `forwarded` contains the
     /// addresses that proxies have added, that of the nearest proxy last; `None` is an address that was not stated.
     pub fn client(&self, peer: IpAddr, forwarded: &[Option<IpAddr>]) -> IpAddr {
-        let mut address = peer;
+        let (mut address, rules) = (peer, self.rules.load());
         for hop in forwarded.iter().rev() {
             match hop {
-                Some(hop) if self.is_proxy(address) => address = *hop,
+                Some(hop) if rules.is_proxy(address) => address = *hop,
                 _ => break,
             }
         }
@@ -230,6 +253,7 @@ impl AddressLimits {
         begins: bool,
         now: u64,
     ) -> Result<Option<AddressKey>, ExceededLimit> {
+        let rules = self.rules.load();
         let mut part = self.part(key);
         // Before the table grows, removes addresses without connections and without recent ones.
         let bound = part.capacity().min(MAX_ADDRESSES / PARTS);
@@ -240,11 +264,11 @@ impl AddressLimits {
             }
         }
         let entry = part.entry(key).or_default();
-        if self.connections > 0 && entry.connections >= self.connections {
+        if rules.connections > 0 && entry.connections >= rules.connections {
             return Err(ExceededLimit::Connections);
         }
-        if begins && self.interval > 0 {
-            let full = entry.full.max(now) + self.interval;
+        if begins && rules.interval > 0 {
+            let full = entry.full.max(now) + rules.interval;
             if full > now + SECOND {
                 return Err(ExceededLimit::Rate);
             }
@@ -302,6 +326,20 @@ mod tests {
         assert!(take("2001:db8:0:1::1").is_ok());
         assert_eq!(limits.acquire(None, &[], true), Ok(None), "a Unix socket");
         assert_eq!(limits.refused(), [2, 0]);
+    }
+
+    #[test]
+    fn limits_and_trusted_proxies_can_be_replaced() {
+        let limits = AddressLimits::new(1, 0, Vec::new());
+        let first = limits.acquire(Some(ip("192.0.2.1")), &[], true).expect("room").expect("counted");
+        assert!(limits.acquire(Some(ip("192.0.2.1")), &[], true).is_err());
+        limits.set(2, 0, vec![range("10.0.0.0", 8)]);
+        assert!(limits.acquire(Some(ip("192.0.2.1")), &[], true).is_ok());
+        assert!(limits.acquire(Some(ip("192.0.2.1")), &[], true).is_err(), "the first one stays counted");
+        assert!(limits.is_proxy(ip("10.1.1.1")) && limits.has_proxies());
+        limits.set(0, 0, Vec::new());
+        limits.release(first);
+        assert_eq!(limits.acquire(Some(ip("192.0.2.1")), &[], true), Ok(None));
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId};
-use tidings_session::Link;
+use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId, Settings};
+use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::address::ClientPath;
 use crate::pipe::ReadinessReceiver;
+use crate::shard::Limits;
 use crate::socket::{Listener, Socket};
 use crate::survey::ConnectionSurvey;
 
@@ -65,6 +66,20 @@ pub enum ShardMessage {
     Rebalance(usize, Duration),
     /// A request of an operator for a page of connections.
     Survey(Box<ConnectionSurvey>),
+    /// Use these settings from now on.
+    Reconfigure(Arc<ShardSettings>),
+}
+
+/// The settings of a shard, which can be replaced while it runs.
+#[derive(Debug)]
+pub struct ShardSettings {
+    /// The settings of sessions.
+    pub sessions: Arc<Settings>,
+    /// The settings of protocols.
+    pub protocols: Arc<ProtocolSettings>,
+    /// Of these [`Limits`], the queue of a connection, the number of connections and the time to close are used; the others
+    /// are those of the start.
+    pub limits: Limits,
 }
 
 /// A connection of the line port.

@@ -1,6 +1,6 @@
 //! Rate limits that all threads share without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tidings_hub::{Bucket, Rate};
@@ -25,7 +25,8 @@ impl Clock {
 /// A token bucket with the capacity of one second, and the number of its refusals.
 #[derive(Debug, Default)]
 pub struct RateLimit {
-    rate: Rate,
+    /// Events per second; 0 is no limit.
+    rate: AtomicUsize,
     clock: Clock,
     bucket: Bucket,
     refused: AtomicU64,
@@ -34,14 +35,19 @@ pub struct RateLimit {
 impl RateLimit {
     /// At most `rate` events per second; 0 is no limit.
     pub fn per_second(rate: usize) -> Self {
-        Self { rate: Rate::per_second(rate), ..Self::default() }
+        Self { rate: AtomicUsize::new(rate), ..Self::default() }
+    }
+
+    /// Replaces the limit; 0 is no limit.
+    pub fn set(&self, rate: usize) {
+        self.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Whether `events` (at least one) may happen now: if one of them may. Events beyond the available ones delay later
     /// events. A refusal is counted.
     pub fn allows(&self, events: usize) -> bool {
-        let allowed =
-            !self.rate.is_limited() || self.bucket.take(self.rate, events as u64, self.clock.nanos());
+        let rate = Rate::per_second(self.rate.load(Ordering::Relaxed));
+        let allowed = !rate.is_limited() || self.bucket.take(rate, events as u64, self.clock.nanos());
         if !allowed {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -73,6 +73,12 @@ impl ReadScheduler {
         }
     }
 
+    /// Replaces the most reserved bytes of one session. The budget is at least that.
+    pub(crate) fn set_queue(&mut self, queue: usize) {
+        self.queue = queue;
+        self.budget = self.budget.max(queue);
+    }
+
     /// Bytes reserved for reads in progress.
     pub(crate) fn reserved(&self) -> usize {
         self.reserved

@@ -413,6 +413,7 @@ impl Shard {
                 ShardMessage::Drain(over) => self.begin_drain(over),
                 ShardMessage::Survey(survey) => self.survey(*survey),
                 ShardMessage::Rebalance(clients, over) => self.begin_rebalance(clients, over),
+                ShardMessage::Reconfigure(settings) => self.reconfigure(&settings),
             }
             self.apply_effects();
         }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use tidings_hub::{Identity, Slot};
+use tidings_hub::Slot;
 use tidings_tcp_info::{TcpInfo, tcp_info};
 use tidings_wire::Topic;
 
@@ -151,7 +151,7 @@ impl Shard {
             address,
             transport,
             protocol: session.protocol,
-            is_backend: session.identity == Identity::Backend,
+            is_backend: session.identity.is_backend(),
             since: unix_time().saturating_sub(age),
             queued,
             tcp: conn.socket.tcp_stream().and_then(tcp_info),

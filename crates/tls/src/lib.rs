@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -31,6 +31,7 @@ use tidings_config::{Config, Http2, TlsOptions};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 pub use material::MaterialError;
+pub use reload::Renewal;
 
 use material::{Material, ServerConfigs};
 use reload::ReloadOutcome;
@@ -102,7 +103,11 @@ impl Collect for TlsMetrics {
 /// Performs handshakes with the current certificate.
 #[derive(Debug)]
 pub struct Tls {
-    options: TlsOptions,
+    /// Of these the certificate, its key and the lowest version change at a reload.
+    options: Mutex<TlsOptions>,
+    handshake_timeout: Duration,
+    handshake_limit: usize,
+    reload_interval: Duration,
     /// The protocols of the HTTP port (ALPN).
     http_protocols: &'static [&'static [u8]],
     configs: RwLock<ServerConfigs>,
@@ -110,7 +115,6 @@ pub struct Tls {
     last_read: Mutex<Material>,
     permits: Semaphore,
     counters: TlsCounters,
-    reload_requested: Notify,
     stop: watch::Sender<bool>,
 }
 
@@ -131,13 +135,15 @@ impl Tls {
         };
         let configs = material.server_configs(options, http_protocols)?;
         Ok(Some(Arc::new(Self {
-            options: options.clone(),
+            options: Mutex::new(options.clone()),
+            handshake_timeout: options.handshake_timeout,
+            handshake_limit: options.handshake_limit,
+            reload_interval: options.reload_interval,
             http_protocols,
             configs: RwLock::new(configs),
             last_read: Mutex::new(material),
             permits: Semaphore::new(options.handshake_limit),
             counters: TlsCounters::default(),
-            reload_requested: Notify::new(),
             stop: watch::Sender::new(false),
         })))
     }
@@ -149,7 +155,7 @@ impl Tls {
 
     /// The number of handshakes in progress.
     fn pending(&self) -> u64 {
-        (self.options.handshake_limit - self.permits.available_permits()) as u64
+        (self.handshake_limit - self.permits.available_permits()) as u64
     }
 
     /// Aborts the handshakes in progress and begins no more.
@@ -164,7 +170,7 @@ impl Tls {
         let (outcome, secured) = tokio::select! {
             biased;
             _ = stopped.wait_for(|stop| *stop) => return None,
-            done = timeout(self.options.handshake_timeout, self.handshake(stream, port)) => match done {
+            done = timeout(self.handshake_timeout, self.handshake(stream, port)) => match done {
                 Ok(Ok(secured)) => (HandshakeOutcome::Done, Some(secured)),
                 Ok(Err(outcome)) => (outcome, None),
                 Err(_) => {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
-use tidings_testkit::{LineClient, PATIENCE, Tidings, wait_until};
+use tidings_testkit::{LineClient, PATIENCE, Tidings, get_http, wait_until};
 
 use crate::tool::{Done, TIDINGS, command, server};
 
@@ -180,15 +181,41 @@ fn both_signals_stop_it_cleanly() {
 }
 
 #[test]
-fn sighup_without_tls_changes_nothing() {
-    let mut server = server(&[]);
+fn sighup_reloads_the_file_and_names_what_needs_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, key) = (folder.path().join("c.toml"), folder.path().join("api.key"));
+    let config = format!("log_level = \"info\"\n[http_api]\nkey_file = \"{}\"\n", key.display());
+    fs::write(&path, &config).unwrap();
+    fs::write(&key, "first-s3cret-0123456789\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut server = server(&["--config", path.to_str().unwrap()]);
     let mut client = LineClient::connect(server.tcp());
-    for _ in 0..2 {
-        server.signal(Signal::HUP);
-        server.wait_for_log("SIGHUP: TLS is off");
-        client.send("PING");
-        client.expect("PONG");
-    }
+    let mut auth = |secret: &str, answer: &str| {
+        client.send(&format!("AUTH {secret}"));
+        client.expect(answer);
+    };
+    auth("first-s3cret-0123456789", "CONFIRMED");
+    fs::write(&key, "second-s3cret-0123456789\n").unwrap();
+    fs::write(&path, format!("shards = 3\n{}", config.replace("info", "debug"))).unwrap();
+    // Two signals at once are two reloads at most, and the last one sees both files.
+    server.signal(Signal::HUP);
+    server.signal(Signal::HUP);
+    server.wait_for_log("the configuration was reloaded changed=[\"log.level\", \"http_api.key\"]");
+    server.wait_for_log("restart_required=[\"shards\"]");
+    let mut client = LineClient::connect(server.tcp());
+    client.send("AUTH second-s3cret-0123456789");
+    client.expect("CONFIRMED");
+    client.send("AUTH first-s3cret-0123456789");
+    client.expect("ERROR 101 unauthorized");
+    fs::write(&path, "[http_api\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_log("nothing has changed reason=");
+    client.send("PING");
+    client.expect("PONG");
+    assert_eq!(get_http(server.http(), "/connection/websocket").status, 400);
+    server.wait_for_log("DEBUG");
+    let log = server.stderr();
+    assert!(!log.contains("s3cret"), "{log}");
     assert_eq!(server.terminate(), 0);
 }
 

@@ -73,7 +73,7 @@ impl Node {
 }
 
 /// HAProxy; killed on drop.
-struct HaProxy(Child, TempDir);
+struct HaProxy(Child, #[expect(dead_code, reason = "removes the folder on drop")] TempDir);
 
 impl HaProxy {
     fn start(port: u16, nodes: &[Node]) -> Self {
@@ -134,7 +134,7 @@ async fn subscriber(server: String, received: Arc<Received>, fault: Arc<Mutex<Op
     loop {
         match client.next().await {
             Ok(Event::Subscribed { how: Recovery::First, .. }) => {
-                received.subscribed.store(true, Ordering::Relaxed)
+                received.subscribed.store(true, Ordering::Relaxed);
             }
             Ok(Event::Subscribed { how: Recovery::Recovered(_), .. }) => {
                 received.recovered.fetch_add(1, Ordering::Relaxed);

@@ -13,74 +13,74 @@ group! {
     /// Permissions and behaviour of channels.
     pub struct ChannelOptions {
         /// Whether a client with a user may subscribe. The token or the application sets the user.
-        allow_subscribe_for_client: bool = "false", ();
+        allow_subscribe_for_client: bool = "false", (), reload;
         /// Whether an anonymous client (without a token, or with a token without a user) may subscribe as well. Has no
         /// effect without `allow_subscribe_for_client`.
-        allow_subscribe_for_anonymous: bool = "false", ();
+        allow_subscribe_for_anonymous: bool = "false", (), reload;
         /// Whether a client with a user may publish.
-        allow_publish_for_client: bool = "false", ();
+        allow_publish_for_client: bool = "false", (), reload;
         /// Whether a client with a user may publish while it is subscribed to the channel.
-        allow_publish_for_subscriber: bool = "false", ();
+        allow_publish_for_subscriber: bool = "false", (), reload;
         /// Whether an anonymous client may publish as well. Has no effect without `allow_publish_for_client` or
         /// `allow_publish_for_subscriber`.
-        allow_publish_for_anonymous: bool = "false", ();
+        allow_publish_for_anonymous: bool = "false", (), reload;
         /// Number of publications that a channel stores, for clients that reconnect. No history when 0, or when
         /// `history_ttl` is.
-        history_size: usize = "0", count(0, 1_000_000);
+        history_size: usize = "0", count(0, 1_000_000), reload;
         /// Time for which publications are stored. No history when 0, or when `history_size` is.
-        history_ttl: Duration = "0s", millis(0, 366 * 24 * HOUR);
+        history_ttl: Duration = "0s", millis(0, 366 * 24 * HOUR), reload;
         /// Time for which a channel's position is stored after the last publication; at least `history_ttl`.
-        history_meta_ttl: Duration = "720h", millis(1000, 10 * 366 * 24 * HOUR);
+        history_meta_ttl: Duration = "720h", millis(1000, 10 * 366 * 24 * HOUR), reload;
         /// Whether a client without the permission to read the history may request a recoverable subscription, and so
         /// receive the publications it missed. A client that may read the history, by the options below, does not need
         /// this permission.
-        allow_recovery: bool = "false", ();
+        allow_recovery: bool = "false", (), reload;
         /// Whether a client without the permission to read the history may request a positioned subscription (see
         /// `force_positioning`).
-        allow_positioning: bool = "false", ();
+        allow_positioning: bool = "false", (), reload;
         /// Whether subscriptions are recoverable without the client's request and permission. The channel needs a
         /// history.
-        force_recovery: bool = "false", ();
+        force_recovery: bool = "false", (), reload;
         /// What a recovering client receives: `stream`, all publications that it missed; `cache`, the newest one alone.
-        force_recovery_mode: RecoveryMode = "stream", ();
+        force_recovery_mode: RecoveryMode = "stream", (), reload;
         /// Whether a subscription ends with code 2500 (the client subscribes again) when the server detects a missed
         /// publication, without the client's request and permission. The channel needs a history.
-        force_positioning: bool = "false", ();
+        force_positioning: bool = "false", (), reload;
         /// Whether the subscribers of a channel are recorded, for `presence` and `presence_stats`.
-        presence: bool = "false", ();
+        presence: bool = "false", (), reload;
         /// Whether joins and leaves are sent to subscribers that request them and may read the presence.
-        join_leave: bool = "false", ();
+        join_leave: bool = "false", (), reload;
         /// Whether joins and leaves are sent to all subscribers, without request and permission.
-        force_push_join_leave: bool = "false", ();
+        force_push_join_leave: bool = "false", (), reload;
         /// Whether a client with a user may read the history while it is subscribed to the channel.
-        allow_history_for_subscriber: bool = "false", ();
+        allow_history_for_subscriber: bool = "false", (), reload;
         /// Whether a client with a user may read the history.
-        allow_history_for_client: bool = "false", ();
+        allow_history_for_client: bool = "false", (), reload;
         /// Whether an anonymous client may read the history as well. Has no effect without `allow_history_for_client`
         /// or `allow_history_for_subscriber`.
-        allow_history_for_anonymous: bool = "false", ();
+        allow_history_for_anonymous: bool = "false", (), reload;
         /// Whether a client with a user may read the presence while it is subscribed to the channel.
-        allow_presence_for_subscriber: bool = "false", ();
+        allow_presence_for_subscriber: bool = "false", (), reload;
         /// Whether a client with a user may read the presence.
-        allow_presence_for_client: bool = "false", ();
+        allow_presence_for_client: bool = "false", (), reload;
         /// Whether an anonymous client may read the presence as well. Has no effect without `allow_presence_for_client`
         /// or `allow_presence_for_subscriber`.
-        allow_presence_for_anonymous: bool = "false", ();
+        allow_presence_for_anonymous: bool = "false", (), reload;
         /// Whether channels with a `#` are limited to the users after it, separated by commas: `dialog#17,42`. A name
         /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
         /// contain `#` or `,` have access to no such channel.
-        allow_user_limited_channels: bool = "false", ();
+        allow_user_limited_channels: bool = "false", (), reload;
         /// Whether the subscribe hook decides about subscriptions (`channel.proxy.subscribe`).
-        subscribe_proxy_enabled: bool = "false", ();
+        subscribe_proxy_enabled: bool = "false", (), reload;
         /// Whether the publish hook decides about publications of clients (`channel.proxy.publish`).
-        publish_proxy_enabled: bool = "false", ();
+        publish_proxy_enabled: bool = "false", (), reload;
         /// Form of a body for JSON clients: `auto` and `json` send valid JSON as it is, other UTF-8 as a string, and
         /// other bytes as `{"b64":"…"}`; `text` sends UTF-8 always as a string; `binary` always sends `{"b64":"…"}`.
-        publication_data_format: DataFormat = "auto", ();
+        publication_data_format: DataFormat = "auto", (), reload;
         /// Policy for a connection that does not read as fast as publications arrive, once its queue is full: `cut`
         /// closes it with a code that requests reconnecting, `latest` drops the queue and sends the newest publication
         /// once the client reads again, `drop_oldest` drops the oldest ones and reports their number. `auto` is `cut`
         /// where the channel has a history, from which the client recovers, and `drop_oldest` otherwise.
-        slow_consumer: SlowConsumer = "auto", ();
+        slow_consumer: SlowConsumer = "auto", (), reload;
     }
 }

@@ -27,23 +27,23 @@ group! {
         /// `check-send-proxy`).
         proxy_protocol: bool = "false", ();
         /// Whether a plain line that is not a command is echoed. Otherwise the answer is `UNKNOWN COMMAND`.
-        echo: bool = "true", ();
+        echo: bool = "true", (), reload;
         /// Channels to which a new plain connection is subscribed; at most `client.channel_limit`.
-        auto_subscribe: Vec<Channel> = "updates", ();
+        auto_subscribe: Vec<Channel> = "updates", (), reload;
         /// Channel of `SUBSCRIBE` and `UNSUBSCRIBE` without a name. Plain clients receive its messages as the body
         /// alone.
-        default_channel: Channel = "updates", ();
+        default_channel: Channel = "updates", (), reload;
         /// Which messages are escaped on plain lines. `auto`: only messages with line breaks that are not JSON, as
         /// `\r`, `\n` and, for a backslash, `\\`; line breaks between the tokens of JSON become spaces, and every other
         /// message is sent byte for byte. `always`: line breaks and backslashes of every message, so that a client can
         /// unescape without inspecting the message.
-        escape: Escape = "auto", ();
+        escape: Escape = "auto", (), reload;
         /// Longest line or RESP value from a client, without its line ending. A longer one is answered with an error
         /// that names the limit, and the connection is closed.
-        max_line: usize = "65536", bytes(64, 16 * MIB);
+        max_line: usize = "65536", bytes(64, 16 * MIB), reload;
         /// Time for which automatic subscriptions wait for the first byte of a new connection, which selects the
         /// protocol. After it, a silent connection is served as plain lines.
-        first_byte_wait: Duration = "250ms", millis(0, 10 * SECOND);
+        first_byte_wait: Duration = "250ms", millis(0, 10 * SECOND), reload;
     }
 }
 
@@ -100,20 +100,20 @@ group! {
         /// Whether TLS is enabled. The HTTP port then accepts TLS alone; for the line port see `tls.required`.
         enabled: bool = "false", ();
         /// File with the certificate in PEM, followed by the intermediate certificates.
-        cert_pem_file: Option<PathBuf> = "", ();
+        cert_pem_file: Option<PathBuf> = "", (), reload;
         /// The same without a file: PEM, or its base64. A path is accepted as well, as in Centrifugo 6.
-        cert_pem: PemText = "", ();
+        cert_pem: PemText = "", (), reload;
         /// File with the private key in PEM (PKCS #8, PKCS #1 or SEC 1), without a passphrase.
-        key_pem_file: Option<PathBuf> = "", ();
+        key_pem_file: Option<PathBuf> = "", (), reload;
         /// The same without a file: PEM, or its base64, or a path.
-        key_pem: Secret = "", ();
+        key_pem: Secret = "", (), reload;
         /// File with certificates of authorities, in PEM, that verify client certificates. With it, a client without a
         /// valid certificate is refused.
-        client_ca_pem_file: Option<PathBuf> = "", ();
+        client_ca_pem_file: Option<PathBuf> = "", (), reload;
         /// The same without a file: PEM, or its base64, or a path.
-        client_ca_pem: PemText = "", ();
+        client_ca_pem: PemText = "", (), reload;
         /// Lowest accepted version of TLS. Versions before 1.2 are not supported.
-        min_version: TlsVersion = "1.2", ();
+        min_version: TlsVersion = "1.2", (), reload;
         /// Whether the line port refuses connections without TLS. `auto`: on addresses that other machines can reach;
         /// on a loopback address plaintext is accepted, too. `false`: plaintext is accepted everywhere, and can be read
         /// on the network.

@@ -62,7 +62,7 @@ group! {
         /// there that is not a trusted proxy. For other connections these headers are ignored. Only these proxies may send
         /// PROXY protocol headers (`tcp.proxy_protocol`, `http.proxy_protocol`). Without this option, limits by address
         /// count all clients of a proxy as one.
-        trusted_proxies: Vec<Network> = "", ();
+        trusted_proxies: Vec<Network> = "", (), reload;
         /// Number of threads that serve connections, each with an event loop. 0 is one per core that this process may
         /// use.
         shards: usize = "0", count(0, 64);
@@ -133,7 +133,7 @@ group! {
     /// Logging, to standard error.
     pub struct LogOptions {
         /// Lowest level that is logged; `none` logs nothing. The flag is `--log-level`; `log_level` is an alias.
-        level: LogLevel = "info", ();
+        level: LogLevel = "info", (), reload;
         /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is
         /// an alias.
         format: LogFormat = "text", ();

@@ -84,7 +84,7 @@ impl Group for Channels {
     /// Visits the options without a namespace; each namespace is walked separately.
     fn walk(&mut self, path: &str, visitor: &mut dyn Visitor) {
         visitor.group(path, &["Channels and namespaces."]);
-        let mut prefix = Field { value: &mut self.private_prefix, rule: MaxLength(16) };
+        let mut prefix = Field { value: &mut self.private_prefix, rule: MaxLength(16), is_reloadable: true };
         visitor.option(
             &format!("{path}private_prefix"),
             &[

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidings_auth::Secret;
 
 use super::{GIB, HOUR, KIB, MINUTE};
+use crate::api_keys::NamedApiKeys;
 use crate::group::group;
 use crate::proxy::{HttpUrl, StaticHeaders};
 use crate::setting::{MaxLength, bytes, count, millis};
@@ -73,16 +74,20 @@ group! {
 group! {
     /// The server API, for backends.
     pub struct HttpApiOptions {
-        /// Key that a backend sends with its requests. On the line and RESP ports `AUTH` accepts it, too. Once it is
-        /// set, the options of channels define the permissions of clients.
-        key: Secret = "", ();
+        /// Key that a backend sends with its requests, with every scope (see `http_api.keys`). On the line and RESP ports
+        /// `AUTH` accepts it, too. Once it is set, the options of channels define the permissions of clients.
+        key: Secret = "", (), reload;
         /// Whether the server API needs no key. For tests, and behind a proxy that admits backends only.
-        insecure: bool = "false", ();
+        insecure: bool = "false", (), reload;
         /// Longest body of a request in bytes; a longer one is answered with 413.
         max_body: usize = "4194304", bytes(KIB, GIB);
         /// Most commands per second, those of batches counted singly, with bursts of the same number. Requests above it
         /// are answered with 429. 0 is no limit.
-        rate_limit: usize = "0", count(0, 10_000_000);
+        rate_limit: usize = "0", count(0, 10_000_000), reload;
+    }
+    groups {
+        /// Named keys with scopes, besides `http_api.key`.
+        keys: NamedApiKeys;
     }
 }
 
@@ -165,10 +170,10 @@ group! {
         /// Time for which the server still serves everything, with `/ready` answering 503, before clients receive a
         /// request to reconnect: the time in which a load balancer notices. Shorter than `shutdown.timeout`. A few
         /// seconds are recommended behind a balancer.
-        lame_duck: Duration = "0s", millis(0, HOUR);
+        lame_duck: Duration = "0s", millis(0, HOUR), reload;
         /// Time over which clients receive a request to reconnect, evenly spread, so that they do not reconnect at the
         /// same moment. Together with `shutdown.lame_duck` at most `shutdown.timeout`; when it is not given and does
         /// not fit, half of the remaining time.
-        drain: Duration = "5s", millis(0, HOUR);
+        drain: Duration = "5s", millis(0, HOUR), reload;
     }
 }

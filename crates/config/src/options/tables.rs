@@ -20,7 +20,7 @@ group! {
         /// uploads to the owner's table. The claim `"tables": {"upload": true}` of a connection token, or that field in
         /// the result of the connect hook, always grants the permission; `false` denies it. `auto` is `anyone` while no
         /// key is configured, and `token` otherwise.
-        allow_upload: AllowUpload = "auto", ();
+        allow_upload: AllowUpload = "auto", (), reload;
         /// Largest file that may be uploaded, in bytes as received. Its text, decompressed and in UTF-8, may be four
         /// times as large; the text of an open file that is compressed or not in UTF-8 counts towards
         /// `tables.max_total`, too.
@@ -41,17 +41,17 @@ group! {
         max_total: usize = "10GiB", bytes(1, 1024 * 1024 * GIB);
         /// Bound of the files that one user has uploaded, on this node. At the bound, that user's own tables without
         /// viewers are evicted; then uploads are refused. 0 is half of `tables.max_total`.
-        user_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB);
+        user_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB), reload;
         /// The same for uploads without a user, by the client's address (one /64 network of IPv6). 0 is half of
         /// `tables.max_total`, and no limit for loopback addresses.
-        address_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB);
+        address_max_total: usize = "0", bytes(0, 1024 * 1024 * GIB), reload;
         /// Most uploads of one user at a time. The limit of all uploads together is 64.
-        user_upload_limit: usize = "16", count(1, 64);
+        user_upload_limit: usize = "16", count(1, 64), reload;
         /// The same for uploads without a user, by the client's address. 0 is 16, and no limit for loopback addresses.
-        address_upload_limit: usize = "0", count(0, 64);
+        address_upload_limit: usize = "0", count(0, 64), reload;
         /// Most downloads of views of one address (one /64 network of IPv6) at a time. The limit of all of them together is
         /// 32. 0 is 8, and no limit for loopback addresses.
-        address_download_limit: usize = "0", count(0, 32);
+        address_download_limit: usize = "0", count(0, 32), reload;
         /// Whether downloads of views put an apostrophe before cells that a spreadsheet would evaluate as formulas:
         /// those that begin with `=`, `+`, `-`, `@`, a tab or a carriage return. Numbers (`-5`, `+3.2`) are not
         /// changed, nor is the download of the uploaded file.

@@ -12,11 +12,11 @@ group! {
         disabled: bool = "false", ();
         /// Longest message from a client over a WebSocket. At a longer one the connection is closed with code 1009. A
         /// compressed message counts with its decompressed size; decompression stops at the limit.
-        message_size_limit: usize = "65536", bytes(64, 16 * MIB);
+        message_size_limit: usize = "65536", bytes(64, 16 * MIB), reload;
         /// Whether messages are compressed for clients that offer it (`permessage-deflate`). A publication is
         /// compressed once for all subscribers of a channel that negotiated compression, and connections have no memory
         /// of their own for it. It takes a third of a megabyte per thread, and processor time per publication.
-        compression: bool = "false", ();
+        compression: bool = "false", (), reload;
         /// Shortest publication, as a message, that is compressed. Shorter ones, and those that compression does not
         /// shorten, are sent uncompressed.
         compression_min_size: usize = "0", bytes(0, 16 * MIB);
@@ -31,7 +31,7 @@ group! {
         /// Whether the path exists.
         enabled: bool = "true", ();
         /// Largest body of a POST that opens a connection; a larger one is answered with 413.
-        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
 }
 
@@ -42,7 +42,7 @@ group! {
         /// Whether the path exists.
         enabled: bool = "true", ();
         /// Largest body of a request that opens a connection; a larger one is answered with 413.
-        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
 }
 
@@ -50,7 +50,7 @@ group! {
     /// `/emulation`: commands of clients of `/connection/sse` and `/connection/http_stream`.
     pub struct EmulationOptions {
         /// Largest body of a request; a larger one is answered with 413.
-        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
 }
 
@@ -79,7 +79,7 @@ group! {
         /// Whether the path exists.
         enabled: bool = "true", ();
         /// Largest body of a POST that opens a connection; a larger one is answered with 413.
-        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
 }
 
@@ -90,7 +90,7 @@ group! {
         /// Whether the path exists.
         enabled: bool = "true", ();
         /// Largest body of a request that opens a connection; a larger one is answered with 413.
-        max_request_body_size: usize = "65536", bytes(64, 16 * MIB);
+        max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) use text::MaxLength;
 
 /// The type of an option.
 pub(crate) trait Setting: Sized {
+    /// Whether values are secret.
+    const IS_SECRET: bool = false;
+
     /// The parameters of options of this type: bounds, units.
     type Rule;
 

@@ -55,6 +55,8 @@ impl Setting for Option<PathBuf> {
 }
 
 impl Setting for Secret {
+    const IS_SECRET: bool = true;
+
     type Rule = ();
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {

@@ -36,6 +36,8 @@ impl fmt::Display for BrokerUrl {
 }
 
 impl Setting for BrokerUrl {
+    const IS_SECRET: bool = true;
+
     type Rule = ();
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {

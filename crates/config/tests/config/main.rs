@@ -2,7 +2,9 @@
 
 mod errors;
 mod namespaces;
+mod reload;
 mod rules;
+mod secrets;
 mod sources;
 mod support;
 mod values;

@@ -9,10 +9,9 @@ use tidings_wire::code::{self, Code};
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
-use crate::namespace::{NamespaceOptions, SlowConsumerPolicy};
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::SessionId;
-use crate::topics::{Interest, TopicEntry, TopicOptions};
+use crate::topics::{Interest, TopicEntry};
 
 /// The immediate result of a subscribe.
 #[derive(Debug)]
@@ -40,26 +39,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Adds a topic that does not exist, and requests it at the broker; returns its key.
     pub(crate) fn request_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
-        let settings = &self.settings;
-        let options = match topic {
-            Topic::Channel(channel) => {
-                let options = settings.namespaces.options(channel.as_str());
-                TopicOptions {
-                    default_channel: *channel == settings.default_channel,
-                    data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
-                    escape: settings.escape,
-                    slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
-                    history: options.is_ok_and(NamespaceOptions::has_history),
-                }
-            }
-            Topic::Pattern(_) => TopicOptions {
-                default_channel: false,
-                data_format: Default::default(),
-                escape: settings.escape,
-                slow_consumer: SlowConsumerPolicy::Cut,
-                history: false,
-            },
-        };
+        let options = self.settings.topic_options(topic);
         fx.push(Effect::SubscribeTopic(topic.clone()));
         let stats = self.namespace_stats(topic);
         self.topics.insert(topic, options, stats)

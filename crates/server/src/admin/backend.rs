@@ -7,13 +7,15 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, TryFutureExt as _};
 use serde_json::Value;
 use tidings_admin::{AdminBackend, Responses};
 use tidings_audit::AuditEvent;
 use tidings_cluster::Collected;
 use tidings_http::Peer;
+use tidings_keys::{ApiIdentity, Scopes};
+use tidings_reload::LiveConfig;
 use tidings_table_service as tables;
 
 use super::{Reporter, namespaces};
@@ -28,11 +30,10 @@ const ADMIN: &str = "admin";
 pub(crate) struct PageBackend {
     api: Arc<api::Services>,
     guard: ApiGuard,
-    has_key: bool,
+    config: LiveConfig,
     streams: OperatorStreams,
     reporter: Arc<Reporter>,
     tables: Option<Arc<tables::Service>>,
-    namespaces: Value,
 }
 
 impl PageBackend {
@@ -41,16 +42,13 @@ impl PageBackend {
         reporter: Arc<Reporter>,
         tables: Option<Arc<tables::Service>>,
     ) -> Self {
-        let config = &services.config;
         Self {
             api: Arc::clone(&services.api),
-            guard: ApiGuard::for_admin(config, &services.api),
-            // With `http_api.insecure` the guard accepts any key.
-            has_key: config.http_api.key.is_set() && !config.http_api.insecure,
+            guard: ApiGuard::new(&services.api),
+            config: services.config.clone(),
             streams: OperatorStreams::new(services),
             reporter,
             tables,
-            namespaces: namespaces::describe(config),
         }
     }
 }
@@ -62,11 +60,13 @@ impl AdminBackend for PageBackend {
     }
 
     fn has_api_key(&self, headers: &HeaderMap) -> bool {
-        self.has_key && api::api_key(headers).is_some()
+        let api = &self.config.load().http_api;
+        // With `http_api.insecure` the guard accepts any key.
+        api.has_key() && !api.insecure && api::api_key(headers).is_some()
     }
 
     fn check_api_key<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Result<(), Response>> {
-        self.guard.check(parts).map_ok(drop).boxed()
+        self.guard.check_with(parts, Scopes::ALL).boxed()
     }
 
     fn login_failed(&self, address: Option<IpAddr>) -> BoxFuture<'_, ()> {
@@ -91,7 +91,13 @@ impl AdminBackend for PageBackend {
         method: &'a str,
         body: Bytes,
     ) -> BoxFuture<'a, Result<Response, serde_json::Error>> {
-        api::run_command(&self.api, Caller { key: ADMIN, address }, method, body).boxed()
+        api::run_command(
+            &self.api,
+            Caller { identity: ApiIdentity { name: ADMIN.into(), scopes: Scopes::ALL }, address },
+            method,
+            body,
+        )
+        .boxed()
     }
 
     fn tail<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Response> {
@@ -99,7 +105,7 @@ impl AdminBackend for PageBackend {
     }
 
     fn namespaces(&self) -> Value {
-        self.namespaces.clone()
+        namespaces::describe(&self.config.load())
     }
 
     fn delete_table<'a>(&'a self, address: Option<IpAddr>, id: &'a str) -> BoxFuture<'a, Result<(), String>> {

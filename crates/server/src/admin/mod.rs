@@ -42,7 +42,7 @@ impl AdminParts {
         let state = Arc::new(LocalState::new(services, inbound, tables.cloned()));
         let reporter = Arc::new(Reporter { state, rates: Arc::default() });
         let backend = PageBackend::new(services, Arc::clone(&reporter), tables.cloned());
-        Self { page: Arc::new(Admin::new(&services.config, backend)), reporter }
+        Self { page: Arc::new(Admin::new(&services.config.load(), backend)), reporter }
     }
 }
 

@@ -3,10 +3,9 @@
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use tidings_wire::Secret;
-
 use tidings_config::Config;
 use tidings_http::Scheme;
+use tidings_keys::{ApiIdentity, ApiKeys};
 
 /// The header with the key.
 const API_KEY: &str = "x-api-key";
@@ -14,14 +13,23 @@ const API_KEY: &str = "x-api-key";
 const FETCH_SITE: &str = "sec-fetch-site";
 
 /// How requests are authorized.
-#[derive(Debug)]
-pub(super) enum ApiAccess {
-    /// Requests need this key.
-    Key(Secret),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Requests need a key.
+    Key,
     /// Requests need no key, but those of a browser must come from a page of this server.
     Open,
     /// Every request is rejected: no key is configured, and the server is reachable from other machines.
     Closed,
+}
+
+/// The rules of access, which a reload of the configuration replaces.
+#[derive(Debug)]
+pub(crate) struct ApiAccess {
+    mode: Mode,
+    keys: ApiKeys,
+    /// Whether `/metrics` on the HTTP port requires a key.
+    pub(super) protects_metrics: bool,
 }
 
 /// Why a request is rejected.
@@ -38,33 +46,40 @@ pub(super) enum AccessDenied {
 }
 
 impl ApiAccess {
-    /// The access that the configuration specifies. The API is open with `http_api.insecure`, and on a workbench.
-    pub(super) fn from_config(config: &Config) -> Self {
-        let api = &config.http_api;
-        if api.insecure || config.is_workbench() {
-            Self::Open
-        } else if api.key.is_set() {
-            Self::Key(api.key.clone())
+    /// The access that the configuration specifies. The API is open with `http_api.insecure`, and on a workbench. May resolve
+    /// the host name of a listener.
+    pub(crate) fn from_config(config: &Config) -> Self {
+        let keys = config.http_api.all_keys();
+        let mode = if config.http_api.insecure || config.is_workbench() {
+            Mode::Open
+        } else if keys.is_empty() {
+            Mode::Closed
         } else {
-            Self::Closed
-        }
+            Mode::Key
+        };
+        Self { mode, keys, protects_metrics: config.protects_metrics() }
     }
 
-    /// Checks the headers of a request that was received over `scheme`.
+    /// The keys.
+    pub(crate) fn keys(&self) -> &ApiKeys {
+        &self.keys
+    }
+
+    /// Checks the headers of a request that was received over `scheme`. Returns its sender.
     ///
     /// # Errors
     /// Why the request is rejected.
-    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<(), AccessDenied> {
-        match self {
-            Self::Key(key) => match api_key(headers) {
-                Some(given) if key.equals(given) => Ok(()),
-                Some(_) => Err(AccessDenied::WrongKey),
-                None => Err(AccessDenied::NoKey),
-            },
+    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<ApiIdentity, AccessDenied> {
+        match self.mode {
+            Mode::Key => {
+                let given = api_key(headers).ok_or(AccessDenied::NoKey)?;
+                let key = self.keys.find(given).and_then(|index| self.keys.get(index));
+                key.map(ApiIdentity::from).ok_or(AccessDenied::WrongKey)
+            }
             // A page of another site can send a form or a `fetch` to this server without the consent of the browser's user.
-            Self::Open if is_cross_site(headers, scheme) => Err(AccessDenied::OtherSite),
-            Self::Open => Ok(()),
-            Self::Closed => Err(AccessDenied::Closed),
+            Mode::Open if is_cross_site(headers, scheme) => Err(AccessDenied::OtherSite),
+            Mode::Open => Ok(ApiIdentity::without_key()),
+            Mode::Closed => Err(AccessDenied::Closed),
         }
     }
 }
@@ -103,11 +118,12 @@ impl IntoResponse for AccessDenied {
     fn into_response(self) -> Response {
         match self {
             Self::NoKey => {
-                let reason = "the server API needs its key (http_api.key): X-API-Key: KEY\n";
+                let reason = "the server API needs a key (http_api.key, http_api.keys): X-API-Key: KEY\n";
                 (StatusCode::UNAUTHORIZED, reason).into_response()
             }
             Self::WrongKey => {
-                (StatusCode::UNAUTHORIZED, "this is not the key in http_api.key\n").into_response()
+                (StatusCode::UNAUTHORIZED, "this is not a key in http_api.key or http_api.keys\n")
+                    .into_response()
             }
             Self::Closed => {
                 let reason = "the server API is closed: set http_api.key (or http_api.insecure)\n";
@@ -124,19 +140,30 @@ impl IntoResponse for AccessDenied {
 
 #[cfg(test)]
 mod tests {
+    use tidings_keys::{ApiKey, Scopes};
+    use tidings_wire::Secret;
+
     use super::*;
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         list.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
     }
 
+    fn access(mode: Mode) -> ApiAccess {
+        let key = ApiKey { name: "shop".into(), secret: Secret::new("s3cret"), scopes: Scopes::ALL };
+        ApiAccess { mode, keys: [key].into_iter().collect(), protects_metrics: false }
+    }
+
     #[test]
     fn the_key_may_be_in_either_header_and_must_be_complete() {
-        let access = ApiAccess::Key(Secret::new("s3cret"));
+        let access = access(Mode::Key);
         for right in
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
         {
-            assert_eq!(access.check(&headers(&[right]), Scheme::Unknown), Ok(()), "{right:?}");
+            let identity = access
+                .check(&headers(&[right]), Scheme::Unknown)
+                .unwrap_or_else(|e| panic!("{right:?}: {e:?}"));
+            assert_eq!(&*identity.name, "shop");
         }
         for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
             assert_eq!(
@@ -158,7 +185,7 @@ mod tests {
     fn without_a_key_only_own_pages_and_programs_are_accepted() {
         let host = ("host", "localhost:8000");
         let check = |more: &[(&'static str, &'static str)]| {
-            ApiAccess::Open.check(&headers(&[&[host], more].concat()), Scheme::Unknown)
+            access(Mode::Open).check(&headers(&[&[host], more].concat()), Scheme::Unknown).map(|_| ())
         };
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));

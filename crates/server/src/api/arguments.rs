@@ -13,10 +13,10 @@ use super::reply::ApiError;
 ///
 /// # Errors
 /// If the name is missing or invalid, its namespace does not exist, or the channel is internal.
-pub(super) fn check_channel<'a>(
-    services: &'a Services,
+pub(super) fn check_channel(
+    services: &Services,
     name: &str,
-) -> Result<(Channel, &'a NamespaceOptions), ApiError> {
+) -> Result<(Channel, NamespaceOptions), ApiError> {
     if name.is_empty() {
         return Err(ApiError::bad_request("channel is required"));
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use tidings_audit::{AuditEvent, Subject};
+use tidings_keys::ApiIdentity;
 use tidings_metrics::Label as _;
 
 use super::Services;
@@ -10,10 +11,10 @@ use super::command::{Command, CommandMethod};
 use super::reply::CommandReply;
 
 /// The sender of a request to the server API.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// The name of its key; empty if none was required.
-    pub(crate) key: &'static str,
+    /// Its key, by name; an empty name if none was required.
+    pub(crate) identity: ApiIdentity,
     /// Its address, if it is known.
     pub(crate) address: Option<IpAddr>,
 }
@@ -60,16 +61,17 @@ impl AuditedOrder {
             | Command::History(_)
             | Command::Channels(_)
             | Command::Connections(_)
+            | Command::Reload(_)
             | Command::Info(_) => return None,
         };
         Some(Self { method: command.method(), channel, user, id })
     }
 
     /// Records the command with its result.
-    pub(super) fn record(&self, services: &Services, caller: Caller, reply: &CommandReply) {
+    pub(super) fn record(&self, services: &Services, caller: &Caller, reply: &CommandReply) {
         services.audit.record(&AuditEvent::ApiOrder {
             method: self.method.label(),
-            key: caller.key,
+            key: &caller.identity.name,
             address: caller.address,
             subject: Subject { channel: &self.channel, user: &self.user, id: &self.id },
             error: reply.as_ref().err().map(|error| u32::from(error.code)),

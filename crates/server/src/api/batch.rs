@@ -17,6 +17,7 @@ use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
 use super::reply::{ApiError, CommandReply};
 use super::response_budget::Reservation;
+use tidings_keys::Scopes;
 use tidings_metrics::Label as _;
 use tidings_wire::Object;
 
@@ -46,6 +47,15 @@ impl Batch {
     /// The number of commands.
     pub(super) fn len(&self) -> usize {
         self.commands.len()
+    }
+
+    /// The scopes that a key needs for the commands.
+    pub(super) fn scopes(&self) -> Scopes {
+        let scope = |item: &BatchItem| match item {
+            BatchItem::Command(command) => Some(command.method().scope()),
+            BatchItem::Unknown | BatchItem::Several => None,
+        };
+        self.commands.iter().filter_map(scope).collect()
     }
 }
 
@@ -81,6 +91,12 @@ impl Envelope {
         Ok(envelopes)
     }
 
+    /// The scopes that a key needs for the commands.
+    pub(super) fn scopes(envelopes: &[Self]) -> Scopes {
+        let method = |envelope: &Self| CommandMethod::from_name(&envelope.method);
+        envelopes.iter().filter_map(method).map(CommandMethod::scope).collect()
+    }
+
     fn command(&self) -> Result<Command, ApiError> {
         let params = self.params.as_deref().unwrap_or(RawValue::NULL).get();
         let params = if params == "null" { "{}" } else { params };
@@ -90,7 +106,7 @@ impl Envelope {
 }
 
 /// Runs a batch. Returns the response body: `{"replies":[{METHOD:{…}},…]}`.
-pub(super) async fn run(services: &Arc<Services>, caller: Caller, batch: Batch) -> (Vec<u8>, Reservation) {
+pub(super) async fn run(services: &Arc<Services>, caller: &Caller, batch: Batch) -> (Vec<u8>, Reservation) {
     let commands = batch.commands.into_iter().map(|item| match item {
         BatchItem::Command(command) => Ok(command),
         BatchItem::Unknown => Err(code::METHOD_NOT_FOUND.into()),
@@ -115,7 +131,7 @@ pub(super) async fn run(services: &Arc<Services>, caller: Caller, batch: Batch) 
 /// Runs the commands of `POST /api`. Returns the response body: `{"result":{…}}` for each, one a line.
 pub(super) async fn run_envelopes(
     services: &Arc<Services>,
-    caller: Caller,
+    caller: &Caller,
     envelopes: Vec<Envelope>,
 ) -> (Vec<u8>, Reservation) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
@@ -168,7 +184,7 @@ enum PendingReply {
 /// completed, and completes before the next command starts; with `parallel` it runs at the same time as the others.
 async fn run_all(
     services: &Arc<Services>,
-    caller: Caller,
+    caller: &Caller,
     commands: impl Iterator<Item = Result<Command, ApiError>>,
     parallel: bool,
 ) -> Vec<EncodedReply> {
@@ -205,10 +221,11 @@ async fn run_all(
             Ok(command) if parallel => {
                 let (services, budget, permits) =
                     (Arc::clone(services), Arc::clone(&budget), Arc::clone(&permits));
+                let caller = caller.clone();
                 let at = pending.len();
                 tasks.spawn(async move {
                     let _permit = permits.acquire().await;
-                    (at, run_one(&services, caller, command, &budget).await)
+                    (at, run_one(&services, &caller, command, &budget).await)
                 });
                 PendingReply::Task
             }
@@ -243,7 +260,7 @@ async fn run_all(
 /// Runs a command that is not a publication.
 async fn run_one(
     services: &Services,
-    caller: Caller,
+    caller: &Caller,
     command: Command,
     budget: &AtomicUsize,
 ) -> EncodedReply {

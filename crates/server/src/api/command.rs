@@ -13,6 +13,7 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use tidings_keys::Scope;
 use tidings_metrics::{Label as _, labels};
 use tidings_wire::Object;
 use tidings_wire::grant::ChannelOverrides;
@@ -26,7 +27,7 @@ pub(super) const MAX_CHANNELS: usize = 10_000;
 pub(super) type RawJson = Box<RawValue>;
 
 macro_rules! commands {
-    ($($method:literal $Variant:ident)+) => {
+    ($($method:literal $Variant:ident $scope:ident)+) => {
         labels! {
             /// The method of a command, in the order of the documentation.
             pub(super) enum CommandMethod { $($Variant => $method,)+ }
@@ -43,6 +44,15 @@ macro_rules! commands {
         #[derive(Debug)]
         pub(super) enum Command {
             $(#[doc = concat!("`", $method, "`.")] $Variant($Variant),)+
+        }
+
+        impl CommandMethod {
+            /// The scope that a key needs for this method.
+            pub(super) fn scope(self) -> Scope {
+                match self {
+                    $(Self::$Variant => Scope::$scope,)+
+                }
+            }
         }
 
         impl Command {
@@ -82,23 +92,24 @@ macro_rules! commands {
 }
 
 commands! {
-    "publish" Publish
-    "broadcast" Broadcast
-    "subscribe" Subscribe
-    "unsubscribe" Unsubscribe
-    "disconnect" Disconnect
-    "refresh" Refresh
-    "presence" Presence
-    "presence_stats" PresenceStats
-    "history" History
-    "history_remove" HistoryRemove
-    "channels" Channels
-    "info" Info
-    "connections" Connections
-    "block_user" BlockUser
-    "unblock_user" UnblockUser
-    "revoke_token" RevokeToken
-    "invalidate_user_tokens" InvalidateUserTokens
+    "publish" Publish Publish
+    "broadcast" Broadcast Publish
+    "subscribe" Subscribe Manage
+    "unsubscribe" Unsubscribe Manage
+    "disconnect" Disconnect Manage
+    "refresh" Refresh Manage
+    "presence" Presence Read
+    "presence_stats" PresenceStats Read
+    "history" History Read
+    "history_remove" HistoryRemove Manage
+    "channels" Channels Read
+    "info" Info Read
+    "connections" Connections Read
+    "block_user" BlockUser Manage
+    "unblock_user" UnblockUser Manage
+    "revoke_token" RevokeToken Manage
+    "invalidate_user_tokens" InvalidateUserTokens Manage
+    "reload" Reload Manage
 }
 
 impl CommandMethod {
@@ -449,3 +460,6 @@ pub(super) struct Connections {
     #[serde(default, deserialize_with = "null_as_default")]
     pub(super) expression: String,
 }
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Reload {}

@@ -1,4 +1,4 @@
-//! The check of the API key for one request, with a delayed response to wrong keys.
+//! The check of the API keys for one request, with a delayed response to wrong keys.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,41 +9,57 @@ use axum::http::header::{CONNECTION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use tidings_audit::AuditEvent;
-use tidings_config::Config;
 use tidings_http::{Peer, Scheme};
+use tidings_keys::{Scope, Scopes};
 use tidings_metrics::Label as _;
 
 use super::Services;
-use super::access::{AccessDenied, ApiAccess};
+use super::access::AccessDenied;
 use super::audit::Caller;
+use super::reply::ApiError;
 use crate::auth_failures::Credential;
 
-/// The name of the key in the audit log.
-const KEY_NAME: &str = "http_api.key";
-
-/// Admits requests for paths that are protected by the API key.
+/// Admits requests for paths that are protected by the API keys.
 pub(crate) struct ApiGuard {
     services: Arc<Services>,
-    access: ApiAccess,
 }
 
 impl ApiGuard {
-    /// The guard of the server API.
-    pub(super) fn new(config: &Config, services: &Arc<Services>) -> Self {
-        Self { services: Arc::clone(services), access: ApiAccess::from_config(config) }
+    /// The guard of the paths for backends and operators.
+    pub(crate) fn new(services: &Arc<Services>) -> Self {
+        Self { services: Arc::clone(services) }
     }
 
-    /// The guard of `/metrics` on the HTTP port, where it requires the key (see [`Config::protects_metrics`]).
-    pub(crate) fn for_metrics(config: &Config, services: &Arc<Services>) -> Option<Self> {
-        config.protects_metrics().then(|| Self::new(config, services))
+    /// Checks the key of a request for `/metrics` on the HTTP port, where one is required (see
+    /// [`tidings_config::Config::protects_metrics`]). The key needs the scope `read`.
+    ///
+    /// # Errors
+    /// The response to a request that is not admitted.
+    pub(crate) async fn check_metrics(&self, parts: &Parts) -> Result<(), Response> {
+        if !self.services.access.load().protects_metrics {
+            return Ok(());
+        }
+        self.check_with(parts, Scope::Read.into()).await
     }
 
-    /// The guard of requests for the admin page that carry a key.
-    pub(crate) fn for_admin(config: &Config, services: &Arc<Services>) -> Self {
-        Self::new(config, services)
+    /// Checks the key of a request outside of the server API, and that the key has these scopes.
+    ///
+    /// # Errors
+    /// The response to a request that is not admitted.
+    pub(crate) async fn check_with(&self, parts: &Parts, scopes: Scopes) -> Result<(), Response> {
+        let caller = self.check(parts).await?;
+        let Some(scope) = caller.identity.scopes.missing(scopes) else { return Ok(()) };
+        self.count_unauthorized();
+        let reason = format!("{}\n", ApiError::missing_scope(&caller.identity, scope).message);
+        Err((StatusCode::FORBIDDEN, reason).into_response())
     }
 
-    /// Checks the key of a request. Returns its sender.
+    /// Counts a request that was rejected.
+    pub(super) fn count_unauthorized(&self) {
+        self.services.counters.unauthorized.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Checks the key of a request. Returns its sender. The caller of this function checks the scopes.
     ///
     /// # Errors
     /// The response to a request that is not admitted.
@@ -51,26 +67,27 @@ impl ApiGuard {
         let peer = parts.extensions.get::<Peer>();
         let address = peer.and_then(|peer| peer.client(&parts.headers, &self.services.process.addresses));
         let failures = &self.services.auth_failures;
-        let unauthorized = &self.services.counters.unauthorized;
         if failures.is_rejected(address) {
-            unauthorized.fetch_add(1, Ordering::Relaxed);
+            self.count_unauthorized();
             self.record_failure(address, "too_many");
             let reason = "too many requests with a wrong API key from this address; try again later\n";
             let headers = [(RETRY_AFTER, "30"), (CONNECTION, "close")];
             return Err((StatusCode::TOO_MANY_REQUESTS, headers, reason).into_response());
         }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
-        if let Err(denied) = self.access.check(&parts.headers, scheme) {
-            unauthorized.fetch_add(1, Ordering::Relaxed);
-            match denied {
-                AccessDenied::WrongKey => failures.fail_request(address, Credential::ApiKey).await,
-                AccessDenied::NoKey => self.record_failure(address, "missing"),
-                AccessDenied::Closed | AccessDenied::OtherSite => {}
+        let checked = self.services.access.load().check(&parts.headers, scheme);
+        match checked {
+            Ok(identity) => Ok(Caller { identity, address }),
+            Err(denied) => {
+                self.count_unauthorized();
+                match denied {
+                    AccessDenied::WrongKey => failures.fail_request(address, Credential::ApiKey).await,
+                    AccessDenied::NoKey => self.record_failure(address, "missing"),
+                    AccessDenied::Closed | AccessDenied::OtherSite => {}
+                }
+                Err(denied.into_response())
             }
-            return Err(denied.into_response());
         }
-        let key = if matches!(self.access, ApiAccess::Key(_)) { KEY_NAME } else { "" };
-        Ok(Caller { key, address })
     }
 
     fn record_failure(&self, address: Option<IpAddr>, reason: &str) {

@@ -32,7 +32,7 @@ const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
 /// Runs one command. Returns the reply, and the memory that was reserved for it.
 pub(super) async fn run(
     services: &Services,
-    caller: Caller,
+    caller: &Caller,
     command: Command,
 ) -> (CommandReply, Reservation) {
     if !has_large_reply(&command) {
@@ -54,7 +54,7 @@ pub(super) fn has_large_reply(command: &Command) -> bool {
 }
 
 /// Runs one command, and records it in the audit log. Memory for a large reply must have been reserved.
-pub(super) async fn execute(services: &Services, caller: Caller, command: Command) -> CommandReply {
+pub(super) async fn execute(services: &Services, caller: &Caller, command: Command) -> CommandReply {
     let order = AuditedOrder::from_command(services, &command);
     let reply = dispatch(services, command).await;
     if let Some(order) = order {
@@ -94,6 +94,10 @@ async fn dispatch(services: &Services, command: Command) -> CommandReply {
         Command::RevokeToken(request) => blocklist::revoke_token(services, request).await,
         Command::InvalidateUserTokens(request) => blocklist::invalidate_user_tokens(services, request).await,
         Command::Connections(request) => connections::list(services, request).await,
+        Command::Reload(_) => match services.reload("api").await {
+            Ok(report) => Ok(CommandResult::Reloaded(report)),
+            Err(error) => Err(error.into()),
+        },
         Command::Info(_) => Ok(CommandResult::Info { nodes: services.nodes.list() }),
     }
 }

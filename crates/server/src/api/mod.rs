@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router as Routes;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -39,7 +40,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tidings_audit::Audit;
+use tidings_audit::{Audit, AuditEvent};
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -47,14 +48,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::auth_failures::AuthFailures;
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
-pub(crate) use access::api_key;
+pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
 use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
+use reply::ApiError;
 use response_budget::ResponseBudget;
 use tidings_cluster::Nodes;
-use tidings_config::Config;
+use tidings_keys::Scopes;
 use tidings_metrics::{BYTES, Collect, KeyedCounters, Label as _, MetricWriter};
+use tidings_reload::{ReloadError, ReloadReport, Reloader};
 
 /// Timeout of receiving a body, and before that of waiting for memory for it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -142,6 +145,22 @@ pub(crate) struct Services {
     pub(crate) process: Arc<Process>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) tracer: Tracer,
+    /// The rules of access, which a reload replaces.
+    pub(crate) access: ArcSwap<ApiAccess>,
+    pub(crate) reloader: Reloader,
+}
+
+impl Services {
+    /// Reloads the configuration, and records it in the audit log with its cause.
+    ///
+    /// # Errors
+    /// As [`Reloader::reload`].
+    pub(crate) async fn reload(&self, cause: &str) -> Result<ReloadReport, ReloadError> {
+        let result = self.reloader.reload().await;
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.audit.record(&AuditEvent::ConfigurationReloaded { cause, error: error.as_deref() });
+        result
+    }
 }
 
 /// The state of the handlers.
@@ -154,11 +173,10 @@ struct Api {
 }
 
 /// The routes of `/api`.
-pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
-    let max_body = config.http_api.max_body;
+pub(crate) fn routes(max_body: usize, services: &Arc<Services>) -> Routes {
     let api = Arc::new(Api {
         services: Arc::clone(services),
-        guard: ApiGuard::new(config, services),
+        guard: ApiGuard::new(services),
         bodies: Semaphore::new(MAX_BODIES.max(max_body).div_ceil(UNIT)),
         max_body,
     });
@@ -172,20 +190,23 @@ pub(crate) fn routes(config: &Config, services: &Arc<Services>) -> Routes {
 
 /// `POST /api`: one command with its method a line.
 async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let admitted = match api.admit(request).await {
+    let admitted = match api.admit(request, None).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let run = async {
         match batch::Envelope::parse(&admitted.body) {
-            Ok(envelopes) => match api.services.counters.check_rate(envelopes.len()) {
-                Some(response) => response,
-                None => {
-                    let (body, reserved) =
-                        batch::run_envelopes(&api.services, admitted.caller, envelopes).await;
-                    json(StatusCode::OK, reserved.hold(body))
+            Ok(envelopes) => {
+                let scopes = batch::Envelope::scopes(&envelopes);
+                match api.batch_rejection(&admitted.caller, scopes, envelopes.len()) {
+                    Some(response) => response,
+                    None => {
+                        let (body, reserved) =
+                            batch::run_envelopes(&api.services, &admitted.caller, envelopes).await;
+                        json(StatusCode::OK, reserved.hold(body))
+                    }
                 }
-            },
+            }
             Err(error) => invalid_body(&error),
         }
     };
@@ -201,7 +222,7 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
         let reason = format!("no such method; the methods are {names} and batch, see /api/openapi.json\n");
         return (StatusCode::NOT_FOUND, reason).into_response();
     }
-    let admitted = match api.admit(request).await {
+    let admitted = match api.admit(request, method).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
@@ -215,10 +236,10 @@ async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted
     let Admitted { body, memory: _memory, as_status, caller, .. } = admitted;
     let Some(method) = method else {
         return match batch::Batch::parse(&body) {
-            Ok(batch) => match api.services.counters.check_rate(batch.len()) {
+            Ok(batch) => match api.batch_rejection(&caller, batch.scopes(), batch.len()) {
                 Some(response) => response,
                 None => {
-                    let (body, reserved) = batch::run(&api.services, caller, batch).await;
+                    let (body, reserved) = batch::run(&api.services, &caller, batch).await;
                     json(StatusCode::OK, reserved.hold(body))
                 }
             },
@@ -232,7 +253,7 @@ async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted
             }
             drop(body);
             api.services.counters.commands.add(method);
-            let (reply, mut reserved) = methods::run(&api.services, caller, command).await;
+            let (reply, mut reserved) = methods::run(&api.services, &caller, command).await;
             methods::count_errors(&api.services, &reply);
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
@@ -287,7 +308,7 @@ pub(crate) async fn run_command(
     };
     let command = Command::parse(method, &body)?;
     services.counters.commands.add(method);
-    let (reply, mut reserved) = methods::run(services, caller, command).await;
+    let (reply, mut reserved) = methods::run(services, &caller, command).await;
     methods::count_errors(services, &reply);
     let body = reply::encode(&reply);
     reserved.shrink_to(body.len());
@@ -295,21 +316,39 @@ pub(crate) async fn run_command(
 }
 
 impl Api {
-    /// Authorizes a request and receives its body.
+    /// Authorizes a request and receives its body. The scope of `method` is checked before the body is read.
     ///
     /// # Errors
     /// The response to a request that is rejected.
-    async fn admit(&self, request: Request) -> Result<Admitted<'_>, Response> {
+    async fn admit(&self, request: Request, method: Option<CommandMethod>) -> Result<Admitted<'_>, Response> {
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
             let reason = "the server API accepts only POST\n";
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], reason).into_response());
         }
         let caller = self.guard.check(&parts).await?;
+        if let Some(rejection) =
+            method.and_then(|method| self.scope_rejection(&caller, method.scope().into()))
+        {
+            return Err(rejection);
+        }
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
         let context = self.services.tracer.context(&parts.headers);
         let (body, memory) = self.receive_body(&parts.headers, body).await?;
         Ok(Admitted { body, memory, as_status, caller, context })
+    }
+
+    /// The rejection (403) of a whole request whose key lacks a scope that one of its commands needs.
+    fn scope_rejection(&self, caller: &Caller, needed: Scopes) -> Option<Response> {
+        let scope = caller.identity.scopes.missing(needed)?;
+        self.guard.count_unauthorized();
+        let error = ApiError::missing_scope(&caller.identity, scope);
+        Some(json(error.status(), reply::encode(&Err(error))))
+    }
+
+    /// The rejection of several commands, by their scopes or their rate.
+    fn batch_rejection(&self, caller: &Caller, needed: Scopes, commands: usize) -> Option<Response> {
+        self.scope_rejection(caller, needed).or_else(|| self.services.counters.check_rate(commands))
     }
 
     /// Waits for memory, and receives a body of at most `http_api.max_body` bytes within [`BODY_TIMEOUT`].

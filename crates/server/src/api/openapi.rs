@@ -34,6 +34,7 @@ mod tests {
     use super::DESCRIPTION;
     use tidings_cluster::NodeInfo;
     use tidings_metrics::Label as _;
+    use tidings_reload::ReloadReport;
 
     fn description() -> Value {
         serde_json::from_str(DESCRIPTION).expect("JSON")
@@ -156,6 +157,12 @@ mod tests {
             let response = properties(&schema(&format!("{camel}Response")));
             assert_eq!(response["result"]["$ref"], format!("#/components/schemas/{camel}Result"));
             assert_eq!(response["error"]["$ref"], "#/components/schemas/Error");
+            let scope = CommandMethod::from_name(method).expect("a method").scope().name();
+            assert_eq!(
+                post["security"],
+                json!([{"key": [scope]}, {"authorization": [scope]}, {}]),
+                "{method}"
+            );
             let batch = properties(&schema("Command"));
             assert_eq!(batch[*method]["$ref"], format!("#/components/schemas/{camel}Request"));
             let reply = properties(&schema("Reply"));
@@ -182,6 +189,7 @@ mod tests {
         check_request::<command::Channels>("ChannelsRequest");
         check_request::<command::Info>("InfoRequest");
         check_request::<command::Connections>("ConnectionsRequest");
+        check_request::<command::Reload>("ReloadRequest");
         check_request::<command::BlockUser>("BlockUserRequest");
         check_request::<command::UnblockUser>("UnblockUserRequest");
         check_request::<command::RevokeToken>("RevokeTokenRequest");
@@ -260,6 +268,9 @@ mod tests {
         };
         check_result("ConnectionInfo", &connection(Some("::1".into())));
         check_required("ConnectionInfo", &connection(None));
+        let reloaded = CommandResult::Reloaded(ReloadReport::default());
+        check_result("ReloadResult", &reloaded);
+        check_required("ReloadResult", &reloaded);
         check_result("Node", &NodeInfo::default());
         check_required("Node", &NodeInfo::default());
         for name in [

@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_broker::{BrokerError, Published};
 use tidings_hub::Failure;
+use tidings_keys::{ApiIdentity, Scope};
+use tidings_reload::{ReloadError, ReloadReport};
 use tidings_wire::ClientInfo;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::code::{self, Code};
@@ -35,6 +37,13 @@ impl ApiError {
             code: code::BAD_REQUEST.number,
             message: format!("{}: {reason}", code::BAD_REQUEST.text).into(),
         }
+    }
+
+    /// The error of a key without a scope.
+    pub(super) fn missing_scope(identity: &ApiIdentity, scope: Scope) -> Self {
+        let text = code::PERMISSION_DENIED.text;
+        let message = format!("{text}: the key \"{}\" does not have the scope {scope}", identity.name);
+        Self { code: code::PERMISSION_DENIED.number, message: message.into() }
     }
 
     /// Encodes it as JSON.
@@ -98,6 +107,18 @@ impl From<ClusterError> for ApiError {
     }
 }
 
+impl From<ReloadError> for ApiError {
+    fn from(error: ReloadError) -> Self {
+        let code = match error {
+            ReloadError::NoSources => code::NOT_AVAILABLE,
+            ReloadError::Invalid(_) => code::BAD_REQUEST,
+            ReloadError::TooMany => code::TOO_MANY_REQUESTS,
+            ReloadError::Timeout | ReloadError::Stopped => code::INTERNAL,
+        };
+        Self { code: code.number, message: format!("{}: {error}", code.text).into() }
+    }
+}
+
 impl From<BlockError> for ApiError {
     fn from(error: BlockError) -> Self {
         match error {
@@ -131,6 +152,8 @@ pub(super) enum CommandResult {
         #[serde(skip_serializing_if = "String::is_empty")]
         cursor: String,
     },
+    /// The result of `reload`.
+    Reloaded(ReloadReport),
     /// The empty result of all other commands.
     Done {},
 }

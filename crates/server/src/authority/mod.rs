@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
@@ -36,7 +37,7 @@ use crate::shards::Shards;
 use tidings_auth::{SetupError, Verifier};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
-use tidings_config::Config;
+use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
 use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
 
 /// Options of a publication that is not added to the history.
@@ -54,12 +55,17 @@ pub(crate) struct UploadGrant {
 /// Responds to the authorization requests of sessions.
 #[derive(Clone)]
 pub(crate) struct Authorizer {
-    shared: Arc<Shared>,
+    shared: Arc<ArcSwap<Shared>>,
     runtime: Handle,
 }
 
+/// Keys and hooks for [`Authorizer::replace`].
+pub(crate) struct PreparedAuthority(Shared);
+
 struct Shared {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
+    /// The options of the verifier.
+    tokens: (TokenOptions, SubscriptionTokenOptions),
     hooks: Hooks,
     router: Arc<Router>,
     bus: ClusterBus,
@@ -88,7 +94,8 @@ impl Authorizer {
         tracer: Tracer,
     ) -> Result<Self, SetupError> {
         let shared = Shared {
-            verifier: Verifier::new(&config.client.verifier())?,
+            verifier: Arc::new(Verifier::new(&config.client.verifier())?),
+            tokens: token_options(config),
             hooks: Hooks::new(config)?,
             router,
             bus,
@@ -99,19 +106,51 @@ impl Authorizer {
             single_connection: config.client.single_connection,
             tracer,
         };
-        Ok(Self { shared: Arc::new(shared), runtime: Handle::current() })
+        Ok(Self { shared: Arc::new(ArcSwap::from_pointee(shared)), runtime: Handle::current() })
+    }
+
+    /// Takes keys and hooks from another configuration, for [`Self::replace`]. While the options of tokens are the same, the
+    /// keys that were fetched stay.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn prepare(&self, config: &Config) -> Result<PreparedAuthority, SetupError> {
+        let (current, tokens) = (self.shared.load(), token_options(config));
+        let verifier = if tokens == current.tokens {
+            Arc::clone(&current.verifier)
+        } else {
+            Arc::new(Verifier::new(&config.client.verifier())?)
+        };
+        Ok(PreparedAuthority(Shared {
+            verifier,
+            tokens,
+            hooks: Hooks::with_counters(config, Arc::clone(current.hooks.counters()))?,
+            router: Arc::clone(&current.router),
+            bus: current.bus.clone(),
+            blocklist: Arc::clone(&current.blocklist),
+            auth_failures: Arc::clone(&current.auth_failures),
+            shards: Arc::clone(&current.shards),
+            tracer: current.tracer.clone(),
+            private_prefix: config.channel.private_prefix.clone(),
+            single_connection: config.client.single_connection,
+        }))
+    }
+
+    /// Uses other keys and hooks, for requests from now on.
+    pub(crate) fn replace(&self, prepared: PreparedAuthority) {
+        self.shared.store(Arc::new(prepared.0));
     }
 
     /// Responds to one request through `reply`, now or later. Does not block.
     pub(crate) fn handle(&self, request: AuthorizationRequest, reply: Reply) {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared.load_full();
         let span = shared.tracer.span(span_name(&request), SpanKind::Server, shared.context(&request));
         self.runtime.spawn(async move { span.scope(shared.handle(request, reply)).await });
     }
 
     /// The counters of the hooks.
     pub(crate) fn counters(&self) -> Arc<HookCounters> {
-        Arc::clone(self.shared.hooks.counters())
+        Arc::clone(self.shared.load().hooks.counters())
     }
 
     /// The permission to upload a table, from a connection token, or without one from the connect hook; `None` without
@@ -126,13 +165,14 @@ impl Authorizer {
         address: Option<IpAddr>,
     ) -> Result<Option<UploadGrant>, Failure> {
         let requester = Requester { connection_info: Some(Arc::new(about)), address, ..Requester::default() };
-        let tokens = Verification::new(&self.shared.verifier);
-        let outcome = self.shared.authorize_upload(&requester, token, &tokens).await;
+        let shared = self.shared.load_full();
+        let tokens = Verification::new(&shared.verifier);
+        let outcome = shared.authorize_upload(&requester, token, &tokens).await;
         if let Err(failure) = &outcome
             && token.is_some()
             && (is_wrong_credential(failure) || tokens.has_unknown_key())
         {
-            self.shared.auth_failures.fail(address, Credential::Token).await;
+            shared.auth_failures.fail(address, Credential::Token).await;
         }
         outcome
     }
@@ -375,6 +415,10 @@ impl Shared {
         };
         self.router.publish(channel, allowed.body.unwrap_or(body), options, Box::new(done));
     }
+}
+
+fn token_options(config: &Config) -> (TokenOptions, SubscriptionTokenOptions) {
+    (config.client.token.clone(), config.client.subscription_token.clone())
 }
 
 /// The name of the span of a request.

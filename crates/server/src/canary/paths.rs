@@ -94,6 +94,8 @@ pub(super) struct DueProbes {
 struct ProbePath {
     /// The part of the broker on this path, for messages.
     through: String,
+    /// Whether histories and presence are kept on this path.
+    stateful: bool,
     /// The state of each operation that is tried, in the order of [`Operation::ALL`].
     outcomes: [Option<Outcomes>; Operation::ALL.len()],
     /// When the connections of the path were last (re-)established, as far as known.
@@ -263,6 +265,21 @@ impl ProbePaths {
         is_available && path.outcomes.iter().flatten().any(|outcomes| outcomes.success.is_none())
     }
 
+    /// Replaces the features that are tried. An added operation has the whole limit, if all others have succeeded.
+    pub(super) fn set_features(&mut self, features: ProbedFeatures, now: Instant) {
+        let grace = self.status(now).is_ok().then_some(now);
+        self.features = features;
+        for path in self.paths.values_mut() {
+            for (operation, outcomes) in Operation::ALL.into_iter().zip(&mut path.outcomes) {
+                if !features.include(operation, path.stateful) {
+                    *outcomes = None;
+                } else if outcomes.is_none() {
+                    *outcomes = Some(Outcomes { grace, ..Outcomes::default() });
+                }
+            }
+        }
+    }
+
     /// Gives every path the whole limit from now on.
     pub(super) fn restart_limits(&mut self, now: Instant) {
         self.paths.values_mut().for_each(|path| path.reset = now);
@@ -284,7 +301,7 @@ impl ProbePaths {
                     self.features.include(operation, stateful).then_some(outcomes)
                 };
                 let outcomes = Operation::ALL.map(outcomes);
-                ProbePath { through, outcomes, reset: now, is_unavailable: false }
+                ProbePath { through, stateful, outcomes, reset: now, is_unavailable: false }
             });
             self.paths.insert(channel, path);
         }

@@ -17,7 +17,7 @@ use crate::api;
 use crate::lifecycle::Lifecycle;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
-use tidings_config::Config;
+use tidings_reload::LiveConfig;
 use tidings_tls::Tls;
 
 pub(crate) use routes::{RESERVE_PATHS, routes};
@@ -25,7 +25,7 @@ pub(crate) use transport::OperatorStreams;
 
 /// The parts of the server that the HTTP handlers use.
 pub(crate) struct HttpServices {
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: LiveConfig,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) readiness: Arc<ReadinessCheck>,
     pub(crate) shards: Arc<Shards>,

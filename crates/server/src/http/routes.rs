@@ -16,6 +16,7 @@ use tidings_table_service as tables;
 use super::{HttpServices, transport};
 use crate::api::{self, ApiGuard};
 use crate::readiness::{NotReady, Readiness};
+use tidings_config::Config;
 use tidings_metrics::{Format, MetricsRegistry};
 
 /// The paths that the reserve of the HTTP port serves, see [`tidings_http::RESERVE`].
@@ -36,8 +37,8 @@ struct Site {
     /// The body of the response to a request for a path that does not exist on the HTTP port.
     not_found: &'static str,
     registry: Arc<MetricsRegistry>,
-    /// Checks requests for `/metrics`, where they require the API key.
-    guard: Option<ApiGuard>,
+    /// Checks requests for `/metrics`, where they require an API key.
+    guard: ApiGuard,
 }
 
 /// The paths of the HTTP port, and those of the internal port if there is one (`internal.listen`).
@@ -47,12 +48,12 @@ pub(crate) fn routes(
     tables: Option<&Arc<tables::Service>>,
     admin: Routes,
 ) -> (Routes, Option<Routes>) {
-    let has_internal_port = !services.config.internal.listen.is_empty();
+    let has_internal_port = !services.config.load().internal.listen.is_empty();
     let site = Arc::new(Site {
         services: Arc::clone(services),
         not_found: if has_internal_port { NOT_FOUND_ON_PUBLIC_PORT } else { NOT_FOUND },
         registry: Arc::clone(registry),
-        guard: ApiGuard::for_metrics(&services.config, &services.api),
+        guard: ApiGuard::new(&services.api),
     });
     let mut public = public(&site).merge(transport::routes(services));
     if let Some(tables) = tables {
@@ -86,7 +87,7 @@ fn operation(site: &Arc<Site>) -> Routes {
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(only_get)
         .with_state(Arc::clone(site))
-        .merge(api::routes(&site.services.config, &site.services.api))
+        .merge(api::routes(site.services.config.load().http_api.max_body, &site.services.api))
 }
 
 fn with_fallback(routes: Routes, text: &'static str) -> Routes {
@@ -98,16 +99,16 @@ async fn only_get() -> impl IntoResponse {
 }
 
 async fn home(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&state(&site.services), &headers, Depth::Root)
+    page::home(&state(&site.services, &site.services.config.load()), &headers, Depth::Root)
 }
 
 async fn parser(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
-    page::home(&state(&site.services), &headers, Depth::One)
+    page::home(&state(&site.services, &site.services.config.load()), &headers, Depth::One)
 }
 
 /// The state that the page shows.
-fn state(services: &HttpServices) -> ServerState<'_> {
-    let HttpServices { config, shards, .. } = services;
+fn state<'a>(services: &'a HttpServices, config: &'a Config) -> ServerState<'a> {
+    let shards = &services.shards;
     let router = &services.api.router;
     ServerState {
         config,
@@ -168,9 +169,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 
 async fn metrics(State(site): State<Arc<Site>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if let Some(guard) = &site.guard
-        && let Err(refusal) = guard.check(&parts).await
-    {
+    if let Err(refusal) = site.guard.check_metrics(&parts).await {
         return refusal;
     }
     let format = Format::negotiate(&parts.headers);

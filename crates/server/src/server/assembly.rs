@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arc_swap::ArcSwap;
 use tidings_audit::Audit;
 use tidings_auth::SetupError;
 use tidings_broker::memory::{self, Memory};
@@ -16,9 +17,7 @@ use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
-use tidings_shard::{
-    AddressLimits, Control, Handoffs, PreparedShards, Process, ProxyHandoff, RateLimit, TlsHandoff,
-};
+use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
 use super::StartError;
@@ -45,6 +44,7 @@ use crate::topic_table::TopicTable;
 use crate::{api, random, settings};
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
+use tidings_reload::{LiveConfig, Reloader};
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
 const INTERNAL_PREFIXES: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
@@ -62,6 +62,7 @@ pub(super) struct Assembly {
     pub(super) authorizer: Authorizer,
     pub(super) inbound: Arc<InboundCounters>,
     pub(super) rebalance: Arc<Rebalance>,
+    pub(super) cluster: Arc<Cluster>,
     pub(super) metrics: MetricsRegistry,
 }
 
@@ -71,27 +72,30 @@ impl Assembly {
     /// # Errors
     /// [`StartError`] for options that cannot be used, and when the operating system denies an event queue.
     pub(super) fn new(
-        config: Config,
+        config: &Config,
         tls: Option<Arc<Tls>>,
         audit: Arc<Audit>,
         announcements: Vec<String>,
+        (live, reloader): (LiveConfig, Reloader),
     ) -> Result<Self, StartError> {
         let lifecycle = Arc::new(Lifecycle::new());
-        let count = settings::shard_count(&config);
-        let limits = settings::shard_limits(&config, count);
+        let count = settings::shard_count(config);
+        let limits = settings::shard_limits(config, count);
         let connection_limit = limits.connections;
-        let process = Arc::new(process(&config));
+        let process = Arc::<Process>::default();
+        settings::configure_process(&process, config);
         let prepared = tidings_shard::prepare(count, limits)?;
         let shards = Arc::new(Shards::new(&prepared, Arc::clone(&process)));
         let limiter = Arc::new(ConnectionLimiter::new(Arc::clone(&process), connection_limit));
 
         let uid = NodeUid::random();
-        let sessions = Arc::new(settings::session_settings(&config, uid.to_string()));
+        let sessions = Arc::new(settings::session_settings(config, uid.to_string()));
+        let live_sessions = Arc::new(ArcSwap::new(Arc::clone(&sessions)));
         let (cluster, work) = Cluster::new(
             uid,
-            settings::node_name(&config, &announcements),
+            settings::node_name(config, &announcements),
             settings::channel_options_digest(&sessions),
-            ClusterKey::from_config(&config),
+            ClusterKey::from_config(config),
         );
         let cluster = Arc::new(cluster);
         // The name of the canary's channel is public, so it must not be derived from a secret.
@@ -99,7 +103,7 @@ impl Assembly {
             u64::from_be_bytes(random::bytes()),
             config.ready.canary_interval,
             config.ready.canary_limit,
-            settings::probed_features(&config),
+            settings::probed_features(config),
         ));
         let topic_table = Arc::new(TopicTable::new());
         let internal = Arc::<InternalChannels>::default();
@@ -110,7 +114,8 @@ impl Assembly {
         let namespaces = Arc::<NamespaceTable>::default();
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
-            settings: Arc::clone(&sessions),
+            session_key: sessions.session_key.clone(),
+            settings: Arc::clone(&live_sessions),
             topic_table: Arc::clone(&topic_table),
             internal: Arc::clone(&internal),
             canary: Arc::clone(&canary),
@@ -122,21 +127,21 @@ impl Assembly {
         });
 
         let mut metrics = MetricsRegistry::default();
-        let name = settings::node_name(&config, &announcements);
+        let name = settings::node_name(config, &announcements);
         let tracer = Tracer::start(&config.opentelemetry, &name, &mut metrics).map_err(SetupError::from)?;
         if config.metrics.namespaces {
             metrics.register(NamespaceMetrics::new(Arc::clone(&shards), namespaces, &sessions));
         }
-        let broker = start_broker(&config, inbound, &sessions, cluster.uid(), &mut metrics)?;
+        let broker = start_broker(config, inbound, &live_sessions, cluster.uid(), &mut metrics)?;
         let is_shared = matches!(config.broker, BrokerUrl::Redis(_));
         metrics.register(Arc::clone(&cluster));
         for topic in cluster.topics() {
             broker.subscribe(&topic);
         }
-        let bus = ClusterBus::new(cluster, Arc::clone(&broker));
+        let bus = ClusterBus::new(Arc::clone(&cluster), Arc::clone(&broker));
         let router = Arc::new(Router::new(
             broker,
-            sessions,
+            Arc::clone(&live_sessions),
             Arc::clone(&topic_table),
             Arc::clone(&shards),
             Arc::clone(&ended_nodes),
@@ -175,7 +180,7 @@ impl Assembly {
             is_shared,
         });
         let authorizer = Authorizer::new(
-            &config,
+            config,
             Arc::clone(&router),
             bus,
             Arc::clone(&blocklist),
@@ -210,7 +215,7 @@ impl Assembly {
             readiness,
             lifecycle,
             shards,
-            policy: Arc::new(ConnectionPolicy::new(&config, Arc::clone(&limiter))),
+            policy: Arc::new(ConnectionPolicy::new(config, Arc::clone(&limiter))),
             limiter,
             api: Arc::new(api::Services {
                 router,
@@ -221,11 +226,14 @@ impl Assembly {
                 process,
                 audit,
                 tracer,
+                access: ArcSwap::from_pointee(api::ApiAccess::from_config(config)),
+                reloader,
             }),
-            config: Arc::new(config),
+            config: live,
             tls,
             announcements,
         });
+        metrics.register(http.api.reloader.clone());
         metrics.register(authorizer.counters());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
         metrics.register(Arc::clone(&http.readiness));
@@ -254,24 +262,17 @@ impl Assembly {
             authorizer,
             inbound,
             rebalance,
+            cluster,
             metrics,
         })
     }
-}
-
-/// The state that all shards share, with the limits by address.
-fn process(config: &Config) -> Process {
-    let address = &config.limits.address;
-    let proxies = config.trusted_proxies.iter().filter_map(settings::address_range).collect();
-    let addresses = AddressLimits::new(address.connections, address.connection_rate, proxies);
-    Process::new(RateLimit::per_second(config.client.connection_rate_limit), addresses)
 }
 
 /// Starts the configured broker, which reports to `sink`.
 fn start_broker(
     config: &Config,
     sink: SharedSink,
-    sessions: &Arc<Settings>,
+    sessions: &Arc<ArcSwap<Settings>>,
     uid: &str,
     metrics: &mut MetricsRegistry,
 ) -> Result<Arc<dyn Stateful>, OptionsError> {

@@ -91,7 +91,8 @@ impl Server {
     /// `shutdown.timeout`.
     pub async fn stop(mut self) {
         let began = Instant::now();
-        let shutdown = &self.services.config.shutdown;
+        let config = self.services.config.load();
+        let shutdown = &config.shutdown;
         let (timeout, lame_duck) = (shutdown.timeout, shutdown.lame_duck);
         let until = timeout.saturating_sub(RESERVE.min(timeout / 2));
         let left = || until.saturating_sub(began.elapsed());

@@ -10,6 +10,7 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tidings_hub::{ClientMeter, ConnectionInfo, Failure as Rejected};
+use tidings_keys::Scope;
 use tidings_shard::{Process, client_network, network};
 use tidings_table_service::{
     Access, Connection, Failure, MAX_EXPORTS, MAX_UPLOADS, PendingConnection, Quota, Usage, Visitor,
@@ -36,7 +37,7 @@ pub(super) struct NodeAccess {
 
 impl Access for NodeAccess {
     fn visitor(&self, request: &Request) -> Visitor {
-        let (config, process) = (&self.services.config, self.services.shards.process());
+        let (config, process) = (self.services.config.load(), self.services.shards.process());
         let headers = request.headers();
         let peer = request.extensions().get::<Peer>().copied();
         let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -65,7 +66,7 @@ impl Access for NodeAccess {
 
     fn download_limit(&self, visitor: &Visitor) -> Option<(IpAddr, usize)> {
         let address = client_network(visitor.address?);
-        match self.services.config.tables.address_download_limit {
+        match self.services.config.load().tables.address_download_limit {
             // Every client behind a proxy on this machine may have this address.
             0 if address.is_loopback() => None,
             0 => Some((address, DOWNLOADS_PER_ADDRESS)),
@@ -75,7 +76,7 @@ impl Access for NodeAccess {
 
     fn usage(&self, visitor: &Visitor) -> Box<dyn Usage> {
         let process = Arc::clone(self.services.shards.process());
-        let settings = Arc::clone(self.services.api.router.settings());
+        let settings = self.services.api.router.settings();
         let meter = ClientMeter::new(settings, visitor.address.map(network), process.clock.nanos());
         Box::new(ViewerUsage { meter, process })
     }
@@ -133,9 +134,9 @@ impl NodeAccess {
     }
 
     async fn check_upload(&self, visitor: &Visitor) -> Result<Quota, Failure> {
-        let config = &self.services.config;
+        let config = self.services.config.load();
         // Without a configured key, a key in the request is intended for another server.
-        if let Some(key) = visitor.api_key.as_ref().filter(|_| config.http_api.key.is_set()) {
+        if let Some(key) = visitor.api_key.as_ref().filter(|_| config.http_api.has_key()) {
             return self.check_key(visitor, key).await;
         }
         let level = match config.tables.allow_upload {
@@ -159,11 +160,17 @@ impl NodeAccess {
     }
 
     async fn check_key(&self, visitor: &Visitor, key: &[u8]) -> Result<Quota, Failure> {
-        if self.services.config.http_api.key.equals(key) {
-            return Ok(Quota::unlimited());
+        let access = self.services.api.access.load_full();
+        if let Some(key) = access.keys().find(key).and_then(|index| access.keys().get(index)) {
+            if key.scopes.contains(Scope::Publish) {
+                return Ok(Quota::unlimited());
+            }
+            let text =
+                format!("you may not upload here: the key \"{}\" does not have the scope publish", key.name);
+            return Err(Failure::new(403, text));
         }
         self.services.api.auth_failures.fail(visitor.address, Credential::ApiKey).await;
-        Err(Failure::new(401, "this is not the key in http_api.key"))
+        Err(Failure::new(401, "this is not a key in http_api.key or http_api.keys"))
     }
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Rejected> {
@@ -172,7 +179,8 @@ impl NodeAccess {
     }
 
     fn quota_of_user(&self, user: &str) -> Quota {
-        let options = &self.services.config.tables;
+        let config = self.services.config.load();
+        let options = &config.tables;
         Quota {
             key: format!("user:{user}").into(),
             bytes: or_half(options.user_max_total, options.max_total),
@@ -183,7 +191,8 @@ impl NodeAccess {
     }
 
     fn quota_of_address(&self, address: Option<IpAddr>) -> Quota {
-        let options = &self.services.config.tables;
+        let config = self.services.config.load();
+        let options = &config.tables;
         let Some(address) = address.map(client_network) else { return Quota::unlimited() };
         let is_local = address.is_loopback();
         let (bytes, uploads) = (options.address_max_total, options.address_upload_limit);

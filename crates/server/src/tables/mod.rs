@@ -28,13 +28,14 @@ pub(crate) fn start(
     authorizer: Authorizer,
     internal: &Arc<InternalChannels>,
 ) -> io::Result<Option<Arc<Service>>> {
-    if !services.config.tables.enabled {
+    let config = services.config.load();
+    if !config.tables.enabled {
         return Ok(None);
     }
     let access = Arc::new(NodeAccess::new(Arc::clone(services), authorizer));
     let bus = Arc::new(BrokerBus::new(services, internal));
     let observers = Observers { audit: Arc::clone(&services.api.audit), tracer: services.api.tracer.clone() };
-    Service::start(options(&services.config), access, bus, observers).map(Some)
+    Service::start(options(&config), access, bus, observers).map(Some)
 }
 
 fn options(config: &Config) -> Options {

@@ -100,7 +100,8 @@ fn orders_and_failed_authentications_are_recorded_without_secrets() {
 fn an_audit_log_that_cannot_be_opened_refuses_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let option = format!("log.audit={}/missing/audit.log", folder.path().display());
-    let config = crate::support::load(&["tcp.listen=127.0.0.1:0", "http.listen=off", &option]).expect("options");
+    let config =
+        crate::support::load(&["tcp.listen=127.0.0.1:0", "http.listen=off", &option]).expect("options");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let error = runtime.block_on(tidings_server::Server::start(config)).err().expect("an error").to_string();
     assert!(error.starts_with("log.audit") && error.contains("missing/audit.log"), "{error}");

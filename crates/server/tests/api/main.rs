@@ -10,10 +10,12 @@ mod channels;
 mod connections;
 mod foreign_node;
 mod forgery;
+mod keys;
 mod libraries;
 mod limits;
 mod methods;
 mod nodes;
 mod publishing;
+mod reload;
 #[path = "../support/mod.rs"]
 mod support;

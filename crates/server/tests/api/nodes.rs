@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, USERS, token_with};
 use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -25,6 +25,7 @@ const METHODS: [&str; 17] = [
     "unblock_user",
     "revoke_token",
     "invalidate_user_tokens",
+    "reload",
 ];
 
 fn names(server: &ApiServer) -> Vec<String> {

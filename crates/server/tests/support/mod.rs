@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test uses some of the functions")]
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
-use tidings_config::{Config, Overrides};
-use tidings_server::{Readiness, Server};
+use tidings_config::{Config, Overrides, Sources};
+use tidings_server::{PassedListeners, Readiness, Reloadable, Server};
 use tidings_testkit::{HttpResponse, LineClient, PATIENCE, RespClient, wait_until};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -15,11 +16,15 @@ const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The configuration with these options, each `KEY=VALUE`, or the error.
 pub(crate) fn load(options: &[&str]) -> Result<Config, String> {
+    tidings_config::load(None, [], &overrides(options)).map_err(|e| e.to_string())
+}
+
+fn overrides(options: &[&str]) -> Overrides {
     let mut overrides = Overrides::default();
     for option in options {
         overrides.set(option).unwrap_or_else(|e| panic!("{option}: {e}"));
     }
-    tidings_config::load(None, [], &overrides).map_err(|e| e.to_string())
+    overrides
 }
 
 /// A running server; stopped when dropped.
@@ -33,10 +38,20 @@ impl TestServer {
     /// Starts a server on free ports of 127.0.0.1 with these options, each `KEY=VALUE`; a later value of a key replaces an
     /// earlier one.
     pub(crate) fn start(options: &[&str]) -> Self {
+        Self::start_with_file(None, options)
+    }
+
+    /// As [`Self::start`], with a configuration file, which a reload reads again.
+    pub(crate) fn start_with_file(file: Option<&Path>, options: &[&str]) -> Self {
         let ports: &[&str] = &["tcp.listen=127.0.0.1:0", "http.listen=127.0.0.1:0"];
-        let config = load(&[ports, options].concat()).unwrap_or_else(|e| panic!("{e}"));
+        let sources =
+            Sources::new(file.map(Path::to_owned), Vec::new(), overrides(&[ports, options].concat()));
+        let config = sources.load().unwrap_or_else(|e| panic!("{e}")).config;
         let runtime = Runtime::new().expect("a runtime");
-        let server = runtime.block_on(Server::start(config)).unwrap_or_else(|e| panic!("{e}"));
+        let reloadable = Some(Reloadable { sources, loaded: config.clone() });
+        let started =
+            Server::start_reloadable(config, PassedListeners::default(), reloadable, Box::new(|_| {}));
+        let server = runtime.block_on(started).unwrap_or_else(|e| panic!("{e}"));
         let announcements = server.announcements().to_vec();
         Self { runtime, server: Some(server), announcements }
     }

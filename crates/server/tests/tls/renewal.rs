@@ -56,7 +56,7 @@ fn a_requested_reload_happens_at_once() {
     renew(server.path("cert.pem").parent().expect("a folder"), &server.authority.certificate());
     std::thread::sleep(A_WHILE);
     assert_eq!(received_certificate(server.line()), before);
-    server.server().reload_certificates();
+    server.runtime.block_on(server.server().reload()).expect("a reload");
     wait_until(PATIENCE, "the new certificate", || received_certificate(server.line()) != before);
 }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, Identity, NamespaceOptions, Progress, RecoverFrom,
-    Request, SubscribeOptions, SubscribeRequest,
+    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom, Request,
+    SubscribeOptions, SubscribeRequest,
 };
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::{Data, Encoding, request};
@@ -66,7 +66,7 @@ impl Context<'_> {
 
     pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
         // A stream that the server itself has authorized, see `Arrival::is_backend`.
-        let is_backend = self.session().identity == Identity::Backend;
+        let is_backend = self.session().identity.is_backend();
         let needs_decision = !is_backend && (!connect.token.is_empty() || self.hub.settings().connect_proxy);
         // The response of the hook contains all channels; the client contributes only positions.
         let is_hooked = connect.token.is_empty() && needs_decision;

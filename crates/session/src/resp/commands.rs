@@ -89,7 +89,7 @@ impl Context<'_> {
     /// Checks a password; responds with Redis' error if it is not accepted.
     fn resp_check_password(&mut self, user: Option<&[u8]>, secret: &[u8]) -> bool {
         let access = &self.hub.settings().access;
-        let no_password = access.open && access.api_key.is_none();
+        let no_password = access.open && access.keys.is_empty();
         // Without a configured password, Redis accepts any password for its default user.
         if self.hub.authenticate(self.slot, secret) || (no_password && user == Some(b"default")) {
             return true;

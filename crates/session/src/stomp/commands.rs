@@ -47,7 +47,7 @@ impl Context<'_> {
     fn stomp_authenticate(&mut self, passcode: &str) {
         let settings = std::sync::Arc::clone(self.hub.settings());
         let access = &settings.access;
-        let has_secrets = access.tokens || access.api_key.is_some();
+        let has_secrets = access.tokens || !access.keys.is_empty();
         if !passcode.is_empty() && has_secrets && !self.hub.authenticate(self.slot, passcode.as_bytes()) {
             return self.hub.authenticate_token(self.slot, passcode.as_bytes(), self.fx);
         }

@@ -7,6 +7,7 @@ mod moving;
 mod plain;
 mod properties;
 mod reads;
+mod reconfigure;
 mod recovery;
 mod resp;
 mod rights;

@@ -9,6 +9,7 @@ use tidings_hub::{
     Access, AuthorizationRequest, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query,
     Rejection, Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
 };
+use tidings_keys::{ApiKey, ApiKeys, Scopes};
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
 use tidings_wire::{Channel, Form, Publication, Topic, code, form};
@@ -62,6 +63,16 @@ pub(crate) fn key(number: u8) -> SessionKey {
     SessionKey::new(&[number; SessionKey::LEN])
 }
 
+/// API keys by name, key and scopes.
+pub(crate) fn api_keys(keys: &[(&str, &str, Scopes)]) -> ApiKeys {
+    let key = |(name, secret, scopes): &(&str, &str, Scopes)| ApiKey {
+        name: (*name).into(),
+        secret: Secret::new(*secret),
+        scopes: *scopes,
+    };
+    keys.iter().map(key).collect()
+}
+
 /// The protocol settings of the articles' part III.
 pub(crate) fn part_three() -> ProtocolSettings {
     ProtocolSettings { echo: false, auto_subscribe: vec![], ..ProtocolSettings::workbench() }
@@ -70,7 +81,7 @@ pub(crate) fn part_three() -> ProtocolSettings {
 pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
     let access = Access {
         open: false,
-        api_key: Some(Secret::new("sesame")),
+        keys: api_keys(&[("http_api.key", "sesame", Scopes::ALL)]),
         anonymous_connect: false,
         tokens: false,
         reserved: Some("tidings.".into()),

@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
-use tidings_hub::NamespaceOptions;
 use tidings_session::{Direction, Link, Protocol};
 use tidings_wire::client::request::{Connect, Request as ClientRequest, Subscribe};
 use tidings_wire::form::name_in_id;
@@ -122,7 +121,7 @@ fn subscribe<'a>(channel: Cow<'a, str>, last_id: &'a str) -> Subscribe<'a> {
 /// channel, so that it is notified of possibly missed publications.
 fn report_loss(transports: &Transports, subscribe: &mut Subscribe<'_>) {
     let Ok(channel) = Channel::new(&*subscribe.channel) else { return };
-    if transports.router.options(&channel).is_some_and(NamespaceOptions::has_history) {
+    if transports.router.options(&channel).is_some_and(|options| options.has_history()) {
         (subscribe.recover, subscribe.epoch) = (true, UNKNOWN_EPOCH.into());
     }
 }

@@ -40,24 +40,22 @@ use super::HttpServices;
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_cluster::ClusterBus;
-use tidings_config::Config;
 use tidings_http::{ConnectionPolicy, Peer};
+use tidings_reload::LiveConfig;
 
 /// The state of the handlers.
 #[derive(Clone)]
 struct Transports {
-    config: Arc<Config>,
+    config: LiveConfig,
     policy: Arc<ConnectionPolicy>,
     router: Arc<Router>,
     shards: Arc<Shards>,
     bus: ClusterBus,
-    /// Whether a hook may use the headers of a connection, so that they are kept.
-    keeps_headers: bool,
 }
 
 /// The routes of the enabled transports.
 pub(super) fn routes(services: &HttpServices) -> Routes {
-    let config = &services.config;
+    let config = services.config.load();
     let transports = Transports::new(services);
     let paths = [
         ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),
@@ -108,12 +106,11 @@ impl OperatorStreams {
 impl Transports {
     fn new(services: &HttpServices) -> Self {
         Self {
-            config: Arc::clone(&services.config),
+            config: services.config.clone(),
             policy: Arc::clone(&services.policy),
             router: Arc::clone(&services.api.router),
             shards: Arc::clone(&services.shards),
             bus: services.api.nodes.bus.clone(),
-            keeps_headers: tidings_hooks::needs_headers(&services.config),
         }
     }
 
@@ -133,7 +130,7 @@ impl Transports {
         let text = |(name, value): (&HeaderName, &HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
-        self.keeps_headers.then(|| {
+        tidings_hooks::needs_headers(&self.config.load()).then(|| {
             Arc::new(ConnectionInfo { transport, headers: headers.iter().filter_map(text).collect() })
         })
     }

@@ -23,7 +23,7 @@ pub(super) async fn http_stream(State(transports): State<Transports>, request: R
 }
 
 async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.config.uni_http_stream.max_request_body_size;
+    let limit = transports.config.load().uni_http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let stream = StreamResponse {
         transport: "uni_http_stream",
@@ -45,7 +45,7 @@ pub(super) async fn sse(State(transports): State<Transports>, request: Request) 
 }
 
 async fn begin_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.config.uni_sse.max_request_body_size;
+    let limit = transports.config.load().uni_sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     reject_head(&parts)?;
     let connect = match parts.method {

@@ -25,7 +25,7 @@ pub(super) async fn http_stream(State(transports): State<Transports>, request: R
 }
 
 async fn begin_stream(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.config.http_stream.max_request_body_size;
+    let limit = transports.config.load().http_stream.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let mut received = first_commands(&parts, body)?.to_vec();
     let encoding = encoding(&parts.headers);
@@ -57,7 +57,7 @@ pub(super) async fn sse(State(transports): State<Transports>, request: Request) 
 }
 
 async fn begin_sse(transports: &Transports, request: Request) -> Result<Response, Response> {
-    let limit = transports.config.sse.max_request_body_size;
+    let limit = transports.config.load().sse.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     reject_head(&parts)?;
     let mut received = first_commands(&parts, body)?.to_vec();
@@ -100,7 +100,7 @@ pub(super) async fn emulation(State(transports): State<Transports>, request: Req
 }
 
 async fn forward_commands(transports: &Transports, request: Request) -> Result<(), Response> {
-    let limit = transports.config.emulation.max_request_body_size;
+    let limit = transports.config.load().emulation.max_request_body_size;
     let (parts, body) = read(request, limit).await?;
     let request = encoding(&parts.headers)
         .parse_emulation(&body)

@@ -22,7 +22,7 @@ pub(super) async fn two_way(State(transports): State<Transports>, request: Reque
     let has_parameter =
         parameters(request.uri()).any(|(name, value)| FORMATS.contains(&&*name) && value == "protobuf");
     let options =
-        HandshakeOptions { protocols: &[PROTOBUF], deflate: transports.config.websocket.compression };
+        HandshakeOptions { protocols: &[PROTOBUF], deflate: transports.config.load().websocket.compression };
     serve(transports, request, "websocket", options, move |protocol, deflate| {
         let is_protobuf = has_parameter || protocol == Some(PROTOBUF);
         let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
