@@ -62,7 +62,7 @@ bench-tables: ## tables on a file of 1 GB: the engine, wc, and DuckDB and qsv if
 autobahn: ## Autobahn's WebSocket cases against an echo and the program (needs Python 2.7)
 	scripts/autobahn.py "$(TOOLS)/autobahn"
 
-h2spec: build ## h2spec's cases of HTTP/2 against the program, with and without TLS (needs Go)
+h2spec: build ## h2spec's cases of HTTP/2 against the program, with and without TLS (needs Go, Python)
 	scripts/h2spec.sh "$(TOOLS)" target/release/tidings
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (needs nightly and cargo-fuzz)

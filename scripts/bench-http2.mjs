@@ -39,9 +39,16 @@ const start = async () => {
   throw new Error('the server has ended');
 };
 
+/** Opens the streams one after the other: an idle connection gives way to a new one above http.connection_limit. */
+const inSequence = async (openOne) => {
+  const all = [];
+  for (let n = 0; n < CLIENTS; n++) all.push(await openOne(n));
+  return all;
+};
+
 /** Opens the event streams; `count(n)` is called with the number of received events. */
 const open = {
-  'HTTP/1.1': async (url, count) => Promise.all(Array.from({ length: CLIENTS }, () => new Promise((opened, failed) => {
+  'HTTP/1.1': async (url, count) => inSequence(() => new Promise((opened, failed) => {
     const socket = net.connect(Number(url.port), url.hostname);
     let isOpen = false;
     socket.on('error', failed);
@@ -53,29 +60,24 @@ const open = {
       return count(data);
     });
     socket.write(`GET /events?channel=news HTTP/1.1\r\nHost: ${url.host}\r\n\r\n`);
-  }))),
+  })),
 };
 for (const streams of [1, 10, 100]) {
   open[`HTTP/2, ${streams} streams a connection`] = async (url, count) => {
-    const all = [];
-    for (let first = 0; first < CLIENTS; first += streams) {
-      const session = http2.connect(url.origin);
-      for (let n = 0; n < streams; n++) {
-        all.push(new Promise((opened, failed) => {
-          const stream = session.request({ ':path': '/events?channel=news' });
-          let isOpen = false;
-          stream.on('error', failed);
-          stream.on('data', (data) => {
-            if (!isOpen && data.includes(':ok')) {
-              isOpen = true;
-              return opened(stream);
-            }
-            return count(data);
-          });
-        }));
-      }
-    }
-    return Promise.all(all);
+    let session;
+    return inSequence((n) => new Promise((opened, failed) => {
+      if (n % streams === 0) session = http2.connect(url.origin);
+      const stream = session.request({ ':path': '/events?channel=news' });
+      let isOpen = false;
+      stream.on('error', failed);
+      stream.on('data', (data) => {
+        if (!isOpen && data.includes(':ok')) {
+          isOpen = true;
+          return opened(stream);
+        }
+        return count(data);
+      });
+    }));
   };
 }
 

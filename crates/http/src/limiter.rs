@@ -147,7 +147,7 @@ impl HttpLimiter {
                 Acquired::AddressFull => address,
                 Acquired::Full => None,
             };
-            let left = PROMOTION_TIMEOUT[1].saturating_sub(began.elapsed());
+            let left = PROMOTION_TIMEOUT[0].saturating_sub(began.elapsed());
             if left.is_zero() {
                 self.traffic.rejected.add(ExceededLimit::Limit);
                 return None;
