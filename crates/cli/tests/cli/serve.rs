@@ -185,9 +185,9 @@ fn sighup_reloads_the_file_and_names_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (path, key) = (folder.path().join("c.toml"), folder.path().join("api.key"));
     let config = format!("log_level = \"info\"\n[http_api]\nkey_file = \"{}\"\n", key.display());
-    std::fs::write(&path, &config).unwrap();
-    std::fs::write(&key, "first-s3cret-0123456789\n").unwrap();
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, &config).unwrap();
+    fs::write(&key, "first-s3cret-0123456789\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let mut server = server(&["--config", path.to_str().unwrap()]);
     let mut client = LineClient::connect(server.tcp());
     let mut auth = |secret: &str, answer: &str| {
@@ -195,8 +195,8 @@ fn sighup_reloads_the_file_and_names_what_needs_a_restart() {
         client.expect(answer);
     };
     auth("first-s3cret-0123456789", "CONFIRMED");
-    std::fs::write(&key, "second-s3cret-0123456789\n").unwrap();
-    std::fs::write(&path, format!("shards = 3\n{}", config.replace("info", "debug"))).unwrap();
+    fs::write(&key, "second-s3cret-0123456789\n").unwrap();
+    fs::write(&path, format!("shards = 3\n{}", config.replace("info", "debug"))).unwrap();
     // Two signals at once are two reloads at most, and the last one sees both files.
     server.signal(Signal::HUP);
     server.signal(Signal::HUP);
@@ -207,7 +207,7 @@ fn sighup_reloads_the_file_and_names_what_needs_a_restart() {
     client.expect("CONFIRMED");
     client.send("AUTH first-s3cret-0123456789");
     client.expect("ERROR 101 unauthorized");
-    std::fs::write(&path, "[http_api\n").unwrap();
+    fs::write(&path, "[http_api\n").unwrap();
     server.signal(Signal::HUP);
     server.wait_for_log("nothing has changed reason=");
     client.send("PING");
