@@ -212,7 +212,7 @@ fn sighup_reloads_the_file_and_names_what_needs_a_restart() {
     server.wait_for_log("nothing has changed reason=");
     client.send("PING");
     client.expect("PONG");
-    assert_eq!(get_http(server.http(), "/connection/websocket").status, 400);
+    assert_eq!(get_http(server.http(), "/connection/websocket").status, 426);
     server.wait_for_log("DEBUG");
     let log = server.stderr();
     assert!(!log.contains("s3cret"), "{log}");

@@ -84,7 +84,7 @@ impl HaProxy {
             .map(|(at, node)| format!("    server node{at} {}\n", node.http))
             .collect();
         let config = format!(
-            "global\n    maxconn 10000\n\ndefaults\n    timeout connect 5s\n    timeout client 5m\n    timeout server 5m\n\n\
+            "global\n    maxconn 8000\n\ndefaults\n    timeout connect 5s\n    timeout client 5m\n    timeout server 5m\n\n\
              listen tidings\n    mode tcp\n    bind 127.0.0.1:{port}\n    balance leastconn\n    option httpchk\n    \
              http-check send meth GET uri /ready ver HTTP/1.1 hdr Host localhost\n    http-check expect status 200\n    \
              default-server check inter 500ms fall 1 rise 1\n{servers}"
