@@ -22,7 +22,7 @@ export const startLogin = async (opened, closed) => {
     logout.hidden = true;
     show(false);
   };
-  element('login', HTMLFormElement).onsubmit = async (event) => {
+  element('login-form', HTMLFormElement).onsubmit = async (event) => {
     event.preventDefault();
     $('login-error').textContent = '';
     try {
