@@ -180,7 +180,9 @@ fn a_balancer_that_selects_nodes_at_random_leads_to_equal_shares_too() {
         world.run_until_balanced(240.0);
         let moved = world.moved();
         world.run(600);
-        assert!(world.moved() - moved < 200, "{} clients moved without need", world.moved() - moved);
+        // The nodes go on from a tenth above the average to equal shares, and a part of the clients returns.
+        let most = clients.iter().sum::<u64>() / 10;
+        assert!(world.moved() - moved < most, "{} clients moved without need", world.moved() - moved);
     }
 }
 

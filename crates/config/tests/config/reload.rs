@@ -29,7 +29,7 @@ fn documented() -> Vec<(String, bool)> {
 }
 
 /// Values that are valid for some options, and differ from every default.
-const VALUES: [&str; 24] = [
+const VALUES: [&str; 27] = [
     "true",
     "false",
     "7",
@@ -54,6 +54,9 @@ const VALUES: [&str; 24] = [
     "a1",
     "publish",
     "2",
+    "0.5",
+    "off",
+    "$argon2id$v=19$m=19456,t=2,p=1$8sFXdKOeD+mi+PZQ5obO5Q$JIWn1T4/CAJmHgyMplW2Q5/PXkGq+gKw7rlMwDH9W6o",
 ];
 
 #[test]

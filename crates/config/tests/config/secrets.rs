@@ -35,6 +35,9 @@ fn every_secret_option_can_be_in_a_file_of_its_own() {
     for key in files {
         let content = match key.trim_end_matches("_file") {
             "broker" => "redis://:s3cret-s3cret@127.0.0.1:6379\n",
+            "admin.password_hash" => {
+                "$argon2id$v=19$m=19456,t=2,p=1$8sFXdKOeD+mi+PZQ5obO5Q$JIWn1T4/CAJmHgyMplW2Q5/PXkGq+gKw7rlMwDH9W6o\n"
+            }
             option if option.ends_with("static_headers") => "{\"X-Key\": \"s3cret\"}\n",
             _ => "s3cret-s3cret-s3cret\n",
         };

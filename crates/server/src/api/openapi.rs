@@ -271,7 +271,7 @@ mod tests {
         let reloaded = CommandResult::Reloaded(ReloadReport::default());
         check_result("ReloadResult", &reloaded);
         check_required("ReloadResult", &reloaded);
-        check_result("Node", &NodeInfo::default());
+        check_result("Node", &NodeInfo { ready: Some(true), num_moving: 1, ..NodeInfo::default() });
         check_required("Node", &NodeInfo::default());
         for name in [
             "Subscribe",
