@@ -263,7 +263,14 @@ impl Session {
 
     /// Handles a complete text message.
     async fn text(&mut self, text: &str) {
-        let allowed = self.usage.charge(text.len());
+        let allowed = match self.incoming {
+            // The end of an upload is a part of it: the limits delay it, because a refused one would leave the upload open.
+            Incoming::Chunks(_) | Incoming::RefusedChunks => {
+                self.charge_part(text.len()).await;
+                Ok(())
+            }
+            _ => self.usage.charge(text.len()),
+        };
         let outcome = match allowed.and_then(|()| command::parse(text)) {
             Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
             Ok(command) => self.execute(command).await,

@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// Waits until the limits of the client allow another part of a file. Bytes beyond them delay the next part.
-    async fn charge_part(&self, bytes: usize) {
+    pub(super) async fn charge_part(&self, bytes: usize) {
         while !self.usage.charge_part(bytes) {
             tokio::time::sleep(CHARGE_INTERVAL).await;
         }
