@@ -9,7 +9,7 @@ use super::failures::Failures;
 pub struct Counters {
     /// Messages received from Redis, those with invalid names included.
     pub received: AtomicU64,
-    /// Messages dropped because their channel is not a valid [`Channel`] name (only a pattern matches such a name).
+    /// Messages dropped because their channel is not a valid [`Channel`](tidings_wire::Channel) name (only a pattern matches such a name).
     pub invalid_names: AtomicU64,
     /// Messages dropped because they are not valid envelopes for the channel they arrived on.
     pub invalid_envelopes: AtomicU64,

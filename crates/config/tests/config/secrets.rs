@@ -38,7 +38,7 @@ fn every_secret_option_can_be_in_a_file_of_its_own() {
             "admin.password_hash" => {
                 "$argon2id$v=19$m=19456,t=2,p=1$8sFXdKOeD+mi+PZQ5obO5Q$JIWn1T4/CAJmHgyMplW2Q5/PXkGq+gKw7rlMwDH9W6o\n"
             }
-            option if option.ends_with("static_headers") => "{\"X-Key\": \"s3cret\"}\n",
+            option if option.ends_with("headers") => "{\"X-Key\": \"s3cret\"}\n",
             _ => "s3cret-s3cret-s3cret\n",
         };
         let path = secret(folder.path(), "secret", content);

@@ -1,7 +1,7 @@
 //! HTTP/2 (RFC 9113) on the HTTP listeners, with WebSockets (RFC 8441).
 //!
 //! A stream of a connection is a request, or it leaves HTTP as a session, like a connection of HTTP/1.1. A session has no
-//! socket of its own: its shard writes into a pipe ([`tidings_shard::pipe`]), and the task of the stream carries the bytes
+//! socket of its own: its shard writes into a pipe ([`tidings_shard::Socket::pipe`]), and the task of the stream carries the bytes
 //! as the client's flow control permits.
 //!
 //! Invariants:
