@@ -8,7 +8,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use tempfile::TempDir;
-use tidings_testkit::{LineClient, PATIENCE, RedisServer, free_port, metric, test_tool, wait_until};
+use tidings_testkit::{
+    LineClient, PATIENCE, RedisServer, free_port, get_http, metric, test_tool, wait_until,
+};
 
 use super::compare::{contains, same, values};
 use super::page::{Block, Directive, blocks};
@@ -297,6 +299,9 @@ impl Runner {
     fn talk(&mut self, lines: &str) {
         self.need_server("localhost");
         let server = self.server.as_ref().expect("a server");
+        // A reader types after the broker is connected.
+        let http = server.http.parse().expect("an address");
+        wait_until(PATIENCE, &format!("{}: the broker", self.at), || get_http(http, "/ready").status != 503);
         let mut client = LineClient::connect(&*server.tcp);
         for line in lines.lines() {
             match line.strip_prefix("> ") {
