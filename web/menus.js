@@ -104,7 +104,7 @@ export const startMenus = () => {
     } else if (state.own === null) {
       sortBy(Number(column), event.shiftKey);
     } else {
-      note('All viewers share the order. Follow the others to change it.', '');
+      note('All viewers share the order; follow them to change it.', '');
     }
   };
   get('filter', HTMLFormElement).onsubmit = (event) => {

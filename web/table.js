@@ -25,9 +25,9 @@ let socket;
 let sending = null;
 /** Requests of this browser without a result yet. @type {Record<string, unknown>} */
 let pending = {};
-/** Whether the server may report once more that it has discarded a piece of a failed upload: it was sent before the error was
- * handled here. */
-let mayRepeat = false;
+/** Whether the server may still report that it has discarded a piece of a failed upload: it was sent before the error was
+ * handled here. @type {boolean | undefined} */
+let late;
 /** Whether the owner secret was sent without a response yet. */
 let proves = false;
 /** The file for which facts were requested. */
@@ -38,9 +38,9 @@ let factsTimer;
 /** Changes the shared view. @param {object} message */
 export const request = (message) => {
   pending = { ...pending, ...message };
-  mayRepeat = false;
+  late = false;
   if ($('note').classList.contains('good')) note('');
-  if (!socket?.send(message)) note('Not connected at the moment: nothing was changed.', 'lost');
+  if (!socket?.send(message)) note('Not connected: nothing was changed.', 'lost');
 };
 
 /** Requests the private window. */
@@ -223,8 +223,7 @@ const onMessage = (text) => {
     }
     // A malformed message (400) is no error of the upload.
     if (sending && code !== 400) failed(message.error.message);
-    else if (code === 409 && mayRepeat) mayRepeat = false;
-    else if (code !== 404) note(`${message.error.message} (${message.error.code})`);
+    else if (code !== 404 && !(late && code === 409)) note(`${message.error.message} (${message.error.code})`);
   }
   if (message.uuid && message.data) show(/** @type {View} */ (message));
 };
@@ -232,7 +231,7 @@ const onMessage = (text) => {
 /** Handles a failed upload. @param {string} why */
 const failed = (why) => {
   const file = sending?.file;
-  mayRepeat = !!sending?.moving;
+  late = sending?.moving;
   if (sending?.moving && !sending.sent) socket?.send({ upload_abort: {} });
   sending?.stop.abort();
   sending = null;
@@ -245,7 +244,6 @@ const start = () => {
   const job = sending;
   if (!job || job.moving || !socket?.isOpen) return;
   job.moving = true;
-  mayRepeat = false;
   upload(socket, job.file, job.stop.signal).then(() => { job.sent = true; }, (error) => {
     if (sending === job) failed(error.message);
   });
@@ -272,7 +270,7 @@ const connect = () => {
     if (!state.uuid) socket?.end();
     if (now.state === 'ended') {
       socket = undefined;
-      note(now.reason || 'There is no such table, or it has been deleted.');
+      note(now.reason || 'There is no such table (any more).');
       $('empty').textContent = '';
       recent.forget(state.uuid ?? '');
     }
@@ -289,7 +287,7 @@ const leaveHome = () => {
 
 /** Uploads a file: into this table, or into a new one. @param {File} file */
 export const take = (file) => {
-  if (sending) return note('Another upload is in progress; wait until it is complete, or abort it.');
+  if (sending) return note('Another upload is running; wait, or abort it.');
   note('');
   leaveHome();
   sending = { file, began: Date.now(), stop: new AbortController(), sent: false, moving: false, makes: !socket };

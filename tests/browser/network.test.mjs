@@ -18,7 +18,7 @@ test('a lost connection is shown, and afterwards all viewers have the same view 
   await guest.getByText(/Reconnecting in \d+ s/).first().waitFor();
   assert.equal(await guest.locator('tbody tr').count(), 100, 'the rows stay');
   await turn(guest, 'Next page');
-  await guest.getByText('Not connected at the moment').waitFor();
+  await guest.getByText('Not connected: nothing was changed').waitFor();
   await turn(maker, 'Last page');
   await shows(maker, 1201);
   line.mend();

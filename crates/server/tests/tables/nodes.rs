@@ -132,9 +132,8 @@ fn a_page_change_is_published_once_with_any_number_of_nodes() {
     for page in [2, 3, 1] {
         on_a.send(&json!({"page": page}));
         on_b.view(|view| view["page_no"] == page);
-    }
-    let lines: Vec<_> = (0..3).map(|_| follower.line()).collect();
-    for (line, page) in lines.iter().zip([2, 3, 1]) {
-        assert!(line.contains(&format!("\"page_no\":{page},")), "{lines:?}");
+        // Views in quick succession may be published as one, so the next change waits.
+        let line = follower.line();
+        assert!(line.contains(&format!("\"page_no\":{page},")), "{line}");
     }
 }
