@@ -3,7 +3,7 @@
 //! Invariants:
 //! - At most [`MAX_SESSIONS`] sessions exist; a further login ends the oldest one.
 //! - A session ends `admin.session_ttl` after its login, or with its logout.
-//! - No id is stored: whoever reads the memory or a core dump of the table cannot use its content as a cookie.
+//! - No id is stored: the content of the table, read from memory or a core dump, is no valid cookie.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -6,6 +6,7 @@ mod connack;
 mod connect;
 mod filters;
 mod publish;
+mod start;
 mod suback;
 mod subscribe;
 

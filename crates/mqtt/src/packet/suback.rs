@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::start::{read_start, write_start};
 use crate::error::{EncodeError, Violation};
 use crate::properties::Properties;
-use crate::property_id::Place;
 use crate::read::Reader;
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, PacketType, Side, Version};
@@ -77,20 +77,17 @@ pub struct SubAck<'a> {
 
 impl<'a> SubAck<'a> {
     pub(super) fn read(from: &mut Reader<'a>, version: Version) -> Result<Self, Violation> {
-        let (packet_id, properties) = read_start(PacketType::SubAck, from, version)?;
+        let (packet_id, properties) = read_start(PacketType::SubAck, Side::Client, from, version)?;
         let reasons = ReasonCodes::read(PacketType::SubAck, from, version)?;
         Ok(Self { packet_id, properties, reasons })
     }
 
     pub(super) fn write(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         debug_assert!(self.reasons.iter().all(|reason| reason.is_in(PacketType::SubAck)), "{self:?}");
-        out.extend_from_slice(&self.packet_id.get().to_be_bytes());
+        write_start(PacketType::SubAck, self.packet_id, &self.properties, version, out)?;
         match version {
             Version::V3 => out.extend(self.reasons.bytes.iter().map(|code| (*code).min(FAILURE))),
-            Version::V5 => {
-                self.properties.write(Place::Packet(PacketType::SubAck), out)?;
-                out.extend_from_slice(self.reasons.bytes);
-            }
+            Version::V5 => out.extend_from_slice(self.reasons.bytes),
         }
         Ok(())
     }
@@ -109,7 +106,7 @@ pub struct UnsubAck<'a> {
 
 impl<'a> UnsubAck<'a> {
     pub(super) fn read(from: &mut Reader<'a>, version: Version) -> Result<Self, Violation> {
-        let (packet_id, properties) = read_start(PacketType::UnsubAck, from, version)?;
+        let (packet_id, properties) = read_start(PacketType::UnsubAck, Side::Client, from, version)?;
         let reasons = match version {
             Version::V3 => ReasonCodes::NONE,
             Version::V5 => ReasonCodes::read(PacketType::UnsubAck, from, version)?,
@@ -119,24 +116,10 @@ impl<'a> UnsubAck<'a> {
 
     pub(super) fn write(&self, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         debug_assert!(self.reasons.iter().all(|reason| reason.is_in(PacketType::UnsubAck)), "{self:?}");
-        out.extend_from_slice(&self.packet_id.get().to_be_bytes());
+        write_start(PacketType::UnsubAck, self.packet_id, &self.properties, version, out)?;
         if version == Version::V5 {
-            self.properties.write(Place::Packet(PacketType::UnsubAck), out)?;
             out.extend_from_slice(self.reasons.bytes);
         }
         Ok(())
     }
-}
-
-fn read_start<'a>(
-    packet: PacketType,
-    from: &mut Reader<'a>,
-    version: Version,
-) -> Result<(PacketId, Properties<'a>), Violation> {
-    let packet_id = from.packet_id()?;
-    let properties = match version {
-        Version::V3 => Properties::NONE,
-        Version::V5 => Properties::read(from, Place::Packet(packet), Side::Client)?,
-    };
-    Ok((packet_id, properties))
 }

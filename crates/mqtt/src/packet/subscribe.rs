@@ -1,9 +1,9 @@
 //! `SUBSCRIBE` and `UNSUBSCRIBE` (MQTT 3.1.1 and 5.0 §3.8, §3.10).
 
 use super::filters::{Subscriptions, TopicFilters};
+use super::start::{read_start, write_start};
 use crate::error::{EncodeError, Violation};
 use crate::properties::Properties;
-use crate::property_id::Place;
 use crate::read::Reader;
 use crate::types::{PacketId, PacketType, Side, Version};
 
@@ -20,7 +20,7 @@ pub struct Subscribe<'a> {
 
 impl<'a> Subscribe<'a> {
     pub(super) fn read(from: &mut Reader<'a>, version: Version) -> Result<Self, Violation> {
-        let (packet_id, properties) = read_start(PacketType::Subscribe, from, version)?;
+        let (packet_id, properties) = read_start(PacketType::Subscribe, Side::Server, from, version)?;
         let subscriptions = Subscriptions::read(from, version)?;
         Ok(Self { packet_id, properties, subscriptions })
     }
@@ -45,7 +45,7 @@ pub struct Unsubscribe<'a> {
 
 impl<'a> Unsubscribe<'a> {
     pub(super) fn read(from: &mut Reader<'a>, version: Version) -> Result<Self, Violation> {
-        let (packet_id, properties) = read_start(PacketType::Unsubscribe, from, version)?;
+        let (packet_id, properties) = read_start(PacketType::Unsubscribe, Side::Server, from, version)?;
         let filters = TopicFilters::read(from)?;
         Ok(Self { packet_id, properties, filters })
     }
@@ -54,32 +54,5 @@ impl<'a> Unsubscribe<'a> {
         write_start(PacketType::Unsubscribe, self.packet_id, &self.properties, version, out)?;
         self.filters.write(out);
         Ok(())
-    }
-}
-
-fn read_start<'a>(
-    packet: PacketType,
-    from: &mut Reader<'a>,
-    version: Version,
-) -> Result<(PacketId, Properties<'a>), Violation> {
-    let packet_id = from.packet_id()?;
-    let properties = match version {
-        Version::V3 => Properties::NONE,
-        Version::V5 => Properties::read(from, Place::Packet(packet), Side::Server)?,
-    };
-    Ok((packet_id, properties))
-}
-
-fn write_start(
-    packet: PacketType,
-    packet_id: PacketId,
-    properties: &Properties<'_>,
-    version: Version,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    out.extend_from_slice(&packet_id.get().to_be_bytes());
-    match version {
-        Version::V3 => Ok(()),
-        Version::V5 => properties.write(Place::Packet(packet), out),
     }
 }
