@@ -7,16 +7,15 @@
 //!   server ([`CSRF_HEADER`]; Fetch §4.8), and does not come from another site.
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use tidings_config::Config;
+use tidings_http::is_of_other_site;
 
 use crate::{Admin, AdminBackend};
 
 /// The header of requests that change something.
 pub(crate) const CSRF_HEADER: &str = "x-tidings-admin";
-/// The header in which a browser states the site of the page that sends the request (Fetch Metadata).
-const FETCH_SITE: &str = "sec-fetch-site";
 
 /// How the page is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +91,8 @@ pub(crate) fn site_rejection(parts: &Parts) -> Option<Response> {
         let reason = format!("a request that changes something needs the header {CSRF_HEADER}: 1\n");
         return Some((StatusCode::FORBIDDEN, reason).into_response());
     }
-    is_cross_site(&parts.headers)
+    is_of_other_site(&parts.headers)
         .then(|| (StatusCode::FORBIDDEN, "pages of other sites may not use the admin page\n").into_response())
-}
-
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 pub(crate) fn not_found() -> Response {

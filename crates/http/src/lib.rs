@@ -51,7 +51,7 @@ pub use forwarded::{AddressSource, Peer};
 pub use hijacker::{Hijacker, StreamStart};
 pub use limiter::RESERVE;
 pub use limits::ReservePaths;
-pub use origin::{RequestOrigin, Scheme};
+pub use origin::{RequestOrigin, Scheme, is_of_other_site};
 pub use traffic::Traffic;
 pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
 

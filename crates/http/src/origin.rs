@@ -11,6 +11,12 @@ use tidings_config::Config;
 /// The relation of the requesting page to this server, in browsers that send it (Fetch Metadata Request Headers §2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Whether a browser states that the page of another site, or of another host of the same site, sends the request. `none` is
+/// the user, without a page.
+pub fn is_of_other_site(headers: &HeaderMap) -> bool {
+    headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
+}
+
 /// The origins that may connect, besides the server's own: `client.allowed_origins`.
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Vec<String>);
@@ -58,10 +64,10 @@ impl Origins {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             // Browsers omit it when a page only embeds something, such as an image. The request alone can do harm.
-            return match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
-                None | Some(b"same-origin" | b"none") => Ok(RequestOrigin::Own),
-                Some(_) => Err("a page of another site".into()),
-            };
+            if is_of_other_site(headers) {
+                return Err("a page of another site".into());
+            }
+            return Ok(RequestOrigin::Own);
         };
         let text = String::from_utf8_lossy(origin.as_bytes()).to_ascii_lowercase();
         if origins.next().is_some() {

@@ -4,13 +4,11 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidings_config::Config;
-use tidings_http::Scheme;
+use tidings_http::{Scheme, is_of_other_site};
 use tidings_keys::{ApiIdentity, ApiKeys};
 
 /// The header with the key.
 const API_KEY: &str = "x-api-key";
-/// The header in which a browser states the site of the page that sends the request (Fetch Metadata).
-const FETCH_SITE: &str = "sec-fetch-site";
 
 /// How requests are authorized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +95,7 @@ pub(crate) fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
 /// Whether a browser sends the request for a page of another site. Browsers send `Origin` with every POST (Fetch §3.1), so a
 /// request without it does not come from a browser.
 fn is_cross_site(headers: &HeaderMap, scheme: Scheme) -> bool {
-    if headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none") {
+    if is_of_other_site(headers) {
         return true;
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
