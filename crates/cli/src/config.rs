@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use tidings_config::{Overrides, default_file, docs, environment, import, load_with_warnings};
 
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, print_notice};
 use crate::stdout::print;
 
 /// Prints, checks or imports configuration
@@ -63,7 +63,7 @@ impl Config {
             ConfigCommand::Docs => print(docs().as_bytes()),
             ConfigCommand::Check { file } => {
                 let loaded = load_with_warnings(Some(file), environment()?, &Overrides::default())?;
-                loaded.warnings.into_iter().for_each(say);
+                loaded.warnings.into_iter().for_each(print_notice);
                 print(format!("{}: valid\n", file.display()).as_bytes())
             }
             ConfigCommand::Import { file, output } => {
@@ -72,7 +72,7 @@ impl Config {
                     Some(output) => write_new(output, &imported.text)?,
                     None => print(imported.text.as_bytes())?,
                 }
-                imported.notes.into_iter().for_each(say);
+                imported.notes.into_iter().for_each(print_notice);
                 Ok(())
             }
         }

@@ -45,15 +45,15 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Usage(why) => {
-                say(why);
+                print_notice(why);
                 ExitCode::from(2)
             }
             Self::Configuration(errors) => {
-                errors.lines().for_each(say);
+                errors.lines().for_each(print_notice);
                 ExitCode::from(2)
             }
             Self::Failed(why) => {
-                say(why);
+                print_notice(why);
                 ExitCode::FAILURE
             }
             Self::OutputClosed => ExitCode::SUCCESS,
@@ -80,7 +80,7 @@ impl From<ConfigError> for Failure {
 }
 
 /// Prints one line on stderr, after the program's name.
-pub(crate) fn say(message: impl Display) {
+pub(crate) fn print_notice(message: impl Display) {
     eprintln!("tidings: {}", single_line(&message.to_string()));
 }
 

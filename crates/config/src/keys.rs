@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use super::group::{Group, Slot, Visitor};
 use super::options::Config;
 use super::raw::Raw;
-use super::secret_file;
 use super::setting::items;
 
+/// The end of the key of a file with a secret.
+pub(super) const SECRET_FILE_SUFFIX: &str = "_file";
 /// The key of the namespaces.
 pub(super) const NAMESPACES: &str = "channel.namespaces";
 /// The key of the named keys of the server API.
@@ -34,7 +35,7 @@ pub(super) fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
         fn option(&mut self, path: &str, _: &'static [&'static str], slot: &mut dyn Slot) {
             self.options.push(path.to_owned());
             if slot.is_secret() {
-                self.files.push(format!("{path}{}", secret_file::SUFFIX));
+                self.files.push(format!("{path}{SECRET_FILE_SUFFIX}"));
             }
         }
     }

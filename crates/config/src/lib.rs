@@ -16,8 +16,11 @@ mod api_keys;
 mod assignment;
 mod centrifugo;
 mod check;
+mod environment;
 mod error;
 mod file;
+mod flags;
+mod flatten;
 mod given;
 mod group;
 mod import;
@@ -31,13 +34,14 @@ mod raw;
 mod reload;
 mod secret_file;
 mod setting;
-mod source;
 mod token;
 mod value;
 mod variables;
 
 pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};
+pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors};
+pub use flags::Overrides;
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
@@ -55,7 +59,6 @@ pub use proxy::{
     RpcNamespaceOptions, RpcOptions, StaticHeaders,
 };
 pub use reload::{Reloaded, Sources};
-pub use source::{Overrides, environment};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, DataDir, Http2, ListenAddr, LogFormat, LogLevel, Network, PemText,

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use super::assignment::{Assignment, resolve};
 use super::centrifugo::{self, Verdict};
 use super::check;
+use super::environment::Environment;
 use super::error::{self, ConfigError, ConfigErrors, Origin, nearest};
 use super::file;
+use super::flags::Overrides;
+use super::flatten::file_assignments;
 use super::given::{GivenOptions, value_error};
-use super::keys::{KEYS, is_group, keys_of};
+use super::keys::{KEYS, SECRET_FILE_SUFFIX, is_group, keys_of};
 use super::options::Config;
 use super::raw::{Raw, shown};
-use super::secret_file;
 use super::setting::expected;
-use super::source::{self, Environment, Overrides};
 
 /// The most ignored options that are listed individually in warnings.
 const MAX_IGNORED: usize = 10;
@@ -83,14 +84,14 @@ impl Loader {
         env: impl IntoIterator<Item = (String, String)>,
         overrides: &Overrides,
     ) -> Self {
-        let env = Environment::of(env);
+        let env = Environment::from_pairs(env);
         let mut loading = Self::default();
         loading.warnings.extend(centrifugo::variable_warnings(env.of_centrifugo()));
         loading.file = file.or_else(|| env.file().map(Path::new)).map(Path::to_owned);
         if let Some(path) = &loading.file {
             match file::read(path) {
                 Ok(file) => {
-                    let found = source::of_file(&file);
+                    let found = file_assignments(&file);
                     loading.errors.extend(found.errors);
                     loading.ignored.extend(found.warnings);
                     loading.apply_all(&found.assignments);
@@ -204,7 +205,7 @@ impl Loader {
     /// Stores the path of a file with a secret, which [`Self::read_secrets`] reads; `None` if `key` is not one of such a
     /// file. An empty path is none.
     fn note_secret_file(&mut self, key: &str, raw: &Raw, origin: &Origin) -> Option<Result<(), String>> {
-        key.strip_suffix(secret_file::SUFFIX)?;
+        key.strip_suffix(SECRET_FILE_SUFFIX)?;
         if !self.keys().iter().any(|known| known == key) {
             return None;
         }

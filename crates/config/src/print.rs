@@ -2,8 +2,8 @@
 //! Markdown.
 
 use super::group::{Group, Slot, Visitor};
+use super::keys::SECRET_FILE_SUFFIX;
 use super::options::Config;
-use super::secret_file;
 use super::variables::variable;
 
 /// The longest line of a comment in the default file, in characters.
@@ -233,7 +233,7 @@ pub fn docs() -> String {
                 (Some(value), None) => format!("default `{value}`"),
                 (None, _) => "no default".to_owned(),
             };
-            let file = format!("{key}{}", secret_file::SUFFIX);
+            let file = format!("{key}{SECRET_FILE_SUFFIX}");
             let file =
                 if *is_secret && !has_option(&file) { format!("; also `{file}`") } else { String::new() };
             out += &format!(

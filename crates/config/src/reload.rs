@@ -10,10 +10,10 @@ use std::path::PathBuf;
 
 use super::check;
 use super::error::{ConfigError, ConfigErrors};
+use super::flags::Overrides;
 use super::group::{Slot, Visitor};
 use super::loader::{Loaded, Loader};
 use super::options::Config;
-use super::source::Overrides;
 
 /// Where a configuration comes from: the flags and the environment of the start, and the path of a file. Files are read
 /// again each time.

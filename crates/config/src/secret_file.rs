@@ -13,12 +13,11 @@ use std::path::Path;
 use super::error::{ConfigError, Origin};
 use super::given::value_error;
 use super::group::{Slot, Visitor};
+use super::keys::SECRET_FILE_SUFFIX;
 use super::loader::Loader;
 use super::options::Config;
 use super::raw::{Raw, shown};
 
-/// The end of the key of a file with a secret.
-pub(super) const SUFFIX: &str = "_file";
 /// The largest file with a secret, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 /// The permissions that a file with a secret should not have: those of other users, and to change it for its group.
@@ -43,7 +42,7 @@ impl Loader {
     pub(super) fn read_secrets(&mut self, credentials: Option<&Path>) {
         let defaults = self.secrets_of_defaults();
         for option in self.secrets(&defaults) {
-            let file = format!("{}{SUFFIX}", option.key);
+            let file = format!("{}{SECRET_FILE_SUFFIX}", option.key);
             if let Some((path, origin)) = self.secret_files.remove(&file) {
                 self.read_secret_file(&option, &file, &path, &origin);
                 continue;

@@ -1,4 +1,4 @@
-//! Bodies of requests and responses that report their progress to [`Pace`].
+//! Bodies of requests and responses that report their progress to [`DataRateMonitor`].
 
 use std::io;
 use std::pin::Pin;
@@ -11,19 +11,19 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::pace::Pace;
+use super::data_rate::DataRateMonitor;
 
 /// A request's body that fails with [`io::ErrorKind::TimedOut`] when it is received too slowly. A timer exists only after
 /// the first wait for data.
 pub(super) struct RequestBody {
     body: Incoming,
-    pace: Arc<Pace>,
+    monitor: Arc<DataRateMonitor>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, pace: Arc<Pace>) -> Self {
-        Self { body, pace, timer: None }
+    pub(super) fn new(body: Incoming, monitor: Arc<DataRateMonitor>) -> Self {
+        Self { body, monitor, timer: None }
     }
 }
 
@@ -37,14 +37,14 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             match &frame {
-                Some(Ok(frame)) => self.pace.body_received(frame.data_ref().map_or(0, Bytes::len)),
-                Some(Err(_)) | None => self.pace.body_finished(),
+                Some(Ok(frame)) => self.monitor.body_received(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) | None => self.monitor.body_finished(),
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         loop {
-            let Some(until) = self.pace.wait_for_body(cx.waker()).map(Instant::from_std) else {
-                self.pace.body_finished();
+            let Some(until) = self.monitor.wait_for_body(cx.waker()).map(Instant::from_std) else {
+                self.monitor.body_finished();
                 let slow = io::Error::new(io::ErrorKind::TimedOut, "the body was received too slowly");
                 return Poll::Ready(Some(Err(slow.into())));
             };
@@ -67,19 +67,19 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.pace.body_finished();
+        self.monitor.body_finished();
     }
 }
 
 /// A response's body. When it is dropped, the connection waits for its next request.
 pub(super) struct ResponseBody {
     body: Body,
-    pace: Arc<Pace>,
+    monitor: Arc<DataRateMonitor>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, pace: Arc<Pace>) -> Self {
-        Self { body, pace }
+    pub(super) fn new(body: Body, monitor: Arc<DataRateMonitor>) -> Self {
+        Self { body, monitor }
     }
 }
 
@@ -105,6 +105,6 @@ impl HttpBody for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.pace.wait_for_head();
+        self.monitor.wait_for_head();
     }
 }

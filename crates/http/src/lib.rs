@@ -6,7 +6,7 @@
 //! Invariants:
 //! - No peer can hold a connection for ever or make memory grow without a bound: heads, idle time, slow bodies, unread
 //!   responses and the number of connections are limited, see [`limits::HttpLimits`].
-//! - When all permits are in use, the slowest connections are closed first, see [`pace`]; probes have permits of their own,
+//! - When all permits are in use, the slowest connections are closed first, see [`data_rate`]; probes have permits of their own,
 //!   see [`limiter`].
 //! - A request of HTTP/1.1 names its host once, see [`host`].
 //! - A server without keys rejects requests for other hosts than its own, see [`host`].
@@ -14,6 +14,7 @@
 
 mod bodies;
 mod connections;
+mod data_rate;
 mod forwarded;
 mod hijacker;
 mod host;
@@ -23,7 +24,6 @@ mod limiter;
 mod limits;
 mod listener;
 mod origin;
-mod pace;
 mod preface;
 mod respond;
 mod serve;

@@ -20,8 +20,8 @@ use axum::response::{IntoResponse as _, Response};
 use tidings_log_throttle::LogThrottle;
 use tokio::sync::Notify;
 
+use super::data_rate::{DataRateMonitor, SlowConnections};
 use super::limits::{AddressKey, HttpLimits, ReservePaths};
-use super::pace::{Pace, SlowConnections};
 use super::traffic::{ExceededLimit, Traffic};
 
 /// Permits beyond the limit, mainly for probes.
@@ -66,7 +66,7 @@ pub(super) struct HttpPermit {
     limiter: Arc<HttpLimiter>,
     address: Option<AddressKey>,
     is_regular: AtomicBool,
-    pub(super) pace: Arc<Pace>,
+    pub(super) monitor: Arc<DataRateMonitor>,
 }
 
 enum Acquired {
@@ -186,7 +186,7 @@ impl HttpLimiter {
             return Acquired::AddressFull;
         }
         occupancy.last_number += 1;
-        let pace = Pace::new(
+        let monitor = DataRateMonitor::new(
             occupancy.last_number,
             address,
             Arc::clone(&self.slowest),
@@ -207,12 +207,12 @@ impl HttpLimiter {
                 );
             }
         }
-        pace.wait_for_head();
+        monitor.wait_for_head();
         Acquired::Permit(HttpPermit {
             limiter: Arc::clone(self),
             address,
             is_regular: AtomicBool::new(is_regular),
-            pace,
+            monitor,
         })
     }
 
@@ -266,7 +266,7 @@ impl HttpPermit {
         count(&mut occupancy, Some(key), is_regular, true);
         drop(occupancy);
         self.address = Some(key);
-        self.pace.assign(key);
+        self.monitor.assign(key);
         if was_regular && !is_regular {
             self.is_regular.store(false, Ordering::Relaxed);
             limiter.traffic.reserve.fetch_add(1, Ordering::Relaxed);
@@ -295,7 +295,7 @@ impl HttpPermit {
             };
             let is_crowded = self.limiter.lock().reserve > RESERVE / 2;
             let left = PROMOTION_TIMEOUT[usize::from(is_crowded)].saturating_sub(began.elapsed());
-            if left.is_zero() || self.pace.is_evicted() {
+            if left.is_zero() || self.monitor.is_evicted() {
                 self.limiter.traffic.rejected.add(ExceededLimit::Limit);
                 return false;
             }
@@ -345,7 +345,7 @@ impl HttpPermit {
 
 impl Drop for HttpPermit {
     fn drop(&mut self) {
-        self.pace.close();
+        self.monitor.close();
         let is_regular = !self.is_reserve();
         count(&mut self.limiter.lock(), self.address, is_regular, false);
         let traffic = &self.limiter.traffic;

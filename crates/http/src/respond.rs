@@ -19,8 +19,8 @@ pub(super) async fn respond(
     routes: TowerToHyperService<Routes>,
     permit: Arc<HttpPermit>,
 ) -> Response {
-    let pace = Arc::clone(&permit.pace);
-    pace.head_received();
+    let monitor = Arc::clone(&permit.monitor);
+    monitor.head_received();
     let is_rejected =
         permit.is_reserve() && !permit.reserve_paths().serve(&request) && !permit.promote().await;
     let rejection = is_rejected.then(|| permit.rejection());
@@ -29,14 +29,14 @@ pub(super) async fn respond(
     let mut response = match rejection {
         Some(rejection) => rejection,
         None => {
-            let body_pace = Arc::clone(&pace);
-            match routes.call(request.map(|body| RequestBody::new(body, body_pace))).await {
+            let body_monitor = Arc::clone(&monitor);
+            match routes.call(request.map(|body| RequestBody::new(body, body_monitor))).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             }
         }
     };
-    if pace.is_too_slow() {
+    if monitor.is_too_slow() {
         let text = "the request's body was received too slowly (http.min_data_rate)\n";
         response = (StatusCode::REQUEST_TIMEOUT, text).into_response();
     }

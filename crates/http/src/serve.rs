@@ -23,13 +23,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::bodies::ResponseBody;
+use super::data_rate::WaitingFor;
 use super::forwarded::Peer;
 use super::hijacker::Hijacker;
 use super::http2;
 use super::limiter::{HttpLimiter, HttpPermit};
 use super::limits::HttpLimits;
 use super::listener::{Accept, Opened, Release};
-use super::pace::WaitingFor;
 use super::preface::Rewind;
 use super::respond::{respond, until_stopped};
 use super::traffic::Traffic;
@@ -134,7 +134,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     mut stop: watch::Receiver<bool>,
 ) {
     let limits = state.limits;
-    let pace = Arc::clone(&permit.pace);
+    let monitor = Arc::clone(&permit.monitor);
     let opening = async {
         let Opened { io, proxy_source } = opening.await?;
         let mut io = Rewind::new(io);
@@ -147,7 +147,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     };
     let opened = tokio::select! {
         opened = opening => opened,
-        _ = pace.until_evicted() => return,
+        _ = monitor.until_evicted() => return,
         () = until_stopped(&mut stop) => return,
     };
     let Some((io, is_http2, proxy_source)) = opened else { return };
@@ -161,7 +161,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
         return http2::serve(accepted, routes, limits, state.drain.subscribe(), stop).await;
     }
     let permit = Arc::new(permit);
-    let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&pace)));
+    let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&monitor)));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(limits.head_bytes);
     // A client that has shut down its sending side still reads the response.
@@ -187,7 +187,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
                 return;
             }
             Ok(on_hijack) = &mut hijacked => break on_hijack,
-            (waiting_for, has_sent_request) = pace.until_evicted(), if grace.is_none() => {
+            (waiting_for, has_sent_request) = monitor.until_evicted(), if grace.is_none() => {
                 // Without a request nothing is lost, and a peer that does not read cannot receive a response.
                 if waiting_for == WaitingFor::Response || !has_sent_request {
                     return;
@@ -213,12 +213,12 @@ async fn respond_on_connection(
     permit: Arc<HttpPermit>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut response = respond(request, routes, Arc::clone(&permit)).await;
-    let pace = Arc::clone(&permit.pace);
+    let monitor = Arc::clone(&permit.monitor);
     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if !is_upgrade && (permit.is_reserve() || pace.is_too_slow()) {
+    if !is_upgrade && (permit.is_reserve() || monitor.is_too_slow()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| ResponseBody::new(body, pace)))
+    Ok(response.map(|body| ResponseBody::new(body, monitor)))
 }
 
 #[cfg(test)]

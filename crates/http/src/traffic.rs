@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{StatusCode, Version};
 
-use super::pace::WaitingFor;
+use super::data_rate::WaitingFor;
 use tidings_metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
 
 labels! {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::pace::Pace;
+use super::data_rate::DataRateMonitor;
 
 /// A stream that fails writes and flushes with [`io::ErrorKind::TimedOut`] once the peer is further behind the minimum rate
 /// than `limit`. Reads are passed through. A timer exists only while a write waits.
@@ -17,13 +17,13 @@ use super::pace::Pace;
 pub(super) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
-    pace: Arc<Pace>,
+    monitor: Arc<DataRateMonitor>,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> WriteTimeout<T> {
-    pub(super) fn new(io: T, limit: Duration, pace: Arc<Pace>) -> Self {
-        Self { io, limit, pace, waiting: None }
+    pub(super) fn new(io: T, limit: Duration, monitor: Arc<DataRateMonitor>) -> Self {
+        Self { io, limit, monitor, waiting: None }
     }
 
     /// The wrapped stream.
@@ -41,11 +41,11 @@ impl<T> WriteTimeout<T> {
     ) -> Poll<io::Result<R>> {
         if let Poll::Ready(written) = written {
             if self.waiting.take().is_some() {
-                self.pace.written(written.as_ref().map_or(0, bytes));
+                self.monitor.written(written.as_ref().map_or(0, bytes));
             }
             return Poll::Ready(written);
         }
-        let until = Instant::from_std(self.pace.write_blocked() + self.limit);
+        let until = Instant::from_std(self.monitor.write_blocked() + self.limit);
         let over = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(over.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use thiserror::Error;
+use tidings_api::ApiError;
 use tidings_broker::{BrokerError, CompletionCallback, Stateful};
-use tidings_wire::Channel;
+use tidings_wire::{Channel, code};
 use tokio::sync::oneshot;
 
 use crate::shards::Shards;
@@ -32,6 +33,15 @@ pub(crate) enum BlockError {
     /// The change could not be stored, or no node received it.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+}
+
+impl From<BlockError> for ApiError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Cluster(error) => error.into(),
+            BlockError::Full => Self { code: code::LIMIT_EXCEEDED.number, message: error.to_string().into() },
+        }
+    }
 }
 
 /// Changes the blocklist on all nodes, and keeps this node's copy current.

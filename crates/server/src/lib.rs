@@ -19,6 +19,7 @@ mod authority;
 mod blocklist_sync;
 mod broker_metrics;
 mod canary;
+mod connections;
 mod control;
 mod http;
 mod inbound;

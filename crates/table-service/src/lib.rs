@@ -59,6 +59,7 @@ mod room;
 mod rooms;
 mod rows;
 mod session;
+mod summary;
 mod upload;
 
 use std::io;
@@ -89,8 +90,8 @@ pub use counters::Counters;
 pub use download::MAX_EXPORTS;
 pub use failure::Failure;
 pub use http::{pages, routes};
-pub use operators::TableSummary;
 pub use options::Options;
+pub use summary::TableSummary;
 pub use tidings_table_store::{
     BucketCounters, BucketOptions, MAX_UPLOADS, Quota, StoreLocation, StoreOptions,
 };

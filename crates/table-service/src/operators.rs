@@ -7,24 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::Service;
 use crate::room::RoomRequest;
+use crate::summary::TableSummary;
 
 /// The longest wait for the summaries of all tables.
 const LIST_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// A table that is open on this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableSummary {
-    /// The id.
-    pub id: String,
-    /// The uploader's name for the file.
-    pub name: String,
-    /// The size of the file in bytes; 0 without a file.
-    pub size: u64,
-    /// The number of rows; 0 without a file.
-    pub rows: u64,
-    /// Viewers on this node.
-    pub viewers: u64,
-}
 
 impl Service {
     /// At most `limit` open tables, in no order. Tables that do not respond within 1.5 s are omitted.

@@ -8,9 +8,9 @@
 //! Invariants: every wait has a timeout; a run with a lost, duplicated or disordered delivery does not end with exit
 //! code 0.
 
-mod approach;
 mod chunked;
 mod dialect;
+mod handshake;
 mod latency;
 mod order;
 mod payload;
@@ -32,8 +32,8 @@ use tidings_client::{Server, Web};
 use tidings_wire::Channel;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use self::approach::TransportRequest;
 use self::dialect::{Dialect, Transport};
+use self::handshake::TransportRequest;
 use self::latency::Latency;
 use self::payload::{MAX_MESSAGES, MAX_PUBLISHERS, MIN_SIZE};
 use self::process::Processes;
@@ -197,7 +197,7 @@ impl Bench {
         let secret = if self.transport.is_web() { token } else { key };
         let dialect = Dialect::new(self.transport, &self.channel, secret, size);
         let web = self.web();
-        let approach = TransportRequest::new(self.transport, &web, &self.channel, secret);
+        let handshake = TransportRequest::new(self.transport, &web, &self.channel, secret);
         let subscribers_at = match self.transport.is_web() {
             true => {
                 let server = Server::Web(web);
@@ -210,11 +210,11 @@ impl Bench {
             (0..self.publishers).map(|_| self.publisher(target)).collect::<Result<_, _>>()?;
         thread::scope(|scope| {
             let _end = EndOnDrop(&run);
-            let (run, dialect, approach, at) = (&run, &dialect, &approach, &subscribers_at);
+            let (run, dialect, handshake, at) = (&run, &dialect, &handshake, &subscribers_at);
             let followers: Vec<_> = self
                 .shares()
                 .into_iter()
-                .map(|count| scope.spawn(move || self.follow(run, dialect, approach, at, count)))
+                .map(|count| scope.spawn(move || self.follow(run, dialect, handshake, at, count)))
                 .collect();
             let mut progress = Progress::new(run);
             self.wait_for_subscribers(run, &mut progress, &mut stop)?;
@@ -285,11 +285,11 @@ impl Bench {
         &self,
         run: &BenchRun,
         dialect: &Dialect,
-        approach: &TransportRequest,
+        handshake: &TransportRequest,
         target: &Target,
         count: usize,
     ) -> Result<ThreadTally, String> {
-        Subscribers::connect(run, dialect, approach, target, count, self.publishers as usize)
+        Subscribers::connect(run, dialect, handshake, target, count, self.publishers as usize)
             .and_then(Subscribers::follow)
             .inspect_err(|why| {
                 run.record_error(why.clone());

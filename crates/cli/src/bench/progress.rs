@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run::BenchRun;
-use crate::failure::say;
+use crate::failure::print_notice;
 
 /// The interval of checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -61,7 +61,7 @@ impl<'a> Progress<'a> {
             eprint!("\r\x1b[K{}", text());
             let _ = io::stderr().flush();
         } else {
-            say(text());
+            print_notice(text());
         }
     }
 }

@@ -17,8 +17,8 @@ use tidings_wire::line::{self, Scan};
 use tidings_wire::resp::{self, Value};
 use tidings_wire::ws::{self, Opcode};
 
-use super::approach::{Connected, TransportRequest};
 use super::dialect::{MASK, hello, websocket_frame};
+use super::handshake::{Connected, TransportRequest};
 use super::payload::{MAX_MESSAGES, Stamp};
 use super::run::BenchRun;
 use super::socket::{Socket, Target};

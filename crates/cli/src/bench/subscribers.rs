@@ -11,9 +11,9 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::approach::{Connected, TransportRequest};
 use super::chunked::ChunkState;
 use super::dialect::{Dialect, Unit};
+use super::handshake::{Connected, TransportRequest};
 use super::latency::Latency;
 use super::order::{Arrival, Sequence};
 use super::payload::Stamp;
@@ -64,7 +64,7 @@ struct Peer {
 pub(super) struct Subscribers<'a> {
     run: &'a BenchRun,
     dialect: &'a Dialect,
-    approach: &'a TransportRequest,
+    handshake: &'a TransportRequest,
     poll: Poll,
     peers: Vec<Peer>,
     buf: Vec<u8>,
@@ -80,7 +80,7 @@ impl<'a> Subscribers<'a> {
     pub(super) fn connect(
         run: &'a BenchRun,
         dialect: &'a Dialect,
-        approach: &'a TransportRequest,
+        handshake: &'a TransportRequest,
         target: &Target,
         count: usize,
         publishers: usize,
@@ -89,7 +89,7 @@ impl<'a> Subscribers<'a> {
             ThreadTally { latency: Latency::new(), duplicated: 0, out_of_order: 0, orders: Vec::new() };
         let poll = Poll::new().map_err(|e| e.to_string())?;
         let peers = Vec::with_capacity(count);
-        let mut this = Self { run, dialect, approach, poll, peers, buf: vec![0; READ], tally };
+        let mut this = Self { run, dialect, handshake, poll, peers, buf: vec![0; READ], tally };
         for n in 0..count {
             if run.is_over() {
                 break;
@@ -105,7 +105,7 @@ impl<'a> Subscribers<'a> {
     }
 
     fn subscriber(&mut self, target: &Target, publishers: usize) -> Result<(), String> {
-        let Connected { mut socket, unread, chunks } = self.approach.arrive(target)?;
+        let Connected { mut socket, unread, chunks } = self.handshake.arrive(target)?;
         let lost = |e: io::Error| e.to_string();
         socket.write_all(self.dialect.greeting()).map_err(lost)?;
         socket.set_nonblocking().map_err(lost)?;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::publisher::Publisher;
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, print_notice};
 use crate::input::{Lines, duration, stdin_chunks};
 use crate::interrupt::block_on;
 use crate::target::ServerArgs;
@@ -201,7 +201,7 @@ impl PublishRun<'_> {
                 Err(PublishError::Connection(error))
                     if self.sent == self.answered && error.is_retryable() =>
                 {
-                    say(format_args!("{error}; connecting again"));
+                    print_notice(format_args!("{error}; connecting again"));
                     publisher = self.connect().await?;
                 }
                 // No message was published.
@@ -305,8 +305,10 @@ impl PublishRun<'_> {
                 words = format!("{words} (the message has {length} bytes)");
             }
             match self.refused {
-                ..=MAX_REPORTED => say(format_args!("message {}: {words}", self.answered)),
-                n if n == MAX_REPORTED + 1 => say("further rejected messages are counted, not listed"),
+                ..=MAX_REPORTED => print_notice(format_args!("message {}: {words}", self.answered)),
+                n if n == MAX_REPORTED + 1 => {
+                    print_notice("further rejected messages are counted, not listed");
+                }
                 _ => {}
             }
         }
@@ -346,7 +348,7 @@ impl Retry {
             return Err(Failure::new(error));
         }
         if !std::mem::replace(&mut self.told, true) {
-            say(format_args!("{error}; trying for {:?}", self.limit));
+            print_notice(format_args!("{error}; trying for {:?}", self.limit));
         }
         sleep(retry_at - Instant::now()).await;
         Ok(())

@@ -12,7 +12,7 @@ use tidings_table::{Event, Reader};
 use tokio::time::sleep;
 
 use super::dialect::{RowSplitter, Rows};
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, print_notice};
 use crate::text::grouped;
 
 /// The most bytes in one request, except that one row may be longer.
@@ -89,7 +89,7 @@ impl Appender {
             match rows {
                 Rows::Lines(lines) => self.append_lines(lines.into()).await?,
                 Rows::Cells(cells) => {
-                    say("quotes that do not close are appended as ordinary characters");
+                    print_notice("quotes that do not close are appended as ordinary characters");
                     let row = serde_json::json!([cells]).to_string();
                     self.append_or_leave_out(Content::Cells(row.into())).await?;
                 }
@@ -135,9 +135,9 @@ impl Appender {
     fn leave_out(&mut self, why: &str) {
         self.left_out += 1;
         if self.left_out <= MAX_REPORTED {
-            say(format_args!("a row was skipped: {why}"));
+            print_notice(format_args!("a row was skipped: {why}"));
         } else if self.left_out.is_power_of_two() {
-            say(format_args!("{} rows were skipped so far", grouped(self.left_out)));
+            print_notice(format_args!("{} rows were skipped so far", grouped(self.left_out)));
         }
     }
 
@@ -160,7 +160,7 @@ impl Appender {
                     }
                     self.size = now;
                     if length.is_some_and(|length| now != size + length) {
-                        say(
+                        print_notice(
                             "another client has extended the table meanwhile: some lines may be missing in it",
                         );
                     }
@@ -207,7 +207,7 @@ impl AppendRetry {
             return Err(error);
         }
         if !std::mem::replace(&mut self.told, true) {
-            say(format_args!("{error}; retrying until it succeeds"));
+            print_notice(format_args!("{error}; retrying until it succeeds"));
         }
         sleep(self.backoff.wait()).await;
         Ok(())

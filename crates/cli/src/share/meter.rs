@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::failure::say;
+use crate::failure::print_notice;
 use crate::text::{grouped, supports_escapes};
 
 /// The cells of the bar.
@@ -39,7 +39,7 @@ impl Meter {
             // A closed terminal is ignored.
             let _ = io::stderr().flush();
         } else {
-            say(line);
+            print_notice(line);
         }
     }
 

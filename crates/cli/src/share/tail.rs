@@ -14,7 +14,7 @@ use super::append::Appender;
 use super::dialect::RowSplitter;
 use super::ends::RowEnds;
 use super::upload::SharedTable;
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, print_notice};
 use crate::input::stdin_chunks;
 use crate::text::grouped;
 
@@ -133,7 +133,7 @@ impl Share {
                 Err(e) => return Err(self.unreadable(&e)),
             }
             if !std::mem::replace(&mut told, true) {
-                say(format_args!("waiting for the first line of {}", self.file.display()));
+                print_notice(format_args!("waiting for the first line of {}", self.file.display()));
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -147,7 +147,7 @@ impl Share {
                 FileChange::More => appender.push(&piece),
                 FileChange::No => sleep(POLL_INTERVAL).await,
                 FileChange::Replaced(why) => {
-                    say(format_args!("{} {why}; going on with its beginning", self.file.display()));
+                    print_notice(format_args!("{} {why}; going on with its beginning", self.file.display()));
                     appender.begin_again().await?;
                 }
             }
@@ -165,10 +165,10 @@ fn appender(sent: SharedTable) -> Appender {
 
 fn report(appender: &Appender) {
     if appender.rows() > 0 {
-        say(format_args!("{} rows appended", grouped(appender.rows())));
+        print_notice(format_args!("{} rows appended", grouped(appender.rows())));
     }
     if appender.left_out() > 0 {
-        say(format_args!("{} rows skipped", grouped(appender.left_out())));
+        print_notice(format_args!("{} rows skipped", grouped(appender.left_out())));
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Share;
 use super::meter::{Meter, bytes};
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, print_notice};
 use crate::stdout::print;
 use crate::text::grouped;
 
@@ -102,7 +102,7 @@ impl Share {
             if Instant::now() + delay > until {
                 return Err(Failure::new(error));
             }
-            say(format_args!("{error}; sending the file again in {:.1} s", delay.as_secs_f64()));
+            print_notice(format_args!("{error}; sending the file again in {:.1} s", delay.as_secs_f64()));
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 _ = &mut *stop => return Err(interrupted()),
@@ -192,7 +192,7 @@ impl Share {
                 "the server did not send the secret of the table's owner".to_owned(),
             ));
         };
-        say(format_args!(
+        print_notice(format_args!(
             "{} rows of {} columns, {} in {:.1} s",
             grouped(view.rows),
             view.columns,

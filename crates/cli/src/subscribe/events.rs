@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::printer::Printer;
 use super::{FollowError, MAX_DELAY, Subscribe};
-use crate::failure::say;
+use crate::failure::print_notice;
 
 /// The most queued events; while the queue is full, the streams are not read.
 const WAITING: usize = 1024;
@@ -71,16 +71,18 @@ impl Subscribe {
 fn report(channel: &str, happened: &StreamEvent) {
     match happened {
         StreamEvent::Lost { why, retry_in } => {
-            say(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));
+            print_notice(format_args!("{channel}: {why}; trying again in {:.2} s", retry_in.as_secs_f64()));
         }
         StreamEvent::Open { again: true, resumed: true } => {
-            say(format_args!("{channel}: subscribed again; missed messages follow"));
+            print_notice(format_args!("{channel}: subscribed again; missed messages follow"));
         }
         StreamEvent::Open { again: true, resumed: false } => {
-            say(format_args!("{channel}: subscribed again; messages published meanwhile are missing"));
+            print_notice(format_args!(
+                "{channel}: subscribed again; messages published meanwhile are missing"
+            ));
         }
         StreamEvent::Gap => {
-            say(format_args!("{channel}: the history is too short: messages are missing here"));
+            print_notice(format_args!("{channel}: the history is too short: messages are missing here"));
         }
         StreamEvent::Open { .. } | StreamEvent::Published(_) => {}
     }

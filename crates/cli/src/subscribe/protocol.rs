@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::printer::Printer;
 use super::{FollowError, MAX_DELAY, Subscribe};
-use crate::failure::say;
+use crate::failure::print_notice;
 
 impl Subscribe {
     /// Follows the channels over as many connections as necessary.
@@ -51,23 +51,27 @@ impl Subscribe {
 fn report(event: Event) -> Result<(), FollowError> {
     match event {
         Event::Disconnected { why, retry_in } => {
-            say(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
+            print_notice(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
         }
         Event::Subscribed { channel, how, .. } => match how {
             Recovery::First => {}
-            Recovery::Recovered(0) => say(format_args!("{channel}: subscribed again; nothing was missed")),
-            Recovery::Recovered(count) => {
-                say(format_args!("{channel}: subscribed again; missed messages follow ({count})"));
+            Recovery::Recovered(0) => {
+                print_notice(format_args!("{channel}: subscribed again; nothing was missed"));
             }
-            Recovery::Gap => say(format_args!(
+            Recovery::Recovered(count) => {
+                print_notice(format_args!("{channel}: subscribed again; missed messages follow ({count})"));
+            }
+            Recovery::Gap => print_notice(format_args!(
                 "{channel}: subscribed again; the history is too short: messages are missing here"
             )),
             Recovery::NoHistory => {
-                say(format_args!("{channel}: subscribed again; messages published meanwhile are missing"));
+                print_notice(format_args!(
+                    "{channel}: subscribed again; messages published meanwhile are missing"
+                ));
             }
         },
         Event::Unsubscribed { channel, why, again: true } => {
-            say(format_args!("{channel}: {why}; subscribing again"));
+            print_notice(format_args!("{channel}: {why}; subscribing again"));
         }
         Event::Unsubscribed { channel, why, again: false } => {
             let what = format!("the subscription to {channel}");

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::printer::Printer;
 use super::{FollowError, MAX_DELAY, Subscribe};
-use crate::failure::say;
+use crate::failure::print_notice;
 
 /// Time without data from the server after which a ping is sent.
 const PING_AFTER: Duration = Duration::from_secs(15);
@@ -38,7 +38,7 @@ impl Subscribe {
                 backoff.reset();
             }
             let wait = backoff.wait();
-            say(format_args!("{error}; trying again in {:.2} s", wait.as_secs_f64()));
+            print_notice(format_args!("{error}; trying again in {:.2} s", wait.as_secs_f64()));
             sleep(wait).await;
         }
     }
@@ -67,13 +67,13 @@ impl Subscribe {
                     RespEvent::Subscribed => {
                         unconfirmed = unconfirmed.saturating_sub(1);
                         if unconfirmed == 0 && std::mem::replace(subscribed_before, true) {
-                            say("subscribed again; messages published meanwhile are missing");
+                            print_notice("subscribed again; messages published meanwhile are missing");
                         }
                     }
                     RespEvent::Refused(words) if unconfirmed > 0 => {
                         return Err(refused("the subscription", words).into());
                     }
-                    RespEvent::Refused(words) => say(format_args!("the server reports: {words}")),
+                    RespEvent::Refused(words) => print_notice(format_args!("the server reports: {words}")),
                     RespEvent::Other => {}
                 }
             }

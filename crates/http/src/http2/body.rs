@@ -45,10 +45,10 @@ impl HttpBody for StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let me = &mut *self;
-        let pace = me.request.as_ref().and_then(RequestGuard::pace);
+        let monitor = me.request.as_ref().and_then(RequestGuard::monitor);
         let read = std::mem::take(&mut me.unread);
-        if let Some(pace) = pace.filter(|_| read > 0) {
-            pace.written(read);
+        if let Some(monitor) = monitor.filter(|_| read > 0) {
+            monitor.written(read);
         }
         if me.rest.is_empty() {
             match ready!(Pin::new(&mut me.body).poll_frame(cx)) {
@@ -61,8 +61,8 @@ impl HttpBody for StreamBody {
         }
         let chunk = me.rest.split_to(me.rest.len().min(CHUNK));
         me.unread = chunk.len();
-        if let Some(pace) = pace {
-            pace.chunk_handed_over(cx.waker());
+        if let Some(monitor) = monitor {
+            monitor.chunk_handed_over(cx.waker());
         }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }

@@ -122,13 +122,13 @@ impl Connection {
             drop(permit);
             return;
         }
-        // A connection in the reserve ends after its response. A pace that was too slow cannot be used again.
+        // A connection in the reserve ends after its response. The monitor of a request that was too slow cannot be used again.
         let is_reserve = permit.as_ref().is_some_and(|permit| permit.is_reserve());
-        let usable = permit.filter(|permit| !permit.is_reserve() && !permit.pace.is_spent());
+        let usable = permit.filter(|permit| !permit.is_reserve() && !permit.monitor.is_spent());
         state.idle_since = Instant::now();
         state.idle = match usable {
             Some(permit) => {
-                permit.pace.wait_for_head();
+                permit.monitor.wait_for_head();
                 Some(permit)
             }
             None if is_reserve => None,
@@ -142,18 +142,18 @@ impl Connection {
     /// Completes when the connection should be closed: after `idle` without streams, or if its permit is needed.
     pub(super) async fn until_closing(&self, idle: Duration) -> CloseCause {
         loop {
-            let (pace, since) = {
+            let (monitor, since) = {
                 let state = self.lock();
                 if state.closing {
                     return CloseCause::Idle;
                 }
-                (state.idle.as_ref().map(|permit| Arc::clone(&permit.pace)), state.idle_since)
+                (state.idle.as_ref().map(|permit| Arc::clone(&permit.monitor)), state.idle_since)
             };
-            match pace {
+            match monitor {
                 None => self.changed.notified().await,
-                Some(pace) => tokio::select! {
+                Some(monitor) => tokio::select! {
                     () = self.changed.notified() => {}
-                    _ = pace.until_evicted() => return CloseCause::Evicted,
+                    _ = monitor.until_evicted() => return CloseCause::Evicted,
                     () = tokio::time::sleep_until(since + idle) => return CloseCause::Idle,
                 },
             }

@@ -5,7 +5,7 @@
 //! as the client's flow control permits.
 //!
 //! Invariants:
-//! - A request in progress holds a permit of its own ([`super::limiter`]), with its own minimum data rate ([`super::pace`]).
+//! - A request in progress holds a permit of its own ([`super::limiter`]), with its own minimum data rate ([`super::data_rate`]).
 //!   A connection without requests holds one permit unless it carries sessions, see [`connection`].
 //! - A client that does not read one stream blocks that stream alone. Per stream at most [`SEND_BUFFER`] bytes and one
 //!   chunk of [`body::CHUNK`] bytes wait in HTTP/2, besides the pipe of a session.
@@ -36,11 +36,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::data_rate::DataRateMonitor;
 use super::forwarded::Peer;
 use super::hijacker::{Hijacker, LeavesHttp};
 use super::limiter::HttpPermit;
 use super::limits::HttpLimits;
-use super::pace::Pace;
 use super::respond::{respond, until_stopped};
 use super::write_timeout::WriteTimeout;
 
@@ -83,10 +83,10 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stop: watch::Receiver<bool>,
 ) {
     let Accepted { io, peer, permit } = accepted;
-    // The pace of the whole connection is not that of a permit: it only ends a connection that accepts no bytes.
-    let pace = Pace::new(0, None, Arc::default(), limits.min_rate, limits.body);
-    let pace = OwnPace(pace);
-    let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&pace.0)));
+    // The monitor of the whole connection is not that of a permit: it only ends a connection that accepts no bytes.
+    let monitor = DataRateMonitor::new(0, None, Arc::default(), limits.min_rate, limits.body);
+    let monitor = OwnMonitor(monitor);
+    let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&monitor.0)));
     let connection = Connection::new(permit, peer, limits.unread);
     let executor = StreamExecutor::default();
     let mut http = http2::Builder::new(executor.clone());
@@ -139,10 +139,10 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// The pace of a connection, which lists itself while its socket is not writable.
-struct OwnPace(Arc<Pace>);
+/// The monitor of a connection, which lists itself while its socket is not writable.
+struct OwnMonitor(Arc<DataRateMonitor>);
 
-impl Drop for OwnPace {
+impl Drop for OwnMonitor {
     fn drop(&mut self) {
         self.0.close();
     }

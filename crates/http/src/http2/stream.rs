@@ -16,9 +16,9 @@ use tidings_shard::{PipeEnd, Socket};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::super::data_rate::{DataRateMonitor, WaitingFor};
 use super::super::forwarded::Peer;
 use super::super::limiter::HttpPermit;
-use super::super::pace::{Pace, WaitingFor};
 use super::connection::Connection;
 
 /// The time for the client of an ended session to read its last bytes.
@@ -34,8 +34,8 @@ tokio::task_local! {
 pub(crate) struct StreamContext {
     connection: Arc<Connection>,
     permit: Mutex<Option<Arc<HttpPermit>>>,
-    /// The pace of the request, once it has a permit.
-    pace: OnceLock<Arc<Pace>>,
+    /// The monitor of the request, once it has a permit.
+    monitor: OnceLock<Arc<DataRateMonitor>>,
     /// The request has ended, or has become a session.
     has_ended: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -48,7 +48,7 @@ impl StreamContext {
         Arc::new(Self {
             connection: Arc::clone(connection),
             permit: Mutex::new(permit),
-            pace: OnceLock::new(),
+            monitor: OnceLock::new(),
             has_ended: AtomicBool::new(false),
             tasks: Mutex::default(),
         })
@@ -69,7 +69,7 @@ impl StreamContext {
                 permit
             }
         };
-        let _ = self.pace.set(Arc::clone(&permit.pace));
+        let _ = self.monitor.set(Arc::clone(&permit.monitor));
         Some(permit)
     }
 
@@ -81,9 +81,9 @@ impl StreamContext {
         self.connection.count_response(status);
     }
 
-    /// The pace of the request.
-    pub(super) fn pace(&self) -> Option<&Arc<Pace>> {
-        self.pace.get()
+    /// The monitor of the request.
+    pub(super) fn monitor(&self) -> Option<&Arc<DataRateMonitor>> {
+        self.monitor.get()
     }
 
     /// Ends the request: its permit is free. Does nothing for a request that has ended.
@@ -137,14 +137,14 @@ impl StreamContext {
 
     /// Completes when the stream must be reset: its client reads the response too slowly.
     fn poll_cut(&self, cx: &mut Context<'_>, timer: &mut Option<Pin<Box<Sleep>>>) -> Poll<()> {
-        let Some(pace) = self.pace.get().filter(|_| !self.has_ended.load(Ordering::Relaxed)) else {
+        let Some(monitor) = self.monitor.get().filter(|_| !self.has_ended.load(Ordering::Relaxed)) else {
             *timer = None;
             return Poll::Pending;
         };
-        if pace.evicted_as() == Some(WaitingFor::Response) {
+        if monitor.evicted_as() == Some(WaitingFor::Response) {
             return Poll::Ready(());
         }
-        let Some(since) = pace.response_lag_since() else {
+        let Some(since) = monitor.response_lag_since() else {
             *timer = None;
             return Poll::Pending;
         };
@@ -166,8 +166,8 @@ impl RequestGuard {
         Self(Arc::clone(context))
     }
 
-    pub(super) fn pace(&self) -> Option<&Arc<Pace>> {
-        self.0.pace()
+    pub(super) fn monitor(&self) -> Option<&Arc<DataRateMonitor>> {
+        self.0.monitor()
     }
 }
 

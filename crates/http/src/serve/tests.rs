@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::data_rate::GRACE;
 use super::super::limits::ReservePaths;
-use super::super::pace::GRACE;
 use super::super::traffic::ExceededLimit;
 use super::*;
 

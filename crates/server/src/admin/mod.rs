@@ -2,7 +2,6 @@
 //! node reports to the pages of all nodes.
 
 mod backend;
-mod connections;
 mod namespaces;
 mod node;
 
@@ -17,7 +16,6 @@ use tidings_table_service as tables;
 use crate::http::HttpServices;
 use crate::inbound::InboundCounters;
 use backend::PageBackend;
-pub(crate) use connections::LocalConnections;
 use node::LocalState;
 
 /// The admin page, and the reports of this node.

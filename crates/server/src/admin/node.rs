@@ -14,7 +14,7 @@ use tidings_shard::CounterKey as _;
 use tidings_table_service as tables;
 use tidings_wire::{Pattern, Topic};
 
-use super::connections::LocalConnections;
+use crate::connections::LocalConnections;
 use crate::http::HttpServices;
 use crate::inbound::InboundCounters;
 use crate::process;

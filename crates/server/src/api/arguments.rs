@@ -2,12 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidings_api::ApiError;
 use tidings_hub::NamespaceOptions;
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, code};
 
 use super::Services;
-use super::reply::ApiError;
 
 /// Checks the channel name of a request. Returns the channel and its options.
 ///

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
+use tidings_api::{Command, CommandMethod, CommandReply};
 use tidings_audit::{AuditEvent, Subject};
 use tidings_keys::ApiIdentity;
 use tidings_metrics::Label as _;
 
 use super::Services;
-use super::command::{Command, CommandMethod};
-use super::reply::CommandReply;
 
 /// The sender of a request to the server API.
 #[derive(Clone, Debug)]

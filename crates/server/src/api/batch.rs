@@ -4,106 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use tidings_api::{ApiError, Batch, BatchItem, Command, CommandMethod, CommandReply, Envelope};
+use tidings_metrics::Label as _;
 use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Services;
 use super::audit::Caller;
-use super::command::{BatchItem, Command, CommandMethod, MAX_COMMANDS, RawJson, list};
 use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
-use super::reply::{ApiError, CommandReply};
 use super::response_budget::Reservation;
-use tidings_keys::Scopes;
-use tidings_metrics::Label as _;
-use tidings_wire::Object;
 
 /// Most commands of one parallel batch that run at the same time, except publications.
 const MAX_PARALLEL: usize = 64;
 /// Most bytes of the replies of one request together; replies beyond it are errors.
 const MAX_REPLIES: usize = 16 << 20;
-
-/// The request of `batch`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Batch {
-    #[serde(default, deserialize_with = "list::<_, _, MAX_COMMANDS>")]
-    commands: Vec<BatchItem>,
-    #[serde(default)]
-    parallel: Option<bool>,
-}
-
-impl Batch {
-    /// Parses a request.
-    ///
-    /// # Errors
-    /// If it is invalid, or has more than [`MAX_COMMANDS`] commands.
-    pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json).map(|Object(batch)| batch)
-    }
-
-    /// The number of commands.
-    pub(super) fn len(&self) -> usize {
-        self.commands.len()
-    }
-
-    /// The scopes that a key needs for the commands.
-    pub(super) fn scopes(&self) -> Scopes {
-        let scope = |item: &BatchItem| match item {
-            BatchItem::Command(command) => Some(command.method().scope()),
-            BatchItem::Unknown | BatchItem::Several => None,
-        };
-        self.commands.iter().filter_map(scope).collect()
-    }
-}
-
-/// A command with its method: `{"method":"publish","params":{…}}`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Envelope {
-    #[serde(default)]
-    id: u64,
-    #[serde(default)]
-    method: String,
-    #[serde(default)]
-    params: Option<RawJson>,
-}
-
-impl Envelope {
-    /// Parses one or more commands, usually one a line.
-    ///
-    /// # Errors
-    /// If there is none, more than [`MAX_COMMANDS`], or an invalid one.
-    pub(super) fn parse(json: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
-        let too_many = || serde::de::Error::custom(format_args!("more than {MAX_COMMANDS} commands"));
-        let mut envelopes = Vec::new();
-        for envelope in serde_json::Deserializer::from_slice(json).into_iter() {
-            if envelopes.len() == MAX_COMMANDS {
-                return Err(too_many());
-            }
-            let Object(envelope) = envelope?;
-            envelopes.push(envelope);
-        }
-        if envelopes.is_empty() {
-            return Err(serde::de::Error::custom("no command"));
-        }
-        Ok(envelopes)
-    }
-
-    /// The scopes that a key needs for the commands.
-    pub(super) fn scopes(envelopes: &[Self]) -> Scopes {
-        let method = |envelope: &Self| CommandMethod::from_name(&envelope.method);
-        envelopes.iter().filter_map(method).map(CommandMethod::scope).collect()
-    }
-
-    fn command(&self) -> Result<Command, ApiError> {
-        let params = self.params.as_deref().unwrap_or(RawValue::NULL).get();
-        let params = if params == "null" { "{}" } else { params };
-        let method = CommandMethod::from_name(&self.method).ok_or(code::METHOD_NOT_FOUND)?;
-        Command::parse(method, params.as_bytes()).map_err(ApiError::bad_request)
-    }
-}
 
 /// Runs a batch. Returns the response body: `{"replies":[{METHOD:{…}},…]}`.
 pub(super) async fn run(services: &Arc<Services>, caller: &Caller, batch: Batch) -> (Vec<u8>, Reservation) {

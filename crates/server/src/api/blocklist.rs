@@ -2,10 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidings_api::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
+use tidings_api::{ApiError, CommandReply, CommandResult};
+
 use super::Services;
 use super::arguments::expiry_time;
-use super::command::{BlockUser, InvalidateUserTokens, RevokeToken, UnblockUser};
-use super::reply::{ApiError, CommandReply, CommandResult};
 use tidings_cluster::blocklist::{Block, BlockSubject};
 
 /// Longest name of a user or id of a token, in bytes.

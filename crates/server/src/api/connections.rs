@@ -7,14 +7,15 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tidings_admin::report::{ConnectionsQuery, MAX_ROWS, NodeQuery};
 use tidings_admin::{Responses, connections_page};
+use tidings_api::command::Connections;
+use tidings_api::reply::ConnectionJson;
+use tidings_api::{ApiError, CommandReply, CommandResult};
 use tidings_cluster::{ClusterError, NodeReporter};
 use tidings_wire::code;
 
 use super::Services;
 use super::arguments::check_channel;
-use super::command::Connections;
-use super::reply::{ApiError, CommandReply, CommandResult, ConnectionJson};
-use crate::admin::LocalConnections;
+use crate::connections::LocalConnections;
 
 /// Connections of a page without `limit`.
 const DEFAULT_LIMIT: usize = 100;

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use tidings_api::ApiError;
 use tidings_audit::AuditEvent;
 use tidings_http::{Peer, Scheme};
 use tidings_keys::{Scope, Scopes};
@@ -16,7 +17,6 @@ use tidings_metrics::Label as _;
 use super::Services;
 use super::access::AccessDenied;
 use super::audit::Caller;
-use super::reply::ApiError;
 use crate::auth_failures::Credential;
 
 /// Admits requests for paths that are protected by the API keys.

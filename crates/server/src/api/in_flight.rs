@@ -9,6 +9,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use tidings_api::command::PublishFields;
+use tidings_api::reply::PublishResult;
+use tidings_api::{ApiError, RawJson};
 use tidings_broker::{HistoryOptions, MAX_IDEMPOTENCY_KEY, PublishOptions, Published};
 use tidings_hub::Failure;
 use tidings_wire::code;
@@ -16,8 +19,6 @@ use tokio::sync::oneshot;
 
 use super::Services;
 use super::arguments::check_channel;
-use super::command::{PublishFields, RawJson};
-use super::reply::{ApiError, PublishResult};
 
 /// Most unacknowledged publications of one request.
 const MAX_PUBLICATIONS: usize = 2_048;

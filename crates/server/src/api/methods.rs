@@ -2,6 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use tidings_api::command::{
+    Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
+};
+use tidings_api::reply::{BroadcastResponse, ChannelJson, ClientJson, PublicationJson};
+use tidings_api::{ApiError, Command, CommandReply, CommandResult};
 use tidings_broker::BrokerError;
 use tidings_hub::{Admission, Failure, SessionAction, SessionCommand};
 use tidings_otel::{Span, SpanKind};
@@ -13,14 +18,8 @@ use super::Services;
 use super::arguments::{check_channel, expiry_time};
 use super::audit::{AuditedOrder, Caller};
 use super::blocklist;
-use super::command::{
-    Command, Disconnect, History, PublishFields, Refresh, StreamPosition, Subscribe, Unsubscribe,
-};
 use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
-use super::reply::{
-    ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandReply, CommandResult, PublicationJson,
-};
 use super::response_budget::{MAX_RESPONSE, Reservation};
 use crate::router::fail_span;
 use tidings_cluster::ClusterError;

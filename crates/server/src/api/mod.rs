@@ -17,13 +17,10 @@ mod arguments;
 mod audit;
 mod batch;
 mod blocklist;
-mod command;
 mod connections;
 mod guard;
 mod in_flight;
 mod methods;
-mod openapi;
-mod reply;
 mod response_budget;
 
 use std::fmt;
@@ -35,11 +32,13 @@ use arc_swap::ArcSwap;
 use axum::Router as Routes;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidings_api::openapi::DESCRIPTION;
+use tidings_api::{ApiError, Batch, Command, CommandMethod, Envelope, reply};
 use tidings_audit::{Audit, AuditEvent};
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
@@ -50,9 +49,7 @@ use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
-use command::{Command, CommandMethod};
 pub(crate) use guard::ApiGuard;
-use reply::ApiError;
 use response_budget::ResponseBudget;
 use tidings_cluster::Nodes;
 use tidings_keys::Scopes;
@@ -183,9 +180,17 @@ pub(crate) fn routes(max_body: usize, services: &Arc<Services>) -> Routes {
     Routes::new()
         .route("/api", any(commands))
         .route("/api/", any(commands))
-        .route("/api/openapi.json", any(openapi::serve))
+        .route("/api/openapi.json", any(description))
         .route("/api/{method}", any(method))
         .with_state(api)
+}
+
+/// `GET /api/openapi.json`. It needs no key, because the description is the same for every server.
+async fn description(method: Method) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")]).into_response();
+    }
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], DESCRIPTION).into_response()
 }
 
 /// `POST /api`: one command with its method a line.
@@ -195,9 +200,9 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
         Err(response) => return response,
     };
     let run = async {
-        match batch::Envelope::parse(&admitted.body) {
+        match Envelope::parse(&admitted.body) {
             Ok(envelopes) => {
-                let scopes = batch::Envelope::scopes(&envelopes);
+                let scopes = Envelope::scopes(&envelopes);
                 match api.batch_rejection(&admitted.caller, scopes, envelopes.len()) {
                     Some(response) => response,
                     None => {
@@ -235,8 +240,8 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
 async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted<'_>) -> Response {
     let Admitted { body, memory: _memory, as_status, caller, .. } = admitted;
     let Some(method) = method else {
-        return match batch::Batch::parse(&body) {
-            Ok(batch) => match api.batch_rejection(&caller, batch.scopes(), batch.len()) {
+        return match Batch::parse(&body) {
+            Ok(batch) => match api.batch_rejection(&caller, batch.scopes(), batch.commands.len()) {
                 Some(response) => response,
                 None => {
                     let (body, reserved) = batch::run(&api.services, &caller, batch).await;

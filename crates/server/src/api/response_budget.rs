@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use tidings_api::ApiError;
 use tidings_wire::code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::reply::ApiError;
 
 /// Most bytes that one command reads. A longer history continues in the next page; other responses are rejected.
 pub(super) const MAX_RESPONSE: usize = 4 << 20;

@@ -19,8 +19,8 @@ use crate::command::Command;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
-use crate::operators::TableSummary;
 use crate::outbox::Outbox;
+use crate::summary::TableSummary;
 
 /// The delay of the new number of viewers after a viewer joined or left.
 const VIEWER_COUNT_DELAY: Duration = Duration::from_millis(250);

@@ -50,9 +50,9 @@ use super::command::Command;
 use super::failure::Failure;
 use super::message::TableInfo;
 use super::node_messages::NodeMessage;
-use super::operators::TableSummary;
 use super::outbox::Outbox;
 use super::rows::{AppendReport, Rows};
+use super::summary::TableSummary;
 use super::upload::{Upload, UploadOutcome};
 use effect::{CreatedFile, UploadReply};
 

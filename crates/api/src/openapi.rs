@@ -1,19 +1,7 @@
-//! `GET /api/openapi.json`: the description of the server API, in OpenAPI 3.1.
-
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+//! The description of the server API, in OpenAPI 3.1.
 
 /// The description. The tests below compare it with the types of requests and replies.
-const DESCRIPTION: &str = include_str!("openapi.json");
-
-/// Responds with the description. It needs no key, because it is the same for every server.
-pub(super) async fn serve(method: Method) -> Response {
-    if method != Method::GET && method != Method::HEAD {
-        return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")]).into_response();
-    }
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], DESCRIPTION).into_response()
-}
+pub const DESCRIPTION: &str = include_str!("openapi.json");
 
 #[cfg(test)]
 mod tests {
@@ -25,13 +13,14 @@ mod tests {
     use serde_json::{Value, json};
     use tidings_wire::{ClientInfo, Epoch, Position};
 
-    use super::super::batch::{Batch, Envelope};
-    use super::super::command::{self, BatchItem, CommandMethod, MAX_CHANNELS, MAX_COMMANDS};
-    use super::super::reply::{
-        ApiError, BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
+    use super::DESCRIPTION;
+    use crate::batch::{Batch, BatchItem, Envelope};
+    use crate::command::{self, CommandMethod, MAX_CHANNELS, MAX_COMMANDS};
+    use crate::error::ApiError;
+    use crate::reply::{
+        BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
         PublishResult,
     };
-    use super::DESCRIPTION;
     use tidings_cluster::NodeInfo;
     use tidings_metrics::Label as _;
     use tidings_reload::ReloadReport;

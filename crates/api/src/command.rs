@@ -1,54 +1,50 @@
 //! Requests: one type for each method. Names and fields are those of Centrifugo's API.
 //!
 //! Unknown fields are ignored, because libraries of newer versions send more fields; `null` means that an optional field
-//! is absent. [`super::methods`] rejects fields that would change the meaning of a request. A JSON array is rejected where
-//! an object is expected ([`Object`]).
+//! is absent, so that a text is empty and a number 0. The server rejects fields that would change the meaning of a request
+//! and that it does not support. A JSON array is rejected where an object is expected ([`Object`]).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
+use serde::Deserialize;
+use serde::de::MapAccess;
 use tidings_keys::Scope;
 use tidings_metrics::{Label as _, labels};
 use tidings_wire::Object;
 use tidings_wire::grant::ChannelOverrides;
 
-/// Most commands in one request.
-pub(super) const MAX_COMMANDS: usize = 10_000;
-/// Most channels in one broadcast.
-pub(super) const MAX_CHANNELS: usize = 10_000;
+use crate::fields::{RawJson, any_json, json_or_null, list, null_as_default, object, object_or_empty};
 
-/// Any JSON value, as it is written.
-pub(super) type RawJson = Box<RawValue>;
+/// Most commands in one request.
+pub const MAX_COMMANDS: usize = 10_000;
+/// Most channels in one broadcast.
+pub const MAX_CHANNELS: usize = 10_000;
 
 macro_rules! commands {
     ($($method:literal $Variant:ident $scope:ident)+) => {
         labels! {
             /// The method of a command, in the order of the documentation.
-            pub(super) enum CommandMethod { $($Variant => $method,)+ }
+            pub enum CommandMethod {
+                $(#[doc = concat!("`", $method, "`.")] $Variant => $method,)+
+            }
         }
 
         impl CommandMethod {
             /// The name of its spans.
-            pub(super) fn span(self) -> &'static str {
+            pub fn span(self) -> &'static str {
                 match self { $(Self::$Variant => concat!("api ", $method),)+ }
             }
         }
 
         /// A command with its parameters.
         #[derive(Debug)]
-        pub(super) enum Command {
+        pub enum Command {
             $(#[doc = concat!("`", $method, "`.")] $Variant($Variant),)+
         }
 
         impl CommandMethod {
             /// The scope that a key needs for this method.
-            pub(super) fn scope(self) -> Scope {
+            pub fn scope(self) -> Scope {
                 match self {
                     $(Self::$Variant => Scope::$scope,)+
                 }
@@ -60,7 +56,7 @@ macro_rules! commands {
             ///
             /// # Errors
             /// If they are not an object with the fields of this method.
-            pub(super) fn parse(method: CommandMethod, json: &[u8]) -> Result<Self, serde_json::Error> {
+            pub fn parse(method: CommandMethod, json: &[u8]) -> Result<Self, serde_json::Error> {
                 match method {
                     $(CommandMethod::$Variant => {
                         serde_json::from_slice(json).map(|Object(request)| Self::$Variant(request))
@@ -69,14 +65,14 @@ macro_rules! commands {
             }
 
             /// The method.
-            pub(super) fn method(&self) -> CommandMethod {
+            pub fn method(&self) -> CommandMethod {
                 match self {
                     $(Self::$Variant(_) => CommandMethod::$Variant,)+
                 }
             }
 
             /// Reads the parameters of `method` as the next value of a map; `None` for `null`.
-            fn next_value<'de, A: MapAccess<'de>>(
+            pub(crate) fn next_value<'de, A: MapAccess<'de>>(
                 method: CommandMethod,
                 map: &mut A,
             ) -> Result<Option<Self>, A::Error> {
@@ -114,134 +110,35 @@ commands! {
 
 impl CommandMethod {
     /// The method with this name; `None` if there is none.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|method| method.label() == name)
     }
 }
 
-/// Reads an optional object; `null` means absent.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(object)| object))
-}
-
-/// Reads an object; `null` means an empty one.
-fn object_or_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(object(deserializer)?.unwrap_or_default())
-}
-
-/// An item of a batch: `{"METHOD":{…}}`.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all items are commands")]
-pub(super) enum BatchItem {
-    /// One command.
-    Command(Command),
-    /// An object without a known method.
-    Unknown,
-    /// More than one command in one object.
-    Several,
-}
-
-impl<'de> Deserialize<'de> for BatchItem {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = BatchItem;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with a method")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BatchItem, A::Error> {
-                let mut item = BatchItem::Unknown;
-                while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-                    let Some(method) = CommandMethod::from_name(&key) else {
-                        map.next_value::<serde::de::IgnoredAny>()?;
-                        continue;
-                    };
-                    if let Some(command) = Command::next_value(method, &mut map)? {
-                        item = match item {
-                            BatchItem::Unknown => BatchItem::Command(command),
-                            _ => BatchItem::Several,
-                        };
-                    }
-                }
-                Ok(item)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-/// Reads an optional field; `null` means absent.
-fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Reads any JSON, including `null`.
-fn any_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
-    RawJson::deserialize(deserializer).map(Some)
-}
-
-/// Reads any JSON; `null` means absent.
-fn json_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
-    Ok(any_json(deserializer)?.filter(|json| json.get() != "null"))
-}
-
-/// Reads a list of at most `MAX` items; `null` means an empty one.
-pub(super) fn list<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct Items<T, const MAX: usize>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX}")
-        }
-
-        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = seq.next_element()? {
-                if items.len() == MAX {
-                    return Err(A::Error::invalid_length(MAX + 1, &self));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
-    }
-    deserializer.deserialize_any(Items::<T, MAX>(PhantomData))
-}
-
 /// The fields of a publication that `publish` and `broadcast` have in common.
 #[derive(Debug, Default)]
-pub(super) struct PublishFields {
-    pub(super) data: Option<RawJson>,
+pub struct PublishFields {
+    /// The body.
+    pub data: Option<RawJson>,
     /// Base64, takes precedence over `data`. Libraries send an empty string for none; without `data` an empty string is an
     /// empty body.
-    pub(super) b64data: Option<String>,
-    pub(super) skip_history: bool,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) idempotency_key: String,
-    pub(super) version: u64,
+    pub b64data: Option<String>,
+    /// Whether the publication is not added to the history.
+    pub skip_history: bool,
+    /// Tags of the publication.
+    pub tags: BTreeMap<String, String>,
+    /// A publication with the key of an earlier one is not published again; empty for none.
+    pub idempotency_key: String,
+    /// A publication with a version that is not higher than the last one is discarded; 0 for none.
+    pub version: u64,
 }
 
+/// The request of `publish`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Publish {
+pub struct Publish {
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
     #[serde(default, deserialize_with = "any_json")]
     data: Option<RawJson>,
     #[serde(default)]
@@ -256,10 +153,12 @@ pub(super) struct Publish {
     version: u64,
 }
 
+/// The request of `broadcast`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Broadcast {
+pub struct Broadcast {
+    /// The channels, at most [`MAX_CHANNELS`].
     #[serde(default, deserialize_with = "list::<_, _, MAX_CHANNELS>")]
-    pub(super) channels: Vec<String>,
+    pub channels: Vec<String>,
     #[serde(default, deserialize_with = "any_json")]
     data: Option<RawJson>,
     #[serde(default)]
@@ -276,7 +175,7 @@ pub(super) struct Broadcast {
 
 impl Publish {
     /// The channel and the publication.
-    pub(super) fn split(self) -> (String, PublishFields) {
+    pub fn split(self) -> (String, PublishFields) {
         let Self { channel, data, b64data, skip_history, tags, idempotency_key, version } = self;
         (channel, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
     }
@@ -284,182 +183,249 @@ impl Publish {
 
 impl Broadcast {
     /// The channels and the publication.
-    pub(super) fn split(self) -> (Vec<String>, PublishFields) {
+    pub fn split(self) -> (Vec<String>, PublishFields) {
         let Self { channels, data, b64data, skip_history, tags, idempotency_key, version } = self;
         (channels, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
     }
 }
 
+/// The request of `subscribe`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Subscribe {
+pub struct Subscribe {
+    /// The user to subscribe.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
+    /// One client of the user; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) client: String,
+    pub client: String,
+    /// One session, by its secret; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) session: String,
+    pub session: String,
+    /// Information on the subscriber for presence.
     #[serde(default, deserialize_with = "json_or_null")]
-    pub(super) info: Option<RawJson>,
+    pub info: Option<RawJson>,
+    /// As `info`, in base64; takes precedence.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) b64info: String,
+    pub b64info: String,
+    /// Data for the client.
     #[serde(default, deserialize_with = "json_or_null")]
-    pub(super) data: Option<RawJson>,
+    pub data: Option<RawJson>,
+    /// As `data`, in base64; takes precedence.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) b64data: String,
+    pub b64data: String,
+    /// End of the subscription in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expire_at: i64,
+    pub expire_at: i64,
+    /// The position after which publications are recovered.
     #[serde(default, deserialize_with = "object")]
-    pub(super) recover_since: Option<StreamPosition>,
+    pub recover_since: Option<StreamPosition>,
+    /// Options of the channel that differ for this subscription.
     #[serde(default, rename = "override", deserialize_with = "object_or_empty")]
-    pub(super) overrides: ChannelOverrides,
+    pub overrides: ChannelOverrides,
 }
 
+/// A position in a history.
 #[derive(Debug, Deserialize)]
-pub(super) struct StreamPosition {
+pub struct StreamPosition {
+    /// The offset.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) offset: u64,
+    pub offset: u64,
+    /// The epoch of the history.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) epoch: String,
+    pub epoch: String,
 }
 
+/// The request of `block_user`.
 #[derive(Debug, Deserialize)]
-pub(super) struct BlockUser {
+pub struct BlockUser {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// End of the block in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expire_at: i64,
+    pub expire_at: i64,
 }
 
+/// The request of `unblock_user`.
 #[derive(Debug, Deserialize)]
-pub(super) struct UnblockUser {
+pub struct UnblockUser {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
 }
 
+/// The request of `revoke_token`.
 #[derive(Debug, Deserialize)]
-pub(super) struct RevokeToken {
+pub struct RevokeToken {
+    /// The id of the token.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) jti: String,
+    pub jti: String,
+    /// End of the block in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expire_at: i64,
+    pub expire_at: i64,
 }
 
+/// The request of `invalidate_user_tokens`.
 #[derive(Debug, Deserialize)]
-pub(super) struct InvalidateUserTokens {
+pub struct InvalidateUserTokens {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// Tokens issued earlier are invalid, in Unix seconds; 0 for now.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) issued_before: i64,
+    pub issued_before: i64,
+    /// End of the block in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expire_at: i64,
+    pub expire_at: i64,
 }
 
+/// The request of `unsubscribe`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Unsubscribe {
+pub struct Unsubscribe {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// The channel; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
+    /// One client of the user; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) client: String,
+    pub client: String,
+    /// One session, by its secret; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) session: String,
+    pub session: String,
 }
 
+/// The request of `disconnect`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Disconnect {
+pub struct Disconnect {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// One client of the user; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) client: String,
+    pub client: String,
+    /// One session, by its secret; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) session: String,
+    pub session: String,
+    /// Clients that stay connected.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) whitelist: Vec<String>,
+    pub whitelist: Vec<String>,
+    /// The code and the reason for the client.
     #[serde(default, deserialize_with = "object_or_empty")]
-    pub(super) disconnect: DisconnectReason,
+    pub disconnect: DisconnectReason,
 }
 
 /// The code and the reason of a disconnect, for the client.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct DisconnectReason {
+pub struct DisconnectReason {
+    /// The code; 0 for the default.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) code: u32,
+    pub code: u32,
+    /// The reason.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) reason: String,
+    pub reason: String,
 }
 
+/// The request of `refresh`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refresh {
+pub struct Refresh {
+    /// The user.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// One client of the user; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) client: String,
+    pub client: String,
+    /// One session, by its secret; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) session: String,
+    pub session: String,
+    /// Whether the connections end now.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expired: bool,
+    pub expired: bool,
+    /// New end of the connections in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expire_at: i64,
+    pub expire_at: i64,
 }
 
+/// The request of `presence`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Presence {
+pub struct Presence {
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
 }
 
+/// The request of `presence_stats`.
 #[derive(Debug, Deserialize)]
-pub(super) struct PresenceStats {
+pub struct PresenceStats {
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
 }
 
+/// The request of `history`.
 #[derive(Debug, Deserialize)]
-pub(super) struct History {
+pub struct History {
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
+    /// Most publications; 0 for the position alone, negative for no limit.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) limit: i64,
+    pub limit: i64,
+    /// The position after which (in reverse: before which) publications are read.
     #[serde(default, deserialize_with = "object")]
-    pub(super) since: Option<StreamPosition>,
+    pub since: Option<StreamPosition>,
+    /// Whether the newest publication comes first.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) reverse: bool,
+    pub reverse: bool,
 }
 
+/// The request of `history_remove`.
 #[derive(Debug, Deserialize)]
-pub(super) struct HistoryRemove {
+pub struct HistoryRemove {
+    /// The channel.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
 }
 
+/// The request of `channels`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Channels {
+pub struct Channels {
+    /// A glob pattern; empty for all channels.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) pattern: String,
+    pub pattern: String,
 }
 
+/// The request of `info`, without fields.
 #[derive(Debug, Deserialize)]
-pub(super) struct Info {}
+pub struct Info {}
 
+/// The request of `connections`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Connections {
+pub struct Connections {
+    /// Connections of this user; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) user: String,
+    pub user: String,
+    /// The connection of this client; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) client: String,
+    pub client: String,
+    /// Connections with a subscription to this channel; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) channel: String,
+    pub channel: String,
+    /// Most connections of a page; 0 for the default.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) limit: usize,
+    pub limit: usize,
+    /// The cursor of the page before; empty for the first page.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) cursor: String,
+    pub cursor: String,
     /// Not available: a filter of Centrifugo PRO.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) expression: String,
+    pub expression: String,
 }
 
+/// The request of `reload`, without fields.
 #[derive(Debug, Deserialize)]
-pub(super) struct Reload {}
+pub struct Reload {}

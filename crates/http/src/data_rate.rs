@@ -5,7 +5,7 @@
 //! a peer that sends single bytes lags like a silent one. The time in which the server processes a request adds no lag.
 //!
 //! Invariants:
-//! - Locks are taken in this order: the state of a [`Pace`], then [`SlowConnections`]. Neither is held over an await.
+//! - Locks are taken in this order: the state of a [`DataRateMonitor`], then [`SlowConnections`]. Neither is held over an await.
 //! - [`SlowConnections`] lists a connection once, and only while it waits for its peer.
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub(super) const GRACE: Duration = Duration::from_millis(250);
 
 /// Connections that wait for their peers, ordered by their lag.
 #[derive(Debug, Default)]
-pub(super) struct SlowConnections(Mutex<[BTreeMap<Key, Arc<Pace>>; 3]>);
+pub(super) struct SlowConnections(Mutex<[BTreeMap<Key, Arc<DataRateMonitor>>; 3]>);
 
 /// The start of a connection's lag, and the number of the connection.
 type Key = (Instant, u64);
@@ -58,28 +58,28 @@ impl SlowConnections {
     pub(super) fn evict(&self, address: Option<AddressKey>) -> Option<WaitingFor> {
         let now = Instant::now();
         let mut lists = self.lock();
-        let (wait, pace) = WaitingFor::ALL.iter().copied().find_map(|wait| {
+        let (wait, monitor) = WaitingFor::ALL.iter().copied().find_map(|wait| {
             let list = &mut lists[wait as usize];
             let lags = |since: Instant| now.saturating_duration_since(since) >= wait.grace();
             let mut lagging = list.iter().take_while(|((since, _), _)| lags(*since));
-            let (key, _) =
-                lagging.find(|(_, pace)| address.is_none() || pace.address.get().copied() == address)?;
+            let (key, _) = lagging
+                .find(|(_, monitor)| address.is_none() || monitor.address.get().copied() == address)?;
             let key = *key;
             Some((wait, list.remove(&key)?))
         })?;
         drop(lists);
-        pace.evict(wait);
+        monitor.evict(wait);
         Some(wait)
     }
 
-    fn lock(&self) -> MutexGuard<'_, [BTreeMap<Key, Arc<Pace>>; 3]> {
+    fn lock(&self) -> MutexGuard<'_, [BTreeMap<Key, Arc<DataRateMonitor>>; 3]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The progress of one connection relative to the minimum rate.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct DataRateMonitor {
     number: u64,
     /// Set once the address of the client is known.
     address: OnceLock<AddressKey>,
@@ -141,7 +141,7 @@ impl Lag {
     }
 }
 
-impl Pace {
+impl DataRateMonitor {
     pub(super) fn new(
         number: u64,
         address: Option<AddressKey>,
@@ -251,7 +251,7 @@ impl Pace {
         self.lock().evicted_as
     }
 
-    /// Whether no further request may use this pace.
+    /// Whether no further request may use this monitor.
     pub(super) fn is_spent(&self) -> bool {
         self.is_evicted() || self.is_too_slow()
     }
@@ -350,9 +350,11 @@ mod tests {
     fn idle_connections_are_evicted_first_and_then_those_with_the_greatest_lag() {
         let slowest = Arc::new(SlowConnections::default());
         let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("a minute of uptime");
-        let pace =
-            |number, address| Pace::new(number, address, Arc::clone(&slowest), 100, Duration::from_secs(10));
-        let (body, worse, idle, fresh) = (pace(1, None), pace(2, None), pace(3, None), pace(4, None));
+        let monitor = |number, address| {
+            DataRateMonitor::new(number, address, Arc::clone(&slowest), 100, Duration::from_secs(10))
+        };
+        let (body, worse, idle, fresh) =
+            (monitor(1, None), monitor(2, None), monitor(3, None), monitor(4, None));
         body.change(|state, _| state.body.waits_since = Some(long_ago + Duration::from_secs(1)));
         worse.change(|state, _| state.body.waits_since = Some(long_ago));
         idle.change(|state, _| state.head = Some(long_ago + Duration::from_secs(2)));
