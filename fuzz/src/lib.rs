@@ -140,7 +140,8 @@ pub fn stomp(data: &[u8]) {
 
     let text = String::from_utf8_lossy(data).into_owned();
     let mut publication = Publication::new(Channel::new("a:b").expect("a name"), data.to_vec());
-    publication.extra = Some(Box::new(Extra { info: None, tags: vec![(text.clone(), text.clone())] }));
+    publication.extra =
+        Some(Box::new(Extra { tags: vec![(text.clone(), text.clone())], ..Extra::default() }));
     let (mut shared, mut message) = (Vec::new(), Vec::new());
     stomp::shared_message(&publication, &mut shared);
     stomp::message(&shared, &text.replace('\0', ""), 1, Framing::Raw, &mut message);

@@ -24,6 +24,8 @@ pub struct PublishOptions {
     pub info: Option<ClientInfo>,
     /// Tags for subscribers: names and values.
     pub tags: Vec<(String, String)>,
+    /// The client id that counts as the publisher's in place of that of `info` (see [`tidings_wire::Extra::origin`]).
+    pub origin: Option<Box<str>>,
 }
 
 /// Options of a channel's history. Each publication passes them, and the last ones count.

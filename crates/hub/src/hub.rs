@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
-use tidings_wire::{Form, Position, Publication, Topic};
+use tidings_wire::{Form, Publication, Topic};
 
 use crate::authorization::ConnectionInfo;
 use crate::close::{CloseReason, Disconnects};
@@ -12,6 +12,7 @@ use crate::effects::{Effect, Effects, Timer};
 use crate::index::{Slot, TopicKey};
 use crate::metering::SessionUsage;
 use crate::namespace_stats::{NamespaceStats, NamespaceTable};
+use crate::no_local::PartialRecipient;
 use crate::protocols::{Event, Peer as _, Protocols};
 use crate::session::{Flag, Session, SessionId};
 use crate::settings::Settings;
@@ -89,6 +90,8 @@ pub struct Hub<P: Protocols> {
     pub(crate) disconnects: Disconnects,
     /// The reasons of sessions that have ended and are not removed yet; empty above level `debug`.
     pub(crate) close_reasons: HashMap<Slot, (u16, String)>,
+    /// The sessions with a subscription that excludes their own publications, by client id.
+    pub(crate) origins: HashMap<u128, Slot>,
     /// The sessions of each user.
     pub(crate) users: HashMap<Box<str>, Vec<Slot>>,
     /// The time, in Unix seconds.
@@ -115,6 +118,7 @@ impl<P: Protocols> Hub<P> {
             clients: ClientStats::default(),
             disconnects: Disconnects::default(),
             close_reasons: HashMap::new(),
+            origins: HashMap::new(),
             users: HashMap::new(),
             time: 0,
             clock: 0,
@@ -327,15 +331,16 @@ impl<P: Protocols> Hub<P> {
         self.topics.get(key)
     }
 
-    /// Must be called before these publications are sent to a topic's subscribers. Returns the subscribers that have
-    /// some of them already, each with the position of its last publication (see [`crate::is_at_or_before`]).
+    /// Must be called before these publications are sent to a topic's subscribers. Returns the subscribers that do not get
+    /// all of them, each once, ordered by slot.
     pub fn prepare_fan_out(
         &mut self,
         key: TopicKey,
         publications: &[Arc<Publication>],
-    ) -> Vec<(Slot, Position)> {
+    ) -> Vec<PartialRecipient> {
         self.topics.record(key, publications, self.settings.recovery_bytes);
-        self.topics.skipping(key, publications)
+        let skipping = self.topics.skipping(key, publications);
+        self.partial_recipients(key, publications, skipping)
     }
 
     /// The counters for metrics.

@@ -72,11 +72,16 @@ pub fn locate(key: &SessionKey, given: &str) -> Option<(u32, SessionId)> {
 }
 
 impl<P: Protocols> Hub<P> {
-    /// The public id of a session. It cannot be guessed.
-    pub fn client_id(&self, id: SessionId) -> String {
+    /// The public id of a session, as a number. It cannot be guessed.
+    pub(crate) fn client_id_bits(&self, id: SessionId) -> u128 {
         let bits = self.settings.session_key.derive(CLIENT_ID, self.shard.0, id);
         // A UUID of version 8 (RFC 9562 §5.8), variant 10.
-        let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
+        bits & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62)
+    }
+
+    /// The public id of a session. It cannot be guessed.
+    pub fn client_id(&self, id: SessionId) -> String {
+        let bits = self.client_id_bits(id);
         let hex = format!("{bits:032x}");
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }

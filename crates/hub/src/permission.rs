@@ -75,7 +75,11 @@ impl<P: Protocols> Hub<P> {
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| self.client_info(slot, key));
             let has_extra = info.is_some() || !tags.is_empty();
-            return Ok(Request::Publish(channel, body, has_extra.then(|| Box::new(Extra { info, tags }))));
+            return Ok(Request::Publish(
+                channel,
+                body,
+                has_extra.then(|| Box::new(Extra { info, tags, ..Extra::default() })),
+            ));
         }
         self.settings.namespaces.options(channel.as_str())?;
         // With a connect hook, a client must connect before it publishes, on every port.

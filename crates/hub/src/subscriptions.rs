@@ -10,31 +10,39 @@ use crate::session::Session;
 pub struct Subscription {
     /// The topic.
     pub topic: TopicKey,
-    /// The index, and in its highest bit whether the client can recover it. One number, so that a subscription has eight
-    /// bytes.
+    /// The index, and two booleans in its highest bits. One number, so that a subscription has eight bytes.
     packed: u32,
 }
 
-/// The bit of [`Subscription::is_recoverable`]. A list of 2³¹ subscribers does not fit into memory.
+/// The bit of [`Subscription::is_recoverable`].
 const RECOVERABLE: u32 = 1 << 31;
+/// The bit of [`Subscription::is_no_local`].
+const NO_LOCAL: u32 = 1 << 30;
+/// The bits of the index. A list of 2³⁰ subscribers does not fit into memory.
+const INDEX: u32 = NO_LOCAL - 1;
 
 impl Subscription {
     fn new(topic: TopicKey, index: u32) -> Self {
-        Self { topic, packed: index & !RECOVERABLE }
+        Self { topic, packed: index & INDEX }
     }
 
     /// The session's index in the topic's subscriber list.
     pub(crate) fn index(self) -> u32 {
-        self.packed & !RECOVERABLE
+        self.packed & INDEX
     }
 
     fn set_index(&mut self, index: u32) {
-        self.packed = self.packed & RECOVERABLE | index & !RECOVERABLE;
+        self.packed = self.packed & !INDEX | index & INDEX;
     }
 
     /// Whether its client has a position from which it can recover missed publications after a reconnect.
     pub fn is_recoverable(self) -> bool {
         self.packed & RECOVERABLE != 0
+    }
+
+    /// Whether the session does not get its own publications.
+    pub fn is_no_local(self) -> bool {
+        self.packed & NO_LOCAL != 0
     }
 }
 
@@ -61,14 +69,14 @@ impl<P: Protocols> Session<P> {
         }
     }
 
-    /// The session's index in the topic's subscriber list, if it is subscribed.
-    pub(crate) fn index(&self, topic: TopicKey) -> Option<u32> {
-        self.subscriptions().iter().find(|s| s.topic == topic).map(|s| s.index())
+    /// The subscription to a topic, if there is one.
+    pub(crate) fn subscription(&self, topic: TopicKey) -> Option<Subscription> {
+        self.subscriptions().iter().find(|s| s.topic == topic).copied()
     }
 
     /// Whether it is subscribed to the topic.
     pub fn is_subscribed(&self, topic: TopicKey) -> bool {
-        self.index(topic).is_some()
+        self.subscription(topic).is_some()
     }
 
     pub(crate) fn add_subscription(&mut self, topic: TopicKey, index: u32) {
@@ -109,6 +117,15 @@ impl<P: Protocols> Session<P> {
         if let Some(subscription) = self.subscription_mut(topic) {
             subscription.packed |= RECOVERABLE;
         }
+    }
+
+    /// Sets whether the subscription excludes the session's own publications; returns whether that is a change.
+    pub(crate) fn set_no_local(&mut self, topic: TopicKey, on: bool) -> bool {
+        let Some(subscription) = self.subscription_mut(topic).filter(|s| s.is_no_local() != on) else {
+            return false;
+        };
+        subscription.packed ^= NO_LOCAL;
+        true
     }
 
     fn subscription_mut(&mut self, topic: TopicKey) -> Option<&mut Subscription> {

@@ -61,6 +61,8 @@ pub struct TopicEntry {
     recording: Option<Box<Recording>>,
     /// Subscribers that already have the publications up to a position.
     skips: HashMap<Slot, Position>,
+    /// The number of subscribers that do not get their own publications.
+    no_local: u32,
 }
 
 /// The publications that were fanned out while subscribes wait for their history.
@@ -133,6 +135,16 @@ impl TopicEntry {
 
     pub(crate) fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether a subscriber does not get its own publications.
+    pub(crate) fn has_no_local(&self) -> bool {
+        self.no_local > 0
+    }
+
+    /// Counts a subscriber that does not get its own publications, or that gets them again.
+    pub(crate) fn count_no_local(&mut self, on: bool) {
+        self.no_local = if on { self.no_local + 1 } else { self.no_local - 1 };
     }
 
     fn len(&self) -> usize {
@@ -210,6 +222,7 @@ impl Topics {
             last: None,
             recording: None,
             skips: HashMap::new(),
+            no_local: 0,
         });
         let key = TopicKey::from_index(key);
         self.keys.insert(topic.clone(), key);

@@ -85,8 +85,8 @@ impl Control for SessionControl {
     fn request(&self, request: Request, reply: Reply) {
         match request {
             Request::Publish(channel, body, extra) => {
-                let Extra { info, tags } = extra.map(|extra| *extra).unwrap_or_default();
-                let options = PublishOptions { info, tags, ..PublishOptions::default() };
+                let Extra { info, tags, origin } = extra.map(|extra| *extra).unwrap_or_default();
+                let options = PublishOptions { info, tags, origin, ..PublishOptions::default() };
                 let done = Box::new(move |outcome| {
                     reply.send(to_response(outcome, |published: Published| {
                         Response::Published(published.receivers)

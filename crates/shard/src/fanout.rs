@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Overflow, Slot, SlowConsumerPolicy, TopicEntry, TopicKey, is_at_or_before};
+use tidings_hub::{CloseReason, Overflow, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
 use tidings_session::{Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
@@ -143,7 +143,7 @@ fn apply_overflow(
 
 /// The recipients of a write.
 enum Recipients<'a> {
-    /// All subscribers with the wire form, except these.
+    /// All subscribers with the wire form, except these, which are in order.
     All { except: &'a [Slot] },
     /// One subscriber.
     One(Slot),
@@ -167,9 +167,9 @@ impl Shard {
     }
 
     fn fan_out_topic(&mut self, key: TopicKey, publications: &[Arc<Publication>]) {
-        // New subscribers that already have some of the publications get the remaining ones in separate writes.
+        // Subscribers that already have some of the publications, or that published some, get the others in separate writes.
         let partial = self.hub.prepare_fan_out(key, publications);
-        let except: Vec<Slot> = partial.iter().map(|(slot, _)| *slot).collect();
+        let except: Vec<Slot> = partial.iter().map(|recipient| recipient.slot).collect();
         let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
         for form in forms {
             let mut rest = publications;
@@ -177,13 +177,12 @@ impl Shard {
                 rest = self.fan_out_some(key, form, &Recipients::All { except: &except }, rest);
             }
         }
-        for (slot, position) in partial {
-            let new: Vec<_> =
-                publications.iter().filter(|p| !is_at_or_before(p, &position)).cloned().collect();
-            let Some(form) = self.hub.form(slot) else { continue };
+        for recipient in partial {
+            let new: Vec<_> = publications.iter().filter(|p| recipient.receives(p)).cloned().collect();
+            let Some(form) = self.hub.form(recipient.slot) else { continue };
             let mut rest = &new[..];
-            while !rest.is_empty() {
-                rest = self.fan_out_some(key, form, &Recipients::One(slot), rest);
+            while !rest.is_empty() && !self.mailbox.is_stopping() {
+                rest = self.fan_out_some(key, form, &Recipients::One(recipient.slot), rest);
             }
         }
     }
@@ -226,7 +225,7 @@ impl Shard {
         let taken = ends.len();
         let (mut sent, mut failed) = (0, 0);
         for &slot in subscribers {
-            if !except.is_empty() && except.contains(&slot) {
+            if !except.is_empty() && except.binary_search(&slot).is_ok() {
                 failed += 1;
                 continue;
             }
@@ -254,7 +253,7 @@ impl Shard {
         add(&self.metrics.bytes_out, sent);
         if !self.ends.is_empty() {
             let all = joined.len() as u64;
-            for slot in subscribers.iter().filter(|slot| !except.contains(slot)) {
+            for slot in subscribers.iter().filter(|slot| except.binary_search(slot).is_err()) {
                 self.ends.sent(*slot, all);
             }
             for (slot, begun) in behind.iter() {
@@ -284,9 +283,12 @@ impl Shard {
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
         let slots: Vec<Slot> = match recipients {
-            Recipients::All { except } => {
-                entry.subscribers(form).iter().filter(|slot| !except.contains(slot)).copied().collect()
-            }
+            Recipients::All { except } => entry
+                .subscribers(form)
+                .iter()
+                .filter(|slot| except.binary_search(slot).is_err())
+                .copied()
+                .collect(),
             Recipients::One(slot) => vec![*slot],
         };
         let (context, policy) = (entry.context(), entry.slow_consumer());

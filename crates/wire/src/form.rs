@@ -266,7 +266,7 @@ mod tests {
     fn recovered() -> (Topic, Publication) {
         let channel = Channel::new("news").unwrap();
         let info = ClientInfo { user: "42".into(), client: "c1".into(), conn_info: None, chan_info: None };
-        let extra = Extra { info: Some(info), tags: vec![("k".into(), "v".into())] };
+        let extra = Extra { info: Some(info), tags: vec![("k".into(), "v".into())], ..Extra::default() };
         let mut publication = Publication::new(channel.clone(), Bytes::from_static(b"[1]"));
         publication.position = Some(Position { offset: 7, epoch: "e".into() });
         publication.extra = Some(Box::new(extra));

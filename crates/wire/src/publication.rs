@@ -33,6 +33,12 @@ impl Publication {
         self.position.as_ref().map(|position| position.offset)
     }
 
+    /// The client id of the session that published it, or the id that a backend passed in its place.
+    pub fn origin(&self) -> Option<&str> {
+        let extra = self.extra.as_deref()?;
+        extra.origin.as_deref().or_else(|| Some(extra.info.as_ref()?.client.as_str()))
+    }
+
     /// Bytes of its contents in a JSON message, without the names of fields; at most six times [`Self::size`].
     pub fn json_len(&self, format: DataFormat) -> usize {
         let extra = self.extra.as_ref().map_or(0, |extra| extra.json_len());
@@ -52,9 +58,17 @@ pub struct Extra {
     pub info: Option<ClientInfo>,
     /// Tags for subscribers, in the publisher's order; names are unique.
     pub tags: Vec<(String, String)>,
+    /// The client id that counts as the publisher's, where it differs from that of `info`: subscriptions of that client without
+    /// its own publications do not get this one. Subscribers do not see it.
+    pub origin: Option<Box<str>>,
 }
 
 impl Extra {
+    /// Whether there are no contents.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     fn json_len(&self) -> usize {
         let tag = |(name, value): &(String, String)| json::string_len(name) + json::string_len(value);
         let info = self.info.as_ref().map_or(0, ClientInfo::json_len);
@@ -64,7 +78,9 @@ impl Extra {
     /// Bytes of all its texts.
     pub fn size(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.info.as_ref().map_or(0, ClientInfo::size) + tags
+        self.info.as_ref().map_or(0, ClientInfo::size)
+            + tags
+            + self.origin.as_ref().map_or(0, |origin| origin.len())
     }
 }
 

@@ -214,12 +214,13 @@ impl Memory {
         body: Bytes,
         options: PublishOptions,
     ) -> Result<Published, BrokerError> {
-        let PublishOptions { history, idempotency_key, info, tags } = options;
+        let PublishOptions { history, idempotency_key, info, tags, origin } = options;
         let key = idempotency_key.filter(|key| !key.is_empty()).map(|key| (channel.clone(), key));
         let history = history.filter(|history| history.size > 0);
         let mut publication = Publication::new(channel.clone(), body);
-        if info.is_some() || !tags.is_empty() {
-            publication.extra = Some(Box::new(Extra { info, tags }));
+        let extra = Extra { info, tags, origin };
+        if !extra.is_empty() {
+            publication.extra = Some(Box::new(extra));
         }
         let patterns = self.patterns();
         let now = Instant::now();

@@ -10,9 +10,10 @@
 //! | `J`, then an info | a client has joined |
 //! | `L`, then an info | a client has left |
 //!
-//! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag. An info is user,
-//! client, connection info and channel info. Every text is a netstring without its comma: its length in decimal, a
-//! colon, its bytes.
+//! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag, then an `o` and the origin, if
+//! there is one. An info is user, client, connection info and channel info. Every text is a netstring without its comma:
+//! its length in decimal, a colon, its bytes. Every kind of a later version is a letter and one text, so that nodes of this
+//! version skip it.
 
 use bytes::Bytes;
 use redis::Value;
@@ -93,7 +94,8 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
 }
 
 /// Encodes extras.
-pub(super) fn write_extra(info: Option<&ClientInfo>, tags: &[(String, String)]) -> Vec<u8> {
+pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
+    let Extra { info, tags, origin } = extra;
     let mut out = Vec::new();
     if let Some(info) = info {
         out.push(b'i');
@@ -103,6 +105,10 @@ pub(super) fn write_extra(info: Option<&ClientInfo>, tags: &[(String, String)]) 
         out.push(b't');
         put(name.as_bytes(), &mut out);
         put(value.as_bytes(), &mut out);
+    }
+    if let Some(origin) = origin {
+        out.push(b'o');
+        put(origin.as_bytes(), &mut out);
     }
     out
 }
@@ -114,7 +120,8 @@ fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
         match kind {
             b'i' => extra.info = Some(read_info(&mut rest)?),
             b't' => extra.tags.push((take_text(&mut rest)?, take_text(&mut rest)?)),
-            _ => return None,
+            b'o' => extra.origin = Some(take_text(&mut rest)?.into()),
+            _ => _ = take(&mut rest)?,
         }
     }
     Some(Box::new(extra))
@@ -181,13 +188,15 @@ mod tests {
         fn written_envelopes_are_read_back(
             info in prop::option::of(info()),
             tags in prop::collection::vec(any::<(String, String)>(), 0..4),
+            origin in prop::option::of(any::<String>().prop_map(String::into_boxed_str)),
             body in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            let extras = write_extra(info.as_ref(), &tags);
+            let extra = Extra { info: info.clone(), tags, origin };
+            let extras = write_extra(&extra);
             let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
             message.extend_from_slice(&extras);
             message.extend_from_slice(&body);
-            let extra = (!extras.is_empty()).then(|| Box::new(Extra { info: info.clone(), tags }));
+            let extra = (!extras.is_empty()).then(|| Box::new(extra));
             let written = EncodedPublication { offset: 7, epoch: "abc".to_owned(), extra, body: body.into() };
             prop_assert_eq!(read(&message.into()), Some(Envelope::Publication(written)));
             for change in info.into_iter().flat_map(|info| [Change::Join(info.clone()), Change::Leave(info)]) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
-use tidings_wire::{Channel, ClientInfo};
+use tidings_wire::{Channel, ClientInfo, Extra};
 
 use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
@@ -48,14 +48,15 @@ impl Redis {
 
 impl Stateful for Redis {
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback) {
-        let PublishOptions { history, idempotency_key, info, tags } = options;
+        let PublishOptions { history, idempotency_key, info, tags, origin } = options;
+        let extra = Extra { info, tags, origin };
         let history = history.filter(|history| history.size > 0);
         let key = idempotency_key.unwrap_or_default();
         if key.len() > MAX_IDEMPOTENCY_KEY {
             let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
             return done(Err(BrokerError::Invalid(why)));
         }
-        let plain = history.is_none() && key.is_empty() && info.is_none() && tags.is_empty();
+        let plain = history.is_none() && key.is_empty() && extra.is_empty();
         let request = if plain {
             Request::Plain(channel.clone(), body)
         } else {
@@ -65,7 +66,7 @@ impl Stateful for Redis {
                 Arg::Number(history.map_or(1, |history| millis(history.ttl))),
                 Arg::Number(history.map_or(1, |history| millis(history.meta_ttl))),
             ];
-            let extras = envelope::write_extra(info.as_ref(), &tags);
+            let extras = envelope::write_extra(&extra);
             if !key.is_empty() || !extras.is_empty() {
                 args.push(Arg::text(&key));
             }

@@ -16,6 +16,7 @@ use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
 use crate::namespace::NamespaceOptions;
 use crate::namespace_stats::add;
+use crate::no_local::origin as publication_origin;
 use crate::protocols::{Event, Peer, Protocols};
 use crate::topics::is_at_or_before;
 use crate::user_state::{SubscriptionDetails, SubscriptionFlag, SubscriptionFlags};
@@ -90,7 +91,7 @@ impl<P: Protocols> Context<'_, P> {
             }),
         };
         let already = self.session().is_subscribed(key);
-        let recorded = match recorded {
+        let mut recorded = match recorded {
             Some(recorded) if !already => recorded,
             other => {
                 if read.is_some() {
@@ -106,7 +107,7 @@ impl<P: Protocols> Context<'_, P> {
         let limits = (self.hub.settings.recovery_limit, max_bytes);
         let peer = self.session().peer;
         let length = |publication: &Publication| peer.publication_len(publication, format);
-        let (missed, recovered) = match (&sub_options.since, &read) {
+        let (mut missed, recovered) = match (&sub_options.since, &read) {
             (Some(since), Some((_, history))) => recover(since, history, mode, limits, length),
             _ => (Vec::new(), false),
         };
@@ -127,6 +128,12 @@ impl<P: Protocols> Context<'_, P> {
             return Err(Rejection::from(code::UNRECOVERABLE_POSITION).into());
         }
         self.hub.add_subscriber(self.slot, key);
+        if sub_options.no_local {
+            self.hub.set_no_local(self.slot, key, true);
+            let own = Some(self.hub.client_id_bits(own));
+            missed.retain(|publication| publication_origin(publication) != own);
+            recorded.retain(|publication| publication_origin(publication) != own);
+        }
         let recoverable = read.is_some() && sub_options.recoverable;
         if recoverable {
             self.session_mut().set_recoverable(key);

@@ -25,6 +25,8 @@ pub struct SubscribeOptions {
     pub by_client: bool,
     /// Whether recovery was requested, granted or not.
     pub recovery_requested: bool,
+    /// Do not receive publications with the session's own client id as their origin.
+    pub no_local: bool,
 }
 
 /// The rights of a client in a channel that it subscribes to.

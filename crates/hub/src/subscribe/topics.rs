@@ -100,7 +100,12 @@ impl<P: Protocols> Hub<P> {
 
     pub(crate) fn unsubscribe_key(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) -> bool {
         let session = &mut self.sessions[slot.index()];
-        let Some(index) = session.index(key) else { return false };
+        let Some(subscription) = session.subscription(key) else { return false };
+        if subscription.is_no_local() {
+            self.set_no_local(slot, key, false);
+        }
+        let index = subscription.index();
+        let session = &mut self.sessions[slot.index()];
         session.remove_subscription(key);
         let sub = session.user_state_mut().and_then(|user_state| user_state.take_sub(key));
         if let Some(sub) = sub {

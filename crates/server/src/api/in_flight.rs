@@ -77,6 +77,7 @@ impl PublishRequest {
             idempotency_key: Some(idempotency_key).filter(|key| !key.is_empty()),
             info: None,
             tags: tags.into_iter().collect(),
+            origin: None,
         };
         let tags: usize = options.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
         Ok(Self { size: OVERHEAD + body.len() + tags, body, options })

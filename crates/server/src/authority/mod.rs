@@ -235,7 +235,7 @@ impl Shared {
                     // The response follows when the broker has completed the publication.
                     Ok(allowed) => {
                         let tags = if allowed.tags.is_empty() { tags } else { allowed.tags.clone() };
-                        let extra = Extra { info: Some(info), tags };
+                        let extra = Extra { info: Some(info), tags, ..Extra::default() };
                         return self.publish(&channel, body, extra, allowed, reply);
                     }
                     Err(failure) => Err(failure),
@@ -406,6 +406,7 @@ impl Shared {
             idempotency_key: allowed.idempotency_key,
             info: extra.info,
             tags: extra.tags,
+            origin: extra.origin,
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {

@@ -26,6 +26,7 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         all_or_error: sub.flag & REJECT_UNRECOVERED != 0,
         by_client: true,
         recovery_requested: false,
+        no_local: false,
     }
 }
 

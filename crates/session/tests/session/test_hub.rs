@@ -206,8 +206,8 @@ impl TestHub {
     /// Fans out publications like a shard; skips subscribers that already have them.
     pub(crate) fn fan_out(&mut self, topic: &Topic, publications: &[Arc<Publication>]) {
         let Some(key) = self.hub.topic(topic) else { return };
-        let notifications: BTreeMap<Slot, _> =
-            self.hub.prepare_fan_out(key, publications).into_iter().collect();
+        let partial = self.hub.prepare_fan_out(key, publications);
+        let partial: BTreeMap<Slot, _> = partial.into_iter().map(|one| (one.slot, one)).collect();
         let entry = self.hub.entry(key).unwrap();
         let subscribers: Vec<_> = entry
             .forms()
@@ -215,8 +215,7 @@ impl TestHub {
             .collect();
         for (form, slot) in subscribers {
             for publication in publications {
-                let position = notifications.get(&slot);
-                if position.is_none_or(|position| !tidings_hub::is_at_or_before(publication, position)) {
+                if partial.get(&slot).is_none_or(|one| one.receives(publication)) {
                     self.deliver(key, form, slot, publication);
                 }
             }

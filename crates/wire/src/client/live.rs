@@ -85,7 +85,7 @@ mod tests {
         ) {
             let mut publication = Publication::new(Channel::new(channel).unwrap(), body);
             publication.position = offset.map(|offset| Position { offset, epoch: "e".into() });
-            publication.extra = extra.map(|(info, tags)| Box::new(Extra { info, tags }));
+            publication.extra = extra.map(|(info, tags)| Box::new(Extra { info, tags, ..Extra::default() }));
             let format = DataFormat::ALL[format];
             let event = push::Event::Publication(push::Publication::new(&publication, format));
             let push = push::Push { channel: publication.channel.as_str().into(), event };

@@ -180,7 +180,7 @@ mod tests {
     fn message_of(body: &'static [u8], tags: &[(&str, &str)]) -> Vec<u8> {
         let mut publication = Publication::new(Channel::new("a:b").unwrap(), Bytes::from_static(body));
         let tags = tags.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        publication.extra = Some(Box::new(Extra { info: None, tags }));
+        publication.extra = Some(Box::new(Extra { tags, ..Extra::default() }));
         let (mut shared, mut out) = (Vec::new(), Vec::new());
         shared_message(&publication, &mut shared);
         message(&shared, "sub-0", 7, Framing::Raw, &mut out);
