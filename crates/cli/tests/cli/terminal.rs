@@ -24,6 +24,8 @@ pub(crate) struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
     /// All bytes that were sent to the terminal.
     sent: Arc<Mutex<Vec<u8>>>,
+    /// Reads the command's output until the terminal is closed.
+    display: Option<thread::JoinHandle<()>>,
 }
 
 impl Terminal {
@@ -35,21 +37,21 @@ impl Terminal {
         plain.env("TERM", "xterm-256color").envs(env.iter().copied());
         let child = Command::from(plain).spawn(pts).expect("the program starts");
         let keyboard = File::from(OwnedFd::from(pty));
-        let mut display = keyboard.try_clone().expect("a second handle");
+        let mut output = keyboard.try_clone().expect("a second handle");
         let screen = Arc::new(Mutex::new(vt100::Parser::new(nonzero(rows), nonzero(columns), 0)));
         let sent = Arc::new(Mutex::new(Vec::new()));
-        thread::spawn({
+        let display = thread::spawn({
             let (screen, sent) = (Arc::clone(&screen), Arc::clone(&sent));
             move || {
                 let mut buf = [0; 4096];
                 // The read fails when the last process on the terminal is gone.
-                while let Ok(n @ 1..) = display.read(&mut buf) {
+                while let Ok(n @ 1..) = output.read(&mut buf) {
                     sent.lock().unwrap().extend_from_slice(&buf[..n]);
                     screen.lock().unwrap().process(&buf[..n]);
                 }
             }
         });
-        Self { child, keyboard, screen, sent }
+        Self { child, keyboard, screen, sent, display: Some(display) }
     }
 
     /// Resizes the terminal. The screen of the test does not wrap rows, unlike most terminals.
@@ -112,13 +114,17 @@ impl Terminal {
         }
     }
 
-    /// Waits for the command's end, and returns its exit code.
+    /// Waits for the command's end and for the rest of its output, and returns its exit code.
     pub(crate) fn finish(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until(PATIENCE, "the end of the command", || {
             status = self.child.try_wait().expect("a child to ask");
             status.is_some()
         });
+        if let Some(display) = self.display.take() {
+            wait_until(PATIENCE, "the rest of the output", || display.is_finished());
+            display.join().expect("a display that reads to the end");
+        }
         status.and_then(|status| status.code())
     }
 }
