@@ -3,6 +3,7 @@
 //! Invariant: there is no queue. A slow viewer skips to the newest view and delays no other viewer (the policy
 //! `latest`).
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tidings_wire::ws::CloseCode;
 
 use super::failure::Failure;
 use super::message;
+use super::people::Person;
 
 /// The endpoint of a viewer. It determines the rows and the messages of its broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,36 @@ pub(super) struct ViewBroadcast {
     /// The last progress message and its sequence number.
     progress: Option<(u64, Bytes)>,
     locks: Option<(u64, Bytes)>,
+    people: Option<PeopleBroadcast>,
     end: Option<BroadcastEnd>,
+}
+
+/// The people of the table after a change.
+#[derive(Clone, Debug)]
+struct PeopleBroadcast {
+    /// The number of the change.
+    number: u64,
+    /// The change, for viewers that have received the one before.
+    change: Bytes,
+    list: Arc<PeopleList>,
+}
+
+/// All people of a table, encoded when a viewer needs the list.
+#[derive(Debug)]
+pub(super) struct PeopleList {
+    people: Vec<Arc<Person>>,
+    frame: OnceLock<Bytes>,
+}
+
+impl PeopleList {
+    pub(super) const fn new(people: Vec<Arc<Person>>) -> Self {
+        Self { people, frame: OnceLock::new() }
+    }
+
+    /// The list, encoded once for all viewers that missed a change.
+    fn frame(&self) -> Bytes {
+        self.frame.get_or_init(|| message::people(&self.people, None)).clone()
+    }
 }
 
 /// A view, encoded once for all viewers of its form.
@@ -66,6 +97,11 @@ impl ViewBroadcast {
         self.locks = Some((number, frame));
     }
 
+    pub(super) fn set_people(&mut self, change: Bytes, list: PeopleList) {
+        let number = self.people.as_ref().map_or(1, |people| people.number + 1);
+        self.people = Some(PeopleBroadcast { number, change, list: Arc::new(list) });
+    }
+
     pub(super) const fn has_ended(&self) -> bool {
         self.end.is_some()
     }
@@ -98,17 +134,23 @@ pub(super) struct ViewCursor {
     pub(super) view: Option<SeenView>,
     pub(super) progress: u64,
     pub(super) locks: u64,
+    /// The number of the last change of the people; `None` before the first list.
+    people: Option<u64>,
+    /// The id of the viewer among the people.
+    id: String,
 }
 
 impl ViewCursor {
     /// The position of a new viewer: earlier messages are skipped, except locks that are on.
-    pub(super) fn from_now(form: ViewFormat, broadcast: &ViewBroadcast, is_locked: bool) -> Self {
+    pub(super) fn from_now(form: ViewFormat, broadcast: &ViewBroadcast, is_locked: bool, id: String) -> Self {
         let number = |told: &Option<(u64, Bytes)>| told.as_ref().map_or(0, |(number, _)| *number);
         Self {
             form,
             view: None,
             progress: number(&broadcast.progress),
             locks: if is_locked { 0 } else { number(&broadcast.locks) },
+            people: None,
+            id,
         }
     }
 
@@ -143,6 +185,18 @@ impl ViewCursor {
             self.locks = *number;
             out.push(frame.clone());
         }
+        if let Some(people) = &broadcast.people
+            && self.people != Some(people.number)
+            && self.form == ViewFormat::Tables
+            && self.view.is_some()
+        {
+            out.push(match self.people {
+                None => message::people(&people.list.people, Some(&self.id)),
+                Some(number) if number + 1 == people.number => people.change.clone(),
+                Some(_) => people.list.frame(),
+            });
+            self.people = Some(people.number);
+        }
         let end = broadcast.end.clone()?;
         out.extend(end.error.as_ref().map(message::error));
         Some(end)
@@ -167,7 +221,7 @@ mod tests {
     #[test]
     fn a_slow_viewer_receives_the_newest_view_and_no_view_twice() {
         let mut broadcast = ViewBroadcast::default();
-        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, String::new());
         for content in 1..=5 {
             broadcast.post(ViewFormat::Tables, posted(content, 1));
         }
@@ -182,7 +236,7 @@ mod tests {
     fn a_new_viewer_does_not_receive_views_before_its_first_one() {
         let mut broadcast = ViewBroadcast::default();
         broadcast.post(ViewFormat::Tables, posted(3, 1));
-        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, String::new());
         seen.view = posted(3, 2).map(|newer| newer.viewed());
         assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
         broadcast.post(ViewFormat::Tables, posted(3, 3));
@@ -192,7 +246,7 @@ mod tests {
     #[test]
     fn the_article_s_page_receives_only_views() {
         let mut broadcast = ViewBroadcast::default();
-        let mut seen = ViewCursor::from_now(ViewFormat::Article, &broadcast, false);
+        let mut seen = ViewCursor::from_now(ViewFormat::Article, &broadcast, false, String::new());
         broadcast.set_progress("half".into());
         broadcast.set_locks("locks".into());
         broadcast.post(ViewFormat::Tables, posted(1, 1));
@@ -206,7 +260,7 @@ mod tests {
     fn a_new_viewer_receives_the_locks_that_are_on_after_the_view() {
         let mut broadcast = ViewBroadcast::default();
         broadcast.set_locks("locked".into());
-        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, true);
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, true, String::new());
         assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
         broadcast.post(ViewFormat::Tables, posted(1, 1));
         assert_eq!(taken(&mut seen, &broadcast), ["view 1 for 1", "locked"]);
@@ -216,9 +270,34 @@ mod tests {
     fn a_new_viewer_does_not_receive_earlier_messages() {
         let mut broadcast = ViewBroadcast::default();
         broadcast.set_progress("half".into());
-        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false);
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, String::new());
         assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
         broadcast.set_progress("more".into());
         assert_eq!(taken(&mut seen, &broadcast), ["more"]);
+    }
+
+    #[test]
+    fn a_viewer_that_missed_a_change_of_the_people_receives_all_of_them() {
+        let list = |names: &[&str]| {
+            let named = |name: &&str| {
+                Arc::new(Person { name: (*name).to_owned(), ..Person::random(false, std::iter::empty()) })
+            };
+            PeopleList::new(names.iter().map(named).collect())
+        };
+        let text = |frames: Vec<Bytes>| String::from_utf8_lossy(&frames.concat()).into_owned();
+        let mut broadcast = ViewBroadcast::default();
+        let mut seen = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, "me".into());
+        broadcast.set_people("first".into(), list(&["Ann"]));
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0], "before the first view");
+        broadcast.post(ViewFormat::Tables, posted(1, 1));
+        let first = text(taken(&mut seen, &broadcast));
+        assert!(first.contains("\"you\":\"me\"") && first.contains("Ann"), "{first}");
+        broadcast.set_people("second".into(), list(&["Ann", "Bob"]));
+        assert_eq!(taken(&mut seen, &broadcast), ["second"]);
+        broadcast.set_people("third".into(), list(&["Bob"]));
+        broadcast.set_people("fourth".into(), list(&["Bob", "Cid"]));
+        let all = text(taken(&mut seen, &broadcast));
+        assert!(all.contains("Bob") && all.contains("Cid") && !all.contains("you"), "{all}");
+        assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
     }
 }

@@ -1,6 +1,7 @@
 //! Text messages of viewers: the number of a page, as on the article's page, or a JSON object with one key.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -10,9 +11,12 @@ use tidings_table_store::{Condition, DialectOptions, Sort};
 
 use super::condition::{self, MAX_QUERY_TEXT};
 use super::failure::Failure;
+use super::people::{Cursor, CursorMessage};
 
 /// The most rows of a page or a private window.
 pub(super) const MAX_ROWS: usize = 1_000;
+/// The most columns of a private window.
+const MAX_COLUMNS: usize = 1_000;
 /// The most columns with chosen types.
 const MAX_TYPES: usize = 1_000;
 /// The longest stored file name, in bytes.
@@ -38,9 +42,13 @@ pub(super) enum Command {
     /// Show only rows with this text; empty: all rows.
     Search(String),
     /// A private window of rows, for the sender alone.
-    Rows { from: u64, count: usize },
+    Rows { from: u64, count: usize, columns: Option<Range<usize>> },
     /// Column facts, for the sender alone.
     Facts,
+    /// Set the name of the sender; empty: a random one.
+    Me(String),
+    /// Move the cursor of the sender; `None`: hide it.
+    Cursor(Option<Cursor>),
     /// Set the types of these columns; `None`: detected. An empty map resets all types.
     Types(BTreeMap<usize, Option<String>>),
     /// Read the file in another dialect.
@@ -74,8 +82,14 @@ enum CommandMessage {
     Rows {
         from: u64,
         count: u64,
+        columns: Option<ColumnsMessage>,
     },
     Facts(IgnoredAny),
+    Me {
+        #[serde(default)]
+        name: String,
+    },
+    Cursor(Option<CursorMessage>),
     Types(BTreeMap<usize, Option<String>>),
     Dialect(DialectOptions),
     Lock {
@@ -85,6 +99,13 @@ enum CommandMessage {
     Delete(IgnoredAny),
     Owner(String),
     Token(String),
+}
+
+/// A range of columns.
+#[derive(Deserialize)]
+struct ColumnsMessage {
+    from: usize,
+    count: usize,
 }
 
 /// Parses a text message.
@@ -122,7 +143,12 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
             super::pattern::check(Op::Contains, &search)?;
             Command::Search(search)
         }
-        CommandMessage::Rows { from, count } => Command::Rows { from, count: rows("count", Some(count))? },
+        CommandMessage::Rows { from, count, columns } => {
+            let columns = columns.map(column_range).transpose()?;
+            Command::Rows { from, count: rows("count", Some(count))?, columns }
+        }
+        CommandMessage::Me { name } => Command::Me(name),
+        CommandMessage::Cursor(cursor) => Command::Cursor(cursor.map(Cursor::try_from).transpose()?),
         CommandMessage::Facts(_) => Command::Facts,
         CommandMessage::Types(types) => Command::Types(types_of(types)?),
         CommandMessage::Dialect(dialect) => {
@@ -155,6 +181,14 @@ pub(super) fn rows(what: &str, number: Option<u64>) -> Result<usize, Failure> {
     match number {
         Some(number) if (1..=MAX_ROWS).contains(&number) => Ok(number),
         _ => Err(Failure::bad(format!("{what} must be from 1 to {MAX_ROWS} rows"))),
+    }
+}
+
+fn column_range(columns: ColumnsMessage) -> Result<Range<usize>, Failure> {
+    let ColumnsMessage { from, count } = columns;
+    match from.checked_add(count) {
+        Some(end) if (1..=MAX_COLUMNS).contains(&count) => Ok(from..end),
+        _ => Err(Failure::bad(format!("the count of columns must be from 1 to {MAX_COLUMNS}"))),
     }
 }
 
@@ -233,7 +267,20 @@ mod tests {
             ),
             (r#"{"filter":[{"column":2,"op":"contains","value":"x"}]}"#, Command::Filter(vec![condition])),
             (r#"{"search":"text"}"#, Command::Search("text".into())),
-            (r#"{"rows":{"from":1000,"count":100}}"#, Command::Rows { from: 1000, count: 100 }),
+            (
+                r#"{"rows":{"from":1000,"count":100}}"#,
+                Command::Rows { from: 1000, count: 100, columns: None },
+            ),
+            (
+                r#"{"rows":{"from":1000,"count":100,"columns":{"from":200,"count":50}}}"#,
+                Command::Rows { from: 1000, count: 100, columns: Some(200..250) },
+            ),
+            (r#"{"me":{"name":"Ann"}}"#, Command::Me("Ann".into())),
+            (r#"{"cursor":null}"#, Command::Cursor(None)),
+            (
+                r#"{"cursor":{"row":120,"column":3,"to_row":140,"to_column":5}}"#,
+                Command::Cursor(Some(Cursor { row: 120, column: 3, to_row: 140, to_column: 5 })),
+            ),
             (r#"{"lock":{"uploads":true}}"#, Command::Lock { uploads: Some(true), view: None }),
             (r#"{"delete":{}}"#, Command::Delete),
             (r#"{"owner":"secret"}"#, Command::Owner("secret".into())),
@@ -250,6 +297,14 @@ mod tests {
         }
         assert!(refused(r#"{"pages":3}"#).contains("unknown variant `pages`, expected one of"));
         assert!(refused(r#"{"rows":{"from":0,"count":1001}}"#).contains("from 1 to 1000"));
+        for columns in [
+            r#"{"from":0,"count":0}"#,
+            r#"{"from":0,"count":1001}"#,
+            r#"{"from":18446744073709551615,"count":1}"#,
+        ] {
+            let text = format!(r#"{{"rows":{{"from":0,"count":1,"columns":{columns}}}}}"#);
+            assert!(refused(&text).contains("from 1 to 1000"), "{text}");
+        }
         assert!(refused(r#"{"page_size":0}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"filter":[{"column":0,"op":"like"}]}"#).contains("op must be contains, equals"));
         assert!(refused(r#"{"types":{"0":"money"}}"#).contains("the type of column 0 must be text, number"));

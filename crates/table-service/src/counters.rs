@@ -11,6 +11,8 @@ pub struct Counters {
     pub open: AtomicU64,
     /// Connected viewers.
     pub viewers: AtomicU64,
+    /// Viewers that are not in a list of people, because it is full.
+    pub unlisted: AtomicU64,
     /// Ended uploads by outcome.
     pub uploads: KeyedCounters<UploadEnd>,
     /// Received bytes of files and rows.

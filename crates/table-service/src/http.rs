@@ -65,32 +65,38 @@ pub fn pages(service: &Arc<Service>, routes: Routes) -> Routes {
 }
 
 /// The query of a handshake.
-#[derive(Deserialize)]
-struct Credentials {
+#[derive(Default, Deserialize)]
+struct ConnectQuery {
     owner: Option<String>,
+    /// The kind of program that connects: `cli`.
+    client: Option<String>,
 }
 
 type ServiceState = State<Arc<Service>>;
 
-async fn new_table(State(service): ServiceState, request: Request) -> Response {
-    upgrade(service, request, ViewFormat::Tables, None, None)
+async fn new_table(
+    State(service): ServiceState,
+    Query(query): Query<ConnectQuery>,
+    request: Request,
+) -> Response {
+    upgrade(service, request, ViewFormat::Tables, None, ConnectQuery { owner: None, ..query })
 }
 
 async fn table(
     State(service): ServiceState,
     Path(id): Path<String>,
-    Query(Credentials { owner }): Query<Credentials>,
+    Query(query): Query<ConnectQuery>,
     request: Request,
 ) -> Response {
-    upgrade(service, request, ViewFormat::Tables, Some(id), owner)
+    upgrade(service, request, ViewFormat::Tables, Some(id), query)
 }
 
 async fn new_article(State(service): ServiceState, request: Request) -> Response {
-    upgrade(service, request, ViewFormat::Article, None, None)
+    upgrade(service, request, ViewFormat::Article, None, ConnectQuery::default())
 }
 
 async fn article(State(service): ServiceState, Path(id): Path<String>, request: Request) -> Response {
-    upgrade(service, request, ViewFormat::Article, Some(id), None)
+    upgrade(service, request, ViewFormat::Article, Some(id), ConnectQuery::default())
 }
 
 /// Responds to a handshake and serves the connection.
@@ -99,10 +105,11 @@ fn upgrade(
     request: Request,
     form: ViewFormat,
     id: Option<String>,
-    secret: Option<String>,
+    query: ConnectQuery,
 ) -> Response {
     let visitor = service.access.visitor(&request);
-    let entry = ConnectRequest { form, id, secret, visitor };
+    let is_cli = query.client.as_deref() == Some("cli");
+    let entry = ConnectRequest { form, id, secret: query.owner, is_cli, visitor };
     match service.access.accept(request) {
         Err(refusal) => refusal,
         Ok((response, pending)) => {
@@ -169,7 +176,7 @@ async fn page_of(service: &Arc<Service>, id: &str, query: &PageQuery) -> HttpRes
     let _permit = service.queries.window(&view.reading().summary()).await;
     let text = blocking(move || {
         let number = number.min(pages);
-        let page = page::rows_of(&view, &info.shown, number)?;
+        let page = page::rows_of(&view, &info.shown, number, 0..usize::MAX)?;
         let text = PageText::new(number, &page, view.header()?.as_ref());
         Ok::<_, Failure>(message::view(&info, &text, true))
     });

@@ -53,6 +53,7 @@ mod options;
 mod outbox;
 mod page;
 mod pattern;
+mod people;
 mod queries;
 mod rate;
 mod room;

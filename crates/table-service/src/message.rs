@@ -1,6 +1,7 @@
 //! Messages to viewers, as whole WebSocket frames: encoded once and shared by all receivers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use tidings_table_store::{Condition, Locks, Sort, TableId, ViewSettings};
 use tidings_wire::ws::{self, Opcode};
 
 use super::failure::Failure;
+use super::people::{ChangedBy, Person};
 
 /// The rows of a page, encoded for messages.
 #[derive(Debug)]
@@ -20,6 +22,19 @@ pub(super) struct PageText {
     data: Box<RawValue>,
     header: Box<RawValue>,
     cuts: Cuts,
+    /// The columns of a page that does not have all of them.
+    columns: Option<ViewColumns>,
+}
+
+/// The columns of a view that has not all columns of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct ViewColumns {
+    #[serde(rename = "columns_from")]
+    pub(super) from: usize,
+    #[serde(rename = "columns_count")]
+    pub(super) count: usize,
+    #[serde(rename = "columns_total")]
+    pub(super) total: usize,
 }
 
 /// The cells and rows of a page that are not shown completely. Empty lists are left out of messages.
@@ -36,7 +51,8 @@ struct Cuts {
 impl PageText {
     /// A table without rows.
     pub(super) fn empty() -> Self {
-        Self { page_no: 1, total: 0, data: raw(&[(); 0]), header: raw(&()), cuts: Cuts::default() }
+        let (data, header) = (raw(&[(); 0]), raw(&()));
+        Self { page_no: 1, total: 0, data, header, cuts: Cuts::default(), columns: None }
     }
 
     pub(super) fn new(page_no: u64, page: &Page, header: Option<&Row>) -> Self {
@@ -50,7 +66,12 @@ impl PageText {
         }
         let header = header.map(cells);
         let data: Vec<_> = page.rows.iter().map(cells).collect();
-        Self { page_no, total: page.total, data: raw(&data), header: raw(&header), cuts }
+        Self { page_no, total: page.total, data: raw(&data), header: raw(&header), cuts, columns: None }
+    }
+
+    /// The page with these columns alone.
+    pub(super) fn with_columns(self, columns: Option<ViewColumns>) -> Self {
+        Self { columns, ..self }
     }
 }
 
@@ -75,6 +96,15 @@ pub(super) struct TableInfo {
     pub(super) version: u64,
     pub(super) shown: ViewSettings,
     pub(super) file: Option<FileFacts>,
+    /// The fields that the article's page does not have.
+    pub(super) shared: Option<SharedFields>,
+}
+
+/// Fields of views that the views of the article's page do not have.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SharedFields {
+    /// The author of the last change; `None`: no change since the table was opened.
+    pub(super) changed_by: Option<ChangedBy>,
 }
 
 /// The dialect of a file and the findings of its analysis.
@@ -167,6 +197,10 @@ struct View<'a> {
     /// The chosen types of columns.
     types: &'a BTreeMap<usize, String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    shared: Option<&'a SharedFields>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    columns: Option<ViewColumns>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     cuts: Option<&'a Cuts>,
 }
 
@@ -190,6 +224,8 @@ pub(super) fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String
         dialect: info.file.as_ref().map(Into::into),
         ragged: info.file.as_ref().map_or(0, |facts| facts.ragged),
         types: &info.shown.types,
+        shared: info.shared.as_ref(),
+        columns: page.columns,
         cuts: with_rows.then_some(&page.cuts),
     };
     serde_json::to_string(&view).expect("text and numbers")
@@ -252,9 +288,29 @@ pub(super) fn locks(locks: Locks) -> Bytes {
     json_frame(&serde_json::json!({"lock": locks}))
 }
 
-/// A private window, with the version of its view.
-pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
-    let text = PageText::new(0, page, None);
+/// The columns of a private window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct WindowColumns {
+    pub(super) from: usize,
+    /// The number of columns that the window has.
+    pub(super) count: usize,
+    /// The number of columns of the table.
+    pub(super) total: usize,
+}
+
+/// The description of a private window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) from: u64,
+    /// The requested columns; `None`: the first ones.
+    pub(super) columns: Option<WindowColumns>,
+    /// The version of the view.
+    pub(super) version: u64,
+}
+
+/// A private window.
+pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes {
+    let text = PageText::new(0, page, header);
     #[derive(Serialize)]
     struct WindowRows<'a> {
         from: u64,
@@ -262,6 +318,10 @@ pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
         total_number: u64,
         data: &'a RawValue,
         version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        columns: Option<WindowColumns>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        header: Option<&'a RawValue>,
         #[serde(flatten)]
         cuts: &'a Cuts,
     }
@@ -269,8 +329,45 @@ pub(super) fn rows(from: u64, page: &Page, version: u64) -> Bytes {
     struct Message<'a> {
         rows: WindowRows<'a>,
     }
-    let count = page.rows.len();
-    let rows =
-        WindowRows { from, count, total_number: page.total, data: &text.data, version, cuts: &text.cuts };
+    let Window { from, columns, version } = *window;
+    let mut cuts = text.cuts;
+    if columns.is_some() {
+        // The other cells of each row are missing on purpose.
+        cuts.wide.clear();
+    }
+    let rows = WindowRows {
+        from,
+        count: page.rows.len(),
+        total_number: page.total,
+        data: &text.data,
+        version,
+        columns,
+        header: columns.map(|_| &*text.header),
+        cuts: &cuts,
+    };
     frame(&serde_json::to_string(&Message { rows }).expect("text and numbers"))
+}
+
+/// The people of a table; with the id of the receiver in its first list.
+pub(super) fn people(people: &[Arc<Person>], you: Option<&str>) -> Bytes {
+    #[derive(Serialize)]
+    struct Message<'a> {
+        people: Vec<&'a Person>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        you: Option<&'a str>,
+    }
+    let people = people.iter().map(|person| &**person).collect();
+    frame(&serde_json::to_string(&Message { people, you }).expect("text and numbers"))
+}
+
+/// Changes of the people of a table, as a sequence of frames.
+pub(super) fn people_changes(changed: &[Arc<Person>], left: &[String]) -> Bytes {
+    let mut frames = Vec::new();
+    for id in left {
+        frames.extend_from_slice(&json_frame(&serde_json::json!({"person_left": id})));
+    }
+    for person in changed {
+        frames.extend_from_slice(&json_frame(&serde_json::json!({"person": &**person})));
+    }
+    frames.into()
 }

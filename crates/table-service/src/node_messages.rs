@@ -6,9 +6,13 @@
 //! - A node repeats the status of its open tables, with the number of viewers, so a later message makes up for a lost
 //!   one.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use tidings_table_store::Record;
+
+use super::people::{ChangedBy, Person};
 
 /// A message of one node about one table.
 #[derive(Debug, Deserialize, Serialize)]
@@ -26,6 +30,31 @@ pub(super) struct NodeMessage {
     #[serde(default)]
     pub(super) loading: Option<RemoteUpload>,
     pub(super) record: Option<Record>,
+    /// The author of the last change of the view.
+    #[serde(default)]
+    pub(super) changed_by: Option<ChangedBy>,
+    /// The people on that node.
+    #[serde(default)]
+    pub(super) people: Option<PeopleUpdate>,
+}
+
+/// The people of a node, or their changes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct PeopleUpdate {
+    /// Whether these are all people of the node.
+    #[serde(rename = "all")]
+    pub(super) is_all: bool,
+    #[serde(serialize_with = "inner", deserialize_with = "shared")]
+    pub(super) changed: Vec<Arc<Person>>,
+    pub(super) left: Vec<String>,
+}
+
+fn inner<S: Serializer>(people: &[Arc<Person>], into: S) -> Result<S::Ok, S::Error> {
+    into.collect_seq(people.iter().map(|person| &**person))
+}
+
+fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<Person>>, D::Error> {
+    Ok(Vec::<Person>::deserialize(from)?.into_iter().map(Arc::new).collect())
 }
 
 /// The progress of an upload on another node.
@@ -53,13 +82,17 @@ pub(super) enum MessageKind {
     Stopped,
     /// The table was deleted.
     Gone,
+    /// The people on the node have changed. Without a record.
+    People,
 }
 
 /// The status of a table on this node, without its record; see [`NodeMessage`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NodeStatus {
     pub(super) kind: MessageKind,
     pub(super) viewers: u64,
     pub(super) received: u64,
     pub(super) loading: Option<RemoteUpload>,
+    pub(super) changed_by: Option<ChangedBy>,
+    pub(super) people: Option<PeopleUpdate>,
 }

@@ -30,10 +30,11 @@ pub(super) fn subscribe(service: &Arc<Service>) {
 
 impl Service {
     /// Sends the status of a table to the other nodes.
-    pub(super) fn send_status(&self, id: TableId, status: NodeStatus, record: &Record) {
-        let NodeStatus { kind, viewers, received, loading } = status;
-        let (node, table, record) = (self.own, id.to_string(), Some(record.clone()));
-        let message = NodeMessage { node, table, kind, viewers, received, loading, record };
+    pub(super) fn send_status(&self, id: TableId, status: NodeStatus, record: Option<Record>) {
+        let NodeStatus { kind, viewers, received, loading, changed_by, people } = status;
+        let (node, table) = (self.own, id.to_string());
+        let message =
+            NodeMessage { node, table, kind, viewers, received, loading, record, changed_by, people };
         let Ok(body) = serde_json::to_vec(&message) else { return };
         self.bus.send(&body);
     }

@@ -1,12 +1,20 @@
 //! Computes pages: the order of the rows, and one page of them. Blocks on the disk.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use tidings_table::{Control, Error, Reading, Summary, View};
 use tidings_table_store::ViewSettings;
 
 use super::broadcast::ViewFormat;
-use super::message::{FileFacts, PageText};
+use super::message::{self, FileFacts, PageText, ViewColumns, Window, WindowColumns};
+
+/// The number of columns that a view always has.
+const VIEW_COLUMNS: usize = 100;
+/// The number of cells up to which a view has more columns. Viewers request further columns as they show them.
+const VIEW_CELLS: usize = 20_000;
 
 /// A view, and the state of the file that it is based on.
 #[derive(Clone, Debug)]
@@ -51,23 +59,73 @@ pub(super) fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, 
             continue;
         }
         let view = rows(reading, shown, form, before[form as usize].as_ref(), summary, control)?;
+        let columns = match form {
+            ViewFormat::Tables => view_columns(
+                reading,
+                view.total().min(shown.page_size as u64) as usize,
+                summary.widest as usize,
+            ),
+            ViewFormat::Article => None,
+        };
+        let range = columns.map_or(0..usize::MAX, |columns| 0..columns.count);
         let mut number = shown.page.min(shown.pages(view.total()));
-        let mut rows = rows_of(&view, shown, number)?;
+        let mut rows = rows_of(&view, shown, number, range.clone())?;
         // Rows may have arrived since the number was computed, so the last page may have changed.
         if rows.rows.is_empty() && number > 1 {
             number = shown.page.min(shown.pages(rows.total));
-            rows = rows_of(&view, shown, number)?;
+            rows = rows_of(&view, shown, number, range.clone())?;
         }
         page = page.max(number);
-        text[form as usize] = Some(Arc::new(PageText::new(number, &rows, view.header()?.as_ref())));
+        let made_text = PageText::new(number, &rows, view.header_of(range)?.as_ref()).with_columns(columns);
+        text[form as usize] = Some(Arc::new(made_text));
         made[form as usize] = Some(CachedView { view, of: summary });
     }
     Ok(Page { made, text, facts: FileFacts::of(reading), summary, page })
 }
 
-/// The rows of a page. Pages are counted from 1.
-pub(super) fn rows_of(view: &View, shown: &ViewSettings, number: u64) -> Result<tidings_table::Page, Error> {
-    view.page((number - 1).saturating_mul(shown.page_size as u64), shown.page_size)
+/// These columns of the rows of a page. Pages are counted from 1.
+pub(super) fn rows_of(
+    view: &View,
+    shown: &ViewSettings,
+    number: u64,
+    columns: Range<usize>,
+) -> Result<tidings_table::Page, Error> {
+    view.window((number - 1).saturating_mul(shown.page_size as u64), shown.page_size, columns)
+}
+
+/// A window of a view as a message, with these columns alone.
+///
+/// # Errors
+/// As [`View::page`].
+pub(super) fn window(
+    view: &View,
+    from: u64,
+    count: usize,
+    columns: Option<Range<usize>>,
+    version: u64,
+) -> Result<Bytes, Error> {
+    let range = columns.clone().unwrap_or(0..usize::MAX);
+    let page = view.window(from, count, range.clone())?;
+    let header = if columns.is_some() { view.header_of(range)? } else { None };
+    let columns = columns.map(|columns| {
+        let total = view.reading().summary().widest as usize;
+        let shown = view.reading().limits().shown_columns(page.rows.len());
+        let count = columns.len().min(shown).min(total.saturating_sub(columns.start));
+        WindowColumns { from: columns.start, count, total }
+    });
+    // The header has no other columns than the rows.
+    let header = header.map(|mut header| {
+        header.cells.truncate(columns.map_or(usize::MAX, |columns| columns.count));
+        header
+    });
+    Ok(message::rows(&Window { from, columns, version }, &page, header.as_ref()))
+}
+
+/// The columns of a view with pages of `rows` rows, of a table with `total` columns; `None`: all of them.
+fn view_columns(reading: &Reading, rows: usize, total: usize) -> Option<ViewColumns> {
+    let most = (VIEW_CELLS / rows.max(1)).max(VIEW_COLUMNS);
+    let count = most.min(reading.limits().shown_columns(rows));
+    (total > count).then_some(ViewColumns { from: 0, count, total })
 }
 
 fn rows(

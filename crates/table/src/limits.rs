@@ -44,6 +44,12 @@ impl Limits {
     /// The decompressed bytes to which [`Self::unpack_ratio`] does not apply, so that small files of repeated rows are
     /// accepted.
     pub const UNPACK_FREE: u64 = 16 << 20;
+
+    /// The number of columns that a page of `rows` rows shows: [`Self::row_cells`], and a row's share of
+    /// [`Self::page_cells`].
+    pub fn shown_columns(&self, rows: usize) -> usize {
+        self.row_cells.min((self.page_cells / rows.max(1)).max(1))
+    }
 }
 
 impl Default for Limits {

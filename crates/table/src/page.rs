@@ -1,5 +1,7 @@
 //! Rows for display: cells as text, exactly as written, truncated if they are too long.
 
+use std::ops::Range;
+
 use crate::Limits;
 use crate::syntax::Event;
 
@@ -19,7 +21,8 @@ pub struct Page {
 pub struct Row {
     /// Its position in the file, counted from 0, without the header (unless the view counts that as a row).
     pub number: u64,
-    /// Its first cells: at most [`Limits::row_cells`], and its share of [`Limits::page_cells`].
+    /// Its first cells, or those from the first requested column on: at most [`Limits::row_cells`], and its share of
+    /// [`Limits::page_cells`].
     pub cells: Vec<Cell>,
     /// The number of all its cells.
     pub width: u64,
@@ -37,6 +40,8 @@ pub struct Cell {
 /// Builds rows from the events of a reader.
 pub(crate) struct RowBuilder {
     cell_bytes: usize,
+    /// The number of cells before the first shown one.
+    skipped: u64,
     row_cells: usize,
     row_bytes: usize,
     cells: Vec<Cell>,
@@ -51,12 +56,13 @@ pub(crate) struct RowBuilder {
 }
 
 impl RowBuilder {
-    /// A builder for a page of `rows` rows.
-    pub(crate) fn new(limits: &Limits, rows: usize) -> Self {
+    /// A builder for these columns of a page of `rows` rows.
+    pub(crate) fn new(limits: &Limits, rows: usize, columns: &Range<usize>) -> Self {
         let row_bytes = limits.page_bytes / rows.max(1);
         Self {
             cell_bytes: limits.cell_bytes,
-            row_cells: limits.row_cells.min((limits.page_cells / rows.max(1)).max(1)),
+            skipped: columns.start as u64,
+            row_cells: limits.shown_columns(rows).min(columns.len()),
             row_bytes,
             cells: Vec::new(),
             width: 0,
@@ -72,7 +78,7 @@ impl RowBuilder {
             Event::Content(content) => {
                 self.bytes += content.len() as u64;
                 self.characters += characters(content);
-                if self.cells.len() < self.row_cells {
+                if self.is_shown() {
                     // One byte more than shown reveals whether the last character is complete.
                     let room = (self.limit() + 1).saturating_sub(self.start.len());
                     self.start.extend_from_slice(&content[..content.len().min(room)]);
@@ -105,9 +111,15 @@ impl RowBuilder {
         is_longer
     }
 
+    /// Whether the current cell is shown.
+    const fn is_shown(&self) -> bool {
+        self.width >= self.skipped && self.cells.len() < self.row_cells
+    }
+
     fn end_cell(&mut self) {
+        let is_shown = self.is_shown();
         self.width += 1;
-        if self.cells.len() < self.row_cells {
+        if is_shown {
             let is_cut = self.truncate_cell();
             self.left -= self.start.len();
             let text = match String::from_utf8(std::mem::take(&mut self.start)) {

@@ -48,6 +48,12 @@ impl Collect for TableMetrics {
             service.refused(),
         )?;
         out.gauge(
+            "tidings_table_people_unlisted",
+            None,
+            "Viewers of tables that are not in a list of people, because it is full",
+            load(&counters.unlisted),
+        )?;
+        out.gauge(
             "tidings_table_viewers",
             None,
             "Connections of viewers of tables",

@@ -8,6 +8,7 @@ mod limits;
 mod many;
 mod nodes;
 mod owner;
+mod people;
 mod rights;
 mod shared;
 #[path = "../support/mod.rs"]
@@ -15,3 +16,4 @@ mod support;
 mod table_server;
 mod typed;
 mod uploads;
+mod wide;

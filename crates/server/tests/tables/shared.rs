@@ -58,6 +58,7 @@ fn a_view_has_exactly_the_specified_fields() {
         "dialect",
         "ragged",
         "types",
+        "changed_by",
     ];
     expected.sort_unstable();
     let mut fields = fields;

@@ -57,8 +57,8 @@ pub(super) enum Effect {
     Touch,
     /// Sends a snapshot.
     Snapshot(SnapshotReply, Box<SnapshotState>),
-    /// Sends the table's state to the other nodes.
-    Notify(NodeStatus, Box<Record>),
+    /// Sends the table's state to the other nodes, or the people alone.
+    Notify(Box<NodeStatus>, Option<Box<Record>>),
     /// Publishes a view in the table's channel.
     Publish(String),
     /// Removes the room from the open tables. The next request opens the table again.

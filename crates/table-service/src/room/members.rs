@@ -14,6 +14,7 @@ use super::rendering::PendingPageTurn;
 use super::state::Room;
 use super::timers::Timer;
 use super::{CLOSE_NO_TABLE, CommandReply, JoinRequest, RoomRequest, SnapshotReply, SnapshotState};
+use crate::access;
 use crate::broadcast::{BroadcastEnd, ViewCursor, ViewFormat};
 use crate::command::Command;
 use crate::failure::Failure;
@@ -21,6 +22,7 @@ use crate::message;
 use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
 use crate::summary::TableSummary;
+use crate::people::{Actor, MAX_LISTED, Person};
 
 /// The delay of the new number of viewers after a viewer joined or left.
 const VIEWER_COUNT_DELAY: Duration = Duration::from_millis(250);
@@ -32,11 +34,34 @@ pub(super) struct Viewer {
     pub(super) form: ViewFormat,
     pub(super) is_owner: bool,
     pub(super) outbox: Arc<Outbox>,
+    /// The kind of the client.
+    pub(super) actor: Actor,
+    /// The viewer as other viewers see it.
+    pub(super) person: Arc<Person>,
+    /// Whether the viewer is in the list of people.
+    pub(super) is_listed: bool,
+    /// Whether the viewer has set a name or a cursor, or changed the view.
+    pub(super) has_acted: bool,
+}
+
+impl Viewer {
+    /// Whether the viewer may be listed.
+    pub(super) fn is_person(&self) -> bool {
+        self.form == ViewFormat::Tables && self.actor == Actor::Viewer
+    }
+
+    /// Whether another viewer may take its place in the list of people.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.is_listed && !self.has_acted && !self.is_owner
+    }
 }
 
 /// The viewers of a table on this node.
 pub(super) struct Viewers {
     all: HashMap<u64, Viewer>,
+    /// The number of viewers that may be in the list of people, and of those that are.
+    persons: u64,
+    listed: usize,
     /// The last number of a viewer or an upload.
     last_number: u64,
     /// The time of the table's last use.
@@ -45,7 +70,7 @@ pub(super) struct Viewers {
 
 impl Viewers {
     pub(super) fn new(now: Instant) -> Self {
-        Self { all: HashMap::new(), last_number: 0, left_at: now }
+        Self { all: HashMap::new(), persons: 0, listed: 0, last_number: 0, left_at: now }
     }
 
     /// A number that is unique among the viewers and uploads of this room.
@@ -58,12 +83,60 @@ impl Viewers {
         self.all.get(&viewer)
     }
 
-    fn get_mut(&mut self, viewer: u64) -> Option<&mut Viewer> {
+    pub(super) fn get_mut(&mut self, viewer: u64) -> Option<&mut Viewer> {
         self.all.get_mut(&viewer)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Viewer> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Viewer> + Clone {
         self.all.values()
+    }
+
+    /// Adds a viewer, in the list of people if there is room.
+    fn insert(&mut self, number: u64, viewer: Viewer) {
+        let is_listed = viewer.is_person() && !self.has_full_list();
+        self.persons += u64::from(viewer.is_person());
+        self.all.insert(number, viewer);
+        self.set_listed(number, is_listed);
+    }
+
+    /// Removes a viewer. Returns whether it was there.
+    fn remove(&mut self, number: u64) -> bool {
+        self.set_listed(number, false);
+        let removed = self.all.remove(&number);
+        self.persons -= u64::from(removed.as_ref().is_some_and(Viewer::is_person));
+        removed.is_some()
+    }
+
+    /// Adds a viewer to the list of people, or removes it.
+    pub(super) fn set_listed(&mut self, number: u64, is_listed: bool) {
+        let Some(viewer) = self.all.get_mut(&number) else { return };
+        if viewer.is_listed != is_listed {
+            viewer.is_listed = is_listed;
+            self.listed = if is_listed { self.listed + 1 } else { self.listed - 1 };
+        }
+    }
+
+    pub(super) const fn has_full_list(&self) -> bool {
+        self.listed >= MAX_LISTED
+    }
+
+    /// The number of viewers that may be listed and are not.
+    pub(super) const fn unlisted(&self) -> u64 {
+        self.persons - self.listed as u64
+    }
+
+    /// A listed viewer that has never acted.
+    pub(super) fn first_idle(&self) -> Option<u64> {
+        self.all.iter().find(|(_, viewer)| viewer.is_idle()).map(|(number, _)| *number)
+    }
+
+    /// A viewer that waits for a place in the list, one that has acted if there is any.
+    pub(super) fn first_unlisted(&self) -> Option<u64> {
+        if self.unlisted() == 0 {
+            return None;
+        }
+        let waiting = self.all.iter().filter(|(_, viewer)| viewer.is_person() && !viewer.is_listed);
+        waiting.max_by_key(|(_, viewer)| viewer.has_acted).map(|(number, _)| *number)
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -92,16 +165,28 @@ pub(crate) struct ViewerHandle {
 impl Room {
     /// Adds a viewer. It receives the view at once if there is one.
     pub(super) fn join(&mut self, join: JoinRequest) {
-        let JoinRequest { form, secret, is_creator, outbox, reply } = join;
+        let JoinRequest { form, secret, actor, is_creator, outbox, reply } = join;
         let Some(requests) = self.settings.requests.upgrade() else { return };
         let viewer = self.viewers.next_number();
         let is_owner = secret.as_ref().is_some_and(|secret| self.record.is_owned_by(secret));
         if reply.send(ViewerHandle { requests, viewer, is_owner }).is_err() {
             return;
         }
-        self.viewers.all.insert(viewer, Viewer { form, is_owner, outbox: Arc::clone(&outbox) });
+        let person = Arc::new(self.new_person(is_owner));
+        let id = person.id.clone();
+        let joined = Viewer {
+            form,
+            is_owner,
+            outbox: Arc::clone(&outbox),
+            actor,
+            person,
+            is_listed: false,
+            has_acted: false,
+        };
+        self.viewers.insert(viewer, joined);
+        self.people_changed();
         self.settings.counters.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut seen = ViewCursor::from_now(form, &self.view.broadcast.borrow(), self.record.locks.any());
+        let mut seen = ViewCursor::from_now(form, &self.view.broadcast.borrow(), self.record.locks.any(), id);
         if secret.is_some() && !is_owner {
             outbox.push(message::error(&not_the_owner()));
         }
@@ -126,15 +211,18 @@ impl Room {
         }
         if let Some(viewer) = self.viewers.get_mut(viewer) {
             viewer.is_owner = true;
+            Arc::make_mut(&mut viewer.person).owner = true;
+            self.people_changed();
         }
         Ok(())
     }
 
     pub(super) fn leave(&mut self, viewer: u64) {
-        if self.viewers.all.remove(&viewer).is_none() {
+        if !self.viewers.remove(viewer) {
             return;
         }
         self.settings.counters.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.list_another_person();
         self.keep_open();
         if self.viewers.is_empty() {
             self.touch();
@@ -149,10 +237,13 @@ impl Room {
     pub(super) fn command(&mut self, viewer: u64, command: Command, done: CommandReply) {
         let Some(requester) = self.viewers.get(viewer) else { return };
         let (is_owner, form) = (requester.is_owner, requester.form);
+        if let Err(failure) = access::check(is_owner, self.record.locks, &command) {
+            let _ = done.send(Err(failure));
+            return;
+        }
         let outcome = match command {
-            Command::Lock { .. } | Command::Delete if !is_owner => {
-                Err(Failure::new(403, "only the table's owner may do this"))
-            }
+            Command::Me(name) => self.set_name(viewer, &name),
+            Command::Cursor(cursor) => self.set_cursor(viewer, cursor),
             Command::Lock { uploads, view } => {
                 let locks = &mut self.record.locks;
                 locks.uploads = uploads.unwrap_or(locks.uploads);
@@ -167,11 +258,11 @@ impl Room {
                 self.delete();
                 Ok(())
             }
-            _ if self.record.locks.view && !is_owner => {
-                Err(Failure::new(403, "the owner has locked the view; only they turn its pages"))
-            }
             _ if self.open_file.is_none() => Err(Failure::empty()),
-            Command::Dialect(dialect) => return self.reread(dialect, done),
+            Command::Dialect(dialect) => {
+                self.person_acted(viewer);
+                return self.reread(dialect, self.author(viewer), done);
+            }
             command => self.show(viewer, form, command),
         };
         let _ = done.send(outcome);
@@ -221,7 +312,8 @@ impl Room {
         self.view.at_end = false;
         self.view.turn = turn;
         self.record.view = shown;
-        self.change();
+        self.person_acted(viewer);
+        self.change_by(self.author(viewer));
         self.render_for(Some(viewer));
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! rendering.rs  pages
 //! upload_thread.rs  the thread of an upload
 //! nodes.rs    the table on other nodes          saving.rs     its record
+//! people.rs   names, colours and cursors of the viewers
 //! ```
 //!
 //! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
@@ -23,6 +24,7 @@
 mod effect;
 mod members;
 mod nodes;
+mod people;
 mod rendering;
 mod saving;
 mod state;
@@ -51,6 +53,7 @@ use super::failure::Failure;
 use super::message::TableInfo;
 use super::node_messages::NodeMessage;
 use super::outbox::Outbox;
+use super::people::Actor;
 use super::rows::{AppendReport, Rows};
 use super::summary::TableSummary;
 use super::upload::{Upload, UploadOutcome};
@@ -116,6 +119,8 @@ pub(super) struct JoinRequest {
     pub(super) form: ViewFormat,
     /// The secret with which the viewer claims ownership.
     pub(super) secret: Option<String>,
+    /// The kind of the client.
+    pub(super) actor: Actor,
     /// Whether the table was created for this viewer, and has no content before its upload.
     pub(super) is_creator: bool,
     pub(super) outbox: Arc<Outbox>,

@@ -13,7 +13,8 @@ use super::state::Room;
 use super::timers::Timer;
 use super::work::Work;
 use crate::message;
-use crate::node_messages::{MessageKind, NodeMessage, NodeStatus, RemoteUpload};
+use crate::node_messages::{MessageKind, NodeMessage, NodeStatus, PeopleUpdate, RemoteUpload};
+use crate::people::{Actor, ChangedBy};
 
 /// The interval at which a node announces an open table.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -47,6 +48,12 @@ impl Room {
         self.viewers.len() + elsewhere
     }
 
+    /// As [`Self::change`], by this author; `None`: a viewer that has left.
+    pub(super) fn change_by(&mut self, author: Option<ChangedBy>) {
+        self.view.changed_by = author.or_else(|| Some(ChangedBy::program(Actor::Viewer)));
+        self.change();
+    }
+
     /// Stamps a local change, saves it and sends it to the other nodes.
     pub(super) fn change(&mut self) {
         self.record.version += 1;
@@ -61,6 +68,15 @@ impl Room {
         if !self.settings.has_other_nodes {
             return;
         }
+        // The complete list makes up for lost messages.
+        let people = (kind == MessageKind::Here).then(|| self.people_update());
+        let status = self.status(kind, people);
+        self.effects.push(Effect::Notify(Box::new(status), Some(Box::new(self.record.clone()))));
+        self.timers.set(Timer::Announce, self.now + ANNOUNCE_INTERVAL);
+    }
+
+    /// The status of the table on this node.
+    pub(super) fn status(&self, kind: MessageKind, people: Option<PeopleUpdate>) -> NodeStatus {
         let loading = self.upload.as_ref().map(|upload| RemoteUpload {
             received: upload.progress.received.load(Ordering::Relaxed),
             size: upload.size,
@@ -69,15 +85,16 @@ impl Room {
         let received =
             self.open_file.as_ref().filter(|open_file| self.record.file.as_ref() == Some(&open_file.file));
         let received = received.map_or(0, |open_file| open_file.table.reading().summary().received);
-        let status = NodeStatus { kind, viewers: self.viewers.len(), received, loading };
-        self.effects.push(Effect::Notify(status, Box::new(self.record.clone())));
-        self.timers.set(Timer::Announce, self.now + ANNOUNCE_INTERVAL);
+        let (viewers, changed_by) = (self.viewers.len(), self.view.changed_by.clone());
+        NodeStatus { kind, viewers, received, loading, changed_by, people }
     }
 
     /// Announces the table to the other nodes again, and removes nodes without a message for [`NODE_TIMEOUT`].
     pub(super) fn announce(&mut self) {
         let (now, before) = (self.now, self.viewer_count());
         self.remote.viewers.retain(|_, (_, when)| now.duration_since(*when) < NODE_TIMEOUT);
+        let alive: Vec<u64> = self.remote.viewers.keys().copied().collect();
+        self.retain_people(|node| alive.contains(&node));
         self.notify_nodes(MessageKind::Here);
         if self.viewer_count() != before {
             self.timers.set(Timer::ViewerCount, now);
@@ -100,7 +117,11 @@ impl Room {
         if self.viewer_count() != before {
             self.timers.set_if_unset(Timer::ViewerCount, now + VIEWER_COUNT_DELAY);
         }
+        if let Some(people) = message.people {
+            self.on_remote_people(message.node, people);
+        }
         match message.kind {
+            MessageKind::People => return,
             MessageKind::Gone => return self.on_deleted(),
             MessageKind::Hello => self.notify_nodes(MessageKind::Here),
             MessageKind::Here | MessageKind::Changed | MessageKind::Loading | MessageKind::Stopped => {}
@@ -115,6 +136,8 @@ impl Room {
             let record = Record { version: self.record.version, ..record };
             let old = std::mem::replace(&mut self.record, record);
             self.view.follows = true;
+            let author = message.changed_by.unwrap_or_else(|| ChangedBy::program(Actor::Node));
+            self.view.changed_by = Some(author);
             if self.record.locks != locks {
                 let frame = message::locks(self.record.locks);
                 self.view.broadcast.send_modify(|broadcast| broadcast.set_locks(frame));

@@ -15,9 +15,10 @@ use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::{EncodedView, ViewBroadcast, ViewFormat};
 use crate::failure::Failure;
-use crate::message::{self, PageText, TableInfo};
+use crate::message::{self, PageText, SharedFields, TableInfo};
 use crate::node_messages::MessageKind;
 use crate::page::{Page, PageRequest};
+use crate::people::ChangedBy;
 
 /// The time after which the progress of computing a page is sent.
 const PROGRESS_DELAY: Duration = Duration::from_millis(500);
@@ -31,6 +32,8 @@ pub(super) struct Rendering {
     shown: ViewSettings,
     /// The viewer that requested it.
     requester: Option<u64>,
+    /// The author of the last change that it shows.
+    changed_by: Option<ChangedBy>,
 }
 
 /// A page turn that was requested before the number of rows was available.
@@ -56,6 +59,10 @@ pub(super) struct ViewState {
     pub(super) requester: Option<u64>,
     /// A page turn to a page that may not exist.
     pub(super) turn: Option<PendingPageTurn>,
+    /// The author of the last change.
+    pub(super) changed_by: Option<ChangedBy>,
+    /// The author of the last change that is shown.
+    shown_by: Option<ChangedBy>,
     /// The number of the shown content.
     pub(super) content: u64,
     pub(super) rendering: Option<Rendering>,
@@ -81,6 +88,8 @@ impl ViewState {
             made_for: shown,
             requester: None,
             turn: None,
+            changed_by: None,
+            shown_by: None,
             content: 0,
             rendering: None,
             at_end: false,
@@ -143,12 +152,13 @@ impl Room {
         let job = RenderJob { wanted, cancel: cancel.clone(), done: Arc::clone(&done) };
         self.effects.push(Effect::Render(job));
         let requester = self.view.requester.take();
-        self.view.rendering = Some(Rendering { cancel, done, began: self.now, shown, requester });
+        let changed_by = self.view.changed_by.clone();
+        self.view.rendering = Some(Rendering { cancel, done, began: self.now, shown, requester, changed_by });
     }
 
     /// Handles the result of computing a page; `None`: it panicked.
     pub(super) fn on_page(&mut self, made: Option<Result<Page, Error>>) {
-        let Some(Rendering { shown, requester, .. }) = self.view.rendering.take() else { return };
+        let Some(Rendering { shown, requester, changed_by, .. }) = self.view.rendering.take() else { return };
         match made {
             Some(Ok(page)) => {
                 // A page of a replaced file, or of rows that are no longer requested, is discarded.
@@ -174,6 +184,7 @@ impl Room {
                 }
                 self.view.made_for = ViewSettings { page: page.page, ..shown };
                 self.view.page = Some(page);
+                self.view.shown_by = changed_by;
                 self.view.content += 1;
                 self.broadcast(!self.view.follows);
                 self.send_snapshots();
@@ -292,7 +303,10 @@ impl Room {
     pub(super) fn encode(&mut self, form: ViewFormat) -> EncodedView {
         self.record.version += 1;
         let viewers = self.viewer_count();
-        let info = self.info(viewers, self.record.version);
+        let mut info = self.info(viewers, self.record.version);
+        if form == ViewFormat::Article {
+            info.shared = None;
+        }
         let empty;
         let text = match self.text(form) {
             Some(text) => text,
@@ -328,6 +342,7 @@ impl Room {
                 self.record.view.clone()
             },
             file: self.view.page.as_ref().map(|page| page.facts.clone()),
+            shared: Some(SharedFields { changed_by: self.view.shown_by.clone() }),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::effect::{Effect, Event};
 use super::members::Viewers;
 use super::nodes::RemoteViewers;
+use super::people::People;
 use super::rendering::ViewState;
 use super::saving::Saving;
 use super::timers::{Timer, Timers};
@@ -79,6 +80,7 @@ pub(super) struct Room {
     pub(super) work: WorkQueue,
     pub(super) saving: Saving,
     pub(super) remote: RemoteViewers,
+    pub(super) people: People,
     /// Requests for a snapshot that wait for the first page.
     pub(super) snapshots: Vec<SnapshotReply>,
     pub(super) timers: Timers,
@@ -115,6 +117,7 @@ impl Room {
             work: WorkQueue::default(),
             saving: Saving::default(),
             remote: RemoteViewers::default(),
+            people: People::default(),
             snapshots: Vec::new(),
             timers,
             effects: Vec::new(),
@@ -167,7 +170,7 @@ impl Room {
             Timer::Render => self.view.rendering.is_none(),
             Timer::Save => self.saving.is_dirty && !self.saving.is_running,
             Timer::Idle => self.viewers.is_empty() && !self.is_busy(),
-            Timer::ViewerCount | Timer::Announce | Timer::RemoteFile | Timer::Reopen => true,
+            Timer::ViewerCount | Timer::People | Timer::Announce | Timer::RemoteFile | Timer::Reopen => true,
         }
     }
 
@@ -188,6 +191,7 @@ impl Room {
                 }
                 self.notify_nodes(MessageKind::Here);
             }
+            Timer::People => self.send_people(),
             Timer::Announce => self.announce(),
             Timer::RemoteFile => self.timers.clear(timer),
             Timer::Reopen => {

@@ -168,7 +168,8 @@ impl Task {
                     let _ = reply.send(Ok(Snapshot { view, article, info, folder, facts, table_folder }));
                 }
                 Effect::Notify(status, record) => {
-                    self.service.send_status(self.table_folder.id, status, &record);
+                    let record = record.map(|record| *record);
+                    self.service.send_status(self.table_folder.id, *status, record);
                 }
                 Effect::Publish(view) => self.service.publish(self.table_folder.id, view),
                 Effect::Unregister => self.service.rooms.forget(self.table_folder.id, &self.sender),

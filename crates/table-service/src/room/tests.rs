@@ -16,7 +16,10 @@ use crate::command::Command;
 use crate::failure::Failure;
 use crate::node_messages::{MessageKind, NodeMessage};
 use crate::outbox::Outbox;
+use crate::people::Actor;
 use crate::upload::{ActiveUploads, Upload};
+
+mod people;
 
 const SECRET: &str = "secret";
 
@@ -90,6 +93,7 @@ impl TestRoom {
         let join = JoinRequest {
             form: ViewFormat::Tables,
             secret,
+            actor: Actor::Viewer,
             is_creator: false,
             outbox: Arc::clone(&outbox),
             reply,
@@ -113,7 +117,17 @@ impl TestRoom {
 
     fn receive(&mut self, kind: MessageKind, viewers: u64, record: Option<Record>) -> Vec<Effect> {
         let (node, table) = (2, self.id.to_string());
-        let message = NodeMessage { node, table, kind, viewers, received: 0, loading: None, record };
+        let message = NodeMessage {
+            node,
+            table,
+            kind,
+            viewers,
+            received: 0,
+            loading: None,
+            record,
+            changed_by: None,
+            people: None,
+        };
         self.request(RoomRequest::NodeMessage(Box::new(message)))
     }
 }

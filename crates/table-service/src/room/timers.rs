@@ -11,6 +11,8 @@ pub(super) enum Timer {
     Render,
     /// The viewers receive their new number.
     ViewerCount,
+    /// The changes of the people are sent.
+    People,
     /// The table is announced to other nodes.
     Announce,
     /// Other nodes have had time to report that they receive a file for the table.
@@ -27,11 +29,12 @@ pub(super) enum Timer {
 
 impl Timer {
     /// In the order of execution when several are due.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Progress,
         Self::Touch,
         Self::Render,
         Self::ViewerCount,
+        Self::People,
         Self::Announce,
         Self::RemoteFile,
         Self::Reopen,

@@ -16,6 +16,7 @@ use crate::counters::UploadEnd;
 use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
+use crate::people::ChangedBy;
 use crate::upload::{UploadOutcome, UploadProgress};
 
 /// The time that a first page waits for the rest of its file, so that a small file is shown once.
@@ -25,6 +26,8 @@ const FIRST_PAGE_DELAY: Duration = Duration::from_millis(50);
 pub(super) struct RunningUpload {
     pub(super) number: u64,
     pub(super) viewer: u64,
+    /// The author of the change when the file is complete.
+    author: Option<ChangedBy>,
     /// The key of the quota that the file counts for.
     uploader: String,
     /// The name of the file's folder; `None` until it is created.
@@ -84,7 +87,10 @@ impl Room {
         let progress = self.settings.uploads.admit(quota)?;
         let (number, uploader) = (self.viewers.next_number(), quota.key.to_string());
         let file = None;
+        let author = self.author(viewer);
+        self.person_acted(viewer);
         self.upload = Some(RunningUpload {
+            author,
             number,
             viewer,
             uploader,
@@ -214,7 +220,7 @@ impl Room {
                 }
                 // Saved at once: the client may publish the link now.
                 self.timers.set(Timer::Save, self.now);
-                self.change();
+                self.change_by(upload.author);
             }
             outcome => {
                 let is_aborted = matches!(outcome, UploadOutcome::Aborted);

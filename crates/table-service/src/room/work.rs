@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::CommandReply;
 use crate::failure::Failure;
+use crate::people::ChangedBy;
 use crate::rows::{AppendOutcome, AppendReport, Rows};
 
 /// An item of work for the writer.
@@ -17,9 +18,15 @@ pub(super) enum Work {
     /// Read rows that other nodes appended.
     CatchUp,
     /// Read the file in another dialect.
-    Reread(DialectOptions, Choice, CommandReply),
+    Reread(DialectOptions, Choice, RereadReply),
     /// Append rows.
     Append(Vec<PendingAppend>),
+}
+
+/// The viewer that changed the dialect, and the channel of its response.
+pub(super) struct RereadReply {
+    pub(super) author: Option<ChangedBy>,
+    pub(super) done: CommandReply,
 }
 
 /// Rows to append, and the channel of the response.
@@ -47,7 +54,7 @@ impl WorkResult {
 pub(super) enum WorkOutcome {
     Opened(Result<(), StoreError>),
     CaughtUp(Result<(), StoreError>),
-    Reread(DialectOptions, Result<(), Failure>, CommandReply),
+    Reread(DialectOptions, Result<(), Failure>, RereadReply),
     Appended(Vec<(Result<AppendReport, Failure>, PendingAppend)>),
 }
 

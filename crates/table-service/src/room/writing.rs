@@ -16,10 +16,11 @@ use super::CommandReply;
 use super::effect::{Effect, WorkJob};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
-use super::work::{PendingAppend, Work, WorkOutcome, WorkResult};
+use super::work::{PendingAppend, RereadReply, Work, WorkOutcome, WorkResult};
 use crate::broadcast::{BroadcastEnd, ViewFormat};
 use crate::failure::Failure;
 use crate::message;
+use crate::people::{Actor, ChangedBy};
 use crate::rows::{AppendReport, Rows};
 
 /// The capacity of the queue.
@@ -59,7 +60,7 @@ impl RunningWork {
 
 impl Room {
     /// Schedules reading the file in another dialect.
-    pub(super) fn reread(&mut self, dialect: DialectOptions, done: CommandReply) {
+    pub(super) fn reread(&mut self, dialect: DialectOptions, author: Option<ChangedBy>, done: CommandReply) {
         let dialect = dialect.after(&self.record.dialect);
         let checked = dialect
             .choice(&self.record.name, self.record.is_article)
@@ -70,7 +71,7 @@ impl Room {
             });
         match checked {
             Ok(choice) => {
-                self.work.waiting.push_back(Work::Reread(dialect, choice, done));
+                self.work.waiting.push_back(Work::Reread(dialect, choice, RereadReply { author, done }));
                 self.work_on();
             }
             Err(failure) => {
@@ -213,20 +214,20 @@ impl Room {
             WorkOutcome::CaughtUp(Ok(())) => self.show_appended(),
             // The next message of the node that appended the rows schedules it again.
             WorkOutcome::CaughtUp(Err(_)) => {}
-            WorkOutcome::Reread(dialect, read, done) => {
+            WorkOutcome::Reread(dialect, read, RereadReply { author, done }) => {
                 let read = if is_now { read } else { Err(replaced()) };
                 if read.is_ok() {
                     self.record.dialect = dialect;
                     self.forget_columns();
                     self.render_soon(Duration::ZERO);
-                    self.change();
+                    self.change_by(author);
                 }
                 let _ = done.send(read);
             }
             WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
-                    self.change();
+                    self.change_by(Some(ChangedBy::program(Actor::Append)));
                 }
                 for (appended, PendingAppend { reply, .. }) in outcomes {
                     let appended = if is_now { appended } else { Err(replaced()) };

@@ -35,6 +35,8 @@ use super::command::{self, Command};
 use super::failure::Failure;
 use super::message;
 use super::outbox::Outbox;
+use super::page;
+use super::people::Actor;
 use super::room::{CLOSE_NO_TABLE, JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use super::upload::Upload;
 use super::{MAX_TOKEN, Service};
@@ -62,6 +64,8 @@ pub(super) struct ConnectRequest {
     pub(super) id: Option<String>,
     /// The secret with which the client claims ownership.
     pub(super) secret: Option<String>,
+    /// Whether the client is the command line.
+    pub(super) is_cli: bool,
     /// The client.
     pub(super) visitor: Visitor,
 }
@@ -81,6 +85,7 @@ where
         service: Arc::clone(&service),
         form: entry.form,
         secret: entry.secret,
+        actor: if entry.is_cli { Actor::Cli } else { Actor::Viewer },
         usage: service.access.usage(&entry.visitor),
         visitor: entry.visitor,
         quota: None,
@@ -182,6 +187,7 @@ struct Session {
     service: Arc<Service>,
     form: ViewFormat,
     secret: Option<String>,
+    actor: Actor,
     visitor: Visitor,
     usage: Box<dyn Usage>,
     /// The quota of its uploads, after authorization.
@@ -205,10 +211,10 @@ impl Session {
     /// Joins the room of an existing table.
     async fn join(&mut self, id: &str) -> Result<(), Failure> {
         let id: TableId = id.parse().map_err(|_| Failure::unknown())?;
-        let (form, secret) = (self.form, self.secret.clone());
+        let (form, secret, actor) = (self.form, self.secret.clone(), self.actor);
         let handle = self.service.request(id, |reply| {
             let (secret, outbox) = (secret.clone(), Arc::clone(&self.outbox));
-            RoomRequest::Join(JoinRequest { form, secret, is_creator: false, outbox, reply })
+            RoomRequest::Join(JoinRequest { form, secret, actor, is_creator: false, outbox, reply })
         });
         self.handle = Some(handle.await?);
         self.table = Some(id);
@@ -222,7 +228,8 @@ impl Session {
         let (reply, handle) = oneshot::channel();
         let outbox = Arc::clone(&self.outbox);
         let frame = secret.as_deref().map(message::owner);
-        let join = JoinRequest { form: self.form, secret, is_creator: true, outbox, reply };
+        let (form, actor) = (self.form, self.actor);
+        let join = JoinRequest { form, secret, actor, is_creator: true, outbox, reply };
         let joined = requests.send(RoomRequest::Join(join)).await;
         joined.map_err(|_| Failure::stopping())?;
         self.handle = Some(handle.await.map_err(|_| Failure::stopping())?);
@@ -319,15 +326,16 @@ impl Session {
                 }
                 Ok(())
             }
-            Command::Rows { from, count } => {
+            Command::Rows { from, count, columns } => {
                 let snapshot = self.snapshot().await?;
                 let view = match self.form {
                     ViewFormat::Tables => snapshot.view,
                     ViewFormat::Article => snapshot.article.unwrap_or(snapshot.view),
                 };
                 let _permit = self.service.queries.window(&view.reading().summary()).await;
-                let page = blocking(move || view.page(from, count)).await??;
-                self.outbox.push(message::rows(from, &page, snapshot.info.version));
+                let version = snapshot.info.version;
+                let frame = blocking(move || page::window(&view, from, count, columns, version)).await??;
+                self.outbox.push(frame);
                 Ok(())
             }
             Command::Facts => {

@@ -145,7 +145,7 @@ impl Reading {
 
     /// The text of a cell.
     fn cell(&self, line: u64, column: usize) -> Result<String, Error> {
-        let mut shaper = RowBuilder::new(self.limits(), 1);
+        let mut shaper = RowBuilder::new(self.limits(), 1, &(0..usize::MAX));
         Cursor::new(self).read(line, |event| shaper.take(event))?;
         let mut row = shaper.row(line);
         Ok(row.cells.get_mut(column).map(|cell| std::mem::take(&mut cell.text)).unwrap_or_default())

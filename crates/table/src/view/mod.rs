@@ -11,6 +11,7 @@ mod select;
 mod sort;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use export::{Export, Format};
@@ -236,6 +237,15 @@ impl View {
     /// # Errors
     /// [`Error::Io`].
     pub fn page(&self, from: u64, count: usize) -> Result<Page, Error> {
+        self.window(from, count, 0..usize::MAX)
+    }
+
+    /// As [`Self::page`], with the cells of these columns alone: at most [`Limits::shown_columns`](crate::Limits::shown_columns)
+    /// from the first one on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn window(&self, from: u64, count: usize, columns: Range<usize>) -> Result<Page, Error> {
         let total = self.total();
         let most = count.min(self.reading.limits().page_rows) as u64;
         let positions = from.min(total)..from.saturating_add(most).min(total);
@@ -250,7 +260,7 @@ impl View {
         }
         let mut rows = vec![Row::default(); wanted.len()];
         let (mut cursor, mut shaper) =
-            (Cursor::new(&self.reading), RowBuilder::new(self.reading.limits(), wanted.len()));
+            (Cursor::new(&self.reading), RowBuilder::new(self.reading.limits(), wanted.len(), &columns));
         for (line, slot) in wanted {
             cursor.read(line, |event| shaper.take(event))?;
             rows[slot] = shaper.row(line - self.first());
@@ -277,10 +287,18 @@ impl View {
     /// # Errors
     /// [`Error::Io`].
     pub fn header(&self) -> Result<Option<Row>, Error> {
+        self.header_of(0..usize::MAX)
+    }
+
+    /// As [`Self::header`], with the names of these columns alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn header_of(&self, columns: Range<usize>) -> Result<Option<Row>, Error> {
         if self.first() == 0 || self.reading.state().tally.rows == 0 {
             return Ok(None);
         }
-        let mut shaper = RowBuilder::new(self.reading.limits(), 1);
+        let mut shaper = RowBuilder::new(self.reading.limits(), 1, &columns);
         Cursor::new(&self.reading).read(0, |event| shaper.take(event))?;
         let mut row = shaper.row(0);
         for cell in &mut row.cells {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tidings_table::{Choice, Control, Format, Limits, Query, SortBy, View};
 
-use crate::support::{TestTable, rows};
+use crate::support::{TestTable, commas, exactly, rows};
 
 #[test]
 fn a_page_ends_where_the_view_ends() {
@@ -158,4 +158,26 @@ fn a_download_ends_when_its_reader_disconnects() {
     assert!(
         matches!(result, Err(tidings_table::Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe)
     );
+}
+
+#[test]
+fn a_window_shows_the_requested_columns_of_a_page() {
+    let limits = Limits { row_cells: 3, ..Limits::default() };
+    let made = TestTable::of(b"a,b,c,d,e\n1,2,3,4,5\n6\n", &[usize::MAX], exactly(commas(), true), limits);
+    let view = View::plain(&made.reading(), false);
+    let cells = |row: &tidings_table::Row| row.cells.iter().map(|cell| cell.text.clone()).collect::<Vec<_>>();
+    for (columns, header, first) in [
+        (0..2, vec!["a", "b"], vec!["1", "2"]),
+        (1..usize::MAX, vec!["b", "c", "d"], vec!["2", "3", "4"]),
+        (4..9, vec!["e"], vec!["5"]),
+        (7..9, vec![], vec![]),
+    ] {
+        let page = view.window(0, 2, columns.clone()).unwrap();
+        assert_eq!(
+            (cells(&page.rows[0]), page.rows[0].width),
+            (first.iter().map(|cell| (*cell).to_owned()).collect(), 5)
+        );
+        assert_eq!(page.rows[1].cells.len(), usize::from(columns.start == 0));
+        assert_eq!(cells(&view.header_of(columns).unwrap().unwrap()), header);
+    }
 }
