@@ -26,7 +26,7 @@ pub(super) fn check(is_owner: bool, locks: Locks, command: &Command) -> Result<(
             Err(Failure::new(403, "only the table's owner may do this"))
         }
         // They change nothing for other viewers.
-        Command::Me(_) | Command::Cursor(_) => Ok(()),
+        Command::Me(_) | Command::Cursor(_) | Command::Private(_) => Ok(()),
         _ if locks.view => Err(Failure::new(403, "the owner has locked the view; only they turn its pages")),
         _ => Ok(()),
     }

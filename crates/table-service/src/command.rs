@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
-use tidings_table_store::{Condition, DialectOptions, Sort};
+use tidings_table_store::{Condition, DialectOptions, Sort, ViewSettings};
 
 use super::condition::{self, MAX_QUERY_TEXT};
 use super::failure::Failure;
@@ -42,13 +42,22 @@ pub(super) enum Command {
     /// Show only rows with this text; empty: all rows.
     Search(String),
     /// A private window of rows, for the sender alone.
-    Rows { from: u64, count: usize, columns: Option<Range<usize>> },
+    /// `private`: of the sender's private view.
+    Rows { from: u64, count: usize, columns: Option<Range<usize>>, private: bool },
     /// Column facts, for the sender alone.
     Facts,
     /// Set the name of the sender; empty: a random one.
     Me(String),
     /// Move the cursor of the sender; `None`: hide it.
     Cursor(Option<Cursor>),
+    /// Replace the private view of the sender; `None`: end it.
+    Private(Option<Box<PrivateMessage>>),
+    /// Make the private view of the sender the shared one.
+    SharePrivate,
+    /// Undo the last change of the shared view.
+    Undo,
+    /// Repeat the change that was undone last.
+    Redo,
     /// Set the types of these columns; `None`: detected. An empty map resets all types.
     Types(BTreeMap<usize, Option<String>>),
     /// Read the file in another dialect.
@@ -83,6 +92,8 @@ enum CommandMessage {
         from: u64,
         count: u64,
         columns: Option<ColumnsMessage>,
+        #[serde(default)]
+        private: bool,
     },
     Facts(IgnoredAny),
     Me {
@@ -90,6 +101,10 @@ enum CommandMessage {
         name: String,
     },
     Cursor(Option<CursorMessage>),
+    Private(Option<Box<PrivateMessage>>),
+    SharePrivate(IgnoredAny),
+    Undo(IgnoredAny),
+    Redo(IgnoredAny),
     Types(BTreeMap<usize, Option<String>>),
     Dialect(DialectOptions),
     Lock {
@@ -106,6 +121,51 @@ enum CommandMessage {
 struct ColumnsMessage {
     from: usize,
     count: usize,
+}
+
+/// The complete state of a private view. Absent fields are those of a view of all rows, and of the shared view for the
+/// size of pages and the types of columns.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub(super) struct PrivateMessage {
+    sort: Vec<Sort>,
+    filter: Vec<Condition>,
+    search: String,
+    page: Option<u64>,
+    page_size: Option<u64>,
+    types: Option<BTreeMap<usize, Option<String>>>,
+}
+
+impl PrivateMessage {
+    fn checked(self) -> Result<Self, Failure> {
+        if self.page == Some(0) {
+            return Err(Failure::bad("pages are counted from 1"));
+        }
+        if self.page_size.is_some() {
+            rows("page_size", self.page_size)?;
+        }
+        Ok(Self {
+            sort: limited("sort", self.sort, Query::SORTS)?,
+            filter: checked_filter(self.filter)?,
+            search: checked_search(self.search)?,
+            types: self.types.map(types_of).transpose()?,
+            ..self
+        })
+    }
+
+    /// The settings of the view.
+    pub(super) fn settings(self, shared: &ViewSettings) -> ViewSettings {
+        let types =
+            self.types.map(|types| types.into_iter().filter_map(|(column, name)| Some((column, name?))));
+        ViewSettings {
+            page: self.page.unwrap_or(1),
+            page_size: self.page_size.map_or(shared.page_size, |size| size as usize),
+            sort: self.sort,
+            filter: self.filter,
+            search: self.search,
+            types: types.map_or_else(|| shared.types.clone(), Iterator::collect),
+        }
+    }
 }
 
 /// Parses a text message.
@@ -131,22 +191,18 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         CommandMessage::Page(number) => page(number.as_u64())?,
         CommandMessage::PageSize(number) => Command::PageSize(rows("page_size", number.as_u64())?),
         CommandMessage::Sort(sort) => Command::Sort(limited("sort", sort, Query::SORTS)?),
-        CommandMessage::Filter(filter) => {
-            let filter = limited("filter", filter, Query::FILTERS)?;
-            filter.iter().try_for_each(condition::check)?;
-            Command::Filter(filter)
-        }
-        CommandMessage::Search(search) if search.len() > MAX_QUERY_TEXT => {
-            return Err(Failure::bad(format!("a search may have {MAX_QUERY_TEXT} bytes")));
-        }
-        CommandMessage::Search(search) => {
-            super::pattern::check(Op::Contains, &search)?;
-            Command::Search(search)
-        }
-        CommandMessage::Rows { from, count, columns } => {
+        CommandMessage::Filter(filter) => Command::Filter(checked_filter(filter)?),
+        CommandMessage::Search(search) => Command::Search(checked_search(search)?),
+        CommandMessage::Rows { from, count, columns, private } => {
             let columns = columns.map(column_range).transpose()?;
-            Command::Rows { from, count: rows("count", Some(count))?, columns }
+            Command::Rows { from, count: rows("count", Some(count))?, columns, private }
         }
+        CommandMessage::Private(private) => {
+            Command::Private(private.map(|private| private.checked().map(Box::new)).transpose()?)
+        }
+        CommandMessage::SharePrivate(_) => Command::SharePrivate,
+        CommandMessage::Undo(_) => Command::Undo,
+        CommandMessage::Redo(_) => Command::Redo,
         CommandMessage::Me { name } => Command::Me(name),
         CommandMessage::Cursor(cursor) => Command::Cursor(cursor.map(Cursor::try_from).transpose()?),
         CommandMessage::Facts(_) => Command::Facts,
@@ -182,6 +238,20 @@ pub(super) fn rows(what: &str, number: Option<u64>) -> Result<usize, Failure> {
         Some(number) if (1..=MAX_ROWS).contains(&number) => Ok(number),
         _ => Err(Failure::bad(format!("{what} must be from 1 to {MAX_ROWS} rows"))),
     }
+}
+
+fn checked_filter(filter: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
+    let filter = limited("filter", filter, Query::FILTERS)?;
+    filter.iter().try_for_each(condition::check)?;
+    Ok(filter)
+}
+
+fn checked_search(search: String) -> Result<String, Failure> {
+    if search.len() > MAX_QUERY_TEXT {
+        return Err(Failure::bad(format!("a search may have {MAX_QUERY_TEXT} bytes")));
+    }
+    super::pattern::check(Op::Contains, &search)?;
+    Ok(search)
 }
 
 fn column_range(columns: ColumnsMessage) -> Result<Range<usize>, Failure> {
@@ -227,8 +297,6 @@ fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Op
 mod tests {
     use tidings_table::Encoding;
 
-    use tidings_table_store::ViewSettings;
-
     use super::*;
 
     fn refused(text: &str) -> String {
@@ -269,12 +337,29 @@ mod tests {
             (r#"{"search":"text"}"#, Command::Search("text".into())),
             (
                 r#"{"rows":{"from":1000,"count":100}}"#,
-                Command::Rows { from: 1000, count: 100, columns: None },
+                Command::Rows { from: 1000, count: 100, columns: None, private: false },
             ),
             (
                 r#"{"rows":{"from":1000,"count":100,"columns":{"from":200,"count":50}}}"#,
-                Command::Rows { from: 1000, count: 100, columns: Some(200..250) },
+                Command::Rows { from: 1000, count: 100, columns: Some(200..250), private: false },
             ),
+            (
+                r#"{"rows":{"from":0,"count":1,"private":true}}"#,
+                Command::Rows { from: 0, count: 1, columns: None, private: true },
+            ),
+            (r#"{"private":null}"#, Command::Private(None)),
+            (r#"{"private":{}}"#, Command::Private(Some(Box::default()))),
+            (
+                r#"{"private":{"search":"x","page":3,"group":null}}"#,
+                Command::Private(Some(Box::new(PrivateMessage {
+                    search: "x".into(),
+                    page: Some(3),
+                    ..PrivateMessage::default()
+                }))),
+            ),
+            (r#"{"share_private":{}}"#, Command::SharePrivate),
+            (r#"{"undo":{}}"#, Command::Undo),
+            (r#"{"redo":{}}"#, Command::Redo),
             (r#"{"me":{"name":"Ann"}}"#, Command::Me("Ann".into())),
             (r#"{"cursor":null}"#, Command::Cursor(None)),
             (
@@ -305,6 +390,8 @@ mod tests {
             let text = format!(r#"{{"rows":{{"from":0,"count":1,"columns":{columns}}}}}"#);
             assert!(refused(&text).contains("from 1 to 1000"), "{text}");
         }
+        assert!(refused(r#"{"private":{"page_size":0}}"#).contains("from 1 to 1000"));
+        assert!(refused(r#"{"private":{"page":0}}"#).contains("from 1"));
         assert!(refused(r#"{"page_size":0}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"filter":[{"column":0,"op":"like"}]}"#).contains("op must be contains, equals"));
         assert!(refused(r#"{"types":{"0":"money"}}"#).contains("the type of column 0 must be text, number"));

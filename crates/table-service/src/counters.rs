@@ -13,6 +13,8 @@ pub struct Counters {
     pub viewers: AtomicU64,
     /// Viewers that are not in a list of people, because it is full.
     pub unlisted: AtomicU64,
+    /// Private views of viewers.
+    pub private_views: AtomicU64,
     /// Ended uploads by outcome.
     pub uploads: KeyedCounters<UploadEnd>,
     /// Received bytes of files and rows.

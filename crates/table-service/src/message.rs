@@ -105,6 +105,14 @@ pub(super) struct TableInfo {
 pub(super) struct SharedFields {
     /// The author of the last change; `None`: no change since the table was opened.
     pub(super) changed_by: Option<ChangedBy>,
+    pub(super) history: HistoryLength,
+}
+
+/// The numbers of changes that can be undone and redone.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct HistoryLength {
+    pub(super) undo: usize,
+    pub(super) redo: usize,
 }
 
 /// The dialect of a file and the findings of its analysis.
@@ -231,6 +239,16 @@ pub(super) fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String
     serde_json::to_string(&view).expect("text and numbers")
 }
 
+/// The private view of a viewer.
+pub(super) fn private(info: &TableInfo, page: &PageText) -> Bytes {
+    frame(&format!("{{\"private\":{}}}", view(info, page, true)))
+}
+
+/// The end of a private view.
+pub(super) fn no_private() -> Bytes {
+    frame("{\"private\":null}")
+}
+
 /// A text frame.
 pub(super) fn frame(text: &str) -> Bytes {
     let mut frame = Vec::new();
@@ -306,6 +324,8 @@ pub(super) struct Window {
     pub(super) columns: Option<WindowColumns>,
     /// The version of the view.
     pub(super) version: u64,
+    /// Whether the rows are those of the receiver's private view.
+    pub(super) private: bool,
 }
 
 /// A private window.
@@ -318,6 +338,8 @@ pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes 
         total_number: u64,
         data: &'a RawValue,
         version: u64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        private: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         columns: Option<WindowColumns>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -329,7 +351,7 @@ pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes 
     struct Message<'a> {
         rows: WindowRows<'a>,
     }
-    let Window { from, columns, version } = *window;
+    let Window { from, columns, version, private } = *window;
     let mut cuts = text.cuts;
     if columns.is_some() {
         // The other cells of each row are missing on purpose.
@@ -341,6 +363,7 @@ pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes 
         total_number: page.total,
         data: &text.data,
         version,
+        private,
         columns,
         header: columns.map(|_| &*text.header),
         cuts: &cuts,

@@ -74,7 +74,9 @@ pub(super) type BroadcastReceiver = (watch::Receiver<ViewBroadcast>, ViewCursor)
 #[derive(Debug, Default)]
 pub(super) struct PendingOutput {
     pub(super) frames: VecDeque<Bytes>,
-    /// The bytes of the frames.
+    /// The newest page of the viewer's private view, written after the frames.
+    pub(super) private: Option<Bytes>,
+    /// The bytes of all of them.
     pub(super) unread: Unread,
     /// The broadcast, once the viewer has joined a room.
     pub(super) broadcast: Option<BroadcastReceiver>,
@@ -95,6 +97,19 @@ impl Outbox {
         waiting.unread.all = self.all.clone();
         waiting.unread.bytes += frame.len();
         waiting.frames.push_back(frame);
+        drop(waiting);
+        self.something.notify_one();
+    }
+
+    /// Replaces the page of the viewer's private view that is not written yet.
+    pub(super) fn set_private(&self, frame: Bytes) {
+        let mut waiting = self.lock();
+        let before = waiting.private.as_ref().map_or(0, Bytes::len);
+        self.all.0.fetch_add(frame.len(), Ordering::Relaxed);
+        self.all.0.fetch_sub(before, Ordering::Relaxed);
+        waiting.unread.all = self.all.clone();
+        waiting.unread.bytes = waiting.unread.bytes + frame.len() - before;
+        waiting.private = Some(frame);
         drop(waiting);
         self.something.notify_one();
     }
@@ -138,6 +153,20 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_newest_page_of_a_private_view_waits() {
+        let all = UnreadResponses::default();
+        let outbox = Outbox::new(all.clone());
+        outbox.set_private(Bytes::from_static(&[0; 100]));
+        outbox.push(Bytes::from_static(&[0; 10]));
+        outbox.set_private(Bytes::from_static(&[0; 30]));
+        assert_eq!(all.bytes(), 40);
+        let taken = outbox.take();
+        assert_eq!((taken.frames.len(), taken.private.as_ref().map(Bytes::len)), (1, Some(30)));
+        drop(taken);
+        assert_eq!(all.bytes(), 0);
+    }
 
     #[test]
     fn responses_count_until_they_are_written_or_the_viewer_has_left() {

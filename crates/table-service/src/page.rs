@@ -45,6 +45,17 @@ pub(super) struct PageRequest {
     pub(super) article: bool,
 }
 
+/// Whether the rows of a page are computed already, so that they are only read.
+pub(super) fn is_ready(request: &PageRequest) -> bool {
+    let PageRequest { reading, shown, before, .. } = request;
+    let is_same = |made: &CachedView| {
+        made.of == reading.summary()
+            && Arc::ptr_eq(made.view.reading(), reading)
+            && *made.view.query() == shown.query(false)
+    };
+    shown.is_plain() || before[ViewFormat::Tables as usize].as_ref().is_some_and(is_same)
+}
+
 /// Computes a page. For a number past the last page, it is the last page.
 ///
 /// # Errors
@@ -93,7 +104,7 @@ pub(super) fn rows_of(
     view.window((number - 1).saturating_mul(shown.page_size as u64), shown.page_size, columns)
 }
 
-/// A window of a view as a message, with these columns alone.
+/// A window of a view as a message, with these columns alone; with the version of the view, and whether it is private.
 ///
 /// # Errors
 /// As [`View::page`].
@@ -102,7 +113,7 @@ pub(super) fn window(
     from: u64,
     count: usize,
     columns: Option<Range<usize>>,
-    version: u64,
+    (version, private): (u64, bool),
 ) -> Result<Bytes, Error> {
     let range = columns.clone().unwrap_or(0..usize::MAX);
     let page = view.window(from, count, range.clone())?;
@@ -118,7 +129,7 @@ pub(super) fn window(
         header.cells.truncate(columns.map_or(usize::MAX, |columns| columns.count));
         header
     });
-    Ok(message::rows(&Window { from, columns, version }, &page, header.as_ref()))
+    Ok(message::rows(&Window { from, columns, version, private }, &page, header.as_ref()))
 }
 
 /// The columns of a view with pages of `rows` rows, of a table with `total` columns; `None`: all of them.

@@ -4,6 +4,8 @@
 //! - Queries of large tables run one at a time. Concurrent queries of small tables cost at most [`LIGHT_POOL`] in
 //!   total, measured by their decompressed text and rows.
 //! - Concurrently read pages take at most [`WINDOW_POOL`] in total.
+//! - A large query of a private view waits for the others of its kind first, so that a shared view waits for at most one
+//!   of them.
 //! - A large query never delays the pages and the small queries of other tables.
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ const ROW_COST: u64 = 32;
 #[derive(Debug)]
 pub(super) struct Queries {
     heavy: Arc<Semaphore>,
+    heavy_private: Arc<Semaphore>,
     light: Arc<Semaphore>,
     windows: Arc<Semaphore>,
 }
@@ -35,15 +38,25 @@ pub(super) struct Queries {
 impl Default for Queries {
     fn default() -> Self {
         let pool = |bytes: u64| Arc::new(Semaphore::new((bytes / UNIT) as usize));
-        Self { heavy: Arc::new(Semaphore::new(1)), light: pool(LIGHT_POOL), windows: pool(WINDOW_POOL) }
+        let single = || Arc::new(Semaphore::new(1));
+        Self { heavy: single(), heavy_private: single(), light: pool(LIGHT_POOL), windows: pool(WINDOW_POOL) }
     }
 }
 
 impl Queries {
     /// Waits until all rows of such a table may be processed. Released when the permit is dropped.
     pub(super) async fn query(&self, of: &Summary) -> OwnedSemaphorePermit {
-        let cost = of.text.saturating_add(of.lines.saturating_mul(ROW_COST));
+        let cost = cost(of);
         if cost > HEAVY_COST { take(&self.heavy, 1).await } else { take(&self.light, units(cost)).await }
+    }
+
+    /// As [`Self::query`], for a private view.
+    pub(super) async fn private_query(
+        &self,
+        of: &Summary,
+    ) -> (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit) {
+        let turn = if cost(of) > HEAVY_COST { Some(take(&self.heavy_private, 1).await) } else { None };
+        (turn, self.query(of).await)
     }
 
     /// Waits until a page of such a table may be read. Released when the permit is dropped.
@@ -51,6 +64,10 @@ impl Queries {
         // Counted twice: as text, and as the response.
         take(&self.windows, units(2 * of.text.min(MAX_PAGE))).await
     }
+}
+
+fn cost(of: &Summary) -> u64 {
+    of.text.saturating_add(of.lines.saturating_mul(ROW_COST))
 }
 
 fn units(bytes: u64) -> u32 {
@@ -94,6 +111,22 @@ mod tests {
         assert!(now(queries.query(&table(0, 1 << 20))).is_some());
         active.pop();
         assert!(now(queries.query(&small)).is_some());
+    }
+
+    #[test]
+    fn a_shared_view_waits_for_one_large_private_query() {
+        let queries = Queries::default();
+        let large = table(1 << 30, 1);
+        let private = now(queries.private_query(&large)).expect("the first");
+        let mut second = pin!(queries.private_query(&large));
+        let mut shared = pin!(queries.query(&large));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert!(shared.as_mut().poll(&mut context).is_pending());
+        drop(private);
+        // The shared query is next, although the private one came first.
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert!(shared.as_mut().poll(&mut context).is_ready());
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl Collect for TableMetrics {
             load(&counters.unlisted),
         )?;
         out.gauge(
+            "tidings_table_private_views",
+            None,
+            "Private views of viewers of tables",
+            load(&counters.private_views),
+        )?;
+        out.gauge(
             "tidings_table_viewers",
             None,
             "Connections of viewers of tables",

@@ -9,6 +9,7 @@ mod many;
 mod nodes;
 mod owner;
 mod people;
+mod private;
 mod rights;
 mod shared;
 #[path = "../support/mod.rs"]

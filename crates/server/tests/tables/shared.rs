@@ -59,6 +59,7 @@ fn a_view_has_exactly_the_specified_fields() {
         "ragged",
         "types",
         "changed_by",
+        "history",
     ];
     expected.sort_unstable();
     let mut fields = fields;

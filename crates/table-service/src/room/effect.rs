@@ -35,6 +35,8 @@ pub(super) type SaveResult = (Result<SaveOutcome, StoreError>, Vec<String>);
 pub(super) enum Effect {
     /// Computes a page, on a blocking thread. At most one at a time.
     Render(RenderJob),
+    /// Computes the page of a private view, on a blocking thread, and reports [`RoomRequest::PrivateRendered`].
+    RenderPrivate(Box<PrivateJob>),
     /// Works with the table's writer, on a blocking thread. At most one at a time.
     Work(Box<WorkJob>),
     /// Writes the record and then removes files, on a blocking thread. At most one at a time.
@@ -76,6 +78,16 @@ pub(super) struct RenderJob {
     pub(super) cancel: Cancel,
     /// The completed fraction, as the bits of an `f32`.
     pub(super) done: Arc<AtomicU32>,
+}
+
+/// A page of a private view to compute.
+pub(super) struct PrivateJob {
+    pub(super) viewer: u64,
+    /// The number of the computation.
+    pub(super) number: u64,
+    pub(super) render: RenderJob,
+    /// Completes when the page is not needed any more.
+    pub(super) stopped: oneshot::Receiver<()>,
 }
 
 /// Work for the table's writer.

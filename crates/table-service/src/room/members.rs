@@ -222,6 +222,7 @@ impl Room {
             return;
         }
         self.settings.counters.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.drop_private(viewer);
         self.list_another_person();
         self.keep_open();
         if self.viewers.is_empty() {
@@ -244,6 +245,11 @@ impl Room {
         let outcome = match command {
             Command::Me(name) => self.set_name(viewer, &name),
             Command::Cursor(cursor) => self.set_cursor(viewer, cursor),
+            Command::Private(Some(message)) => self.set_private(viewer, *message),
+            Command::Private(None) => {
+                self.end_private(viewer);
+                Ok(())
+            }
             Command::Lock { uploads, view } => {
                 let locks = &mut self.record.locks;
                 locks.uploads = uploads.unwrap_or(locks.uploads);
@@ -263,6 +269,9 @@ impl Room {
                 self.person_acted(viewer);
                 return self.reread(dialect, self.author(viewer), done);
             }
+            Command::SharePrivate => self.share_private(viewer),
+            Command::Undo => self.undo(viewer),
+            Command::Redo => self.redo(viewer),
             command => self.show(viewer, form, command),
         };
         let _ = done.send(outcome);
@@ -305,16 +314,50 @@ impl Room {
             }
             _ => return Err(Failure::bad("this command does not change the shared view")),
         }
+        self.check_columns(&shown)?;
+        self.change_view(viewer, shown, turn);
+        Ok(())
+    }
+
+    /// Checks that the columns of these settings exist.
+    ///
+    /// # Errors
+    /// 400, with the number of columns.
+    pub(super) fn check_columns(&self, settings: &ViewSettings) -> Result<(), Failure> {
         let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
-        if let Some(column) = shown.columns().find(|column| *column >= columns) {
-            return Err(Error::NoColumn { column, columns }.into());
+        match settings.columns().find(|column| *column >= columns) {
+            Some(column) => Err(Error::NoColumn { column, columns }.into()),
+            None => Ok(()),
         }
+    }
+
+    /// Changes the shared view at the request of a viewer. `turn`: see [`PendingPageTurn`].
+    pub(super) fn change_view(&mut self, viewer: u64, shown: ViewSettings, turn: Option<PendingPageTurn>) {
+        self.history.record(&self.record.view, &shown, self.now);
+        self.set_view(viewer, shown, turn);
+    }
+
+    fn set_view(&mut self, viewer: u64, shown: ViewSettings, turn: Option<PendingPageTurn>) {
         self.view.at_end = false;
         self.view.turn = turn;
         self.record.view = shown;
         self.person_acted(viewer);
         self.change_by(self.author(viewer));
         self.render_for(Some(viewer));
+    }
+
+    fn undo(&mut self, viewer: u64) -> Result<(), Failure> {
+        let before = self.history.undo(&self.record.view);
+        let before = before.ok_or_else(|| Failure::new(409, "there is no change of the view to undo"))?;
+        self.set_view(viewer, before, None);
+        Ok(())
+    }
+
+    fn redo(&mut self, viewer: u64) -> Result<(), Failure> {
+        let after = self.history.redo(&self.record.view);
+        let after =
+            after.ok_or_else(|| Failure::new(409, "there is no undone change of the view to repeat"))?;
+        self.set_view(viewer, after, None);
         Ok(())
     }
 
@@ -393,11 +436,15 @@ impl Room {
         self.record.view = ViewSettings { page_size, ..ViewSettings::default() };
         self.view.turn = None;
         self.view.at_end = false;
+        self.history.clear();
+        self.reset_private();
     }
 
     /// Resets the sort order and the conditions: the columns may have changed.
     pub(super) fn forget_columns(&mut self) {
         self.view.turn = None;
+        self.history.clear();
+        self.reset_private();
         let shown = &mut self.record.view;
         *shown = ViewSettings {
             page: 1,

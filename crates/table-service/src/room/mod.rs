@@ -9,7 +9,8 @@
 //! rendering.rs  pages
 //! upload_thread.rs  the thread of an upload
 //! nodes.rs    the table on other nodes          saving.rs     its record
-//! people.rs   names, colours and cursors of the viewers
+//! people.rs   names, colours and cursors        private.rs    private views of viewers
+//! history.rs  undo and redo
 //! ```
 //!
 //! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
@@ -19,12 +20,15 @@
 //!   as events. So it is tested without a disk and without waiting.
 //! - One page is computed at a time, and one item of work has the table's writer. A newer request cancels the
 //!   computation of rows that it replaces.
+//! - Private views are computed besides the shared one, a few at a time, and never delay its pages for long.
 //! - The old file stays until the new one is complete. An incomplete file is removed.
 
 mod effect;
+mod history;
 mod members;
 mod nodes;
 mod people;
+mod private;
 mod rendering;
 mod saving;
 mod state;
@@ -42,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_table::{Table, TypeChoices, View};
+use tidings_table::{Error, Table, TypeChoices, View};
 use tidings_table_store::{Quota, Reserved, TableFolder};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
@@ -53,6 +57,7 @@ use super::failure::Failure;
 use super::message::TableInfo;
 use super::node_messages::NodeMessage;
 use super::outbox::Outbox;
+use super::page::Page;
 use super::people::Actor;
 use super::rows::{AppendReport, Rows};
 use super::summary::TableSummary;
@@ -101,6 +106,10 @@ pub(super) enum RoomRequest {
     Append { rows: Arc<Rows>, secret: String, reply: oneshot::Sender<Result<AppendReport, Failure>> },
     /// A session or an HTTP request requests a snapshot of the table.
     Snapshot(SnapshotReply),
+    /// A viewer requests the rows of its private view, with the version of the view.
+    PrivateRows { viewer: u64, reply: oneshot::Sender<Result<(Arc<View>, u64), Failure>> },
+    /// The page of a private view is computed; `None`: that panicked.
+    PrivateRendered { viewer: u64, number: u64, made: Option<Box<Result<Page, Error>>> },
     /// An operator requests a summary of the table.
     Summary(oneshot::Sender<TableSummary>),
     /// An operator deletes the table.

@@ -144,8 +144,11 @@ impl Room {
                 self.enforce_locks();
             }
             if is_other_file || self.record.dialect != dialect {
+                self.history.clear();
+                self.reset_private();
                 self.open_again();
             } else {
+                self.history.record(&old.view, &self.record.view, now);
                 self.render_for(None);
             }
             self.saving.obsolete.extend(old.file.filter(|_| is_other_file));

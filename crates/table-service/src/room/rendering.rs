@@ -15,7 +15,7 @@ use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::{EncodedView, ViewBroadcast, ViewFormat};
 use crate::failure::Failure;
-use crate::message::{self, PageText, SharedFields, TableInfo};
+use crate::message::{self, HistoryLength, PageText, SharedFields, TableInfo};
 use crate::node_messages::MessageKind;
 use crate::page::{Page, PageRequest};
 use crate::people::ChangedBy;
@@ -252,7 +252,7 @@ impl Room {
     }
 
     /// Sends an error to a viewer. Returns whether the viewer is still connected.
-    fn send_error(&self, viewer: u64, failure: &Failure) -> bool {
+    pub(super) fn send_error(&self, viewer: u64, failure: &Failure) -> bool {
         let Some(outbox) = self.outbox(viewer) else { return false };
         outbox.push(message::error(failure));
         self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -320,6 +320,11 @@ impl Room {
         EncodedView { frame, content: self.view.content, viewers, version: info.version }
     }
 
+    fn history_length(&self) -> HistoryLength {
+        let (undo, redo) = self.history.len();
+        HistoryLength { undo, redo }
+    }
+
     pub(super) fn info(&self, viewers: u64, version: u64) -> TableInfo {
         let first = self.upload.as_ref().filter(|_| self.record.file.is_none());
         let elsewhere = self.remote.loading().filter(|_| self.record.file.is_none());
@@ -342,7 +347,10 @@ impl Room {
                 self.record.view.clone()
             },
             file: self.view.page.as_ref().map(|page| page.facts.clone()),
-            shared: Some(SharedFields { changed_by: self.view.shown_by.clone() }),
+            shared: Some(SharedFields {
+                changed_by: self.view.shown_by.clone(),
+                history: self.history_length(),
+            }),
         }
     }
 

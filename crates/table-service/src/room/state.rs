@@ -8,9 +8,11 @@ use tidings_table_store::{Record, TableId};
 use tokio::sync::{mpsc, watch};
 
 use super::effect::{Effect, Event};
+use super::history::History;
 use super::members::Viewers;
 use super::nodes::RemoteViewers;
 use super::people::People;
+use super::private::PrivateViews;
 use super::rendering::ViewState;
 use super::saving::Saving;
 use super::timers::{Timer, Timers};
@@ -81,6 +83,8 @@ pub(super) struct Room {
     pub(super) saving: Saving,
     pub(super) remote: RemoteViewers,
     pub(super) people: People,
+    pub(super) private: PrivateViews,
+    pub(super) history: History,
     /// Requests for a snapshot that wait for the first page.
     pub(super) snapshots: Vec<SnapshotReply>,
     pub(super) timers: Timers,
@@ -118,6 +122,8 @@ impl Room {
             saving: Saving::default(),
             remote: RemoteViewers::default(),
             people: People::default(),
+            private: PrivateViews::default(),
+            history: History::default(),
             snapshots: Vec::new(),
             timers,
             effects: Vec::new(),
@@ -148,6 +154,7 @@ impl Room {
                 self.fire(timer);
             }
         }
+        self.start_private();
         if self.open_file.is_none()
             && self.record.file.is_none()
             && self.timers.get(Timer::RemoteFile).is_none()
@@ -170,6 +177,7 @@ impl Room {
             Timer::Render => self.view.rendering.is_none(),
             Timer::Save => self.saving.is_dirty && !self.saving.is_running,
             Timer::Idle => self.viewers.is_empty() && !self.is_busy(),
+            Timer::Private => !self.private.is_empty(),
             Timer::ViewerCount | Timer::People | Timer::Announce | Timer::RemoteFile | Timer::Reopen => true,
         }
     }
@@ -192,6 +200,7 @@ impl Room {
                 self.notify_nodes(MessageKind::Here);
             }
             Timer::People => self.send_people(),
+            Timer::Private => self.refresh_private(),
             Timer::Announce => self.announce(),
             Timer::RemoteFile => self.timers.clear(timer),
             Timer::Reopen => {
@@ -247,6 +256,12 @@ impl Room {
             }
             RoomRequest::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             RoomRequest::Snapshot(reply) => self.request_snapshot(reply),
+            RoomRequest::PrivateRows { viewer, reply } => {
+                let _ = reply.send(self.private_rows(viewer));
+            }
+            RoomRequest::PrivateRendered { viewer, number, made } => {
+                self.on_private(viewer, number, made.map(|made| *made));
+            }
             RoomRequest::Summary(reply) => {
                 // The operator may have given up.
                 let _ = reply.send(self.summary());

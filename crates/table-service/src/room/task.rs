@@ -13,7 +13,9 @@ use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::effect::{CreateJob, CreatedFile, Effect, Event, RenderJob, SaveJob, SaveResult, WorkJob};
+use super::effect::{
+    CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult, WorkJob,
+};
 use super::state::{Room, Settings};
 use super::upload_thread::{self, FIRST_PAGE_ROWS, UploadJob};
 use super::work::{WorkContext, WorkResult};
@@ -134,6 +136,7 @@ impl Task {
         for effect in effects {
             match effect {
                 Effect::Render(job) => self.rendering = Some(self.render(job)),
+                Effect::RenderPrivate(job) => self.render_private(*job),
                 Effect::Work(job) => self.working = Some(self.work(*job)),
                 Effect::Save(job) => self.saving = Some(self.save(job)),
                 Effect::CreateFile(job) => self.create_file(job),
@@ -203,6 +206,38 @@ impl Task {
             }
             made
         })
+    }
+
+    fn render_private(&self, job: PrivateJob) {
+        let PrivateJob { viewer, number, render: RenderJob { wanted, cancel, .. }, mut stopped } = job;
+        let (service, room) = (Arc::clone(&self.service), self.sender.clone());
+        tokio::spawn(async move {
+            let summary = wanted.reading.summary();
+            let needs_query = !page::is_ready(&wanted);
+            let permit = async {
+                match needs_query {
+                    true => {
+                        let (turn, permit) = service.queries.private_query(&summary).await;
+                        (turn, permit)
+                    }
+                    false => (None, service.queries.window(&summary).await),
+                }
+            };
+            let made = tokio::select! {
+                permit = permit => {
+                    let made = tokio::task::spawn_blocking(move || {
+                        let _permit = permit;
+                        page::make(&wanted, Control::default().cancelled_by(&cancel))
+                    });
+                    made.await.ok()
+                }
+                _ = &mut stopped => Some(Err(Error::Cancelled)),
+            };
+            if let Some(room) = room.upgrade() {
+                let made = made.map(Box::new);
+                let _ = room.send(RoomRequest::PrivateRendered { viewer, number, made }).await;
+            }
+        });
     }
 
     fn work(&self, job: WorkJob) -> JoinHandle<WorkResult> {

@@ -20,6 +20,7 @@ use crate::people::Actor;
 use crate::upload::{ActiveUploads, Upload};
 
 mod people;
+mod private;
 
 const SECRET: &str = "secret";
 

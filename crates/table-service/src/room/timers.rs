@@ -13,6 +13,8 @@ pub(super) enum Timer {
     ViewerCount,
     /// The changes of the people are sent.
     People,
+    /// Private views whose rows have changed are computed again.
+    Private,
     /// The table is announced to other nodes.
     Announce,
     /// Other nodes have had time to report that they receive a file for the table.
@@ -29,12 +31,13 @@ pub(super) enum Timer {
 
 impl Timer {
     /// In the order of execution when several are due.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Progress,
         Self::Touch,
         Self::Render,
         Self::ViewerCount,
         Self::People,
+        Self::Private,
         Self::Announce,
         Self::RemoteFile,
         Self::Reopen,

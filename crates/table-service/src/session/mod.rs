@@ -312,10 +312,14 @@ impl Session {
 
     async fn execute(&mut self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Rows { .. } | Command::Facts if self.service.unread.is_full() => Err(Failure::new(
-                503,
-                "too many viewers do not read their responses at the moment; try again",
-            )),
+            Command::Rows { .. } | Command::Facts | Command::Private(Some(_))
+                if self.service.unread.is_full() =>
+            {
+                Err(Failure::new(
+                    503,
+                    "too many viewers do not read their responses at the moment; try again",
+                ))
+            }
             Command::UploadEnd | Command::UploadAbort => {
                 let is_end = command == Command::UploadEnd;
                 match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
@@ -326,7 +330,18 @@ impl Session {
                 }
                 Ok(())
             }
-            Command::Rows { from, count, columns } => {
+            Command::Rows { from, count, columns, private: true } => {
+                let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
+                let (reply, rows) = oneshot::channel();
+                let request = RoomRequest::PrivateRows { viewer: handle.viewer, reply };
+                handle.requests.send(request).await.map_err(|_| Failure::unknown())?;
+                let (view, version) = rows.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
+                let _permit = self.service.queries.window(&view.reading().summary()).await;
+                let frame = blocking(move || page::window(&view, from, count, columns, (version, true)));
+                self.outbox.push(frame.await??);
+                Ok(())
+            }
+            Command::Rows { from, count, columns, private: false } => {
                 let snapshot = self.snapshot().await?;
                 let view = match self.form {
                     ViewFormat::Tables => snapshot.view,
@@ -334,7 +349,8 @@ impl Session {
                 };
                 let _permit = self.service.queries.window(&view.reading().summary()).await;
                 let version = snapshot.info.version;
-                let frame = blocking(move || page::window(&view, from, count, columns, version)).await??;
+                let frame =
+                    blocking(move || page::window(&view, from, count, columns, (version, false))).await??;
                 self.outbox.push(frame);
                 Ok(())
             }

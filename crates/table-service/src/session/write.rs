@@ -97,6 +97,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     loop {
         let waiting = outbox.take();
         batch.extend(waiting.frames);
+        batch.extend(waiting.private);
         let unread = waiting.unread;
         broadcast = waiting.broadcast.or(broadcast);
         let end = broadcast.as_mut().and_then(|(broadcast, seen)| take_new(broadcast, seen, &mut batch));

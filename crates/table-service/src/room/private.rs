@@ -1,0 +1,336 @@
+//! Private views: the own order, filter, search and page of one viewer.
+//!
+//! Invariants:
+//! - A viewer has at most one private view, a table [`MAX_PER_TABLE`], and the process [`MAX_PRIVATE_VIEWS`].
+//! - At most [`MAX_RUNNING`] are computed at a time for one table; the others wait in the order of their requests. A
+//!   request that replaces another one cancels its computation, and so does leaving.
+//! - A view that was computed is computed again when the rows have changed, after at least [`REFRESH_COST`] times the
+//!   duration of its last computation: refreshes take at most a twentieth of a thread.
+//! - Only the newest page waits for a slow viewer (the policy `latest`).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidings_table::{Cancel, Error, View};
+use tidings_table_store::ViewSettings;
+use tokio::sync::oneshot;
+
+use super::effect::{Effect, PrivateJob, RenderJob};
+use super::state::Room;
+use super::timers::Timer;
+use crate::broadcast::ViewFormat;
+use crate::command::PrivateMessage;
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::message::{self, TableInfo};
+use crate::page::{Page, PageRequest};
+
+/// The most private views of one table on this node.
+const MAX_PER_TABLE: usize = 100;
+/// The most private views of this process. Each holds the numbers of its rows: at most a mebibyte in memory.
+pub(super) const MAX_PRIVATE_VIEWS: u64 = 256;
+/// The most private views of a table that are computed at a time.
+const MAX_RUNNING: usize = 4;
+/// The least time between two refreshes, and its ratio to the duration of a computation.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+const REFRESH_COST: u32 = 20;
+
+/// The private views of a table.
+#[derive(Default)]
+pub(super) struct PrivateViews {
+    all: BTreeMap<u64, PrivateView>,
+    /// The viewers whose views must be computed, in order.
+    waiting: VecDeque<u64>,
+    /// The number of running computations.
+    running: usize,
+    /// The number of the last computation.
+    last_number: u64,
+}
+
+/// The private view of a viewer.
+struct PrivateView {
+    /// The requested settings.
+    wanted: ViewSettings,
+    /// The settings of the shown page, and the page.
+    shown: Option<(ViewSettings, Page)>,
+    running: Option<RunningView>,
+    /// Grows with each page.
+    version: u64,
+    /// The end and the duration of the last computation.
+    made_at: Instant,
+    cost: Duration,
+    _permit: PrivatePermit,
+}
+
+/// A private view that is being computed.
+struct RunningView {
+    number: u64,
+    began: Instant,
+    settings: ViewSettings,
+    cancel: Cancel,
+    /// Dropped to end the wait for a permit.
+    _stop: oneshot::Sender<()>,
+}
+
+/// A place among the private views of this process.
+struct PrivatePermit(Arc<Counters>);
+
+impl PrivatePermit {
+    fn take(counters: &Arc<Counters>) -> Option<Self> {
+        let took = counters.private_views.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |views| {
+            (views < MAX_PRIVATE_VIEWS).then_some(views + 1)
+        });
+        took.ok().map(|_| Self(Arc::clone(counters)))
+    }
+}
+
+impl Drop for PrivatePermit {
+    fn drop(&mut self) {
+        self.0.private_views.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl PrivateViews {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn wait(&mut self, viewer: u64) {
+        if !self.waiting.contains(&viewer) {
+            self.waiting.push_back(viewer);
+        }
+    }
+}
+
+impl Room {
+    /// Sets the private view of a viewer, or replaces it.
+    ///
+    /// # Errors
+    /// 400 for a column that does not exist, 409 without a file, 429 when the table has too many private views, 503 when
+    /// the process has.
+    pub(super) fn set_private(&mut self, viewer: u64, message: PrivateMessage) -> Result<(), Failure> {
+        if self.viewers.get(viewer).is_none_or(|viewer| viewer.form == ViewFormat::Article) {
+            return Err(Failure::bad("the article's page has no private views; use /tables/ws"));
+        }
+        if self.record.file.is_none() && self.open_file.is_none() {
+            return Err(Failure::empty());
+        }
+        let wanted = message.settings(&self.record.view);
+        if self.open_file.as_ref().is_some_and(|open_file| !open_file.loading) {
+            self.check_columns(&wanted)?;
+        }
+        let views = &mut self.private;
+        match views.all.get_mut(&viewer) {
+            Some(view) => {
+                if let Some(running) = view.running.as_ref().filter(|run| !run.settings.same_rows(&wanted)) {
+                    running.cancel.cancel();
+                }
+                view.wanted = wanted;
+            }
+            None => {
+                if views.all.len() >= MAX_PER_TABLE {
+                    return Err(Failure::new(
+                        429,
+                        format!(
+                            "this table has {MAX_PER_TABLE} private views; wait until a viewer leaves one"
+                        ),
+                    ));
+                }
+                let Some(permit) = PrivatePermit::take(&self.settings.counters) else {
+                    return Err(Failure::new(
+                        503,
+                        format!("the server has {MAX_PRIVATE_VIEWS} private views; try again later"),
+                    ));
+                };
+                let view = PrivateView {
+                    wanted,
+                    shown: None,
+                    running: None,
+                    version: 0,
+                    made_at: self.now,
+                    cost: Duration::ZERO,
+                    _permit: permit,
+                };
+                views.all.insert(viewer, view);
+                self.timers.set_if_unset(Timer::Private, self.now + REFRESH_INTERVAL);
+            }
+        }
+        self.private.wait(viewer);
+        self.change_person(viewer, |person| person.private = true)
+    }
+
+    /// Ends the private view of a viewer and cancels its computation. Without one, the viewer receives the same response.
+    pub(super) fn end_private(&mut self, viewer: u64) {
+        self.drop_private(viewer);
+        if let Some(outbox) = self.outbox(viewer) {
+            outbox.set_private(message::no_private());
+        }
+        let _ = self.change_person(viewer, |person| person.private = false);
+    }
+
+    /// Removes the private view of a viewer that has left.
+    pub(super) fn drop_private(&mut self, viewer: u64) {
+        if let Some(view) = self.private.all.remove(&viewer)
+            && let Some(running) = view.running
+        {
+            running.cancel.cancel();
+        }
+        self.private.waiting.retain(|waiting| *waiting != viewer);
+    }
+
+    /// Makes the private view of a viewer the shared one.
+    ///
+    /// # Errors
+    /// 409 without a private view; as for a change of the shared view.
+    pub(super) fn share_private(&mut self, viewer: u64) -> Result<(), Failure> {
+        let view = self.private.all.get(&viewer);
+        let view = view.ok_or_else(|| Failure::new(409, "you have no private view"))?;
+        let wanted = view.wanted.clone();
+        self.check_columns(&wanted)?;
+        self.change_view(viewer, wanted, None);
+        self.end_private(viewer);
+        Ok(())
+    }
+
+    /// The rows and the version of a viewer's private view.
+    ///
+    /// # Errors
+    /// 409 without a computed private view.
+    pub(super) fn private_rows(&self, viewer: u64) -> Result<(Arc<View>, u64), Failure> {
+        let Some(view) = self.private.all.get(&viewer) else {
+            return Err(Failure::new(409, "you have no private view"));
+        };
+        let made = view.shown.as_ref().and_then(|(_, page)| page.made[ViewFormat::Tables as usize].as_ref());
+        let made = made.ok_or_else(|| Failure::new(409, "your private view is not computed yet"))?;
+        Ok((Arc::clone(&made.view), view.version))
+    }
+
+    /// Resets the private views to all rows: the file or its columns have changed.
+    pub(super) fn reset_private(&mut self) {
+        for (viewer, view) in &mut self.private.all {
+            let page_size = view.wanted.page_size;
+            view.wanted = ViewSettings { page_size, ..ViewSettings::default() };
+            if let Some(running) = &view.running {
+                running.cancel.cancel();
+            }
+            if !self.private.waiting.contains(viewer) {
+                self.private.waiting.push_back(*viewer);
+            }
+        }
+    }
+
+    /// Schedules the views whose rows have changed.
+    pub(super) fn refresh_private(&mut self) {
+        self.timers.set(Timer::Private, self.now + REFRESH_INTERVAL);
+        let Some(reading) = self.reading() else { return };
+        let (now, summary) = (self.now, reading.summary());
+        let is_stale = |view: &PrivateView| {
+            let Some((_, page)) = &view.shown else { return false };
+            let made = page.made[ViewFormat::Tables as usize].as_ref();
+            let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
+            (is_other || page.summary != summary)
+                && now >= view.made_at + (view.cost * REFRESH_COST).max(REFRESH_INTERVAL)
+        };
+        let stale = self.private.all.iter().filter(|(_, view)| view.running.is_none() && is_stale(view));
+        for viewer in stale.map(|(viewer, _)| *viewer).collect::<Vec<_>>() {
+            self.private.wait(viewer);
+        }
+    }
+
+    /// Starts computations as long as the limits permit it.
+    pub(super) fn start_private(&mut self) {
+        while self.private.running < MAX_RUNNING {
+            let Some(reading) = self.reading() else { return };
+            let views = &mut self.private;
+            let is_free = |viewer: &u64| views.all.get(viewer).is_some_and(|view| view.running.is_none());
+            let Some(position) = views.waiting.iter().position(is_free) else { return };
+            let Some(viewer) = views.waiting.remove(position) else { return };
+            let Some(view) = views.all.get_mut(&viewer) else { continue };
+            views.last_number += 1;
+            views.running += 1;
+            let (number, cancel) = (views.last_number, Cancel::default());
+            let (stop, stopped) = oneshot::channel();
+            let shown = view.wanted.clone();
+            let before = view.shown.as_ref().map(|(_, page)| page.made.clone()).unwrap_or_default();
+            let wanted = PageRequest { reading, shown: shown.clone(), before, article: false };
+            let render = RenderJob { wanted, cancel: cancel.clone(), done: Arc::new(AtomicU32::new(0)) };
+            view.running =
+                Some(RunningView { number, began: self.now, settings: shown, cancel, _stop: stop });
+            self.effects.push(Effect::RenderPrivate(Box::new(PrivateJob {
+                viewer,
+                number,
+                render,
+                stopped,
+            })));
+        }
+    }
+
+    /// Handles the result of a computation; `None`: it panicked.
+    pub(super) fn on_private(&mut self, viewer: u64, number: u64, made: Option<Result<Page, Error>>) {
+        self.private.running -= 1;
+        let reading = self.reading();
+        let Some(view) = self.private.all.get_mut(&viewer) else { return };
+        let Some(running) = view.running.take_if(|running| running.number == number) else { return };
+        view.cost = self.now - running.began;
+        view.made_at = self.now;
+        let is_wanted = view.wanted.same_rows(&running.settings);
+        match made {
+            Some(Ok(page)) => {
+                let is_current = reading.is_some_and(|reading| {
+                    page.made[0].as_ref().is_some_and(|made| Arc::ptr_eq(made.view.reading(), &reading))
+                });
+                if !is_wanted || !is_current {
+                    return self.private.wait(viewer);
+                }
+                let is_last = view.wanted == running.settings;
+                let settings = ViewSettings { page: page.page, ..running.settings };
+                if is_last {
+                    view.wanted = settings.clone();
+                }
+                view.version += 1;
+                view.shown = Some((settings, page));
+                if !is_last {
+                    self.private.wait(viewer);
+                }
+                self.send_private(viewer);
+            }
+            Some(Err(Error::Cancelled)) => self.private.wait(viewer),
+            failed => {
+                let failure = match failed {
+                    Some(Err(error)) => error.into(),
+                    _ => Failure::internal(),
+                };
+                if !is_wanted {
+                    return self.private.wait(viewer);
+                }
+                let back = view.shown.as_ref().map(|(settings, _)| settings.clone());
+                let is_back = back.as_ref().is_some_and(|back| !back.same_rows(&view.wanted));
+                if let Some(back) = back.filter(|_| is_back) {
+                    view.wanted = back;
+                }
+                self.send_error(viewer, &failure);
+                // The rows that are shown cannot be shown any more either.
+                if !is_back {
+                    self.end_private(viewer);
+                }
+            }
+        }
+    }
+
+    /// Sends the page of a private view to its viewer.
+    fn send_private(&self, viewer: u64) {
+        let (Some(view), Some(outbox)) = (self.private.all.get(&viewer), self.outbox(viewer)) else { return };
+        let Some((settings, page)) = &view.shown else { return };
+        let Some(text) = &page.text[ViewFormat::Tables as usize] else { return };
+        let info = TableInfo {
+            shown: settings.clone(),
+            file: Some(page.facts.clone()),
+            shared: None,
+            ..self.info(self.viewer_count(), view.version)
+        };
+        outbox.set_private(message::private(&info, text));
+        self.settings.counters.views.fetch_add(1, Ordering::Relaxed);
+    }
+}

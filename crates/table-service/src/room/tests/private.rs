@@ -1,0 +1,361 @@
+//! Private views and the history of the shared view, against a naive model and real rows.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidings_table::{Choice, Control, Error, Writer};
+use tidings_table_store::ViewSettings;
+
+use super::*;
+use crate::command;
+use crate::page::{self, Page};
+use crate::room::effect::{PrivateJob, RenderJob};
+use crate::room::private::MAX_PRIVATE_VIEWS;
+use crate::room::state::OpenFile;
+
+const WORDS: [&str; 5] = ["apple", "banana", "cherry", "date", "elder"];
+
+/// A room with a file of real rows, and the jobs that its effects have started.
+struct LiveRoom {
+    test_room: TestRoom,
+    rows: Vec<[String; 2]>,
+    shared: Vec<RenderJob>,
+    private: Vec<PrivateJob>,
+    _folder: TempDir,
+}
+
+fn row(number: usize) -> [String; 2] {
+    [format!("{}", (number * 37) % 101), WORDS[(number * 7) % 5].to_owned()]
+}
+
+impl LiveRoom {
+    fn new(rows: usize) -> Self {
+        let mut test_room = TestRoom::with_file();
+        let folder = tempfile::tempdir().expect("a folder");
+        let choice = Choice { header: Some(true), ..Choice::tab_separated() };
+        let mut writer = Writer::create(folder.path(), choice, Limits::default()).expect("a writer");
+        writer.append(b"number\tword\n").expect("a header");
+        let rows: Vec<_> = (0..rows).map(row).collect();
+        for row in &rows {
+            writer.append(format!("{}\n", row.join("\t")).as_bytes()).expect("a row");
+        }
+        writer.finish().expect("a file");
+        test_room.room.open_file = Some(OpenFile {
+            file: "f-1".into(),
+            name: "a.tsv".into(),
+            table: writer.table().clone(),
+            writer: Some(writer),
+            loading: false,
+            facts: Arc::default(),
+        });
+        test_room.room.render_soon(Duration::ZERO);
+        Self { test_room, rows, shared: Vec::new(), private: Vec::new(), _folder: folder }
+    }
+
+    fn join(&mut self) -> (u64, Arc<Outbox>) {
+        let (handle, outbox) = self.test_room.join(None);
+        (handle.viewer, outbox)
+    }
+
+    /// Sends a command as text. Returns the code of its error.
+    fn send(&mut self, viewer: u64, message: &Value) -> Option<u16> {
+        let command = command::parse(&message.to_string()).expect("a command");
+        let (effects, outcome) = self.test_room.command(viewer, command);
+        self.collect(effects);
+        outcome.err().map(|failure| failure.code)
+    }
+
+    fn collect(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Render(job) => self.shared.push(job),
+                Effect::RenderPrivate(job) => self.private.push(*job),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let effects = self.test_room.wait(time);
+        self.collect(effects);
+    }
+
+    fn run_shared(&mut self) {
+        if let Some(RenderJob { wanted, cancel, .. }) = self.shared.pop() {
+            let made = page::make(&wanted, Control::default().cancelled_by(&cancel));
+            let effects = self.test_room.handle(Event::Rendered(Some(made)));
+            self.collect(effects);
+        }
+    }
+
+    fn run_private(&mut self, at: usize) {
+        let PrivateJob { viewer, number, render, mut stopped } = self.private.swap_remove(at);
+        let made: Result<Page, Error> = match stopped.try_recv() {
+            Err(oneshot::error::TryRecvError::Closed) => Err(Error::Cancelled),
+            _ => page::make(&render.wanted, Control::default().cancelled_by(&render.cancel)),
+        };
+        let made = Some(Box::new(made));
+        let effects = self.test_room.request(RoomRequest::PrivateRendered { viewer, number, made });
+        self.collect(effects);
+    }
+
+    /// Runs all jobs, including those that their results start.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            self.wait(Duration::from_secs(1));
+            while !self.shared.is_empty() || !self.private.is_empty() {
+                self.run_shared();
+                if !self.private.is_empty() {
+                    self.run_private(0);
+                }
+                self.wait(Duration::ZERO);
+            }
+        }
+    }
+
+    fn append(&mut self, number: usize) {
+        let row = row(number);
+        let open_file = self.test_room.room.open_file.as_mut().expect("a file");
+        let writer = open_file.writer.as_mut().expect("a writer");
+        writer.append(format!("{}\n", row.join("\t")).as_bytes()).expect("a row");
+        writer.finish().expect("rows");
+        self.rows.push(row);
+    }
+
+    /// The page of these settings, computed naively, and the number of rows.
+    fn naive(&self, settings: &ViewSettings) -> (Vec<[String; 2]>, usize) {
+        let mut rows = self.rows.clone();
+        rows.retain(|row| row.iter().any(|cell| cell.contains(&settings.search)));
+        for by in settings.sort.iter().rev() {
+            rows.sort_by(|a, b| {
+                let number = |row: &[String; 2]| row[0].parse::<u64>().expect("a number");
+                let order = if by.column == 0 { number(a).cmp(&number(b)) } else { a[1].cmp(&b[1]) };
+                if by.desc { order.reverse() } else { order }
+            });
+        }
+        let total = rows.len();
+        let from = (settings.page as usize - 1) * settings.page_size;
+        (rows.into_iter().skip(from).take(settings.page_size).collect(), total)
+    }
+
+    fn assert_shows(&self, view: &Value, settings: &ViewSettings, what: &str) {
+        let (rows, total) = self.naive(settings);
+        assert_eq!(view["data"], json!(rows), "{what}: {settings:?}");
+        assert_eq!(
+            (&view["total_number"], &view["search"]),
+            (&json!(total), &json!(settings.search)),
+            "{what}"
+        );
+    }
+}
+
+/// The JSON of a frame.
+fn json_of(frame: &[u8]) -> Value {
+    let start = frame.iter().position(|byte| *byte == b'{').expect("JSON");
+    serde_json::from_slice(&frame[start..]).expect("JSON")
+}
+
+fn shared_view(live: &LiveRoom) -> Value {
+    let room = &live.test_room.room;
+    let text = room.text(ViewFormat::Tables).expect("a page");
+    let info = room.info(room.viewer_count(), room.record.version);
+    serde_json::from_str(&crate::message::view(&info, text, true)).expect("JSON")
+}
+
+/// Settings that every page has rows for.
+fn random_settings(random: &mut fastrand::Rng) -> Value {
+    let search = ["", "a", "an", "1"][random.usize(..4)];
+    let sort = match random.u8(..3) {
+        0 => json!([]),
+        1 => json!([{"column": 0, "desc": random.bool()}]),
+        _ => json!([{"column": 1, "desc": random.bool()}, {"column": 0}]),
+    };
+    json!({"search": search, "sort": sort, "page": random.u64(1..3), "page_size": 5})
+}
+
+fn settings_of(message: &Value, shared: &ViewSettings) -> ViewSettings {
+    let command::Command::Private(Some(private)) =
+        command::parse(&json!({"private": message}).to_string()).expect("a command")
+    else {
+        panic!("{message}")
+    };
+    private.settings(shared)
+}
+
+/// Random private views, changes of the shared view, undo and redo, while computations end in any order.
+#[test]
+fn shared_and_private_views_show_what_a_naive_model_shows() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut live = LiveRoom::new(60);
+        let viewers: Vec<_> = (0..4).map(|_| live.join()).collect();
+        live.settle();
+        let mut shared = ViewSettings::default();
+        let (mut history, mut at) = (vec![shared.clone()], 0);
+        let mut private: BTreeMap<u64, ViewSettings> = BTreeMap::new();
+        for _ in 0..60 {
+            // Page turns are never joined.
+            live.wait(Duration::from_millis(1_100));
+            let (viewer, _) = viewers[random.usize(..viewers.len())];
+            match random.u8(..12) {
+                0..4 => {
+                    let settings = random_settings(&mut random);
+                    assert_eq!(live.send(viewer, &json!({"private": settings})), None);
+                    private.insert(viewer, settings_of(&settings, &shared));
+                }
+                4 => {
+                    assert_eq!(live.send(viewer, &json!({"private": null})), None);
+                    private.remove(&viewer);
+                }
+                5 => match private.remove(&viewer) {
+                    Some(settings) => {
+                        // The page is known once it is computed.
+                        live.settle();
+                        assert_eq!(live.send(viewer, &json!({"share_private": {}})), None);
+                        if settings != shared {
+                            history.truncate(at + 1);
+                            history.push(settings.clone());
+                            at += 1;
+                            shared = settings;
+                        }
+                    }
+                    None => assert_eq!(live.send(viewer, &json!({"share_private": {}})), Some(409)),
+                },
+                6 | 7 => {
+                    let search = ["", "b", "ap"][random.usize(..3)];
+                    live.send(viewer, &json!({"search": search}));
+                    let next = ViewSettings { search: search.into(), page: 1, ..shared.clone() };
+                    if next != shared {
+                        history.truncate(at + 1);
+                        history.push(next.clone());
+                        at += 1;
+                        shared = next;
+                    }
+                }
+                8 | 9 => match at.checked_sub(1) {
+                    Some(before) => {
+                        assert_eq!(live.send(viewer, &json!({"undo": {}})), None);
+                        (shared, at) = (history[before].clone(), before);
+                    }
+                    None => assert_eq!(live.send(viewer, &json!({"undo": {}})), Some(409)),
+                },
+                10 => match history.get(at + 1) {
+                    Some(after) => {
+                        assert_eq!(live.send(viewer, &json!({"redo": {}})), None);
+                        (shared, at) = (after.clone(), at + 1);
+                    }
+                    None => assert_eq!(live.send(viewer, &json!({"redo": {}})), Some(409)),
+                },
+                _ => live.run_shared(),
+            }
+            while !live.private.is_empty() && random.bool() {
+                let job = random.usize(..live.private.len());
+                live.run_private(job);
+            }
+        }
+        for number in 60..63 {
+            live.append(number);
+        }
+        live.test_room.room.render_soon(Duration::ZERO);
+        live.settle();
+        live.assert_shows(&shared_view(&live), &shared, &format!("seed {seed}, shared"));
+        let undo = json!({"undo": at, "redo": history.len() - 1 - at});
+        assert_eq!(shared_view(&live)["history"], undo, "seed {seed}");
+        for (viewer, outbox) in &viewers {
+            let last = outbox.take().private.map(|frame| json_of(&frame));
+            match private.get(viewer) {
+                Some(settings) => {
+                    let last = last.expect("a private view");
+                    live.assert_shows(&last["private"], settings, &format!("seed {seed}, viewer {viewer}"));
+                }
+                None => assert!(last.is_none_or(|last| last["private"].is_null()), "seed {seed}"),
+            }
+            live.test_room.request(RoomRequest::Leave(*viewer));
+        }
+        assert!(live.test_room.room.private.is_empty());
+        assert_eq!(
+            live.test_room.room.settings.counters.private_views.load(std::sync::atomic::Ordering::Relaxed),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_newer_private_view_and_leaving_cancel_the_computation() {
+    let mut live = LiveRoom::new(20);
+    let (viewer, outbox) = live.join();
+    live.settle();
+    live.send(viewer, &json!({"private": {"search": "a"}}));
+    let first = live.private[0].render.cancel.clone();
+    live.send(viewer, &json!({"private": {"search": "b"}}));
+    assert!(first.is_cancelled() && live.private.len() == 1, "one computation for each viewer");
+    live.run_private(0);
+    let second = live.private[0].render.cancel.clone();
+    assert!(!second.is_cancelled());
+    live.send(viewer, &json!({"private": null}));
+    assert!(second.is_cancelled());
+    live.run_private(0);
+    assert_eq!(json_of(&outbox.take().private.expect("a response")), json!({"private": null}));
+    assert!(live.private.is_empty());
+}
+
+#[test]
+fn private_views_are_bounded_and_computed_a_few_at_a_time() {
+    let mut live = LiveRoom::new(20);
+    let viewers: Vec<_> = (0..101).map(|_| live.join()).collect();
+    live.settle();
+    for (viewer, _) in &viewers[..100] {
+        assert_eq!(live.send(*viewer, &json!({"private": {"search": "a"}})), None);
+    }
+    assert_eq!(live.private.len(), 4);
+    assert_eq!(live.send(viewers[100].0, &json!({"private": {}})), Some(429));
+    live.send(viewers[0].0, &json!({"private": null}));
+    assert_eq!(live.send(viewers[100].0, &json!({"private": {}})), None);
+    live.settle();
+    for (viewer, outbox) in &viewers {
+        let last = json_of(&outbox.take().private.expect("a message"));
+        assert_eq!(last["private"].is_null(), *viewer == viewers[0].0);
+    }
+    // The views of all tables are bounded, too.
+    let counter = &live.test_room.room.settings.counters.private_views;
+    counter.store(MAX_PRIVATE_VIEWS, std::sync::atomic::Ordering::Relaxed);
+    live.send(viewers[1].0, &json!({"private": null}));
+    live.test_room.room.settings.counters.private_views.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(live.send(viewers[1].0, &json!({"private": {}})), Some(503));
+}
+
+#[test]
+fn a_private_view_that_fails_returns_to_the_former_one() {
+    let mut live = LiveRoom::new(20);
+    let (viewer, outbox) = live.join();
+    live.settle();
+    let invalid = json!({"private": {"filter": [{"column": 0, "op": "<", "value": "x"}]}});
+    live.send(viewer, &invalid);
+    live.settle();
+    let taken = outbox.take();
+    assert!(text(taken.frames).contains("\"code\":422"));
+    assert_eq!(json_of(&taken.private.expect("an end")), json!({"private": null}));
+    live.send(viewer, &json!({"private": {"search": "a"}}));
+    live.settle();
+    outbox.take();
+    live.send(viewer, &invalid);
+    live.settle();
+    let taken = outbox.take();
+    assert!(text(taken.frames).contains("\"code\":422") && taken.private.is_none());
+    let (view, _) = live.test_room.room.private_rows(viewer).expect("rows");
+    assert_eq!(view.query().search, "a");
+    assert_eq!(live.send(viewer, &json!({"private": {"sort": [{"column": 2}]}})), Some(400));
+}
+
+#[test]
+fn a_locked_view_is_browsed_privately_and_not_changed() {
+    let mut live = LiveRoom::new(20);
+    live.test_room.room.record.locks.view = true;
+    let (viewer, _) = live.join();
+    live.settle();
+    assert_eq!(live.send(viewer, &json!({"private": {"search": "a"}})), None);
+    for message in [json!({"share_private": {}}), json!({"undo": {}}), json!({"page": 1})] {
+        assert_eq!(live.send(viewer, &message), Some(403), "{message}");
+    }
+}
