@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
-use tidings_table_store::{Condition, DialectOptions, Sort, ViewSettings};
+use tidings_table_store::{ColumnLayout, Condition, DialectOptions, Sort, ViewSettings};
 
 use super::condition::{self, MAX_QUERY_TEXT};
 use super::failure::Failure;
+use super::layout;
 use super::people::{Cursor, CursorMessage};
 
 /// The most rows of a page or a private window.
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Me(String),
     /// Move the cursor of the sender; `None`: hide it.
     Cursor(Option<Cursor>),
+    /// Set the layout of the columns; `None`: all of them in the order of the file.
+    Columns(Option<ColumnLayout>),
     /// Replace the private view of the sender; `None`: end it.
     Private(Option<Box<PrivateMessage>>),
     /// Make the private view of the sender the shared one.
@@ -101,6 +104,7 @@ enum CommandMessage {
         name: String,
     },
     Cursor(Option<CursorMessage>),
+    Columns(Option<ColumnLayout>),
     Private(Option<Box<PrivateMessage>>),
     SharePrivate(IgnoredAny),
     Undo(IgnoredAny),
@@ -134,6 +138,7 @@ pub(super) struct PrivateMessage {
     page: Option<u64>,
     page_size: Option<u64>,
     types: Option<BTreeMap<usize, Option<String>>>,
+    columns: Option<ColumnLayout>,
 }
 
 impl PrivateMessage {
@@ -144,6 +149,7 @@ impl PrivateMessage {
         if self.page_size.is_some() {
             rows("page_size", self.page_size)?;
         }
+        self.columns.iter().try_for_each(layout::check)?;
         Ok(Self {
             sort: limited("sort", self.sort, Query::SORTS)?,
             filter: checked_filter(self.filter)?,
@@ -164,6 +170,7 @@ impl PrivateMessage {
             filter: self.filter,
             search: self.search,
             types: types.map_or_else(|| shared.types.clone(), Iterator::collect),
+            layout: self.columns,
         }
     }
 }
@@ -199,6 +206,10 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         }
         CommandMessage::Private(private) => {
             Command::Private(private.map(|private| private.checked().map(Box::new)).transpose()?)
+        }
+        CommandMessage::Columns(layout) => {
+            layout.iter().try_for_each(layout::check)?;
+            Command::Columns(layout)
         }
         CommandMessage::SharePrivate(_) => Command::SharePrivate,
         CommandMessage::Undo(_) => Command::Undo,
@@ -346,6 +357,15 @@ mod tests {
             (
                 r#"{"rows":{"from":0,"count":1,"private":true}}"#,
                 Command::Rows { from: 0, count: 1, columns: None, private: true },
+            ),
+            (r#"{"columns":null}"#, Command::Columns(None)),
+            (
+                r#"{"columns":{"order":[2,0],"frozen":1}}"#,
+                Command::Columns(Some(ColumnLayout {
+                    order: vec![2, 0],
+                    frozen: 1,
+                    ..ColumnLayout::default()
+                })),
             ),
             (r#"{"private":null}"#, Command::Private(None)),
             (r#"{"private":{}}"#, Command::Private(Some(Box::default()))),

@@ -45,6 +45,7 @@ mod download;
 mod facts;
 mod failure;
 mod http;
+mod layout;
 mod message;
 mod node_messages;
 mod node_sync;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
-use tidings_table_store::{Condition, Locks, Sort, TableId, ViewSettings};
+use tidings_table_store::{ColumnLayout, Condition, Locks, Sort, TableId, ViewSettings};
 use tidings_wire::ws::{self, Opcode};
 
 use super::failure::Failure;
@@ -106,6 +106,8 @@ pub(super) struct SharedFields {
     /// The author of the last change; `None`: no change since the table was opened.
     pub(super) changed_by: Option<ChangedBy>,
     pub(super) history: HistoryLength,
+    /// The layout of the columns.
+    pub(super) columns: Option<ColumnLayout>,
 }
 
 /// The numbers of changes that can be undone and redone.

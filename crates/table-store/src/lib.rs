@@ -53,7 +53,9 @@ pub use error::{AppendError, StoreError};
 pub use id::{ParseIdError, TableId, process_number, secret};
 pub use options::{BucketOptions, StoreLocation, StoreOptions};
 pub use quota::{MAX_UPLOADS, Quota};
-pub use record::{Condition, DialectOptions, InvalidDialect, Locks, Record, Sort, Stamp, ViewSettings};
+pub use record::{
+    ColumnLayout, Condition, DialectOptions, InvalidDialect, Locks, Record, Sort, Stamp, ViewSettings,
+};
 
 /// Callback that closes open tables without viewers, so that they can be evicted. May block.
 pub type CloseIdle = Box<dyn Fn() + Send + Sync>;

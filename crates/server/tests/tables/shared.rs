@@ -60,6 +60,7 @@ fn a_view_has_exactly_the_specified_fields() {
         "types",
         "changed_by",
         "history",
+        "columns",
     ];
     expected.sort_unstable();
     let mut fields = fields;
@@ -281,4 +282,35 @@ fn a_page_beyond_the_rows_of_an_unfinished_upload_is_an_error() {
     requester.send(&json!({"dialect": {"header": false}}));
     requester.send(&json!({"page": 100}));
     assert_eq!(requester.error().0, 400);
+}
+
+#[test]
+fn the_layout_of_the_columns_is_a_part_of_the_view_and_survives_a_restart() {
+    let server = TableServer::with(&[]);
+    let (mut viewer, table, _) = server.shared("rows.tsv", &tsv(100));
+    let mut other = server.viewer(&format!("/tables/ws/{table}"));
+    assert_eq!(other.view(|_| true)["columns"], Value::Null);
+    let layout = json!({"order": [2, 0], "hidden": [1], "frozen": 1, "widths": {"0": 120}});
+    viewer.send(&json!({"columns": layout}));
+    let view = other.view(|view| view["columns"] == layout);
+    assert_eq!(view["data"][0], json!(["000000", "row 0", "0"]), "cells stay in the order of the file");
+    for (wrong, reason) in [
+        (json!({"order": [3]}), "column 3"),
+        (json!({"hidden": [0, 0]}), "twice"),
+        (json!({"widths": {"0": 1}}), "20 to 2000"),
+    ] {
+        viewer.send(&json!({"columns": wrong}));
+        let (code, message) = viewer.error();
+        assert!(code == 400 && message.contains(reason), "{message}");
+    }
+    viewer.send(&json!({"private": {"columns": {"frozen": 2}}}));
+    let message = viewer.until("a private view", |message| message["private"].is_object());
+    assert_eq!(message["private"]["columns"]["frozen"], 2);
+    viewer.send(&json!({"undo": {}}));
+    other.view(|view| view["columns"].is_null());
+    viewer.send(&json!({"redo": {}}));
+    other.view(|view| view["columns"] == layout);
+    let folder = server.stop();
+    let server = TableServer::start(&[&format!("data_dir={}", folder.path().display())]);
+    server.viewer(&format!("/tables/ws/{table}")).view(|view| view["columns"] == layout);
 }

@@ -312,6 +312,7 @@ impl Room {
             Command::Types(changes) => {
                 shown = ViewSettings { types: shown.types_with(changes), page: 1, ..shown }
             }
+            Command::Columns(layout) => shown.layout = layout,
             _ => return Err(Failure::bad("this command does not change the shared view")),
         }
         self.check_columns(&shown)?;

@@ -24,7 +24,7 @@ use crate::broadcast::ViewFormat;
 use crate::command::PrivateMessage;
 use crate::counters::Counters;
 use crate::failure::Failure;
-use crate::message::{self, TableInfo};
+use crate::message;
 use crate::page::{Page, PageRequest};
 
 /// The most private views of one table on this node.
@@ -324,12 +324,11 @@ impl Room {
         let (Some(view), Some(outbox)) = (self.private.all.get(&viewer), self.outbox(viewer)) else { return };
         let Some((settings, page)) = &view.shown else { return };
         let Some(text) = &page.text[ViewFormat::Tables as usize] else { return };
-        let info = TableInfo {
-            shown: settings.clone(),
-            file: Some(page.facts.clone()),
-            shared: None,
-            ..self.info(self.viewer_count(), view.version)
-        };
+        let mut info = self.info(self.viewer_count(), view.version);
+        (info.shown, info.file) = (settings.clone(), Some(page.facts.clone()));
+        if let Some(shared) = &mut info.shared {
+            shared.columns.clone_from(&settings.layout);
+        }
         outbox.set_private(message::private(&info, text));
         self.settings.counters.views.fetch_add(1, Ordering::Relaxed);
     }

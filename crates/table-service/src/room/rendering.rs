@@ -331,6 +331,14 @@ impl Room {
         let is_coming = first.is_some() || elsewhere.is_some();
         let loading = is_coming || self.open_file.as_ref().is_some_and(|open_file| open_file.loading);
         let received = self.view.page.as_ref().map_or(0, |page| page.summary.received);
+        // The previous page is shown while other rows are computed.
+        let shown =
+            if self.view.page.is_some() { self.view.made_for.clone() } else { self.record.view.clone() };
+        let shared = SharedFields {
+            changed_by: self.view.shown_by.clone(),
+            history: self.history_length(),
+            columns: shown.layout.clone(),
+        };
         TableInfo {
             id: self.id(),
             name: self.open_file.as_ref().map_or(&self.record.name, |open_file| &open_file.name).clone(),
@@ -340,17 +348,9 @@ impl Room {
             loading,
             viewers,
             version,
-            // The previous page is shown while other rows are computed.
-            shown: if self.view.page.is_some() {
-                self.view.made_for.clone()
-            } else {
-                self.record.view.clone()
-            },
+            shown,
             file: self.view.page.as_ref().map(|page| page.facts.clone()),
-            shared: Some(SharedFields {
-                changed_by: self.view.shown_by.clone(),
-                history: self.history_length(),
-            }),
+            shared: Some(shared),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::id;
 
 pub use condition::Condition;
 pub use dialect_options::{DialectOptions, InvalidDialect};
-pub use view_settings::{Sort, ViewSettings};
+pub use view_settings::{ColumnLayout, Sort, ViewSettings};
 
 /// The state of a table that survives a restart and is sent to other nodes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -20,6 +20,20 @@ pub struct Sort {
     pub natural: bool,
 }
 
+/// The layout of the columns on pages. Rows and their cells stay in the order of the file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub struct ColumnLayout {
+    /// The columns that come first, in this order; the others follow in the order of the file.
+    pub order: Vec<usize>,
+    /// The columns that are not shown.
+    pub hidden: Vec<usize>,
+    /// The number of columns that stay visible at the left.
+    pub frozen: usize,
+    /// The widths of columns, in CSS pixels.
+    pub widths: BTreeMap<usize, u32>,
+}
+
 /// The settings of the shared view: page, order, filter.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ViewSettings {
@@ -36,6 +50,18 @@ pub struct ViewSettings {
     /// The chosen types of columns, by column, in the form of messages.
     #[serde(default)]
     pub types: BTreeMap<usize, String>,
+    /// The layout of the columns; `None`: all of them in the order of the file.
+    #[serde(default, rename = "columns", skip_serializing_if = "Option::is_none")]
+    pub layout: Option<ColumnLayout>,
+}
+
+impl ColumnLayout {
+    /// The columns that the layout refers to.
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        let last_frozen = self.frozen.checked_sub(1);
+        let named = self.order.iter().chain(&self.hidden).chain(self.widths.keys()).copied();
+        named.chain(last_frozen)
+    }
 }
 
 impl Default for ViewSettings {
@@ -47,6 +73,7 @@ impl Default for ViewSettings {
             filter: Vec::new(),
             search: String::new(),
             types: BTreeMap::new(),
+            layout: None,
         }
     }
 }
@@ -98,7 +125,8 @@ impl ViewSettings {
     pub fn columns(&self) -> impl Iterator<Item = usize> {
         let sorted = self.sort.iter().map(|by| by.column);
         let filtered = self.filter.iter().map(|condition| condition.column);
-        sorted.chain(filtered).chain(self.types.keys().copied())
+        let layout = self.layout.iter().flat_map(ColumnLayout::columns);
+        sorted.chain(filtered).chain(self.types.keys().copied()).chain(layout)
     }
 
     /// The number of pages of `total` rows, at least 1.
