@@ -57,6 +57,8 @@ pub(super) enum Command {
     Private(Option<Box<PrivateMessage>>),
     /// Make the private view of the sender the shared one.
     SharePrivate,
+    /// Exchange the file and the one that it replaced.
+    Restore,
     /// Undo the last change of the shared view.
     Undo,
     /// Repeat the change that was undone last.
@@ -107,6 +109,7 @@ enum CommandMessage {
     Columns(Option<ColumnLayout>),
     Private(Option<Box<PrivateMessage>>),
     SharePrivate(IgnoredAny),
+    Restore(IgnoredAny),
     Undo(IgnoredAny),
     Redo(IgnoredAny),
     Types(BTreeMap<usize, Option<String>>),
@@ -212,6 +215,7 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
             Command::Columns(layout)
         }
         CommandMessage::SharePrivate(_) => Command::SharePrivate,
+        CommandMessage::Restore(_) => Command::Restore,
         CommandMessage::Undo(_) => Command::Undo,
         CommandMessage::Redo(_) => Command::Redo,
         CommandMessage::Me { name } => Command::Me(name),
@@ -378,6 +382,7 @@ mod tests {
                 }))),
             ),
             (r#"{"share_private":{}}"#, Command::SharePrivate),
+            (r#"{"restore":{}}"#, Command::Restore),
             (r#"{"undo":{}}"#, Command::Undo),
             (r#"{"redo":{}}"#, Command::Redo),
             (r#"{"me":{"name":"Ann"}}"#, Command::Me("Ann".into())),

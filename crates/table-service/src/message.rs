@@ -108,6 +108,16 @@ pub(super) struct SharedFields {
     pub(super) history: HistoryLength,
     /// The layout of the columns.
     pub(super) columns: Option<ColumnLayout>,
+    /// The file that can be restored.
+    pub(super) previous: Option<PreviousName>,
+}
+
+/// A file that can be restored.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PreviousName {
+    pub(super) name: String,
+    /// The time until which it is stored, in seconds since 1970.
+    pub(super) until: u64,
 }
 
 /// The numbers of changes that can be undone and redone.

@@ -17,6 +17,8 @@ pub struct Options {
     pub min_data_rate: u64,
     /// The longest pause of an upload (`tables.upload_timeout`).
     pub upload_timeout: Duration,
+    /// The time for which a replaced file can be restored (`tables.keep_previous`).
+    pub keep_previous: Duration,
     /// Whether downloads of views disarm formulas (`tables.disarm_formulas`).
     pub disarm_formulas: bool,
     /// The interval of pings to a viewer (`client.ping_interval`).

@@ -54,7 +54,8 @@ pub use id::{ParseIdError, TableId, process_number, secret};
 pub use options::{BucketOptions, StoreLocation, StoreOptions};
 pub use quota::{MAX_UPLOADS, Quota};
 pub use record::{
-    ColumnLayout, Condition, DialectOptions, InvalidDialect, Locks, Record, Sort, Stamp, ViewSettings,
+    ColumnLayout, Condition, DialectOptions, InvalidDialect, Locks, PreviousFile, Record, Sort, Stamp,
+    ViewSettings,
 };
 
 /// Callback that closes open tables without viewers, so that they can be evicted. May block.

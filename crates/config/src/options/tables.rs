@@ -35,6 +35,9 @@ group! {
         upload_timeout: Duration = "60s", millis(SECOND, HOUR);
         /// Time for which a table without viewers is stored.
         keep: Duration = "24h", millis(SECOND, 366 * 24 * HOUR);
+        /// Time for which a file that was replaced in a table can be restored. Its bytes count towards
+        /// `tables.max_total` meanwhile. With 0 it is removed at once.
+        keep_previous: Duration = "10m", millis(0, 24 * HOUR);
         /// Bound of the files of all tables together, with the decompressed text of open files, and
         /// with removed files that are still read. At the bound, tables without viewers are evicted, the least recently
         /// used first; when all are in use, uploads are refused.

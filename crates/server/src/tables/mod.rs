@@ -50,6 +50,7 @@ fn options(config: &Config) -> Options {
         max_unpack_ratio: options.max_unpack_ratio as u64,
         min_data_rate: options.min_data_rate as u64,
         upload_timeout: options.upload_timeout,
+        keep_previous: options.keep_previous,
         disarm_formulas: options.disarm_formulas,
         ping_interval: config.client.ping_interval,
         pong_timeout: config.client.pong_timeout,

@@ -270,6 +270,7 @@ impl Room {
                 return self.reread(dialect, self.author(viewer), done);
             }
             Command::SharePrivate => self.share_private(viewer),
+            Command::Restore => self.restore(viewer),
             Command::Undo => self.undo(viewer),
             Command::Redo => self.redo(viewer),
             command => self.show(viewer, form, command),

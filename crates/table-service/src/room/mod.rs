@@ -10,7 +10,7 @@
 //! upload_thread.rs  the thread of an upload
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! people.rs   names, colours and cursors        private.rs    private views of viewers
-//! history.rs  undo and redo
+//! history.rs  undo and redo                     previous.rs   the file that can be restored
 //! ```
 //!
 //! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
@@ -28,6 +28,7 @@ mod history;
 mod members;
 mod nodes;
 mod people;
+mod previous;
 mod private;
 mod rendering;
 mod saving;

@@ -151,7 +151,8 @@ impl Room {
                 self.history.record(&old.view, &self.record.view, now);
                 self.render_for(None);
             }
-            self.saving.obsolete.extend(old.file.filter(|_| is_other_file));
+            self.release_files(&old);
+            self.await_previous();
             self.save_soon();
         }
         // The other node has appended rows.

@@ -338,6 +338,7 @@ impl Room {
             changed_by: self.view.shown_by.clone(),
             history: self.history_length(),
             columns: shown.layout.clone(),
+            previous: self.previous_name(),
         };
         TableInfo {
             id: self.id(),

@@ -43,6 +43,10 @@ pub(super) struct Settings {
     pub(super) has_other_nodes: bool,
     /// The time after which an unused table is removed.
     pub(super) keep: Duration,
+    /// The time for which a replaced file can be restored.
+    pub(super) keep_previous: Duration,
+    /// The start of the room in both clocks, and the seconds since 1970.
+    pub(super) epoch: (Instant, u64),
     /// The limits of a file.
     pub(super) limits: Limits,
     /// The least time between two writes of the record.
@@ -134,6 +138,7 @@ impl Room {
         if room.record.file.is_some() {
             room.open_again();
         }
+        room.await_previous();
         room.notify_nodes(MessageKind::Hello);
         let effects = std::mem::take(&mut room.effects);
         (room, effects)
@@ -178,7 +183,12 @@ impl Room {
             Timer::Save => self.saving.is_dirty && !self.saving.is_running,
             Timer::Idle => self.viewers.is_empty() && !self.is_busy(),
             Timer::Private => !self.private.is_empty(),
-            Timer::ViewerCount | Timer::People | Timer::Announce | Timer::RemoteFile | Timer::Reopen => true,
+            Timer::ViewerCount
+            | Timer::People
+            | Timer::Previous
+            | Timer::Announce
+            | Timer::RemoteFile
+            | Timer::Reopen => true,
         }
     }
 
@@ -201,6 +211,7 @@ impl Room {
             }
             Timer::People => self.send_people(),
             Timer::Private => self.refresh_private(),
+            Timer::Previous => self.remove_previous(),
             Timer::Announce => self.announce(),
             Timer::RemoteFile => self.timers.clear(timer),
             Timer::Reopen => {

@@ -36,6 +36,8 @@ pub(crate) fn start(
         node: service.own,
         has_other_nodes: service.bus.has_other_nodes(),
         keep: service.options.store.keep,
+        keep_previous: service.options.keep_previous,
+        epoch: (Instant::now(), unix_now()),
         limits: service.limits(),
         min_save_interval: service.store.min_save_interval(),
         lease: service.store.lease(),
@@ -60,6 +62,11 @@ pub(crate) fn start(
         drop(strong);
     });
     sender
+}
+
+/// The seconds since 1970.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 struct Task {

@@ -44,6 +44,8 @@ impl TestRoom {
             node: 1,
             has_other_nodes,
             keep: Duration::from_secs(3600),
+            keep_previous: Duration::from_secs(600),
+            epoch: (now, 1_000_000),
             limits: Limits { original_bytes: 1_000, ..Limits::default() },
             min_save_interval: Duration::from_secs(1),
             lease: None,

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     People,
     /// Private views whose rows have changed are computed again.
     Private,
+    /// The replaced file is removed.
+    Previous,
     /// The table is announced to other nodes.
     Announce,
     /// Other nodes have had time to report that they receive a file for the table.
@@ -31,13 +33,14 @@ pub(super) enum Timer {
 
 impl Timer {
     /// In the order of execution when several are due.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Progress,
         Self::Touch,
         Self::Render,
         Self::ViewerCount,
         Self::People,
         Self::Private,
+        Self::Previous,
         Self::Announce,
         Self::RemoteFile,
         Self::Reopen,

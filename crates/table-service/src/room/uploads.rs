@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_table::{Choice, Table};
-use tidings_table_store::{DialectOptions, Locks, Quota, Reserved};
+use tidings_table_store::{DialectOptions, Locks, PreviousFile, Quota, Reserved};
 
 use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
 use super::state::{OpenFile, Room};
@@ -198,12 +198,18 @@ impl Room {
                 let table = writer.table().clone();
                 let rows = table.reading().summary().rows;
                 counters.rows.fetch_add(rows, Ordering::Relaxed);
-                let (old, is_first) = (self.record.file.replace(file.clone()), self.open_file.is_some());
-                self.record.name.clone_from(&upload.name);
-                self.record.uploader.clone_from(&upload.uploader);
-                self.record.is_article = upload.is_article;
-                self.record.dialect = DialectOptions::default();
-                if old.is_some() || !is_first {
+                let (is_replaced, is_shown) = (self.record.file.is_some(), self.open_file.is_some());
+                let next = PreviousFile {
+                    file: file.clone(),
+                    name: upload.name.clone(),
+                    uploader: upload.uploader,
+                    is_article: upload.is_article,
+                    dialect: DialectOptions::default(),
+                    view: self.record.view.clone(),
+                    until: 0,
+                };
+                self.replace_file(next);
+                if is_replaced || !is_shown {
                     self.show_from_start();
                 }
                 self.open_file = Some(OpenFile {
@@ -214,7 +220,6 @@ impl Room {
                     loading: false,
                     facts: Arc::default(),
                 });
-                self.saving.obsolete.extend(old);
                 if let Some(working) = &self.work.running {
                     working.cancel();
                 }

@@ -196,7 +196,7 @@ impl Bucket {
         let Some((record, _)) = self.record(id)? else { return Ok(()) };
         for (file, written) in &table.files {
             let is_old = now.duration_since(*written).is_ok_and(|ago| ago >= ORPHAN_AGE);
-            if is_old && record.file.as_ref() != Some(file) {
+            if is_old && !record.names(file) {
                 self.remove_file(id, file)?;
             }
         }

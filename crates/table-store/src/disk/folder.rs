@@ -52,12 +52,15 @@ pub(super) fn read_record(folder: &Path) -> io::Result<Record> {
 
 /// Removes files that the record does not name from a locked folder.
 pub(super) fn remove_orphans(folder: &Path) -> io::Result<()> {
-    let record = read_record(folder)?;
+    let mut record = read_record(folder)?;
+    // The table that removes the file itself is not open.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    record.previous.take_if(|previous| previous.until <= now);
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == LOCK || name == RECORD || Some(&*name) == record.file.as_deref() {
+        if name == LOCK || name == RECORD || record.names(&name) {
             continue;
         }
         if entry.file_type()?.is_dir() {

@@ -36,8 +36,30 @@ pub struct Record {
     pub locks: Locks,
     /// The version of the last view.
     pub version: u64,
+    /// The file before the last replacement, as long as it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousFile>,
     /// The stamp of the last change. Of two records the one with the larger stamp is kept.
     pub stamp: Stamp,
+}
+
+/// A file that was replaced and can be restored, with its settings.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct PreviousFile {
+    /// As [`Record::file`].
+    pub file: String,
+    /// As [`Record::name`].
+    pub name: String,
+    /// As [`Record::uploader`].
+    pub uploader: String,
+    /// As [`Record::is_article`].
+    pub is_article: bool,
+    /// As [`Record::dialect`].
+    pub dialect: DialectOptions,
+    /// As [`Record::view`].
+    pub view: ViewSettings,
+    /// The time until which it is stored, in seconds since 1970.
+    pub until: u64,
 }
 
 /// Actions that are restricted to the owner.
@@ -78,9 +100,37 @@ impl Record {
             dialect: DialectOptions::default(),
             view: ViewSettings::default(),
             locks: Locks::default(),
+            previous: None,
             version: 0,
             stamp: Stamp::default(),
         }
+    }
+
+    /// Whether the record names this file, now or as the previous one.
+    pub fn names(&self, file: &str) -> bool {
+        self.files().any(|named| named == file)
+    }
+
+    /// The files that the record names.
+    pub fn files(&self) -> impl Iterator<Item = &String> {
+        self.file.iter().chain(self.previous.as_ref().map(|previous| &previous.file))
+    }
+
+    /// Replaces the file and its settings by `next`. The replaced file, if there is one, becomes the previous one until
+    /// this time.
+    pub fn replace_file(&mut self, next: PreviousFile, until: u64) {
+        let PreviousFile { file, name, uploader, is_article, dialect, view, until: _ } = next;
+        let old = std::mem::replace(&mut self.file, Some(file));
+        let old = PreviousFile {
+            file: old.unwrap_or_default(),
+            name: std::mem::replace(&mut self.name, name),
+            uploader: std::mem::replace(&mut self.uploader, uploader),
+            is_article: std::mem::replace(&mut self.is_article, is_article),
+            dialect: std::mem::replace(&mut self.dialect, dialect),
+            view: std::mem::replace(&mut self.view, view),
+            until,
+        };
+        self.previous = Some(old).filter(|old| !old.file.is_empty());
     }
 
     /// Whether this is the secret of the owner.
