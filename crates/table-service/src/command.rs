@@ -27,7 +27,7 @@ const MAX_NAME: usize = 255;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Command {
     /// A file follows in binary messages.
-    Upload { name: String, size: Option<u64> },
+    Upload(UploadOptions),
     /// The upload is complete.
     UploadEnd,
     /// The upload is aborted.
@@ -77,6 +77,16 @@ pub(super) enum Command {
     Token(String),
 }
 
+/// The announcement of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct UploadOptions {
+    pub(super) name: String,
+    /// The size in bytes.
+    pub(super) size: Option<u64>,
+    /// Whether the file is text, whatever its bytes look like.
+    pub(super) is_text: bool,
+}
+
 /// The JSON form of commands.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,6 +95,8 @@ enum CommandMessage {
         #[serde(default)]
         name: String,
         size: Option<u64>,
+        #[serde(default)]
+        text: bool,
     },
     UploadEnd(IgnoredAny),
     UploadAbort(IgnoredAny),
@@ -195,7 +207,9 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
     let message =
         serde_json::from_str(text).map_err(|error| Failure::bad(format!("bad message: {error}")))?;
     Ok(match message {
-        CommandMessage::Upload { name, size } => Command::Upload { name: sanitize_name(&name), size },
+        CommandMessage::Upload { name, size, text } => {
+            Command::Upload(UploadOptions { name: sanitize_name(&name), size, is_text: text })
+        }
         CommandMessage::UploadEnd(_) => Command::UploadEnd,
         CommandMessage::UploadAbort(_) => Command::UploadAbort,
         CommandMessage::Page(number) => page(number.as_u64())?,
@@ -327,9 +341,13 @@ mod tests {
         for (text, command) in [
             (
                 r#"{"upload":{"name":"a.tsv","size":123}}"#,
-                Command::Upload { name: "a.tsv".into(), size: Some(123) },
+                Command::Upload(UploadOptions { name: "a.tsv".into(), size: Some(123), is_text: false }),
             ),
-            (r#"{"upload":{}}"#, Command::Upload { name: String::new(), size: None }),
+            (r#"{"upload":{}}"#, Command::Upload(UploadOptions::default())),
+            (
+                r#"{"upload":{"text":true}}"#,
+                Command::Upload(UploadOptions { is_text: true, ..UploadOptions::default() }),
+            ),
             (r#"{"upload_end":{}}"#, Command::UploadEnd),
             (r#"{"upload_abort":{}}"#, Command::UploadAbort),
             ("3", Command::Page(3)),
@@ -430,7 +448,7 @@ mod tests {
     #[test]
     fn a_file_s_name_has_no_folders_and_no_control_characters() {
         let named = |name: &str| match parse(&serde_json::json!({"upload": {"name": name}}).to_string()) {
-            Ok(Command::Upload { name, .. }) => name,
+            Ok(Command::Upload(UploadOptions { name, .. })) => name,
             other => panic!("{other:?}"),
         };
         assert_eq!(named("../../etc/pass\nwd"), "passwd");

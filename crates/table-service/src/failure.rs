@@ -80,7 +80,13 @@ impl From<Error> for Failure {
             ),
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
             Error::Value { .. } => Self::new(422, error.to_string()),
-            Error::NotText(_) | Error::Compression(_) => Self::new(415, error.to_string()),
+            Error::NotText(_) => Self::new(
+                415,
+                format!(
+                    "{error}; to read it as text anyway, upload it with {{\"upload\":{{\"text\":true}}}}"
+                ),
+            ),
+            Error::Compression(_) => Self::new(415, error.to_string()),
             Error::Cancelled => Self::new(409, "a newer request replaced this one"),
             Error::Broken => Self::internal(),
             _ => Self::bad(error.to_string()),

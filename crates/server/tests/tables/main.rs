@@ -10,6 +10,7 @@ mod nodes;
 mod owner;
 mod people;
 mod private;
+mod restore;
 mod rights;
 mod shared;
 #[path = "../support/mod.rs"]

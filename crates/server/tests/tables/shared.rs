@@ -61,6 +61,7 @@ fn a_view_has_exactly_the_specified_fields() {
         "changed_by",
         "history",
         "columns",
+        "previous",
     ];
     expected.sort_unstable();
     let mut fields = fields;

@@ -53,7 +53,7 @@ use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
 
 use super::broadcast::ViewFormat;
-use super::command::Command;
+use super::command::{Command, UploadOptions};
 use super::failure::Failure;
 use super::message::TableInfo;
 use super::node_messages::NodeMessage;
@@ -86,8 +86,7 @@ pub(super) enum RoomRequest {
     /// A viewer begins to upload.
     Upload {
         viewer: u64,
-        name: String,
-        size: Option<u64>,
+        options: UploadOptions,
         quota: Quota,
         reply: oneshot::Sender<Result<Upload, Failure>>,
     },

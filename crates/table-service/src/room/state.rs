@@ -249,8 +249,8 @@ impl Room {
             RoomRequest::Join(join) => self.join(join),
             RoomRequest::Leave(viewer) => self.leave(viewer),
             RoomRequest::Command { viewer, command, done } => self.command(viewer, command, done),
-            RoomRequest::Upload { viewer, name, size, quota, reply } => {
-                self.begin_upload(viewer, name, size, quota, reply);
+            RoomRequest::Upload { viewer, options, quota, reply } => {
+                self.begin_upload(viewer, options, quota, reply);
             }
             RoomRequest::ClaimOwnership { viewer, secret, reply } => {
                 let _ = reply.send(self.claim_ownership(viewer, &secret));

@@ -12,7 +12,7 @@ use super::effect::{CreateJob, Effect, Event, SaveJob, UploadReply};
 use super::state::{Room, Settings};
 use super::{JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use crate::broadcast::ViewFormat;
-use crate::command::Command;
+use crate::command::{Command, UploadOptions};
 use crate::failure::Failure;
 use crate::node_messages::{MessageKind, NodeMessage};
 use crate::outbox::Outbox;
@@ -108,7 +108,12 @@ impl TestRoom {
     fn upload(&mut self, viewer: u64) -> (Vec<Effect>, oneshot::Receiver<Result<Upload, Failure>>) {
         let (reply, response) = oneshot::channel();
         let quota = Quota::unlimited();
-        let request = RoomRequest::Upload { viewer, name: "a.tsv".into(), size: Some(10), quota, reply };
+        let request = RoomRequest::Upload {
+            viewer,
+            options: UploadOptions { name: "a.tsv".into(), size: Some(10), is_text: false },
+            quota,
+            reply,
+        };
         (self.request(request), response)
     }
 

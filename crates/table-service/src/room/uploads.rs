@@ -12,6 +12,7 @@ use super::effect::{CreateJob, CreatedFile, Effect, UploadReply};
 use super::state::{OpenFile, Room};
 use super::timers::Timer;
 use crate::broadcast::ViewFormat;
+use crate::command::UploadOptions;
 use crate::counters::UploadEnd;
 use crate::failure::Failure;
 use crate::message;
@@ -35,6 +36,8 @@ pub(super) struct RunningUpload {
     name: String,
     pub(super) size: Option<u64>,
     is_article: bool,
+    /// The dialect of the file.
+    dialect: DialectOptions,
     pub(super) progress: Arc<UploadProgress>,
     /// The bytes in the last progress message.
     sent_progress: u64,
@@ -49,12 +52,11 @@ impl Room {
     pub(super) fn begin_upload(
         &mut self,
         viewer: u64,
-        name: String,
-        size: Option<u64>,
+        options: UploadOptions,
         quota: Quota,
         reply: UploadReply,
     ) {
-        match self.admit_upload(viewer, name, size, &quota) {
+        match self.admit_upload(viewer, options, &quota) {
             Ok((number, choice)) => {
                 self.effects.push(Effect::CreateFile(CreateJob { number, quota, choice, reply }));
             }
@@ -66,8 +68,7 @@ impl Room {
     fn admit_upload(
         &mut self,
         viewer: u64,
-        name: String,
-        size: Option<u64>,
+        UploadOptions { name, size, is_text }: UploadOptions,
         quota: &Quota,
     ) -> Result<(u64, Choice), Failure> {
         let Some(uploader) = self.viewers.get(viewer) else { return Err(Failure::stopping()) };
@@ -83,7 +84,8 @@ impl Room {
         if size.is_some_and(|size| size > most) {
             return Err(Failure::too_large(most));
         }
-        let choice = DialectOptions::default().choice(&name, is_article)?;
+        let dialect = if is_text { DialectOptions::text() } else { DialectOptions::default() };
+        let choice = dialect.choice(&name, is_article)?;
         let progress = self.settings.uploads.admit(quota)?;
         let (number, uploader) = (self.viewers.next_number(), quota.key.to_string());
         let file = None;
@@ -98,6 +100,7 @@ impl Room {
             name,
             size,
             is_article,
+            dialect,
             progress,
             sent_progress: 0,
         });
@@ -204,7 +207,7 @@ impl Room {
                     name: upload.name.clone(),
                     uploader: upload.uploader,
                     is_article: upload.is_article,
-                    dialect: DialectOptions::default(),
+                    dialect: upload.dialect,
                     view: self.record.view.clone(),
                     until: 0,
                 };

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use super::access::{Usage, Visitor};
 use super::broadcast::ViewFormat;
-use super::command::{self, Command};
+use super::command::{self, Command, UploadOptions};
 use super::failure::Failure;
 use super::message;
 use super::outbox::Outbox;
@@ -279,7 +279,7 @@ impl Session {
             _ => self.usage.charge(text.len()),
         };
         let outcome = match allowed.and_then(|()| command::parse(text)) {
-            Ok(Command::Upload { name, size }) => return self.begin_chunks(Ok((name, size))).await,
+            Ok(Command::Upload(upload)) => return self.begin_chunks(Ok(upload)).await,
             Ok(command) => self.execute(command).await,
             Err(failure) if command::is_upload(text) => return self.begin_chunks(Err(failure)).await,
             Err(failure) => Err(failure),
@@ -290,14 +290,14 @@ impl Session {
     }
 
     /// Begins an announced upload. If it is rejected, the following pieces are discarded.
-    async fn begin_chunks(&mut self, announced: Result<(String, Option<u64>), Failure>) {
+    async fn begin_chunks(&mut self, announced: Result<UploadOptions, Failure>) {
         if matches!(self.incoming, Incoming::Chunks(_)) {
             let active = Failure::new(409, "an upload is running; end or abort it first");
             return self.fail(&announced.err().unwrap_or(active));
         }
         self.has_received_error = false;
         let begun = match announced {
-            Ok((name, size)) => self.begin(name, size).await,
+            Ok(options) => self.begin(options).await,
             Err(failure) => Err(failure),
         };
         self.last_upload_input = Instant::now();
@@ -430,8 +430,8 @@ impl Session {
     }
 
     /// Begins an upload, in a new table if this connection has none.
-    async fn begin(&mut self, name: String, size: Option<u64>) -> Result<Upload, Failure> {
-        if let Some(size) = size.filter(|size| *size > self.service.options.max_size) {
+    async fn begin(&mut self, options: UploadOptions) -> Result<Upload, Failure> {
+        if let Some(size) = options.size.filter(|size| *size > self.service.options.max_size) {
             tracing::debug!(size, "the announced size of an upload exceeds the limit");
             return Err(Failure::too_large(self.service.options.max_size));
         }
@@ -445,10 +445,8 @@ impl Session {
             span.set("tidings.table", table.to_string());
         }
         let (reply, upload) = oneshot::channel();
-        let sent = handle
-            .requests
-            .send(RoomRequest::Upload { viewer: handle.viewer, name, size, quota, reply })
-            .await;
+        let sent =
+            handle.requests.send(RoomRequest::Upload { viewer: handle.viewer, options, quota, reply }).await;
         sent.map_err(|_| Failure::unknown())?;
         let mut upload = upload.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
         upload.span = span;

@@ -163,7 +163,7 @@ impl Session {
     /// Handles the begin of a binary message outside of an upload: a complete file.
     async fn binary_begins(&mut self) {
         if matches!(self.incoming, Incoming::Nothing) {
-            self.incoming = match self.begin(String::new(), None).await {
+            self.incoming = match self.begin(UploadOptions::default()).await {
                 Ok(upload) => Incoming::Whole(upload),
                 Err(failure) => {
                     self.fail(&failure);

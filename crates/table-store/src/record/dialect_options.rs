@@ -24,6 +24,9 @@ pub struct DialectOptions {
     header: Option<Option<bool>>,
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     encoding: Option<Option<String>>,
+    /// Whether a file that looks like a binary one is read as text.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    text: Option<Option<bool>>,
 }
 
 /// An invalid value. The text names it.
@@ -32,9 +35,15 @@ pub struct DialectOptions {
 pub struct InvalidDialect(String);
 
 impl DialectOptions {
+    /// The options of an upload that is text, whatever its bytes look like.
+    pub fn text() -> Self {
+        Self { text: Some(Some(true)), ..Self::default() }
+    }
+
     /// Completes these options by earlier ones.
     pub fn after(self, before: &Self) -> Self {
-        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding } = before.clone();
+        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding, text } =
+            before.clone();
         Self {
             delimiter: self.delimiter.or(delimiter),
             quote: self.quote.or(quote),
@@ -43,6 +52,7 @@ impl DialectOptions {
             skip: self.skip.or(skip),
             header: self.header.or(header),
             encoding: self.encoding.or(encoding),
+            text: self.text.or(text),
         }
     }
 
@@ -84,6 +94,7 @@ impl DialectOptions {
             skip: self.skip.flatten().or(known.skip),
             header: self.header.flatten(),
             encoding,
+            is_text: self.text.flatten().unwrap_or(false),
             ..known
         })
     }

@@ -59,6 +59,11 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"\xFF\xD8\xFF\xE0", "an image"),
 ];
 
+/// The least number of NUL bytes of a binary file, and the part of its head that they are. Text has none, except in
+/// UTF-16; some exports contain a few.
+const BINARY_NULS: usize = 16;
+const BINARY_PART: usize = 512;
+
 /// The inputs of a guess besides the text.
 #[derive(Clone, Debug)]
 pub(crate) struct GuessContext {
@@ -85,9 +90,8 @@ impl GuessContext {
 pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(Dialect, bool), Error> {
     let GuessContext { choice, later, compression, stored } = known;
     choice.check()?;
-    if stored.is_none()
-        && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic))
-    {
+    let is_checked = stored.is_none() && !choice.is_text;
+    if is_checked && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(Error::NotText(what));
     }
     let kept_encoding = stored.as_ref().and_then(|stored| stored.encoding(choice));
@@ -97,6 +101,12 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(D
         (None, None, Some(later)) => (*later, Evidence::Guessed),
         (None, None, None) => encoding::guess(head, whole),
     };
+    if is_checked && evidence != Evidence::Given && !encoding.is_utf_16() {
+        let nuls = memchr::memchr_iter(0, head).count();
+        if nuls >= BINARY_NULS.max(head.len() / BINARY_PART) {
+            return Err(Error::NotText("a binary file (it has NUL bytes)"));
+        }
+    }
     let kept_syntax = stored.as_ref().and_then(|stored| stored.syntax(choice));
     let kept_header = stored.as_ref().and_then(|stored| stored.header(choice));
     let line_end = stored.as_ref().map(|stored| stored.dialect.line_end);

@@ -84,6 +84,8 @@ pub struct Choice {
     pub header: Option<bool>,
     /// The encoding.
     pub encoding: Option<Encoding>,
+    /// Whether the file is read as text even if its bytes look like those of a binary format.
+    pub is_text: bool,
     /// The delimiter that the file name suggests ([`Self::hinted_by`]), which is weak evidence: tabs are used if there
     /// are any, a comma only implies several columns.
     pub hint: Option<u8>,
