@@ -128,7 +128,7 @@ impl Upload {
             (None, Some(key)) => Some(("X-API-Key", &**key)),
             (None, None) => None,
         };
-        let socket = WebSocket::open(web, "/tables/ws", &[], header.as_slice()).await;
+        let socket = WebSocket::open(web, "/tables/ws?client=cli", &[], header.as_slice()).await;
         let mut upload = Self { socket: socket.map_err(|denied| denied.into_error(web))? };
         let announced = match size {
             Some(size) => json!({"upload": {"name": name, "size": size}}),
@@ -213,7 +213,10 @@ fn upload_event(message: &Value) -> UploadEvent {
             uuid: uuid.to_owned(),
             size: number(&message["size"]),
             rows: number(&message["total_number"]),
-            columns: rows.iter().map(width).max().unwrap_or(0).max(width(&message["header"])),
+            columns: match message["columns_total"].as_u64() {
+                Some(total) => usize::try_from(total).unwrap_or(usize::MAX),
+                None => rows.iter().map(width).max().unwrap_or(0).max(width(&message["header"])),
+            },
             loading: message["loading"].as_bool().unwrap_or(false),
             header: message["header"].as_array().map(|cells| cells.iter().map(text).collect()),
             dialect: message["dialect"].is_object().then(|| dialect(&message["dialect"])),
@@ -329,6 +332,9 @@ mod tests {
             View { uuid: "u".to_owned(), size: 70, rows: 9, columns: 3, loading: true, header, dialect };
         let text = r#"{"uuid":"u","total_number":9,"size":70,"loading":true,"header":["n"],"data":[["a"],["a","b","c"]],
             "dialect":{"delimiter":";","quote":"","encoding":"UTF-8","line_end":"\n"}}"#;
-        assert_eq!(of(text), UploadEvent::View(view));
+        assert_eq!(of(text), UploadEvent::View(view.clone()));
+        // A view of a wide table has its first columns alone.
+        let wide = text.replace("\"loading\":true", "\"loading\":true,\"columns_total\":3000");
+        assert_eq!(of(&wide), UploadEvent::View(View { columns: 3000, ..view }));
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, 
             rows = rows_of(&view, shown, number, range.clone())?;
         }
         page = page.max(number);
-        let made_text = PageText::new(number, &rows, view.header_of(range)?.as_ref()).with_columns(columns);
+        let made_text = PageText::new(number, &rows, view.header()?.as_ref()).with_columns(columns);
         text[form as usize] = Some(Arc::new(made_text));
         made[form as usize] = Some(CachedView { view, of: summary });
     }

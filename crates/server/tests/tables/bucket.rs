@@ -73,7 +73,8 @@ fn shared(a: &TableServer, b: &TableServer, rows: usize) -> (Viewer, Viewer, Str
 #[test]
 fn a_table_of_one_node_can_be_viewed_and_changed_on_another() {
     let shared_by = Shared::start();
-    let (a, b) = (shared_by.node(&[]), shared_by.node(&[]));
+    let node = || shared_by.node(&["tables.keep_previous=5s"]);
+    let (a, b) = (node(), node());
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
     on_a.send(&json!({"page": 2}));
     assert_eq!(on_b.view(|view| view["page_no"] == 2)["data"][0][0], "000100");
@@ -82,6 +83,8 @@ fn a_table_of_one_node_can_be_viewed_and_changed_on_another() {
     // A replaced file reaches the other node too, and the old one is deleted from the bucket.
     on_b.upload("new.csv", b"a;b\n1;2\n");
     assert_eq!(on_a.view(|view| view["name"] == "new.csv")["total_number"], 1);
+    on_a.send(&json!({"restore": {}}));
+    assert_eq!(on_b.view(|view| view["name"] == "rows.tsv")["total_number"], 250);
     wait_until(PATIENCE, "the old file to be removed", || shared_by.objects(&table).len() == 2);
 }
 

@@ -15,9 +15,14 @@ struct Two {
 
 impl Two {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts both nodes with these options, too.
+    fn with(more: &[&str]) -> Self {
         let (redis, store) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
         let options = [format!("broker={}", redis.url()), format!("tables.store={}", store.path().display())];
-        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let options: Vec<_> = options.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let (a, b) = (TableServer::start(&options), TableServer::start(&options));
         a.until_ready();
         b.until_ready();
@@ -52,7 +57,7 @@ fn a_page_change_on_one_node_reaches_the_other() {
 
 #[test]
 fn another_file_another_dialect_and_locks_reach_the_other_node() {
-    let two = Two::start();
+    let two = Two::with(&["tables.keep_previous=1s"]);
     let (mut on_a, mut on_b, ..) = two.shared(250);
     on_b.upload("new.csv", b"a;b,c\n1;2,3\n4;5,6\n");
     let view = on_a.view(|view| view["name"] == "new.csv" && view["loading"] == false);
@@ -68,6 +73,41 @@ fn another_file_another_dialect_and_locks_reach_the_other_node() {
     wait_until(PATIENCE, "the old file to be removed", || {
         listing(two.store.path()).iter().filter(|name| name.ends_with("original")).count() == 1
     });
+}
+
+#[test]
+fn people_and_the_author_of_a_change_reach_the_other_node() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(250);
+    on_a.send(&json!({"me": {"name": "Ann"}}));
+    let ann = on_b.until("the name", |message| message["person"]["name"] == "Ann")["person"].take();
+    on_a.send(&json!({"cursor": {"row": 7, "column": 1}}));
+    let moved = on_b.until("the cursor", |message| message["person"]["cursor"].is_object())["person"].take();
+    assert_eq!((&moved["id"], &moved["cursor"]["to_row"]), (&ann["id"], &json!(7)));
+    on_a.send(&json!({"page": 2}));
+    let view = on_b.view(|view| view["page_no"] == 2);
+    assert_eq!(view["changed_by"], json!({"id": ann["id"], "name": "Ann", "by": "viewer"}));
+    // A change of another node is undone, too.
+    on_b.send(&json!({"undo": {}}));
+    on_a.view(|view| view["page_no"] == 1);
+    drop(on_a);
+    on_b.until("the end", |message| message["person_left"] == ann["id"]);
+}
+
+#[test]
+fn a_replaced_file_is_restored_on_any_node() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(250);
+    on_b.upload("new.csv", b"a,b\n1,2\n");
+    on_a.view(|view| view["name"] == "new.csv" && view["previous"]["name"] == "rows.tsv");
+    on_a.send(&json!({"restore": {}}));
+    for viewer in [&mut on_a, &mut on_b] {
+        viewer.view(|view| view["name"] == "rows.tsv" && view["total_number"] == 250);
+    }
+    on_b.send(&json!({"restore": {}}));
+    for viewer in [&mut on_a, &mut on_b] {
+        viewer.view(|view| view["name"] == "new.csv" && view["total_number"] == 1);
+    }
 }
 
 #[test]

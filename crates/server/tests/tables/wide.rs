@@ -28,7 +28,8 @@ fn a_view_of_a_wide_table_has_the_first_columns_and_windows_have_the_others() {
         (view["data"][99].as_array().map(Vec::len), &view["data"][99][199]),
         (Some(200), &json!("99:199"))
     );
-    assert_eq!(view["header"].as_array().map(Vec::len), Some(200));
+    // The names of the first 1,000 columns are there, as before.
+    assert_eq!(view["header"].as_array().map(Vec::len), Some(1_000));
     // Larger pages have fewer columns, and the number of cells is bounded.
     viewer.send(&json!({"page_size": 1_000}));
     let view = viewer.view(|view| view["page_size"] == 1_000);
