@@ -16,10 +16,12 @@
 //! Invariants:
 //! - A file is never held in memory: it is written to disk as it arrives, and pages are read from there.
 //! - A view is encoded once for all its viewers. A slow viewer receives the newest view and delays no other viewer.
-//! - The id of a table permits viewing. All other permissions are checked in one place, the room.
+//! - The id of a table permits viewing. All other permissions on a table are checked in one place, [`access`], when the
+//!   room executes a command.
 //! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), concurrent uploads
 //!   ([`upload::ActiveUploads`]), concurrent downloads of views ([`download::ActiveDownloads`]), concurrent appends ([`append_limiter`]),
-//!   queued responses ([`outbox`]), concurrent queries ([`queries`]).
+//!   queued responses ([`outbox`]), concurrent queries ([`queries`]), people in messages ([`people`]), private views and
+//!   the history of a view (the room).
 //! - A slow transfer is ended when the limit is reached and another transfer waits ([`rate`]).
 //!
 //! # Messages beyond the contract
@@ -28,6 +30,7 @@
 //!   "top":[[value,count],…]},…]}}`.
 //! - The response to a private window is `{"rows":{"from","count","total_number","data","version"}}`.
 //! - `{"progress":{"view":0.42}}`: the progress of a view that takes longer than half a second to compute.
+//! - Windows with columns, people, private views, undo, the layout of columns, and `restore`: see `docs/tables.md`.
 //! - `{"lock":{"uploads":…,"view":…}}` is sent to all viewers when the locks change, and to a new viewer while a lock
 //!   is on.
 //! - `{}` every `client.ping_interval`, so that a page can distinguish a broken connection from an idle one.

@@ -73,7 +73,7 @@ fn shared(a: &TableServer, b: &TableServer, rows: usize) -> (Viewer, Viewer, Str
 #[test]
 fn a_table_of_one_node_can_be_viewed_and_changed_on_another() {
     let shared_by = Shared::start();
-    let node = || shared_by.node(&["tables.keep_previous=5s"]);
+    let node = || shared_by.node(&["tables.keep_previous=8s"]);
     let (a, b) = (node(), node());
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
     on_a.send(&json!({"page": 2}));
