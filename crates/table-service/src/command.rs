@@ -142,10 +142,14 @@ struct ColumnsMessage {
     count: usize,
 }
 
+/// A field that only `null` is valid for.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+enum Unsupported {}
+
 /// The complete state of a private view. Absent fields are those of a view of all rows, and of the shared view for the
 /// size of pages and the types of columns.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct PrivateMessage {
     sort: Vec<Sort>,
     filter: Vec<Condition>,
@@ -154,6 +158,8 @@ pub(super) struct PrivateMessage {
     page_size: Option<u64>,
     types: Option<BTreeMap<usize, Option<String>>>,
     columns: Option<ColumnLayout>,
+    /// Reserved: only `null`.
+    group: Option<Unsupported>,
 }
 
 impl PrivateMessage {

@@ -36,6 +36,16 @@ fn viewers_receive_each_other_s_name_and_cursor() {
 }
 
 #[test]
+fn a_name_that_is_set_before_the_table_exists_is_that_of_its_creator() {
+    let server = TableServer::with(&[]);
+    let mut ann = server.viewer("/tables/ws");
+    ann.send(&json!({"me": {"name": "Ann"}}));
+    ann.upload("rows.tsv", tsv(10).as_bytes());
+    let view = ann.view(|view| view["loading"] == false);
+    assert_eq!((&view["changed_by"]["name"], &view["changed_by"]["by"]), (&json!("Ann"), &json!("viewer")));
+}
+
+#[test]
 fn each_view_names_the_author_of_the_change() {
     let server = TableServer::with(&[]);
     let (mut ann, table, secret) = server.shared("rows.tsv", &tsv(250));

@@ -1,7 +1,8 @@
 //! The people who view the table, on this node and on others.
 //!
 //! Invariants:
-//! - Changes are joined: at most one message in [`PEOPLE_INTERVAL`], with the newest state of each person.
+//! - Changes are joined: at most one message in [`PEOPLE_INTERVAL`], with the newest state of each person; less often, if
+//!   the messages to all viewers are more than [`PEOPLE_RATE`].
 //! - At most [`MAX_LISTED`] viewers of this node are listed, and as many of other nodes. A viewer that acts displaces one
 //!   that has never acted.
 
@@ -19,8 +20,11 @@ use crate::message;
 use crate::node_messages::{MessageKind, PeopleUpdate};
 use crate::people::{self, Actor, ChangedBy, Cursor, MAX_LISTED, Person};
 
-/// The least time between two messages about people.
+/// The least time between two messages about people, and the most, which many viewers with many cursors cause.
 const PEOPLE_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_PEOPLE_INTERVAL: Duration = Duration::from_secs(2);
+/// The bytes per second up to which messages about people are sent to all viewers together at the least interval.
+const PEOPLE_RATE: u64 = 8 << 20;
 
 /// The people that viewers have received.
 #[derive(Debug, Default)]
@@ -31,7 +35,8 @@ pub(super) struct People {
     sent_here: BTreeMap<String, Arc<Person>>,
     /// The people of other nodes, by node and id.
     elsewhere: BTreeMap<u64, BTreeMap<String, Arc<Person>>>,
-    last_sent: Option<Instant>,
+    /// The earliest time of the next message.
+    next_at: Option<Instant>,
     /// The number of viewers that are not listed, as counted in the metric.
     unlisted: u64,
 }
@@ -40,7 +45,7 @@ impl Room {
     /// Schedules a message about changed people.
     pub(super) fn people_changed(&mut self) {
         self.count_unlisted();
-        let next = self.people.last_sent.map_or(self.now, |last| last + PEOPLE_INTERVAL);
+        let next = self.people.next_at.unwrap_or(self.now);
         self.timers.set_if_unset(Timer::People, next.max(self.now));
     }
 
@@ -58,7 +63,11 @@ impl Room {
         self.change_person(viewer, |person| person.cursor = cursor)
     }
 
-    fn change_person(&mut self, viewer: u64, change: impl FnOnce(&mut Person)) -> Result<(), Failure> {
+    pub(super) fn change_person(
+        &mut self,
+        viewer: u64,
+        change: impl FnOnce(&mut Person),
+    ) -> Result<(), Failure> {
         self.person_acted(viewer);
         let Some(viewer) = self.viewers.get_mut(viewer) else { return Err(Failure::unknown()) };
         if viewer.form == ViewFormat::Article {
@@ -148,9 +157,11 @@ impl Room {
         if changed.is_empty() && left.is_empty() {
             return;
         }
-        self.people.last_sent = Some(self.now);
         let list = PeopleList::new(now.values().cloned().collect());
         let frame = message::people_changes(&changed, &left);
+        let bytes = frame.len() as u64 * self.viewers.len();
+        let pause = Duration::from_millis(bytes * 1_000 / PEOPLE_RATE);
+        self.people.next_at = Some(self.now + pause.clamp(PEOPLE_INTERVAL, MAX_PEOPLE_INTERVAL));
         self.view.broadcast.send_modify(|broadcast| broadcast.set_people(frame, list));
         let (changed, left) = difference(&self.people.sent_here, &here);
         if self.settings.has_other_nodes && !(changed.is_empty() && left.is_empty()) {

@@ -69,7 +69,8 @@ impl Room {
         if self.upload.is_some() {
             return Err(Failure::new(409, "an upload to this table is running"));
         }
-        let previous = self.record.previous.take();
+        let now = self.unix_now();
+        let previous = self.record.previous.take_if(|previous| previous.until > now);
         let previous = previous.ok_or_else(|| {
             Failure::new(409, "there is no replaced file to restore; it is stored for tables.keep_previous")
         })?;

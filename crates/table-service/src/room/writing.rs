@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tidings_log_throttle::LogThrottle;
-use tidings_table::{Cancel, Table};
+use tidings_table::{Cancel, Error, Table};
 use tidings_table_store::{DialectOptions, StoreError};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
@@ -210,6 +210,8 @@ impl Room {
                 self.render_soon(Duration::ZERO);
             }
             WorkOutcome::Opened(Err(_)) if !is_now => {}
+            // The file was replaced and restored meanwhile.
+            WorkOutcome::Opened(Err(StoreError::Table(Error::Cancelled))) => self.open_again(),
             WorkOutcome::Opened(Err(error)) => self.on_open_failed(error),
             WorkOutcome::CaughtUp(Ok(())) => self.show_appended(),
             // The next message of the node that appended the rows schedules it again.

@@ -85,6 +85,7 @@ where
         service: Arc::clone(&service),
         form: entry.form,
         secret: entry.secret,
+        name: None,
         actor: if entry.is_cli { Actor::Cli } else { Actor::Viewer },
         usage: service.access.usage(&entry.visitor),
         visitor: entry.visitor,
@@ -188,6 +189,8 @@ struct Session {
     form: ViewFormat,
     secret: Option<String>,
     actor: Actor,
+    /// The client's name, until it has joined a table.
+    name: Option<String>,
     visitor: Visitor,
     usage: Box<dyn Usage>,
     /// The quota of its uploads, after authorization.
@@ -240,6 +243,11 @@ impl Session {
             .record(&AuditEvent::TableCreated { table: &id.to_string(), address: self.visitor.address });
         if let Some(frame) = frame {
             self.outbox.push(frame);
+        }
+        if let (Some(name), Some(handle)) = (self.name.take(), &self.handle) {
+            let (done, _) = oneshot::channel();
+            let request = RoomRequest::Command { viewer: handle.viewer, command: Command::Me(name), done };
+            handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
         }
         Ok(())
     }
@@ -381,6 +389,10 @@ impl Session {
                 self.quota = None;
                 self.authorize().await?;
                 self.outbox.push(message::may_upload());
+                Ok(())
+            }
+            Command::Me(name) if self.handle.is_none() => {
+                self.name = Some(name);
                 Ok(())
             }
             command => {

@@ -157,10 +157,10 @@ fn the_list_of_people_is_bounded_and_a_viewer_that_acts_displaces_an_idle_one() 
     let mut owner = Client::join(&mut test_room, Some(SECRET));
     let idle: Vec<_> = (0..MAX_LISTED + 20).map(|_| test_room.join(None).0.viewer).collect();
     let last = Client::join(&mut test_room, None).viewer;
-    tick(&mut test_room);
+    test_room.wait(Duration::from_secs(2));
     assert_eq!(owner.receive().people.len(), MAX_LISTED);
     assert_eq!(test_room.command(last, me("Zoe")).1, Ok(()));
-    tick(&mut test_room);
+    test_room.wait(Duration::from_secs(2));
     let names = owner.names();
     assert_eq!(names.len(), MAX_LISTED);
     assert!(names.contains(&"Zoe".to_owned()), "{names:?}");
@@ -169,7 +169,7 @@ fn the_list_of_people_is_bounded_and_a_viewer_that_acts_displaces_an_idle_one() 
     for viewer in &idle[..50] {
         test_room.request(RoomRequest::Leave(*viewer));
     }
-    tick(&mut test_room);
+    test_room.wait(Duration::from_secs(2));
     assert_eq!(owner.receive().people.len(), idle.len() + 2 - 50);
 }
 
@@ -179,7 +179,7 @@ fn the_people_of_other_nodes_are_listed_within_a_limit_until_their_node_ends() {
     let mut client = Client::join(&mut test_room, None);
     let person =
         |name: &str| Arc::new(Person { name: name.into(), ..Person::random(false, std::iter::empty()) });
-    let mut receive = |test_room: &mut TestRoom, node: u64, update: PeopleUpdate| {
+    let receive = |test_room: &mut TestRoom, node: u64, update: PeopleUpdate| {
         let message = NodeMessage {
             node,
             table: test_room.id.to_string(),

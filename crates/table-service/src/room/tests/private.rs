@@ -50,7 +50,9 @@ impl LiveRoom {
             facts: Arc::default(),
         });
         test_room.room.render_soon(Duration::ZERO);
-        Self { test_room, rows, shared: Vec::new(), private: Vec::new(), _folder: folder }
+        let mut live = Self { test_room, rows, shared: Vec::new(), private: Vec::new(), _folder: folder };
+        live.settle();
+        live
     }
 
     fn join(&mut self) -> (u64, Arc<Outbox>) {
@@ -175,7 +177,7 @@ fn random_settings(random: &mut fastrand::Rng) -> Value {
 }
 
 fn settings_of(message: &Value, shared: &ViewSettings) -> ViewSettings {
-    let command::Command::Private(Some(private)) =
+    let Command::Private(Some(private)) =
         command::parse(&json!({"private": message}).to_string()).expect("a command")
     else {
         panic!("{message}")
