@@ -285,7 +285,8 @@ fn an_aborted_upload_leaves_no_object() {
 #[test]
 fn a_bucket_failure_during_an_upload_keeps_the_old_table() {
     let shared_by = Shared::start();
-    let (a, b) = (shared_by.node(&[IMPATIENT]), shared_by.node(&[IMPATIENT]));
+    let node = || shared_by.node(&[IMPATIENT, "tables.keep_previous=1s"]);
+    let (a, b) = (node(), node());
     let (mut on_a, mut on_b, table, _) = shared(&a, &b, 250);
     wait_until(PATIENCE, "the record", || shared_by.objects(&table).len() == 2);
     let before = shared_by.objects(&table);

@@ -21,8 +21,8 @@ use crate::failure::Failure;
 use crate::message;
 use crate::node_messages::MessageKind;
 use crate::outbox::Outbox;
-use crate::summary::TableSummary;
 use crate::people::{Actor, MAX_LISTED, Person};
+use crate::summary::TableSummary;
 
 /// The delay of the new number of viewers after a viewer joined or left.
 const VIEWER_COUNT_DELAY: Duration = Duration::from_millis(250);
