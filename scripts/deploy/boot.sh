@@ -28,6 +28,14 @@ trap cleanup EXIT
 cp -a "$base/." "$root/"
 rm -f "$root"/var/log/journal/* 2>/dev/null || true
 install -m 644 "$deb" "$root/root/tidings.deb"
+# A second build for the upgrade: another version, and a binary with another checksum (bytes after its last section).
+next=$(mktemp -d)
+dpkg-deb --raw-extract "$deb" "$next/package"
+sed -i 's/^Version: .*/&+next/' "$next/package/DEBIAN/control"
+printf next >> "$next/package/usr/bin/tidings"
+(cd "$next/package" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | xargs -0 md5sum > DEBIAN/md5sums)
+dpkg-deb --build "$next/package" "$root/root/next.deb" > /dev/null
+rm -rf "$next"
 install -m 755 "$here/booted.sh" "$root/root/booted.sh"
 cat > "$root/etc/systemd/system/booted.service" <<UNIT
 [Unit]

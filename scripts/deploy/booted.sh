@@ -100,7 +100,7 @@ systemctl restart tidings || die "restart"
 wait "$requests" || die "a request failed during a restart"
 step "systemd passes a socket on port 80, and no request fails during a restart"
 
-# An upgrade keeps a changed configuration, the tables, and every message of a subscriber that recovers.
+# An upgrade to another build keeps a changed configuration, the tables, and every message of a subscriber that recovers.
 redis-server --daemonize yes --save '' > /dev/null
 sed -i '1i broker = "redis://127.0.0.1:6379"' /etc/tidings/tidings.toml
 cat >> /etc/tidings/tidings.toml <<'TOML'
@@ -116,7 +116,7 @@ within tidings health --ready http://127.0.0.1:80
 tables() { find /var/lib/tidings/tables -mindepth 1 -maxdepth 1 | wc -l; }
 stored=$(tables)
 (( stored >= 1 )) || die "no table is stored"
-tidings subscribe live --server ws://127.0.0.1:80 > /tmp/received & subscriber=$!
+tidings subscribe live --server ws://127.0.0.1:80 > /tmp/received 2> /tmp/notices & subscriber=$!
 sleep 0.5
 (
     for number in {1..80}; do
@@ -126,16 +126,22 @@ sleep 0.5
 ) & publisher=$!
 sleep 0.5
 pid=$(property MainPID)
-dpkg --install --force-confold /root/tidings.deb || die "upgrade"
+running() { sha256sum < "/proc/$(property MainPID)/exe"; }
+build=$(running)
+dpkg --install --force-confold /root/next.deb || die "upgrade"
 [[ $(property MainPID) != "$pid" && $(property ActiveState) == active ]] || die "the upgrade did not restart the service"
+[[ $(running) != "$build" && $(dpkg-query --show --showformat '${Version}' tidings) == *+next ]] || die "the old build runs"
 wait "$publisher"
 # A publication whose response was lost may be there twice.
 complete() { [[ $(sort -u /tmp/received | grep -c '^message ') == 80 ]]; }
 within complete
 kill "$subscriber"
+# The drain has requested the subscriber to reconnect, and it has recovered at the new process.
+grep -q 'subscribed again' /tmp/notices || die "the subscriber was not connected to both builds: $(cat /tmp/notices)"
+! grep -q 'missing' /tmp/notices || die "messages are missing: $(cat /tmp/notices)"
 grep -q force_recovery /etc/tidings/tidings.toml || die "the upgrade replaced the configuration"
 [[ $(tables) == "$stored" ]] || die "tables are gone"
-step "an upgrade under load loses no message, and keeps configuration and tables"
+step "an upgrade to another build under load loses no message, and keeps configuration and tables"
 
 began=$(date +%s%N)
 systemctl stop tidings-http.socket tidings.service || die "stop"

@@ -3,7 +3,8 @@
 //!
 //! Only clients that lose nothing are moved ([`tidings_hub::Hub::is_movable`]), without unsent bytes, and with a
 //! connection of their own (no stream of HTTP/2) that is older than `Limits::move_age`: a client that was moved, or was
-//! requested to reconnect by a node that stopped, is not moved again at once.
+//! requested to reconnect by a node that stopped, is not moved again at once. The oldest connections are moved first, because
+//! younger ones are more likely to have reconnected recently.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const MARKS: u64 = 16;
 pub(crate) struct Rebalance {
     /// Distinguishes its timer from those of earlier ones.
     serial: u32,
-    /// The sessions that are not examined yet.
+    /// The sessions that are not examined yet, the oldest last.
     slots: Vec<Slot>,
     schedule: Schedule,
     moved: usize,
@@ -91,7 +92,12 @@ impl Shard {
             return;
         }
         let schedule = Schedule { clients, shard: (self.index, self.mailboxes.len()), over };
-        let slots = self.hub.slots();
+        let (hub, latest) = (&self.hub, self.hub.latest_generation());
+        let mut slots = hub.slots();
+        // `rebalance_step` takes them from the end.
+        slots.sort_by_cached_key(|slot| {
+            hub.get_session_id(*slot).map(|id| latest.wrapping_sub(id.generation))
+        });
         self.rebalance = Some(Rebalance { serial, slots, schedule, moved: 0, began: self.now() });
         self.rebalance_step(serial);
     }

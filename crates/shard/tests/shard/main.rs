@@ -6,7 +6,7 @@ mod test_shard;
 use tidings_hub::{Request, Response};
 use tidings_shard::{Limits, ShardMessage};
 
-use test_shard::{TestShard, limits, topic};
+use test_shard::{Client, TestShard, limits, topic};
 use tidings_testkit::{PATIENCE, wait_until};
 
 /// The number of messages in `ERROR 3008 slow: N messages dropped`.
@@ -129,6 +129,45 @@ fn publications_beyond_the_bound_of_a_mailbox_are_reported_to_their_subscribers(
     }
     shard.publish("quiet", "still here");
     assert_eq!(other.line(), "MESSAGE quiet still here");
+}
+
+#[test]
+fn rebalancing_moves_the_oldest_clients_first() {
+    let shard = TestShard::new(Limits { move_age: std::time::Duration::ZERO, ..limits() });
+    let connect = || {
+        let mut client = shard.client();
+        client.send(r#"{"id":1,"connect":{}}"#);
+        assert!(client.line().contains("connect"));
+        client
+    };
+    let first = connect();
+    let mut clients = vec![connect(), connect(), connect()];
+    drop(first);
+    wait_until(PATIENCE, "a free slot", || shard.connections() == 3);
+    // The youngest client is in the first slot.
+    clients.push(connect());
+    let ping = |client: &mut Client| {
+        client.send(r#"{"id":2,"ping":{}}"#);
+        client.line()
+    };
+    let moved = || shard.metrics.rebalanced.load(std::sync::atomic::Ordering::Relaxed);
+    wait_until(PATIENCE, "clients to be moved", || {
+        if moved() == 0 {
+            let over = std::time::Duration::from_millis(1);
+            shard.mailbox.post(ShardMessage::Rebalance(2, over));
+        }
+        // After this answer the shard has read its mailbox.
+        ping(&mut clients[3]);
+        moved() == 2
+    });
+    for client in &mut clients[..2] {
+        let line = client.line();
+        assert!(line.contains("3011"), "{line:?}");
+    }
+    for client in &mut clients[2..] {
+        let line = ping(client);
+        assert!(line.contains("ping"), "{line:?}");
+    }
 }
 
 #[test]
