@@ -179,6 +179,16 @@ test('a channel is found, followed with a filter, published to, and its history 
   await page.getByRole('region', { name: 'Presence' }).getByText(one.id).waitFor();
 });
 
+test('the list of slow consumers names a node on which not all connections were examined', async (t) => {
+  const page = await open(t, ann, 'connections');
+  await page.route('**/admin/api/connections', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), incomplete: ['bob'] } });
+  });
+  await page.getByLabel('Slow consumers, longest queues first').check();
+  await page.getByText('not all connections were examined within 2 s on bob').waitFor();
+});
+
 test('options of namespaces, and warnings of all nodes', async (t) => {
   const page = await open(t, ann, 'namespaces');
   await page.getByText('Channels without a namespace').waitFor();

@@ -2,7 +2,7 @@
 
 import { bytes, count, make, many } from '../dom.js';
 import { command, post } from './api.js';
-import { attempt, channelLink, closeDialog, dangerous, dialog, duration, milliseconds, missingNodes, table } from './parts.js';
+import { attempt, channelLink, closeDialog, dangerous, dialog, duration, incompleteNodes, milliseconds, missingNodes, table } from './parts.js';
 
 /** @typedef {import('./types').Connection} Connection */
 
@@ -70,11 +70,12 @@ export const connections = async (view, visit, query) => {
   let next = {};
   let number = 0;
 
-  const show = (/** @type {string[]} */ missing) => {
+  const show = (/** @type {{ missing: string[], incomplete: string[] }} */ { missing, incomplete }) => {
     const isMore = Object.keys(next).length > 0;
     more.hidden = !isMore;
-    status.textContent = rows.length || !isMore ? `${many(rows.length, 'connection')}${isMore ? ', and more' : ''}` : 'No match so far; more connections can be searched.';
-    results.replaceChildren(missingNodes(missing), rows.length ? table('Connections', ['User', 'Client id', 'Address', '~Protocol', '~Connected', '#Channels', '#Queue', '~Node'], rows.map((row) => [
+    if (queued.checked && rows.length >= PAGE) status.textContent = `The ${rows.length} longest queues`;
+    else status.textContent = rows.length || !isMore ? `${many(rows.length, 'connection')}${isMore ? ', and more' : ''}` : 'No match so far; more connections can be searched.';
+    results.replaceChildren(missingNodes(missing), incompleteNodes(incomplete), rows.length ? table('Connections', ['User', 'Client id', 'Address', '~Protocol', '~Connected', '#Channels', '#Queue', '~Node'], rows.map((row) => [
       row.user || make('span', { class: 'quiet' }, 'anonymous'),
       make('button', { class: 'plain', title: row.client, 'aria-label': `Details of ${row.user || 'anonymous'}, client ${row.client}`, onclick: () => attempt(() => details(row, load)) }, shortId(row.client)),
       row.address ?? '–', row.protocol, age(row), count(row.subscriptions), bytes(row.queued), row.node_name,
@@ -95,7 +96,7 @@ export const connections = async (view, visit, query) => {
     if (request !== number || !visit.isCurrent()) return;
     rows = isNext ? [...rows, ...page.connections] : page.connections;
     next = page.next;
-    show(page.missing);
+    show(page);
   };
 
   form.onsubmit = (event) => {

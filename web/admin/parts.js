@@ -38,6 +38,9 @@ export const table = (label, headings, rows) => {
 /** A notice of nodes that have not responded. @param {string[]} missing */
 export const missingNodes = (missing) => make('p', { class: 'state warn', hidden: !missing.length }, make('strong', {}, 'Partial: '), `no response within 3 s from ${missing.join(', ')}.`);
 
+/** A notice of nodes that have not examined all of their connections. @param {string[]} incomplete */
+export const incompleteNodes = (incomplete) => make('p', { class: 'state warn', hidden: !incomplete.length }, make('strong', {}, 'Partial: '), `not all connections were examined within 2 s on ${incomplete.join(', ')}; longer queues may be missing.`);
+
 /** Seconds as text: 42 s, 5 min, 3 h, 2 d. @param {number} seconds */
 export const duration = (seconds) => {
   if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;

@@ -27,7 +27,7 @@ export const tables = async (view, visit) => {
     if (!visit.isCurrent()) return;
     /** @type {import('./types').Table[]} */
     const rows = page.tables;
-    status.textContent = `${count(rows.length)} open; tables without viewers are closed after a while and opened again with the next viewer.`;
+    status.textContent = `${count(rows.length)}${page.more ? ', and more,' : ''} open; tables without viewers are closed after a while and opened again with the next viewer.`;
     results.replaceChildren(missingNodes(page.missing), rows.length ? table('Tables', ['File', '~Id', '#Size', '#Rows', '#Viewers', 'Action'], rows.map((row) => [
       make('span', { class: 'name' }, row.name || 'no file'), make('code', {}, row.id), bytes(row.size), count(row.rows), count(row.viewers),
       dangerous('Delete', 'Press again', () => attempt(() => remove(row.id))),

@@ -163,13 +163,16 @@ pub(crate) async fn tables<B: AdminBackend>(
     }
     let (reports, missing) = admin.survey_nodes(NodeQuery::Tables {}, None).await.parse::<Vec<TableRow>>();
     let mut tables = std::collections::BTreeMap::<String, TableRow>::new();
+    // A node reports no more than this.
+    let mut is_cut = reports.iter().any(|(_, _, rows)| rows.len() >= MAX_ROWS);
     for (_, _, rows) in reports {
         for row in rows {
             tables.entry(row.id.clone()).and_modify(|known| known.viewers += row.viewers).or_insert(row);
         }
     }
+    is_cut |= tables.len() > MAX_ROWS;
     let tables: Vec<_> = tables.into_values().take(MAX_ROWS).collect();
-    json_response(&json!({"tables": tables, "missing": missing}))
+    json_response(&json!({"tables": tables, "more": is_cut, "missing": missing}))
 }
 
 /// `GET namespaces`: the options of channels.

@@ -51,6 +51,8 @@ pub struct ConnectionsPage {
     pub connections: Vec<NodeConnection>,
     /// Where the next page begins on each node; empty after the last connection.
     pub next: BTreeMap<String, Cursor>,
+    /// The names of the nodes that have not examined all of their connections in time. The longest queues may be missing.
+    pub incomplete: Vec<String>,
     /// The names of the nodes that have not responded.
     pub missing: Vec<String>,
 }
@@ -68,7 +70,8 @@ pub(crate) fn connections(
     limit: usize,
     by_queue: bool,
 ) -> ConnectionsPage {
-    let mut page = ConnectionsPage { connections: Vec::new(), next: BTreeMap::new(), missing };
+    let mut page =
+        ConnectionsPage { connections: Vec::new(), next: BTreeMap::new(), incomplete: Vec::new(), missing };
     for (uid, name, report) in reports {
         let mut next = report.next;
         for connection in report.connections {
@@ -79,8 +82,11 @@ pub(crate) fn connections(
             }
             page.connections.push(NodeConnection { node: uid.clone(), node_name: name.clone(), connection });
         }
-        if let Some(next) = next.filter(|_| !by_queue) {
-            page.next.insert(uid, next);
+        match next {
+            // Connections on a later page could have longer queues than those of this one.
+            Some(_) if by_queue => page.incomplete.push(name),
+            Some(next) => drop(page.next.insert(uid, next)),
+            None => {}
         }
     }
     if by_queue {
@@ -167,7 +173,15 @@ mod tests {
         let page = connections(reports, vec![], 3, true);
         let queues: Vec<_> = page.connections.iter().map(|row| row.connection.queued).collect();
         assert_eq!(queues, [9, 7, 3]);
-        assert!(page.next.is_empty());
+        assert!(page.next.is_empty() && page.incomplete.is_empty());
+    }
+
+    #[test]
+    fn the_longest_queues_name_the_nodes_that_were_not_examined_completely() {
+        let reports = vec![node("a", report(&[7], None)), node("b", report(&[9], Some(Cursor(1, 0))))];
+        let page = connections(reports, vec![], 3, true);
+        assert_eq!((page.connections.len(), page.incomplete), (2, vec!["b".to_owned()]));
+        assert!(page.next.is_empty(), "there are no pages of the longest queues");
     }
 
     #[test]

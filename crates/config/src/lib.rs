@@ -36,6 +36,7 @@ mod secret_file;
 mod setting;
 mod token;
 mod value;
+mod values;
 mod variables;
 
 pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};

@@ -104,3 +104,23 @@ fn row(summary: ConnectionSummary, shard: u32) -> ConnectionRow {
         channels: summary.names,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_config::Config;
+
+    use super::*;
+    use crate::settings;
+
+    #[tokio::test]
+    async fn a_page_ends_in_time_and_names_the_place_when_a_shard_does_not_respond() {
+        // The shard is not started.
+        let prepared = tidings_shard::prepare(1, settings::shard_limits(&Config::default(), 1));
+        let shards = Shards::new(&prepared.expect("an event queue"), Arc::default());
+        let began = Instant::now();
+        let query = ConnectionsQuery { queued: true, limit: 10, ..ConnectionsQuery::default() };
+        let report = page(&shards, &query, Cursor(0, 0)).await;
+        assert_eq!((report.connections.len(), report.next), (0, Some(Cursor(0, 0))));
+        assert!(began.elapsed() >= SCAN_TIME);
+    }
+}

@@ -1,21 +1,30 @@
 //! The effective options of channels, for the page. No option of channels is a secret.
 
 use serde_json::{Map, Value, json};
-use tidings_config::{ChannelOptions, Config};
+use tidings_config::{ChannelOptions, Config, SlowConsumer};
+use tidings_hub::SlowConsumerPolicy;
 
 use crate::settings;
 
-/// The options of channels without a namespace, and of each namespace, as text.
+/// The options of channels without a namespace, and of each namespace.
 pub(super) fn describe(config: &Config) -> Value {
     let named = config.channel.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options));
     let all = std::iter::once(("", &config.channel.without_namespace)).chain(named);
-    all.map(|(name, options)| json!({"name": name, "options": options_of(options)})).collect()
+    all.map(|(name, options)| json!({"name": name, "options": effective(options)})).collect()
 }
 
-/// The options that the server uses, from their debug output: `name: value` on a line each.
-fn options_of(options: &ChannelOptions) -> Map<String, Value> {
-    let text = format!("{:#?}", settings::options(options));
-    let lines =
-        text.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(',')?.split_once(": "));
-    lines.map(|(name, value)| (name.to_owned(), Value::String(value.to_lowercase()))).collect()
+/// The options with the names and values of the configuration; instead of `auto`, the policy that it stands for.
+fn effective(options: &ChannelOptions) -> Map<String, Value> {
+    // Values of TOML are values of JSON: booleans, numbers and texts.
+    let value = |toml: String| serde_json::from_str(&toml).unwrap_or(Value::String(toml));
+    let mut all: Map<_, _> = options.values().into_iter().map(|(name, toml)| (name, value(toml))).collect();
+    if options.slow_consumer == SlowConsumer::Auto {
+        let policy = match settings::options(options).slow_consumer {
+            SlowConsumerPolicy::Cut => "cut",
+            SlowConsumerPolicy::Latest => "latest",
+            SlowConsumerPolicy::DropOldest => "drop_oldest",
+        };
+        all.insert("slow_consumer".to_owned(), policy.into());
+    }
+    all
 }

@@ -169,7 +169,14 @@ fn options_rates_and_log_lines_are_shown_without_secrets() {
     let data = |path: &str| json_of(&crate::requests::get(server.http(), path, &[&key]));
     let namespaces = data("/admin/api/namespaces");
     assert_eq!(namespaces["namespaces"][1]["name"], "chat");
-    assert_eq!(namespaces["namespaces"][1]["options"]["history_size"], "7");
+    let chat = &namespaces["namespaces"][1]["options"];
+    assert_eq!(
+        [&chat["history_size"], &chat["history_ttl"], &chat["presence"], &chat["force_recovery_mode"]],
+        [&json!(7), &json!("1m"), &json!(false), &json!("stream")]
+    );
+    // The policy that `auto` stands for.
+    let without = &namespaces["namespaces"][0]["options"];
+    assert_eq!([&chat["slow_consumer"], &without["slow_consumer"]], [&json!("cut"), &json!("drop_oldest")]);
     let _client = server.resp();
     wait_until(PATIENCE, "a sample", || {
         let overview = data("/admin/api/overview");
