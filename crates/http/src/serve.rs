@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tidings_log_throttle::LogThrottle;
 use tidings_shard::Process;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -79,7 +80,7 @@ impl ListenerState {
     }
 
     async fn accept<A: Accept>(&self, listener: &A) -> A::Raw {
-        let mut logged = false;
+        static LINES: LogThrottle = LogThrottle::new();
         loop {
             match listener.accept().await {
                 Ok(io) => return io,
@@ -87,8 +88,8 @@ impl ListenerState {
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut logged, true) {
-                        tracing::warn!(%error, "cannot accept HTTP connections; retrying every 100 ms");
+                    if let Some(times) = LINES.count() {
+                        tracing::warn!(%error, times, "cannot accept HTTP connections; retrying every 100 ms");
                     }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }

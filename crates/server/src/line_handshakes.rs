@@ -122,7 +122,12 @@ impl ProxyHandoff for LineHeaders {
                     shared.shards.hand_over(ShardMessage::Connection(connection));
                 }
                 Ok(None) => {}
-                Err(error) => tracing::error!(%error, "a connection could not leave or return to a shard"),
+                Err(error) => {
+                    static LINES: LogThrottle = LogThrottle::new();
+                    if let Some(times) = LINES.count() {
+                        tracing::error!(%error, times, "a connection could not leave or return to a shard");
+                    }
+                }
             }
         });
     }

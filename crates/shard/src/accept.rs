@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mio::Token;
 use tidings_hub::{Effects, Flow, Identity, SessionId, Slot};
+use tidings_log_throttle::LogThrottle;
 use tidings_session::{Hub, Link};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
@@ -43,7 +44,6 @@ impl Shard {
             let Some(state) = self.listeners.get(index) else { return };
             match state.listener.accept() {
                 Ok(socket) => {
-                    self.accept_failing = false;
                     let Listener { requires_tls, is_proxied, .. } = state.listener;
                     if is_proxied {
                         self.hand_off_for_header(socket, requires_tls);
@@ -67,8 +67,10 @@ impl Shard {
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.accept_failing, true) {
-                        tracing::warn!(%error, "cannot accept connections; retrying");
+                    // Without files, connections that close let single ones in: errors and successes alternate.
+                    static LINES: LogThrottle = LogThrottle::new();
+                    if let Some(times) = LINES.count() {
+                        tracing::warn!(%error, times, "cannot accept connections; retrying");
                     }
                     return self.accept_again(index, ACCEPT_REST);
                 }

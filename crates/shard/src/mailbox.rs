@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mio::Waker;
 use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId, Settings};
+use tidings_log_throttle::LogThrottle;
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
@@ -196,7 +197,10 @@ impl Mailbox {
         if self.asleep.swap(false, Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
         {
-            tracing::error!(%error, "a shard could not be woken");
+            static LINES: LogThrottle = LogThrottle::new();
+            if let Some(times) = LINES.count() {
+                tracing::error!(%error, times, "a shard could not be woken");
+            }
         }
     }
 

@@ -161,7 +161,6 @@ impl PreparedShards {
                 reads: ReadScheduler::new(limits.reads.max(limits.queue), limits.queue),
                 has_published: false,
                 accept_due: false,
-                accept_failing: false,
                 drain: None,
             };
             let spawned =
@@ -247,8 +246,6 @@ pub(crate) struct Shard {
     pub(crate) clients: HashMap<Slot, IpAddr>,
     /// What the log line of a connection's end contains.
     pub(crate) ends: EndLog,
-    /// Whether accepting fails; the failure is logged once.
-    pub(crate) accept_failing: bool,
     /// The drain in progress.
     pub(crate) drain: Option<Drain>,
     /// The clients that are being moved to other nodes.
