@@ -8,7 +8,7 @@ use tidings_keys::{ApiKey, ApiKeys, MAX_KEYS, Scope, Scopes};
 use super::group::{Group, Visitor, group};
 use super::options::HttpApiOptions;
 use super::raw::{Raw, shown};
-use super::setting::{Setting, quoted};
+use super::setting::{Setting, count, quoted};
 
 /// The name of the key in `http_api.key`.
 const UNNAMED: &str = "http_api.key";
@@ -22,6 +22,8 @@ group! {
         key: Secret = "", (), reload;
         /// Groups of operations that the key permits: `publish`, `read`, `manage`.
         scopes: Scopes = "", (), reload;
+        /// Commands per second with this key; those of a batch count singly. 0 for no limit.
+        rate_limit: usize = "0", count(0, 10_000_000), reload;
     }
 }
 

@@ -93,7 +93,8 @@ be replaced without an interruption ([rotate keys](operations/keys.md)). A key h
 - a `name` (1 to 64 letters, digits, `-`, `_` or `.`), by which logs refer to it;
 - a `key`, or a `key_file` with it;
 - `scopes`, a list of `publish`, `read` and `manage`: the groups of operations that it permits
-  ([api.md](api.md#keys-and-scopes) lists them).
+  ([api.md](api.md#keys-and-scopes) lists them);
+- a `rate_limit`, the number of commands per second, beside `http_api.rate_limit` of all keys together; none by default.
 
 All of them are reloadable. In a file the keys are a list of tables:
 

@@ -31,7 +31,7 @@ pub(crate) struct LimitCounters {
 }
 
 /// Number of limits with a counter of their own.
-const LIMITS: usize = 13;
+const LIMITS: usize = 14;
 
 /// The rejections at each limit since the start, with the label values of `tidings_limited_total`.
 fn rejections(limits: &LimitCounters) -> [(&'static str, u64); LIMITS] {
@@ -53,6 +53,7 @@ fn rejections(limits: &LimitCounters) -> [(&'static str, u64); LIMITS] {
         ("user_publications", user_publications),
         ("user_bytes", user_bytes),
         ("api_rate", limits.api.rate.refused()),
+        ("api_key_rate", limits.api.key_rate_refused()),
     ]
 }
 

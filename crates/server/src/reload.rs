@@ -69,7 +69,8 @@ impl ReloadedParts {
     fn configure_http(&self, config: &Config) {
         let HttpServices { api, policy, .. } = &*self.http;
         policy.reconfigure(config);
-        api.access.store(Arc::new(api::ApiAccess::from_config(config)));
+        let access = api::ApiAccess::from_config(config, Some(&api.access.load()));
+        api.access.store(Arc::new(access));
         api.counters.rate.set(config.http_api.rate_limit);
     }
 }

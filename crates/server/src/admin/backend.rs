@@ -93,7 +93,7 @@ impl AdminBackend for PageBackend {
     ) -> BoxFuture<'a, Result<Response, serde_json::Error>> {
         api::run_command(
             &self.api,
-            Caller { identity: ApiIdentity { name: ADMIN.into(), scopes: Scopes::ALL }, address },
+            Caller { identity: ApiIdentity { name: ADMIN.into(), scopes: Scopes::ALL }, rate: None, address },
             method,
             body,
         )

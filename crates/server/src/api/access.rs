@@ -1,11 +1,15 @@
 //! Access control of the server API.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tidings_config::Config;
 use tidings_http::{Scheme, is_of_other_site};
 use tidings_keys::{ApiIdentity, ApiKeys};
+use tidings_shard::RateLimit;
 
 /// The header with the key.
 const API_KEY: &str = "x-api-key";
@@ -26,8 +30,18 @@ enum Mode {
 pub(crate) struct ApiAccess {
     mode: Mode,
     keys: ApiKeys,
+    /// The rate limits of keys that have one, by their names.
+    rates: HashMap<Arc<str>, Arc<RateLimit>>,
     /// Whether `/metrics` on the HTTP port requires a key.
     pub(super) protects_metrics: bool,
+}
+
+/// The sender of an authorized request.
+#[derive(Debug)]
+pub(super) struct Authorized {
+    pub(super) identity: ApiIdentity,
+    /// The rate limit of its key, if there is one.
+    pub(super) rate: Option<Arc<RateLimit>>,
 }
 
 /// Why a request is rejected.
@@ -45,8 +59,8 @@ pub(super) enum AccessDenied {
 
 impl ApiAccess {
     /// The access that the configuration specifies. The API is open with `http_api.insecure`, and on a workbench. May resolve
-    /// the host name of a listener.
-    pub(crate) fn from_config(config: &Config) -> Self {
+    /// the host name of a listener. A key that exists in `before` keeps what it has used of its rate limit.
+    pub(crate) fn from_config(config: &Config, before: Option<&Self>) -> Self {
         let keys = config.http_api.all_keys();
         let mode = if config.http_api.insecure || config.is_workbench() {
             Mode::Open
@@ -55,7 +69,13 @@ impl ApiAccess {
         } else {
             Mode::Key
         };
-        Self { mode, keys, protects_metrics: config.protects_metrics() }
+        let limited = config.http_api.keys.iter().filter(|key| key.options.rate_limit > 0);
+        let rates = limited.map(|key| {
+            let rate = before.and_then(|before| before.rates.get(&*key.name)).cloned().unwrap_or_default();
+            rate.set(key.options.rate_limit);
+            (Arc::from(&*key.name), rate)
+        });
+        Self { mode, keys, rates: rates.collect(), protects_metrics: config.protects_metrics() }
     }
 
     /// The keys.
@@ -67,16 +87,18 @@ impl ApiAccess {
     ///
     /// # Errors
     /// Why the request is rejected.
-    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<ApiIdentity, AccessDenied> {
+    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<Authorized, AccessDenied> {
         match self.mode {
             Mode::Key => {
                 let given = api_key(headers).ok_or(AccessDenied::NoKey)?;
                 let key = self.keys.find(given).and_then(|index| self.keys.get(index));
-                key.map(ApiIdentity::from).ok_or(AccessDenied::WrongKey)
+                let identity = key.map(ApiIdentity::from).ok_or(AccessDenied::WrongKey)?;
+                let rate = self.rates.get(&identity.name).cloned();
+                Ok(Authorized { identity, rate })
             }
             // A page of another site can send a form or a `fetch` to this server without the consent of the browser's user.
             Mode::Open if is_cross_site(headers, scheme) => Err(AccessDenied::OtherSite),
-            Mode::Open => Ok(ApiIdentity::without_key()),
+            Mode::Open => Ok(Authorized { identity: ApiIdentity::without_key(), rate: None }),
             Mode::Closed => Err(AccessDenied::Closed),
         }
     }
@@ -149,7 +171,7 @@ mod tests {
 
     fn access(mode: Mode) -> ApiAccess {
         let key = ApiKey { name: "shop".into(), secret: Secret::new("s3cret"), scopes: Scopes::ALL };
-        ApiAccess { mode, keys: [key].into_iter().collect(), protects_metrics: false }
+        ApiAccess { mode, keys: [key].into_iter().collect(), rates: HashMap::new(), protects_metrics: false }
     }
 
     #[test]
@@ -158,22 +180,22 @@ mod tests {
         for right in
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
         {
-            let identity = access
+            let Authorized { identity, .. } = access
                 .check(&headers(&[right]), Scheme::Unknown)
                 .unwrap_or_else(|e| panic!("{right:?}: {e:?}"));
             assert_eq!(&*identity.name, "shop");
         }
         for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
             assert_eq!(
-                access.check(&headers(&[wrong]), Scheme::Unknown),
-                Err(AccessDenied::WrongKey),
+                access.check(&headers(&[wrong]), Scheme::Unknown).err(),
+                Some(AccessDenied::WrongKey),
                 "{wrong:?}"
             );
         }
         for none in [("authorization", "Bearer s3cret"), ("authorization", "apikey"), ("cookie", "s3cret")] {
             assert_eq!(
-                access.check(&headers(&[none]), Scheme::Unknown),
-                Err(AccessDenied::NoKey),
+                access.check(&headers(&[none]), Scheme::Unknown).err(),
+                Some(AccessDenied::NoKey),
                 "{none:?}"
             );
         }

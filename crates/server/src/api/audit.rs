@@ -1,11 +1,13 @@
 //! Orders of backends in the audit log: all commands that change something, except publications.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tidings_api::{Command, CommandMethod, CommandReply};
 use tidings_audit::{AuditEvent, Subject};
 use tidings_keys::ApiIdentity;
 use tidings_metrics::Label as _;
+use tidings_shard::RateLimit;
 
 use super::Services;
 
@@ -14,6 +16,8 @@ use super::Services;
 pub(crate) struct Caller {
     /// Its key, by name; an empty name if none was required.
     pub(crate) identity: ApiIdentity,
+    /// The rate limit of the key, if it has one.
+    pub(crate) rate: Option<Arc<RateLimit>>,
     /// Its address, if it is known.
     pub(crate) address: Option<IpAddr>,
 }

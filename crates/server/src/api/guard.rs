@@ -15,7 +15,7 @@ use tidings_keys::{Scope, Scopes};
 use tidings_metrics::Label as _;
 
 use super::Services;
-use super::access::AccessDenied;
+use super::access::{AccessDenied, Authorized};
 use super::audit::Caller;
 use crate::auth_failures::Credential;
 
@@ -77,7 +77,7 @@ impl ApiGuard {
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
         let checked = self.services.access.load().check(&parts.headers, scheme);
         match checked {
-            Ok(identity) => Ok(Caller { identity, address }),
+            Ok(Authorized { identity, rate }) => Ok(Caller { identity, rate, address }),
             Err(denied) => {
                 self.count_unauthorized();
                 match denied {

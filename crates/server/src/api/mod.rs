@@ -76,6 +76,8 @@ pub(crate) struct ApiCounters {
     unauthorized: AtomicU64,
     /// Limit of commands per second.
     pub(crate) rate: RateLimit,
+    /// Requests that were rejected because of the rate limit of their key.
+    key_rate_refused: AtomicU64,
     /// Memory for responses.
     responses: ResponseBudget,
 }
@@ -86,12 +88,23 @@ impl ApiCounters {
         Self { rate: RateLimit::per_second(rate), ..Self::default() }
     }
 
-    /// Counts commands against the rate limit. Returns the response if they exceed it.
-    fn check_rate(&self, commands: usize) -> Option<Response> {
-        if self.rate.allows(commands) {
+    /// Requests that were rejected because of the rate limit of their key.
+    pub(crate) fn key_rate_refused(&self) -> u64 {
+        self.key_rate_refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts commands against the rate limits: first that of the key, so that a key above its limit does not use up the
+    /// common one. Returns the response if they exceed one.
+    fn check_rate(&self, caller: &Caller, commands: usize) -> Option<Response> {
+        let limit = if caller.rate.as_ref().is_some_and(|rate| !rate.allows(commands)) {
+            self.key_rate_refused.fetch_add(1, Ordering::Relaxed);
+            format!("rate_limit of the key \"{}\" (http_api.keys)", caller.identity.name)
+        } else if self.rate.allows(commands) {
             return None;
-        }
-        let reason = "more commands per second than http_api.rate_limit; try again later\n";
+        } else {
+            "http_api.rate_limit".to_owned()
+        };
+        let reason = format!("more commands per second than {limit}; try again later\n");
         Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], reason).into_response())
     }
 }
@@ -203,7 +216,7 @@ async fn commands(State(api): State<Arc<Api>>, request: Request) -> Response {
         match Envelope::parse(&admitted.body) {
             Ok(envelopes) => {
                 let scopes = Envelope::scopes(&envelopes);
-                match api.batch_rejection(&admitted.caller, scopes, envelopes.len()) {
+                match api.batch_rejection(&admitted, scopes, envelopes.len()) {
                     Some(response) => response,
                     None => {
                         let (body, reserved) =
@@ -238,22 +251,22 @@ async fn method(State(api): State<Arc<Api>>, Path(name): Path<String>, request: 
 
 /// Runs the command of `POST /api/METHOD`, without a method those of a batch.
 async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted<'_>) -> Response {
-    let Admitted { body, memory: _memory, as_status, caller, .. } = admitted;
     let Some(method) = method else {
-        return match Batch::parse(&body) {
-            Ok(batch) => match api.batch_rejection(&caller, batch.scopes(), batch.commands.len()) {
+        return match Batch::parse(&admitted.body) {
+            Ok(batch) => match api.batch_rejection(&admitted, batch.scopes(), batch.commands.len()) {
                 Some(response) => response,
                 None => {
-                    let (body, reserved) = batch::run(&api.services, &caller, batch).await;
+                    let (body, reserved) = batch::run(&api.services, &admitted.caller, batch).await;
                     json(StatusCode::OK, reserved.hold(body))
                 }
             },
             Err(error) => invalid_body(&error),
         };
     };
+    let Admitted { body, memory: _memory, as_status, caller, .. } = admitted;
     match Command::parse(method, &body) {
         Ok(command) => {
-            if let Some(response) = api.services.counters.check_rate(1) {
+            if let Some(response) = api.services.counters.check_rate(&caller, 1) {
                 return response;
             }
             drop(body);
@@ -332,28 +345,32 @@ impl Api {
             return Err((StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "POST")], reason).into_response());
         }
         let caller = self.guard.check(&parts).await?;
+        let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
         if let Some(rejection) =
-            method.and_then(|method| self.scope_rejection(&caller, method.scope().into()))
+            method.and_then(|method| self.scope_rejection(&caller, method.scope().into(), as_status))
         {
             return Err(rejection);
         }
-        let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
         let context = self.services.tracer.context(&parts.headers);
         let (body, memory) = self.receive_body(&parts.headers, body).await?;
         Ok(Admitted { body, memory, as_status, caller, context })
     }
 
-    /// The rejection (403) of a whole request whose key lacks a scope that one of its commands needs.
-    fn scope_rejection(&self, caller: &Caller, needed: Scopes) -> Option<Response> {
+    /// The rejection (403) of a whole request whose key lacks a scope that one of its commands needs. The body has the form
+    /// of other errors in the same error mode.
+    fn scope_rejection(&self, caller: &Caller, needed: Scopes, as_status: bool) -> Option<Response> {
         let scope = caller.identity.scopes.missing(needed)?;
         self.guard.count_unauthorized();
         let error = ApiError::missing_scope(&caller.identity, scope);
-        Some(json(error.status(), reply::encode(&Err(error))))
+        let body = if as_status { error.json() } else { reply::encode(&Err(error.clone())) };
+        Some(json(error.status(), body))
     }
 
     /// The rejection of several commands, by their scopes or their rate.
-    fn batch_rejection(&self, caller: &Caller, needed: Scopes, commands: usize) -> Option<Response> {
-        self.scope_rejection(caller, needed).or_else(|| self.services.counters.check_rate(commands))
+    fn batch_rejection(&self, admitted: &Admitted<'_>, needed: Scopes, commands: usize) -> Option<Response> {
+        let Admitted { caller, as_status, .. } = admitted;
+        self.scope_rejection(caller, needed, *as_status)
+            .or_else(|| self.services.counters.check_rate(caller, commands))
     }
 
     /// Waits for memory, and receives a body of at most `http_api.max_body` bytes within [`BODY_TIMEOUT`].

@@ -226,7 +226,7 @@ impl Assembly {
                 process,
                 audit,
                 tracer,
-                access: ArcSwap::from_pointee(api::ApiAccess::from_config(config)),
+                access: ArcSwap::from_pointee(api::ApiAccess::from_config(config, None)),
                 reloader,
             }),
             config: live,

@@ -75,6 +75,24 @@ fn each_method_needs_its_scope_and_the_error_names_it() {
 }
 
 #[test]
+fn in_error_mode_transport_the_error_of_a_missing_scope_has_the_form_of_other_errors() {
+    let world = TestServer::start(&OPTIONS);
+    let headers = ["X-API-Key: sender-s3cret", "X-Centrifugo-Error-Mode: transport"];
+    let message = "permission denied: the key \"sender\" does not have the scope read";
+    let error = json!({"code": 103, "message": message});
+    for (path, body) in [
+        ("/api/info", json!({})),
+        ("/api/batch", json!({"commands": [{"info": {}}]})),
+        ("/api", json!({"method": "info", "params": {}})),
+    ] {
+        let answer = world.post(path, &headers, &body.to_string());
+        assert_eq!((answer.status, json_of(&answer)), (403, error.clone()), "{path}");
+    }
+    let other = world.post("/api/publish", &headers, r#"{"channel":"","data":1}"#);
+    assert_eq!((other.status, &json_of(&other)["code"]), (400, &json!(107)));
+}
+
+#[test]
 fn a_batch_with_a_command_outside_of_the_scopes_is_rejected_as_a_whole() {
     let world = TestServer::start(&OPTIONS);
     let batch = json!({"commands": [

@@ -124,6 +124,37 @@ fn commands_of_backends_above_the_rate_are_rejected() {
     assert_eq!(publish().status, 429);
 }
 
+#[test]
+fn the_rate_limit_of_a_key_does_not_affect_other_keys_and_is_named_in_the_error() {
+    let server = ApiServer::with(&[
+        "http_api.key=operator-s3cret",
+        "http_api.keys=shop,billing",
+        "http_api.keys.shop.key=shop-s3cret",
+        "http_api.keys.shop.scopes=publish",
+        "http_api.keys.shop.rate_limit=10",
+        "http_api.keys.billing.key=billing-s3cret",
+        "http_api.keys.billing.scopes=publish",
+        "http_api.rate_limit=1000000",
+    ]);
+    let publish = |name: &str| {
+        let key = format!("X-API-Key: {name}-s3cret");
+        server.post("/api/publish", &[&key], r#"{"channel":"a","data":1}"#)
+    };
+    let refused = (0..200).map(|_| publish("shop")).find(|answer| answer.status != 200).expect("a refusal");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    let reason = "more commands per second than rate_limit of the key \"shop\" (http_api.keys)";
+    assert!(refused.body.contains(reason), "{}", refused.body);
+    assert!((0..30).all(|_| publish("billing").status == 200 && publish("operator").status == 200));
+    assert_eq!((limited(&server, "api_key_rate"), limited(&server, "api_rate")), (1, 0));
+    wait_until(PATIENCE, "the next second", || publish("shop").status == 200);
+    // Each command of a batch counts, and uses up later ones.
+    let commands = vec![json!({"publish": {"channel": "a", "data": 1}}); 30];
+    let batch = json!({"commands": commands}).to_string();
+    let send = || server.post("/api/batch", &["X-API-Key: shop-s3cret"], &batch).status;
+    wait_until(PATIENCE, "room for a batch", || send() == 200);
+    assert_eq!(publish("shop").status, 429);
+}
+
 /// Opens a WebSocket with these headers and connects. Returns the connection, and opcode and payload of the first frame.
 fn websocket(server: &ApiServer, headers: &str) -> (std::net::TcpStream, Vec<u8>) {
     use std::io::{Read as _, Write as _};
