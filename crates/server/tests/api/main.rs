@@ -17,5 +17,6 @@ mod methods;
 mod nodes;
 mod publishing;
 mod reload;
+mod reload_options;
 #[path = "../support/mod.rs"]
 mod support;

@@ -11,24 +11,24 @@ use tidings_testkit::{HttpResponse, LineClient, PATIENCE, wait_until};
 use crate::api_server::{JsonClient, json_of};
 use crate::support::TestServer;
 
-const KEY: &str = "X-API-Key: first-s3cret";
+pub(crate) const KEY: &str = "X-API-Key: first-s3cret";
 
 /// A server with a configuration file.
-struct Reloading {
-    server: TestServer,
+pub(crate) struct Reloading {
+    pub(crate) server: TestServer,
     path: PathBuf,
     _folder: TempDir,
 }
 
 impl Reloading {
-    fn start(text: &str) -> Self {
+    pub(crate) fn start(text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.toml");
         std::fs::write(&path, text).expect("a file");
         Self { server: TestServer::start_with_file(Some(&path), &[]), path, _folder: folder }
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         std::fs::write(&self.path, text).expect("a file");
     }
 

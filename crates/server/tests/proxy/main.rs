@@ -6,6 +6,7 @@ mod headers;
 mod hooks;
 mod log;
 mod options;
+mod reload;
 mod server_with_hooks;
 #[path = "../support/mod.rs"]
 mod support;

@@ -45,6 +45,11 @@ impl ServerWithHooks {
         Self(TestServer::start(&usual.chain(options.iter().map(String::as_str)).collect::<Vec<_>>()))
     }
 
+    /// Starts a server with a configuration file, which a reload reads again.
+    pub(crate) fn with_file(path: &std::path::Path) -> Self {
+        Self(TestServer::start_with_file(Some(path), &["shards=1", "tcp.auto_subscribe="]))
+    }
+
     /// Starts a server that verifies tokens with [`KEY`].
     pub(crate) fn with_key(options: &[(&str, &str)]) -> Self {
         let mut all = vec![("client.token.hmac_secret_key", KEY)];

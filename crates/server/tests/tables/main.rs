@@ -10,6 +10,7 @@ mod nodes;
 mod owner;
 mod people;
 mod private;
+mod reload;
 mod restore;
 mod rights;
 mod shared;

@@ -424,10 +424,11 @@ impl Session {
     /// Checks the permission to create tables and upload. The owner of a table may always upload to it.
     async fn authorize(&mut self) -> Result<Quota, Failure> {
         let is_owner = self.handle.as_ref().is_some_and(|handle| handle.is_owner);
-        if is_owner && let Some(quota) = &self.quota {
-            return Ok(quota.clone());
-        }
         let access = &self.service.access;
+        if is_owner && let Some(quota) = &self.quota {
+            // With its limits of now: a reload may have changed them.
+            return Ok(access.quota(&quota.key));
+        }
         let quota = match access.authorize(&self.visitor).await {
             Ok(quota) => quota,
             Err(_) if is_owner => access.owner_quota(&self.visitor),
