@@ -59,7 +59,7 @@ export const startControls = () => {
     const at = /** @type {HTMLElement} */ (event.target);
     const menu = !!document.querySelector(':popover-open');
     const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
-    const does = document.body.dataset.page === 'table' && action(event, { typing: isTyping, menu, nowhere: at === document.body });
+    const does = document.body.dataset.page === 'table' && action(event, { typing: isTyping, menu, isGrid: at === $('rows') });
     if (isTyping && event.key === 'Escape' && !menu) {
       // Without this some browsers would also empty the field.
       event.preventDefault();
@@ -75,7 +75,7 @@ export const startControls = () => {
     } else if (does === 'help') {
       $('help').showPopover();
     } else if (does === 'grid') {
-      // Without a focus the keys are those of the grid.
+      // Buttons have no use for these keys.
       $('rows').focus({ preventScroll: true });
       $('rows').dispatchEvent(new KeyboardEvent('keydown', { key: event.key, shiftKey: event.shiftKey, ctrlKey: event.ctrlKey, metaKey: event.metaKey }));
     } else if (!button(does).hidden) {

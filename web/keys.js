@@ -11,16 +11,16 @@ const ACTIONS = {
 /**
  * The action of a key; null for other keys, and for keys that the focused element handles.
  * @param {{ key: string, ctrlKey: boolean, altKey: boolean, metaKey: boolean, shiftKey: boolean }} pressed
- * @param {{ typing: boolean, menu: boolean, nowhere: boolean }} where typing: in a field; menu: one is open; nowhere: no
- *   element has the focus
+ * @param {{ typing: boolean, menu: boolean, isGrid: boolean }} where typing: in a field; menu: one is open; isGrid: the grid
+ *   has the focus, and handles its keys itself
  * @returns {Action | null}
  */
-export const action = ({ key, ctrlKey, altKey, metaKey, shiftKey }, { typing, menu, nowhere }) => {
+export const action = ({ key, ctrlKey, altKey, metaKey, shiftKey }, { typing, menu, isGrid }) => {
   if (typing || menu || altKey) return null;
   const isCommand = ctrlKey || metaKey;
   if (isCommand && key.toLowerCase() === 'z') return shiftKey ? 'redo' : 'undo';
   if (isCommand && key.toLowerCase() === 'y') return 'redo';
   const does = Object.hasOwn(ACTIONS, key) ? ACTIONS[key] ?? null : null;
-  if (does === 'grid') return nowhere ? 'grid' : null;
+  if (does === 'grid') return isGrid ? null : 'grid';
   return isCommand ? null : does;
 };

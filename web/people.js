@@ -76,7 +76,8 @@ export const people = () => {
     face.style.background = color;
     return face;
   }));
-  $('people-count').textContent = all.size ? `${count(view?.viewers ?? all.size)} viewing` : '';
+  $('people-count').textContent = count(view?.viewers ?? all.size);
+  $('people-open').setAttribute('aria-label', `${count(view?.viewers ?? all.size)} viewing`);
   const followed = all.get(state.follows);
   $('followed').hidden = !followed;
   $('followed-text').textContent = followed ? `Following ${followed.name}` : '';

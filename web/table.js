@@ -131,7 +131,10 @@ const onMessage = (text) => {
   if (message.progress) onProgress(message.progress);
   // Rows of the other view than that on screen are late.
   if (message.rows && !!message.rows.private === !!state.private) {
-    learnNames(message.rows.header, message.rows.columns?.from ?? 0);
+    const { columns, data, header } = message.rows;
+    learnNames(header, columns?.from ?? 0);
+    // A row may have more cells than those of the page.
+    state.width = Math.max(state.width, columns?.total ?? data.reduce((most, row) => Math.max(most, row.length), 0));
     tiles.add(message.rows);
     onRows();
   }

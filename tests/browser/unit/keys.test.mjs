@@ -5,7 +5,7 @@ import test from 'node:test';
 import { action } from '../../../web/keys.js';
 
 const press = (key, more = {}) => ({ key, ctrlKey: false, altKey: false, metaKey: false, shiftKey: false, ...more });
-const nowhere = { typing: false, menu: false, nowhere: false };
+const nowhere = { typing: false, menu: false, isGrid: false };
 
 test('keys have the actions of pagers', () => {
   const keys = { g: 'first', G: 'last', n: 'next', p: 'previous', '/': 'search', '?': 'help', Escape: 'follow' };
@@ -21,10 +21,11 @@ test('a key that is typed into a field, or belongs to the browser, is ignored', 
   for (const key of ['x', 'Enter', 'Tab', 'toString', '__proto__']) assert.equal(action(press(key), nowhere), null, key);
 });
 
-test('the keys of the cell cursor work without a focus, and are left to a focused element', () => {
+test('the keys of the cell cursor work from everywhere but a field', () => {
   for (const key of ['ArrowRight', 'PageDown', 'Home']) {
-    assert.equal(action(press(key), { ...nowhere, nowhere: true }), 'grid', key);
-    assert.equal(action(press(key), nowhere), null, key);
+    assert.equal(action(press(key), nowhere), 'grid', key);
+    assert.equal(action(press(key), { ...nowhere, isGrid: true }), null, key);
+    assert.equal(action(press(key), { ...nowhere, typing: true }), null, key);
   }
 });
 
