@@ -41,3 +41,13 @@ export const format = ({ page, sort, filter, search }) => {
 
 /** Whether two places show the same rows in the same order, whatever the page. @param {Place} a @param {Place} b */
 export const sameQuery = (a, b) => format({ ...a, page: 1 }) === format({ ...b, page: 1 });
+
+/** The cell of a fragment, `#r120c4`: row and column counted from 1, as they are shown. @param {string} fragment @returns {import('./types').Cursor | null} */
+export const parseCell = (fragment) => {
+  const [, row, column] = /^#r(\d{1,15})c(\d{1,9})$/.exec(fragment) ?? [];
+  if (!Number(row) || !Number(column)) return null;
+  return { row: Number(row) - 1, column: Number(column) - 1, to_row: Number(row) - 1, to_column: Number(column) - 1 };
+};
+
+/** @param {{ row: number, column: number }} cell */
+export const formatCell = ({ row, column }) => `#r${row + 1}c${column + 1}`;

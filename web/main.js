@@ -11,6 +11,7 @@ for (const link of document.querySelectorAll('a[href], link[href]')) {
   link.setAttribute('href', href);
 }
 
+document.body.dataset.path = location.pathname;
 const path = location.pathname.slice(root.pathname.length);
 const [, uuid] = /^(?:tables|parser\/share)\/([^/]+)$/.exec(path) ?? [];
 
@@ -55,4 +56,5 @@ if (uuid) {
   import('./home.js').then(({ home }) => home());
   import('./console.js').then(({ startConsole }) => startConsole());
 }
-addEventListener('popstate', () => location.reload());
+// A step back to another table or to home; the fragment is that of a cell.
+addEventListener('popstate', () => { if (location.pathname !== document.body.dataset.path) location.reload(); });

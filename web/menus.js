@@ -1,9 +1,10 @@
-// The menus of a table and of each column.
+// The menus of the file and of each column.
 
-import { $, button, copy, count, get, input, make, place } from './dom.js';
-import { link, mayLead, state, tableUrl } from './state.js';
-import { request } from './table.js';
-import { note } from './update.js';
+import { $, button, count, get, input, make, place } from './dom.js';
+import { drawActions } from './columns.js';
+import { grid, redraw } from './grid.js';
+import { mayLead, name as columnName, shown, state, tableUrl } from './state.js';
+import { change, request } from './views.js';
 
 /** @typedef {import('./types').Sort} Sort */
 /** @typedef {import('./types').Op} Op */
@@ -14,9 +15,6 @@ let open = 0;
 /** Updates the menus from the state, except the field that is edited. */
 export const menus = () => {
   const { view, owner, lock } = state;
-  button('owner-open').hidden = !owner;
-  input('lock-uploads').checked = lock.uploads;
-  input('lock-view').checked = lock.view;
   for (const [id, query] of [['download', ''], ['download-csv', '?view=csv'], ['download-tsv', '?view=tsv']]) {
     get(id ?? '', HTMLAnchorElement).href = `${tableUrl()}/download${query}`;
   }
@@ -35,18 +33,17 @@ export const menus = () => {
 
 /** Sorts by a column: up, down, not at all. @param {number} column @param {boolean} also adds to the current sorts */
 const sortBy = (column, also) => {
-  const sorts = state.view?.sort ?? [];
+  const sorts = shown()?.sort ?? [];
   const now = sorts.find((sort) => sort.column === column);
   const others = also ? sorts.filter((sort) => sort !== now) : [];
-  request({ sort: now?.desc ? others : [...others, { column, desc: !!now }] });
+  change({ sort: now?.desc ? others : [...others, { column, desc: !!now }] });
 };
 
 /** @param {HTMLElement} opener */
 const openColumn = (opener) => {
-  const { view, facts } = state;
-  const fact = facts[open];
-  const name = view?.header?.[open] || `Column ${open + 1}`;
-  $('column-name').textContent = name;
+  const view = shown();
+  const fact = state.facts[open];
+  $('column-name').textContent = columnName(open);
   const round = (/** @type {number} */ n) => n.toLocaleString('en', { maximumSignificantDigits: 6 });
   /** @type {[string, string][]} */
   const lines = fact ? [
@@ -61,6 +58,7 @@ const openColumn = (opener) => {
   get('op', HTMLSelectElement).value = filter?.op ?? 'contains';
   input('value').value = String(filter?.value ?? '');
   button('unfilter').hidden = !filter;
+  drawActions(open);
   place($('column'), opener);
   $('column').showPopover();
   input('value').focus();
@@ -68,43 +66,22 @@ const openColumn = (opener) => {
 
 /** @param {import('./types').Filter} [filter] instead of that of the open column */
 const setFilter = (filter) => {
-  const others = (state.view?.filter ?? []).filter(({ column }) => column !== open);
-  request({ filter: filter ? [...others, filter] : others });
+  const others = (shown()?.filter ?? []).filter(({ column }) => column !== open);
+  change({ filter: filter ? [...others, filter] : others });
   $('column').hidePopover();
-};
-
-const drawCode = async () => {
-  const { encode } = await import('./qr.js');
-  const code = encode(link());
-  $('qr-text').textContent = code ? link() : 'The link is too long for a QR code.';
-  if (!code) return;
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  const side = code.length + 8;
-  svg.setAttribute('viewBox', `-4 -4 ${side} ${side}`);
-  svg.setAttribute('role', 'img');
-  svg.setAttribute('aria-label', 'QR code of the link');
-  const path = document.createElementNS(svg.namespaceURI, 'path');
-  path.setAttribute('d', code.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : ''))).join(''));
-  svg.append(path);
-  $('qr-code').replaceChildren(svg);
 };
 
 /** Adds the event handlers of the menus. */
 export const startMenus = () => {
-  button('copy').onclick = () => copy(button('copy'), link());
-  button('copy-owner').onclick = () => copy(button('copy-owner'), `${link()}#owner=${state.owner}`);
-  $('qr').addEventListener('beforetoggle', (event) => { if (/** @type {ToggleEvent} */ (event).newState === 'open') drawCode(); });
   $('head').onclick = (event) => {
     const at = /** @type {HTMLElement} */ (event.target);
-    const column = at.closest('th')?.dataset.column;
-    if (column === undefined) return;
+    const column = at.closest('[data-column]')?.getAttribute('data-column');
+    if (!column) return;
     if (at.closest('.more')) {
       open = Number(column);
       openColumn(at);
-    } else if (state.own === null) {
+    } else if (at.closest('.sort')) {
       sortBy(Number(column), event.shiftKey);
-    } else {
-      note('All viewers share the order; follow them to change it.', '');
     }
   };
   get('filter', HTMLFormElement).onsubmit = (event) => {
@@ -112,16 +89,14 @@ export const startMenus = () => {
     setFilter({ column: open, op: /** @type {Op} */ (get('op', HTMLSelectElement).value), value: input('value').value });
   };
   button('unfilter').onclick = () => setFilter();
-  input('wrap').onchange = () => { document.body.classList.toggle('wrap', input('wrap').checked); };
+  input('wrap').onchange = () => {
+    document.body.classList.toggle('wrap', input('wrap').checked);
+    grid.row = input('wrap').checked ? 72 : 30;
+    redraw();
+  };
   get('dialect', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
     request({ dialect: { delimiter: get('delimiter', HTMLSelectElement).value, header: input('header').checked, encoding: input('encoding').value } });
     $('file-menu').hidePopover();
-  };
-  for (const id of ['lock-uploads', 'lock-view']) {
-    input(id).onchange = () => request({ lock: { uploads: input('lock-uploads').checked, view: input('lock-view').checked } });
-  }
-  button('delete').onclick = () => {
-    if (confirm(`Delete ${state.view?.name || 'this table'} for everyone?`)) request({ delete: {} });
   };
 };

@@ -50,6 +50,13 @@ export interface Dialect {
   open_quote: boolean;
 }
 
+/** The columns that rows have: of all columns of the table, `count` ones from the column `from`. */
+export interface Window {
+  from: number;
+  count: number;
+  total: number;
+}
+
 /** Rows, with the cells and rows that are not shown whole. */
 export interface Rows {
   /** The number of the first, counted from 0. */
@@ -59,10 +66,55 @@ export interface Rows {
   cut?: [number, number, number][];
   /** Rows of which not all cells are shown: row in `data`, and how many cells it has. */
   wide?: [number, number][];
+  /** Absent: the rows are whole. */
+  columns?: Window | undefined;
+  /** The names of these columns. */
+  header?: string[] | null;
+  version?: number;
+  /** Whether they are rows of the private view. */
+  private?: boolean;
+}
+
+/** The arrangement of columns. Columns count from 0. */
+export interface Columns {
+  /** The columns that come first; the others follow in the order of the file. */
+  order: number[];
+  hidden: number[];
+  /** How many of the columns do not scroll. */
+  frozen: number;
+  /** In pixels, by column. */
+  widths: Record<string, number>;
+}
+
+/** The cursor of a person, in rows of the shared view, and the other corner of the selection. */
+export interface Cursor {
+  row: number;
+  column: number;
+  to_row: number;
+  to_column: number;
+}
+
+/** A viewer. */
+export interface Person {
+  id: string;
+  name: string;
+  /** `#rrggbb` */
+  color: string;
+  owner: boolean;
+  cursor: Cursor | null;
+  /** Whether the person browses alone. */
+  private: boolean;
+}
+
+/** The author of a change. */
+export interface Author {
+  id: string | null;
+  name: string | null;
+  by: 'viewer' | 'api' | 'cli' | 'append' | 'node';
 }
 
 /** The shared view of a table. */
-export interface View extends Query, Omit<Rows, 'from'> {
+export interface View extends Query, Omit<Rows, 'from' | 'columns' | 'header' | 'version' | 'private'> {
   uuid: string;
   /** Counted from 1. */
   page_no: number;
@@ -83,6 +135,17 @@ export interface View extends Query, Omit<Rows, 'from'> {
   ragged: number;
   /** The types set by viewers, by column number, such as `date:d/m/Y`. */
   types: Record<string, string>;
+  /** The columns that `data` and `header` have, in a view of a wide table. */
+  columns_from?: number;
+  columns_count?: number;
+  columns_total?: number;
+  /** Null: as in the file; absent: the server stores no arrangement. */
+  columns?: Columns | null;
+  changed_by?: Author | null;
+  /** How many changes can be undone and redone. */
+  history?: { undo: number; redo: number };
+  /** The replaced file, which can be restored until this time, in seconds since 1970. */
+  previous?: { name: string; until: number } | null;
 }
 
 /** Operations that are locked to the owner. */
@@ -118,7 +181,7 @@ export interface Progress {
 }
 
 /** A message of the server on a table's connection. */
-export interface Message extends Partial<View> {
+export interface Message extends Partial<Omit<View, 'private'>> {
   progress?: Progress;
   owner?: string;
   /** The permissions granted for a secret or a token. */
@@ -127,6 +190,12 @@ export interface Message extends Partial<View> {
   facts?: { columns: ColumnFacts[] };
   lock?: Lock;
   error?: { code: number; message: string };
+  people?: Person[];
+  you?: string;
+  person?: Person;
+  person_left?: string;
+  private?: View | null;
+  cells?: { row: number; column: number; value: string }[];
 }
 
 /** A table that was opened in this browser. */

@@ -1,18 +1,23 @@
 // Updates everything around the rows from the state, and shows messages to the user.
 
 import { $, button, bytes, count, get, input, make, many } from './dom.js';
-import { draw } from './grid.js';
+import { draw, grid, isAtEnd, pageOnScreen } from './grid.js';
 import { format, sameQuery } from './address.js';
+import { columnsMenu } from './columns.js';
+import { statistics } from './cursor.js';
 import { menus } from './menus.js';
-import { link, mayLead, page, pageSize, pages, state } from './state.js';
-import { request } from './table.js';
+import { people } from './people.js';
+import { share } from './share.js';
+import { arrangement, link, mayLead, name, page, pageSize, pages, shown, state } from './state.js';
+import { change, changeColumns, isModern } from './views.js';
 
-/** Shows a message until it is closed; a good one until the next request. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: there is no connection @param {() => void} [again] */
-export const note = (text, kind = 'bad', again) => {
+/** Shows a message until it is closed; a good one until the next request. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: there is no connection @param {() => void} [again] @param {string} [label] of the button that calls `again` */
+export const note = (text, kind = 'bad', again, label = 'Try again') => {
   $('note').hidden = !text;
   $('note').className = `note ${kind}`;
   $('note-text').textContent = text;
   button('note-again').hidden = !again;
+  button('note-again').textContent = label;
   button('note-again').onclick = () => { note(''); again?.(); };
 };
 
@@ -26,24 +31,22 @@ export const work = (text, part, stops = false) => {
   button('work-stop').hidden = !stops;
 };
 
-/** Updates the whole page from the state. */
-export const update = () => {
-  const { view, own, wanted } = state;
-  if (!view) return;
-  const rows = own === null ? { ...view, from: (view.page_no - 1) * pageSize() } : state.window;
-  if (rows) draw(view, rows, state.facts);
-  const total = view.total_number;
-  const shown = rows?.data.length ?? 0;
-  const first = (rows?.from ?? 0) + 1;
-
+/** Updates the title, the facts on the file and the connection. @param {import('./types').View} view */
+const top = (view) => {
   document.title = `${view.name || 'A table'} · tidings`;
   $('name').textContent = view.name || 'A table';
   const ragged = view.ragged ? ` · ${many(view.ragged, 'ragged row')}` : '';
   const { guessed, lossy, open_quote: openQuote, encoding } = view.dialect ?? {};
   const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are invalid' : '') + (openQuote ? ' · a quote is not closed' : '');
-  $('about').textContent = view.dialect ? `${many(total, 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
-  $('link-text').textContent = `Live · ${count(view.viewers)} viewing`;
-  $('range').textContent = shown ? `${count(first)}–${count(first + shown - 1)} of ${count(total)}` : 'No rows';
+  $('about').textContent = view.dialect ? `${many(view.total_number, 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
+  $('link-text').textContent = state.people.size ? 'Live' : `Live · ${count(view.viewers)} viewing`;
+};
+
+/** Updates the footer. @param {import('./types').View} view */
+const footer = (view) => {
+  const total = view.total_number;
+  const first = (page() - 1) * pageSize() + 1;
+  $('range').textContent = total ? `${count(first)}–${count(Math.min(first + pageSize() - 1, total))} of ${count(total)}` : 'No rows';
   $('pages').textContent = `of ${count(pages())}`;
   const field = input('page');
   field.max = String(pages());
@@ -52,34 +55,82 @@ export const update = () => {
     $(id).setAttribute('aria-disabled', String(off));
   }
   const size = get('page-size', HTMLSelectElement);
-  if (![...size.options].some(({ value }) => value === String(view.page_size))) size.add(new Option(String(view.page_size)));
+  if (![...size.options].some(({ value }) => value === String(view.page_size))) size.add(new Option(`${view.page_size} a page`, String(view.page_size)));
   size.value = String(view.page_size);
+};
+
+/** Updates what depends on the scroll position. */
+const scrolled = () => {
+  const { rows: [from, to] } = grid;
+  const first = (page() - 1) * pageSize();
+  const isAway = to > from && (to <= first || from >= first + pageSize());
+  $('away').hidden = !isAway;
+  if (isAway) {
+    $('away-text').textContent = `You see page ${count(pageOnScreen())}.`;
+    $('back').textContent = `Back to ${count(page())}`;
+    $('bring').textContent = state.alone ? `Turn to ${count(pageOnScreen())}` : `Show ${count(pageOnScreen())} to everyone`;
+    $('bring').hidden = !state.alone && !mayLead();
+    $('bring').dataset.page = String(pageOnScreen());
+  }
+  if (isAtEnd()) state.unseen = 0;
+  $('unseen').hidden = !state.unseen;
+  $('unseen').textContent = `${many(state.unseen, 'new row')} ↓`;
+};
+grid.onDraw = scrolled;
+
+/** The chips: sorts, filters, hidden columns, locks. @param {import('./types').View} view @param {boolean} isFixed */
+const chips = (view, isFixed) => {
+  /** @param {string} text @param {string} label @param {() => void} remove @param {boolean} [disabled] */
+  const chip = (text, label, remove, disabled = isFixed) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled }, `${text} ×`);
+  const hidden = arrangement().hidden.length;
+  $('chips').replaceChildren(
+    ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => change({ sort: view.sort.filter((other) => other !== sort) }))),
+    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => change({ filter: view.filter.filter((other) => other !== filter) }))),
+    ...(hidden ? [make('button', { onclick: () => changeColumns({ hidden: [] }), title: 'Show all columns' }, `${many(hidden, 'hidden column')} ×`)] : []),
+    ...(state.lock.view ? [make('span', {}, state.owner ? 'You control the view' : 'The owner controls the view')] : []));
+};
+
+/** Updates undo, redo and the file that can be restored. @param {import('./types').View} view */
+const past = ({ history, previous }) => {
+  for (const [id, n] of /** @type {const} */ ([['undo', history?.undo], ['redo', history?.redo]])) {
+    button(id).hidden = !history || state.alone;
+    button(id).setAttribute('aria-disabled', String(!n || !mayLead()));
+  }
+  $('restore').hidden = !previous || previous.until * 1000 < Date.now();
+  if (previous) $('restore').textContent = `Restore ${previous.name || 'the previous file'}`;
+};
+
+/** Updates the whole page from the state. */
+export const update = () => {
+  const { view: shared, alone, wanted } = state;
+  const view = shown();
+  if (!view || !shared) return;
+  draw();
+  top(view);
+  footer(view);
+  past(shared);
   const search = input('search-text');
   if (document.activeElement !== search) search.value = view.search;
-
-  const alone = own !== null;
-  for (const field of [size, search]) field.disabled = alone || !mayLead();
+  const isFixed = alone ? !isModern() : !mayLead();
+  for (const field of [get('page-size', HTMLSelectElement), search]) field.disabled = isFixed;
   $('table').classList.toggle('alone', alone);
   $('own').hidden = alone || !!wanted;
   $('banner').hidden = !alone && !wanted;
   $('show-all').hidden = !mayLead();
   $('banner-text').textContent = wanted
-    ? `This link has ${sameQuery(wanted, { ...view, page: 1 }) ? `page ${wanted.page}` : 'another sort, filter or search'}; the others are on page ${count(view.page_no)}.`
-    : `Browsing on your own. The others are on page ${count(view.page_no)}.`;
-
-  /** @param {string} text @param {string} label @param {() => void} remove */
-  const chip = (text, label, remove) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled: alone || !mayLead() }, `${text} ×`);
-  const name = (/** @type {number} */ column) => view.header?.[column] || `Column ${column + 1}`;
-  $('chips').replaceChildren(
-    ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => request({ sort: view.sort.filter((other) => other !== sort) }))),
-    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => request({ filter: view.filter.filter((other) => other !== filter) }))),
-    ...(state.lock.view ? [make('span', {}, state.owner ? 'You control the view' : 'The owner controls the view')] : []));
-
-  $('empty').hidden = shown > 0 || view.loading || (alone && !state.window);
+    ? `This link has ${sameQuery(wanted, { ...view, page: 1 }) ? `page ${wanted.page}` : 'another sort, filter or search'}; the others are on page ${count(shared.page_no)}.`
+    : `Browsing on your own. The others are on page ${count(shared.page_no)}.`;
+  chips(view, isFixed);
+  $('empty').hidden = view.total_number > 0 || view.loading;
   const none = view.filter.length || view.search ? 'No row matches the search and the filters.' : 'The file has no rows.';
   $('empty').textContent = view.name ? none : 'Nothing here yet: drop a file, or choose one.';
+  $('rows').setAttribute('aria-label', `Rows of ${view.name || 'the table'}`);
   const place = wanted ?? { ...view, page: page() };
-  const address = link() + format(place);
-  if (address !== location.href || history.state?.own !== own) history.replaceState({ own, kept: true }, '', address);
+  const address = link() + format(place) + (/^#r\d+c\d+$/.test(location.hash) ? location.hash : '');
+  if (address !== location.href || history.state?.alone !== alone) history.replaceState({ alone, kept: true }, '', address);
   menus();
+  columnsMenu();
+  people();
+  share();
+  statistics();
 };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
 
-import { eventually, file, fruit, require, serve, shows, turn, upload, visit } from './support.mjs';
+import { cells, eventually, file, fruit, require, serve, shows, turn, upload, visit } from './support.mjs';
 
 const { url } = await serve();
 const orders = file('orders.tsv', fruit(1234));
@@ -24,7 +24,9 @@ for (const [colorScheme, width] of [['light', 1280], ['dark', 1280], ['light', 3
     await upload(page, orders);
     await page.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
     await check(page, 'a table');
-    for (const name of ['QR code', 'File', 'Owner']) {
+    if (width < 800) await page.getByRole('button', { name: 'Tools' }).click();
+    await page.locator('#r2c2').click();
+    for (const name of ['Share', 'File', 'Columns', 'Keys']) {
       await page.getByRole('button', { name, exact: true }).click();
       await page.locator(':popover-open').waitFor();
       await check(page, name);
@@ -32,6 +34,10 @@ for (const [colorScheme, width] of [['light', 1280], ['dark', 1280], ['light', 3
     }
     await page.getByRole('button', { name: 'Filter price' }).click();
     await check(page, 'the menu of a column');
+    await page.keyboard.press('Escape');
+    await page.locator('#rows').press('Enter');
+    await page.getByRole('dialog', { name: /article, row/ }).waitFor();
+    await check(page, 'a whole cell');
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'price', exact: true }).click();
     await page.getByLabel('Search').fill('fig');
@@ -86,13 +92,13 @@ test('nothing in a file becomes markup, runs, or contacts another host', async (
   page.on('dialog', (dialog) => assert.fail(`a dialog: ${dialog.message()}`));
   await upload(page, file('<svg onload=alert(1)>.csv', `${evil},<script>alert(2)</script>\n"<b>x</b>","=HYPERLINK(""http://127.0.0.1:1/"")"\n`));
   await page.getByRole('button', { name: evil, exact: true }).waitFor();
-  assert.deepEqual(await page.locator('tbody td').allInnerTexts(), ['<b>x</b>', '=HYPERLINK("http://127.0.0.1:1/")']);
-  assert.equal(await page.locator('table :is(img, script, b, svg[onload]), h1 svg').count(), 0);
+  assert.deepEqual(await cells(page), [['<b>x</b>', '=HYPERLINK("http://127.0.0.1:1/")']]);
+  assert.equal(await page.locator('#rows :is(img, script, b, svg[onload]), h1 svg').count(), 0);
   await page.getByRole('button', { name: `Filter ${evil}` }).click();
   await page.getByRole('heading', { name: evil }).waitFor();
 });
 
-test('a page is under 60 KB with all its resources, and paints at once', async (t) => {
+test('a page is under 120 KB with all its resources, and paints at once', async (t) => {
   const page = await visit(t, url);
   await upload(page, orders);
   for (const address of [url, page.url()]) {
@@ -102,11 +108,11 @@ test('a page is under 60 KB with all its resources, and paints at once', async (
     await loaded.goto(address);
     if (address !== url) {
       await shows(loaded, 1);
-      await loaded.getByRole('button', { name: 'QR code' }).click();
+      await loaded.getByRole('button', { name: 'Share', exact: true }).click();
       await loaded.getByRole('img', { name: 'QR code of the link' }).waitFor();
     }
     const all = (await Promise.all(sizes)).reduce((sum, size) => sum + size);
-    assert.ok(all < 60_000, `${all} bytes`);
+    assert.ok(all < 120_000, `${all} bytes`);
     const paint = await eventually('a first paint', () => loaded.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime));
     t.diagnostic(`${new URL(address).pathname}: ${all} bytes, first paint after ${Math.round(paint)} ms`);
   }

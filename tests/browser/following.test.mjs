@@ -90,7 +90,7 @@ test('the address of another order changes the shared view only on request', asy
 
 test('keys turn pages, search and end private browsing', async (t) => {
   const [maker, guest] = await two(t);
-  const presses = [['n', 101], ['ArrowRight', 201], ['p', 101], ['ArrowLeft', 1], ['Shift+G', 1201], ['g', 1]];
+  const presses = [['n', 101], ['n', 201], ['p', 101], ['p', 1], ['Shift+G', 1201], ['g', 1]];
   for (const [key, id] of presses) {
     await maker.keyboard.press(key);
     await shows(maker, id);
@@ -104,10 +104,4 @@ test('keys turn pages, search and end private browsing', async (t) => {
   await maker.getByRole('dialog', { name: 'Keys' }).waitFor();
   await maker.keyboard.press('Escape');
   await maker.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
-  const top = () => maker.locator('#rows').evaluate((area) => area.scrollTop);
-  await maker.getByLabel('Search').fill('');
-  await maker.keyboard.press('Escape');
-  await shows(maker, 1);
-  await maker.keyboard.press('ArrowDown');
-  await eventually('scrolled', async () => (await top()) > 0);
 });

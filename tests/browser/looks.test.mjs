@@ -24,10 +24,11 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
       await guest.keyboard.press('n');
       await shows(page, 101);
       await picture('turned');
-      for (const name of ['QR code', 'File', 'Owner', 'Filter price']) {
+      if (width < 800) await press('Tools');
+      for (const name of ['Share', 'File', 'Columns', 'Keys', 'Filter price']) {
         await press(name);
         await page.locator(':popover-open').waitFor();
-        if (name === 'QR code') await page.getByRole('img', { name: 'QR code of the link' }).waitFor();
+        if (name === 'Share') await page.getByRole('img', { name: 'QR code of the link' }).waitFor();
         await picture(name.toLowerCase().replace(' ', '-'));
         await page.keyboard.press('Escape');
       }

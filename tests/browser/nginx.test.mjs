@@ -50,7 +50,9 @@ for (const path of ['/', '/live/']) {
     await maker.goto(url);
     await maker.getByRole('link', { name: /orders\.tsv/ }).click();
     await shows(maker, 1201);
-    await maker.getByRole('button', { name: 'Owner' }).waitFor();
+    await maker.getByRole('button', { name: 'Share', exact: true }).click();
+    await maker.getByRole('heading', { name: 'Owner' }).waitFor();
+    await maker.keyboard.press('Escape');
     const [download] = await Promise.all([guest.waitForEvent('download'), (async () => {
       await guest.getByRole('button', { name: 'File', exact: true }).click();
       await guest.getByRole('link', { name: 'the file' }).click();

@@ -151,11 +151,23 @@ export const upload = async (page, path) => {
   return page.url();
 };
 
-/** The first column of the shown rows. */
-export const ids = (page) => page.locator('tbody tr td:first-of-type').allInnerTexts();
+/** The cells on screen, row by row. */
+export const cells = (page) => page.locator('#rows').evaluate((area) => {
+  const { top, bottom } = area.querySelector('#body').getBoundingClientRect();
+  return [...area.querySelectorAll('#body .line')].flatMap((line) => {
+    const { top: from, bottom: to } = line.getBoundingClientRect();
+    return from >= top - 1 && to <= bottom + 1 ? [[...line.querySelectorAll('.cell')].map(({ textContent }) => textContent)] : [];
+  });
+});
+/** The first cells of the rows on screen. */
+export const ids = async (page) => (await cells(page)).map(([id]) => id);
 export const firstId = async (page) => (await ids(page))[0];
-/** Waits until the first row begins with `id`. */
-export const shows = (page, id) => eventually(`first row ${id}`, async () => (await firstId(page)) === String(id));
+/** Waits until the first row on screen begins with `id`; or, at the end of the table, any row. */
+export const shows = (page, id) => eventually(`row ${id}`, async () => {
+  const seen = await ids(page);
+  const isAtEnd = await page.locator('#rows').evaluate((area) => area.scrollTop + area.clientHeight > area.scrollHeight - 2);
+  return isAtEnd ? seen.includes(String(id)) : seen[0] === String(id);
+});
 export const turn = (page, name) => page.getByRole('button', { name, exact: true }).click();
 
 /** Saves a screenshot. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { eventually, file, fruit, ids, serve, shows, turn, upload, visit } from './support.mjs';
+import { cells, eventually, file, fruit, ids, serve, shows, turn, upload, visit } from './support.mjs';
 
 const { url } = await serve();
 const orders = file('orders.tsv', fruit(1234));
@@ -24,13 +24,15 @@ test('both viewers see an uploaded file with its number of rows', async (t) => {
   assert.match(await maker.getByText('is complete').innerText(), /orders\.tsv is complete: 1,234 rows/);
   for (const page of [maker, guest]) {
     assert.equal(await page.getByRole('heading', { name: 'orders.tsv' }).count(), 1);
-    assert.deepEqual(await ids(page), Array.from({ length: 100 }, (_, i) => String(i + 1)));
+    const shown = await ids(page);
+    assert.ok(shown.length > 10, `${shown.length} rows`);
+    assert.deepEqual(shown, shown.map((_, i) => String(i + 1)));
     await page.getByText('1–100 of 1,234').waitFor();
     await page.getByText('2 viewing').waitFor();
     assert.deepEqual(await page.getByRole('columnheader').locator('.sort').allInnerTexts(), ['id', 'article', 'price', 'zip']);
   }
   // Exactly as written.
-  assert.equal(await guest.locator('tbody tr').first().locator('td').last().innerText(), '00037');
+  assert.equal((await cells(guest))[0].at(-1), '00037');
 });
 
 test('a page turn of either viewer applies to both', async (t) => {
@@ -50,7 +52,7 @@ test('a page turn of either viewer applies to both', async (t) => {
   await guest.keyboard.press('Enter');
   await both(601);
   await maker.getByLabel('Rows per page').selectOption('25');
-  await eventually('25 rows', async () => (await ids(guest)).length === 25);
+  await guest.getByText('601–625 of 1,234').waitFor();
 });
 
 test('three fast clicks turn three pages', async (t) => {
@@ -62,12 +64,12 @@ test('three fast clicks turn three pages', async (t) => {
   for (const page of [maker, guest]) await shows(page, 201);
 });
 
-test('viewers who join or leave change neither the rows nor the selection', async (t) => {
+test('viewers who join or leave change neither the rows nor a selected text', async (t) => {
   const [maker] = await two(t);
   // The column facts arrive later, and may align numbers to the right.
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
-  await maker.locator('tbody tr').nth(2).locator('td').nth(1).evaluate((cell) => getSelection().selectAllChildren(cell));
-  const selected = () => maker.evaluate(() => [getSelection().toString(), getSelection().anchorNode.isConnected]);
+  await maker.locator('#r3c2').evaluate((cell) => getSelection().selectAllChildren(cell));
+  const selected = () => maker.evaluate(() => [getSelection().anchorNode.textContent, getSelection().anchorNode.isConnected]);
   const before = await selected();
   assert.match(before[0], /^[A-Z][a-z]+$/);
   const third = await visit(t, maker.url());
@@ -98,7 +100,7 @@ test('buttons at the first and the last page are disabled', async (t) => {
 
 test('clicks of either viewer sort a column ascending, descending, and not at all', async (t) => {
   const [maker, guest] = await two(t);
-  const prices = async (page) => (await page.locator('tbody tr td:nth-of-type(3)').allInnerTexts()).map(Number);
+  const prices = async (page) => (await cells(page)).map(([, , price]) => Number(price));
   const order = (page) => page.getByRole('columnheader').nth(3).getAttribute('aria-sort');
   await column(maker, 'price').click();
   await eventually('up', async () => (await order(guest)) === 'ascending');
@@ -121,7 +123,7 @@ test('a filter and a search of either viewer apply to both, and can be removed',
   await guest.getByLabel('Search').fill('0003');
   await eventually('one row', async () => (await maker.getByText('found').count()) === 1 && (await ids(maker)).length < 5);
   for (const page of [maker, guest]) {
-    for (const row of await page.locator('tbody tr').allInnerTexts()) assert.match(row, /Figs.*0003/s);
+    for (const row of await cells(page)) assert.match(row.join(' '), /Figs.*0003/s);
   }
   await guest.getByRole('button', { name: 'Remove filter: article equals Figs' }).click();
   await guest.getByLabel('Search').fill('');
@@ -131,7 +133,7 @@ test('a filter and a search of either viewer apply to both, and can be removed',
 test('column facts are in the header and the menu of the column', async (t) => {
   const [maker] = await two(t);
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
-  assert.equal(await maker.locator('thead svg').count() > 0, true);
+  assert.equal(await maker.locator('#head svg').count() > 0, true);
   await maker.getByRole('button', { name: 'Filter article' }).click();
   const menu = maker.getByRole('dialog', { name: 'article' });
   assert.match(await menu.innerText(), /Distinct\s+7/);
@@ -141,10 +143,17 @@ test('column facts are in the header and the menu of the column', async (t) => {
 
 test('an upload replaces the file for both, and can be aborted', async (t) => {
   const [maker, guest] = await two(t);
+  guest.once('dialog', (dialog) => dialog.dismiss());
+  await guest.locator('#file').setInputFiles(file('other.csv', 'name,age\nEve,3\n'));
+  await turn(guest, 'Next page');
+  await shows(maker, 101);
+  const questions = [];
+  guest.on('dialog', (dialog) => { questions.push(dialog.message()); dialog.accept(); });
   await guest.locator('#file').setInputFiles(file('other.csv', 'name,age\n"Ada, Countess",36\n<b>Bob</b>,7\n'));
   await maker.getByRole('heading', { name: 'other.csv' }).waitFor();
   for (const page of [maker, guest]) await eventually('rows', async () => (await ids(page)).join('|') === 'Ada, Countess|<b>Bob</b>');
-  assert.equal(await maker.locator('tbody b').count(), 0, 'a cell became markup');
+  assert.equal(await maker.locator('#body b').count(), 0, 'a cell became markup');
+  assert.deepEqual(questions, ['Replace orders.tsv by other.csv for everyone who views this table?']);
 
   // Slow enough to be aborted in the middle.
   const big = file('big.tsv', fruit(1_500_000));
@@ -163,14 +172,18 @@ test('an upload replaces the file for both, and can be aborted', async (t) => {
 test('appended rows appear marked on the last page', async (t) => {
   const [maker, guest] = await two(t);
   await turn(maker, 'Last page');
-  await shows(guest, 1201);
+  for (const page of [maker, guest]) {
+    await shows(page, 1201);
+    await page.keyboard.press('Control+End');
+    await eventually('the last row', async () => (await ids(page)).includes('1234'));
+  }
   // The mark fades, and polling may be late on a busy machine: each page itself records the ids of all marked rows.
   const pages = [maker, guest];
   for (const page of pages) {
     await page.evaluate(() => {
       window.marked = [];
       new MutationObserver(() => {
-        const marked = [...document.querySelectorAll('tr.fresh')].map((row) => row.querySelector('td').textContent).join();
+        const marked = [...document.querySelectorAll('.line.fresh')].map((row) => row.querySelector('.cell').textContent).join();
         if (window.marked.at(-1) !== marked) window.marked.push(marked);
       }).observe(document.querySelector('#body'), { childList: true });
     });
@@ -200,7 +213,7 @@ test('appended rows appear marked on the last page', async (t) => {
 test('a file is read again with another dialect, without a new upload', async (t) => {
   const maker = await visit(t, url);
   await upload(maker, file('semicolons.csv', 'a;b,c\n1;2,3\n4;5,6\n'));
-  assert.equal(await maker.locator('tbody tr').first().locator('td').first().innerText(), '1');
+  assert.equal((await cells(maker))[0][0], '1');
   await maker.getByRole('button', { name: 'File', exact: true }).click();
   await maker.getByLabel('Delimiter').selectOption(',');
   await maker.getByLabel('First row names the columns').uncheck();
@@ -224,8 +237,11 @@ test('after a reload the view is the same', async (t) => {
 
 test('the owner can lock the view and uploads, unlock and delete the table', async (t) => {
   const [maker, guest] = await two(t);
-  assert.equal(await guest.getByRole('button', { name: 'Owner' }).isVisible(), false);
-  await maker.getByRole('button', { name: 'Owner' }).click();
+  const share = (page) => page.getByRole('button', { name: 'Share', exact: true }).click();
+  await share(guest);
+  assert.equal(await guest.getByRole('heading', { name: 'Owner' }).isVisible(), false);
+  await guest.keyboard.press('Escape');
+  await share(maker);
   await maker.getByLabel('Lock view').check();
   await maker.getByLabel('Lock uploads').check();
   await guest.getByText('The owner controls the view').waitFor();
@@ -240,7 +256,8 @@ test('the owner can lock the view and uploads, unlock and delete the table', asy
   await shows(guest, 1201);
   // The browser has the owner secret after a reload too.
   await maker.reload();
-  await maker.getByRole('button', { name: 'Owner' }).click();
+  await shows(maker, 1201);
+  await share(maker);
   await maker.getByLabel('Lock view').uncheck();
   await guest.getByText('The owner controls the view').waitFor({ state: 'detached' });
   await turn(guest, 'First page');
@@ -254,16 +271,17 @@ test('the copied link contains no secret, and the owner link transfers it to ano
   const maker = await visit(t, url, { permissions: ['clipboard-read', 'clipboard-write'] });
   await upload(maker, orders);
   const copied = () => maker.evaluate(() => navigator.clipboard.readText());
-  await maker.getByRole('button', { name: 'Copy link' }).click();
+  await maker.getByRole('button', { name: 'Share', exact: true }).click();
+  await maker.getByRole('button', { name: 'Copy link', exact: true }).click();
   await eventually('a link', async () => /tables\/[0-9a-f-]{36}$/.test(await copied()));
-  await maker.getByRole('button', { name: 'Owner' }).click();
   await maker.getByRole('button', { name: 'Copy owner link' }).click();
   const owner = await eventually('an owner link', async () => /#owner=.{20,}$/.test(await copied()) && copied());
   const secret = owner.split('=')[1];
   for (const frame of [maker.url(), await maker.content()]) assert.ok(!frame.includes(secret));
   const phone = await visit(t, owner);
   await shows(phone, 1);
-  await phone.getByRole('button', { name: 'Owner' }).waitFor();
+  await phone.getByRole('button', { name: 'Share', exact: true }).click();
+  await phone.getByRole('heading', { name: 'Owner' }).waitFor();
   assert.ok(!phone.url().includes('owner'), phone.url());
 });
 

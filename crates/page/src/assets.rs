@@ -33,26 +33,37 @@ macro_rules! embedded {
 pub(super) const INDEX: &str = include_str!("../../../web/index.html");
 
 /// The files that the page loads, by name.
-const FILES: [(&str, &str); 19] = embedded![
+const FILES: [(&str, &str); 30] = embedded![
     "address.js",
+    "columns.js",
     "console.js",
     "controls.js",
+    "cursor.js",
     "dom.js",
     "grid.js",
+    "head.js",
     "home.css",
     "home.js",
     "icon.svg",
     "keys.js",
+    "layout.js",
     "main.js",
+    "marks.js",
     "menus.js",
+    "numbers.js",
+    "people.js",
     "qr.js",
     "recent.js",
+    "scroll.js",
+    "share.js",
     "socket.js",
     "state.js",
     "style.css",
     "table.js",
+    "tiles.js",
     "update.js",
     "upload.js",
+    "views.js",
 ];
 
 /// The markup of the admin page.
@@ -186,7 +197,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Removes comment lines, `/** … */` and indentation from a script. It does not parse strings, so a script that contains
+/// Removes comment lines, `/** … */`, indentation and the spaces of code without strings from a script. It does not parse strings, so a script that contains
 /// such text in a string or in a template over several lines would be damaged.
 fn without_comments(script: &str) -> String {
     let mut code = String::with_capacity(script.len());
@@ -197,7 +208,25 @@ fn without_comments(script: &str) -> String {
     }
     code.push_str(rest);
     let lines = code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.flat_map(|line| [line, "\n"]).collect()
+    lines.map(|line| without_spaces_of_code(line) + "\n").collect()
+}
+
+/// A line of a script without the spaces beside its punctuation. A line with a quote or a slash may contain a string or a
+/// regular expression, and stays as it is; so do the spaces beside `+` and `-`, which may separate two operators.
+fn without_spaces_of_code(line: &str) -> String {
+    if line.contains(['\'', '"', '`', '/']) {
+        return line.to_owned();
+    }
+    let is_punctuation = |c: Option<char>| c.is_some_and(|c| "={}()[],;:?&|<>".contains(c));
+    let mut code = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        let is_beside = is_punctuation(code.chars().next_back()) || is_punctuation(rest.peek().copied());
+        if c != ' ' || !is_beside {
+            code.push(c);
+        }
+    }
+    code
 }
 
 /// Removes the spaces around punctuation from a style sheet. No quoted text in our style sheets contains such spaces.
@@ -220,9 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn only_comments_and_indentation_are_removed_from_a_script() {
+    fn only_comments_and_spaces_outside_of_strings_are_removed_from_a_script() {
         let script = "// a\n/** @type {X} */\nexport const a = () => {\n  /** b\n   * c */ (d)('http://e'); // f\n};\n";
-        assert_eq!(without_comments(script), "export const a = () => {\n(d)('http://e'); // f\n};\n");
+        assert_eq!(without_comments(script), "export const a=()=>{\n(d)('http://e'); // f\n};\n");
+        let spaces = "const { a, b } = c ? d + -1 : [e && f];\nconst g = 'a = b';\nreturn h = / = /;\n";
+        let kept = "const{a,b}=c?d + -1:[e&&f];\nconst g = 'a = b';\nreturn h = / = /;\n";
+        assert_eq!(without_comments(spaces), kept);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { OPS, format, parse, sameQuery } from '../../../web/address.js';
+import { OPS, format, formatCell, parse, parseCell, sameQuery } from '../../../web/address.js';
 
 const plain = { page: 1, sort: [], filter: [], search: '' };
 
@@ -36,4 +36,10 @@ test('two pages of the same rows are the same query', () => {
   const sorted = { ...plain, sort: [{ column: 0, desc: true }] };
   assert.ok(sameQuery(sorted, { ...sorted, page: 5 }));
   assert.ok(!sameQuery(sorted, plain));
+});
+
+test('a fragment names a cell by its row and column as they are shown', () => {
+  assert.deepEqual(parseCell('#r120c4'), { row: 119, column: 3, to_row: 119, to_column: 3 });
+  assert.equal(formatCell({ row: 119, column: 3 }), '#r120c4');
+  for (const bad of ['', '#', '#r0c1', '#r1c0', '#r1', '#owner=x', '#r1c2x']) assert.equal(parseCell(bad), null, bad);
 });
