@@ -5,6 +5,7 @@ use std::io;
 
 use tidings_log_throttle::LogThrottle;
 use tidings_table::Error;
+use tidings_table_commands::InvalidCommand;
 use tidings_table_store::{InvalidDialect, StoreError};
 
 /// Limits log lines about a full disk.
@@ -91,6 +92,12 @@ impl From<Error> for Failure {
             Error::Broken => Self::internal(),
             _ => Self::bad(error.to_string()),
         }
+    }
+}
+
+impl From<InvalidCommand> for Failure {
+    fn from(error: InvalidCommand) -> Self {
+        Self::bad(error.0)
     }
 }
 

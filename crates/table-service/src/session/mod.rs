@@ -286,7 +286,7 @@ impl Session {
             }
             _ => self.usage.charge(text.len()),
         };
-        let outcome = match allowed.and_then(|()| command::parse(text)) {
+        let outcome = match allowed.and_then(|()| Ok(command::parse(text)?)) {
             Ok(Command::Upload(upload)) => return self.begin_chunks(Ok(upload)).await,
             Ok(command) => self.execute(command).await,
             Err(failure) if command::is_upload(text) => return self.begin_chunks(Err(failure)).await,

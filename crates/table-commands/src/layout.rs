@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tidings_table_store::ColumnLayout;
 
-use super::failure::Failure;
+use crate::InvalidCommand;
 
 /// The most columns in each part of a layout. A view contains the layout.
 const MAX_ENTRIES: usize = 2_000;
@@ -16,25 +16,25 @@ const WIDTHS: std::ops::RangeInclusive<u32> = 20..=2_000;
 /// Whether a layout is valid; its columns are checked with the other settings of the view.
 ///
 /// # Errors
-/// 400: too many columns, a column twice, a width or a number of frozen columns beyond the limits.
-pub(super) fn check(layout: &ColumnLayout) -> Result<(), Failure> {
+/// too many columns, a column twice, a width or a number of frozen columns beyond the limits.
+pub(crate) fn check(layout: &ColumnLayout) -> Result<(), InvalidCommand> {
     for (what, columns) in [("order", &layout.order), ("hidden", &layout.hidden)] {
         if columns.len() > MAX_ENTRIES {
-            return Err(Failure::bad(format!("{what} may have {MAX_ENTRIES} columns")));
+            return Err(InvalidCommand::new(format!("{what} may have {MAX_ENTRIES} columns")));
         }
         let mut seen = HashSet::with_capacity(columns.len());
         if let Some(twice) = columns.iter().find(|column| !seen.insert(**column)) {
-            return Err(Failure::bad(format!("{what} has column {twice} twice")));
+            return Err(InvalidCommand::new(format!("{what} has column {twice} twice")));
         }
     }
     if layout.widths.len() > MAX_ENTRIES {
-        return Err(Failure::bad(format!("widths may have {MAX_ENTRIES} columns")));
+        return Err(InvalidCommand::new(format!("widths may have {MAX_ENTRIES} columns")));
     }
     if layout.frozen > MAX_FROZEN {
-        return Err(Failure::bad(format!("frozen may be {MAX_FROZEN} columns")));
+        return Err(InvalidCommand::new(format!("frozen may be {MAX_FROZEN} columns")));
     }
     match layout.widths.iter().find(|(_, width)| !WIDTHS.contains(width)) {
-        Some((column, width)) => Err(Failure::bad(format!(
+        Some((column, width)) => Err(InvalidCommand::new(format!(
             "the width of column {column} must be from {} to {} pixels, got {width}",
             WIDTHS.start(),
             WIDTHS.end()
@@ -49,8 +49,7 @@ mod tests {
 
     #[test]
     fn an_invalid_layout_is_rejected_with_the_reason() {
-        let checked =
-            |text: &str| check(&serde_json::from_str(text).expect(text)).map_err(|failure| failure.message);
+        let checked = |text: &str| check(&serde_json::from_str(text).expect(text)).map_err(|error| error.0);
         assert_eq!(checked(r#"{"order":[2,0,1],"hidden":[4],"frozen":1,"widths":{"0":120}}"#), Ok(()));
         assert_eq!(checked("{}"), Ok(()));
         let many: Vec<usize> = (0..=MAX_ENTRIES).collect();

@@ -9,13 +9,13 @@ use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
 use tidings_table_store::{ColumnLayout, Condition, DialectOptions, Sort, ViewSettings};
 
-use super::condition::{self, MAX_QUERY_TEXT};
-use super::failure::Failure;
-use super::layout;
-use super::people::{Cursor, CursorMessage};
+use crate::InvalidCommand;
+use crate::condition::{self, MAX_QUERY_TEXT};
+use crate::layout;
+use crate::people::{Cursor, CursorMessage};
 
 /// The most rows of a page or a private window.
-pub(super) const MAX_ROWS: usize = 1_000;
+pub const MAX_ROWS: usize = 1_000;
 /// The most columns of a private window.
 const MAX_COLUMNS: usize = 1_000;
 /// The most columns with chosen types.
@@ -25,7 +25,7 @@ const MAX_NAME: usize = 255;
 
 /// A command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Command {
+pub enum Command {
     /// A file follows in binary messages.
     Upload(UploadOptions),
     /// The upload is complete.
@@ -43,8 +43,16 @@ pub(super) enum Command {
     /// Show only rows with this text; empty: all rows.
     Search(String),
     /// A private window of rows, for the sender alone.
-    /// `private`: of the sender's private view.
-    Rows { from: u64, count: usize, columns: Option<Range<usize>>, private: bool },
+    Rows {
+        /// The position of the first row in the view.
+        from: u64,
+        /// The number of rows.
+        count: usize,
+        /// The columns; `None`: the first ones.
+        columns: Option<Range<usize>>,
+        /// Whether the rows are those of the sender's private view.
+        private: bool,
+    },
     /// Column facts, for the sender alone.
     Facts,
     /// Set the name of the sender; empty: a random one.
@@ -68,7 +76,12 @@ pub(super) enum Command {
     /// Read the file in another dialect.
     Dialect(DialectOptions),
     /// Restrict uploads, or changes of the view, to the owner. An absent lock is unchanged.
-    Lock { uploads: Option<bool>, view: Option<bool> },
+    Lock {
+        /// Whether uploads are restricted.
+        uploads: Option<bool>,
+        /// Whether changes of the view are restricted.
+        view: Option<bool>,
+    },
     /// Delete the table.
     Delete,
     /// Claim ownership with the owner's secret.
@@ -79,12 +92,13 @@ pub(super) enum Command {
 
 /// The announcement of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct UploadOptions {
-    pub(super) name: String,
+pub struct UploadOptions {
+    /// The file name, without folders and control characters, at most 255 bytes.
+    pub name: String,
     /// The size in bytes.
-    pub(super) size: Option<u64>,
+    pub size: Option<u64>,
     /// Whether the file is text, whatever its bytes look like.
-    pub(super) is_text: bool,
+    pub is_text: bool,
 }
 
 /// The JSON form of commands.
@@ -150,7 +164,7 @@ enum Unsupported {}
 /// size of pages and the types of columns.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct PrivateMessage {
+pub struct PrivateMessage {
     sort: Vec<Sort>,
     filter: Vec<Condition>,
     search: String,
@@ -163,9 +177,9 @@ pub(super) struct PrivateMessage {
 }
 
 impl PrivateMessage {
-    fn checked(self) -> Result<Self, Failure> {
+    fn checked(self) -> Result<Self, InvalidCommand> {
         if self.page == Some(0) {
-            return Err(Failure::bad("pages are counted from 1"));
+            return Err(InvalidCommand::new("pages are counted from 1"));
         }
         if self.page_size.is_some() {
             rows("page_size", self.page_size)?;
@@ -181,7 +195,7 @@ impl PrivateMessage {
     }
 
     /// The settings of the view.
-    pub(super) fn settings(self, shared: &ViewSettings) -> ViewSettings {
+    pub fn settings(self, shared: &ViewSettings) -> ViewSettings {
         let types =
             self.types.map(|types| types.into_iter().filter_map(|(column, name)| Some((column, name?))));
         ViewSettings {
@@ -199,8 +213,8 @@ impl PrivateMessage {
 /// Parses a text message.
 ///
 /// # Errors
-/// 400, with the problem.
-pub(super) fn parse(text: &str) -> Result<Command, Failure> {
+/// With the problem.
+pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
     let text = text.trim();
     if !text.starts_with('{') {
         // serde_json rejects `007` and `+3`, which users type as numbers.
@@ -208,10 +222,10 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return page(text.parse().ok());
         }
-        return Err(Failure::bad("expected a page's number, or a JSON object such as {\"page\":3}"));
+        return Err(InvalidCommand::new("expected a page's number, or a JSON object such as {\"page\":3}"));
     }
     let message =
-        serde_json::from_str(text).map_err(|error| Failure::bad(format!("bad message: {error}")))?;
+        serde_json::from_str(text).map_err(|error| InvalidCommand::new(format!("bad message: {error}")))?;
     Ok(match message {
         CommandMessage::Upload { name, size, text } => {
             Command::Upload(UploadOptions { name: sanitize_name(&name), size, is_text: text })
@@ -254,51 +268,55 @@ pub(super) fn parse(text: &str) -> Result<Command, Failure> {
 }
 
 /// Whether a text message is an upload command, even if it is invalid.
-pub(super) fn is_upload(text: &str) -> bool {
+pub fn is_upload(text: &str) -> bool {
     let key = text.trim_start().strip_prefix('{').map(str::trim_start);
     key.is_some_and(|key| key.starts_with("\"upload\""))
 }
 
-fn page(number: Option<u64>) -> Result<Command, Failure> {
+fn page(number: Option<u64>) -> Result<Command, InvalidCommand> {
     match number {
         Some(number @ 1..) => Ok(Command::Page(number)),
-        _ => Err(Failure::bad("pages are counted from 1")),
+        _ => Err(InvalidCommand::new("pages are counted from 1")),
     }
 }
 
 /// Checks a number of rows.
-pub(super) fn rows(what: &str, number: Option<u64>) -> Result<usize, Failure> {
+pub fn rows(what: &str, number: Option<u64>) -> Result<usize, InvalidCommand> {
     let number = number.and_then(|number| usize::try_from(number).ok());
     match number {
         Some(number) if (1..=MAX_ROWS).contains(&number) => Ok(number),
-        _ => Err(Failure::bad(format!("{what} must be from 1 to {MAX_ROWS} rows"))),
+        _ => Err(InvalidCommand::new(format!("{what} must be from 1 to {MAX_ROWS} rows"))),
     }
 }
 
-fn checked_filter(filter: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
+fn checked_filter(filter: Vec<Condition>) -> Result<Vec<Condition>, InvalidCommand> {
     let filter = limited("filter", filter, Query::FILTERS)?;
     filter.iter().try_for_each(condition::check)?;
     Ok(filter)
 }
 
-fn checked_search(search: String) -> Result<String, Failure> {
+fn checked_search(search: String) -> Result<String, InvalidCommand> {
     if search.len() > MAX_QUERY_TEXT {
-        return Err(Failure::bad(format!("a search may have {MAX_QUERY_TEXT} bytes")));
+        return Err(InvalidCommand::new(format!("a search may have {MAX_QUERY_TEXT} bytes")));
     }
-    super::pattern::check(Op::Contains, &search)?;
+    crate::pattern::check(Op::Contains, &search)?;
     Ok(search)
 }
 
-fn column_range(columns: ColumnsMessage) -> Result<Range<usize>, Failure> {
+fn column_range(columns: ColumnsMessage) -> Result<Range<usize>, InvalidCommand> {
     let ColumnsMessage { from, count } = columns;
     match from.checked_add(count) {
         Some(end) if (1..=MAX_COLUMNS).contains(&count) => Ok(from..end),
-        _ => Err(Failure::bad(format!("the count of columns must be from 1 to {MAX_COLUMNS}"))),
+        _ => Err(InvalidCommand::new(format!("the count of columns must be from 1 to {MAX_COLUMNS}"))),
     }
 }
 
-fn limited<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, Failure> {
-    if list.len() <= most { Ok(list) } else { Err(Failure::bad(format!("{what} may have {most} entries"))) }
+fn limited<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, InvalidCommand> {
+    if list.len() <= most {
+        Ok(list)
+    } else {
+        Err(InvalidCommand::new(format!("{what} may have {most} entries")))
+    }
 }
 
 /// The file name that is shown and offered for downloads: without folders and control characters, truncated.
@@ -312,16 +330,18 @@ fn sanitize_name(name: &str) -> String {
 }
 
 /// Checks the types of columns. An empty type and `auto` mean detection.
-fn types_of(types: BTreeMap<usize, Option<String>>) -> Result<BTreeMap<usize, Option<String>>, Failure> {
+fn types_of(
+    types: BTreeMap<usize, Option<String>>,
+) -> Result<BTreeMap<usize, Option<String>>, InvalidCommand> {
     if types.len() > MAX_TYPES {
-        return Err(Failure::bad(format!("types may have {MAX_TYPES} entries")));
+        return Err(InvalidCommand::new(format!("types may have {MAX_TYPES} entries")));
     }
     let checked = types.into_iter().map(|(column, name)| {
         let name = name.filter(|name| !name.is_empty() && name != "auto");
         if let Some(name) = &name
             && let Err(unknown) = name.parse::<TypeChoice>()
         {
-            return Err(Failure::bad(format!("the type of column {column} {unknown}, got {name:?}")));
+            return Err(InvalidCommand::new(format!("the type of column {column} {unknown}, got {name:?}")));
         }
         Ok((column, name))
     });
@@ -336,8 +356,7 @@ mod tests {
 
     fn refused(text: &str) -> String {
         let failure = parse(text).expect_err(text);
-        assert_eq!(failure.code, 400, "{text}");
-        failure.message
+        failure.0
     }
 
     #[test]

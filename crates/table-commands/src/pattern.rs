@@ -3,7 +3,7 @@
 use regex::bytes::RegexBuilder;
 use tidings_table::Op;
 
-use super::failure::Failure;
+use crate::InvalidCommand;
 
 /// The limit of a compiled regular expression in bytes; the engine has the same.
 const MAX_BYTES: usize = 1 << 20;
@@ -12,8 +12,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// text.
 ///
 /// # Errors
-/// 400: an invalid regular expression, or one that is too large.
-pub(super) fn check(op: Op, value: &str) -> Result<(), Failure> {
+/// an invalid regular expression, or one that is too large.
+pub(crate) fn check(op: Op, value: &str) -> Result<(), InvalidCommand> {
     let (pattern, any_case) = match op {
         Op::Matches => (value.to_owned(), false),
         Op::Contains => (regex::escape(value), true),
@@ -24,7 +24,7 @@ pub(super) fn check(op: Op, value: &str) -> Result<(), Failure> {
         // The last line contains the reason; the other lines show the position.
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default();
-        Failure::bad(format!("regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))
+        InvalidCommand::new(format!("regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))
     })
 }
 
@@ -36,10 +36,7 @@ mod tests {
     fn an_invalid_pattern_is_rejected_and_text_is_not_a_pattern() {
         for (op, value) in [(Op::Matches, "("), (Op::Matches, r"\w{500}{500}")] {
             let failure = check(op, value).expect_err(value);
-            assert!(
-                failure.code == 400 && failure.message.starts_with("regular expression: "),
-                "{failure:?}"
-            );
+            assert!(failure.0.starts_with("regular expression: "), "{failure:?}");
         }
         for (op, value) in [(Op::Matches, "^a|b$"), (Op::Contains, "("), (Op::Less, "("), (Op::Contains, "")]
         {

@@ -1,14 +1,14 @@
-//! The people who view a table: names, colours, cursors, and who changed the view.
+//! The people who view a table: names, colours, cursors, and the authors of changes.
 //!
 //! Invariant: a person takes at most [`MAX_PERSON`] bytes in a message, and a list has at most [`MAX_LISTED`] people of
 //! this node and as many of other nodes.
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::Failure;
+use crate::InvalidCommand;
 
 /// The most people of one node, and of all other nodes together, that viewers receive.
-pub(super) const MAX_LISTED: usize = 100;
+pub const MAX_LISTED: usize = 100;
 /// The longest name, in characters.
 const MAX_NAME: usize = 40;
 /// The most bytes of a person as JSON: an escaped name, and two cells.
@@ -37,31 +37,37 @@ const ANIMALS: [&str; 24] = [
 
 /// A viewer as other viewers see it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct Person {
+pub struct Person {
     /// Unique among all nodes, for the time of the connection.
-    pub(super) id: String,
-    pub(super) name: String,
+    pub id: String,
+    /// The name, as [`clean_name`] returns it.
+    pub name: String,
     /// In CSS notation.
-    pub(super) color: String,
+    pub color: String,
     /// Whether it has proved ownership of the table.
-    pub(super) owner: bool,
-    pub(super) cursor: Option<Cursor>,
+    pub owner: bool,
+    /// The selected cells, if any.
+    pub cursor: Option<Cursor>,
     /// Whether it has a private view.
-    pub(super) private: bool,
+    pub private: bool,
 }
 
 /// A selection of cells, with the rows of the shared view and the columns of the file, counted from 0.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct Cursor {
-    pub(super) row: u64,
-    pub(super) column: u64,
-    pub(super) to_row: u64,
-    pub(super) to_column: u64,
+pub struct Cursor {
+    /// The row of the cursor.
+    pub row: u64,
+    /// The column of the cursor.
+    pub column: u64,
+    /// The row of the opposite corner.
+    pub to_row: u64,
+    /// The column of the opposite corner.
+    pub to_column: u64,
 }
 
 /// A cursor in a message; without the opposite corner it is one cell.
 #[derive(Deserialize)]
-pub(super) struct CursorMessage {
+pub(crate) struct CursorMessage {
     row: u64,
     column: u64,
     to_row: Option<u64>,
@@ -70,17 +76,19 @@ pub(super) struct CursorMessage {
 
 /// The author of a change of the view.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct ChangedBy {
+pub struct ChangedBy {
     /// The [`Person::id`] of a viewer.
-    pub(super) id: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) by: Actor,
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The kind of the author.
+    pub by: Actor,
 }
 
 /// The kind of an author.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Actor {
+pub enum Actor {
     /// A viewer.
     #[default]
     Viewer,
@@ -94,21 +102,21 @@ pub(super) enum Actor {
 
 impl ChangedBy {
     /// An author that is no person.
-    pub(super) const fn program(by: Actor) -> Self {
+    pub const fn program(by: Actor) -> Self {
         Self { id: None, name: None, by }
     }
 }
 
 impl TryFrom<CursorMessage> for Cursor {
-    type Error = Failure;
+    type Error = InvalidCommand;
 
-    fn try_from(message: CursorMessage) -> Result<Self, Failure> {
+    fn try_from(message: CursorMessage) -> Result<Self, InvalidCommand> {
         let CursorMessage { row, column, to_row, to_column } = message;
         let cursor =
             Self { row, column, to_row: to_row.unwrap_or(row), to_column: to_column.unwrap_or(column) };
         let Self { to_row, to_column, .. } = cursor;
         if [row, column, to_row, to_column].into_iter().any(|position| position > MAX_POSITION) {
-            return Err(Failure::bad("the rows and columns of a cursor are at most 2^53"));
+            return Err(InvalidCommand::new("the rows and columns of a cursor are at most 2^53"));
         }
         Ok(cursor)
     }
@@ -118,7 +126,7 @@ impl Person {
     /// A person with a random id and name.
     ///
     /// `others` are the people whose names and colours are avoided.
-    pub(super) fn random<'a>(owner: bool, others: impl Iterator<Item = &'a Self> + Clone) -> Self {
+    pub fn random<'a>(owner: bool, others: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let id = format!("{:016x}", fastrand::u64(..));
         let uses = |color: &str| others.clone().filter(|other| other.color == color).count();
         let color = COLORS.into_iter().min_by_key(|color| uses(color)).unwrap_or(COLORS[0]).to_owned();
@@ -127,7 +135,7 @@ impl Person {
 }
 
 /// A name that is free among `others`, if one is found soon.
-pub(super) fn random_name<'a>(others: impl Iterator<Item = &'a Person> + Clone) -> String {
+pub fn random_name<'a>(others: impl Iterator<Item = &'a Person> + Clone) -> String {
     let pick = |words: &[&'static str; 24]| words[fastrand::usize(..words.len())];
     let mut name = String::new();
     for _ in 0..4 {
@@ -141,7 +149,7 @@ pub(super) fn random_name<'a>(others: impl Iterator<Item = &'a Person> + Clone) 
 
 /// A name as it is shown: without characters that are invisible or change the direction of other text, with single
 /// spaces, truncated.
-pub(super) fn clean_name(name: &str) -> String {
+pub fn clean_name(name: &str) -> String {
     let is_hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
@@ -188,6 +196,6 @@ mod tests {
         let one = Cursor { row: 3, column: 1, to_row: 3, to_column: 1 };
         assert_eq!(cursor(r#"{"row":3,"column":1}"#), Ok(one));
         assert_eq!(cursor(r#"{"row":3,"column":1,"to_row":9}"#), Ok(Cursor { to_row: 9, ..one }));
-        assert_eq!(cursor(r#"{"row":9007199254740993,"column":1}"#).expect_err("too far").code, 400);
+        cursor(r#"{"row":9007199254740993,"column":1}"#).expect_err("too far");
     }
 }
