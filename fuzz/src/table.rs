@@ -87,6 +87,7 @@ pub fn view(data: &[u8]) {
         skip: Some(0),
         escapes_everywhere: Some(syntax.escapes_everywhere()),
         skips_spaces: Some(syntax.skips_spaces()),
+        is_text: false,
         hint: None,
     };
     let Ok(table) = read(text, 37, choice) else { return };

@@ -150,7 +150,7 @@ enum CommandMessage {
 }
 
 /// A range of columns.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct ColumnsMessage {
     from: usize,
     count: usize,

@@ -66,7 +66,7 @@ pub struct Cursor {
 }
 
 /// A cursor in a message; without the opposite corner it is one cell.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 pub(crate) struct CursorMessage {
     row: u64,
     column: u64,
@@ -130,12 +130,12 @@ impl Person {
         let id = format!("{:016x}", fastrand::u64(..));
         let uses = |color: &str| others.clone().filter(|other| other.color == color).count();
         let color = COLORS.into_iter().min_by_key(|color| uses(color)).unwrap_or(COLORS[0]).to_owned();
-        Self { id, name: random_name(others), color, owner, cursor: None, private: false }
+        Self { id, name: random_name(&others), color, owner, cursor: None, private: false }
     }
 }
 
 /// A name that is free among `others`, if one is found soon.
-pub fn random_name<'a>(others: impl Iterator<Item = &'a Person> + Clone) -> String {
+pub fn random_name<'a>(others: &(impl Iterator<Item = &'a Person> + Clone)) -> String {
     let pick = |words: &[&'static str; 24]| words[fastrand::usize(..words.len())];
     let mut name = String::new();
     for _ in 0..4 {

@@ -114,6 +114,11 @@ impl Outbox {
         self.something.notify_one();
     }
 
+    /// Whether a page of the viewer's private view waits.
+    pub(super) fn has_private(&self) -> bool {
+        self.lock().private.is_some()
+    }
+
     /// Sends this broadcast from now on.
     pub(super) fn watch(&self, broadcast: BroadcastReceiver) {
         self.lock().broadcast = Some(broadcast);

@@ -5,7 +5,8 @@
 //! - At most [`MAX_RUNNING`] are computed at a time for one table; the others wait in the order of their requests. A
 //!   request that replaces another one cancels its computation, and so does leaving.
 //! - A view that was computed is computed again when the rows have changed, after at least [`REFRESH_COST`] times the
-//!   duration of its last computation: refreshes take at most a twentieth of a thread.
+//!   duration of its last computation, and not while its last page waits for the viewer: refreshes take at most a
+//!   twentieth of a thread.
 //! - Only the newest page waits for a slow viewer (the policy `latest`).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -233,7 +234,13 @@ impl Room {
             (is_other || page.summary != summary)
                 && now >= view.made_at + (view.cost * REFRESH_COST).max(REFRESH_INTERVAL)
         };
-        let stale = self.private.all.iter().filter(|(_, view)| view.running.is_none() && is_stale(view));
+        // A viewer that has not read its page yet needs no newer one.
+        let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());
+        let stale = self
+            .private
+            .all
+            .iter()
+            .filter(|(viewer, view)| view.running.is_none() && is_stale(view) && reads(**viewer));
         for viewer in stale.map(|(viewer, _)| *viewer).collect::<Vec<_>>() {
             self.private.wait(viewer);
         }
@@ -319,17 +326,19 @@ impl Room {
         }
     }
 
-    /// Sends the page of a private view to its viewer.
-    fn send_private(&self, viewer: u64) {
-        let (Some(view), Some(outbox)) = (self.private.all.get(&viewer), self.outbox(viewer)) else { return };
-        let Some((settings, page)) = &view.shown else { return };
-        let Some(text) = &page.text[ViewFormat::Tables as usize] else { return };
-        let mut info = self.info(self.viewer_count(), view.version);
-        (info.shown, info.file) = (settings.clone(), Some(page.facts.clone()));
+    /// Sends the page of a private view to its viewer. The text of the page is not kept.
+    fn send_private(&mut self, viewer: u64) {
+        let Some(view) = self.private.all.get_mut(&viewer) else { return };
+        let (version, Some((settings, page))) = (view.version, &mut view.shown) else { return };
+        let Some(text) = page.text[ViewFormat::Tables as usize].take() else { return };
+        let (settings, facts) = (settings.clone(), page.facts.clone());
+        let mut info = self.info(self.viewer_count(), version);
         if let Some(shared) = &mut info.shared {
             shared.columns.clone_from(&settings.layout);
         }
-        outbox.set_private(message::private(&info, text));
+        (info.shown, info.file) = (settings, Some(facts));
+        let Some(outbox) = self.outbox(viewer) else { return };
+        outbox.set_private(message::private(&info, &text));
         self.settings.counters.views.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -120,7 +120,7 @@ impl Record {
     /// this time.
     pub fn replace_file(&mut self, next: PreviousFile, until: u64) {
         let PreviousFile { file, name, uploader, is_article, dialect, view, until: _ } = next;
-        let old = std::mem::replace(&mut self.file, Some(file));
+        let old = self.file.replace(file);
         let old = PreviousFile {
             file: old.unwrap_or_default(),
             name: std::mem::replace(&mut self.name, name),

@@ -75,6 +75,7 @@ pub(crate) fn exactly(syntax: Syntax, header: bool) -> Choice {
         skip: Some(0),
         escapes_everywhere: Some(syntax.escapes_everywhere()),
         skips_spaces: Some(syntax.skips_spaces()),
+        is_text: false,
         hint: None,
     }
 }

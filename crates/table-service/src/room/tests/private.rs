@@ -256,23 +256,35 @@ fn shared_and_private_views_show_what_a_naive_model_shows() {
                 live.run_private(job);
             }
         }
-        for number in 60..63 {
-            live.append(number);
-        }
-        live.test_room.room.render_soon(Duration::ZERO);
         live.settle();
-        live.assert_shows(&shared_view(&live), &shared, &format!("seed {seed}, shared"));
+        // The pages before and after other rows are appended.
+        for appended in [false, true] {
+            if appended {
+                for number in 60..63 {
+                    live.append(number);
+                }
+                live.test_room.room.render_soon(Duration::ZERO);
+                live.settle();
+            }
+            live.assert_shows(&shared_view(&live), &shared, &format!("seed {seed}, shared"));
+            for (viewer, outbox) in &viewers {
+                let last = outbox.take().private.map(|frame| json_of(&frame));
+                match private.get(viewer) {
+                    Some(settings) => {
+                        let last = last.expect("a private view");
+                        live.assert_shows(
+                            &last["private"],
+                            settings,
+                            &format!("seed {seed}, viewer {viewer}"),
+                        );
+                    }
+                    None => assert!(last.is_none_or(|last| last["private"].is_null()), "seed {seed}"),
+                }
+            }
+        }
         let undo = json!({"undo": at, "redo": history.len() - 1 - at});
         assert_eq!(shared_view(&live)["history"], undo, "seed {seed}");
-        for (viewer, outbox) in &viewers {
-            let last = outbox.take().private.map(|frame| json_of(&frame));
-            match private.get(viewer) {
-                Some(settings) => {
-                    let last = last.expect("a private view");
-                    live.assert_shows(&last["private"], settings, &format!("seed {seed}, viewer {viewer}"));
-                }
-                None => assert!(last.is_none_or(|last| last["private"].is_null()), "seed {seed}"),
-            }
+        for (viewer, _) in &viewers {
             live.test_room.request(RoomRequest::Leave(*viewer));
         }
         assert!(live.test_room.room.private.is_empty());
@@ -300,6 +312,20 @@ fn a_newer_private_view_and_leaving_cancel_the_computation() {
     live.run_private(0);
     assert_eq!(json_of(&outbox.take().private.expect("a response")), json!({"private": null}));
     assert!(live.private.is_empty());
+}
+
+#[test]
+fn a_viewer_that_has_not_read_its_page_receives_no_newer_one() {
+    let mut live = LiveRoom::new(20);
+    let (viewer, outbox) = live.join();
+    live.send(viewer, &json!({"private": {"search": "a"}}));
+    live.settle();
+    live.append(20);
+    live.wait(Duration::from_secs(60));
+    assert!(live.private.is_empty(), "a computation for a viewer that does not read");
+    outbox.take();
+    live.wait(Duration::from_secs(2));
+    assert_eq!(live.private.len(), 1);
 }
 
 #[test]
