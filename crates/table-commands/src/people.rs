@@ -3,6 +3,8 @@
 //! Invariant: a person takes at most [`MAX_PERSON`] bytes in a message, and a list has at most [`MAX_LISTED`] people of
 //! this node and as many of other nodes.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::InvalidCommand;
@@ -130,17 +132,18 @@ impl Person {
         let id = format!("{:016x}", fastrand::u64(..));
         let uses = |color: &str| others.clone().filter(|other| other.color == color).count();
         let color = COLORS.into_iter().min_by_key(|color| uses(color)).unwrap_or(COLORS[0]).to_owned();
-        Self { id, name: random_name(&others), color, owner, cursor: None, private: false }
+        Self { id, name: random_name(others), color, owner, cursor: None, private: false }
     }
 }
 
 /// A name that is free among `others`, if one is found soon.
-pub fn random_name<'a>(others: &(impl Iterator<Item = &'a Person> + Clone)) -> String {
+pub fn random_name<'a>(others: impl Iterator<Item = &'a Person>) -> String {
+    let taken: HashSet<&str> = others.map(|other| &*other.name).collect();
     let pick = |words: &[&'static str; 24]| words[fastrand::usize(..words.len())];
     let mut name = String::new();
     for _ in 0..4 {
         name = format!("{} {}", pick(&MOODS), pick(&ANIMALS));
-        if others.clone().all(|other| other.name != name) {
+        if !taken.contains(&*name) {
             break;
         }
     }

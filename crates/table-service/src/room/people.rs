@@ -53,7 +53,7 @@ impl Room {
     pub(super) fn set_name(&mut self, viewer: u64, name: &str) -> Result<(), Failure> {
         let mut name = people::clean_name(name);
         if name.is_empty() {
-            name = people::random_name(&self.listed_people());
+            name = people::random_name(self.listed_people());
         }
         self.change_person(viewer, |person| person.name = name)
     }
