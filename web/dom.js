@@ -38,8 +38,9 @@ export const make = (tag, properties = {}, ...children) => {
   return made;
 };
 
+const grouped = new Intl.NumberFormat('en');
 /** @param {number} n */
-export const count = (n) => n.toLocaleString('en');
+export const count = (n) => grouped.format(n);
 
 /** A count with its noun: 1 row, 2 rows. @param {number} n @param {string} noun */
 export const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? '' : 's'}`;

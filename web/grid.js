@@ -14,7 +14,7 @@ import { age, arrangement, pageSize, pages, shown, state, width } from './state.
 
 /** @typedef {import('./layout.js').Layout} Layout */
 /** @typedef {{ element: HTMLElement, key: string }} Cell */
-/** @typedef {{ element: HTMLElement, number: HTMLElement, fixed: HTMLElement, strip: HTMLElement, cells: Map<number, Cell>, key: string }} Line */
+/** @typedef {{ element: HTMLElement, number: HTMLElement, fixed: HTMLElement, strip: HTMLElement, cells: Map<number, Cell>, row: number }} Line */
 
 /** Most marked matches of a search. */
 const MARKS = 1000;
@@ -85,6 +85,7 @@ export const draw = () => {
 /** Forgets the elements, when the order of the columns or the height of the rows has changed. */
 const clear = () => {
   lines.clear();
+  spare = [];
   $('body').replaceChildren();
   clearHead();
 };
@@ -173,20 +174,31 @@ export const cellAt = (x, y) => {
   return { row: Math.max(0, Math.min(row, total() - 1)), index: across < 0 ? -1 : index };
 };
 
-/** @param {number} row @returns {Line} */
-const makeLine = (row) => {
-  const number = make('div', { class: 'n', role: 'rowheader', 'aria-colindex': 1 }, count(row + 1));
+/** Lines that have left the screen, for further use. @type {Line[]} */
+let spare = [];
+
+/** @returns {Line} */
+const makeLine = () => {
+  const number = make('div', { class: 'n', role: 'rowheader', 'aria-colindex': 1 });
   const fixed = make('div', { class: 'fixed' });
   const strip = make('div', { class: 'strip' });
-  const element = make('div', { class: 'line', role: 'row', 'aria-rowindex': row + 2 }, number, fixed, make('div', { class: 'moving' }, strip));
-  const since = age(row);
-  if (since !== undefined && !state.private) {
-    element.classList.add('fresh');
-    // A row that is drawn again continues its fade.
-    element.style.setProperty('--since', `${-since}ms`);
-  }
-  return { element, number, fixed, strip, cells: new Map(), key: '' };
+  const element = make('div', { class: 'line', role: 'row' }, number, fixed, make('div', { class: 'moving' }, strip));
+  return { element, number, fixed, strip, cells: new Map(), row: -1 };
 };
+
+/** Gives a line the number of another row. @param {Line} line @param {number} row */
+const renumber = (line, row) => {
+  line.row = row;
+  const { element, cells } = line;
+  element.setAttribute('aria-rowindex', String(row + 2));
+  const since = state.private ? undefined : age(row);
+  element.classList.toggle('fresh', since !== undefined);
+  // A row that is drawn again continues its fade.
+  if (since !== undefined) element.style.setProperty('--since', `${-since}ms`);
+  for (const [index, cell] of cells) cell.element.id = `r${row + 1}c${(grid.layout.shown[index] ?? 0) + 1}`;
+};
+
+const blank = make('div', { role: 'gridcell', dir: 'auto' });
 
 /** @param {Cell} cell @param {number} row @param {number} column @param {number} index */
 const fill = (cell, row, column, index) => {
@@ -210,6 +222,7 @@ const fill = (cell, row, column, index) => {
 /** @param {Line} line @param {number} row */
 const drawLine = (line, row) => {
   const { layout: { shown: columns, frozen, left, frozenWidth }, columns: [from, to] } = grid;
+  if (line.row !== row) renumber(line, row);
   line.element.style.transform = `translateY(${row * grid.row - grid.y}px)`;
   line.element.classList.toggle('edge', row > 0 && row % pageSize() === 0);
   const cells = tiles.cellsOf(row);
@@ -218,9 +231,11 @@ const drawLine = (line, row) => {
     line.number.textContent = number;
     line.number.title = cells ? `${count(cells)} cells; all of them are in the download` : '';
   }
-  for (const [index, { element }] of line.cells) {
+  /** Cells that have left the screen, for the columns that come. @type {Cell[]} */
+  const free = [];
+  for (const [index, cell] of line.cells) {
     if (index < frozen || (index >= from && index < to)) continue;
-    element.remove();
+    free.push(cell);
     line.cells.delete(index);
   }
   /** @param {number} index @param {HTMLElement} into @param {number} start */
@@ -228,10 +243,12 @@ const drawLine = (line, row) => {
     const column = columns[index] ?? 0;
     let cell = line.cells.get(index);
     if (!cell) {
-      const element = make('div', { role: 'gridcell', id: `r${row + 1}c${column + 1}`, dir: 'auto', 'aria-colindex': index + 2 });
+      cell = free.pop() ?? { element: /** @type {HTMLElement} */ (blank.cloneNode()), key: '' };
+      const { element } = cell;
+      element.id = `r${row + 1}c${column + 1}`;
+      element.setAttribute('aria-colindex', String(index + 2));
       element.style.left = `${(left[index] ?? 0) - start}px`;
       element.style.width = `${(left[index + 1] ?? 0) - (left[index] ?? 0)}px`;
-      cell = { element, key: '' };
       line.cells.set(index, cell);
       const next = line.cells.get(index + 1);
       if (next && index + 1 !== frozen) into.insertBefore(element, next.element);
@@ -242,6 +259,7 @@ const drawLine = (line, row) => {
   for (let index = 0; index < frozen; index++) put(index, line.fixed, 0);
   // Backwards, so that a cell which comes on screen at the left is placed before its neighbour.
   for (let index = to - 1; index >= from; index--) put(index, line.strip, frozenWidth);
+  for (const { element } of free) element.remove();
 };
 
 /** Marks the matches of a search without changing the cells. @param {string} search */
@@ -295,15 +313,15 @@ const frame = () => {
   area.setAttribute('aria-rowcount', String(total() + 1));
   area.setAttribute('aria-colcount', String(grid.layout.shown.length + 1));
   head();
-  for (const [row, { element }] of lines) {
+  for (const [row, line] of lines) {
     if (row >= first && row < last) continue;
-    element.remove();
+    spare.push(line);
     lines.delete(row);
   }
   for (let row = last - 1; row >= first; row--) {
     let line = lines.get(row);
     if (!line) {
-      line = makeLine(row);
+      line = spare.pop() ?? makeLine();
       lines.set(row, line);
       const next = lines.get(row + 1);
       if (next) $('body').insertBefore(line.element, next.element);
@@ -311,6 +329,8 @@ const frame = () => {
     }
     drawLine(line, row);
   }
+  for (const { element } of spare) element.remove();
+  spare = [];
   drawMarks();
   mark(view.search);
   request();

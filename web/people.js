@@ -77,7 +77,6 @@ export const people = () => {
     return face;
   }));
   $('people-count').textContent = count(view?.viewers ?? all.size);
-  $('people-open').setAttribute('aria-label', `${count(view?.viewers ?? all.size)} viewing`);
   const followed = all.get(state.follows);
   $('followed').hidden = !followed;
   $('followed-text').textContent = followed ? `Following ${followed.name}` : '';

@@ -106,7 +106,8 @@ export class Tiles {
   /** How many characters a cell has that is cut; otherwise undefined. @param {number} row @param {number} column */
   characters(row, column) {
     const found = this.#find(row, column);
-    return found?.cut.get(`${row - found.from} ${column - found.left}`);
+    if (!found?.cut.size) return undefined;
+    return found.cut.get(`${row - found.from} ${column - found.left}`);
   }
 
   /** How many cells a row has of which not all can be shown; otherwise undefined. @param {number} row */

@@ -59,7 +59,7 @@ test('every page turn is announced to screen readers', async (t) => {
   const announced = (page) => page.locator('[aria-live=polite]').innerText();
   await turn(maker, 'Next page');
   await eventually('the announcement to the user', async () => (await announced(maker)) === 'Page 2 of 13, from row 101.');
-  await eventually('the announcement to other viewers', async () => (await announced(guest)) === 'Another viewer turned to page 2. Page 2 of 13, from row 101.');
+  await eventually('the announcement to other viewers', async () => /^[A-Z]\w+ [A-Z]\w+ turned to page 2\. Page 2 of 13, from row 101\.$/.test(await announced(guest)));
 });
 
 test('the focus moves in reading order, and stays when rows change', async (t) => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { cells, eventually, file, fruit, ids, serve, shows, turn, upload, visit } from './support.mjs';
+import { cells, eventually, file, fruit, ids, secretOf, serve, shows, turn, upload, visit } from './support.mjs';
 
 const { url } = await serve();
 const orders = file('orders.tsv', fruit(1234));
@@ -60,29 +60,38 @@ test('1,000 columns and 1,000 rows a page: what is on screen is drawn, and no ta
   await upload(page, wide);
   await page.getByLabel('Rows per page').selectOption('1000');
   await page.getByText('1–1,000 of 2,000').waitFor();
-  const rounds = [];
-  // Other programs of the machine lengthen tasks, but not in every round.
-  for (let round = 0; round < 4; round++) {
-    await page.evaluate(() => {
-      window.long = [];
-      window.observer?.disconnect();
-      window.observer = new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => Math.round(duration))));
-      window.observer.observe({ type: 'longtask' });
-    });
-    await turn(page, 'Next page');
-    await shows(page, 1_001_000);
-    await page.locator('#rows').hover();
-    for (let i = 0; i < 10; i++) await page.mouse.wheel(i % 2 ? 0 : 2500, i % 2 ? 2500 : 0);
-    await eventually('cells on screen', async () => { const rows = await cells(page); return rows.length > 10 && rows.every((row) => row.length && row.every(Boolean)); });
-    const [lines, count] = await drawn(page);
-    assert.ok(lines < 40 && count < 800, `${lines} rows, ${count} cells`);
-    await turn(page, 'Previous page');
-    await scroll(page, { left: 0 });
-    await shows(page, 1000);
-    rounds.push(await page.evaluate(() => Math.max(0, ...window.long)));
+  await page.evaluate(() => {
+    window.long = [];
+    new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => Math.round(duration)))).observe({ type: 'longtask' });
+  });
+  const isDrawn = () => eventually('cells on screen', async () => { const rows = await cells(page); return rows.length > 10 && rows.every((row) => row.length && row.every(Boolean)); });
+  const actions = {
+    'turn the page': () => turn(page, 'Next page'),
+    'scroll down': () => page.mouse.wheel(0, 2500),
+    'scroll right': () => page.mouse.wheel(2500, 0),
+    'jump left': () => scroll(page, { left: 0 }),
+    'turn back': () => turn(page, 'Previous page'),
+  };
+  // Other programs of the machine lengthen tasks, but not each time: the shortest of six rounds counts for each action.
+  const longest = Object.fromEntries(Object.keys(actions).map((name) => [name, []]));
+  for (let round = 0; round < 6; round++) {
+    for (const [name, act] of Object.entries(actions)) {
+      if (name === 'scroll down') await grid(page).hover();
+      await page.evaluate(() => { window.long = []; });
+      await act();
+      if (name === 'turn the page') await shows(page, 1_001_000);
+      if (name === 'turn back') await shows(page, 1000);
+      await isDrawn();
+      const [lines, count] = await drawn(page);
+      assert.ok(lines < 40 && count < 800, `${lines} rows, ${count} cells`);
+      longest[name].push(await page.evaluate(() => new Promise((done) => { setTimeout(() => done(Math.max(0, ...window.long)), 200); })));
+    }
   }
-  t.diagnostic(`longest tasks: ${rounds.join(', ')} ms`);
-  assert.ok(Math.min(...rounds) < 50, `tasks of ${rounds.join(', ')} ms`);
+  for (const [name, tasks] of Object.entries(longest)) {
+    t.diagnostic(`${name}: longest tasks ${tasks.map((task) => task || '< 50').join(', ')} ms`);
+    assert.ok(Math.min(...tasks) <= 50, `${name}: tasks of ${tasks.join(', ')} ms`);
+  }
+  await page.locator('#r1c1').click();
   await grid(page).press('Control+ArrowRight');
   await eventually('the last column', async () => (await cells(page))[0].at(-1) === '1999');
 });
@@ -222,7 +231,7 @@ test('right-to-left text is aligned by its direction, and short rows are visible
 
 test('a table that grows stays at its end; elsewhere the number of new rows is shown', async (t) => {
   const [maker, guest] = await two(t);
-  const secret = await maker.evaluate(() => Object.values(localStorage).flatMap((kept) => (kept.startsWith('[') ? JSON.parse(kept) : []))[0].owner);
+  const secret = await secretOf(maker);
   const append = async (...rows) => {
     const answer = await fetch(`${maker.url().split('?')[0]}/rows`, { method: 'POST', headers: { authorization: `Bearer ${secret}` }, body: rows.map((id) => `${id}\tKiwis\t1\t1\n`).join('') });
     assert.ok(answer.ok, await answer.text());

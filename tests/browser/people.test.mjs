@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { LOST, cable, cells, eventually, file, firstId, fruit, ids, serve, shot, shows, turn, upload, visit } from './support.mjs';
+import { LOST, cable, cells, eventually, file, firstId, fruit, ids, secretOf, serve, shot, shows, turn, upload, visit } from './support.mjs';
 
 const server = await serve();
 const { url } = server;
@@ -82,7 +82,7 @@ test('a change names its author, and an append is no page turn', async (t) => {
   await turned(ann, 'Eve sorted.');
   await eve.keyboard.press('Control+z');
   await eventually('unsorted', async () => !ann.url().includes('sort'));
-  const secret = await ann.evaluate(() => Object.values(localStorage).flatMap((kept) => (kept.startsWith('[') ? JSON.parse(kept) : []))[0].owner);
+  const secret = await secretOf(ann);
   const answer = await fetch(`${ann.url().split('?')[0]}/rows`, { method: 'POST', headers: { authorization: `Bearer ${secret}` }, body: '1235\tKiwis\t1\t1\n1236\tKiwis\t1\t1\n' });
   assert.ok(answer.ok, await answer.text());
   for (const page of [ann, bob, eve]) await turned(page, '2 new rows.');

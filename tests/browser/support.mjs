@@ -170,6 +170,9 @@ export const shows = (page, id) => eventually(`row ${id}`, async () => {
 });
 export const turn = (page, name) => page.getByRole('button', { name, exact: true }).click();
 
+/** The owner's secret of the table that this browser has opened last. */
+export const secretOf = (page) => page.evaluate(() => Object.values(localStorage).flatMap((kept) => (kept.startsWith('[') ? JSON.parse(kept) : []))[0].owner);
+
 /** Saves a screenshot. */
 export const shot = async (page, name) => {
   const folder = process.env.TIDINGS_SHOTS ?? 'target/browser';

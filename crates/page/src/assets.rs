@@ -211,12 +211,20 @@ fn without_comments(script: &str) -> String {
     lines.map(|line| without_spaces_of_code(line) + "\n").collect()
 }
 
-/// A line of a script without the spaces beside its punctuation. A line with a quote or a slash may contain a string or a
-/// regular expression, and stays as it is; so do the spaces beside `+` and `-`, which may separate two operators.
+/// A line of a script without the spaces beside its punctuation. Strings in single quotes are kept. A line with another quote, an
+/// escape or a slash, which may belong to a regular expression, stays as it is; so do the spaces beside `+` and `-`, which may separate two
+/// operators.
 fn without_spaces_of_code(line: &str) -> String {
-    if line.contains(['\'', '"', '`', '/']) {
+    if line.contains(['"', '`', '/', '\\']) {
         return line.to_owned();
     }
+    let parts = line.split('\'').enumerate();
+    let parts = parts.map(|(at, part)| if at % 2 == 0 { without_spaces_of(part) } else { part.to_owned() });
+    parts.collect::<Vec<_>>().join("'")
+}
+
+/// See [`without_spaces_of_code`].
+fn without_spaces_of(line: &str) -> String {
     let is_punctuation = |c: Option<char>| c.is_some_and(|c| "={}()[],;:?&|<>".contains(c));
     let mut code = String::with_capacity(line.len());
     let mut rest = line.chars().peekable();
@@ -252,8 +260,8 @@ mod tests {
     fn only_comments_and_spaces_outside_of_strings_are_removed_from_a_script() {
         let script = "// a\n/** @type {X} */\nexport const a = () => {\n  /** b\n   * c */ (d)('http://e'); // f\n};\n";
         assert_eq!(without_comments(script), "export const a=()=>{\n(d)('http://e'); // f\n};\n");
-        let spaces = "const { a, b } = c ? d + -1 : [e && f];\nconst g = 'a = b';\nreturn h = / = /;\n";
-        let kept = "const{a,b}=c?d + -1:[e&&f];\nconst g = 'a = b';\nreturn h = / = /;\n";
+        let spaces = "const { a, b } = c ? d + -1 : [e && f];\ng('a = b' , h);\ni = / = /;\nj = \" = \";\n";
+        let kept = "const{a,b}=c?d + -1:[e&&f];\ng('a = b',h);\ni = / = /;\nj = \" = \";\n";
         assert_eq!(without_comments(spaces), kept);
     }
 
