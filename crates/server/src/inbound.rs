@@ -16,11 +16,11 @@ use tidings_shard::{Mailbox, ShardMessage};
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
-use crate::canary::Canary;
 use crate::internal::InternalChannels;
 use crate::router::failure;
 use crate::shards::Shards;
 use crate::topic_table::{ShardSet, TopicTable};
+use tidings_canary::Canary;
 use tidings_cluster::EndedNodes;
 use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
 use tidings_cluster::{Cluster, ClusterEvent};

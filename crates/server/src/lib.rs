@@ -18,7 +18,6 @@ mod auth_failures;
 mod authority;
 mod blocklist_sync;
 mod broker_metrics;
-mod canary;
 mod connections;
 mod control;
 mod http;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::canary::Canary;
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::topic_table::TopicTable;
+use tidings_canary::Canary;
 use tidings_metrics::{Collect, MetricWriter};
 
 /// How often readiness is compared with the last state in the log.

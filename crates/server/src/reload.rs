@@ -13,9 +13,9 @@ use tidings_reload::Apply;
 use tidings_shard::{ShardMessage, ShardSettings};
 
 use crate::authority::Authorizer;
-use crate::canary::Canary;
 use crate::http::HttpServices;
 use crate::{api, settings};
+use tidings_canary::Canary;
 
 /// Applies options that concern the whole process, such as the log level.
 pub type ProcessOptions = Box<dyn Fn(&Config) + Send + Sync>;

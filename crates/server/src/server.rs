@@ -27,7 +27,7 @@ use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::{canary, log_summary, settings};
+use crate::{log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
@@ -228,7 +228,8 @@ impl Server {
         let internal_http = HttpServer::start(internal_port, &internal_routes.unwrap_or_default(), &parts)?;
         let mut tasks = JoinSet::new();
         let (broker, topic_table) = (Arc::clone(api.router.broker()), Arc::clone(api.router.topic_table()));
-        tasks.spawn(canary::run(Arc::clone(&canary), broker, topic_table));
+        let is_connected = move || topic_table.down_reason().is_none();
+        tasks.spawn(tidings_canary::run(Arc::clone(&canary), broker, is_connected));
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), live));
         tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));

@@ -8,8 +8,8 @@ use tidings_session::ProtocolSettings;
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
 
-use crate::canary::ProbedFeatures;
 use crate::random;
+use tidings_canary::ProbedFeatures;
 use tidings_config::{Config, Network};
 
 /// Files that the process needs besides the sockets of shards and HTTP connections, for Redis and logs. These and the

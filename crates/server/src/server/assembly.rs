@@ -25,7 +25,6 @@ use crate::auth_failures::AuthFailures;
 use crate::authority::Authorizer;
 use crate::blocklist_sync::BlocklistSync;
 use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
-use crate::canary::{self, Canary};
 use crate::control::SessionControl;
 use crate::http::HttpServices;
 use crate::inbound::{Inbound, InboundCounters};
@@ -42,12 +41,14 @@ use crate::router::Router;
 use crate::shards::Shards;
 use crate::topic_table::TopicTable;
 use crate::{api, random, settings};
+use tidings_canary::Canary;
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
 use tidings_reload::{LiveConfig, Reloader};
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
-const INTERNAL_PREFIXES: [&str; 3] = [tidings_cluster::CONTROL, canary::PREFIX, crate::tables::CHANNEL];
+const INTERNAL_PREFIXES: [&str; 3] =
+    [tidings_cluster::CONTROL, tidings_canary::PREFIX, crate::tables::CHANNEL];
 
 /// The parts of a server that is not started yet.
 pub(super) struct Assembly {

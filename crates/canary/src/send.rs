@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Stateful};
 use tidings_wire::{Channel, ClientInfo, HistoryQuery};
 
-use super::{Canary, Operation};
+use crate::{Canary, Operation};
 
 /// How long the broker keeps the histories and members of canaries of an ended node.
 const TTL: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ const TTL: Duration = Duration::from_secs(60);
 const MAX_HISTORY: usize = 1 << 10;
 
 /// Tries one operation on one path. Does not block; the outcome is recorded in `canary` later.
-pub(super) fn send(
+pub(crate) fn send(
     canary: &Arc<Canary>,
     broker: &Arc<dyn Stateful>,
     channel: &Channel,

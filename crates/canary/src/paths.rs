@@ -11,7 +11,7 @@ use tidings_wire::Channel;
 
 /// An operation of the broker that canaries try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     /// A publication returns.
     Publish,
     /// A publication with a history returns with a position.
@@ -26,7 +26,7 @@ impl Operation {
     const ALL: [Self; 4] = [Self::Publish, Self::PublishWithHistory, Self::History, Self::Presence];
 
     /// The name in the response of `/ready`.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Publish => "publish",
             Self::PublishWithHistory => "publish_with_history",
@@ -36,7 +36,7 @@ impl Operation {
     }
 
     /// Whether the response of the broker is the success. A publication must also return.
-    pub(super) fn succeeds_by_response(self) -> bool {
+    pub(crate) fn succeeds_by_response(self) -> bool {
         matches!(self, Self::History | Self::Presence)
     }
 
@@ -55,11 +55,11 @@ impl Operation {
 
 /// The features, besides publishing, that the configuration uses and canaries therefore try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProbedFeatures {
+pub struct ProbedFeatures {
     /// Some namespace has a history.
-    pub(crate) history: bool,
+    pub history: bool,
     /// Some namespace has presence.
-    pub(crate) presence: bool,
+    pub presence: bool,
 }
 
 impl ProbedFeatures {
@@ -74,19 +74,19 @@ impl ProbedFeatures {
 
 /// An operation on a path that has not succeeded within the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FailedProbe {
-    pub(crate) operation: Operation,
+pub struct FailedProbe {
+    pub operation: Operation,
     /// The reason, for an operator.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 /// The operations to try now on one path.
 #[derive(Debug)]
-pub(super) struct DueProbes {
-    pub(super) channel: Channel,
-    pub(super) operations: Vec<Operation>,
+pub(crate) struct DueProbes {
+    pub(crate) channel: Channel,
+    pub(crate) operations: Vec<Operation>,
     /// Why the broker should reconnect: canaries are overdue although the connections are established.
-    pub(super) overdue: Option<String>,
+    pub(crate) overdue: Option<String>,
 }
 
 /// One path through the broker.
@@ -168,7 +168,7 @@ impl ProbePath {
 
 /// All paths, by the channel of their canaries.
 #[derive(Debug)]
-pub(super) struct ProbePaths {
+pub(crate) struct ProbePaths {
     began: Instant,
     interval: Duration,
     limit: Duration,
@@ -178,12 +178,12 @@ pub(super) struct ProbePaths {
 
 impl ProbePaths {
     /// No paths yet. Canaries are sent each `interval`, and a success counts for `limit`.
-    pub(super) fn new(interval: Duration, limit: Duration, features: ProbedFeatures, now: Instant) -> Self {
+    pub(crate) fn new(interval: Duration, limit: Duration, features: ProbedFeatures, now: Instant) -> Self {
         Self { began: now, interval, limit, features, paths: HashMap::new() }
     }
 
     /// An operation has succeeded, with this round trip.
-    pub(super) fn succeeded(
+    pub(crate) fn succeeded(
         &mut self,
         channel: &Channel,
         operation: Operation,
@@ -196,14 +196,14 @@ impl ProbePaths {
     }
 
     /// The broker has accepted a publication, which must still return.
-    pub(super) fn accepted(&mut self, channel: &Channel, operation: Operation) {
+    pub(crate) fn accepted(&mut self, channel: &Channel, operation: Operation) {
         if let Some(outcomes) = self.outcomes_mut(channel, operation) {
             outcomes.error = None;
         }
     }
 
     /// The broker has responded with an error.
-    pub(super) fn failed(
+    pub(crate) fn failed(
         &mut self,
         channel: &Channel,
         operation: Operation,
@@ -223,7 +223,7 @@ impl ProbePaths {
     ///
     /// # Errors
     /// The operation that failed, and the reason.
-    pub(super) fn status(&self, now: Instant) -> Result<Duration, FailedProbe> {
+    pub(crate) fn status(&self, now: Instant) -> Result<Duration, FailedProbe> {
         let mut slowest = None;
         for path in self.paths.values() {
             for operation in Operation::ALL {
@@ -238,7 +238,7 @@ impl ProbePaths {
 
     /// How long publications take through the broker: the longest round trip of the last canaries, or the time by which
     /// the next one is overdue.
-    pub(super) fn lag(&self, now: Instant) -> Duration {
+    pub(crate) fn lag(&self, now: Instant) -> Duration {
         let age = |at: Instant| now.saturating_duration_since(at);
         let lag = |path: &ProbePath| match path.outcomes(Operation::Publish).and_then(|o| o.success) {
             Some((at, took)) => took.max(age(at).saturating_sub(self.interval)),
@@ -248,7 +248,7 @@ impl ProbePaths {
     }
 
     /// Discards all outcomes, because the connection is a new one.
-    pub(super) fn discard_outcomes(&mut self) {
+    pub(crate) fn discard_outcomes(&mut self) {
         for path in self.paths.values_mut() {
             for outcomes in path.outcomes.iter_mut().flatten() {
                 *outcomes = Outcomes::default();
@@ -258,7 +258,7 @@ impl ProbePaths {
 
     /// The broker has confirmed the channel of a path, or (`false`) reports that it is unavailable. Returns whether
     /// canaries should be sent at once.
-    pub(super) fn set_available(&mut self, channel: &Channel, is_available: bool, now: Instant) -> bool {
+    pub(crate) fn set_available(&mut self, channel: &Channel, is_available: bool, now: Instant) -> bool {
         let Some(path) = self.paths.get_mut(channel) else { return false };
         path.is_unavailable = !is_available;
         path.reset = now;
@@ -266,7 +266,7 @@ impl ProbePaths {
     }
 
     /// Replaces the features that are tried. An added operation has the whole limit, if all others have succeeded.
-    pub(super) fn set_features(&mut self, features: ProbedFeatures, now: Instant) {
+    pub(crate) fn set_features(&mut self, features: ProbedFeatures, now: Instant) {
         let grace = self.status(now).is_ok().then_some(now);
         self.features = features;
         for path in self.paths.values_mut() {
@@ -281,12 +281,12 @@ impl ProbePaths {
     }
 
     /// Gives every path the whole limit from now on.
-    pub(super) fn restart_limits(&mut self, now: Instant) {
+    pub(crate) fn restart_limits(&mut self, now: Instant) {
         self.paths.values_mut().for_each(|path| path.reset = now);
     }
 
     /// Replaces the paths. Returns the channels that were added, and those that were removed.
-    pub(super) fn replace(&mut self, probes: Vec<Probe>, now: Instant) -> (Vec<Channel>, Vec<Channel>) {
+    pub(crate) fn replace(&mut self, probes: Vec<Probe>, now: Instant) -> (Vec<Channel>, Vec<Channel>) {
         let grace = self.status(now).is_ok().then_some(now);
         let mut old = std::mem::take(&mut self.paths);
         let mut added = Vec::new();
@@ -309,7 +309,7 @@ impl ProbePaths {
     }
 
     /// The operations to try now, by path. A path that is overdue is reported once within the limit.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<DueProbes> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<DueProbes> {
         let due = self.paths.iter_mut().map(|(channel, path)| {
             let overdue = path.overdue(self.limit, now);
             if overdue.is_some() {

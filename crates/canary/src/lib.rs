@@ -20,22 +20,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidings_broker::{BrokerError, Stateful};
+use tidings_metrics::{Collect, MetricWriter, SECONDS};
 use tidings_wire::{Channel, Publication, Topic};
 use tokio::sync::Notify;
 
-use crate::topic_table::TopicTable;
 use paths::{DueProbes, ProbePaths};
-pub(crate) use paths::{FailedProbe, Operation, ProbedFeatures};
-use tidings_metrics::{Collect, MetricWriter, SECONDS};
+pub use paths::{FailedProbe, Operation, ProbedFeatures};
 
 /// Prefix of the channels of canaries; internal, see [`RESERVED_PREFIX`](tidings_wire::channel::RESERVED_PREFIX).
-pub(crate) const PREFIX: &str = "tidings.node.canary.";
+pub const PREFIX: &str = "tidings.node.canary.";
 /// Prefix of the channels of canaries on the path of plain publications, where that is a separate path.
 const PLAIN_PREFIX: &str = "tidings.node.plain.";
 
 /// The paths through the broker, and the outcomes of the last canaries.
 #[derive(Debug)]
-pub(crate) struct Canary {
+pub struct Canary {
     /// The channel prefix of this node.
     own: String,
     /// The channel prefix of this node on the path of plain publications.
@@ -52,7 +51,7 @@ pub(crate) struct Canary {
 
 impl Canary {
     /// Canaries of the node with this unique number: a round each `interval`, and a success counts for `limit`.
-    pub(crate) fn new(node: u64, interval: Duration, limit: Duration, features: ProbedFeatures) -> Self {
+    pub fn new(node: u64, interval: Duration, limit: Duration, features: ProbedFeatures) -> Self {
         let began = Instant::now();
         Self {
             own: format!("{PREFIX}{node:016x}"),
@@ -67,23 +66,23 @@ impl Canary {
     }
 
     /// Replaces the features of the broker that are tried.
-    pub(crate) fn set_features(&self, features: ProbedFeatures) {
+    pub fn set_features(&self, features: ProbedFeatures) {
         self.lock().set_features(features, Instant::now());
         self.next_round.notify_one();
     }
 
     /// Whether this is a channel of this node's canaries.
-    pub(crate) fn owns(&self, channel: &Channel) -> bool {
+    pub fn owns(&self, channel: &Channel) -> bool {
         channel.as_str().starts_with(&self.own) || channel.as_str().starts_with(&self.plain)
     }
 
     /// Whether this is the topic of such a channel.
-    pub(crate) fn owns_topic(&self, topic: &Topic) -> bool {
+    pub fn owns_topic(&self, topic: &Topic) -> bool {
         matches!(topic, Topic::Channel(channel) if self.owns(channel))
     }
 
     /// A canary was received. Its body is the time at which it was sent.
-    pub(crate) fn on_publication(&self, publication: &Publication) {
+    pub fn on_publication(&self, publication: &Publication) {
         let operation = match publication.position {
             Some(_) => Operation::PublishWithHistory,
             None => Operation::Publish,
@@ -118,24 +117,24 @@ impl Canary {
     ///
     /// # Errors
     /// The operation that failed, and the reason.
-    pub(crate) fn status(&self) -> Result<Duration, FailedProbe> {
+    pub fn status(&self) -> Result<Duration, FailedProbe> {
         self.lock().status(Instant::now())
     }
 
     /// The round trip of the last canary, or by how much the next one is overdue.
-    pub(crate) fn lag(&self) -> Duration {
+    pub fn lag(&self) -> Duration {
         self.lock().lag(Instant::now())
     }
 
     /// The broker is connected, for the first time or again: earlier successes are discarded, and all operations are
     /// tried at once.
-    pub(crate) fn on_broker_up(&self) {
+    pub fn on_broker_up(&self) {
         self.lock().discard_outcomes();
         self.next_round.notify_one();
     }
 
     /// The broker has confirmed a topic, or (`false`) reports that it is unavailable.
-    pub(crate) fn set_available(&self, topic: &Topic, is_available: bool) {
+    pub fn set_available(&self, topic: &Topic, is_available: bool) {
         if let Topic::Channel(channel) = topic
             && self.lock().set_available(channel, is_available, Instant::now())
         {
@@ -159,8 +158,9 @@ impl Collect for Canary {
     }
 }
 
-/// Sends canaries until the task is cancelled. Makes the broker reconnect when canaries are overdue.
-pub(crate) async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, topic_table: Arc<TopicTable>) {
+/// Sends canaries until the task is cancelled. Makes the broker reconnect when canaries are overdue while it
+/// `is_connected`.
+pub async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, is_connected: impl Fn() -> bool) {
     loop {
         let probes = broker.probes(&canary.own, &canary.plain);
         if !probes.is_empty() {
@@ -168,14 +168,13 @@ pub(crate) async fn run(canary: Arc<Canary>, broker: Arc<dyn Stateful>, topic_ta
             added.into_iter().for_each(|channel| broker.subscribe(&Topic::Channel(channel)));
             removed.into_iter().for_each(|channel| broker.unsubscribe(&Topic::Channel(channel)));
         }
-        let is_connected = topic_table.down_reason().is_none();
         let is_first = canary.rounds.fetch_add(1, Ordering::Relaxed) == 0;
         let due = canary.lock().due(Instant::now());
         for DueProbes { channel, operations, overdue } in due {
             for operation in operations {
                 send::send(&canary, &broker, &channel, operation);
             }
-            if let Some(reason) = overdue.filter(|_| is_connected && !is_first) {
+            if let Some(reason) = overdue.filter(|_| !is_first && is_connected()) {
                 tracing::warn!(reason, "reconnecting to the broker");
                 broker.reset_for(&channel, &reason);
             }
