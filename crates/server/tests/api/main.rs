@@ -17,6 +17,7 @@ mod methods;
 mod nodes;
 mod publishing;
 mod reload;
+mod reload_clients;
 mod reload_options;
 #[path = "../support/mod.rs"]
 mod support;

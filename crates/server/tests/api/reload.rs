@@ -53,7 +53,7 @@ fn open_events(server: &TestServer, channel: &str, headers: &str) -> (u16, BufRe
     (HttpResponse::read_head(&mut stream).status, stream)
 }
 
-const BASE: &str = "\
+pub(crate) const BASE: &str = "\
 http_api.key = \"first-s3cret\"
 [client]
 allow_anonymous_connect_without_token = true
