@@ -73,7 +73,9 @@ const onView = (view) => {
   requestFacts(view);
   if (!view.dialect || view.loading) return;
   const rows = view.filter.length || view.search ? recent.find(view.uuid)?.rows ?? 0 : view.total_number;
-  recent.remember({ uuid: view.uuid, name: view.name, rows, at: Date.now(), ...(state.owner && { owner: state.owner }), ...(state.parser && { parser: true }) });
+  // The storage of a browser may be slow.
+  const { owner, parser } = state;
+  setTimeout(() => recent.remember({ uuid: view.uuid, name: view.name, rows, at: Date.now(), ...(owner && { owner }), ...(parser && { parser: true }) }));
 };
 
 /** @param {NonNullable<Message['facts']>} facts */

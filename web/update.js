@@ -100,6 +100,18 @@ const past = ({ history, previous }) => {
   if (previous) $('restore').textContent = `Restore ${previous.name || 'the previous file'}`;
 };
 
+/** @type {number | undefined} */
+let addressing;
+/** Updates the address. It is a task of its own, because it takes browsers many milliseconds. */
+const showAddress = () => {
+  const { alone, wanted } = state;
+  const view = shown();
+  if (!view) return;
+  const place = wanted ?? { ...view, page: page() };
+  const address = link() + format(place) + (/^#r\d+c\d+$/.test(location.hash) ? location.hash : '');
+  if (address !== location.href || history.state?.alone !== alone) history.replaceState({ alone, kept: true }, '', address);
+};
+
 /** Updates the whole page from the state. */
 export const update = () => {
   const { view: shared, alone, wanted } = state;
@@ -125,9 +137,8 @@ export const update = () => {
   const none = view.filter.length || view.search ? 'No row matches the search and the filters.' : 'The file has no rows.';
   $('empty').textContent = view.name ? none : 'Nothing here yet: drop a file, or choose one.';
   $('rows').setAttribute('aria-label', `Rows of ${view.name || 'the table'}`);
-  const place = wanted ?? { ...view, page: page() };
-  const address = link() + format(place) + (/^#r\d+c\d+$/.test(location.hash) ? location.hash : '');
-  if (address !== location.href || history.state?.alone !== alone) history.replaceState({ alone, kept: true }, '', address);
+  clearTimeout(addressing);
+  addressing = setTimeout(showAddress);
   menus();
   columnsMenu();
   people();

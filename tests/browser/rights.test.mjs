@@ -24,11 +24,13 @@ test('an upload without permission is refused, and a token in the address grants
   await maker.reload();
   await shows(maker, 1);
   // The owner's secret is sent first, so the owner can upload without the token as well.
+  maker.once('dialog', (dialog) => dialog.accept());
   await upload(maker, file('more.tsv', fruit(20)));
   for (const address of addresses) assert.doesNotMatch(address, /owner|token|\?/);
 
   const other = await visit(t, link);
   await shows(other, 1);
+  other.once('dialog', (dialog) => dialog.accept());
   await other.getByLabel('Choose a file').setInputFiles(orders);
   await other.getByText('you may not upload here').waitFor();
 });
@@ -52,6 +54,7 @@ test('the reason of a refused upload stays, although the server reports its piec
   }));
   await guest.reload();
   await shows(guest, 1);
+  guest.once('dialog', (dialog) => dialog.accept());
   await guest.getByLabel('Choose a file').setInputFiles(orders);
   await eventually('both errors', () => errors.length === 2);
   assert.deepEqual(errors, [401, 409]);
