@@ -27,7 +27,7 @@ use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::{canary, log_summary, settings};
+use crate::{canary, log_summary, pusher, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
@@ -170,7 +170,7 @@ impl Server {
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
-        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len()));
+        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len(), &services.pusher));
         let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
         for (bound, address) in tcp.into_iter().zip(&config.tcp.listen) {
@@ -237,6 +237,8 @@ impl Server {
             tasks.spawn(reporter.sample());
         }
         tasks.spawn(log_summary::run(limits));
+        let (apps, nodes) = (Arc::clone(&services.pusher), Arc::clone(&api.nodes));
+        tasks.spawn(pusher::report_counts(apps, nodes, Arc::clone(shards)));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());

@@ -17,6 +17,7 @@ use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
+use tidings_pusher_api::PusherMetrics;
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
@@ -36,6 +37,7 @@ use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
+use crate::pusher::PusherApps;
 use crate::readiness::ReadinessCheck;
 use crate::rebalance::Rebalance;
 use crate::router::Router;
@@ -230,9 +232,13 @@ impl Assembly {
                 reloader,
             }),
             config: live,
+            pusher: Arc::new(PusherApps::from_config(config)),
             tls,
             announcements,
         });
+        if !http.pusher.apps.is_empty() {
+            metrics.register(PusherMetrics(http.pusher.apps.clone()));
+        }
         metrics.register(http.api.reloader.clone());
         metrics.register(authorizer.counters());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
