@@ -1,4 +1,4 @@
-//! The HTTP API of the Pusher protocol, for backends: `/apps/{id}/…` ("HTTP API reference").
+//! The apps of the Pusher protocol, and its HTTP API for backends: `/apps/{id}/…` ("HTTP API reference").
 //!
 //! A request is authorized by its signature, its body is read and compared with the signed digest, and then it is executed by
 //! a [`Backend`], which the server implements.
@@ -8,12 +8,13 @@
 //!   time, and all bodies together in bytes.
 //! - An app has access to its own channels and users only.
 
+mod apps;
 mod channels;
+mod counts;
 mod events;
 mod metrics;
 mod respond;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,11 +28,15 @@ use axum::response::Response;
 use axum::routing::any;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+pub use tidings_cluster::ChannelCounts;
 use tidings_pusher::{App, check_body};
+use tidings_wire::code::http_status;
 use tidings_wire::{Channel, ClientInfo, Pattern};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use apps::{PusherApps, with_cache_channels};
 pub use channels::escaped;
+pub use counts::report_counts;
 pub use metrics::PusherMetrics;
 use respond::{ApiError, ApiResult};
 
@@ -41,6 +46,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODIES: usize = 64 << 20;
 /// Bytes per permit of the semaphore for bodies.
 const UNIT: usize = 1 << 10;
+/// Most bytes of a list of channels.
+pub const MAX_LIST: usize = 4 << 20;
+/// Bytes of a channel in a list besides its name.
+pub const LIST_OVERHEAD: usize = 64;
 /// Most bytes of the members of one channel.
 pub const MAX_MEMBERS: usize = 4 << 20;
 
@@ -53,8 +62,17 @@ pub struct Failure {
     pub text: String,
 }
 
-/// The number of subscribers of each channel.
-pub type ChannelCounts = BTreeMap<String, u64>;
+impl From<tidings_hub::Failure> for Failure {
+    fn from(failure: tidings_hub::Failure) -> Self {
+        let (status, text) = match failure {
+            tidings_hub::Failure::Unavailable => (503, "the broker is unavailable".to_owned()),
+            tidings_hub::Failure::Overloaded => (503, "the broker is overloaded".to_owned()),
+            tidings_hub::Failure::Error(rejection) => (http_status(rejection.code).number, rejection.text),
+            tidings_hub::Failure::Disconnect(number, text) => (http_status(number).number, text),
+        };
+        Self { status, text }
+    }
+}
 
 /// The server's operations, which requests use.
 pub trait Backend: Send + Sync + 'static {
@@ -97,7 +115,7 @@ impl fmt::Debug for Api {
 }
 
 /// The routes for these apps.
-pub fn routes(apps: &[Arc<App>], backend: Arc<dyn Backend>) -> Routes {
+fn routes(apps: &[Arc<App>], backend: Arc<dyn Backend>) -> Routes {
     let bodies = Semaphore::new(MAX_BODIES / UNIT);
     let api = Arc::new(Api { apps: apps.to_vec(), backend, bodies });
     Routes::new().route("/apps/{id}/{*rest}", any(handle)).with_state(api)

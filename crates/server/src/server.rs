@@ -15,7 +15,7 @@ use tidings_audit::Audit;
 use tidings_broker::redis::OptionsError;
 use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
 use tidings_proxy_protocol::ProxyHeaders;
-use tidings_shard::{Listener, Metrics, Process};
+use tidings_shard::{Listener, Metrics, Process, ShardMessage};
 use tidings_table_service::Service as TableService;
 use tokio::task::JoinSet;
 
@@ -27,7 +27,7 @@ use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
-use crate::{canary, log_summary, pusher, settings};
+use crate::{canary, log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
@@ -238,7 +238,10 @@ impl Server {
         }
         tasks.spawn(log_summary::run(limits));
         let (apps, nodes) = (Arc::clone(&services.pusher), Arc::clone(&api.nodes));
-        tasks.spawn(pusher::report_counts(apps, nodes, Arc::clone(shards)));
+        let all = Arc::clone(shards);
+        tasks.spawn(tidings_pusher_api::report_counts(apps, nodes, move |counts| {
+            all.post_to_all(|| ShardMessage::SubscriptionCounts(Arc::clone(&counts)));
+        }));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());

@@ -4,12 +4,12 @@ use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
     UsageLimits,
 };
+use tidings_pusher_api::{PusherApps, with_cache_channels};
 use tidings_session::ProtocolSettings;
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
 
 use crate::canary::ProbedFeatures;
-use crate::pusher::{PusherApps, with_cache_channels};
 use crate::random;
 use tidings_config::{Config, Network};
 

@@ -15,9 +15,9 @@ use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 
 use crate::api;
 use crate::lifecycle::Lifecycle;
-use crate::pusher::PusherApps;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
+use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
 use tidings_tls::Tls;
 

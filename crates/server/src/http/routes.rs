@@ -69,7 +69,8 @@ pub(crate) fn routes(
         router: Arc::clone(&services.api.router),
         nodes: Arc::clone(&services.api.nodes),
     };
-    let mut public = public(&site).merge(transport::routes(services)).merge(services.pusher.routes(backend));
+    let mut public =
+        public(&site).merge(transport::routes(services)).merge(services.pusher.routes(Arc::new(backend)));
     if let Some(tables) = tables {
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }

@@ -17,7 +17,7 @@ use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
-use tidings_pusher_api::PusherMetrics;
+use tidings_pusher_api::{PusherApps, PusherMetrics};
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
@@ -37,7 +37,6 @@ use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
-use crate::pusher::PusherApps;
 use crate::readiness::ReadinessCheck;
 use crate::rebalance::Rebalance;
 use crate::router::Router;

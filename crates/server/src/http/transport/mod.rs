@@ -38,11 +38,11 @@ use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ClientPath, ShardMessage};
 
 use super::HttpServices;
-use crate::pusher::PusherApps;
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_cluster::ClusterBus;
 use tidings_http::{ConnectionPolicy, Peer};
+use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
 
 /// The state of the handlers.
