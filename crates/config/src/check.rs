@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::api_keys::NamedApiKey;
 use super::error::ConfigError;
 use super::given::GivenOptions;
-use super::keys::API_KEYS;
+use super::keys::{API_KEYS, PUSHER_APPS};
 use super::options::{ChannelOptions, Channels, Config};
+use super::pusher_apps;
 use super::setting::{duration_text, size_text};
 use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
 use tidings_auth::Secret;
@@ -18,7 +19,7 @@ const MIN_SECRET: usize = 16;
 impl Config {
     /// Whether a key that authenticates clients or backends is configured.
     pub fn has_key(&self) -> bool {
-        self.client.token.has_key() || self.http_api.has_key()
+        self.client.token.has_key() || self.http_api.has_key() || !self.pusher.apps.is_empty()
     }
 
     /// The key from which the key of messages between nodes is derived, with its option.
@@ -46,7 +47,9 @@ impl Config {
             let reason = weakness(key.expose())?;
             Some(format!("{option} is weak: {reason}; use a random one (tidings key generate)"))
         };
-        keys.chain(named).filter_map(warning).collect()
+        let apps = self.pusher.apps.iter();
+        let apps = apps.map(|app| (format!("{PUSHER_APPS}.{}.secret", app.id), &app.options.secret));
+        keys.chain(named).chain(apps).filter_map(warning).collect()
     }
 
     /// Every listener, with its option.
@@ -118,6 +121,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     hooks(config, given, errors);
     bucket(config, given, errors);
     api_keys(config, given, errors);
+    pusher_apps::check(config, given, errors);
     histories(config, given, errors);
     reserved_channels(config, given, errors);
     let rules = [admin_password, cluster_secret, personal_channels, plain_channels, exposure];

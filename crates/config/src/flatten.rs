@@ -6,7 +6,7 @@ use super::assignment::Assignment;
 use super::centrifugo::{self, Verdict};
 use super::error::ConfigError;
 use super::file::File;
-use super::keys::{LISTS, NAMESPACES, is_group, is_option};
+use super::keys::{LISTS, is_group, is_option, name_option};
 use super::raw::{Node, Raw, shown};
 
 /// The contents of a file: assignments in the order of the file; the name of a namespace precedes its options.
@@ -95,16 +95,19 @@ fn named(list: &str, item: &Node) -> Result<(Node, Entries), (usize, String)> {
     let Raw::Table(entries) = &item.raw else {
         return Err((item.line, format!("expected a table with a name, got {}", item.raw)));
     };
-    let Some((_, name)) = entries.iter().find(|(key, _)| key == "name") else {
-        let what = if list == NAMESPACES { "a namespace" } else { "a key" };
-        return Err((item.line, format!("{what} needs a name")));
+    let (option, what) = name_option(list);
+    let Some((_, name)) = entries.iter().find(|(key, _)| key == option) else {
+        return Err((
+            item.line,
+            format!("{what} needs {} {option}", if option == "id" { "an" } else { "a" }),
+        ));
     };
     if !matches!(name.raw, Raw::Text(_)) {
-        return Err((name.line, format!("expected a name in text, got {}", name.raw)));
+        return Err((name.line, format!("expected a text, the {option} of {what}, got {}", name.raw)));
     }
-    let others: Vec<_> = entries.iter().filter(|(key, _)| key != "name").cloned().collect();
+    let others: Vec<_> = entries.iter().filter(|(key, _)| key != option).cloned().collect();
     if others.len() + 1 < entries.len() {
-        return Err((item.line, "has two names".into()));
+        return Err((item.line, format!("has two {option}s")));
     }
     Ok((name.clone(), others))
 }

@@ -13,8 +13,19 @@ pub(super) const SECRET_FILE_SUFFIX: &str = "_file";
 pub(super) const NAMESPACES: &str = "channel.namespaces";
 /// The key of the named keys of the server API.
 pub(super) const API_KEYS: &str = "http_api.keys";
+/// The key of the apps of the Pusher protocol.
+pub(super) const PUSHER_APPS: &str = "pusher.apps";
 /// The keys of lists of named groups: an array of tables in a file, a list of their names in other sources.
-pub(super) const LISTS: [&str; 2] = [NAMESPACES, API_KEYS];
+pub(super) const LISTS: [&str; 3] = [NAMESPACES, API_KEYS, PUSHER_APPS];
+
+/// The option of a list with the names of its groups, and the word for one of them.
+pub(super) fn name_option(list: &str) -> (&'static str, &'static str) {
+    match list {
+        NAMESPACES => ("name", "a namespace"),
+        PUSHER_APPS => ("id", "an app"),
+        _ => ("name", "a key"),
+    }
+}
 
 /// The keys of all options outside of lists, of the files with secrets, and of the lists.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -50,7 +61,9 @@ pub(super) fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
 /// The list and the name in the key of an option in a list.
 fn item_of(key: &str) -> Option<(&'static str, &str)> {
     LISTS.into_iter().find_map(|list| {
-        let (name, _) = key.strip_prefix(list)?.strip_prefix('.')?.rsplit_once('.')?;
+        let rest = key.strip_prefix(list)?.strip_prefix('.')?;
+        // The id of an app has no dot, and its options are in groups; the names of other lists may have dots.
+        let (name, _) = if list == PUSHER_APPS { rest.split_once('.') } else { rest.rsplit_once('.') }?;
         Some((list, name))
     })
 }
@@ -58,7 +71,11 @@ fn item_of(key: &str) -> Option<(&'static str, &str)> {
 impl Config {
     /// Sets the names in a list, in order. A known name keeps its options.
     fn rename(&mut self, list: &str, names: &[String]) -> Result<(), String> {
-        if list == API_KEYS { self.http_api.keys.rename(names) } else { self.channel.rename(names) }
+        match list {
+            API_KEYS => self.http_api.keys.rename(names),
+            PUSHER_APPS => self.pusher.apps.rename(names),
+            _ => self.channel.rename(names),
+        }
     }
 
     /// The groups of all lists, each with its path, which ends in a dot.
@@ -67,13 +84,17 @@ impl Config {
         let namespaces = namespaces.map(|item| (NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
         let keys = self.http_api.keys.0.iter_mut();
         let keys = keys.map(|item| (API_KEYS, &item.name, &mut item.options as &mut dyn Group));
-        namespaces.chain(keys).map(|(list, name, group)| (format!("{list}.{name}."), group))
+        let apps = self.pusher.apps.0.iter_mut();
+        let apps = apps.map(|item| (PUSHER_APPS, &item.id, &mut item.options as &mut dyn Group));
+        namespaces.chain(keys).chain(apps).map(|(list, name, group)| (format!("{list}.{name}."), group))
     }
 
     /// The paths of the groups in lists.
     pub(super) fn names(&self) -> Vec<String> {
         let namespaces = self.channel.namespaces.iter().map(|item| format!("{NAMESPACES}.{}", item.name));
-        namespaces.chain(self.http_api.keys.iter().map(|item| format!("{API_KEYS}.{}", item.name))).collect()
+        let keys = self.http_api.keys.iter().map(|item| format!("{API_KEYS}.{}", item.name));
+        let apps = self.pusher.apps.iter().map(|item| format!("{PUSHER_APPS}.{}", item.id));
+        namespaces.chain(keys).chain(apps).collect()
     }
 
     /// Shows every option to `visitor`, those in lists last.

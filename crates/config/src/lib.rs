@@ -30,6 +30,7 @@ mod options;
 mod origin;
 mod print;
 mod proxy;
+mod pusher_apps;
 mod raw;
 mod reload;
 mod secret_file;
@@ -49,9 +50,10 @@ pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
     LogOptions, MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions,
-    PersonalChannelOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions,
-    StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions,
-    TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions,
+    RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
+    TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,
+    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -59,6 +61,7 @@ pub use proxy::{
     ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
     RpcNamespaceOptions, RpcOptions, StaticHeaders,
 };
+pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{

@@ -3,7 +3,7 @@
 
 use super::group::{Group, Slot, Visitor};
 use super::keys::SECRET_FILE_SUFFIX;
-use super::options::Config;
+use super::options::{Config, PusherAppOptions};
 use super::variables::variable;
 
 /// The longest line of a comment in the default file, in characters.
@@ -108,6 +108,27 @@ scopes = [\"publish\", \"read\"]
 In the environment, `TIDINGS_HTTP_API_KEYS=shop` sets the names (instead of those of the file; a key in both keeps its
 options), and `TIDINGS_HTTP_API_KEYS_SHOP_KEY=…` and `TIDINGS_HTTP_API_KEYS_SHOP_SCOPES=publish,read` set the options. The
 credential of its key is `http_api.keys.shop.key`.
+";
+
+const DOCS_PUSHER_APPS: &str = "\
+## `pusher.apps`
+
+The apps of the Pusher protocol, at most 64 ([pusher.md](pusher.md)). An app has an `id` (1 to 64 letters, digits, `-` or `_`),
+a `key`, a `secret` (or a `secret_file` with it) and the options below. They need a restart. In a file the apps are a list of
+tables:
+
+```toml
+[[pusher.apps]]
+id = \"shop\"
+key = \"shop-key\"
+secret_file = \"/etc/tidings/shop.secret\"
+client_events = true
+limits = { connections = 10000 }
+```
+
+In the environment, `TIDINGS_PUSHER_APPS=shop` sets the ids (instead of those of the file; an app in both keeps its options),
+and `TIDINGS_PUSHER_APPS_SHOP_KEY=…`, `TIDINGS_PUSHER_APPS_SHOP_SECRET=…` and
+`TIDINGS_PUSHER_APPS_SHOP_LIMITS_CONNECTIONS=10000` set the options. The credential of its secret is `pusher.apps.shop.secret`.
 ";
 
 /// One option for the printers.
@@ -218,6 +239,23 @@ pub(super) fn comment(text: &str) -> String {
     out
 }
 
+/// The options of an app of the Pusher protocol, as rows of a table.
+fn app_options() -> String {
+    struct Rows(String);
+    impl Visitor for Rows {
+        fn group(&mut self, _: &str, _: &'static [&'static str]) {}
+
+        fn option(&mut self, path: &str, doc: &'static [&'static str], slot: &mut dyn Slot) {
+            let default = slot.toml().map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+            let (kind, doc) = (slot.kind(), joined(doc));
+            self.0 += &format!("| `{path}` | {kind} | {default} | {doc} |\n");
+        }
+    }
+    let mut rows = Rows("\n| option | value | default | what |\n|---|---|---|---|\n".to_owned());
+    PusherAppOptions::default().walk("", &mut rows);
+    rows.0
+}
+
 /// Every option with its type, bounds, default and environment variable, in Markdown.
 pub fn docs() -> String {
     let mut out = String::from(DOCS_HEAD);
@@ -250,6 +288,11 @@ pub fn docs() -> String {
         if section.table() == "http_api" {
             out += "\n";
             out += DOCS_API_KEYS;
+        }
+        if section.table() == "pusher" {
+            out += "\n";
+            out += DOCS_PUSHER_APPS;
+            out += &app_options();
         }
     }
     out

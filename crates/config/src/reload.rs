@@ -12,6 +12,7 @@ use super::check;
 use super::error::{ConfigError, ConfigErrors};
 use super::flags::Overrides;
 use super::group::{Slot, Visitor};
+use super::keys::PUSHER_APPS;
 use super::loader::{Loaded, Loader};
 use super::options::Config;
 
@@ -61,7 +62,12 @@ impl Sources {
         let mut new = loader.config.clone();
         loader.check()?;
         let (before, mut alone) = (snapshot(&mut running.clone()), loader.config.clone());
-        let restart: Vec<_> = differences(&before, &mut alone, false);
+        let apps =
+            |config: &Config| config.pusher.apps.iter().map(|app| app.id.clone()).collect::<BTreeSet<_>>();
+        let mut restart: Vec<_> = differences(&before, &mut alone, false);
+        let other_apps =
+            apps(running).symmetric_difference(&apps(&loader.config)).cloned().collect::<Vec<_>>();
+        restart.extend(other_apps.into_iter().map(|id| format!("{PUSHER_APPS}.{id}")));
         new = new.with_fixed_options_of(running);
         let mut errors = Vec::new();
         check::check(&mut new, &loader.given, &mut errors);
@@ -139,6 +145,7 @@ impl Config {
     #[must_use]
     pub fn with_fixed_options_of(mut self, running: &Self) -> Self {
         let before = snapshot(&mut running.clone());
+        self.pusher.apps = running.pusher.apps.clone();
         self.walk_all(&mut Restore(&before));
         self
     }

@@ -53,7 +53,7 @@ pub use limiter::RESERVE;
 pub use limits::ReservePaths;
 pub use origin::{RequestOrigin, Scheme, is_of_other_site};
 pub use traffic::Traffic;
-pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept};
+pub use upgrade::{ConnectionPolicy, HandshakeOptions, Stream, Upgraded, accept, accept_from};
 
 use limits::HttpLimits;
 use listener::{Accept, ProxiedListener, TlsListener};

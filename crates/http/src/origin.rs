@@ -6,7 +6,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use tidings_config::Config;
+use tidings_config::{AllowedOrigin, Config};
 
 /// The relation of the requesting page to this server, in browsers that send it (Fetch Metadata Request Headers §2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -46,7 +46,12 @@ pub enum RequestOrigin<'r> {
 
 impl Origins {
     pub(crate) fn from_config(config: &Config) -> Self {
-        Self(config.client.allowed_origins.iter().map(|o| o.as_str().to_ascii_lowercase()).collect())
+        Self::from_allowed(&config.client.allowed_origins)
+    }
+
+    /// These origins.
+    pub(crate) fn from_allowed(allowed: &[AllowedOrigin]) -> Self {
+        Self(allowed.iter().map(|o| o.as_str().to_ascii_lowercase()).collect())
     }
 
     /// Determines the origin of a request with these headers.

@@ -64,7 +64,7 @@ use super::origin::{self, Origins, RequestOrigin, Scheme};
 use super::preface::Rewind;
 use super::write_timeout::WriteTimeout;
 use crate::connections::{ConnectionLimiter, ConnectionPermit, ConnectionRejected};
-use tidings_config::Config;
+use tidings_config::{AllowedOrigin, Config};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
 labels! {
@@ -157,6 +157,26 @@ impl ConnectionPolicy {
         })
     }
 
+    /// As [`Self::check_origin`], with these origins instead of those of the configuration, unless there are none.
+    fn check_origin_of(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        allowed: &[AllowedOrigin],
+    ) -> Result<(), Response> {
+        if allowed.is_empty() {
+            return self.check_origin(headers, extensions).map(|_| ());
+        }
+        let scheme = extensions.get::<Scheme>().copied().unwrap_or_default();
+        let checked = Origins::from_allowed(allowed).check(headers, scheme).map(|_| ());
+        checked.map_err(|foreign| {
+            let text = format!(
+                "{foreign:?} may not connect: it is not this server's own origin, and not listed in allowed_origins of the app\n"
+            );
+            self.reject(UpgradeRejection::Origin, StatusCode::FORBIDDEN, text)
+        })
+    }
+
     fn reject(&self, reason: UpgradeRejection, status: StatusCode, text: impl Into<String>) -> Response {
         let text = text.into();
         self.rejected.add(reason);
@@ -228,9 +248,22 @@ pub struct Http2Connection(Http2Stream);
 /// protocol, 403 for a page of a foreign origin, 429 above the rate limit, 503 at the limit on connections and during a
 /// shutdown.
 pub fn accept(
+    request: Request,
+    policy: &ConnectionPolicy,
+    options: &HandshakeOptions<'_>,
+) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
+    accept_from(request, policy, options, &[])
+}
+
+/// As [`accept`], for pages of these origins; without any, for pages of the origins in the configuration.
+///
+/// # Errors
+/// As [`accept`].
+pub fn accept_from(
     mut request: Request,
     policy: &ConnectionPolicy,
     options: &HandshakeOptions<'_>,
+    origins: &[AllowedOrigin],
 ) -> Result<(Response, impl Future<Output = io::Result<Upgraded>> + Send + use<>), Response> {
     let bad = |text: &str| policy.reject(UpgradeRejection::Handshake, StatusCode::BAD_REQUEST, text);
     let required = |text: &str| {
@@ -278,7 +311,7 @@ pub fn accept(
     if !request.body().is_end_stream() {
         return Err(bad("a WebSocket handshake must not have a body\n"));
     }
-    policy.check_origin(headers, request.extensions())?;
+    policy.check_origin_of(headers, request.extensions(), origins)?;
     let accepted =
         key.map(|key| HeaderValue::try_from(handshake::accept(key)).expect("base64 is valid in a header"));
     let offered = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());

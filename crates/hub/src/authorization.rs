@@ -102,6 +102,14 @@ pub enum AuthorizationRequest {
         /// Tags for subscribers; those of the application's response replace them.
         tags: Vec<(String, String)>,
     },
+    /// Accept a user whose credentials the protocol has verified itself, unless the user is blocked. The response is
+    /// [`crate::Response::Connected`].
+    SignIn {
+        /// The client.
+        requester: Requester,
+        /// The user.
+        user: String,
+    },
     /// Call the application. The response is [`crate::Response::Replied`].
     Rpc {
         /// The client.
@@ -123,6 +131,7 @@ impl AuthorizationRequest {
             | Self::Refresh { requester, .. }
             | Self::SubRefresh { requester, .. }
             | Self::Publish { requester, .. }
+            | Self::SignIn { requester, .. }
             | Self::Rpc { requester, .. } => requester,
         }
     }

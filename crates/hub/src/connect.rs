@@ -156,10 +156,15 @@ impl<P: Protocols> Context<'_, P> {
         if user_state.is_empty() {
             return true;
         }
-        let before = session.cold().user_state.replace(Box::new(user_state));
+        let before = session.cold().user_state.take();
         if let Some(before) = before {
+            // A user that signs in during the connection has its subscriptions already.
+            user_state.subs = before.subs;
+            user_state.presence_timer = before.presence_timer;
+            user_state.sub_expiry_check = before.sub_expiry_check;
             self.hub.remove_user_session(self.slot, &before.user);
         }
+        self.session_mut().cold().user_state = Some(Box::new(user_state));
         if !user.is_empty() {
             self.hub.users.entry(user.as_str().into()).or_default().push(self.slot);
         }

@@ -112,6 +112,8 @@ pub struct Namespaces {
     named: HashMap<String, NamespaceOptions>,
     /// The prefix of private channels, which stands before the namespace.
     private_prefix: String,
+    /// The options of channels with these beginnings, instead of those of their namespaces.
+    by_beginning: Vec<(String, NamespaceOptions)>,
 }
 
 impl Namespaces {
@@ -121,7 +123,25 @@ impl Namespaces {
             without,
             named: named.into_iter().map(|n| (n.name, n.options)).collect(),
             private_prefix: String::new(),
+            by_beginning: Vec::new(),
         }
+    }
+
+    /// Replaces the options of the channels whose names begin with `beginning` by the result of `change` on the options of
+    /// `channel`, which is one of them. Has no effect if the namespace of that channel is not configured.
+    #[must_use]
+    pub fn with_beginning(
+        mut self,
+        beginning: &str,
+        channel: &str,
+        change: impl FnOnce(&mut NamespaceOptions),
+    ) -> Self {
+        if let Ok(options) = self.options(channel) {
+            let mut options = options.clone();
+            change(&mut options);
+            self.by_beginning.push((beginning.to_owned(), options));
+        }
+        self
     }
 
     /// Sets the prefix of private channels. It is not a part of the namespace.
@@ -145,6 +165,12 @@ impl Namespaces {
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] if its namespace is not configured.
     pub fn options(&self, channel: &str) -> Result<&NamespaceOptions, Code> {
+        let mut by_beginning = self.by_beginning.iter();
+        if let Some((_, options)) =
+            by_beginning.find(|(beginning, _)| channel.starts_with(beginning.as_str()))
+        {
+            return Ok(options);
+        }
         if self.named.is_empty() {
             return Ok(&self.without);
         }
@@ -187,5 +213,21 @@ mod tests {
         let channels = ["chat:room", "$chat:room", "plain", "scores:nba", ":a"];
         assert_eq!(channels.map(|channel| some.name(channel)), ["chat", "chat", "_", "_", "_"]);
         assert_eq!(none.name("chat:room"), "_");
+    }
+
+    #[test]
+    fn channels_with_a_beginning_have_options_of_their_own() {
+        let chat = Namespace {
+            name: "chat".into(),
+            options: NamespaceOptions { presence: true, ..Default::default() },
+        };
+        let namespaces = Namespaces::new(NamespaceOptions::default(), [chat])
+            .with_beginning("chat:cache-", "chat:cache-", |options| options.history_size = 1)
+            .with_beginning("news:cache-", "news:cache-", |options| options.history_size = 1);
+        let options = namespaces.options("chat:cache-a").expect("a namespace");
+        assert_eq!((options.history_size, options.presence), (1, true));
+        assert_eq!(namespaces.options("chat:a").map(|options| options.history_size), Ok(0));
+        assert_eq!(namespaces.options("cache-a").map(|options| options.history_size), Ok(0));
+        assert_eq!(namespaces.options("news:cache-a"), Err(code::UNKNOWN_CHANNEL));
     }
 }

@@ -93,6 +93,20 @@ impl<P: Protocols> Hub<P> {
         Ok(Request::Authorize(Box::new(decision)))
     }
 
+    /// The request that publishes a body with tags, for a session whose protocol has authorized it itself. Publications of
+    /// clients contain information about the client.
+    pub fn admitted_publish(
+        &self,
+        slot: Slot,
+        channel: Channel,
+        body: Bytes,
+        tags: Vec<(String, String)>,
+    ) -> Request {
+        let key = self.topics.key(&Topic::Channel(channel.clone()));
+        let info = Some(self.client_info(slot, key));
+        Request::Publish(channel, body, Some(Box::new(Extra { info, tags, ..Extra::default() })))
+    }
+
     /// Whether the name of a channel allows or denies a subscription; `None` if the options decide, or if the session
     /// is unrestricted. A private channel requires a token. A channel that names users is open to these users.
     pub(crate) fn permission_from_name(

@@ -31,6 +31,7 @@ mod local_node;
 mod log_summary;
 mod namespace_metrics;
 mod process;
+mod pusher;
 mod random;
 mod readiness;
 mod rebalance;

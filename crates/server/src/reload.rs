@@ -59,7 +59,7 @@ impl ReloadedParts {
         let count = shards.metrics().len();
         let limits = settings::shard_limits(config, count);
         limiter.set_limit(limits.connections);
-        let protocols = Arc::new(settings::protocols(config, count));
+        let protocols = Arc::new(settings::protocols(config, count, &self.http.pusher));
         let all = Arc::new(ShardSettings { sessions, protocols, limits });
         // Before the shards, which compute the addresses of clients with these proxies.
         settings::configure_process(shards.process(), config);

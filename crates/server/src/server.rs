@@ -15,7 +15,7 @@ use tidings_audit::Audit;
 use tidings_broker::redis::OptionsError;
 use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
 use tidings_proxy_protocol::ProxyHeaders;
-use tidings_shard::{Listener, Metrics, Process};
+use tidings_shard::{Listener, Metrics, Process, ShardMessage};
 use tidings_table_service::Service as TableService;
 use tokio::task::JoinSet;
 
@@ -170,7 +170,7 @@ impl Server {
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
-        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len()));
+        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len(), &services.pusher));
         let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
         for (bound, address) in tcp.into_iter().zip(&config.tcp.listen) {
@@ -238,6 +238,11 @@ impl Server {
             tasks.spawn(reporter.sample());
         }
         tasks.spawn(log_summary::run(limits));
+        let (apps, nodes) = (Arc::clone(&services.pusher), Arc::clone(&api.nodes));
+        let all = Arc::clone(shards);
+        tasks.spawn(tidings_pusher_api::report_counts(apps, nodes, move |counts| {
+            all.post_to_all(|| ShardMessage::SubscriptionCounts(Arc::clone(&counts)));
+        }));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());

@@ -4,6 +4,7 @@ use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
     UsageLimits,
 };
+use tidings_pusher_api::{PusherApps, with_cache_channels};
 use tidings_session::ProtocolSettings;
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -66,15 +67,18 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
             tokens: client.token.has_key() || client.proxy.connect.enabled,
             reserved: Some(RESERVED_PREFIX.to_owned()),
         },
-        namespaces: Namespaces::new(
-            options(&config.channel.without_namespace),
-            config
-                .channel
-                .namespaces
-                .iter()
-                .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
-        )
-        .with_private_prefix(&config.channel.private_prefix),
+        namespaces: with_cache_channels(
+            config,
+            Namespaces::new(
+                options(&config.channel.without_namespace),
+                config
+                    .channel
+                    .namespaces
+                    .iter()
+                    .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
+            )
+            .with_private_prefix(&config.channel.private_prefix),
+        ),
         namespace_metrics: config.metrics.namespaces,
         recovery_bytes: client.queue_max_size,
         recovery_limit: RECOVERY_LIMIT,
@@ -98,7 +102,7 @@ pub(crate) fn configure_process(process: &Process, config: &Config) {
 }
 
 /// The settings of the protocols, for each of `shards`.
-pub(crate) fn protocols(config: &Config, shards: usize) -> ProtocolSettings {
+pub(crate) fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> ProtocolSettings {
     ProtocolSettings {
         auto_subscribe: config.tcp.auto_subscribe.clone(),
         first_byte_wait: config.tcp.first_byte_wait,
@@ -106,6 +110,7 @@ pub(crate) fn protocols(config: &Config, shards: usize) -> ProtocolSettings {
         max_line: config.tcp.max_line,
         max_message: config.websocket.message_size_limit,
         input_limit: config.client.queue_max_total / shards.max(1),
+        pusher_apps: pusher.apps.clone(),
     }
 }
 

@@ -25,6 +25,7 @@ mod notices;
 mod peer;
 mod plain;
 mod protocols;
+mod pusher;
 mod resp;
 mod settings;
 mod shared;
@@ -37,6 +38,7 @@ pub use link::{Direction, Link, Protocol};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
 pub use peer::Peer;
 pub use protocols::address;
+pub use pusher::{Opening as PusherOpening, subscription_counts};
 pub use settings::ProtocolSettings;
 pub use shared::{Protocols, Stats};
 

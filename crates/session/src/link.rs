@@ -29,6 +29,8 @@ pub enum Protocol {
     Events,
     /// STOMP 1.2.
     Stomp,
+    /// The Pusher protocol.
+    Pusher,
 }
 
 /// The direction of messages on the connection.
@@ -67,7 +69,7 @@ const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 const PROTOBUF: Protocol = Protocol::Client { encoding: Encoding::Protobuf };
 
 /// All combinations. The first row is a new connection of the line port.
-const LINKS: [Row; 17] = [
+const LINKS: [Row; 18] = [
     Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
     Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
     Row::new("resp2", Framing::Raw, Protocol::Resp { version: Version::V2 }, Direction::TwoWay),
@@ -85,6 +87,7 @@ const LINKS: [Row; 17] = [
     Row::new("uni_sse", Framing::SseEvent, JSON, Direction::OneWay),
     Row::new("events", Framing::SseEvent, Protocol::Events, Direction::OneWay),
     Row::new("stomp", WEBSOCKET, Protocol::Stomp, Direction::TwoWay),
+    Row::new("pusher", WEBSOCKET, Protocol::Pusher, Direction::TwoWay),
 ];
 
 impl Link {
@@ -153,6 +156,7 @@ impl Link {
             Protocol::Client { encoding } => Message::Reply(encoding),
             Protocol::Events => Message::Event,
             Protocol::Stomp => Message::Stomp,
+            Protocol::Pusher => Message::Pusher,
         };
         Form::new(self.framing(), message)
     }

@@ -11,6 +11,9 @@ use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::Link;
+use crate::peer::Peer;
+use crate::shared::Protocols;
+use crate::state::State;
 
 /// See [`address`](crate::address).
 type AddressFn = fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>, &mut Vec<usize>);
@@ -51,6 +54,8 @@ pub(crate) struct Module {
     pub(crate) recovers: fn(Link) -> bool,
     /// Whether commands come in WebSocket messages of this kind.
     pub(crate) accepts: fn(Link, Kind) -> bool,
+    /// Callback when a session of the protocol is removed, with its state if there is any.
+    pub(crate) closed: fn(&mut Protocols, Peer, Option<&State>),
     /// Appends the messages of one publication for one session, and the end of each; see [`address`](crate::address).
     pub(crate) address: AddressFn,
 }
@@ -74,6 +79,7 @@ impl Module {
         answers_pings: false,
         recovers: |_| false,
         accepts: |_, kind| kind == Kind::Text,
+        closed: |_, _, _| {},
         address: |_, _, _, _, _, _| {},
     };
 }

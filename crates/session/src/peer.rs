@@ -16,7 +16,7 @@ pub(crate) enum PeerFlag {
     StreamOpen = 1 << 3,
 }
 
-/// The link of a session and the flags of its protocol; two bytes.
+/// The link of a session, and a byte of its protocol: flags, or a parameter that its transport has set.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer {
     /// Framing, protocol and direction.
@@ -25,6 +25,21 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A connection with a parameter of its protocol.
+    pub fn with_parameter(link: Link, parameter: u8) -> Self {
+        Self { link, flags: parameter }
+    }
+
+    /// The parameter of [`Self::with_parameter`].
+    pub(crate) fn parameter(self) -> u8 {
+        self.flags
+    }
+
+    /// Replaces the parameter.
+    pub(crate) fn set_parameter(&mut self, parameter: u8) {
+        self.flags = parameter;
+    }
+
     pub(crate) fn has(self, flag: PeerFlag) -> bool {
         self.flags & flag as u8 != 0
     }

@@ -21,7 +21,7 @@ use crate::module::Module;
 use crate::peer::Peer;
 use crate::shared::Protocols;
 use crate::state::State;
-use crate::{Hub, client, events, plain, resp, stomp};
+use crate::{Hub, client, events, plain, pusher, resp, stomp};
 
 impl Protocol {
     /// The functions of the protocol.
@@ -32,6 +32,7 @@ impl Protocol {
             Self::Client { .. } => &client::MODULE,
             Self::Events => &events::MODULE,
             Self::Stomp => &stomp::MODULE,
+            Self::Pusher => &pusher::MODULE,
         }
     }
 }
@@ -155,5 +156,6 @@ impl tidings_hub::Protocols for Protocols {
         self.links[peer.link.index()] -= 1;
         self.link_changes += 1;
         self.kept -= state.map_or(0, State::kept);
+        (peer.link.protocol().module().closed)(self, peer, state);
     }
 }

@@ -1,7 +1,9 @@
 //! The settings of the protocols, already validated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_pusher::App;
 use tidings_wire::Channel;
 
 /// The settings of the protocols of a server. Shared and immutable; [`Protocols::set_settings`](crate::Protocols::set_settings)
@@ -20,6 +22,8 @@ pub struct ProtocolSettings {
     pub max_message: usize,
     /// Most bytes of unused input of all sessions of a hub. Beyond it, a session that adds input is ended.
     pub input_limit: usize,
+    /// The apps of the Pusher protocol, by their numbers.
+    pub pusher_apps: Vec<Arc<App>>,
 }
 
 impl ProtocolSettings {
@@ -35,6 +39,7 @@ impl ProtocolSettings {
             max_line: 65_536,
             max_message: 65_536,
             input_limit: 1 << 20,
+            pusher_apps: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use tidings_wire::ws::deflate::{Counts, Inflater};
 
 use crate::frame_state::Frames;
 use crate::link::Link;
+use crate::pusher::roster::Rosters;
 use crate::settings::ProtocolSettings;
 
 /// Protocol state that the sessions of one hub share.
@@ -25,6 +26,8 @@ pub struct Protocols {
     pub(crate) frames: Option<Box<Frames>>,
     /// Decompresses messages of WebSocket clients.
     pub(crate) inflater: Inflater,
+    /// The members of the presence channels with Pusher sessions.
+    pub(crate) rosters: Rosters,
 }
 
 impl fmt::Debug for Protocols {
@@ -61,6 +64,7 @@ impl Protocols {
             decoder: Decoder::default(),
             frames: None,
             inflater: Inflater::default(),
+            rosters: Rosters::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use tidings_wire::resp::Decoder;
 
 use crate::frame_state::Frames;
 use crate::input_buffer::InputBuffer;
+use crate::pusher::state::Pusher;
 use crate::resp::state::{PendingHello, Transaction};
 use crate::stomp::state::Stomp;
 
@@ -25,6 +26,8 @@ pub struct State {
     pub(crate) frames: Option<Box<Frames>>,
     /// The state of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
+    /// The state of a Pusher session.
+    pub(crate) pusher: Option<Box<Pusher>>,
 }
 
 impl State {
@@ -49,6 +52,7 @@ impl tidings_hub::State for State {
             && self.name.is_none()
             && self.frames.is_none()
             && self.stomp.is_none()
+            && self.pusher.as_ref().is_none_or(|pusher| pusher.is_empty())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::Token;
 use tidings_hub::{Effects, Flow, Identity, SessionId, Slot};
 use tidings_log_throttle::LogThrottle;
-use tidings_session::{Hub, Link};
+use tidings_session::{Hub, Link, Peer};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};
 
@@ -160,9 +160,9 @@ impl Shard {
 
     /// Adds a connection after its handshake, and processes the input that was read with it, for which there is no event.
     pub(crate) fn adopt_arrival(&mut self, arrival: Arrival) {
-        let Arrival { socket, link, received, connection_info, path, is_backend } = arrival;
+        let Arrival { socket, link, parameter, received, connection_info, path, is_backend } = arrival;
         let opened = |hub: &mut Hub, fx: &mut Effects| {
-            let id = hub.open_as(link.into(), connection_info, fx);
+            let id = hub.open_as(Peer::with_parameter(link, parameter), connection_info, fx);
             if is_backend {
                 hub.session_mut(id.slot).identity = Identity::OPERATOR;
             }

@@ -56,6 +56,8 @@ pub enum ShardMessage {
     SessionCommand(Arc<SessionCommand>),
     /// A client has joined or left a channel.
     Changed(Arc<PresenceUpdate>),
+    /// The numbers of subscriptions of channels, for their Pusher sessions.
+    SubscriptionCounts(Arc<Vec<(Channel, u64)>>),
     /// Publications of a topic are lost: notify its subscribers.
     Lost(Topic),
     /// Accept connections from this listener.
@@ -108,6 +110,8 @@ pub struct Arrival {
     pub socket: Socket,
     /// Its framing, protocol and direction.
     pub link: Link,
+    /// A parameter of the protocol, see [`tidings_session::Peer::with_parameter`].
+    pub parameter: u8,
     /// Input that was read after the handshake.
     pub received: Vec<u8>,
     /// The transport and headers, for hooks.

@@ -405,6 +405,9 @@ impl Shard {
                 ShardMessage::Changed(change) => {
                     self.hub.on_presence_change(&change.channel, change.joined, &change.info, &mut self.fx);
                 }
+                ShardMessage::SubscriptionCounts(counts) => {
+                    tidings_session::subscription_counts(&mut self.hub, &counts, &mut self.fx);
+                }
                 ShardMessage::Lost(topic) => self.hub.on_publications_lost(&topic, &mut self.fx),
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),

@@ -10,6 +10,7 @@ use crate::client::Encoding;
 use crate::framing::Framing;
 use crate::plain::Escape;
 use crate::publication::{Position, Publication};
+use crate::ws::Opcode;
 use crate::ws::deflate::Deflater;
 use crate::{plain, resp, sse, stomp};
 
@@ -37,6 +38,8 @@ pub enum Message {
     Event,
     /// A `MESSAGE` frame of STOMP.
     Stomp,
+    /// An event of the Pusher protocol.
+    Pusher,
 }
 
 impl Form {
@@ -104,6 +107,11 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
         }
         Message::Event => event(publication, out),
         Message::Stomp => stomp::shared_message(publication, out),
+        Message::Pusher => {
+            form.framing.frame_with(Opcode::Text, expected(publication), out, |out| {
+                pusher_event(publication, out);
+            });
+        }
     }
 }
 
@@ -149,6 +157,24 @@ fn event(publication: &Publication, out: &mut Vec<u8>) {
     });
     let event = sse::Event { id: id.as_deref(), event: None, data: text };
     event.write(out).expect("an id without a line break");
+}
+
+/// Appends an event of the Pusher protocol: its name is the tag `event`, its data the body. A body that is not UTF-8 is written
+/// as in JSON. An event of a client in a presence channel contains the id of its member.
+fn pusher_event(publication: &Publication, out: &mut Vec<u8>) {
+    let extra = publication.extra.as_deref();
+    let tag = extra.and_then(|extra| extra.tags.iter().find(|(name, _)| name == "event"));
+    let event = tidings_pusher::event_name(tag.map(|(_, value)| value.as_str()));
+    let channel = tidings_pusher::visible_name(publication.channel.as_str());
+    let mut other = Vec::new();
+    let data = std::str::from_utf8(&publication.body).unwrap_or_else(|_| {
+        crate::body::write_json(&publication.body, DataFormat::Binary, &mut other);
+        std::str::from_utf8(&other).unwrap_or_default()
+    });
+    let is_of_member = event.starts_with("client-") && channel.starts_with("presence-");
+    let info = extra.filter(|_| is_of_member).and_then(|extra| extra.info.as_ref()?.chan_info.as_ref());
+    let user_id = info.and_then(|info| tidings_pusher::user_id(info));
+    tidings_pusher::publication(event, channel, data, user_id.as_deref(), out);
 }
 
 /// A channel's position in the id of a plain server-sent event: `offset.epoch.channel`. Positions of

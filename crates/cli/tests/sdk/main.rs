@@ -4,6 +4,7 @@
 
 mod codes;
 mod javascript;
+mod pusher;
 mod python;
 mod stomp;
 mod test_servers;

@@ -7,6 +7,7 @@ mod limits;
 mod listeners;
 mod namespace;
 mod operation;
+mod pusher;
 mod tables;
 mod transports;
 
@@ -26,6 +27,7 @@ pub use operation::{
     AdminOptions, ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions,
     OpenTelemetryOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions,
 };
+pub use pusher::{PusherAppOptions, PusherLimitsOptions, PusherOptions};
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
     EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, StompOptions, UniHttpStreamOptions,
@@ -90,6 +92,8 @@ group! {
         uni_websocket: UniWebSocketOptions;
         /// STOMP over WebSocket.
         stomp: StompOptions;
+        /// The Pusher protocol.
+        pusher: PusherOptions;
         /// One-way server-sent events.
         uni_sse: UniSseOptions;
         /// One-way HTTP streaming.

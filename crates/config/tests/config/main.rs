@@ -2,6 +2,7 @@
 
 mod errors;
 mod namespaces;
+mod pusher;
 mod reload;
 mod rules;
 mod secrets;

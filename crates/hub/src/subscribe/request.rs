@@ -8,7 +8,7 @@ use tidings_wire::{Channel, Topic};
 use super::options::SubscribeOptions;
 use super::state::{Origin, PendingSubscribe, SubscribeState};
 use crate::access::Action;
-use crate::authorization::AuthorizationRequest;
+use crate::authorization::{Admission, AuthorizationRequest};
 use crate::context::Context;
 use crate::effects::{Effect, Request};
 use crate::hub::Hub;
@@ -54,11 +54,10 @@ impl<P: Protocols> Hub<P> {
         key.is_some_and(|key| self.sessions[slot.index()].is_subscribed(key))
     }
 
-    /// Whether the session may subscribe to the channel.
-    fn may_subscribe(&self, slot: Slot, channel: &Channel, token: &str) -> Result<Permission, CommandError> {
-        let settings = std::sync::Arc::clone(&self.settings);
-        let (name, access) = (channel.as_str(), &settings.access);
-        let options = settings.namespaces.options(name)?;
+    /// Whether the session may have a further subscription, which is to this channel.
+    fn may_add_subscription(&self, slot: Slot, channel: &Channel) -> Result<(), CommandError> {
+        let settings = &self.settings;
+        settings.namespaces.options(channel.as_str())?;
         let key = self.topics.key(&Topic::Channel(channel.clone()));
         let session = &self.sessions[slot.index()];
         let in_progress = session.subscribe_count();
@@ -71,10 +70,17 @@ impl<P: Protocols> Hub<P> {
             let words = format!("limit exceeded: {} channels a connection", settings.channel_limit);
             return Err(CommandError(code::LIMIT_EXCEEDED, words));
         }
-        if access.is_reserved(name) {
+        if settings.access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED.into());
         }
-        if session.is_granted(channel) {
+        Ok(())
+    }
+
+    /// Whether the session may subscribe to the channel.
+    fn may_subscribe(&self, slot: Slot, channel: &Channel, token: &str) -> Result<Permission, CommandError> {
+        self.may_add_subscription(slot, channel)?;
+        let options = self.options(channel);
+        if self.sessions[slot.index()].is_granted(channel) {
             return Ok(Permission::Granted);
         }
         if !token.is_empty() {
@@ -94,6 +100,25 @@ impl<P: Protocols> Hub<P> {
 }
 
 impl<P: Protocols> Context<'_, P> {
+    /// As [`Context::subscribe`], for a subscription that the protocol has authorized itself, with these properties: neither
+    /// the options of the channel nor a token are checked.
+    ///
+    /// # Errors
+    /// As [`Context::subscribe`]; also for an internal channel.
+    pub fn subscribe_admitted(
+        &mut self,
+        id: u32,
+        channel: Channel,
+        mut sub_options: SubscribeOptions,
+        admission: Admission,
+    ) -> Result<(), CommandError> {
+        self.hub.may_add_subscription(self.slot, &channel)?;
+        let state = self.begin_topic(&channel, &mut sub_options, &admission.overrides);
+        let origin = Origin::Command(id);
+        self.enqueue_subscribe(PendingSubscribe { channel, origin, sub_options, admission, state });
+        Ok(())
+    }
+
     /// Begins a subscription. [`Event::SubscribeCompleted`](crate::Event::SubscribeCompleted) or
     /// [`Event::Failed`](crate::Event::Failed) reports the result, possibly before this returns.
     ///

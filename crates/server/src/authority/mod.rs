@@ -241,6 +241,14 @@ impl Shared {
                     Err(failure) => Err(failure),
                 }
             }
+            AuthorizationRequest::SignIn { requester, user } => {
+                let accepted = self.check_not_blocked(&user, None).await;
+                accepted.map(|()| {
+                    let since = now_micros();
+                    connected_as = Some((requester.client, user.clone(), None, since));
+                    Response::Connected(Box::new(Connected { user, since, ..Connected::default() }))
+                })
+            }
             AuthorizationRequest::Rpc { requester, method, data } => {
                 let response = self.hooks.rpc(&requester, &method, data.as_deref()).await;
                 response.unwrap_or_else(|| Err(rejected(code::NOT_AVAILABLE))).map(Response::Replied)
@@ -314,8 +322,7 @@ impl Shared {
             tokens::connect(tokens, requester, token, now()).await?
         };
         self.check_not_blocked(&connected.user, connected.token.as_ref()).await?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        connected.since = u64::try_from(since).unwrap_or(u64::MAX);
+        connected.since = now_micros();
         Ok(connected)
     }
 
@@ -431,6 +438,7 @@ fn span_name(request: &AuthorizationRequest) -> &'static str {
         AuthorizationRequest::Refresh { .. } => "client refresh",
         AuthorizationRequest::SubRefresh { .. } => "client sub_refresh",
         AuthorizationRequest::Publish { .. } => "client publish",
+        AuthorizationRequest::SignIn { .. } => "client sign_in",
         AuthorizationRequest::Rpc { .. } => "client rpc",
     }
 }
@@ -450,7 +458,9 @@ fn credential(request: &AuthorizationRequest) -> Option<Credential> {
         AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
             Some(Credential::Token)
         }
-        AuthorizationRequest::Publish { .. } | AuthorizationRequest::Rpc { .. } => None,
+        AuthorizationRequest::Publish { .. }
+        | AuthorizationRequest::SignIn { .. }
+        | AuthorizationRequest::Rpc { .. } => None,
     }
 }
 
@@ -470,6 +480,12 @@ fn check_not_expired(expires: Option<u64>) -> Result<(), Failure> {
 }
 
 /// The current time, in Unix seconds.
+/// The time in Unix microseconds.
+fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -17,6 +17,7 @@ use crate::api;
 use crate::lifecycle::Lifecycle;
 use crate::readiness::ReadinessCheck;
 use crate::shards::Shards;
+use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
 use tidings_tls::Tls;
 
@@ -32,6 +33,8 @@ pub(crate) struct HttpServices {
     pub(crate) limiter: Arc<ConnectionLimiter>,
     pub(crate) policy: Arc<ConnectionPolicy>,
     pub(crate) api: Arc<api::Services>,
+    /// The apps of the Pusher protocol.
+    pub(crate) pusher: Arc<PusherApps>,
     /// TLS handshakes of the HTTP port, if TLS is on.
     pub(crate) tls: Option<Arc<Tls>>,
     /// One line for each listener, see [`crate::Server::announcements`].

@@ -15,6 +15,7 @@ use tidings_table_service as tables;
 
 use super::{HttpServices, transport};
 use crate::api::{self, ApiGuard};
+use crate::pusher::PusherBackend;
 use crate::readiness::{NotReady, Readiness};
 use tidings_config::Config;
 use tidings_metrics::{Format, MetricsRegistry};
@@ -22,7 +23,14 @@ use tidings_metrics::{Format, MetricsRegistry};
 /// The paths that the reserve of the HTTP port serves, see [`tidings_http::RESERVE`].
 pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
     probes: &["/health", "/ready", "/metrics"],
-    websockets: &["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"],
+    websockets: &[
+        "/connection/websocket",
+        "/connection/uni_websocket",
+        "/stomp",
+        "/app/",
+        "/tables/ws",
+        "/parser/ws",
+    ],
 };
 
 /// The body of the response to a request for a path that does not exist: on the HTTP port, on the HTTP port beside an
@@ -55,7 +63,14 @@ pub(crate) fn routes(
         registry: Arc::clone(registry),
         guard: ApiGuard::new(&services.api),
     });
-    let mut public = public(&site).merge(transport::routes(services));
+    let backend = PusherBackend {
+        apps: Arc::clone(&services.pusher),
+        config: services.config.clone(),
+        router: Arc::clone(&services.api.router),
+        nodes: Arc::clone(&services.api.nodes),
+    };
+    let mut public =
+        public(&site).merge(transport::routes(services)).merge(services.pusher.routes(Arc::new(backend)));
     if let Some(tables) = tables {
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }

@@ -17,6 +17,7 @@ use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
+use tidings_pusher_api::{PusherApps, PusherMetrics};
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
 
@@ -231,9 +232,13 @@ impl Assembly {
                 reloader,
             }),
             config: live,
+            pusher: Arc::new(PusherApps::from_config(config)),
             tls,
             announcements,
         });
+        if !http.pusher.apps.is_empty() {
+            metrics.register(PusherMetrics(http.pusher.apps.clone()));
+        }
         metrics.register(http.api.reloader.clone());
         metrics.register(authorizer.counters());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));

@@ -11,6 +11,7 @@ mod internal;
 mod metrics;
 mod page;
 mod probes;
+mod pusher;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

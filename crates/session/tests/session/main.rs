@@ -7,6 +7,7 @@ mod moving;
 mod no_local;
 mod plain;
 mod properties;
+mod pusher;
 mod reads;
 mod reconfigure;
 mod recovery;

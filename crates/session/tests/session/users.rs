@@ -54,6 +54,9 @@ fn authority(decision: &AuthorizationRequest) -> Response {
             Response::Renewed { expires: Some(2_000), info: None, token: None }
         }
         AuthorizationRequest::Rpc { data, .. } => Response::Replied(data.clone()),
+        AuthorizationRequest::SignIn { user, .. } => {
+            Response::Connected(Box::new(Connected { user: user.clone(), ..Connected::default() }))
+        }
         AuthorizationRequest::Publish { .. } => Response::Published(1),
     }
 }

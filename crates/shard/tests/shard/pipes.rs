@@ -29,6 +29,7 @@ impl Far {
         shard.mailbox.post(ShardMessage::Arrival(Box::new(Arrival {
             socket,
             link: Link::new(Framing::Line, protocol, Direction::TwoWay),
+            parameter: 0,
             received: Vec::new(),
             connection_info: None,
             path: ClientPath::default(),

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
 //! | `/stomp` | [`websocket`] | a WebSocket with STOMP 1.2 |
+//! | `/app/{key}` | [`websocket`] | a WebSocket with the Pusher protocol |
 //! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | a streamed response; clients send commands to `/emulation` |
 //! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | a streamed response |
 //! | `/events` | [`events`] | plain server-sent events |
@@ -41,6 +42,7 @@ use crate::router::Router;
 use crate::shards::Shards;
 use tidings_cluster::ClusterBus;
 use tidings_http::{ConnectionPolicy, Peer};
+use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
 
 /// The state of the handlers.
@@ -51,6 +53,7 @@ struct Transports {
     router: Arc<Router>,
     shards: Arc<Shards>,
     bus: ClusterBus,
+    pusher: Arc<PusherApps>,
 }
 
 /// The routes of the enabled transports.
@@ -85,6 +88,9 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     if config.stomp.enabled {
         websockets = websockets.route("/stomp", get(websocket::stomp));
     }
+    if !services.pusher.apps.is_empty() {
+        websockets = websockets.route("/app/{key}", get(websocket::pusher));
+    }
     streams.merge(websockets).with_state(transports)
 }
 
@@ -111,6 +117,7 @@ impl Transports {
             router: Arc::clone(&services.api.router),
             shards: Arc::clone(&services.shards),
             bus: services.api.nodes.bus.clone(),
+            pusher: Arc::clone(&services.pusher),
         }
     }
 

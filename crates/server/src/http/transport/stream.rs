@@ -67,7 +67,15 @@ impl Transports {
                 drop(permit);
                 let socket = socket.answering(opening);
                 let connection_info = about;
-                transports.hand_over(Arrival { socket, link, received, connection_info, path, is_backend });
+                transports.hand_over(Arrival {
+                    socket,
+                    link,
+                    parameter: 0,
+                    received,
+                    connection_info,
+                    path,
+                    is_backend,
+                });
             })
             .await;
         stream_response(start, media_type)

@@ -1,15 +1,18 @@
-//! WebSocket: `/connection/websocket`, `/connection/uni_websocket` and `/stomp`.
+//! WebSocket: `/connection/websocket`, `/connection/uni_websocket`, `/stomp` and `/app/{key}`.
 
-use axum::extract::{Request, State};
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use tidings_session::{Direction, Link, Protocol};
+use tidings_config::AllowedOrigin;
+use tidings_session::{Direction, Link, Protocol, PusherOpening};
 use tidings_shard::Arrival;
 use tidings_wire::client::Encoding;
 use tidings_wire::{Framing, stomp};
 
 use super::Transports;
 use super::request::parameters;
-use tidings_http::{HandshakeOptions, Upgraded, accept};
+use tidings_http::{HandshakeOptions, Upgraded, accept_from};
 
 /// The sub-protocol that selects Protobuf.
 const PROTOBUF: &str = "centrifuge-protobuf";
@@ -47,6 +50,32 @@ pub(super) async fn stomp(State(transports): State<Transports>, request: Request
     })
 }
 
+/// `/app/{key}`: the Pusher protocol. A request with a wrong key or version is accepted, because the protocol reports the error
+/// over the WebSocket.
+pub(super) async fn pusher(
+    State(transports): State<Transports>,
+    Path(key): Path<String>,
+    request: Request,
+) -> Response {
+    let apps = Arc::clone(&transports.pusher);
+    let app = apps.find(&key).filter(|_| apps.is_open(&transports.config.load()));
+    let version = parameters(request.uri()).find(|(name, _)| name == "protocol").map(|(_, value)| value);
+    let opening = match (app, version.as_deref().map(str::parse::<u32>)) {
+        (None, _) => PusherOpening::UnknownApp,
+        (_, None) => PusherOpening::NoVersion,
+        (_, Some(Err(_))) => PusherOpening::InvalidVersion,
+        (_, Some(Ok(version))) if !tidings_pusher::VERSIONS.contains(&version) => {
+            PusherOpening::UnsupportedVersion
+        }
+        (Some((app, _)), Some(Ok(_))) => PusherOpening::App(u8::try_from(app).unwrap_or(u8::MAX)),
+    };
+    let origins = app.map(|(_, origins)| origins).unwrap_or_default();
+    let options = HandshakeOptions { protocols: &[], deflate: false };
+    serve_from(transports, request, "pusher", (options, origins), opening.parameter(), |_, deflate| {
+        Link::new(Framing::WebSocket { deflate }, Protocol::Pusher, Direction::TwoWay)
+    })
+}
+
 fn serve(
     transports: Transports,
     request: Request,
@@ -54,9 +83,21 @@ fn serve(
     options: HandshakeOptions<'static>,
     link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
+    serve_from(transports, request, transport, (options, &[]), 0, link)
+}
+
+/// Serves a WebSocket with a parameter of its protocol, for pages of these origins (see [`accept_from`]).
+fn serve_from(
+    transports: Transports,
+    request: Request,
+    transport: &'static str,
+    (options, origins): (HandshakeOptions<'static>, &[AllowedOrigin]),
+    parameter: u8,
+    link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
+) -> Response {
     let about = transports.connection_info(transport, request.headers());
     let path = transports.client_path(request.headers(), request.extensions());
-    match accept(request, &transports.policy, &options) {
+    match accept_from(request, &transports.policy, &options, origins) {
         Err(rejection) => rejection,
         Ok((response, upgraded)) => {
             tokio::spawn(async move {
@@ -69,6 +110,7 @@ fn serve(
                     transports.hand_over(Arrival {
                         socket,
                         link,
+                        parameter,
                         received,
                         connection_info: about,
                         path,

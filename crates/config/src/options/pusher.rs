@@ -1,0 +1,65 @@
+//! The Pusher protocol and its apps.
+
+use std::time::Duration;
+
+use tidings_auth::Secret;
+
+use super::{HOUR, MIB};
+use crate::group::group;
+use crate::origin::AllowedOrigin;
+use crate::pusher_apps::PusherApps;
+use crate::setting::{MaxLength, bytes, count, millis};
+
+group! {
+    /// The Pusher Channels protocol: `/app/KEY` for clients, `/apps/ID/…` for backends. Both exist where an app is configured
+    /// (`pusher.apps`), and on a server without any key, all of whose ports are local: it has an app with the id `app`, the
+    /// key `key` and the secret `secret`.
+    pub struct PusherOptions {
+        /// Time without messages after which a client sends a ping. Clients get it when they connect, and use it if it is
+        /// shorter than their own.
+        activity_timeout: Duration = "120s", millis(1000, HOUR);
+    }
+    groups {
+        /// The apps.
+        apps: PusherApps;
+    }
+}
+
+group! {
+    /// An app of the Pusher protocol.
+    pub struct PusherAppOptions {
+        /// Public key of the app, in the path of its WebSockets.
+        key: String = "", MaxLength(128);
+        /// Secret of the app, with which its backends sign requests and the subscriptions of their clients.
+        secret: Secret = "", ();
+        /// Prefix of the app's channels and users on this server, which ends in a colon: with `shop:`, the app's channel
+        /// `news` is the channel `shop:news` for all other protocols. Empty for none, which one app may have.
+        channel_prefix: String = "", MaxLength(64);
+        /// Origins of pages that may connect, besides the server's own, in the form of `client.allowed_origins`. Without
+        /// any, `client.allowed_origins` applies.
+        allowed_origins: Vec<AllowedOrigin> = "", ();
+        /// Whether clients may send events to the other subscribers of private and presence channels.
+        client_events: bool = "false", ();
+        /// Whether the subscribers of channels, except presence channels, receive the number of subscriptions on all nodes:
+        /// within 5 seconds after it has changed.
+        subscription_count: bool = "false", ();
+    }
+    groups {
+        /// Limits of the app.
+        limits: PusherLimitsOptions;
+    }
+}
+
+group! {
+    /// Limits of an app.
+    pub struct PusherLimitsOptions {
+        /// Most connections of the app on one node; further ones are closed with code 4004. 0 is no limit.
+        connections: usize = "0", count(0, 10_000_000);
+        /// Most users of a presence channel.
+        presence_members: usize = "100", count(1, 10_000);
+        /// Largest data of an event. A larger one is answered with 413, or with error 4301 to a client.
+        event_size: usize = "10240", bytes(64, 16 * MIB);
+        /// Most events that one client may send in a second; further ones are answered with error 4301.
+        client_event_rate: usize = "10", count(1, 10_000);
+    }
+}

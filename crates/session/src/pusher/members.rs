@@ -1,0 +1,170 @@
+//! Members of presence channels: the list for a new member, and changes for the others.
+
+use tidings_hub::{Effects, Hub, PresenceChange, Request, Slot};
+use tidings_pusher::{self as codec, Member};
+use tidings_wire::ws::Opcode;
+use tidings_wire::{Channel, ClientInfo, Topic};
+
+use super::roster::{Change, Rosters};
+use super::state::{Membership, Pending, Pusher};
+use crate::context::Context;
+use crate::shared::Protocols;
+
+/// A client has joined or left: sends it to the members if a user has come or gone by it.
+pub(super) fn presence_changed(
+    hub: &mut Hub<Protocols>,
+    slots: &[Slot],
+    change: &PresenceChange<'_>,
+    fx: &mut Effects,
+) {
+    let Some(roster) = hub.protocols.rosters.get(change.channel) else { return };
+    if let Some(user) = roster.on_change(change.joined, change.info) {
+        send_change(hub, slots, change.channel, &user, fx);
+    }
+}
+
+fn send_change(
+    hub: &mut Hub<Protocols>,
+    slots: &[Slot],
+    channel: &Channel,
+    change: &Change,
+    fx: &mut Effects,
+) {
+    let name = codec::visible_name(channel.as_str());
+    let user = serde_json::Value::from(&*change.user);
+    let (event, data) = if change.is_added {
+        ("pusher_internal:member_added", format!("{{\"user_id\":{user},\"user_info\":{}}}", change.info))
+    } else {
+        ("pusher_internal:member_removed", format!("{{\"user_id\":{user}}}"))
+    };
+    for slot in slots {
+        let session = hub.session_mut(*slot);
+        let framing = session.peer.link.framing();
+        let state = session.existing_state().and_then(|state| state.pusher.as_mut());
+        let is_concerned = state
+            .and_then(|state| state.membership(channel))
+            .is_some_and(|own| own.is_ready && *own.member.user_id != *change.user);
+        if is_concerned {
+            fx.send(*slot, |out| {
+                framing
+                    .frame_with(Opcode::Text, 256, out, |out| codec::internal(event, Some(name), &data, out));
+            });
+        }
+    }
+}
+
+/// Releases the rosters of a session that ends.
+pub(super) fn release(rosters: &mut Rosters, state: &Pusher) {
+    for channel in state.reads() {
+        if let Some(roster) = rosters.get(channel) {
+            roster.request_ended();
+        }
+    }
+    for membership in &state.memberships {
+        rosters.remove_session(&membership.channel);
+    }
+}
+
+impl Context<'_> {
+    /// The session is subscribed to a presence channel. It is confirmed with the list of members.
+    pub(super) fn pusher_join(&mut self, channel: &Channel, member: Box<Member>) {
+        let is_loaded = self.hub.protocols.rosters.add_session(channel).is_loaded();
+        let membership = Membership { channel: channel.clone(), member, is_ready: false };
+        self.pusher().memberships.push(membership);
+        if is_loaded {
+            self.pusher_send_members(channel);
+        } else {
+            self.pusher_read_members(channel, true);
+        }
+    }
+
+    fn pusher_read_members(&mut self, channel: &Channel, is_new: bool) {
+        let now = self.hub.time();
+        let Some(roster) = self.hub.protocols.rosters.get(channel) else { return };
+        roster.requested(now);
+        let id = self.pusher().begin(Pending::Members { channel: channel.clone(), is_new });
+        self.hub.request(self.slot, id, Request::Presence(channel.clone()), self.fx);
+    }
+
+    /// Reads the members of one channel again whose list is old.
+    pub(super) fn pusher_refresh_members(&mut self) {
+        let now = self.hub.time();
+        if self.session().has_pending() {
+            return;
+        }
+        let Some(state) = self.hub.session(self.slot).peek_state().and_then(|state| state.pusher.as_ref())
+        else {
+            return;
+        };
+        let channels: Vec<Channel> = state.memberships.iter().map(|own| own.channel.clone()).collect();
+        let rosters = &mut self.hub.protocols.rosters;
+        let is_stale = |channel: &&Channel| rosters.get(channel).is_some_and(|roster| roster.is_stale(now));
+        let stale = channels.iter().find(is_stale).cloned();
+        if let Some(channel) = stale {
+            self.pusher_read_members(&channel, false);
+        }
+    }
+
+    /// The members of a channel were read.
+    pub(super) fn pusher_members(&mut self, id: u32, members: &[ClientInfo]) {
+        let Some(Pending::Members { channel, is_new }) = self.pusher().take(id) else { return };
+        let Some(roster) = self.hub.protocols.rosters.get(&channel) else { return };
+        let changes = roster.on_list(members);
+        if !changes.is_empty()
+            && let Some(key) = self.hub.topic(&Topic::Channel(channel.clone()))
+            && let Some(entry) = self.hub.entry(key)
+        {
+            let slots: Vec<Slot> = entry.all_subscribers().collect();
+            for change in changes {
+                send_change(self.hub, &slots, &channel, &change, self.fx);
+            }
+        }
+        if is_new {
+            self.pusher_send_members(&channel);
+        }
+    }
+
+    /// Confirms the subscription of a new member, unless its channel is full.
+    fn pusher_send_members(&mut self, channel: &Channel) {
+        let (name, Some(app)) = (codec::visible_name(channel.as_str()), self.pusher_app()) else { return };
+        let Some(own) = self.pusher().membership(channel) else { return };
+        own.is_ready = true;
+        let member = own.member.clone();
+        let Some(roster) = self.hub.protocols.rosters.get(channel) else { return };
+        if roster.is_full(&member.user_id, app.limits.presence_members) {
+            return self.pusher_refuse_member(channel);
+        }
+        let data = roster.describe(&member);
+        self.pusher_confirm(name, &data);
+    }
+
+    /// Ends a subscription because its channel is full.
+    fn pusher_refuse_member(&mut self, channel: &Channel) {
+        self.pusher_leave(channel);
+        self.hub.unsubscribe(self.slot, &Topic::Channel(channel.clone()), self.fx);
+        self.pusher_channel_full(codec::visible_name(channel.as_str()));
+    }
+
+    /// The list of members could not be read. A new member is not confirmed.
+    pub(super) fn pusher_members_failed(&mut self, channel: &Channel, is_new: bool, text: &str) {
+        if let Some(roster) = self.hub.protocols.rosters.get(channel) {
+            roster.request_ended();
+        }
+        if is_new {
+            self.pusher_leave(channel);
+            self.hub.unsubscribe(self.slot, &Topic::Channel(channel.clone()), self.fx);
+            let name = codec::visible_name(channel.as_str());
+            self.pusher_reject_subscription(name, "SubscriptionError", text, 503);
+        }
+    }
+
+    /// The session is not a member of the channel any more.
+    pub(super) fn pusher_leave(&mut self, channel: &Channel) {
+        let state = self.session_mut().existing_state().and_then(|state| state.pusher.as_mut());
+        let Some(memberships) = state.map(|state| &mut state.memberships) else { return };
+        if let Some(at) = memberships.iter().position(|own| own.channel == *channel) {
+            memberships.swap_remove(at);
+            self.hub.protocols.rosters.remove_session(channel);
+        }
+    }
+}
