@@ -14,6 +14,7 @@ use tidings_wire::{Position, Publication};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::protocols::Protocols;
+use crate::subscriptions::Subscription;
 use crate::topics::{TopicEntry, is_at_or_before};
 
 /// A subscriber that gets only some of the publications of a fan-out.
@@ -83,7 +84,7 @@ impl<P: Protocols> Hub<P> {
         let mut partial: HashMap<Slot, PartialRecipient> = skipping.collect();
         for id in publications.iter().filter(|_| has_no_local).filter_map(|p| origin(p)) {
             let Some(&slot) = self.origins.get(&id) else { continue };
-            if self.sessions[slot.index()].subscription(key).is_some_and(|s| s.is_no_local()) {
+            if self.sessions[slot.index()].subscription(key).is_some_and(Subscription::is_no_local) {
                 let recipient = PartialRecipient { slot, has_until: None, excluded: None };
                 partial.entry(slot).or_insert(recipient).excluded = Some(id);
             }

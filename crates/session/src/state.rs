@@ -5,6 +5,7 @@ use tidings_wire::resp::Decoder;
 
 use crate::frame_state::Frames;
 use crate::input_buffer::InputBuffer;
+use crate::mqtt::state::Mqtt;
 use crate::resp::state::{PendingHello, Transaction};
 use crate::stomp::state::Stomp;
 
@@ -25,6 +26,8 @@ pub struct State {
     pub(crate) frames: Option<Box<Frames>>,
     /// The state of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
+    /// The state of an MQTT session.
+    pub(crate) mqtt: Option<Box<Mqtt>>,
 }
 
 impl State {
@@ -32,7 +35,9 @@ impl State {
     pub(crate) fn kept(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
         let stomp = self.stomp.as_ref().map_or(0, |stomp| stomp.kept());
-        self.input_buffer.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction + stomp
+        let mqtt = self.mqtt.as_ref().map_or(0, |mqtt| mqtt.kept());
+        let frames = self.frames.as_ref().map_or(0, |frames| frames.len());
+        self.input_buffer.len() + frames + transaction + stomp + mqtt
     }
 
     /// Keeps a copy of unused input; the first `searched` bytes contain no line break.
@@ -49,6 +54,7 @@ impl tidings_hub::State for State {
             && self.name.is_none()
             && self.frames.is_none()
             && self.stomp.is_none()
+            && self.mqtt.is_none()
     }
 }
 

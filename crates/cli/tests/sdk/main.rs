@@ -4,6 +4,7 @@
 
 mod codes;
 mod javascript;
+mod mqtt;
 mod python;
 mod stomp;
 mod test_servers;

@@ -28,8 +28,8 @@ pub use operation::{
 };
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
-    EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, StompOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    EmulationOptions, EventsOptions, HttpStreamOptions, MqttOptions, SseOptions, StompOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 
 const KIB: usize = 1 << 10;
@@ -90,6 +90,8 @@ group! {
         uni_websocket: UniWebSocketOptions;
         /// STOMP over WebSocket.
         stomp: StompOptions;
+        /// MQTT.
+        mqtt: MqttOptions;
         /// One-way server-sent events.
         uni_sse: UniSseOptions;
         /// One-way HTTP streaming.

@@ -22,7 +22,14 @@ use tidings_metrics::{Format, MetricsRegistry};
 /// The paths that the reserve of the HTTP port serves, see [`tidings_http::RESERVE`].
 pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
     probes: &["/health", "/ready", "/metrics"],
-    websockets: &["/connection/websocket", "/connection/uni_websocket", "/stomp", "/tables/ws", "/parser/ws"],
+    websockets: &[
+        "/connection/websocket",
+        "/connection/uni_websocket",
+        "/stomp",
+        "/mqtt",
+        "/tables/ws",
+        "/parser/ws",
+    ],
 };
 
 /// The body of the response to a request for a path that does not exist: on the HTTP port, on the HTTP port beside an

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
 //! | `/stomp` | [`websocket`] | a WebSocket with STOMP 1.2 |
+//! | `/mqtt` | [`websocket`] | a WebSocket with MQTT |
 //! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | a streamed response; clients send commands to `/emulation` |
 //! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | a streamed response |
 //! | `/events` | [`events`] | plain server-sent events |
@@ -84,6 +85,9 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     }
     if config.stomp.enabled {
         websockets = websockets.route("/stomp", get(websocket::stomp));
+    }
+    if config.mqtt.enabled {
+        websockets = websockets.route("/mqtt", get(websocket::mqtt));
     }
     streams.merge(websockets).with_state(transports)
 }

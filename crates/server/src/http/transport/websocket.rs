@@ -1,4 +1,4 @@
-//! WebSocket: `/connection/websocket`, `/connection/uni_websocket` and `/stomp`.
+//! WebSocket: `/connection/websocket`, `/connection/uni_websocket`, `/stomp` and `/mqtt`.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -45,6 +45,12 @@ pub(super) async fn stomp(State(transports): State<Transports>, request: Request
     serve(transports, request, "stomp", options, |_, deflate| {
         Link::new(Framing::WebSocket { deflate }, Protocol::Stomp, Direction::TwoWay)
     })
+}
+
+/// `/mqtt`: MQTT (5.0 §6).
+pub(super) async fn mqtt(State(transports): State<Transports>, request: Request) -> Response {
+    let options = HandshakeOptions { protocols: &[tidings_mqtt::SUBPROTOCOL], deflate: false };
+    serve(transports, request, "mqtt", options, |_, deflate| Link::mqtt(Framing::WebSocket { deflate }))
 }
 
 fn serve(
