@@ -13,6 +13,7 @@ need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
 need redis-server redis-server
 need redis-cli redis-tools
 need nc netcat-openbsd
+need mosquitto_sub mosquitto-clients
 need curl curl
 need openssl openssl
 need telnet telnet
@@ -68,6 +69,8 @@ from_pypi sdk-python tests/clients/centrifuge "the Centrifugo SDK of Python"
 from_npm sdk-node tests/clients/centrifuge "the Centrifugo SDK of JavaScript"
 from_pypi stomp-python tests/clients/stomp "the STOMP client of Python"
 from_npm stomp-node tests/clients/stomp "the STOMP client of JavaScript"
+from_pypi mqtt-python tests/clients/mqtt "the MQTT client of Python"
+from_npm mqtt-node tests/clients/mqtt "the MQTT client of JavaScript"
 from_pypi pusher-python tests/clients/pusher "the Pusher library of Python"
 from_npm pusher-node tests/clients/pusher "the Pusher clients and library of JavaScript"
 from_pypi s3 tests/s3 "an S3 server"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Position};
+use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, MessageProperties, Position};
 
 use crate::{Broker, BrokerError, PublishCallback};
 
@@ -26,6 +26,8 @@ pub struct PublishOptions {
     pub tags: Vec<(String, String)>,
     /// The client id that counts as the publisher's in place of that of `info` (see [`tidings_wire::Extra::origin`]).
     pub origin: Option<Box<str>>,
+    /// The properties of a message of MQTT.
+    pub message: Option<Box<MessageProperties>>,
 }
 
 /// Options of a channel's history. Each publication passes them, and the last ones count.

@@ -149,6 +149,10 @@ enum WireSessionAction {
         client: String,
         since: u64,
     },
+    TakeOver {
+        name: String,
+        client: String,
+    },
     EndTokens {
         id: Option<String>,
         issued_before: Option<u64>,
@@ -202,6 +206,9 @@ impl From<&SessionCommand> for WireSessionCommand {
             }
             SessionAction::Replace { client, since } => {
                 WireSessionAction::Replace { client: client.clone(), since: *since }
+            }
+            SessionAction::TakeOver { name, client } => {
+                WireSessionAction::TakeOver { name: name.clone(), client: client.clone() }
             }
             SessionAction::EndTokens { id, issued_before, code, reason } => WireSessionAction::EndTokens {
                 id: id.clone(),
@@ -263,6 +270,7 @@ impl TryFrom<WireSessionCommand> for SessionCommand {
                 SessionAction::Disconnect { code, reason, except }
             }
             WireSessionAction::Replace { client, since } => SessionAction::Replace { client, since },
+            WireSessionAction::TakeOver { name, client } => SessionAction::TakeOver { name, client },
             WireSessionAction::EndTokens { id, issued_before, code, reason } => {
                 SessionAction::EndTokens { id, issued_before, code, reason }
             }
@@ -313,6 +321,7 @@ mod tests {
                 except: vec!["c1".into(), "c2".into()],
             },
             SessionAction::Replace { client: "c".into(), since: 7 },
+            SessionAction::TakeOver { name: "sensor".into(), client: "c".into() },
             SessionAction::EndTokens {
                 id: Some("t".into()),
                 issued_before: Some(7),

@@ -49,7 +49,7 @@ pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
-    LogOptions, MemoryOptions, MetricsOptions, Namespace, NodeOptions, OpenTelemetryOptions,
+    LogOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace, NodeOptions, OpenTelemetryOptions,
     PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions,
     RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
     TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_wire::Channel;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
+use tidings_wire::{Channel, MessageProperties};
 
 use crate::effects::Failure;
 
@@ -101,6 +101,8 @@ pub enum AuthorizationRequest {
         info: tidings_wire::ClientInfo,
         /// Tags for subscribers; those of the application's response replace them.
         tags: Vec<(String, String)>,
+        /// The properties of a message of MQTT.
+        message: Option<Box<MessageProperties>>,
     },
     /// Accept a user whose credentials the protocol has verified itself, unless the user is blocked. The response is
     /// [`crate::Response::Connected`].

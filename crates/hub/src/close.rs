@@ -36,7 +36,7 @@ pub enum CloseReason {
 }
 
 /// The codes that have their own counter. Other codes are counted by one of the last three labels.
-const COUNTED: [Code; 17] = [
+const COUNTED: [Code; 18] = [
     code::SHUTDOWN,
     code::SERVER_ERROR,
     code::CONNECTION_EXPIRED,
@@ -54,6 +54,7 @@ const COUNTED: [Code; 17] = [
     code::NO_PERMISSION,
     code::SEND_NOT_AVAILABLE,
     code::TOO_MANY_ERRORS,
+    code::SESSION_TAKEN_OVER,
 ];
 
 /// Number of sessions ended by the server, by code.

@@ -1,11 +1,12 @@
 //! Effects: requests of a hub to its shard and to the control plane.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_wire::code::HttpStatus;
-use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic};
 
 use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection, TokenId};
 use crate::index::Slot;
@@ -40,7 +41,7 @@ pub enum Effect {
     UnsubscribeTopic(Topic),
     /// Execute the request, and pass the response to [`crate::Hub::respond`] with the same ticket.
     Request(SessionId, u32, Request),
-    /// Publish this change of presence; there is no response.
+    /// Notify other nodes; there is no response.
     Notify(Notification),
 }
 
@@ -59,6 +60,8 @@ pub enum Request {
     PresenceStats(Channel),
     /// Verify a token, or call the application.
     Authorize(Box<AuthorizationRequest>),
+    /// Read the retained messages of MQTT that match a topic filter, at most this many bytes.
+    Retained(Box<str>, usize),
 }
 
 impl Request {
@@ -68,6 +71,7 @@ impl Request {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
             Self::History(_, query) => Some(query.max_bytes),
+            Self::Retained(_, max_bytes) => Some(*max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
             Self::Publish(..) | Self::Query(_) | Self::Authorize(_) => None,
@@ -75,7 +79,7 @@ impl Request {
     }
 }
 
-/// A change of presence that is published, without a response.
+/// An event that other nodes or other shards are notified of, without a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Notification {
     /// The client is present in a channel, newly or still; and whether its joins and leaves are published.
@@ -86,6 +90,15 @@ pub enum Notification {
     Joined(Channel, Box<ClientInfo>),
     /// Publishes that the client is no longer subscribed.
     Left(Channel, Box<ClientInfo>),
+    /// A connection has taken over the name of a client: another connection of the user with that name ends.
+    TakenOver {
+        /// The user; empty for an anonymous one.
+        user: String,
+        /// The name that the client has chosen.
+        name: String,
+        /// The id of the new connection.
+        client: String,
+    },
 }
 
 /// Queries of the whole node.
@@ -137,6 +150,8 @@ pub enum Response {
     },
     /// The response of the application.
     Replied(Option<Bytes>),
+    /// The retained messages, ordered by topic.
+    Retained(Vec<Arc<Publication>>),
 }
 
 /// Why a request failed.
@@ -171,6 +186,8 @@ pub enum Timer {
     SubExpiry,
     /// The presence must be refreshed.
     Presence,
+    /// A part of the client's keep-alive time has passed.
+    KeepAlive,
 }
 
 /// Effects in order, and the bytes that they send. Reused between calls; empty between them.

@@ -214,6 +214,11 @@ impl<P: Protocols> Hub<P> {
         self.sessions.get(slot.index())
     }
 
+    /// The user of a session; empty for an anonymous one.
+    pub fn user(&self, slot: Slot) -> &str {
+        self.sessions[slot.index()].user_state().map(|user_state| &*user_state.user).unwrap_or_default()
+    }
+
     /// Counts a command that is answered with an error.
     pub fn count_error(&mut self) {
         self.errors += 1;
@@ -254,6 +259,9 @@ impl<P: Protocols> Hub<P> {
     pub fn closed(&mut self, slot: Slot, fx: &mut Effects) {
         if !self.sessions.contains(slot.index()) {
             return;
+        }
+        if !self.is_closing(slot) {
+            P::disconnected(self, slot, fx);
         }
         self.release_topics(slot, fx);
         if !self.close_reasons.is_empty() {
@@ -317,7 +325,9 @@ impl<P: Protocols> Hub<P> {
             Timer::Expiry => self.context(slot, fx).check_connection_expiry(),
             Timer::SubExpiry => self.context(slot, fx).check_subscription_expiry(),
             Timer::Presence => self.context(slot, fx).refresh_presence(),
-            Timer::FirstByte | Timer::Stale | Timer::FirstInput => P::expired(self, slot, timer, fx),
+            Timer::FirstByte | Timer::Stale | Timer::FirstInput | Timer::KeepAlive => {
+                P::expired(self, slot, timer, fx);
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use tidings_keys::Scope;
 use tidings_wire::code::{self, Code};
-use tidings_wire::{Channel, Extra, Topic};
+use tidings_wire::{Channel, Extra, MessageProperties, Topic};
 
 use crate::access::{Action, Identity, USER_SEPARATOR, USERS_SEPARATOR, is_unambiguous_user};
 use crate::authorization::AuthorizationRequest;
@@ -67,6 +67,21 @@ impl<P: Protocols> Hub<P> {
         body: Bytes,
         tags: Vec<(String, String)>,
     ) -> Result<Request, Code> {
+        self.publish_message_request(slot, channel, body, tags, None)
+    }
+
+    /// As [`Hub::publish_request`], for a message of MQTT with these properties.
+    ///
+    /// # Errors
+    /// As [`Hub::publish_request`].
+    pub fn publish_message_request(
+        &self,
+        slot: Slot,
+        channel: Channel,
+        body: Bytes,
+        tags: Vec<(String, String)>,
+        message: Option<Box<MessageProperties>>,
+    ) -> Result<Request, Code> {
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
@@ -74,12 +89,8 @@ impl<P: Protocols> Hub<P> {
             // Publications of connected clients contain information about the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| self.client_info(slot, key));
-            let has_extra = info.is_some() || !tags.is_empty();
-            return Ok(Request::Publish(
-                channel,
-                body,
-                has_extra.then(|| Box::new(Extra { info, tags, ..Extra::default() })),
-            ));
+            let extra = Extra { info, tags, message, origin: None };
+            return Ok(Request::Publish(channel, body, (!extra.is_empty()).then(|| Box::new(extra))));
         }
         self.settings.namespaces.options(channel.as_str())?;
         // With a connect hook, a client must connect before it publishes, on every port.
@@ -88,8 +99,8 @@ impl<P: Protocols> Hub<P> {
             return Err(code::PERMISSION_DENIED);
         }
         let info = self.client_info(slot, self.topics.key(&Topic::Channel(channel.clone())));
-        let decision =
-            AuthorizationRequest::Publish { requester: self.requester(slot), channel, body, info, tags };
+        let requester = self.requester(slot);
+        let decision = AuthorizationRequest::Publish { requester, channel, body, info, tags, message };
         Ok(Request::Authorize(Box::new(decision)))
     }
 

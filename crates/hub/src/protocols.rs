@@ -45,6 +45,12 @@ pub trait Protocols: Sized + fmt::Debug {
     /// Callback after responses were written for a session since `mark`.
     fn responded(hub: &mut Hub<Self>, slot: Slot, mark: SentMark, fx: &mut Effects);
 
+    /// Callback when the connection of a session is gone that was not ended before. Nothing can be sent.
+    fn disconnected(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects);
+
+    /// The session of a user whose client has chosen this name.
+    fn named(&self, user: &str, name: &str) -> Option<Slot>;
+
     /// Callback when a session is removed.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);
 }

@@ -234,6 +234,8 @@ impl<P: Protocols> Session<P> {
             && cold.user_state.is_none()
         {
             self.cold = None;
+        } else if let Some(cold) = &mut self.cold {
+            cold.pending.free_unused();
         }
     }
 }

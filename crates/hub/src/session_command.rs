@@ -66,6 +66,13 @@ pub enum SessionAction {
         /// When that was accepted, in Unix microseconds. Connections with the same time are ordered by their ids.
         since: u64,
     },
+    /// End the session of the user whose client has chosen a name, in favour of a newer connection.
+    TakeOver {
+        /// The name.
+        name: String,
+        /// The id of the newer connection.
+        client: String,
+    },
     /// End sessions and subscriptions with matching tokens. A user in the command is optional.
     EndTokens {
         /// The id of the token.
@@ -100,6 +107,9 @@ impl<P: Protocols> Hub<P> {
     /// The sessions of a command.
     fn target_sessions(&self, command: &SessionCommand) -> Vec<Slot> {
         let SessionCommand { user, client, session, .. } = command;
+        if let SessionAction::TakeOver { name, .. } = &command.action {
+            return self.protocols.named(user, name).into_iter().collect();
+        }
         let mut slots: Vec<Slot> = if let Some(session) = session {
             let found = locate(&self.settings.session_key, session);
             found
@@ -199,6 +209,12 @@ impl<P: Protocols> Context<'_, P> {
                 if name != *client && (own, name) < (*since, client.clone()) {
                     let reason = "replaced by a newer connection of the user (client.single_connection)";
                     self.end(&CloseReason::Code(code::FORCE_DISCONNECT.number, reason.to_owned()));
+                }
+            }
+            SessionAction::TakeOver { client, .. } => {
+                if self.hub.client_id(self.id()) != *client {
+                    let code = code::SESSION_TAKEN_OVER;
+                    self.end(&CloseReason::Code(code.number, code.text.to_owned()));
                 }
             }
             SessionAction::EndTokens { code, reason, .. }

@@ -39,8 +39,16 @@ impl<'a> Properties<'a> {
         self.iter().find(|property| property.id() == id)
     }
 
+    /// Checks the properties of a `PUBLISH` that a server sends, without their length.
+    ///
+    /// # Errors
+    /// [`Violation`] as for a received packet.
+    pub fn of_publish(bytes: &'a [u8]) -> Result<Self, Violation> {
+        Self::checked(bytes, Place::Packet(PacketType::Publish), Side::Client)
+    }
+
     /// The bytes of the list, without its length.
-    pub(crate) const fn as_bytes(&self) -> &'a [u8] {
+    pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
@@ -48,6 +56,10 @@ impl<'a> Properties<'a> {
     pub(crate) fn read(from: &mut Reader<'a>, place: Place, receiver: Side) -> Result<Self, Violation> {
         let length = from.varint()?;
         let bytes = from.bytes(length as usize)?;
+        Self::checked(bytes, place, receiver)
+    }
+
+    fn checked(bytes: &'a [u8], place: Place, receiver: Side) -> Result<Self, Violation> {
         let mut rest = Reader::new(bytes);
         let mut seen = 0_u64;
         while !rest.is_empty() {
@@ -121,6 +133,11 @@ impl PropertiesBuf {
     pub fn push(&mut self, property: Property<'_>) -> Result<(), EncodeError> {
         let length = self.bytes.len();
         property.write(&mut self.bytes).inspect_err(|_| self.bytes.truncate(length))
+    }
+
+    /// Adds all properties of a list.
+    pub fn extend(&mut self, properties: &Properties<'_>) {
+        self.bytes.extend_from_slice(properties.bytes);
     }
 
     /// Removes all properties and keeps the memory.

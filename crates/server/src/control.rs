@@ -85,8 +85,8 @@ impl Control for SessionControl {
     fn request(&self, request: Request, reply: Reply) {
         match request {
             Request::Publish(channel, body, extra) => {
-                let Extra { info, tags, origin } = extra.map(|extra| *extra).unwrap_or_default();
-                let options = PublishOptions { info, tags, origin, ..PublishOptions::default() };
+                let Extra { info, tags, origin, message } = extra.map(|extra| *extra).unwrap_or_default();
+                let options = PublishOptions { info, tags, origin, message, ..PublishOptions::default() };
                 let done = Box::new(move |outcome| {
                     reply.send(to_response(outcome, |published: Published| {
                         Response::Published(published.receivers)
@@ -116,6 +116,9 @@ impl Control for SessionControl {
                     }),
                 );
             }
+            Request::Retained(filter, max_bytes) => {
+                self.router.read_retained(&filter, max_bytes, |response| reply.send(response));
+            }
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
@@ -131,6 +134,7 @@ impl Control for SessionControl {
             Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, ignore()),
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
+            Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),
         }
     }
 

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
-use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
+use tidings_hub::{Failure, NamespaceOptions, Rejection, Response, Settings};
+use tidings_mqtt::topic::Filter;
+use tidings_mqtt_state::{Retained, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_shard::ShardMessage;
-use tidings_wire::{Channel, History, HistoryQuery, Pattern, Topic, code};
+use tidings_wire::{Channel, Extra, History, HistoryQuery, Pattern, Publication, Topic, code};
 
 use crate::internal::is_internal;
 use crate::shards::Shards;
@@ -38,6 +40,8 @@ pub(crate) struct Router {
     /// How long a topic stays subscribed at the broker after its last subscriber has left.
     linger: Duration,
     tracer: Tracer,
+    /// The retained messages of MQTT; `None` where they are not available.
+    retained: Option<Arc<Retained>>,
 }
 
 impl Router {
@@ -51,7 +55,13 @@ impl Router {
         linger: Duration,
         tracer: Tracer,
     ) -> Self {
-        Self { broker, settings, topic_table, shards, ended_nodes, linger, tracer }
+        Self { broker, settings, topic_table, shards, ended_nodes, linger, tracer, retained: None }
+    }
+
+    /// Keeps retained messages of MQTT here.
+    #[must_use]
+    pub(crate) fn with_retained(self, retained: Option<Arc<Retained>>) -> Self {
+        Self { retained, ..self }
     }
 
     /// The shards of this node.
@@ -106,10 +116,18 @@ impl Router {
         options: PublishOptions,
         done: PublishCallback,
     ) {
+        let undo = match self.retain(channel, &body, &options) {
+            Ok(undo) => undo,
+            Err(failure) => return done(Err(failure)),
+        };
         let history = options.history.or_else(|| self.history_options(channel));
         let plain = history.is_none() && options == PublishOptions::default();
         let mut span = self.broker_span("broker publish", SpanKind::Producer, channel);
+        let retained = self.retained.clone();
         let done = Box::new(move |outcome: Result<_, _>| {
+            if let (Some(retained), Some(undo), true) = (retained, undo, outcome.is_err()) {
+                retained.undo(undo);
+            }
             fail_span(&mut span, &outcome);
             drop(span);
             done(outcome.map_err(failure));
@@ -119,6 +137,37 @@ impl Router {
             self.broker.publish(channel, body, done);
         } else {
             self.broker.publish_with(channel, body, PublishOptions { history, ..options }, done);
+        }
+    }
+
+    /// Stores a retained message, before it is delivered.
+    fn retain(
+        &self,
+        channel: &Channel,
+        body: &Bytes,
+        options: &PublishOptions,
+    ) -> Result<Option<Undo>, Failure> {
+        let is_retained = options.message.as_ref().is_some_and(|message| message.retain);
+        let Some(retained) = self.retained.as_ref().filter(|_| is_retained) else { return Ok(None) };
+        let PublishOptions { info, tags, origin, message, .. } = options.clone();
+        let extra = Some(Box::new(Extra { info, tags, origin, message }));
+        let publication = Publication { extra, ..Publication::new(channel.clone(), body.clone()) };
+        retained.set(publication, Instant::now()).map(Some).map_err(|full| {
+            let code = code::LIMIT_EXCEEDED.number;
+            Failure::Error(Rejection { code, text: full.to_string(), temporary: false })
+        })
+    }
+
+    /// Passes the response with the retained messages that match a filter to `reply`.
+    pub(crate) fn read_retained(&self, filter: &str, max_bytes: usize, reply: impl FnOnce(Response)) {
+        match (&self.retained, Filter::new(filter)) {
+            (Some(retained), Ok(filter)) => retained.read(&filter, max_bytes, Instant::now(), |found| {
+                reply(match found {
+                    Ok(found) => Response::Retained(found),
+                    Err(_) => Response::Failed(Failure::Error(response_too_large(max_bytes))),
+                });
+            }),
+            _ => reply(Response::Retained(Vec::new())),
         }
     }
 

@@ -4,14 +4,15 @@ use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
     UsageLimits,
 };
+use tidings_mqtt::Qos;
 use tidings_pusher_api::{PusherApps, with_cache_channels};
-use tidings_session::ProtocolSettings;
+use tidings_session::{MqttSettings, ProtocolSettings};
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
 
 use crate::random;
 use tidings_canary::ProbedFeatures;
-use tidings_config::{Config, Network};
+use tidings_config::{BrokerUrl, Config, Network};
 
 /// Files that the process needs besides the sockets of shards and HTTP connections, for Redis and logs. These and the
 /// HTTP connections get at most a quarter of all files.
@@ -110,8 +111,31 @@ pub(crate) fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> 
         max_line: config.tcp.max_line,
         max_message: config.websocket.message_size_limit,
         input_limit: config.client.queue_max_total / shards.max(1),
+        mqtt: mqtt(config),
         pusher_apps: pusher.apps.clone(),
     }
+}
+
+/// Whether retained messages of MQTT are kept: those in memory are not shared by nodes.
+pub(crate) fn retains(config: &Config) -> bool {
+    config.mqtt.enabled && config.broker == BrokerUrl::Memory && config.mqtt.retain_limit > 0
+}
+
+/// The settings of MQTT; `None` where it is not served.
+fn mqtt(config: &Config) -> Option<MqttSettings> {
+    let options = &config.mqtt;
+    // The table of options limits each to a number of 16 bits.
+    let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+    options.enabled.then(|| MqttSettings {
+        max_packet: options.max_packet_size,
+        receive_maximum: small(options.receive_maximum),
+        max_in_flight: small(options.max_inflight),
+        queue_bytes: options.session_queue_size,
+        topic_alias_maximum: small(options.topic_alias_maximum),
+        max_keep_alive: small(options.max_keep_alive),
+        retain_available: retains(config),
+        default_qos: u8::try_from(options.default_qos).ok().and_then(Qos::from_number).unwrap_or_default(),
+    })
 }
 
 /// The addresses of a range in CIDR notation; always `Some`, because the configuration has checked the prefix.

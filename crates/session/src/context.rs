@@ -10,6 +10,7 @@ use tidings_wire::{Publication, form};
 
 use crate::Hub;
 use crate::link::Link;
+use crate::module::Addressed;
 use crate::peer::PeerFlag;
 use crate::shared::Protocols;
 
@@ -90,7 +91,13 @@ impl Context<'_> {
             shared.clear();
             form::encode(to, &entry.context(), publication, &mut shared);
             let hub = &mut *self.hub;
-            self.fx.send(slot, |out| address(hub, slot, key, &shared, out, &mut Vec::new()));
+            let mut result = Addressed::Droppable;
+            self.fx.send(slot, |out| {
+                result = address(hub, slot, key, publication, &shared, out, &mut Vec::new());
+            });
+            if result == Addressed::Overflow {
+                return self.end(&CloseReason::Slow(1));
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use crate::peer::PeerFlag;
 
 /// Most frames of the longest size that may wait for an emulated session.
 const MAX_WAITING_FRAMES: usize = 16;
+/// The first byte of `CONNECT` of MQTT (MQTT 5.0 §3.1.1).
+const MQTT_CONNECT: u8 = 0x10;
 /// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -118,6 +120,7 @@ impl Context<'_> {
     fn detect_protocol(&mut self, first: u8) {
         let link = match first {
             b'*' => Link::resp(Version::V2),
+            MQTT_CONNECT if self.hub.protocols.settings.mqtt.is_some() => Link::mqtt(Framing::Raw),
             b'{' => {
                 let protocol = Protocol::Client { encoding: Encoding::Json };
                 Link::new(Framing::Line, protocol, Direction::TwoWay)
@@ -134,6 +137,8 @@ impl Context<'_> {
         self.set_link(link);
         if link.is_client() {
             self.client_opened();
+        } else if link.is_mqtt() {
+            (link.protocol().module().begin)(self);
         }
     }
 

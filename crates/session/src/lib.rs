@@ -21,6 +21,7 @@ mod input_buffer;
 mod lines;
 mod link;
 mod module;
+mod mqtt;
 mod notices;
 mod peer;
 mod plain;
@@ -35,12 +36,13 @@ mod stomp;
 pub use frames::{awaits_close, closing_input};
 pub use input::{commands, finish, input};
 pub use link::{Direction, Link, Protocol};
+pub use module::Addressed;
 pub use notices::{gap_notice, overload_notice, refusal_notice};
 pub use peer::Peer;
 pub use protocols::address;
 pub use pusher::{Opening as PusherOpening, subscription_counts};
-pub use settings::ProtocolSettings;
-pub use shared::{Protocols, Stats};
+pub use settings::{MqttSettings, ProtocolSettings};
+pub use shared::{MqttStats, Protocols, Stats};
 
 /// A hub with the protocols of this crate.
 pub type Hub = tidings_hub::Hub<Protocols>;

@@ -3,6 +3,7 @@
 //! Each combination that a transport offers is a row of one table, and a session stores the index of its row. No other
 //! code enumerates combinations of transports and encodings.
 
+use tidings_mqtt::Version as MqttVersion;
 use tidings_wire::client::Encoding;
 use tidings_wire::form::Message;
 use tidings_wire::resp::Version;
@@ -31,6 +32,13 @@ pub enum Protocol {
     Stomp,
     /// The Pusher protocol.
     Pusher,
+    /// MQTT.
+    Mqtt {
+        /// The version; `None` before `CONNECT`.
+        version: Option<MqttVersion>,
+        /// Whether messages are made for this session: with a packet identifier, a subscription identifier, or a filter.
+        is_addressed: bool,
+    },
 }
 
 /// The direction of messages on the connection.
@@ -68,8 +76,14 @@ const WEBSOCKET_DEFLATE: Framing = Framing::WebSocket { deflate: true };
 const JSON: Protocol = Protocol::Client { encoding: Encoding::Json };
 const PROTOBUF: Protocol = Protocol::Client { encoding: Encoding::Protobuf };
 
+const MQTT: Protocol = Protocol::Mqtt { version: None, is_addressed: false };
+const MQTT3_SHARED: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V3), is_addressed: false };
+const MQTT3: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V3), is_addressed: true };
+const MQTT5_SHARED: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V5), is_addressed: false };
+const MQTT5: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V5), is_addressed: true };
+
 /// All combinations. The first row is a new connection of the line port.
-const LINKS: [Row; 18] = [
+const LINKS: [Row; 28] = [
     Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
     Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
     Row::new("resp2", Framing::Raw, Protocol::Resp { version: Version::V2 }, Direction::TwoWay),
@@ -88,6 +102,16 @@ const LINKS: [Row; 18] = [
     Row::new("events", Framing::SseEvent, Protocol::Events, Direction::OneWay),
     Row::new("stomp", WEBSOCKET, Protocol::Stomp, Direction::TwoWay),
     Row::new("pusher", WEBSOCKET, Protocol::Pusher, Direction::TwoWay),
+    Row::new("mqtt_connecting", Framing::Raw, MQTT, Direction::TwoWay),
+    Row::new("mqtt3_qos0", Framing::Raw, MQTT3_SHARED, Direction::TwoWay),
+    Row::new("mqtt3", Framing::Raw, MQTT3, Direction::TwoWay),
+    Row::new("mqtt5_qos0", Framing::Raw, MQTT5_SHARED, Direction::TwoWay),
+    Row::new("mqtt5", Framing::Raw, MQTT5, Direction::TwoWay),
+    Row::new("websocket_mqtt_connecting", WEBSOCKET, MQTT, Direction::TwoWay),
+    Row::new("websocket_mqtt3_qos0", WEBSOCKET, MQTT3_SHARED, Direction::TwoWay),
+    Row::new("websocket_mqtt3", WEBSOCKET, MQTT3, Direction::TwoWay),
+    Row::new("websocket_mqtt5_qos0", WEBSOCKET, MQTT5_SHARED, Direction::TwoWay),
+    Row::new("websocket_mqtt5", WEBSOCKET, MQTT5, Direction::TwoWay),
 ];
 
 impl Link {
@@ -111,6 +135,11 @@ impl Link {
     /// RESP on the line port, in this version.
     pub fn resp(version: Version) -> Self {
         Self::new(Framing::Raw, Protocol::Resp { version }, Direction::TwoWay)
+    }
+
+    /// MQTT before `CONNECT`.
+    pub fn mqtt(framing: Framing) -> Self {
+        Self::new(framing, MQTT, Direction::TwoWay)
     }
 
     /// All links, in the order of [`Link::index`].
@@ -157,6 +186,10 @@ impl Link {
             Protocol::Events => Message::Event,
             Protocol::Stomp => Message::Stomp,
             Protocol::Pusher => Message::Pusher,
+            // Before CONNECT there are no subscriptions.
+            Protocol::Mqtt { version, is_addressed } => {
+                Message::Mqtt { version: version.unwrap_or(MqttVersion::V5), is_addressed }
+            }
         };
         Form::new(self.framing(), message)
     }
@@ -172,6 +205,11 @@ impl Link {
     /// Whether its commands are those of the client protocol. Streams of plain events are included.
     pub fn is_client(self) -> bool {
         matches!(self.protocol(), Protocol::Client { .. } | Protocol::Events)
+    }
+
+    /// Whether its protocol is MQTT.
+    pub fn is_mqtt(self) -> bool {
+        matches!(self.protocol(), Protocol::Mqtt { .. })
     }
 
     /// Whether the client receives pushes and no replies.

@@ -1,11 +1,12 @@
 //! The functions of a protocol, which its module provides and the registry calls.
 
 use tidings_hub::{
-    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, TopicKey,
+    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
+    TopicKey,
 };
-use tidings_wire::Channel;
 use tidings_wire::code::Code;
 use tidings_wire::ws::Kind;
+use tidings_wire::{Channel, Publication};
 
 use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
@@ -16,7 +17,19 @@ use crate::shared::Protocols;
 use crate::state::State;
 
 /// See [`address`](crate::address).
-type AddressFn = fn(&mut Hub, Slot, TopicKey, &[u8], &mut Vec<u8>, &mut Vec<usize>);
+type AddressFn =
+    fn(&mut Hub, Slot, TopicKey, &Publication, &[u8], &mut Vec<u8>, &mut Vec<usize>) -> Addressed;
+
+/// What may happen to the messages that were made for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressed {
+    /// The policy for slow consumers may drop them.
+    Droppable,
+    /// Each must be sent, or the session must end: the client would wait for it.
+    Required,
+    /// The session has no room for the publication and must end.
+    Overflow,
+}
 
 /// The functions of a protocol: input of its sessions, and events for their peers. [`Module::DEFAULT`] has functions without
 /// an effect.
@@ -38,6 +51,10 @@ pub(crate) struct Module {
     pub(crate) responded: fn(&mut Context<'_>, SentMark),
     /// Reports the close reason to the peer.
     pub(crate) closing: fn(&mut Context<'_>, &CloseReason),
+    /// Callback when the connection is gone without [`Self::closing`].
+    pub(crate) disconnected: fn(&mut Context<'_>),
+    /// Callback when a timer of the protocol expires.
+    pub(crate) expired: fn(&mut Context<'_>, Timer),
     /// Notifies sessions of the protocol that a client has joined or left a channel.
     pub(crate) presence_changed: fn(&mut Hub, &[Slot], &PresenceChange<'_>, &mut Effects),
     /// Callback when a session of the protocol begins.
@@ -71,6 +88,8 @@ impl Module {
         event: |_, _| {},
         responded: |_, _| {},
         closing: |_, _| {},
+        disconnected: |_| {},
+        expired: |_, _| {},
         presence_changed: |_, _, _, _| {},
         begin: |_| {},
         loss_report: |_| LossReport::Close,
@@ -80,6 +99,6 @@ impl Module {
         recovers: |_| false,
         accepts: |_, kind| kind == Kind::Text,
         closed: |_, _, _| {},
-        address: |_, _, _, _, _, _| {},
+        address: |_, _, _, _, _, _, _| Addressed::Droppable,
     };
 }

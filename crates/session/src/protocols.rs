@@ -17,11 +17,11 @@ use tidings_wire::{Channel, Form, Publication};
 
 use crate::context::Context;
 use crate::link::{Link, Protocol};
-use crate::module::Module;
+use crate::module::{Addressed, Module};
 use crate::peer::Peer;
 use crate::shared::Protocols;
 use crate::state::State;
-use crate::{Hub, client, events, plain, pusher, resp, stomp};
+use crate::{Hub, client, events, mqtt, plain, pusher, resp, stomp};
 
 impl Protocol {
     /// The functions of the protocol.
@@ -33,6 +33,7 @@ impl Protocol {
             Self::Events => &events::MODULE,
             Self::Stomp => &stomp::MODULE,
             Self::Pusher => &pusher::MODULE,
+            Self::Mqtt { .. } => &mqtt::MODULE,
         }
     }
 }
@@ -89,13 +90,14 @@ pub fn address(
     hub: &mut Hub,
     slot: Slot,
     topic: TopicKey,
+    publication: &Publication,
     shared: &[u8],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,
-) {
-    if let Some(session) = hub.get_session(slot) {
-        (session.peer.link.protocol().module().address)(hub, slot, topic, shared, out, ends);
-    }
+) -> Addressed {
+    let Some(session) = hub.get_session(slot) else { return Addressed::Droppable };
+    let module = session.peer.link.protocol().module();
+    (module.address)(hub, slot, topic, publication, shared, out, ends)
 }
 
 impl tidings_hub::Protocols for Protocols {
@@ -141,7 +143,7 @@ impl tidings_hub::Protocols for Protocols {
             Timer::FirstByte => cx.make_auto_subscriptions(),
             Timer::Stale if !is_connected => cx.end(&CloseReason::Stale),
             Timer::FirstInput if cx.link() == Link::UNKNOWN => cx.end(&CloseReason::Stale),
-            _ => {}
+            timer => (cx.link().protocol().module().expired)(&mut cx, timer),
         }
     }
 
@@ -150,6 +152,15 @@ impl tidings_hub::Protocols for Protocols {
             let mut cx = Context::new(hub, slot, fx);
             (cx.link().protocol().module().responded)(&mut cx, mark);
         }
+    }
+
+    fn disconnected(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
+        let mut cx = Context::new(hub, slot, fx);
+        (cx.link().protocol().module().disconnected)(&mut cx);
+    }
+
+    fn named(&self, user: &str, name: &str) -> Option<Slot> {
+        self.clients.get(user, name)
     }
 
     fn closed(&mut self, peer: Peer, state: Option<&State>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_mqtt::Qos;
 use tidings_pusher::App;
 use tidings_wire::Channel;
 
@@ -22,8 +23,47 @@ pub struct ProtocolSettings {
     pub max_message: usize,
     /// Most bytes of unused input of all sessions of a hub. Beyond it, a session that adds input is ended.
     pub input_limit: usize,
+    /// MQTT; `None` where it is not served.
+    pub mqtt: Option<MqttSettings>,
     /// The apps of the Pusher protocol, by their numbers.
     pub pusher_apps: Vec<Arc<App>>,
+}
+
+/// The settings of MQTT.
+#[derive(Clone, Copy, Debug)]
+pub struct MqttSettings {
+    /// Largest packet of a client in bytes, with its fixed header.
+    pub max_packet: usize,
+    /// Most messages with QoS 1 or 2 of a client of 5.0 that are not acknowledged yet.
+    pub receive_maximum: u16,
+    /// Most messages with QoS 1 or 2 to a client that it has not acknowledged, if it accepts that many.
+    pub max_in_flight: u16,
+    /// Most bytes of further such messages, which wait.
+    pub queue_bytes: usize,
+    /// The highest topic alias of a client.
+    pub topic_alias_maximum: u16,
+    /// The longest keep-alive time of a client of 5.0 in seconds; 0 without a limit.
+    pub max_keep_alive: u16,
+    /// Whether retained messages are kept.
+    pub retain_available: bool,
+    /// The QoS of publications of other protocols.
+    pub default_qos: Qos,
+}
+
+impl MqttSettings {
+    /// The settings of a server without configuration.
+    pub const fn workbench() -> Self {
+        Self {
+            max_packet: 65_536,
+            receive_maximum: 1_024,
+            max_in_flight: 100,
+            queue_bytes: 1 << 20,
+            topic_alias_maximum: 16,
+            max_keep_alive: 0,
+            retain_available: true,
+            default_qos: Qos::AtLeastOnce,
+        }
+    }
 }
 
 impl ProtocolSettings {
@@ -39,6 +79,7 @@ impl ProtocolSettings {
             max_line: 65_536,
             max_message: 65_536,
             input_limit: 1 << 20,
+            mqtt: Some(MqttSettings::workbench()),
             pusher_apps: Vec::new(),
         }
     }

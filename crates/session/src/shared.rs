@@ -1,15 +1,18 @@
 //! The protocol state that all sessions of one hub share.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use tidings_hub::Slot;
+use tidings_mqtt::{PacketType, Qos};
 use tidings_wire::resp::Decoder;
 use tidings_wire::ws::deflate::{Counts, Inflater};
 
 use crate::frame_state::Frames;
 use crate::link::Link;
 use crate::pusher::roster::Rosters;
-use crate::settings::ProtocolSettings;
+use crate::settings::{MqttSettings, ProtocolSettings};
 
 /// Protocol state that the sessions of one hub share.
 pub struct Protocols {
@@ -28,6 +31,68 @@ pub struct Protocols {
     pub(crate) inflater: Inflater,
     /// The members of the presence channels with Pusher sessions.
     pub(crate) rosters: Rosters,
+    /// The sessions of MQTT by user and client id.
+    pub(crate) clients: ClientNames,
+    /// Counters of MQTT.
+    pub(crate) mqtt: MqttStats,
+}
+
+/// Sessions by user and by the name that their client has chosen. A name belongs to the newest of them.
+#[derive(Debug, Default)]
+pub(crate) struct ClientNames(HashMap<Box<str>, Slot>);
+
+impl ClientNames {
+    /// Names contain no U+0000.
+    fn key(user: &str, name: &str) -> Box<str> {
+        [user, name].join("\0").into()
+    }
+
+    pub(crate) fn get(&self, user: &str, name: &str) -> Option<Slot> {
+        self.0.get(&Self::key(user, name)).copied()
+    }
+
+    /// Gives a name to a session; returns its former session.
+    pub(crate) fn insert(&mut self, user: &str, name: &str, slot: Slot) -> Option<Slot> {
+        self.0.insert(Self::key(user, name), slot)
+    }
+
+    /// Removes a name, if it belongs to this session.
+    pub(crate) fn remove(&mut self, user: &str, name: &str, slot: Slot) {
+        let key = Self::key(user, name);
+        if self.0.get(&key) == Some(&slot) {
+            self.0.remove(&key);
+        }
+    }
+}
+
+/// Packets of MQTT since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MqttStats {
+    /// Received packets, by type − 1.
+    pub received: [u64; 15],
+    /// Sent packets, by type − 1; without those that are shared by all subscribers.
+    pub sent: [u64; 15],
+    /// Messages that were sent to one session each, by QoS.
+    pub messages: [u64; 3],
+    /// Number of changes of the others.
+    pub changes: u64,
+}
+
+impl MqttStats {
+    pub(crate) fn received(&mut self, packet: PacketType) {
+        self.received[packet as usize - 1] += 1;
+        self.changes += 1;
+    }
+
+    pub(crate) fn sent(&mut self, packet: PacketType) {
+        self.sent[packet as usize - 1] += 1;
+        self.changes += 1;
+    }
+
+    pub(crate) fn sent_publish(&mut self, qos: Qos) {
+        self.sent(PacketType::Publish);
+        self.messages[qos as usize] += 1;
+    }
 }
 
 impl fmt::Debug for Protocols {
@@ -65,6 +130,8 @@ impl Protocols {
             frames: None,
             inflater: Inflater::default(),
             rosters: Rosters::default(),
+            clients: ClientNames::default(),
+            mqtt: MqttStats::default(),
         }
     }
 
@@ -76,6 +143,16 @@ impl Protocols {
     /// Number of sessions per link, in the order of [`Link::index`].
     pub fn sessions(&self) -> &[u64; Link::COUNT] {
         &self.links
+    }
+
+    /// The settings of MQTT. Whether it is served does not change while sessions exist.
+    pub(crate) fn mqtt_settings(&self) -> MqttSettings {
+        self.settings.mqtt.unwrap_or(MqttSettings::workbench())
+    }
+
+    /// The counters of MQTT.
+    pub fn mqtt_stats(&self) -> &MqttStats {
+        &self.mqtt
     }
 
     /// A number that changes whenever [`Self::sessions`] changes.

@@ -5,6 +5,7 @@ use tidings_wire::resp::Decoder;
 
 use crate::frame_state::Frames;
 use crate::input_buffer::InputBuffer;
+use crate::mqtt::state::Mqtt;
 use crate::pusher::state::Pusher;
 use crate::resp::state::{PendingHello, Transaction};
 use crate::stomp::state::Stomp;
@@ -26,6 +27,8 @@ pub struct State {
     pub(crate) frames: Option<Box<Frames>>,
     /// The state of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
+    /// The state of an MQTT session.
+    pub(crate) mqtt: Option<Box<Mqtt>>,
     /// The state of a Pusher session.
     pub(crate) pusher: Option<Box<Pusher>>,
 }
@@ -35,7 +38,9 @@ impl State {
     pub(crate) fn kept(&self) -> usize {
         let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
         let stomp = self.stomp.as_ref().map_or(0, |stomp| stomp.kept());
-        self.input_buffer.len() + self.frames.as_ref().map_or(0, |frames| frames.len()) + transaction + stomp
+        let mqtt = self.mqtt.as_ref().map_or(0, |mqtt| mqtt.kept());
+        let frames = self.frames.as_ref().map_or(0, |frames| frames.len());
+        self.input_buffer.len() + frames + transaction + stomp + mqtt
     }
 
     /// Keeps a copy of unused input; the first `searched` bytes contain no line break.
@@ -52,6 +57,7 @@ impl tidings_hub::State for State {
             && self.name.is_none()
             && self.frames.is_none()
             && self.stomp.is_none()
+            && self.mqtt.is_none()
             && self.pusher.as_ref().is_none_or(|pusher| pusher.is_empty())
     }
 }

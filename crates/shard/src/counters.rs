@@ -5,6 +5,7 @@ use std::ops::Index;
 use std::sync::atomic::AtomicU64;
 
 use tidings_hub::Overflow;
+use tidings_mqtt::{PacketType, Qos};
 use tidings_session::Link;
 
 use crate::socket::Socket;
@@ -129,6 +130,54 @@ impl CounterKey for Link {
 
     fn label(self) -> &'static str {
         self.name()
+    }
+}
+
+impl CounterKey for PacketType {
+    const COUNT: usize = Self::ALL.len();
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize - 1
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ConnAck => "connack",
+            Self::Publish => "publish",
+            Self::PubAck => "puback",
+            Self::PubRec => "pubrec",
+            Self::PubRel => "pubrel",
+            Self::PubComp => "pubcomp",
+            Self::Subscribe => "subscribe",
+            Self::SubAck => "suback",
+            Self::Unsubscribe => "unsubscribe",
+            Self::UnsubAck => "unsuback",
+            Self::PingReq => "pingreq",
+            Self::PingResp => "pingresp",
+            Self::Disconnect => "disconnect",
+            Self::Auth => "auth",
+        }
+    }
+}
+
+impl CounterKey for Qos {
+    const COUNT: usize = Self::ALL.len();
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        ["0", "1", "2"][self as usize]
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_hub::{CloseReason, Overflow, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
-use tidings_session::{Hub, address};
+use tidings_session::{Addressed, Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
@@ -265,7 +265,7 @@ impl Shard {
             let shared = Bytes::copy_from_slice(joined);
             let mut behind = std::mem::take(behind);
             for (slot, begun) in behind.drain(..) {
-                self.enqueue_remainder(slot, begun, key, policy, &shared);
+                self.enqueue_remainder(slot, begun, key, Some(policy), &shared);
             }
             self.batches.behind = behind;
         }
@@ -307,10 +307,19 @@ impl Shard {
             let Batches { joined, ends, .. } = &mut self.batches;
             joined.clear();
             ends.clear();
-            let mut start = 0;
-            for end in &part_ends {
-                address(&mut self.hub, slot, key, &parts[start..*end], joined, ends);
+            let (mut start, mut is_required, mut is_full) = (0, false, false);
+            for (end, publication) in part_ends.iter().zip(publications) {
+                let shared = &parts[start..*end];
+                match address(&mut self.hub, slot, key, publication, shared, joined, ends) {
+                    Addressed::Droppable => {}
+                    Addressed::Required => is_required = true,
+                    Addressed::Overflow => is_full = true,
+                }
                 start = *end;
+            }
+            if is_full {
+                self.report_overflow(slot, key, Overflow::Cut, 1);
+                continue;
             }
             if joined.is_empty() {
                 continue;
@@ -326,6 +335,7 @@ impl Shard {
             }
             if begun < joined.len() {
                 let rest = Bytes::copy_from_slice(joined);
+                let policy = if is_required { None } else { Some(policy) };
                 self.enqueue_remainder(slot, begun, key, policy, &rest);
             }
         }
@@ -342,13 +352,13 @@ impl Shard {
     }
 
     /// Queues the bytes that a socket did not accept: the rest of a partially sent publication always, the publications
-    /// after it if the queue has room.
+    /// after it if the queue has room. Without a policy, none of them may be dropped.
     fn enqueue_remainder(
         &mut self,
         slot: Slot,
         begun: usize,
         topic: TopicKey,
-        policy: SlowConsumerPolicy,
+        policy: Option<SlowConsumerPolicy>,
         shared: &Bytes,
     ) {
         let Some(serial) = self.hub.entry(topic).map(TopicEntry::serial) else { return };
@@ -357,8 +367,8 @@ impl Shard {
             ends: &self.batches.ends,
             shared,
             topic: serial,
-            droppable: policy != SlowConsumerPolicy::Cut,
-            keep_newest: policy == SlowConsumerPolicy::Latest,
+            droppable: policy.is_some_and(|policy| policy != SlowConsumerPolicy::Cut),
+            keep_newest: policy == Some(SlowConsumerPolicy::Latest),
         };
         if conn.queue.is_none() {
             add(&self.metrics.stalled, 1);
@@ -378,7 +388,7 @@ impl Shard {
         let missed = if fits {
             None
         } else {
-            let policy = self.hub.overflow_action(slot, topic);
+            let policy = policy.map_or(Overflow::Cut, |_| self.hub.overflow_action(slot, topic));
             Some((policy, apply_overflow(queue, policy, &batch, next, bound)))
         };
         let after = queue.cost();

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_hub::{Disconnects, NamespaceTable, Overflow};
+use tidings_mqtt::{PacketType, Qos};
 use tidings_session::{Hub, Link};
 use tidings_wire::ws::deflate::Counts;
 
-use crate::counters::{Counters, TransportKind};
+use crate::counters::{CounterKey as _, Counters, TransportKind};
 use crate::read_scheduler::ReadScheduler;
 
 /// Upper bounds of the buckets of the fan-out histogram, in microseconds.
@@ -41,6 +42,12 @@ pub struct Metrics {
     pub refused: AtomicU64,
     /// Sessions by link.
     pub sessions: Counters<Link>,
+    /// Packets of MQTT that were received.
+    pub mqtt_received: Counters<PacketType>,
+    /// Packets of MQTT that were sent, without messages that all subscribers share.
+    pub mqtt_sent: Counters<PacketType>,
+    /// Messages of MQTT that were made for one session each.
+    pub mqtt_messages: Counters<Qos>,
     /// Users with sessions on this shard.
     pub users: AtomicU64,
     /// Topics with subscribers on this shard.
@@ -110,6 +117,7 @@ pub struct Metrics {
 pub(crate) struct Recorded {
     session_changes: u64,
     disconnects: u64,
+    mqtt_changes: u64,
 }
 
 /// Adds to a counter that only one thread writes.
@@ -139,6 +147,17 @@ impl Metrics {
             recorded.disconnects = disconnects;
             for (counter, count) in self.disconnects.iter().zip(hub.disconnects().counts()) {
                 counter.store(*count, Ordering::Relaxed);
+            }
+        }
+        let mqtt = hub.protocols.mqtt_stats();
+        if recorded.mqtt_changes != mqtt.changes {
+            recorded.mqtt_changes = mqtt.changes;
+            for packet in PacketType::all() {
+                self.mqtt_received[packet].store(mqtt.received[packet.index()], Ordering::Relaxed);
+                self.mqtt_sent[packet].store(mqtt.sent[packet.index()], Ordering::Relaxed);
+            }
+            for qos in Qos::all() {
+                self.mqtt_messages[qos].store(mqtt.messages[qos.index()], Ordering::Relaxed);
             }
         }
         self.users.store(stats.users, Ordering::Relaxed);

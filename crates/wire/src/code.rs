@@ -113,6 +113,8 @@ pub const CHANNEL_LIMIT: Code = fixed(3505, "channel limit");
 pub const NO_PERMISSION: Code = fixed(3507, "permission denied");
 /// The client sent a message without a reply, which the server does not support.
 pub const SEND_NOT_AVAILABLE: Code = fixed(3508, "not available");
+/// A newer connection of the same client of MQTT has taken over.
+pub const SESSION_TAKEN_OVER: Code = fixed(3590, "session taken over");
 /// The client made too many errors.
 pub const TOO_MANY_ERRORS: Code = fixed(3509, "too many errors");
 

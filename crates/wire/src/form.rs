@@ -12,7 +12,7 @@ use crate::plain::Escape;
 use crate::publication::{Position, Publication};
 use crate::ws::Opcode;
 use crate::ws::deflate::Deflater;
-use crate::{plain, resp, sse, stomp};
+use crate::{mqtt, plain, resp, sse, stomp};
 
 /// The byte form of publications for a session: the message, and its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +40,13 @@ pub enum Message {
     Stomp,
     /// An event of the Pusher protocol.
     Pusher,
+    /// A `PUBLISH` of MQTT.
+    Mqtt {
+        /// The version.
+        version: tidings_mqtt::Version,
+        /// Whether the session adds its own parts. Without, all subscribers get the same packet with QoS 0.
+        is_addressed: bool,
+    },
 }
 
 impl Form {
@@ -67,7 +74,7 @@ impl Form {
     /// Whether a message contains a part of its subscriber, such as the id of a subscription. [`encode`] then writes what all
     /// subscribers share, and the subscriber's session makes the message from it.
     pub const fn is_addressed(self) -> bool {
-        matches!(self.message, Message::Stomp)
+        matches!(self.message, Message::Stomp | Message::Mqtt { is_addressed: true, .. })
     }
 }
 
@@ -110,6 +117,12 @@ pub fn encode(form: Form, context: &Context<'_>, publication: &Publication, out:
         Message::Pusher => {
             form.framing.frame_with(Opcode::Text, expected(publication), out, |out| {
                 pusher_event(publication, out);
+            });
+        }
+        Message::Mqtt { version, is_addressed: true } => mqtt::publish(version, publication, out),
+        Message::Mqtt { version, is_addressed: false } => {
+            form.framing.frame_with(Opcode::Binary, expected(publication), out, |out| {
+                mqtt::publish(version, publication, out);
             });
         }
     }

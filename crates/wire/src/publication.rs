@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_mqtt::Qos;
 
 use crate::body::{self, DataFormat};
 use crate::channel::{Channel, Topic};
@@ -61,6 +62,22 @@ pub struct Extra {
     /// The client id that counts as the publisher's, where it differs from that of `info`: subscriptions of that client without
     /// its own publications do not get this one. Subscribers do not see it.
     pub origin: Option<Box<str>>,
+    /// The properties of a message of MQTT.
+    pub message: Option<Box<MessageProperties>>,
+}
+
+/// What a publisher of MQTT sent with a message besides its payload. User properties are tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageProperties {
+    /// The quality of service with which it was published.
+    pub qos: Qos,
+    /// Whether it was published as a retained message.
+    pub retain: bool,
+    /// Its lifetime in seconds.
+    pub expiry: Option<u32>,
+    /// Payload format indicator, content type, response topic, correlation data, and user properties if a name occurs twice;
+    /// encoded as in a `PUBLISH` of 5.0, without their length.
+    pub properties: Bytes,
 }
 
 impl Extra {
@@ -81,6 +98,7 @@ impl Extra {
         self.info.as_ref().map_or(0, ClientInfo::size)
             + tags
             + self.origin.as_ref().map_or(0, |origin| origin.len())
+            + self.message.as_ref().map_or(0, |message| message.properties.len())
     }
 }
 

@@ -11,13 +11,15 @@
 //! | `L`, then an info | a client has left |
 //!
 //! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag, then an `o` and the origin, if
-//! there is one. An info is user, client, connection info and channel info. Every text is a netstring without its comma:
+//! there is one, then an `m` and the properties of a message of MQTT, if there are any: a byte with its QoS (two bits), retain
+//! flag (bit 2) and whether an expiry follows (bit 3), the expiry in seconds (four bytes, big-endian), the other properties. An info is user, client, connection info and channel info. Every text is a netstring without its comma:
 //! its length in decimal, a colon, its bytes. Every kind of a later version is a letter and one text, so that nodes of this
 //! version skip it.
 
 use bytes::Bytes;
 use redis::Value;
-use tidings_wire::{ClientInfo, Extra};
+use tidings_mqtt::Qos;
+use tidings_wire::{ClientInfo, Extra, MessageProperties};
 
 use crate::Change;
 
@@ -95,7 +97,7 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
 
 /// Encodes extras.
 pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
-    let Extra { info, tags, origin } = extra;
+    let Extra { info, tags, origin, message } = extra;
     let mut out = Vec::new();
     if let Some(info) = info {
         out.push(b'i');
@@ -110,7 +112,36 @@ pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
         out.push(b'o');
         put(origin.as_bytes(), &mut out);
     }
+    if let Some(message) = message {
+        out.push(b'm');
+        put(&write_message(message), &mut out);
+    }
     out
+}
+
+/// The bit of the retain flag, and the bit that an expiry follows.
+const RETAIN: u8 = 1 << 2;
+const EXPIRY: u8 = 1 << 3;
+
+fn write_message(message: &MessageProperties) -> Vec<u8> {
+    let MessageProperties { qos, retain, expiry, properties } = message;
+    let retain = if *retain { RETAIN } else { 0 };
+    let mut out = vec![*qos as u8 | retain | expiry.map_or(0, |_| EXPIRY)];
+    out.extend(expiry.iter().flat_map(|seconds| seconds.to_be_bytes()));
+    out.extend_from_slice(properties);
+    out
+}
+
+fn read_message(bytes: &[u8]) -> Option<MessageProperties> {
+    let (flags, mut rest) = bytes.split_first()?;
+    let mut expiry = None;
+    if flags & EXPIRY != 0 {
+        let (seconds, after) = rest.split_first_chunk()?;
+        (expiry, rest) = (Some(u32::from_be_bytes(*seconds)), after);
+    }
+    let qos = Qos::from_number(flags & 3)?;
+    let properties = Bytes::copy_from_slice(rest);
+    Some(MessageProperties { qos, retain: flags & RETAIN != 0, expiry, properties })
 }
 
 fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
@@ -121,6 +152,7 @@ fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
             b'i' => extra.info = Some(read_info(&mut rest)?),
             b't' => extra.tags.push((take_text(&mut rest)?, take_text(&mut rest)?)),
             b'o' => extra.origin = Some(take_text(&mut rest)?.into()),
+            b'm' => extra.message = Some(Box::new(read_message(take(&mut rest)?)?)),
             _ => _ = take(&mut rest)?,
         }
     }
@@ -189,9 +221,14 @@ mod tests {
             info in prop::option::of(info()),
             tags in prop::collection::vec(any::<(String, String)>(), 0..4),
             origin in prop::option::of(any::<String>().prop_map(String::into_boxed_str)),
+            message in prop::option::of((0..3_u8, any::<bool>(), any::<Option<u32>>(), any::<Vec<u8>>())),
             body in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            let extra = Extra { info: info.clone(), tags, origin };
+            let message = message.map(|(qos, retain, expiry, properties)| {
+                let qos = Qos::from_number(qos).expect("below 3");
+                Box::new(MessageProperties { qos, retain, expiry, properties: properties.into() })
+            });
+            let extra = Extra { info: info.clone(), tags, origin, message };
             let extras = write_extra(&extra);
             let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
             message.extend_from_slice(&extras);

@@ -4,6 +4,7 @@
 
 mod codes;
 mod javascript;
+mod mqtt;
 mod pusher;
 mod python;
 mod stomp;

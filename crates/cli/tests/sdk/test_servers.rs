@@ -90,6 +90,7 @@ impl TestServers {
         let cut = format!("{scheme}://{}/", self.link.addr());
         json!({
             "servers": { "open": self.open.http_url(), "keyed": self.keyed.http_url(), "cut": cut },
+            "lines": { "open": self.open.tcp().to_string(), "keyed": self.keyed.tcp().to_string() },
             "secret": SECRET,
             "apiKey": API_KEY,
         })

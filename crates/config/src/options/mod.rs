@@ -30,8 +30,8 @@ pub use operation::{
 pub use pusher::{PusherAppOptions, PusherLimitsOptions, PusherOptions};
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
-    EmulationOptions, EventsOptions, HttpStreamOptions, SseOptions, StompOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    EmulationOptions, EventsOptions, HttpStreamOptions, MqttOptions, SseOptions, StompOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
 
 const KIB: usize = 1 << 10;
@@ -92,6 +92,8 @@ group! {
         uni_websocket: UniWebSocketOptions;
         /// STOMP over WebSocket.
         stomp: StompOptions;
+        /// MQTT.
+        mqtt: MqttOptions;
         /// The Pusher protocol.
         pusher: PusherOptions;
         /// One-way server-sent events.

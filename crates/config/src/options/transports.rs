@@ -73,6 +73,38 @@ group! {
 }
 
 group! {
+    /// MQTT 3.1.1 and 5.0: on the line port by the first byte of a connection, and over WebSocket at `/mqtt` with the
+    /// sub-protocol `mqtt`.
+    pub struct MqttOptions {
+        /// Whether MQTT is served.
+        enabled: bool = "true", ();
+        /// Largest packet of a client with its fixed header; a larger one is refused with reason code 0x95. Over WebSocket,
+        /// `websocket.message_size_limit` applies to a message, too.
+        max_packet_size: usize = "65536", bytes(256, 16 * MIB), reload;
+        /// Most messages with QoS 1 or 2 that a client of 5.0 may have published without an acknowledgement.
+        receive_maximum: usize = "1024", count(1, 65_535), reload;
+        /// Most messages with QoS 1 or 2 that a client is sent without its acknowledgement; fewer if it asks for fewer. Further
+        /// ones wait.
+        max_inflight: usize = "100", count(1, 65_535), reload;
+        /// Most bytes of messages that wait for a client's acknowledgements. At more the connection is closed with reason code
+        /// 0x97.
+        session_queue_size: usize = "1048576", bytes(1024, 1024 * MIB), reload;
+        /// Most topic aliases that a client of 5.0 may define.
+        topic_alias_maximum: usize = "16", count(0, 1024), reload;
+        /// Longest keep-alive time of a client of 5.0 in seconds: a client with a longer one, or without one, is told to use
+        /// this. 0 for any.
+        max_keep_alive: usize = "0", count(0, 65_535), reload;
+        /// Most retained messages. A client whose message would be one more gets reason code 0x97. Retained messages are kept in
+        /// memory, and are available with `broker = "memory"` only.
+        retain_limit: usize = "10000", count(0, 10_000_000);
+        /// Most bytes of retained messages, with an allowance for each.
+        retain_max_bytes: usize = "67108864", bytes(1024, 1024 * 1024 * MIB);
+        /// Highest QoS of publications that come from other protocols; a subscription may have a lower one.
+        default_qos: usize = "1", count(0, 2), reload;
+    }
+}
+
+group! {
     /// `/connection/uni_sse`: pushes as server-sent events. The client's `connect` is the parameter `cf_connect` of the
     /// request, or the body of a POST.
     pub struct UniSseOptions {

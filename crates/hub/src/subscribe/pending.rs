@@ -78,6 +78,13 @@ impl PendingCommands {
         self.queue.is_empty() && self.in_flight.is_empty()
     }
 
+    /// Returns the memory of completed commands.
+    pub(crate) fn free_unused(&mut self) {
+        if self.is_empty() && self.queue.capacity() + self.in_flight.capacity() > 0 {
+            (self.queue, self.in_flight) = (VecDeque::new(), Vec::new());
+        }
+    }
+
     /// Whether no ordered command is queued.
     pub(crate) fn is_queue_empty(&self) -> bool {
         self.queue.is_empty()

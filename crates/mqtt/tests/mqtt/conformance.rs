@@ -48,14 +48,17 @@ fn a_statement_that_is_met_has_a_test_that_exists() {
         for [statement, state, test] in rows(version) {
             let is_met_here =
                 ["codec", "index", "`topic::Filter`"].iter().any(|part| state.starts_with(part));
-            assert_eq!(is_met_here, !test.is_empty(), "{statement} of {version}: {state}");
+            assert!(!is_met_here || !test.is_empty(), "{statement} of {version}: {state}");
             let test = test.trim_matches('`');
             let Some((module, name)) = test.rsplit_once("::") else { continue };
-            let file = match module.strip_prefix("topic::") {
-                Some(module) => format!("src/topic/{module}.rs"),
-                None => format!("tests/mqtt/{module}.rs"),
+            let file = match (module, module.strip_prefix("topic::")) {
+                (_, Some(module)) => format!("mqtt/src/topic/{module}.rs"),
+                ("mqtt", _) => "session/tests/session/mqtt.rs".to_owned(),
+                ("mqtt_state", _) => "mqtt-state/src/lib.rs".to_owned(),
+                ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
+                (module, _) => format!("mqtt/tests/mqtt/{module}.rs"),
             };
-            let text = read_to_string(root().join("crates/mqtt").join(&file)).unwrap_or_default();
+            let text = read_to_string(root().join("crates").join(&file)).unwrap_or_default();
             assert!(text.contains(&format!("fn {name}(")), "{statement} of {version}: no {name} in {file}");
         }
     }

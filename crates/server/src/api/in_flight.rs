@@ -78,6 +78,7 @@ impl PublishRequest {
             info: None,
             tags: tags.into_iter().collect(),
             origin: None,
+            message: None,
         };
         let tags: usize = options.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
         Ok(Self { size: OVERHEAD + body.len() + tags, body, options })

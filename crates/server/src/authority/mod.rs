@@ -141,6 +141,14 @@ impl Authorizer {
         self.shared.store(Arc::new(prepared.0));
     }
 
+    /// Ends the other connections of a user's client that has connected again: on all nodes, or on this one while the broker is
+    /// unavailable. Does not block.
+    pub(crate) fn take_over(&self, user: String, name: String, client: String) {
+        let shared = self.shared.load_full();
+        let action = SessionAction::TakeOver { name, client };
+        self.runtime.spawn(async move { shared.send_command(user, action).await });
+    }
+
     /// Responds to one request through `reply`, now or later. Does not block.
     pub(crate) fn handle(&self, request: AuthorizationRequest, reply: Reply) {
         let shared = self.shared.load_full();
@@ -230,12 +238,16 @@ impl Shared {
                     Response::Renewed { expires, info, token }
                 })
             }
-            AuthorizationRequest::Publish { requester, channel, body, info, tags } => {
+            AuthorizationRequest::Publish { requester, channel, body, info, tags, message } => {
                 match self.authorize_publish(&requester, &channel, &body).await {
                     // The response follows when the broker has completed the publication.
                     Ok(allowed) => {
                         let tags = if allowed.tags.is_empty() { tags } else { allowed.tags.clone() };
-                        let extra = Extra { info: Some(info), tags, ..Extra::default() };
+                        let mut extra = Extra { info: Some(info), tags, message, ..Extra::default() };
+                        if !allowed.tags.is_empty() {
+                            // The application's tags replace the user properties of the message.
+                            extra.remove_user_properties();
+                        }
                         return self.publish(&channel, body, extra, allowed, reply);
                     }
                     Err(failure) => Err(failure),
@@ -291,10 +303,14 @@ impl Shared {
 
     /// Closes the older connections of a user on all nodes; only on this node while the broker is unavailable.
     async fn replace_others(&self, client: String, user: String, since: u64) {
-        let action = SessionAction::Replace { client, since };
+        self.send_command(user, SessionAction::Replace { client, since }).await;
+    }
+
+    /// Sends a command to the sessions of a user on all nodes; only on this node while the broker is unavailable.
+    async fn send_command(&self, user: String, action: SessionAction) {
         let command = SessionCommand { user, client: None, session: None, action };
         if let Err(error) = self.bus.send_session_command(&command).await {
-            debug!(%error, "older connections of a user could not be closed on other nodes");
+            debug!(%error, "older connections could not be closed on other nodes");
             self.shards.post_session_command(command);
         }
     }
@@ -414,6 +430,7 @@ impl Shared {
             info: extra.info,
             tags: extra.tags,
             origin: extra.origin,
+            message: extra.message,
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {

@@ -27,6 +27,7 @@ pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
         "/connection/websocket",
         "/connection/uni_websocket",
         "/stomp",
+        "/mqtt",
         "/app/",
         "/tables/ws",
         "/parser/ws",

@@ -15,6 +15,7 @@ use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
+use tidings_mqtt_state::Retained;
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
@@ -141,7 +142,14 @@ impl Assembly {
             broker.subscribe(&topic);
         }
         let bus = ClusterBus::new(Arc::clone(&cluster), Arc::clone(&broker));
-        let router = Arc::new(Router::new(
+        let retained = settings::retains(config).then(|| {
+            let (messages, bytes) = (config.mqtt.retain_limit, config.mqtt.retain_max_bytes);
+            Arc::new(Retained::new(tidings_mqtt_state::Limits { messages, bytes }))
+        });
+        if let Some(retained) = &retained {
+            metrics.register(Arc::clone(retained));
+        }
+        let router = Router::new(
             broker,
             Arc::clone(&live_sessions),
             Arc::clone(&topic_table),
@@ -149,7 +157,8 @@ impl Assembly {
             Arc::clone(&ended_nodes),
             config.broker_linger,
             tracer.clone(),
-        ));
+        );
+        let router = Arc::new(router.with_retained(retained));
         let readiness = Arc::new(ReadinessCheck {
             lifecycle: Arc::clone(&lifecycle),
             topic_table,

@@ -25,6 +25,7 @@ impl Collect for Shards {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         self.write_connections(out)?;
         self.write_clients(out)?;
+        self.write_mqtt(out)?;
         self.write_publications(out)?;
         self.write_waiting(out)
     }
@@ -103,6 +104,27 @@ impl Shards {
             None,
             "Commands and lines of clients that failed",
             self.sum(|m| &m.errors),
+        )
+    }
+
+    fn write_mqtt(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_mqtt_packets_received",
+            "Packets of MQTT clients by type",
+            "type",
+            self.sums_by_key(|m| &m.mqtt_received),
+        )?;
+        out.counters(
+            "tidings_mqtt_packets_sent",
+            "Packets to MQTT clients by type, without messages with QoS 0 that all subscribers share",
+            "type",
+            self.sums_by_key(|m| &m.mqtt_sent),
+        )?;
+        out.counters(
+            "tidings_mqtt_messages_sent",
+            "Messages to MQTT clients that were made for one client each, by QoS",
+            "qos",
+            self.sums_by_key(|m| &m.mqtt_messages),
         )
     }
 

@@ -14,6 +14,7 @@ use tidings_hub::{
     CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
     TopicKey,
 };
+use tidings_wire::Publication;
 use tidings_wire::code::{self, Code};
 use tidings_wire::stomp::{self, Command, Decoded, Frame};
 use tidings_wire::ws::{self, CloseCode};
@@ -24,7 +25,7 @@ use state::{Awaited, Progress as Subscribing};
 use crate::Hub;
 use crate::consumed::StopReason;
 use crate::context::Context;
-use crate::module::Module;
+use crate::module::{Addressed, Module};
 use crate::notices::disconnect_code_and_reason;
 
 pub(crate) const MODULE: Module = Module {
@@ -55,19 +56,23 @@ fn address(
     hub: &mut Hub,
     slot: Slot,
     topic: TopicKey,
+    _: &Publication,
     shared: &[u8],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,
-) {
+) -> Addressed {
     let session = hub.session_mut(slot);
     let framing = session.peer.link.framing();
-    let Some(stomp) = session.existing_state().and_then(|state| state.stomp.as_mut()) else { return };
+    let Some(stomp) = session.existing_state().and_then(|state| state.stomp.as_mut()) else {
+        return Addressed::Droppable;
+    };
     let to_topic = |subscription: &&state::Subscription| subscription.progress == Subscribing::Made(topic);
     for subscription in stomp.subscriptions.iter().filter(to_topic) {
         stomp.messages += 1;
         stomp::message(shared, &subscription.id, stomp.messages, framing, out);
         ends.push(out.len());
     }
+    Addressed::Droppable
 }
 
 impl Context<'_> {

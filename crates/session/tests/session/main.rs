@@ -4,6 +4,7 @@ mod client;
 mod limits;
 mod line_port_users;
 mod moving;
+mod mqtt;
 mod no_local;
 mod plain;
 mod properties;

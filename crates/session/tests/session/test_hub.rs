@@ -10,6 +10,7 @@ use tidings_hub::{
     Rejection, Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
 };
 use tidings_keys::{ApiKey, ApiKeys, Scopes};
+use tidings_mqtt::topic::Filter;
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
 use tidings_wire::{Channel, Form, Publication, Topic, code, form};
@@ -30,6 +31,8 @@ pub(crate) struct TestHub {
     pub(crate) broker: Broker,
     pub(crate) sent: BTreeMap<Slot, Vec<u8>>,
     pub(crate) closed: BTreeSet<Slot>,
+    /// Sessions without room for a publication.
+    pub(crate) overflowed: BTreeSet<Slot>,
     /// Sessions with an open stream.
     pub(crate) opened: BTreeSet<Slot>,
     pub(crate) timers: Vec<(SessionId, Timer, Duration)>,
@@ -45,6 +48,8 @@ pub(crate) struct TestHub {
     pub(crate) pending_requests: VecDeque<(SessionId, u32, Request)>,
     /// Published changes of presence.
     pub(crate) notifications: Vec<Notification>,
+    /// The retained messages.
+    pub(crate) retained: Vec<Arc<Publication>>,
     /// The tags of the last publication.
     pub(crate) tags: Vec<(String, String)>,
 }
@@ -107,6 +112,7 @@ impl TestHub {
             broker: Broker::Up,
             sent: BTreeMap::new(),
             closed: BTreeSet::new(),
+            overflowed: BTreeSet::new(),
             opened: BTreeSet::new(),
             timers: Vec::new(),
             subscribed_topics: BTreeSet::new(),
@@ -116,6 +122,7 @@ impl TestHub {
             pending_requests: VecDeque::new(),
             notifications: Vec::new(),
             respond_at_once: true,
+            retained: Vec::new(),
             tags: Vec::new(),
         }
     }
@@ -182,23 +189,21 @@ impl TestHub {
 
     /// Fans out a publication like a shard.
     pub(crate) fn publish(&mut self, channel: &str, body: &str) {
-        let publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
+        self.publish_with(Publication::new(Channel::new(channel).unwrap(), body.to_owned()));
+    }
+
+    fn publish_with(&mut self, publication: Publication) {
         if self.broker == Broker::Down {
             return;
         }
+        let publication = Arc::new(publication);
         for topic in self.subscribed_topics.clone() {
             let hit = match &topic {
                 Topic::Channel(c) => *c == publication.channel,
-                Topic::Pattern(p) => p.matches(channel),
+                Topic::Pattern(p) => p.matches(publication.channel.as_str()),
             };
-            let Some(key) = self.hub.topic(&topic).filter(|_| hit) else { continue };
-            let entry = self.hub.entry(key).unwrap();
-            let subscribers: Vec<_> = entry
-                .forms()
-                .flat_map(|form| entry.subscribers(form).iter().map(move |slot| (form, *slot)))
-                .collect();
-            for (form, slot) in subscribers {
-                self.deliver(key, form, slot, &publication);
+            if hit {
+                self.fan_out(&topic, std::slice::from_ref(&publication));
             }
         }
     }
@@ -227,7 +232,12 @@ impl TestHub {
         form::encode(form, &self.hub.entry(key).unwrap().context(), publication, &mut bytes);
         if form.is_addressed() {
             let shared = std::mem::take(&mut bytes);
-            tidings_session::address(&mut self.hub, slot, key, &shared, &mut bytes, &mut Vec::new());
+            let hub = &mut self.hub;
+            let result =
+                tidings_session::address(hub, slot, key, publication, &shared, &mut bytes, &mut Vec::new());
+            if result == tidings_session::Addressed::Overflow {
+                self.overflowed.insert(slot);
+            }
         }
         self.sent.entry(slot).or_default().extend_from_slice(&bytes);
     }
@@ -275,11 +285,15 @@ impl TestHub {
                     self.subscribed_topics.remove(&topic);
                 }
                 Effect::Request(id, ticket, Request::Publish(channel, body, extra)) => {
-                    self.tags = extra.map(|extra| extra.tags).unwrap_or_default();
+                    self.tags = extra.as_ref().map(|extra| extra.tags.clone()).unwrap_or_default();
                     if self.broker == Broker::Down {
                         self.hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx);
                     } else if self.respond_at_once {
-                        self.publish(channel.as_str(), std::str::from_utf8(&body).unwrap());
+                        let extra = extra.map(|mut extra| {
+                            extra.origin = extra.info.take().map(|info| info.client.into());
+                            extra
+                        });
+                        self.publish_with(Publication { extra, ..Publication::new(channel, body) });
                         self.hub.respond(id, ticket, Response::Published(1), fx);
                     } else {
                         self.pending_publishes.push_back((id, ticket, channel, body.to_vec()));
@@ -298,6 +312,12 @@ impl TestHub {
                 }
                 Effect::Request(id, ticket, Request::Authorize(decision)) => {
                     let response = (self.authority)(&decision);
+                    self.hub.respond(id, ticket, response, fx);
+                }
+                Effect::Request(id, ticket, Request::Retained(filter, _)) => {
+                    let filter = Filter::new(&filter).expect("a filter");
+                    let matching = self.retained.iter().filter(|p| filter.matches(p.channel.as_str()));
+                    let response = Response::Retained(matching.cloned().collect());
                     self.hub.respond(id, ticket, response, fx);
                 }
                 Effect::Request(id, ticket, other) => self.pending_requests.push_back((id, ticket, other)),

@@ -38,7 +38,8 @@ pub(crate) use compare::{alike, values};
 pub(crate) use page::{Block, blocks};
 
 /// Pages that other tests compare or run: `examples.rs`, `reference.rs` here and in other crates, and the tests of what they describe.
-const TESTED_ELSEWHERE: [&str; 5] = ["api.md", "cli.md", "configuration.md", "deploy.md", "stomp.md"];
+const TESTED_ELSEWHERE: [&str; 6] =
+    ["api.md", "cli.md", "configuration.md", "deploy.md", "mqtt.md", "stomp.md"];
 
 /// The folder of the repository.
 pub(crate) fn root() -> PathBuf {

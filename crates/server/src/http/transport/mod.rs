@@ -6,6 +6,7 @@
 //! | `/connection/websocket`, `/connection/uni_websocket` | [`websocket`] | a WebSocket |
 //! | `/stomp` | [`websocket`] | a WebSocket with STOMP 1.2 |
 //! | `/app/{key}` | [`websocket`] | a WebSocket with the Pusher protocol |
+//! | `/mqtt` | [`websocket`] | a WebSocket with MQTT |
 //! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | a streamed response; clients send commands to `/emulation` |
 //! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | a streamed response |
 //! | `/events` | [`events`] | plain server-sent events |
@@ -90,6 +91,9 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     }
     if !services.pusher.apps.is_empty() {
         websockets = websockets.route("/app/{key}", get(websocket::pusher));
+    }
+    if config.mqtt.enabled {
+        websockets = websockets.route("/mqtt", get(websocket::mqtt));
     }
     streams.merge(websockets).with_state(transports)
 }

@@ -1,4 +1,4 @@
-//! WebSocket: `/connection/websocket`, `/connection/uni_websocket`, `/stomp` and `/app/{key}`.
+//! WebSocket: `/connection/websocket`, `/connection/uni_websocket`, `/stomp`, `/mqtt` and `/app/{key}`.
 
 use std::sync::Arc;
 
@@ -74,6 +74,12 @@ pub(super) async fn pusher(
     serve_from(transports, request, "pusher", (options, origins), opening.parameter(), |_, deflate| {
         Link::new(Framing::WebSocket { deflate }, Protocol::Pusher, Direction::TwoWay)
     })
+}
+
+/// `/mqtt`: MQTT (5.0 §6).
+pub(super) async fn mqtt(State(transports): State<Transports>, request: Request) -> Response {
+    let options = HandshakeOptions { protocols: &[tidings_mqtt::SUBPROTOCOL], deflate: false };
+    serve(transports, request, "mqtt", options, |_, deflate| Link::mqtt(Framing::WebSocket { deflate }))
 }
 
 fn serve(

@@ -1,0 +1,140 @@
+//! The MQTT clients of JavaScript, Python and Mosquitto. `stdbuf` has `mosquitto_sub` write each line at once.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tidings_testkit::{RedisServer, Tidings, test_tool};
+
+use crate::test_servers::{TIDINGS, TestServers, root};
+
+#[test]
+fn mqtt_js_works_unchanged() {
+    let mut command = Command::new("node");
+    command.env("TIDINGS_NODE_MODULES", test_tool("mqtt-node"));
+    command.arg(root().join("tests/clients/mqtt/mqttjs.mjs"));
+    TestServers::start().run(command, &[]);
+}
+
+#[test]
+fn paho_works_unchanged() {
+    let mut command = Command::new(test_tool("mqtt-python").join("bin/python"));
+    command.arg(root().join("tests/clients/mqtt/paho_mqtt.py"));
+    TestServers::start().run(command, &[]);
+}
+
+/// The quick start of Mosquitto: `mosquitto_sub` and `mosquitto_pub` against `tidings serve`.
+#[test]
+fn mosquitto_sub_and_pub_work_against_a_server_without_options() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let port = server.tcp().port().to_string();
+    for version in ["mqttv311", "mqttv5"] {
+        for qos in ["0", "1", "2"] {
+            let topic = format!("{version}/{qos}/temperature");
+            let mut subscriber = Command::new("stdbuf")
+                .args(["-oL", "mosquitto_sub"])
+                .args(["-V", version, "-p", &port, "-q", qos, "-t", &format!("{version}/{qos}/#"), "-C", "2"])
+                .args(["-F", "%t %p %q", "-d"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("mosquitto_sub is installed");
+            let mut lines = BufReader::new(subscriber.stdout.take().expect("a piped stdout")).lines();
+            let mut next = |wanted: &str| {
+                let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(wanted)));
+                assert!(found.is_some(), "{wanted} in the output of mosquitto_sub");
+            };
+            next("Subscribed");
+            for payload in ["20", "21"] {
+                let sent = Command::new("mosquitto_pub")
+                    .args(["-V", version, "-p", &port, "-q", qos, "-t", &topic, "-m", payload])
+                    .status();
+                assert!(sent.expect("mosquitto_pub is installed").success());
+            }
+            next(&format!("{topic} 20 {qos}"));
+            next(&format!("{topic} 21 {qos}"));
+            assert!(subscriber.wait().expect("an exit status").success());
+        }
+    }
+}
+
+/// `CONNECT` of 5.0 with a clean start, no keep-alive and the client id `x`.
+const CONNECT: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01x";
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream.write_all(CONNECT).expect("CONNECT is sent");
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).expect("CONNACK");
+    assert_eq!((head[0], head[3]), (0x20, 0), "CONNACK of success");
+    stream
+}
+
+#[test]
+fn nodes_share_topics_and_client_ids_through_redis() {
+    let redis = RedisServer::start();
+    let broker = redis.url();
+    let nodes = [(); 2].map(|()| Tidings::start(TIDINGS, &["--broker", &broker]));
+    let ports = [&nodes[0], &nodes[1]].map(|node| node.tcp().port().to_string());
+
+    let mut subscriber = Command::new("stdbuf")
+        .args(["-oL", "mosquitto_sub"])
+        .args(["-V", "mqttv5", "-p", &ports[0], "-q", "2", "-t", "home/#", "-C", "1", "-d"])
+        .args(["-F", "%t %p %q %C %R %P"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_sub is installed");
+    let mut lines = BufReader::new(subscriber.stdout.take().expect("a piped stdout")).lines();
+    let mut next = |wanted: &str| {
+        let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(wanted)));
+        assert!(found.is_some(), "{wanted} in the output of mosquitto_sub");
+    };
+    next("Subscribed");
+    let sent = Command::new("mosquitto_pub")
+        .args(["-V", "mqttv5", "-p", &ports[1], "-q", "2", "-t", "home/door", "-m", "open"])
+        .args([
+            "-D",
+            "publish",
+            "content-type",
+            "text/plain",
+            "-D",
+            "publish",
+            "response-topic",
+            "home/answer",
+        ])
+        .args(["-D", "publish", "user-property", "room", "hall"])
+        .status();
+    assert!(sent.expect("mosquitto_pub is installed").success());
+    next("home/door open 2 text/plain home/answer room:hall");
+    assert!(subscriber.wait().expect("an exit status").success());
+
+    // The newest connection with a client id ends the other one, on any node.
+    let mut first = connect(nodes[0].tcp());
+    let _second = connect(nodes[1].tcp());
+    let mut rest = Vec::new();
+    first.read_to_end(&mut rest).expect("the connection ends");
+    let is_taken_over = rest.windows(3).any(|bytes| bytes[0] == 0xE0 && bytes[2] == 0x8E);
+    assert!(is_taken_over, "DISCONNECT with 0x8E in {rest:?}");
+}
+
+#[test]
+fn a_retained_message_reaches_a_later_subscriber_of_the_memory_broker() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let port = server.tcp().port().to_string();
+    for (topic, payload) in [("home/a/state", "on"), ("home/b/state", "off"), ("home/a/state", "")] {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-V", "mqttv5", "-p", &port, "-q", "1", "-r", "-t", topic]);
+        if payload.is_empty() {
+            command.arg("-n");
+        } else {
+            command.args(["-m", payload]);
+        }
+        assert!(command.status().expect("mosquitto_pub is installed").success());
+    }
+    let got = Command::new("mosquitto_sub")
+        .args(["-V", "mqttv5", "-p", &port, "-t", "home/+/state", "-C", "1", "-W", "30", "-F", "%t %p %r"])
+        .output()
+        .expect("mosquitto_sub is installed");
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "home/b/state off 1\n");
+}
