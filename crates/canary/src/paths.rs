@@ -75,6 +75,7 @@ impl ProbedFeatures {
 /// An operation on a path that has not succeeded within the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedProbe {
+    /// The operation.
     pub operation: Operation,
     /// The reason, for an operator.
     pub reason: String,
