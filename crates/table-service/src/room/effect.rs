@@ -34,13 +34,13 @@ pub(super) type SaveResult = (Result<SaveOutcome, StoreError>, Vec<String>);
 /// An operation that the task executes for the room.
 pub(super) enum Effect {
     /// Computes a page, on a blocking thread. At most one at a time.
-    Render(RenderJob),
+    Render(Box<RenderJob>),
     /// Computes the page of a private view, on a blocking thread, and reports [`RoomRequest::PrivateRendered`].
     RenderPrivate(Box<PrivateJob>),
     /// Works with the table's writer, on a blocking thread. At most one at a time.
     Work(Box<WorkJob>),
     /// Writes the record and then removes files, on a blocking thread. At most one at a time.
-    Save(SaveJob),
+    Save(Box<SaveJob>),
     /// Creates a folder and an empty file for an upload, on a blocking thread, and reports
     /// [`RoomRequest::FileCreated`].
     CreateFile(CreateJob),

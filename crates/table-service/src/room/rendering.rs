@@ -150,7 +150,7 @@ impl Room {
         let wanted = PageRequest { reading, shown: shown.clone(), before: self.made_before(), article };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let job = RenderJob { wanted, cancel: cancel.clone(), done: Arc::clone(&done) };
-        self.effects.push(Effect::Render(job));
+        self.effects.push(Effect::Render(Box::new(job)));
         let requester = self.view.requester.take();
         let changed_by = self.view.changed_by.clone();
         self.view.rendering = Some(Rendering { cancel, done, began: self.now, shown, requester, changed_by });

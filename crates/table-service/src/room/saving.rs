@@ -48,7 +48,7 @@ impl Room {
         self.saving.is_announced = is_table && !has_file;
         self.saving.is_running = true;
         let (record, obsolete) = (self.record.clone(), std::mem::take(&mut self.saving.obsolete));
-        self.effects.push(Effect::Save(SaveJob { record, is_table, obsolete }));
+        self.effects.push(Effect::Save(Box::new(SaveJob { record, is_table, obsolete })));
     }
 
     /// Handles the result of writing the record; `None`: it panicked.

@@ -142,10 +142,10 @@ impl Task {
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Render(job) => self.rendering = Some(self.render(job)),
+                Effect::Render(job) => self.rendering = Some(self.render(*job)),
                 Effect::RenderPrivate(job) => self.render_private(*job),
                 Effect::Work(job) => self.working = Some(self.work(*job)),
-                Effect::Save(job) => self.saving = Some(self.save(job)),
+                Effect::Save(job) => self.saving = Some(self.save(*job)),
                 Effect::CreateFile(job) => self.create_file(job),
                 Effect::StartUpload { file, number, is_first, size, progress, reply } => {
                     let Some(room) = self.sender.upgrade() else { continue };

@@ -151,7 +151,7 @@ fn created(effects: Vec<Effect>) -> (u64, UploadReply) {
 }
 
 fn saves(effects: Vec<Effect>) -> Vec<SaveJob> {
-    let save = |effect| if let Effect::Save(job) = effect { Some(job) } else { None };
+    let save = |effect| if let Effect::Save(job) = effect { Some(*job) } else { None };
     effects.into_iter().filter_map(save).collect()
 }
 

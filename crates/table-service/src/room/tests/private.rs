@@ -71,7 +71,7 @@ impl LiveRoom {
     fn collect(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Render(job) => self.shared.push(job),
+                Effect::Render(job) => self.shared.push(*job),
                 Effect::RenderPrivate(job) => self.private.push(*job),
                 _ => {}
             }
