@@ -33,7 +33,7 @@ impl Reloading {
     }
 
     /// Changes the file and reloads it with a key. Returns the result.
-    fn reload(&self, text: &str, key: &str) -> Value {
+    pub(crate) fn reload(&self, text: &str, key: &str) -> Value {
         self.write(text);
         let answer = self.server.post("/api/reload", &[key], "{}");
         assert_eq!(answer.status, 200, "{}", answer.body);
