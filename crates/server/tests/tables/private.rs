@@ -6,8 +6,7 @@ use crate::table_server::{TableServer, Viewer, tsv};
 
 /// The next private view that matches.
 fn private(viewer: &mut Viewer, is_match: impl Fn(&Value) -> bool) -> Value {
-    let message = viewer
-        .until("a private view", |message| message.get("private").is_some_and(|private| is_match(private)));
+    let message = viewer.until("a private view", |message| message.get("private").is_some_and(&is_match));
     message["private"].clone()
 }
 
@@ -51,7 +50,7 @@ fn a_private_view_is_sent_to_its_viewer_alone_until_it_is_shared() {
     viewer.send(&json!({"share_private": {}}));
     let shared = other.view(|view| view["search"] == "row 1");
     assert_eq!((&shared["data"], &shared["page_no"]), (&view["data"], &json!(2)));
-    assert!(private(&mut viewer, |private| private.is_null()).is_null());
+    assert!(private(&mut viewer, Value::is_null).is_null());
     other.until("the person", |message| message["person"]["private"] == false);
     viewer.send(&json!({"share_private": {}}));
     assert_eq!(viewer.error().0, 409);
