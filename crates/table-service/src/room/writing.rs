@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tidings_log_throttle::LogThrottle;
-use tidings_table::{Cancel, Error, Table};
+use tidings_table::{Cancel, Choice, Error, Table};
 use tidings_table_store::{DialectOptions, StoreError};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
@@ -67,7 +67,8 @@ impl Room {
             .map_err(Failure::from)
             .and_then(|choice| {
                 self.can_write()?;
-                Ok(choice)
+                // The file was accepted when it was uploaded.
+                Ok(Choice { is_text: true, ..choice })
             });
         match checked {
             Ok(choice) => {
@@ -141,6 +142,8 @@ impl Room {
         let writer = writer.filter(|_| !matches!(work, Work::Open));
         let choice =
             self.record.dialect.choice(&self.record.name, self.record.is_article).unwrap_or_default();
+        // The file was accepted when it was uploaded.
+        let choice = Choice { is_text: true, ..choice };
         let (job_file, uploader) = (file.clone(), self.record.uploader.clone());
         let (stop, progress) = (cancel.clone(), Arc::clone(&done));
         self.effects.push(Effect::Work(Box::new(WorkJob {

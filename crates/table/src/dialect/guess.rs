@@ -101,9 +101,15 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(D
         (None, None, Some(later)) => (*later, Evidence::Guessed),
         (None, None, None) => encoding::guess(head, whole),
     };
-    if is_checked && evidence != Evidence::Given && !encoding.is_utf_16() {
-        let nuls = memchr::memchr_iter(0, head).count();
-        if nuls >= BINARY_NULS.max(head.len() / BINARY_PART) {
+    // Only the final head decides, so that the answer does not depend on how the file arrives.
+    let checked = &head[..head.len().min(HEAD_BYTES)];
+    if is_checked
+        && (whole || checked.len() == HEAD_BYTES)
+        && evidence != Evidence::Given
+        && !encoding.is_utf_16()
+    {
+        let nuls = memchr::memchr_iter(0, checked).count();
+        if nuls >= BINARY_NULS.max(checked.len() / BINARY_PART) {
             return Err(Error::NotText("a binary file (it has NUL bytes)"));
         }
     }

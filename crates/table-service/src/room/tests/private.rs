@@ -264,6 +264,8 @@ fn shared_and_private_views_show_what_a_naive_model_shows() {
                     live.append(number);
                 }
                 live.test_room.room.render_soon(Duration::ZERO);
+                // The computations have taken seconds of the clock, and the pause is a multiple of that.
+                live.wait(Duration::from_secs(7_200));
                 live.settle();
             }
             live.assert_shows(&shared_view(&live), &shared, &format!("seed {seed}, shared"));
