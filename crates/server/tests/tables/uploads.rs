@@ -305,6 +305,8 @@ fn a_stalled_upload_times_out_despite_other_messages() {
     let (code, reason) = loop {
         // The uploader sends pongs and page changes meanwhile.
         idle.send(&json!({"rows": {"from": 0, "count": 1}}));
+        // The other viewer answers its pings.
+        let _ = other.next_within(Duration::from_millis(1));
         match idle.next_within(Duration::from_millis(100)) {
             Some(Sent::Json(message)) if message["error"].is_object() => {
                 break (message["error"]["code"].clone(), message["error"]["message"].to_string());
