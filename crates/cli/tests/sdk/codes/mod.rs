@@ -12,10 +12,11 @@ use crate::test_servers::TIDINGS;
 use client::ReceivedCode;
 
 /// Codes that this server never sends.
-const NEVER_SENT: [u16; 3] = [
+const NEVER_SENT: [u16; 4] = [
     3000, // A normal end is a close frame or the end of the stream, without a code.
     3508, // Messages without a reply are ignored.
     3509, // Any number of errors is answered.
+    3590, // Ends sessions of MQTT alone, which get reason code 0x8E; see the tests of `mqtt`.
 ];
 
 /// A code, and the function that causes it.
