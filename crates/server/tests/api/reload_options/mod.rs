@@ -14,7 +14,7 @@ use crate::reload::Reloading;
 use rows::{Row, rows};
 
 /// Options that other tests of reloads observe, and options that are used where one with a row is used.
-const ELSEWHERE: [(&str, &str); 50] = [
+const ELSEWHERE: [(&str, &str); 52] = [
     ("http_api.key", "reload.rs"),
     ("log.level", "cli/tests/cli/serve.rs"),
     ("tls.cert_pem", "tests/tls/renewal.rs: all of tls is prepared as one value"),
@@ -30,6 +30,8 @@ const ELSEWHERE: [(&str, &str); 50] = [
     ("client.subscription_token.rsa_public_key", "with hmac_secret_key"),
     ("client.subscription_token.ecdsa_public_key", "with hmac_secret_key"),
     ("client.subscription_token.jwks_public_endpoint", "with hmac_secret_key"),
+    ("mqtt.max_inflight", "with default_qos: the settings of MQTT are one value"),
+    ("mqtt.session_queue_size", "with default_qos"),
     ("client.broker_down_delay", "read for each sweep"),
     ("shutdown.lame_duck", "read when the server stops"),
     ("shutdown.drain", "read when the server stops"),

@@ -316,3 +316,37 @@ pub(super) fn subscribe_with_token(server: &TestServer) -> String {
     let mut peer = connected(server, &ann());
     peer.call("subscribe", &json!({"channel": "$x", "token": token})).to_string()
 }
+
+/// The next packet of MQTT, of less than 130 bytes.
+fn mqtt_packet(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a packet");
+    assert!(head[1] < 128, "a short packet");
+    let mut rest = vec![0; head[1].into()];
+    stream.read_exact(&mut rest).expect("a packet");
+    [&head[..], &rest].concat()
+}
+
+/// A client of MQTT 5.0 without keep-alive, and the response to its `CONNECT` (MQTT 5.0 §3.1, §3.2).
+fn mqtt_client(server: &TestServer) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(server.tcp()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01a").expect("sent");
+    let connack = mqtt_packet(&mut stream);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:x?}");
+    (stream, connack)
+}
+
+/// The properties with which the server accepts a client of MQTT.
+pub(super) fn mqtt_properties(server: &TestServer) -> String {
+    format!("{:x?}", mqtt_client(server).1)
+}
+
+/// The QoS at which a subscriber with QoS 1 gets a publication of a backend.
+pub(super) fn mqtt_qos(server: &TestServer) -> String {
+    let (mut stream, _) = mqtt_client(server);
+    stream.write_all(b"\x82\x0a\0\x01\0\0\x04news\x01").expect("sent");
+    assert_eq!(mqtt_packet(&mut stream)[0], 0x90, "SUBACK");
+    publish(server, &json!(1));
+    (mqtt_packet(&mut stream)[0] >> 1 & 3).to_string()
+}

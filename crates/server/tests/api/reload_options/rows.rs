@@ -329,6 +329,11 @@ pub(super) fn rows() -> Vec<Row> {
                 }
             },
         ),
+        row("mqtt.max_packet_size", ["65536", "1024"], &[], mqtt_properties),
+        row("mqtt.receive_maximum", ["1024", "5"], &[], mqtt_properties),
+        row("mqtt.topic_alias_maximum", ["16", "3"], &[], mqtt_properties),
+        row("mqtt.max_keep_alive", ["0", "60"], &[], mqtt_properties),
+        row("mqtt.default_qos", ["1", "0"], &[ANONYMOUS], mqtt_qos),
         row("websocket.message_size_limit", ["65536", "64"], &[], long_message),
         row("websocket.compression", [NO, YES], &[], websocket_extensions),
         row("sse.max_request_body_size", ["65536", "64"], &[], long_body("/connection/sse")),
