@@ -1,6 +1,6 @@
 //! The people who view a table: names, colours, cursors, and the authors of changes.
 //!
-//! Invariant: a person takes at most [`MAX_PERSON`] bytes in a message, and a list has at most [`MAX_LISTED`] people of
+//! Invariant: a person takes at most 512 bytes in a message, and a list has at most [`MAX_LISTED`] people of
 //! this node and as many of other nodes.
 
 use std::collections::HashSet;
