@@ -3,14 +3,14 @@
 //!
 //! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and `config
 //! docs` are derived from it. A value passes three steps: a source provides it without a type, with its place
-//! ([`source`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
+//! ([`flags`], [`mod@environment`], [`flatten`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
 //! checked ([`check`]).
 //!
 //! Invariants:
 //! - A [`Config`] from [`load`] satisfies every bound and rule of the table.
 //! - Every error is one line with the place and the reason; no error and no `Debug` contains a secret. One load reports
 //!   all errors.
-//! - Only [`environment`] reads the process' environment.
+//! - Only [`environment()`] reads the process' environment.
 
 mod api_keys;
 mod assignment;

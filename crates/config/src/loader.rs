@@ -35,7 +35,7 @@ pub struct Loaded {
 /// Loads a configuration: defaults, then the file, then the environment, then the overrides.
 ///
 /// `file` is the file of the command line; without it, the variable `TIDINGS_CONFIG` may contain one. Of `env`, only
-/// names that begin with `TIDINGS_` or `CENTRIFUGO_` count (see [`environment`](crate::environment)).
+/// names that begin with `TIDINGS_` or `CENTRIFUGO_` count (see [`environment`](crate::environment())).
 ///
 /// # Errors
 /// All errors: a file that cannot be read or parsed, unknown keys and variables (with the nearest known one), values of

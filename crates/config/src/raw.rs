@@ -20,7 +20,7 @@ pub(super) enum Raw {
     Word(String),
     /// An array.
     List(Vec<Node>),
-    /// A table (object, mapping), in the order of the file. Keys may repeat; [`super::source`] refuses that.
+    /// A table (object, mapping), in the order of the file. Keys may repeat; [`super::flatten`] refuses that.
     Table(Vec<(String, Node)>),
 }
 

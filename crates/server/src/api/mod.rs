@@ -2,7 +2,7 @@
 //!
 //! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so
 //! that its server libraries work unchanged; `docs/api.md` lists the differences. A request is authorized ([`access`]), parsed
-//! into commands ([`command`](tidings_api::command)), and run ([`methods`]; [`in_flight`] sends many publications at a time); [`reply`](tidings_api::reply) encodes
+//! into commands ([`command`](tidings_api::command)), and run ([`methods`]; [`in_flight`] sends many publications at a time); [`reply`] encodes
 //! the results.
 //!
 //! Invariants:
