@@ -152,10 +152,14 @@ impl LiveRoom {
     }
 }
 
-/// The JSON of a frame.
+/// The JSON of an unmasked frame (RFC 6455 §5.2).
 fn json_of(frame: &[u8]) -> Value {
-    let start = frame.iter().position(|byte| *byte == b'{').expect("JSON");
-    serde_json::from_slice(&frame[start..]).expect("JSON")
+    let header = match frame[1] {
+        127 => 10,
+        126 => 4,
+        _ => 2,
+    };
+    serde_json::from_slice(&frame[header..]).expect("JSON")
 }
 
 fn shared_view(live: &LiveRoom) -> Value {
