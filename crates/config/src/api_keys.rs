@@ -6,6 +6,7 @@ use tidings_auth::Secret;
 use tidings_keys::{ApiKey, ApiKeys, MAX_KEYS, Scope, Scopes};
 
 use super::group::{Group, Visitor, group};
+use super::keys::set_names;
 use super::options::HttpApiOptions;
 use super::raw::{Raw, shown};
 use super::setting::{Setting, count, quoted};
@@ -54,11 +55,8 @@ impl NamedApiKeys {
         if names.len() > MAX_KEYS {
             return Err(format!("more than {MAX_KEYS} keys"));
         }
-        let mut before = std::mem::take(&mut self.0);
-        for name in names {
-            let kept = before.iter().position(|key| key.name == *name).map(|at| before.swap_remove(at));
-            self.0.push(kept.unwrap_or_else(|| NamedApiKey { name: name.clone(), ..NamedApiKey::default() }));
-        }
+        let create = |name: &String| NamedApiKey { name: name.clone(), ..NamedApiKey::default() };
+        set_names(&mut self.0, names, |key| &key.name, create);
         for (i, name) in names.iter().enumerate() {
             let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
             if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(letter) {

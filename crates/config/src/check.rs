@@ -311,11 +311,8 @@ fn api_keys(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>
     let keys: Vec<_> = config.http_api.keys.iter().collect();
     for (i, NamedApiKey { name, options }) in keys.iter().enumerate() {
         let path = format!("{API_KEYS}.{name}");
-        let mut reject = |option: &str, what: String| {
-            let key = format!("{path}.{option}");
-            let key = if given.contains(&key) { key } else { API_KEYS.to_owned() };
-            errors.push(given.error(&key, what));
-        };
+        let mut reject =
+            |option: &str, what: String| errors.push(given.item_error(API_KEYS, name, option, what));
         if !options.key.is_set() && !given.contains(&format!("{path}.key_file")) {
             reject("key", format!("the key \"{name}\" is empty; give {path}.key or {path}.key_file"));
         }

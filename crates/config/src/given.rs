@@ -32,6 +32,12 @@ impl GivenOptions {
         }
     }
 
+    /// An error about an option of the item `name` in `list`, at the place of the option's value, or of the list.
+    pub(super) fn item_error(&self, list: &str, name: &str, option: &str, what: String) -> ConfigError {
+        let key = format!("{list}.{name}.{option}");
+        self.error(if self.contains(&key) { &key } else { list }, what)
+    }
+
     /// The instruction to add options to the source of `key`: the place, and the text for an option and a value.
     pub(super) fn how_to_add(&self, key: &str) -> (&'static str, impl Fn(&str, &str) -> String) {
         let toml = Origin::File { name: "".into(), line: 0, format: Format::Toml };

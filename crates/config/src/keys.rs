@@ -68,6 +68,20 @@ fn item_of(key: &str) -> Option<(&'static str, &str)> {
     })
 }
 
+/// Sets `list` to items with these names, in order. An item of the list keeps its options; `create` makes the others.
+pub(super) fn set_names<T>(
+    list: &mut Vec<T>,
+    names: &[String],
+    name_of: impl Fn(&T) -> &str,
+    create: impl Fn(&String) -> T,
+) {
+    let mut before = std::mem::take(list);
+    for name in names {
+        let kept = before.iter().position(|item| name_of(item) == name).map(|at| before.swap_remove(at));
+        list.push(kept.unwrap_or_else(|| create(name)));
+    }
+}
+
 impl Config {
     /// Sets the names in a list, in order. A known name keeps its options.
     fn rename(&mut self, list: &str, names: &[String]) -> Result<(), String> {

@@ -7,7 +7,7 @@ use tidings_auth::Secret;
 use super::error::ConfigError;
 use super::given::GivenOptions;
 use super::group::{Group, Visitor};
-use super::keys::PUSHER_APPS;
+use super::keys::{PUSHER_APPS, set_names};
 use super::options::{Config, PusherAppOptions};
 use super::origin::AllowedOrigin;
 use super::raw::{Raw, shown};
@@ -62,11 +62,8 @@ impl PusherApps {
         if ids.len() > MAX_APPS {
             return Err(format!("more than {MAX_APPS} apps"));
         }
-        let mut before = std::mem::take(&mut self.0);
-        for id in ids {
-            let kept = before.iter().position(|app| app.id == *id).map(|at| before.swap_remove(at));
-            self.0.push(kept.unwrap_or_else(|| PusherApp { id: id.clone(), ..PusherApp::default() }));
-        }
+        let create = |id: &String| PusherApp { id: id.clone(), ..PusherApp::default() };
+        set_names(&mut self.0, ids, |app| &app.id, create);
         for (i, id) in ids.iter().enumerate() {
             let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
             if !(1..=MAX_ID).contains(&id.len()) || !id.bytes().all(letter) {
@@ -119,11 +116,8 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
     let apps = &config.pusher.apps.0;
     for (i, PusherApp { id, options }) in apps.iter().enumerate() {
         let path = format!("{PUSHER_APPS}.{id}");
-        let mut reject = |option: &str, what: String| {
-            let key = format!("{path}.{option}");
-            let key = if given.contains(&key) { key } else { PUSHER_APPS.to_owned() };
-            errors.push(given.error(&key, what));
-        };
+        let mut reject =
+            |option: &str, what: String| errors.push(given.item_error(PUSHER_APPS, id, option, what));
         let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if options.key.is_empty() || !options.key.bytes().all(letter) {
             reject("key", format!("{path}.key must have letters, digits, `-`, `_` or `.`, and not be empty"));

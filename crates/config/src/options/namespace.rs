@@ -2,6 +2,7 @@
 
 use super::channel::ChannelOptions;
 use crate::group::{Field, Group, Visitor};
+use crate::keys::set_names;
 use crate::proxy::ChannelProxies;
 use crate::raw::shown;
 use crate::setting::MaxLength;
@@ -53,13 +54,8 @@ impl Channels {
         if names.len() > MAX_NAMESPACES {
             return Err(format!("more than {MAX_NAMESPACES} namespaces"));
         }
-        let mut before = std::mem::take(&mut self.namespaces);
-        for name in names {
-            let kept = before.iter().position(|namespace| namespace.name == *name);
-            let kept = kept.map(|at| before.swap_remove(at));
-            self.namespaces
-                .push(kept.unwrap_or_else(|| Namespace { name: name.clone(), ..Namespace::default() }));
-        }
+        let create = |name: &String| Namespace { name: name.clone(), ..Namespace::default() };
+        set_names(&mut self.namespaces, names, |namespace| &namespace.name, create);
         check_names(names)
     }
 }

@@ -91,8 +91,8 @@ group! {
         session_queue_size: usize = "1048576", bytes(1024, 1024 * MIB), reload;
         /// Most topic aliases that a client of 5.0 may define.
         topic_alias_maximum: usize = "16", count(0, 1024), reload;
-        /// Longest keep-alive time of a client of 5.0 in seconds: a client with a longer one, or without one, is told to use
-        /// this. 0 for any.
+        /// Longest keep-alive time of a client of 5.0 in seconds. A client with a longer one, or without one, gets this one as
+        /// its server keep-alive. 0 for any.
         max_keep_alive: usize = "0", count(0, 65_535), reload;
         /// Most retained messages. A client whose message would be one more gets reason code 0x97. Retained messages are kept in
         /// memory, and are available with `broker = "memory"` only.
