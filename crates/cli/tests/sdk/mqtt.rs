@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use tidings_testkit::{RedisServer, Tidings, test_tool};
@@ -24,6 +24,38 @@ fn paho_works_unchanged() {
     TestServers::start().run(command, &[]);
 }
 
+/// A running `mosquitto_sub`.
+struct Subscriber {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Subscriber {
+    /// Starts it with these arguments, and with its debug messages.
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub", "-d"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("mosquitto_sub is installed");
+        let output = BufReader::new(child.stdout.take().expect("a piped stdout"));
+        Self { child, output }
+    }
+
+    /// Waits for a line that contains this text.
+    fn prints(&mut self, wanted: &str) {
+        let mut lines = self.output.by_ref().lines();
+        let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(wanted)));
+        assert!(found.is_some(), "{wanted} in the output of mosquitto_sub");
+    }
+
+    /// Waits for its end.
+    fn succeeds(mut self) {
+        assert!(self.child.wait().expect("an exit status").success());
+    }
+}
+
 /// The quick start of Mosquitto: `mosquitto_sub` and `mosquitto_pub` against `tidings serve`.
 #[test]
 fn mosquitto_sub_and_pub_work_against_a_server_without_options() {
@@ -32,28 +64,20 @@ fn mosquitto_sub_and_pub_work_against_a_server_without_options() {
     for version in ["mqttv311", "mqttv5"] {
         for qos in ["0", "1", "2"] {
             let topic = format!("{version}/{qos}/temperature");
-            let mut subscriber = Command::new("stdbuf")
-                .args(["-oL", "mosquitto_sub"])
-                .args(["-V", version, "-p", &port, "-q", qos, "-t", &format!("{version}/{qos}/#"), "-C", "2"])
-                .args(["-F", "%t %p %q", "-d"])
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("mosquitto_sub is installed");
-            let mut lines = BufReader::new(subscriber.stdout.take().expect("a piped stdout")).lines();
-            let mut next = |wanted: &str| {
-                let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(wanted)));
-                assert!(found.is_some(), "{wanted} in the output of mosquitto_sub");
-            };
-            next("Subscribed");
+            let filter = format!("{version}/{qos}/#");
+            let mut subscriber = Subscriber::start(&[
+                "-V", version, "-p", &port, "-q", qos, "-t", &filter, "-C", "2", "-F", "%t %p %q",
+            ]);
+            subscriber.prints("Subscribed");
             for payload in ["20", "21"] {
                 let sent = Command::new("mosquitto_pub")
                     .args(["-V", version, "-p", &port, "-q", qos, "-t", &topic, "-m", payload])
                     .status();
                 assert!(sent.expect("mosquitto_pub is installed").success());
             }
-            next(&format!("{topic} 20 {qos}"));
-            next(&format!("{topic} 21 {qos}"));
-            assert!(subscriber.wait().expect("an exit status").success());
+            subscriber.prints(&format!("{topic} 20 {qos}"));
+            subscriber.prints(&format!("{topic} 21 {qos}"));
+            subscriber.succeeds();
         }
     }
 }
@@ -78,19 +102,21 @@ fn nodes_share_topics_and_client_ids_through_redis() {
     let nodes = [(); 2].map(|()| Tidings::start(TIDINGS, &["--broker", &broker]));
     let ports = [&nodes[0], &nodes[1]].map(|node| node.tcp().port().to_string());
 
-    let mut subscriber = Command::new("stdbuf")
-        .args(["-oL", "mosquitto_sub"])
-        .args(["-V", "mqttv5", "-p", &ports[0], "-q", "2", "-t", "home/#", "-C", "1", "-d"])
-        .args(["-F", "%t %p %q %C %R %P"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("mosquitto_sub is installed");
-    let mut lines = BufReader::new(subscriber.stdout.take().expect("a piped stdout")).lines();
-    let mut next = |wanted: &str| {
-        let found = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(wanted)));
-        assert!(found.is_some(), "{wanted} in the output of mosquitto_sub");
-    };
-    next("Subscribed");
+    let mut subscriber = Subscriber::start(&[
+        "-V",
+        "mqttv5",
+        "-p",
+        &ports[0],
+        "-q",
+        "2",
+        "-t",
+        "home/#",
+        "-C",
+        "1",
+        "-F",
+        "%t %p %q %C %R %P",
+    ]);
+    subscriber.prints("Subscribed");
     let sent = Command::new("mosquitto_pub")
         .args(["-V", "mqttv5", "-p", &ports[1], "-q", "2", "-t", "home/door", "-m", "open"])
         .args([
@@ -106,8 +132,8 @@ fn nodes_share_topics_and_client_ids_through_redis() {
         .args(["-D", "publish", "user-property", "room", "hall"])
         .status();
     assert!(sent.expect("mosquitto_pub is installed").success());
-    next("home/door open 2 text/plain home/answer room:hall");
-    assert!(subscriber.wait().expect("an exit status").success());
+    subscriber.prints("home/door open 2 text/plain home/answer room:hall");
+    subscriber.succeeds();
 
     // The newest connection with a client id ends the other one, on any node.
     let mut first = connect(nodes[0].tcp());
