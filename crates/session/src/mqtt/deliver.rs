@@ -3,14 +3,15 @@
 use tidings_hub::{Action, Progress, Slot, TopicKey};
 use tidings_mqtt::fanout::{self, Subscriber, TopicAlias};
 use tidings_mqtt::topic::Filter;
-use tidings_mqtt::{Ack, Packet, PacketId, Qos, QosAndId, ReasonCode, Version};
+use tidings_mqtt::{Ack, Packet, PacketId, Qos, ReasonCode, Version};
 use tidings_wire::{Framing, Publication, ws};
 
-use super::state::{Acknowledgement, Mqtt, Options, Waiting};
+use super::state::{Acknowledgement, Delivery, Mqtt, Options};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::Protocol;
 use crate::module::Addressed;
+use crate::settings::MqttSettings;
 
 /// Appends the `PUBLISH` of a publication for the session's subscription to the topic, and its end. A message that has to wait
 /// for acknowledgements is kept. `shared` is the packet for QoS 0.
@@ -47,23 +48,31 @@ pub(super) fn address(
     let Some(mqtt) = session.existing_state().and_then(|state| state.mqtt.as_mut()) else {
         return Addressed::Droppable;
     };
-    let (channel, identifier) = (publication.channel.clone(), options.identifier);
-    let sent = Waiting { channel, shared: shared.into(), qos, retain, identifier };
-    if qos == Qos::AtMostOnce {
-        if mqtt.write_publish(&sent, version, link.framing(), out) {
-            ends.push(out.len());
-            hub.protocols.mqtt.sent_publish(qos);
-        }
-        return Addressed::Droppable;
+    let message =
+        Delivery { channel: &publication.channel, shared, qos, retain, identifier: options.identifier };
+    let outcome = mqtt.deliver(message, &settings, version, link.framing(), out);
+    if outcome == Outcome::Written {
+        ends.push(out.len());
+        hub.protocols.mqtt.sent_publish(qos);
     }
-    if mqtt.may_send(settings.max_in_flight) && mqtt.flow().outgoing.waiting.is_empty() {
-        if mqtt.write_publish(&sent, version, link.framing(), out) {
-            ends.push(out.len());
-            hub.protocols.mqtt.sent_publish(qos);
-        }
-        return Addressed::Required;
+    match outcome {
+        Outcome::NoRoom => Addressed::Overflow,
+        _ if qos == Qos::AtMostOnce => Addressed::Droppable,
+        _ => Addressed::Required,
     }
-    if mqtt.wait(sent, settings.queue_bytes) { Addressed::Required } else { Addressed::Overflow }
+}
+
+/// The outcome of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The message was appended.
+    Written,
+    /// The message is larger than the client accepts.
+    TooLarge,
+    /// The message waits for acknowledgements.
+    Waits,
+    /// There is no room for the message to wait.
+    NoRoom,
 }
 
 impl Mqtt {
@@ -73,34 +82,44 @@ impl Mqtt {
         self.flow().outgoing.in_flight.len() < most
     }
 
-    /// Keeps a message until the client has acknowledged others. Returns `false` if there is no room for it.
-    fn wait(&mut self, message: Waiting, max_bytes: usize) -> bool {
-        let outgoing = &mut self.flow().outgoing;
-        if outgoing.waiting_bytes + message.cost() > max_bytes {
-            return false;
+    /// Appends a message, or keeps it until the client has acknowledged others.
+    fn deliver(
+        &mut self,
+        message: Delivery<'_>,
+        settings: &MqttSettings,
+        version: Version,
+        framing: Framing,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let may_send = message.qos == Qos::AtMostOnce
+            || self.may_send(settings.max_in_flight) && self.flow().outgoing.waiting.is_empty();
+        if may_send {
+            let is_written = self.write_publish(message, version, framing, out);
+            return if is_written { Outcome::Written } else { Outcome::TooLarge };
+        }
+        let (message, outgoing) = (message.to_waiting(), &mut self.flow().outgoing);
+        if outgoing.waiting_bytes + message.cost() > settings.queue_bytes {
+            return Outcome::NoRoom;
         }
         outgoing.waiting_bytes += message.cost();
         outgoing.waiting.push_back(message);
-        true
+        Outcome::Waits
     }
 
     /// Appends a message, unless it is larger than the client accepts (MQTT-3.1.2-25). Returns whether it was appended.
     fn write_publish(
         &mut self,
-        message: &Waiting,
+        message: Delivery<'_>,
         version: Version,
         framing: Framing,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Waiting { channel, shared, qos, retain, identifier } = message;
-        let qos_and_id = match qos {
-            Qos::AtMostOnce => QosAndId::AtMostOnce,
-            qos => self.begin(*qos),
-        };
-        let identifiers = [*identifier];
-        let subscription_ids: &[u32] = if *identifier == 0 { &[] } else { &identifiers };
+        let Delivery { channel, shared, qos, retain, identifier } = message;
+        let qos_and_id = self.begin(qos);
+        let identifiers = [identifier];
+        let subscription_ids: &[u32] = if identifier == 0 { &[] } else { &identifiers };
         let topic_alias = if version == Version::V5 { self.topic_alias(channel) } else { None };
-        let subscriber = Subscriber { qos: qos_and_id, retain: *retain, subscription_ids, topic_alias };
+        let subscriber = Subscriber { qos: qos_and_id, retain, subscription_ids, topic_alias };
         let (start, most) = (out.len(), self.client.max_packet as usize);
         let mut is_written = false;
         framing.frame_with(ws::Opcode::Binary, shared.len() + 16, out, |out| {
@@ -134,24 +153,23 @@ impl Context<'_> {
         }
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
-        let (channel, identifier) = (publication.channel.clone(), options.identifier);
-        let sent = Waiting { channel, shared: shared.into(), qos, retain: true, identifier };
-        let mqtt = self.mqtt();
-        if qos != Qos::AtMostOnce
-            && !(mqtt.may_send(settings.max_in_flight) && mqtt.flow().outgoing.waiting.is_empty())
-        {
-            return mqtt.wait(sent, settings.queue_bytes);
-        }
+        let message = Delivery {
+            channel: &publication.channel,
+            shared: &shared,
+            qos,
+            retain: true,
+            identifier: options.identifier,
+        };
         let Self { hub, fx, .. } = self;
         let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {
             return true;
         };
-        let mut is_written = false;
-        fx.send(slot, |out| is_written = mqtt.write_publish(&sent, version, framing, out));
-        if is_written {
+        let mut outcome = Outcome::TooLarge;
+        fx.send(slot, |out| outcome = mqtt.deliver(message, &settings, version, framing, out));
+        if outcome == Outcome::Written {
             hub.protocols.mqtt.sent_publish(qos);
         }
-        true
+        outcome != Outcome::NoRoom
     }
 
     pub(super) fn mqtt_puback(&mut self, ack: &Ack<'_>) -> Progress {
@@ -202,7 +220,9 @@ impl Context<'_> {
                 return;
             };
             let mut is_written = false;
-            fx.send(slot, |out| is_written = mqtt.write_publish(&message, version, framing, out));
+            fx.send(slot, |out| {
+                is_written = mqtt.write_publish(message.as_delivery(), version, framing, out);
+            });
             if is_written {
                 hub.protocols.mqtt.sent_publish(message.qos);
             }

@@ -327,7 +327,30 @@ pub(super) struct Waiting {
     pub(super) identifier: u32,
 }
 
+/// A message for the client. `shared` is its packet for QoS 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery<'a> {
+    pub(super) channel: &'a Channel,
+    pub(super) shared: &'a [u8],
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// The subscription identifier; 0 for none.
+    pub(super) identifier: u32,
+}
+
+impl Delivery<'_> {
+    pub(super) fn to_waiting(self) -> Waiting {
+        let Self { channel, shared, qos, retain, identifier } = self;
+        Waiting { channel: channel.clone(), shared: shared.into(), qos, retain, identifier }
+    }
+}
+
 impl Waiting {
+    pub(super) fn as_delivery(&self) -> Delivery<'_> {
+        let Self { channel, shared, qos, retain, identifier } = self;
+        Delivery { channel, shared, qos: *qos, retain: *retain, identifier: *identifier }
+    }
+
     /// Bytes that it counts in the bound.
     pub(super) fn cost(&self) -> usize {
         self.shared.len() + size_of::<Self>()
