@@ -158,7 +158,7 @@ test('a channel is found, followed with a filter, published to, and its history 
   await older.click();
   await eventually('the last page', async () => (await offsets()).length === 45);
   assert.equal((await offsets()).at(-1), '1');
-  assert.equal(await older.isVisible(), false);
+  await older.waitFor({ state: 'hidden' });
   // The live tail, and publish.
   await page.getByRole('button', { name: 'Start' }).click();
   await page.getByText(/Following: 0 received/).waitFor();

@@ -27,7 +27,7 @@ test('private browsing leaves the shared view, shows its page, and ends with Esc
   assert.equal(await firstId(guest), '201');
   await guest.keyboard.press('Escape');
   await shows(guest, 1201);
-  assert.equal(await guest.locator('#banner').isVisible(), false);
+  await guest.locator('#banner').waitFor({ state: 'hidden' });
 });
 
 test('a private page can be shown to all viewers', async (t) => {

@@ -104,10 +104,11 @@ test('the keys move the cursor, and select ranges with their statistics', async 
   const press = async (...keys) => { for (const key of keys) await page.keyboard.press(key); };
   await press('ArrowRight', 'ArrowRight', 'ArrowDown');
   await stats(page, 'Row 2, price');
-  assert.equal(await grid(page).getAttribute('aria-activedescendant'), 'r2c3');
+  // The status line changes at once, the grid with the next frame.
+  await eventually('the active cell', async () => (await grid(page).getAttribute('aria-activedescendant')) === 'r2c3');
   await press('Shift+ArrowDown', 'Shift+ArrowDown');
   await stats(page, 'Count 3 · Sum 112.71 · Mean 37.57 · Min 16.76 · Max 58.38');
-  assert.equal(await page.locator('[role=gridcell][aria-selected=true]').count(), 3);
+  await eventually('three selected cells', async () => (await page.locator('[role=gridcell][aria-selected=true]').count()) === 3);
   await press('Home');
   await stats(page, 'Row 4, id');
   await press('End');
@@ -176,7 +177,7 @@ test('Enter opens the whole cell, and a link to a cell selects it', async (t) =>
   await page.locator('#r1c2').click();
   await page.keyboard.press('Enter');
   const dialog = page.getByRole('dialog', { name: 'b, row 1' });
-  assert.equal(await dialog.locator('pre').innerText(), long);
+  await eventually('the whole cell', async () => (await dialog.locator('pre').innerText()) === long);
   await page.keyboard.press('Escape');
   await dialog.waitFor({ state: 'hidden' });
   await page.keyboard.press('ArrowDown');

@@ -133,7 +133,7 @@ test('a filter and a search of either viewer apply to both, and can be removed',
 test('column facts are in the header and the menu of the column', async (t) => {
   const [maker] = await two(t);
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();
-  assert.equal(await maker.locator('#head svg').count() > 0, true);
+  await maker.locator('#head svg').first().waitFor();
   await maker.getByRole('button', { name: 'Filter article' }).click();
   const menu = maker.getByRole('dialog', { name: 'article' });
   assert.match(await menu.innerText(), /Distinct\s+7/);
