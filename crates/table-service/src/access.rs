@@ -9,29 +9,10 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tidings_table_store::{Locks, Quota};
+use tidings_table_store::Quota;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::command::Command;
 use crate::failure::Failure;
-
-/// Whether a viewer may execute a command on a table.
-///
-/// # Errors
-/// 403, with the restriction.
-pub(super) fn check(is_owner: bool, locks: Locks, command: &Command) -> Result<(), Failure> {
-    match command {
-        _ if is_owner => Ok(()),
-        Command::Lock { .. } | Command::Delete => {
-            Err(Failure::new(403, "only the table's owner may do this"))
-        }
-        // They change nothing for other viewers.
-        Command::Me(_) | Command::Cursor(_) | Command::Private(_) => Ok(()),
-        Command::Restore if locks.uploads => Err(Failure::new(403, "the owner has locked uploads")),
-        _ if locks.view => Err(Failure::new(403, "the owner has locked the view; only they turn its pages")),
-        _ => Ok(()),
-    }
-}
 
 /// Decisions about clients.
 ///

@@ -7,14 +7,15 @@
 //!   request that gets no bytes within [`ARRIVAL_TIMEOUT`] fails with 503.
 //! - Converting rows takes a few times their size. [Large](LARGE) rows are converted one request at a time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderMap};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tidings_table_room::rows::AppendPermit;
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 
@@ -41,26 +42,10 @@ pub(super) struct AppendLimiter {
     conversion_lock: Arc<Mutex<()>>,
 }
 
-/// The share of one request, released on drop.
-#[derive(Debug)]
-pub(super) struct AppendPermit {
-    _room: OwnedSemaphorePermit,
-    conversion_lock: Option<Arc<Mutex<()>>>,
-}
-
 impl Default for AppendLimiter {
     fn default() -> Self {
         let pool = |bytes| Arc::new(Semaphore::new(bytes / UNIT));
         Self { small: pool(POOL - LARGE_POOL), large: pool(LARGE_POOL), conversion_lock: Arc::default() }
-    }
-}
-
-impl AppendPermit {
-    /// Waits until no other large rows are converted, if these are large. Blocks.
-    pub(super) fn conversion_lock(&self) -> Option<MutexGuard<'_, ()>> {
-        self.conversion_lock
-            .as_ref()
-            .map(|conversion_lock| conversion_lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -94,7 +79,7 @@ impl AppendLimiter {
         };
         let conversion_lock = is_large.then(|| Arc::clone(&self.conversion_lock));
         match arrived {
-            Ok(rows) => Ok((rows.to_bytes(), AppendPermit { _room: room, conversion_lock })),
+            Ok(rows) => Ok((rows.to_bytes(), AppendPermit::new(room, conversion_lock))),
             Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
             Err(error) => Err(Failure::bad(format!("the rows did not arrive whole: {error}"))),
         }

@@ -35,15 +35,18 @@ const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/j
 
 type HttpResult = Result<Response, Failure>;
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({"error": {"code": self.code, "message": self.message}});
-        let answer = (status, JSON, format!("{body}\n"));
-        match status {
-            StatusCode::UNAUTHORIZED => ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response(),
-            _ => answer.into_response(),
-        }
+/// The response of a handler, or its error as JSON.
+fn respond(answer: HttpResult) -> Response {
+    let failure = match answer {
+        Ok(response) => return response,
+        Err(failure) => failure,
+    };
+    let status = StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = json!({"error": {"code": failure.code, "message": failure.message}});
+    let answer = (status, JSON, format!("{body}\n"));
+    match status {
+        StatusCode::UNAUTHORIZED => ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response(),
+        _ => answer.into_response(),
     }
 }
 
@@ -148,7 +151,7 @@ async fn page(State(service): ServiceState, request: Request, next: Next) -> Res
         Err(_) => Err(Failure::bad("page and page_size are numbers")),
     };
     end_span(span, &answer);
-    answer.into_response()
+    respond(answer)
 }
 
 /// The timeout of a page while the table is being read, and the interval of checks.
@@ -214,12 +217,12 @@ async fn download(
     Path(id): Path<String>,
     Query(DownloadQuery { view }): Query<DownloadQuery>,
     request: Request,
-) -> HttpResult {
+) -> Response {
     let span = request_span(&service, "table download", &id, request.headers());
     let limit = service.access.download_limit(&service.access.visitor(&request));
     let answer = download_of(&service, &id, view.as_deref(), limit).await;
     end_span(span, &answer);
-    answer
+    respond(answer)
 }
 
 /// The response to a download; its body follows.
@@ -294,7 +297,7 @@ fn end_span(mut span: Span, answer: &HttpResult) {
     }
 }
 
-async fn append(State(service): ServiceState, Path(id): Path<String>, request: Request) -> HttpResult {
+async fn append(State(service): ServiceState, Path(id): Path<String>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
     let span = request_span(&service, "table append", &id, &parts.headers);
     let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
@@ -302,7 +305,7 @@ async fn append(State(service): ServiceState, Path(id): Path<String>, request: R
     if answer.is_err() {
         append_limiter::drain(&parts.headers, &mut body).await;
     }
-    answer
+    respond(answer)
 }
 
 /// Reads the rows of an append and appends them.
@@ -331,6 +334,6 @@ async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: 
     let AppendReport { rows: appended, size } = service
         .request(id, |reply| RoomRequest::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
         .await??;
-    service.counters.bytes.fetch_add(rows.len(), std::sync::atomic::Ordering::Relaxed);
+    service.counters.bytes.fetch_add(rows.size(), std::sync::atomic::Ordering::Relaxed);
     Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())
 }

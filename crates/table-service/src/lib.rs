@@ -3,10 +3,10 @@
 //! ```text
 //! session/   a viewer's WebSocket          http.rs  pages, downloads and rows over plain HTTP
 //!      ↘      ↙
-//!      room/        the shared state of one table: a task
-//!      ↙  ↓  ↘
-//! upload.rs  page.rs  broadcast.rs   incoming files; pages; the shared view
-//!      ↘  ↓
+//!      task.rs      the task of one table, which runs its room (the crate table-room)
+//!      ↙      ↘
+//! upload_thread.rs  work.rs, append.rs    incoming files; work with a table's writer
+//!      ↘      ↙
 //! table-store  the stores: a folder, or a bucket with copies on disk
 //! ```
 //!
@@ -16,8 +16,8 @@
 //! Invariants:
 //! - A file is never held in memory: it is written to disk as it arrives, and pages are read from there.
 //! - A view is encoded once for all its viewers. A slow viewer receives the newest view and delays no other viewer.
-//! - The id of a table permits viewing. All other permissions on a table are checked in one place, [`access`], when the
-//!   room executes a command.
+//! - The id of a table permits viewing. All other permissions on a table are checked in one place,
+//!   [`tidings_table_room::access`], when the room executes a command.
 //! - Everything is bounded: files and their sum in bytes (`tables.max_size`, `tables.max_total`), concurrent uploads
 //!   ([`upload::ActiveUploads`]), concurrent downloads of views ([`download::ActiveDownloads`]), concurrent appends ([`append_limiter`]),
 //!   queued responses ([`outbox`]), concurrent queries ([`queries`]), people in messages ([`people`]), private views and
@@ -38,29 +38,21 @@
 //!   `"wide":[[row,cells],…]` when a row has too many cells; a private window has the same.
 
 mod access;
+mod append;
 mod append_limiter;
-mod broadcast;
 mod bus;
-mod counters;
 mod download;
 mod facts;
-mod failure;
 mod http;
-mod message;
-mod node_messages;
 mod node_sync;
 mod operators;
 mod options;
-mod outbox;
-mod page;
 mod queries;
-mod rate;
-mod room;
 mod rooms;
-mod rows;
 mod session;
-mod summary;
-mod upload;
+mod task;
+mod upload_thread;
+mod work;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +63,9 @@ use tidings_audit::Audit;
 use tidings_otel::Tracer;
 use tidings_table::Limits;
 use tidings_table_commands::{command, people};
+use tidings_table_room::{
+    broadcast, failure, message, node_messages, outbox, page, rate, room, rows, upload,
+};
 use tidings_table_store::{Record, Store, TableId};
 use tidings_wire::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -87,12 +82,12 @@ use upload::ActiveUploads;
 
 pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
-pub use counters::Counters;
 pub use download::MAX_EXPORTS;
-pub use failure::Failure;
 pub use http::{pages, routes};
 pub use options::Options;
-pub use summary::TableSummary;
+pub use tidings_table_room::counters::Counters;
+pub use tidings_table_room::failure::Failure;
+pub use tidings_table_room::summary::TableSummary;
 pub use tidings_table_store::{
     BucketCounters, BucketOptions, MAX_UPLOADS, Quota, StoreLocation, StoreOptions,
 };
@@ -258,7 +253,7 @@ impl Service {
         let store = Arc::clone(&self.store);
         let (table_folder, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
         // A concurrent request may have started the room meanwhile.
-        Ok(self.rooms.get_or_start(id, || room::start(self, table_folder, record)))
+        Ok(self.rooms.get_or_start(id, || task::start(self, table_folder, record)))
     }
 
     /// Creates a table without a file. Its owner has this secret.
@@ -270,7 +265,7 @@ impl Service {
         let store = Arc::clone(&self.store);
         let table_folder = blocking(move || store.disk().create()).await??;
         let id = table_folder.id;
-        Ok((id, self.rooms.get_or_start(id, || room::start(self, table_folder, Record::new(secret)))))
+        Ok((id, self.rooms.get_or_start(id, || task::start(self, table_folder, Record::new(secret)))))
     }
 
     /// Sends a request to a table's room and waits for the response.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::Service;
+use crate::TableSummary;
 use crate::room::RoomRequest;
-use crate::summary::TableSummary;
 
 /// The longest wait for the summaries of all tables.
 const LIST_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tidings_table::{Control, Error, Reading, Summary, View};
 use tidings_table_store::ViewSettings;
 
-use super::broadcast::ViewFormat;
-use super::message::{self, FileFacts, PageText, ViewColumns, Window, WindowColumns};
+use crate::broadcast::ViewFormat;
+use crate::message::{self, FileFacts, PageText, ViewColumns, Window, WindowColumns};
 
 /// The number of columns that a view always has.
 const VIEW_COLUMNS: usize = 100;
@@ -18,35 +18,41 @@ const VIEW_CELLS: usize = 20_000;
 
 /// A view, and the state of the file that it is based on.
 #[derive(Clone, Debug)]
-pub(super) struct CachedView {
-    pub(super) view: Arc<View>,
+pub struct CachedView {
+    /// The rows.
+    pub view: Arc<View>,
     of: Summary,
 }
 
 /// A page, before encoding.
 #[derive(Debug)]
-pub(super) struct Page {
+pub struct Page {
     /// By form; the article's form only on request.
-    pub(super) made: [Option<CachedView>; 2],
-    pub(super) text: [Option<Arc<PageText>>; 2],
-    pub(super) facts: FileFacts,
-    pub(super) summary: Summary,
+    pub made: [Option<CachedView>; 2],
+    /// The text by form.
+    pub text: [Option<Arc<PageText>>; 2],
+    /// The facts about the file.
+    pub facts: FileFacts,
+    /// The size of the file when the page was computed.
+    pub summary: Summary,
     /// The number of the page, which exists.
-    pub(super) page: u64,
+    pub page: u64,
 }
 
 /// A page that is requested.
-pub(super) struct PageRequest {
-    pub(super) reading: Arc<Reading>,
-    pub(super) shown: ViewSettings,
+pub struct PageRequest {
+    /// The state of the file.
+    pub reading: Arc<Reading>,
+    /// The settings of the page.
+    pub shown: ViewSettings,
     /// The previous views, which are reused for the same query.
-    pub(super) before: [Option<CachedView>; 2],
+    pub before: [Option<CachedView>; 2],
     /// Whether the article's form is requested too.
-    pub(super) article: bool,
+    pub article: bool,
 }
 
 /// Whether the rows of a page are computed already, so that they are only read.
-pub(super) fn is_ready(request: &PageRequest) -> bool {
+pub fn is_ready(request: &PageRequest) -> bool {
     let PageRequest { reading, shown, before, .. } = request;
     let is_same = |made: &CachedView| {
         made.of == reading.summary()
@@ -60,7 +66,7 @@ pub(super) fn is_ready(request: &PageRequest) -> bool {
 ///
 /// # Errors
 /// As [`Reading::view`] and [`View::page`].
-pub(super) fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> {
+pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> {
     let PageRequest { reading, shown, before, article } = request;
     let summary = reading.summary();
     let (mut made, mut text) = ([None, None], [None, None]);
@@ -95,7 +101,7 @@ pub(super) fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, 
 }
 
 /// These columns of the rows of a page. Pages are counted from 1.
-pub(super) fn rows_of(
+pub fn rows_of(
     view: &View,
     shown: &ViewSettings,
     number: u64,
@@ -108,7 +114,7 @@ pub(super) fn rows_of(
 ///
 /// # Errors
 /// As [`View::page`].
-pub(super) fn window(
+pub fn window(
     view: &View,
     from: u64,
     count: usize,

@@ -160,9 +160,9 @@ impl Room {
 
     /// Merges the following appends of the queue into this one, up to [`MAX_BATCH`].
     fn merge_appends(&mut self, appends: &mut Vec<PendingAppend>) {
-        let mut bytes: u64 = appends.iter().map(|addition| addition.rows.len()).sum();
+        let mut bytes: u64 = appends.iter().map(|addition| addition.rows.size()).sum();
         while let Some(Work::Append(next)) = self.work.waiting.front_mut() {
-            bytes += next.iter().map(|addition| addition.rows.len()).sum::<u64>();
+            bytes += next.iter().map(|addition| addition.rows.size()).sum::<u64>();
             if bytes > MAX_BATCH {
                 return;
             }

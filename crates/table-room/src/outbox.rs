@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tidings_wire::ws::CloseCode;
 use tokio::sync::{Notify, watch};
 
-use super::broadcast::{ViewBroadcast, ViewCursor};
+use crate::broadcast::{ViewBroadcast, ViewCursor};
 
 /// The bytes of queued responses from which on no input is read. One more response may be queued.
 const LIMIT: usize = 1 << 20;
@@ -29,23 +29,23 @@ const TOTAL: usize = 64 << 20;
 
 /// The bytes of responses to all viewers that are not written yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnreadResponses(Arc<AtomicUsize>);
+pub struct UnreadResponses(Arc<AtomicUsize>);
 
 impl UnreadResponses {
     /// The bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Whether further large responses must be refused.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.bytes() >= TOTAL
     }
 }
 
 /// Bytes of responses that count until this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub struct Unread {
     all: UnreadResponses,
     bytes: usize,
 }
@@ -58,7 +58,7 @@ impl Drop for Unread {
 
 /// The queue of one viewer.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     all: UnreadResponses,
     waiting: Mutex<PendingOutput>,
     /// Wakes the writer.
@@ -68,30 +68,31 @@ pub(super) struct Outbox {
 }
 
 /// A broadcast, and the viewer's position in it.
-pub(super) type BroadcastReceiver = (watch::Receiver<ViewBroadcast>, ViewCursor);
+pub type BroadcastReceiver = (watch::Receiver<ViewBroadcast>, ViewCursor);
 
 /// The content of the queue.
 #[derive(Debug, Default)]
-pub(super) struct PendingOutput {
-    pub(super) frames: VecDeque<Bytes>,
+pub struct PendingOutput {
+    /// The responses, in order.
+    pub frames: VecDeque<Bytes>,
     /// The newest page of the viewer's private view, written after the frames.
-    pub(super) private: Option<Bytes>,
+    pub private: Option<Bytes>,
     /// The bytes of all of them.
-    pub(super) unread: Unread,
+    pub unread: Unread,
     /// The broadcast, once the viewer has joined a room.
-    pub(super) broadcast: Option<BroadcastReceiver>,
+    pub broadcast: Option<BroadcastReceiver>,
     /// The Close frame that ends the connection after the queue; `Some(None)`: without a Close frame.
-    pub(super) closing: Option<Option<(CloseCode, String)>>,
+    pub closing: Option<Option<(CloseCode, String)>>,
 }
 
 impl Outbox {
     /// An empty queue, whose responses count in `all`.
-    pub(super) fn new(all: UnreadResponses) -> Self {
+    pub fn new(all: UnreadResponses) -> Self {
         Self { all, ..Self::default() }
     }
 
     /// Queues a response.
-    pub(super) fn push(&self, frame: Bytes) {
+    pub fn push(&self, frame: Bytes) {
         let mut waiting = self.lock();
         self.all.0.fetch_add(frame.len(), Ordering::Relaxed);
         waiting.unread.all = self.all.clone();
@@ -102,7 +103,7 @@ impl Outbox {
     }
 
     /// Replaces the page of the viewer's private view that is not written yet.
-    pub(super) fn set_private(&self, frame: Bytes) {
+    pub fn set_private(&self, frame: Bytes) {
         let mut waiting = self.lock();
         let before = waiting.private.as_ref().map_or(0, Bytes::len);
         self.all.0.fetch_add(frame.len(), Ordering::Relaxed);
@@ -115,36 +116,36 @@ impl Outbox {
     }
 
     /// Whether a page of the viewer's private view waits.
-    pub(super) fn has_private(&self) -> bool {
+    pub fn has_private(&self) -> bool {
         self.lock().private.is_some()
     }
 
     /// Sends this broadcast from now on.
-    pub(super) fn watch(&self, broadcast: BroadcastReceiver) {
+    pub fn watch(&self, broadcast: BroadcastReceiver) {
         self.lock().broadcast = Some(broadcast);
         self.something.notify_one();
     }
 
     /// Closes the connection after the queue was written. The first call decides.
-    pub(super) fn close(&self, with: Option<(CloseCode, String)>) {
+    pub fn close(&self, with: Option<(CloseCode, String)>) {
         self.lock().closing.get_or_insert(with);
         self.something.notify_one();
     }
 
     /// Takes the content of the queue.
-    pub(super) fn take(&self) -> PendingOutput {
+    pub fn take(&self) -> PendingOutput {
         let taken = std::mem::take(&mut *self.lock());
         self.room.notify_one();
         taken
     }
 
     /// Waits until the queue may have content. Used by the writer.
-    pub(super) async fn wait_for_output(&self) {
+    pub async fn wait_for_output(&self) {
         self.something.notified().await;
     }
 
     /// Waits until another response fits. Used by the reader.
-    pub(super) async fn has_room(&self) {
+    pub async fn has_room(&self) {
         while self.lock().unread.bytes > LIMIT {
             self.room.notified().await;
         }

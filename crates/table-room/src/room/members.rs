@@ -155,11 +155,13 @@ impl Viewers {
 
 /// A session's handle of the room that it has joined.
 #[derive(Debug)]
-pub(crate) struct ViewerHandle {
-    pub(crate) requests: mpsc::Sender<RoomRequest>,
-    pub(crate) viewer: u64,
+pub struct ViewerHandle {
+    /// The sender of requests to the room.
+    pub requests: mpsc::Sender<RoomRequest>,
+    /// The number of the viewer.
+    pub viewer: u64,
     /// Whether the session has proved ownership.
-    pub(crate) is_owner: bool,
+    pub is_owner: bool,
 }
 
 impl Room {

@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time after which a transfer has a rate, and the period that the rate covers.
-pub(super) const WINDOW: Duration = Duration::from_secs(5);
+pub const WINDOW: Duration = Duration::from_secs(5);
 
 /// The rate of one transfer.
 #[derive(Debug)]
-pub(super) struct RateMeter {
+pub struct RateMeter {
     state: Mutex<RateState>,
     /// The most bytes that one wait is for. A peer that takes longer for them is slow, even if buffers accepted earlier
     /// bytes quickly.
@@ -32,23 +32,22 @@ struct RateState {
 
 impl RateMeter {
     /// Measures a transfer that waits for at most `step` bytes at a time.
-    pub(super) fn new(step: u64, now: Instant) -> Self {
+    pub fn new(step: u64, now: Instant) -> Self {
         Self { state: Mutex::new(RateState::new(now)), step }
     }
 
     /// Restarts the measurement at this time.
-    #[cfg(test)]
-    pub(super) fn restart(&self, at: Instant) {
+    pub fn restart(&self, at: Instant) {
         *self.state() = RateState::new(at);
     }
 
     /// Starts counting time: this side waits for the peer.
-    pub(super) fn wait(&self, now: Instant) {
+    pub fn wait(&self, now: Instant) {
         self.state().waiting_since.get_or_insert(now);
     }
 
     /// The peer has transferred these bytes; the wait has ended.
-    pub(super) fn advance(&self, bytes: u64, now: Instant) {
+    pub fn advance(&self, bytes: u64, now: Instant) {
         let mut state = self.state();
         if let Some(since) = state.waiting_since.take() {
             state.waited += now.saturating_duration_since(since);
@@ -61,7 +60,7 @@ impl RateMeter {
     }
 
     /// Bytes per second; `None` during the first [`WINDOW`].
-    pub(super) fn rate(&self, now: Instant) -> Option<f64> {
+    pub fn rate(&self, now: Instant) -> Option<f64> {
         let state = self.state();
         let is_measured = now.saturating_duration_since(state.began) >= WINDOW;
         let rate = if is_measured { Some(state.rate(now)) } else { state.last };
@@ -94,7 +93,7 @@ impl RateState {
 }
 
 /// The slowest transfer with a rate below `least` bytes per second; with 0, one that is stalled.
-pub(super) fn slowest<'a, T>(
+pub fn slowest<'a, T>(
     transfers: impl Iterator<Item = (&'a RateMeter, T)>,
     least: u64,
     now: Instant,

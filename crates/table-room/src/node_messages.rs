@@ -12,41 +12,46 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use tidings_table_store::Record;
 
-use super::people::{ChangedBy, Person};
+use crate::people::{ChangedBy, Person};
 
 /// A message of one node about one table.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct NodeMessage {
+pub struct NodeMessage {
     /// The sender.
-    pub(super) node: u64,
-    pub(super) table: String,
+    pub node: u64,
+    /// The id of the table.
+    pub table: String,
     #[serde(rename = "say")]
-    pub(super) kind: MessageKind,
+    /// The reason.
+    pub kind: MessageKind,
     /// The number of viewers on that node.
-    pub(super) viewers: u64,
+    pub viewers: u64,
     /// The bytes of the table's file that the node has read.
-    pub(super) received: u64,
+    pub received: u64,
     /// The progress of an upload on that node.
     #[serde(default)]
-    pub(super) loading: Option<RemoteUpload>,
-    pub(super) record: Option<Record>,
+    pub loading: Option<RemoteUpload>,
+    /// The record, if it may have changed.
+    pub record: Option<Record>,
     /// The author of the last change of the view.
     #[serde(default)]
-    pub(super) changed_by: Option<ChangedBy>,
+    pub changed_by: Option<ChangedBy>,
     /// The people on that node.
     #[serde(default)]
-    pub(super) people: Option<PeopleUpdate>,
+    pub people: Option<PeopleUpdate>,
 }
 
 /// The people of a node, or their changes.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(super) struct PeopleUpdate {
+pub struct PeopleUpdate {
     /// Whether these are all people of the node.
     #[serde(rename = "all")]
-    pub(super) is_all: bool,
+    pub is_all: bool,
     #[serde(serialize_with = "inner", deserialize_with = "shared")]
-    pub(super) changed: Vec<Arc<Person>>,
-    pub(super) left: Vec<String>,
+    /// People that joined or changed.
+    pub changed: Vec<Arc<Person>>,
+    /// The ids of people that left.
+    pub left: Vec<String>,
 }
 
 fn inner<S: Serializer>(people: &[Arc<Person>], into: S) -> Result<S::Ok, S::Error> {
@@ -59,17 +64,19 @@ fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Arc<Person>>, D::Err
 
 /// The progress of an upload on another node.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(super) struct RemoteUpload {
-    pub(super) received: u64,
+pub struct RemoteUpload {
+    /// The received bytes.
+    pub received: u64,
     /// The announced size.
-    pub(super) size: Option<u64>,
-    pub(super) rows: u64,
+    pub size: Option<u64>,
+    /// The received rows.
+    pub rows: u64,
 }
 
 /// The reason of the message.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum MessageKind {
+pub enum MessageKind {
     /// Requests the status from nodes that have the table open.
     Hello,
     /// The sender has the table open.
@@ -88,11 +95,17 @@ pub(super) enum MessageKind {
 
 /// The status of a table on this node, without its record; see [`NodeMessage`].
 #[derive(Clone, Debug)]
-pub(super) struct NodeStatus {
-    pub(super) kind: MessageKind,
-    pub(super) viewers: u64,
-    pub(super) received: u64,
-    pub(super) loading: Option<RemoteUpload>,
-    pub(super) changed_by: Option<ChangedBy>,
-    pub(super) people: Option<PeopleUpdate>,
+pub struct NodeStatus {
+    /// The reason.
+    pub kind: MessageKind,
+    /// The number of viewers on this node.
+    pub viewers: u64,
+    /// The bytes of the table's file that this node has read.
+    pub received: u64,
+    /// The progress of an upload on this node.
+    pub loading: Option<RemoteUpload>,
+    /// The author of the last change of the view.
+    pub changed_by: Option<ChangedBy>,
+    /// The people on this node.
+    pub people: Option<PeopleUpdate>,
 }

@@ -8,9 +8,9 @@ use tidings_table::{Table, Writer};
 use tidings_table_store::{Reserved, Store, TABLE_OVERHEAD, TableFolder};
 use tokio::sync::mpsc;
 
-use super::RoomRequest;
-use crate::failure::Failure;
-use crate::upload::{Piece, Upload, UploadInput, UploadOutcome, UploadProgress};
+use super::failure::Failure;
+use super::room::RoomRequest;
+use super::upload::{Piece, Upload, UploadInput, UploadOutcome, UploadProgress};
 
 /// The rows of a first page.
 pub(super) const FIRST_PAGE_ROWS: u64 = 100;

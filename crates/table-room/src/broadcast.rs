@@ -9,13 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_wire::ws::CloseCode;
 
-use super::failure::Failure;
-use super::message;
-use super::people::Person;
+use crate::failure::Failure;
+use crate::message;
+use crate::people::Person;
 
 /// The endpoint of a viewer. It determines the rows and the messages of its broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ViewFormat {
+pub enum ViewFormat {
     /// `/tables/ws`: everything.
     Tables,
     /// `/parser/ws`: only views and errors, as on the article's page; the header counts as a row.
@@ -24,7 +24,7 @@ pub(super) enum ViewFormat {
 
 /// The current view and messages for all viewers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ViewBroadcast {
+pub struct ViewBroadcast {
     /// The view for each form that has viewers.
     views: [Option<EncodedView>; 2],
     /// The last progress message and its sequence number.
@@ -46,13 +46,13 @@ struct PeopleBroadcast {
 
 /// All people of a table, encoded when a viewer needs the list.
 #[derive(Debug)]
-pub(super) struct PeopleList {
+pub struct PeopleList {
     people: Vec<Arc<Person>>,
     frame: OnceLock<Bytes>,
 }
 
 impl PeopleList {
-    pub(super) const fn new(people: Vec<Arc<Person>>) -> Self {
+    pub(crate) const fn new(people: Vec<Arc<Person>>) -> Self {
         Self { people, frame: OnceLock::new() }
     }
 
@@ -64,56 +64,60 @@ impl PeopleList {
 
 /// A view, encoded once for all viewers of its form.
 #[derive(Clone, Debug)]
-pub(super) struct EncodedView {
-    pub(super) frame: Bytes,
+pub struct EncodedView {
+    /// The frame of a WebSocket.
+    pub frame: Bytes,
     /// Views with the same number differ only in the number of viewers.
-    pub(super) content: u64,
-    pub(super) viewers: u64,
+    pub content: u64,
+    /// The number of viewers that it shows.
+    pub viewers: u64,
     /// Grows with each view.
-    pub(super) version: u64,
+    pub version: u64,
 }
 
 /// The end of a broadcast.
 #[derive(Clone, Debug)]
-pub(super) struct BroadcastEnd {
-    pub(super) error: Option<Failure>,
-    pub(super) code: CloseCode,
+pub struct BroadcastEnd {
+    /// The error that viewers receive first.
+    pub error: Option<Failure>,
+    /// The code of the Close frame.
+    pub code: CloseCode,
     /// Viewers are disconnected at random times within this duration, to spread their reconnects.
-    pub(super) within: Duration,
+    pub within: Duration,
 }
 
 impl ViewBroadcast {
-    pub(super) fn post(&mut self, form: ViewFormat, posted: Option<EncodedView>) {
+    pub(crate) fn post(&mut self, form: ViewFormat, posted: Option<EncodedView>) {
         self.views[form as usize] = posted;
     }
 
-    pub(super) fn set_progress(&mut self, frame: Bytes) {
+    pub(crate) fn set_progress(&mut self, frame: Bytes) {
         let number = self.progress.as_ref().map_or(1, |(number, _)| number + 1);
         self.progress = Some((number, frame));
     }
 
-    pub(super) fn set_locks(&mut self, frame: Bytes) {
+    pub(crate) fn set_locks(&mut self, frame: Bytes) {
         let number = self.locks.as_ref().map_or(1, |(number, _)| number + 1);
         self.locks = Some((number, frame));
     }
 
-    pub(super) fn set_people(&mut self, change: Bytes, list: PeopleList) {
+    pub(crate) fn set_people(&mut self, change: Bytes, list: PeopleList) {
         let number = self.people.as_ref().map_or(1, |people| people.number + 1);
         self.people = Some(PeopleBroadcast { number, change, list: Arc::new(list) });
     }
 
-    pub(super) const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         self.end.is_some()
     }
 
-    pub(super) fn end(&mut self, end: BroadcastEnd) {
+    pub(crate) fn end(&mut self, end: BroadcastEnd) {
         self.end = Some(end);
     }
 }
 
 /// A view that was sent to a viewer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SeenView {
+pub struct SeenView {
     content: u64,
     viewers: u64,
     version: u64,
@@ -121,19 +125,19 @@ pub(super) struct SeenView {
 
 impl EncodedView {
     /// The position of a viewer after this view.
-    pub(super) const fn viewed(&self) -> SeenView {
+    pub const fn viewed(&self) -> SeenView {
         SeenView { content: self.content, viewers: self.viewers, version: self.version }
     }
 }
 
 /// The position of one viewer in a broadcast.
 #[derive(Debug)]
-pub(super) struct ViewCursor {
-    pub(super) form: ViewFormat,
+pub struct ViewCursor {
+    pub(crate) form: ViewFormat,
     /// The last view.
-    pub(super) view: Option<SeenView>,
-    pub(super) progress: u64,
-    pub(super) locks: u64,
+    pub view: Option<SeenView>,
+    pub(crate) progress: u64,
+    pub(crate) locks: u64,
     /// The number of the last change of the people; `None` before the first list.
     people: Option<u64>,
     /// The id of the viewer among the people.
@@ -142,7 +146,7 @@ pub(super) struct ViewCursor {
 
 impl ViewCursor {
     /// The position of a new viewer: earlier messages are skipped, except locks that are on.
-    pub(super) fn from_now(form: ViewFormat, broadcast: &ViewBroadcast, is_locked: bool, id: String) -> Self {
+    pub fn from_now(form: ViewFormat, broadcast: &ViewBroadcast, is_locked: bool, id: String) -> Self {
         let number = |told: &Option<(u64, Bytes)>| told.as_ref().map_or(0, |(number, _)| *number);
         Self {
             form,
@@ -155,7 +159,7 @@ impl ViewCursor {
     }
 
     /// Appends the frames that this viewer has not received to `out`. Returns the end, if the broadcast has ended.
-    pub(super) fn take(&mut self, broadcast: &ViewBroadcast, out: &mut Vec<Bytes>) -> Option<BroadcastEnd> {
+    pub fn take(&mut self, broadcast: &ViewBroadcast, out: &mut Vec<Bytes>) -> Option<BroadcastEnd> {
         // Progress first: the view that completes it follows.
         if let Some((number, frame)) = &broadcast.progress
             && *number > self.progress

@@ -1,31 +1,28 @@
-//! Rows that a backend appends: lines in the table's dialect, or cells.
+//! Rows that a backend appends, before they are written: lines in the table's dialect, or cells.
 
 use std::fmt;
-use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tidings_table::{
-    Compression, Encoding, Error, Event, ORIGINAL, Reader, Reading, Summary, Syntax, Writer,
-};
+use tidings_table::{Event, Reader, Syntax};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::append_limiter::AppendPermit;
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// Rows to append.
-pub(super) struct Rows {
+pub struct Rows {
     content: Content,
     /// Their share of the append budget.
     held: Option<AppendPermit>,
 }
 
-enum Content {
+/// The form of rows.
+#[derive(Debug)]
+pub enum Content {
     /// Lines in the table's dialect.
     Lines(Bytes),
     /// Cells, which are written in the table's dialect.
@@ -35,7 +32,7 @@ enum Content {
 /// Rows of cells in one buffer, no larger than their JSON. Each cell and each row is followed by a byte that cannot
 /// occur in UTF-8.
 #[derive(Debug, Default)]
-struct Cells {
+pub struct Cells {
     flat: Vec<u8>,
     cells: u64,
     rows: u64,
@@ -44,28 +41,38 @@ struct Cells {
 const CELL_END: u8 = 0xFF;
 const ROW_END: u8 = 0xFE;
 
-/// The result of an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AppendReport {
-    /// The number of appended rows.
-    pub(super) rows: u64,
-    /// The new size of the file in bytes.
-    pub(super) size: u64,
+/// The share of one request in the append budget, released on drop.
+#[derive(Debug)]
+pub struct AppendPermit {
+    _share: OwnedSemaphorePermit,
+    conversion_lock: Option<Arc<Mutex<()>>>,
 }
 
-/// The outcome of an append.
-pub(super) enum AppendOutcome {
+impl AppendPermit {
+    /// A share of the budget; with the lock of conversions, if the rows are large.
+    pub const fn new(share: OwnedSemaphorePermit, conversion_lock: Option<Arc<Mutex<()>>>) -> Self {
+        Self { _share: share, conversion_lock }
+    }
+
+    fn conversion_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.conversion_lock
+            .as_ref()
+            .map(|conversion_lock| conversion_lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The result of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendReport {
     /// The number of appended rows.
-    Rows(u64),
-    /// The rows were rejected; nothing was written.
-    Refused(Failure),
-    /// The disk failed; the writer is unusable.
-    Failed(Failure),
+    pub rows: u64,
+    /// The new size of the file in bytes.
+    pub size: u64,
 }
 
 impl Rows {
     /// Lines in the table's dialect.
-    pub(super) fn lines(body: Bytes, held: Option<AppendPermit>) -> Self {
+    pub fn lines(body: Bytes, held: Option<AppendPermit>) -> Self {
         Self { content: Content::Lines(body), held }
     }
 
@@ -74,7 +81,7 @@ impl Rows {
     ///
     /// # Errors
     /// 400 for any other JSON.
-    pub(super) fn from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
+    pub fn from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
         let mut cells = Cells::default();
         {
             let _turn = held.as_ref().and_then(AppendPermit::conversion_lock);
@@ -86,42 +93,30 @@ impl Rows {
     }
 
     /// The size of their text in bytes.
-    pub(super) fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         match &self.content {
             Content::Lines(lines) => lines.len() as u64,
-            Content::Cells(cells) => cells.len(),
+            Content::Cells(cells) => cells.size(),
         }
     }
 
     /// The most bytes by which the file may grow.
-    pub(super) fn most(&self) -> u64 {
+    pub fn most(&self) -> u64 {
         match &self.content {
             // An encoding or compression may need more; the excess is released.
             Content::Lines(lines) => lines.len() as u64 * 4 + 64,
-            Content::Cells(cells) => cells.len() * 4 + cells.cells * 12 + cells.rows * 16,
+            Content::Cells(cells) => cells.size() * 4 + cells.cells * 12 + cells.rows * 16,
         }
     }
 
-    /// Appends the rows to the file in this folder. Blocks on the disk, and on other large conversions.
-    pub(super) fn append(&self, writer: &mut Writer, folder: &Path) -> AppendOutcome {
-        let _turn = self.held.as_ref().and_then(AppendPermit::conversion_lock);
-        let reading = writer.table().reading();
-        let outcome = match &self.content {
-            Content::Lines(lines) => {
-                let syntax = reading.dialect().syntax;
-                match count(lines, syntax) {
-                    Ok(0) => return AppendOutcome::Rows(0),
-                    Ok(rows) => append_lines(writer, &reading, folder, lines).map(|_| rows),
-                    Err(failure) => return AppendOutcome::Refused(failure),
-                }
-            }
-            Content::Cells(cells) => writer.append_rows(cells.rows()).map(|_| cells.rows),
-        };
-        match outcome {
-            Ok(rows) => AppendOutcome::Rows(rows),
-            Err(error @ (Error::Unwritable(_) | Error::Broken)) => AppendOutcome::Refused(error.into()),
-            Err(error) => AppendOutcome::Failed(error.into()),
-        }
+    /// The rows themselves.
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Waits until no other large rows are converted, if these are large. Blocks.
+    pub fn conversion_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.held.as_ref().and_then(AppendPermit::conversion_lock)
     }
 }
 
@@ -138,11 +133,17 @@ impl Cells {
     }
 
     /// The size of the cells in bytes.
-    fn len(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.flat.len() as u64 - self.cells - self.rows
     }
 
-    fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+    /// The number of rows.
+    pub const fn count(&self) -> u64 {
+        self.rows
+    }
+
+    /// The rows, as cells.
+    pub fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
         self.flat.split_inclusive(|byte| *byte == ROW_END).map(|row| {
             let cells = row[..row.len() - 1].split_inclusive(|byte| *byte == CELL_END);
             cells.map(|cell| std::str::from_utf8(&cell[..cell.len() - 1]).unwrap_or_default())
@@ -212,39 +213,11 @@ impl<'de> Visitor<'de> for InRow<'_> {
     }
 }
 
-/// Appends the bytes of the lines if the file's encoding permits it, otherwise the text of each cell.
-fn append_lines(
-    writer: &mut Writer,
-    reading: &Reading,
-    folder: &Path,
-    lines: &[u8],
-) -> Result<Summary, Error> {
-    let dialect = reading.dialect();
-    let summary = reading.summary();
-    if dialect.encoding != Encoding::UTF_8 || dialect.compression != Compression::None {
-        return writer.append_rows(cells(lines, dialect.syntax).rows());
-    }
-    if summary.open_quote {
-        return Err(Error::Unwritable("the file ends within quotes"));
-    }
-    if !ends_line(folder)? {
-        writer.append(dialect.line_end.as_str().as_bytes())?;
-    }
-    writer.append(lines)?;
-    writer.finish()
-}
-
-/// Whether the file is empty or ends with a line break.
-fn ends_line(folder: &Path) -> io::Result<bool> {
-    let file = File::open(folder.join(ORIGINAL))?;
-    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(true) };
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, last)?;
-    Ok(matches!(byte, [b'\n' | b'\r']))
-}
-
 /// The number of rows in these lines.
-fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
+///
+/// # Errors
+/// 400 when they end within quotes.
+pub fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
     let (mut rows, mut is_open) = (0, false);
     read(lines, syntax, |event| {
         is_open = event != Event::Row;
@@ -254,7 +227,7 @@ fn count(lines: &[u8], syntax: Syntax) -> Result<u64, Failure> {
 }
 
 /// The cells of these lines. Bytes that are not UTF-8 become U+FFFD.
-fn cells(lines: &[u8], syntax: Syntax) -> Cells {
+pub fn cells(lines: &[u8], syntax: Syntax) -> Cells {
     let (mut cells, mut cell) = (Cells::default(), Vec::new());
     read(lines, syntax, |event| {
         if let Event::Content(content) = event {
@@ -317,7 +290,7 @@ mod tests {
         let rows = Rows::from_json(br#" [["a",1.50,null,true,"\u00fc\"\n"],[],[""]] "#, None).ok();
         let Some(Rows { content: Content::Cells(cells), .. }) = rows else { panic!("cells") };
         assert_eq!(listed(&cells), [vec!["a", "1.50", "", "true", "ü\"\n"], vec![], vec![""]]);
-        assert_eq!((cells.len(), cells.cells, cells.rows), (13, 6, 3));
+        assert_eq!((cells.size(), cells.cells, cells.rows), (13, 6, 3));
         for body in ["{}", "[1]", "[[[]]]", "[", "[[]] 1", "[[\"\\ud800\"]]"] {
             assert_eq!(
                 Rows::from_json(body.as_bytes(), None).err().map(|failure| failure.code),

@@ -36,28 +36,31 @@ const REMOTE_REPLY_TIME: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The constants of a room.
-pub(super) struct Settings {
-    pub(super) id: TableId,
+pub struct Settings {
+    /// The id of the table.
+    pub id: TableId,
     /// The number of this process, unique among those that share the store.
-    pub(super) node: u64,
-    pub(super) has_other_nodes: bool,
+    pub node: u64,
+    /// Whether other nodes share the store.
+    pub has_other_nodes: bool,
     /// The time after which an unused table is removed.
-    pub(super) keep: Duration,
+    pub keep: Duration,
     /// The time for which a replaced file can be restored.
-    pub(super) keep_previous: Duration,
+    pub keep_previous: Duration,
     /// The start of the room in both clocks, and the seconds since 1970.
-    pub(super) epoch: (Instant, u64),
+    pub epoch: (Instant, u64),
     /// The limits of a file.
-    pub(super) limits: Limits,
+    pub limits: Limits,
     /// The least time between two writes of the record.
-    pub(super) min_save_interval: Duration,
+    pub min_save_interval: Duration,
     /// The interval of writes of an unchanged record; `None`: a lock marks the table as used.
-    pub(super) lease: Option<Duration>,
-    pub(super) counters: Arc<Counters>,
+    pub lease: Option<Duration>,
+    /// The counters of the process.
+    pub counters: Arc<Counters>,
     /// All uploads of this process.
-    pub(super) uploads: Arc<ActiveUploads>,
+    pub uploads: Arc<ActiveUploads>,
     /// The sender of requests to this room.
-    pub(super) requests: mpsc::WeakSender<RoomRequest>,
+    pub requests: mpsc::WeakSender<RoomRequest>,
 }
 
 /// A file that can be viewed.
@@ -74,7 +77,7 @@ pub(super) struct OpenFile {
 }
 
 /// The state of a room. See the module.
-pub(super) struct Room {
+pub struct Room {
     pub(super) settings: Settings,
     /// The time of the current event.
     pub(super) now: Instant,
@@ -102,7 +105,7 @@ pub(super) struct Room {
 
 impl Room {
     /// A room with this record, and the effects of its start.
-    pub(super) fn new(settings: Settings, record: Record, now: Instant) -> (Self, Vec<Effect>) {
+    pub fn new(settings: Settings, record: Record, now: Instant) -> (Self, Vec<Effect>) {
         let mut broadcast = ViewBroadcast::default();
         if record.locks.any() {
             broadcast.set_locks(message::locks(record.locks));
@@ -145,7 +148,7 @@ impl Room {
     }
 
     /// Handles an event, and then due timers. Returns the effects, in order.
-    pub(super) fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
             Event::Request(request) => self.take(request),
@@ -170,7 +173,7 @@ impl Room {
     }
 
     /// The time at which [`Event::Tick`] is due.
-    pub(super) fn next_deadline(&self) -> Instant {
+    pub fn next_deadline(&self) -> Instant {
         self.timers.next(|timer| self.is_enabled(timer)).unwrap_or(self.now + IDLE_TIME)
     }
 
@@ -226,11 +229,12 @@ impl Room {
 
     /// The final state of an ended room: the record, the time of the table's last use, and the callers that wait until
     /// the table is closed.
-    pub(super) fn into_parts(self) -> (Record, Instant, Vec<std::sync::mpsc::Sender<()>>) {
+    pub fn into_parts(self) -> (Record, Instant, Vec<std::sync::mpsc::Sender<()>>) {
         (self.record, self.viewers.left_at, self.close_waiters)
     }
 
-    pub(super) const fn has_ended(&self) -> bool {
+    /// Whether the room has ended.
+    pub const fn has_ended(&self) -> bool {
         self.has_ended
     }
 

@@ -10,15 +10,16 @@ use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
 use tidings_table_store::{ColumnLayout, Condition, Locks, Sort, TableId, ViewSettings};
 use tidings_wire::ws::{self, Opcode};
 
-use super::failure::Failure;
-use super::people::{ChangedBy, Person};
+use crate::failure::Failure;
+use crate::people::{ChangedBy, Person};
 
 /// The rows of a page, encoded for messages.
 #[derive(Debug)]
-pub(super) struct PageText {
-    pub(super) page_no: u64,
+pub struct PageText {
+    /// The number of the page, from 1.
+    pub page_no: u64,
     /// The number of rows in the view.
-    pub(super) total: u64,
+    pub total: u64,
     data: Box<RawValue>,
     header: Box<RawValue>,
     cuts: Cuts,
@@ -28,13 +29,16 @@ pub(super) struct PageText {
 
 /// The columns of a view that has not all columns of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct ViewColumns {
+pub struct ViewColumns {
     #[serde(rename = "columns_from")]
-    pub(super) from: usize,
+    /// The first column.
+    pub from: usize,
     #[serde(rename = "columns_count")]
-    pub(super) count: usize,
+    /// The number of columns.
+    pub count: usize,
     #[serde(rename = "columns_total")]
-    pub(super) total: usize,
+    /// The number of columns of the table.
+    pub total: usize,
 }
 
 /// The cells and rows of a page that are not shown completely. Empty lists are left out of messages.
@@ -50,12 +54,13 @@ struct Cuts {
 
 impl PageText {
     /// A table without rows.
-    pub(super) fn empty() -> Self {
+    pub fn empty() -> Self {
         let (data, header) = (raw(&[(); 0]), raw(&()));
         Self { page_no: 1, total: 0, data, header, cuts: Cuts::default(), columns: None }
     }
 
-    pub(super) fn new(page_no: u64, page: &Page, header: Option<&Row>) -> Self {
+    /// The text of a page, with the header of the table.
+    pub fn new(page_no: u64, page: &Page, header: Option<&Row>) -> Self {
         let mut cuts = Cuts::default();
         for (row, at) in page.rows.iter().zip(0..) {
             let cut = row.cells.iter().zip(0..).filter_map(|(cell, column)| Some([at, column, cell.cut?]));
@@ -70,7 +75,7 @@ impl PageText {
     }
 
     /// The page with these columns alone.
-    pub(super) fn with_columns(self, columns: Option<ViewColumns>) -> Self {
+    pub fn with_columns(self, columns: Option<ViewColumns>) -> Self {
         Self { columns, ..self }
     }
 }
@@ -85,51 +90,61 @@ fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
 
 /// The description of a table in a view, without its rows.
 #[derive(Clone, Debug)]
-pub(super) struct TableInfo {
-    pub(super) id: TableId,
-    pub(super) name: String,
+pub struct TableInfo {
+    /// The id of the table.
+    pub id: TableId,
+    /// The uploader's name for the file.
+    pub name: String,
     /// The size of the file in bytes.
-    pub(super) size: u64,
+    pub size: u64,
     /// Whether rows are still arriving.
-    pub(super) loading: bool,
-    pub(super) viewers: u64,
-    pub(super) version: u64,
-    pub(super) shown: ViewSettings,
-    pub(super) file: Option<FileFacts>,
+    pub loading: bool,
+    /// The number of viewers on all nodes.
+    pub viewers: u64,
+    /// The version of the view.
+    pub version: u64,
+    /// The settings of the shown rows.
+    pub shown: ViewSettings,
+    /// The facts about the file; `None` without a file.
+    pub file: Option<FileFacts>,
     /// The fields that the article's page does not have.
-    pub(super) shared: Option<SharedFields>,
+    pub shared: Option<SharedFields>,
 }
 
 /// Fields of views that the views of the article's page do not have.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct SharedFields {
+pub struct SharedFields {
     /// The author of the last change; `None`: no change since the table was opened.
-    pub(super) changed_by: Option<ChangedBy>,
-    pub(super) history: HistoryLength,
+    pub changed_by: Option<ChangedBy>,
+    /// The numbers of changes that can be undone and redone.
+    pub history: HistoryLength,
     /// The layout of the columns.
-    pub(super) columns: Option<ColumnLayout>,
+    pub columns: Option<ColumnLayout>,
     /// The file that can be restored.
-    pub(super) previous: Option<PreviousName>,
+    pub previous: Option<PreviousName>,
 }
 
 /// A file that can be restored.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct PreviousName {
-    pub(super) name: String,
+pub struct PreviousName {
+    /// The uploader's name for it.
+    pub name: String,
     /// The time until which it is stored, in seconds since 1970.
-    pub(super) until: u64,
+    pub until: u64,
 }
 
 /// The numbers of changes that can be undone and redone.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct HistoryLength {
-    pub(super) undo: usize,
-    pub(super) redo: usize,
+pub struct HistoryLength {
+    /// Changes that can be undone.
+    pub undo: usize,
+    /// Changes that can be redone.
+    pub redo: usize,
 }
 
 /// The dialect of a file and the findings of its analysis.
 #[derive(Clone, Debug)]
-pub(super) struct FileFacts {
+pub struct FileFacts {
     dialect: Dialect,
     lossy: bool,
     open_quote: bool,
@@ -137,7 +152,8 @@ pub(super) struct FileFacts {
 }
 
 impl FileFacts {
-    pub(super) fn of(reading: &Reading) -> Self {
+    /// The facts about the file that is read.
+    pub fn of(reading: &Reading) -> Self {
         let summary = reading.summary();
         Self {
             dialect: reading.dialect().clone(),
@@ -225,7 +241,7 @@ struct View<'a> {
 }
 
 /// The view as JSON; without rows for channels.
-pub(super) fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
+pub fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
     let view = View {
         uuid: info.id.to_string(),
         page_no: page.page_no,
@@ -252,17 +268,17 @@ pub(super) fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String
 }
 
 /// The private view of a viewer.
-pub(super) fn private(info: &TableInfo, page: &PageText) -> Bytes {
+pub fn private(info: &TableInfo, page: &PageText) -> Bytes {
     frame(&format!("{{\"private\":{}}}", view(info, page, true)))
 }
 
 /// The end of a private view.
-pub(super) fn no_private() -> Bytes {
+pub fn no_private() -> Bytes {
     frame("{\"private\":null}")
 }
 
 /// A text frame.
-pub(super) fn frame(text: &str) -> Bytes {
+pub fn frame(text: &str) -> Bytes {
     let mut frame = Vec::new();
     ws::frame(Opcode::Text, text.as_bytes(), &mut frame);
     frame.into()
@@ -273,75 +289,77 @@ fn json_frame(value: &serde_json::Value) -> Bytes {
 }
 
 /// An error message.
-pub(super) fn error(failure: &Failure) -> Bytes {
+pub fn error(failure: &Failure) -> Bytes {
     json_frame(&serde_json::json!({"error": {"code": failure.code, "message": failure.message}}))
 }
 
 /// The payload of the ping that follows the error of a rejected or failed upload. The client sends its pong after it
 /// has received the error, so later messages are sent with that knowledge.
-pub(super) const REFUSED: &[u8] = b"refused";
+pub const REFUSED: &[u8] = b"refused";
 
 /// See [`REFUSED`].
-pub(super) fn refused() -> Bytes {
+pub fn refused() -> Bytes {
     let mut frame = Vec::new();
     ws::frame(Opcode::Ping, REFUSED, &mut frame);
     frame.into()
 }
 
 /// The owner's secret, for the client that created the table.
-pub(super) fn owner(secret: &str) -> Bytes {
+pub fn owner(secret: &str) -> Bytes {
     json_frame(&serde_json::json!({"owner": secret}))
 }
 
 /// The response to a token that permits uploads.
-pub(super) fn may_upload() -> Bytes {
+pub fn may_upload() -> Bytes {
     json_frame(&serde_json::json!({"rights": {"upload": true}}))
 }
 
 /// The response to the owner's secret.
-pub(super) fn is_owner() -> Bytes {
+pub fn is_owner() -> Bytes {
     json_frame(&serde_json::json!({"rights": {"owner": true}}))
 }
 
 /// The progress of an upload. `size` is the announced size.
-pub(super) fn progress(received: u64, size: Option<u64>, rows: u64) -> Bytes {
+pub fn progress(received: u64, size: Option<u64>, rows: u64) -> Bytes {
     json_frame(&serde_json::json!({"progress": {"received": received, "size": size, "rows": rows}}))
 }
 
 /// The progress of computing a view, from 0 to 1.
-pub(super) fn working(done: f32) -> Bytes {
+pub fn working(done: f32) -> Bytes {
     json_frame(&serde_json::json!({"progress": {"view": (f64::from(done) * 1000.0).round() / 1000.0}}))
 }
 
 /// The actions that are restricted to the owner.
-pub(super) fn locks(locks: Locks) -> Bytes {
+pub fn locks(locks: Locks) -> Bytes {
     json_frame(&serde_json::json!({"lock": locks}))
 }
 
 /// The columns of a private window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct WindowColumns {
-    pub(super) from: usize,
+pub struct WindowColumns {
+    /// The first column.
+    pub from: usize,
     /// The number of columns that the window has.
-    pub(super) count: usize,
+    pub count: usize,
     /// The number of columns of the table.
-    pub(super) total: usize,
+    pub total: usize,
 }
 
 /// The description of a private window.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) from: u64,
+pub struct Window {
+    /// The first row.
+    pub from: u64,
     /// The requested columns; `None`: the first ones.
-    pub(super) columns: Option<WindowColumns>,
+    pub columns: Option<WindowColumns>,
     /// The version of the view.
-    pub(super) version: u64,
+    pub version: u64,
     /// Whether the rows are those of the receiver's private view.
-    pub(super) private: bool,
+    pub private: bool,
 }
 
 /// A private window.
-pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes {
+pub fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes {
     let text = PageText::new(0, page, header);
     #[derive(Serialize)]
     struct WindowRows<'a> {
@@ -384,7 +402,7 @@ pub(super) fn rows(window: &Window, page: &Page, header: Option<&Row>) -> Bytes 
 }
 
 /// The people of a table; with the id of the receiver in its first list.
-pub(super) fn people(people: &[Arc<Person>], you: Option<&str>) -> Bytes {
+pub fn people(people: &[Arc<Person>], you: Option<&str>) -> Bytes {
     #[derive(Serialize)]
     struct Message<'a> {
         people: Vec<&'a Person>,
@@ -396,7 +414,7 @@ pub(super) fn people(people: &[Arc<Person>], you: Option<&str>) -> Bytes {
 }
 
 /// Changes of the people of a table, as a sequence of frames.
-pub(super) fn people_changes(changed: &[Arc<Person>], left: &[String]) -> Bytes {
+pub fn people_changes(changed: &[Arc<Person>], left: &[String]) -> Bytes {
     let mut frames = Vec::new();
     for id in left {
         frames.extend_from_slice(&json_frame(&serde_json::json!({"person_left": id})));

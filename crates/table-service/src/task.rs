@@ -13,19 +13,18 @@ use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::effect::{
-    CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult, WorkJob,
+use super::Service;
+use super::failure::Failure;
+use super::page::{self, Page};
+use super::room::{
+    CreateJob, CreatedFile, Effect, Event, MAX_REQUESTS, PrivateJob, RenderJob, Room, RoomRequest, SaveJob,
+    SaveResult, Settings, Snapshot, SnapshotState, WorkJob, WorkResult,
 };
-use super::state::{Room, Settings};
 use super::upload_thread::{self, FIRST_PAGE_ROWS, UploadJob};
-use super::work::{WorkContext, WorkResult};
-use super::{MAX_REQUESTS, RoomRequest, Snapshot, SnapshotState};
-use crate::Service;
-use crate::failure::Failure;
-use crate::page::{self, Page};
+use super::work::{self, WorkContext};
 
 /// Starts the room of a table, and returns the sender of its requests.
-pub(crate) fn start(
+pub(super) fn start(
     service: &Arc<Service>,
     table_folder: TableFolder,
     record: Record,
@@ -280,7 +279,8 @@ impl Task {
                 })?;
                 Ok(writer)
             };
-            work.run(
+            work::run(
+                work,
                 writer,
                 &WorkContext {
                     store: &store,

@@ -29,37 +29,37 @@ impl Failure {
     }
 
     /// 400: the request is malformed.
-    pub(super) fn bad(message: impl Into<String>) -> Self {
+    pub fn bad(message: impl Into<String>) -> Self {
         Self::new(400, message)
     }
 
     /// 404: the table does not exist.
-    pub(super) fn unknown() -> Self {
+    pub fn unknown() -> Self {
         Self::new(404, "there is no such table; it was deleted, or was not used for tables.keep")
     }
 
     /// 409: the table has no file yet.
-    pub(super) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self::new(409, "there is no file in this table yet; upload one first")
     }
 
     /// 400: the page does not exist.
-    pub(super) fn no_page(page: u64, pages: u64) -> Self {
+    pub fn no_page(page: u64, pages: u64) -> Self {
         Self::bad(format!("there is no page {page}; the last one is {pages}"))
     }
 
     /// 500: the server has failed; the log has the reason.
-    pub(super) fn internal() -> Self {
+    pub fn internal() -> Self {
         Self::new(500, "the server could not do this; its log says why")
     }
 
     /// 413: the file exceeds `tables.max_size`.
-    pub(super) fn too_large(limit: u64) -> Self {
+    pub fn too_large(limit: u64) -> Self {
         Self::new(413, format!("a file may have {limit} bytes (tables.max_size)"))
     }
 
     /// 503: the server is stopping.
-    pub(super) fn stopping() -> Self {
+    pub fn stopping() -> Self {
         Self::new(503, "the server is stopping; connect again")
     }
 }

@@ -43,7 +43,7 @@ labels! {
 
 labels! {
     /// The limit for which an upload was rejected.
-    pub(crate) enum UploadLimit {
+    pub enum UploadLimit {
         /// The number of all uploads.
         Total => "uploads",
         /// The number of uploads of one requester.

@@ -16,28 +16,30 @@ use tidings_table::Writer;
 use tidings_table_store::{MAX_UPLOADS, Quota};
 use tokio::sync::{mpsc, oneshot};
 
-use super::counters::UploadLimit;
-use super::failure::Failure;
-use super::rate::{self, RateMeter};
+use crate::counters::UploadLimit;
+use crate::failure::Failure;
+use crate::rate::{self, RateMeter};
 
 /// The capacity of the queue in pieces. A piece is the result of one read from a socket.
 const PIECES: usize = 8;
 
 /// The connection's handle of an upload.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub struct Upload {
     pieces: mpsc::Sender<Piece>,
     /// Written pieces, for reuse of their buffers.
     spare: mpsc::Receiver<Vec<u8>>,
     ended: oneshot::Receiver<()>,
     /// Ends with the upload.
-    pub(super) span: Span,
+    pub span: Span,
 }
 
 /// A part of an upload, for its thread.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub enum Piece {
+    /// Bytes of the file.
     Bytes(Vec<u8>),
+    /// The file is complete.
     End,
     /// [`UploadProgress::stop`] holds the reason.
     Stop,
@@ -45,11 +47,13 @@ pub(super) enum Piece {
 
 /// The progress of an upload, shared with other tasks, and the means to stop it.
 #[derive(Debug)]
-pub(super) struct UploadProgress {
-    pub(super) received: AtomicU64,
-    pub(super) rows: AtomicU64,
+pub struct UploadProgress {
+    /// The received bytes.
+    pub received: AtomicU64,
+    /// The received rows.
+    pub rows: AtomicU64,
     /// Measures its data rate.
-    pub(super) meter: RateMeter,
+    pub meter: RateMeter,
     requester: Arc<str>,
     /// The error with which it was stopped from another task.
     stopped: OnceLock<Failure>,
@@ -59,7 +63,7 @@ pub(super) struct UploadProgress {
 
 impl UploadProgress {
     /// Stops the upload: it fails with this error. The first call decides.
-    pub(super) fn stop(&self, why: Failure) {
+    pub fn stop(&self, why: Failure) {
         let _ = self.stopped.set(why);
         if let Some(pieces) = self.wake.get().and_then(mpsc::WeakSender::upgrade) {
             // A thread with queued pieces checks before each of them.
@@ -68,7 +72,7 @@ impl UploadProgress {
     }
 
     /// The error with which it was stopped, if it was.
-    pub(super) fn stopped(&self) -> Option<&Failure> {
+    pub fn stopped(&self) -> Option<&Failure> {
         self.stopped.get()
     }
 
@@ -84,18 +88,19 @@ impl UploadProgress {
 
 /// The running uploads of this process.
 #[derive(Debug)]
-pub(super) struct ActiveUploads {
+pub struct ActiveUploads {
     all: Mutex<Vec<Weak<UploadProgress>>>,
     /// The rate in bytes per second below which an upload may be ended for another one.
     least: u64,
     /// Uploads that were ended in favour of other uploads.
-    pub(super) gave_way: AtomicU64,
+    pub gave_way: AtomicU64,
     /// Rejected uploads by reason.
-    pub(super) refused: KeyedCounters<UploadLimit>,
+    pub refused: KeyedCounters<UploadLimit>,
 }
 
 impl ActiveUploads {
-    pub(super) fn new(least: u64) -> Self {
+    /// No running uploads. `least`: the rate in bytes per second below which an upload may be ended for another one.
+    pub fn new(least: u64) -> Self {
         Self { all: Mutex::default(), least, gave_way: AtomicU64::new(0), refused: KeyedCounters::default() }
     }
 
@@ -103,7 +108,7 @@ impl ActiveUploads {
     ///
     /// # Errors
     /// 429 when the requester has too many uploads, 503 when there are too many in total and none is slow.
-    pub(super) fn admit(&self, requester: &Quota) -> Result<Arc<UploadProgress>, Failure> {
+    pub fn admit(&self, requester: &Quota) -> Result<Arc<UploadProgress>, Failure> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moving: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
         moving.retain(|progress| progress.stopped().is_none());
@@ -145,7 +150,7 @@ impl ActiveUploads {
     }
 
     /// Stops an upload in favour of another one to the same table, if it is too slow.
-    pub(super) fn give_way(&self, progress: &Arc<UploadProgress>) {
+    pub fn give_way(&self, progress: &Arc<UploadProgress>) {
         if progress.stopped().is_none() {
             self.make_room([progress].into_iter());
         }
@@ -153,7 +158,7 @@ impl ActiveUploads {
 }
 
 /// The outcome of an upload.
-pub(super) enum UploadOutcome {
+pub enum UploadOutcome {
     /// The file is complete.
     Whole(Box<Writer>),
     /// The client aborted it or disconnected.
@@ -163,17 +168,18 @@ pub(super) enum UploadOutcome {
 }
 
 /// The ends of an upload that belong to its thread.
-pub(super) struct UploadInput {
-    pub(super) pieces: mpsc::Receiver<Piece>,
+pub struct UploadInput {
+    /// The pieces.
+    pub pieces: mpsc::Receiver<Piece>,
     /// Receives written pieces, for reuse of their buffers.
-    pub(super) written: mpsc::Sender<Vec<u8>>,
+    pub written: mpsc::Sender<Vec<u8>>,
     /// Completed when the outcome of the upload has been applied.
-    pub(super) end: oneshot::Sender<()>,
+    pub end: oneshot::Sender<()>,
 }
 
 impl Upload {
     /// A handle of an upload, and the ends for its thread.
-    pub(super) fn new(progress: &UploadProgress) -> (Self, UploadInput) {
+    pub fn new(progress: &UploadProgress) -> (Self, UploadInput) {
         let (sender, pieces) = mpsc::channel(PIECES);
         let (written, spare) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
@@ -185,26 +191,26 @@ impl Upload {
     ///
     /// # Errors
     /// When the upload has already ended; the room sends the reason.
-    pub(super) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), UploadClosed> {
+    pub async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), UploadClosed> {
         let mut next = self.spare.try_recv().unwrap_or_default();
         next.clear();
         self.pieces.send(Piece::Bytes(std::mem::replace(bytes, next))).await.map_err(|_| UploadClosed)
     }
 
     /// Whether the upload has ended; the room sends the reason.
-    pub(super) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.pieces.is_closed()
     }
 
     /// Completes the file, and waits until it is shown or rejected.
-    pub(super) async fn finish(self) {
+    pub async fn finish(self) {
         // The room has sent the reason of an upload that has already ended.
         let _ = self.pieces.send(Piece::End).await;
         let _ = self.ended.await;
     }
 
     /// Aborts the upload, and waits until its file is removed.
-    pub(super) async fn abort(self) {
+    pub async fn abort(self) {
         drop(self.pieces);
         let _ = self.ended.await;
     }
@@ -212,7 +218,7 @@ impl Upload {
 
 /// The upload has ended and accepts no more bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct UploadClosed;
+pub struct UploadClosed;
 
 #[cfg(test)]
 mod tests {

@@ -268,7 +268,7 @@ impl Room {
     }
 
     /// Cancels the computation of a page that is not needed any more.
-    pub(super) fn cancel_rendering(&self) {
+    pub fn cancel_rendering(&self) {
         if let Some(rendering) = &self.view.rendering {
             rendering.cancel.cancel();
         }

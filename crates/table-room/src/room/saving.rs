@@ -92,7 +92,7 @@ impl Room {
     }
 
     /// The last save of an ended room: of an announcement of a first upload that failed, after a running save.
-    pub(super) fn last_save(&mut self, now: Instant) -> Vec<Effect> {
+    pub fn last_save(&mut self, now: Instant) -> Vec<Effect> {
         self.now = now;
         self.saving.is_running = false;
         if self.saving.is_announced && self.upload.is_none() {

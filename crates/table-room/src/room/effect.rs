@@ -15,7 +15,7 @@ use crate::page::{Page, PageRequest};
 use crate::upload::{Upload, UploadProgress};
 
 /// An event of a room.
-pub(super) enum Event {
+pub enum Event {
     /// A request from a viewer, an upload or another node.
     Request(RoomRequest),
     /// [`Effect::Render`] has ended; `None`: it panicked.
@@ -29,10 +29,10 @@ pub(super) enum Event {
 }
 
 /// The result of writing a record, and the files that must still be removed.
-pub(super) type SaveResult = (Result<SaveOutcome, StoreError>, Vec<String>);
+pub type SaveResult = (Result<SaveOutcome, StoreError>, Vec<String>);
 
 /// An operation that the task executes for the room.
-pub(super) enum Effect {
+pub enum Effect {
     /// Computes a page, on a blocking thread. At most one at a time.
     Render(Box<RenderJob>),
     /// Computes the page of a private view, on a blocking thread, and reports [`RoomRequest::PrivateRendered`].
@@ -46,11 +46,17 @@ pub(super) enum Effect {
     CreateFile(CreateJob),
     /// Starts an upload into a created file, and sends its handle to the uploader.
     StartUpload {
+        /// The file.
         file: Box<CreatedFile>,
+        /// The number of the upload in its room.
         number: u64,
+        /// Whether it creates the table.
         is_first: bool,
+        /// The announced size in bytes.
         size: Option<u64>,
+        /// The progress that the room observes.
         progress: Arc<UploadProgress>,
+        /// The channel of its handle.
         reply: UploadReply,
     },
     /// Removes a file that did not become the table's.
@@ -70,60 +76,76 @@ pub(super) enum Effect {
 }
 
 /// The response to an upload command.
-pub(super) type UploadReply = oneshot::Sender<Result<Upload, Failure>>;
+pub type UploadReply = oneshot::Sender<Result<Upload, Failure>>;
 
 /// A page to compute.
-pub(super) struct RenderJob {
-    pub(super) wanted: PageRequest,
-    pub(super) cancel: Cancel,
+pub struct RenderJob {
+    /// The page.
+    pub wanted: PageRequest,
+    /// Cancels the computation.
+    pub cancel: Cancel,
     /// The completed fraction, as the bits of an `f32`.
-    pub(super) done: Arc<AtomicU32>,
+    pub done: Arc<AtomicU32>,
 }
 
 /// A page of a private view to compute.
-pub(super) struct PrivateJob {
-    pub(super) viewer: u64,
+pub struct PrivateJob {
+    /// The number of the viewer.
+    pub viewer: u64,
     /// The number of the computation.
-    pub(super) number: u64,
-    pub(super) render: RenderJob,
+    pub number: u64,
+    /// The page.
+    pub render: RenderJob,
     /// Completes when the page is not needed any more.
-    pub(super) stopped: oneshot::Receiver<()>,
+    pub stopped: oneshot::Receiver<()>,
 }
 
 /// Work for the table's writer.
-pub(super) struct WorkJob {
-    pub(super) work: Work,
-    pub(super) file: String,
+pub struct WorkJob {
+    /// The item of work.
+    pub work: Work,
+    /// The name of the table's file.
+    pub file: String,
     /// `None`: the file must be opened first.
-    pub(super) writer: Option<Writer>,
-    pub(super) choice: Choice,
+    pub writer: Option<Writer>,
+    /// The choices with which the file is opened.
+    pub choice: Choice,
     /// The key of the quota that appended rows count for.
-    pub(super) uploader: String,
-    pub(super) cancel: Cancel,
+    pub uploader: String,
+    /// Cancels the work.
+    pub cancel: Cancel,
     /// The completed fraction, as the bits of an `f32`.
-    pub(super) done: Arc<AtomicU32>,
+    pub done: Arc<AtomicU32>,
 }
 
 /// A record to write or remove.
-pub(super) struct SaveJob {
-    pub(super) record: Record,
+pub struct SaveJob {
+    /// The record.
+    pub record: Record,
     /// `false`: the record of a first upload that failed is removed.
-    pub(super) is_table: bool,
+    pub is_table: bool,
     /// Files that no record names after this one is written.
-    pub(super) obsolete: Vec<String>,
+    pub obsolete: Vec<String>,
 }
 
 /// A file to create.
-pub(super) struct CreateJob {
-    pub(super) number: u64,
-    pub(super) quota: Quota,
-    pub(super) choice: Choice,
-    pub(super) reply: UploadReply,
+pub struct CreateJob {
+    /// The number of the upload in its room.
+    pub number: u64,
+    /// The quota that the file counts for.
+    pub quota: Quota,
+    /// The choices with which the file is read.
+    pub choice: Choice,
+    /// The channel of the handle of the upload.
+    pub reply: UploadReply,
 }
 
 /// A file that was created for an upload.
-pub(crate) struct CreatedFile {
-    pub(super) name: String,
-    pub(super) writer: Writer,
-    pub(super) reserved: Reserved,
+pub struct CreatedFile {
+    /// The name of the file.
+    pub name: String,
+    /// Its writer.
+    pub writer: Writer,
+    /// Its reserved bytes.
+    pub reserved: Reserved,
 }
