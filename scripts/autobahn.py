@@ -97,7 +97,7 @@ def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     wstest = install(folder)
-    echo = built("--package", "tidings-wire", "--example", "ws_echo")
+    echo = built("--package", "tidings-websocket", "--example", "ws_echo")
     program = built("--package", "tidings")
     server, url = listening([echo, "127.0.0.1:0"])
     try:

@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tidings_fuzz::stomp(data));
+#[path = "../src/stomp.rs"]
+mod stomp;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stomp::frames(data));

@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tidings_fuzz::websocket(data));
+#[path = "../src/websocket.rs"]
+mod websocket;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| websocket::frames(data));

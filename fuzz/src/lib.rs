@@ -1,7 +1,7 @@
 //! The invariants of each codec for any input, as functions that panic on a violation.
 //!
 //! They run in two ways: in cargo-fuzz, one target per function (`fuzz_targets/`), and in the ordinary test
-//! `crates/wire/tests/fuzz_corpus.rs` over the committed inputs of `seeds/` and mutations of them. Add an input that
+//! `crates/wire/tests/fuzz_corpus.rs` (`corpus.rs`) over the committed inputs of `seeds/` and mutations of them. Add an input that
 //! violated an invariant to `seeds/`.
 //!
 //! If a function reads its input in pieces, the first byte is the size of the pieces.
@@ -13,10 +13,7 @@ use tidings_wire::client::{Encoding, Malformed};
 use tidings_wire::plain::telnet::Telnet;
 use tidings_wire::resp::{self, Decoded, Decoder, Limits};
 use tidings_wire::sse::Event as Message;
-use tidings_wire::ws::deflate::{self, Deflater, Inflater};
-use tidings_wire::ws::handshake::{Request as Request101, read_answer};
-use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
-use tidings_wire::{Channel, Extra, Framing, Publication, line, plain, proxy_protocol, stomp};
+use tidings_wire::{Channel, Publication, line, plain, proxy_protocol};
 
 /// A PROXY header is found at its last byte and at no earlier one, within its bound; bytes after it do not count, and an
 /// input that is not the beginning of a header stays so.
@@ -116,45 +113,6 @@ pub fn plain(data: &[u8]) {
         }
     }
     plain::unescape(data);
-}
-
-/// Frames are independent of the split; a `MESSAGE` frame is one frame, whatever body and tags the publication has.
-pub fn stomp(data: &[u8]) {
-    let (size, data) = size_of_pieces(data);
-    let read = |size| {
-        in_pieces(data, size, data.len(), |kept| match stomp::decode(kept) {
-            Ok(stomp::Decoded::Frame(frame, used)) => {
-                let headers = frame.headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-                Step::Seen(Some((frame.command, headers.collect::<Vec<_>>(), frame.body.to_vec())), used)
-            }
-            Ok(stomp::Decoded::HeartBeat(used)) => Step::Seen(None, used),
-            Ok(stomp::Decoded::Partial(_)) => Step::Partial,
-            Err(error) => Step::End(error.to_string()),
-        })
-    };
-    let (frames, end) = read(data.len());
-    let in_small_pieces = read(size);
-    assert_eq!(frames, in_small_pieces.0);
-    // An error may be found earlier in a smaller piece, with another part of the same word in its text.
-    assert_eq!(end.is_some(), in_small_pieces.1.is_some());
-
-    let text = String::from_utf8_lossy(data).into_owned();
-    let mut publication = Publication::new(Channel::new("a:b").expect("a name"), data.to_vec());
-    publication.extra =
-        Some(Box::new(Extra { tags: vec![(text.clone(), text.clone())], ..Extra::default() }));
-    let (mut shared, mut message) = (Vec::new(), Vec::new());
-    stomp::shared_message(&publication, &mut shared);
-    stomp::message(&shared, &text.replace('\0', ""), 1, Framing::Raw, &mut message);
-    let head = message.windows(2).position(|pair| pair == b"\n\n").expect("an empty line");
-    let lines: Vec<_> = message[..head].split(|byte| *byte == b'\n').collect();
-    let is_written = !text.is_empty()
-        && !text.contains('\0')
-        && !["subscription", "message-id", "destination", "content-type", "content-length"]
-            .contains(&text.as_str());
-    assert_eq!(lines.len(), 6 + usize::from(is_written));
-    assert!(lines[1..].iter().all(|line| line.contains(&b':')));
-    assert_eq!(&message[head + 2..message.len() - 1], data);
-    assert_eq!(message.last(), Some(&0));
 }
 
 /// Commands are independent of the split and within their limits, and round-trip when they are encoded again.
@@ -267,99 +225,6 @@ fn rewritten<T>(encoding: Encoding, message: &T, write: fn(Encoding, &T, &mut Ve
     let message = messages.next()?.expect("a whole message").to_vec();
     assert_eq!(messages.next(), None);
     Some(message)
-}
-
-/// Frames, also compressed ones, are independent of the split and within the limit; messages and control frames round-trip.
-/// An answer to an offer of compression is itself an acceptable offer with the same answer.
-pub fn websocket(data: &[u8]) {
-    const MAX: usize = 48;
-    let (size, data) = size_of_pieces(data);
-    for role in [Role::Server, Role::Client] {
-        let whole = frames(role, data, data.len().max(1), MAX);
-        assert_eq!(whole, frames(role, data, size, MAX));
-        deflated_frames(role, data, size, MAX);
-        let mut written = Vec::new();
-        for (opcode, payload) in &whole.0 {
-            match role {
-                Role::Server => ws::masked_frame(*opcode, payload, [1, 2, 3, 4], &mut written),
-                Role::Client => ws::frame(*opcode, payload, &mut written),
-            }
-        }
-        assert_eq!(frames(role, &written, size, MAX), (whole.0, None));
-    }
-    let answer = std::str::from_utf8(data).ok().and_then(|offer| deflate::negotiate([offer]));
-    assert!(answer.is_none_or(|answer| deflate::negotiate([answer]) == Some(answer)));
-    let request = Request101 { host: "h", target: "/", key: "k", protocols: &["p"], headers: &[] };
-    if let Ok(Some(accepted)) = read_answer(data, &request) {
-        assert!(accepted.used <= data.len() && accepted.protocol.is_none_or(|protocol| protocol == "p"));
-    }
-}
-
-/// The same with compression: a server's messages also round-trip when they are compressed.
-fn deflated_frames(role: Role, data: &[u8], size: usize, max: usize) {
-    let read = |bytes: &[u8], size| all_frames(role, bytes, size, max, Some(&mut Inflater::default()));
-    let whole = read(data, data.len().max(1));
-    assert_eq!(whole, read(data, size));
-    if role == Role::Server {
-        return;
-    }
-    let (mut deflater, mut written) = (Deflater::new(1, 0), Vec::new());
-    for (opcode, payload) in &whole.0 {
-        if opcode.is_control() {
-            ws::frame(*opcode, payload, &mut written);
-        } else {
-            deflater.frame_with(*opcode, &mut written, |out| out.extend_from_slice(payload));
-        }
-    }
-    assert_eq!(read(&written, size), (whole.0, None));
-}
-
-/// The contents of frames without extensions.
-fn frames(role: Role, data: &[u8], size: usize, max: usize) -> Seen {
-    all_frames(role, data, size, max, None)
-}
-
-type Seen = (Vec<(Opcode, Vec<u8>)>, Option<ws::ProtocolError>);
-
-/// The contents of frames in pieces of `size`, up to a close frame or an error.
-fn all_frames(role: Role, data: &[u8], size: usize, max: usize, mut inflater: Option<&mut Inflater>) -> Seen {
-    // The compressed form of a message of the longest size may be a little longer.
-    let most = if inflater.is_some() { max + max / 4 + 64 } else { max };
-    let rules = Rules { role, max_message: max as u64 };
-    let (mut reader, mut kept, mut seen) = (Reader::default(), Vec::new(), Vec::new());
-    for mut piece in data.chunks(size) {
-        while !piece.is_empty() {
-            let read = match &mut inflater {
-                Some(inflater) => reader.read_deflated(piece, &rules, &mut kept, inflater),
-                None => reader.read(piece, &rules, &mut kept),
-            };
-            let (used, event) = match read {
-                Ok(read) => read,
-                Err(error) => return (seen, Some(error)),
-            };
-            piece = &piece[used..];
-            match event {
-                Event::Partial => {}
-                Event::Message(kind) => {
-                    assert!(kept.len() <= max);
-                    let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-                    assert!(kind == Kind::Binary || std::str::from_utf8(&kept).is_ok());
-                    seen.push((opcode, std::mem::take(&mut kept)));
-                }
-                Event::Ping(payload) => seen.push((Opcode::Ping, payload.to_vec())),
-                Event::Pong(payload) => seen.push((Opcode::Pong, payload.to_vec())),
-                Event::Close(close) => {
-                    let code = close.code().map(|code| code.0.to_be_bytes());
-                    let payload =
-                        [code.as_ref().map_or(&[][..], |code| code), close.reason().as_bytes()].concat();
-                    seen.push((Opcode::Close, payload));
-                    return (seen, None);
-                }
-            }
-            assert!(kept.len() - reader.own() <= most && reader.own() <= ws::MAX_CONTROL);
-        }
-    }
-    (seen, None)
 }
 
 /// Any text is written as one event with the lines of the text.

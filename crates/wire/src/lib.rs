@@ -1,4 +1,5 @@
-//! Wire formats: the codecs of tidings, one module for each.
+//! Wire formats: the codecs of tidings, one module for each. The long ones are crates of their own, which do not know
+//! publications: `tidings_mqtt`, `tidings_pusher`, `tidings_stomp`, and `tidings_websocket`, which is [`ws`] here.
 //!
 //! No codec uses a socket, a clock or a session: decoders take bytes and return values, encoders take values and append
 //! bytes.
@@ -12,7 +13,6 @@ pub mod body;
 pub mod channel;
 pub mod client;
 pub mod code;
-mod decimal;
 pub mod form;
 pub mod framing;
 pub mod grant;
@@ -29,7 +29,8 @@ mod secret;
 pub mod sse;
 pub mod stomp;
 mod varint;
-pub mod ws;
+
+pub use tidings_websocket as ws;
 
 pub use channel::{Channel, Pattern, Topic};
 pub use form::Form;

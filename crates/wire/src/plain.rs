@@ -13,8 +13,6 @@ use thiserror::Error;
 
 pub use body::{Escape, UnknownEscape, unescape};
 
-use crate::decimal;
-
 /// The command was carried out.
 pub const CONFIRMED: &[u8] = b"CONFIRMED\r\n";
 /// The connection is already subscribed to that channel.
@@ -89,7 +87,7 @@ fn channel(rest: Option<&str>) -> Option<&str> {
 /// Appends `ERROR number text`. A text with line breaks is escaped.
 pub fn error(number: u16, text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"ERROR ");
-    decimal::write(number.into(), out);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.push(b' ');
     Escape::Auto.write(text.as_bytes(), out);
     out.extend_from_slice(b"\r\n");

@@ -8,8 +8,6 @@
 use memchr::memchr2;
 use thiserror::Error;
 
-use crate::decimal;
-
 /// One event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -95,7 +93,7 @@ pub fn data_line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// Appends the delay before a client reconnects, in milliseconds.
 pub fn retry(milliseconds: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"retry: ");
-    decimal::write(milliseconds, out);
+    out.extend_from_slice(itoa::Buffer::new().format(milliseconds).as_bytes());
     out.extend_from_slice(b"\n\n");
 }
 

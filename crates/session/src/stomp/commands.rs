@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tidings_hub::{
     AuthorizationRequest, CloseReason, Connected, Progress, Request, SubscribeOptions, SubscribeRequest,
 };
+use tidings_stomp::{self as stomp, Frame, HeartBeat, VERSION};
 use tidings_wire::code::{self, Code};
-use tidings_wire::stomp::{self, Frame, HeartBeat, VERSION};
 use tidings_wire::{Channel, Topic};
 
 use super::state::{HeartBeats, MAX_ID, Progress as Subscribing, Subscription};

@@ -1,4 +1,4 @@
-//! STOMP 1.2 over WebSocket: its frames as operations of the hub. The codec is `tidings_wire::stomp`.
+//! STOMP 1.2 over WebSocket: its frames as operations of the hub. The codec is `tidings_stomp`.
 //!
 //! A destination is the channel of the same name.
 //!
@@ -14,9 +14,9 @@ use tidings_hub::{
     CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
     TopicKey,
 };
+use tidings_stomp::{self as stomp, Command, Decoded, Frame};
 use tidings_wire::Publication;
 use tidings_wire::code::{self, Code};
-use tidings_wire::stomp::{self, Command, Decoded, Frame};
 use tidings_wire::ws::{self, CloseCode};
 
 use state::Stomp;
@@ -69,7 +69,7 @@ fn address(
     let to_topic = |subscription: &&state::Subscription| subscription.progress == Subscribing::Made(topic);
     for subscription in stomp.subscriptions.iter().filter(to_topic) {
         stomp.messages += 1;
-        stomp::message(shared, &subscription.id, stomp.messages, framing, out);
+        tidings_wire::stomp::message(shared, &subscription.id, stomp.messages, framing, out);
         ends.push(out.len());
     }
     Addressed::Droppable

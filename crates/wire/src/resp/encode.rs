@@ -1,7 +1,6 @@
 //! Replies and pushes of a server, and the commands of a client.
 
 use super::Version;
-use crate::decimal;
 
 /// Appends `+text`. Line breaks in it become spaces.
 pub fn simple(text: &str, out: &mut Vec<u8>) {
@@ -16,7 +15,7 @@ pub fn error(text: &str, out: &mut Vec<u8>) {
 /// Appends `:number`.
 pub fn integer(number: i64, out: &mut Vec<u8>) {
     out.push(b':');
-    decimal::write_signed(number, out);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -109,7 +108,7 @@ pub fn command(args: &[&[u8]], out: &mut Vec<u8>) {
 
 fn header(kind: u8, number: usize, out: &mut Vec<u8>) {
     out.push(kind);
-    decimal::write(number as u64, out);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

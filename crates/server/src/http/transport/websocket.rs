@@ -7,8 +7,8 @@ use axum::response::Response;
 use tidings_config::AllowedOrigin;
 use tidings_session::{Direction, Link, Protocol, PusherOpening};
 use tidings_shard::Arrival;
+use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
-use tidings_wire::{Framing, stomp};
 
 use super::Transports;
 use super::request::parameters;
@@ -44,7 +44,7 @@ pub(super) async fn one_way(State(transports): State<Transports>, request: Reque
 
 /// `/stomp`: STOMP 1.2.
 pub(super) async fn stomp(State(transports): State<Transports>, request: Request) -> Response {
-    let options = HandshakeOptions { protocols: &[stomp::SUBPROTOCOL], deflate: false };
+    let options = HandshakeOptions { protocols: &[tidings_stomp::SUBPROTOCOL], deflate: false };
     serve(transports, request, "stomp", options, |_, deflate| {
         Link::new(Framing::WebSocket { deflate }, Protocol::Stomp, Direction::TwoWay)
     })

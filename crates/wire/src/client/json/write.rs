@@ -4,7 +4,6 @@
 use crate::body::{write_json, write_json_string};
 use crate::client::field::{Field, FieldWriter, Fields, Value};
 use crate::client::value::Data;
-use crate::decimal;
 
 /// Appends a message as one object, on one line.
 pub(crate) fn write<M: Fields>(message: &M, out: &mut Vec<u8>) {
@@ -47,14 +46,14 @@ impl FieldWriter for ObjectWriter<'_> {
     fn unsigned(&mut self, field: &Field, value: u64) {
         if value != 0 || field.always {
             self.key(field);
-            decimal::write(value, self.out);
+            self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
     }
 
     fn signed(&mut self, field: &Field, value: i64) {
         if value != 0 || field.always {
             self.key(field);
-            decimal::write_signed(value, self.out);
+            self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
     }
 

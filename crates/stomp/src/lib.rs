@@ -1,4 +1,4 @@
-//! STOMP 1.2 (<https://stomp.github.io/stomp-specification-1.2.html>): frames, and the messages of a server.
+//! STOMP 1.2 (<https://stomp.github.io/stomp-specification-1.2.html>) without I/O: frames of clients, and frames of a server.
 //!
 //! A frame is a command line, header lines, an empty line, a body and a NUL. The body ends at the first NUL, unless the
 //! frame has a `content-length`. Line ends between frames are heart-beats.
@@ -13,7 +13,7 @@ mod encode;
 mod frame;
 
 pub use decode::{Decoded, Malformed, decode};
-pub use encode::{HEART_BEAT, Header, MessageKind, connected, error, message, receipt, shared_message};
+pub use encode::{HEART_BEAT, Header, connected, error, message, receipt, shared_message};
 pub use frame::{Command, Frame, Headers};
 
 /// The WebSocket sub-protocol of this version (registered with IANA).

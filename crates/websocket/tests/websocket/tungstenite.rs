@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
-use tidings_wire::ws::{
+use tidings_websocket::{
     CloseCode, Event, Header, Kind, Opcode, ProtocolError, Reader, Role, Rules, close, frame, handshake,
     mask, masked_frame,
 };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ws::{Header, close, frame, masked_frame};
+use crate::{Header, close, frame, masked_frame};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const SERVER: Rules = Rules { role: Role::Server, max_message: 1000 };

@@ -1,6 +1,6 @@
 //! Encoding of messages as frames.
 
-use super::{CloseCode, MAX_CONTROL, Opcode, mask};
+use crate::{CloseCode, MAX_CONTROL, Opcode, mask};
 
 /// The header of a frame (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! One extension is supported where it was negotiated, see [`deflate`]; elsewhere all reserved bits are 0.
 //!
 //! ```
-//! use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
+//! use tidings_websocket::{self as ws, Event, Opcode, Reader, Role, Rules};
 //!
 //! let rules = Rules { role: Role::Server, max_message: 65_536 };
 //! // What a session keeps; both are as new again whenever a message has ended.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{CloseCode, MAX_CONTROL};
+use crate::{CloseCode, MAX_CONTROL};
 
 /// A violation of the protocol by the peer. Nothing more can be read from it; the close frame contains
 /// [`ProtocolError::close_code`] and the text.
@@ -50,7 +50,7 @@ pub enum ProtocolError {
     /// A compressed message (RFC 7692) that cannot be decompressed.
     #[error("compressed message that cannot be decompressed")]
     Deflate,
-    /// Longer than [`super::Rules::max_message`].
+    /// Longer than [`crate::Rules::max_message`].
     #[error("message longer than {0} bytes")]
     TooBig(u64),
 }

@@ -1,30 +1,30 @@
 //! The header of a frame (RFC 6455 §5.2).
 
-use super::Opcode;
+use crate::Opcode;
 
 /// Longest header of a frame: two bytes, eight of length, four of mask.
 const MAX_HEADER: usize = 14;
 
 /// The received part of a frame's header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FrameHeader {
+pub(crate) struct FrameHeader {
     bytes: [u8; MAX_HEADER],
     have: u8,
 }
 
 impl FrameHeader {
     /// Whether no byte has been received.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.have == 0
     }
 
     /// Number of received bytes.
-    pub(super) fn have(&self) -> usize {
+    pub(crate) fn have(&self) -> usize {
         self.have.into()
     }
 
     /// Length of the header in bytes, as far as the received bytes determine it.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         if self.have < 2 {
             return 2;
         }
@@ -32,7 +32,7 @@ impl FrameHeader {
     }
 
     /// Takes bytes from `rest` up to the length as determined before.
-    pub(super) fn fill(&mut self, rest: &mut &[u8]) {
+    pub(crate) fn fill(&mut self, rest: &mut &[u8]) {
         let have = self.have();
         let (taken, after) = rest.split_at((self.len() - have).min(rest.len()));
         self.bytes[have..have + taken.len()].copy_from_slice(taken);
@@ -41,32 +41,32 @@ impl FrameHeader {
     }
 
     /// The first byte: the bits for the final frame and for extensions, and the opcode.
-    pub(super) fn first(&self) -> u8 {
+    pub(crate) fn first(&self) -> u8 {
         self.bytes[0]
     }
 
     /// Whether this is the last frame of its message.
-    pub(super) fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         self.bytes[0] & 0x80 != 0
     }
 
     /// The frame's opcode; its number is already checked.
-    pub(super) fn opcode(&self) -> Opcode {
+    pub(crate) fn opcode(&self) -> Opcode {
         Opcode::new(self.bytes[0] & 0x0F).unwrap_or(Opcode::Continuation)
     }
 
     /// Whether this is a control frame.
-    pub(super) fn is_control(&self) -> bool {
+    pub(crate) fn is_control(&self) -> bool {
         self.bytes[0] & 0x08 != 0
     }
 
     /// Whether the payload is masked.
-    pub(super) fn is_masked(&self) -> bool {
+    pub(crate) fn is_masked(&self) -> bool {
         self.bytes[1] & 0x80 != 0
     }
 
     /// The length in the second byte; 126 and 127 announce a field of two or eight bytes.
-    pub(super) fn short_length(&self) -> u8 {
+    pub(crate) fn short_length(&self) -> u8 {
         self.bytes[1] & 0x7F
     }
 
@@ -80,12 +80,12 @@ impl FrameHeader {
     }
 
     /// The mask, if the payload is masked.
-    pub(super) fn mask(&self) -> Option<[u8; 4]> {
+    pub(crate) fn mask(&self) -> Option<[u8; 4]> {
         self.bytes[self.mask_at()..].first_chunk().copied().filter(|_| self.is_masked())
     }
 
     /// Bytes of the payload.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         let [_, _, rest @ ..] = &self.bytes;
         match (self.short_length(), rest) {
             (126, [a, b, ..]) => u16::from_be_bytes([*a, *b]).into(),

@@ -5,8 +5,8 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
-use tidings_wire::ws::deflate::{self, Deflater, Inflater};
-use tidings_wire::ws::{self, CloseCode, Event, Kind, Opcode, Reader, Role, Rules, handshake};
+use tidings_websocket::deflate::{self, Deflater, Inflater};
+use tidings_websocket::{self as ws, CloseCode, Event, Kind, Opcode, Reader, Role, Rules, handshake};
 
 /// The longest echoed message: 16 MiB, the longest message of the suites.
 const MAX_MESSAGE: u64 = 16 << 20;

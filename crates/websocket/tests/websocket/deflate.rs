@@ -6,8 +6,8 @@ use miniz_oxide::deflate::core::{
     CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output,
 };
 use proptest::prelude::*;
-use tidings_wire::ws::deflate::{Deflater, Inflater};
-use tidings_wire::ws::{Event, Header, Kind, Opcode, ProtocolError, Reader, Role, Rules, mask};
+use tidings_websocket::deflate::{Deflater, Inflater};
+use tidings_websocket::{Event, Header, Kind, Opcode, ProtocolError, Reader, Role, Rules, mask};
 use zune_inflate::DeflateDecoder;
 
 const MAX: usize = 10_000;

@@ -1,10 +1,10 @@
 //! Reasons for closing a WebSocket (RFC 6455 §7.4).
 
-use super::Control;
+use crate::Control;
 
 /// The code and the reason of a close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Close(pub(super) Control);
+pub struct Close(pub(crate) Control);
 
 impl Close {
     /// The code; `None` if the frame has none.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 use thiserror::Error;
 
-use super::frame::{Command, Frame, Headers};
+use crate::frame::{Command, Frame, Headers};
 
 /// Headers of one frame, at most. Brokers have limits of the same size.
 const MAX_HEADERS: usize = 100;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::deflate::{self, Inflater};
-use super::header::FrameHeader;
-use super::utf8::Utf8;
-use super::{Close, CloseCode, Kind, MAX_CONTROL, Opcode, ProtocolError, Role, mask};
+use crate::deflate::{self, Inflater};
+use crate::header::FrameHeader;
+use crate::utf8::Utf8;
+use crate::{Close, CloseCode, Kind, MAX_CONTROL, Opcode, ProtocolError, Role, mask};
 
 /// The limits and the role of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use miniz_oxide::deflate::core::{
 };
 
 use super::{COMPRESSED, Counts, TAIL, WINDOW_BITS};
-use crate::ws::{Opcode, frame};
+use crate::{Opcode, frame};
 
 /// The longest distance of a back reference, in bytes.
 const WINDOW: usize = 1 << WINDOW_BITS;

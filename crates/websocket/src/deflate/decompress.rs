@@ -7,7 +7,7 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 use super::{Counts, TAIL};
-use crate::ws::ProtocolError;
+use crate::ProtocolError;
 
 /// An empty stored block that is the last one: when it has been read, the message has ended between two blocks.
 const LAST: [u8; 5] = [0x01, 0x00, 0x00, 0xFF, 0xFF];
@@ -31,7 +31,7 @@ pub struct Inflater {
 
 /// Longest compressed form of a message of at most `max` bytes. Incompressible data grows a little; zlib's own bound
 /// for its worst settings (`deflateBound`) is a seventh, and a few bytes.
-pub(in crate::ws) fn longest_compressed(max: u64) -> u64 {
+pub(crate) fn longest_compressed(max: u64) -> u64 {
     max.saturating_add(max / 4).saturating_add(64)
 }
 
@@ -41,7 +41,7 @@ impl Inflater {
     /// # Errors
     /// [`ProtocolError::TooBig`] when it has more than `max` bytes; no more than those are ever held.
     /// [`ProtocolError::Deflate`] when it is no compressed message.
-    pub(in crate::ws) fn decompress(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
+    pub(crate) fn decompress(&mut self, message: &mut Vec<u8>, max: u64) -> Result<(), ProtocolError> {
         let length = message.len();
         if length == 0 {
             // Not even an empty block, which §7.2.3.6 requires; libraries read it as an empty message.

@@ -5,8 +5,8 @@
 //! [`Deflater`] and an [`Inflater`] serve all connections of a thread, one message after the other.
 //!
 //! ```
-//! use tidings_wire::ws::deflate::{self, Deflater, Inflater};
-//! use tidings_wire::ws::{Event, Kind, Opcode, Reader, Role, Rules};
+//! use tidings_websocket::deflate::{self, Deflater, Inflater};
+//! use tidings_websocket::{Event, Kind, Opcode, Reader, Role, Rules};
 //!
 //! let offered = ["permessage-deflate; client_max_window_bits"];
 //! let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -23,7 +23,7 @@
 //! let (mut reader, mut inflater, mut message) = (Reader::default(), Inflater::default(), Vec::new());
 //! let (_, event) = reader.read_deflated(&frame, &rules, &mut message, &mut inflater)?;
 //! assert_eq!((event, &message[..]), (Event::Message(Kind::Text), text.as_bytes()));
-//! # Ok::<(), tidings_wire::ws::ProtocolError>(())
+//! # Ok::<(), tidings_websocket::ProtocolError>(())
 //! ```
 //!
 //! Invariants:
@@ -39,7 +39,7 @@ mod negotiation;
 
 pub use compress::Deflater;
 pub use decompress::Inflater;
-pub(super) use decompress::longest_compressed;
+pub(crate) use decompress::longest_compressed;
 pub use negotiation::{EXTENSION, negotiate};
 
 /// The base-2 logarithm of the window of output. Python's websockets requests no larger one; with 15, a message of
@@ -50,7 +50,7 @@ const WINDOW_BITS: u8 = 12;
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// The bit of a frame's first byte that marks a compressed message, RSV1 (RFC 7692 §6).
-pub(super) const COMPRESSED: u8 = 0x40;
+pub(crate) const COMPRESSED: u8 = 0x40;
 
 /// Bytes that a [`Deflater`] or an [`Inflater`] has processed since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -63,24 +63,24 @@ impl Command {
     }
 
     /// The command of a word; words are case-sensitive.
-    pub(super) fn from_word(word: &[u8]) -> Option<Self> {
+    pub(crate) fn from_word(word: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|command| command.as_str().as_bytes() == word)
     }
 
     /// Whether the headers of its frames contain escapes. Those of `CONNECT` do not, for STOMP 1.0.
-    pub(super) const fn has_escapes(self) -> bool {
+    pub(crate) const fn has_escapes(self) -> bool {
         !matches!(self, Self::Connect)
     }
 
     /// Whether its frames may have a body.
-    pub(super) const fn has_body(self) -> bool {
+    pub(crate) const fn has_body(self) -> bool {
         matches!(self, Self::Send)
     }
 }
 
 /// The headers of a frame, in their order. A name may occur repeatedly; the first occurrence counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub struct Headers<'a>(pub(crate) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl Headers<'_> {
     /// The value of a header.
