@@ -204,6 +204,7 @@ pub(crate) const fn boolean_key(is: bool) -> u8 {
 }
 
 /// The formats of some columns.
+#[derive(PartialEq, Eq)]
 pub(crate) struct ColumnFormats(HashMap<usize, ColumnFormat>);
 
 impl ColumnFormats {
@@ -227,7 +228,7 @@ impl Reading {
     ) -> Result<ColumnFormats, Error> {
         let keep = columns.iter().max().map_or(0, |most| most + 1);
         let (chunks, first) = (scan::sample(&self.state(), SAMPLE), self.first_line());
-        let syntax = self.dialect().syntax;
+        let (syntax, overlay) = (self.dialect().syntax, self.overlay());
         let mut samples = vec![Sample::default(); columns.len()];
         self.scan(
             &chunks,
@@ -237,6 +238,9 @@ impl Reading {
                 let mut samples = vec![Sample::default(); columns.len()];
                 scratch.layout.fill(syntax, bytes, keep);
                 for row in (first.saturating_sub(chunk.line) as usize)..scratch.layout.len() {
+                    if overlay.as_ref().is_some_and(|overlay| !overlay.is_row(chunk.line + row as u64)) {
+                        continue;
+                    }
                     let line = scratch.layout.line(bytes, row);
                     for (column, sample) in columns.iter().zip(&mut samples) {
                         sample.count(syntax.unquote(line.raw(*column), &mut scratch.spare));

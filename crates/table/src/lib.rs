@@ -19,6 +19,8 @@
 //!   new reading.
 //! - **Live rows**: [`Writer::append`] for a growing file, [`Writer::append_rows`] for cells, and [`Writer::catch_up`]
 //!   for rows that another process has appended to the file.
+//! - **Rows with a key**: [`Reading::set_overlay`] states which lines are rows, so that later lines can replace and
+//!   remove earlier ones (the crate `table-live`).
 //! - **Column facts**: [`Reading::facts`], in the background.
 //! - **Restart**: [`Writer::open`] on the same folder, which reads it as before. **Delete**: drop the writer, remove
 //!   the folder. **Replace a file**: create a second folder and writer; swap the [`Table`] when it is complete.
@@ -115,6 +117,7 @@ mod index;
 mod intake;
 mod limits;
 mod order;
+mod overlay;
 mod page;
 mod reading;
 mod scan;
@@ -132,9 +135,10 @@ pub use encoding::{Encoding, Evidence};
 pub use error::Error;
 pub use facts::{Bin, ColumnFacts, Distinct, Facts};
 pub use limits::Limits;
+pub use overlay::{LineOrder, Overlay, Places, Superseded};
 pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
 pub use value::{DateOrder, DecimalMark, Kind};
-pub use view::{Export, Filter, Format, Op, Query, SortBy, UnknownOp, View};
+pub use view::{Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View};
 pub use writer::{ORIGINAL, Table, Writer};

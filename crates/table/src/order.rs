@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::disk::{Folder, UnlinkedFile};
+use crate::overlay::LineOrder;
 
 /// The line numbers of a view, in its order.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct RowOrder {
     lines: Vec<u32>,
     /// The file of all line numbers, if they exceed the memory limit.
     file: Option<UnlinkedFile>,
+    /// Lines that are shared with later views, and whether the header precedes them.
+    live: Option<(Arc<LineOrder>, bool)>,
     count: u64,
 }
 
@@ -27,7 +31,7 @@ impl<'a> OrderBuilder<'a> {
     /// A builder that holds up to `bytes` in memory (at least 4 KiB), and otherwise all numbers in an unlinked file in
     /// `folder`.
     pub(crate) fn new(folder: &'a Folder, bytes: usize) -> Self {
-        let order = RowOrder { lines: Vec::new(), file: None, count: 0 };
+        let order = RowOrder { lines: Vec::new(), file: None, live: None, count: 0 };
         Self { order, folder, most: (bytes / size_of::<u32>()).max(1024) }
     }
 
@@ -58,6 +62,17 @@ impl<'a> OrderBuilder<'a> {
 }
 
 impl RowOrder {
+    /// These lines; `with_header`: after the first line of the file.
+    pub(crate) fn live(order: Arc<LineOrder>, with_header: bool) -> Self {
+        let count = order.len() + u64::from(with_header);
+        Self { lines: Vec::new(), file: None, live: Some((order, with_header)), count }
+    }
+
+    /// Whether the lines may be in another order than in the file although nothing was sorted.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// The number of lines.
     pub(crate) const fn len(&self) -> u64 {
         self.count
@@ -71,6 +86,15 @@ impl RowOrder {
 
     /// The lines at these positions, which must exist.
     pub(crate) fn get(&self, positions: Range<u64>) -> io::Result<Vec<u32>> {
+        if let Some((order, with_header)) = &self.live {
+            let shift = u64::from(*with_header);
+            let mut lines =
+                order.get(positions.start.saturating_sub(shift)..positions.end.saturating_sub(shift));
+            if *with_header && positions.start == 0 && positions.end > 0 {
+                lines.insert(0, 0);
+            }
+            return Ok(lines);
+        }
         let Some(file) = &self.file else {
             return Ok(self.lines[positions.start as usize..positions.end as usize].to_vec());
         };

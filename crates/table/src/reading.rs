@@ -17,6 +17,7 @@ use crate::dialect::Dialect;
 use crate::disk::{Folder, UnlinkedFile};
 use crate::index::{Block, Tally};
 use crate::limits::Limits;
+use crate::overlay::Overlay;
 
 /// UTF-8 text in a file.
 #[derive(Clone, Debug)]
@@ -102,6 +103,8 @@ pub struct Summary {
     pub lossy: bool,
     /// Whether the text ends within quotes: an unclosed quote makes the rest of the file one cell.
     pub open_quote: bool,
+    /// The number of lines that the [`Overlay`] considers; 0 without one.
+    pub applied: u64,
 }
 
 /// A file that is read with one dialect. Its views keep it alive, also after a change of the dialect.
@@ -113,6 +116,8 @@ pub struct Reading {
     /// The folder of temporary files.
     folder: Folder,
     state: RwLock<ReadingState>,
+    /// `None`: all lines are rows.
+    overlay: RwLock<Option<Arc<Overlay>>>,
 }
 
 /// The mutable state of a growing file.
@@ -133,7 +138,7 @@ pub(crate) struct ReadingState {
 
 impl Reading {
     pub(crate) fn new(dialect: Dialect, limits: Limits, text: Text, folder: Folder) -> Self {
-        Self { dialect, limits, text, folder, state: RwLock::default() }
+        Self { dialect, limits, text, folder, state: RwLock::default(), overlay: RwLock::default() }
     }
 
     /// The dialect.
@@ -148,19 +153,38 @@ impl Reading {
 
     /// The current state.
     pub fn summary(&self) -> Summary {
+        let overlay = self.overlay();
+        let (rows, applied) = overlay.map_or((None, 0), |overlay| (Some(overlay.rows()), overlay.applied()));
         let state = self.state();
+        let rows = rows.unwrap_or_else(|| state.tally.rows.saturating_sub(self.first_line()));
         Summary {
             received: state.received,
             finished: state.finished,
             text: state.tally.end,
-            rows: state.tally.rows.saturating_sub(self.first_line()),
-            lines: state.tally.rows,
+            rows,
+            lines: if applied > 0 { rows + self.first_line() } else { state.tally.rows },
             columns: state.tally.columns,
             widest: state.tally.widest,
             ragged: state.tally.ragged,
             lossy: state.lossy,
             open_quote: state.open_quote,
+            applied,
         }
+    }
+
+    /// The number of lines of the file, with the header, and with lines that are no rows any more.
+    pub fn file_lines(&self) -> u64 {
+        self.state().tally.rows
+    }
+
+    /// Which lines are rows; `None`: all of them.
+    pub fn overlay(&self) -> Option<Arc<Overlay>> {
+        self.overlay.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// States which lines are rows, for all later views. Views that were computed stay as they are.
+    pub fn set_overlay(&self, overlay: Arc<Overlay>) {
+        *self.overlay.write().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
     }
 
     /// The bytes of the table on disk: the original file, its decoded text if it is compressed or in another encoding,

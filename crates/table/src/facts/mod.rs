@@ -83,7 +83,7 @@ impl Reading {
         let count = (tally.widest as usize).min(COLUMNS);
         let places: Vec<usize> = (0..count).collect();
         let column_formats = self.column_formats(&places, types, control)?;
-        let (first, syntax) = (self.first_line(), self.dialect().syntax);
+        let (first, syntax, overlay) = (self.first_line(), self.dialect().syntax, self.overlay());
         let columns: Mutex<Vec<_>> =
             Mutex::new(places.iter().map(|column| ColumnTally::new(column_formats.get(*column))).collect());
         let columns = || columns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,10 +95,14 @@ impl Reading {
                 let mut found: Vec<_> = columns().iter().map(ColumnTally::beside).collect();
                 scratch.layout.fill(syntax, bytes, count);
                 for row in (first.saturating_sub(chunk.line) as usize)..scratch.layout.len() {
+                    let number = (chunk.line + row as u64) as u32;
+                    if overlay.as_ref().is_some_and(|overlay| overlay.place(number).is_none()) {
+                        continue;
+                    }
                     let line = scratch.layout.line(bytes, row);
                     for (column, tally) in found.iter_mut().enumerate() {
                         let cell = syntax.unquote(line.raw(column), &mut scratch.spare);
-                        tally.add(cell, (chunk.line + row as u64) as u32);
+                        tally.add(cell, number);
                     }
                 }
                 found
@@ -108,7 +112,7 @@ impl Reading {
                 Ok(())
             },
         )?;
-        let rows = tally.rows.saturating_sub(first);
+        let rows = overlay.map_or(tally.rows.saturating_sub(first), |overlay| overlay.rows());
         let columns = columns();
         let facts =
             columns.iter().enumerate().map(|(i, column)| self.conclude(i, column, types.contains_key(&i)));

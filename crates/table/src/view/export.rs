@@ -99,7 +99,8 @@ impl View {
     ) -> Result<(), Error> {
         let rows = RowWriter::new(export.into());
         let mut export = Exporter { cursor: Cursor::new(&self.reading), rows, out };
-        let total = self.total();
+        let order = self.order();
+        let total = order.as_ref().map_or_else(|| self.total(), |order| order.len());
         if self.first() > 0 && self.reading.state().tally.rows > 0 {
             export.row(0)?;
         }
@@ -108,9 +109,9 @@ impl View {
             control.check()?;
             control.report(at, total, (0.0, 1.0));
             let next = (at + step).min(total);
-            match &self.order {
+            match &order {
                 None => (at..next).try_for_each(|row| export.row(row + self.first()))?,
-                Some(order) if self.query.sort.is_empty() => {
+                Some(order) if self.query.sort.is_empty() && !order.is_live() && !self.is_overlaid => {
                     order.get(at..next)?.into_iter().try_for_each(|line| export.row(u64::from(line)))?;
                 }
                 Some(order) => {

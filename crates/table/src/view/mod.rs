@@ -7,6 +7,7 @@
 
 mod export;
 mod filter;
+mod rows;
 mod select;
 mod sort;
 
@@ -16,10 +17,12 @@ use std::sync::Arc;
 
 pub use export::{Export, Format};
 pub use filter::{Filter, Op, UnknownOp};
+pub use rows::{LineCells, RowKeys};
 
 use crate::cursor::Cursor;
 use crate::index::BLOCK_BYTES;
 use crate::order::{OrderBuilder, RowOrder};
+use crate::overlay::LineOrder;
 use crate::page::RowBuilder;
 use crate::reading::Reading;
 use crate::{Control, Error, Page, Row, TypeChoices, scan};
@@ -64,6 +67,8 @@ pub struct View {
     query: Query,
     /// `None`: all rows in the order of the file.
     order: Option<Arc<RowOrder>>,
+    /// Whether the lines are rows of an [`Overlay`](crate::Overlay), in any order.
+    is_overlaid: bool,
     /// The number of final lines that were considered.
     settled: u64,
     clipped: u64,
@@ -106,18 +111,21 @@ impl Reading {
             (scan::chunks(&state, 0), state.settled)
         };
         let selection = Selection::new(self, query, &column_formats, strictly)?;
-        let first = self.first_shown(query);
-        let (order, clipped) = if query.sort.is_empty() {
+        let (first, overlay) = (self.first_shown(query), self.overlay());
+        let is_overlaid = overlay.is_some();
+        // The rows of an overlay are sorted by their places too.
+        let (order, clipped) = if query.sort.is_empty() && !is_overlaid {
             let mut collector = OrderBuilder::new(self.folder(), self.limits().order_bytes);
             let clipped = self.filter(&chunks, &selection, first, control, &mut collector)?;
             (collector.finish()?, clipped)
         } else {
-            sort::sort(self, &query.sort, &column_formats, &chunks, &selection, first, control)?
+            sort::sort(self, &query.sort, &column_formats, overlay, &chunks, &selection, first, control)?
         };
         Ok(View {
             reading: Arc::clone(self),
             query: query.clone(),
             order: Some(Arc::new(order)),
+            is_overlaid,
             settled,
             clipped,
         })
@@ -199,7 +207,32 @@ impl View {
     /// All rows in the order of the file, at no cost.
     pub fn plain(reading: &Arc<Reading>, header_is_row: bool) -> Self {
         let query = Query { header_is_row, ..Query::default() };
-        Self { reading: Arc::clone(reading), query, order: None, settled: 0, clipped: 0 }
+        Self { reading: Arc::clone(reading), query, order: None, is_overlaid: false, settled: 0, clipped: 0 }
+    }
+
+    /// The rows of an [`Overlay`](crate::Overlay) that `query` selects, in this order, which was computed from the keys of its
+    /// rows ([`RowKeys`]).
+    pub fn of_lines(reading: &Arc<Reading>, query: &Query, order: LineOrder) -> Self {
+        let order = RowOrder::live(Arc::new(order), false);
+        Self {
+            reading: Arc::clone(reading),
+            query: query.clone(),
+            order: Some(Arc::new(order)),
+            is_overlaid: true,
+            settled: 0,
+            clipped: 0,
+        }
+    }
+
+    /// The order of the lines; `None`: all of them, in the order of the file.
+    fn order(&self) -> Option<Arc<RowOrder>> {
+        let plain = || Some(Arc::clone(self.reading.overlay()?.order(self.with_header_row())));
+        self.order.clone().or_else(plain)
+    }
+
+    /// Whether the first row is the header of the file.
+    fn with_header_row(&self) -> bool {
+        self.query.header_is_row && self.reading.dialect().header
     }
 
     /// The query of the view.
@@ -214,7 +247,7 @@ impl View {
 
     /// The number of rows.
     pub fn total(&self) -> u64 {
-        match &self.order {
+        match self.order() {
             Some(order) => order.len(),
             None => self.reading.state().tally.rows.saturating_sub(self.first()),
         }
@@ -246,16 +279,17 @@ impl View {
     /// # Errors
     /// [`Error::Io`].
     pub fn window(&self, from: u64, count: usize, columns: Range<usize>) -> Result<Page, Error> {
-        let total = self.total();
+        let order = self.order();
+        let total = order.as_ref().map_or_else(|| self.total(), |order| order.len());
         let most = count.min(self.reading.limits().page_rows) as u64;
         let positions = from.min(total)..from.saturating_add(most).min(total);
-        let mut wanted: Vec<(u64, usize)> = match &self.order {
+        let mut wanted: Vec<(u64, usize)> = match &order {
             Some(order) => order.get(positions)?.into_iter().map(u64::from).zip(0..).collect(),
             None => positions.map(|position| position + self.first()).zip(0..).collect(),
         };
         // In the order of the file, so that each block is read once for all its rows.
         wanted.sort_unstable();
-        if self.order.is_some() {
+        if order.is_some() {
             self.prefetch(&wanted);
         }
         let mut rows = vec![Row::default(); wanted.len()];
@@ -314,7 +348,8 @@ impl View {
     /// # Errors
     /// As [`Reading::view`].
     pub fn refresh(&self, control: Control<'_>) -> Result<Self, Error> {
-        let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty()) else {
+        let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty() && !self.is_overlaid)
+        else {
             return self.reading.view_again(&self.query, false, control);
         };
         let column_formats =
@@ -332,6 +367,7 @@ impl View {
             reading: Arc::clone(&self.reading),
             query: self.query.clone(),
             order: Some(Arc::new(collector.finish()?)),
+            is_overlaid: false,
             settled,
             clipped: self.clipped + clipped,
         })

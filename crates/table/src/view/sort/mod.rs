@@ -13,8 +13,11 @@ mod runs;
 
 use super::select::Selection;
 use super::{SCAN, SortBy};
+use std::sync::Arc;
+
 use crate::column::{ColumnFormat, ColumnFormats};
 use crate::order::RowOrder;
+use crate::overlay::Overlay;
 use crate::reading::Reading;
 use crate::scan::Chunk;
 use crate::syntax::{Line, Syntax};
@@ -28,12 +31,13 @@ pub(super) fn sort(
     reading: &Reading,
     by: &[SortBy],
     column_formats: &ColumnFormats,
+    overlay: Option<Arc<Overlay>>,
     chunks: &[Chunk],
     selection: &Selection,
     first: u64,
     control: Control<'_>,
 ) -> Result<(RowOrder, u64), Error> {
-    let maker = KeyMaker::new(by, column_formats, reading.dialect().syntax);
+    let maker = KeyMaker::new(by, column_formats, reading.dialect().syntax, overlay);
     let mut sorter = Sorter::new(reading);
     let clipped = reading.scan(
         chunks,
@@ -43,8 +47,7 @@ pub(super) fn sort(
             let (mut keys, mut key) = (Keys::default(), Vec::new());
             selection.select(bytes, maker.keep, scratch, |row, line, spare| {
                 let number = chunk.line + row as u64;
-                if number >= first {
-                    maker.write(line, spare, &mut key);
+                if number >= first && maker.write(number as u32, line, spare, &mut key) {
                     keys.push(number as u32, &key);
                     key.clear();
                 }
@@ -63,11 +66,12 @@ const NO_VALUE: u8 = 0xFC;
 const EMPTY: u8 = 0xFE;
 
 /// Builds the keys of rows.
-struct KeyMaker {
+pub(super) struct KeyMaker {
     syntax: Syntax,
+    overlay: Option<Arc<Overlay>>,
     columns: Vec<Column>,
     /// The number of cells of a row that are examined.
-    keep: usize,
+    pub(super) keep: usize,
 }
 
 struct Column {
@@ -78,7 +82,12 @@ struct Column {
 }
 
 impl KeyMaker {
-    fn new(by: &[SortBy], column_formats: &ColumnFormats, syntax: Syntax) -> Self {
+    pub(super) fn new(
+        by: &[SortBy],
+        column_formats: &ColumnFormats,
+        syntax: Syntax,
+        overlay: Option<Arc<Overlay>>,
+    ) -> Self {
         let column = |by: &SortBy| {
             let format = column_formats.get(by.column);
             Column { column: by.column, desc: by.desc, natural: by.natural, format }
@@ -89,10 +98,24 @@ impl KeyMaker {
             .map(|(_, by)| by)
             .collect();
         let keep = by.iter().map(|by| by.column + 1).max().unwrap_or(0);
-        Self { syntax, columns: by.into_iter().map(column).collect(), keep }
+        Self { syntax, overlay, columns: by.into_iter().map(column).collect(), keep }
     }
 
-    fn write(&self, line: Line<'_>, spare: &mut Vec<u8>, key: &mut Vec<u8>) {
+    /// Appends the key of a line: its cells and, with an overlay, its place. Returns false, without a key, when the line
+    /// is no current row.
+    pub(super) fn write(&self, number: u32, line: Line<'_>, spare: &mut Vec<u8>, key: &mut Vec<u8>) -> bool {
+        let place = match &self.overlay {
+            Some(overlay) => overlay.place(number).map(Some),
+            None => Some(None),
+        };
+        let Some(place) = place else { return false };
+        self.write_cells(line, spare, key);
+        key.extend(place.into_iter().flat_map(u32::to_be_bytes));
+        true
+    }
+
+    /// Appends the key of the cells of a line.
+    pub(super) fn write_cells(&self, line: Line<'_>, spare: &mut Vec<u8>, key: &mut Vec<u8>) {
         for Column { column, desc, natural, format } in &self.columns {
             let cell = self.syntax.unquote(line.raw(*column), spare);
             let start = key.len();

@@ -1,0 +1,32 @@
+//! Rows of a table that are replaced and removed by key.
+//!
+//! The file of a table with a key is a log: a row replaces the earlier row with the same key, and a [removal] removes
+//! one. So changes are appended like any rows, are stored and reach other nodes like them, and the current rows follow
+//! from the file and the key alone: there is no second file, and nothing that could be stale after a crash.
+//!
+//! ```text
+//! rows.rs     the key index and the current rows; gives each reading its overlay
+//! view.rs     a sorted or filtered view that is updated row by row
+//! ordered.rs  lines in the order of their keys, with positions: the structure of both
+//! budget.rs   the memory of both, of all tables together
+//! removal.rs  the rows that remove a row
+//! ```
+//!
+//! Invariants, which property tests check against a naive implementation:
+//! - The row of a key is the last one in the file, unless a removal follows it. It is at the place where the key occurred
+//!   first, or first after its removal.
+//! - Keys are compared as they are written: `5` and `5.0` differ. A row whose key cells are all empty has no key: it is
+//!   never replaced.
+//! - A [`LiveView`] has the same rows in the same order as the view that [`Reading::view`](tidings_table::Reading::view) computes.
+//! - An update costs a search in the keys and a copy of some kilobytes, whatever the number of rows.
+
+mod budget;
+mod ordered;
+mod removal;
+mod rows;
+mod view;
+
+pub use budget::Budget;
+pub use removal::{UnusableKey, removal};
+pub use rows::{Counts, KeyError, LiveRows};
+pub use view::LiveView;
