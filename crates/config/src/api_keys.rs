@@ -11,7 +11,7 @@ use super::options::HttpApiOptions;
 use super::raw::{Raw, shown};
 use super::setting::{Setting, count, quoted};
 
-/// The name of the key in `http_api.key`.
+/// The name of the key in `http_api.key`. No named key may have it.
 const UNNAMED: &str = "http_api.key";
 /// The longest name in bytes.
 const MAX_NAME: usize = 64;
@@ -31,7 +31,7 @@ group! {
 /// A named key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamedApiKey {
-    /// The name: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// The name: 1 to 64 letters, digits, `-`, `_` and `.`; not `http_api.key`.
     pub name: String,
     /// The key and its scopes.
     pub options: ApiKeyOptions,
@@ -63,6 +63,11 @@ impl NamedApiKeys {
                 return Err(format!(
                     "\"{}\" is not a valid name of a key: expected 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`",
                     shown(name)
+                ));
+            }
+            if name == UNNAMED {
+                return Err(format!(
+                    "no key in this list may be named \"{UNNAMED}\": logs, metrics and the audit log use this name for the key in the option {UNNAMED}"
                 ));
             }
             if names[..i].contains(name) {

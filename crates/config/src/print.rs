@@ -90,7 +90,7 @@ const DOCS_API_KEYS: &str = "\
 Named keys of the server API, at most 64, besides `http_api.key`. Several keys are valid at the same time, so that a key can
 be replaced without an interruption ([rotate keys](operations/keys.md)). A key has
 
-- a `name` (1 to 64 letters, digits, `-`, `_` or `.`), by which logs refer to it;
+- a `name` (1 to 64 letters, digits, `-`, `_` or `.`; not `http_api.key`), by which logs refer to it;
 - a `key`, or a `key_file` with it;
 - `scopes`, a list of `publish`, `read` and `manage`: the groups of operations that it permits
   ([api.md](api.md#keys-and-scopes) lists them);

@@ -19,14 +19,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use thiserror::Error;
-use tidings_config::{Config, Reloaded, Sources};
+use tidings_config::{BrokerUrl, Config, Reloaded, Sources};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, SECONDS, labels};
+use tidings_wire::Secret;
 use tokio::sync::{mpsc, oneshot};
 
 pub use live::LiveConfig;
 
 /// Most requests that wait for a reload; further ones are rejected.
 pub const MAX_WAITING: usize = 64;
+/// The option with the key of messages between nodes.
+const CLUSTER_SECRET: &str = "cluster.secret";
 /// Longest time of a request. The reload itself continues.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,7 +48,8 @@ labels! {
 pub struct ReloadReport {
     /// The options with new values, and the namespaces and API keys that were added or removed.
     pub changed: Vec<String>,
-    /// The options with new values that need a restart.
+    /// The options with new values that need a restart; `cluster.secret` also where it is not set and the key from which it is
+    /// derived has changed.
     pub restart_required: Vec<String>,
     /// Settings without an effect.
     pub warnings: Vec<String>,
@@ -114,8 +118,38 @@ struct ReloadState {
 pub struct ReloadTask {
     requests: mpsc::Receiver<Request>,
     reloadable: Option<Reloadable>,
+    cluster_key: SharedKey,
     live: LiveConfig,
     state: Arc<ReloadState>,
+}
+
+/// The key from which the key of messages between nodes was derived at the start, with its option. It may come from an option
+/// that is reloadable, such as `http_api.key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct SharedKey(Option<(&'static str, Secret)>);
+
+impl SharedKey {
+    fn from_config(config: &Config) -> Self {
+        Self(config.cluster_key().map(|(option, key)| (option, Secret::new(key))))
+    }
+
+    /// Adds to the report that a configuration derives another key, which applies after a restart.
+    fn compare(&self, config: &Config, report: &mut ReloadReport) {
+        if config.broker == BrokerUrl::Memory || *self == Self::from_config(config) {
+            return;
+        }
+        let option = CLUSTER_SECRET.to_owned();
+        if report.restart_required.contains(&option) {
+            return;
+        }
+        report.restart_required.push(option);
+        let source = self.0.as_ref().map_or("no key", |(option, _)| option);
+        report.warnings.push(format!(
+            "{CLUSTER_SECRET} is not set: until a restart, the key of messages between nodes stays the one that was derived \
+             from {source} at the start, and nodes that start now do not accept messages of this node; set {CLUSTER_SECRET}, \
+             and restart the nodes one after another"
+        ));
+    }
 }
 
 /// The two ends of reloads for a server with this configuration. Without `reloadable` every request is rejected.
@@ -127,7 +161,8 @@ pub fn reloader(live: LiveConfig, reloadable: Option<Reloadable>) -> (Reloader, 
         is_last_successful: AtomicU64::new(1),
         digest: ArcSwap::from_pointee(live.load().digest()),
     });
-    let task = ReloadTask { requests, reloadable, live, state: Arc::clone(&state) };
+    let cluster_key = SharedKey::from_config(&live.load());
+    let task = ReloadTask { requests, reloadable, cluster_key, live, state: Arc::clone(&state) };
     (Reloader { requests: sender, state }, task)
 }
 
@@ -166,11 +201,11 @@ impl ReloadTask {
 
     async fn reload(&mut self, apply: &Arc<impl Apply>) -> Result<ReloadReport, ReloadError> {
         let Some(reloadable) = self.reloadable.take() else { return Err(ReloadError::NoSources) };
-        let (apply, live) = (Arc::clone(apply), self.live.clone());
+        let (apply, live, cluster_key) = (Arc::clone(apply), self.live.clone(), self.cluster_key.clone());
         // Reading files can block for long.
         let done = tokio::task::spawn_blocking(move || {
             let before = reloadable.loaded.clone();
-            let result = read_and_apply(&reloadable, &live, &*apply);
+            let result = read_and_apply(&reloadable, &live, &cluster_key, &*apply);
             let loaded = result.as_ref().map_or(before, |(_, loaded)| loaded.clone());
             (Reloadable { loaded, ..reloadable }, result.map(|(report, _)| report))
         });
@@ -186,6 +221,7 @@ impl ReloadTask {
 fn read_and_apply(
     reloadable: &Reloadable,
     live: &LiveConfig,
+    cluster_key: &SharedKey,
     apply: &impl Apply,
 ) -> Result<(ReloadReport, Config), ReloadError> {
     let invalid = |lines: Vec<String>| ReloadError::Invalid(lines.join("\n"));
@@ -193,7 +229,8 @@ fn read_and_apply(
         reloadable.sources.reload(&reloadable.loaded).map_err(|errors| invalid(errors.lines().collect()))?;
     let config = Arc::new(loaded.clone().with_fixed_options_of(&live.load()));
     apply.apply(&config).map_err(invalid)?;
-    let report = ReloadReport { changed, restart_required, warnings, hash: config.digest() };
+    let mut report = ReloadReport { changed, restart_required, warnings, hash: config.digest() };
+    cluster_key.compare(&config, &mut report);
     live.store(config);
     Ok((report, loaded))
 }
@@ -339,6 +376,42 @@ mod tests {
         assert_eq!(*running.applied.0.lock().expect("no panic"), [11]);
         let state = &running.reloader.state;
         assert_eq!([ReloadResult::Success, ReloadResult::Failure].map(|r| state.results.get(r)), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_derived_key_of_messages_between_nodes_needs_a_restart_at_every_reload() {
+        let redis = "broker = \"redis://127.0.0.1:1\"\n";
+        let running = start(&format!("{redis}http_api.key = \"first-0123456789\"\n"));
+        let reload = async |text: String| {
+            std::fs::write(&running.path, text).expect("a file");
+            running.reloader.reload().await.expect("a reload")
+        };
+        for changed in [vec!["http_api.key"], vec![]] {
+            let report = reload(format!("{redis}http_api.key = \"second-0123456789\"\n")).await;
+            assert_eq!(
+                (report.changed, report.restart_required),
+                (changed.iter().map(|key| (*key).to_owned()).collect(), vec!["cluster.secret".to_owned()])
+            );
+            let warning =
+                report.warnings.iter().find(|line| line.starts_with("cluster.secret")).expect("a warning");
+            assert!(
+                warning.contains("derived from http_api.key at the start") && !warning.contains("0123"),
+                "{warning}"
+            );
+        }
+        let report = reload(format!("{redis}http_api.key = \"first-0123456789\"\n")).await;
+        assert_eq!((report.restart_required, report.warnings), (vec![], vec![]));
+        // A secret that is set now needs a restart like every option without the mark `reload`.
+        let report = reload(format!(
+            "{redis}http_api.key = \"first-0123456789\"\ncluster.secret = \"0123456789abcdef\"\n"
+        ))
+        .await;
+        assert_eq!(report.restart_required, ["cluster.secret"]);
+        // A node without a broker has no messages to other nodes.
+        let alone = start("http_api.key = \"first-0123456789\"\n");
+        std::fs::write(&alone.path, "http_api.key = \"second-0123456789\"\n").expect("a file");
+        let report = alone.reloader.reload().await.expect("a reload");
+        assert_eq!((report.changed, report.restart_required), (vec!["http_api.key".to_owned()], vec![]));
     }
 
     #[tokio::test]

@@ -164,6 +164,8 @@ fn a_named_key_without_a_key_a_scope_or_a_name_of_its_own_is_refused() {
     );
     let one = "[[http_api.keys]]\nname = \"shop\"\nkey = \"s3cret\"\nscopes = [\"read\"]\n";
     assert!(line(&format!("{one}{one}")).contains("two keys are named \"shop\""));
+    let unnamed = line(&one.replace("shop", "http_api.key"));
+    assert!(unnamed.contains("c.toml:1: http_api.keys: no key in this list may be named"), "{unnamed}");
     let equal = line(&format!("{one}{}", one.replace("shop", "other")));
     assert!(equal.contains("the keys \"other\" and \"shop\" are equal"), "{equal}");
     assert!(

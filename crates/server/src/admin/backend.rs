@@ -23,8 +23,8 @@ use crate::api::{self, ApiGuard, Caller};
 use crate::auth_failures::Credential;
 use crate::http::{HttpServices, OperatorStreams};
 
-/// The name of the page in the audit log, in place of the name of a key.
-const ADMIN: &str = "admin";
+/// The name of the page in the audit log, in place of the name of a key. No key can have it: it contains a space.
+const ADMIN: &str = "admin page";
 
 /// The deployment as the page uses it.
 pub(crate) struct PageBackend {
