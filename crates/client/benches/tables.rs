@@ -136,7 +136,7 @@ async fn send(
     source: &mut std::fs::File,
     size: u64,
 ) -> Outcome<(Duration, Duration, String, u64)> {
-    let mut socket = Upload::begin(web, &Credentials::default(), "big.tsv", Some(size)).await?;
+    let mut socket = Upload::begin(web, &Credentials::default(), "big.tsv", Some(size), &[]).await?;
     let mut chunk = vec![0; MAX_CHUNK];
     let (begun, mut first, mut ended) = (Instant::now(), None, false);
     loop {

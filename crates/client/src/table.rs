@@ -111,7 +111,8 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Connects and announces a file of `size` bytes, if the size is available.
+    /// Connects and announces a file of `size` bytes, if the size is available. `key`: the names of the columns that are
+    /// the key of its rows.
     ///
     /// # Errors
     /// [`Error`]: no server at the address, or a server without tables.
@@ -120,6 +121,7 @@ impl Upload {
         credentials: &Credentials,
         name: &str,
         size: Option<u64>,
+        key: &[String],
     ) -> Result<Self, Error> {
         let bearer = credentials.token.as_ref().map(|token| format!("Bearer {token}"));
         // A token identifies a user. The key, which may be configured for other commands, is used only without a token.
@@ -130,11 +132,14 @@ impl Upload {
         };
         let socket = WebSocket::open(web, "/tables/ws?client=cli", &[], header.as_slice()).await;
         let mut upload = Self { socket: socket.map_err(|denied| denied.into_error(web))? };
-        let announced = match size {
-            Some(size) => json!({"upload": {"name": name, "size": size}}),
-            None => json!({"upload": {"name": name}}),
-        };
-        upload.say(&announced)?;
+        let mut announced = json!({"name": name});
+        if let Some(size) = size {
+            announced["size"] = size.into();
+        }
+        if !key.is_empty() {
+            announced["key"] = key.into();
+        }
+        upload.say(&json!({"upload": announced}))?;
         Ok(upload)
     }
 

@@ -20,6 +20,9 @@ pub const MAX_ROWS: usize = 1_000;
 const MAX_COLUMNS: usize = 1_000;
 /// The most columns with chosen types.
 const MAX_TYPES: usize = 1_000;
+/// The most columns of a key, and the longest name of one in bytes.
+const MAX_KEY_COLUMNS: usize = 16;
+const MAX_KEY_NAME: usize = 255;
 /// The longest stored file name, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -75,6 +78,8 @@ pub enum Command {
     Types(BTreeMap<usize, Option<String>>),
     /// Read the file in another dialect.
     Dialect(DialectOptions),
+    /// The columns with these names are the key of a row; empty: none.
+    Key(Vec<String>),
     /// Restrict uploads, or changes of the view, to the owner. An absent lock is unchanged.
     Lock {
         /// Whether uploads are restricted.
@@ -99,6 +104,8 @@ pub struct UploadOptions {
     pub size: Option<u64>,
     /// Whether the file is text, whatever its bytes look like.
     pub is_text: bool,
+    /// The names of the columns that are the key of its rows; `None`: as the table has it.
+    pub key: Option<Vec<String>>,
 }
 
 /// The JSON form of commands.
@@ -111,6 +118,7 @@ enum CommandMessage {
         size: Option<u64>,
         #[serde(default)]
         text: bool,
+        key: Option<Vec<String>>,
     },
     UploadEnd(IgnoredAny),
     UploadAbort(IgnoredAny),
@@ -140,6 +148,7 @@ enum CommandMessage {
     Redo(IgnoredAny),
     Types(BTreeMap<usize, Option<String>>),
     Dialect(DialectOptions),
+    Key(Vec<String>),
     Lock {
         uploads: Option<bool>,
         view: Option<bool>,
@@ -227,8 +236,9 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
     let message =
         serde_json::from_str(text).map_err(|error| InvalidCommand::new(format!("bad message: {error}")))?;
     Ok(match message {
-        CommandMessage::Upload { name, size, text } => {
-            Command::Upload(UploadOptions { name: sanitize_name(&name), size, is_text: text })
+        CommandMessage::Upload { name, size, text, key } => {
+            let key = key.map(checked_key).transpose()?;
+            Command::Upload(UploadOptions { name: sanitize_name(&name), size, is_text: text, key })
         }
         CommandMessage::UploadEnd(_) => Command::UploadEnd,
         CommandMessage::UploadAbort(_) => Command::UploadAbort,
@@ -260,11 +270,26 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
             dialect.choice("", false)?;
             Command::Dialect(dialect)
         }
+        CommandMessage::Key(key) => Command::Key(checked_key(key)?),
         CommandMessage::Lock { uploads, view } => Command::Lock { uploads, view },
         CommandMessage::Delete(_) => Command::Delete,
         CommandMessage::Owner(secret) => Command::Owner(secret),
         CommandMessage::Token(token) => Command::Token(token),
     })
+}
+
+/// Checks the number and the length of the names of a key.
+fn checked_key(key: Vec<String>) -> Result<Vec<String>, InvalidCommand> {
+    let key = limited("key", key, MAX_KEY_COLUMNS)?;
+    if key.iter().any(|name| name.len() > MAX_KEY_NAME) {
+        return Err(InvalidCommand::new(format!(
+            "the name of a key column has at most {MAX_KEY_NAME} bytes"
+        )));
+    }
+    match key.iter().enumerate().find(|(at, name)| key[..*at].contains(name)) {
+        Some((_, twice)) => Err(InvalidCommand::new(format!("the key names the column {twice:?} twice"))),
+        None => Ok(key),
+    }
 }
 
 /// Whether a text message is an upload command, even if it is invalid.
@@ -366,13 +391,22 @@ mod tests {
         for (text, command) in [
             (
                 r#"{"upload":{"name":"a.tsv","size":123}}"#,
-                Command::Upload(UploadOptions { name: "a.tsv".into(), size: Some(123), is_text: false }),
+                Command::Upload(UploadOptions {
+                    name: "a.tsv".into(),
+                    size: Some(123),
+                    ..UploadOptions::default()
+                }),
             ),
             (r#"{"upload":{}}"#, Command::Upload(UploadOptions::default())),
             (
                 r#"{"upload":{"text":true}}"#,
                 Command::Upload(UploadOptions { is_text: true, ..UploadOptions::default() }),
             ),
+            (
+                r#"{"upload":{"key":["id"]}}"#,
+                Command::Upload(UploadOptions { key: Some(vec!["id".into()]), ..UploadOptions::default() }),
+            ),
+            (r#"{"key":["id","day"]}"#, Command::Key(vec!["id".into(), "day".into()])),
             (r#"{"upload_end":{}}"#, Command::UploadEnd),
             (r#"{"upload_abort":{}}"#, Command::UploadAbort),
             ("3", Command::Page(3)),
@@ -460,6 +494,7 @@ mod tests {
         }
         assert!(refused(r#"{"private":{"page_size":0}}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"private":{"page":0}}"#).contains("from 1"));
+        assert!(refused(r#"{"key":["a","b","a"]}"#).contains("\"a\" twice"));
         assert!(refused(r#"{"page_size":0}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"filter":[{"column":0,"op":"like"}]}"#).contains("op must be contains, equals"));
         assert!(refused(r#"{"types":{"0":"money"}}"#).contains("the type of column 0 must be text, number"));

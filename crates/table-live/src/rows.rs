@@ -109,8 +109,14 @@ impl LiveRows {
         if !rows.has_room(reading.summary().rows) {
             return Err(KeyError::Memory { limit: budget.limit() });
         }
-        rows.apply(&[], control)?;
-        Ok(rows)
+        match rows.apply(&[], control) {
+            Ok(_) => Ok(rows),
+            Err(error) => {
+                // A part of the rows must not be shown.
+                reading.set_overlay(None);
+                Err(error.into())
+            }
+        }
     }
 
     /// The reading of the rows. Another one needs other rows.
@@ -160,7 +166,7 @@ impl LiveRows {
         self.remember(from, superseded);
         self.share.set(self.bytes());
         let overlay = Overlay::new(self.places.clone(), self.order.order(), self.recent.clone());
-        reading.set_overlay(Arc::new(overlay));
+        reading.set_overlay(Some(Arc::new(overlay)));
         applied?;
         counts.truncate(ends.len().max(1));
         Ok(counts)

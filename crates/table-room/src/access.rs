@@ -17,7 +17,9 @@ pub(super) fn check(is_owner: bool, locks: Locks, command: &Command) -> Result<(
         }
         // They change nothing for other viewers.
         Command::Me(_) | Command::Cursor(_) | Command::Private(_) => Ok(()),
-        Command::Restore if locks.uploads => Err(Failure::new(403, "the owner has locked uploads")),
+        Command::Restore | Command::Key(_) if locks.uploads => {
+            Err(Failure::new(403, "the owner has locked uploads"))
+        }
         _ if locks.view => Err(Failure::new(403, "the owner has locked the view; only they turn its pages")),
         _ => Ok(()),
     }

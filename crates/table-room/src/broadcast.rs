@@ -73,6 +73,8 @@ pub struct EncodedView {
     pub viewers: u64,
     /// Grows with each view.
     pub version: u64,
+    /// The cells that have changed in place, for viewers of the content with this number.
+    pub change: Option<(u64, Bytes)>,
 }
 
 /// The end of a broadcast.
@@ -176,8 +178,11 @@ impl ViewCursor {
                     && (posted.content != seen.content || counts && posted.viewers != seen.viewers)
             });
             if is_new {
+                let change = posted.change.as_ref().filter(|(before, _)| {
+                    self.view.is_some_and(|seen| seen.content == *before && seen.viewers == posted.viewers)
+                });
                 self.view = Some(posted.viewed());
-                out.push(posted.frame.clone());
+                out.push(change.map_or(&posted.frame, |(_, change)| change).clone());
             }
         }
         // After the first view, which is sent on joining.
@@ -213,7 +218,7 @@ mod tests {
 
     fn posted(content: u64, viewers: u64) -> Option<EncodedView> {
         let frame = format!("view {content} for {viewers}").into();
-        Some(EncodedView { frame, content, viewers, version: content * 100 + viewers })
+        Some(EncodedView { frame, content, viewers, version: content * 100 + viewers, change: None })
     }
 
     fn taken(seen: &mut ViewCursor, broadcast: &ViewBroadcast) -> Vec<Bytes> {
@@ -234,6 +239,28 @@ mod tests {
         assert_eq!(taken(&mut seen, &broadcast), [""; 0]);
         broadcast.post(ViewFormat::Tables, posted(5, 2));
         assert_eq!(taken(&mut seen, &broadcast), ["view 5 for 2"]);
+    }
+
+    #[test]
+    fn only_viewers_of_the_view_before_receive_changed_cells() {
+        let mut broadcast = ViewBroadcast::default();
+        let mut current = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, String::new());
+        let mut slow = ViewCursor::from_now(ViewFormat::Tables, &broadcast, false, String::new());
+        let changed = |content: u64, viewers| {
+            let change = Some((content - 1, Bytes::from(format!("cells {content}"))));
+            posted(content, viewers).map(|posted| EncodedView { change, ..posted })
+        };
+        broadcast.post(ViewFormat::Tables, posted(1, 2));
+        assert_eq!(taken(&mut current, &broadcast), ["view 1 for 2"]);
+        broadcast.post(ViewFormat::Tables, changed(2, 2));
+        assert_eq!(taken(&mut current, &broadcast), ["cells 2"]);
+        assert_eq!(taken(&mut slow, &broadcast), ["view 2 for 2"], "no view before");
+        broadcast.post(ViewFormat::Tables, changed(3, 2));
+        assert_eq!(taken(&mut current, &broadcast), ["cells 3"]);
+        broadcast.post(ViewFormat::Tables, changed(4, 2));
+        assert_eq!(taken(&mut slow, &broadcast), ["view 4 for 2"], "content 3 was skipped");
+        broadcast.post(ViewFormat::Tables, changed(5, 3));
+        assert_eq!(taken(&mut slow, &broadcast), ["view 5 for 3"], "the number of viewers has changed");
     }
 
     #[test]

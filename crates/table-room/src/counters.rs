@@ -21,6 +21,12 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Rows of complete uploads, and appended rows.
     pub rows: AtomicU64,
+    /// Rows that were replaced by key.
+    pub updated_rows: AtomicU64,
+    /// Rows that were removed by key.
+    pub removed_rows: AtomicU64,
+    /// Encoded messages about cells that changed in place.
+    pub cell_messages: AtomicU64,
     /// Encoded views. Each is sent to any number of viewers.
     pub views: AtomicU64,
     /// Uploads that were rejected without permission.

@@ -27,6 +27,17 @@ pub struct PageText {
     columns: Option<ViewColumns>,
 }
 
+/// Cells that changed in place.
+#[derive(Debug)]
+pub struct CellChanges {
+    page_no: u64,
+    /// Row within the page, column, and content.
+    cells: Vec<(u64, usize, Box<RawValue>)>,
+}
+
+/// A message about cells may have this part of the cells of a page: each of its cells takes four times as many bytes.
+const MAX_CHANGED_SHARE: usize = 4;
+
 /// The columns of a view that has not all columns of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ViewColumns {
@@ -42,7 +53,7 @@ pub struct ViewColumns {
 }
 
 /// The cells and rows of a page that are not shown completely. Empty lists are left out of messages.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Cuts {
     /// Truncated cells: row and column in `data`, and the number of characters of the cell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -74,6 +85,40 @@ impl PageText {
         Self { page_no, total: page.total, data: raw(&data), header: raw(&header), cuts, columns: None }
     }
 
+    /// The cells that differ from those of `before`; `None` when anything else differs, when a cell of the key of a row
+    /// does, as where rows have moved, or when so many do that the page is smaller. Both have the same settings.
+    pub fn changes_since(&self, before: &Self, key: &[String]) -> Option<CellChanges> {
+        let is_same = self.page_no == before.page_no
+            && self.total == before.total
+            && self.header.get() == before.header.get()
+            && self.columns == before.columns
+            && self.cuts == before.cuts;
+        if !is_same {
+            return None;
+        }
+        let (now, old) = (raw_cells(&self.data)?, raw_cells(&before.data)?);
+        let header: Vec<&str> = serde_json::from_str(self.header.get()).unwrap_or_default();
+        let is_key = |column: usize| header.get(column).is_some_and(|name| key.iter().any(|key| key == name));
+        let (mut cells, mut total) = (Vec::new(), 0);
+        for ((now, old), row) in now.iter().zip(&old).zip(0..) {
+            if now.len() != old.len() {
+                return None;
+            }
+            total += now.len();
+            for ((now, old), column) in now.iter().zip(old).zip(0..) {
+                if now.get() == old.get() {
+                    continue;
+                }
+                if is_key(column) {
+                    return None;
+                }
+                cells.push((row, column, (*now).to_owned()));
+            }
+        }
+        (now.len() == old.len() && cells.len() <= total / MAX_CHANGED_SHARE)
+            .then_some(CellChanges { page_no: self.page_no, cells })
+    }
+
     /// The page with these columns alone.
     pub fn with_columns(self, columns: Option<ViewColumns>) -> Self {
         Self { columns, ..self }
@@ -82,6 +127,11 @@ impl PageText {
 
 fn cells(row: &Row) -> Vec<&str> {
     row.cells.iter().map(|cell| &*cell.text).collect()
+}
+
+/// The cells of rows, as JSON.
+fn raw_cells(data: &RawValue) -> Option<Vec<Vec<&RawValue>>> {
+    serde_json::from_str(data.get()).ok()
 }
 
 fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
@@ -122,6 +172,9 @@ pub struct SharedFields {
     pub columns: Option<ColumnLayout>,
     /// The file that can be restored.
     pub previous: Option<PreviousName>,
+    /// The names of the columns that are the key of a row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
 }
 
 /// A file that can be restored.
@@ -265,6 +318,25 @@ pub fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
         cuts: with_rows.then_some(&page.cuts),
     };
     serde_json::to_string(&view).expect("text and numbers")
+}
+
+/// Cells of the shared view that changed in place, and its new version. Rows are counted in the view.
+pub fn changed_cells(changes: &CellChanges, page_size: usize, version: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Cell<'a> {
+        row: u64,
+        column: usize,
+        value: &'a RawValue,
+    }
+    #[derive(Serialize)]
+    struct Message<'a> {
+        cells: Vec<Cell<'a>>,
+        version: u64,
+    }
+    let first = (changes.page_no - 1).saturating_mul(page_size as u64);
+    let cells =
+        changes.cells.iter().map(|(row, column, value)| Cell { row: first + row, column: *column, value });
+    frame(&serde_json::to_string(&Message { cells: cells.collect(), version }).expect("text and numbers"))
 }
 
 /// The private view of a viewer.

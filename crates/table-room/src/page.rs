@@ -1,15 +1,16 @@
 //! Computes pages: the order of the rows, and one page of them. Blocks on the disk.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use tidings_table::{Control, Error, Reading, Summary, View};
+use tidings_table_live::{Budget, LiveView};
 use tidings_table_store::ViewSettings;
 
 use crate::broadcast::ViewFormat;
-use crate::message::{self, FileFacts, PageText, ViewColumns, Window, WindowColumns};
+use crate::message::{self, CellChanges, FileFacts, PageText, ViewColumns, Window, WindowColumns};
 
 /// The number of columns that a view always has.
 const VIEW_COLUMNS: usize = 100;
@@ -22,6 +23,8 @@ pub struct CachedView {
     /// The rows.
     pub view: Arc<View>,
     of: Summary,
+    /// The rows of a table with a key, which are updated row by row.
+    live: Option<Arc<Mutex<LiveView>>>,
 }
 
 /// A page, before encoding.
@@ -37,6 +40,8 @@ pub struct Page {
     pub summary: Summary,
     /// The number of the page, which exists.
     pub page: u64,
+    /// The cells that differ from the page before, if only cells have changed, in place.
+    pub changes: Option<CellChanges>,
 }
 
 /// A page that is requested.
@@ -49,6 +54,10 @@ pub struct PageRequest {
     pub before: [Option<CachedView>; 2],
     /// Whether the article's form is requested too.
     pub article: bool,
+    /// The memory of live views.
+    pub live: Budget,
+    /// The page that viewers have, with the key of its rows, if the settings are the same.
+    pub replaces: Option<(Arc<PageText>, Vec<String>)>,
 }
 
 /// Whether the rows of a page are computed already, so that they are only read.
@@ -67,15 +76,16 @@ pub fn is_ready(request: &PageRequest) -> bool {
 /// # Errors
 /// As [`Reading::view`] and [`View::page`].
 pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> {
-    let PageRequest { reading, shown, before, article } = request;
+    let PageRequest { reading, shown, before, article, live, replaces } = request;
     let summary = reading.summary();
     let (mut made, mut text) = ([None, None], [None, None]);
-    let mut page = 1;
+    let (mut page, mut changes) = (1, None);
     for form in [ViewFormat::Tables, ViewFormat::Article] {
         if form == ViewFormat::Article && !article {
             continue;
         }
-        let view = rows(reading, shown, form, before[form as usize].as_ref(), summary, control)?;
+        let (view, live_view) =
+            rows(reading, shown, form, before[form as usize].as_ref(), summary, live, control)?;
         let columns = match form {
             ViewFormat::Tables => view_columns(
                 reading,
@@ -94,10 +104,13 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
         }
         page = page.max(number);
         let made_text = PageText::new(number, &rows, view.header()?.as_ref()).with_columns(columns);
+        if let Some((replaced, key)) = replaces.as_ref().filter(|_| form == ViewFormat::Tables) {
+            changes = made_text.changes_since(replaced, key);
+        }
         text[form as usize] = Some(Arc::new(made_text));
-        made[form as usize] = Some(CachedView { view, of: summary });
+        made[form as usize] = Some(CachedView { view, of: summary, live: live_view });
     }
-    Ok(Page { made, text, facts: FileFacts::of(reading), summary, page })
+    Ok(Page { made, text, facts: FileFacts::of(reading), summary, page, changes })
 }
 
 /// These columns of the rows of a page. Pages are counted from 1.
@@ -145,23 +158,44 @@ fn view_columns(reading: &Reading, rows: usize, total: usize) -> Option<ViewColu
     (total > count).then_some(ViewColumns { from: 0, count, total })
 }
 
+/// The rows of a view, and their keys if the view is updated row by row.
+type LiveRows = (Arc<View>, Option<Arc<Mutex<LiveView>>>);
+
 fn rows(
     reading: &Arc<Reading>,
     shown: &ViewSettings,
     form: ViewFormat,
     before: Option<&CachedView>,
     now: Summary,
+    budget: &Budget,
     control: Control<'_>,
-) -> Result<Arc<View>, Error> {
+) -> Result<LiveRows, Error> {
     let header_is_row = form == ViewFormat::Article;
     if shown.is_plain() {
-        return Ok(Arc::new(View::plain(reading, header_is_row)));
+        return Ok((Arc::new(View::plain(reading, header_is_row)), None));
     }
     let query = shown.query(header_is_row);
     let same = before.filter(|made| Arc::ptr_eq(made.view.reading(), reading) && *made.view.query() == query);
-    Ok(match same {
-        Some(made) if made.of == now => Arc::clone(&made.view),
-        Some(made) => Arc::new(made.view.refresh(control)?),
-        None => Arc::new(reading.view(&query, control)?),
-    })
+    if let Some(made) = same {
+        if made.of == now {
+            return Ok((Arc::clone(&made.view), made.live.clone()));
+        }
+        if let Some(live) = &made.live {
+            let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(control)?;
+            return Ok((Arc::new(view), Some(Arc::clone(live))));
+        }
+    }
+    // The values of filters were checked when the view was requested.
+    let is_new = same.is_none();
+    if let Some(mut live) = LiveView::build(reading, &query, budget, is_new, control)? {
+        let view = live.refresh(control)?;
+        return Ok((Arc::new(view), Some(Arc::new(Mutex::new(live)))));
+    }
+    Ok((
+        Arc::new(match same {
+            Some(made) => made.view.refresh(control)?,
+            None => reading.view(&query, control)?,
+        }),
+        None,
+    ))
 }

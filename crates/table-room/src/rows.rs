@@ -1,14 +1,13 @@
-//! Rows that a backend appends, before they are written: lines in the table's dialect, or cells.
+//! Rows that a backend appends, replaces or removes, before they are written: lines in the table's dialect, cells, or keys.
 
-use std::fmt;
+mod json;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use tidings_table::{Event, Reader, Syntax};
+use tidings_table_live::Counts;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::failure::Failure;
@@ -16,6 +15,7 @@ use crate::failure::Failure;
 /// Rows to append.
 pub struct Rows {
     content: Content,
+    needs_key: bool,
     /// Their share of the append budget.
     held: Option<AppendPermit>,
 }
@@ -27,6 +27,10 @@ pub enum Content {
     Lines(Bytes),
     /// Cells, which are written in the table's dialect.
     Cells(Cells),
+    /// Objects: the names of columns, each before the content of its cell.
+    Objects(Cells),
+    /// The keys of rows to remove.
+    Keys(Cells),
 }
 
 /// Rows of cells in one buffer, no larger than their JSON. Each cell and each row is followed by a byte that cannot
@@ -64,8 +68,10 @@ impl AppendPermit {
 /// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendReport {
-    /// The number of appended rows.
+    /// The number of rows that were written.
     pub rows: u64,
+    /// The changes of a table with a key.
+    pub changes: Option<Counts>,
     /// The new size of the file in bytes.
     pub size: u64,
 }
@@ -73,39 +79,62 @@ pub struct AppendReport {
 impl Rows {
     /// Lines in the table's dialect.
     pub fn lines(body: Bytes, held: Option<AppendPermit>) -> Self {
-        Self { content: Content::Lines(body), held }
+        Self { content: Content::Lines(body), needs_key: false, held }
     }
 
-    /// Cells from a JSON array of arrays. The text of numbers and booleans is their JSON, null is an empty cell.
-    /// Blocks, and converts large arrays one at a time.
+    /// Cells from a JSON array of arrays or objects. The text of numbers and booleans is their JSON, null is an empty
+    /// cell. Blocks, and converts large arrays one at a time.
     ///
     /// # Errors
     /// 400 for any other JSON.
     pub fn from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
-        let mut cells = Cells::default();
-        {
-            let _turn = held.as_ref().and_then(AppendPermit::conversion_lock);
-            let mut json = serde_json::Deserializer::from_slice(body);
-            let read = InTable(&mut cells).deserialize(&mut json).and_then(|()| json.end());
-            read.map_err(|error| Failure::bad(format!("expected a JSON array of arrays of cells: {error}")))?;
-        }
-        Ok(Self { content: Content::Cells(cells), held })
+        let turn = held.as_ref().and_then(AppendPermit::conversion_lock);
+        let content = json::rows(body)?;
+        drop(turn);
+        Ok(Self { content, needs_key: false, held })
+    }
+
+    /// The keys of rows to remove, from a JSON array: a value for a key of one column, otherwise an array of them. As
+    /// [`Self::from_json`].
+    ///
+    /// # Errors
+    /// 400 for any other JSON.
+    pub fn keys_from_json(body: &[u8], held: Option<AppendPermit>) -> Result<Self, Failure> {
+        let turn = held.as_ref().and_then(AppendPermit::conversion_lock);
+        let content = json::keys(body)?;
+        drop(turn);
+        Ok(Self { content, needs_key: true, held })
+    }
+
+    /// The rows replace those with the same keys: the table must have a key.
+    #[must_use]
+    pub fn replacing(self) -> Self {
+        Self { needs_key: true, ..self }
+    }
+
+    /// Whether the table must have a key.
+    pub const fn needs_key(&self) -> bool {
+        self.needs_key
     }
 
     /// The size of their text in bytes.
     pub fn size(&self) -> u64 {
         match &self.content {
             Content::Lines(lines) => lines.len() as u64,
-            Content::Cells(cells) => cells.size(),
+            Content::Cells(cells) | Content::Objects(cells) | Content::Keys(cells) => cells.size(),
         }
     }
 
-    /// The most bytes by which the file may grow.
-    pub fn most(&self) -> u64 {
+    /// The most bytes by which a file with this many columns may grow.
+    pub fn most(&self, columns: u64) -> u64 {
         match &self.content {
             // An encoding or compression may need more; the excess is released.
             Content::Lines(lines) => lines.len() as u64 * 4 + 64,
             Content::Cells(cells) => cells.size() * 4 + cells.cells * 12 + cells.rows * 16,
+            // Cells of columns that an object or a removal does not name are empty.
+            Content::Objects(cells) | Content::Keys(cells) => {
+                cells.size() * 4 + cells.cells * 12 + cells.rows * (16 + columns)
+            }
         }
     }
 
@@ -148,68 +177,6 @@ impl Cells {
             let cells = row[..row.len() - 1].split_inclusive(|byte| *byte == CELL_END);
             cells.map(|cell| std::str::from_utf8(&cell[..cell.len() - 1]).unwrap_or_default())
         })
-    }
-}
-
-/// Reads an array of arrays of cells from JSON.
-struct InTable<'a>(&'a mut Cells);
-/// Reads one row.
-struct InRow<'a>(&'a mut Cells);
-
-impl<'de> DeserializeSeed<'de> for InTable<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for InTable<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of rows")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
-        while rows.next_element_seed(InRow(self.0))?.is_some() {}
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for InRow<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for InRow<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of cells")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<(), A::Error> {
-        // The JSON text is preserved: 1.50 stays 1.50.
-        while let Some(cell) = cells.next_element::<&RawValue>()? {
-            match (cell.get(), cell.get().as_bytes().first()) {
-                (text, Some(b'"')) if !text.contains('\\') => self.0.push(&text[1..text.len() - 1]),
-                (text, Some(b'"')) => {
-                    let text: String = serde_json::from_str(text).map_err(A::Error::custom)?;
-                    self.0.push(&text);
-                }
-                (_, Some(b'[' | b'{')) => {
-                    return Err(A::Error::custom("a cell must be text, a number, a boolean or null"));
-                }
-                ("null", _) => self.0.push(""),
-                (text, _) => self.0.push(text),
-            }
-        }
-        self.0.end_row();
-        Ok(())
     }
 }
 
@@ -291,12 +258,25 @@ mod tests {
         let Some(Rows { content: Content::Cells(cells), .. }) = rows else { panic!("cells") };
         assert_eq!(listed(&cells), [vec!["a", "1.50", "", "true", "ü\"\n"], vec![], vec![""]]);
         assert_eq!((cells.size(), cells.cells, cells.rows), (13, 6, 3));
-        for body in ["{}", "[1]", "[[[]]]", "[", "[[]] 1", "[[\"\\ud800\"]]"] {
+        for body in ["{}", "[1]", "[[[]]]", "[", "[[]] 1", "[[\"\\ud800\"]]", "[[],{}]", "[{\"a\":[]}]"] {
             assert_eq!(
                 Rows::from_json(body.as_bytes(), None).err().map(|failure| failure.code),
                 Some(400),
                 "{body}"
             );
+        }
+    }
+
+    #[test]
+    fn objects_and_keys_of_json_keep_their_text() {
+        let rows = Rows::from_json(br#"[{"id":7,"n\u0061me":"a"},{}]"#, None).ok();
+        let Some(Rows { content: Content::Objects(cells), .. }) = rows else { panic!("objects") };
+        assert_eq!(listed(&cells), [vec!["id", "7", "name", "a"], vec![]]);
+        let rows = Rows::keys_from_json(br#"[7,"a",[1.50,null]]"#, None).ok();
+        let Some(Rows { content: Content::Keys(cells), needs_key, .. }) = rows else { panic!("keys") };
+        assert_eq!((listed(&cells), needs_key), (vec![vec!["7"], vec!["a"], vec!["1.50", ""]], true));
+        for body in ["{}", "[{}]", "[[[]]]"] {
+            assert!(Rows::keys_from_json(body.as_bytes(), None).is_err(), "{body}");
         }
     }
 }

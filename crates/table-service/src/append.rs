@@ -9,6 +9,8 @@ use tidings_table::{Compression, Encoding, Error, ORIGINAL, Reading, Summary, Wr
 use tidings_table_room::failure::Failure;
 use tidings_table_room::rows::{self, Content, Rows};
 
+use super::objects;
+
 /// The outcome of an append.
 pub(super) enum AppendOutcome {
     /// The number of appended rows.
@@ -19,8 +21,8 @@ pub(super) enum AppendOutcome {
     Failed(Failure),
 }
 
-/// Appends rows to the file in this folder. Blocks on the disk, and on other large conversions.
-pub(super) fn append(rows: &Rows, writer: &mut Writer, folder: &Path) -> AppendOutcome {
+/// Appends rows to the file in this folder, whose rows have this key. Blocks on the disk, and on other large conversions.
+pub(super) fn append(rows: &Rows, key: &[String], writer: &mut Writer, folder: &Path) -> AppendOutcome {
     let _turn = rows.conversion_lock();
     let reading = writer.table().reading();
     let outcome = match rows.content() {
@@ -33,6 +35,14 @@ pub(super) fn append(rows: &Rows, writer: &mut Writer, folder: &Path) -> AppendO
             }
         }
         Content::Cells(cells) => writer.append_rows(cells.rows()).map(|_| cells.count()),
+        Content::Objects(objects) => match objects::rows(objects, &reading) {
+            Ok(rows) => writer.append_rows(&rows).map(|_| objects.count()),
+            Err(failure) => return AppendOutcome::Refused(failure),
+        },
+        Content::Keys(keys) => match objects::removals(keys, key, &reading) {
+            Ok(rows) => writer.append_rows(&rows).map(|_| keys.count()),
+            Err(failure) => return AppendOutcome::Refused(failure),
+        },
     };
     match outcome {
         Ok(rows) => AppendOutcome::Rows(rows),

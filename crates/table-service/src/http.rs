@@ -1,13 +1,12 @@
-//! HTTP endpoints: WebSocket handshakes, pages as JSON, downloads, and appends from backends.
+//! HTTP endpoints: WebSocket handshakes, pages as JSON, downloads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router as Routes;
-use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -15,28 +14,27 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
 use tidings_otel::{Span, SpanKind};
-use tidings_table::{Export, Format};
+use tidings_table::{Export, Format, View};
 
 use super::Service;
 use super::access::Connection;
-use super::append_limiter;
 use super::broadcast::ViewFormat;
+use super::changes;
 use super::command;
 use super::download;
 use super::failure::Failure;
 use super::message::{self, PageText};
 use super::page;
 use super::room::{RoomRequest, Snapshot};
-use super::rows::{AppendReport, Rows};
 use super::session::{self, ConnectRequest, blocking};
 
 /// The headers of a JSON response.
-const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
+pub(super) const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
 
-type HttpResult = Result<Response, Failure>;
+pub(super) type HttpResult = Result<Response, Failure>;
 
 /// The response of a handler, or its error as JSON.
-fn respond(answer: HttpResult) -> Response {
+pub(super) fn respond(answer: HttpResult) -> Response {
     let failure = match answer {
         Ok(response) => return response,
         Err(failure) => failure,
@@ -58,7 +56,7 @@ pub fn routes(service: &Arc<Service>) -> Routes {
         .route("/parser/ws", get(new_article))
         .route("/parser/ws/{table}", get(article))
         .route("/tables/{table}/download", get(download))
-        .route("/tables/{table}/rows", post(append))
+        .route("/tables/{table}/rows", post(changes::post).delete(changes::delete))
         .with_state(Arc::clone(service))
 }
 
@@ -75,7 +73,7 @@ struct ConnectQuery {
     client: Option<String>,
 }
 
-type ServiceState = State<Arc<Service>>;
+pub(super) type ServiceState = State<Arc<Service>>;
 
 async fn new_table(
     State(service): ServiceState,
@@ -235,6 +233,7 @@ async fn download_of(
     let snapshot = complete_snapshot(service, id).await?;
     let name = &snapshot.info.name;
     match view {
+        None if snapshot.view.reading().overlay().is_some() => current_rows(service, id, snapshot, limit),
         None => {
             let name = if name.is_empty() { format!("{id}.tsv") } else { name.clone() };
             let (length, body) = download::original(&snapshot).await?;
@@ -246,21 +245,48 @@ async fn download_of(
             Ok((headers, body).into_response())
         }
         Some(kind @ ("csv" | "tsv")) => {
-            let (format, media) = match kind {
-                "csv" => (Format::Csv, "text/csv; charset=utf-8"),
-                _ => (Format::Tsv, "text/tab-separated-values; charset=utf-8"),
+            let export = Export {
+                format: if kind == "csv" { Format::Csv } else { Format::Tsv },
+                disarm_formulas: service.options.disarm_formulas,
             };
-            let stem = name.rsplit_once('.').map_or(&**name, |(stem, _)| stem);
-            let stem = if stem.is_empty() { id } else { stem };
-            let headers = [
-                (CONTENT_TYPE, media.to_owned()),
-                (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}"))),
-            ];
-            let export = Export { format, disarm_formulas: service.options.disarm_formulas };
-            Ok((headers, download::view(service, snapshot, export, limit)?).into_response())
+            rows_as(service, id, snapshot, export, limit)
         }
         Some(_) => Err(Failure::bad("view must be csv or tsv")),
     }
+}
+
+/// The rows of a table with a key, which its file has as a log of changes: all of them as they are now, in the order of
+/// their places.
+fn current_rows(
+    service: &Arc<Service>,
+    id: &str,
+    snapshot: Snapshot,
+    limit: Option<(IpAddr, usize)>,
+) -> HttpResult {
+    let reading = Arc::clone(snapshot.view.reading());
+    let format = if reading.dialect().syntax.delimiter() == b'\t' { Format::Tsv } else { Format::Csv };
+    let view = Arc::new(View::plain(&reading, false));
+    rows_as(service, id, Snapshot { view, ..snapshot }, format.into(), limit)
+}
+
+/// The rows of a view in this format.
+fn rows_as(
+    service: &Arc<Service>,
+    id: &str,
+    snapshot: Snapshot,
+    export: Export,
+    limit: Option<(IpAddr, usize)>,
+) -> HttpResult {
+    let (kind, media) = match export.format {
+        Format::Csv => ("csv", "text/csv; charset=utf-8"),
+        Format::Tsv => ("tsv", "text/tab-separated-values; charset=utf-8"),
+    };
+    let name = &snapshot.info.name;
+    let stem = name.rsplit_once('.').map_or(&**name, |(stem, _)| stem);
+    let stem = if stem.is_empty() { id } else { stem };
+    let headers =
+        [(CONTENT_TYPE, media.to_owned()), (CONTENT_DISPOSITION, attachment(&format!("{stem}.{kind}")))];
+    Ok((headers, download::view(service, snapshot, export, limit)?).into_response())
 }
 
 /// `Content-Disposition` for a file name (RFC 6266): in ASCII for old clients, and in full (RFC 8187).
@@ -279,7 +305,7 @@ fn attachment(name: &str) -> String {
 }
 
 /// A span of a request about a table, in the trace of its sender.
-fn request_span(service: &Service, name: &'static str, id: &str, headers: &HeaderMap) -> Span {
+pub(super) fn request_span(service: &Service, name: &'static str, id: &str, headers: &HeaderMap) -> Span {
     let tracer = &service.observers.tracer;
     let mut span = tracer.span(name, SpanKind::Server, tracer.context(headers));
     span.set_text("tidings.table", id);
@@ -287,7 +313,7 @@ fn request_span(service: &Service, name: &'static str, id: &str, headers: &Heade
 }
 
 /// Sets the status of a response.
-fn end_span(mut span: Span, answer: &HttpResult) {
+pub(super) fn end_span(mut span: Span, answer: &HttpResult) {
     match answer {
         Ok(response) => span.set("http.response.status_code", u64::from(response.status().as_u16())),
         Err(failure) => {
@@ -295,45 +321,4 @@ fn end_span(mut span: Span, answer: &HttpResult) {
             span.fail(&failure.message);
         }
     }
-}
-
-async fn append(State(service): ServiceState, Path(id): Path<String>, request: Request) -> Response {
-    let (parts, mut body) = request.into_parts();
-    let span = request_span(&service, "table append", &id, &parts.headers);
-    let answer = take_rows(&service, &id, &parts.headers, &mut body).await;
-    end_span(span, &answer);
-    if answer.is_err() {
-        append_limiter::drain(&parts.headers, &mut body).await;
-    }
-    respond(answer)
-}
-
-/// Reads the rows of an append and appends them.
-async fn take_rows(service: &Arc<Service>, id: &str, headers: &HeaderMap, body: &mut Body) -> HttpResult {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let secret = bearer.and_then(|value| {
-        let (scheme, secret) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim().to_owned())
-    });
-    let secret = secret
-        .ok_or_else(|| Failure::new(401, "the owner's secret is needed: Authorization: Bearer SECRET"))?;
-    let id = id.parse().map_err(|_| Failure::unknown())?;
-    // The rows are read only after the permission is checked.
-    service.request(id, |reply| RoomRequest::CheckAppend { secret: secret.clone(), reply }).await??;
-    append_limiter::check_encoding(headers)?;
-    let is_json = headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
-    let (body, held) = service.arrivals.take(headers, body).await?;
-    let rows = match is_json {
-        true => blocking(move || Rows::from_json(&body, Some(held))).await??,
-        false => Rows::lines(body, Some(held)),
-    };
-    let rows = Arc::new(rows);
-    let AppendReport { rows: appended, size } = service
-        .request(id, |reply| RoomRequest::Append { rows: Arc::clone(&rows), secret: secret.clone(), reply })
-        .await??;
-    service.counters.bytes.fetch_add(rows.size(), std::sync::atomic::Ordering::Relaxed);
-    Ok((JSON, format!("{}\n", json!({"appended": appended, "size": size}))).into_response())
 }

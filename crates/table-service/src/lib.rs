@@ -41,10 +41,13 @@ mod access;
 mod append;
 mod append_limiter;
 mod bus;
+mod changes;
 mod download;
 mod facts;
 mod http;
+mod live_rows;
 mod node_sync;
+mod objects;
 mod operators;
 mod options;
 mod queries;
@@ -63,6 +66,7 @@ use tidings_audit::Audit;
 use tidings_otel::Tracer;
 use tidings_table::Limits;
 use tidings_table_commands::{command, people};
+use tidings_table_live::Budget;
 use tidings_table_room::{
     broadcast, failure, message, node_messages, outbox, page, rate, room, rows, upload,
 };
@@ -102,6 +106,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The interval of checks whether all tables are closed.
 const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The memory of the keys of all tables and of their sorted and filtered views, in bytes.
+const LIVE_BYTES: usize = 256 << 20;
 /// The row numbers of a sorted or filtered view in memory, in bytes per table; further ones are on the disk.
 const ORDER_BYTES: usize = 1 << 20;
 /// The largest ratio of a file's text, decompressed and in UTF-8, to the file's limit.
@@ -128,6 +134,7 @@ pub struct Service {
     arrivals: AppendLimiter,
     downloads: ActiveDownloads,
     unread: UnreadResponses,
+    live: Budget,
     options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
@@ -162,6 +169,7 @@ impl Service {
             arrivals: AppendLimiter::default(),
             downloads: ActiveDownloads::new(options.min_data_rate),
             unread: UnreadResponses::default(),
+            live: Budget::new(LIVE_BYTES),
             options,
             access,
             bus,
@@ -216,6 +224,11 @@ impl Service {
     /// Bytes of unlinked files: decompressed and decoded text, sort orders, removed files that are still read.
     pub fn unlinked(&self) -> u64 {
         self.store.disk().unlinked()
+    }
+
+    /// Bytes of memory of the keys of tables, and of their sorted and filtered views.
+    pub fn live_bytes(&self) -> usize {
+        self.live.used()
     }
 
     /// Slow transfers that were ended in favour of other transfers, by kind.

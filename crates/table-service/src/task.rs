@@ -3,12 +3,13 @@
 //! Invariant: the task never blocks. The disk, the store and computations run on blocking threads; their results return
 //! as events.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use tidings_otel::SpanKind;
 use tidings_table::{Control, Error, Limits, Table, Writer};
+use tidings_table_live::LiveRows;
 use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,6 +39,7 @@ pub(super) fn start(
         keep_previous: service.options.keep_previous,
         epoch: (Instant::now(), unix_now()),
         limits: service.limits(),
+        live: service.live.clone(),
         min_save_interval: service.store.min_save_interval(),
         lease: service.store.lease(),
         counters: Arc::clone(&service.counters),
@@ -52,6 +54,7 @@ pub(super) fn start(
         rendering: None,
         working: None,
         saving: None,
+        live: Arc::default(),
     };
     service.counters.open.fetch_add(1, Ordering::Relaxed);
     let strong = sender.clone();
@@ -70,6 +73,8 @@ fn unix_now() -> u64 {
 
 struct Task {
     service: Arc<Service>,
+    /// The keys of the rows. Only the running item of work locks it.
+    live: Arc<Mutex<Option<LiveRows>>>,
     table_folder: Arc<TableFolder>,
     limits: Limits,
     sender: mpsc::WeakSender<RoomRequest>,
@@ -247,11 +252,13 @@ impl Task {
     }
 
     fn work(&self, job: WorkJob) -> JoinHandle<WorkResult> {
-        let WorkJob { work, file, writer, choice, uploader, cancel, done } = job;
+        let WorkJob { work, file, writer, choice, key, uploader, cancel, done } = job;
         let (table_folder, limits, room) = (Arc::clone(&self.table_folder), self.limits, self.sender.clone());
         let store = Arc::clone(&self.service.store);
         let quota = self.service.access.quota(&uploader);
+        let (live, budget) = (Arc::clone(&self.live), self.service.live.clone());
         tokio::task::spawn_blocking(move || {
+            let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
             let file = &*file;
             let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
             let control = Control::default().cancelled_by(&cancel).with_progress(&report);
@@ -282,12 +289,15 @@ impl Task {
             work::run(
                 work,
                 writer,
+                &mut live,
                 &WorkContext {
                     store: &store,
                     table_folder: &table_folder,
                     file,
                     control,
                     quota,
+                    key: &key,
+                    budget: &budget,
                     open: &open,
                     reopen: &reopen,
                 },

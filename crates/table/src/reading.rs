@@ -182,9 +182,9 @@ impl Reading {
         self.overlay.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// States which lines are rows, for all later views. Views that were computed stay as they are.
-    pub fn set_overlay(&self, overlay: Arc<Overlay>) {
-        *self.overlay.write().unwrap_or_else(PoisonError::into_inner) = Some(overlay);
+    /// States which lines are rows, for all later views; `None`: all of them. Views that were computed stay as they are.
+    pub fn set_overlay(&self, overlay: Option<Arc<Overlay>>) {
+        *self.overlay.write().unwrap_or_else(PoisonError::into_inner) = overlay;
     }
 
     /// The bytes of the table on disk: the original file, its decoded text if it is compressed or in another encoding,

@@ -36,6 +36,9 @@ All users who open the link see the same page of the table, live. The second lin
 delete the table, so keep it secret. The table is kept while it has viewers and for a day after (the \
 server's tables.keep).
 
+With --row-key the table has one row of each key: a row replaces the earlier one, here and when rows are appended \
+later, and programs replace and remove rows by key over HTTP.
+
 With - the table is created from the first lines of standard input, and later lines are appended as they arrive. --follow does the \
 same with a growing file, like `tail -F`: a file that was rotated or truncated is read from its beginning, \
 without its header. Rows are decoded in the table's dialect and wait until their quotes close; a row that the server \
@@ -45,7 +48,8 @@ Examples:
   tidings share export.csv
   tidings share export.csv --server https://push.example.org
   some-job | tidings share - --name results.tsv
-  tidings share --follow /var/log/orders.csv")]
+  tidings share --follow /var/log/orders.csv
+  tidings share prices.csv --row-key symbol")]
 pub(crate) struct Share {
     /// The file; - for standard input
     #[arg(value_name = "FILE")]
@@ -58,6 +62,10 @@ pub(crate) struct Share {
     /// The name of the table; the default is the file's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+
+    /// The columns that identify a row, by name. A row then replaces the earlier row with the same cells in them
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    row_key: Vec<String>,
 
     /// The server's HTTP port, or the proxy in front of it, with its path prefix if there is one
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT, value_parser = http_port)]

@@ -118,7 +118,8 @@ impl Share {
         size: Option<u64>,
         stop: &mut oneshot::Receiver<()>,
     ) -> Result<SharedTable, UploadError> {
-        let mut upload = Upload::begin(&self.server, &self.credentials(), &self.title(), size).await?;
+        let mut upload =
+            Upload::begin(&self.server, &self.credentials(), &self.title(), size, &self.row_key).await?;
         let mut meter = Meter::new(size);
         let mut made = UploadLinks::default();
         let mut left = size.unwrap_or(u64::MAX);

@@ -71,6 +71,12 @@ impl Collect for TableMetrics {
             "Bytes of responses to viewers of tables that are not written yet, without the shared view",
             service.unread_bytes(),
         )?;
+        out.gauge(
+            "tidings_table_live",
+            BYTES,
+            "Bytes of memory of the keys of tables, and of their sorted and filtered views",
+            service.live_bytes(),
+        )?;
         out.counters(
             "tidings_table_uploads",
             "Uploads of tables that have ended, by outcome",
@@ -88,6 +94,24 @@ impl Collect for TableMetrics {
             None,
             "Rows of files uploaded whole, and rows appended",
             load(&counters.rows),
+        )?;
+        out.counter(
+            "tidings_table_rows_updated",
+            None,
+            "Rows of tables that were replaced by key",
+            load(&counters.updated_rows),
+        )?;
+        out.counter(
+            "tidings_table_rows_removed",
+            None,
+            "Rows of tables that were removed by key",
+            load(&counters.removed_rows),
+        )?;
+        out.counter(
+            "tidings_table_cell_messages",
+            None,
+            "Messages about cells of tables that changed in place, each encoded once for all viewers",
+            load(&counters.cell_messages),
         )?;
         out.counter(
             "tidings_table_views",

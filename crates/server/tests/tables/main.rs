@@ -5,6 +5,7 @@ mod bucket;
 mod http;
 mod life;
 mod limits;
+mod live;
 mod many;
 mod nodes;
 mod owner;

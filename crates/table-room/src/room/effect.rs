@@ -110,6 +110,8 @@ pub struct WorkJob {
     pub writer: Option<Writer>,
     /// The choices with which the file is opened.
     pub choice: Choice,
+    /// The names of the columns that are the key of a row; empty: none.
+    pub key: Vec<String>,
     /// The key of the quota that appended rows count for.
     pub uploader: String,
     /// Cancels the work.

@@ -266,6 +266,7 @@ impl Room {
                 self.delete();
                 Ok(())
             }
+            Command::Key(key) => return self.set_key(viewer, key, done),
             _ if self.open_file.is_none() => Err(Failure::empty()),
             Command::Dialect(dialect) => {
                 self.person_acted(viewer);

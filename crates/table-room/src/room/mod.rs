@@ -9,6 +9,7 @@
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! people.rs   names, colours and cursors        private.rs    private views of viewers
 //! history.rs  undo and redo                     previous.rs   the file that can be restored
+//! keys.rs     rows that are replaced and removed by key
 //! ```
 //!
 //! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
@@ -23,6 +24,7 @@
 
 mod effect;
 mod history;
+mod keys;
 mod members;
 mod nodes;
 mod people;
@@ -65,7 +67,7 @@ pub use effect::{
 };
 pub use members::ViewerHandle;
 pub use state::{Room, Settings};
-pub use work::{PendingAppend, RereadReply, Work, WorkOutcome, WorkResult};
+pub use work::{KeyRequest, PendingAppend, RereadReply, Work, WorkOutcome, WorkResult};
 
 /// The capacity of the queue of requests. Senders wait while it is full.
 pub const MAX_REQUESTS: usize = 256;

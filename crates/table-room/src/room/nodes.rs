@@ -149,6 +149,9 @@ impl Room {
                 self.open_again();
             } else {
                 self.history.record(&old.view, &self.record.view, now);
+                if self.record.key != old.key {
+                    self.catch_up();
+                }
                 self.render_for(None);
             }
             self.release_files(&old);
@@ -161,11 +164,16 @@ impl Room {
             && message.received > received
             && self.open_file.as_ref().is_some_and(|open_file| !open_file.loading)
         {
-            if !self.work.waiting.iter().any(|work| matches!(work, Work::CatchUp | Work::Open)) {
-                self.work.waiting.push_back(Work::CatchUp);
-            }
-            self.work_on();
+            self.catch_up();
         }
+    }
+
+    /// Reads what other nodes appended, and the keys of all rows if the record has another key.
+    fn catch_up(&mut self) {
+        if !self.work.waiting.iter().any(|work| matches!(work, Work::CatchUp | Work::Open)) {
+            self.work.waiting.push_back(Work::CatchUp);
+        }
+        self.work_on();
     }
 
     /// Handles the progress of an upload on another node; `None`: no upload is running there.

@@ -19,6 +19,7 @@ use tidings_table_store::ViewSettings;
 use tokio::sync::oneshot;
 
 use super::effect::{Effect, PrivateJob, RenderJob};
+use super::keys::LIVE_INTERVAL;
 use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::ViewFormat;
@@ -222,9 +223,15 @@ impl Room {
         }
     }
 
+    /// The least time between two refreshes.
+    fn refresh_interval(&self) -> Duration {
+        if self.record.key.is_empty() { REFRESH_INTERVAL } else { LIVE_INTERVAL }
+    }
+
     /// Schedules the views whose rows have changed.
     pub(super) fn refresh_private(&mut self) {
-        self.timers.set(Timer::Private, self.now + REFRESH_INTERVAL);
+        let interval = self.refresh_interval();
+        self.timers.set(Timer::Private, self.now + interval);
         let Some(reading) = self.reading() else { return };
         let (now, summary) = (self.now, reading.summary());
         let is_stale = |view: &PrivateView| {
@@ -232,7 +239,7 @@ impl Room {
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
             (is_other || page.summary != summary)
-                && now >= view.made_at + (view.cost * REFRESH_COST).max(REFRESH_INTERVAL)
+                && now >= view.made_at + (view.cost * REFRESH_COST).max(interval)
         };
         // A viewer that has not read its page yet needs no newer one.
         let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());
@@ -261,7 +268,9 @@ impl Room {
             let (stop, stopped) = oneshot::channel();
             let shown = view.wanted.clone();
             let before = view.shown.as_ref().map(|(_, page)| page.made.clone()).unwrap_or_default();
-            let wanted = PageRequest { reading, shown: shown.clone(), before, article: false };
+            let live = self.settings.live.clone();
+            let wanted =
+                PageRequest { reading, shown: shown.clone(), before, article: false, live, replaces: None };
             let render = RenderJob { wanted, cancel: cancel.clone(), done: Arc::new(AtomicU32::new(0)) };
             view.running =
                 Some(RunningView { number, began: self.now, settings: shown, cancel, _stop: stop });

@@ -15,7 +15,7 @@ use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::{EncodedView, ViewBroadcast, ViewFormat};
 use crate::failure::Failure;
-use crate::message::{self, HistoryLength, PageText, SharedFields, TableInfo};
+use crate::message::{self, CellChanges, HistoryLength, PageText, SharedFields, TableInfo};
 use crate::node_messages::MessageKind;
 use crate::page::{Page, PageRequest};
 use crate::people::ChangedBy;
@@ -65,6 +65,10 @@ pub(super) struct ViewState {
     shown_by: Option<ChangedBy>,
     /// The number of the shown content.
     pub(super) content: u64,
+    /// The cells of the shown content that differ from the content with this number, until they are sent.
+    changes: Option<(u64, CellChanges)>,
+    /// The fields of the last view that was sent, with a key, without its rows.
+    described: Option<String>,
     pub(super) rendering: Option<Rendering>,
     /// Whether the view stays at the last page when rows are appended.
     pub(super) at_end: bool,
@@ -91,6 +95,8 @@ impl ViewState {
             changed_by: None,
             shown_by: None,
             content: 0,
+            changes: None,
+            described: None,
             rendering: None,
             at_end: false,
             follows: false,
@@ -147,7 +153,14 @@ impl Room {
             ..self.record.view.clone()
         };
         let article = self.viewers.count(ViewFormat::Article) > 0;
-        let wanted = PageRequest { reading, shown: shown.clone(), before: self.made_before(), article };
+        let wanted = PageRequest {
+            reading,
+            shown: shown.clone(),
+            before: self.made_before(),
+            article,
+            live: self.settings.live.clone(),
+            replaces: self.replaced_by(&shown),
+        };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
         let job = RenderJob { wanted, cancel: cancel.clone(), done: Arc::clone(&done) };
         self.effects.push(Effect::Render(Box::new(job)));
@@ -156,11 +169,19 @@ impl Room {
         self.view.rendering = Some(Rendering { cancel, done, began: self.now, shown, requester, changed_by });
     }
 
+    /// The page that these settings replace, if only cells may differ in it: its rows are the same, and have a key.
+    fn replaced_by(&self, shown: &ViewSettings) -> Option<(Arc<PageText>, Vec<String>)> {
+        let before = &self.view.made_for;
+        let is_same =
+            before.same_rows(shown) && before.page_size == shown.page_size && !self.record.key.is_empty();
+        Some((Arc::clone(self.text(ViewFormat::Tables).filter(|_| is_same)?), self.record.key.clone()))
+    }
+
     /// Handles the result of computing a page; `None`: it panicked.
     pub(super) fn on_page(&mut self, made: Option<Result<Page, Error>>) {
         let Some(Rendering { shown, requester, changed_by, .. }) = self.view.rendering.take() else { return };
         match made {
-            Some(Ok(page)) => {
+            Some(Ok(mut page)) => {
                 // A page of a replaced file, or of rows that are no longer requested, is discarded.
                 let is_current_file = self.reading().is_some_and(|reading| {
                     page.made[0].as_ref().is_some_and(|made| Arc::ptr_eq(made.view.reading(), &reading))
@@ -183,6 +204,7 @@ impl Room {
                     }
                 }
                 self.view.made_for = ViewSettings { page: page.page, ..shown };
+                self.view.changes = page.changes.take().map(|changes| (self.view.content, changes));
                 self.view.page = Some(page);
                 self.view.shown_by = changed_by;
                 self.view.content += 1;
@@ -280,7 +302,7 @@ impl Room {
         for form in [ViewFormat::Tables, ViewFormat::Article] {
             let posted = (self.viewers.count(form) > 0
                 && (self.text(form).is_some() || self.open_file.is_none()))
-            .then(|| self.encode(form));
+            .then(|| self.encode_change(form));
             if posted.is_some() || self.viewers.count(form) == 0 {
                 self.view.broadcast.send_modify(|broadcast| broadcast.post(form, posted));
             }
@@ -297,6 +319,29 @@ impl Room {
             self.effects.push(Effect::Publish(view));
         }
         self.save_soon();
+    }
+
+    /// Encodes the current view with a new version, and the cells that have changed in it if nothing else has.
+    fn encode_change(&mut self, form: ViewFormat) -> EncodedView {
+        let view = self.encode(form);
+        if form == ViewFormat::Article {
+            return view;
+        }
+        let changes = self.view.changes.take();
+        let before = std::mem::replace(&mut self.view.described, self.describe());
+        let change = changes.filter(|_| before == self.view.described).map(|(content, changes)| {
+            self.settings.counters.cell_messages.fetch_add(1, Ordering::Relaxed);
+            (content, message::changed_cells(&changes, self.view.made_for.page_size, view.version))
+        });
+        EncodedView { change, ..view }
+    }
+
+    /// The fields of the current view, without its rows, and without the version and the size, which changes of cells
+    /// change too.
+    fn describe(&self) -> Option<String> {
+        let text = self.text(ViewFormat::Tables).filter(|_| !self.record.key.is_empty())?;
+        let info = TableInfo { size: 0, ..self.info(self.viewer_count(), 0) };
+        Some(message::view(&info, text, false))
     }
 
     /// Encodes the current view with a new version.
@@ -317,7 +362,7 @@ impl Room {
         };
         let frame = message::frame(&message::view(&info, text, true));
         self.settings.counters.views.fetch_add(1, Ordering::Relaxed);
-        EncodedView { frame, content: self.view.content, viewers, version: info.version }
+        EncodedView { frame, content: self.view.content, viewers, version: info.version, change: None }
     }
 
     fn history_length(&self) -> HistoryLength {
@@ -339,6 +384,7 @@ impl Room {
             history: self.history_length(),
             columns: shown.layout.clone(),
             previous: self.previous_name(),
+            key: self.record.key.clone(),
         };
         TableInfo {
             id: self.id(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidings_table::{Limits, Reading, Table, Writer};
+use tidings_table_live::Budget;
 use tidings_table_store::{Record, TableId};
 use tokio::sync::{mpsc, watch};
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub epoch: (Instant, u64),
     /// The limits of a file.
     pub limits: Limits,
+    /// The memory of keys and live views of all tables.
+    pub live: Budget,
     /// The least time between two writes of the record.
     pub min_save_interval: Duration,
     /// The interval of writes of an unchanged record; `None`: a lock marks the table as used.

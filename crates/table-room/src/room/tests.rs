@@ -47,6 +47,7 @@ impl TestRoom {
             keep_previous: Duration::from_secs(600),
             epoch: (now, 1_000_000),
             limits: Limits { original_bytes: 1_000, ..Limits::default() },
+            live: tidings_table_live::Budget::new(1 << 20),
             min_save_interval: Duration::from_secs(1),
             lease: None,
             counters: Arc::default(),
@@ -110,7 +111,7 @@ impl TestRoom {
         let quota = Quota::unlimited();
         let request = RoomRequest::Upload {
             viewer,
-            options: UploadOptions { name: "a.tsv".into(), size: Some(10), is_text: false },
+            options: UploadOptions { name: "a.tsv".into(), size: Some(10), ..UploadOptions::default() },
             quota,
             reply,
         };

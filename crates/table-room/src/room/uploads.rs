@@ -38,6 +38,8 @@ pub(super) struct RunningUpload {
     is_article: bool,
     /// The dialect of the file.
     dialect: DialectOptions,
+    /// The key of its rows; `None`: as the table has it.
+    key: Option<Vec<String>>,
     pub(super) progress: Arc<UploadProgress>,
     /// The bytes in the last progress message.
     sent_progress: u64,
@@ -68,7 +70,7 @@ impl Room {
     fn admit_upload(
         &mut self,
         viewer: u64,
-        UploadOptions { name, size, is_text }: UploadOptions,
+        UploadOptions { name, size, is_text, key }: UploadOptions,
         quota: &Quota,
     ) -> Result<(u64, Choice), Failure> {
         let Some(uploader) = self.viewers.get(viewer) else { return Err(Failure::stopping()) };
@@ -101,6 +103,7 @@ impl Room {
             size,
             is_article,
             dialect,
+            key,
             progress,
             sent_progress: 0,
         });
@@ -208,6 +211,7 @@ impl Room {
                     uploader: upload.uploader,
                     is_article: upload.is_article,
                     dialect: upload.dialect,
+                    key: upload.key.unwrap_or_else(|| self.record.key.clone()),
                     view: self.record.view.clone(),
                     until: 0,
                 };
@@ -220,7 +224,8 @@ impl Room {
                     name: upload.name,
                     table,
                     writer: Some(*writer),
-                    loading: false,
+                    // The rows are complete when their keys are read.
+                    loading: !self.record.key.is_empty(),
                     facts: Arc::default(),
                 });
                 if let Some(working) = &self.work.running {
@@ -229,6 +234,7 @@ impl Room {
                 // Saved at once: the client may publish the link now.
                 self.timers.set(Timer::Save, self.now);
                 self.change_by(upload.author);
+                self.read_keys(upload.viewer);
             }
             outcome => {
                 let is_aborted = matches!(outcome, UploadOutcome::Aborted);

@@ -21,6 +21,20 @@ pub enum Work {
     Reread(DialectOptions, Choice, RereadReply),
     /// Append rows.
     Append(Vec<PendingAppend>),
+    /// Read the keys of the rows.
+    Key(KeyRequest),
+}
+
+/// A request to identify rows by a key.
+pub struct KeyRequest {
+    /// The names of the columns of the key.
+    pub key: Vec<String>,
+    /// The viewer that receives an error without a channel of a response.
+    pub viewer: u64,
+    /// The author of the change.
+    pub author: Option<ChangedBy>,
+    /// The channel of the response; `None`: the key came with a file.
+    pub done: Option<CommandReply>,
 }
 
 /// The viewer that changed the dialect, and the channel of its response.
@@ -65,4 +79,6 @@ pub enum WorkOutcome {
     Reread(DialectOptions, Result<(), Failure>, RereadReply),
     /// Rows were appended.
     Appended(Vec<(Result<AppendReport, Failure>, PendingAppend)>),
+    /// The keys of the rows were read.
+    Keyed(Result<(), Failure>, KeyRequest),
 }

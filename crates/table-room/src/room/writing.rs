@@ -66,6 +66,7 @@ impl Room {
             .choice(&self.record.name, self.record.is_article)
             .map_err(Failure::from)
             .and_then(|choice| {
+                self.check_no_key()?;
                 self.can_write()?;
                 // The file was accepted when it was uploaded.
                 Ok(Choice { is_text: true, ..choice })
@@ -88,7 +89,7 @@ impl Room {
         secret: &str,
         reply: oneshot::Sender<Result<AppendReport, Failure>>,
     ) {
-        match self.may_append(secret) {
+        match self.may_append(secret).and_then(|()| self.check_key(&rows)) {
             Ok(()) => {
                 self.keep_open();
                 self.work.waiting.push_back(Work::Append(vec![PendingAppend { rows, reply }]));
@@ -108,7 +109,7 @@ impl Room {
         self.can_write()
     }
 
-    fn can_write(&self) -> Result<(), Failure> {
+    pub(super) fn can_write(&self) -> Result<(), Failure> {
         if self.record.file.is_none() {
             return Err(if self.upload.is_some() {
                 Failure::new(409, "the file is still being uploaded")
@@ -144,6 +145,10 @@ impl Room {
             self.record.dialect.choice(&self.record.name, self.record.is_article).unwrap_or_default();
         // The file was accepted when it was uploaded.
         let choice = Choice { is_text: true, ..choice };
+        let key = match &work {
+            Work::Key(request) => request.key.clone(),
+            _ => self.record.key.clone(),
+        };
         let (job_file, uploader) = (file.clone(), self.record.uploader.clone());
         let (stop, progress) = (cancel.clone(), Arc::clone(&done));
         self.effects.push(Effect::Work(Box::new(WorkJob {
@@ -151,6 +156,7 @@ impl Room {
             file: job_file,
             writer,
             choice,
+            key,
             uploader,
             cancel: stop,
             done: progress,
@@ -177,7 +183,8 @@ impl Room {
         // A file that replaces another one is shown when it is completely open.
         let is_first =
             self.open_file.as_ref().is_none_or(|open_file| open_file.file == file && open_file.loading);
-        if self.record.file.as_ref() == Some(&file) && is_first {
+        // The rows of a table with a key are shown when all keys are read.
+        if self.record.file.as_ref() == Some(&file) && is_first && self.record.key.is_empty() {
             let name = self.record.name.clone();
             self.open_file =
                 Some(OpenFile { file, name, table, writer: None, loading: true, facts: Arc::default() });
@@ -229,6 +236,13 @@ impl Room {
                 }
                 let _ = done.send(read);
             }
+            WorkOutcome::Keyed(keyed, request) => {
+                let keyed = if is_now { keyed } else { Err(replaced()) };
+                match is_now {
+                    true => self.on_keyed(keyed, request),
+                    false => drop(request.done.map(|done| done.send(keyed))),
+                }
+            }
             WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
@@ -237,7 +251,12 @@ impl Room {
                 for (appended, PendingAppend { reply, .. }) in outcomes {
                     let appended = if is_now { appended } else { Err(replaced()) };
                     let rows = appended.as_ref().map_or(0, |added| added.rows);
-                    self.settings.counters.rows.fetch_add(rows, Ordering::Relaxed);
+                    let counters = &self.settings.counters;
+                    counters.rows.fetch_add(rows, Ordering::Relaxed);
+                    if let Ok(AppendReport { changes: Some(changes), .. }) = appended {
+                        counters.updated_rows.fetch_add(changes.updated, Ordering::Relaxed);
+                        counters.removed_rows.fetch_add(changes.removed, Ordering::Relaxed);
+                    }
                     let _ = reply.send(appended);
                 }
             }

@@ -86,6 +86,7 @@ where
         form: entry.form,
         secret: entry.secret,
         name: None,
+        key: None,
         actor: if entry.is_cli { Actor::Cli } else { Actor::Viewer },
         usage: service.access.usage(&entry.visitor),
         visitor: entry.visitor,
@@ -191,6 +192,8 @@ struct Session {
     actor: Actor,
     /// The client's name, until it has joined a table.
     name: Option<String>,
+    /// The key of the next file, until the client has joined a table.
+    key: Option<Vec<String>>,
     visitor: Visitor,
     usage: Box<dyn Usage>,
     /// The quota of its uploads, after authorization.
@@ -395,6 +398,10 @@ impl Session {
                 self.name = Some(name);
                 Ok(())
             }
+            Command::Key(key) if self.handle.is_none() => {
+                self.key = Some(key);
+                Ok(())
+            }
             command => {
                 let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
                 let is_delete = command == Command::Delete;
@@ -443,12 +450,13 @@ impl Session {
     }
 
     /// Begins an upload, in a new table if this connection has none.
-    async fn begin(&mut self, options: UploadOptions) -> Result<Upload, Failure> {
+    async fn begin(&mut self, mut options: UploadOptions) -> Result<Upload, Failure> {
         if let Some(size) = options.size.filter(|size| *size > self.service.options.max_size) {
             tracing::debug!(size, "the announced size of an upload exceeds the limit");
             return Err(Failure::too_large(self.service.options.max_size));
         }
         let quota = self.authorize().await?;
+        options.key = options.key.or_else(|| self.key.take());
         if self.handle.is_none() {
             self.create().await?;
         }

@@ -29,6 +29,9 @@ pub struct Record {
     /// The requested dialect.
     #[serde(rename = "wish")]
     pub dialect: DialectOptions,
+    /// The names of the columns that are the key of a row; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
     /// The settings of the shared view.
     #[serde(rename = "shown")]
     pub view: ViewSettings,
@@ -56,6 +59,9 @@ pub struct PreviousFile {
     pub is_article: bool,
     /// As [`Record::dialect`].
     pub dialect: DialectOptions,
+    /// As [`Record::key`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
     /// As [`Record::view`].
     pub view: ViewSettings,
     /// The time until which it is stored, in seconds since 1970.
@@ -98,6 +104,7 @@ impl Record {
             uploader: String::new(),
             is_article: false,
             dialect: DialectOptions::default(),
+            key: Vec::new(),
             view: ViewSettings::default(),
             locks: Locks::default(),
             previous: None,
@@ -119,7 +126,7 @@ impl Record {
     /// Replaces the file and its settings by `next`. The replaced file, if there is one, becomes the previous one until
     /// this time.
     pub fn replace_file(&mut self, next: PreviousFile, until: u64) {
-        let PreviousFile { file, name, uploader, is_article, dialect, view, until: _ } = next;
+        let PreviousFile { file, name, uploader, is_article, dialect, key, view, until: _ } = next;
         let old = self.file.replace(file);
         let old = PreviousFile {
             file: old.unwrap_or_default(),
@@ -127,6 +134,7 @@ impl Record {
             uploader: std::mem::replace(&mut self.uploader, uploader),
             is_article: std::mem::replace(&mut self.is_article, is_article),
             dialect: std::mem::replace(&mut self.dialect, dialect),
+            key: std::mem::replace(&mut self.key, key),
             view: std::mem::replace(&mut self.view, view),
             until,
         };
