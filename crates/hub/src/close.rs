@@ -148,12 +148,18 @@ impl<P: Protocols> Hub<P> {
     pub fn end(&mut self, slot: Slot, reason: &CloseReason, fx: &mut Effects) {
         let session = &mut self.sessions[slot.index()];
         if session.flags.has(Flag::Closing) {
+            if session.flags.has(Flag::Parking) {
+                // Publications that it does not get any more are counted.
+                self.event(slot, Event::Closing(reason), fx);
+            }
             return;
         }
         session.flags.set(Flag::Closing, true);
         self.record_close(slot, reason);
         self.event(slot, Event::Closing(reason), fx);
-        self.release_topics(slot, fx);
+        if !self.sessions[slot.index()].flags.has(Flag::Parking) {
+            self.release_topics(slot, fx);
+        }
         fx.push(Effect::Close(slot));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_mqtt_session::{OpenSession, SessionChange, SessionState};
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic};
 
@@ -62,6 +63,8 @@ pub enum Request {
     Authorize(Box<AuthorizationRequest>),
     /// Read the retained messages of MQTT that match a topic filter, at most this many bytes.
     Retained(Box<str>, usize),
+    /// The session of a client of MQTT that connects.
+    OpenSession(Box<OpenSession>),
 }
 
 impl Request {
@@ -74,7 +77,7 @@ impl Request {
             Self::Retained(_, max_bytes) => Some(*max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) => None,
+            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) | Self::OpenSession(_) => None,
         }
     }
 }
@@ -99,6 +102,8 @@ pub enum Notification {
         /// The id of the new connection.
         client: String,
     },
+    /// A change of a session of MQTT that outlives its connection.
+    Session(Box<SessionChange>),
 }
 
 /// Queries of the whole node.
@@ -152,6 +157,8 @@ pub enum Response {
     Replied(Option<Bytes>),
     /// The retained messages, ordered by topic.
     Retained(Vec<Arc<Publication>>),
+    /// The state of an earlier session of MQTT that continues; `None` for a new session.
+    Session(Option<Box<SessionState>>),
 }
 
 /// Why a request failed.

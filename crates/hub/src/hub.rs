@@ -263,6 +263,27 @@ impl<P: Protocols> Hub<P> {
         if !self.is_closing(slot) {
             P::disconnected(self, slot, fx);
         }
+        let flags = &mut self.sessions[slot.index()].flags;
+        if flags.has(Flag::Parking) {
+            flags.set(Flag::Closing, true);
+            flags.set(Flag::Gone, true);
+            return;
+        }
+        self.remove(slot, fx);
+    }
+
+    /// Ends the subscriptions of a session with [`Flag::Parking`], and removes it if its connection is closed.
+    pub fn finish_parking(&mut self, slot: Slot, fx: &mut Effects) {
+        let flags = &mut self.sessions[slot.index()].flags;
+        flags.set(Flag::Parking, false);
+        if flags.has(Flag::Gone) {
+            self.remove(slot, fx);
+        } else {
+            self.release_topics(slot, fx);
+        }
+    }
+
+    fn remove(&mut self, slot: Slot, fx: &mut Effects) {
         self.release_topics(slot, fx);
         if !self.close_reasons.is_empty() {
             self.close_reasons.remove(&slot);

@@ -41,6 +41,10 @@ pub enum Flag {
     PongDue = 1 << 4,
     /// The next command was charged before it had to wait.
     Charged = 1 << 5,
+    /// The session stays subscribed after its end, until [`Hub::finish_parking`](crate::Hub::finish_parking).
+    Parking = 1 << 6,
+    /// The connection of a session that is parking is closed.
+    Gone = 1 << 7,
 }
 
 /// All flags, in one byte.

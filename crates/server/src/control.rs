@@ -17,6 +17,7 @@ use tidings_wire::{Channel, Extra, Topic};
 use crate::authority::Authorizer;
 use crate::info::ServerInfo;
 use crate::internal::is_internal;
+use crate::mqtt_sessions::MqttSessions;
 use crate::router::{Router, failure, response_too_large};
 use crate::shards::Shards;
 use crate::topic_table::Route;
@@ -31,6 +32,7 @@ pub(crate) struct SessionControl {
     pub(crate) shards: Arc<Shards>,
     pub(crate) authorizer: Authorizer,
     pub(crate) info: ServerInfo,
+    pub(crate) sessions: MqttSessions,
 }
 
 impl SessionControl {
@@ -119,6 +121,7 @@ impl Control for SessionControl {
             Request::Retained(filter, max_bytes) => {
                 self.router.read_retained(&filter, max_bytes, |response| reply.send(response));
             }
+            Request::OpenSession(request) => self.sessions.open(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
@@ -134,6 +137,7 @@ impl Control for SessionControl {
             Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, ignore()),
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
+            Notification::Session(change) => self.sessions.apply(*change),
             Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),
         }
     }

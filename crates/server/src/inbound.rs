@@ -17,6 +17,7 @@ use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::internal::InternalChannels;
+use crate::mqtt_sessions::{SessionStore, unix_seconds};
 use crate::router::failure;
 use crate::shards::Shards;
 use crate::topic_table::{ShardSet, TopicTable};
@@ -41,6 +42,8 @@ pub(crate) struct Inbound {
     pub(crate) counters: Arc<InboundCounters>,
     /// The publications of each namespace.
     pub(crate) namespaces: Arc<NamespaceTable>,
+    /// The sessions of MQTT without a connection.
+    pub(crate) sessions: Arc<SessionStore>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -126,6 +129,9 @@ impl Sink for Inbound {
             let Some(route) = topics.route(&delivery.topic) else { continue };
             receivers += route.subscribers();
             woken = woken.union(route.shards);
+            if route.shards.has_sessions() {
+                self.sessions.deliver(&delivery, unix_seconds());
+            }
             self.shards.for_each(route.shards, |mailbox| {
                 // The mailbox counts a publication that does not fit, and its subscribers get the number of missed ones.
                 mailbox.deliver(delivery.clone());

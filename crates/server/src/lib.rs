@@ -29,6 +29,7 @@ mod line_handshakes;
 mod listen;
 mod local_node;
 mod log_summary;
+mod mqtt_sessions;
 mod namespace_metrics;
 mod process;
 mod pusher;

@@ -14,6 +14,7 @@ use tidings_shard::{ShardMessage, ShardSettings};
 
 use crate::authority::Authorizer;
 use crate::http::HttpServices;
+use crate::mqtt_sessions::SessionStore;
 use crate::{api, settings};
 use tidings_canary::Canary;
 
@@ -26,6 +27,7 @@ pub(crate) struct ReloadedParts {
     pub(crate) authorizer: Authorizer,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) canary: Arc<Canary>,
+    pub(crate) mqtt_sessions: Arc<SessionStore>,
     pub(crate) process: ProcessOptions,
 }
 
@@ -55,6 +57,7 @@ impl ReloadedParts {
         let sessions = Arc::new(settings::reloaded_settings(config, &api.router.settings()));
         self.cluster.set_channel_options(settings::channel_options_digest(&sessions));
         self.canary.set_features(settings::probed_features(config));
+        self.mqtt_sessions.set_limits(settings::session_limits(config));
         api.router.set_settings(Arc::clone(&sessions));
         let count = shards.metrics().len();
         let limits = settings::shard_limits(config, count);

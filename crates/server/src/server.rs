@@ -23,6 +23,7 @@ use self::assembly::Assembly;
 use crate::admin::AdminParts;
 use crate::http::{self, HttpServices};
 use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
+use crate::mqtt_sessions::MqttSessions;
 use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
@@ -167,6 +168,7 @@ impl Server {
             rebalance,
             cluster,
             mut metrics,
+            sessions,
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
@@ -231,7 +233,7 @@ impl Server {
         let is_connected = move || topic_table.down_reason().is_none();
         tasks.spawn(tidings_canary::run(Arc::clone(&canary), broker, is_connected));
         tasks.spawn(Arc::clone(&services.readiness).watch());
-        tasks.spawn(sweep(Arc::clone(&api.router), live));
+        tasks.spawn(sweep(Arc::clone(&api.router), sessions.clone(), live));
         tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));
         tasks.spawn(rebalance.run());
         if config.admin.enabled {
@@ -247,7 +249,10 @@ impl Server {
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
         }
-        let parts = ReloadedParts { http: Arc::clone(&services), authorizer, cluster, canary, process };
+        let http_services = Arc::clone(&services);
+        let mqtt_sessions = Arc::clone(&sessions.store);
+        let parts =
+            ReloadedParts { http: http_services, authorizer, cluster, canary, mqtt_sessions, process };
         tasks.spawn(reloads.run(parts));
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
         Ok(Self {
@@ -338,9 +343,10 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, B
 
 /// Unsubscribes topics without subscribers. Requests clients to reconnect elsewhere once the broker has been unavailable for
 /// `client.broker_down_delay`.
-async fn sweep(router: Arc<Router>, config: LiveConfig) {
+async fn sweep(router: Arc<Router>, sessions: MqttSessions, config: LiveConfig) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
+        sessions.sweep();
         router.sweep(Instant::now());
         router.move_stranded(Instant::now(), config.load().client.broker_down_delay);
     }

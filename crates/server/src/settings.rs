@@ -5,6 +5,7 @@ use tidings_hub::{
     UsageLimits,
 };
 use tidings_mqtt::Qos;
+use tidings_mqtt_state::SessionLimits;
 use tidings_pusher_api::{PusherApps, with_cache_channels};
 use tidings_session::{MqttSettings, ProtocolSettings};
 use tidings_shard::{AddressRange, Limits, Process};
@@ -121,6 +122,26 @@ pub(crate) fn retains(config: &Config) -> bool {
     config.mqtt.enabled && config.broker == BrokerUrl::Memory && config.mqtt.retain_limit > 0
 }
 
+/// Whether sessions of MQTT outlive their connections: those in memory are not shared by nodes.
+fn keeps_sessions(config: &Config) -> bool {
+    config.mqtt.enabled && config.broker == BrokerUrl::Memory
+}
+
+/// The bounds of sessions of MQTT.
+pub(crate) fn session_limits(config: &Config) -> SessionLimits {
+    SessionLimits {
+        sessions: config.mqtt.sessions_limit,
+        queue_bytes: config.mqtt.session_queue_size,
+        total_bytes: config.mqtt.sessions_max_bytes,
+        default_qos: default_qos(config),
+    }
+}
+
+/// The quality of service of publications of other protocols.
+fn default_qos(config: &Config) -> Qos {
+    u8::try_from(config.mqtt.default_qos).ok().and_then(Qos::from_number).unwrap_or_default()
+}
+
 /// The settings of MQTT; `None` where it is not served.
 fn mqtt(config: &Config) -> Option<MqttSettings> {
     let options = &config.mqtt;
@@ -133,8 +154,13 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
         queue_bytes: options.session_queue_size,
         topic_alias_maximum: small(options.topic_alias_maximum),
         max_keep_alive: small(options.max_keep_alive),
+        session_expiry_max: if keeps_sessions(config) {
+            u32::try_from(options.session_expiry_max.as_secs()).unwrap_or(u32::MAX)
+        } else {
+            0
+        },
         retain_available: retains(config),
-        default_qos: u8::try_from(options.default_qos).ok().and_then(Qos::from_number).unwrap_or_default(),
+        default_qos: default_qos(config),
     })
 }
 

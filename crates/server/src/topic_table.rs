@@ -27,9 +27,11 @@ const MIN_CAPACITY: usize = 4096;
 /// between two attempts.
 const REJECTED_LINGER: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a [`ShardSet`].
-pub(crate) const MAX_SHARDS: usize = 64;
+pub(crate) const MAX_SHARDS: usize = 63;
+/// The bit of the sessions of MQTT whose clients are away: they get the publications of a topic as a shard does.
+const SESSIONS: usize = MAX_SHARDS;
 
-/// A set of shards, one bit each.
+/// A set of shards, one bit each, and one for the sessions of MQTT without a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShardSet(u64);
 
@@ -39,9 +41,14 @@ impl ShardSet {
         Self(self.0 | other.0)
     }
 
+    /// Whether the sessions of MQTT without a connection are in it.
+    pub(crate) fn has_sessions(self) -> bool {
+        self.0 >> SESSIONS != 0
+    }
+
     /// The indices of the shards, ascending.
     pub(crate) fn indices(self) -> impl Iterator<Item = usize> {
-        let mut left = self.0;
+        let mut left = self.0 & !(1 << SESSIONS);
         std::iter::from_fn(move || {
             (left != 0).then(|| {
                 let index = left.trailing_zeros() as usize;
@@ -150,8 +157,27 @@ impl Topics {
         self.routes.iter().map(|(topic, route)| (topic, route.subscribers())).filter(|(_, count)| *count > 0)
     }
 
+    /// The sessions of MQTT without a connection get the publications of a topic from now on. A shard is subscribed to it.
+    pub(crate) fn add_sessions(&mut self, topic: &Topic) {
+        self.add_shard(SESSIONS, topic);
+    }
+
+    /// They do not get them any more.
+    pub(crate) fn remove_sessions(&mut self, topic: &Topic, now: Instant) {
+        self.remove_shard(SESSIONS, topic, now);
+    }
+
+    fn remove_shard(&mut self, shard: usize, topic: &Topic, now: Instant) {
+        if let Some(route) = self.routes.get_mut(topic) {
+            route.shards.0 &= !(1 << shard);
+            if route.shards == ShardSet::default() {
+                route.idle_since = Some(now);
+            }
+        }
+    }
+
     /// Adds a shard to a topic that is in the table. Returns the topic's state and its number of subscribers.
-    fn add_shard(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
+    pub(crate) fn add_shard(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
         let down = self.down.is_some();
         let route = self.routes.get_mut(topic)?;
         route.shards.0 |= 1 << shard;
@@ -219,12 +245,13 @@ impl TopicTable {
 
     /// Unsubscribes a shard from a topic. If it was the last shard, the topic lingers from `now` on.
     pub(crate) fn unsubscribe(&self, shard: usize, topic: &Topic, now: Instant) {
-        if let Some(route) = self.write().routes.get_mut(topic) {
-            route.shards.0 &= !(1 << shard);
-            if route.shards == ShardSet::default() {
-                route.idle_since = Some(now);
-            }
-        }
+        self.write().remove_shard(shard, topic, now);
+    }
+
+    /// Changes the routes of several topics in one step. Messages that are posted meanwhile are behind all earlier publications
+    /// and before all later ones.
+    pub(crate) fn exchange(&self, change: impl FnOnce(&mut Topics)) {
+        change(&mut self.write());
     }
 
     /// Removes the topics that have had no subscribing shard for `linger`, and calls `unsubscribe` with each.

@@ -1,5 +1,7 @@
 //! The functions of a protocol, which its module provides and the registry calls.
 
+use std::sync::Arc;
+
 use tidings_hub::{
     CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
     TopicKey,
@@ -18,7 +20,7 @@ use crate::state::State;
 
 /// See [`address`](crate::address).
 type AddressFn =
-    fn(&mut Hub, Slot, TopicKey, &Publication, &[u8], &mut Vec<u8>, &mut Vec<usize>) -> Addressed;
+    fn(&mut Hub, Slot, TopicKey, &Arc<Publication>, &[u8], &mut Vec<u8>, &mut Vec<usize>) -> Addressed;
 
 /// What may happen to the messages that were made for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

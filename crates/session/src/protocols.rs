@@ -5,6 +5,7 @@
 //! - Publications do not pass through a module: the shard encodes them by their wire form.
 
 use std::mem::discriminant;
+use std::sync::Arc;
 
 use tidings_hub::{
     CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
@@ -90,7 +91,7 @@ pub fn address(
     hub: &mut Hub,
     slot: Slot,
     topic: TopicKey,
-    publication: &Publication,
+    publication: &Arc<Publication>,
     shared: &[u8],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,

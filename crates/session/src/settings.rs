@@ -38,12 +38,14 @@ pub struct MqttSettings {
     pub receive_maximum: u16,
     /// Most messages with QoS 1 or 2 to a client that it has not acknowledged, if it accepts that many.
     pub max_in_flight: u16,
-    /// Most bytes of further such messages, which wait.
+    /// Most bytes of further such messages, which wait; with those of a session that outlives its connection.
     pub queue_bytes: usize,
     /// The highest topic alias of a client.
     pub topic_alias_maximum: u16,
     /// The longest keep-alive time of a client of 5.0 in seconds; 0 without a limit.
     pub max_keep_alive: u16,
+    /// How long a session outlives its connection at most, in seconds; 0 where sessions end with it.
+    pub session_expiry_max: u32,
     /// Whether retained messages are kept.
     pub retain_available: bool,
     /// The QoS of publications of other protocols.
@@ -60,6 +62,7 @@ impl MqttSettings {
             queue_bytes: 1 << 20,
             topic_alias_maximum: 16,
             max_keep_alive: 0,
+            session_expiry_max: 7 * 24 * 3600,
             retain_available: true,
             default_qos: Qos::AtLeastOnce,
         }

@@ -83,6 +83,11 @@ impl Reply {
         self.peer
     }
 
+    /// Sends the response, which later publications do not overtake.
+    pub fn send_in_order(self, response: Response) {
+        self.mailbox.post(ShardMessage::OrderedResponse(self.session, self.ticket, response));
+    }
+
     /// Sends the response.
     pub fn send(self, response: Response) {
         self.mailbox.post(ShardMessage::Response(self.session, self.ticket, response));

@@ -44,6 +44,10 @@ pub enum ShardMessage {
     Failover(Topic, Duration),
     /// The response to a session's request.
     Response(SessionId, u32, Response),
+    /// The same, behind all earlier publications and before all later ones.
+    OrderedResponse(SessionId, u32, Response),
+    /// A session with [`Flag::Parking`](tidings_hub::Flag::Parking) has received its last publication.
+    Parked(SessionId),
     /// A connection of the line port for this shard; its first byte determines the protocol.
     Connection(LineConnection),
     /// A connection for this shard with a known protocol.

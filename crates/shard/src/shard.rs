@@ -351,6 +351,18 @@ impl Shard {
                     self.hub.on_topic_live(&topic, &mut self.fx);
                     self.apply_effects();
                 }
+                ShardMessage::OrderedResponse(id, ticket, response) => {
+                    self.fan_out();
+                    self.handle_messages(&mut deferred);
+                    self.hub.respond(id, ticket, response, &mut self.fx);
+                    self.apply_effects();
+                }
+                ShardMessage::Parked(id) => {
+                    self.fan_out();
+                    self.handle_messages(&mut deferred);
+                    tidings_session::parked(&mut self.hub, id, &mut self.fx);
+                    self.apply_effects();
+                }
                 other => deferred.push(other),
             }
         }
@@ -371,7 +383,10 @@ impl Shard {
     fn handle_messages(&mut self, messages: &mut Vec<ShardMessage>) {
         for message in messages.drain(..) {
             match message {
-                ShardMessage::Deliver(_) | ShardMessage::Live(_) => unreachable!("sorted out before"),
+                ShardMessage::Deliver(_)
+                | ShardMessage::Live(_)
+                | ShardMessage::OrderedResponse(..)
+                | ShardMessage::Parked(_) => unreachable!("sorted out before"),
                 ShardMessage::Refused(topic, failure, first) => {
                     self.hub.on_topic_refused(&topic, &failure, first, &mut self.fx);
                 }

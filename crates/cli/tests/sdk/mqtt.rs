@@ -164,3 +164,42 @@ fn a_retained_message_reaches_a_later_subscriber_of_the_memory_broker() {
         .expect("mosquitto_sub is installed");
     assert_eq!(String::from_utf8_lossy(&got.stdout), "home/b/state off 1\n");
 }
+
+#[test]
+fn sessions_of_paho_outlive_their_connections() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let address = server.tcp();
+    let status = Command::new(test_tool("mqtt-python").join("bin/python"))
+        .arg(root().join("tests/clients/mqtt/sessions.py"))
+        .args([address.ip().to_string(), address.port().to_string()])
+        .status();
+    assert!(status.expect("python runs").success());
+}
+
+#[test]
+fn messages_for_an_absent_mosquitto_sub_arrive_when_it_returns() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let port = server.tcp().port().to_string();
+    for version in ["mqttv311", "mqttv5"] {
+        let filter = format!("away/{version}/#");
+        let sub = |rest: &[&str]| {
+            let mut command = Command::new("mosquitto_sub");
+            command.args(["-V", version, "-p", &port, "-i", version, "-c", "-q", "1", "-t", &filter]);
+            if version == "mqttv5" {
+                command.args(["-x", "60"]);
+            }
+            command.args(rest).output().expect("mosquitto_sub is installed")
+        };
+        // Ends after SUBACK.
+        assert!(sub(&["-E"]).status.success());
+        for payload in ["1", "2"] {
+            let sent = Command::new("mosquitto_pub")
+                .args(["-p", &port, "-q", "1", "-t", &format!("away/{version}/x"), "-m", payload])
+                .status();
+            assert!(sent.expect("mosquitto_pub is installed").success());
+        }
+        let got = sub(&["-C", "2", "-W", "30", "-F", "%t %p %q"]);
+        let wanted = format!("away/{version}/x 1 1\naway/{version}/x 2 1\n");
+        assert_eq!(String::from_utf8_lossy(&got.stdout), wanted);
+    }
+}

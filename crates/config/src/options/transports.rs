@@ -1,8 +1,10 @@
 //! The transports of the HTTP port.
 
-use super::MIB;
+use std::time::Duration;
+
+use super::{HOUR, MIB};
 use crate::group::group;
-use crate::setting::{bytes, count};
+use crate::setting::{bytes, count, millis};
 
 group! {
     /// `/connection/websocket`: the client protocol over WebSocket, in JSON, or in Protobuf with the sub-protocol
@@ -86,9 +88,20 @@ group! {
         /// Most messages with QoS 1 or 2 that a client is sent without its acknowledgement; fewer if it asks for fewer. Further
         /// ones wait.
         max_inflight: usize = "100", count(1, 65_535), reload;
-        /// Most bytes of messages that wait for a client's acknowledgements. At more the connection is closed with reason code
-        /// 0x97.
+        /// Most bytes of messages that wait for a client's acknowledgements, or for the return of a client whose session outlives
+        /// its connection; each counts as 128 bytes more. At more the connection is closed with reason code 0x97; for a client
+        /// that is away, the oldest messages with QoS 0 are dropped, then the oldest, and `CONNACK` states their number.
         session_queue_size: usize = "1048576", bytes(1024, 1024 * MIB), reload;
+        /// How long a session outlives its connection at most. A client of 5.0 that asks for more gets this; a session of 3.1.1
+        /// without clean session has this time. 0 ends every session with its connection. Sessions are kept in memory, and are
+        /// available with `broker = "memory"` only.
+        session_expiry_max: Duration = "168h", millis(0, 366 * 24 * HOUR), reload;
+        /// Most sessions that outlive their connection, with and without one. A client whose session would be one more gets
+        /// reason code 0x97.
+        sessions_limit: usize = "100000", count(0, 10_000_000), reload;
+        /// Most bytes of messages for all clients that are away. At more, a session that gets a message drops others as at
+        /// `mqtt.session_queue_size`.
+        sessions_max_bytes: usize = "268435456", bytes(1024, 1024 * 1024 * MIB), reload;
         /// Most topic aliases that a client of 5.0 may define.
         topic_alias_maximum: usize = "16", count(0, 1024), reload;
         /// Longest keep-alive time of a client of 5.0 in seconds. A client with a longer one, or without one, gets this one as

@@ -76,6 +76,20 @@ impl<P: Protocols> Hub<P> {
         Ok(())
     }
 
+    /// Whether a session may continue a subscription of an earlier connection of its client. A decision of the application
+    /// remains valid.
+    pub fn may_resume(&self, slot: Slot, channel: &Channel) -> bool {
+        let Ok(options) = self.settings.namespaces.options(channel.as_str()) else { return false };
+        if self.settings.access.is_reserved(channel.as_str()) {
+            return false;
+        }
+        self.sessions[slot.index()].is_granted(channel)
+            || self.permission_from_name(slot, channel, options).unwrap_or_else(|| {
+                self.is_decided_by_application(slot, Action::Subscribe, channel)
+                    || self.authorize(slot, Action::Subscribe, channel).is_ok()
+            })
+    }
+
     /// Whether the session may subscribe to the channel.
     fn may_subscribe(&self, slot: Slot, channel: &Channel, token: &str) -> Result<Permission, CommandError> {
         self.may_add_subscription(slot, channel)?;

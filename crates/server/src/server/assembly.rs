@@ -35,6 +35,7 @@ use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
+use crate::mqtt_sessions::{MqttSessions, SessionStore};
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
@@ -67,6 +68,7 @@ pub(super) struct Assembly {
     pub(super) rebalance: Arc<Rebalance>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) metrics: MetricsRegistry,
+    pub(super) sessions: MqttSessions,
 }
 
 impl Assembly {
@@ -115,6 +117,7 @@ impl Assembly {
         let auth_failures = Arc::new(AuthFailures::new(Arc::clone(&audit)));
         let inbound_counters = Arc::<InboundCounters>::default();
         let namespaces = Arc::<NamespaceTable>::default();
+        let session_store = Arc::new(SessionStore::new(settings::session_limits(config)));
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             session_key: sessions.session_key.clone(),
@@ -127,6 +130,7 @@ impl Assembly {
             ended_nodes: Arc::clone(&ended_nodes),
             counters: Arc::clone(&inbound_counters),
             namespaces: Arc::clone(&namespaces),
+            sessions: Arc::clone(&session_store),
         });
 
         let mut metrics = MetricsRegistry::default();
@@ -159,6 +163,12 @@ impl Assembly {
             tracer.clone(),
         );
         let router = Arc::new(router.with_retained(retained));
+        let sessions = MqttSessions {
+            store: Arc::clone(&session_store),
+            router: Arc::clone(&router),
+            shards: Arc::clone(&shards),
+        };
+        metrics.register(session_store);
         let readiness = Arc::new(ReadinessCheck {
             lifecycle: Arc::clone(&lifecycle),
             topic_table,
@@ -203,6 +213,7 @@ impl Assembly {
             router: Arc::clone(&router),
             shards: Arc::clone(&shards),
             authorizer: authorizer.clone(),
+            sessions: sessions.clone(),
             info: ServerInfo {
                 lifecycle: Arc::clone(&lifecycle),
                 shards: Arc::clone(&shards),
@@ -279,6 +290,7 @@ impl Assembly {
             rebalance,
             cluster,
             metrics,
+            sessions,
         })
     }
 }

@@ -42,6 +42,7 @@ impl Context<'_> {
     /// The state of the session that a `CONNECT` begins.
     fn mqtt_checked_connect(&mut self, connect: &Connect<'_>) -> Result<Mqtt, Rejected> {
         let settings = self.hub.protocols.mqtt_settings();
+        let has_sessions = settings.session_expiry_max > 0;
         let is_persistent = connect.version == Version::V3 && !connect.clean_start;
         if connect.properties.get(PropertyId::AuthenticationMethod).is_some() {
             return Err((
@@ -57,21 +58,26 @@ impl Context<'_> {
             let words = format!("the client identifier is longer than {MAX_CLIENT_ID} bytes");
             return Err((ReasonCode::ClientIdentifierNotValid, words));
         }
-        if is_persistent {
+        if is_persistent && !has_sessions {
             let words = "sessions are not kept after the connection: connect with a clean session";
             return Err((ReasonCode::ServerUnavailable, words.into()));
         }
         let (mut client, mut connecting) = (ClientLimits::default(), Connecting::default());
+        connecting.clean_start = connect.clean_start;
         for property in connect.properties.iter() {
             match property {
                 Property::ReceiveMaximum(number) => client.receive_maximum = number.get(),
                 Property::TopicAliasMaximum(number) => client.topic_alias_maximum = number,
                 Property::MaximumPacketSize(bytes) => client.max_packet = bytes.get(),
                 Property::RequestProblemInformation(on) => client.accepts_problem_information = on,
-                Property::SessionExpiryInterval(seconds) => connecting.wants_expiry = seconds > 0,
+                Property::SessionExpiryInterval(seconds) => connecting.expiry = seconds,
                 _ => {}
             }
         }
+        if is_persistent {
+            connecting.expiry = u32::MAX;
+        }
+        let expiry = connecting.expiry.min(settings.session_expiry_max);
         let will = connect
             .will
             .as_ref()
@@ -95,6 +101,7 @@ impl Context<'_> {
             client_id,
             client,
             keep_alive: KeepAlive::new(keep_alive),
+            expiry,
             will,
             connecting: Some(Box::new(connecting)),
             partial: std::mem::take(&mut self.mqtt().partial),
@@ -123,7 +130,7 @@ impl Context<'_> {
         self.operations().accept(0, Connected::default(), true);
     }
 
-    /// The connection is accepted: ends an earlier one of the same client, and answers.
+    /// The connection is accepted: ends an earlier one of the same client, and requests its session or answers.
     pub(super) fn mqtt_connected(&mut self) {
         if let Err((reason, words)) = self.mqtt_check_will() {
             self.mqtt().will = None;
@@ -131,14 +138,22 @@ impl Context<'_> {
             return self.mqtt_refuse_connect(reason, &words);
         }
         self.mqtt_take_over();
+        let has_sessions = self.hub.protocols.mqtt_settings().session_expiry_max > 0;
+        if !has_sessions || !self.mqtt_request_session() {
+            self.mqtt_accept(false, 0);
+        }
+    }
+
+    /// Sends `CONNACK`, with the number of messages that an earlier session has dropped.
+    pub(super) fn mqtt_accept(&mut self, session_present: bool, dropped: u64) {
         let connecting = self.mqtt().connecting.take().unwrap_or_default();
         let mut properties = PropertiesBuf::default();
         if self.mqtt_version() == Some(Version::V5) {
             // Numbers and a client id within its limit can be encoded.
-            let _ = self.mqtt_connack_properties(&connecting, &mut properties);
+            let _ = self.mqtt_connack_properties(&connecting, dropped, &mut properties);
         }
         let properties = properties.as_properties();
-        let connack = ConnAck { session_present: false, reason: ReasonCode::Success, properties };
+        let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
         self.mqtt_write(&Packet::ConnAck(connack));
         if let Some(interval) = self.mqtt().keep_alive.interval() {
             let id = self.hub.session_id(self.slot);
@@ -149,11 +164,22 @@ impl Context<'_> {
     fn mqtt_connack_properties(
         &mut self,
         connecting: &Connecting,
+        dropped: u64,
         properties: &mut PropertiesBuf,
     ) -> Result<(), EncodeError> {
         let settings = self.hub.protocols.mqtt_settings();
-        if connecting.wants_expiry {
-            properties.push(Property::SessionExpiryInterval(0))?;
+        let expiry = self.mqtt().expiry;
+        if connecting.expiry != expiry {
+            properties.push(Property::SessionExpiryInterval(expiry))?;
+        }
+        if dropped > 0 {
+            let bytes = settings.queue_bytes;
+            let words = format!(
+                "{dropped} messages of the session were dropped: limit of {bytes} bytes (mqtt.session_queue_size), or of all \
+                 sessions (mqtt.sessions_max_bytes)"
+            );
+            properties.push(Property::ReasonString(&words))?;
+            properties.push(Property::UserProperty("dropped", &dropped.to_string()))?;
         }
         if let Some(maximum) = NonZeroU16::new(settings.receive_maximum) {
             properties.push(Property::ReceiveMaximum(maximum))?;
@@ -226,5 +252,9 @@ fn checked_will(will: &Will<'_>, retain_available: bool) -> Result<super::state:
         return Err((ReasonCode::RetainNotSupported, "messages are not retained".into()));
     }
     let (tags, message) = publish::contents(will.qos, will.retain, &will.properties);
-    Ok(super::state::Will { channel, payload: Bytes::copy_from_slice(will.payload), tags, message })
+    let delay = match will.properties.get(PropertyId::WillDelayInterval) {
+        Some(Property::WillDelayInterval(seconds)) => seconds,
+        _ => 0,
+    };
+    Ok(super::state::Will { channel, payload: Bytes::copy_from_slice(will.payload), tags, message, delay })
 }

@@ -1,12 +1,16 @@
 //! `PUBLISH` to clients, and their acknowledgements.
 
+use std::sync::Arc;
+
 use tidings_hub::{Action, Progress, Slot, TopicKey};
-use tidings_mqtt::fanout::{self, Subscriber, TopicAlias};
+use tidings_mqtt::fanout::{self, Offsets, Subscriber, TopicAlias};
 use tidings_mqtt::topic::Filter;
-use tidings_mqtt::{Ack, Packet, PacketId, Qos, ReasonCode, Version};
+use tidings_mqtt::{Ack, Packet, PacketId, Qos, QosAndId, ReasonCode, Version};
+use tidings_mqtt_session::{Acknowledgement, InFlight, Message, Options};
 use tidings_wire::{Framing, Publication, ws};
 
-use super::state::{Acknowledgement, Delivery, Mqtt, Options};
+use super::outgoing::Delivery;
+use super::state::{Mqtt, Phase};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::Protocol;
@@ -19,7 +23,7 @@ pub(super) fn address(
     hub: &mut Hub,
     slot: Slot,
     topic: TopicKey,
-    publication: &Publication,
+    publication: &Arc<Publication>,
     shared: &[u8],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,
@@ -39,6 +43,7 @@ pub(super) fn address(
         return Addressed::Droppable;
     }
     let settings = hub.protocols.mqtt_settings();
+    let now = hub.time();
     let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
     let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
     let retain = options.retain_as_published && message.is_some_and(|message| message.retain);
@@ -48,9 +53,9 @@ pub(super) fn address(
     let Some(mqtt) = session.existing_state().and_then(|state| state.mqtt.as_mut()) else {
         return Addressed::Droppable;
     };
-    let message =
-        Delivery { channel: &publication.channel, shared, qos, retain, identifier: options.identifier };
-    let outcome = mqtt.deliver(message, &settings, version, link.framing(), out);
+    let Options { identifier, is_pattern, .. } = options;
+    let message = Delivery { publication, shared, qos, retain, identifier, is_pattern };
+    let outcome = mqtt.deliver(message, &settings, Target { version, framing: link.framing(), now }, out);
     if outcome == Outcome::Written {
         ends.push(out.len());
         hub.protocols.mqtt.sent_publish(qos);
@@ -69,57 +74,106 @@ enum Outcome {
     Written,
     /// The message is larger than the client accepts.
     TooLarge,
-    /// The message waits for acknowledgements.
+    /// The message waits for acknowledgements, or until the client connects again.
     Waits,
     /// There is no room for the message to wait.
     NoRoom,
 }
 
+/// The form of packets for a connection, and the time in Unix seconds.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    version: Version,
+    framing: Framing,
+    now: u64,
+}
+
 impl Mqtt {
     /// Whether another message with QoS 1 or 2 may be sent now.
-    fn may_send(&mut self, max_in_flight: u16) -> bool {
-        let most = usize::from(self.client.receive_maximum.min(max_in_flight));
-        self.flow().outgoing.in_flight.len() < most
+    fn may_send(&mut self, settings: &MqttSettings) -> bool {
+        let most = usize::from(self.client.receive_maximum.min(settings.max_in_flight));
+        self.flow().outgoing.may_send(most, settings.queue_bytes)
     }
 
-    /// Appends a message, or keeps it until the client has acknowledged others.
+    /// Appends a message, or keeps it until the client has acknowledged others or connects again.
     fn deliver(
         &mut self,
         message: Delivery<'_>,
         settings: &MqttSettings,
-        version: Version,
-        framing: Framing,
+        target: Target,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let may_send = message.qos == Qos::AtMostOnce
-            || self.may_send(settings.max_in_flight) && self.flow().outgoing.waiting.is_empty();
-        if may_send {
-            let is_written = self.write_publish(message, version, framing, out);
+        let is_parking = self.phase == Phase::Parking;
+        let may_send =
+            message.qos == Qos::AtMostOnce || self.may_send(settings) && !self.flow().outgoing.has_waiting();
+        if may_send && !is_parking {
+            let is_written = self.write_publish(message, target, out);
             return if is_written { Outcome::Written } else { Outcome::TooLarge };
         }
-        let (message, outgoing) = (message.to_waiting(), &mut self.flow().outgoing);
-        if outgoing.waiting_bytes + message.cost() > settings.queue_bytes {
-            return Outcome::NoRoom;
+        let (message, is_kept, outgoing) =
+            (message.to_message(target.now), self.is_kept(), &mut self.flow().outgoing);
+        let room = outgoing.room(settings.queue_bytes);
+        if is_parking {
+            outgoing.dropped += outgoing.waiting.push(message, room);
+            return Outcome::Waits;
         }
-        outgoing.waiting_bytes += message.cost();
-        outgoing.waiting.push_back(message);
-        Outcome::Waits
+        if outgoing.waiting.has_room(message.cost(), room) {
+            outgoing.waiting.push(message, room);
+            return Outcome::Waits;
+        }
+        if is_kept {
+            // The connection ends, and the session continues with the newest messages.
+            outgoing.dropped += outgoing.waiting.push(message, room);
+        }
+        Outcome::NoRoom
+    }
+
+    /// Begins a message to the client: a packet identifier that no unacknowledged message has (MQTT-2.2.1-4).
+    pub(super) fn begin(&mut self, qos: Qos, message: impl FnOnce() -> Option<Box<Message>>) -> QosAndId {
+        let awaits = match qos {
+            Qos::AtMostOnce => return QosAndId::AtMostOnce,
+            Qos::AtLeastOnce => Acknowledgement::Acknowledge,
+            Qos::ExactlyOnce => Acknowledgement::Receive,
+        };
+        loop {
+            self.last_packet_id = self.last_packet_id.wrapping_add(1);
+            let Some(id) = PacketId::new(self.last_packet_id) else { continue };
+            let outgoing = &mut self.flow().outgoing;
+            if !outgoing.has(id) {
+                outgoing.begin(id, awaits, message());
+                return QosAndId::new(qos, id);
+            }
+        }
     }
 
     /// Appends a message, unless it is larger than the client accepts (MQTT-3.1.2-25). Returns whether it was appended.
-    fn write_publish(
+    fn write_publish(&mut self, message: Delivery<'_>, target: Target, out: &mut Vec<u8>) -> bool {
+        // A session that outlives its connection sends the message again.
+        let is_kept = self.is_kept();
+        let qos = self.begin(message.qos, || is_kept.then(|| Box::new(message.to_message(target.now))));
+        let is_written = self.write_packet(message, qos, target, out);
+        if let Some(id) = qos.packet_id().filter(|_| !is_written) {
+            self.flow().outgoing.cancel(id);
+        }
+        is_written
+    }
+
+    fn write_packet(
         &mut self,
         message: Delivery<'_>,
-        version: Version,
-        framing: Framing,
+        qos: QosAndId,
+        target: Target,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Delivery { channel, shared, qos, retain, identifier } = message;
-        let qos_and_id = self.begin(qos);
+        let Delivery { publication, shared, retain, identifier, .. } = message;
+        let Target { version, framing, .. } = target;
         let identifiers = [identifier];
         let subscription_ids: &[u32] = if identifier == 0 { &[] } else { &identifiers };
-        let topic_alias = if version == Version::V5 { self.topic_alias(channel) } else { None };
-        let subscriber = Subscriber { qos: qos_and_id, retain, subscription_ids, topic_alias };
+        let topic_alias = match version {
+            Version::V5 => self.topic_alias(&publication.channel),
+            Version::V3 => None,
+        };
+        let subscriber = Subscriber { qos, retain, subscription_ids, topic_alias };
         let (start, most) = (out.len(), self.client.max_packet as usize);
         let mut is_written = false;
         framing.frame_with(ws::Opcode::Binary, shared.len() + 16, out, |out| {
@@ -132,9 +186,51 @@ impl Mqtt {
             if matches!(topic_alias, Some(TopicAlias::New(_))) {
                 self.flow().sent_aliases.pop();
             }
-            if let Some(id) = qos_and_id.packet_id() {
-                self.flow().outgoing.in_flight.retain(|message| message.id != id);
-            }
+        }
+        is_written
+    }
+
+    /// Appends a message that has waited. With a packet identifier it is sent again (MQTT-3.3.1-1). Returns whether it was
+    /// appended; one that has expired is not, unless it was sent before (MQTT-4.3.3-7).
+    fn write_later(
+        &mut self,
+        message: &Message,
+        again: Option<PacketId>,
+        target: Target,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Message { publication, qos, retain, identifier, is_pattern, .. } = message;
+        let lifetime = match (message.lifetime(target.now), again) {
+            (Ok(lifetime), _) => lifetime,
+            (Err(_), Some(_)) => Some(0),
+            (Err(_), None) => return false,
+        };
+        let mut shared = Vec::new();
+        tidings_wire::mqtt::publish(target.version, publication, &mut shared);
+        if let Some(seconds) = lifetime
+            && let Some(offsets) = Offsets::find(&shared, target.version)
+        {
+            offsets.set_message_expiry(&mut shared, seconds);
+        }
+        let (identifier, is_pattern, qos, retain) = (*identifier, *is_pattern, *qos, *retain);
+        let delivery = Delivery { publication, shared: &shared, qos, retain, identifier, is_pattern };
+        if shared.is_empty() {
+            return false;
+        }
+        let Some(id) = again else { return self.write_publish(delivery, target, out) };
+        let mut packet = Vec::new();
+        // A packet in no frame, to set its flag.
+        let is_written = self.write_packet(
+            delivery,
+            QosAndId::new(qos, id),
+            Target { framing: Framing::Raw, ..target },
+            &mut packet,
+        );
+        if let Some(offsets) = Offsets::find(&packet, target.version).filter(|_| is_written) {
+            offsets.set_dup(&mut packet);
+            target.framing.frame_with(ws::Opcode::Binary, packet.len(), out, |out| {
+                out.extend_from_slice(&packet);
+            });
         }
         is_written
     }
@@ -142,7 +238,7 @@ impl Mqtt {
 
 impl Context<'_> {
     /// Sends a retained message to one subscription of the session. Returns `false` if there is no room for it.
-    pub(super) fn mqtt_send_one(&mut self, publication: &Publication, options: Options) -> bool {
+    pub(super) fn mqtt_send_one(&mut self, publication: &Arc<Publication>, options: Options) -> bool {
         let settings = self.hub.protocols.mqtt_settings();
         let (slot, framing) = (self.slot, self.link().framing());
         let Some(version) = self.mqtt_version() else { return true };
@@ -153,19 +249,15 @@ impl Context<'_> {
         }
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
-        let message = Delivery {
-            channel: &publication.channel,
-            shared: &shared,
-            qos,
-            retain: true,
-            identifier: options.identifier,
-        };
+        let Options { identifier, is_pattern, .. } = options;
+        let message = Delivery { publication, shared: &shared, qos, retain: true, identifier, is_pattern };
+        let target = Target { version, framing, now: self.hub.time() };
         let Self { hub, fx, .. } = self;
         let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {
             return true;
         };
         let mut outcome = Outcome::TooLarge;
-        fx.send(slot, |out| outcome = mqtt.deliver(message, &settings, version, framing, out));
+        fx.send(slot, |out| outcome = mqtt.deliver(message, &settings, target, out));
         if outcome == Outcome::Written {
             hub.protocols.mqtt.sent_publish(qos);
         }
@@ -199,33 +291,71 @@ impl Context<'_> {
         Progress::Next
     }
 
-    fn mqtt_send_waiting(&mut self) {
-        let max_in_flight = self.hub.protocols.mqtt_settings().max_in_flight;
-        let (slot, framing) = (self.slot, self.link().framing());
+    /// Sends messages that wait, as many as the client accepts: first those of an earlier connection again, in their order
+    /// (MQTT-4.4.0-1, MQTT-4.6.0-1).
+    pub(super) fn mqtt_send_waiting(&mut self) {
+        let settings = self.hub.protocols.mqtt_settings();
         let Some(version) = self.mqtt_version() else { return };
+        let target = Target { version, framing: self.link().framing(), now: self.hub.time() };
         loop {
             let mqtt = self.mqtt();
-            if !mqtt.may_send(max_in_flight) {
+            if !mqtt.may_send(&settings) {
                 return;
             }
-            let outgoing = &mut mqtt.flow().outgoing;
-            let Some(message) = outgoing.waiting.pop_front() else {
-                outgoing.waiting.shrink_to(16);
-                return;
-            };
-            outgoing.waiting_bytes -= message.cost();
-            let Self { hub, fx, .. } = self;
-            let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut())
-            else {
-                return;
-            };
-            let mut is_written = false;
-            fx.send(slot, |out| {
-                is_written = mqtt.write_publish(message.as_delivery(), version, framing, out);
-            });
-            if is_written {
-                hub.protocols.mqtt.sent_publish(message.qos);
+            if let Some(InFlight { id, awaits, message }) = mqtt.flow().outgoing.next_resend() {
+                self.mqtt_send_again(id, awaits, message, target);
+                continue;
             }
+            let Some(message) = mqtt.flow().outgoing.waiting.pop() else { return };
+            if message.is_unchecked && !self.mqtt_may_receive(&message) {
+                continue;
+            }
+            self.mqtt_send_later(&message, None, target);
         }
+    }
+
+    fn mqtt_send_again(
+        &mut self,
+        id: PacketId,
+        awaits: Acknowledgement,
+        message: Option<Box<Message>>,
+        target: Target,
+    ) {
+        match message {
+            None => {
+                self.mqtt().flow().outgoing.begin(id, awaits, None);
+                self.mqtt_write(&Packet::PubRel(Ack::success(id)));
+            }
+            Some(message) if self.mqtt_may_receive(&message) => {
+                if self.mqtt_send_later(&message, Some(id), target) {
+                    self.mqtt().flow().outgoing.begin(id, awaits, Some(message));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Sends a message that has waited; returns whether it was sent.
+    fn mqtt_send_later(&mut self, message: &Message, again: Option<PacketId>, target: Target) -> bool {
+        let slot = self.slot;
+        let Self { hub, fx, .. } = self;
+        let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {
+            return false;
+        };
+        let mut is_written = false;
+        fx.send(slot, |out| is_written = mqtt.write_later(message, again, target, out));
+        if is_written {
+            hub.protocols.mqtt.sent_publish(message.qos);
+        }
+        is_written
+    }
+
+    /// Whether the client may get a message that was kept for it.
+    fn mqtt_may_receive(&self, message: &Message) -> bool {
+        let channel = &message.publication.channel;
+        if message.is_pattern {
+            return self.hub.authorize(self.slot, Action::Subscribe, channel).is_ok();
+        }
+        self.hub.may_resume(self.slot, channel)
     }
 }

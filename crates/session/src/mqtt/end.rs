@@ -1,10 +1,12 @@
 //! The end of a connection: `DISCONNECT`, errors, wills.
 
-use tidings_hub::{CloseReason, Effect};
+use tidings_hub::{CloseReason, Effect, Flag, Notification, Request};
 use tidings_mqtt::{ConnAck, Disconnect, Packet, Property, PropertyId, ReasonCode, Version};
+use tidings_mqtt_session::{SessionChange, WillMessage};
 use tidings_wire::ws::{self, CloseCode};
 
 use super::reason;
+use super::state::{Phase, Will};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
 use crate::notices::disconnect_code_and_reason;
@@ -23,10 +25,14 @@ impl Context<'_> {
     /// `DISCONNECT` of the client: without the will, unless it asks for it.
     pub(super) fn mqtt_client_disconnect(&mut self, disconnect: &Disconnect<'_>) {
         let expiry = disconnect.properties.get(PropertyId::SessionExpiryInterval);
-        if expiry.is_some_and(|expiry| expiry != Property::SessionExpiryInterval(0)) {
-            // The session ends with the connection, and the client was informed of that.
-            let words = "the session expiry interval of the connection is 0";
-            return self.mqtt_disconnect(ReasonCode::ProtocolError, words);
+        if let Some(Property::SessionExpiryInterval(seconds)) = expiry {
+            if !self.mqtt().is_kept() && seconds > 0 {
+                // The session ends with the connection, and the client was informed of that.
+                let words = "the session expiry interval of the connection is 0";
+                return self.mqtt_disconnect(ReasonCode::ProtocolError, words);
+            }
+            let most = self.hub.protocols.mqtt_settings().session_expiry_max;
+            self.mqtt().expiry = seconds.min(most);
         }
         if disconnect.reason == ReasonCode::Success {
             self.mqtt().will = None;
@@ -69,7 +75,13 @@ impl Context<'_> {
 
     /// The session ends: `DISCONNECT` with the reason of the server, and the will.
     pub(super) fn mqtt_closing(&mut self, reason: &CloseReason) {
-        let is_connected = self.session().flags.has(tidings_hub::Flag::Connected);
+        if self.mqtt().phase == Phase::Parking {
+            if let CloseReason::Slow(missed) = reason {
+                self.mqtt().flow().outgoing.dropped += missed;
+            }
+            return;
+        }
+        let is_connected = self.session().flags.has(Flag::Connected);
         if let Some(code) = reason::of_close(reason) {
             let words = reason.code_and_reason().map(|(_, words)| words).unwrap_or_default();
             if is_connected {
@@ -86,26 +98,54 @@ impl Context<'_> {
         self.mqtt_gone();
     }
 
-    /// The connection is gone: publishes the will, and gives up the client id.
+    /// The connection is gone: publishes the will, gives up the client id, and passes a session that is kept to the store.
     pub(super) fn mqtt_gone(&mut self) {
-        let Some(mut mqtt) = self.session_mut().existing_state().and_then(|state| state.mqtt.take()) else {
+        let state = self.session_mut().existing_state();
+        let Some(mqtt) = state.and_then(|state| state.mqtt.as_mut()) else { return };
+        if mqtt.phase == Phase::Parking {
             return;
-        };
-        self.hub.protocols.kept -= mqtt.kept();
-        let user = self.hub.user(self.slot).to_owned();
-        self.hub.protocols.clients.remove(&user, &mqtt.client_id, self.slot);
-        let is_connected = self.session().flags.has(tidings_hub::Flag::Connected);
-        if let Some(will) = mqtt.will.take().filter(|_| is_connected) {
-            let super::state::Will { channel, payload, tags, message } = *will;
-            let request = self.hub.publish_message_request(self.slot, channel, payload, tags, Some(message));
-            // The permission was checked when the client connected; the options may have changed since.
-            match request {
-                Ok(request) => {
-                    let id = self.hub.session_id(self.slot);
-                    self.fx.push(Effect::Request(id, NO_TICKET, request));
-                }
-                Err(_) => self.hub.count_error(),
-            }
         }
+        let kept = mqtt.kept();
+        mqtt.partial = Vec::new();
+        let client_id = mqtt.client_id.clone();
+        self.hub.protocols.kept -= kept;
+        let user = self.hub.user(self.slot).to_owned();
+        self.hub.protocols.clients.remove(&user, &client_id, self.slot);
+        if self.mqtt().phase == Phase::Opening {
+            // The response has publications behind it.
+            self.session_mut().flags.set(Flag::Parking, true);
+            return;
+        }
+        let is_connected = self.session().flags.has(Flag::Connected) && self.mqtt().connecting.is_none();
+        let will = self.mqtt().will.take().filter(|_| is_connected);
+        let delayed = will.and_then(|will| self.mqtt_publish_will(*will));
+        if is_connected && self.mqtt().is_kept() {
+            return self.mqtt_park(delayed);
+        }
+        if self.mqtt().is_registered {
+            let change =
+                SessionChange::Ended { key: self.mqtt_key(), connection: Some(self.mqtt_connection()) };
+            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+        }
+        self.session_mut().state().mqtt = None;
+    }
+
+    /// Publishes a will, or returns it if it is published later.
+    fn mqtt_publish_will(&mut self, will: Will) -> Option<WillMessage> {
+        let Will { channel, payload, tags, message, delay } = will;
+        let is_delayed = delay > 0 && self.mqtt().is_kept();
+        let request = self.hub.publish_message_request(self.slot, channel, payload, tags, Some(message));
+        match request {
+            Ok(Request::Publish(channel, body, extra)) if is_delayed => {
+                return Some(WillMessage { channel, body, extra, delay });
+            }
+            Ok(request) => {
+                let id = self.hub.session_id(self.slot);
+                self.fx.push(Effect::Request(id, NO_TICKET, request));
+            }
+            // The permission was checked when the client connected; the options may have changed since.
+            Err(_) => self.hub.count_error(),
+        }
+        None
     }
 }

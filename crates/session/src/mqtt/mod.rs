@@ -9,8 +9,9 @@
 //! | `connect` | `CONNECT`, the verification of its password, `CONNACK` |
 //! | `subscribe` | `SUBSCRIBE`, `UNSUBSCRIBE` |
 //! | `publish` | `PUBLISH` of clients, and the packets of QoS 2 that follow |
-//! | `deliver` | `PUBLISH` to clients, their acknowledgements |
+//! | `deliver`, `outgoing` | `PUBLISH` to clients, their acknowledgements |
 //! | `end` | `DISCONNECT`, errors, wills |
+//! | `park` | sessions that outlive their connection |
 //! | `reason` | reason codes of errors |
 //! | `state` | what a session keeps |
 //!
@@ -23,23 +24,27 @@
 mod connect;
 mod deliver;
 mod end;
+mod outgoing;
+mod park;
 mod publish;
 mod reason;
 pub(crate) mod state;
 mod subscribe;
 
 use tidings_hub::{
-    CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Timer,
+    CloseReason, Cost, Effects, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription,
+    SessionId, Timer,
 };
 use tidings_mqtt::{Decoded, Decoder, Packet, ReasonCode, Side, Version};
 use tidings_wire::code::Code;
 use tidings_wire::ws::{self, Kind};
 
+use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::Protocol;
 use crate::module::Module;
-use state::{Command, Mqtt};
+use state::{Command, Mqtt, Phase};
 
 pub(crate) const MODULE: Module = Module {
     run: |cx, bytes, _| cx.mqtt_run(bytes),
@@ -62,6 +67,14 @@ pub(crate) const MODULE: Module = Module {
     address: deliver::address,
     ..Module::DEFAULT
 };
+
+/// A session that has ended and outlives its connection has received its last publication: its state goes to the store of
+/// sessions.
+pub fn parked(hub: &mut Hub, id: SessionId, fx: &mut Effects) {
+    if hub.is_current(id) && hub.session(id.slot).flags.has(Flag::Parking) {
+        Context::new(hub, id.slot, fx).mqtt_parked();
+    }
+}
 
 impl Context<'_> {
     pub(super) fn mqtt(&mut self) -> &mut Mqtt {
@@ -160,7 +173,7 @@ impl Context<'_> {
         match packet {
             Packet::Connect(connect) => self.in_turn(|cx| cx.mqtt_connect(connect)),
             // Packets behind CONNECT wait for its answer.
-            _ if !is_connected => Progress::Hold,
+            _ if !is_connected || self.mqtt().phase == Phase::Opening => Progress::Hold,
             Packet::Publish(publish) => self.mqtt_publish(publish),
             Packet::PubRel(ack) => self.in_turn(|cx| cx.mqtt_pubrel(ack)),
             Packet::PubAck(ack) => self.mqtt_puback(ack),
@@ -196,6 +209,7 @@ impl Context<'_> {
             Event::Response { id, response: Response::Retained(messages), .. } => {
                 self.mqtt_send_retained(id, &messages);
             }
+            Event::Response { response: Response::Session(state), .. } => self.mqtt_session(state),
             Event::Response { id, .. } => self.mqtt_published(id),
             Event::Idle => {
                 let state = self.session_mut().existing_state();
@@ -217,6 +231,10 @@ impl Context<'_> {
         self.hub.count_error();
         match Command::from_id(id) {
             Command::Connect => self.mqtt_refuse_connect(reason::of_connect(code), text),
+            Command::Session => {
+                self.mqtt_session_failed();
+                self.mqtt_refuse_connect(reason::of_connect(code), text);
+            }
             Command::Publish(qos) => self.mqtt_publish_failed(qos, reason::of_publish(code), text),
             Command::Subscribe => self.mqtt_subscribe_failed(id, reason::of_subscribe(code)),
             // The client would not notice that they are missing.

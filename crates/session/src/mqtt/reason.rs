@@ -12,6 +12,7 @@ pub(super) fn of_connect(code: Code) -> ReasonCode {
     match code {
         Code { number, .. } if number == code::UNAUTHORIZED.number => ReasonCode::BadUserNameOrPassword,
         Code { number, .. } if number == code::TOO_MANY_REQUESTS.number => ReasonCode::ServerBusy,
+        Code { number, .. } if number == code::LIMIT_EXCEEDED.number => ReasonCode::QuotaExceeded,
         Code { temporary: true, .. } => ReasonCode::ServerUnavailable,
         _ => ReasonCode::NotAuthorized,
     }

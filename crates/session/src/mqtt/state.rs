@@ -6,8 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_hub::TopicKey;
 use tidings_mqtt::fanout::TopicAlias;
-use tidings_mqtt::{PacketId, Qos, QosAndId, RetainHandling};
+use tidings_mqtt::{PacketId, Qos, QosAndId};
+use tidings_mqtt_session::Options;
 use tidings_wire::{Channel, MessageProperties};
+
+use super::outgoing::Outgoing;
 
 /// The command of a session that an event answers, as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +20,16 @@ pub(super) enum Command {
     Subscribe,
     /// Reads the retained messages for the subscription of the subscribe with this number.
     Retained(u32),
+    /// Requests the session of an earlier connection.
+    Session,
 }
 
 /// The bit of commands that subscribe; the other bits are a counter.
 const SUBSCRIBE: u32 = 1 << 31;
 /// The bit of commands that publish; the lower bits are the QoS and the packet identifier.
 const PUBLISH: u32 = 1 << 30;
+/// The request for the session; `CONNECT` has 0.
+pub(super) const SESSION: u32 = 1;
 
 impl Command {
     /// The number of a publish.
@@ -42,8 +49,10 @@ impl Command {
             (true, false) => return Self::Subscribe,
             _ => {}
         }
-        if id & PUBLISH == 0 {
-            return Self::Connect;
+        match id {
+            SESSION => return Self::Session,
+            id if id & PUBLISH == 0 => return Self::Connect,
+            _ => {}
         }
         let number = PacketId::new((id & 0xffff) as u16);
         let qos = Qos::from_number((id >> 16 & 3) as u8).unwrap_or_default();
@@ -60,6 +69,11 @@ pub(crate) struct Mqtt {
     pub(super) client_id: Box<str>,
     pub(super) client: ClientLimits,
     pub(super) keep_alive: KeepAlive,
+    pub(super) phase: Phase,
+    /// The store of sessions has the session.
+    pub(super) is_registered: bool,
+    /// How long the session outlives its connection, in seconds; 0 if it ends with it.
+    pub(super) expiry: u32,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) will: Option<Box<Will>>,
     /// Set from `CONNECT` to `CONNACK`.
@@ -74,6 +88,11 @@ pub(crate) struct Mqtt {
 }
 
 impl Mqtt {
+    /// Whether the session outlives its connection.
+    pub(super) fn is_kept(&self) -> bool {
+        self.expiry > 0
+    }
+
     /// Bytes of input that are kept.
     pub(crate) fn kept(&self) -> usize {
         self.partial.len()
@@ -113,24 +132,18 @@ impl Mqtt {
         self.last_command = (self.last_command + 1) & (PUBLISH - 1);
         SUBSCRIBE | self.last_command
     }
+}
 
-    /// Begins a message to the client: a packet identifier that no unacknowledged message has (MQTT-2.2.1-4).
-    pub(super) fn begin(&mut self, qos: Qos) -> QosAndId {
-        let awaits = match qos {
-            Qos::AtMostOnce => return QosAndId::AtMostOnce,
-            Qos::AtLeastOnce => Acknowledgement::Acknowledge,
-            Qos::ExactlyOnce => Acknowledgement::Receive,
-        };
-        loop {
-            self.last_packet_id = self.last_packet_id.wrapping_add(1);
-            let Some(id) = PacketId::new(self.last_packet_id) else { continue };
-            let in_flight = &mut self.flow().outgoing.in_flight;
-            if !in_flight.iter().any(|message| message.id == id) {
-                in_flight.push_back(InFlight { id, awaits });
-                return QosAndId::new(qos, id);
-            }
-        }
-    }
+/// The phases of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Until the response to the request for an earlier session, if there is one; and while the connection is open.
+    #[default]
+    Open,
+    /// An earlier session was requested.
+    Opening,
+    /// The connection has ended, and the session gets the publications that are on their way.
+    Parking,
 }
 
 /// What `CONNECT` and the answer to it depend on.
@@ -140,8 +153,10 @@ pub(super) struct Connecting {
     pub(super) is_assigned: bool,
     /// The keep-alive time that replaces that of the client, in seconds.
     pub(super) server_keep_alive: Option<u16>,
-    /// The client asked for a session that outlives the connection.
-    pub(super) wants_expiry: bool,
+    /// The session expiry interval that the client asked for, in seconds.
+    pub(super) expiry: u32,
+    /// An earlier session is discarded.
+    pub(super) clean_start: bool,
 }
 
 /// The limits that a client has set in `CONNECT`.
@@ -174,6 +189,8 @@ pub(super) struct Will {
     pub(super) payload: Bytes,
     pub(super) tags: Vec<(String, String)>,
     pub(super) message: Box<MessageProperties>,
+    /// How long after the end of the connection it is published, in seconds.
+    pub(super) delay: u32,
 }
 
 /// A subscription of the client.
@@ -185,27 +202,8 @@ pub(super) struct Subscription {
     /// The topic once it is made.
     pub(super) key: Option<TopicKey>,
     pub(super) options: Options,
-}
-
-/// The options of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Options {
-    pub(super) qos: Qos,
-    pub(super) no_local: bool,
-    pub(super) retain_as_published: bool,
-    /// The subscription identifier; 0 for none.
-    pub(super) identifier: u32,
-    /// The filter has wildcards.
-    pub(super) is_pattern: bool,
-    /// Which subscribes send the retained messages.
-    pub(super) retain_handling: RetainHandling,
-}
-
-impl Options {
-    /// Whether its messages differ from those of a subscription with QoS 0.
-    pub(super) fn needs_address(self) -> bool {
-        self.qos != Qos::AtMostOnce || self.retain_as_published || self.identifier != 0 || self.is_pattern
-    }
+    /// It continues one of an earlier connection.
+    pub(super) is_resumed: bool,
 }
 
 /// The keep-alive time, in half intervals: a client may be silent for one and a half (MQTT-3.1.2-22), and a timer that counts
@@ -262,8 +260,7 @@ impl Flow {
             && self.aliases.is_empty()
             && self.sent_aliases.is_empty()
             && self.subacks.is_empty()
-            && self.outgoing.in_flight.is_empty()
-            && self.outgoing.waiting.is_empty()
+            && self.outgoing.is_empty()
     }
 
     /// Messages with QoS 1 or 2 of the client in progress.
@@ -288,95 +285,10 @@ pub(super) enum SubscribeResult {
     Waits(u32),
 }
 
-/// The messages with QoS 1 and 2 to a client.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    /// Unacknowledged messages, oldest first.
-    pub(super) in_flight: VecDeque<InFlight>,
-    /// Messages that wait until the client has acknowledged others, oldest first.
-    pub(super) waiting: VecDeque<Waiting>,
-    /// Their bytes.
-    pub(super) waiting_bytes: usize,
-}
-
-/// An unacknowledged message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InFlight {
-    pub(super) id: PacketId,
-    pub(super) awaits: Acknowledgement,
-}
-
-/// The acknowledgement that a message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acknowledgement {
-    /// `PUBACK`.
-    Acknowledge,
-    /// `PUBREC`.
-    Receive,
-    /// `PUBCOMP`.
-    Complete,
-}
-
-/// A message that waits, as encoded for all subscribers, and the parts of this one.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) channel: Channel,
-    pub(super) shared: Box<[u8]>,
-    pub(super) qos: Qos,
-    pub(super) retain: bool,
-    pub(super) identifier: u32,
-}
-
-/// A message for the client. `shared` is its packet for QoS 0.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Delivery<'a> {
-    pub(super) channel: &'a Channel,
-    pub(super) shared: &'a [u8],
-    pub(super) qos: Qos,
-    pub(super) retain: bool,
-    /// The subscription identifier; 0 for none.
-    pub(super) identifier: u32,
-}
-
-impl Delivery<'_> {
-    pub(super) fn to_waiting(self) -> Waiting {
-        let Self { channel, shared, qos, retain, identifier } = self;
-        Waiting { channel: channel.clone(), shared: shared.into(), qos, retain, identifier }
-    }
-}
-
-impl Waiting {
-    pub(super) fn as_delivery(&self) -> Delivery<'_> {
-        let Self { channel, shared, qos, retain, identifier } = self;
-        Delivery { channel, shared, qos: *qos, retain: *retain, identifier: *identifier }
-    }
-
-    /// Bytes that it counts in the bound.
-    pub(super) fn cost(&self) -> usize {
-        self.shared.len() + size_of::<Self>()
-    }
-}
-
-impl Outgoing {
-    /// The client has acknowledged a message; returns whether it awaited this.
-    pub(super) fn end(&mut self, id: PacketId, awaits: Acknowledgement) -> bool {
-        let at = self.in_flight.iter().position(|message| *message == InFlight { id, awaits });
-        at.is_some_and(|at| self.in_flight.remove(at).is_some())
-    }
-
-    /// The client has received a message with QoS 2; returns whether it awaited this, perhaps again.
-    pub(super) fn release(&mut self, id: PacketId) -> bool {
-        let message = self.in_flight.iter_mut().find(|message| message.id == id);
-        let Some(message) = message.filter(|message| message.awaits != Acknowledgement::Acknowledge) else {
-            return false;
-        };
-        message.awaits = Acknowledgement::Complete;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tidings_mqtt_session::Acknowledgement;
+
     use super::*;
 
     #[test]
@@ -394,20 +306,16 @@ mod tests {
     #[test]
     fn a_packet_identifier_is_used_again_after_its_acknowledgement() {
         let mut mqtt = Mqtt { last_packet_id: u16::MAX - 1, ..Mqtt::default() };
-        let ids: Vec<u16> =
-            (0..3).map(|_| mqtt.begin(Qos::AtLeastOnce).packet_id().map_or(0, PacketId::get)).collect();
+        let ids: Vec<u16> = (0..3)
+            .map(|_| mqtt.begin(Qos::AtLeastOnce, || None).packet_id().map_or(0, PacketId::get))
+            .collect();
         assert_eq!(ids, [u16::MAX, 1, 2]);
         let id = PacketId::new(1).unwrap();
-        let outgoing = &mut mqtt.flow().outgoing;
-        assert!(!outgoing.end(id, Acknowledgement::Complete));
-        assert!(outgoing.end(id, Acknowledgement::Acknowledge));
-        assert!(!outgoing.end(id, Acknowledgement::Acknowledge));
+        assert!(mqtt.flow().outgoing.end(id, Acknowledgement::Acknowledge));
         mqtt.last_packet_id = 0;
-        assert_eq!(mqtt.begin(Qos::ExactlyOnce).packet_id(), Some(id));
-        let outgoing = &mut mqtt.flow().outgoing;
-        assert!(!outgoing.end(id, Acknowledgement::Complete), "it was not received yet");
-        assert!(outgoing.release(id) && outgoing.release(id));
-        assert!(outgoing.end(id, Acknowledgement::Complete));
+        assert_eq!(mqtt.begin(Qos::ExactlyOnce, || None).packet_id(), Some(id));
+        mqtt.last_packet_id = 0;
+        assert_eq!(mqtt.begin(Qos::AtLeastOnce, || None).packet_id(), PacketId::new(3));
     }
 
     #[test]
@@ -417,6 +325,7 @@ mod tests {
             assert_eq!(Command::from_id(Command::publish_id(qos)), Command::Publish(qos));
         }
         assert_eq!(Command::from_id(0), Command::Connect);
+        assert_eq!(Command::from_id(SESSION), Command::Session);
         let subscribe = Mqtt::default().subscribe_id();
         assert_eq!(Command::from_id(subscribe), Command::Subscribe);
         assert_eq!(Command::from_id(Command::retained_id(subscribe)), Command::Retained(subscribe));

@@ -10,10 +10,11 @@ use tidings_mqtt::{
     Packet, Properties, Property, PropertyId, ReasonCode, ReasonCodes, RetainHandling, SubAck, Subscribe,
     UnsubAck, Unsubscribe,
 };
+use tidings_mqtt_session::Options;
 use tidings_wire::{Channel, Pattern, Publication, Topic};
 
 use super::reason::of_subscribe;
-use super::state::{Command, Options, PendingSubAck, SubscribeResult, Subscription};
+use super::state::{Command, PendingSubAck, SubscribeResult, Subscription};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
 
@@ -137,14 +138,20 @@ impl Context<'_> {
         let mqtt = self.mqtt();
         let command = mqtt.subscribe_id();
         mqtt.subscriptions.reserve_exact(1);
-        mqtt.subscriptions.push(Subscription { filter: filter.into(), command, key: None, options });
+        mqtt.subscriptions.push(Subscription {
+            filter: filter.into(),
+            command,
+            key: None,
+            options,
+            is_resumed: false,
+        });
         self.mqtt_set_result(index, SubscribeResult::Waits(command));
         command
     }
 
     /// Whether a session may subscribe to a filter with wildcards. Each publication is checked as well: this answers a client
     /// that would get none. The levels before the first wildcard determine the namespace.
-    fn mqtt_check_pattern(&self, pattern: &str) -> Result<(), ReasonCode> {
+    pub(super) fn mqtt_check_pattern(&self, pattern: &str) -> Result<(), ReasonCode> {
         if self.hub.settings().access.authorize_global(self.session().identity).is_ok() {
             return Ok(());
         }
@@ -155,7 +162,7 @@ impl Context<'_> {
     }
 
     /// From now on the session's messages are made for it alone.
-    fn mqtt_address_messages(&mut self) {
+    pub(super) fn mqtt_address_messages(&mut self) {
         let link = self.link();
         if let Protocol::Mqtt { version, is_addressed: false } = link.protocol() {
             let protocol = Protocol::Mqtt { version, is_addressed: true };
@@ -168,10 +175,10 @@ impl Context<'_> {
         let made = self.mqtt().subscriptions.iter_mut().find(|one| one.command == command);
         let Some(made) = made else { return };
         made.key = Some(key);
-        let options = made.options;
+        let (options, is_resumed) = (made.options, made.is_resumed);
         self.hub.set_no_local(self.slot, key, options.no_local);
         self.mqtt_decide(command, options.qos as u8);
-        if options.retain_handling != RetainHandling::DoNotSend {
+        if options.retain_handling != RetainHandling::DoNotSend && !is_resumed {
             self.mqtt_read_retained(command);
         }
     }
@@ -224,7 +231,7 @@ impl Context<'_> {
         self.mqtt_decide(command, reason.number());
     }
 
-    fn mqtt_remove(&mut self, command: u32) {
+    pub(super) fn mqtt_remove(&mut self, command: u32) {
         self.mqtt().subscriptions.retain(|one| one.command != command);
     }
 

@@ -10,6 +10,8 @@
 mod commands;
 pub(crate) mod state;
 
+use std::sync::Arc;
+
 use tidings_hub::{
     CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
     TopicKey,
@@ -56,7 +58,7 @@ fn address(
     hub: &mut Hub,
     slot: Slot,
     topic: TopicKey,
-    _: &Publication,
+    _: &Arc<Publication>,
     shared: &[u8],
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,

@@ -10,10 +10,21 @@ use tidings_hub::{
     Rejection, Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
 };
 use tidings_keys::{ApiKey, ApiKeys, Scopes};
+use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session::{Connection, SessionChange};
+use tidings_mqtt_state::{Outcome, SessionEffects, SessionLimits, Sessions};
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
-use tidings_wire::{Channel, Form, Publication, Topic, code, form};
+use tidings_wire::{Channel, Delivery, Form, Publication, Topic, code, form};
+
+/// The bounds of sessions of MQTT.
+const SESSION_LIMITS: SessionLimits = SessionLimits {
+    sessions: 100,
+    queue_bytes: 1 << 20,
+    total_bytes: 1 << 24,
+    default_qos: Qos::AtLeastOnce,
+};
 
 /// The state of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +61,13 @@ pub(crate) struct TestHub {
     pub(crate) notifications: Vec<Notification>,
     /// The retained messages.
     pub(crate) retained: Vec<Arc<Publication>>,
+    /// The sessions of MQTT that outlive their connection, and the time in Unix seconds.
+    pub(crate) sessions: Sessions<(SessionId, u32)>,
+    pub(crate) time: u64,
+    /// Whether sessions that are parking are finished by [`TestHub::finish_parking`].
+    pub(crate) is_parking_held: bool,
+    pub(crate) parking: Vec<SessionId>,
+    session_topics: BTreeSet<Topic>,
     /// The tags of the last publication.
     pub(crate) tags: Vec<(String, String)>,
 }
@@ -94,6 +112,13 @@ pub(crate) fn with_key(namespaces: Namespaces) -> Settings {
     Settings { access, namespaces, ..settings() }
 }
 
+fn is_hit(topic: &Topic, publication: &Publication) -> bool {
+    match topic {
+        Topic::Channel(channel) => *channel == publication.channel,
+        Topic::Pattern(pattern) => pattern.matches(publication.channel.as_str()),
+    }
+}
+
 impl TestHub {
     /// With the protocol settings of the articles' parts I and II.
     pub(crate) fn new(settings: Settings) -> Self {
@@ -123,6 +148,11 @@ impl TestHub {
             notifications: Vec::new(),
             respond_at_once: true,
             retained: Vec::new(),
+            sessions: Sessions::new(SESSION_LIMITS),
+            time: 1_000_000,
+            is_parking_held: false,
+            parking: Vec::new(),
+            session_topics: BTreeSet::new(),
             tags: Vec::new(),
         }
     }
@@ -197,14 +227,85 @@ impl TestHub {
             return;
         }
         let publication = Arc::new(publication);
-        for topic in self.subscribed_topics.clone() {
-            let hit = match &topic {
-                Topic::Channel(c) => *c == publication.channel,
-                Topic::Pattern(p) => p.matches(publication.channel.as_str()),
-            };
-            if hit {
-                self.fan_out(&topic, std::slice::from_ref(&publication));
+        self.deliver_to_store(&publication);
+        self.deliver_to_shard(&publication);
+    }
+
+    /// Fans out a publication that was published before a session moved.
+    pub(crate) fn publish_to_shard(&mut self, channel: &str, body: &str) {
+        let publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
+        self.deliver_to_shard(&Arc::new(publication));
+    }
+
+    /// Adds a publication to sessions without a connection alone.
+    pub(crate) fn publish_to_store(&mut self, channel: &str, body: &str) {
+        let publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
+        self.deliver_to_store(&Arc::new(publication));
+    }
+
+    fn deliver_to_store(&mut self, publication: &Arc<Publication>) {
+        for topic in &self.session_topics {
+            if is_hit(topic, publication) {
+                let delivery = Delivery { topic: topic.clone(), publication: Arc::clone(publication) };
+                self.sessions.deliver(&delivery, self.time);
             }
+        }
+    }
+
+    fn deliver_to_shard(&mut self, publication: &Arc<Publication>) {
+        for topic in self.subscribed_topics.clone() {
+            if is_hit(&topic, publication) {
+                self.fan_out(&topic, std::slice::from_ref(publication));
+            }
+        }
+    }
+
+    /// Lets this time in seconds pass.
+    pub(crate) fn advance(&mut self, seconds: u64) {
+        self.time += seconds;
+        let time = self.time;
+        let effects = self.sessions.sweep(time);
+        self.with(|hub, _| hub.set_time(time));
+        let mut fx = Effects::default();
+        self.apply_session_effects(effects, &mut fx);
+        self.apply_effects(&mut fx);
+    }
+
+    pub(crate) fn set_session_limits(&mut self, change: impl FnOnce(&mut SessionLimits)) {
+        let mut limits = SESSION_LIMITS;
+        change(&mut limits);
+        self.sessions.set_limits(limits);
+    }
+
+    /// The messages arrive that sessions which are parking wait for.
+    pub(crate) fn finish_parking(&mut self) {
+        for id in std::mem::take(&mut self.parking) {
+            self.with(|hub, fx| tidings_session::parked(hub, id, fx));
+        }
+    }
+
+    fn apply_session_effects(&mut self, effects: SessionEffects<(SessionId, u32)>, fx: &mut Effects) {
+        let SessionEffects { joined, responses, released, wills } = effects;
+        self.session_topics.extend(joined);
+        for ((id, ticket), _, outcome) in responses {
+            let response = match outcome {
+                Outcome::New => Response::Session(None),
+                Outcome::Resumed(state) => {
+                    for subscription in &state.subscriptions {
+                        self.subscribed_topics.insert(subscription.topic.clone());
+                    }
+                    Response::Session(Some(state))
+                }
+                Outcome::Full(_) => Response::Failed(Rejection::from(code::LIMIT_EXCEEDED).into()),
+                Outcome::Replaced => Response::Failed(Rejection::from(code::SESSION_TAKEN_OVER).into()),
+            };
+            self.hub.respond(id, ticket, response, fx);
+        }
+        for topic in released {
+            self.session_topics.remove(&topic);
+        }
+        for will in wills {
+            self.publish_with(Publication { extra: will.extra, ..Publication::new(will.channel, will.body) });
         }
     }
 
@@ -227,7 +328,7 @@ impl TestHub {
         }
     }
 
-    fn deliver(&mut self, key: TopicKey, form: Form, slot: Slot, publication: &Publication) {
+    fn deliver(&mut self, key: TopicKey, form: Form, slot: Slot, publication: &Arc<Publication>) {
         let mut bytes = Vec::new();
         form::encode(form, &self.hub.entry(key).unwrap().context(), publication, &mut bytes);
         if form.is_addressed() {
@@ -319,6 +420,26 @@ impl TestHub {
                     let matching = self.retained.iter().filter(|p| filter.matches(p.channel.as_str()));
                     let response = Response::Retained(matching.cloned().collect());
                     self.hub.respond(id, ticket, response, fx);
+                }
+                Effect::Request(id, ticket, Request::OpenSession(request)) => {
+                    let effects = self.sessions.open(*request, (id, ticket), self.time);
+                    self.apply_session_effects(effects, fx);
+                }
+                Effect::Notify(Notification::Session(change)) => {
+                    let parking = match &*change {
+                        SessionChange::Parking(parking) => Some(parking.connection),
+                        _ => None,
+                    };
+                    let effects = self.sessions.apply(*change, self.time);
+                    self.apply_session_effects(effects, fx);
+                    if let Some(Connection { slot, generation, .. }) = parking {
+                        let id = SessionId { slot: Slot::new(slot), generation };
+                        if self.is_parking_held {
+                            self.parking.push(id);
+                        } else {
+                            tidings_session::parked(&mut self.hub, id, fx);
+                        }
+                    }
                 }
                 Effect::Request(id, ticket, other) => self.pending_requests.push_back((id, ticket, other)),
                 Effect::Notify(note) => self.notifications.push(note),

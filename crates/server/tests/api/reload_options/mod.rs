@@ -32,6 +32,7 @@ const ELSEWHERE: [(&str, &str); 52] = [
     ("client.subscription_token.jwks_public_endpoint", "with hmac_secret_key"),
     ("mqtt.max_inflight", "with default_qos: the settings of MQTT are one value"),
     ("mqtt.session_queue_size", "with default_qos"),
+    ("mqtt.sessions_max_bytes", "with sessions_limit: the bounds of sessions are one value"),
     ("client.broker_down_delay", "read for each sweep"),
     ("shutdown.lame_duck", "read when the server stops"),
     ("shutdown.drain", "read when the server stops"),

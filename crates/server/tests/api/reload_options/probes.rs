@@ -337,6 +337,15 @@ fn mqtt_client(server: &TestServer) -> (TcpStream, Vec<u8>) {
     (stream, connack)
 }
 
+/// The response to a client of MQTT 5.0 whose session does not expire.
+pub(super) fn mqtt_session(server: &TestServer) -> String {
+    let mut stream = TcpStream::connect(server.tcp()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let connect = b"\x10\x13\0\x04MQTT\x05\x02\0\0\x05\x11\xff\xff\xff\xff\0\x01a";
+    stream.write_all(connect).expect("sent");
+    format!("{:x?}", mqtt_packet(&mut stream))
+}
+
 /// The properties with which the server accepts a client of MQTT.
 pub(super) fn mqtt_properties(server: &TestServer) -> String {
     format!("{:x?}", mqtt_client(server).1)

@@ -1,0 +1,86 @@
+//! The values that shards and the store of sessions exchange.
+
+use bytes::Bytes;
+use tidings_wire::{Channel, Extra};
+
+use crate::state::{SessionState, StoredSubscription};
+
+/// The owner of a session and its client id. Sessions of different users do not collide.
+pub type SessionKey = Box<str>;
+
+/// A connection of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The index of its shard.
+    pub shard: u32,
+    /// The index of its slot on the shard.
+    pub slot: u32,
+    /// The generation of the slot.
+    pub generation: u32,
+}
+
+/// A client connects: the request for its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSession {
+    /// The session.
+    pub key: SessionKey,
+    /// The new connection.
+    pub connection: Connection,
+    /// An earlier session is discarded.
+    pub clean_start: bool,
+    /// The session outlives the connection.
+    pub is_kept: bool,
+}
+
+/// A change of a session by its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionChange {
+    /// The connection has ended. Its shard still has publications of the session, and requests a message behind them.
+    Parking(Box<Parking>),
+    /// The state of a session that was parking, complete.
+    Parked {
+        /// The session.
+        key: SessionKey,
+        /// The connection that has ended.
+        connection: Connection,
+        /// The state, without subscriptions.
+        state: Box<SessionState>,
+    },
+    /// The session has ended with this connection; without one, because a client has discarded it.
+    Ended {
+        /// The session.
+        key: SessionKey,
+        /// The connection that has ended.
+        connection: Option<Connection>,
+    },
+}
+
+/// A session whose connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// The session.
+    pub key: SessionKey,
+    /// The connection that has ended.
+    pub connection: Connection,
+    /// The id of the client of that connection, to exclude its own publications.
+    pub client: String,
+    /// How long the session is kept, in seconds.
+    pub expiry: u32,
+    /// Its subscriptions.
+    pub subscriptions: Vec<StoredSubscription>,
+    /// The will, unless it is published already.
+    pub will: Option<WillMessage>,
+}
+
+/// A will that is published after a delay, or when the session ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillMessage {
+    /// The channel.
+    pub channel: Channel,
+    /// The payload.
+    pub body: Bytes,
+    /// The properties of the message, and the information about the client.
+    pub extra: Option<Box<Extra>>,
+    /// The delay in seconds.
+    pub delay: u32,
+}

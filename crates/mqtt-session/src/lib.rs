@@ -1,0 +1,24 @@
+//! A session of MQTT that outlives its connection: its parts, the queue of its messages, and the values that shards and the
+//! store of sessions exchange.
+//!
+//! A session belongs to one place at a time: to the connection of its client, or to the store. It moves in two steps, so that
+//! no publication is missed and none arrives twice:
+//!
+//! - The connection ends ([`SessionChange::Parking`]): the store gets the publications from now on. The shard still has
+//!   earlier ones in its mailbox; behind them it finds a message, and passes the state of the session to the store
+//!   ([`SessionChange::Parked`]).
+//! - The client connects ([`OpenSession`]): the shard gets the publications from now on, behind a message with the state.
+//!
+//! Invariants:
+//! - A [`MessageQueue`] never has more bytes than its limit; it drops messages with QoS 0 first, then the oldest.
+//! - A message with QoS 1 or 2 that was sent keeps its packet identifier until it is acknowledged.
+
+mod change;
+mod message;
+mod queue;
+mod state;
+
+pub use change::{Connection, OpenSession, Parking, SessionChange, SessionKey, WillMessage};
+pub use message::{Acknowledgement, InFlight, Message};
+pub use queue::MessageQueue;
+pub use state::{Options, SessionState, StoredSubscription};

@@ -1,0 +1,334 @@
+//! The retained message of each topic.
+//!
+//! Invariants:
+//! - The number of messages and their bytes are bounded. A message beyond a bound is refused; none is evicted.
+//! - A subscriber that reads the messages after it has subscribed gets none that is older than one it was sent: the store is
+//!   changed before the publication is delivered, and a reader takes its messages under the same lock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tidings_metrics::{BYTES, Collect, MetricWriter};
+use tidings_mqtt::topic::Filter;
+use tidings_wire::{Channel, Publication};
+
+/// Allowance for the memory of a message besides its texts.
+const OVERHEAD: usize = 256;
+
+/// The bounds of a [`Retained`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most messages.
+    pub messages: usize,
+    /// Most bytes, with an allowance for each message.
+    pub bytes: usize,
+}
+
+/// A bound of the retained messages is reached.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RetainedFull {
+    /// The number of messages.
+    #[error("limit exceeded: {0} retained messages (mqtt.retain_limit)")]
+    Messages(usize),
+    /// Their bytes.
+    #[error("limit exceeded: {0} bytes of retained messages (mqtt.retain_max_bytes)")]
+    Bytes(usize),
+}
+
+/// The matching messages take more bytes than the limit of a read.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the retained messages take more than {0} bytes")]
+pub struct TooMany(pub usize);
+
+/// The retained messages of a server.
+#[derive(Debug)]
+pub struct Retained {
+    messages: Mutex<Messages>,
+    limits: Limits,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    by_topic: BTreeMap<Channel, Message>,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    publication: Arc<Publication>,
+    expires: Option<Instant>,
+}
+
+/// The earlier message of a topic, for [`Retained::undo`].
+#[derive(Debug)]
+pub struct Undo {
+    channel: Channel,
+    earlier: Option<Message>,
+    /// The message that replaced it; `None` if it was removed.
+    new: Option<Arc<Publication>>,
+}
+
+impl Retained {
+    /// Without messages.
+    pub fn new(limits: Limits) -> Self {
+        Self { messages: Mutex::default(), limits }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Messages> {
+        // The messages are valid at every step.
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the message of the publication's channel, or removes it if the body is empty (MQTT 5.0 §3.3.1.3). Must be called
+    /// before the publication is delivered.
+    ///
+    /// # Errors
+    /// [`RetainedFull`]: nothing has changed.
+    pub fn set(&self, publication: Publication, now: Instant) -> Result<Undo, RetainedFull> {
+        let channel = publication.channel.clone();
+        let mut messages = self.lock();
+        let earlier = messages.by_topic.get(&channel).cloned();
+        if publication.body.is_empty() {
+            messages.remove(&channel);
+            return Ok(Undo { channel, earlier, new: None });
+        }
+        let before = earlier.as_ref().map_or(0, |message| cost(&message.publication));
+        if earlier.is_none() && messages.by_topic.len() >= self.limits.messages {
+            messages.remove_expired(now);
+            if messages.by_topic.len() >= self.limits.messages {
+                return Err(RetainedFull::Messages(self.limits.messages));
+            }
+        }
+        if messages.bytes - before + cost(&publication) > self.limits.bytes {
+            messages.remove_expired(now);
+            let before = messages.by_topic.get(&channel).map_or(0, |message| cost(&message.publication));
+            if messages.bytes - before + cost(&publication) > self.limits.bytes {
+                return Err(RetainedFull::Bytes(self.limits.bytes));
+            }
+        }
+        let expires = lifetime(&publication).map(|lifetime| now + lifetime);
+        let publication = Arc::new(publication);
+        messages.insert(channel.clone(), Message { publication: Arc::clone(&publication), expires });
+        Ok(Undo { channel, earlier, new: Some(publication) })
+    }
+
+    /// Restores the earlier message of a topic, unless a later one has replaced it: the publication has failed.
+    pub fn undo(&self, undo: Undo) {
+        let Undo { channel, earlier, new } = undo;
+        let mut messages = self.lock();
+        let present = messages.by_topic.get(&channel).map(|message| &message.publication);
+        let is_unchanged = match (&new, present) {
+            (Some(new), Some(present)) => Arc::ptr_eq(new, present),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_unchanged {
+            return;
+        }
+        match earlier {
+            Some(earlier) => messages.insert(channel, earlier),
+            None => messages.remove(&channel),
+        }
+    }
+
+    /// Passes the messages that match a filter to `take`, ordered by topic. The lifetime of each is what is left of it. `take` is
+    /// called under the lock of the messages and must not block.
+    pub fn read(
+        &self,
+        filter: &Filter<'_>,
+        max_bytes: usize,
+        now: Instant,
+        take: impl FnOnce(Result<Vec<Arc<Publication>>, TooMany>),
+    ) {
+        let messages = self.lock();
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        let one = Channel::new(filter.pattern()).ok().filter(|_| !filter.has_wildcards());
+        let matching: Box<dyn Iterator<Item = &Message>> = if filter.has_wildcards() {
+            let matches = |(channel, _): &(&Channel, &Message)| filter.matches(channel.as_str());
+            Box::new(messages.by_topic.iter().filter(matches).map(|(_, message)| message))
+        } else {
+            Box::new(one.iter().filter_map(|channel| messages.by_topic.get(channel)))
+        };
+        for message in matching {
+            let Some(publication) = message.at(now) else { continue };
+            bytes += cost(&publication);
+            if bytes > max_bytes {
+                return take(Err(TooMany(max_bytes)));
+            }
+            found.push(publication);
+        }
+        take(Ok(found));
+    }
+}
+
+impl Messages {
+    fn insert(&mut self, channel: Channel, message: Message) {
+        self.remove(&channel);
+        self.bytes += cost(&message.publication);
+        self.by_topic.insert(channel, message);
+    }
+
+    fn remove(&mut self, channel: &Channel) {
+        if let Some(message) = self.by_topic.remove(channel) {
+            self.bytes -= cost(&message.publication);
+        }
+    }
+
+    fn remove_expired(&mut self, now: Instant) {
+        let bytes = &mut self.bytes;
+        self.by_topic.retain(|_, message| {
+            let is_valid = message.expires.is_none_or(|expires| expires > now);
+            if !is_valid {
+                *bytes -= cost(&message.publication);
+            }
+            is_valid
+        });
+    }
+}
+
+impl Message {
+    /// The message with the rest of its lifetime (MQTT-3.3.2-6); `None` if it has expired.
+    fn at(&self, now: Instant) -> Option<Arc<Publication>> {
+        let Some(expires) = self.expires else { return Some(Arc::clone(&self.publication)) };
+        let left = expires.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        let seconds = u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX);
+        let mut publication = Publication::clone(&self.publication);
+        if let Some(message) = publication.extra.as_mut().and_then(|extra| extra.message.as_mut()) {
+            message.expiry = Some(seconds);
+        }
+        Some(Arc::new(publication))
+    }
+}
+
+fn lifetime(publication: &Publication) -> Option<Duration> {
+    let seconds = publication.extra.as_ref()?.message.as_ref()?.expiry?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
+fn cost(publication: &Publication) -> usize {
+    OVERHEAD + publication.channel.as_str().len() + publication.size()
+}
+
+impl Collect for Retained {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let (number, bytes) = {
+            let messages = self.lock();
+            (messages.by_topic.len(), messages.bytes)
+        };
+        out.gauge("tidings_mqtt_retained_messages", None, "Retained messages of MQTT", number)?;
+        out.gauge(
+            "tidings_mqtt_retained",
+            BYTES,
+            "Bytes of retained messages of MQTT, with an allowance for each",
+            bytes,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_wire::{Extra, MessageProperties};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { messages: 3, bytes: 10_000 };
+
+    fn publication(channel: &str, body: &str, expiry: Option<u32>) -> Publication {
+        let message = MessageProperties { retain: true, expiry, ..MessageProperties::default() };
+        let mut publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
+        publication.extra = Some(Box::new(Extra { message: Some(Box::new(message)), ..Extra::default() }));
+        publication
+    }
+
+    fn read(retained: &Retained, filter: &str, now: Instant) -> Vec<String> {
+        let mut all = Vec::new();
+        retained.read(&Filter::new(filter).unwrap(), 10_000, now, |found| {
+            for publication in found.unwrap() {
+                all.push(format!("{}={:?}", publication.channel, publication.body));
+            }
+        });
+        all
+    }
+
+    #[test]
+    fn the_last_message_of_each_topic_is_found_by_filters() {
+        let (retained, now) = (Retained::new(LIMITS), Instant::now());
+        for (topic, body) in [("a/b", "1"), ("a/c", "2"), ("a/b", "3"), ("$x/y", "4")] {
+            retained.set(publication(topic, body, None), now).unwrap();
+        }
+        assert_eq!(read(&retained, "a/+", now), ["a/b=b\"3\"", "a/c=b\"2\""]);
+        assert_eq!(read(&retained, "#", now), ["a/b=b\"3\"", "a/c=b\"2\""]);
+        assert_eq!(read(&retained, "$x/#", now), ["$x/y=b\"4\""]);
+        assert_eq!(read(&retained, "a/b", now), ["a/b=b\"3\""]);
+        retained.set(publication("a/b", "", None), now).unwrap();
+        assert_eq!(read(&retained, "a/+", now), ["a/c=b\"2\""]);
+        for topic in ["a/c", "$x/y"] {
+            retained.set(publication(topic, "", None), now).unwrap();
+        }
+        assert_eq!(retained.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_message_beyond_a_bound_is_refused_and_nothing_changes() {
+        let (retained, now) = (Retained::new(LIMITS), Instant::now());
+        for topic in ["a", "b", "c"] {
+            retained.set(publication(topic, "x", None), now).unwrap();
+        }
+        let refused = |topic, body: &str| retained.set(publication(topic, body, None), now).unwrap_err();
+        assert_eq!(refused("d", "x"), RetainedFull::Messages(3));
+        assert_eq!(refused("a", &"x".repeat(10_000)), RetainedFull::Bytes(10_000));
+        assert_eq!(read(&retained, "+", now), ["a=b\"x\"", "b=b\"x\"", "c=b\"x\""]);
+        retained.set(publication("a", "", None), now).unwrap();
+        retained.set(publication("d", "x", None), now).unwrap();
+    }
+
+    #[test]
+    fn a_message_expires_and_makes_room() {
+        let (retained, now) = (Retained::new(LIMITS), Instant::now());
+        for topic in ["a", "b", "c"] {
+            retained.set(publication(topic, "x", Some(10)), now).unwrap();
+        }
+        let later = now + Duration::from_secs(4);
+        retained.read(&Filter::new("a").unwrap(), 10_000, later, |found| {
+            let message = found.unwrap()[0].extra.as_ref().unwrap().message.clone().unwrap();
+            assert_eq!(message.expiry, Some(6));
+        });
+        let end = now + Duration::from_secs(10);
+        assert_eq!(read(&retained, "#", end), [""; 0]);
+        retained.set(publication("d", "x", None), end).unwrap();
+        assert_eq!(retained.lock().by_topic.len(), 1);
+    }
+
+    #[test]
+    fn a_failed_publication_leaves_the_earlier_message_unless_a_later_one_came() {
+        let (retained, now) = (Retained::new(LIMITS), Instant::now());
+        retained.set(publication("a", "1", None), now).unwrap();
+        let second = retained.set(publication("a", "2", None), now).unwrap();
+        retained.undo(second);
+        assert_eq!(read(&retained, "a", now), ["a=b\"1\""]);
+        let third = retained.set(publication("a", "3", None), now).unwrap();
+        retained.set(publication("a", "4", None), now).unwrap();
+        retained.undo(third);
+        assert_eq!(read(&retained, "a", now), ["a=b\"4\""]);
+        let removed = retained.set(publication("a", "", None), now).unwrap();
+        retained.undo(removed);
+        assert_eq!(read(&retained, "a", now), ["a=b\"4\""]);
+        let bytes = retained.lock().bytes;
+        assert_eq!(bytes, cost(&publication("a", "4", None)));
+    }
+
+    #[test]
+    fn a_read_beyond_its_limit_fails() {
+        let (retained, now) = (Retained::new(LIMITS), Instant::now());
+        for topic in ["a", "b"] {
+            retained.set(publication(topic, "x", None), now).unwrap();
+        }
+        let mut result = None;
+        retained.read(&Filter::new("#").unwrap(), 300, now, |found| result = Some(found));
+        assert_eq!(result, Some(Err(TooMany(300))));
+    }
+}

@@ -1,0 +1,385 @@
+//! The sessions of clients that are not connected, and the connections of those that are.
+//!
+//! The store has no lock order of its own: its caller changes the routes of topics in the same step (see
+//! [`SessionEffects`]), so that each publication reaches either the store or a shard.
+//!
+//! Invariants:
+//! - The number of sessions, the bytes of the messages of each, and those of all are bounded. Beyond a bound of bytes a session
+//!   drops messages, and its client is informed when it connects.
+//! - A session is resumed once its former shard has passed its complete state: until then, the request waits.
+//! - A will is published once: after its delay or with the end of the session, unless the client connects before.
+
+mod parked;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidings_metrics::{BYTES, Collect, MetricWriter};
+use tidings_mqtt::Qos;
+use tidings_mqtt_session::{
+    Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, WillMessage,
+};
+use tidings_wire::{Delivery, Topic};
+
+use parked::Parked;
+
+/// The bounds of [`Sessions`], and the properties of their deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Most sessions, with and without a connection.
+    pub sessions: usize,
+    /// Most bytes of the messages of one session.
+    pub queue_bytes: usize,
+    /// Most bytes of the messages of all sessions without a connection.
+    pub total_bytes: usize,
+    /// The quality of service of publications of other protocols.
+    pub default_qos: Qos,
+}
+
+/// The response to an [`OpenSession`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new session begins.
+    New,
+    /// The session continues with this state.
+    Resumed(Box<SessionState>),
+    /// There are as many sessions as the limit.
+    Full(usize),
+    /// A later connection has requested the session.
+    Replaced,
+}
+
+/// What the caller does after a change, in the order of the fields.
+#[derive(Debug)]
+pub struct SessionEffects<W> {
+    /// Topics whose publications the store gets from now on.
+    pub joined: Vec<Topic>,
+    /// Responses to requests. The shard of a session that continues gets the publications of its topics from now on.
+    pub responses: Vec<(W, Connection, Outcome)>,
+    /// Topics whose publications the store does not get any more.
+    pub released: Vec<Topic>,
+    /// Wills to publish.
+    pub wills: Vec<WillMessage>,
+}
+
+impl<W> Default for SessionEffects<W> {
+    fn default() -> Self {
+        Self { joined: Vec::new(), responses: Vec::new(), released: Vec::new(), wills: Vec::new() }
+    }
+}
+
+/// The sessions of a node. `W` is the recipient of a response.
+#[derive(Debug)]
+pub struct Sessions<W> {
+    state: Mutex<State<W>>,
+}
+
+#[derive(Debug)]
+struct State<W> {
+    limits: SessionLimits,
+    sessions: HashMap<u64, Session<W>>,
+    names: HashMap<SessionKey, u64>,
+    /// The sessions without a connection that are subscribed to each topic.
+    subscribers: HashMap<Topic, HashSet<u64>>,
+    /// When a will is due or a session expires, in Unix seconds, for each session without a connection.
+    deadlines: BTreeSet<(u64, u64)>,
+    next: u64,
+    /// Bytes of the messages of sessions without a connection.
+    bytes: usize,
+    dropped: u64,
+    expired: u64,
+}
+
+#[derive(Debug)]
+struct Session<W> {
+    key: SessionKey,
+    place: Place,
+    /// The request that waits until the session can continue.
+    waiter: Option<(OpenSession, W)>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Connected(Connection),
+    Parked(Box<Parked>),
+}
+
+impl<W> Sessions<W> {
+    /// Without sessions.
+    pub fn new(limits: SessionLimits) -> Self {
+        let state = State {
+            limits,
+            sessions: HashMap::new(),
+            names: HashMap::new(),
+            subscribers: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            next: 0,
+            bytes: 0,
+            dropped: 0,
+            expired: 0,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        // The state is valid at every step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the limits, for messages and sessions from now on.
+    pub fn set_limits(&self, limits: SessionLimits) {
+        self.lock().limits = limits;
+    }
+
+    /// Whether there is a session with this key.
+    pub fn contains(&self, key: &str) -> bool {
+        self.lock().names.contains_key(key)
+    }
+
+    /// A client requests its session. The response is among the effects, now or after a later change.
+    pub fn open(&self, request: OpenSession, waiter: W, now: u64) -> SessionEffects<W> {
+        let mut fx = SessionEffects::default();
+        self.lock().open(request, waiter, now, &mut fx);
+        fx
+    }
+
+    /// Applies a change by a connection.
+    pub fn apply(&self, change: SessionChange, now: u64) -> SessionEffects<W> {
+        let mut fx = SessionEffects::default();
+        let state = &mut *self.lock();
+        match change {
+            SessionChange::Parking(parking) => state.park(*parking, now, &mut fx),
+            SessionChange::Parked { key, connection, state: complete } => {
+                state.complete(&key, connection, *complete, now, &mut fx);
+            }
+            SessionChange::Ended { key, connection } => state.end(&key, connection, now, &mut fx),
+        }
+        fx
+    }
+
+    /// Adds a publication to the sessions without a connection that are subscribed to its topic.
+    pub fn deliver(&self, delivery: &Delivery, now: u64) {
+        let state = &mut *self.lock();
+        let Some(subscribers) = state.subscribers.get(&delivery.topic) else { return };
+        for id in subscribers {
+            let Some(Session { place: Place::Parked(parked), .. }) = state.sessions.get_mut(id) else {
+                continue;
+            };
+            let before = parked.bytes();
+            let room = state.limits.total_bytes.saturating_sub(state.bytes - before);
+            let limits = SessionLimits { queue_bytes: state.limits.queue_bytes.min(room), ..state.limits };
+            state.dropped += parked.add(delivery, limits, now);
+            state.bytes = state.bytes + parked.bytes() - before;
+        }
+    }
+
+    /// Whether [`Self::sweep`] has something to do.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.lock().deadlines.first().is_some_and(|(deadline, _)| *deadline <= now)
+    }
+
+    /// Publishes the wills that are due, and ends the sessions that have expired.
+    pub fn sweep(&self, now: u64) -> SessionEffects<W> {
+        let mut fx = SessionEffects::default();
+        self.lock().sweep(now, &mut fx);
+        fx
+    }
+}
+
+impl<W> State<W> {
+    fn open(&mut self, request: OpenSession, waiter: W, now: u64, fx: &mut SessionEffects<W>) {
+        let Some(id) = self.names.get(&request.key).copied() else {
+            return self.begin(request, waiter, now, fx);
+        };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some((earlier, waiter)) = session.waiter.take() {
+            fx.responses.push((waiter, earlier.connection, Outcome::Replaced));
+        }
+        if request.clean_start {
+            // The former connection finds that the session is not its own any more.
+            self.remove(id, fx);
+            return self.begin(request, waiter, now, fx);
+        }
+        match &session.place {
+            Place::Parked(parked) if parked.arriving.is_none() => self.resume(id, request, waiter, fx),
+            Place::Parked(_) | Place::Connected(_) => session.waiter = Some((request, waiter)),
+        }
+    }
+
+    /// A session without an earlier one.
+    fn begin(&mut self, request: OpenSession, waiter: W, now: u64, fx: &mut SessionEffects<W>) {
+        let connection = request.connection;
+        if request.is_kept {
+            if self.sessions.len() >= self.limits.sessions {
+                self.sweep(now, fx);
+            }
+            if self.sessions.len() >= self.limits.sessions {
+                return fx.responses.push((waiter, connection, Outcome::Full(self.limits.sessions)));
+            }
+            self.next += 1;
+            self.names.insert(request.key.clone(), self.next);
+            let session = Session { key: request.key, place: Place::Connected(connection), waiter: None };
+            self.sessions.insert(self.next, session);
+        }
+        fx.responses.push((waiter, connection, Outcome::New));
+    }
+
+    fn resume(&mut self, id: u64, request: OpenSession, waiter: W, fx: &mut SessionEffects<W>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let place = std::mem::replace(&mut session.place, Place::Connected(request.connection));
+        if let Place::Parked(parked) = place {
+            self.forget(id, &parked, fx);
+            if !request.is_kept
+                && let Some(session) = self.sessions.remove(&id)
+            {
+                self.names.remove(&session.key);
+            }
+            let Parked { subscriptions, mut state, .. } = *parked;
+            state.subscriptions = subscriptions;
+            fx.responses.push((waiter, request.connection, Outcome::Resumed(Box::new(state))));
+        }
+    }
+
+    fn park(&mut self, parking: Parking, now: u64, fx: &mut SessionEffects<W>) {
+        let id = self.names.get(&parking.key).copied();
+        let found = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
+        let is_own =
+            |session: &Session<W>| matches!(session.place, Place::Connected(c) if c == parking.connection);
+        let Some((id, session)) = found.filter(|(_, session)| is_own(session)) else {
+            // The session was discarded, and has ended with that.
+            fx.wills.extend(parking.will);
+            return;
+        };
+        let parked = Parked::new(parking, now);
+        for subscription in &parked.subscriptions {
+            let subscribers = self.subscribers.entry(subscription.topic.clone()).or_default();
+            if subscribers.is_empty() {
+                fx.joined.push(subscription.topic.clone());
+            }
+            subscribers.insert(id);
+        }
+        self.deadlines.insert((parked.deadline(), id));
+        session.place = Place::Parked(Box::new(parked));
+    }
+
+    fn complete(
+        &mut self,
+        key: &str,
+        connection: Connection,
+        complete: SessionState,
+        now: u64,
+        fx: &mut SessionEffects<W>,
+    ) {
+        let Some(id) = self.names.get(key).copied() else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Place::Parked(parked) = &mut session.place else { return };
+        if parked.arriving != Some(connection) {
+            return;
+        }
+        let before = parked.bytes();
+        let room = self.limits.total_bytes.saturating_sub(self.bytes - before);
+        self.dropped += parked.complete(complete, self.limits.queue_bytes.min(room));
+        self.bytes = self.bytes + parked.bytes() - before;
+        if let Some((request, waiter)) = session.waiter.take() {
+            self.resume(id, request, waiter, fx);
+        } else if parked.expires <= now {
+            self.sweep(now, fx);
+        }
+    }
+
+    fn end(&mut self, key: &str, connection: Option<Connection>, now: u64, fx: &mut SessionEffects<W>) {
+        let Some(id) = self.names.get(key).copied() else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let is_connected = matches!(session.place, Place::Connected(c) if connection == Some(c));
+        if connection.is_some() && !is_connected {
+            return;
+        }
+        let waiter = session.waiter.take();
+        self.remove(id, fx);
+        match (waiter, connection) {
+            (Some((request, waiter)), Some(_)) => self.begin(request, waiter, now, fx),
+            (Some((request, waiter)), None) => {
+                fx.responses.push((waiter, request.connection, Outcome::Replaced));
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Ends a session.
+    fn remove(&mut self, id: u64, fx: &mut SessionEffects<W>) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.names.remove(&session.key);
+        if let Place::Parked(mut parked) = session.place {
+            self.forget(id, &parked, fx);
+            fx.wills.extend(parked.will.take());
+        }
+    }
+
+    /// A session is not parked any more.
+    fn forget(&mut self, id: u64, parked: &Parked, fx: &mut SessionEffects<W>) {
+        self.deadlines.remove(&(parked.deadline(), id));
+        self.bytes -= parked.bytes();
+        for subscription in &parked.subscriptions {
+            let topic = &subscription.topic;
+            let Some(subscribers) = self.subscribers.get_mut(topic) else { continue };
+            subscribers.remove(&id);
+            if subscribers.is_empty() {
+                self.subscribers.remove(topic);
+                fx.released.push(topic.clone());
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: u64, fx: &mut SessionEffects<W>) {
+        while let Some((deadline, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(deadline, id));
+            let Some(Session { place: Place::Parked(parked), .. }) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            if parked.expires <= now {
+                self.expired += 1;
+                self.remove(id, fx);
+            } else {
+                fx.wills.extend(parked.will.take());
+                self.deadlines.insert((parked.deadline(), id));
+            }
+        }
+    }
+}
+
+impl<W: Send + 'static> Collect for Sessions<W> {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let (sessions, parked, bytes, dropped, expired) = {
+            let state = self.lock();
+            (state.sessions.len(), state.deadlines.len(), state.bytes, state.dropped, state.expired)
+        };
+        out.gauges(
+            "tidings_mqtt_sessions",
+            "Sessions of MQTT that outlive their connection, by whether their client is connected",
+            "client",
+            [("connected", sessions.saturating_sub(parked) as u64), ("away", parked as u64)],
+        )?;
+        out.gauge(
+            "tidings_mqtt_session_messages",
+            BYTES,
+            "Bytes of messages for clients of MQTT that are away, with an allowance for each",
+            bytes,
+        )?;
+        out.counter(
+            "tidings_mqtt_session_messages_dropped",
+            None,
+            "Messages that the sessions of clients of MQTT that were away have dropped at a bound of bytes",
+            dropped,
+        )?;
+        out.counter(
+            "tidings_mqtt_sessions_expired",
+            None,
+            "Sessions of MQTT that have ended because their client did not return in time",
+            expired,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

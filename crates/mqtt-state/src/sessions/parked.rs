@@ -1,0 +1,96 @@
+//! A session without a connection.
+
+use tidings_mqtt::Qos;
+use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session::{Connection, Message, Parking, SessionState, StoredSubscription, WillMessage};
+use tidings_wire::Delivery;
+
+use super::SessionLimits;
+
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// The former connection, until its shard has passed the complete state.
+    pub(super) arriving: Option<Connection>,
+    /// The id of the client of the former connection.
+    client: String,
+    pub(super) subscriptions: Vec<StoredSubscription>,
+    /// The state, without subscriptions.
+    pub(super) state: SessionState,
+    /// Bytes of the messages in flight, which do not change.
+    in_flight: usize,
+    pub(super) will: Option<WillMessage>,
+    /// When the will is due, in Unix seconds.
+    will_due: u64,
+    /// When the session expires, in Unix seconds.
+    pub(super) expires: u64,
+}
+
+impl Parked {
+    pub(super) fn new(parking: Parking, now: u64) -> Self {
+        let Parking { connection, client, expiry, subscriptions, will, .. } = parking;
+        let will_due = now + will.as_ref().map_or(0, |will| u64::from(will.delay));
+        Self {
+            arriving: Some(connection),
+            client,
+            subscriptions,
+            state: SessionState::default(),
+            in_flight: 0,
+            will,
+            will_due,
+            expires: now + u64::from(expiry),
+        }
+    }
+
+    /// When something is due next.
+    pub(super) fn deadline(&self) -> u64 {
+        if self.will.is_some() { self.will_due.min(self.expires) } else { self.expires }
+    }
+
+    /// Bytes of its messages.
+    pub(super) fn bytes(&self) -> usize {
+        self.in_flight + self.state.waiting.bytes()
+    }
+
+    /// The complete state has arrived; the messages since then are behind its own. Returns the number of dropped messages.
+    pub(super) fn complete(&mut self, complete: SessionState, limit: usize) -> u64 {
+        let later = std::mem::replace(&mut self.state, complete);
+        self.in_flight = self.state.in_flight_bytes();
+        let limit = limit.saturating_sub(self.in_flight);
+        let dropped = self.state.waiting.shrink(limit) + self.state.waiting.append(later.waiting, limit);
+        self.state.dropped += later.dropped + dropped;
+        self.arriving = None;
+        dropped
+    }
+
+    /// Adds a publication if a subscription gets it. Returns the number of dropped messages.
+    pub(super) fn add(&mut self, delivery: &Delivery, limits: SessionLimits, now: u64) -> u64 {
+        let publication = &delivery.publication;
+        let Some(subscription) = self.subscriptions.iter().find(|one| one.topic == delivery.topic) else {
+            return 0;
+        };
+        let options = subscription.options;
+        let is_match = !options.is_pattern
+            || Filter::new(&subscription.filter)
+                .is_ok_and(|filter| filter.matches(publication.channel.as_str()));
+        let is_own = options.no_local && publication.origin() == Some(&*self.client);
+        // A name with wildcards has no packet.
+        if !is_match || is_own || publication.channel.as_str().contains(['+', '#']) {
+            return 0;
+        }
+        let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        let qos: Qos = properties.map_or(limits.default_qos, |properties| properties.qos);
+        let message = Message {
+            publication: publication.clone(),
+            qos: options.qos.min(qos),
+            retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
+            identifier: options.identifier,
+            is_pattern: options.is_pattern,
+            is_unchecked: true,
+            received: now,
+        };
+        let limit = limits.queue_bytes.saturating_sub(self.in_flight);
+        let dropped = self.state.waiting.push(message, limit);
+        self.state.dropped += dropped;
+        dropped
+    }
+}

@@ -1,0 +1,137 @@
+//! Sessions of MQTT whose clients are away: moves them between shards and the store, and delivers to the store.
+//!
+//! Invariant: a session and the routes of its topics move in one step under the lock of the topic table, with the message to the
+//! shard. So each publication reaches either the store or the shard, and none is missed.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tidings_broker::PublishOptions;
+use tidings_hub::{Failure, Rejection, Response, SessionId, Slot};
+use tidings_mqtt_session::{Connection, OpenSession, SessionChange, WillMessage};
+use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
+use tidings_shard::{Reply, ShardMessage};
+use tidings_wire::{Extra, code};
+
+use crate::router::Router;
+use crate::shards::Shards;
+use crate::topic_table::Topics;
+
+/// The store of sessions, whose responses go to sessions of shards.
+pub(crate) type SessionStore = Sessions<Reply>;
+
+/// The sessions of MQTT of this node.
+#[derive(Clone)]
+pub(crate) struct MqttSessions {
+    pub(crate) store: Arc<SessionStore>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) shards: Arc<Shards>,
+}
+
+/// The time in Unix seconds.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+impl MqttSessions {
+    /// A client requests its session.
+    pub(crate) fn open(&self, request: OpenSession, reply: Reply) {
+        let now = unix_seconds();
+        let mut wills = Vec::new();
+        self.router.topic_table().exchange(|topics| {
+            wills = self.carry_out(topics, self.store.open(request, reply, now));
+        });
+        self.publish(wills);
+    }
+
+    /// A connection changes its session.
+    pub(crate) fn apply(&self, change: SessionChange) {
+        if let SessionChange::Ended { key, connection: None } = &change
+            && !self.store.contains(key)
+        {
+            return;
+        }
+        let parking = match &change {
+            SessionChange::Parking(parking) => Some(parking.connection),
+            _ => None,
+        };
+        let now = unix_seconds();
+        let mut wills = Vec::new();
+        self.router.topic_table().exchange(|topics| {
+            wills = self.carry_out(topics, self.store.apply(change, now));
+            if let Some(Connection { shard, slot, generation }) = parking
+                && let Some(mailbox) = self.shards.mailbox(shard as usize)
+            {
+                mailbox.post(ShardMessage::Parked(SessionId { slot: Slot::new(slot), generation }));
+            }
+        });
+        self.publish(wills);
+    }
+
+    /// Publishes the wills that are due, and ends the sessions that have expired.
+    pub(crate) fn sweep(&self) {
+        let now = unix_seconds();
+        if !self.store.is_due(now) {
+            return;
+        }
+        let mut wills = Vec::new();
+        self.router.topic_table().exchange(|topics| {
+            wills = self.carry_out(topics, self.store.sweep(now));
+        });
+        self.publish(wills);
+    }
+
+    /// Carries out the effects of a change, except for the wills, which are returned.
+    fn carry_out(&self, topics: &mut Topics, effects: SessionEffects<Reply>) -> Vec<WillMessage> {
+        let SessionEffects { joined, responses, released, wills } = effects;
+        for topic in &joined {
+            topics.add_sessions(topic);
+        }
+        for (reply, connection, outcome) in responses {
+            if let Outcome::Resumed(state) = &outcome {
+                for subscription in &state.subscriptions {
+                    topics.add_shard(connection.shard as usize, &subscription.topic);
+                }
+            }
+            reply.send_in_order(response(outcome));
+        }
+        let now = Instant::now();
+        for topic in &released {
+            topics.remove_sessions(topic, now);
+        }
+        wills
+    }
+
+    fn publish(&self, wills: Vec<WillMessage>) {
+        for WillMessage { channel, body, extra, .. } in wills {
+            let Extra { info, tags, origin, message } = extra.map(|extra| *extra).unwrap_or_default();
+            let options = PublishOptions { info, tags, origin, message, ..PublishOptions::default() };
+            let topic = channel.clone();
+            let done = Box::new(move |outcome: Result<_, Failure>| {
+                if let Err(failure) = outcome {
+                    tracing::warn!(
+                        channel = topic.as_str(),
+                        ?failure,
+                        "the will of a client is not published"
+                    );
+                }
+            });
+            self.router.publish(&channel, body, options, done);
+        }
+    }
+}
+
+fn response(outcome: Outcome) -> Response {
+    let rejection = |code: code::Code, text: String| {
+        Response::Failed(Failure::Error(Rejection { code: code.number, text, temporary: code.temporary }))
+    };
+    match outcome {
+        Outcome::New => Response::Session(None),
+        Outcome::Resumed(state) => Response::Session(Some(state)),
+        Outcome::Full(most) => {
+            let text = format!("limit exceeded: {most} sessions (mqtt.sessions_limit)");
+            rejection(code::LIMIT_EXCEEDED, text)
+        }
+        Outcome::Replaced => rejection(code::SESSION_TAKEN_OVER, code::SESSION_TAKEN_OVER.text.to_owned()),
+    }
+}

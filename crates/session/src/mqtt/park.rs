@@ -1,0 +1,177 @@
+//! Sessions that outlive their connection: the way to the store of sessions, and back.
+
+use tidings_hub::{Admission, Effect, Flag, Notification, Request, SubscribeOptions, SubscribeOutcome};
+use tidings_mqtt_session::{
+    Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, StoredSubscription,
+    WillMessage,
+};
+use tidings_wire::Topic;
+
+use super::outgoing::Outgoing;
+use super::state::{self, Flow, Phase, Subscription};
+use crate::context::Context;
+
+/// The owner of sessions of backends without a user; no user has this name.
+const BACKEND: &str = "\u{1}";
+
+impl Context<'_> {
+    /// The session as the store finds it.
+    pub(super) fn mqtt_key(&mut self) -> SessionKey {
+        let mut owner = self.hub.user(self.slot).to_owned();
+        if owner.is_empty() && self.session().identity.is_backend() {
+            BACKEND.clone_into(&mut owner);
+        }
+        // Neither contains U+0000.
+        [&*owner, &*self.mqtt().client_id].join("\0").into()
+    }
+
+    pub(super) fn mqtt_connection(&self) -> Connection {
+        let id = self.hub.session_id(self.slot);
+        Connection { shard: self.hub.shard().0, slot: id.slot.number(), generation: id.generation }
+    }
+
+    /// Requests the session of an earlier connection, or discards it. Returns whether a response follows.
+    pub(super) fn mqtt_request_session(&mut self) -> bool {
+        let key = self.mqtt_key();
+        let connection = self.mqtt_connection();
+        let mqtt = self.mqtt();
+        let clean_start = mqtt.connecting.as_ref().is_none_or(|connecting| connecting.clean_start);
+        let is_kept = mqtt.is_kept();
+        if clean_start && !is_kept {
+            let change = SessionChange::Ended { key, connection: None };
+            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+            return false;
+        }
+        mqtt.phase = Phase::Opening;
+        let request = Box::new(OpenSession { key, connection, clean_start, is_kept });
+        self.hub.request(self.slot, state::SESSION, Request::OpenSession(request), self.fx);
+        true
+    }
+
+    /// The store has no session for the connection.
+    pub(super) fn mqtt_session_failed(&mut self) {
+        let mqtt = self.mqtt();
+        (mqtt.phase, mqtt.expiry) = (Phase::Open, 0);
+        if self.session().flags.has(Flag::Parking) {
+            self.mqtt_park(None);
+        }
+    }
+
+    /// The response to the request for an earlier session.
+    pub(super) fn mqtt_session(&mut self, state: Option<Box<SessionState>>) {
+        let (is_present, state) = (state.is_some(), state.map(|state| *state).unwrap_or_default());
+        let SessionState { subscriptions, in_flight, waiting, received, last_packet_id, dropped } = state;
+        let mqtt = self.mqtt();
+        mqtt.phase = Phase::Open;
+        mqtt.is_registered = mqtt.is_kept();
+        if is_present {
+            mqtt.last_packet_id = last_packet_id;
+            let outgoing = Outgoing::resume(in_flight, waiting);
+            mqtt.flow = Some(Box::new(Flow { received, outgoing, ..Flow::default() }));
+        }
+        if mqtt.is_kept() {
+            // A message must be kept until it is acknowledged.
+            self.mqtt_address_messages();
+        }
+        if self.session().flags.has(Flag::Parking) {
+            // The connection has ended meanwhile.
+            for StoredSubscription { filter, topic, options } in subscriptions {
+                self.hub.subscribe_silently(self.slot, &topic, self.fx);
+                let key = self.hub.topic(&topic);
+                self.mqtt().subscriptions.push(Subscription {
+                    filter,
+                    command: 0,
+                    key,
+                    options,
+                    is_resumed: true,
+                });
+            }
+            self.mqtt().flow().outgoing.dropped += dropped;
+            return self.mqtt_park(None);
+        }
+        self.mqtt_accept(is_present, dropped);
+        for subscription in subscriptions {
+            self.mqtt_resume_subscription(subscription);
+        }
+        self.mqtt_send_waiting();
+    }
+
+    /// Subscribes again, if the client has the permission still. The shard gets the publications of the topic already.
+    fn mqtt_resume_subscription(&mut self, subscription: StoredSubscription) {
+        let StoredSubscription { filter, topic, options } = subscription;
+        let is_allowed = match &topic {
+            Topic::Channel(channel) => self.hub.may_resume(self.slot, channel),
+            Topic::Pattern(_) => self.mqtt_check_pattern(&filter).is_ok(),
+        };
+        if is_allowed {
+            let mqtt = self.mqtt();
+            let command = mqtt.subscribe_id();
+            let no_local = options.no_local;
+            mqtt.subscriptions.push(Subscription { filter, command, key: None, options, is_resumed: true });
+            let is_refused = match &topic {
+                Topic::Channel(channel) => {
+                    let sub_options =
+                        SubscribeOptions { by_client: true, no_local, ..SubscribeOptions::default() };
+                    let channel = channel.clone();
+                    self.operations()
+                        .subscribe_admitted(command, channel, sub_options, Admission::default())
+                        .is_err()
+                }
+                Topic::Pattern(_) => match self.hub.begin_subscribe(self.slot, &topic, command, self.fx) {
+                    SubscribeOutcome::Now { .. } => {
+                        if let Some(key) = self.hub.topic(&topic) {
+                            self.mqtt_subscribed(command, key);
+                        }
+                        false
+                    }
+                    SubscribeOutcome::Waiting => false,
+                    SubscribeOutcome::Refused(..) => true,
+                },
+            };
+            if is_refused {
+                self.mqtt_remove(command);
+            }
+        }
+        if self.hub.topic(&topic).is_none() {
+            self.fx.push(Effect::UnsubscribeTopic(topic));
+        }
+    }
+
+    /// The connection has ended: the session stays subscribed until the store has taken over.
+    pub(super) fn mqtt_park(&mut self, will: Option<WillMessage>) {
+        let (key, connection) = (self.mqtt_key(), self.mqtt_connection());
+        let client = self.hub.client_id(self.hub.session_id(self.slot));
+        self.session_mut().flags.set(Flag::Parking, true);
+        let mqtt = self.mqtt();
+        mqtt.phase = Phase::Parking;
+        let expiry = mqtt.expiry;
+        // A subscription that was not acknowledged is not part of the session.
+        mqtt.subscriptions.retain(|subscription| subscription.key.is_some());
+        let state = self.session().peek_state();
+        let made = state.and_then(|state| state.mqtt.as_ref()).map(|mqtt| &*mqtt.subscriptions);
+        let stored = made.unwrap_or_default().iter().filter_map(|subscription| {
+            let topic = self.hub.entry(subscription.key?)?.topic().clone();
+            let filter = subscription.filter.clone();
+            Some(StoredSubscription { filter, topic, options: subscription.options })
+        });
+        let subscriptions = stored.collect();
+        let parking = Parking { key, connection, client, expiry, subscriptions, will };
+        let change = SessionChange::Parking(Box::new(parking));
+        self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+    }
+
+    /// The last publication has arrived: passes the state to the store.
+    pub(super) fn mqtt_parked(&mut self) {
+        let (key, connection) = (self.mqtt_key(), self.mqtt_connection());
+        if let Some(mqtt) = self.session_mut().state().mqtt.take() {
+            let last_packet_id = mqtt.last_packet_id;
+            let Flow { received, outgoing, .. } = mqtt.flow.map(|flow| *flow).unwrap_or_default();
+            let (in_flight, waiting, dropped) = outgoing.into_parts();
+            let subscriptions = Vec::new();
+            let state = SessionState { subscriptions, in_flight, waiting, received, last_packet_id, dropped };
+            let change = SessionChange::Parked { key, connection, state: Box::new(state) };
+            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+        }
+        self.hub.finish_parking(self.slot, self.fx);
+    }
+}
