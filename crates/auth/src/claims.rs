@@ -3,12 +3,14 @@
 //! Claims are read one by one, so that an error names the claim without its value.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tidings_tags_filter::Filter;
 use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
 
@@ -62,6 +64,8 @@ pub struct SubscriptionOptions {
     pub data: Option<Bytes>,
     /// Channel options for this subscription (`override`).
     pub overrides: ChannelOverrides,
+    /// The subscription gets only the publications that pass this filter (`server_tags_filter`).
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// The required audience and issuer of a token, and the time.
@@ -118,6 +122,8 @@ pub(super) struct Claims<'a> {
     b64data: Raw<'a>,
     #[serde(borrow, rename = "override")]
     overrides: Raw<'a>,
+    #[serde(borrow)]
+    server_tags_filter: Raw<'a>,
 }
 
 impl<'a> Claims<'a> {
@@ -204,6 +210,7 @@ impl<'a> Claims<'a> {
                 info: bytes("b64info", self.b64info, self.info)?,
                 data: bytes("b64data", self.b64data, self.data)?,
                 overrides: overrides("override", self.overrides)?,
+                filter: filter("server_tags_filter", self.server_tags_filter)?,
             },
         })
     }
@@ -262,6 +269,8 @@ struct Options<'a> {
     b64data: Raw<'a>,
     #[serde(borrow, rename = "override")]
     overrides: Raw<'a>,
+    #[serde(borrow)]
+    server_tags_filter: Raw<'a>,
 }
 
 impl Options<'_> {
@@ -270,6 +279,7 @@ impl Options<'_> {
             info: bytes(claim, self.b64info, self.info)?,
             data: bytes(claim, self.b64data, self.data)?,
             overrides: overrides(claim, self.overrides)?,
+            filter: filter(claim, self.server_tags_filter)?,
         })
     }
 }
@@ -320,4 +330,10 @@ fn json(raw: &RawValue) -> Bytes {
 
 fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
     Ok(parsed(claim, "no map of overrides", raw)?.unwrap_or_default())
+}
+
+/// A filter that is refused is an error, because a subscription without it would get more than it may.
+fn filter(claim: &'static str, raw: Raw<'_>) -> Result<Option<Arc<Filter>>, Refusal> {
+    let filter = raw.map(|raw| Filter::from_json(raw.get().as_bytes()).map(Arc::new)).transpose();
+    filter.map_err(|_| wrong(claim, "no valid filter by tags, or a longer one than is allowed"))
 }

@@ -174,8 +174,8 @@ impl From<&SessionCommand> for WireSessionCommand {
     fn from(command: &SessionCommand) -> Self {
         let action = match &command.action {
             SessionAction::Subscribe { channel, admission, since } => {
-                // A subscription that the application makes has no token.
-                let Admission { info, data, expires, overrides, token: _ } = &**admission;
+                // A subscription that the application makes has neither a token nor a filter.
+                let Admission { info, data, expires, overrides, filter: _, token: _ } = &**admission;
                 let ChannelOverrides {
                     presence,
                     join_leave,
@@ -259,6 +259,7 @@ impl TryFrom<WireSessionCommand> for SessionCommand {
                         force_recovery,
                         force_positioning,
                     },
+                    filter: None,
                     token: None,
                 }),
                 since: since.map(|(offset, epoch)| Position { offset, epoch: Epoch::from(&*epoch) }),
@@ -307,6 +308,7 @@ mod tests {
                 force_recovery: Some(true),
                 force_positioning: Some(false),
             },
+            filter: None,
             token: None,
         };
         let since = Some(Position { offset: u64::MAX, epoch: Epoch::from("x") });

@@ -1,6 +1,7 @@
 //! The responses of the application to hooks, read from JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::{RawValue, Value};
 use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection};
+use tidings_tags_filter::Filter;
 use tidings_wire::{Channel, code};
 
 /// Longest reason of a disconnect in bytes: the payload of a close frame (RFC 6455 §5.5) without its code.
@@ -82,6 +84,7 @@ struct SubscribeHookResult {
     b64data: Option<String>,
     #[serde(rename = "override")]
     overrides: Option<ChannelOverrides>,
+    server_tags_filter: Option<RawJson>,
 }
 
 #[derive(Deserialize)]
@@ -207,8 +210,14 @@ fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
         data: bytes("b64data", result.b64data, result.data)?,
         expires: expires(result.expire_at),
         overrides: result.overrides.unwrap_or_default(),
+        filter: result.server_tags_filter.map(|json| filter(&json)).transpose()?,
         token: None,
     })
+}
+
+fn filter(json: &RawValue) -> Result<Arc<Filter>, InvalidReason> {
+    let filter = Filter::from_json(json.get().as_bytes());
+    filter.map(Arc::new).map_err(|error| format!("has a server_tags_filter that is refused: {error}"))
 }
 
 /// The bytes of `encoded` in base64, or without it the JSON of `plain`.
@@ -260,12 +269,16 @@ mod tests {
     fn every_field_of_a_connect_result_is_read() {
         let connected = read_connect(
             br#"{"result": {"user": "56", "expire_at": 1565436268, "info": {"n": 1}, "b64data": "/w==", "data": 3,
-            "channels": ["a", "b"], "subs": {"b": {"data": [1], "override": {"presence": {"value": true}}, "expire_at": 7}},
+            "channels": ["a", "b"], "subs": {"b": {"data": [1], "override": {"presence": {"value": true}}, "expire_at": 7,
+                "server_tags_filter": {"key": "team", "cmp": "eq", "val": "a"}}},
             "meta": {"role": "admin"}, "something": "new"}}"#,
         );
         let b = Admission {
             data: Some("[1]".into()),
             overrides: ChannelOverrides { presence: Some(true), ..ChannelOverrides::default() },
+            filter: Some(Arc::new(
+                Filter::from_json(br#"{"key": "team", "cmp": "eq", "val": "a"}"#).expect("a filter"),
+            )),
             ..Admission::default()
         };
         let expected = Connected {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_tags_filter::Filter;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
 use tidings_wire::{Channel, MessageProperties};
@@ -183,6 +184,8 @@ pub struct Admission {
     pub expires: Option<u64>,
     /// Options of the channel that are different for this subscription.
     pub overrides: ChannelOverrides,
+    /// The subscription gets only the publications that pass this filter.
+    pub filter: Option<Arc<Filter>>,
     /// The subscription token, if there is one.
     pub token: Option<TokenId>,
 }

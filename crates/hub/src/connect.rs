@@ -113,7 +113,7 @@ impl<P: Protocols> Context<'_, P> {
         }
         let mut subscribes = Vec::with_capacity(requests.len());
         for (channel, admission, mut sub_options) in requests {
-            let state = self.begin_topic(&channel, &mut sub_options, &admission.overrides);
+            let state = self.begin_topic(&channel, &mut sub_options, &admission);
             subscribes.push(PendingSubscribe {
                 channel,
                 origin: Origin::Connect,

@@ -168,8 +168,10 @@ impl<P: Protocols> Session<P> {
         self.cold.as_ref().is_some_and(|cold| cold.granted.iter().any(|(granted, _)| granted == channel))
     }
 
-    /// Sets the channels that the token grants.
-    pub fn set_granted(&mut self, granted: Vec<(Channel, Admission)>) {
+    /// Sets the channels that the token grants. Without those that it grants with a filter, because a protocol with grants
+    /// subscribes without one.
+    pub fn set_granted(&mut self, mut granted: Vec<(Channel, Admission)>) {
+        granted.retain(|(_, admission)| admission.filter.is_none());
         if !granted.is_empty() || self.cold.as_ref().is_some_and(|cold| !cold.granted.is_empty()) {
             self.cold().granted = granted;
         }

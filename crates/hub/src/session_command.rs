@@ -244,6 +244,11 @@ impl<P: Protocols> Context<'_, P> {
         }
         match session.peer.server_subscription(channel) {
             ServerSubscription::Reported => {}
+            // Such a subscription would get all publications.
+            ServerSubscription::Unreported if admission.filter.is_some() => {
+                self.hub.errors += 1;
+                return;
+            }
             ServerSubscription::Unreported => {
                 return self.hub.subscribe_silently(self.slot, &Topic::Channel(channel.clone()), self.fx);
             }
@@ -254,7 +259,7 @@ impl<P: Protocols> Context<'_, P> {
             ServerSubscription::Ignored => return,
         }
         let mut sub_options = SubscribeOptions { since, ..SubscribeOptions::default() };
-        let state = self.begin_topic(channel, &mut sub_options, &admission.overrides);
+        let state = self.begin_topic(channel, &mut sub_options, admission);
         let (channel, admission) = (channel.clone(), admission.clone());
         let subscribe =
             PendingSubscribe { channel, origin: Origin::SessionCommand, sub_options, admission, state };

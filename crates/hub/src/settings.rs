@@ -67,6 +67,7 @@ impl Settings {
                     data_format: options.map(|o| o.publication_data_format).unwrap_or_default(),
                     escape: self.escape,
                     slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
+                    tags_filter_limit: options.map(|o| o.tags_filter_limit).unwrap_or_default(),
                     history: options.is_ok_and(NamespaceOptions::has_history),
                 }
             }
@@ -75,6 +76,7 @@ impl Settings {
                 data_format: Default::default(),
                 escape: self.escape,
                 slow_consumer: SlowConsumerPolicy::Cut,
+                tags_filter_limit: 0,
                 history: false,
             },
         }

@@ -1,7 +1,8 @@
 //! Topics and their subscribers on this shard.
 //!
 //! A topic has one list of subscribers per wire form. A session stores its index in that list, so unsubscribing is one
-//! swap removal; the session that was moved gets its new index.
+//! swap removal; the session that was moved gets its new index. Subscribers with a filter are not in these lists, but in
+//! the topic's [`Selections`].
 //!
 //! In a channel with a history, a subscriber gets a position, and from there on every publication once. Publications
 //! continue while its history is read. So a topic records the publications that are fanned out while any subscribe
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use slab::Slab;
+use tidings_tags_filter::Filter;
 use tidings_wire::body::DataFormat;
 use tidings_wire::plain::Escape;
 use tidings_wire::{Form, Position, Publication, Topic};
@@ -20,6 +22,7 @@ use tidings_wire::{Form, Position, Publication, Topic};
 use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumerPolicy;
 use crate::namespace_stats::{NamespaceStats, add};
+use crate::selections::{Selection, SelectionId, Selections};
 use crate::session::SessionId;
 
 /// Number of topics for which memory is always kept.
@@ -42,8 +45,10 @@ pub struct TopicEntry {
     topic: Topic,
     serial: u64,
     live: bool,
-    /// The subscribers by wire form. Most topics have one or two forms.
+    /// The subscribers without a filter by wire form. Most topics have one or two forms.
     subscribers: Vec<(Form, Vec<Slot>)>,
+    /// The subscribers with a filter; `None` without any.
+    selections: Option<Box<Selections>>,
     /// The counters of the namespace.
     stats: Arc<NamespaceStats>,
     /// Sessions that wait until the topic is live.
@@ -54,6 +59,8 @@ pub struct TopicEntry {
     data_format: DataFormat,
     escape: Escape,
     slow_consumer: SlowConsumerPolicy,
+    /// Most different filters of its subscribers.
+    tags_filter_limit: usize,
     history: bool,
     /// The position of the last publication that was fanned out.
     last: Option<Position>,
@@ -98,19 +105,48 @@ impl TopicEntry {
         &self.stats
     }
 
-    /// The slots of the subscribers with this wire form.
+    /// The slots of the subscribers with this wire form and without a filter.
     pub fn subscribers(&self, form: Form) -> &[Slot] {
         self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
     }
 
-    /// The wire forms of the subscribers.
+    /// The wire forms of the subscribers without a filter.
     pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
         self.subscribers.iter().map(|(form, _)| *form)
     }
 
     /// The slots of all subscribers.
     pub fn all_subscribers(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.subscribers.iter().flat_map(|(_, list)| list.iter().copied())
+        let selected = self.selections.iter().flat_map(|selections| selections.all_subscribers());
+        self.subscribers.iter().flat_map(|(_, list)| list.iter().copied()).chain(selected)
+    }
+
+    /// The selections of the subscribers with a filter.
+    pub fn selections(&self) -> impl Iterator<Item = SelectionId> + '_ {
+        self.selections.iter().flat_map(|selections| selections.ids())
+    }
+
+    /// The selection with this id, if it exists.
+    pub fn selection(&self, id: SelectionId) -> Option<&Selection> {
+        self.selections.as_ref()?.get(id)
+    }
+
+    /// Whether subscribers have filters.
+    pub fn has_selections(&self) -> bool {
+        self.selections.is_some()
+    }
+
+    /// The filter of a subscriber.
+    pub(crate) fn filter(&self, slot: Slot) -> Option<&Arc<Filter>> {
+        self.selections.as_ref()?.filter(slot)
+    }
+
+    /// Whether a further subscriber with this filter stays within the limit of different filters, which is the error.
+    pub(crate) fn check_filter(&self, filter: &Filter) -> Result<(), usize> {
+        let limit = self.tags_filter_limit;
+        let has_room =
+            self.selections.as_ref().map_or(limit > 0, |selections| selections.has_room(filter, limit));
+        if has_room { Ok(()) } else { Err(limit) }
     }
 
     /// Whether publications have positions.
@@ -147,8 +183,40 @@ impl TopicEntry {
         self.no_local = if on { self.no_local + 1 } else { self.no_local - 1 };
     }
 
+    fn add(&mut self, form: Form, slot: Slot) -> u32 {
+        let at = self.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
+            self.subscribers.push((form, Vec::new()));
+            self.subscribers.len() - 1
+        });
+        let list = &mut self.subscribers[at].1;
+        list.push(slot);
+        u32::try_from(list.len() - 1).expect("fewer than 2³² subscribers")
+    }
+
+    fn remove(&mut self, form: Form, index: u32) -> Option<Slot> {
+        let at = self.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
+        let list = &mut self.subscribers[at].1;
+        list.swap_remove(index as usize);
+        let moved = list.get(index as usize).copied();
+        if list.is_empty() {
+            self.subscribers.swap_remove(at);
+        }
+        moved
+    }
+
+    /// Removes a subscriber with a filter; returns whether it is one.
+    fn remove_selected(&mut self, slot: Slot) -> bool {
+        let Some(selections) = &mut self.selections else { return false };
+        let is_selected = selections.remove(slot);
+        if selections.len() == 0 {
+            self.selections = None;
+        }
+        is_selected
+    }
+
     fn len(&self) -> usize {
-        self.subscribers.iter().map(|(_, list)| list.len()).sum()
+        let selected = self.selections.as_ref().map_or(0, |selections| selections.len());
+        self.subscribers.iter().map(|(_, list)| list.len()).sum::<usize>() + selected
     }
 }
 
@@ -159,6 +227,7 @@ pub(crate) struct TopicOptions {
     pub(crate) data_format: DataFormat,
     pub(crate) escape: Escape,
     pub(crate) slow_consumer: SlowConsumerPolicy,
+    pub(crate) tags_filter_limit: usize,
     pub(crate) history: bool,
 }
 
@@ -187,13 +256,14 @@ impl Topics {
     /// Sets the properties of every topic again.
     pub(crate) fn reconfigure(&mut self, options: impl Fn(&Topic) -> TopicOptions) {
         for (_, entry) in &mut self.entries {
-            let TopicOptions { default_channel, data_format, escape, slow_consumer, history } =
-                options(&entry.topic);
+            let options = options(&entry.topic);
+            let TopicOptions { default_channel, data_format, escape, slow_consumer, .. } = options;
             entry.default_channel = default_channel;
             entry.data_format = data_format;
             entry.escape = escape;
             entry.slow_consumer = slow_consumer;
-            entry.history = history;
+            entry.tags_filter_limit = options.tags_filter_limit;
+            entry.history = options.history;
         }
     }
 
@@ -204,13 +274,14 @@ impl Topics {
         options: TopicOptions,
         stats: Arc<NamespaceStats>,
     ) -> TopicKey {
-        let TopicOptions { default_channel, data_format, escape, slow_consumer, history } = options;
+        let TopicOptions { default_channel, data_format, escape, slow_consumer, .. } = options;
         self.next_serial += 1;
         let key = self.entries.insert(TopicEntry {
             topic: topic.clone(),
             serial: self.next_serial,
             live: false,
             subscribers: Vec::new(),
+            selections: None,
             stats,
             waiters: Vec::new(),
             count: None,
@@ -218,7 +289,8 @@ impl Topics {
             data_format,
             escape,
             slow_consumer,
-            history,
+            tags_filter_limit: options.tags_filter_limit,
+            history: options.history,
             last: None,
             recording: None,
             skips: HashMap::new(),
@@ -229,34 +301,29 @@ impl Topics {
         key
     }
 
-    /// Adds a subscriber; returns its index in the list of its form.
-    pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: Slot) -> u32 {
+    /// Adds a subscriber; returns its index in the list of its form, or 0 with a filter.
+    pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: Slot, filter: Option<Arc<Filter>>) -> u32 {
         let entry = &mut self.entries[key.index()];
-        let at = entry.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
-            entry.subscribers.push((form, Vec::new()));
-            entry.subscribers.len() - 1
-        });
-        let list = &mut entry.subscribers[at].1;
-        list.push(slot);
+        let index = match filter {
+            None => entry.add(form, slot),
+            Some(filter) => {
+                entry.selections.get_or_insert_default().add(slot, form, filter);
+                0
+            }
+        };
         if let Some(count) = &entry.count {
             count.fetch_add(1, Ordering::Relaxed);
         }
         add(&entry.stats.subscriptions, 1);
         add(&entry.stats.subscribes, 1);
         self.subscriptions += 1;
-        u32::try_from(list.len() - 1).expect("fewer than 2³² subscribers")
+        index
     }
 
-    /// Removes the subscriber at `index`; returns the slot that was moved to `index`, if any.
-    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, index: u32) -> Option<Slot> {
+    /// Removes the subscriber `slot`, which is at `index`; returns the slot that was moved to `index`, if any.
+    pub(crate) fn remove(&mut self, key: TopicKey, form: Form, slot: Slot, index: u32) -> Option<Slot> {
         let entry = &mut self.entries[key.index()];
-        let at = entry.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
-        let list = &mut entry.subscribers[at].1;
-        let slot = list.swap_remove(index as usize);
-        let moved = list.get(index as usize).copied();
-        if list.is_empty() {
-            entry.subscribers.swap_remove(at);
-        }
+        let moved = if entry.remove_selected(slot) { None } else { entry.remove(form, index) };
         if !entry.skips.is_empty() {
             entry.skips.remove(&slot);
         }

@@ -1,14 +1,14 @@
 //! Fan-out: from publications in the mailbox to bytes in every subscriber's socket.
 //!
-//! Waiting publications of one topic are joined and encoded once per wire form, then the same bytes are written to each
-//! subscriber's socket. They are copied only if a socket does not accept all of them: one copy for all such sockets.
+//! Waiting publications of one topic are joined and encoded once per wire form (and once more for each different filter of
+//! subscribers), then the same bytes are written to each subscriber's socket. They are copied only if a socket does not accept all of them: one copy for all such sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Overflow, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
+use tidings_hub::{CloseReason, Overflow, SelectionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
 use tidings_session::{Addressed, Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
@@ -143,10 +143,25 @@ fn apply_overflow(
 
 /// The recipients of a write.
 enum Recipients<'a> {
-    /// All subscribers with the wire form, except these, which are in order.
+    /// All subscribers with the wire form and without a filter, except these, which are in order.
     All { except: &'a [Slot] },
+    /// All subscribers of a selection with the wire form, except these, which are in order.
+    Selected { selection: SelectionId, except: &'a [Slot] },
     /// One subscriber.
     One(Slot),
+}
+
+impl Recipients<'_> {
+    /// The slots of the recipients, with the ones to except.
+    fn slots<'r>(&'r self, entry: &'r TopicEntry, form: Form) -> (&'r [Slot], &'r [Slot]) {
+        match self {
+            Self::All { except } => (entry.subscribers(form), except),
+            Self::Selected { selection, except } => {
+                (entry.selection(*selection).map_or(&[], |selection| selection.subscribers(form)), except)
+            }
+            Self::One(slot) => (std::slice::from_ref(slot), &[]),
+        }
+    }
 }
 
 impl Shard {
@@ -177,12 +192,35 @@ impl Shard {
                 rest = self.fan_out_some(key, form, &Recipients::All { except: &except }, rest);
             }
         }
+        if self.hub.entry(key).is_some_and(TopicEntry::has_selections) {
+            self.fan_out_selections(key, &except, publications);
+        }
         for recipient in partial {
-            let new: Vec<_> = publications.iter().filter(|p| recipient.receives(p)).cloned().collect();
+            let mut new: Vec<_> = publications.iter().filter(|p| recipient.receives(p)).cloned().collect();
+            self.hub.retain_passing(key, recipient.slot, &mut new);
             let Some(form) = self.hub.form(recipient.slot) else { continue };
             let mut rest = &new[..];
             while !rest.is_empty() && !self.mailbox.is_stopping() {
                 rest = self.fan_out_some(key, form, &Recipients::One(recipient.slot), rest);
+            }
+        }
+    }
+
+    /// Sends the publications to the subscribers with filters: each filter is evaluated once.
+    fn fan_out_selections(&mut self, key: TopicKey, except: &[Slot], publications: &[Arc<Publication>]) {
+        let ids: Vec<SelectionId> = self.hub.entry(key).map(|e| e.selections().collect()).unwrap_or_default();
+        for id in ids {
+            let Some(selection) = self.hub.entry(key).and_then(|entry| entry.selection(id)) else { continue };
+            let selected = selection.select(publications);
+            let filtered = (publications.len() - selected.len()) * selection.len();
+            add(&self.metrics.filtered, filtered as u64);
+            let forms: Vec<Form> = selection.forms().collect();
+            for form in forms {
+                let mut rest = &selected[..];
+                while !rest.is_empty() && !self.mailbox.is_stopping() {
+                    rest =
+                        self.fan_out_some(key, form, &Recipients::Selected { selection: id, except }, rest);
+                }
             }
         }
     }
@@ -199,10 +237,7 @@ impl Shard {
             return self.fan_out_addressed(key, form, recipients, publications);
         }
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let (subscribers, except): (&[Slot], &[Slot]) = match recipients {
-            Recipients::All { except } => (entry.subscribers(form), except),
-            Recipients::One(slot) => (std::slice::from_ref(slot), &[]),
-        };
+        let (subscribers, except) = recipients.slots(entry, form);
         if subscribers.is_empty() {
             return &[];
         }
@@ -210,7 +245,7 @@ impl Shard {
         let Batches { joined, ends, behind, deflater, .. } = &mut self.batches;
         joined.clear();
         ends.clear();
-        let packed = form.is_packed() && matches!(recipients, Recipients::All { .. });
+        let packed = form.is_packed() && !matches!(recipients, Recipients::One(_));
         for publication in publications {
             if packed {
                 form::encode_packed(form, &context, publication, deflater, joined);
@@ -282,15 +317,9 @@ impl Shard {
         publications: &'a [Arc<Publication>],
     ) -> &'a [Arc<Publication>] {
         let Some(entry) = self.hub.entry(key) else { return &[] };
-        let slots: Vec<Slot> = match recipients {
-            Recipients::All { except } => entry
-                .subscribers(form)
-                .iter()
-                .filter(|slot| except.binary_search(slot).is_err())
-                .copied()
-                .collect(),
-            Recipients::One(slot) => vec![*slot],
-        };
+        let (subscribers, except) = recipients.slots(entry, form);
+        let is_recipient = |slot: &&Slot| except.binary_search(slot).is_err();
+        let slots: Vec<Slot> = subscribers.iter().filter(is_recipient).copied().collect();
         let (context, policy) = (entry.context(), entry.slow_consumer());
         let (mut parts, mut part_ends) = std::mem::take(&mut self.batches.shared);
         parts.clear();

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub input_bytes: AtomicU64,
     /// Publications passed to subscribers' sockets or queues.
     pub deliveries: AtomicU64,
+    /// Publications that the filters of subscribers held back, once for each subscriber.
+    pub filtered: AtomicU64,
     /// Received bytes.
     pub bytes_in: AtomicU64,
     /// Sent bytes.

@@ -10,6 +10,10 @@ const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => fr
 const publish = (t, channel, from, to) =>
   t.api('batch', { commands: numbers(from, to).map((n) => ({ publish: { channel, data: n } })) });
 
+/** Publishes numbers with tags through the server API, in one request. */
+const tagged = (t, channel, all) =>
+  t.api('batch', { commands: all.map(([data, team, score]) => ({ publish: { channel, data, tags: { team, score } } })) });
+
 /** Those that may run beside each other. */
 export const scenarios = {
   async 'without a token on an open server: subscribe, publish, be heard'(t) {
@@ -143,13 +147,36 @@ export const scenarios = {
     equal(client.heard.count('disconnected'), 0, 'disconnected');
   },
 
+  async 'a filter by tags selects publications, and the filter of a token cannot be widened'(t) {
+    const channel = t.name('tagged:');
+    const [ann, bob, eve] = [await t.user('ann'), await t.user('bob'), await t.user('eve')];
+    const filter = { op: 'or', nodes: [{ key: 'team', cmp: 'eq', val: 'red' }, { key: 'score', cmp: 'gte', val: '9.5' }] };
+    const all = await t.subscribed(ann, channel);
+    const some = await t.subscribed(bob, channel, { tagsFilter: filter });
+    const token = await t.token({ sub: 'eve', channel, server_tags_filter: { key: 'team', cmp: 'neq', val: 'red' } });
+    const narrowed = await t.subscribed(eve, channel, { token, tagsFilter: filter });
+    await tagged(t, channel, [[1, 'red', '3'], [2, 'blue', '9'], [3, 'blue', '10'], [4, 'red', '11']]);
+    await t.publications(all.heard, [1, 2, 3, 4]);
+    await t.publications(some.heard, [1, 3, 4]);
+    await t.publications(narrowed.heard, [3]);
+    some.unsubscribe();
+    some.setTagsFilter({ op: 'not', nodes: [filter] });
+    some.subscribe();
+    await some.heard.until(() => some.heard.count('subscribed') === 2, 'subscribed again');
+    await tagged(t, channel, [[5, 'red', '1'], [6, 'green', '1']]);
+    await some.heard.one((said) => said.event === 'publication' && t.value(said.data) === 6, 'the last one');
+    equal(t.published(some.heard).slice(3).filter((n) => n > 4), [6], 'with the other filter');
+    const wrong = t.subscription(bob, t.name('tagged:'), { tagsFilter: { key: 'team', cmp: 'like', val: 'r' } });
+    equal((await wrong.heard.one('unsubscribed')).code, 107, 'an unknown comparison');
+  },
+
   async 'differences are not spoken, and who wants them gets everything whole; a filter by tags is refused'(t) {
     const client = await t.user('ann');
     const subscription = await t.subscribed(client, t.name('chat:'), { delta: 'fossil' });
     for (const n of numbers(1, 3)) await subscription.publish(t.data({ same: 'x'.repeat(200), n }));
     await t.publications(subscription.heard, numbers(1, 3).map((n) => ({ same: 'x'.repeat(200), n })));
     const filtered = t.subscription(client, t.name('chat:'), { tagsFilter: { key: 'kind', cmp: 'eq', val: 'a' } });
-    equal((await filtered.heard.one('unsubscribed')).code, 108, 'with a filter');
+    equal((await filtered.heard.one('unsubscribed')).code, 107, 'with a filter where filters are not allowed');
   },
 
   async 'presence tells who is there, and how many'(t) {
@@ -340,6 +367,49 @@ export const cuts = {
     await t.publications(subscription.heard, wanted);
     const offsets = subscription.heard.all.filter((said) => said.event === 'publication').map((said) => said.offset);
     equal(offsets, numbers(1, wanted.length), 'offsets');
+  },
+
+  async 'after a cut a filtered subscription recovers what passes its filter, and takes the others for received'(t) {
+    const channel = t.name('tagged:');
+    const client = await t.user('ann', {}, 'cut');
+    const subscription = await t.subscribed(client, channel, { tagsFilter: { key: 'team', cmp: 'eq', val: 'red' } });
+    await tagged(t, channel, [[1, 'red', '1'], [2, 'blue', '1']]);
+    await t.publications(subscription.heard, [1]);
+    const wanted = [1];
+    for (const round of [1, 2, 3]) {
+      const before = subscription.heard.count('subscribed');
+      await t.control('cut');
+      // In the second round nothing passes the filter.
+      const all = numbers(round * 10, round * 10 + 5).map((n) => [n, n % 2 && round !== 2 ? 'red' : 'blue', '1']);
+      await tagged(t, channel, all);
+      wanted.push(...all.filter(([, team]) => team === 'red').map(([n]) => n));
+      const back = await subscription.heard.until(
+        () => subscription.heard.all.filter((said) => said.event === 'subscribed')[before],
+        'subscribed again',
+      );
+      equal([back.wasRecovering, back.recovered], [true, true], 'was recovering, recovered');
+      await tagged(t, channel, [[round * 100, 'blue', '1'], [round * 100 + 1, 'red', '1']]);
+      wanted.push(round * 100 + 1);
+      await t.publications(subscription.heard, wanted);
+    }
+  },
+
+  async 'the newest publication that passes the filter comes back with recovery of the newest alone'(t) {
+    const channel = t.name('newest:');
+    const client = await t.user('ann', {}, 'cut');
+    const subscription = await t.subscribed(client, channel, { tagsFilter: { key: 'team', cmp: 'eq', val: 'red' } });
+    await tagged(t, channel, [[1, 'red', '1']]);
+    await t.publications(subscription.heard, [1]);
+    await t.control('silence');
+    await t.control('cut');
+    await tagged(t, channel, [[2, 'red', '1'], [3, 'red', '1'], [4, 'blue', '1'], [5, 'blue', '1']]);
+    await t.control('resume');
+    const back = await subscription.heard.until(
+      () => subscription.heard.all.filter((said) => said.event === 'subscribed')[1],
+      'subscribed again',
+    );
+    equal([back.wasRecovering, back.recovered], [true, true], 'was recovering, recovered');
+    await t.publications(subscription.heard, [1, 3]);
   },
 
   async 'what history no longer has is owned up to'(t) {

@@ -1,7 +1,10 @@
 //! The claims of accepted tokens.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tidings_auth::{Connection, Subscription, SubscriptionOptions};
+use tidings_tags_filter::Filter;
 use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
 
@@ -92,12 +95,17 @@ fn subs_take_precedence_over_channels() {
         force_recovery: Some(false),
         ..ChannelOverrides::default()
     };
-    let news =
-        SubscriptionOptions { info: Some("1".into()), data: Some("{\"welcome\":true}".into()), overrides };
+    let news = SubscriptionOptions {
+        info: Some("1".into()),
+        data: Some("{\"welcome\":true}".into()),
+        overrides,
+        filter: None,
+    };
     let binary = SubscriptionOptions {
         info: Some(vec![0, 1].into()),
         data: Some(vec![2, 3].into()),
         overrides: ChannelOverrides::default(),
+        filter: None,
     };
     let plain = SubscriptionOptions::default();
     let expected = [("binary", binary), ("news", news), ("plain", plain)];
@@ -126,9 +134,28 @@ fn a_subscription_token_yields_user_client_channel_and_options() {
                     force_push_join_leave: Some(true),
                     ..ChannelOverrides::default()
                 },
+                filter: None,
             },
         }
     );
     let least = subscribed(json!({"channel": "a"}));
     assert_eq!((least.user.as_str(), least.client, least.expires), ("", None, None));
+}
+
+#[test]
+fn a_filter_by_tags_of_a_token_applies_to_its_subscription_or_the_token_is_refused() {
+    let filter = json!({"op": "not", "nodes": [{"key": "team", "cmp": "eq", "val": "a"}]});
+    let expected = Filter::from_json(filter.to_string().as_bytes()).map(Arc::new).ok();
+    assert!(expected.is_some());
+    let subscription = subscribed(json!({"sub": "42", "channel": "news", "server_tags_filter": filter}));
+    assert_eq!(subscription.options.filter, expected);
+    let connection =
+        connected(json!({"sub": "42", "subs": {"news": {"server_tags_filter": filter}, "art": {}}}));
+    let filters: Vec<_> = connection.subs.values().map(|options| options.filter.clone()).collect();
+    assert_eq!(filters, [None, expected]);
+    for wrong in [json!({"op": "nand"}), json!("team = a"), json!([])] {
+        let claims = json!({"sub": "42", "channel": "news", "server_tags_filter": wrong});
+        let refusal = subscribe(&hmac_verifier(), &token(claims)).expect_err("a wrong filter").to_string();
+        assert!(refusal.contains("no valid filter by tags"), "{wrong}: {refusal}");
+    }
 }

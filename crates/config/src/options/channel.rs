@@ -70,6 +70,12 @@ group! {
         /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
         /// contain `#` or `,` have access to no such channel.
         allow_user_limited_channels: bool = "false", (), reload;
+        /// Whether a client may subscribe with a filter, so that it receives only the publications whose tags pass the filter.
+        /// Filters spare bandwidth; a subscriber may still read the channel without one.
+        allow_tags_filter: bool = "false", (), reload;
+        /// Most different filters of a channel's subscribers on one shard. Every filter is evaluated once for each
+        /// publication, and subscribers with equal filters share one.
+        tags_filter_limit: usize = "10000", count(1, 1_000_000), reload;
         /// Whether the subscribe hook decides about subscriptions (`channel.proxy.subscribe`).
         subscribe_proxy_enabled: bool = "false", (), reload;
         /// Whether the publish hook decides about publications of clients (`channel.proxy.publish`).

@@ -18,6 +18,7 @@ use crate::namespace::NamespaceOptions;
 use crate::namespace_stats::add;
 use crate::no_local::origin as publication_origin;
 use crate::protocols::{Event, Peer, Protocols};
+use crate::selections::passes;
 use crate::topics::is_at_or_before;
 use crate::user_state::{SubscriptionDetails, SubscriptionFlag, SubscriptionFlags};
 
@@ -102,13 +103,26 @@ impl<P: Protocols> Context<'_, P> {
                 return Err(Rejection::from(why).into());
             }
         };
+        let filter = sub_options.filter.clone();
+        if let Some(filter) = &filter
+            && let Some(Err(limit)) = self.hub.topics.get(key).map(|entry| entry.check_filter(filter))
+        {
+            if read.is_some() {
+                self.hub.topics.stop_recording(key);
+            }
+            self.release(key);
+            let text = format!("limit exceeded: {limit} different filters in a channel (tags_filter_limit)");
+            return Err(Rejection { text, ..code::LIMIT_EXCEEDED.into() }.into());
+        }
         let options = self.hub.options(&channel);
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.hub.settings.recovery_limit, max_bytes);
         let peer = self.session().peer;
         let length = |publication: &Publication| peer.publication_len(publication, format);
         let (mut missed, recovered) = match (&sub_options.since, &read) {
-            (Some(since), Some((_, history))) => recover(since, history, mode, limits, length),
+            (Some(since), Some((_, history))) => {
+                recover(since, history, mode, filter.as_deref(), limits, length)
+            }
             _ => (Vec::new(), false),
         };
         if sub_options.since.is_some() && recovered {
@@ -127,7 +141,10 @@ impl<P: Protocols> Context<'_, P> {
             self.release(key);
             return Err(Rejection::from(code::UNRECOVERABLE_POSITION).into());
         }
-        self.hub.add_subscriber(self.slot, key);
+        if let Some(filter) = &filter {
+            recorded.retain(|publication| passes(filter, publication));
+        }
+        self.hub.add_filtered_subscriber(self.slot, key, filter);
         if sub_options.no_local {
             self.hub.set_no_local(self.slot, key, true);
             let own = Some(self.hub.client_id_bits(own));

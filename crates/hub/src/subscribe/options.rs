@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use tidings_wire::grant::ChannelOverrides;
+use tidings_tags_filter::Filter;
 use tidings_wire::{History, Position, Publication, RecoveryMode};
 
+use crate::authorization::Admission;
 use crate::namespace::NamespaceOptions;
+use crate::selections::passes;
 
 /// The options of a subscription: first as requested, and after [`SubscribeOptions::grant`] as granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct SubscribeOptions {
     pub recovery_requested: bool,
     /// Do not receive publications with the session's own client id as their origin.
     pub no_local: bool,
+    /// Receive only the publications that pass this filter; as granted, it includes the filter of the application.
+    pub filter: Option<Arc<Filter>>,
 }
 
 /// The rights of a client in a channel that it subscribes to.
@@ -37,9 +41,11 @@ pub(crate) struct Rights {
 }
 
 impl SubscribeOptions {
-    /// Reduces the options to those that `rights` and the channel allow, and adds those that the channel forces.
+    /// Reduces the options to those that `rights` and the channel allow, and adds those that the channel or the application
+    /// forces.
     /// Without the right to the history there is no recovery, because the history must not be read for that client.
-    pub(crate) fn grant(&mut self, options: &NamespaceOptions, overrides: &ChannelOverrides, rights: Rights) {
+    pub(crate) fn grant(&mut self, options: &NamespaceOptions, admission: &Admission, rights: Rights) {
+        let overrides = &admission.overrides;
         let requested = |what: bool, allowed: bool| self.by_client && what && allowed;
         let (history, presence) = (rights.history, rights.presence && options.join_leave);
         let recoverable = self.recoverable || self.since.is_some();
@@ -50,6 +56,10 @@ impl SubscribeOptions {
             || requested(self.positioned, options.allow_positioning || history);
         let join_leave = overrides.force_push_join_leave.unwrap_or(options.force_push_join_leave)
             || requested(self.join_leave, presence);
+        self.filter = match (&admission.filter, self.filter.take()) {
+            (Some(first), Some(second)) => Some(Arc::new(first.and(&second))),
+            (first, second) => second.or_else(|| first.clone()),
+        };
         self.recovery_requested = self.since.is_some();
         self.since = self.since.take().filter(|_| recoverable);
         (self.recoverable, self.positioned, self.join_leave) = (recoverable, positioned, join_leave);
@@ -73,26 +83,29 @@ impl RecoverFrom {
     }
 }
 
-/// The missed publications of a client that recovers, and whether they are complete. `limits` are the most publications
-/// and bytes.
+/// The missed publications of a client that recovers, and whether they are complete. Without those that do not pass `filter`,
+/// which count as received. `limits` are the most publications and bytes.
 pub(super) fn recover(
     since: &RecoverFrom,
     history: &History,
     mode: RecoveryMode,
+    filter: Option<&Filter>,
     limits: (usize, usize),
     length: impl Fn(&Publication) -> usize,
 ) -> (Vec<Arc<Publication>>, bool) {
     let Some(publications) = history.publications() else { return (Vec::new(), false) };
+    let passes = |publication: &Publication| filter.is_none_or(|filter| passes(filter, publication));
     let position = history.position();
     let same = since.epoch.is_empty() || since.epoch == position.epoch.as_str();
     let (count, bytes) = limits;
     if mode == RecoveryMode::Cache {
-        let newest = publications.first().filter(|newest| length(newest) <= bytes);
-        let seen = same && since.offset == position.offset;
+        let newest = publications.iter().find(|p| passes(p)).filter(|newest| length(newest) <= bytes);
+        let seen = same && newest.and_then(|newest| newest.offset()).is_some_and(|o| o <= since.offset);
+        let seen = seen || same && since.offset == position.offset;
         let missed = newest.filter(|_| !seen).cloned();
         return (missed.into_iter().collect(), newest.is_some());
     }
-    let missed: Vec<_> =
+    let mut missed: Vec<_> =
         publications.iter().filter(|p| p.offset().is_some_and(|o| o > since.offset)).cloned().collect();
     // All or nothing: the first must follow the client's position, and the last must be at the channel's position.
     let first = missed.first().and_then(|p| p.offset());
@@ -103,7 +116,9 @@ pub(super) fn recover(
             first == since.offset + 1 && last == Some(position.offset)
         }
     };
-    let fits = missed.len() <= count && missed.iter().map(|p| length(p)).sum::<usize>() <= bytes;
+    let is_within_limit = missed.len() <= count;
+    missed.retain(|publication| passes(publication));
+    let fits = is_within_limit && missed.iter().map(|p| length(p)).sum::<usize>() <= bytes;
     if same && whole && fits && since.offset <= position.offset {
         (missed, true)
     } else {

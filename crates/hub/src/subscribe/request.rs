@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use tidings_wire::code::{self, Code};
-use tidings_wire::grant::ChannelOverrides;
 use tidings_wire::{Channel, Topic};
 
 use super::options::SubscribeOptions;
@@ -127,7 +126,7 @@ impl<P: Protocols> Context<'_, P> {
         admission: Admission,
     ) -> Result<(), CommandError> {
         self.hub.may_add_subscription(self.slot, &channel)?;
-        let state = self.begin_topic(&channel, &mut sub_options, &admission.overrides);
+        let state = self.begin_topic(&channel, &mut sub_options, &admission);
         let origin = Origin::Command(id);
         self.enqueue_subscribe(PendingSubscribe { channel, origin, sub_options, admission, state });
         Ok(())
@@ -140,9 +139,13 @@ impl<P: Protocols> Context<'_, P> {
     /// If it is rejected at once. No event follows.
     pub fn subscribe(&mut self, request: SubscribeRequest) -> Result<(), CommandError> {
         let permission = self.hub.may_subscribe(self.slot, &request.channel, &request.token)?;
+        if request.sub_options.filter.is_some() && !self.hub.options(&request.channel).allow_tags_filter {
+            let text = "bad request: filters by tags are not allowed in this channel (allow_tags_filter)";
+            return Err(CommandError(code::BAD_REQUEST, text.to_owned()));
+        }
         let SubscribeRequest { id, channel, mut sub_options, token, data } = request;
         let state = match permission {
-            Permission::Granted => self.begin_topic(&channel, &mut sub_options, &ChannelOverrides::default()),
+            Permission::Granted => self.begin_topic(&channel, &mut sub_options, &Admission::default()),
             Permission::Undecided => {
                 let decision = AuthorizationRequest::Subscribe {
                     requester: self.hub.requester(self.slot),

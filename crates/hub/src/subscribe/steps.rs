@@ -1,13 +1,12 @@
 //! The transitions of a subscription in progress.
 
 use tidings_wire::code;
-use tidings_wire::grant::ChannelOverrides;
 use tidings_wire::{Channel, HistoryQuery, RecoveryMode, Topic};
 
 use super::options::{Rights, SubscribeOptions};
 use super::state::{PendingSubscribe, SubscribeState};
 use crate::access::Action;
-use crate::authorization::Rejection;
+use crate::authorization::{Admission, Rejection};
 use crate::context::Context;
 use crate::effects::{Effect, Request, Response};
 use crate::hub::Hub;
@@ -51,7 +50,7 @@ impl<P: Protocols> Context<'_, P> {
         &mut self,
         channel: &Channel,
         sub_options: &mut SubscribeOptions,
-        overrides: &ChannelOverrides,
+        admission: &Admission,
     ) -> SubscribeState {
         let options = match self.hub.settings.namespaces.options(channel.as_str()) {
             // Internal channels are closed to every session, whatever allowed the subscription (a token, a hook, the
@@ -63,7 +62,7 @@ impl<P: Protocols> Context<'_, P> {
             Ok(options) => options,
             Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
         };
-        sub_options.grant(options, overrides, self.hub.rights(self.slot, options));
+        sub_options.grant(options, admission, self.hub.rights(self.slot, options));
         let topic = Topic::Channel(channel.clone());
         let known = self.hub.topics.key(&topic);
         let key = known.unwrap_or_else(|| self.hub.request_topic(&topic, self.fx));
@@ -123,10 +122,15 @@ impl<P: Protocols> Context<'_, P> {
         }
         let since = sub_options.since.as_ref();
         let mode = self.hub.options(channel).force_recovery_mode;
+        let is_filtered = sub_options.filter.is_some();
         // One more than may be sent, so that an excess is detected.
         let limit = self.hub.settings.recovery_limit.saturating_add(1);
         let query = match (since, mode) {
             (None, _) => HistoryQuery { limit: Some(0), ..HistoryQuery::default() },
+            // The newest publication that passes the filter may have others after it.
+            (Some(_), RecoveryMode::Cache) if is_filtered => {
+                HistoryQuery { limit: Some(limit), reverse: true, ..HistoryQuery::default() }
+            }
             (Some(_), RecoveryMode::Cache) => {
                 HistoryQuery { limit: Some(1), reverse: true, ..HistoryQuery::default() }
             }
@@ -134,7 +138,9 @@ impl<P: Protocols> Context<'_, P> {
                 HistoryQuery { limit: Some(limit), since: since.position(), ..HistoryQuery::default() }
             }
         };
-        let query = HistoryQuery { for_subscriber: true, max_bytes, ..query };
+        // A subscriber with a filter does not need all of those publications.
+        let for_subscriber = !(is_filtered && mode == RecoveryMode::Cache);
+        let query = HistoryQuery { for_subscriber, max_bytes, ..query };
         let from = self.hub.topics.start_recording(key);
         let id = self.id();
         let ticket = self.session_mut().cold().pending.ticket();
@@ -202,9 +208,8 @@ impl<P: Protocols> Context<'_, P> {
                 SubscribeState::HistoryRead { topic, from, history }
             }
             (Response::Allowed(admission), SubscribeState::Deciding(_)) => {
-                let overrides = admission.overrides;
-                subscribe.admission = *admission;
-                let state = self.begin_topic(&channel, &mut sub_options, &overrides);
+                subscribe.admission = (*admission).clone();
+                let state = self.begin_topic(&channel, &mut sub_options, &admission);
                 self.set_sub_options(index, sub_options);
                 state
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use tidings_tags_filter::Filter;
 use tidings_wire::Topic;
 use tidings_wire::code::{self, Code};
 
@@ -87,8 +88,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     pub(crate) fn add_subscriber(&mut self, slot: Slot, key: TopicKey) {
+        self.add_filtered_subscriber(slot, key, None);
+    }
+
+    /// Adds a subscriber that gets only the publications that pass a filter.
+    pub(crate) fn add_filtered_subscriber(&mut self, slot: Slot, key: TopicKey, filter: Option<Arc<Filter>>) {
         let session = &mut self.sessions[slot.index()];
-        let index = self.topics.add(key, session.peer.form(), slot);
+        let index = self.topics.add(key, session.peer.form(), slot, filter);
         session.add_subscription(key, index);
     }
 
@@ -113,7 +119,7 @@ impl<P: Protocols> Hub<P> {
         }
         let session = &mut self.sessions[slot.index()];
         let form = session.peer.form();
-        if let Some(moved) = self.topics.remove(key, form, index) {
+        if let Some(moved) = self.topics.remove(key, form, slot, index) {
             self.sessions[moved.index()].move_subscription(key, index);
         }
         self.release(key, fx);
@@ -143,10 +149,11 @@ impl<P: Protocols> Hub<P> {
         }
         let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
-            if let Some(moved) = self.topics.remove(s.topic, old.form(), s.index()) {
+            let filter = self.topics.get(s.topic).and_then(|entry| entry.filter(slot)).cloned();
+            if let Some(moved) = self.topics.remove(s.topic, old.form(), slot, s.index()) {
                 self.sessions[moved.index()].move_subscription(s.topic, s.index());
             }
-            let index = self.topics.add(s.topic, new.form(), slot);
+            let index = self.topics.add(s.topic, new.form(), slot, filter);
             self.sessions[slot.index()].move_subscription(s.topic, index);
         }
     }

@@ -168,6 +168,7 @@ async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
         data: bytes(data, &b64data, "b64data")?,
         expires: expiry_time(request.expire_at)?,
         overrides: request.overrides,
+        filter: None,
         token: None,
     };
     let since = request.recover_since.as_ref().map(position);

@@ -146,8 +146,8 @@ fn make_expired_temporary(failure: Failure) -> Failure {
 }
 
 fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<TokenId>) -> Admission {
-    let SubscriptionOptions { info, data, overrides } = options;
-    Admission { info, data, expires, overrides, token }
+    let SubscriptionOptions { info, data, overrides, filter } = options;
+    Admission { info, data, expires, overrides, filter, token }
 }
 
 fn reject(requester: &Requester, kind: &str, error: &TokenError) -> Failure {

@@ -181,6 +181,12 @@ impl Shards {
             self.sums_by_key(|m| &m.dropped),
         )?;
         out.counter(
+            "tidings_deliveries_filtered",
+            None,
+            "Publications that a subscriber did not get because of its filter by tags, counted once for each subscriber",
+            self.sum(|m| &m.filtered),
+        )?;
+        out.counter(
             "tidings_mailbox_overruns",
             None,
             "Publications that a shard's subscribers missed because its mailbox was full",

@@ -1,12 +1,15 @@
 //! The commands of the client protocol: connect, subscribe, publish, and requests about channels.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidings_hub::{
     Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom, Request,
     SubscribeOptions, SubscribeRequest,
 };
+use tidings_tags_filter::Filter;
 use tidings_wire::client::reply::Outcome;
-use tidings_wire::client::{Data, Encoding, request};
+use tidings_wire::client::{Data, Encoding, RawMessage, request};
 use tidings_wire::code;
 use tidings_wire::{Channel, HistoryQuery, Position, Topic};
 
@@ -27,7 +30,21 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         by_client: true,
         recovery_requested: false,
         no_local: false,
+        filter: None,
     }
+}
+
+/// The filter that a client requests for a subscription.
+fn filter(sub: &request::Subscribe<'_>, encoding: Encoding) -> Result<Option<Arc<Filter>>, CommandError> {
+    let Some(RawMessage(bytes)) = &sub.tf else { return Ok(None) };
+    let filter = match encoding {
+        Encoding::Json => Filter::from_json(bytes),
+        Encoding::Protobuf => Filter::from_protobuf(bytes),
+    };
+    filter.map(|filter| Some(Arc::new(filter))).map_err(|error| {
+        let code = if error.is_limit() { code::LIMIT_EXCEEDED } else { code::BAD_REQUEST };
+        CommandError(code, error.to_string())
+    })
 }
 
 /// A copy of the application's data.
@@ -50,12 +67,10 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let begun = client_channel(&subscribe.channel).and_then(|channel| {
-            // A client that requests a filter must not receive all publications.
-            if subscribe.tf.is_some() {
-                return Err(CommandError(code::NOT_AVAILABLE, "not available: filters by tags".to_owned()));
-            }
+            let filter = filter(subscribe, self.link().encoding())?;
+            let sub_options = SubscribeOptions { filter, ..sub_options(subscribe) };
             let (token, data) = (subscribe.token.clone().into_owned(), copy_data(subscribe.data.as_ref()));
-            let request = SubscribeRequest { id, channel, sub_options: sub_options(subscribe), token, data };
+            let request = SubscribeRequest { id, channel, sub_options, token, data };
             self.operations().subscribe(request)
         });
         match begun {
@@ -66,6 +81,15 @@ impl Context<'_> {
     }
 
     pub(super) fn client_connect(&mut self, id: u32, connect: &request::Connect<'_>) -> Progress {
+        // A client that requests a filter must not receive all publications.
+        if connect.subs.iter().any(|(_, sub)| sub.tf.is_some()) {
+            self.refuse(
+                id,
+                code::BAD_REQUEST,
+                "bad request: a filter by tags is for subscribe, and not for connect",
+            );
+            return if self.is_closing() { Progress::End } else { Progress::Next };
+        }
         // A stream that the server itself has authorized, see `Arrival::is_backend`.
         let is_backend = self.session().identity.is_backend();
         let needs_decision = !is_backend && (!connect.token.is_empty() || self.hub.settings().connect_proxy);

@@ -1,6 +1,7 @@
 //! Sessions and the hub, without sockets.
 
 mod client;
+mod filters;
 mod limits;
 mod line_port_users;
 mod moving;

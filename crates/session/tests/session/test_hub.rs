@@ -315,12 +315,20 @@ impl TestHub {
         let partial = self.hub.prepare_fan_out(key, publications);
         let partial: BTreeMap<Slot, _> = partial.into_iter().map(|one| (one.slot, one)).collect();
         let entry = self.hub.entry(key).unwrap();
-        let subscribers: Vec<_> = entry
-            .forms()
-            .flat_map(|form| entry.subscribers(form).iter().map(move |slot| (form, *slot)))
-            .collect();
-        for (form, slot) in subscribers {
-            for publication in publications {
+        let mut deliveries = Vec::new();
+        for form in entry.forms() {
+            deliveries
+                .extend(entry.subscribers(form).iter().map(|slot| (form, *slot, publications.to_vec())));
+        }
+        for selection in entry.selections().filter_map(|id| entry.selection(id)) {
+            let selected = selection.select(publications);
+            for form in selection.forms() {
+                let subscribers = selection.subscribers(form).iter();
+                deliveries.extend(subscribers.map(|slot| (form, *slot, selected.to_vec())));
+            }
+        }
+        for (form, slot, publications) in deliveries {
+            for publication in &publications {
                 if partial.get(&slot).is_none_or(|one| one.receives(publication)) {
                     self.deliver(key, form, slot, publication);
                 }

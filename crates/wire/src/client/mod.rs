@@ -49,5 +49,5 @@ mod schema;
 mod value;
 
 pub use encoding::{Encoding, Malformed, Messages};
-pub use opaque::Opaque;
+pub use opaque::{Opaque, RawMessage};
 pub use value::{Data, List, Map};

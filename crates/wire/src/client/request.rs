@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::opaque::Opaque;
+use super::opaque::RawMessage;
 use super::value::{Data, Map};
 
 /// One command of a client.
@@ -111,8 +111,8 @@ pub struct Subscribe<'a> {
     pub join_leave: bool,
     /// The format of publications as differences to the one before; empty for none.
     pub delta: Cow<'a, str>,
-    /// Whether there is a filter by tags. Its contents are not read.
-    pub tf: Option<Opaque>,
+    /// The filter of publications by their tags, a message `FilterNode`.
+    pub tf: Option<RawMessage<'a>>,
     /// Features of the subscription that the client supports, one bit each.
     pub flag: i64,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use tidings_wire::client::request::Request;
 use tidings_wire::client::{Encoding, Malformed};
 
 use crate::samples::{COMMANDS, REPLIES};
@@ -43,6 +44,24 @@ fn commands_have_the_numbers_and_names_of_the_sdks() {
         check(json, &protobuf, Encoding::parse_command, |encoding, command, out| {
             encoding.write_command(command, out);
         });
+    }
+}
+
+#[test]
+fn a_filter_by_tags_is_passed_on_as_it_is_encoded() {
+    let json = r#"{"id":1,"subscribe":{"channel":"a","tf":{"key":"k","cmp":"ex"}}}"#;
+    let protobuf = bytes("08012a0c0a01616a0712016b1a026578");
+    let samples = [
+        (Encoding::Json, json.as_bytes(), &br#"{"key":"k","cmp":"ex"}"#[..]),
+        (Encoding::Protobuf, &protobuf[..], b"\x12\x01k\x1a\x02ex"),
+    ];
+    for (encoding, message, expected) in samples {
+        let command = encoding.parse_command(message).unwrap();
+        let Request::Subscribe(subscribe) = &command.request else { panic!("another command") };
+        assert_eq!(*subscribe.tf.as_ref().unwrap().0, *expected);
+        let mut out = Vec::new();
+        encoding.write_command(&command, &mut out);
+        assert!(out.ends_with(message));
     }
 }
 

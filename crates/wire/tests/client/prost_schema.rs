@@ -447,4 +447,17 @@ pub(crate) struct SendRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct FilterNode {}
+pub(crate) struct FilterNode {
+    #[prost(string, tag = "1")]
+    op: String,
+    #[prost(string, tag = "2")]
+    key: String,
+    #[prost(string, tag = "3")]
+    cmp: String,
+    #[prost(string, tag = "4")]
+    val: String,
+    #[prost(string, repeated, tag = "5")]
+    vals: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    nodes: Vec<FilterNode>,
+}

@@ -12,9 +12,9 @@ pub(crate) const COMMANDS: &[(&str, &str)] = &[
     ),
     (r#"{"id":2,"subscribe":{"channel":"chat:42"}}"#, "08022a090a07636861743a3432"),
     (
-        r#"{"id":128,"subscribe":{"channel":"news","token":"t","recover":true,"epoch":"xyz","offset":18446744073709551615,"data":"d","positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","tf":{},"flag":-1}}"#,
-        "0880012a3b0a046e6577731201741801320378797a38ffffffffffffffffff0142032264224801500158016206666f73\
-         73696c6a0070ffffffffffffffffff01",
+        r#"{"id":128,"subscribe":{"channel":"news","token":"t","recover":true,"epoch":"xyz","offset":18446744073709551615,"data":"d","positioned":true,"recoverable":true,"join_leave":true,"delta":"fossil","flag":-1}}"#,
+        "0880012a390a046e6577731201741801320378797a38ffffffffffffffffff0142032264224801500158016206666f73\
+         73696c70ffffffffffffffffff01",
     ),
     (r#"{"id":3,"unsubscribe":{"channel":"a"}}"#, "080332030a0161"),
     (r#"{"id":4,"publish":{"channel":"a","data":[1.5,"x"]}}"#, "08043a0e0a016112095b312e352c2278225d"),

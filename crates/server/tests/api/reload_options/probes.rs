@@ -174,6 +174,15 @@ pub(super) fn joins(params: &'static str) -> impl Fn(&TestServer) -> String {
     }
 }
 
+/// Whether each of some subscribers may have another filter. They are more than the shards, each of which has the limit.
+pub(super) fn different_filters(server: &TestServer) -> String {
+    let mut peers: Vec<_> = (0..9).map(|_| connected(server, &ann())).collect();
+    let filter = |n: usize| json!({"channel": "news", "tf": {"key": "k", "cmp": "eq", "val": n.to_string()}});
+    let replies: Vec<_> =
+        peers.iter_mut().enumerate().map(|(n, peer)| peer.call("subscribe", &filter(n))).collect();
+    replies.iter().all(|reply| reply["subscribe"].is_object()).to_string()
+}
+
 /// The publication that a subscriber of the client protocol gets.
 pub(super) fn delivered(server: &TestServer) -> String {
     let mut peer = connected(server, &ann());

@@ -150,6 +150,18 @@ pub(super) fn rows() -> Vec<Row> {
             &[],
             user(&[("subscribe", r##"{"channel":"dialog#ann"}"##)]),
         ),
+        row(
+            channel!("allow_tags_filter"),
+            [NO, YES],
+            &[SUBSCRIBE],
+            user(&[("subscribe", r#"{"channel":"news","tf":{"key":"k","cmp":"ex"}}"#)]),
+        ),
+        row(
+            channel!("tags_filter_limit"),
+            ["1", "100"],
+            &[SUBSCRIBE, "channel.without_namespace.allow_tags_filter = true\n"],
+            different_filters,
+        ),
         row(channel!("subscribe_proxy_enabled"), [NO, YES], &[SUBSCRIBE, HOOKS], user(SUB)),
         row(channel!("publish_proxy_enabled"), [NO, YES], &[PUBLISH, HOOKS], user(PUB)),
         row(channel!("publication_data_format"), ["\"auto\"", "\"text\""], &[SUBSCRIBE], delivered),
