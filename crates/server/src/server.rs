@@ -27,11 +27,13 @@ use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
+use crate::webhooks::NodeDeployment;
 use crate::{log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
 use tidings_tls::{MaterialError, Tls};
+use tidings_webhooks::Webhooks;
 
 /// The interval of the sweep of topics without subscribers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -95,6 +97,7 @@ pub struct Server {
     /// The port for operators; without listeners if `internal.listen` is empty.
     internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
+    webhooks: Option<Arc<Webhooks>>,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
 }
@@ -165,6 +168,7 @@ impl Server {
             authorizer,
             inbound,
             rebalance,
+            webhooks,
             cluster,
             mut metrics,
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
@@ -243,6 +247,16 @@ impl Server {
         tasks.spawn(tidings_pusher_api::report_counts(apps, nodes, move |counts| {
             all.post_to_all(|| ShardMessage::SubscriptionCounts(Arc::clone(&counts)));
         }));
+        if let Some(webhooks) = &webhooks {
+            let deployment = NodeDeployment::new(
+                Arc::clone(&api.nodes),
+                Arc::clone(&api.router),
+                Arc::clone(&services.pusher),
+                &internal,
+                webhooks,
+            );
+            tasks.spawn(Arc::clone(webhooks).run(Arc::new(deployment)));
+        }
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
@@ -258,6 +272,7 @@ impl Server {
             http,
             internal_http,
             tables,
+            webhooks,
             progress,
             _files: files,
         })
