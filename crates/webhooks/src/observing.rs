@@ -41,6 +41,8 @@ pub(crate) struct Observing {
     again: BTreeSet<String>,
     /// When the users of all channels are read next.
     full_due: Option<Instant>,
+    /// Whether this node has observed last.
+    is_observing: bool,
     /// The other nodes at the last observation.
     others: Vec<String>,
     /// Another node has requested the state.
@@ -60,6 +62,7 @@ impl Observing {
             touched: BTreeSet::new(),
             again: BTreeSet::new(),
             full_due: None,
+            is_observing: false,
             others: Vec::new(),
             is_state_due: false,
             requested: None,
@@ -137,13 +140,14 @@ impl Observing {
             .get_or_insert_with(|| Election::new(deployment.uid(), others.is_some(), self.interval, now));
         let others = others.unwrap_or_default();
         if election.observes(&others, now) {
-            if self.others != others {
-                let due = now + EVICTION_TIME;
-                self.full_due = Some(self.full_due.map_or(due, |at| at.min(due)));
-                self.others = others;
+            // The users of an ended node are removed after it is missing in the list of nodes.
+            if !mem::replace(&mut self.is_observing, true) || self.others != others {
+                self.full_due = Some(now + EVICTION_TIME);
             }
+            self.others = others;
             return Role::Observes;
         }
+        self.is_observing = false;
         let is_request_due = self.requested.is_none_or(|at| now.duration_since(at) >= REQUEST_INTERVAL);
         if election.follows() && self.sequence.is_none() && is_request_due {
             self.requested = Some(now);
