@@ -39,6 +39,7 @@ impl Config {
             ("http_api.key", &self.http_api.key),
             ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
             ("cluster.secret", &self.cluster.secret),
+            ("webhooks.secret", &self.webhooks.secret),
         ];
         let keys = keys.into_iter().map(|(option, key)| (option.to_owned(), key));
         let named = self.http_api.keys.iter();
@@ -124,7 +125,8 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     pusher_apps::check(config, given, errors);
     histories(config, given, errors);
     reserved_channels(config, given, errors);
-    let rules = [admin_password, cluster_secret, personal_channels, plain_channels, exposure];
+    let rules =
+        [admin_password, cluster_secret, personal_channels, plain_channels, webhooks_secret, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }
 
@@ -283,6 +285,20 @@ fn cluster_secret(config: &Config, given: &GivenOptions) -> Result<(), ConfigErr
         line(key, "A-SECRET")
     );
     Err(given.error("broker", what))
+}
+
+/// Rejects receivers of webhooks that could not verify their requests.
+fn webhooks_secret(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
+    let webhooks = &config.webhooks;
+    if webhooks.endpoints.is_empty() || webhooks.secret.is_set() || given.contains("webhooks.secret_file") {
+        return Ok(());
+    }
+    let (place, line) = given.how_to_add("webhooks.endpoints");
+    let what = format!(
+        "the requests of webhooks are signed, and webhooks.secret is empty; add {place}{} (`openssl rand -hex 32` makes one)",
+        line("webhooks.secret", "A-SECRET")
+    );
+    Err(given.error("webhooks.endpoints", what))
 }
 
 /// Rejects an enabled hook without an endpoint.

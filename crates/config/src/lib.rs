@@ -53,7 +53,7 @@ pub use options::{
     PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions,
     RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
     TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    UniSseOptions, UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -66,5 +66,5 @@ pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, DataDir, Http2, ListenAddr, LogFormat, LogLevel, Network, PemText,
-    Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion,
+    Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion, Webhook, WebhookEvent,
 };

@@ -93,6 +93,8 @@ pub enum Notification {
     Joined(Channel, Box<ClientInfo>),
     /// Publishes that the client is no longer subscribed.
     Left(Channel, Box<ClientInfo>),
+    /// A subscriber of a channel that keeps its last publication has found none.
+    CacheMiss(Channel),
     /// A connection has taken over the name of a client: another connection of the user with that name ends.
     TakenOver {
         /// The user; empty for an anonymous one.

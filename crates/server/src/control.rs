@@ -12,7 +12,8 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, PublishOptions, Published};
 use tidings_hub::{Failure, Interest, Notification, Query, Request, Response};
 use tidings_shard::{Control, Reply};
-use tidings_wire::{Channel, Extra, Topic};
+use tidings_webhooks::Webhooks;
+use tidings_wire::{Channel, Extra, Publication, Topic};
 
 use crate::authority::Authorizer;
 use crate::info::ServerInfo;
@@ -33,6 +34,7 @@ pub(crate) struct SessionControl {
     pub(crate) authorizer: Authorizer,
     pub(crate) info: ServerInfo,
     pub(crate) sessions: MqttSessions,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
 }
 
 impl SessionControl {
@@ -87,9 +89,17 @@ impl Control for SessionControl {
     fn request(&self, request: Request, reply: Reply) {
         match request {
             Request::Publish(channel, body, extra) => {
+                let published = self.webhooks.as_ref().filter(|webhooks| webhooks.wants_published(&channel));
+                let published = published.map(|webhooks| {
+                    let (channel, body, extra) = (channel.clone(), body.clone(), extra.clone());
+                    (Arc::clone(webhooks), Publication { channel, body, position: None, extra })
+                });
                 let Extra { info, tags, origin, message } = extra.map(|extra| *extra).unwrap_or_default();
                 let options = PublishOptions { info, tags, origin, message, ..PublishOptions::default() };
-                let done = Box::new(move |outcome| {
+                let done = Box::new(move |outcome: Result<_, _>| {
+                    if let Some((webhooks, publication)) = published.filter(|_| outcome.is_ok()) {
+                        webhooks.published(&publication);
+                    }
                     reply.send(to_response(outcome, |published: Published| {
                         Response::Published(published.receivers)
                     }));
@@ -134,7 +144,17 @@ impl Control for SessionControl {
             Notification::Present(channel, info, announced) => {
                 broker.presence_add_for_node(&channel, &info, PRESENCE_TTL, announced, ignore());
             }
-            Notification::Absent(channel, info) => broker.presence_remove(&channel, &info.client, ignore()),
+            Notification::Absent(channel, info) => {
+                broker.presence_remove(&channel, &info.client, ignore());
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.touch(&channel);
+                }
+            }
+            Notification::CacheMiss(channel) => {
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.cache_miss(&channel);
+                }
+            }
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
             Notification::Session(change) => self.sessions.apply(*change),

@@ -45,6 +45,7 @@ mod start_log;
 mod sync;
 mod tables;
 mod topic_table;
+mod webhooks;
 
 pub use listen::{PassedListener, PassedListeners};
 pub use readiness::{NotReady, Readiness};

@@ -28,11 +28,13 @@ use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
+use crate::webhooks::NodeDeployment;
 use crate::{log_summary, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
 use tidings_tls::{MaterialError, Tls};
+use tidings_webhooks::Webhooks;
 
 /// The interval of the sweep of topics without subscribers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -96,6 +98,7 @@ pub struct Server {
     /// The port for operators; without listeners if `internal.listen` is empty.
     internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
+    webhooks: Option<Arc<Webhooks>>,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
 }
@@ -166,6 +169,7 @@ impl Server {
             authorizer,
             inbound,
             rebalance,
+            webhooks,
             cluster,
             mut metrics,
             sessions,
@@ -245,6 +249,16 @@ impl Server {
         tasks.spawn(tidings_pusher_api::report_counts(apps, nodes, move |counts| {
             all.post_to_all(|| ShardMessage::SubscriptionCounts(Arc::clone(&counts)));
         }));
+        if let Some(webhooks) = &webhooks {
+            let deployment = NodeDeployment::new(
+                Arc::clone(&api.nodes),
+                Arc::clone(&api.router),
+                Arc::clone(&services.pusher),
+                &internal,
+                webhooks,
+            );
+            tasks.spawn(Arc::clone(webhooks).run(Arc::new(deployment)));
+        }
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
@@ -263,6 +277,7 @@ impl Server {
             http,
             internal_http,
             tables,
+            webhooks,
             progress,
             _files: files,
         })

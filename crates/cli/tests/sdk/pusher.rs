@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings_testkit::{RedisServer, Tidings, test_tool};
+use tidings_testkit::{RedisServer, Tidings, free_port, test_tool};
 
 use crate::test_servers::{API_KEY, SECRET, TIDINGS, root};
 
@@ -84,4 +84,36 @@ fn the_server_library_of_python_works_unchanged() {
     let mut command = Command::new(test_tool("pusher-python").join("bin/python"));
     command.arg(root().join("tests/clients/pusher/server.py"));
     run(command, &nodes.place());
+}
+
+/// Runs the scenario of webhooks, and kills the node with this number in the end.
+fn webhooks_arrive_once(victim: usize) {
+    let (redis, folder, port) = (RedisServer::start(), TempDir::new().expect("a folder"), free_port());
+    let (file, secret) = (folder.path().join("hooks.toml"), "the secret of an app with webhooks");
+    let text = format!(
+        "[webhooks]\ninterval = \"200ms\"\ngrace = \"1s\"\n\
+         [[pusher.apps]]\nid = \"1\"\nkey = \"app-key\"\nsecret = \"{secret}\"\nclient_events = true\n\
+         webhooks = [{{ url = \"http://127.0.0.1:{port}/webhooks\" }}]\n[cluster]\nsecret = \"a secret of the nodes\"\n"
+    );
+    std::fs::write(&file, text).expect("a file");
+    let flags = ["--config", file.to_str().expect("a path in UTF-8"), "--broker", &redis.url()];
+    let nodes = [Tidings::start(TIDINGS, &flags), Tidings::start(TIDINGS, &flags)];
+    let place = json!({
+        "nodes": nodes.each_ref().map(Tidings::http_url),
+        "app": {"id": "1", "key": "app-key", "secret": secret},
+        "port": port,
+        "victim": nodes[victim].pid(),
+        "victimAt": victim,
+    });
+    run(node("webhooks.mjs"), &place);
+}
+
+#[test]
+fn webhooks_arrive_once_for_two_nodes_also_when_the_first_is_killed() {
+    webhooks_arrive_once(0);
+}
+
+#[test]
+fn webhooks_arrive_once_for_two_nodes_also_when_the_second_is_killed() {
+    webhooks_arrive_once(1);
 }

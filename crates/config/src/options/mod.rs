@@ -10,6 +10,7 @@ mod operation;
 mod pusher;
 mod tables;
 mod transports;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub use transports::{
     EmulationOptions, EventsOptions, HttpStreamOptions, MqttOptions, SseOptions, StompOptions,
     UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
 };
+pub use webhooks::WebhooksOptions;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -96,6 +98,8 @@ group! {
         mqtt: MqttOptions;
         /// The Pusher protocol.
         pusher: PusherOptions;
+        /// Webhooks.
+        webhooks: WebhooksOptions;
         /// One-way server-sent events.
         uni_sse: UniSseOptions;
         /// One-way HTTP streaming.

@@ -9,6 +9,7 @@ use crate::group::group;
 use crate::origin::AllowedOrigin;
 use crate::pusher_apps::PusherApps;
 use crate::setting::{MaxLength, bytes, count, millis};
+use crate::value::Webhook;
 
 group! {
     /// The Pusher Channels protocol: `/app/KEY` for clients, `/apps/ID/…` for backends. Both exist where an app is configured
@@ -43,6 +44,10 @@ group! {
         /// Whether the subscribers of channels, except presence channels, receive the number of subscriptions on all nodes:
         /// within 5 seconds after it has changed.
         subscription_count: bool = "false", ();
+        /// Receivers of the app's webhooks, each a table with its `url` and a list of `events` (`channel_occupied`,
+        /// `channel_vacated`, `member_added`, `member_removed`, `client_event`, `cache_miss`, `subscription_count`; without the
+        /// list, all of them), or a URL alone. The requests are signed with the app's secret.
+        webhooks: Vec<Webhook> = "", ();
     }
     groups {
         /// Limits of the app.

@@ -6,6 +6,7 @@ mod log;
 mod ratio;
 mod storage;
 mod tls;
+mod webhook;
 
 pub use tidings_wire::RecoveryMode;
 
@@ -17,6 +18,7 @@ pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
 pub use storage::{DataDir, TablesStore};
 pub use tls::{PemText, TlsRequired, TlsVersion};
+pub use webhook::{Webhook, WebhookEvent};
 
 /// Clients that may upload files for tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

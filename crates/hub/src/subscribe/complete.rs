@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code;
 use tidings_wire::grant::ChannelOverrides;
-use tidings_wire::{Channel, Position, Publication};
+use tidings_wire::{Channel, Position, Publication, RecoveryMode};
 
 use super::options::{SubscribeOptions, recover};
 use super::state::{Origin, PendingSubscribe, SubscribeState};
@@ -145,6 +145,11 @@ impl<P: Protocols> Context<'_, P> {
             recorded.retain(|publication| passes(filter, publication));
         }
         self.hub.add_filtered_subscriber(self.slot, key, filter);
+        if let (RecoveryMode::Cache, Some(_), Some((_, history))) = (mode, &sub_options.since, &read)
+            && history.publications().is_none_or(<[_]>::is_empty)
+        {
+            self.fx.push(Effect::Notify(Notification::CacheMiss(channel.clone())));
+        }
         if sub_options.no_local {
             self.hub.set_no_local(self.slot, key, true);
             let own = Some(self.hub.client_id_bits(own));

@@ -21,6 +21,7 @@ use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_tls::{Tls, TlsMetrics};
+use tidings_webhooks::{WebhookMetrics, Webhooks};
 
 use super::StartError;
 use crate::auth_failures::AuthFailures;
@@ -50,8 +51,8 @@ use tidings_metrics::MetricsRegistry;
 use tidings_reload::{LiveConfig, Reloader};
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
-const INTERNAL_PREFIXES: [&str; 3] =
-    [tidings_cluster::CONTROL, tidings_canary::PREFIX, crate::tables::CHANNEL];
+const INTERNAL_PREFIXES: [&str; 4] =
+    [tidings_cluster::CONTROL, tidings_canary::PREFIX, crate::tables::CHANNEL, crate::webhooks::CHANNEL];
 
 /// The parts of a server that is not started yet.
 pub(super) struct Assembly {
@@ -66,6 +67,7 @@ pub(super) struct Assembly {
     pub(super) authorizer: Authorizer,
     pub(super) inbound: Arc<InboundCounters>,
     pub(super) rebalance: Arc<Rebalance>,
+    pub(super) webhooks: Option<Arc<Webhooks>>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) metrics: MetricsRegistry,
     pub(super) sessions: MqttSessions,
@@ -209,6 +211,10 @@ impl Assembly {
             Arc::clone(&shards),
             tracer.clone(),
         )?;
+        let webhooks = Webhooks::from_config(config).map_err(SetupError::from)?.map(Arc::new);
+        if let Some(webhooks) = &webhooks {
+            metrics.register(WebhookMetrics(Arc::clone(webhooks)));
+        }
         let control = Arc::new(SessionControl {
             router: Arc::clone(&router),
             shards: Arc::clone(&shards),
@@ -219,6 +225,7 @@ impl Assembly {
                 shards: Arc::clone(&shards),
                 router: Arc::clone(&router),
             },
+            webhooks: webhooks.clone(),
         });
         let proxy_headers =
             Arc::new(ProxyHeaders::new(Arc::clone(&process), config.client.stale_close_delay));
@@ -288,6 +295,7 @@ impl Assembly {
             authorizer,
             inbound,
             rebalance,
+            webhooks,
             cluster,
             metrics,
             sessions,

@@ -139,6 +139,9 @@ impl Server {
         self.http.stop(left().max(LAST_STEP)).await;
         self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.flush(left().max(LAST_STEP)).await;
+        }
         let _ = tokio::time::timeout(LAST_STEP, self.tasks.shutdown()).await;
         self.progress.enter(Stage::Cluster);
         let audit = Arc::clone(&self.services.api.audit);

@@ -28,6 +28,10 @@ fn openmetrics(server: &TestServer) -> HttpResponse {
     server.send(request_accepting("application/openmetrics-text; version=1.0.0"))
 }
 
+/// A receiver of webhooks that is not reachable.
+const WEBHOOKS: [&str; 2] =
+    ["webhooks.endpoints=http://127.0.0.1:1/", "webhooks.secret=a-secret-of-receivers"];
+
 /// A request for metrics with this `Accept` header.
 fn request_accepting(accept: &str) -> String {
     format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
@@ -62,7 +66,7 @@ fn the_documentation_lists_exactly_the_existing_metrics() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let server = TestServer::start(&[&bucket[..], &[&redis, TRACES]].concat());
+    let server = TestServer::start(&[&bucket[..], &[&redis, TRACES], &WEBHOOKS].concat());
     let mut scraped = rows(&openmetrics(&server).body);
     scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
@@ -82,7 +86,8 @@ fn the_names_and_labels_of_all_samples_are_stable() {
     let bucket =
         ["tables.store=s3://tables", "tables.s3.endpoint=http://127.0.0.1:1", "tables.s3.allow_http=true"];
     let redis = format!("broker={}", RedisServer::absent().url());
-    let servers = [TestServer::start(&[&bucket[..], &[&redis, TRACES]].concat()), TestServer::start(&[])];
+    let servers =
+        [TestServer::start(&[&bucket[..], &[&redis, TRACES], &WEBHOOKS].concat()), TestServer::start(&[])];
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let scraped: BTreeSet<String> = servers
         .iter()

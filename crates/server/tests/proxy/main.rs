@@ -12,3 +12,4 @@ mod server_with_hooks;
 mod support;
 mod tokens;
 mod traces;
+mod webhooks;
