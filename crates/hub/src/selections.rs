@@ -52,7 +52,7 @@ impl Selection {
     }
 
     /// Number of its subscribers.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.groups.iter().map(|(_, list)| list.len()).sum()
     }
 }

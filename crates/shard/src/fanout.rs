@@ -212,7 +212,7 @@ impl Shard {
         for id in ids {
             let Some(selection) = self.hub.entry(key).and_then(|entry| entry.selection(id)) else { continue };
             let selected = selection.select(publications);
-            let filtered = (publications.len() - selected.len()) * selection.len();
+            let filtered = (publications.len() - selected.len()) * selection.count();
             add(&self.metrics.filtered, filtered as u64);
             let forms: Vec<Form> = selection.forms().collect();
             for form in forms {

@@ -85,7 +85,7 @@ impl Event<'_> {
         match self {
             Self::Change(Change::Count(_, count)) => event["subscription_count"] = (*count).into(),
             Self::Change(Change::Joined(_, user) | Change::Left(_, user)) => {
-                event["user_id"] = (**user).into()
+                event["user_id"] = (**user).into();
             }
             Self::Published { publication, client } => {
                 let tag = publication.extra.iter().flat_map(|extra| &extra.tags).find(|(k, _)| k == "event");

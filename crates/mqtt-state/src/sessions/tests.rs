@@ -60,7 +60,7 @@ fn publish(sessions: &Sessions<u32>, body: &str, now: u64) {
 }
 
 /// The bodies of the messages of a session that continues, and the number of dropped ones.
-fn resumed(effects: SessionEffects<u32>) -> (Vec<String>, u64) {
+fn resumed(effects: &SessionEffects<u32>) -> (Vec<String>, u64) {
     let [(_, _, Outcome::Resumed(state))] = &effects.responses[..] else { panic!("{effects:?}") };
     let mut waiting = state.waiting.clone();
     let bodies = std::iter::from_fn(|| waiting.pop());
@@ -82,7 +82,7 @@ fn a_request_waits_until_the_session_is_complete_and_the_last_one_gets_it() {
     assert_eq!(effects.released, [topic("t")]);
     assert_eq!(effects.responses[0].0, 3);
     assert!(effects.wills.is_empty(), "the client has returned before the delay");
-    assert_eq!(resumed(effects), (vec!["x".to_owned()], 0));
+    assert_eq!(resumed(&effects), (vec!["x".to_owned()], 0));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_sessions_share_a_bound_and_drop_their_own_messages() {
     let sizes: Vec<_> = ["a", "b"]
         .into_iter()
         .map(|key| {
-            let (bodies, dropped) = resumed(sessions.open(open(key, 5), 5, 0));
+            let (bodies, dropped) = resumed(&sessions.open(open(key, 5), 5, 0));
             assert_eq!(bodies.len() as u64 + dropped, 3);
             bodies.len()
         })

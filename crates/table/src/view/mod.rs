@@ -119,7 +119,8 @@ impl Reading {
             let clipped = self.filter(&chunks, &selection, first, control, &mut collector)?;
             (collector.finish()?, clipped)
         } else {
-            sort::sort(self, &query.sort, &column_formats, overlay, &chunks, &selection, first, control)?
+            let maker = sort::KeyMaker::new(&query.sort, &column_formats, self.dialect().syntax, overlay);
+            sort::sort(self, &maker, &chunks, &selection, first, control)?
         };
         Ok(View {
             reading: Arc::clone(self),

@@ -26,18 +26,15 @@ use crate::{Control, Error};
 use keys::Keys;
 use runs::Sorter;
 
-/// The selected lines from `first` on, sorted, and the number of those that were too long to be examined completely.
+/// The selected lines from `first` on, sorted by their keys, and the number of those that were too long to be examined completely.
 pub(super) fn sort(
     reading: &Reading,
-    by: &[SortBy],
-    column_formats: &ColumnFormats,
-    overlay: Option<Arc<Overlay>>,
+    maker: &KeyMaker,
     chunks: &[Chunk],
     selection: &Selection,
     first: u64,
     control: Control<'_>,
 ) -> Result<(RowOrder, u64), Error> {
-    let maker = KeyMaker::new(by, column_formats, reading.dialect().syntax, overlay);
     let mut sorter = Sorter::new(reading);
     let clipped = reading.scan(
         chunks,
