@@ -328,8 +328,10 @@ impl Room {
             return view;
         }
         let changes = self.view.changes.take();
-        let before = std::mem::replace(&mut self.view.described, self.describe());
-        let change = changes.filter(|_| before == self.view.described).map(|(content, changes)| {
+        let described = self.describe();
+        let is_same = described == self.view.described;
+        self.view.described = described;
+        let change = changes.filter(|_| is_same).map(|(content, changes)| {
             self.settings.counters.cell_messages.fetch_add(1, Ordering::Relaxed);
             (content, message::changed_cells(&changes, self.view.made_for.page_size, view.version))
         });
