@@ -202,7 +202,7 @@ impl<W> State<W> {
             return self.begin(request, waiter, now, fx);
         }
         match &session.place {
-            Place::Parked(parked) if parked.arriving.is_none() => self.resume(id, request, waiter, fx),
+            Place::Parked(parked) if parked.arriving.is_none() => self.resume(id, &request, waiter, fx),
             Place::Parked(_) | Place::Connected(_) => session.waiter = Some((request, waiter)),
         }
     }
@@ -225,7 +225,7 @@ impl<W> State<W> {
         fx.responses.push((waiter, connection, Outcome::New));
     }
 
-    fn resume(&mut self, id: u64, request: OpenSession, waiter: W, fx: &mut SessionEffects<W>) {
+    fn resume(&mut self, id: u64, request: &OpenSession, waiter: W, fx: &mut SessionEffects<W>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let place = std::mem::replace(&mut session.place, Place::Connected(request.connection));
         if let Place::Parked(parked) = place {
@@ -282,7 +282,7 @@ impl<W> State<W> {
         self.dropped += parked.complete(complete, self.limits.queue_bytes.min(room));
         self.bytes = self.bytes + parked.bytes() - before;
         if let Some((request, waiter)) = session.waiter.take() {
-            self.resume(id, request, waiter, fx);
+            self.resume(id, &request, waiter, fx);
         } else if parked.expires <= now {
             self.sweep(now, fx);
         }
