@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::reading::Reading;
 use crate::scan;
-use crate::value::{self, DateOrder, DecimalMark, Kind, Number, date};
-use crate::{Control, Error};
+use crate::value::{self, DateOrder, DecimalMark, Kind, Number, date, fold, text};
+use crate::{CellValue, Control, Error};
 
 /// The number of cells of each kind in a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +197,30 @@ impl ColumnFormat {
         matches!(self.column_type, ColumnType::Empty | ColumnType::Text)
     }
 }
+
+/// Appends the key of a cell that groups have in common; see [`CellFormat::write_key`](crate::CellFormat::write_key).
+pub(crate) fn group_key(format: &ColumnFormat, cell: &[u8], key: &mut Vec<u8>) -> CellValue {
+    if cell.is_empty() {
+        key.push(EMPTY_KEY);
+        return CellValue::Empty;
+    }
+    let is_text = format.is_text();
+    if !is_text && format.write_key(cell, key) {
+        return CellValue::Value;
+    }
+    key.push(if is_text { TEXT_KEY } else { OTHER_KEY });
+    let shown = String::from_utf8_lossy(cell);
+    match fold::next_unstable(shown.as_bytes(), 0) {
+        None => text::write_key(shown.as_bytes(), false, key),
+        Some(_) => text::write_key(fold::compose(&shown).as_bytes(), false, key),
+    }
+    if is_text { CellValue::Value } else { CellValue::Other }
+}
+
+/// The first bytes of keys of groups that are no values of a type: above those of values.
+pub(crate) const TEXT_KEY: u8 = 0x20;
+pub(crate) const OTHER_KEY: u8 = 0xFE;
+const EMPTY_KEY: u8 = 0xFF;
 
 /// The key of a boolean: between instants and the smallest byte above all values.
 pub(crate) const fn boolean_key(is: bool) -> u8 {

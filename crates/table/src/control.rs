@@ -59,7 +59,10 @@ impl<'a> Control<'a> {
     }
 
     /// Returns an error if the operation was cancelled.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn check(&self) -> Result<(), Error> {
         match self.cancel {
             Some(cancel) if cancel.is_cancelled() => Err(Error::Cancelled),
             _ => Ok(()),

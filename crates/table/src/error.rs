@@ -29,6 +29,14 @@ pub enum Error {
         /// The limit of the ratio.
         ratio: u64,
     },
+    /// Something would exceed a limit that it shares with others.
+    #[error("{what} would take more than {limit} bytes; try again later")]
+    Full {
+        /// The objects that share the limit.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// More rows than row numbers ([`Limits::ROWS`](crate::Limits::ROWS)), or more conditions than a query may have.
     #[error("more than {limit} {what}")]
     TooMany {
@@ -66,6 +74,18 @@ pub enum Error {
         column_type: ColumnType,
         /// The value, truncated if it is long.
         value: String,
+    },
+    /// A measure that needs a column of another type.
+    #[error(
+        "{function} needs a column of numbers, and column {column} (counted from 0) has the type {column_type}"
+    )]
+    Measure {
+        /// The name of the measure.
+        function: &'static str,
+        /// The column, counted from 0.
+        column: usize,
+        /// Its type.
+        column_type: ColumnType,
     },
     /// A regular expression that is invalid or too large.
     #[error("regular expression: {0}")]

@@ -103,6 +103,7 @@
 //! pass over all rows that `view/` (`select.rs`, `sort/`) and `facts/` use. `value/` defines numbers, dates, and the
 //! order and equality of text.
 
+mod cells;
 mod column;
 mod compression;
 mod control;
@@ -126,6 +127,7 @@ mod value;
 mod view;
 mod writer;
 
+pub use cells::{CellFormat, CellValue, Lines, RowCells};
 pub use column::{ColumnType, Kinds, TypeChoice, TypeChoices, UnknownType};
 pub use compression::Compression;
 pub use control::{Cancel, Control};
@@ -139,6 +141,8 @@ pub use overlay::{LineOrder, Overlay, Places, Superseded};
 pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
-pub use value::{DateOrder, DecimalMark, Kind};
-pub use view::{Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View};
+pub use value::{DateOrder, DecimalMark, Kind, Number};
+pub use view::{
+    CellWriter, Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View,
+};
 pub use writer::{ORIGINAL, Table, Writer};

@@ -8,7 +8,7 @@ mod number;
 pub(crate) mod text;
 
 pub use date::DateOrder;
-pub(crate) use number::Number;
+pub use number::Number;
 
 /// The kind of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

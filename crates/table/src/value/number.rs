@@ -6,7 +6,7 @@ use super::{DecimalMark, amount};
 
 /// A decimal number of any precision, as it is written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Number<'a> {
+pub struct Number<'a> {
     negative: bool,
     /// Digits, optionally grouped.
     whole: &'a [u8],
@@ -90,7 +90,7 @@ impl<'a> Number<'a> {
     }
 
     /// The digits of the number, most significant first.
-    fn digits(&self) -> impl Iterator<Item = u8> {
+    pub fn digits(&self) -> impl Iterator<Item = u8> {
         let all = self.whole.iter().chain(self.fraction);
         all.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
     }
@@ -100,6 +100,30 @@ impl<'a> Number<'a> {
         let zeros = self.digits().position(|digit| digit != 0)?;
         let whole = self.whole.iter().filter(|byte| byte.is_ascii_digit()).count();
         Some(i32::try_from(whole as i64 - zeros as i64).unwrap_or(i32::MAX / 2) + self.exponent)
+    }
+
+    /// The number as a whole number times a power of ten; `None` if the whole number has more than 36 digits.
+    pub fn mantissa(&self) -> Option<(i128, i32)> {
+        let mut digits = 0;
+        let mut mantissa = 0_i128;
+        for digit in self.digits() {
+            digits += u32::from(digits > 0 || digit > 0);
+            if digits > 36 {
+                return None;
+            }
+            mantissa = mantissa * 10 + i128::from(digit);
+        }
+        Some((if self.negative { -mantissa } else { mantissa }, self.last_power()))
+    }
+
+    /// Whether the number is negative.
+    pub const fn is_negative(&self) -> bool {
+        self.negative
+    }
+
+    /// The power of ten of the last of [its digits](Self::digits).
+    pub fn last_power(&self) -> i32 {
+        self.exponent - i32::try_from(self.fraction.len()).unwrap_or(i32::MAX / 2)
     }
 
     /// The nearest double.

@@ -127,6 +127,42 @@ impl View {
     }
 }
 
+/// Writes rows of cells that are in memory.
+pub struct CellWriter<W> {
+    rows: RowWriter,
+    out: W,
+}
+
+impl<W: Write> CellWriter<W> {
+    /// A writer of rows to `out`, in UTF-8 and in pieces of about 64 KiB.
+    pub fn new(export: impl Into<Export>, out: W) -> Self {
+        Self { rows: RowWriter::new(export.into()), out }
+    }
+
+    /// Writes one row.
+    ///
+    /// # Errors
+    /// [`Error::Io`] of `out`.
+    pub fn row<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+        for (i, cell) in cells.into_iter().enumerate() {
+            if i > 0 {
+                self.rows.take(Event::Cell)?;
+            }
+            self.rows.take(Event::Content(cell.as_bytes()))?;
+        }
+        self.rows.take(Event::Row)?;
+        self.rows.flush_above(PIECE_SIZE, &mut self.out)
+    }
+
+    /// Writes the rest.
+    ///
+    /// # Errors
+    /// [`Error::Io`] of `out`.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.rows.flush_above(0, &mut self.out)
+    }
+}
+
 /// A download in progress.
 struct Exporter<'a, W> {
     cursor: Cursor<'a>,

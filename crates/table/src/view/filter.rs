@@ -7,7 +7,7 @@ use std::str::FromStr;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::Error;
-use crate::column::{ColumnFormat, boolean_key};
+use crate::column::{ColumnFormat, boolean_key, group_key};
 use crate::value::fold::{self, Needle};
 use crate::value::{self, DecimalMark, Number, date, text};
 
@@ -58,6 +58,9 @@ pub enum Op {
     Between,
     /// The cell equals one of some values.
     In,
+    /// The cell is in the same group as the value: the same value of the column's type, or the same text (in NFC)
+    /// without one. A date is an instant and no span.
+    Same,
     /// The cell is empty, or the row is too short.
     Empty,
     /// The regular expression (syntax of the crate `regex`) matches a part of the cell as it is written.
@@ -66,7 +69,7 @@ pub enum Op {
 
 impl Op {
     /// All comparisons, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Contains,
         Self::Equals,
         Self::Not,
@@ -76,6 +79,7 @@ impl Op {
         Self::GreaterOrEqual,
         Self::Between,
         Self::In,
+        Self::Same,
         Self::Empty,
         Self::Matches,
     ];
@@ -92,6 +96,7 @@ impl Op {
             Self::GreaterOrEqual => ">=",
             Self::Between => "between",
             Self::In => "in",
+            Self::Same => "same",
             Self::Empty => "empty",
             Self::Matches => "regex",
         }
@@ -106,7 +111,7 @@ impl fmt::Display for Op {
 
 /// A text that is not an [`Op`].
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must be contains, equals, not, <, <=, >, >=, between, in, empty or regex")]
+#[error("must be contains, equals, not, <, <=, >, >=, between, in, same, empty or regex")]
 pub struct UnknownOp;
 
 impl FromStr for Op {
@@ -146,6 +151,8 @@ enum Condition {
         sides: &'static [Side],
     },
     Between(Bound, Bound),
+    /// The cell has this key.
+    Same(Vec<u8>),
 }
 
 /// A range of keys: from a key on, up to an exclusive key; without it, only the first key.
@@ -196,6 +203,11 @@ impl CompiledFilter {
         let all = || std::iter::once(value).chain(others);
         let condition = match op {
             Op::Empty => Condition::Empty,
+            Op::Same => {
+                let mut key = Vec::new();
+                group_key(&format, value.as_bytes(), &mut key);
+                Condition::Same(key)
+            }
             Op::Contains => Condition::Contains(Contains::new(value)?),
             Op::Matches => Condition::Matches(pattern(value, false)?),
             Op::Less => side(&[Side::Before])?,
@@ -258,6 +270,11 @@ impl CompiledFilter {
     pub(super) fn matches_cell(&self, cell: &[u8]) -> bool {
         match &self.condition {
             Condition::Empty => cell.is_empty(),
+            Condition::Same(same) => {
+                let mut key = Vec::with_capacity(same.len());
+                group_key(&self.format, cell, &mut key);
+                key == *same
+            }
             Condition::Contains(contains) => contains.is_in(cell),
             Condition::Matches(pattern) => pattern.is_match(cell),
             Condition::Texts { texts, none } => is_one_of(cell, texts) != *none,

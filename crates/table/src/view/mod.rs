@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use export::{Export, Format};
+pub use export::{CellWriter, Export, Format};
 pub use filter::{Filter, Op, UnknownOp};
 pub use rows::{LineCells, RowKeys};
 
@@ -26,7 +26,7 @@ use crate::overlay::LineOrder;
 use crate::page::RowBuilder;
 use crate::reading::Reading;
 use crate::{Control, Error, Page, Row, TypeChoices, scan};
-use select::Selection;
+pub(crate) use select::Selection;
 
 /// The selection and the order of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl Reading {
         if query.header_is_row { 0 } else { self.first_line() }
     }
 
-    fn check_columns(&self, columns: &[usize]) -> Result<(), Error> {
+    pub(crate) fn check_columns(&self, columns: &[usize]) -> Result<(), Error> {
         let most = self.state().tally.widest as usize;
         match columns.iter().find(|column| **column >= most) {
             Some(column) => Err(Error::NoColumn { column: *column, columns: most }),
@@ -183,7 +183,7 @@ impl Query {
     /// The most conditions: each may hold a compiled regular expression of one mebibyte.
     pub const FILTERS: usize = 64;
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let check_count = |count: usize, limit: usize, what| {
             if count > limit { Err(Error::TooMany { what, limit: limit as u64 }) } else { Ok(()) }
         };

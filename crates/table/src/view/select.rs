@@ -16,7 +16,7 @@ use crate::syntax::{Line, Syntax, is_break};
 use crate::value::fold;
 
 /// The compiled conditions of a query.
-pub(super) struct Selection {
+pub(crate) struct Selection {
     syntax: Syntax,
     tests: Vec<CompiledFilter>,
     search: Option<Contains>,
@@ -46,7 +46,7 @@ impl Prefilter {
 impl Selection {
     /// Compiles the conditions of `query` for the current rows of `reading`.
     /// `strictly`: see [`CompiledFilter::new`].
-    pub(super) fn new(
+    pub(crate) fn new(
         reading: &Reading,
         query: &Query,
         column_formats: &ColumnFormats,
@@ -92,7 +92,7 @@ impl Selection {
 
     /// Calls `found` with each matching row of a chunk: its index in the chunk, the row with at least `keep` cells laid
     /// out, and scratch memory.
-    pub(super) fn select(
+    pub(crate) fn select(
         &self,
         bytes: &[u8],
         keep: usize,

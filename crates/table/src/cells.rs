@@ -1,0 +1,186 @@
+//! The cells of selected rows as values, for engines that aggregate them.
+//!
+//! Invariant: results are collected in the order of the file, whatever the number of threads.
+
+use std::ops::Range;
+
+use crate::column::{ColumnFormat, OTHER_KEY, TEXT_KEY, group_key};
+use crate::reading::Reading;
+use crate::syntax::{Line, Syntax};
+use crate::value::{Number, text};
+use crate::view::{Query, Selection};
+use crate::{ColumnType, Control, DateOrder, DecimalMark, Error, TypeChoices, scan};
+
+/// How the cells of one column are interpreted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellFormat(ColumnFormat);
+
+/// What a cell is in a column of some type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CellValue {
+    /// A value of the column's type.
+    Value,
+    /// Text that is no value of the type.
+    Other,
+    /// No bytes.
+    Empty,
+}
+
+impl CellFormat {
+    /// Numbers with a decimal point.
+    pub const NUMBER: Self = Self(ColumnFormat {
+        decimal_mark: DecimalMark::Point,
+        order: DateOrder::DayFirst,
+        column_type: ColumnType::Decimal,
+    });
+
+    /// The first byte of the keys of texts.
+    pub const TEXT: u8 = TEXT_KEY;
+
+    /// The least first byte of keys of cells that are not of their column's type. Keys of empty cells begin with a larger
+    /// byte, all other keys with a smaller one.
+    pub const OTHER: u8 = OTHER_KEY;
+
+    /// The type of the column.
+    pub const fn column_type(&self) -> ColumnType {
+        self.0.column_type
+    }
+
+    /// Whether both interpret every cell in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        match (a.column_type, b.column_type) {
+            (a_type, b_type) if a_type.is_numeric() && b_type.is_numeric() => {
+                a.decimal_mark == b.decimal_mark
+            }
+            (ColumnType::Date, ColumnType::Date) => a.order == b.order,
+            _ => a.is_text() && b.is_text() || a.column_type == b.column_type,
+        }
+    }
+
+    /// Appends a key of a cell. Keys are equal for cells of the same value, or of the same text in NFC where they have
+    /// no value, and compare like the cells in a sort: cells without a value after those with one, empty cells last. No
+    /// key is a prefix of a different one.
+    pub fn write_key(&self, cell: &[u8], key: &mut Vec<u8>) -> CellValue {
+        group_key(&self.0, cell, key)
+    }
+
+    /// Appends the key of a cell of a column of text, in which numbers are compared by value.
+    pub fn write_natural_key(cell: &[u8], key: &mut Vec<u8>) {
+        key.push(TEXT_KEY);
+        text::write_key(cell, true, key);
+    }
+
+    /// The number of a cell; `None` for any other cell, and in a column of another type.
+    pub fn number<'a>(&self, cell: &'a [u8]) -> Option<Number<'a>> {
+        if self.0.column_type.is_numeric() { Number::parse(cell, self.0.decimal_mark) } else { None }
+    }
+}
+
+/// The cells of one row.
+#[derive(Clone, Copy)]
+pub struct RowCells<'a> {
+    line: Line<'a>,
+    syntax: Syntax,
+    number: u32,
+}
+
+impl RowCells<'_> {
+    /// The cell in a column, without quotes; empty if the row is too short. `scratch` may hold its bytes.
+    #[inline]
+    pub fn cell<'b>(&'b self, column: usize, scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        self.syntax.unquote(self.line.raw(column), scratch)
+    }
+
+    /// The number of its line, which grows with the order of the file.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+/// The lines of a reading at one moment, with the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The line of the first row: 1 after a header.
+    pub first: u64,
+    /// The number of lines that do not change: all except a last one without a line break.
+    pub settled: u64,
+    /// The number of lines.
+    pub all: u64,
+}
+
+impl Reading {
+    /// The current lines.
+    pub fn lines(&self) -> Lines {
+        let state = self.state();
+        Lines { first: self.first_line(), settled: state.settled, all: state.tally.rows }
+    }
+
+    /// The formats of these columns: as chosen in `types`, otherwise from a sample of the file.
+    ///
+    /// # Errors
+    /// [`Error::NoColumn`], [`Error::Cancelled`], [`Error::Io`].
+    pub fn cell_formats(
+        &self,
+        columns: &[usize],
+        types: &TypeChoices,
+        control: Control<'_>,
+    ) -> Result<Vec<CellFormat>, Error> {
+        self.check_columns(columns)?;
+        let formats = self.column_formats(columns, types, control)?;
+        Ok(columns.iter().map(|column| CellFormat(formats.get(*column))).collect())
+    }
+
+    /// Folds the rows of these lines that meet the conditions of `query`, whose sort is ignored: `new` makes an
+    /// accumulator for a part of the lines, `add` adds a row with at least the first `keep` cells, and `collect`
+    /// receives each accumulator, in order, with the line after its part. `strictly`: as for [`Reading::view`]; otherwise
+    /// a filter's value of another type equals no cell. Returns the number of rows that were not examined completely.
+    ///
+    /// A part has about half a mebibyte of text, and a few parts per thread of the current rayon pool exist at a time.
+    ///
+    /// # Errors
+    /// As [`Reading::view`], and those of `collect`.
+    #[expect(clippy::too_many_arguments, reason = "two values of the query, and the steps of the fold")]
+    pub fn fold<T: Send>(
+        &self,
+        query: &Query,
+        strictly: bool,
+        lines: Range<u64>,
+        keep: usize,
+        control: Control<'_>,
+        new: impl Fn() -> T + Sync,
+        add: impl Fn(&mut T, &RowCells<'_>, &mut Vec<u8>) + Sync,
+        mut collect: impl FnMut(T, u64) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        query.check()?;
+        let filtered: Vec<usize> = query.filter.iter().map(|filter| filter.column).collect();
+        self.check_columns(&filtered)?;
+        let formats = self.column_formats(&filtered, &query.types, control)?;
+        let selection = Selection::new(self, query, &formats, strictly)?;
+        if lines.is_empty() {
+            return Ok(0);
+        }
+        let chunks: Vec<_> = {
+            let chunks = scan::chunks(&self.state(), lines.start);
+            chunks.into_iter().take_while(|chunk| chunk.line < lines.end).collect()
+        };
+        let syntax = self.dialect().syntax;
+        let mut ends = chunks.iter().skip(1).map(|chunk| chunk.line);
+        self.scan(
+            &chunks,
+            control,
+            (0.0, 1.0),
+            |chunk, bytes, scratch| {
+                let mut part = new();
+                selection.select(bytes, keep, scratch, |row, line, spare| {
+                    let number = chunk.line + row as u64;
+                    if lines.contains(&number) {
+                        add(&mut part, &RowCells { line, syntax, number: number as u32 }, spare);
+                    }
+                });
+                part
+            },
+            |part| collect(part, ends.next().unwrap_or(lines.end)),
+        )
+    }
+}
