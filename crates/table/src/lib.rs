@@ -142,7 +142,5 @@ pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
 pub use value::{DateOrder, DecimalMark, Kind, Number};
-pub use view::{
-    CellWriter, Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View,
-};
+pub use view::{CellWriter, Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View};
 pub use writer::{ORIGINAL, Table, Writer};

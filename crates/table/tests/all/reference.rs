@@ -249,7 +249,7 @@ fn is_of(kind: CellType, value: &str) -> bool {
 fn values(filter: &Filter) -> Vec<&str> {
     let all = std::iter::once(&filter.value).chain(&filter.others).map(|value| &value[..]);
     let few = match filter.op {
-        Op::Contains | Op::Matches | Op::Empty => 0,
+        Op::Contains | Op::Matches | Op::Empty | Op::Same => 0,
         Op::Between => 2,
         Op::In => usize::MAX,
         _ => 1,
@@ -285,6 +285,18 @@ fn holds(kind: CellType, filter: &Filter, cell: &str) -> bool {
             };
             let other = filter.others.first().map_or(value, |other| other);
             between(value, other) || between(other, value)
+        }
+        Op::Same => {
+            let is_value = |cell: &str| {
+                kind != CellType::Text && !cell.is_empty() && compare_with(kind, cell, cell).is_some()
+            };
+            let is_equal = |a: &str, b: &str| compare_with(kind, a, b).is_some_and(Ordering::is_eq);
+            match (is_value(cell), is_value(value)) {
+                // Both are instants: neither is a span of the other one.
+                (true, true) => is_equal(cell, value) && is_equal(value, cell),
+                (false, false) => composed(cell) == composed(value),
+                _ => false,
+            }
         }
         Op::Empty => cell.is_empty(),
         Op::Matches => regex::Regex::new(value).unwrap().is_match(cell),

@@ -62,7 +62,6 @@ fn packets_may_be_split_and_joined_anywhere() {
 }
 
 /// The contents of binary frames of a WebSocket.
-
 fn unframed(bytes: &[u8]) -> Vec<u8> {
     let rules = ws::Rules { role: ws::Role::Client, max_message: 1 << 20 };
     let (mut reader, mut message, mut rest) = (ws::Reader::default(), Vec::new(), bytes);

@@ -24,7 +24,7 @@ impl Client {
     fn join(test_room: &mut TestRoom, secret: Option<&str>) -> Self {
         let (handle, outbox) = test_room.join(secret);
         let (broadcast, mut seen) = outbox.take().broadcast.expect("a broadcast");
-        let first = EncodedView { frame: Bytes::new(), content: 1, viewers: 1, version: 1 };
+        let first = EncodedView { frame: Bytes::new(), content: 1, viewers: 1, version: 1, change: None };
         seen.view = Some(first.viewed());
         let (viewer, people) = (handle.viewer, Vec::new());
         Self { viewer, outbox, broadcast, seen, you: None, people, messages: 0 }
