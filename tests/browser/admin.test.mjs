@@ -134,6 +134,18 @@ test('a connection on another node is found, shown and disconnected', async (t) 
   await eventually('the other one is left', async () => (await page.getByRole('button', { name: /^Details of/ }).count()) === 1);
 });
 
+test('connections are listed by node', async (t) => {
+  const clients = [await client(ann, 'by-node'), await client(bob, 'by-node'), await client(bob, 'by-node')];
+  t.after(() => clients.forEach((one) => one.close()));
+  const page = await open(t, ann, 'connections?channel=by-node');
+  await page.getByText('3 connections', { exact: true }).waitFor();
+  await page.getByLabel('on node').selectOption('bob');
+  await page.getByText('2 connections', { exact: true }).waitFor();
+  assert.deepEqual(await page.getByRole('region', { name: 'Connections' }).locator('tbody tr td:last-child').allInnerTexts(), ['bob', 'bob']);
+  await page.getByLabel('on node').selectOption('all');
+  await page.getByText('3 connections', { exact: true }).waitFor();
+});
+
 test('a channel is found, followed with a filter, published to, and its history is paged', async (t) => {
   const name = 'live <b>1</b>/é?';
   for (let n = 1; n <= 45; n++) await api(ann, 'publish', { channel: name, data: { n } });
@@ -208,10 +220,15 @@ test('a table is deleted for its viewers', async (t) => {
   await viewer.waitForURL(/\/tables\//);
   await viewer.getByText(/is complete: /).waitFor();
   const page = await open(t, server, 'tables');
-  await page.getByText('orders.tsv').waitFor();
-  await page.getByRole('region', { name: 'Tables' }).getByRole('button', { name: 'Delete' }).click();
+  const openTables = page.getByRole('region', { name: 'Open tables' });
+  await openTables.getByText('orders.tsv').waitFor();
+  const stored = page.getByRole('region', { name: 'Stored tables' });
+  await stored.getByText('orders.tsv').waitFor();
+  assert.match(await stored.locator('tbody tr').innerText(), new RegExp(`orders.tsv.*${viewer.url().match(/[0-9a-f-]{36}/)[0]}.* kB.* s ago`, 's'));
+  await openTables.getByRole('button', { name: 'Delete' }).click();
   await page.getByRole('button', { name: 'Press again' }).click();
   await page.getByText(/^0 open/).waitFor();
+  await page.getByText(/^0 stored/).waitFor();
   await viewer.getByText(/deleted this table/).waitFor();
 });
 

@@ -1,7 +1,7 @@
 // The connections of all nodes: search, slow consumers, details, disconnect.
 
 import { bytes, count, make, many } from '../dom.js';
-import { command, post } from './api.js';
+import { command, get, post } from './api.js';
 import { attempt, channelLink, closeDialog, dangerous, dialog, duration, incompleteNodes, milliseconds, missingNodes, table } from './parts.js';
 
 /** @typedef {import('./types').Connection} Connection */
@@ -53,13 +53,15 @@ const details = async (row, changed) => {
 export const connections = async (view, visit, query) => {
   const search = make('input', { type: 'search', id: 'text', value: query.get('text') ?? '', placeholder: 'User, address, protocol or client id', autocomplete: 'off', spellcheck: false });
   const channel = make('input', { id: 'in-channel', value: query.get('channel') ?? '', placeholder: 'any', autocomplete: 'off', spellcheck: false });
+  const node = make('select', { id: 'on-node' }, make('option', { value: '' }, 'all'));
+  const nodes = make('span', { class: 'check', hidden: true }, make('label', { htmlFor: 'on-node' }, 'on node'), node);
   const queued = make('input', { type: 'checkbox', id: 'queued', checked: query.has('queued') });
   const results = make('div', { class: 'results' });
   const status = make('p', { class: 'quiet', role: 'status' });
   const more = make('button', { hidden: true }, 'More');
   const form = make('form', { class: 'row', role: 'search' },
     make('label', { htmlFor: 'text' }, 'Search'), search,
-    make('label', { htmlFor: 'in-channel' }, 'in channel'), channel,
+    make('label', { htmlFor: 'in-channel' }, 'in channel'), channel, nodes,
     make('label', { class: 'check' }, queued, 'Slow consumers, longest queues first'),
     make('button', { class: 'main' }, 'Search'));
   view.replaceChildren(make('h1', {}, 'Connections'), form, status, results, make('p', {}, more));
@@ -88,6 +90,7 @@ export const connections = async (view, visit, query) => {
     const page = await post('connections', {
       text: search.value.trim() || null,
       channel: channel.value.trim() || null,
+      node: node.value || null,
       queued: queued.checked,
       cursors: isNext ? next : {},
       limit: PAGE,
@@ -104,6 +107,15 @@ export const connections = async (view, visit, query) => {
     attempt(load);
   };
   queued.onchange = () => attempt(load);
+  node.onchange = () => attempt(load);
   more.onclick = () => attempt(() => load(true));
-  await attempt(load);
+  await attempt(async () => {
+    /** @type {import('./types').Overview} */
+    const overview = await get(`overview?after=${Number.MAX_SAFE_INTEGER}`);
+    if (!visit.isCurrent()) return;
+    node.append(...overview.nodes.map(({ uid, name }) => make('option', { value: uid }, name)));
+    node.value = query.get('node') ?? '';
+    nodes.hidden = overview.nodes.length < 2;
+    await load();
+  });
 };

@@ -56,12 +56,23 @@ export interface Connection {
   channels: string[];
 }
 
-export interface Table {
+export interface OpenTable {
   id: string;
   name: string;
   size: number;
   rows: number;
   viewers: number;
+  /** Names of the nodes where the table did not respond in time. */
+  unresponsive: string[];
+}
+
+export interface StoredTable {
+  id: string;
+  /** `null` if its record cannot be read. */
+  name: string | null;
+  size: number;
+  used: number | null;
+  nodes: string[];
 }
 
 export interface LogEntry {

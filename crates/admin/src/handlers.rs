@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::access::not_found;
 use crate::merge::{self, Responses};
+use crate::merge_tables;
 use crate::report::{
-    ChannelsQuery, ConnectionsQuery, LogLine, MAX_NAMES, MAX_ROWS, NodeQuery, Overview, TableRow,
+    ChannelsQuery, ConnectionsQuery, LogLine, MAX_NAMES, MAX_ROWS, NodeQuery, Overview, StoredTablesQuery,
 };
 use crate::{Admin, AdminBackend, bodies, json as json_response};
 
@@ -152,7 +153,7 @@ pub(crate) async fn log<B: AdminBackend>(State(admin): State<Arc<Admin<B>>>, req
     json_response(&json!({"lines": lines, "missing": missing}))
 }
 
-/// `GET tables`: the tables of all nodes.
+/// `GET tables`: the open tables of all nodes.
 pub(crate) async fn tables<B: AdminBackend>(
     State(admin): State<Arc<Admin<B>>>,
     request: Request,
@@ -161,18 +162,27 @@ pub(crate) async fn tables<B: AdminBackend>(
     if let Err(rejection) = admin.admit(&parts).await {
         return rejection;
     }
-    let (reports, missing) = admin.survey_nodes(NodeQuery::Tables {}, None).await.parse::<Vec<TableRow>>();
-    let mut tables = std::collections::BTreeMap::<String, TableRow>::new();
-    // A node reports no more than this.
-    let mut is_cut = reports.iter().any(|(_, _, rows)| rows.len() >= MAX_ROWS);
-    for (_, _, rows) in reports {
-        for row in rows {
-            tables.entry(row.id.clone()).and_modify(|known| known.viewers += row.viewers).or_insert(row);
-        }
-    }
-    is_cut |= tables.len() > MAX_ROWS;
-    let tables: Vec<_> = tables.into_values().take(MAX_ROWS).collect();
-    json_response(&json!({"tables": tables, "more": is_cut, "missing": missing}))
+    let (reports, missing) = admin.survey_nodes(NodeQuery::Tables {}, None).await.parse();
+    json_response(&merge_tables::open_tables(reports, missing, MAX_ROWS))
+}
+
+/// `POST tables/stored`: a page of the stored tables of all nodes.
+pub(crate) async fn stored_tables<B: AdminBackend>(
+    State(admin): State<Arc<Admin<B>>>,
+    request: Request,
+) -> Response {
+    let body = match admin.receive(request).await {
+        Ok(received) => received.body,
+        Err(rejection) => return rejection,
+    };
+    let mut query: StoredTablesQuery = match serde_json::from_slice(&body) {
+        Ok(query) => query,
+        Err(error) => return invalid(&error),
+    };
+    query.limit = query.limit.clamp(1, MAX_ROWS);
+    let limit = query.limit;
+    let (reports, missing) = admin.survey_nodes(NodeQuery::StoredTables(query), None).await.parse();
+    json_response(&merge_tables::stored_tables(reports, missing, limit))
 }
 
 /// `GET namespaces`: the options of channels.

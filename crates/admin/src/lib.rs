@@ -15,6 +15,7 @@ mod counters;
 mod handlers;
 mod login;
 mod merge;
+mod merge_tables;
 mod node;
 mod password;
 mod rates;
@@ -137,6 +138,7 @@ impl<B: AdminBackend> Admin<B> {
             .route("/namespaces", get(handlers::namespaces::<B>))
             .route("/log", get(handlers::log::<B>))
             .route("/tables", get(handlers::tables::<B>))
+            .route("/tables/stored", post(handlers::stored_tables::<B>))
             .route("/tables/{id}/delete", post(handlers::delete_table::<B>))
             .route("/command/{method}", post(handlers::command::<B>))
             .route("/tail", get(handlers::tail::<B>))

@@ -8,7 +8,7 @@ use crate::rates::{Counts, Rates};
 use crate::recent_log;
 use crate::report::{
     ChannelsQuery, ChannelsReport, ConnectionsQuery, ConnectionsReport, MAX_NAMES, MAX_ROWS, NodeQuery,
-    Overview, TableRow,
+    Overview, StoredTablesQuery, StoredTablesReport, TableRow,
 };
 
 /// What a node reports about itself.
@@ -25,8 +25,11 @@ pub trait NodeState: Send + Sync + 'static {
     /// Channels with subscribers on this node.
     fn channels(&self, query: &ChannelsQuery) -> ChannelsReport;
 
-    /// Tables with viewers on this node, or stored on it.
+    /// Tables that are open on this node; at most [`MAX_ROWS`].
     fn tables(&self) -> BoxFuture<'_, Vec<TableRow>>;
+
+    /// Tables in the store of this node; at most the limit of the query.
+    fn stored_tables(&self, query: StoredTablesQuery) -> BoxFuture<'_, StoredTablesReport>;
 }
 
 /// The response to a query. A query of an unknown kind gets `null`.
@@ -52,6 +55,10 @@ pub fn respond<'a>(state: &'a dyn NodeState, rates: &'a Rates, query: Value) -> 
             }
             Ok(NodeQuery::Log {}) => serde_json::to_value(recent_log::lines()),
             Ok(NodeQuery::Tables {}) => serde_json::to_value(state.tables().await),
+            Ok(NodeQuery::StoredTables(mut query)) => {
+                query.limit = query.limit.min(MAX_ROWS);
+                serde_json::to_value(state.stored_tables(query).await)
+            }
             Err(_) => Ok(Value::Null),
         };
         value.unwrap_or_default()

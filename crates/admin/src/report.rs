@@ -25,8 +25,10 @@ pub enum NodeQuery {
     Channels(ChannelsQuery),
     /// The last warnings and errors in the log.
     Log {},
-    /// Tables with viewers on the node.
+    /// Tables that are open on the node.
     Tables {},
+    /// Tables in the store of the node, open or not.
+    StoredTables(StoredTablesQuery),
 }
 
 /// Which connections.
@@ -195,7 +197,43 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A table with viewers.
+/// Which stored tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredTablesQuery {
+    /// Only tables with an id after this one; empty for the first page.
+    pub after: String,
+    /// Most tables.
+    pub limit: usize,
+}
+
+/// Stored tables of a node, in the order of their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredTablesReport {
+    /// The first tables.
+    pub tables: Vec<StoredTableRow>,
+    /// The id after which the next page of the node begins; `None` after the last table.
+    pub next: Option<String>,
+    /// Why the node has listed none.
+    pub error: Option<String>,
+}
+
+/// A stored table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredTableRow {
+    /// The id.
+    pub id: String,
+    /// The name of its file; `None` if its record cannot be read.
+    pub name: Option<String>,
+    /// The size of its files in bytes, as `tables.max_total` counts it.
+    pub size: u64,
+    /// Its last use, in Unix seconds.
+    pub used: Option<u64>,
+}
+
+/// An open table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableRow {
@@ -209,4 +247,6 @@ pub struct TableRow {
     pub rows: u64,
     /// Viewers on the node.
     pub viewers: u64,
+    /// Whether the table has not responded in time: only its id is known.
+    pub is_unresponsive: bool,
 }

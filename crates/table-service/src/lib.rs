@@ -72,7 +72,7 @@ use tidings_table_room::{
 };
 use tidings_table_store::{Record, Store, TableId};
 use tidings_wire::Channel;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use append_limiter::AppendLimiter;
@@ -88,12 +88,13 @@ pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use download::MAX_EXPORTS;
 pub use http::{pages, routes};
+pub use operators::OpenTable;
 pub use options::Options;
 pub use tidings_table_room::counters::Counters;
 pub use tidings_table_room::failure::Failure;
 pub use tidings_table_room::summary::TableSummary;
 pub use tidings_table_store::{
-    BucketCounters, BucketOptions, MAX_UPLOADS, Quota, StoreLocation, StoreOptions,
+    BucketCounters, BucketOptions, MAX_UPLOADS, Quota, StoreLocation, StoreOptions, StoredTable,
 };
 
 /// The longest connection token in a message, in bytes.
@@ -134,6 +135,8 @@ pub struct Service {
     arrivals: AppendLimiter,
     downloads: ActiveDownloads,
     unread: UnreadResponses,
+    /// The permit to read a page of stored tables for operators.
+    listings: Arc<Semaphore>,
     live: Budget,
     options: Options,
     access: Arc<dyn Access>,
@@ -169,6 +172,7 @@ impl Service {
             arrivals: AppendLimiter::default(),
             downloads: ActiveDownloads::new(options.min_data_rate),
             unread: UnreadResponses::default(),
+            listings: Arc::new(Semaphore::new(1)),
             live: Budget::new(LIVE_BYTES),
             options,
             access,
@@ -198,11 +202,11 @@ impl Service {
             sweeping.abort();
         }
         let rooms = self.rooms.all();
-        for room in &rooms {
+        for (_, room) in &rooms {
             let _ = room.send(RoomRequest::Stop(drain)).await;
         }
         let all = async {
-            for room in &rooms {
+            for (_, room) in &rooms {
                 room.closed().await;
             }
             // A room that accepts no requests may still be closing its table.

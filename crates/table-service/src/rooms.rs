@@ -30,8 +30,8 @@ impl Rooms {
         self.lock().entry(id).or_insert_with(start).clone()
     }
 
-    pub(super) fn all(&self) -> Vec<mpsc::Sender<RoomRequest>> {
-        self.lock().values().cloned().collect()
+    pub(super) fn all(&self) -> Vec<(TableId, mpsc::Sender<RoomRequest>)> {
+        self.lock().iter().map(|(id, room)| (*id, room.clone())).collect()
     }
 
     /// Removes a room that is ending, so that the next request opens its table again.
@@ -48,7 +48,7 @@ impl Rooms {
     /// idle ones have ended, at most for [`CLOSE_TIMEOUT`].
     pub(super) fn close_idle(&self) {
         let (held, closed) = std::sync::mpsc::channel();
-        for room in self.all() {
+        for (_, room) in self.all() {
             // A room with a full queue is not idle.
             let _ = room.try_send(RoomRequest::CloseIdle(held.clone()));
         }

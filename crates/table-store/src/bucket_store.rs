@@ -9,6 +9,7 @@ use tidings_table::{Control, Writer};
 use crate::bucket::{Bucket, BucketCounters, CommitOutcome, SaveOutcome};
 use crate::disk::{Disk, TableFolder};
 use crate::id::TableId;
+use crate::listing::StoredPage;
 use crate::quota::Quota;
 use crate::record::Record;
 use crate::{AppendError, AppendRows, Store, StoreError, read_appended};
@@ -176,6 +177,10 @@ impl Store for BucketStore {
     fn sweep(&self) -> u64 {
         self.disk.sweep();
         self.bucket.sweep()
+    }
+
+    fn page(&self, after: Option<TableId>, limit: usize) -> Result<StoredPage, StoreError> {
+        self.bucket.page(after, limit)
     }
 
     fn stored(&self) -> (u64, u64) {

@@ -11,6 +11,7 @@ use tidings_table::{Control, ORIGINAL, Writer};
 use crate::bucket::SaveOutcome;
 use crate::disk::{Disk, TableFolder};
 use crate::id::TableId;
+use crate::listing::StoredPage;
 use crate::record::Record;
 use crate::{AppendError, AppendRows, Store, StoreError, read_appended};
 
@@ -112,6 +113,10 @@ impl Store for FolderStore {
 
     fn sweep(&self) -> u64 {
         self.disk.sweep()
+    }
+
+    fn page(&self, after: Option<TableId>, limit: usize) -> Result<StoredPage, StoreError> {
+        Ok(self.disk.page(after, limit)?)
     }
 
     fn stored(&self) -> (u64, u64) {

@@ -9,7 +9,7 @@ use ring::digest;
 use ring::rand::{self, SystemRandom};
 
 /// The id of a table: a random UUID (RFC 9562 §5.4) with 122 random bits. Anyone with the id can view the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(u128);
 
 impl TableId {

@@ -10,6 +10,7 @@
 //! counters.rs      counters that are keyed by an enum
 //! id.rs            ids of tables, secrets of owners
 //! quota.rs         the limits of one requester
+//! listing.rs       pages of the stored tables, for operators
 //! error.rs         errors of the operations
 //! ```
 //!
@@ -33,6 +34,7 @@ mod disk;
 mod error;
 mod folder_store;
 mod id;
+mod listing;
 mod options;
 mod quota;
 mod record;
@@ -51,6 +53,7 @@ pub use bucket::{BucketCounters, RequestOutcome, SaveOutcome};
 pub use disk::{Disk, ExceededLimit, FileCharge, Reserved, TABLE_OVERHEAD, TableFolder};
 pub use error::{AppendError, StoreError};
 pub use id::{ParseIdError, TableId, process_number, secret};
+pub use listing::{StoredPage, StoredTable};
 pub use options::{BucketOptions, StoreLocation, StoreOptions};
 pub use quota::{MAX_UPLOADS, Quota};
 pub use record::{
@@ -156,6 +159,12 @@ pub trait Store: Debug + Send + Sync {
 
     /// The number of tables and the size of their files in bytes; in a bucket, as last counted.
     fn stored(&self) -> (u64, u64);
+
+    /// At most `limit` tables with an id after `after`, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; errors of the disk.
+    fn page(&self, after: Option<TableId>, limit: usize) -> Result<StoredPage, StoreError>;
 
     /// The counters of the bucket, and the size of the local copies in bytes; `None` without a bucket.
     fn bucket_counters(&self) -> Option<(&BucketCounters, u64)> {

@@ -3,15 +3,17 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tidings_admin::report::{
-    ChannelsQuery, ChannelsReport, ConnectionsQuery, ConnectionsReport, Overview, TableRow,
+    ChannelsQuery, ChannelsReport, ConnectionsQuery, ConnectionsReport, Overview, StoredTableRow,
+    StoredTablesQuery, StoredTablesReport, TableRow,
 };
 use tidings_admin::{Counts, NodeState};
 use tidings_shard::CounterKey as _;
-use tidings_table_service as tables;
+use tidings_table_service::{self as tables, OpenTable, StoredTable, TableSummary};
 use tidings_wire::{Pattern, Topic};
 
 use crate::connections::LocalConnections;
@@ -121,17 +123,43 @@ impl NodeState for LocalState {
     fn tables(&self) -> BoxFuture<'_, Vec<TableRow>> {
         async move {
             let Some(tables) = &self.tables else { return Vec::new() };
-            let rows = tables.summaries(tidings_admin::report::MAX_ROWS).await;
-            rows.into_iter()
-                .map(|row| TableRow {
-                    id: row.id,
-                    name: row.name,
-                    size: row.size,
-                    rows: row.rows,
-                    viewers: row.viewers,
+            let open = tables.summaries(tidings_admin::report::MAX_ROWS).await;
+            open.into_iter()
+                .map(|table| match table {
+                    OpenTable::Summary(TableSummary { id, name, size, rows, viewers }) => {
+                        TableRow { id, name, size, rows, viewers, is_unresponsive: false }
+                    }
+                    OpenTable::Unresponsive { id } => {
+                        TableRow { id, is_unresponsive: true, ..TableRow::default() }
+                    }
                 })
                 .collect()
         }
         .boxed()
+    }
+
+    fn stored_tables(&self, query: StoredTablesQuery) -> BoxFuture<'_, StoredTablesReport> {
+        async move {
+            let Some(tables) = &self.tables else { return StoredTablesReport::default() };
+            match tables.list_stored(&query.after, query.limit).await {
+                Ok(page) => StoredTablesReport {
+                    tables: page.tables.into_iter().map(stored_row).collect(),
+                    next: page.next.map(|id| id.to_string()),
+                    error: None,
+                },
+                Err(error) => StoredTablesReport { error: Some(error), ..StoredTablesReport::default() },
+            }
+        }
+        .boxed()
+    }
+}
+
+fn stored_row(table: StoredTable) -> StoredTableRow {
+    let seconds = |used: SystemTime| Some(used.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs());
+    StoredTableRow {
+        id: table.id.to_string(),
+        name: table.name,
+        size: table.bytes,
+        used: table.used.and_then(seconds),
     }
 }

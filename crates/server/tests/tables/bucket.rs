@@ -11,21 +11,21 @@ use crate::table_server::{TableServer, Viewer, tsv};
 const IMPATIENT: &str = "tables.s3.timeout=2s";
 
 /// The Redis and the bucket that two nodes share. The link to the bucket can be cut.
-struct Shared {
+pub(crate) struct Shared {
     redis: RedisServer,
     s3: S3Server,
-    link: Proxy,
+    pub(crate) link: Proxy,
 }
 
 impl Shared {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (redis, s3) = (RedisServer::start(), S3Server::start());
         let link = Proxy::to(s3.addr());
         Self { redis, s3, link }
     }
 
     /// A node with an empty disk.
-    fn node(&self, options: &[&str]) -> TableServer {
+    pub(crate) fn node(&self, options: &[&str]) -> TableServer {
         let of_all = [
             format!("broker={}", self.redis.url()),
             "tables.store=s3://tables/some/prefix".to_owned(),

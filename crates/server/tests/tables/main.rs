@@ -8,6 +8,7 @@ mod limits;
 mod live;
 mod many;
 mod nodes;
+mod operators;
 mod owner;
 mod people;
 mod private;

@@ -14,7 +14,7 @@ use crate::support::TestServer;
 
 /// A server in this process, stopped when dropped.
 pub(crate) struct TableServer {
-    server: TestServer,
+    pub(crate) server: TestServer,
     pub(crate) http: SocketAddr,
     pub(crate) tcp: SocketAddr,
     /// The data folder, if the test server owns one.

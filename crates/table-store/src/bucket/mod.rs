@@ -21,6 +21,7 @@
 
 mod chain;
 mod http;
+mod list;
 mod sweep;
 mod transfer;
 
@@ -246,32 +247,34 @@ impl Bucket {
 
     /// The record of a table, and its version in the bucket.
     pub(super) fn record(&self, id: TableId) -> Result<Option<(Record, UpdateVersion)>, StoreError> {
-        let path = self.path(id, RECORD);
-        self.block_on(async {
-            let got = match self.s3.get_opts(&path, GetOptions::default()).await {
-                Ok(got) => got,
-                Err(Error::NotFound { .. }) => return Ok(None),
-                Err(error) => return Err(self.unavailable("reading a table's record", &error)),
-            };
-            let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
-            if got.meta.size > MAX_RECORD {
+        self.block_on(self.read_record(id))
+    }
+
+    async fn read_record(&self, id: TableId) -> Result<Option<(Record, UpdateVersion)>, StoreError> {
+        let got = match self.s3.get_opts(&self.path(id, RECORD), GetOptions::default()).await {
+            Ok(got) => got,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.unavailable("reading a table's record", &error)),
+        };
+        let version = UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() };
+        if got.meta.size > MAX_RECORD {
+            if let Some(times) = self.failures.count() {
+                let bytes = got.meta.size;
+                tracing::error!(table = %id, bytes, times, "the record of a table exceeds the limit");
+            }
+            return Err(StoreError::Corrupt);
+        }
+        let bytes =
+            got.bytes().await.map_err(|error| self.unavailable("reading a table's record", &error))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(record) => Ok(Some((record, version))),
+            Err(error) => {
                 if let Some(times) = self.failures.count() {
-                    let bytes = got.meta.size;
-                    tracing::error!(table = %id, bytes, times, "the record of a table exceeds the limit");
+                    tracing::error!(%error, table = %id, times, "the record of a table in the bucket is invalid");
                 }
-                return Err(StoreError::Corrupt);
+                Err(StoreError::Corrupt)
             }
-            let bytes = got.bytes().await.map_err(|error| self.unavailable("reading a table's record", &error))?;
-            match serde_json::from_slice(&bytes) {
-                Ok(record) => Ok(Some((record, version))),
-                Err(error) => {
-                    if let Some(times) = self.failures.count() {
-                        tracing::error!(%error, table = %id, times, "the record of a table in the bucket is invalid");
-                    }
-                    Err(StoreError::Corrupt)
-                }
-            }
-        })
+        }
     }
 
     /// Writes a record, unless there is a newer one. The table counts as used now.

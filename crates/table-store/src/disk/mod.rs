@@ -22,6 +22,7 @@
 mod charge;
 mod eviction;
 mod folder;
+mod list;
 mod table_folder;
 #[cfg(test)]
 mod tests;

@@ -52,6 +52,34 @@ fn a_table_is_found_by_its_id_alone() {
 }
 
 #[test]
+fn pages_list_every_table_once_and_name_unreadable_records() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store(folder.path(), 1 << 20, DAY);
+    let mut ids: Vec<_> = (0..5).map(|_| table(&store, 10)).collect();
+    ids.sort_unstable();
+    fs::write(store.folder(ids[1]).join(RECORD), "{").expect("a record");
+    // A table that never had a file, and a folder of another program.
+    let _nameless = store.create().expect("a folder");
+    fs::create_dir(folder.path().join("other")).expect("a folder");
+    let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = store.page(after, 2).expect("a page");
+        assert!(page.tables.len() <= 2);
+        found.extend(page.tables);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found.iter().map(|table| table.id).collect::<Vec<_>>(), pages), (ids.clone(), 3));
+    for table in found {
+        assert_eq!(table.name, (table.id != ids[1]).then(String::new));
+        assert!(table.bytes >= TABLE_OVERHEAD + 10 && table.used.is_some());
+    }
+}
+
+#[test]
 fn left_overs_of_a_terminated_process_are_removed_at_the_start_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = store(folder.path(), 1 << 20, DAY);
