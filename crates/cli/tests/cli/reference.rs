@@ -26,6 +26,18 @@ fn every_command_has_help_that_ends_with_examples() {
 }
 
 #[test]
+fn the_newest_dated_section_of_the_changelog_is_this_version() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../CHANGELOG.md");
+    let text = fs::read_to_string(path).expect("the changelog");
+    let mut sections = text.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(sections.next(), Some("Unreleased"));
+    let (version, date) = sections.next().and_then(|title| title.split_once(" – ")).expect("a dated section");
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    let digits = date.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect::<Vec<_>>();
+    assert_eq!(digits, b"0000-00-00", "{date}");
+}
+
+#[test]
 fn without_a_command_the_help_is_shown_as_wrong_usage() {
     let done = run(&[], b"");
     assert_eq!((done.code, done.text()), (Some(2), ""));
