@@ -46,7 +46,7 @@ fn main() {
                 .expect("memory")
         })
         .collect();
-    let bytes = (budget.used() - before) / views.max(1) >> 20;
+    let bytes = ((budget.used() - before) / views.max(1)) >> 20;
     println!("{views} sorted views: {:?}, {bytes} MiB each", began.elapsed());
     let mut times: [Vec<Duration>; 4] = Default::default();
     let mut seed = 1_u64;
