@@ -85,15 +85,18 @@ const onFacts = ({ columns }) => {
   update();
 };
 
-/** Cells that have changed in place. @param {NonNullable<Message['cells']>} cells */
-const onCells = (cells) => {
+tiles.onChange = (row, column) => {
+  const key = `${row} ${column}`;
+  state.flashes.set(key, (state.flashes.get(key) ?? 0) + 1);
+  setTimeout(() => state.flashes.delete(key) && draw(), FLASH);
+};
+
+/** Cells of the shared page that have changed in place; other rows may have changed too. @param {Message} message */
+const onCells = ({ cells = [], version = 0 }) => {
+  if (state.view) state.view.version = version;
   if (state.private) return;
-  for (const { row, column, value } of cells) {
-    tiles.change(row, column, value);
-    const key = `${row} ${column}`;
-    state.flashes.set(key, (state.flashes.get(key) ?? 0) + 1);
-    setTimeout(() => state.flashes.delete(key) && draw(), FLASH);
-  }
+  tiles.outdate(version);
+  for (const { row, column, value } of cells) tiles.change(row, column, value);
   draw();
 };
 
@@ -140,7 +143,7 @@ const onMessage = (text) => {
     tiles.add(message.rows);
     onRows();
   }
-  if (message.cells) onCells(message.cells);
+  if (message.cells) onCells(message);
   if (message.error) onError(message.error);
   if (message.people || message.person || message.person_left) onPeople(message);
   if (message.private !== undefined) showPrivate(message.private);

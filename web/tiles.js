@@ -43,6 +43,8 @@ export class Tiles {
   #since = 0;
   /** @type {number | undefined} */
   #timer;
+  /** Called for each cell that has changed in place. @type {(row: number, column: number) => void} */
+  onChange = () => {};
 
   /** @param {(request: { from: number, count: number, columns: { from: number, count: number } }) => boolean} send @param {() => void} again called when a lost request may be repeated */
   constructor(send, again) {
@@ -77,8 +79,15 @@ export class Tiles {
     const key = this.#key(rows.from, rows.columns?.from ?? 0);
     this.#flights.delete(key);
     if ((rows.version ?? 0) < this.#since || rows.from % TALL) return false;
+    const old = this.#tiles.get(key);
     this.#drop(key);
     const added = piece(rows);
+    if (old?.stale) added.data.forEach((line, y) => {
+      const was = old.data[y] ?? [];
+      const changed = [...was.keys()].filter((x) => was[x] !== line[x]);
+      // Of a row that has moved, most cells differ.
+      if (2 * changed.length <= line.length) for (const x of changed) this.onChange(rows.from + y, added.left + x);
+    });
     this.#tiles.set(key, added);
     this.#cells += added.data.length * (added.data[0]?.length ?? 0);
     for (const [oldest] of this.#tiles) {
@@ -94,6 +103,7 @@ export class Tiles {
       const line = part?.data[row - part.from];
       if (part && line && column >= part.left && column < part.right) line[column - part.left] = value;
     }
+    this.onChange(row, column);
   }
 
   /** The text of a cell; null if the row has no such cell, undefined if it is not here yet. @param {number} row @param {number} column */

@@ -141,6 +141,8 @@ export interface View extends Query, Omit<Rows, 'from' | 'columns' | 'header' | 
   columns_total?: number;
   /** Null: as in the file; absent: the server stores no arrangement. */
   columns?: Columns | null;
+  /** The names of the columns that identify a row. */
+  key?: string[];
   changed_by?: Author | null;
   /** How many changes can be undone and redone. */
   history?: { undo: number; redo: number };

@@ -184,7 +184,10 @@ const difference = (before, now) => {
   const isReplaced = !before.loading && now.loading && now.total_number < before.total_number;
   if (isReplaced) return 'file';
   // A server that was started again counts versions from the beginning.
-  if (query(before) !== query(now) || now.total_number < before.total_number || now.version < before.version) return 'rows';
+  const isLess = now.total_number < before.total_number;
+  if (query(before) !== query(now) || (isLess && !now.key) || now.version < before.version) return 'rows';
+  // Rows with a key are replaced and removed.
+  if (now.key && now.size > before.size && !before.loading) return now.total_number > before.total_number ? 'more' : 'changed';
   if (now.size > before.size || now.total_number > before.total_number) {
     const isPlain = !now.sort.length && !now.filter.length && !now.search;
     const isOther = isPlain && before.page_no === now.page_no && String(before.data[0]) !== String(now.data[0]);
@@ -277,7 +280,7 @@ export const show = (view, isUploading) => {
   if (view.columns) state.columns = view.columns;
   if (!state.private) {
     if (differs === 'file' || differs === 'rows') resetRows(view, differs === 'file');
-    else if (differs === 'changed' || (differs === 'more' && (view.sort.length || view.filter.length || view.search))) tiles.outdate(view.version);
+    else if (differs === 'changed' || (differs === 'more' && (view.key || view.sort.length || view.filter.length || view.search))) tiles.outdate(view.version);
     takeRows(view);
   } else if (differs === 'file') {
     leavePrivate();

@@ -59,6 +59,8 @@ pub(crate) struct Tally {
     changed: Vec<u32>,
     /// The first line that was not examined.
     next: u64,
+    /// The number of lines that the rows with a key were current after; 0 without a key.
+    applied: u64,
     clipped: u64,
     /// The bytes of all groups.
     bytes: u64,
@@ -99,6 +101,7 @@ impl Tally {
             rows: Vec::new(),
             changed: Vec::new(),
             next: 0,
+            applied: 0,
             clipped: 0,
             bytes: 0,
             reserved: Reserved::new(budget),
@@ -122,8 +125,13 @@ impl Tally {
         strictly: bool,
         control: Control<'_>,
     ) -> Result<Snapshot, Error> {
-        self.set_formats(reading, spec, strictly, control)?;
         let lines = reading.lines();
+        if lines.applied != self.applied {
+            // Rows that are replaced or removed by key may be in any group.
+            self.clear();
+        }
+        self.set_formats(reading, spec, strictly, control)?;
+        self.applied = lines.applied;
         self.next = self.next.max(lines.first);
         let settled = self.next..lines.settled;
         if let Err(error) = self.fold(reading, spec, strictly, settled, control) {

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tidings_table::{
     Choice, Control, Export, Filter, Format, Limits, Op, Query, Reading, SortBy, View, Writer,
 };
+use tidings_table_group::{Function, Group, Grouped, Measure};
 use tidings_table_live::{Budget, Counts, KeyError, LiveRows, LiveView, removal};
 
 type Row = [String; 3];
@@ -228,6 +229,33 @@ fn facts_and_the_header_row_belong_to_the_current_rows() {
     let last = article.page(3, 2).expect("a page");
     assert_eq!(last.rows.len(), 2);
     assert_eq!(live.reading().summary().rows, 4);
+}
+
+#[test]
+fn groups_follow_rows_that_are_replaced_and_removed() {
+    let mut live = Live::new(FILE, &["id"], 1 << 30).expect("a table");
+    let measures = vec![
+        Measure { column: None, function: Function::Count },
+        Measure { column: Some(1), function: Function::Sum },
+    ];
+    let group = Group { by: vec![2], measures, chart: None };
+    let by_word = Query { sort: vec![SortBy::default()], ..Query::default() };
+    let budget = tidings_table_group::Budget::default();
+    let grouped =
+        Grouped::new(&live.reading(), &by_word, &group, &budget, Control::default()).expect("groups");
+    let shown = |grouped: &Grouped| -> Vec<String> {
+        let page = grouped.window(0, 10, 0..3);
+        let text =
+            |row: &tidings_table::Row| row.cells.iter().map(|cell| &*cell.text).collect::<Vec<_>>().join(" ");
+        page.rows.iter().map(text).collect()
+    };
+    assert_eq!(shown(&grouped), ["apple 1 3", "Pear 2 6", "plum, ripe 1 6", " 1 4"]);
+    live.put(&row(2, 10, 0));
+    live.remove("k1");
+    live.put(&row(9, 1, 1));
+    live.apply();
+    let grouped = grouped.refresh(Control::default()).expect("groups");
+    assert_eq!(shown(&grouped), ["apple 2 13", "Pear 2 0", " 1 4"]);
 }
 
 #[test]

@@ -107,13 +107,20 @@ pub struct Lines {
     pub settled: u64,
     /// The number of lines.
     pub all: u64,
+    /// As [`Summary::applied`](crate::Summary::applied): when it has changed, any earlier line may be no row any more.
+    pub applied: u64,
 }
 
 impl Reading {
     /// The current lines.
     pub fn lines(&self) -> Lines {
+        let first = self.first_line();
+        if let Some(overlay) = self.overlay() {
+            let all = overlay.applied();
+            return Lines { first, settled: all, all, applied: all };
+        }
         let state = self.state();
-        Lines { first: self.first_line(), settled: state.settled, all: state.tally.rows }
+        Lines { first, settled: state.settled, all: state.tally.rows, applied: 0 }
     }
 
     /// The formats of these columns: as chosen in `types`, otherwise from a sample of the file.
@@ -164,7 +171,8 @@ impl Reading {
             let chunks = scan::chunks(&self.state(), lines.start);
             chunks.into_iter().take_while(|chunk| chunk.line < lines.end).collect()
         };
-        let syntax = self.dialect().syntax;
+        let (syntax, overlay) = (self.dialect().syntax, self.overlay());
+        let is_row = |line: u64| overlay.as_ref().is_none_or(|overlay| overlay.place(line as u32).is_some());
         let mut ends = chunks.iter().skip(1).map(|chunk| chunk.line);
         self.scan(
             &chunks,
@@ -174,7 +182,7 @@ impl Reading {
                 let mut part = new();
                 selection.select(bytes, keep, scratch, |row, line, spare| {
                     let number = chunk.line + row as u64;
-                    if lines.contains(&number) {
+                    if lines.contains(&number) && is_row(number) {
                         add(&mut part, &RowCells { line, syntax, number: number as u32 }, spare);
                     }
                 });

@@ -19,6 +19,7 @@ use crate::outbox::Outbox;
 use crate::people::Actor;
 use crate::upload::{ActiveUploads, Upload};
 
+mod keys;
 mod people;
 mod private;
 
