@@ -453,7 +453,7 @@ impl Shard {
     pub(crate) fn deliver_shared(&mut self, id: SessionId, delivery: SharedDelivery) {
         let conn = self.conns.get(id.slot.index()).and_then(Option::as_ref);
         let waiting = conn.map_or(0, Conn::control_backlog);
-        if self.hub.is_current(id) && waiting + delivery.publication.body.len() > self.limits.queue {
+        if waiting > 0 && waiting + delivery.publication.body.len() > self.limits.queue {
             self.end_slow(id);
         }
         tidings_session::deliver_shared(&mut self.hub, id, delivery, &mut self.fx);
