@@ -57,7 +57,11 @@ impl Config {
     pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
         let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
         let http = self.http.listen.iter().map(|address| ("http.listen", address));
-        tcp.chain(http).chain(self.internal.listen.iter().map(|address| ("internal.listen", address)))
+        let mqtt = self.mqtt.listen.iter().filter(|_| self.mqtt.enabled);
+        let mqtt = mqtt.map(|address| ("mqtt.listen", address));
+        tcp.chain(mqtt)
+            .chain(http)
+            .chain(self.internal.listen.iter().map(|address| ("internal.listen", address)))
     }
 
     /// Whether the page omits the state of the server: other machines can reach the HTTP port.
@@ -250,6 +254,7 @@ fn proxy_headers(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigE
     }
     for (key, is_on, listeners) in [
         ("tcp.proxy_protocol", config.tcp.proxy_protocol, &config.tcp.listen),
+        ("tcp.proxy_protocol", config.tcp.proxy_protocol, &config.mqtt.listen),
         ("http.proxy_protocol", config.http.proxy_protocol, &config.http.listen),
     ] {
         if is_on && listeners.iter().any(|address| matches!(address, ListenAddr::Tcp(_))) {

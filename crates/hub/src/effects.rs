@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_mqtt_session::{OpenSession, SessionChange, SessionState};
+use tidings_mqtt_session::{JoinGroup, OpenSession, SessionChange, SessionState};
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic};
 
@@ -65,6 +65,8 @@ pub enum Request {
     Retained(Box<str>, usize),
     /// The session of a client of MQTT that connects.
     OpenSession(Box<OpenSession>),
+    /// Join the group of a shared subscription of MQTT.
+    JoinGroup(Box<JoinGroup>),
 }
 
 impl Request {
@@ -77,7 +79,11 @@ impl Request {
             Self::Retained(_, max_bytes) => Some(*max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) | Self::OpenSession(_) => None,
+            Self::Publish(..)
+            | Self::Query(_)
+            | Self::Authorize(_)
+            | Self::OpenSession(_)
+            | Self::JoinGroup(_) => None,
         }
     }
 }
@@ -161,6 +167,8 @@ pub enum Response {
     Retained(Vec<Arc<Publication>>),
     /// The state of an earlier session of MQTT that continues; `None` for a new session.
     Session(Option<Box<SessionState>>),
+    /// The session is a member of the group.
+    Joined,
 }
 
 /// Why a request failed.

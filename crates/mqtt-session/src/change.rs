@@ -1,9 +1,11 @@
 //! The values that shards and the store of sessions exchange.
 
-use bytes::Bytes;
-use tidings_wire::{Channel, Extra};
+use std::sync::Arc;
 
-use crate::state::{SessionState, StoredSubscription};
+use bytes::Bytes;
+use tidings_wire::{Channel, Extra, Publication, Topic};
+
+use crate::state::{Options, SessionState, StoredSubscription};
 
 /// The owner of a session and its client id. Sessions of different users do not collide.
 pub type SessionKey = Box<str>;
@@ -53,6 +55,39 @@ pub enum SessionChange {
         /// The connection that has ended.
         connection: Option<Connection>,
     },
+    /// A connection leaves the group of a shared subscription.
+    Left(Connection, SharedFilter),
+    /// A publication for a member of a group whose connection has ended.
+    Undelivered(Connection, SharedDelivery),
+}
+
+/// The filter of a shared subscription, and the topic that has its publications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedFilter {
+    /// The filter, with its name: `$share/NAME/FILTER`.
+    pub filter: Box<str>,
+    /// The topic.
+    pub topic: Topic,
+}
+
+/// A connection joins the group of a shared subscription, or changes its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinGroup {
+    /// The connection.
+    pub connection: Connection,
+    /// The filter.
+    pub shared: SharedFilter,
+    /// The options of the subscription.
+    pub options: Options,
+}
+
+/// A publication for one member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDelivery {
+    /// The filter of the group.
+    pub shared: SharedFilter,
+    /// The publication.
+    pub publication: Arc<Publication>,
 }
 
 /// A session whose connection has ended.

@@ -18,7 +18,10 @@ mod message;
 mod queue;
 mod state;
 
-pub use change::{Connection, OpenSession, Parking, SessionChange, SessionKey, WillMessage};
+pub use change::{
+    Connection, JoinGroup, OpenSession, Parking, SessionChange, SessionKey, SharedDelivery, SharedFilter,
+    WillMessage,
+};
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;
 pub use state::{Options, SessionState, StoredSubscription};

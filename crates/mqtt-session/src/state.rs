@@ -43,6 +43,13 @@ pub struct StoredSubscription {
     pub options: Options,
 }
 
+impl StoredSubscription {
+    /// Whether it is a shared subscription.
+    pub fn is_shared(&self) -> bool {
+        self.filter.starts_with("$share/")
+    }
+}
+
 /// The state of a session besides its subscriptions, and these when it returns to a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionState {

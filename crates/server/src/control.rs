@@ -131,6 +131,7 @@ impl Control for SessionControl {
             Request::Retained(filter, max_bytes) => {
                 self.router.read_retained(&filter, max_bytes, |response| reply.send(response));
             }
+            Request::JoinGroup(request) => self.sessions.join(&request, reply),
             Request::OpenSession(request) => self.sessions.open(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }

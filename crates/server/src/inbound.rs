@@ -17,7 +17,7 @@ use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::internal::InternalChannels;
-use crate::mqtt_sessions::{SessionStore, unix_seconds};
+use crate::mqtt_sessions::{SessionStore, post_shared, unix_seconds};
 use crate::router::failure;
 use crate::shards::Shards;
 use crate::topic_table::{ShardSet, TopicTable};
@@ -130,7 +130,7 @@ impl Sink for Inbound {
             receivers += route.subscribers();
             woken = woken.union(route.shards);
             if route.shards.has_sessions() {
-                self.sessions.deliver(&delivery, unix_seconds());
+                post_shared(&self.shards, self.sessions.deliver(&delivery, unix_seconds()));
             }
             self.shards.for_each(route.shards, |mailbox| {
                 // The mailbox counts a publication that does not fit, and its subscribers get the number of missed ones.

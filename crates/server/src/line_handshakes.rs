@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tidings_log_throttle::LogThrottle;
 use tidings_proxy_protocol::{ProxiedStream, ProxyHeaders};
-use tidings_shard::{AcceptedConnection, LineConnection, ProxyHandoff, ShardMessage, Socket, TlsHandoff};
+use tidings_shard::{
+    AcceptedConnection, LineConnection, LineRules, ProxyHandoff, ShardMessage, Socket, TlsHandoff,
+};
 use tokio::runtime::Handle;
 
 use crate::shards::Shards;
@@ -36,7 +38,7 @@ impl LineHandshakes {
 }
 
 impl TlsHandoff for LineHandshakes {
-    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>) {
+    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>, is_mqtt: bool) {
         let shared = Arc::clone(&self.shared);
         let Some(permit) = shared.limiter.acquire_accepted() else {
             shared.tls.count_refused();
@@ -60,7 +62,8 @@ impl TlsHandoff for LineHandshakes {
                     // The shard counts the connection from here on.
                     drop(permit);
                     let socket = Socket::tls(stream, connection);
-                    let connection = LineConnection { socket, proxy_source, requires_tls: false };
+                    let rules = LineRules { requires_tls: false, is_mqtt };
+                    let connection = LineConnection { socket, proxy_source, rules };
                     shared.shards.hand_over(ShardMessage::Connection(connection));
                 }
                 Err(error) => tracing::debug!(%error, "a connection could not be handed over to a shard"),
@@ -95,7 +98,7 @@ impl LineHeaders {
 }
 
 impl ProxyHandoff for LineHeaders {
-    fn read_header(&self, connection: AcceptedConnection, requires_tls: bool) {
+    fn read_header(&self, connection: AcceptedConnection, rules: LineRules) {
         let shared = Arc::clone(&self.shared);
         let Some(permit) = shared.limiter.acquire_accepted() else {
             shared.headers.count_refused();
@@ -118,7 +121,7 @@ impl ProxyHandoff for LineHeaders {
                 Ok(Some((socket, proxy_source))) => {
                     // The shard counts the connection from here on.
                     drop(permit);
-                    let connection = LineConnection { socket, proxy_source, requires_tls };
+                    let connection = LineConnection { socket, proxy_source, rules };
                     shared.shards.hand_over(ShardMessage::Connection(connection));
                 }
                 Ok(None) => {}

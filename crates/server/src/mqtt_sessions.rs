@@ -8,14 +8,14 @@ use std::time::{Instant, SystemTime};
 
 use tidings_broker::PublishOptions;
 use tidings_hub::{Failure, Rejection, Response, SessionId, Slot};
-use tidings_mqtt_session::{Connection, OpenSession, SessionChange, WillMessage};
+use tidings_mqtt_session::{Connection, JoinGroup, OpenSession, SessionChange, SharedDelivery, WillMessage};
 use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
 use tidings_shard::{Reply, ShardMessage};
 use tidings_wire::{Extra, code};
 
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::topic_table::Topics;
+use crate::topic_table::{SESSIONS, Topics};
 
 /// The store of sessions, whose responses go to sessions of shards.
 pub(crate) type SessionStore = Sessions<Reply>;
@@ -42,6 +42,15 @@ impl MqttSessions {
             wills = self.carry_out(topics, self.store.open(request, reply, now));
         });
         self.publish(wills);
+    }
+
+    /// A connection joins the group of a shared subscription.
+    pub(crate) fn join(&self, request: &JoinGroup, reply: Reply) {
+        let topics = self.router.topic_table();
+        topics.exchange(|_| self.store.join(request));
+        // The memory broker confirms a topic during the call.
+        topics.subscribe(SESSIONS, &request.shared.topic, |topic| self.router.broker().subscribe(topic));
+        reply.send(Response::Joined);
     }
 
     /// A connection changes its session.
@@ -83,7 +92,8 @@ impl MqttSessions {
 
     /// Carries out the effects of a change, except for the wills, which are returned.
     fn carry_out(&self, topics: &mut Topics, effects: SessionEffects<Reply>) -> Vec<WillMessage> {
-        let SessionEffects { joined, responses, released, wills } = effects;
+        let SessionEffects { joined, responses, released, wills, shared } = effects;
+        post_shared(&self.shards, shared);
         for topic in &joined {
             topics.add_sessions(topic);
         }
@@ -118,6 +128,19 @@ impl MqttSessions {
             });
             self.router.publish(&channel, body, options, done);
         }
+    }
+}
+
+/// Posts publications to members of groups. A member whose shard has no room for one is ended, so that its client connects
+/// again.
+pub(crate) fn post_shared(shards: &Shards, shared: Vec<(Connection, SharedDelivery)>) {
+    for (Connection { shard, slot, generation }, delivery) in shared {
+        let Some(mailbox) = shards.mailbox(shard as usize) else { continue };
+        let id = SessionId { slot: Slot::new(slot), generation };
+        if !mailbox.deliver_shared(id, delivery) {
+            mailbox.post(ShardMessage::SharedLost(id));
+        }
+        mailbox.wake();
     }
 }
 

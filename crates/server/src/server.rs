@@ -136,10 +136,13 @@ impl Server {
     ) -> Result<Self, StartError> {
         let tls = Tls::from_config(&config)?;
         let audit = open_audit_log(&config)?;
-        let (tcp, http, internal_port) = bind_all(&config, passed)?;
+        let [tcp, mqtt, http, internal_port] = bind_all(&config, passed)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
             announcements.push(format!("tcp {}", bound.address()?));
+        }
+        for bound in &mqtt {
+            announcements.push(format!("mqtt {}", bound.address()?));
         }
         for bound in &http {
             announcements.push(match bound {
@@ -179,7 +182,9 @@ impl Server {
         let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len(), &services.pusher));
         let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
-        for (bound, address) in tcp.into_iter().zip(&config.tcp.listen) {
+        let line = tcp.into_iter().zip(&config.tcp.listen).map(|one| (one, false));
+        let mqtt = mqtt.into_iter().zip(&config.mqtt.listen).map(|one| (one, true));
+        for ((bound, address), is_mqtt) in line.chain(mqtt) {
             let listener = match bound {
                 BoundListener::Tcp(listener) if services.tls.is_some() && config.tls.required.at(address) => {
                     Listener::tls(listener)?
@@ -190,7 +195,7 @@ impl Server {
                     Listener::unix(listener)?
                 }
             };
-            shards.listen(listener.proxied(config.tcp.proxy_protocol));
+            shards.listen(listener.proxied(config.tcp.proxy_protocol).with_mqtt(is_mqtt));
         }
         let tables = tables::start(&services, authorizer.clone(), &internal)?;
         if let Some(tables) = &tables {
@@ -332,8 +337,8 @@ fn open_audit_log(config: &Config) -> Result<Audit, StartError> {
 /// The bound listeners of one port.
 type Bound = Vec<BoundListener>;
 
-/// Binds the listeners of the line port, of the HTTP port and of the internal port, or adopts those that are bound already.
-fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, Bound), StartError> {
+/// Binds the listeners of the line port, of MQTT, of the HTTP port and of the internal port, or adopts those that are bound already.
+fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 4], StartError> {
     let all = |option: &'static str, addresses: &[ListenAddr], passed: Vec<PassedListener>| {
         if !passed.is_empty() && passed.len() != addresses.len() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not as many listeners as addresses");
@@ -349,11 +354,13 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<(Bound, Bound, B
         });
         bound.collect::<Result<Vec<_>, _>>()
     };
-    Ok((
+    let mqtt: &[ListenAddr] = if config.mqtt.enabled { &config.mqtt.listen } else { &[] };
+    Ok([
         all("tcp.listen", &config.tcp.listen, passed.tcp)?,
+        all("mqtt.listen", mqtt, Vec::new())?,
         all("http.listen", &config.http.listen, passed.http)?,
         all("internal.listen", &config.internal.listen, Vec::new())?,
-    ))
+    ])
 }
 
 /// Unsubscribes topics without subscribers. Requests clients to reconnect elsewhere once the broker has been unavailable for

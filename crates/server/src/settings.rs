@@ -160,6 +160,8 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
             0
         },
         retain_available: retains(config),
+        // Groups are those of one node.
+        shared_available: config.broker == BrokerUrl::Memory,
         default_qos: default_qos(config),
     })
 }

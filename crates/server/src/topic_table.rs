@@ -28,8 +28,8 @@ const MIN_CAPACITY: usize = 4096;
 const REJECTED_LINGER: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a [`ShardSet`].
 pub(crate) const MAX_SHARDS: usize = 63;
-/// The bit of the sessions of MQTT whose clients are away: they get the publications of a topic as a shard does.
-const SESSIONS: usize = MAX_SHARDS;
+/// The bit of the sessions of MQTT whose clients are away, and of shared subscriptions: they get the publications of a topic as a shard does.
+pub(crate) const SESSIONS: usize = MAX_SHARDS;
 
 /// A set of shards, one bit each, and one for the sessions of MQTT without a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -37,7 +37,7 @@ pub use frames::{awaits_close, closing_input};
 pub use input::{commands, finish, input};
 pub use link::{Direction, Link, Protocol};
 pub use module::Addressed;
-pub use mqtt::parked;
+pub use mqtt::{deliver_shared, parked};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
 pub use peer::Peer;
 pub use protocols::address;

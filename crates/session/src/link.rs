@@ -119,6 +119,8 @@ impl Link {
     pub const COUNT: usize = LINKS.len();
     /// A connection of the line port before its first byte.
     pub const UNKNOWN: Self = Self(0);
+    /// A connection of MQTT before `CONNECT`, without a WebSocket.
+    pub const MQTT: Self = Self(18);
 
     /// The link with this framing, protocol and direction.
     ///

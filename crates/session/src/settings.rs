@@ -48,6 +48,8 @@ pub struct MqttSettings {
     pub session_expiry_max: u32,
     /// Whether retained messages are kept.
     pub retain_available: bool,
+    /// Whether shared subscriptions are available.
+    pub shared_available: bool,
     /// The QoS of publications of other protocols.
     pub default_qos: Qos,
 }
@@ -64,6 +66,7 @@ impl MqttSettings {
             max_keep_alive: 0,
             session_expiry_max: 7 * 24 * 3600,
             retain_available: true,
+            shared_available: true,
             default_qos: Qos::AtLeastOnce,
         }
     }

@@ -22,7 +22,7 @@ use crate::mailbox::{Arrival, LineConnection, ShardMessage};
 use crate::metrics::add;
 use crate::process::Process;
 use crate::shard::{LISTENERS, ListenerState, Shard, TimerEvent};
-use crate::socket::{Listener, Socket};
+use crate::socket::{LineRules, Listener, Socket};
 
 /// Most connections accepted before other events are handled.
 const ACCEPTS: usize = 256;
@@ -44,13 +44,13 @@ impl Shard {
             let Some(state) = self.listeners.get(index) else { return };
             match state.listener.accept() {
                 Ok(socket) => {
-                    let Listener { requires_tls, is_proxied, .. } = state.listener;
+                    let Listener { rules, is_proxied, .. } = state.listener;
                     if is_proxied {
-                        self.hand_off_for_header(socket, requires_tls);
+                        self.hand_off_for_header(socket, rules);
                         continue;
                     }
-                    let connection = LineConnection { socket, proxy_source: None, requires_tls };
-                    if requires_tls {
+                    let connection = LineConnection { socket, proxy_source: None, rules };
+                    if rules.requires_tls {
                         self.begin_tls(connection);
                         continue;
                     }
@@ -90,7 +90,7 @@ impl Shard {
 
     /// Takes a connection of the line port: from another shard, or after its PROXY header or TLS handshake.
     pub(crate) fn accept_line_connection(&mut self, connection: LineConnection) {
-        if connection.requires_tls {
+        if connection.rules.requires_tls {
             self.begin_tls(connection);
         } else {
             self.adopt_line_connection(connection);
@@ -100,10 +100,10 @@ impl Shard {
     /// Hands off a new connection for its TLS handshake, within the limits of new connections.
     fn begin_tls(&mut self, connection: LineConnection) {
         add(&self.metrics.accepted, 1);
-        let LineConnection { socket, proxy_source, .. } = connection;
+        let LineConnection { socket, proxy_source, rules } = connection;
         let peer = self.peer_of(&socket, proxy_source);
         if self.process.connection_rate.allows(1) && self.process.addresses.check_rate(peer).is_ok() {
-            self.hand_off(socket, proxy_source);
+            self.hand_off(socket, proxy_source, rules.is_mqtt);
         } else {
             // No notice can be sent before a handshake.
             add(&self.metrics.refused, 1);
@@ -111,20 +111,23 @@ impl Shard {
     }
 
     /// Hands off a new connection that begins with a PROXY header. It counts as accepted when it returns.
-    fn hand_off_for_header(&self, socket: Socket, requires_tls: bool) {
+    fn hand_off_for_header(&self, socket: Socket, rules: LineRules) {
         if let (Some(handoff), Some(connection)) = (&self.handoffs.proxy, socket.into_accepted()) {
-            handoff.read_header(connection, requires_tls);
+            handoff.read_header(connection, rules);
         }
     }
 
-    /// Adds a connection with an unknown protocol. With TLS, its first byte may have arrived with the handshake,
+    /// Adds a connection, with an unknown protocol unless its listener determines it. With TLS, its first byte may have arrived with the handshake,
     /// without a new event.
     fn adopt_line_connection(&mut self, connection: LineConnection) {
-        let LineConnection { socket, proxy_source, .. } = connection;
+        let LineConnection { socket, proxy_source, rules } = connection;
         let may_become_tls = self.handoffs.tls.is_some() && matches!(socket, Socket::Tcp(_));
         let may_hold_input = socket.may_hold_input();
         let is_tls = matches!(socket, Socket::Tls(_));
         let opened = |hub: &mut Hub, fx: &mut Effects| {
+            if rules.is_mqtt {
+                return hub.open_as(Peer::from(Link::MQTT), None, fx);
+            }
             let id = hub.open(fx);
             if is_tls {
                 // The connection has cost a handshake, and occupies the state of rustls.
@@ -146,15 +149,16 @@ impl Shard {
     pub(crate) fn hand_off_for_tls(&mut self, slot: Slot) {
         // A connection of the line port has no other stated address.
         let proxy_source = self.clients.get(&slot).copied();
+        let is_mqtt = self.hub.get_session(slot).is_some_and(|session| session.peer.link == Link::MQTT);
         let Some(conn) = self.take_connection(slot) else { return };
-        self.hand_off(conn.socket, proxy_source);
+        self.hand_off(conn.socket, proxy_source, is_mqtt);
         self.apply_effects();
     }
 
     /// Hands off a connection for its TLS handshake.
-    fn hand_off(&self, socket: Socket, proxy_source: Option<IpAddr>) {
+    fn hand_off(&self, socket: Socket, proxy_source: Option<IpAddr>, is_mqtt: bool) {
         if let (Some(handoff), Some(stream)) = (&self.handoffs.tls, socket.into_tcp(self.poll.registry())) {
-            handoff.secure(stream, proxy_source);
+            handoff.secure(stream, proxy_source, is_mqtt);
         }
     }
 

@@ -9,6 +9,7 @@ use tidings_hub::{Interest, Notification, Request, Response, SessionId};
 use tidings_wire::Topic;
 
 use crate::mailbox::{Mailbox, ShardMessage};
+use crate::socket::LineRules;
 
 /// The control plane, called on shard threads. No method may block.
 pub trait Control: Send + Sync + 'static {
@@ -31,12 +32,12 @@ pub trait Control: Send + Sync + 'static {
 
 /// Executes the TLS handshakes of the line port.
 pub trait TlsHandoff: Send + Sync + 'static {
-    /// Takes a connection from which nothing was read besides a PROXY header, with the source in that header. Called on
-    /// shard threads; must not block.
+    /// Takes a connection from which nothing was read besides a PROXY header, with the source in that header, and
+    /// whether its protocol is MQTT ([`LineRules::is_mqtt`]). Called on shard threads; must not block.
     ///
     /// After the handshake, the connection returns to any shard as [`ShardMessage::Connection`]. Until then it counts
     /// as a connection of the process ([`Process::connections`](crate::Process::connections)).
-    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>);
+    fn secure(&self, stream: TcpStream, proxy_source: Option<IpAddr>, is_mqtt: bool);
 }
 
 /// Reads the PROXY headers of the line port.
@@ -44,8 +45,8 @@ pub trait ProxyHandoff: Send + Sync + 'static {
     /// Takes an accepted connection from which nothing was read. Called on shard threads; must not block.
     ///
     /// After the header, the connection returns to any shard as [`ShardMessage::Connection`], with the source in the
-    /// header and the same `requires_tls`. Until then it counts as a connection of the process.
-    fn read_header(&self, connection: AcceptedConnection, requires_tls: bool);
+    /// header and the same rules. Until then it counts as a connection of the process.
+    fn read_header(&self, connection: AcceptedConnection, rules: LineRules);
 }
 
 /// An accepted connection, non-blocking, which is registered for no events.

@@ -8,11 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Overflow, SelectionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
+use tidings_hub::{
+    CloseReason, Overflow, SelectionId, SessionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey,
+};
+use tidings_mqtt_session::SharedDelivery;
 use tidings_session::{Addressed, Hub, address};
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
+use crate::conn::Conn;
 use crate::counters::CounterKey as _;
 use crate::metrics::add;
 use crate::queue::{PublicationBatch, Queue};
@@ -442,6 +446,27 @@ impl Shard {
             Overflow::Latest | Overflow::DropOldest => {}
         }
         self.apply_effects();
+    }
+
+    /// Sends a publication of a shared subscription to one session. If the session has ended or reads too slowly, another member
+    /// gets it.
+    pub(crate) fn deliver_shared(&mut self, id: SessionId, delivery: SharedDelivery) {
+        let conn = self.conns.get(id.slot.index()).and_then(Option::as_ref);
+        let waiting = conn.map_or(0, Conn::control_backlog);
+        if waiting > 0 && waiting + delivery.publication.body.len() > self.limits.queue {
+            self.end_slow(id);
+        }
+        tidings_session::deliver_shared(&mut self.hub, id, delivery, &mut self.fx);
+    }
+
+    /// Ends a session that has missed a publication.
+    pub(crate) fn end_slow(&mut self, id: SessionId) {
+        if self.hub.is_current(id) {
+            add(&self.metrics.dropped[Overflow::Cut], 1);
+            add(&self.metrics.cut, 1);
+            self.hub.end(id.slot, &CloseReason::Slow(1), &mut self.fx);
+            self.apply_effects();
+        }
     }
 
     /// Reports to all subscribers of a topic on this shard that `missed` publications did not fit into the mailbox.

@@ -57,7 +57,7 @@ pub use process::Process;
 pub use rate::{Clock, RateLimit};
 pub use returns::Returns;
 pub use shard::{Limits, PreparedShards, prepare};
-pub use socket::{Listener, Socket};
+pub use socket::{LineRules, Listener, Socket};
 pub use survey::{ConnectionFilter, ConnectionPage, ConnectionSummary, ConnectionSurvey, MAX_EXAMINED};
 pub use tidings_tcp_info::TcpInfo;
 pub use tls::{Tls, Transport};

@@ -14,13 +14,14 @@ use bytes::Bytes;
 use mio::Waker;
 use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId, Settings};
 use tidings_log_throttle::LogThrottle;
+use tidings_mqtt_session::SharedDelivery;
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::address::ClientPath;
 use crate::pipe::ReadinessReceiver;
 use crate::shard::Limits;
-use crate::socket::{Listener, Socket};
+use crate::socket::{LineRules, Listener, Socket};
 use crate::survey::ConnectionSurvey;
 
 /// The cost of a waiting publication besides its body, in bytes.
@@ -46,6 +47,10 @@ pub enum ShardMessage {
     Response(SessionId, u32, Response),
     /// The same, behind all earlier publications and before all later ones.
     OrderedResponse(SessionId, u32, Response),
+    /// A publication of a shared subscription for one session.
+    DeliverShared(SessionId, SharedDelivery),
+    /// There was no room for such a publication.
+    SharedLost(SessionId),
     /// A session with [`Flag::Parking`](tidings_hub::Flag::Parking) has received its last publication.
     Parked(SessionId),
     /// A connection of the line port for this shard; its first byte determines the protocol.
@@ -96,14 +101,14 @@ pub struct LineConnection {
     pub socket: Socket,
     /// The source in the PROXY protocol header of the connection, which takes the place of the socket's peer.
     pub proxy_source: Option<IpAddr>,
-    /// Whether a TLS handshake must precede the protocol.
-    pub requires_tls: bool,
+    /// What is required of it. Without a TLS handshake if that has taken place.
+    pub rules: LineRules,
 }
 
 impl LineConnection {
     /// A connection without a PROXY header, whose protocol may begin at once.
     pub fn direct(socket: Socket) -> Self {
-        Self { socket, proxy_source: None, requires_tls: false }
+        Self { socket, proxy_source: None, rules: LineRules::default() }
     }
 }
 
@@ -196,6 +201,19 @@ impl Mailbox {
         }
         state.bytes += cost;
         state.messages.push(ShardMessage::Deliver(delivery));
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// As [`Mailbox::deliver`], for one session. If the budget is exhausted, nothing is counted.
+    pub fn deliver_shared(&self, session: SessionId, delivery: SharedDelivery) -> bool {
+        let cost = delivery.publication.body.len() + OVERHEAD;
+        let mut state = self.lock();
+        if state.bytes + cost > self.budget {
+            return false;
+        }
+        state.bytes += cost;
+        state.messages.push(ShardMessage::DeliverShared(session, delivery));
         self.bytes.store(state.bytes, Ordering::Relaxed);
         true
     }

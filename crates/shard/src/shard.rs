@@ -407,6 +407,8 @@ impl Shard {
                         self.start_reads();
                     }
                 }
+                ShardMessage::DeliverShared(id, delivery) => self.deliver_shared(id, delivery),
+                ShardMessage::SharedLost(id) => self.end_slow(id),
                 ShardMessage::Connection(connection) => self.accept_line_connection(connection),
                 ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
                 ShardMessage::Ready(id) => self.pipe_ready(id),

@@ -214,8 +214,16 @@ pub struct Listener {
     source: ListenerSource,
     /// Every connection begins with a PROXY header.
     pub(crate) is_proxied: bool,
+    pub(crate) rules: LineRules,
+}
+
+/// What a listener of the line port requires of its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineRules {
     /// Every connection begins with a TLS handshake, after the PROXY header if there is one.
-    pub(crate) requires_tls: bool,
+    pub requires_tls: bool,
+    /// The protocol is MQTT. Otherwise the first byte determines it.
+    pub is_mqtt: bool,
 }
 
 #[derive(Debug)]
@@ -233,7 +241,7 @@ impl Listener {
     pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let source = ListenerSource::Tcp(TcpListener::from_std(listener));
-        Ok(Self { source, is_proxied: false, requires_tls: false })
+        Ok(Self { source, is_proxied: false, rules: LineRules::default() })
     }
 
     /// Wraps a bound TCP listener on which every connection begins with a TLS handshake.
@@ -241,7 +249,8 @@ impl Listener {
     /// # Errors
     /// If it cannot be made non-blocking.
     pub fn tls(listener: std::net::TcpListener) -> io::Result<Self> {
-        Ok(Self { requires_tls: true, ..Self::tcp(listener)? })
+        let rules = LineRules { requires_tls: true, ..LineRules::default() };
+        Ok(Self { rules, ..Self::tcp(listener)? })
     }
 
     /// Wraps a bound Unix listener.
@@ -251,13 +260,19 @@ impl Listener {
     pub fn unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let source = ListenerSource::Unix(UnixListener::from_std(listener));
-        Ok(Self { source, is_proxied: false, requires_tls: false })
+        Ok(Self { source, is_proxied: false, rules: LineRules::default() })
     }
 
     /// Sets whether every connection begins with a PROXY header, which [`Handoffs::proxy`](crate::Handoffs::proxy) reads.
     #[must_use]
     pub fn proxied(self, is_proxied: bool) -> Self {
         Self { is_proxied, ..self }
+    }
+
+    /// Sets whether the protocol of every connection is MQTT.
+    #[must_use]
+    pub fn with_mqtt(self, is_mqtt: bool) -> Self {
+        Self { rules: LineRules { is_mqtt, ..self.rules }, ..self }
     }
 
     pub(crate) fn accept(&self) -> io::Result<Socket> {

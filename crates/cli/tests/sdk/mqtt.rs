@@ -203,3 +203,53 @@ fn messages_for_an_absent_mosquitto_sub_arrive_when_it_returns() {
         assert_eq!(String::from_utf8_lossy(&got.stdout), wanted);
     }
 }
+
+#[test]
+fn members_of_a_shared_subscription_get_each_message_once() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let port = server.tcp().port().to_string();
+    // Connections are distributed over the shards in turn.
+    let mut members = ["mqttv311", "mqttv5", "mqttv5"].map(|version| {
+        let args =
+            ["-V", version, "-p", &port, "-q", "1", "-t", "$share/workers/jobs/+", "-C", "4", "-F", "job %p"];
+        let mut member = Subscriber::start(&args);
+        member.prints("Subscribed");
+        member
+    });
+    let jobs: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    for job in &jobs {
+        let sent =
+            Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", "jobs/a", "-m", job]).status();
+        assert!(sent.expect("mosquitto_pub is installed").success());
+    }
+    let mut done: Vec<String> = Vec::new();
+    for member in &mut members {
+        let lines = member.output.by_ref().lines().map(|line| line.expect("a line"));
+        done.extend(lines.filter_map(|line| Some(line.strip_prefix("job ")?.to_owned())));
+    }
+    done.sort_by_key(|job| job.parse::<u32>().expect("a number"));
+    assert_eq!(done, jobs);
+    members.into_iter().for_each(Subscriber::succeeds);
+}
+
+#[test]
+fn a_listener_of_its_own_accepts_mqtt_alone() {
+    let server = Tidings::builder(TIDINGS)
+        .args(["--tcp", "off", "--http", "127.0.0.1:0"])
+        .env("TIDINGS_MQTT_LISTEN", "127.0.0.1:0")
+        .start();
+    let address: SocketAddr = server.listeners("mqtt")[0].parse().expect("an address");
+    let port = address.port().to_string();
+    let mut subscriber = Subscriber::start(&["-p", &port, "-t", "a/#", "-C", "1", "-F", "%t %p"]);
+    subscriber.prints("Subscribed");
+    let sent = Command::new("mosquitto_pub").args(["-p", &port, "-t", "a/b", "-m", "1"]).status();
+    assert!(sent.expect("mosquitto_pub is installed").success());
+    subscriber.prints("a/b 1");
+    subscriber.succeeds();
+    let mut other = TcpStream::connect(address).expect("a connection");
+    other.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    other.write_all(b"SUBSCRIBE a/b\r\n").expect("a line is sent");
+    let mut answer = Vec::new();
+    other.read_to_end(&mut answer).expect("the connection ends");
+    assert!(answer.is_empty(), "{answer:?}");
+}

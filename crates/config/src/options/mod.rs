@@ -69,7 +69,7 @@ group! {
         trusted_proxies: Vec<Network> = "", (), reload;
         /// Number of threads that serve connections, each with an event loop. 0 is one per core that this process may
         /// use.
-        shards: usize = "0", count(0, 64);
+        shards: usize = "0", count(0, 63);
     }
     groups {
         /// Logging.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{HOUR, MIB};
 use crate::group::group;
 use crate::setting::{bytes, count, millis};
+use crate::value::ListenAddr;
 
 group! {
     /// `/connection/websocket`: the client protocol over WebSocket, in JSON, or in Protobuf with the sub-protocol
@@ -80,6 +81,10 @@ group! {
     pub struct MqttOptions {
         /// Whether MQTT is served.
         enabled: bool = "true", ();
+        /// Addresses that accept MQTT alone, such as `0.0.0.0:1883`; none by default. With `tls`, a client may begin with a TLS
+        /// handshake on each of them, and must at the addresses of `tls.required`. `tcp.proxy_protocol` applies to them. An
+        /// address that other machines can reach requires a key (see `client.insecure`).
+        listen: Vec<ListenAddr> = "", ();
         /// Largest packet of a client with its fixed header; a larger one is refused with reason code 0x95. Over WebSocket,
         /// `websocket.message_size_limit` applies to a message, too.
         max_packet_size: usize = "65536", bytes(256, 16 * MIB), reload;

@@ -9,19 +9,22 @@
 //! - A session is resumed once its former shard has passed its complete state: until then, the request waits.
 //! - A will is published once: after its delay or with the end of the session, unless the client connects before.
 
+mod groups;
 mod parked;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 use tidings_mqtt::Qos;
 use tidings_mqtt_session::{
-    Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, WillMessage,
+    Connection, JoinGroup, OpenSession, Parking, SessionChange, SessionKey, SessionState, SharedDelivery,
+    SharedFilter, StoredSubscription, WillMessage,
 };
-use tidings_wire::{Delivery, Topic};
+use tidings_wire::{Delivery, Publication, Topic};
 
+use groups::{Groups, Member};
 use parked::Parked;
 
 /// The bounds of [`Sessions`], and the properties of their deliveries.
@@ -61,11 +64,27 @@ pub struct SessionEffects<W> {
     pub released: Vec<Topic>,
     /// Wills to publish.
     pub wills: Vec<WillMessage>,
+    /// Publications for members of groups.
+    pub shared: Vec<(Connection, SharedDelivery)>,
+}
+
+impl SessionLimits {
+    /// With the bytes of a session bounded by what the others leave, which have `others` bytes.
+    fn with_room(self, others: usize) -> Self {
+        let room = self.total_bytes.saturating_sub(others);
+        Self { queue_bytes: self.queue_bytes.min(room), ..self }
+    }
 }
 
 impl<W> Default for SessionEffects<W> {
     fn default() -> Self {
-        Self { joined: Vec::new(), responses: Vec::new(), released: Vec::new(), wills: Vec::new() }
+        Self {
+            joined: Vec::new(),
+            responses: Vec::new(),
+            released: Vec::new(),
+            wills: Vec::new(),
+            shared: Vec::new(),
+        }
     }
 }
 
@@ -82,6 +101,7 @@ struct State<W> {
     names: HashMap<SessionKey, u64>,
     /// The sessions without a connection that are subscribed to each topic.
     subscribers: HashMap<Topic, HashSet<u64>>,
+    groups: Groups,
     /// When a will is due or a session expires, in Unix seconds, for each session without a connection.
     deadlines: BTreeSet<(u64, u64)>,
     next: u64,
@@ -113,6 +133,7 @@ impl<W> Sessions<W> {
             sessions: HashMap::new(),
             names: HashMap::new(),
             subscribers: HashMap::new(),
+            groups: Groups::default(),
             deadlines: BTreeSet::new(),
             next: 0,
             bytes: 0,
@@ -154,24 +175,34 @@ impl<W> Sessions<W> {
                 state.complete(&key, connection, *complete, now, &mut fx);
             }
             SessionChange::Ended { key, connection } => state.end(&key, connection, now, &mut fx),
+            SessionChange::Left(connection, shared) => {
+                state.leave(&shared, Member::Connected(connection), &mut fx);
+            }
+            SessionChange::Undelivered(connection, SharedDelivery { shared, publication }) => {
+                let only = Some((&*shared.filter, connection));
+                state.deliver_shared(&shared.topic, &publication, only, now, &mut fx.shared);
+            }
         }
         fx
     }
 
-    /// Adds a publication to the sessions without a connection that are subscribed to its topic.
-    pub fn deliver(&self, delivery: &Delivery, now: u64) {
+    /// A connection joins a group. The caller subscribes to the topic afterwards.
+    pub fn join(&self, request: &JoinGroup) {
+        let JoinGroup { connection, shared, options } = request;
+        let member = Member::Connected(*connection);
+        self.lock().groups.join(&shared.topic, &shared.filter, member, *options);
+    }
+
+    /// Adds a publication to the sessions without a connection that are subscribed to its topic. Returns the members of groups
+    /// that get it.
+    pub fn deliver(&self, delivery: &Delivery, now: u64) -> Vec<(Connection, SharedDelivery)> {
         let state = &mut *self.lock();
-        let Some(subscribers) = state.subscribers.get(&delivery.topic) else { return };
-        for id in subscribers {
-            let Some(Session { place: Place::Parked(parked), .. }) = state.sessions.get_mut(id) else {
-                continue;
-            };
-            let before = parked.bytes();
-            let room = state.limits.total_bytes.saturating_sub(state.bytes - before);
-            let limits = SessionLimits { queue_bytes: state.limits.queue_bytes.min(room), ..state.limits };
-            state.dropped += parked.add(delivery, limits, now);
-            state.bytes = state.bytes + parked.bytes() - before;
+        state.deliver_parked(delivery, now);
+        let mut shared = Vec::new();
+        if state.groups.has(&delivery.topic) {
+            state.deliver_shared(&delivery.topic, &delivery.publication, None, now, &mut shared);
         }
+        shared
     }
 
     /// Whether [`Self::sweep`] has something to do.
@@ -188,6 +219,56 @@ impl<W> Sessions<W> {
 }
 
 impl<W> State<W> {
+    fn deliver_parked(&mut self, delivery: &Delivery, now: u64) {
+        let Self { limits, sessions, subscribers, bytes, dropped, .. } = self;
+        for id in subscribers.get(&delivery.topic).into_iter().flatten() {
+            if let Some(Session { place: Place::Parked(parked), .. }) = sessions.get_mut(id) {
+                let before = parked.bytes();
+                *dropped += parked.add(delivery, limits.with_room(*bytes - before), now);
+                *bytes = *bytes + parked.bytes() - before;
+            }
+        }
+    }
+
+    /// Delivers a publication to one member of each group of a topic; with `only`, of that group, and not to the connection.
+    fn deliver_shared(
+        &mut self,
+        topic: &Topic,
+        publication: &Arc<Publication>,
+        only: Option<(&str, Connection)>,
+        now: u64,
+        shared: &mut Vec<(Connection, SharedDelivery)>,
+    ) {
+        let (only, excluded) = only.unzip();
+        for (filter, member, options) in self.groups.select(topic, publication, only, excluded) {
+            match member {
+                Member::Connected(connection) => {
+                    let filter = SharedFilter { filter, topic: topic.clone() };
+                    let publication = Arc::clone(publication);
+                    shared.push((connection, SharedDelivery { shared: filter, publication }));
+                }
+                Member::Parked(id) => {
+                    let Some(Session { place: Place::Parked(parked), .. }) = self.sessions.get_mut(&id)
+                    else {
+                        continue;
+                    };
+                    let before = parked.bytes();
+                    let limits = self.limits.with_room(self.bytes - before);
+                    self.dropped += parked.add_message(publication, options, limits, now);
+                    self.bytes = self.bytes + parked.bytes() - before;
+                }
+            }
+        }
+    }
+
+    /// A member leaves a group.
+    fn leave(&mut self, shared: &SharedFilter, member: Member, fx: &mut SessionEffects<W>) {
+        let is_empty = self.groups.leave(&shared.topic, &shared.filter, member);
+        if is_empty && !self.subscribers.contains_key(&shared.topic) {
+            fx.released.push(shared.topic.clone());
+        }
+    }
+
     fn open(&mut self, request: OpenSession, waiter: W, now: u64, fx: &mut SessionEffects<W>) {
         let Some(id) = self.names.get(&request.key).copied() else {
             return self.begin(request, waiter, now, fx);
@@ -229,7 +310,7 @@ impl<W> State<W> {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let place = std::mem::replace(&mut session.place, Place::Connected(request.connection));
         if let Place::Parked(parked) = place {
-            self.forget(id, &parked, fx);
+            self.forget(id, &parked, Some(request.connection), fx);
             if !request.is_kept
                 && let Some(session) = self.sessions.remove(&id)
             {
@@ -249,12 +330,22 @@ impl<W> State<W> {
         let Some((id, session)) = found.filter(|(_, session)| is_own(session)) else {
             // The session was discarded, and has ended with that.
             fx.wills.extend(parking.will);
+            for StoredSubscription { filter, topic, .. } in shared_of(&parking.subscriptions) {
+                let shared = SharedFilter { filter: filter.clone(), topic: topic.clone() };
+                self.leave(&shared, Member::Connected(parking.connection), fx);
+            }
             return;
         };
+        let former = Member::Connected(parking.connection);
         let parked = Parked::new(parking, now);
         for subscription in &parked.subscriptions {
+            if subscription.is_shared() {
+                let StoredSubscription { filter, topic, .. } = subscription;
+                self.groups.replace(topic, filter, former, Member::Parked(id));
+                continue;
+            }
             let subscribers = self.subscribers.entry(subscription.topic.clone()).or_default();
-            if subscribers.is_empty() {
+            if subscribers.is_empty() && !self.groups.has(&subscription.topic) {
                 fx.joined.push(subscription.topic.clone());
             }
             subscribers.insert(id);
@@ -278,8 +369,8 @@ impl<W> State<W> {
             return;
         }
         let before = parked.bytes();
-        let room = self.limits.total_bytes.saturating_sub(self.bytes - before);
-        self.dropped += parked.complete(complete, self.limits.queue_bytes.min(room));
+        let limits = self.limits.with_room(self.bytes - before);
+        self.dropped += parked.complete(complete, limits.queue_bytes);
         self.bytes = self.bytes + parked.bytes() - before;
         if let Some((request, waiter)) = session.waiter.take() {
             self.resume(id, &request, waiter, fx);
@@ -311,22 +402,37 @@ impl<W> State<W> {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.names.remove(&session.key);
         if let Place::Parked(mut parked) = session.place {
-            self.forget(id, &parked, fx);
+            self.forget(id, &parked, None, fx);
             fx.wills.extend(parked.will.take());
         }
     }
 
-    /// A session is not parked any more.
-    fn forget(&mut self, id: u64, parked: &Parked, fx: &mut SessionEffects<W>) {
+    /// A session is not parked any more: it has ended, or it continues with a connection.
+    fn forget(
+        &mut self,
+        id: u64,
+        parked: &Parked,
+        connection: Option<Connection>,
+        fx: &mut SessionEffects<W>,
+    ) {
         self.deadlines.remove(&(parked.deadline(), id));
         self.bytes -= parked.bytes();
-        for subscription in &parked.subscriptions {
-            let topic = &subscription.topic;
+        for StoredSubscription { filter, topic, .. } in shared_of(&parked.subscriptions) {
+            match connection {
+                Some(new) => self.groups.replace(topic, filter, Member::Parked(id), Member::Connected(new)),
+                None => {
+                    let shared = SharedFilter { filter: filter.clone(), topic: topic.clone() };
+                    self.leave(&shared, Member::Parked(id), fx);
+                }
+            }
+        }
+        for StoredSubscription { topic, .. } in &parked.subscriptions {
             let Some(subscribers) = self.subscribers.get_mut(topic) else { continue };
-            subscribers.remove(&id);
-            if subscribers.is_empty() {
+            if subscribers.remove(&id) && subscribers.is_empty() {
                 self.subscribers.remove(topic);
-                fx.released.push(topic.clone());
+                if !self.groups.has(topic) {
+                    fx.released.push(topic.clone());
+                }
             }
         }
     }
@@ -348,11 +454,22 @@ impl<W> State<W> {
     }
 }
 
+fn shared_of(subscriptions: &[StoredSubscription]) -> impl Iterator<Item = &StoredSubscription> {
+    subscriptions.iter().filter(|subscription| subscription.is_shared())
+}
+
 impl<W: Send + 'static> Collect for Sessions<W> {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let (sessions, parked, bytes, dropped, expired) = {
+        let (sessions, parked, bytes, dropped, expired, groups) = {
             let state = self.lock();
-            (state.sessions.len(), state.deadlines.len(), state.bytes, state.dropped, state.expired)
+            (
+                state.sessions.len(),
+                state.deadlines.len(),
+                state.bytes,
+                state.dropped,
+                state.expired,
+                state.groups.len(),
+            )
         };
         out.gauges(
             "tidings_mqtt_sessions",
@@ -371,6 +488,12 @@ impl<W: Send + 'static> Collect for Sessions<W> {
             None,
             "Messages that the sessions of clients of MQTT that were away have dropped at a bound of bytes",
             dropped,
+        )?;
+        out.gauge(
+            "tidings_mqtt_shared_subscriptions",
+            None,
+            "Groups of shared subscriptions of MQTT",
+            groups,
         )?;
         out.counter(
             "tidings_mqtt_sessions_expired",

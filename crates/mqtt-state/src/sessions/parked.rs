@@ -1,9 +1,13 @@
 //! A session without a connection.
 
+use std::sync::Arc;
+
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
-use tidings_mqtt_session::{Connection, Message, Parking, SessionState, StoredSubscription, WillMessage};
-use tidings_wire::Delivery;
+use tidings_mqtt_session::{
+    Connection, Message, Options, Parking, SessionState, StoredSubscription, WillMessage,
+};
+use tidings_wire::{Delivery, Publication};
 
 use super::SessionLimits;
 
@@ -73,14 +77,25 @@ impl Parked {
             || Filter::new(&subscription.filter)
                 .is_ok_and(|filter| filter.matches(publication.channel.as_str()));
         let is_own = options.no_local && publication.origin() == Some(&*self.client);
+        if !is_match || is_own { 0 } else { self.add_message(publication, options, limits, now) }
+    }
+
+    /// Adds a publication with the options of a subscription. Returns the number of dropped messages.
+    pub(super) fn add_message(
+        &mut self,
+        publication: &Arc<Publication>,
+        options: Options,
+        limits: SessionLimits,
+        now: u64,
+    ) -> u64 {
         // A name with wildcards has no packet.
-        if !is_match || is_own || publication.channel.as_str().contains(['+', '#']) {
+        if publication.channel.as_str().contains(['+', '#']) {
             return 0;
         }
         let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos: Qos = properties.map_or(limits.default_qos, |properties| properties.qos);
         let message = Message {
-            publication: publication.clone(),
+            publication: Arc::clone(publication),
             qos: options.qos.min(qos),
             retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
             identifier: options.identifier,

@@ -195,7 +195,9 @@ impl Context<'_> {
             properties.push(Property::AssignedClientIdentifier(&client_id))?;
         }
         properties.push(Property::TopicAliasMaximum(settings.topic_alias_maximum))?;
-        properties.push(Property::SharedSubscriptionAvailable(false))?;
+        if !settings.shared_available {
+            properties.push(Property::SharedSubscriptionAvailable(false))?;
+        }
         if let Some(seconds) = connecting.server_keep_alive {
             properties.push(Property::ServerKeepAlive(seconds))?;
         }

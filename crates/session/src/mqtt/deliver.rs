@@ -237,8 +237,13 @@ impl Mqtt {
 }
 
 impl Context<'_> {
-    /// Sends a retained message to one subscription of the session. Returns `false` if there is no room for it.
-    pub(super) fn mqtt_send_one(&mut self, publication: &Arc<Publication>, options: Options) -> bool {
+    /// Sends a message to one subscription of the session. Returns `false` if there is no room for it.
+    pub(super) fn mqtt_send_one(
+        &mut self,
+        publication: &Arc<Publication>,
+        options: Options,
+        retain: bool,
+    ) -> bool {
         let settings = self.hub.protocols.mqtt_settings();
         let (slot, framing) = (self.slot, self.link().framing());
         let Some(version) = self.mqtt_version() else { return true };
@@ -250,7 +255,7 @@ impl Context<'_> {
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
         let Options { identifier, is_pattern, .. } = options;
-        let message = Delivery { publication, shared: &shared, qos, retain: true, identifier, is_pattern };
+        let message = Delivery { publication, shared: &shared, qos, retain, identifier, is_pattern };
         let target = Target { version, framing, now: self.hub.time() };
         let Self { hub, fx, .. } = self;
         let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {

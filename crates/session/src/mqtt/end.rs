@@ -122,6 +122,7 @@ impl Context<'_> {
         if is_connected && self.mqtt().is_kept() {
             return self.mqtt_park(delayed);
         }
+        self.mqtt_leave_all();
         if self.mqtt().is_registered {
             let change =
                 SessionChange::Ended { key: self.mqtt_key(), connection: Some(self.mqtt_connection()) };

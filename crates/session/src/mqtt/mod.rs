@@ -11,6 +11,7 @@
 //! | `publish` | `PUBLISH` of clients, and the packets of QoS 2 that follow |
 //! | `deliver`, `outgoing` | `PUBLISH` to clients, their acknowledgements |
 //! | `end` | `DISCONNECT`, errors, wills |
+//! | `shared` | shared subscriptions |
 //! | `park` | sessions that outlive their connection |
 //! | `reason` | reason codes of errors |
 //! | `state` | what a session keeps |
@@ -28,14 +29,16 @@ mod outgoing;
 mod park;
 mod publish;
 mod reason;
+mod shared;
 pub(crate) mod state;
 mod subscribe;
 
 use tidings_hub::{
-    CloseReason, Cost, Effects, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription,
-    SessionId, Timer,
+    CloseReason, Cost, Effect, Effects, Event, Flag, LossReport, Notification, Origin, Progress, Response,
+    ServerSubscription, SessionId, Timer,
 };
 use tidings_mqtt::{Decoded, Decoder, Packet, ReasonCode, Side, Version};
+use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery};
 use tidings_wire::code::Code;
 use tidings_wire::ws::{self, Kind};
 
@@ -73,6 +76,17 @@ pub(crate) const MODULE: Module = Module {
 pub fn parked(hub: &mut Hub, id: SessionId, fx: &mut Effects) {
     if hub.is_current(id) && hub.session(id.slot).flags.has(Flag::Parking) {
         Context::new(hub, id.slot, fx).mqtt_parked();
+    }
+}
+
+/// A publication of a shared subscription for this session. If the session is not a member any more, another one gets it.
+pub fn deliver_shared(hub: &mut Hub, id: SessionId, delivery: SharedDelivery, fx: &mut Effects) {
+    let is_delivered = hub.is_current(id) && Context::new(hub, id.slot, fx).mqtt_deliver_shared(&delivery);
+    if !is_delivered {
+        let SessionId { slot, generation } = id;
+        let connection = Connection { shard: hub.shard().0, slot: slot.number(), generation };
+        let change = SessionChange::Undelivered(connection, delivery);
+        fx.push(Effect::Notify(Notification::Session(Box::new(change))));
     }
 }
 
@@ -210,6 +224,7 @@ impl Context<'_> {
                 self.mqtt_send_retained(id, &messages);
             }
             Event::Response { response: Response::Session(state), .. } => self.mqtt_session(state),
+            Event::Response { id, response: Response::Joined, .. } => self.mqtt_joined(id),
             Event::Response { id, .. } => self.mqtt_published(id),
             Event::Idle => {
                 let state = self.session_mut().existing_state();
@@ -255,7 +270,7 @@ impl Context<'_> {
         match keep_alive.tick() {
             Some(tick) => {
                 let id = self.hub.session_id(self.slot);
-                self.fx.push(tidings_hub::Effect::Start(id, Timer::KeepAlive, tick));
+                self.fx.push(Effect::Start(id, Timer::KeepAlive, tick));
             }
             None => self.end(&CloseReason::NoPong),
         }

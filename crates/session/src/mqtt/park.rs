@@ -1,6 +1,7 @@
 //! Sessions that outlive their connection: the way to the store of sessions, and back.
 
 use tidings_hub::{Admission, Effect, Flag, Notification, Request, SubscribeOptions, SubscribeOutcome};
+use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session::{
     Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, StoredSubscription,
     WillMessage,
@@ -8,6 +9,7 @@ use tidings_mqtt_session::{
 use tidings_wire::Topic;
 
 use super::outgoing::Outgoing;
+use super::shared::shared_filter;
 use super::state::{self, Flow, Phase, Subscription};
 use crate::context::Context;
 
@@ -75,15 +77,20 @@ impl Context<'_> {
         }
         if self.session().flags.has(Flag::Parking) {
             // The connection has ended meanwhile.
-            for StoredSubscription { filter, topic, options } in subscriptions {
-                self.hub.subscribe_silently(self.slot, &topic, self.fx);
-                let key = self.hub.topic(&topic);
+            for subscription in subscriptions {
+                let is_shared = subscription.is_shared();
+                let StoredSubscription { filter, topic, options } = subscription;
+                if !is_shared {
+                    self.hub.subscribe_silently(self.slot, &topic, self.fx);
+                }
+                let key = if is_shared { None } else { self.hub.topic(&topic) };
                 self.mqtt().subscriptions.push(Subscription {
                     filter,
                     command: 0,
                     key,
                     options,
                     is_resumed: true,
+                    is_shared,
                 });
             }
             self.mqtt().flow().outgoing.dropped += dropped;
@@ -98,7 +105,27 @@ impl Context<'_> {
 
     /// Subscribes again, if the client has the permission still. The shard gets the publications of the topic already.
     fn mqtt_resume_subscription(&mut self, subscription: StoredSubscription) {
+        let is_shared = subscription.is_shared();
         let StoredSubscription { filter, topic, options } = subscription;
+        if is_shared {
+            let is_allowed = Filter::new(&filter).is_ok_and(|filter| self.mqtt_check_shared(&filter).is_ok());
+            if is_allowed {
+                let mqtt = self.mqtt();
+                let command = mqtt.subscribe_id();
+                let key = None;
+                mqtt.subscriptions.push(Subscription {
+                    filter,
+                    command,
+                    key,
+                    options,
+                    is_resumed: true,
+                    is_shared,
+                });
+            } else {
+                self.mqtt_leave(&filter);
+            }
+            return;
+        }
         let is_allowed = match &topic {
             Topic::Channel(channel) => self.hub.may_resume(self.slot, channel),
             Topic::Pattern(_) => self.mqtt_check_pattern(&filter).is_ok(),
@@ -107,7 +134,15 @@ impl Context<'_> {
             let mqtt = self.mqtt();
             let command = mqtt.subscribe_id();
             let no_local = options.no_local;
-            mqtt.subscriptions.push(Subscription { filter, command, key: None, options, is_resumed: true });
+            let key = None;
+            mqtt.subscriptions.push(Subscription {
+                filter,
+                command,
+                key,
+                options,
+                is_resumed: true,
+                is_shared,
+            });
             let is_refused = match &topic {
                 Topic::Channel(channel) => {
                     let sub_options =
@@ -146,11 +181,14 @@ impl Context<'_> {
         mqtt.phase = Phase::Parking;
         let expiry = mqtt.expiry;
         // A subscription that was not acknowledged is not part of the session.
-        mqtt.subscriptions.retain(|subscription| subscription.key.is_some());
+        mqtt.subscriptions.retain(|subscription| subscription.key.is_some() || subscription.is_shared);
         let state = self.session().peek_state();
         let made = state.and_then(|state| state.mqtt.as_ref()).map(|mqtt| &*mqtt.subscriptions);
         let stored = made.unwrap_or_default().iter().filter_map(|subscription| {
-            let topic = self.hub.entry(subscription.key?)?.topic().clone();
+            let topic = match subscription.key {
+                Some(key) => self.hub.entry(key)?.topic().clone(),
+                None => shared_filter(&subscription.filter)?.topic,
+            };
             let filter = subscription.filter.clone();
             Some(StoredSubscription { filter, topic, options: subscription.options })
         });

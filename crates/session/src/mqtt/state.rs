@@ -204,6 +204,8 @@ pub(super) struct Subscription {
     pub(super) options: Options,
     /// It continues one of an earlier connection.
     pub(super) is_resumed: bool,
+    /// A shared subscription, which has no topic of the hub.
+    pub(super) is_shared: bool,
 }
 
 /// The keep-alive time, in half intervals: a client may be silent for one and a half (MQTT-3.1.2-22), and a timer that counts

@@ -68,7 +68,7 @@ impl Context<'_> {
         mut options: Options,
     ) -> Result<(), ReasonCode> {
         let filter = Filter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        if filter.share().is_some() {
+        if filter.share().is_some() && !self.hub.protocols.mqtt_settings().shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
         options.is_pattern = filter.has_wildcards();
@@ -81,6 +81,10 @@ impl Context<'_> {
             known.options = options;
             let (command, key) = (known.command, known.key);
             let result = match key {
+                None if filter.share().is_some() => {
+                    self.mqtt_request_group(command, text, &filter, options)?;
+                    SubscribeResult::Waits(command)
+                }
                 Some(key) => {
                     self.hub.set_no_local(self.slot, key, options.no_local);
                     if options.retain_handling == RetainHandling::Send {
@@ -95,6 +99,11 @@ impl Context<'_> {
         }
         if self.mqtt().subscriptions.len() >= self.hub.settings().channel_limit {
             return Err(ReasonCode::QuotaExceeded);
+        }
+        if filter.share().is_some() {
+            self.mqtt_check_shared(&filter)?;
+            let command = self.mqtt_begin_subscription(index, text, options);
+            return self.mqtt_request_group(command, text, &filter, options);
         }
         if options.is_pattern {
             let pattern = Pattern::new(glob(filter.pattern())).map_err(|_| ReasonCode::TopicFilterInvalid)?;
@@ -144,6 +153,7 @@ impl Context<'_> {
             key: None,
             options,
             is_resumed: false,
+            is_shared: Filter::new(filter).is_ok_and(|filter| filter.share().is_some()),
         });
         self.mqtt_set_result(index, SubscribeResult::Waits(command));
         command
@@ -205,7 +215,7 @@ impl Context<'_> {
             if options.is_pattern && self.hub.authorize(self.slot, Action::Subscribe, channel).is_err() {
                 continue;
             }
-            if !self.mqtt_send_one(publication, options) {
+            if !self.mqtt_send_one(publication, options, true) {
                 return self.end(&CloseReason::Slow(1));
             }
         }
@@ -236,7 +246,7 @@ impl Context<'_> {
     }
 
     /// Sets the result of a subscribe.
-    fn mqtt_decide(&mut self, command: u32, code: u8) {
+    pub(super) fn mqtt_decide(&mut self, command: u32, code: u8) {
         let subacks = &mut self.mqtt().flow().subacks;
         for result in subacks.iter_mut().flat_map(|pending| &mut pending.results) {
             if *result == SubscribeResult::Waits(command) {
@@ -284,6 +294,9 @@ impl Context<'_> {
             return ReasonCode::NoSubscriptionExisted;
         };
         let ended = subscriptions.remove(at);
+        if ended.is_shared {
+            self.mqtt_leave(&ended.filter);
+        }
         if let Some(topic) = ended.key.and_then(|key| self.hub.entry(key)).map(|entry| entry.topic().clone())
         {
             self.hub.unsubscribe(self.slot, &topic, self.fx);
@@ -294,7 +307,7 @@ impl Context<'_> {
 
 /// A glob that matches at least the channels that a filter matches. Different filters have different globs, so that each has a
 /// topic of its own.
-fn glob(filter: &str) -> String {
+pub(super) fn glob(filter: &str) -> String {
     let mut glob = String::with_capacity(filter.len() + 4);
     for (index, level) in filter.split('/').enumerate() {
         match level {

@@ -12,7 +12,7 @@ use tidings_hub::{
 use tidings_keys::{ApiKey, ApiKeys, Scopes};
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
-use tidings_mqtt_session::{Connection, SessionChange};
+use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery};
 use tidings_mqtt_state::{Outcome, SessionEffects, SessionLimits, Sessions};
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
@@ -67,7 +67,10 @@ pub(crate) struct TestHub {
     /// Whether sessions that are parking are finished by [`TestHub::finish_parking`].
     pub(crate) is_parking_held: bool,
     pub(crate) parking: Vec<SessionId>,
-    session_topics: BTreeSet<Topic>,
+    pub(crate) session_topics: BTreeSet<Topic>,
+    /// Whether publications of shared subscriptions wait for [`TestHub::deliver_shared`].
+    pub(crate) is_shared_held: bool,
+    shared: Vec<(Connection, SharedDelivery)>,
     /// The tags of the last publication.
     pub(crate) tags: Vec<(String, String)>,
 }
@@ -153,6 +156,8 @@ impl TestHub {
             is_parking_held: false,
             parking: Vec::new(),
             session_topics: BTreeSet::new(),
+            is_shared_held: false,
+            shared: Vec::new(),
             tags: Vec::new(),
         }
     }
@@ -244,11 +249,25 @@ impl TestHub {
     }
 
     fn deliver_to_store(&mut self, publication: &Arc<Publication>) {
-        for topic in &self.session_topics {
-            if is_hit(topic, publication) {
-                let delivery = Delivery { topic: topic.clone(), publication: Arc::clone(publication) };
-                self.sessions.deliver(&delivery, self.time);
+        for topic in self.session_topics.clone() {
+            if is_hit(&topic, publication) {
+                let delivery = Delivery { topic, publication: Arc::clone(publication) };
+                self.shared.extend(self.sessions.deliver(&delivery, self.time));
             }
+        }
+        if !self.is_shared_held {
+            self.deliver_shared();
+        }
+    }
+
+    /// Delivers publications of shared subscriptions to their members.
+    pub(crate) fn deliver_shared(&mut self) {
+        for (Connection { slot, generation, .. }, delivery) in std::mem::take(&mut self.shared) {
+            let id = SessionId { slot: Slot::new(slot), generation };
+            self.with(|hub, fx| tidings_session::deliver_shared(hub, id, delivery, fx));
+        }
+        if !self.shared.is_empty() {
+            self.deliver_shared();
         }
     }
 
@@ -285,7 +304,8 @@ impl TestHub {
     }
 
     fn apply_session_effects(&mut self, effects: SessionEffects<(SessionId, u32)>, fx: &mut Effects) {
-        let SessionEffects { joined, responses, released, wills } = effects;
+        let SessionEffects { joined, responses, released, wills, shared } = effects;
+        self.shared.extend(shared);
         self.session_topics.extend(joined);
         for ((id, ticket), _, outcome) in responses {
             let response = match outcome {
@@ -428,6 +448,11 @@ impl TestHub {
                     let matching = self.retained.iter().filter(|p| filter.matches(p.channel.as_str()));
                     let response = Response::Retained(matching.cloned().collect());
                     self.hub.respond(id, ticket, response, fx);
+                }
+                Effect::Request(id, ticket, Request::JoinGroup(request)) => {
+                    self.sessions.join(&request);
+                    self.session_topics.insert(request.shared.topic);
+                    self.hub.respond(id, ticket, Response::Joined, fx);
                 }
                 Effect::Request(id, ticket, Request::OpenSession(request)) => {
                     let effects = self.sessions.open(*request, (id, ticket), self.time);

@@ -159,7 +159,7 @@ fn the_server_can_shorten_the_keep_alive_time() {
 
 #[test]
 fn what_is_not_available_is_refused_with_its_reason_code() {
-    let mut w = with_mqtt(|mqtt| mqtt.retain_available = false);
+    let mut w = with_mqtt(|mqtt| (mqtt.retain_available, mqtt.shared_available) = (false, false));
     let slot = connected(&mut w, V5, "c");
     let shared = subscribe(&mut w, slot, V5, "$share/group/t", Qos::AtMostOnce);
     assert_eq!(shared, ["SUBACK 7 [SharedSubscriptionsNotSupported]"]);

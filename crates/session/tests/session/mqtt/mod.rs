@@ -23,6 +23,7 @@ mod deliver;
 mod packets;
 mod publish;
 mod sessions;
+mod shared;
 mod subscribe;
 
 const V3: Version = Version::V3;

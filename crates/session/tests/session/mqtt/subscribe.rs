@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn retained(topic: &str, payload: &str, qos: Qos) -> Arc<Publication> {
+pub(super) fn retained(topic: &str, payload: &str, qos: Qos) -> Arc<Publication> {
     let message = MessageProperties { qos, retain: true, ..MessageProperties::default() };
     let mut publication = Publication::new(Channel::new(topic).unwrap(), payload.to_owned());
     publication.extra = Some(Box::new(Extra { message: Some(Box::new(message)), ..Extra::default() }));
