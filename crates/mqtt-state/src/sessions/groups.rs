@@ -139,7 +139,7 @@ mod tests {
         groups.join(&topic, "$share/g/t", Member::Parked(3), options);
         groups.join(&topic, "$share/h/t", member(4), options);
         let publication = Arc::new(Publication::new(Channel::new("t").unwrap(), "x"));
-        let mut select = |groups: &mut Groups, excluded| -> Vec<Member> {
+        let select = |groups: &mut Groups, excluded| -> Vec<Member> {
             groups
                 .select(&topic, &publication, Some("$share/g/t"), excluded)
                 .into_iter()

@@ -85,6 +85,7 @@ fn after_a_reload_all_options_of_hooks_apply_to_connected_clients_too() {
     let answer = server.stream("POST /connection/http_stream", "Cookie: s=1\r\n", &body, r#""id":4"#);
     assert!(!answer.contains("error"), "{answer}");
     for path in ["/connect", "/subscribe", "/publish", "/rpc"] {
+        new.wait_for(path, 2);
         assert_eq!(new.calls(path)[1].header("cookie"), Some("s=1"), "{path}");
     }
 

@@ -345,7 +345,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("mqtt.receive_maximum", ["1024", "5"], &[], mqtt_properties),
         row("mqtt.topic_alias_maximum", ["16", "3"], &[], mqtt_properties),
         row("mqtt.max_keep_alive", ["0", "60"], &[], mqtt_properties),
-        row("mqtt.session_expiry_max", ["168h", "1m"], &[], mqtt_session),
+        row("mqtt.session_expiry_max", ["\"168h\"", "\"1m\""], &[], mqtt_session),
         row("mqtt.sessions_limit", ["100000", "0"], &[], mqtt_session),
         row("mqtt.default_qos", ["1", "0"], &[ANONYMOUS], mqtt_qos),
         row("websocket.message_size_limit", ["65536", "64"], &[], long_message),

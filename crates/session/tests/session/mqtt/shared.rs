@@ -99,7 +99,7 @@ fn an_absent_member_gets_what_no_connected_one_can_get() {
 #[test]
 fn a_shared_subscription_gets_no_retained_messages_and_has_no_no_local() {
     let mut w = hub();
-    w.retained = vec![super::subscribe::retained("a/b", "old", Qos::AtLeastOnce)];
+    w.retained = vec![subscribe::retained("a/b", "old", Qos::AtLeastOnce)];
     let slot = member(&mut w, "x");
     assert_eq!(payloads(&mut w, slot), [""; 0]);
     let no_local = SubscriptionOptions { no_local: true, ..options(Qos::AtMostOnce) };

@@ -60,7 +60,7 @@ fn the_key_of_a_file_does_not_change_and_is_kept_only_after_its_rows_are_read() 
         assert_eq!(test_room.command(owner.viewer, command).1.expect_err("another key").code, 409);
     }
     // A file that came with a key that it does not have is shown without one, and the uploader receives the reason.
-    outbox.take().frames;
+    outbox.take();
     let request = KeyRequest { key: key(), viewer: owner.viewer, author: None, done: None };
     test_room.room.on_keyed(Err(Failure::new(422, "no such column")), request);
     assert!(test_room.room.record.key.is_empty());
