@@ -1,6 +1,6 @@
 // Converts a table's page, sort, filter and search to the query of an address, and back.
 //
-//   ?page=3&sort=2,-0&filter=1.contains.red&search=apple
+//   ?page=3&sort=2,-0&filter=1.contains.red&search=apple&group=0,2:3.sum,count:bar
 //
 // Columns count from 0; a minus means descending. Invalid parts are ignored.
 
@@ -8,7 +8,20 @@
 /** @typedef {import('./types').Op} Op */
 
 /** @type {Op[]} */
-export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'between', 'in', 'empty', 'regex'];
+export const OPS = ['contains', 'equals', 'not', '<', '<=', '>', '>=', 'between', 'in', 'same', 'empty', 'regex'];
+const FUNCTIONS = /** @type {const} */ (['count', 'sum', 'mean', 'min', 'max', 'distinct']);
+
+/** @param {string | null} text columns, measures, and the chart @returns {{ group?: import('./types').Group }} */
+const parseGroup = (text) => {
+  const [by = '', measures = '', chart] = text?.split(':') ?? [];
+  if (!/^\d+(,\d+)*$/.test(by)) return {};
+  const read = measures.split(',').flatMap((word) => {
+    const [, column, name] = /^(?:(\d+)\.)?(\w+)$/.exec(word) ?? [];
+    const fn = FUNCTIONS.find((known) => known === name);
+    return fn ? [{ ...(column && { column: Number(column) }), fn }] : [];
+  });
+  return { group: { by: by.split(',').map(Number), measures: read, ...((chart === 'bar' || chart === 'line') && { chart }) } };
+};
 
 /** @param {string} query @returns {Place} */
 export const parse = (query) => {
@@ -25,16 +38,18 @@ export const parse = (query) => {
     sort: sort.map((word) => ({ column: Math.abs(Number(word)), desc: word.startsWith('-') })),
     filter,
     search: args.get('search') ?? '',
+    ...parseGroup(args.get('group')),
   };
 };
 
 /** The query of an address, with its question mark; empty for the first page of all rows. @param {Place} place */
-export const format = ({ page, sort, filter, search }) => {
+export const format = ({ page, sort, filter, search, group }) => {
   const args = new URLSearchParams();
   if (page > 1) args.set('page', String(page));
   if (sort.length) args.set('sort', sort.map(({ column, desc }) => (desc ? '-' : '') + column).join());
   for (const { column, op, value } of filter) args.append('filter', `${column}.${op}.${value}`);
   if (search) args.set('search', search);
+  if (group) args.set('group', [group.by, group.measures.map(({ column, fn }) => (column === undefined ? fn : `${column}.${fn}`)), ...(group.chart ? [group.chart] : [])].join(':'));
   const query = args.toString();
   return query && `?${query}`;
 };

@@ -5,7 +5,7 @@ import { formatCell } from './address.js';
 import { cellAt, draw, grid, moreRows, reveal, tiles } from './grid.js';
 import { select } from './marks.js';
 import { Statistics } from './numbers.js';
-import { link, name, page, pageSize, pages, place, shown, state } from './state.js';
+import { factsOf, link, name, page, pageSize, pages, place, shown, state } from './state.js';
 import { note, update } from './update.js';
 import { turn } from './views.js';
 
@@ -103,7 +103,7 @@ export const statistics = async () => {
   if (!rows || state.cursor !== cursor) return;
   const sums = new Statistics();
   const columns = grid.layout.shown.slice(area.first, area.last + 1);
-  for (const row of rows) row.forEach((text, i) => sums.add(text, state.facts[columns[i] ?? 0]?.format));
+  for (const row of rows) row.forEach((text, i) => sums.add(text, factsOf(columns[i] ?? 0)?.format));
   line.textContent = sums.text;
 };
 

@@ -2,7 +2,7 @@
 
 import { $, count, make } from './dom.js';
 import { grid, tiles } from './grid.js';
-import { name, shown, state, width } from './state.js';
+import { factsOf, name, shown, state, width } from './state.js';
 
 /** The height of the header, in pixels; the same as in the style. */
 export const HEAD = 50;
@@ -105,9 +105,9 @@ const update = (element, column) => {
   const view = shown();
   const sort = view?.sort.find((one) => one.column === column);
   element.setAttribute('aria-sort', sort ? (sort.desc ? 'descending' : 'ascending') : 'none');
-  element.classList.toggle('filtered', !!view?.filter.some((one) => one.column === column));
+  element.classList.toggle('filtered', !view?.group && !!view?.filter.some((one) => one.column === column));
   element.classList.toggle('num', !!state.numeric.get(column));
-  const fact = state.facts[column];
+  const fact = factsOf(column);
   const line = element.querySelector('.facts');
   const empty = fact?.empty ? ` · ${count(fact.empty)} empty` : '';
   line?.replaceChildren(...(fact ? [make('span', {}, fact.type + empty)] : []));
@@ -146,7 +146,7 @@ export const head = () => {
       if (next?.element.parentElement === into) into.insertBefore(cell.element, next.element);
       else into.append(cell.element);
     }
-    const fact = state.facts[column];
+    const fact = factsOf(column);
     const key = JSON.stringify([view?.sort, view?.filter, fact, state.numeric.get(column), name(column)]);
     if (cell.key !== key) {
       cell.key = key;
@@ -165,8 +165,16 @@ export const head = () => {
   }
 };
 
-/** Names of columns that came with rows. @param {string[] | null | undefined} header @param {number} from */
-export const learnNames = (header, from) => header?.forEach((text, i) => { state.names[from + i] = text; });
+/** Names of columns that came with rows. @param {string[] | null | undefined} header @param {number} from @param {import('./types').Group | null} [group] */
+export const learnNames = (header, from, group) => header?.forEach((text, i) => {
+  const column = group ? group.by[from + i] ?? group.measures[from + i - group.by.length]?.column : from + i;
+  if (column !== undefined) state.names[column] = group && from + i >= group.by.length ? text.replace(/^\w+ of /, '') : text;
+});
+
+/** Which columns are numbers, where that is known. */
+export const learnTypes = () => {
+  if (!shown()?.group) state.facts.forEach(({ type }, column) => state.numeric.set(column, type === 'integer' || type === 'decimal'));
+};
 
 /** Whether all columns have been counted. */
 export const columnCount = () => width();

@@ -3,7 +3,8 @@
 import { $, button, count, get, input, make, place } from './dom.js';
 import { drawActions } from './columns.js';
 import { grid, redraw } from './grid.js';
-import { mayLead, name as columnName, shown, state, tableUrl } from './state.js';
+import { factsOf, mayLead, name as columnName, shown, state, tableUrl } from './state.js';
+import { groups } from './update.js';
 import { change, request } from './views.js';
 
 /** @typedef {import('./types').Sort} Sort */
@@ -42,7 +43,7 @@ const sortBy = (column, also) => {
 /** @param {HTMLElement} opener */
 const openColumn = (opener) => {
   const view = shown();
-  const fact = state.facts[open];
+  const fact = factsOf(open);
   $('column-name').textContent = columnName(open);
   const round = (/** @type {number} */ n) => n.toLocaleString('en', { maximumSignificantDigits: 6 });
   /** @type {[string, string][]} */
@@ -73,6 +74,7 @@ const setFilter = (filter) => {
 
 /** Adds the event handlers of the menus. */
 export const startMenus = () => {
+  button('group-open').onclick = () => groups().then(({ openGroup }) => openGroup());
   $('head').onclick = (event) => {
     const at = /** @type {HTMLElement} */ (event.target);
     const column = at.closest('[data-column]')?.getAttribute('data-column');

@@ -54,17 +54,23 @@ export const state = {
   columns: { order: [], hidden: [], frozen: 0, widths: {} },
   /** The arrangement while a column is resized. @type {import('./types').Columns | undefined} */
   dragged: undefined,
+  /** The arrangement of the columns of groups, in this browser alone. @type {import('./types').Columns} */
+  arranged: { order: [], hidden: [], frozen: 0, widths: {} },
 };
 
 /** The view whose rows are on screen. */
 export const shown = () => state.private ?? state.view;
 /** The arrangement of the columns on screen. */
-export const arrangement = () => state.dragged ?? shown()?.columns ?? state.columns;
+export const arrangement = () => state.dragged ?? (shown()?.group ? state.arranged : shown()?.columns ?? state.columns);
 
 /** How many columns the table has, as far as is known. */
 export const width = () => state.width;
-/** The name of a column. @param {number} column */
-export const name = (column) => state.names[column] || `Column ${column + 1}`;
+/** The name of a column of the file. @param {number} column */
+export const fileName = (column) => state.names[column] || `Column ${column + 1}`;
+/** The name of a column on screen. @param {number} column */
+export const name = (column) => (shown()?.group ? shown()?.header?.[column] ?? '' : fileName(column));
+/** The facts on a column on screen. @param {number} column */
+export const factsOf = (column) => (shown()?.group ? undefined : state.facts[column]);
 
 /** The path of the table's page. */
 const tablePath = () => `${state.parser ? 'parser/share' : 'tables'}/${state.uuid}`;

@@ -5,11 +5,11 @@ import { startColumns } from './columns.js';
 import { startControls } from './controls.js';
 import { startCursor } from './cursor.js';
 import { draw, onRows, startGrid, tiles } from './grid.js';
-import { learnNames } from './head.js';
+import { learnNames, learnTypes } from './head.js';
 import { startMenus } from './menus.js';
 import { onPeople, startPeople } from './people.js';
 import { startShare } from './share.js';
-import { state } from './state.js';
+import { shown, state } from './state.js';
 import { note, update, work } from './update.js';
 import { Socket } from './socket.js';
 import { upload } from './upload.js';
@@ -81,7 +81,9 @@ const onView = (view) => {
 /** @param {NonNullable<Message['facts']>} facts */
 const onFacts = ({ columns }) => {
   state.facts = columns;
-  columns.forEach(({ type }, column) => state.numeric.set(column, type === 'integer' || type === 'decimal'));
+  // The rows on screen may be groups, which have other names.
+  columns.forEach(({ name }, column) => { if (name) state.names[column] ??= name; });
+  learnTypes();
   update();
 };
 
@@ -137,7 +139,7 @@ const onMessage = (text) => {
   // Rows of the other view than that on screen are late.
   if (message.rows && !!message.rows.private === !!state.private) {
     const { columns, data, header } = message.rows;
-    learnNames(header, columns?.from ?? 0);
+    learnNames(header, columns?.from ?? 0, shown()?.group);
     // A row may have more cells than those of the page.
     state.width = Math.max(state.width, columns?.total ?? data.reduce((most, row) => Math.max(most, row.length), 0));
     tiles.add(message.rows);

@@ -9,7 +9,7 @@ export interface Sort {
 }
 
 /** How a cell is compared with a value. */
-export type Op = 'contains' | 'equals' | 'not' | '<' | '<=' | '>' | '>=' | 'between' | 'in' | 'empty' | 'regex';
+export type Op = 'contains' | 'equals' | 'not' | '<' | '<=' | '>' | '>=' | 'between' | 'in' | 'same' | 'empty' | 'regex';
 
 /** A condition on the cells of a column. */
 export interface Filter {
@@ -19,11 +19,26 @@ export interface Filter {
   value: string | string[];
 }
 
+/** A measure of the rows of a group; without a column, their number. */
+export interface Measure {
+  column?: number;
+  fn: 'count' | 'sum' | 'mean' | 'min' | 'max' | 'distinct';
+}
+
+/** The columns to group by, the measures of each group, and the chart that shows them. */
+export interface Group {
+  by: number[];
+  measures: Measure[];
+  chart?: 'bar' | 'line';
+}
+
 /** Selection and order of the rows. */
 export interface Query {
   sort: Sort[];
   filter: Filter[];
   search: string;
+  /** Absent or null: the rows of the file. */
+  group?: Group | null;
 }
 
 /** The place in an address: a query and a page, counted from 1. */
@@ -158,6 +173,8 @@ export interface Lock {
 
 /** Facts on a column. */
 export interface ColumnFacts {
+  /** Null without a header; absent from older servers. */
+  name?: string | null;
   type: string;
   /** The format of its numbers or dates: the decimal mark, or `d/m/Y`. */
   format: string | null;

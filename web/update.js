@@ -8,7 +8,7 @@ import { statistics } from './cursor.js';
 import { menus } from './menus.js';
 import { people } from './people.js';
 import { share } from './share.js';
-import { arrangement, link, mayLead, name, page, pageSize, pages, shown, state } from './state.js';
+import { arrangement, fileName, link, mayLead, name, page, pageSize, pages, shown, state } from './state.js';
 import { change, changeColumns, isModern } from './views.js';
 
 /** Shows a message until it is closed; a good one until the next request. @param {string} text @param {'good' | 'bad' | 'lost' | ''} [kind] lost: there is no connection @param {() => void} [again] @param {string} [label] of the button that calls `again` */
@@ -38,7 +38,7 @@ const top = (view) => {
   const ragged = view.ragged ? ` · ${many(view.ragged, 'ragged row')}` : '';
   const { guessed, lossy, open_quote: openQuote, encoding } = view.dialect ?? {};
   const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are invalid' : '') + (openQuote ? ' · a quote is not closed' : '');
-  $('about').textContent = view.dialect ? `${many(view.total_number, 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
+  $('about').textContent = view.dialect ? `${many(view.total_number, view.group ? 'group' : 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
   $('link-text').textContent = state.people.size ? 'Live' : `Live · ${count(view.viewers)} viewing`;
 };
 
@@ -84,8 +84,9 @@ const chips = (view, isFixed) => {
   const chip = (text, label, remove, disabled = isFixed) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled }, `${text} ×`);
   const hidden = arrangement().hidden.length;
   $('chips').replaceChildren(
+    ...(view.group ? [chip(`by ${view.group.by.map(fileName).join(', ')}`, 'grouping', () => change({ group: null, sort: [] }))] : []),
     ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => change({ sort: view.sort.filter((other) => other !== sort) }))),
-    ...view.filter.map((filter) => chip(`${name(filter.column)} ${filter.op} ${filter.value}`, 'filter', () => change({ filter: view.filter.filter((other) => other !== filter) }))),
+    ...view.filter.map((filter) => chip(`${fileName(filter.column)} ${filter.op === 'same' ? '=' : filter.op} ${filter.value}`, 'filter', () => change({ filter: view.filter.filter((other) => other !== filter) }))),
     ...(hidden ? [make('button', { onclick: () => changeColumns({ hidden: [] }), title: 'Show all columns' }, `${many(hidden, 'hidden column')} ×`)] : []),
     ...(state.lock.view ? [make('span', {}, state.owner ? 'You control the view' : 'The owner controls the view')] : []));
 };
@@ -99,6 +100,11 @@ const past = ({ history, previous }) => {
   $('restore').hidden = !previous || previous.until * 1000 < Date.now();
   if (previous) $('restore').textContent = `Restore ${previous.name || 'the previous file'}`;
 };
+
+/** The module of groups and charts, which few views need. */
+export const groups = () => import('./group.js');
+/** Whether this page has shown groups. */
+let hasGroups = false;
 
 /** @type {number | undefined} */
 let addressing;
@@ -126,6 +132,10 @@ export const update = () => {
   const isFixed = alone ? !isModern() : !mayLead();
   for (const field of [get('page-size', HTMLSelectElement), search]) field.disabled = isFixed;
   $('table').classList.toggle('alone', alone);
+  $('table').classList.toggle('grouped', !!view.group);
+  button('group-open').hidden = !view.dialect || !isModern();
+  if (view.group || hasGroups) groups().then(({ drawGroups }) => drawGroups());
+  hasGroups ||= !!view.group;
   $('own').hidden = alone || !!wanted;
   $('banner').hidden = !alone && !wanted;
   $('show-all').hidden = !mayLead();

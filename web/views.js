@@ -5,8 +5,8 @@
 import { $, bytes, count, many } from './dom.js';
 import { format, parse, parseCell, sameQuery } from './address.js';
 import { grid, isAtEnd, redraw, reveal, scrollTo, scrollToEnd, scrollToRow, tiles } from './grid.js';
-import { learnNames, resetFits } from './head.js';
-import { arrived, link, mayLead, page, pageSize, pages, place, shown, state } from './state.js';
+import { learnNames, learnTypes, resetFits } from './head.js';
+import { arrived, fileName, link, mayLead, page, pageSize, pages, place, shown, state } from './state.js';
 import { note, update, work } from './update.js';
 import { announceCursor } from './cursor.js';
 import { actor } from './people.js';
@@ -41,8 +41,9 @@ export const forgetRequests = () => {
 const requestPrivate = (changes) => {
   const from = state.private ?? state.view;
   if (!from) return;
-  const { sort, filter, search, page_size: size, types, columns } = from;
-  asked = { sort, filter, search, page: state.page, page_size: size, types, ...(columns && { columns }), ...asked, ...changes };
+  const { sort, filter, search, page_size: size, types, group } = from;
+  const columns = from.columns ?? (group ? state.columns : null);
+  asked = { sort, filter, search, group: group ?? null, page: state.page, page_size: size, types, ...(columns && { columns }), ...asked, ...changes };
   if (!state.send({ private: asked })) note('Not connected: nothing was changed.', 'lost');
 };
 
@@ -60,6 +61,10 @@ export const change = (message) => {
 
 /** Changes the arrangement of the columns. @param {Partial<import('./types').Columns>} changes */
 export const changeColumns = (changes) => {
+  if (shown()?.group) {
+    state.arranged = { ...state.arranged, ...changes };
+    return update();
+  }
   const columns = { ...(shown()?.columns ?? state.columns), ...changes };
   // Until the response the columns look as requested.
   state.columns = columns;
@@ -140,16 +145,25 @@ export const showAll = () => {
   follow();
 };
 
+/** What the columns of a view depend on, besides the file. @param {View} view */
+const columnsOf = ({ group }) => JSON.stringify(group && [group.by, group.measures]);
+/** The columns of the rows on screen. @type {string | undefined} */
+let drawnColumns;
+
 /** The rows come from another view now. @param {View} view @param {boolean} isFile whether from another file, too */
 const resetRows = (view, isFile) => {
+  const hasOtherColumns = columnsOf(view) !== drawnColumns;
+  drawnColumns = columnsOf(view);
   tiles.reset(view.version);
   state.fresh = [];
   state.unseen = 0;
   state.cursor = isFile || state.cursor === null || !cellOfAddress ? null : state.cursor;
-  if (isFile) {
-    state.names = [];
+  if (isFile) state.names = [];
+  if (isFile || hasOtherColumns) {
     state.width = 0;
+    state.arranged = { order: [], hidden: [], frozen: 0, widths: {} };
     resetFits();
+    learnTypes();
   }
   redraw();
 };
@@ -158,7 +172,7 @@ const resetRows = (view, isFile) => {
 const takeRows = (view) => {
   const { columns_from: from = 0, columns_count: columns = 0, columns_total: total } = view;
   tiles.setPage({ ...view, from: (view.page_no - 1) * view.page_size, columns: total ? { from, count: columns, total } : undefined });
-  learnNames(view.header, from);
+  learnNames(view.header, from, view.group);
   state.width = total ?? view.data.reduce((most, row) => Math.max(most, row.length), Math.max(state.width, view.header?.length ?? 0));
   for (const [, cells] of view.wide ?? []) if (total) state.width = Math.max(state.width, cells);
 };
@@ -174,7 +188,7 @@ const leavePrivate = () => {
 };
 
 /** What the rows of a view depend on, besides the file. @param {View} view */
-const query = ({ sort, filter, search, dialect, types }) => JSON.stringify([sort, filter, search, dialect, types]);
+const query = (view) => JSON.stringify([view.sort, view.filter, view.search, view.dialect, view.types, columnsOf(view) ?? null]);
 
 /** How the rows of a view differ from those of the one before.
  * @param {View | null} before @param {View} now @returns {'file' | 'rows' | 'more' | 'changed' | 'same'} */
@@ -189,7 +203,7 @@ const difference = (before, now) => {
   // Rows with a key are replaced and removed.
   if (now.key && now.size > before.size && !before.loading) return now.total_number > before.total_number ? 'more' : 'changed';
   if (now.size > before.size || now.total_number > before.total_number) {
-    const isPlain = !now.sort.length && !now.filter.length && !now.search;
+    const isPlain = !now.sort.length && !now.filter.length && !now.search && !now.group;
     const isOther = isPlain && before.page_no === now.page_no && String(before.data[0]) !== String(now.data[0]);
     return isOther && !before.loading ? 'file' : 'more';
   }
@@ -208,6 +222,11 @@ const isSame = (one, other) => one.length === other.length && one.every((row, y)
 const verb = (before, now) => {
   if (now.name !== before.name || now.size < before.size) return 'uploaded a file';
   if (JSON.stringify(now.dialect) !== JSON.stringify(before.dialect) && before.dialect && !before.loading) return 'changed how the file is read';
+  if (JSON.stringify(now.group) !== JSON.stringify(before.group)) {
+    if (columnsOf(now) === columnsOf(before)) return 'changed the chart';
+    if (now.group) return `grouped the rows by ${now.group.by.map(fileName).join(', ')}`;
+    return now.filter.length > before.filter.length ? 'showed the rows of a group' : 'showed the rows';
+  }
   if (!sameQuery({ ...now, page: 1 }, { ...before, page: 1 })) {
     if (now.search !== before.search) return now.search ? `searched for “${now.search}”` : 'ended the search';
     return JSON.stringify(now.sort) === JSON.stringify(before.sort) ? 'filtered' : 'sorted';
@@ -256,7 +275,7 @@ const arrive = (view) => {
   if (isModern() || sameQuery(wanted, here)) {
     state.alone = true;
     state.page = wanted.page;
-    if (isModern()) requestPrivate(wanted);
+    if (isModern()) requestPrivate({ group: null, ...wanted });
   } else {
     state.wanted = wanted;
   }
@@ -280,7 +299,7 @@ export const show = (view, isUploading) => {
   if (view.columns) state.columns = view.columns;
   if (!state.private) {
     if (differs === 'file' || differs === 'rows') resetRows(view, differs === 'file');
-    else if (differs === 'changed' || (differs === 'more' && (view.key || view.sort.length || view.filter.length || view.search))) tiles.outdate(view.version);
+    else if (differs === 'changed' || (differs === 'more' && (view.key || view.sort.length || view.filter.length || view.search || view.group))) tiles.outdate(view.version);
     takeRows(view);
   } else if (differs === 'file') {
     leavePrivate();
@@ -289,7 +308,7 @@ export const show = (view, isUploading) => {
 
   const mine = isMine(view) || isUploading || (!!state.me && view.changed_by?.id === state.me);
   const what = before ? verb(before, view) : '';
-  const added = differs === 'more' && before && !before.loading && !view.loading ? view.total_number - before.total_number : 0;
+  const added = differs === 'more' && !view.group && before && !before.loading && !view.loading ? view.total_number - before.total_number : 0;
   if (what) $('turned').textContent = `${actor(view, mine)} ${what}.`;
   else if (added > 0) $('turned').textContent = `${many(added, 'new row')}.`;
   if (added > 0 && before) {

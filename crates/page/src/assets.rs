@@ -33,7 +33,7 @@ macro_rules! embedded {
 pub(super) const INDEX: &str = include_str!("../../../web/index.html");
 
 /// The files that the page loads, by name.
-const FILES: [(&str, &str); 30] = embedded![
+const FILES: [(&str, &str); 32] = embedded![
     "address.js",
     "columns.js",
     "console.js",
@@ -41,6 +41,8 @@ const FILES: [(&str, &str); 30] = embedded![
     "cursor.js",
     "dom.js",
     "grid.js",
+    "group.css",
+    "group.js",
     "head.js",
     "home.css",
     "home.js",

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tidings_table::{Op, Query, TypeChoice};
+use tidings_table_group::{Group, MAX_BY};
 use tidings_table_store::{ColumnLayout, Condition, DialectOptions, Sort, ViewSettings};
 
 use crate::InvalidCommand;
@@ -62,6 +63,10 @@ pub enum Command {
     Me(String),
     /// Move the cursor of the sender; `None`: hide it.
     Cursor(Option<Cursor>),
+    /// Group the rows; `None`: show the rows of the file.
+    Group(Option<Group>),
+    /// Show the rows of the group with these cells, in the order of the columns that the rows are grouped by.
+    Drill(Vec<String>),
     /// Set the layout of the columns; `None`: all of them in the order of the file.
     Columns(Option<ColumnLayout>),
     /// Replace the private view of the sender; `None`: end it.
@@ -140,6 +145,8 @@ enum CommandMessage {
         name: String,
     },
     Cursor(Option<CursorMessage>),
+    Group(Option<Group>),
+    Drill(Vec<String>),
     Columns(Option<ColumnLayout>),
     Private(Option<Box<PrivateMessage>>),
     SharePrivate(IgnoredAny),
@@ -165,10 +172,6 @@ struct ColumnsMessage {
     count: usize,
 }
 
-/// A field that only `null` is valid for.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-enum Unsupported {}
-
 /// The complete state of a private view. Absent fields are those of a view of all rows, and of the shared view for the
 /// size of pages and the types of columns.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -181,8 +184,7 @@ pub struct PrivateMessage {
     page_size: Option<u64>,
     types: Option<BTreeMap<usize, Option<String>>>,
     columns: Option<ColumnLayout>,
-    /// Reserved: only `null`.
-    group: Option<Unsupported>,
+    group: Option<Group>,
 }
 
 impl PrivateMessage {
@@ -199,6 +201,7 @@ impl PrivateMessage {
             filter: checked_filter(self.filter)?,
             search: checked_search(self.search)?,
             types: self.types.map(types_of).transpose()?,
+            group: self.group.map(Group::checked).transpose()?,
             ..self
         })
     }
@@ -214,6 +217,7 @@ impl PrivateMessage {
             filter: self.filter,
             search: self.search,
             types: types.map_or_else(|| shared.types.clone(), Iterator::collect),
+            group: self.group,
             layout: self.columns,
         }
     }
@@ -257,6 +261,14 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
         CommandMessage::Columns(layout) => {
             layout.iter().try_for_each(layout::check)?;
             Command::Columns(layout)
+        }
+        CommandMessage::Group(group) => Command::Group(group.map(Group::checked).transpose()?),
+        CommandMessage::Drill(cells) => {
+            let cells = limited("drill", cells, MAX_BY)?;
+            if cells.iter().any(|cell| cell.len() > MAX_QUERY_TEXT) {
+                return Err(InvalidCommand::new(format!("a cell of drill may have {MAX_QUERY_TEXT} bytes")));
+            }
+            Command::Drill(cells)
         }
         CommandMessage::SharePrivate(_) => Command::SharePrivate,
         CommandMessage::Restore(_) => Command::Restore,
@@ -376,6 +388,7 @@ fn types_of(
 #[cfg(test)]
 mod tests {
     use tidings_table::Encoding;
+    use tidings_table_group::{Chart, Function, Measure};
 
     use super::*;
 
@@ -441,6 +454,16 @@ mod tests {
             ),
             (r#"{"columns":null}"#, Command::Columns(None)),
             (
+                r#"{"group":{"by":[0],"measures":[{"column":3,"fn":"sum"}],"chart":"bar"}}"#,
+                Command::Group(Some(Group {
+                    by: vec![0],
+                    measures: vec![Measure { column: Some(3), function: Function::Sum }],
+                    chart: Some(Chart::Bar),
+                })),
+            ),
+            (r#"{"group":null}"#, Command::Group(None)),
+            (r#"{"drill":["Bern",""]}"#, Command::Drill(vec!["Bern".into(), String::new()])),
+            (
                 r#"{"columns":{"order":[2,0],"frozen":1}}"#,
                 Command::Columns(Some(ColumnLayout {
                     order: vec![2, 0],
@@ -451,10 +474,15 @@ mod tests {
             (r#"{"private":null}"#, Command::Private(None)),
             (r#"{"private":{}}"#, Command::Private(Some(Box::default()))),
             (
-                r#"{"private":{"search":"x","page":3,"group":null}}"#,
+                r#"{"private":{"search":"x","page":3,"group":{"by":[1]}}}"#,
                 Command::Private(Some(Box::new(PrivateMessage {
                     search: "x".into(),
                     page: Some(3),
+                    group: Some(Group {
+                        by: vec![1],
+                        measures: vec![Measure { column: None, function: Function::Count }],
+                        chart: None,
+                    }),
                     ..PrivateMessage::default()
                 }))),
             ),
@@ -494,6 +522,13 @@ mod tests {
         }
         assert!(refused(r#"{"private":{"page_size":0}}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"private":{"page":0}}"#).contains("from 1"));
+        assert!(refused(r#"{"group":{"by":[]}}"#).contains("from 1 to 8 columns"));
+        assert!(refused(r#"{"private":{"group":{"by":[0,0]}}}"#).contains("column 0 twice"));
+        assert!(
+            refused(r#"{"group":{"by":[0],"measures":[{"fn":"median"}]}}"#)
+                .contains("unknown variant `median`")
+        );
+        assert!(refused(&format!(r#"{{"drill":["{}"]}}"#, "x".repeat(5_000))).contains("4096 bytes"));
         assert!(refused(r#"{"key":["a","b","a"]}"#).contains("\"a\" twice"));
         assert!(refused(r#"{"page_size":0}"#).contains("from 1 to 1000"));
         assert!(refused(r#"{"filter":[{"column":0,"op":"like"}]}"#).contains("op must be contains, equals"));

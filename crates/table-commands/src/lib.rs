@@ -16,6 +16,7 @@ mod layout;
 mod pattern;
 pub mod people;
 
+use tidings_table_group::InvalidGroup;
 use tidings_table_store::InvalidDialect;
 
 /// A message that is no valid command. The text says what is wrong and what is expected.
@@ -26,6 +27,12 @@ pub struct InvalidCommand(pub String);
 impl InvalidCommand {
     fn new(message: impl Into<String>) -> Self {
         Self(message.into())
+    }
+}
+
+impl From<InvalidGroup> for InvalidCommand {
+    fn from(error: InvalidGroup) -> Self {
+        Self(error.0)
     }
 }
 

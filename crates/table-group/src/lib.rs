@@ -23,8 +23,8 @@
 //! # Invariants
 //! - The view depends on the file and the settings alone, not on how the file arrived, on updates in between and on the
 //!   number of threads.
-//! - An update examines appended lines alone, unless the type of a column has changed. An update that was cancelled
-//!   continues where it stopped.
+//! - An update examines appended lines alone, unless the type of a column has changed, or rows were replaced or removed
+//!   by key. An update that was cancelled continues where it stopped.
 //! - Bounds: [`MAX_GROUPS`] and [`MAX_BYTES`] for a view, [`Budget`] for all of them. Beyond them a view is an error and
 //!   never incomplete.
 

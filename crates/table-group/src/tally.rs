@@ -5,10 +5,9 @@
 //! - Its bytes are reserved in the budget after each part of the file.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use tidings_table::{CellFormat, Control, Error, Query, Reading, RowCells};
+use tidings_table::{CellFormat, Control, Error, Lines, Query, Reading, RowCells};
 
 use crate::budget::{Budget, Reserved};
 use crate::group::Group;
@@ -59,8 +58,8 @@ pub(crate) struct Tally {
     changed: Vec<u32>,
     /// The first line that was not examined.
     next: u64,
-    /// The number of lines that the rows with a key were current after; 0 without a key.
-    applied: u64,
+    /// Whether later lines may replace and remove rows.
+    may_change: bool,
     clipped: u64,
     /// The bytes of all groups.
     bytes: u64,
@@ -101,7 +100,7 @@ impl Tally {
             rows: Vec::new(),
             changed: Vec::new(),
             next: 0,
-            applied: 0,
+            may_change: false,
             clipped: 0,
             bytes: 0,
             reserved: Reserved::new(budget),
@@ -126,15 +125,14 @@ impl Tally {
         control: Control<'_>,
     ) -> Result<Snapshot, Error> {
         let lines = reading.lines();
-        if lines.applied != self.applied {
-            // Rows that are replaced or removed by key may be in any group.
+        // The measures of a group do not tell what they were without a row.
+        if lines.may_change() != self.may_change || lines.have_changed_since(self.next) {
             self.clear();
+            self.may_change = lines.may_change();
         }
         self.set_formats(reading, spec, strictly, control)?;
-        self.applied = lines.applied;
         self.next = self.next.max(lines.first);
-        let settled = self.next..lines.settled;
-        if let Err(error) = self.fold(reading, spec, strictly, settled, control) {
+        if let Err(error) = self.fold(reading, spec, strictly, &lines, control) {
             // A view beyond the limits starts again, so that it takes no memory meanwhile.
             if !matches!(error, Error::Cancelled) {
                 self.clear();
@@ -144,9 +142,8 @@ impl Tally {
         self.render();
         let mut rows = self.rows.clone();
         // A last line without a line break may still grow, so only this snapshot contains it.
-        let open = self.next..lines.all;
-        if !open.is_empty() {
-            self.add_open_lines(reading, spec, open, &mut rows)?;
+        if self.next < lines.all {
+            self.add_open_lines(reading, spec, &lines, &mut rows)?;
         }
         Ok(Snapshot { rows, clipped: self.clipped })
     }
@@ -198,8 +195,8 @@ impl Tally {
 
     /// Removes all groups.
     fn clear(&mut self) {
-        let budget = self.reserved.budget();
-        *self = Self::new(budget);
+        let (budget, may_change) = (self.reserved.budget(), self.may_change);
+        *self = Self { may_change, ..Self::new(budget) };
     }
 
     fn fold(
@@ -207,16 +204,18 @@ impl Tally {
         reading: &Reading,
         spec: &Spec,
         strictly: bool,
-        lines: Range<u64>,
+        lines: &Lines,
         control: Control<'_>,
     ) -> Result<(), Error> {
         let (by, measures) = (self.by.clone(), self.measures.clone());
         let (new, add, keep) = folder(&by, &measures);
-        let clipped = reading.fold(&spec.query, strictly, lines, keep, control, new, add, |part, end| {
-            self.merge(part)?;
-            self.next = end;
-            Ok(())
-        })?;
+        let range = self.next..lines.settled;
+        let clipped =
+            reading.fold(&spec.query, strictly, lines, range, keep, control, new, add, |part, end| {
+                self.merge(part)?;
+                self.next = end;
+                Ok(())
+            })?;
         self.clipped += clipped;
         Ok(())
     }
@@ -271,16 +270,26 @@ impl Tally {
         &self,
         reading: &Reading,
         spec: &Spec,
-        lines: Range<u64>,
+        lines: &Lines,
         rows: &mut Vec<Arc<GroupRow>>,
     ) -> Result<(), Error> {
         let (new, add, keep) = folder(&self.by, &self.measures);
         let mut parts = Vec::new();
         let control = Control::default();
-        reading.fold(&spec.query, false, lines, keep, control, new, add, |part: Part, _| {
-            parts.extend(part.groups);
-            Ok(())
-        })?;
+        reading.fold(
+            &spec.query,
+            false,
+            lines,
+            self.next..lines.all,
+            keep,
+            control,
+            new,
+            add,
+            |part: Part, _| {
+                parts.extend(part.groups);
+                Ok(())
+            },
+        )?;
         let mut key = Vec::new();
         for (cells, later) in parts {
             let ends = write_key(&self.by, &cells, &mut key);

@@ -79,8 +79,17 @@ impl From<Error> for Failure {
                     "the file unpacks to more than {ratio} times its size (tables.max_unpack_ratio); upload it unpacked"
                 ),
             ),
+            Error::TooLarge { what: "the grouped view", .. } | Error::TooMany { what: "groups", .. } => {
+                Self::new(
+                    413,
+                    format!(
+                        "{error}; group by columns with fewer different values, or filter the rows first"
+                    ),
+                )
+            }
             Error::TooLarge { .. } | Error::TooMany { .. } => Self::new(413, error.to_string()),
-            Error::Value { .. } => Self::new(422, error.to_string()),
+            Error::Full { .. } => Self::new(503, error.to_string()),
+            Error::Value { .. } | Error::Measure { .. } => Self::new(422, error.to_string()),
             Error::NotText(_) => Self::new(
                 415,
                 format!(

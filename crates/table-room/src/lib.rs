@@ -6,7 +6,7 @@
 //! access.rs     permissions of viewers           failure.rs        errors for users
 //! message.rs    messages to viewers              node_messages.rs  messages between nodes
 //! broadcast.rs  the shared view, encoded once    outbox.rs         the queue of one viewer
-//! page.rs       computes pages and windows       rows.rs           rows that a backend appends
+//! page.rs, view_rows.rs  pages and windows         rows.rs           rows that a backend appends
 //! upload.rs     handles of uploads               rate.rs           data rates of transfers
 //! counters.rs, summary.rs                        for metrics and operators
 //! ```
@@ -31,5 +31,6 @@ pub mod room;
 pub mod rows;
 pub mod summary;
 pub mod upload;
+pub mod view_rows;
 
 use tidings_table_commands::{command, people};

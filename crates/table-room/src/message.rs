@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_table::{Dialect, Evidence, LineEnd, Page, Reading, Row};
+use tidings_table_group::Group;
 use tidings_table_store::{ColumnLayout, Condition, Locks, Sort, TableId, ViewSettings};
 use tidings_wire::ws::{self, Opcode};
 
@@ -170,6 +171,8 @@ pub struct SharedFields {
     pub history: HistoryLength,
     /// The layout of the columns.
     pub columns: Option<ColumnLayout>,
+    /// The columns to group by and the measures.
+    pub group: Option<Group>,
     /// The file that can be restored.
     pub previous: Option<PreviousName>,
     /// The names of the columns that are the key of a row.

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use tidings_table::{Control, Error, Reading, Summary, View};
+use tidings_table_group::{Budget as GroupBudget, Group, Grouped};
 use tidings_table_live::{Budget, LiveView};
 use tidings_table_store::ViewSettings;
 
 use crate::broadcast::ViewFormat;
 use crate::message::{self, CellChanges, FileFacts, PageText, ViewColumns, Window, WindowColumns};
+use crate::view_rows::ViewRows;
 
 /// The number of columns that a view always has.
 const VIEW_COLUMNS: usize = 100;
@@ -21,7 +23,7 @@ const VIEW_CELLS: usize = 20_000;
 #[derive(Clone, Debug)]
 pub struct CachedView {
     /// The rows.
-    pub view: Arc<View>,
+    pub view: ViewRows,
     of: Summary,
     /// The rows of a table with a key, which are updated row by row.
     live: Option<Arc<Mutex<LiveView>>>,
@@ -56,8 +58,24 @@ pub struct PageRequest {
     pub article: bool,
     /// The memory of live views.
     pub live: Budget,
+    /// The memory of groups.
+    pub groups: GroupBudget,
     /// The page that viewers have, with the key of its rows, if the settings are the same.
     pub replaces: Option<(Arc<PageText>, Vec<String>)>,
+}
+
+impl CachedView {
+    /// The groups, if they are those of these settings, in any order.
+    fn groups_of(
+        &self,
+        reading: &Arc<Reading>,
+        shown: &ViewSettings,
+        group: &Group,
+    ) -> Option<&Arc<Grouped>> {
+        let ViewRows::Groups { view, .. } = &self.view else { return None };
+        (Arc::ptr_eq(view.reading(), reading) && view.has_groups_of(&shown.query(false), group))
+            .then_some(view)
+    }
 }
 
 /// Whether the rows of a page are computed already, so that they are only read.
@@ -65,8 +83,13 @@ pub fn is_ready(request: &PageRequest) -> bool {
     let PageRequest { reading, shown, before, .. } = request;
     let is_same = |made: &CachedView| {
         made.of == reading.summary()
-            && Arc::ptr_eq(made.view.reading(), reading)
-            && *made.view.query() == shown.query(false)
+            && match (&made.view, &shown.group) {
+                (ViewRows::File(view), None) => {
+                    Arc::ptr_eq(view.reading(), reading) && *view.query() == shown.query(false)
+                }
+                (ViewRows::Groups { .. }, Some(group)) => made.groups_of(reading, shown, group).is_some(),
+                _ => false,
+            }
     };
     shown.is_plain() || before[ViewFormat::Tables as usize].as_ref().is_some_and(is_same)
 }
@@ -76,7 +99,7 @@ pub fn is_ready(request: &PageRequest) -> bool {
 /// # Errors
 /// As [`Reading::view`] and [`View::page`].
 pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> {
-    let PageRequest { reading, shown, before, article, live, replaces } = request;
+    let PageRequest { reading, shown, before, article, live, groups, replaces } = request;
     let summary = reading.summary();
     let (mut made, mut text) = ([None, None], [None, None]);
     let (mut page, mut changes) = (1, None);
@@ -84,14 +107,25 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
         if form == ViewFormat::Article && !article {
             continue;
         }
-        let (view, live_view) =
-            rows(reading, shown, form, before[form as usize].as_ref(), summary, live, control)?;
+        let before = before[form as usize].as_ref();
+        let (view, live_view) = match (&shown.group, &made[ViewFormat::Tables as usize]) {
+            // The article's page shows the same groups.
+            (Some(_), Some(CachedView { view: ViewRows::Groups { view, .. }, .. })) => {
+                (ViewRows::Groups { view: Arc::clone(view), header_is_row: true }, None)
+            }
+            (Some(group), _) => {
+                let view = grouped(reading, shown, group, before, summary, groups, control)?;
+                (ViewRows::Groups { view, header_is_row: false }, None)
+            }
+            (None, _) => {
+                let (view, live) = rows(reading, shown, form, before, summary, live, control)?;
+                (ViewRows::File(view), live)
+            }
+        };
         let columns = match form {
-            ViewFormat::Tables => view_columns(
-                reading,
-                view.total().min(shown.page_size as u64) as usize,
-                summary.widest as usize,
-            ),
+            ViewFormat::Tables => {
+                view_columns(reading, view.total().min(shown.page_size as u64) as usize, view.width())
+            }
             ViewFormat::Article => None,
         };
         let range = columns.map_or(0..usize::MAX, |columns| 0..columns.count);
@@ -115,7 +149,7 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
 
 /// These columns of the rows of a page. Pages are counted from 1.
 pub fn rows_of(
-    view: &View,
+    view: &ViewRows,
     shown: &ViewSettings,
     number: u64,
     columns: Range<usize>,
@@ -128,7 +162,7 @@ pub fn rows_of(
 /// # Errors
 /// As [`View::page`].
 pub fn window(
-    view: &View,
+    view: &ViewRows,
     from: u64,
     count: usize,
     columns: Option<Range<usize>>,
@@ -138,7 +172,7 @@ pub fn window(
     let page = view.window(from, count, range.clone())?;
     let header = if columns.is_some() { view.header_of(range)? } else { None };
     let columns = columns.map(|columns| {
-        let total = view.reading().summary().widest as usize;
+        let total = view.width();
         let shown = view.reading().limits().shown_columns(page.rows.len());
         let count = columns.len().min(shown).min(total.saturating_sub(columns.start));
         WindowColumns { from: columns.start, count, total }
@@ -158,6 +192,26 @@ fn view_columns(reading: &Reading, rows: usize, total: usize) -> Option<ViewColu
     (total > count).then_some(ViewColumns { from: 0, count, total })
 }
 
+/// The groups of a view.
+fn grouped(
+    reading: &Arc<Reading>,
+    shown: &ViewSettings,
+    group: &Group,
+    before: Option<&CachedView>,
+    now: Summary,
+    budget: &GroupBudget,
+    control: Control<'_>,
+) -> Result<Arc<Grouped>, Error> {
+    let query = shown.query(false);
+    let same = before.and_then(|made| Some((made, made.groups_of(reading, shown, group)?)));
+    let view = match same {
+        Some((made, view)) if made.of == now => Arc::clone(view),
+        Some((_, view)) => Arc::new(view.refresh(control)?),
+        None => return Ok(Arc::new(Grouped::new(reading, &query, group, budget, control)?)),
+    };
+    Ok(if view.sort() == query.sort { view } else { Arc::new(view.sorted(&query.sort)?) })
+}
+
 /// The rows of a view, and their keys if the view is updated row by row.
 type LiveRows = (Arc<View>, Option<Arc<Mutex<LiveView>>>);
 
@@ -175,10 +229,15 @@ fn rows(
         return Ok((Arc::new(View::plain(reading, header_is_row)), None));
     }
     let query = shown.query(header_is_row);
-    let same = before.filter(|made| Arc::ptr_eq(made.view.reading(), reading) && *made.view.query() == query);
-    if let Some(made) = same {
+    let same = before.and_then(|made| match &made.view {
+        ViewRows::File(view) if Arc::ptr_eq(view.reading(), reading) && *view.query() == query => {
+            Some((made, view))
+        }
+        _ => None,
+    });
+    if let Some((made, view)) = same {
         if made.of == now {
-            return Ok((Arc::clone(&made.view), made.live.clone()));
+            return Ok((Arc::clone(view), made.live.clone()));
         }
         if let Some(live) = &made.live {
             let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(control)?;
@@ -193,7 +252,7 @@ fn rows(
     }
     Ok((
         Arc::new(match same {
-            Some(made) => made.view.refresh(control)?,
+            Some((_, view)) => view.refresh(control)?,
             None => reading.view(&query, control)?,
         }),
         None,

@@ -60,7 +60,7 @@ pub(super) async fn original(snapshot: &Snapshot) -> Result<(u64, Body), Failure
     let length = snapshot.view.reading().summary().received;
     let (pieces, body) = mpsc::channel(PIECES);
     // The bytes of the file count and the table is in use until the file is sent.
-    let (view, table_folder) = (Arc::clone(&snapshot.view), Arc::clone(&snapshot.table_folder));
+    let (view, table_folder) = (snapshot.view.clone(), Arc::clone(&snapshot.table_folder));
     // No thread is blocked by the peer: each piece is read when the channel has room.
     tokio::spawn(async move {
         let _held = (view, table_folder);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, DecimalMark, Facts};
+use tidings_table::{Cancel, ColumnFacts, ColumnType, Control, DateOrder, DecimalMark, Error, Facts, View};
 
 use super::Service;
 use super::failure::Failure;
@@ -39,20 +39,25 @@ pub(super) async fn load(service: &Arc<Service>, snapshot: Snapshot) -> Result<B
     let cancel = stop.0.clone();
     let types = of.1.clone();
     let made = tokio::task::spawn_blocking(move || {
-        reading.facts_as(&types, Control::default().cancelled_by(&cancel))
+        let facts = reading.facts_as(&types, Control::default().cancelled_by(&cancel))?;
+        let names = View::plain(&reading, false).header_of(0..facts.columns.len())?;
+        let names = names.map(|header| header.cells.into_iter().map(|cell| cell.text).collect());
+        Ok::<_, Error>((facts, names.unwrap_or_default()))
     });
-    let facts = made.await.map_err(|_| Failure::internal())??;
-    let frame = message::frame(&text(&facts));
+    let (facts, names) = made.await.map_err(|_| Failure::internal())??;
+    let frame = message::frame(&text(&facts, &names));
     *cache = Some((of, frame.clone()));
     Ok(frame)
 }
 
-fn text(facts: &Facts) -> String {
-    let columns: Vec<_> = facts.columns.iter().map(column).collect();
+/// `names`: the names of the columns, of a file with a header.
+fn text(facts: &Facts, names: &[String]) -> String {
+    let columns: Vec<_> =
+        facts.columns.iter().zip(0..).map(|(facts, i)| column(facts, names.get(i))).collect();
     json!({"facts": {"rows": facts.rows, "columns": columns}}).to_string()
 }
 
-fn column(facts: &ColumnFacts) -> serde_json::Value {
+fn column(facts: &ColumnFacts, name: Option<&String>) -> serde_json::Value {
     // The format of the values, in the notation of column types.
     let format = match (facts.column_type, facts.decimal_mark, facts.order) {
         (ColumnType::Integer | ColumnType::Decimal, DecimalMark::Comma, _) => Some(","),
@@ -64,6 +69,7 @@ fn column(facts: &ColumnFacts) -> serde_json::Value {
     };
     let bins: Vec<_> = facts.histogram.iter().map(|bin| bin.count).collect();
     json!({
+        "name": name,
         "type": facts.column_type.to_string(),
         "format": format,
         "empty": facts.kinds.empty,

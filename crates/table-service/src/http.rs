@@ -27,6 +27,7 @@ use super::message::{self, PageText};
 use super::page;
 use super::room::{RoomRequest, Snapshot};
 use super::session::{self, ConnectRequest, blocking};
+use super::view_rows::ViewRows;
 
 /// The headers of a JSON response.
 pub(super) const JSON: [(axum::http::HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
@@ -265,7 +266,7 @@ fn current_rows(
 ) -> HttpResult {
     let reading = Arc::clone(snapshot.view.reading());
     let format = if reading.dialect().syntax.delimiter() == b'\t' { Format::Tsv } else { Format::Csv };
-    let view = Arc::new(View::plain(&reading, false));
+    let view = ViewRows::File(Arc::new(View::plain(&reading, false)));
     rows_as(service, id, Snapshot { view, ..snapshot }, format.into(), limit)
 }
 

@@ -26,7 +26,7 @@
 //!
 //! # Messages beyond the contract
 //! - `{"facts":{}}` requests column facts; only the sender receives the response:
-//!   `{"facts":{"rows","columns":[{"type","empty","distinct","exact","min","max","mean","histogram":[count,…],
+//!   `{"facts":{"rows","columns":[{"name","type","empty","distinct","exact","min","max","mean","histogram":[count,…],
 //!   "top":[[value,count],…]},…]}}`.
 //! - The response to a private window is `{"rows":{"from","count","total_number","data","version"}}`.
 //! - `{"progress":{"view":0.42}}`: the progress of a view that takes longer than half a second to compute.
@@ -68,7 +68,7 @@ use tidings_table::Limits;
 use tidings_table_commands::{command, people};
 use tidings_table_live::Budget;
 use tidings_table_room::{
-    broadcast, failure, message, node_messages, outbox, page, rate, room, rows, upload,
+    broadcast, failure, message, node_messages, outbox, page, rate, room, rows, upload, view_rows,
 };
 use tidings_table_store::{Record, Store, TableId};
 use tidings_wire::Channel;
@@ -138,6 +138,7 @@ pub struct Service {
     /// The permit to read a page of stored tables for operators.
     listings: Arc<Semaphore>,
     live: Budget,
+    groups: tidings_table_group::Budget,
     options: Options,
     access: Arc<dyn Access>,
     bus: Arc<dyn NodeBus>,
@@ -174,6 +175,7 @@ impl Service {
             unread: UnreadResponses::default(),
             listings: Arc::new(Semaphore::new(1)),
             live: Budget::new(LIVE_BYTES),
+            groups: tidings_table_group::Budget::default(),
             options,
             access,
             bus,
@@ -233,6 +235,11 @@ impl Service {
     /// Bytes of memory of the keys of tables, and of their sorted and filtered views.
     pub fn live_bytes(&self) -> usize {
         self.live.used()
+    }
+
+    /// Bytes of memory of the groups of views.
+    pub fn group_bytes(&self) -> u64 {
+        self.groups.used()
     }
 
     /// Slow transfers that were ended in favour of other transfers, by kind.

@@ -40,6 +40,7 @@ pub(super) fn start(
         epoch: (Instant::now(), unix_now()),
         limits: service.limits(),
         live: service.live.clone(),
+        groups: service.groups.clone(),
         min_save_interval: service.store.min_save_interval(),
         lease: service.store.lease(),
         counters: Arc::clone(&service.counters),

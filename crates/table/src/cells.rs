@@ -3,8 +3,10 @@
 //! Invariant: results are collected in the order of the file, whatever the number of threads.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::column::{ColumnFormat, OTHER_KEY, TEXT_KEY, group_key};
+use crate::overlay::Overlay;
 use crate::reading::Reading;
 use crate::syntax::{Line, Syntax};
 use crate::value::{Number, text};
@@ -99,7 +101,7 @@ impl RowCells<'_> {
 }
 
 /// The lines of a reading at one moment, with the header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Lines {
     /// The line of the first row: 1 after a header.
     pub first: u64,
@@ -107,20 +109,32 @@ pub struct Lines {
     pub settled: u64,
     /// The number of lines.
     pub all: u64,
-    /// As [`Summary::applied`](crate::Summary::applied): when it has changed, any earlier line may be no row any more.
-    pub applied: u64,
+    overlay: Option<Arc<Overlay>>,
+}
+
+impl Lines {
+    /// Whether later lines may replace and remove the rows of earlier ones.
+    pub const fn may_change(&self) -> bool {
+        self.overlay.is_some()
+    }
+
+    /// Whether rows of the first `lines` lines may have been replaced or removed since these were all lines.
+    pub fn have_changed_since(&self, lines: u64) -> bool {
+        let Some(overlay) = &self.overlay else { return false };
+        overlay.superseded_since(lines).is_none_or(|mut changed| changed.next().is_some())
+    }
 }
 
 impl Reading {
     /// The current lines.
     pub fn lines(&self) -> Lines {
-        let first = self.first_line();
-        if let Some(overlay) = self.overlay() {
-            let all = overlay.applied();
-            return Lines { first, settled: all, all, applied: all };
+        let (first, overlay) = (self.first_line(), self.overlay());
+        if let Some(overlay) = overlay {
+            let applied = overlay.applied();
+            return Lines { first, settled: applied, all: applied, overlay: Some(overlay) };
         }
         let state = self.state();
-        Lines { first, settled: state.settled, all: state.tally.rows, applied: 0 }
+        Lines { first, settled: state.settled, all: state.tally.rows, overlay }
     }
 
     /// The formats of these columns: as chosen in `types`, otherwise from a sample of the file.
@@ -138,7 +152,7 @@ impl Reading {
         Ok(columns.iter().map(|column| CellFormat(formats.get(*column))).collect())
     }
 
-    /// Folds the rows of these lines that meet the conditions of `query`, whose sort is ignored: `new` makes an
+    /// Folds the rows in `range` of these lines that meet the conditions of `query`, whose sort is ignored: `new` makes an
     /// accumulator for a part of the lines, `add` adds a row with at least the first `keep` cells, and `collect`
     /// receives each accumulator, in order, with the line after its part. `strictly`: as for [`Reading::view`]; otherwise
     /// a filter's value of another type equals no cell. Returns the number of rows that were not examined completely.
@@ -152,7 +166,8 @@ impl Reading {
         &self,
         query: &Query,
         strictly: bool,
-        lines: Range<u64>,
+        lines: &Lines,
+        range: Range<u64>,
         keep: usize,
         control: Control<'_>,
         new: impl Fn() -> T + Sync,
@@ -164,15 +179,15 @@ impl Reading {
         self.check_columns(&filtered)?;
         let formats = self.column_formats(&filtered, &query.types, control)?;
         let selection = Selection::new(self, query, &formats, strictly)?;
-        if lines.is_empty() {
+        if range.is_empty() {
             return Ok(0);
         }
         let chunks: Vec<_> = {
-            let chunks = scan::chunks(&self.state(), lines.start);
-            chunks.into_iter().take_while(|chunk| chunk.line < lines.end).collect()
+            let chunks = scan::chunks(&self.state(), range.start);
+            chunks.into_iter().take_while(|chunk| chunk.line < range.end).collect()
         };
-        let (syntax, overlay) = (self.dialect().syntax, self.overlay());
-        let is_row = |line: u64| overlay.as_ref().is_none_or(|overlay| overlay.place(line as u32).is_some());
+        let is_row = |line: u32| lines.overlay.as_ref().is_none_or(|overlay| overlay.place(line).is_some());
+        let syntax = self.dialect().syntax;
         let mut ends = chunks.iter().skip(1).map(|chunk| chunk.line);
         self.scan(
             &chunks,
@@ -182,13 +197,13 @@ impl Reading {
                 let mut part = new();
                 selection.select(bytes, keep, scratch, |row, line, spare| {
                     let number = chunk.line + row as u64;
-                    if lines.contains(&number) && is_row(number) {
+                    if range.contains(&number) && is_row(number as u32) {
                         add(&mut part, &RowCells { line, syntax, number: number as u32 }, spare);
                     }
                 });
                 part
             },
-            |part| collect(part, ends.next().unwrap_or(lines.end)),
+            |part| collect(part, ends.next().unwrap_or(range.end)),
         )
     }
 }

@@ -100,8 +100,8 @@
 //! # Where to change things
 //! `syntax/` is the grammar and its three readers; `dialect/` the guess; `encoding.rs` and `compression.rs` precede
 //! them. `writer.rs` → `intake.rs` → `index.rs` is the write path, `cursor.rs` → `page.rs` the read path, `scan.rs` the
-//! pass over all rows that `view/` (`select.rs`, `sort/`) and `facts/` use. `value/` defines numbers, dates, and the
-//! order and equality of text.
+//! pass over all rows that `view/` (`select.rs`, `sort/`) and `facts/` use. The crate table-value defines numbers, dates,
+//! and the order and equality of text.
 
 mod cells;
 mod column;
@@ -123,9 +123,10 @@ mod page;
 mod reading;
 mod scan;
 mod syntax;
-mod value;
 mod view;
 mod writer;
+
+use tidings_table_value as value;
 
 pub use cells::{CellFormat, CellValue, Lines, RowCells};
 pub use column::{ColumnType, Kinds, TypeChoice, TypeChoices, UnknownType};

@@ -25,6 +25,14 @@ test('addresses round-trip for every value', () => {
   }
 });
 
+test('groups round-trip, and invalid ones are ignored', () => {
+  const group = { by: [0, 2], measures: [{ column: 3, fn: 'sum' }, { fn: 'count' }], chart: 'bar' };
+  assert.equal(decodeURIComponent(format({ ...plain, group })), '?group=0,2:3.sum,count:bar');
+  for (const place of [{ ...plain, group }, { ...plain, group: { by: [1], measures: [] } }]) assert.deepEqual(parse(format(place)), place);
+  assert.deepEqual(parse('?group=1:2.median,x.sum,2.max:pie').group, { by: [1], measures: [{ column: 2, fn: 'max' }] });
+  for (const bad of ['', 'x', '1,', '-1', ':count']) assert.deepEqual(parse(`?group=${bad}`), plain, bad);
+});
+
 test('invalid parts are ignored', () => {
   for (const page of ['0', '-1', '1.5', 'x', '1e99', '']) assert.equal(parse(`?page=${page}`).page, 1, page);
   assert.deepEqual(parse('?sort=x,1,,--2,-3&filter=1.like.x&filter=1&filter=x.equals.y&other=1'), {

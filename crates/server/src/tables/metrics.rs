@@ -77,6 +77,12 @@ impl Collect for TableMetrics {
             "Bytes of memory of the keys of tables, and of their sorted and filtered views",
             service.live_bytes(),
         )?;
+        out.gauge(
+            "tidings_table_groups",
+            BYTES,
+            "Bytes of memory of the groups of views of tables",
+            service.group_bytes(),
+        )?;
         out.counters(
             "tidings_table_uploads",
             "Uploads of tables that have ended, by outcome",

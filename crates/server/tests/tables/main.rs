@@ -2,6 +2,7 @@
 
 mod article;
 mod bucket;
+mod group;
 mod http;
 mod life;
 mod limits;

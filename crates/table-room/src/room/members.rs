@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tidings_table::Error;
-use tidings_table_store::ViewSettings;
+use tidings_table::{Error, Op, Query};
+use tidings_table_store::{Condition, ViewSettings};
 use tokio::sync::mpsc;
 
 use super::effect::Effect;
@@ -316,7 +316,15 @@ impl Room {
             Command::Types(changes) => {
                 shown = ViewSettings { types: shown.types_with(changes), page: 1, ..shown }
             }
+            Command::Columns(_) if shown.group.is_some() => {
+                return Err(Failure::new(
+                    409,
+                    "the layout belongs to the columns of the file; show its rows first: {\"group\":null}",
+                ));
+            }
             Command::Columns(layout) => shown.layout = layout,
+            Command::Group(group) => shown = shown.grouped(group),
+            Command::Drill(cells) => shown = drilled(shown, cells)?,
             _ => return Err(Failure::bad("this command does not change the shared view")),
         }
         self.check_columns(&shown)?;
@@ -330,8 +338,13 @@ impl Room {
     /// 400, with the number of columns.
     pub(super) fn check_columns(&self, settings: &ViewSettings) -> Result<(), Failure> {
         let columns = self.reading().map_or(0, |reading| reading.summary().widest) as usize;
-        match settings.columns().find(|column| *column >= columns) {
-            Some(column) => Err(Error::NoColumn { column, columns }.into()),
+        if let Some(column) = settings.columns().find(|column| *column >= columns) {
+            return Err(Error::NoColumn { column, columns }.into());
+        }
+        let Some(group) = &settings.group else { return Ok(()) };
+        let columns = group.width();
+        match settings.sort.iter().find(|by| by.column >= columns) {
+            Some(by) => Err(Error::NoColumn { column: by.column, columns }.into()),
             None => Ok(()),
         }
     }
@@ -425,7 +438,7 @@ impl Room {
     /// The current state of the view.
     pub(super) fn snapshot(&self) -> Option<SnapshotState> {
         let (page, open_file) = (self.view.page.as_ref()?, self.open_file.as_ref()?);
-        let view = |form: ViewFormat| page.made[form as usize].as_ref().map(|made| Arc::clone(&made.view));
+        let view = |form: ViewFormat| page.made[form as usize].as_ref().map(|made| made.view.clone());
         Some(SnapshotState {
             view: view(ViewFormat::Tables)?,
             article: view(ViewFormat::Article),
@@ -458,6 +471,25 @@ impl Room {
             ..ViewSettings::default()
         };
     }
+}
+
+/// The settings that show the rows of the group with these cells.
+///
+/// # Errors
+/// 409 without groups, 400 for another number of cells or too many conditions.
+fn drilled(shown: ViewSettings, cells: Vec<String>) -> Result<ViewSettings, Failure> {
+    let Some(group) = &shown.group else {
+        return Err(Failure::new(409, "the rows are not grouped"));
+    };
+    if cells.len() != group.by.len() {
+        return Err(Failure::bad(format!("drill needs {} cells, one of each column of by", group.by.len())));
+    }
+    let mut filter = shown.filter.clone();
+    filter.extend(group.by.iter().zip(cells).map(|(column, cell)| Condition::new(*column, Op::Same, &cell)));
+    if filter.len() > Query::FILTERS {
+        return Err(Failure::bad(format!("filter may have {} entries", Query::FILTERS)));
+    }
+    Ok(ViewSettings { filter, ..shown.grouped(None) })
 }
 
 fn not_the_owner() -> Failure {

@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_table::{Error, Table, TypeChoices, View};
+use tidings_table::{Error, Table, TypeChoices};
 use tidings_table_store::{Quota, Reserved, TableFolder};
 use tidings_wire::ws::CloseCode;
 use tokio::sync::oneshot;
@@ -61,6 +61,7 @@ use crate::people::Actor;
 use crate::rows::{AppendReport, Rows};
 use crate::summary::TableSummary;
 use crate::upload::{Upload, UploadOutcome};
+use crate::view_rows::ViewRows;
 
 pub use effect::{
     CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult, UploadReply, WorkJob,
@@ -163,7 +164,7 @@ pub enum RoomRequest {
         /// The number of the viewer.
         viewer: u64,
         /// The channel of the rows, with the version of the view.
-        reply: oneshot::Sender<Result<(Arc<View>, u64), Failure>>,
+        reply: oneshot::Sender<Result<(ViewRows, u64), Failure>>,
     },
     /// The page of a private view is computed.
     PrivateRendered {
@@ -209,9 +210,9 @@ pub type CommandReply = oneshot::Sender<Result<(), Failure>>;
 /// The state of a table at one moment, for private windows and HTTP.
 pub struct Snapshot {
     /// The rows.
-    pub view: Arc<View>,
+    pub view: ViewRows,
     /// The view of the article's page, if it is open.
-    pub article: Option<Arc<View>>,
+    pub article: Option<ViewRows>,
     /// The fields of a view.
     pub info: TableInfo,
     /// The folder of the file.
@@ -225,9 +226,9 @@ pub struct Snapshot {
 /// A snapshot without the folder of the file, which the task adds.
 pub struct SnapshotState {
     /// The rows.
-    pub view: Arc<View>,
+    pub view: ViewRows,
     /// The view of the article's page, if it is open.
-    pub article: Option<Arc<View>>,
+    pub article: Option<ViewRows>,
     /// The fields of a view.
     pub info: TableInfo,
     /// The name of the file.

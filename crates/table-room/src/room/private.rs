@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tidings_table::{Cancel, Error, View};
+use tidings_table::{Cancel, Error};
 use tidings_table_store::ViewSettings;
 use tokio::sync::oneshot;
 
@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::message;
 use crate::page::{Page, PageRequest};
+use crate::view_rows::ViewRows;
 
 /// The most private views of one table on this node.
 const MAX_PER_TABLE: usize = 100;
@@ -200,13 +201,13 @@ impl Room {
     ///
     /// # Errors
     /// 409 without a computed private view.
-    pub(super) fn private_rows(&self, viewer: u64) -> Result<(Arc<View>, u64), Failure> {
+    pub(super) fn private_rows(&self, viewer: u64) -> Result<(ViewRows, u64), Failure> {
         let Some(view) = self.private.all.get(&viewer) else {
             return Err(Failure::new(409, "you have no private view"));
         };
         let made = view.shown.as_ref().and_then(|(_, page)| page.made[ViewFormat::Tables as usize].as_ref());
         let made = made.ok_or_else(|| Failure::new(409, "your private view is not computed yet"))?;
-        Ok((Arc::clone(&made.view), view.version))
+        Ok((made.view.clone(), view.version))
     }
 
     /// Resets the private views to all rows: the file or its columns have changed.
@@ -268,9 +269,16 @@ impl Room {
             let (stop, stopped) = oneshot::channel();
             let shown = view.wanted.clone();
             let before = view.shown.as_ref().map(|(_, page)| page.made.clone()).unwrap_or_default();
-            let live = self.settings.live.clone();
-            let wanted =
-                PageRequest { reading, shown: shown.clone(), before, article: false, live, replaces: None };
+            let (live, groups) = (self.settings.live.clone(), self.settings.groups.clone());
+            let wanted = PageRequest {
+                reading,
+                shown: shown.clone(),
+                before,
+                article: false,
+                live,
+                groups,
+                replaces: None,
+            };
             let render = RenderJob { wanted, cancel: cancel.clone(), done: Arc::new(AtomicU32::new(0)) };
             view.running =
                 Some(RunningView { number, began: self.now, settings: shown, cancel, _stop: stop });
@@ -343,7 +351,8 @@ impl Room {
         let (settings, facts) = (settings.clone(), page.facts.clone());
         let mut info = self.info(self.viewer_count(), version);
         if let Some(shared) = &mut info.shared {
-            shared.columns.clone_from(&settings.layout);
+            shared.columns = settings.shown_layout().cloned();
+            shared.group.clone_from(&settings.group);
         }
         (info.shown, info.file) = (settings, Some(facts));
         let Some(outbox) = self.outbox(viewer) else { return };

@@ -74,6 +74,8 @@ pub(super) struct ViewState {
     pub(super) at_end: bool,
     /// Whether another node made the last change of the view. That node publishes the view in the table's channel.
     pub(super) follows: bool,
+    /// The duration of the last computation.
+    pub(super) cost: Duration,
     /// The time at which appended rows were shown last, or will be shown.
     pub(super) appended: Option<Instant>,
     /// The time at which rows of an incoming file were shown last.
@@ -100,6 +102,7 @@ impl ViewState {
             rendering: None,
             at_end: false,
             follows: false,
+            cost: Duration::ZERO,
             appended: None,
             last_growth: now,
         }
@@ -159,6 +162,7 @@ impl Room {
             before: self.made_before(),
             article,
             live: self.settings.live.clone(),
+            groups: self.settings.groups.clone(),
             replaces: self.replaced_by(&shown),
         };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));
@@ -172,14 +176,18 @@ impl Room {
     /// The page that these settings replace, if only cells may differ in it: its rows are the same, and have a key.
     fn replaced_by(&self, shown: &ViewSettings) -> Option<(Arc<PageText>, Vec<String>)> {
         let before = &self.view.made_for;
-        let is_same =
-            before.same_rows(shown) && before.page_size == shown.page_size && !self.record.key.is_empty();
+        let is_same = before.same_rows(shown)
+            && before.page_size == shown.page_size
+            && shown.group.is_none()
+            && !self.record.key.is_empty();
         Some((Arc::clone(self.text(ViewFormat::Tables).filter(|_| is_same)?), self.record.key.clone()))
     }
 
     /// Handles the result of computing a page; `None`: it panicked.
     pub(super) fn on_page(&mut self, made: Option<Result<Page, Error>>) {
-        let Some(Rendering { shown, requester, changed_by, .. }) = self.view.rendering.take() else { return };
+        let Some(rendering) = self.view.rendering.take() else { return };
+        let Rendering { began, shown, requester, changed_by, .. } = rendering;
+        self.view.cost = self.now - began;
         match made {
             Some(Ok(mut page)) => {
                 // A page of a replaced file, or of rows that are no longer requested, is discarded.
@@ -384,7 +392,8 @@ impl Room {
         let shared = SharedFields {
             changed_by: self.view.shown_by.clone(),
             history: self.history_length(),
-            columns: shown.layout.clone(),
+            columns: shown.shown_layout().cloned(),
+            group: shown.group.clone(),
             previous: self.previous_name(),
             key: self.record.key.clone(),
         };

@@ -60,6 +60,8 @@ pub struct Settings {
     pub lease: Option<Duration>,
     /// The counters of the process.
     pub counters: Arc<Counters>,
+    /// The memory of the groups of all views of this process.
+    pub groups: tidings_table_group::Budget,
     /// All uploads of this process.
     pub uploads: Arc<ActiveUploads>,
     /// The sender of requests to this room.

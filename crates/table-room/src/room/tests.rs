@@ -49,6 +49,7 @@ impl TestRoom {
             epoch: (now, 1_000_000),
             limits: Limits { original_bytes: 1_000, ..Limits::default() },
             live: tidings_table_live::Budget::new(1 << 20),
+            groups: tidings_table_group::Budget::default(),
             min_save_interval: Duration::from_secs(1),
             lease: None,
             counters: Arc::default(),

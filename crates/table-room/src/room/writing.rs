@@ -33,6 +33,8 @@ const REOPEN_DELAY: Duration = Duration::from_secs(5);
 const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
 /// The least interval of pages that are shown because rows were appended.
 const APPEND_INTERVAL: Duration = Duration::from_millis(50);
+/// The least ratio of that time to the duration of a computation of groups.
+const GROUP_COST: u32 = 4;
 
 /// Work with the table's writer: one item at a time, in order.
 #[derive(Default)]
@@ -285,10 +287,16 @@ impl Room {
     fn show_appended(&mut self) {
         if let Some(text) = self.text(ViewFormat::Tables) {
             self.view.at_end |= self.view.made_for.sort.is_empty()
+                && self.view.made_for.group.is_none()
                 && self.view.made_for.page >= self.view.made_for.pages(text.total);
         }
         let now = self.now;
-        let next = self.view.appended.map_or(now, |last| last + APPEND_INTERVAL).max(now);
+        // Groups of a table with a key are computed again from all rows when a row is replaced.
+        let interval = match self.record.view.group {
+            Some(_) => (self.view.cost * GROUP_COST).max(APPEND_INTERVAL),
+            None => APPEND_INTERVAL,
+        };
+        let next = self.view.appended.map_or(now, |last| last + interval).max(now);
         self.view.appended = Some(next);
         self.render_soon(next - now);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidings_table::{Query, SortBy};
+use tidings_table_group::Group;
 
 use super::condition::Condition;
 
@@ -41,7 +42,7 @@ pub struct ViewSettings {
     pub page: u64,
     /// The number of rows of a page.
     pub page_size: usize,
-    /// The columns to sort by, the most significant first.
+    /// The columns to sort by, the most significant first: those of the file, or of the groups.
     pub sort: Vec<Sort>,
     /// The conditions that all rows meet.
     pub filter: Vec<Condition>,
@@ -50,7 +51,10 @@ pub struct ViewSettings {
     /// The chosen types of columns, by column, in the form of messages.
     #[serde(default)]
     pub types: BTreeMap<usize, String>,
-    /// The layout of the columns; `None`: all of them in the order of the file.
+    /// The columns to group the rows by, and their measures; `None`: the rows of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// The layout of the columns of the file; `None`: all of them in the order of the file.
     #[serde(default, rename = "columns", skip_serializing_if = "Option::is_none")]
     pub layout: Option<ColumnLayout>,
 }
@@ -73,6 +77,7 @@ impl Default for ViewSettings {
             filter: Vec::new(),
             search: String::new(),
             types: BTreeMap::new(),
+            group: None,
             layout: None,
         }
     }
@@ -110,23 +115,41 @@ impl ViewSettings {
         types
     }
 
+    /// The settings with other groups. Their rows have another order, unless only the chart differs.
+    pub fn grouped(self, group: Option<Group>) -> Self {
+        let is_same = matches!((&self.group, &group), (Some(old), Some(new)) if old.same_rows(new));
+        if is_same { Self { group, ..self } } else { Self { group, sort: Vec::new(), page: 1, ..self } }
+    }
+
     /// Whether all rows are shown in the order of the file.
     pub fn is_plain(&self) -> bool {
-        self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty()
+        self.sort.is_empty() && self.filter.is_empty() && self.search.is_empty() && self.group.is_none()
+    }
+
+    /// The layout of the shown columns. Groups have none.
+    pub fn shown_layout(&self) -> Option<&ColumnLayout> {
+        self.layout.as_ref().filter(|_| self.group.is_none())
     }
 
     /// Whether the other settings show the same rows in the same order; pages may differ.
     pub fn same_rows(&self, other: &Self) -> bool {
-        (&self.sort, &self.filter, &self.search, &self.types)
-            == (&other.sort, &other.filter, &other.search, &other.types)
+        let has_same_groups = match (&self.group, &other.group) {
+            (Some(group), Some(other)) => group.same_rows(other),
+            (None, None) => true,
+            _ => false,
+        };
+        has_same_groups
+            && (&self.sort, &self.filter, &self.search, &self.types)
+                == (&other.sort, &other.filter, &other.search, &other.types)
     }
 
-    /// The columns that the settings refer to.
+    /// The columns of the file that the settings refer to.
     pub fn columns(&self) -> impl Iterator<Item = usize> {
-        let sorted = self.sort.iter().map(|by| by.column);
+        let sorted = self.sort.iter().filter(|_| self.group.is_none()).map(|by| by.column);
+        let grouped = self.group.iter().flat_map(Group::columns);
         let filtered = self.filter.iter().map(|condition| condition.column);
         let layout = self.layout.iter().flat_map(ColumnLayout::columns);
-        sorted.chain(filtered).chain(self.types.keys().copied()).chain(layout)
+        sorted.chain(grouped).chain(filtered).chain(self.types.keys().copied()).chain(layout)
     }
 
     /// The number of pages of `total` rows, at least 1.

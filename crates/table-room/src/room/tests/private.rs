@@ -13,6 +13,7 @@ use crate::page::{self, Page};
 use crate::room::effect::{PrivateJob, RenderJob};
 use crate::room::private::MAX_PRIVATE_VIEWS;
 use crate::room::state::OpenFile;
+use crate::view_rows::ViewRows;
 
 const WORDS: [&str; 5] = ["apple", "banana", "cherry", "date", "elder"];
 
@@ -378,6 +379,7 @@ fn a_private_view_that_fails_returns_to_the_former_one() {
     let taken = outbox.take();
     assert!(text(taken.frames).contains("\"code\":422") && taken.private.is_none());
     let (view, _) = live.test_room.room.private_rows(viewer).expect("rows");
+    let ViewRows::File(view) = view else { panic!("groups") };
     assert_eq!(view.query().search, "a");
     assert_eq!(live.send(viewer, &json!({"private": {"sort": [{"column": 2}]}})), Some(400));
 }

@@ -1,11 +1,20 @@
-//! Types of cells: numbers, dates, booleans, text. They are used to sort, to compare and to compute facts; the cells
-//! themselves are not changed.
+//! Values of cells: numbers, dates, booleans, text. They are used to sort, to compare, to group and to compute facts; the
+//! cells themselves are not changed.
+//!
+//! ```text
+//! number.rs, amount.rs  numbers as programs and people write them
+//! date.rs               dates and times         text.rs, fold.rs  the order and the equality of text
+//! ```
+//!
+//! The crate parses bytes of memory: it uses no file, thread or clock.
+//!
+//! Invariants: a key compares byte by byte like its value, and no key is a prefix of a different one.
 
-pub(crate) mod amount;
-pub(crate) mod date;
-pub(crate) mod fold;
+mod amount;
+pub mod date;
+pub mod fold;
 mod number;
-pub(crate) mod text;
+pub mod text;
 
 pub use date::DateOrder;
 pub use number::Number;
@@ -50,13 +59,13 @@ const MISSING: [&str; 28] = [
 
 impl Kind {
     /// The kind of `cell` with this decimal mark.
-    pub(crate) fn classify(cell: &[u8], decimal_mark: DecimalMark) -> Self {
+    pub fn classify(cell: &[u8], decimal_mark: DecimalMark) -> Self {
         Self::with_number(cell, decimal_mark).0
     }
 
     /// The kind of `cell`, and its number if it is one.
     #[inline]
-    pub(crate) fn with_number(cell: &[u8], decimal_mark: DecimalMark) -> (Self, Option<Number<'_>>) {
+    pub fn with_number(cell: &[u8], decimal_mark: DecimalMark) -> (Self, Option<Number<'_>>) {
         let Some(first) = cell.first() else { return (Self::Empty, None) };
         let of_number = |number: Number<'_>| if number.is_integer() { Self::Integer } else { Self::Decimal };
         match first {
@@ -83,7 +92,7 @@ impl Kind {
 
     /// Whether `cell` is a value in a form that programs write, with any decimal mark. Only these forms are evidence
     /// for a delimiter: `12 500 300` is one number, or three cells separated by spaces.
-    pub(crate) fn is_plain_value(cell: &[u8]) -> bool {
+    pub fn is_plain_value(cell: &[u8]) -> bool {
         let is_number = |decimal_mark| Number::parse_plain(cell, decimal_mark).is_some();
         match cell.first() {
             None => true,
@@ -96,18 +105,18 @@ impl Kind {
 }
 
 /// The value of a cell that is a boolean.
-pub(crate) fn boolean(cell: &[u8]) -> Option<bool> {
+pub fn boolean(cell: &[u8]) -> Option<bool> {
     let is = |word: &[u8]| cell.eq_ignore_ascii_case(word);
     if is(b"true") || is(b"yes") { Some(true) } else { (is(b"false") || is(b"no")).then_some(false) }
 }
 
 /// Whether a cell stands for a missing value.
-pub(crate) fn is_missing(cell: &[u8]) -> bool {
+pub fn is_missing(cell: &[u8]) -> bool {
     let cell = cell.trim_ascii();
     cell.len() <= 8 && MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Whether a character is a space within or around values, including no-break and narrow spaces.
-pub(crate) const fn is_space(character: char) -> bool {
+pub const fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\u{A0}' | '\u{2007}' | '\u{2009}' | '\u{202F}' | '\u{FEFF}')
 }

@@ -7,7 +7,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::is_space;
+use crate::is_space;
 
 /// Precedes the complete text, if more than case distinguishes it from the first level: above all bytes of [`CASES`].
 const WHOLE: u8 = 0xF0;
@@ -18,7 +18,7 @@ const CASES: u8 = 0x80;
 /// Appends a key that compares like the text. No key is a prefix of a different one.
 ///
 /// `natural`: numbers within the text are compared by value, `file2` before `file10`.
-pub(crate) fn write_key(text: &[u8], natural: bool, out: &mut Vec<u8>) {
+pub fn write_key(text: &[u8], natural: bool, out: &mut Vec<u8>) {
     if text.is_ascii() && !natural {
         let start = out.len();
         write_escaped(text, out);

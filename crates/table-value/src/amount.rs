@@ -2,7 +2,7 @@
 //!
 //! A unit does not scale: `5 %` is 5, and so is `5 €`. So the value of a filter may omit it.
 
-use super::{DecimalMark, MAX_CELL, Number, is_space};
+use crate::{DecimalMark, MAX_CELL, Number, is_space};
 
 /// Currency signs and abbreviations, longer ones before their own suffixes.
 const SIGNS: [&str; 42] = [
@@ -28,7 +28,7 @@ const CODES: [&str; 166] = [
 ];
 
 /// Parses `cell` as a number.
-pub(super) fn parse(cell: &[u8], decimal_mark: DecimalMark) -> Option<Number<'_>> {
+pub(crate) fn parse(cell: &[u8], decimal_mark: DecimalMark) -> Option<Number<'_>> {
     if cell.len() > MAX_CELL || !cell.iter().any(u8::is_ascii_digit) {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{DecimalMark, amount};
+use crate::{DecimalMark, amount};
 
 /// A decimal number of any precision, as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +23,12 @@ impl<'a> Number<'a> {
     /// Parses `cell` in any form: plain ([`Self::parse_plain`]), or as an amount with a currency, a percent sign,
     /// thousands groups or accounting parentheses ([`amount`]).
     #[inline]
-    pub(crate) fn parse(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
+    pub fn parse(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
         Self::parse_plain(cell, decimal_mark).or_else(|| amount::parse(cell, decimal_mark))
     }
 
     /// A number of these digits. `whole` may contain group separators.
-    pub(super) const fn from_parts(
+    pub(crate) const fn from_parts(
         negative: bool,
         whole: &'a [u8],
         fraction: &'a [u8],
@@ -38,13 +38,13 @@ impl<'a> Number<'a> {
     }
 
     /// Whether it is written without a fraction and an exponent.
-    pub(super) const fn is_integer(&self) -> bool {
+    pub(crate) const fn is_integer(&self) -> bool {
         self.is_integer
     }
 
     /// Parses `cell` in the forms that programs write, optionally with ASCII spaces around it.
     #[inline]
-    pub(crate) fn parse_plain(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
+    pub fn parse_plain(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
         let (mark, group) = match decimal_mark {
             DecimalMark::Point => (b'.', b','),
             DecimalMark::Comma => (b',', b'.'),
@@ -127,7 +127,7 @@ impl<'a> Number<'a> {
     }
 
     /// The nearest double.
-    pub(crate) fn value(&self) -> f64 {
+    pub fn value(&self) -> f64 {
         /// The powers of ten that a double represents exactly.
         const EXACT: [f64; 23] = [
             1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
@@ -149,7 +149,7 @@ impl<'a> Number<'a> {
     ///
     /// The format: a sign; the power of 100 for which the number is `0.pp pp…`; its pairs of digits, each plus 1,
     /// without trailing zeros; 0. For negative numbers all bytes except the sign are inverted.
-    pub(crate) fn write_key(&self, out: &mut Vec<u8>) {
+    pub fn write_key(&self, out: &mut Vec<u8>) {
         let Some(magnitude) = self.magnitude() else { return out.push(ZERO) };
         out.push(if self.negative { NEGATIVE } else { POSITIVE });
         let start = out.len();
@@ -179,7 +179,7 @@ impl<'a> Number<'a> {
     }
 
     /// Compares exactly.
-    pub(crate) fn compare(&self, other: &Self) -> Ordering {
+    pub fn compare(&self, other: &Self) -> Ordering {
         // Rounding may make two numbers equal, but never reverses their order.
         match self.value().partial_cmp(&other.value()) {
             Some(order @ (Ordering::Less | Ordering::Greater)) => order,
@@ -188,7 +188,7 @@ impl<'a> Number<'a> {
     }
 
     /// Compares exactly with a number that is given by its value and key.
-    pub(crate) fn compare_with(&self, value: f64, key: &[u8]) -> Ordering {
+    pub fn compare_with(&self, value: f64, key: &[u8]) -> Ordering {
         match self.value().partial_cmp(&value) {
             Some(order @ (Ordering::Less | Ordering::Greater)) => order,
             _ => self.key()[..].cmp(key),
@@ -196,7 +196,7 @@ impl<'a> Number<'a> {
     }
 
     /// Its key; see [`Self::write_key`].
-    pub(crate) fn key(&self) -> Vec<u8> {
+    pub fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(24);
         self.write_key(&mut key);
         key
@@ -226,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::Kind;
+    use crate::Kind;
 
     /// A number as digits and a power of ten, and one of its notations.
     fn written() -> impl Strategy<Value = (i64, u32, String)> {

@@ -7,7 +7,7 @@
 //! - Times, alone or after a day and `T`, a space or a comma: `23:59`, `23:59:59`, `23:59:59.123` (a fraction of any
 //!   length), `11:59 PM`; then `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. A time without a zone is UTC.
 
-use super::{MAX_CELL, is_space};
+use crate::{MAX_CELL, is_space};
 
 /// The order of the numbers of a day, if its year is not first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ const FIRST_DAY: i64 = 2;
 
 /// An instant, with any fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Instant<'a> {
+pub struct Instant<'a> {
     /// Seconds since two days before the year 0; for a time without a date, since midnight.
     seconds: i64,
     /// The digits after the decimal point.
@@ -40,7 +40,7 @@ pub(crate) struct Instant<'a> {
 
 impl Instant<'_> {
     /// Appends a key that compares like the instant. No key is a prefix of a different one.
-    pub(crate) fn write_key(&self, out: &mut Vec<u8>) {
+    pub fn write_key(&self, out: &mut Vec<u8>) {
         out.push(INSTANT);
         // The year 9999 ends before 2^39 seconds.
         out.extend_from_slice(&self.seconds.to_be_bytes()[3..]);
@@ -61,9 +61,11 @@ impl Instant<'_> {
 
 /// The span of a filter value: the key of its first instant, and of the first instant after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interval {
-    pub(crate) from: Vec<u8>,
-    pub(crate) to: Option<Vec<u8>>,
+pub struct Interval {
+    /// The key of the first instant.
+    pub from: Vec<u8>,
+    /// The key of the first instant after the span; `None`: the span is one instant.
+    pub to: Option<Vec<u8>>,
 }
 
 /// The precision of a text.
@@ -77,13 +79,13 @@ enum Unit {
 }
 
 /// The instant of `cell`, or the start of its day or month.
-pub(crate) fn parse(cell: &[u8], order: DateOrder) -> Option<Instant<'_>> {
+pub fn parse(cell: &[u8], order: DateOrder) -> Option<Instant<'_>> {
     let (instant, unit, _) = read(cell, order)?;
     (unit != Unit::Year).then_some(instant)
 }
 
 /// The span of a filter value, which may be a year.
-pub(crate) fn span(value: &[u8], order: DateOrder) -> Option<Interval> {
+pub fn span(value: &[u8], order: DateOrder) -> Option<Interval> {
     let (instant, unit, [year, month]) = read(value, order)?;
     let at = |days: i64| Instant { seconds: (days + FIRST_DAY) * DAY, fraction: b"" }.key();
     let to = match unit {
@@ -97,12 +99,12 @@ pub(crate) fn span(value: &[u8], order: DateOrder) -> Option<Interval> {
 }
 
 /// Whether a cell is a date or a time in some order.
-pub(crate) fn is_date(cell: &[u8]) -> bool {
+pub fn is_date(cell: &[u8]) -> bool {
     parse(cell, DateOrder::DayFirst).is_some() || parse(cell, DateOrder::MonthFirst).is_some()
 }
 
 /// Whether a cell is a date with its year first, a time, or both (ISO 8601).
-pub(crate) fn is_iso(cell: &[u8]) -> bool {
+pub fn is_iso(cell: &[u8]) -> bool {
     let cell = cell.trim_ascii();
     let is_day = cell.get(4).is_some_and(|byte| matches!(byte, b'-' | b'/')) && cell.len() >= 10;
     let is_time = cell.get(2) == Some(&b':') && cell.len() >= 5;

@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 
 /// A folded text to search for.
 #[derive(Clone, Debug)]
-pub(crate) struct Needle {
+pub struct Needle {
     characters: Vec<char>,
     /// The borders of the Knuth–Morris–Pratt algorithm (1977): for each length of a failed match, the length to
     /// continue with.
@@ -17,7 +17,8 @@ pub(crate) struct Needle {
 }
 
 impl Needle {
-    pub(crate) fn new(text: &str) -> Self {
+    /// A search for this text.
+    pub fn new(text: &str) -> Self {
         let characters: Vec<char> = fold(text).collect();
         let mut borders = vec![0; characters.len()];
         let mut length = 0;
@@ -32,12 +33,12 @@ impl Needle {
     }
 
     /// The folded text.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.characters.iter().collect()
     }
 
     /// Whether `cell` contains it after folding. Bytes that are not UTF-8 match no character.
-    pub(crate) fn is_in(&self, cell: &[u8]) -> bool {
+    pub fn is_in(&self, cell: &[u8]) -> bool {
         if self.characters.is_empty() {
             return true;
         }
@@ -71,13 +72,13 @@ fn fold(text: &str) -> impl Iterator<Item = char> {
 }
 
 /// `text` with composed accents (NFC) and one kind of space, for `equals`.
-pub(crate) fn compose(text: &str) -> String {
+pub fn compose(text: &str) -> String {
     let spaces = |character| if is_odd_space(character) { ' ' } else { character };
     text.nfc().map(spaces).collect()
 }
 
 /// Whether the composed form of a cell is `text`.
-pub(crate) fn is_composed(cell: &[u8], text: &[u8]) -> bool {
+pub fn is_composed(cell: &[u8], text: &[u8]) -> bool {
     if cell == text {
         return true;
     }
@@ -101,7 +102,7 @@ const fn is_odd_space(character: char) -> bool {
 }
 
 /// The position of the first byte from `at` on that is in an unstable character or not UTF-8.
-pub(crate) fn next_unstable(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub fn next_unstable(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += first_beyond_ascii(&bytes[at..])?;
         while let Some(&lead) = bytes.get(at)
