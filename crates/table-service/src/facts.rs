@@ -41,7 +41,7 @@ pub(super) async fn load(service: &Arc<Service>, snapshot: Snapshot) -> Result<B
     let made = tokio::task::spawn_blocking(move || {
         let facts = reading.facts_as(&types, Control::default().cancelled_by(&cancel))?;
         let names = View::plain(&reading, false).header_of(0..facts.columns.len())?;
-        let names = names.map(|header| header.cells.into_iter().map(|cell| cell.text).collect());
+        let names = names.map(|header| header.cells.into_iter().map(|cell| cell.text).collect::<Vec<_>>());
         Ok::<_, Error>((facts, names.unwrap_or_default()))
     });
     let (facts, names) = made.await.map_err(|_| Failure::internal())??;

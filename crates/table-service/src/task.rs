@@ -102,7 +102,7 @@ impl Task {
                     Some(request) => Event::Request(request),
                     None => break,
                 },
-                made = ended(&mut self.rendering) => Event::Rendered(made),
+                made = ended(&mut self.rendering) => Event::Rendered(Box::new(made)),
                 worked = ended(&mut self.working) => Event::WorkDone(worked.map(Box::new)),
                 saved = ended(&mut self.saving) => Event::Saved(saved),
                 () = tokio::time::sleep_until(deadline) => Event::Tick,

@@ -19,7 +19,7 @@ pub enum Event {
     /// A request from a viewer, an upload or another node.
     Request(RoomRequest),
     /// [`Effect::Render`] has ended; `None`: it panicked.
-    Rendered(Option<Result<Page, Error>>),
+    Rendered(Box<Option<Result<Page, Error>>>),
     /// [`Effect::Work`] has ended; `None`: it panicked.
     WorkDone(Option<Box<WorkResult>>),
     /// [`Effect::Save`] has ended; `None`: it panicked.

@@ -157,7 +157,7 @@ impl Room {
         self.now = now;
         match event {
             Event::Request(request) => self.take(request),
-            Event::Rendered(made) => self.on_page(made),
+            Event::Rendered(made) => self.on_page(*made),
             Event::WorkDone(worked) => self.on_work_done(worked),
             Event::Saved(saved) => self.on_saved(saved),
             Event::Tick => {}

@@ -87,7 +87,7 @@ impl LiveRoom {
     fn run_shared(&mut self) {
         if let Some(RenderJob { wanted, cancel, .. }) = self.shared.pop() {
             let made = page::make(&wanted, Control::default().cancelled_by(&cancel));
-            let effects = self.test_room.handle(Event::Rendered(Some(made)));
+            let effects = self.test_room.handle(Event::Rendered(Box::new(Some(made))));
             self.collect(effects);
         }
     }
