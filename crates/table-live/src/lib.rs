@@ -1,6 +1,6 @@
 //! Rows of a table that are replaced and removed by key.
 //!
-//! The file of a table with a key is a log: a row replaces the earlier row with the same key, and a [removal] removes
+//! The file of a table with a key is a log: a row replaces the earlier row with the same key, and a [`removal()`] removes
 //! one. So changes are appended like any rows, are stored and reach other nodes like them, and the current rows follow
 //! from the file and the key alone: there is no second file, and nothing that could be stale after a crash.
 //!
