@@ -107,7 +107,9 @@ export const openGroup = () => {
   const group = shown()?.group;
   const facts = columns().filter((column) => state.facts[column]?.type === 'text');
   const few = facts.find((column) => (state.facts[column]?.distinct ?? 0) <= 1000) ?? facts[0] ?? 0;
-  const number = columns().find((column) => column !== few && /integer|decimal/.test(state.facts[column]?.type ?? ''));
+  // Numbers that are all different are rather names of rows than amounts.
+  const isAmount = (/** @type {number} */ column) => state.facts[column]?.type === 'decimal' || (state.facts[column]?.type === 'integer' && (state.facts[column]?.distinct ?? 0) * 2 < (shown()?.total_number ?? 0));
+  const number = columns().find((column) => column !== few && isAmount(column));
   draft = group ? structuredClone(group) : { by: [few], measures: [{ fn: 'count' }, ...(number === undefined ? [] : [{ column: number, fn: /** @type {const} */ ('sum') }])] };
   fill();
   place(dialog, button('group-open'));

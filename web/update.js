@@ -84,7 +84,7 @@ const chips = (view, isFixed) => {
   const chip = (text, label, remove, disabled = isFixed) => make('button', { 'aria-label': `Remove ${label}: ${text}`, title: `Remove ${label}`, onclick: remove, disabled }, `${text} ×`);
   const hidden = arrangement().hidden.length;
   $('chips').replaceChildren(
-    ...(view.group ? [chip(`by ${view.group.by.map(fileName).join(', ')}`, 'grouping', () => change({ group: null, sort: [] }))] : []),
+    ...(view.group ? [chip(`by ${view.group.by.map(fileName).join(', ')}`, 'grouping', () => change({ group: null, ...(state.alone && { sort: [] }) }))] : []),
     ...view.sort.map((sort) => chip(`${name(sort.column)} ${sort.desc ? '↓' : '↑'}`, 'sort', () => change({ sort: view.sort.filter((other) => other !== sort) }))),
     ...view.filter.map((filter) => chip(`${fileName(filter.column)} ${filter.op === 'same' ? '=' : filter.op} ${filter.value}`, 'filter', () => change({ filter: view.filter.filter((other) => other !== filter) }))),
     ...(hidden ? [make('button', { onclick: () => changeColumns({ hidden: [] }), title: 'Show all columns' }, `${many(hidden, 'hidden column')} ×`)] : []),

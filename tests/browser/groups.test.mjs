@@ -46,7 +46,7 @@ test('rows are grouped for everyone, sorted, drilled into by a click, and undone
   const [ann, bob] = await two(t);
   await group(ann);
   for (const page of [ann, bob]) await rows(page, groups());
-  await bob.getByText(/grouped the rows by article/).waitFor();
+  await bob.locator('#turned', { hasText: 'grouped the rows by article' }).waitFor();
   assert.deepEqual(await bob.locator('#head .sort').allTextContents(), ['article', 'count', 'sum of price']);
   await bob.getByRole('button', { name: 'count', exact: true }).click();
   await bob.getByRole('button', { name: 'count', exact: true }).click();
