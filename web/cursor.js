@@ -4,7 +4,6 @@ import { $, button, copy, count } from './dom.js';
 import { formatCell } from './address.js';
 import { cellAt, draw, grid, moreRows, reveal, tiles } from './grid.js';
 import { select } from './marks.js';
-import { Statistics } from './numbers.js';
 import { factsOf, link, name, page, pageSize, pages, place, shown, state } from './state.js';
 import { note, update } from './update.js';
 import { turn } from './views.js';
@@ -99,6 +98,7 @@ export const statistics = async () => {
     line.textContent = `${size} · statistics of at most ${count(MOST)} cells`;
     return;
   }
+  const { Statistics } = await import('./numbers.js');
   const rows = await readCells(area, () => state.cursor === cursor);
   if (!rows || state.cursor !== cursor) return;
   const sums = new Statistics();

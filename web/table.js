@@ -12,7 +12,6 @@ import { startShare } from './share.js';
 import { shown, state } from './state.js';
 import { note, update, work } from './update.js';
 import { Socket } from './socket.js';
-import { upload } from './upload.js';
 import { completed, forgetRequests, resume, show, showPrivate } from './views.js';
 import * as recent from './recent.js';
 
@@ -170,7 +169,9 @@ const start = () => {
   const job = sending;
   if (!job || job.moving || !socket?.isOpen) return;
   job.moving = true;
-  upload(socket, job.file, job.stop.signal, job.text).then(() => { job.sent = true; }, (error) => {
+  const { file, stop, text } = job;
+  const to = socket;
+  import('./upload.js').then(({ upload }) => upload(to, file, stop.signal, text)).then(() => { job.sent = true; }, (error) => {
     if (sending === job) failed(error.message);
   });
 };

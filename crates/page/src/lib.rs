@@ -25,8 +25,8 @@ pub use status::ServerState;
 
 /// The scripts of home. Browsers preload them in parallel instead of one import after another.
 const HOME: [&str; 6] = ["main.js", "dom.js", "home.js", "recent.js", "console.js", "socket.js"];
-/// The scripts of the page of a table.
-const TABLE: [&str; 24] = [
+/// The scripts of the page of a table, without those that few views need (`group.js`, `numbers.js`, `qr.js`, `upload.js`).
+const TABLE: [&str; 22] = [
     "main.js",
     "dom.js",
     "table.js",
@@ -45,12 +45,10 @@ const TABLE: [&str; 24] = [
     "layout.js",
     "scroll.js",
     "tiles.js",
-    "numbers.js",
     "address.js",
     "keys.js",
     "recent.js",
     "socket.js",
-    "upload.js",
 ];
 
 /// The depth of an address below the root.

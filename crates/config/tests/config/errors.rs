@@ -77,7 +77,7 @@ fn a_value_out_of_its_bounds_is_rejected_with_the_bounds() {
     for (set, expected) in [
         ("tcp.max_line=63", "--set tcp.max_line: expected 64 bytes to 16 MiB, got \"63\""),
         ("tcp.max_line=17MiB", "--set tcp.max_line: expected 64 bytes to 16 MiB, got \"17MiB\""),
-        ("shards=65", "--set shards: expected 0 to 64, got \"65\""),
+        ("shards=65", "--set shards: expected 0 to 63, got \"65\""),
         ("client.channel_limit=0", "--set client.channel_limit: expected 1 to 1000000, got \"0\""),
         ("redis.connect_timeout=0", "--set redis.connect_timeout: expected 10ms to 1m, got \"0\""),
         (

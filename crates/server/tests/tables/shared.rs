@@ -55,6 +55,7 @@ fn a_view_has_exactly_the_specified_fields() {
         "sort",
         "filter",
         "search",
+        "group",
         "dialect",
         "ragged",
         "types",
