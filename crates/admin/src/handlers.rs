@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::access::not_found;
@@ -41,6 +42,12 @@ impl<B: AdminBackend> Admin<B> {
         self.admit(&parts).await?;
         let body = bodies::read(body, MAX_BODY).await?;
         Ok(Received { body, address: self.backend.address(&parts) })
+    }
+
+    /// As [`Self::receive`], and parses the body as a query.
+    async fn receive_query<Q: DeserializeOwned>(&self, request: Request) -> Result<Q, Response> {
+        let Received { body, .. } = self.receive(request).await?;
+        serde_json::from_slice(&body).map_err(|error| invalid(&error))
     }
 
     /// As [`Self::receive`], and logs what an operator does.
@@ -97,13 +104,9 @@ pub(crate) async fn connections<B: AdminBackend>(
         query: ConnectionsQuery,
         node: Option<String>,
     }
-    let body = match admin.receive(request).await {
-        Ok(received) => received.body,
-        Err(rejection) => return rejection,
-    };
-    let Body { mut query, node } = match serde_json::from_slice(&body) {
+    let Body { mut query, node } = match admin.receive_query(request).await {
         Ok(body) => body,
-        Err(error) => return invalid(&error),
+        Err(rejection) => return rejection,
     };
     query.limit = query.limit.clamp(1, MAX_ROWS);
     query.names = query.names.min(MAX_NAMES);
@@ -122,13 +125,9 @@ pub(crate) async fn channels<B: AdminBackend>(
     State(admin): State<Arc<Admin<B>>>,
     request: Request,
 ) -> Response {
-    let body = match admin.receive(request).await {
-        Ok(received) => received.body,
-        Err(rejection) => return rejection,
-    };
-    let mut query: ChannelsQuery = match serde_json::from_slice(&body) {
+    let mut query: ChannelsQuery = match admin.receive_query(request).await {
         Ok(query) => query,
-        Err(error) => return invalid(&error),
+        Err(rejection) => return rejection,
     };
     query.limit = query.limit.clamp(1, MAX_ROWS);
     let limit = query.limit;
@@ -171,13 +170,9 @@ pub(crate) async fn stored_tables<B: AdminBackend>(
     State(admin): State<Arc<Admin<B>>>,
     request: Request,
 ) -> Response {
-    let body = match admin.receive(request).await {
-        Ok(received) => received.body,
-        Err(rejection) => return rejection,
-    };
-    let mut query: StoredTablesQuery = match serde_json::from_slice(&body) {
+    let mut query: StoredTablesQuery = match admin.receive_query(request).await {
         Ok(query) => query,
-        Err(error) => return invalid(&error),
+        Err(rejection) => return rejection,
     };
     query.limit = query.limit.clamp(1, MAX_ROWS);
     let limit = query.limit;
