@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_broker::{BrokerError, PublishOptions};
+use tidings_broker::PublishOptions;
 use tidings_cluster::{ListBudget, Nodes};
 use tidings_hub::Failure::Unavailable;
 use tidings_hub::{SessionAction, SessionCommand};
@@ -62,11 +62,7 @@ impl Backend for PusherBackend {
 
     fn members(&self, channel: Channel) -> BoxFuture<'_, Result<Vec<ClientInfo>, Failure>> {
         async move {
-            self.router.evict_ended(&channel);
-            let (done, members) = oneshot::channel();
-            let broker = self.router.broker();
-            broker.presence(&channel, MAX_MEMBERS, Box::new(|outcome| drop(done.send(outcome))));
-            let members = members.await.unwrap_or(Err(BrokerError::Unavailable));
+            let members = self.router.members(&channel, MAX_MEMBERS).await;
             members.map_err(|error| failure(error).into())
         }
         .boxed()

@@ -18,7 +18,8 @@ use tidings_mqtt::topic::Filter;
 use tidings_mqtt_state::{Retained, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_shard::ShardMessage;
-use tidings_wire::{Channel, Extra, History, HistoryQuery, Pattern, Publication, Topic, code};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic, code};
+use tokio::sync::oneshot;
 
 use crate::internal::is_internal;
 use crate::shards::Shards;
@@ -199,6 +200,21 @@ impl Router {
         for uid in self.ended_nodes.uids() {
             self.broker.presence_evict(channel, &uid, Box::new(|_| {}));
         }
+    }
+
+    /// The members of a channel on all nodes that are alive, at most `max_bytes` of them.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub(crate) async fn members(
+        &self,
+        channel: &Channel,
+        max_bytes: usize,
+    ) -> Result<Vec<ClientInfo>, BrokerError> {
+        self.evict_ended(channel);
+        let (done, members) = oneshot::channel();
+        self.broker.presence(channel, max_bytes, Box::new(|outcome| drop(done.send(outcome))));
+        members.await.unwrap_or(Err(BrokerError::Unavailable))
     }
 
     /// The channels that have subscribers on this node, channels with presence first.

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tidings_broker::BrokerError;
 use tidings_cluster::{ListBudget, NodeInfo, Nodes};
 use tidings_pusher::{ChannelKind, user_id, visible_name};
 use tidings_pusher_api::{LIST_OVERHEAD, MAX_MEMBERS, PusherApps, escaped};
 use tidings_webhooks::{ChannelCounts, Deployment, MAX_LIST, MAX_MESSAGE, Webhooks};
 use tidings_wire::{Channel, ClientInfo, Pattern, Topic};
-use tokio::sync::oneshot;
 
 use crate::internal::InternalChannels;
 use crate::router::Router;
@@ -91,12 +89,8 @@ impl Deployment for NodeDeployment {
 
     fn users(&self, channel: Channel) -> BoxFuture<'_, Result<BTreeSet<String>, String>> {
         async move {
-            self.router.evict_ended(&channel);
-            let (done, members) = oneshot::channel();
-            let broker = self.router.broker();
-            broker.presence(&channel, MAX_MEMBERS, Box::new(|outcome| drop(done.send(outcome))));
-            let members = members.await.unwrap_or(Err(BrokerError::Unavailable));
-            let members = members.map_err(|error| error.to_string())?;
+            let members =
+                self.router.members(&channel, MAX_MEMBERS).await.map_err(|error| error.to_string())?;
             let is_of_app = self.is_of_app(channel.as_str());
             let id = |info: ClientInfo| {
                 let signed = info.chan_info.as_deref().filter(|_| is_of_app).and_then(user_id);
