@@ -145,7 +145,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends a session: reports the reason to its protocol, ends its subscriptions, and closes the connection after the
     /// flush.
-    pub fn end(&mut self, slot: Slot, reason: &CloseReason, fx: &mut Effects) {
+    pub fn end(&mut self, slot: Slot, reason: &CloseReason, fx: &mut Effects<P::Messages>) {
         let session = &mut self.sessions[slot.index()];
         if session.flags.has(Flag::Closing) {
             if session.flags.has(Flag::Parking) {

@@ -14,12 +14,12 @@ use crate::session::{Session, SessionId};
 pub struct Context<'a, P: Protocols> {
     pub(crate) hub: &'a mut Hub<P>,
     pub(crate) slot: Slot,
-    pub(crate) fx: &'a mut Effects,
+    pub(crate) fx: &'a mut Effects<P::Messages>,
 }
 
 impl<P: Protocols> Hub<P> {
     /// The context of an operation on the session in `slot`. The operations panic if the slot is empty.
-    pub fn context<'a>(&'a mut self, slot: Slot, fx: &'a mut Effects) -> Context<'a, P> {
+    pub fn context<'a>(&'a mut self, slot: Slot, fx: &'a mut Effects<P::Messages>) -> Context<'a, P> {
         Context { hub: self, slot, fx }
     }
 }
@@ -42,7 +42,7 @@ impl<P: Protocols> Context<'_, P> {
         self.fx.push(Effect::Start(id, timer, after));
     }
 
-    pub(crate) fn event(&mut self, event: Event<'_>) {
+    pub(crate) fn event(&mut self, event: Event<'_, P::Messages>) {
         self.hub.event(self.slot, event, self.fx);
     }
 

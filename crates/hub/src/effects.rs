@@ -1,21 +1,20 @@
 //! Effects: requests of a hub to its shard and to the control plane.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_mqtt_session::{JoinGroup, OpenSession, SessionChange, SessionState};
 use tidings_wire::code::HttpStatus;
-use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
 use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection, TokenId};
 use crate::index::Slot;
+use crate::protocols::ControlMessages;
 use crate::session::SessionId;
 
 /// A request of the hub to its shard. Effects are executed in order.
 #[derive(Debug)]
-pub enum Effect {
+pub enum Effect<M: ControlMessages> {
     /// Send these bytes of [`Effects::bytes`] to the session's peer.
     Send(Slot, Range<usize>),
     /// The session's stream is open: everything requested for it is subscribed.
@@ -41,14 +40,14 @@ pub enum Effect {
     /// The topic has no subscribers on this shard any more.
     UnsubscribeTopic(Topic),
     /// Execute the request, and pass the response to [`crate::Hub::respond`] with the same ticket.
-    Request(SessionId, u32, Request),
+    Request(SessionId, u32, Request<M>),
     /// Notify other nodes; there is no response.
-    Notify(Notification),
+    Notify(Notification<M>),
 }
 
 /// A request of a session to the control plane.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum Request<M: ControlMessages> {
     /// Publish through the broker, with this information about the publishing client and these tags.
     Publish(Channel, Bytes, Option<Box<Extra>>),
     /// Query the whole node.
@@ -61,36 +60,28 @@ pub enum Request {
     PresenceStats(Channel),
     /// Verify a token, or call the application.
     Authorize(Box<AuthorizationRequest>),
-    /// Read the retained messages of MQTT that match a topic filter, at most this many bytes.
-    Retained(Box<str>, usize),
-    /// The session of a client of MQTT that connects.
-    OpenSession(Box<OpenSession>),
-    /// Join the group of a shared subscription of MQTT.
-    JoinGroup(Box<JoinGroup>),
+    /// A request of a protocol.
+    Protocol(M::Request),
 }
 
-impl Request {
+impl<M: ControlMessages> Request<M> {
     /// The bytes to reserve for the response before the request is executed, for requests with a large response and for
     /// those that take the broker long. `most` is the bound of a request without one.
     pub fn reserves(&self, most: usize) -> Option<usize> {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
             Self::History(_, query) => Some(query.max_bytes),
-            Self::Retained(_, max_bytes) => Some(*max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..)
-            | Self::Query(_)
-            | Self::Authorize(_)
-            | Self::OpenSession(_)
-            | Self::JoinGroup(_) => None,
+            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) => None,
+            Self::Protocol(request) => M::reserves(request),
         }
     }
 }
 
 /// An event that other nodes or other shards are notified of, without a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Notification {
+pub enum Notification<M: ControlMessages> {
     /// The client is present in a channel, newly or still; and whether its joins and leaves are published.
     Present(Channel, Box<ClientInfo>, bool),
     /// The client is no longer present.
@@ -110,8 +101,8 @@ pub enum Notification {
         /// The id of the new connection.
         client: String,
     },
-    /// A change of a session of MQTT that outlives its connection.
-    Session(Box<SessionChange>),
+    /// A notification of a protocol.
+    Protocol(M::Notification),
 }
 
 /// Queries of the whole node.
@@ -129,7 +120,7 @@ pub enum Query {
 
 /// The response to a [`Request`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Response {
+pub enum Response<M: ControlMessages> {
     /// Published, to this number of receivers as counted by the broker.
     Published(u64),
     /// The request failed.
@@ -163,12 +154,8 @@ pub enum Response {
     },
     /// The response of the application.
     Replied(Option<Bytes>),
-    /// The retained messages, ordered by topic.
-    Retained(Vec<Arc<Publication>>),
-    /// The state of an earlier session of MQTT that continues; `None` for a new session.
-    Session(Option<Box<SessionState>>),
-    /// The session is a member of the group.
-    Joined,
+    /// The response to a [`Request::Protocol`].
+    Protocol(M::Response),
 }
 
 /// Why a request failed.
@@ -209,9 +196,9 @@ pub enum Timer {
 
 /// Effects in order, and the bytes that they send. Reused between calls; empty between them.
 #[derive(Debug, Default)]
-pub struct Effects {
+pub struct Effects<M: ControlMessages> {
     /// The effects, in order.
-    pub list: Vec<Effect>,
+    pub list: Vec<Effect<M>>,
     /// The bytes of [`Effect::Send`] and [`Effect::Refused`].
     pub bytes: Vec<u8>,
 }
@@ -226,7 +213,7 @@ pub struct SentMark {
 /// How many effects back [`Effects::send`] looks for a write that it can extend.
 const LOOK_BACK: usize = 8;
 
-impl Effects {
+impl<M: ControlMessages> Effects<M> {
     /// Sends the bytes that `write` appends to the peer of `slot`. Consecutive writes to one session are joined, also
     /// with timers and notifications between them, because the peer does not observe those.
     pub fn send(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
@@ -236,7 +223,7 @@ impl Effects {
         if end == start {
             return;
         }
-        let silent = |effect: &&mut Effect| matches!(effect, Effect::Start(..) | Effect::Notify(_));
+        let silent = |effect: &&mut Effect<M>| matches!(effect, Effect::Start(..) | Effect::Notify(_));
         match self.list.iter_mut().rev().take(LOOK_BACK).find(|effect| !silent(effect)) {
             Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
             _ => self.list.push(Effect::Send(slot, start..end)),
@@ -279,7 +266,7 @@ impl Effects {
     }
 
     /// Appends an effect.
-    pub fn push(&mut self, effect: Effect) {
+    pub fn push(&mut self, effect: Effect<M>) {
         self.list.push(effect);
     }
 

@@ -143,7 +143,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Adds a connection; its first byte determines the protocol.
-    pub fn open(&mut self, fx: &mut Effects) -> SessionId {
+    pub fn open(&mut self, fx: &mut Effects<P::Messages>) -> SessionId {
         self.open_as(P::Peer::default(), None, fx)
     }
 
@@ -152,7 +152,7 @@ impl<P: Protocols> Hub<P> {
         &mut self,
         peer: P::Peer,
         connection_info: Option<Arc<ConnectionInfo>>,
-        fx: &mut Effects,
+        fx: &mut Effects<P::Messages>,
     ) -> SessionId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
@@ -166,12 +166,12 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Ends a session of the line port that receives no input within `client.stale_close_delay`.
-    pub fn expect_first_input(&mut self, id: SessionId, fx: &mut Effects) {
+    pub fn expect_first_input(&mut self, id: SessionId, fx: &mut Effects<P::Messages>) {
         self.start_stale_timer(id, Timer::FirstInput, fx);
     }
 
     /// Starts a timer of `client.stale_close_delay`, unless that is zero.
-    pub fn start_stale_timer(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
+    pub fn start_stale_timer(&mut self, id: SessionId, timer: Timer, fx: &mut Effects<P::Messages>) {
         let delay = self.settings.stale_close_delay;
         if !delay.is_zero() {
             fx.push(Effect::Start(id, timer, delay));
@@ -230,7 +230,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Reports an event of a session to its protocol.
-    pub(crate) fn event(&mut self, slot: Slot, event: Event<'_>, fx: &mut Effects) {
+    pub(crate) fn event(&mut self, slot: Slot, event: Event<'_, P::Messages>, fx: &mut Effects<P::Messages>) {
         P::event(self, slot, event, fx);
     }
 
@@ -256,7 +256,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Removes a session and its subscriptions after its connection is closed.
-    pub fn closed(&mut self, slot: Slot, fx: &mut Effects) {
+    pub fn closed(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         if !self.sessions.contains(slot.index()) {
             return;
         }
@@ -273,7 +273,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Ends the subscriptions of a session with [`Flag::Parking`], and removes it if its connection is closed.
-    pub fn finish_parking(&mut self, slot: Slot, fx: &mut Effects) {
+    pub fn finish_parking(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         let flags = &mut self.sessions[slot.index()].flags;
         flags.set(Flag::Parking, false);
         if flags.has(Flag::Gone) {
@@ -283,7 +283,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    fn remove(&mut self, slot: Slot, fx: &mut Effects) {
+    fn remove(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         self.release_topics(slot, fx);
         if !self.close_reasons.is_empty() {
             self.close_reasons.remove(&slot);
@@ -297,7 +297,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// The peer has closed its sending half: the session ends when every command is answered.
-    pub fn finish(&mut self, slot: Slot, fx: &mut Effects) {
+    pub fn finish(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         let session = &mut self.sessions[slot.index()];
         session.flags.set(Flag::Finishing, true);
         if !session.has_pending() && !session.flags.has(Flag::Closing) {
@@ -307,14 +307,14 @@ impl<P: Protocols> Hub<P> {
 
     /// The peer of a one-way connection has closed its sending half. It may still read, so it is pinged: if the peer is
     /// gone, its system responds with a reset.
-    pub fn half_closed(&mut self, slot: Slot, fx: &mut Effects) {
+    pub fn half_closed(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         let flags = self.sessions[slot.index()].flags;
         if flags.has(Flag::Connected) && !flags.has(Flag::Closing) {
             self.event(slot, Event::PingDue, fx);
         }
     }
 
-    pub(crate) fn release_topics(&mut self, slot: Slot, fx: &mut Effects) {
+    pub(crate) fn release_topics(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         self.unsubscribe_all(slot, fx);
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
@@ -335,7 +335,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Callback when a timer of [`Effect::Start`] expires.
-    pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects) {
+    pub fn expired(&mut self, id: SessionId, timer: Timer, fx: &mut Effects<P::Messages>) {
         if !self.is_current(id) || self.sessions[id.slot.index()].flags.has(Flag::Closing) {
             return;
         }

@@ -69,7 +69,9 @@ pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy}
 pub use namespace_stats::{NamespaceStats, NamespaceTable, PATTERNS, WITHOUT_NAMESPACE};
 pub use no_local::PartialRecipient;
 pub use overflow::Overflow;
-pub use protocols::{Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State};
+pub use protocols::{
+    ControlMessages, Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State,
+};
 pub use rate::{Bucket, Rate};
 pub use selections::{Selection, SelectionId};
 pub use session::{Flag, Flags, Session, SessionId};

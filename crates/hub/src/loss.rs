@@ -13,20 +13,27 @@ use crate::user_state::SubscriptionFlag;
 
 impl<P: Protocols> Hub<P> {
     /// Publications of a topic are lost: reports it to each subscriber, as its protocol provides.
-    pub fn on_publications_lost(&mut self, topic: &Topic, fx: &mut Effects) {
+    pub fn on_publications_lost(&mut self, topic: &Topic, fx: &mut Effects<P::Messages>) {
         let text = format!("{}: messages of {} were lost", code::INSUFFICIENT_STATE.text, topic.as_str());
         self.interrupt(topic, code::INSUFFICIENT_STATE, code::INSUFFICIENT_STATE.text, &text, fx);
     }
 
     /// The broker has lost the subscription of a topic. Clients of the client protocol are unsubscribed with a code on
     /// which they subscribe again until it succeeds; subscribers with notices stay subscribed; others reconnect.
-    pub(crate) fn on_topic_interrupted(&mut self, topic: &Topic, fx: &mut Effects) {
+    pub(crate) fn on_topic_interrupted(&mut self, topic: &Topic, fx: &mut Effects<P::Messages>) {
         let text = format!("broker unavailable: {} is interrupted until it is back", topic.as_str());
         self.interrupt(topic, code::INTERNAL, "broker unavailable", &text, fx);
     }
 
     /// Reports missing publications to every subscriber of a topic. `code` and `text` are the error of a notice.
-    fn interrupt(&mut self, topic: &Topic, code: Code, reason: &str, text: &str, fx: &mut Effects) {
+    fn interrupt(
+        &mut self,
+        topic: &Topic,
+        code: Code,
+        reason: &str,
+        text: &str,
+        fx: &mut Effects<P::Messages>,
+    ) {
         let Some(key) = self.topics.key(topic) else { return };
         let slots: Vec<Slot> =
             self.topics.get(key).map(|e| e.all_subscribers().collect()).unwrap_or_default();

@@ -42,7 +42,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Counts a connection of a user. Returns `false`, and ends the session, if a limit is exceeded.
-    pub(crate) fn meter_user(&mut self, slot: Slot, user: &str, fx: &mut Effects) -> bool {
+    pub(crate) fn meter_user(&mut self, slot: Slot, user: &str, fx: &mut Effects<P::Messages>) -> bool {
         if user.is_empty() {
             self.release_user_meter(slot);
             return true;
@@ -106,9 +106,9 @@ impl<P: Protocols> Hub<P> {
         &mut self,
         slot: Slot,
         cost: Cost,
-        fx: &mut Effects,
-        act: impl FnOnce(&mut Self, &mut Effects) -> Progress,
-        refuse: impl FnOnce(&mut Self, &str, &mut Effects),
+        fx: &mut Effects<P::Messages>,
+        act: impl FnOnce(&mut Self, &mut Effects<P::Messages>) -> Progress,
+        refuse: impl FnOnce(&mut Self, &str, &mut Effects<P::Messages>),
     ) -> Progress {
         // The common case: no limits.
         if self.usage.is_empty() {

@@ -42,7 +42,13 @@ impl<P: Protocols> Hub<P> {
 
     /// Ends a subscription of the client protocol because publications were dropped. The client subscribes again (code
     /// 2500).
-    pub fn lose_subscription(&mut self, slot: Slot, key: TopicKey, dropped: u64, fx: &mut Effects) {
+    pub fn lose_subscription(
+        &mut self,
+        slot: Slot,
+        key: TopicKey,
+        dropped: u64,
+        fx: &mut Effects<P::Messages>,
+    ) {
         let reason = format!("{}: {dropped} messages dropped", code::INSUFFICIENT_STATE.text);
         self.context(slot, fx).lose_position(key, &reason);
     }

@@ -31,7 +31,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Starts the verification of a secret as a connection token, or its rejection if it cannot be a token.
-    pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects) {
+    pub fn authenticate_token(&mut self, slot: Slot, secret: &[u8], fx: &mut Effects<P::Messages>) {
         let requester = self.requester(slot);
         let decision = match std::str::from_utf8(secret).ok().filter(|_| self.settings.access.tokens) {
             Some(token) => AuthorizationRequest::connect(requester, token),
@@ -66,7 +66,7 @@ impl<P: Protocols> Hub<P> {
         channel: Channel,
         body: Bytes,
         tags: Vec<(String, String)>,
-    ) -> Result<Request, Code> {
+    ) -> Result<Request<P::Messages>, Code> {
         self.publish_message_request(slot, channel, body, tags, None)
     }
 
@@ -81,7 +81,7 @@ impl<P: Protocols> Hub<P> {
         body: Bytes,
         tags: Vec<(String, String)>,
         message: Option<Box<MessageProperties>>,
-    ) -> Result<Request, Code> {
+    ) -> Result<Request<P::Messages>, Code> {
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
@@ -112,7 +112,7 @@ impl<P: Protocols> Hub<P> {
         channel: Channel,
         body: Bytes,
         tags: Vec<(String, String)>,
-    ) -> Request {
+    ) -> Request<P::Messages> {
         let key = self.topics.key(&Topic::Channel(channel.clone()));
         let info = Some(self.client_info(slot, key));
         Request::Publish(channel, body, Some(Box::new(Extra { info, tags, ..Extra::default() })))

@@ -21,7 +21,7 @@ impl<P: Protocols> Hub<P> {
         channel: &Channel,
         joined: bool,
         info: &ClientInfo,
-        fx: &mut Effects,
+        fx: &mut Effects<P::Messages>,
     ) {
         let Some(key) = self.topics.key(&Topic::Channel(channel.clone())) else { return };
         let Some(entry) = self.topics.get(key) else { return };

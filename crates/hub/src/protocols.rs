@@ -29,30 +29,56 @@ pub trait Protocols: Sized + fmt::Debug {
     type Peer: Peer;
     /// The protocol's state of one session; an idle session has none.
     type State: State;
+    /// The messages of the protocols to the control plane, beside those of the hub.
+    type Messages: ControlMessages;
 
     /// Callback when a session begins.
-    fn opened(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects);
+    fn opened(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects<Self::Messages>);
 
     /// Callback for events of a session.
-    fn event(hub: &mut Hub<Self>, slot: Slot, event: Event<'_>, fx: &mut Effects);
+    fn event(
+        hub: &mut Hub<Self>,
+        slot: Slot,
+        event: Event<'_, Self::Messages>,
+        fx: &mut Effects<Self::Messages>,
+    );
 
     /// Callback when a client joins or leaves a channel. `slots` are the sessions that requested such events.
-    fn presence_changed(hub: &mut Hub<Self>, slots: &[Slot], change: &PresenceChange<'_>, fx: &mut Effects);
+    fn presence_changed(
+        hub: &mut Hub<Self>,
+        slots: &[Slot],
+        change: &PresenceChange<'_>,
+        fx: &mut Effects<Self::Messages>,
+    );
 
     /// Callback when a timer of the protocol expires.
-    fn expired(hub: &mut Hub<Self>, slot: Slot, timer: Timer, fx: &mut Effects);
+    fn expired(hub: &mut Hub<Self>, slot: Slot, timer: Timer, fx: &mut Effects<Self::Messages>);
 
     /// Callback after responses were written for a session since `mark`.
-    fn responded(hub: &mut Hub<Self>, slot: Slot, mark: SentMark, fx: &mut Effects);
+    fn responded(hub: &mut Hub<Self>, slot: Slot, mark: SentMark, fx: &mut Effects<Self::Messages>);
 
     /// Callback when the connection of a session is gone that was not ended before. Nothing can be sent.
-    fn disconnected(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects);
+    fn disconnected(hub: &mut Hub<Self>, slot: Slot, fx: &mut Effects<Self::Messages>);
 
     /// The session of a user whose client has chosen this name.
     fn named(&self, user: &str, name: &str) -> Option<Slot>;
 
     /// Callback when a session is removed.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);
+}
+
+/// The requests, notifications and responses of the protocols that the hub carries to the control plane and back without
+/// a look inside. Implemented by a type without values.
+pub trait ControlMessages: Clone + fmt::Debug + Default + Eq + 'static {
+    /// A request with a response.
+    type Request: fmt::Debug + Eq;
+    /// An event without a response.
+    type Notification: fmt::Debug + Eq;
+    /// The response to a request.
+    type Response: fmt::Debug + Eq;
+
+    /// The bytes to reserve for the response before the request is executed (see [`crate::Request::reserves`]).
+    fn reserves(request: &Self::Request) -> Option<usize>;
 }
 
 /// Properties of a session's connection that the hub depends on.
@@ -120,7 +146,7 @@ pub enum ServerSubscription {
 
 /// An event of a session.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Event<'a, M: ControlMessages> {
     /// A subscription of [`Hub::begin_subscribe`] is made.
     Subscribed {
         /// The topic.
@@ -153,7 +179,7 @@ pub enum Event<'a> {
         /// The channel that was passed to [`Hub::request_unordered`].
         channel: Option<&'a Channel>,
         /// The response.
-        response: Response,
+        response: Response<M>,
     },
     /// A command failed.
     Failed {

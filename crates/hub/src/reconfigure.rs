@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 impl<P: Protocols> Hub<P> {
     /// Replaces the settings. The key of sessions and the meters of usage must be those of the settings before.
-    pub fn set_settings(&mut self, settings: Arc<Settings>, fx: &mut Effects) {
+    pub fn set_settings(&mut self, settings: Arc<Settings>, fx: &mut Effects<P::Messages>) {
         let before = std::mem::replace(&mut self.settings, settings);
         let settings = Arc::clone(&self.settings);
         self.topics.reconfigure(|topic| settings.topic_options(topic));
@@ -29,7 +29,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Gives each backend the new number of its key, or ends it.
-    fn carry_over_backends(&mut self, before: &Settings, fx: &mut Effects) {
+    fn carry_over_backends(&mut self, before: &Settings, fx: &mut Effects<P::Messages>) {
         let keys = &self.settings.access.keys;
         let mut ended = Vec::new();
         for (slot, session) in &mut self.sessions {

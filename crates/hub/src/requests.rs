@@ -14,7 +14,13 @@ use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
     /// Starts a request of a session. Its response is delivered in the order of the session's commands.
-    pub fn request(&mut self, slot: Slot, id: u32, request: Request, fx: &mut Effects) {
+    pub fn request(
+        &mut self,
+        slot: Slot,
+        id: u32,
+        request: Request<P::Messages>,
+        fx: &mut Effects<P::Messages>,
+    ) {
         let session = &mut self.sessions[slot.index()];
         let generation = session.generation;
         let pending = &mut session.cold().pending;
@@ -38,8 +44,8 @@ impl<P: Protocols> Hub<P> {
         slot: Slot,
         id: u32,
         channel: Option<Channel>,
-        request: Request,
-        fx: &mut Effects,
+        request: Request<P::Messages>,
+        fx: &mut Effects<P::Messages>,
     ) {
         let own = self.session_id(slot);
         let reads =
@@ -65,7 +71,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Callback for the response to a request.
-    pub fn respond(&mut self, id: SessionId, ticket: u32, response: Response, fx: &mut Effects) {
+    pub fn respond(
+        &mut self,
+        id: SessionId,
+        ticket: u32,
+        response: Response<P::Messages>,
+        fx: &mut Effects<P::Messages>,
+    ) {
         if !self.is_current(id) {
             return;
         }
@@ -83,13 +95,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Delivers the responses that are due. When none is pending any more, the session continues.
-    pub(crate) fn advance(&mut self, slot: Slot, fx: &mut Effects) {
+    pub(crate) fn advance(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         let mark = fx.mark();
         self.deliver_responses(slot, fx);
         P::responded(self, slot, mark, fx);
     }
 
-    fn deliver_responses(&mut self, slot: Slot, fx: &mut Effects) {
+    fn deliver_responses(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         loop {
             self.context(slot, fx).start_next_read();
             let topics = &self.topics;

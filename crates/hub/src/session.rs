@@ -83,7 +83,7 @@ pub struct Session<P: Protocols> {
 #[derive(Debug)]
 pub(crate) struct ColdState<P: Protocols> {
     pub(crate) protocol: P::State,
-    pub(crate) pending: PendingCommands,
+    pub(crate) pending: PendingCommands<P::Messages>,
     /// All subscriptions if there are at least two.
     pub(crate) subscriptions: Vec<Subscription>,
     /// The transport and headers of the connection.

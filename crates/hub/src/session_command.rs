@@ -95,7 +95,7 @@ pub enum SessionAction {
 
 impl<P: Protocols> Hub<P> {
     /// Executes the action of a command on its sessions of this shard.
-    pub fn apply_session_command(&mut self, command: &SessionCommand, fx: &mut Effects) {
+    pub fn apply_session_command(&mut self, command: &SessionCommand, fx: &mut Effects<P::Messages>) {
         for slot in self.target_sessions(command) {
             if self.sessions.contains(slot.index()) && !self.is_closing(slot) {
                 self.clients.session_commands += 1;

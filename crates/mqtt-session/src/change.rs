@@ -21,6 +21,28 @@ pub struct Connection {
     pub generation: u32,
 }
 
+/// A request of a session to the stores of the node.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Read the retained messages that match a topic filter, at most this many bytes.
+    Retained(Box<str>, usize),
+    /// The session of a client that connects.
+    OpenSession(Box<OpenSession>),
+    /// Join the group of a shared subscription.
+    JoinGroup(Box<JoinGroup>),
+}
+
+/// The response to a [`Request`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The retained messages, ordered by topic.
+    Retained(Vec<Arc<Publication>>),
+    /// The state of an earlier session that continues; `None` for a new session.
+    Session(Option<Box<SessionState>>),
+    /// The session is a member of the group.
+    Joined,
+}
+
 /// A client connects: the request for its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenSession {

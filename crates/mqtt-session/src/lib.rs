@@ -19,8 +19,8 @@ mod queue;
 mod state;
 
 pub use change::{
-    Connection, JoinGroup, OpenSession, Parking, SessionChange, SessionKey, SharedDelivery, SharedFilter,
-    WillMessage,
+    Connection, JoinGroup, OpenSession, Parking, Request, Response, SessionChange, SessionKey,
+    SharedDelivery, SharedFilter, WillMessage,
 };
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, PublishOptions, Published};
-use tidings_hub::{Failure, Interest, Notification, Query, Request, Response};
+use tidings_hub::{Failure, Interest, Query};
+use tidings_mqtt_session as mqtt;
+use tidings_session::{Notification, Request, Response};
 use tidings_shard::{Control, Reply};
 use tidings_webhooks::Webhooks;
 use tidings_wire::{Channel, Extra, Publication, Topic};
@@ -128,11 +130,11 @@ impl Control for SessionControl {
                     }),
                 );
             }
-            Request::Retained(filter, max_bytes) => {
+            Request::Protocol(mqtt::Request::Retained(filter, max_bytes)) => {
                 self.router.read_retained(&filter, max_bytes, |response| reply.send(response));
             }
-            Request::JoinGroup(request) => self.sessions.join(&request, reply),
-            Request::OpenSession(request) => self.sessions.open(*request, reply),
+            Request::Protocol(mqtt::Request::JoinGroup(request)) => self.sessions.join(&request, reply),
+            Request::Protocol(mqtt::Request::OpenSession(request)) => self.sessions.open(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
@@ -158,7 +160,7 @@ impl Control for SessionControl {
             }
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
-            Notification::Session(change) => self.sessions.apply(*change),
+            Notification::Protocol(change) => self.sessions.apply(*change),
             Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),
         }
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tidings_broker::PublishOptions;
-use tidings_hub::{Failure, Rejection, Response, SessionId, Slot};
+use tidings_hub::{Failure, Rejection, SessionId, Slot};
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{Connection, JoinGroup, OpenSession, SessionChange, SharedDelivery, WillMessage};
 use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
+use tidings_session::Response;
 use tidings_shard::{Reply, ShardMessage};
 use tidings_wire::{Extra, code};
 
@@ -50,7 +52,7 @@ impl MqttSessions {
         topics.exchange(|_| self.store.join(request));
         // The memory broker confirms a topic during the call.
         topics.subscribe(SESSIONS, &request.shared.topic, |topic| self.router.broker().subscribe(topic));
-        reply.send(Response::Joined);
+        reply.send(Response::Protocol(mqtt::Response::Joined));
     }
 
     /// A connection changes its session.
@@ -149,8 +151,8 @@ fn response(outcome: Outcome) -> Response {
         Response::Failed(Failure::Error(Rejection { code: code.number, text, temporary: code.temporary }))
     };
     match outcome {
-        Outcome::New => Response::Session(None),
-        Outcome::Resumed(state) => Response::Session(Some(state)),
+        Outcome::New => Response::Protocol(mqtt::Response::Session(None)),
+        Outcome::Resumed(state) => Response::Protocol(mqtt::Response::Session(Some(state))),
         Outcome::Full(most) => {
             let text = format!("limit exceeded: {most} sessions (mqtt.sessions_limit)");
             rejection(code::LIMIT_EXCEEDED, text)

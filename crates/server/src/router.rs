@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
-use tidings_hub::{Failure, NamespaceOptions, Rejection, Response, Settings};
+use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
 use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_state::{Retained, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
+use tidings_session::Response;
 use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic, code};
 use tokio::sync::oneshot;
@@ -164,11 +166,11 @@ impl Router {
         match (&self.retained, Filter::new(filter)) {
             (Some(retained), Ok(filter)) => retained.read(&filter, max_bytes, Instant::now(), |found| {
                 reply(match found {
-                    Ok(found) => Response::Retained(found),
+                    Ok(found) => Response::Protocol(mqtt::Response::Retained(found)),
                     Err(_) => Response::Failed(Failure::Error(response_too_large(max_bytes))),
                 });
             }),
-            _ => reply(Response::Retained(Vec::new())),
+            _ => reply(Response::Protocol(mqtt::Response::Retained(Vec::new()))),
         }
     }
 

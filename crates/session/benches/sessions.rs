@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use divan::Bencher;
-use tidings_hub::{Effect, Effects, Interest, SessionKey, Settings};
+use tidings_hub::{Interest, SessionKey, Settings};
+use tidings_session::{Effect, Effects};
 use tidings_session::{Hub, ProtocolSettings, Protocols};
 
 fn main() {

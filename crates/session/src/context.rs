@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Connected, Cost, Effects, Failure, Flag, Progress, Rejection, Session, Slot, TopicKey,
+    CloseReason, Connected, Cost, Failure, Flag, Progress, Rejection, Session, Slot, TopicKey,
 };
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Publication, form};
 
 use crate::Hub;
 use crate::link::Link;
+use crate::messages::Effects;
 use crate::module::Addressed;
 use crate::peer::PeerFlag;
 use crate::shared::Protocols;

@@ -7,7 +7,7 @@
 //! - The stream opens when everything that was requested is subscribed. An error before that refuses the stream.
 //! - The id of an event is a position that the client can recover from.
 
-use tidings_hub::{CloseReason, Completed, Effect, Event, Flag, LossReport, ServerSubscription};
+use tidings_hub::{CloseReason, Completed, Flag, LossReport, ServerSubscription};
 use tidings_wire::client::{Encoding, reply};
 use tidings_wire::code::{self, Code};
 use tidings_wire::form::event_id;
@@ -15,6 +15,7 @@ use tidings_wire::sse;
 
 use crate::client;
 use crate::context::Context;
+use crate::messages::{Effect, Event};
 use crate::module::Module;
 use crate::notices::{disconnect_code_and_reason, requests_reconnect};
 use crate::peer::PeerFlag;

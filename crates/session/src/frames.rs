@@ -1,12 +1,13 @@
 //! WebSocket: from bytes to messages (RFC 6455), and from messages to commands.
 
-use tidings_hub::{CloseReason, Effects, Slot};
+use tidings_hub::{CloseReason, Slot};
 use tidings_wire::ws::{self, CloseCode, Event, Opcode, ProtocolError, Role, Rules};
 
 use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::frame_state::Frames;
+use crate::messages::Effects;
 
 /// Whether an ended session is a WebSocket, and its client has not sent a Close frame yet. The connection is closed when
 /// both sides have sent one (RFC 6455 §7.1.1).

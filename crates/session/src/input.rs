@@ -3,7 +3,7 @@
 //! Commands are parsed in the read buffer. Only an incomplete command is copied and kept, within the limit of its
 //! protocol.
 
-use tidings_hub::{CloseReason, Effects, Event, Flag, Flow, SessionId, Slot};
+use tidings_hub::{CloseReason, Flag, Flow, SessionId, Slot};
 use tidings_wire::Framing;
 use tidings_wire::client::Encoding;
 use tidings_wire::plain::telnet::Telnet;
@@ -13,6 +13,7 @@ use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::{Direction, Link, Protocol};
+use crate::messages::{Effects, Event};
 use crate::peer::PeerFlag;
 
 /// Most frames of the longest size that may wait for an emulated session.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
-    TopicKey,
+    CloseReason, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer, TopicKey,
 };
 use tidings_wire::code::Code;
 use tidings_wire::ws::Kind;
@@ -14,6 +13,7 @@ use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::Link;
+use crate::messages::{Effects, Event};
 use crate::peer::Peer;
 use crate::shared::Protocols;
 use crate::state::State;

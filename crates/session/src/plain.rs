@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, CloseReason, Connected, Cost, Effect, Event, Flow, LossReport, Progress, Response,
-    ServerSubscription, SubscribeOutcome, Timer,
+    Action, CloseReason, Connected, Cost, Flow, LossReport, Progress, ServerSubscription, SubscribeOutcome,
+    Timer,
 };
 use tidings_wire::code::{self, Code};
 use tidings_wire::line;
@@ -20,6 +20,7 @@ use tidings_wire::{Channel, Topic};
 use crate::consumed::Consumed;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::{Effect, Event, Response};
 use crate::module::Module;
 use crate::notices::shutdown_reason;
 use crate::peer::PeerFlag;

@@ -8,8 +8,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Effects, Event, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer,
-    TopicKey,
+    CloseReason, LossReport, PresenceChange, SentMark, ServerSubscription, Slot, Timer, TopicKey,
 };
 use tidings_wire::body::DataFormat;
 use tidings_wire::client::Encoding;
@@ -18,6 +17,7 @@ use tidings_wire::{Channel, Form, Publication};
 
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::{Effects, Event, Messages};
 use crate::module::{Addressed, Module};
 use crate::peer::Peer;
 use crate::shared::Protocols;
@@ -104,6 +104,7 @@ pub fn address(
 impl tidings_hub::Protocols for Protocols {
     type Peer = Peer;
     type State = State;
+    type Messages = Messages;
 
     fn opened(hub: &mut Hub, slot: Slot, fx: &mut Effects) {
         let link = hub.session(slot).peer.link;

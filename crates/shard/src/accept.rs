@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::Token;
-use tidings_hub::{Effects, Flow, Identity, SessionId, Slot};
+use tidings_hub::{Flow, Identity, SessionId, Slot};
 use tidings_log_throttle::LogThrottle;
+use tidings_session::Effects;
 use tidings_session::{Hub, Link, Peer};
 use tidings_wire::code;
 use tidings_wire::ws::{self, CloseCode};

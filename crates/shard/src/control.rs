@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tidings_hub::{Interest, Notification, Request, Response, SessionId};
+use tidings_hub::{Interest, SessionId};
+use tidings_session::{Notification, Request, Response};
 use tidings_wire::Topic;
 
 use crate::mailbox::{Mailbox, ShardMessage};

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::Waker;
-use tidings_hub::{ConnectionInfo, Failure, Response, SessionCommand, SessionId, Settings};
+use tidings_hub::{ConnectionInfo, Failure, SessionCommand, SessionId, Settings};
 use tidings_log_throttle::LogThrottle;
 use tidings_mqtt_session::SharedDelivery;
+use tidings_session::Response;
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 

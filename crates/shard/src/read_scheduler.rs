@@ -9,8 +9,9 @@
 //! - The number of waiting reads is bounded; further ones are refused.
 
 use std::collections::{HashMap, VecDeque};
+use tidings_session::Request;
 
-use tidings_hub::{Request, SessionId};
+use tidings_hub::SessionId;
 
 /// Most waiting reads of one shard.
 const MAX_WAITING: usize = 16 * 1024;

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token};
-use tidings_hub::{Effect, Effects, Rejection, Request, Response, SessionId, Settings, Slot, Timer};
+use tidings_hub::{Rejection, SessionId, Settings, Slot, Timer};
+use tidings_session::{Effect, Effects, Request, Response};
 use tidings_session::{Hub, ProtocolSettings, Protocols};
 use tidings_wire::code;
 use tidings_wire::ws::deflate::Deflater;

@@ -10,6 +10,7 @@ use tidings_wire::Channel;
 use super::state::{PendingConnect, PendingSubscribe};
 use crate::effects::{Failure, Response};
 use crate::index::TopicKey;
+use crate::protocols::ControlMessages;
 
 /// Most commands of one session in progress; the session is not read from beyond it.
 const MAX_IN_PROGRESS: usize = 1024;
@@ -19,21 +20,21 @@ const MAX_READS: usize = 4;
 
 /// A queued command.
 #[derive(Debug)]
-pub(crate) struct PendingCommand {
-    pub(crate) state: PendingState,
+pub(crate) struct PendingCommand<M: ControlMessages> {
+    pub(crate) state: PendingState<M>,
     /// The id of the command in the client protocol.
     pub(crate) id: u32,
 }
 
 /// The state of a queued command: the event that it waits for, and its result.
 #[derive(Debug)]
-pub(crate) enum PendingState {
+pub(crate) enum PendingState<M: ControlMessages> {
     /// Waits until the topic is live.
     TopicSubscribe(TopicKey, Option<Failure>),
     /// Waits for the response to a publish, with this ticket.
-    Publish(u32, Option<Response>),
+    Publish(u32, Option<Response<M>>),
     /// Waits for the response to a request, with this ticket.
-    Query(u32, Option<Response>),
+    Query(u32, Option<Response<M>>),
     /// A subscription of the client protocol.
     ChannelSubscribe(Box<PendingSubscribe>),
     /// A connection of the client protocol with its subscriptions in progress.
@@ -44,9 +45,9 @@ pub(crate) enum PendingState {
 
 /// A completed command from the head of the queue.
 #[derive(Debug)]
-pub(crate) enum ReadyCommand {
+pub(crate) enum ReadyCommand<M: ControlMessages> {
     TopicSubscribe(TopicKey, Option<Failure>),
-    Response(Response),
+    Response(Response<M>),
     ChannelSubscribe(Box<PendingSubscribe>),
     Connect(Box<PendingConnect>),
     Ready(Box<[u8]>),
@@ -65,15 +66,15 @@ pub(crate) struct InFlight {
 
 /// The commands of a session in progress.
 #[derive(Debug, Default)]
-pub(crate) struct PendingCommands {
-    queue: VecDeque<PendingCommand>,
+pub(crate) struct PendingCommands<M: ControlMessages> {
+    queue: VecDeque<PendingCommand<M>>,
     in_flight: Vec<InFlight>,
     publishes: usize,
     queries: usize,
     next_ticket: u32,
 }
 
-impl PendingCommands {
+impl<M: ControlMessages> PendingCommands<M> {
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_empty()
     }
@@ -135,7 +136,7 @@ impl PendingCommands {
         self.push(pending_connect.id, PendingState::Connect(Box::new(pending_connect)));
     }
 
-    fn push(&mut self, id: u32, state: PendingState) {
+    fn push(&mut self, id: u32, state: PendingState<M>) {
         self.queue.push_back(PendingCommand { state, id });
     }
 
@@ -175,7 +176,7 @@ impl PendingCommands {
     }
 
     /// Stores the response to a queued command. A response with an unknown ticket is discarded.
-    pub(crate) fn set_response(&mut self, ticket: u32, response: Response) {
+    pub(crate) fn set_response(&mut self, ticket: u32, response: Response<M>) {
         let slot = self.queue.iter_mut().find_map(|a| match &mut a.state {
             PendingState::Publish(t, slot) | PendingState::Query(t, slot) if *t == ticket => Some(slot),
             _ => None,
@@ -202,7 +203,7 @@ impl PendingCommands {
     }
 
     /// Removes the head of the queue if it is completed; `live` returns whether a topic is live.
-    pub(crate) fn pop(&mut self, live: impl Fn(TopicKey) -> bool) -> Option<(u32, ReadyCommand)> {
+    pub(crate) fn pop(&mut self, live: impl Fn(TopicKey) -> bool) -> Option<(u32, ReadyCommand<M>)> {
         let decided = match &self.queue.front()?.state {
             PendingState::TopicSubscribe(topic, failure) => failure.is_some() || live(*topic),
             PendingState::Publish(_, response) | PendingState::Query(_, response) => response.is_some(),

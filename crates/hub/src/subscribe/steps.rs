@@ -187,7 +187,11 @@ impl<P: Protocols> Context<'_, P> {
     }
 
     /// Handles the response that a subscribe waits for; returns it if no subscribe waits for it.
-    pub(crate) fn on_subscribe_response(&mut self, ticket: u32, response: Response) -> Option<Response> {
+    pub(crate) fn on_subscribe_response(
+        &mut self,
+        ticket: u32,
+        response: Response<P::Messages>,
+    ) -> Option<Response<P::Messages>> {
         let cold = self.session_mut().existing_cold()?;
         let Some((index, subscribe)) = cold
             .pending

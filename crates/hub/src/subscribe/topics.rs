@@ -31,7 +31,7 @@ pub enum SubscribeOutcome {
 
 impl<P: Protocols> Hub<P> {
     /// Makes a subscription without a confirmation to the client. It takes effect when the topic is live.
-    pub fn subscribe_silently(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) {
+    pub fn subscribe_silently(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects<P::Messages>) {
         let key = self.topics.key(topic).unwrap_or_else(|| self.request_topic(topic, fx));
         if !self.sessions[slot.index()].is_subscribed(key) {
             self.add_subscriber(slot, key);
@@ -39,7 +39,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Adds a topic that does not exist, and requests it at the broker; returns its key.
-    pub(crate) fn request_topic(&mut self, topic: &Topic, fx: &mut Effects) -> TopicKey {
+    pub(crate) fn request_topic(&mut self, topic: &Topic, fx: &mut Effects<P::Messages>) -> TopicKey {
         let options = self.settings.topic_options(topic);
         fx.push(Effect::SubscribeTopic(topic.clone()));
         let stats = self.namespace_stats(topic);
@@ -52,7 +52,7 @@ impl<P: Protocols> Hub<P> {
         slot: Slot,
         topic: &Topic,
         id: u32,
-        fx: &mut Effects,
+        fx: &mut Effects<P::Messages>,
     ) -> SubscribeOutcome {
         let session = &mut self.sessions[slot.index()];
         let has_pending = session.has_pending();
@@ -99,12 +99,17 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Ends a subscription; returns whether it existed.
-    pub fn unsubscribe(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects) -> bool {
+    pub fn unsubscribe(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects<P::Messages>) -> bool {
         let Some(key) = self.topics.key(topic) else { return false };
         self.unsubscribe_key(slot, key, fx)
     }
 
-    pub(crate) fn unsubscribe_key(&mut self, slot: Slot, key: TopicKey, fx: &mut Effects) -> bool {
+    pub(crate) fn unsubscribe_key(
+        &mut self,
+        slot: Slot,
+        key: TopicKey,
+        fx: &mut Effects<P::Messages>,
+    ) -> bool {
         let session = &mut self.sessions[slot.index()];
         let Some(subscription) = session.subscription(key) else { return false };
         if subscription.is_no_local() {
@@ -127,14 +132,14 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Ends all subscriptions of a session.
-    pub fn unsubscribe_all(&mut self, slot: Slot, fx: &mut Effects) {
+    pub fn unsubscribe_all(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         while let Some(last) = self.sessions[slot.index()].subscriptions().last() {
             let key = last.topic;
             self.unsubscribe_key(slot, key, fx);
         }
     }
 
-    pub(crate) fn release(&mut self, key: TopicKey, fx: &mut Effects) {
+    pub(crate) fn release(&mut self, key: TopicKey, fx: &mut Effects<P::Messages>) {
         if let Some(topic) = self.topics.release(key) {
             fx.push(Effect::UnsubscribeTopic(topic));
         }
@@ -164,7 +169,7 @@ impl<P: Protocols> Hub<P> {
         topic: &Topic,
         state: Interest,
         count: Arc<AtomicU64>,
-        fx: &mut Effects,
+        fx: &mut Effects<P::Messages>,
     ) {
         let Some(key) = self.topics.key(topic) else { return };
         self.topics.set_interest(key, count, state == Interest::Live);
@@ -176,7 +181,7 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Callback when the broker confirms a topic.
-    pub fn on_topic_live(&mut self, topic: &Topic, fx: &mut Effects) {
+    pub fn on_topic_live(&mut self, topic: &Topic, fx: &mut Effects<P::Messages>) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_live(key);
             self.advance_waiters(key, fx);
@@ -186,7 +191,13 @@ impl<P: Protocols> Hub<P> {
     /// Callback when the broker refuses a topic: sessions that wait for it get `failure`. On the `first` refusal, its
     /// subscribers are notified as well (see [`Hub::on_topic_interrupted`]): they have had no publications since the
     /// connection to the broker was lost.
-    pub fn on_topic_refused(&mut self, topic: &Topic, failure: &Failure, first: bool, fx: &mut Effects) {
+    pub fn on_topic_refused(
+        &mut self,
+        topic: &Topic,
+        failure: &Failure,
+        first: bool,
+        fx: &mut Effects<P::Messages>,
+    ) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_unavailable(key);
             self.fail_waiters(key, failure, fx);
@@ -198,7 +209,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Callback when the part of the broker that serves a topic is unavailable: sessions that wait for the topic get
     /// that error.
-    pub fn on_topic_unavailable(&mut self, topic: &Topic, fx: &mut Effects) {
+    pub fn on_topic_unavailable(&mut self, topic: &Topic, fx: &mut Effects<P::Messages>) {
         if let Some(key) = self.topics.key(topic) {
             self.topics.set_unavailable(key);
             self.fail_waiters(key, &Failure::Unavailable, fx);
@@ -221,13 +232,13 @@ impl<P: Protocols> Hub<P> {
     }
 
     /// Callback when the broker is unavailable: sessions that wait for a subscription get that error.
-    pub fn on_broker_down(&mut self, fx: &mut Effects) {
+    pub fn on_broker_down(&mut self, fx: &mut Effects<P::Messages>) {
         for key in self.topics.set_all_unavailable() {
             self.fail_waiters(key, &Failure::Unavailable, fx);
         }
     }
 
-    fn advance_waiters(&mut self, key: TopicKey, fx: &mut Effects) {
+    fn advance_waiters(&mut self, key: TopicKey, fx: &mut Effects<P::Messages>) {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {
@@ -239,7 +250,7 @@ impl<P: Protocols> Hub<P> {
         self.release(key, fx);
     }
 
-    fn fail_waiters(&mut self, key: TopicKey, failure: &Failure, fx: &mut Effects) {
+    fn fail_waiters(&mut self, key: TopicKey, failure: &Failure, fx: &mut Effects<P::Messages>) {
         let Some(entry) = self.topics.get_mut(key) else { return };
         for waiter in std::mem::take(&mut entry.waiters) {
             if self.is_current(waiter) {

@@ -20,10 +20,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester, Response,
-    SessionAction, SessionCommand, TokenId,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester, SessionAction,
+    SessionCommand, TokenId,
 };
 use tidings_otel::{SpanKind, TraceContext, Tracer};
+use tidings_session::Response;
 use tidings_shard::Reply;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra};

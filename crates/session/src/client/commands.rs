@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom, Request,
+    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom,
     SubscribeOptions, SubscribeRequest,
 };
 use tidings_tags_filter::Filter;
@@ -14,6 +14,7 @@ use tidings_wire::code;
 use tidings_wire::{Channel, HistoryQuery, Position, Topic};
 
 use crate::context::Context;
+use crate::messages::Request;
 
 /// The bit of a subscription's `flag` that requests error 112 for a subscription that cannot be recovered; the client
 /// then fetches the state. Other bits can be ignored without harm.

@@ -7,7 +7,7 @@ mod commands;
 mod replies;
 
 use tidings_hub::{
-    CloseReason, Connected, Cost, Event, Flag, LossReport, Origin, Progress, ServerSubscription, Timer,
+    CloseReason, Connected, Cost, Flag, LossReport, Origin, Progress, ServerSubscription, Timer,
 };
 use tidings_wire::client::push::{self, Event as PushEvent};
 use tidings_wire::client::reply::Outcome;
@@ -18,6 +18,7 @@ use tidings_wire::{code, line};
 
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
+use crate::messages::Event;
 use crate::module::Module;
 
 pub(crate) const MODULE: Module = Module {

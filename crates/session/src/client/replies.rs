@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tidings_hub::{
-    CloseReason, Completed, Connected, Effect, Effects, PresenceChange, Response, Slot, seconds_left,
-};
+use tidings_hub::{CloseReason, Completed, Connected, PresenceChange, Slot, seconds_left};
 use tidings_wire::client::Data;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
@@ -18,6 +16,7 @@ use tidings_wire::{Channel, Position};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::{Effect, Effects, Response};
 use crate::notices::{DISCONNECT_CODES, disconnect_code_and_reason, requests_reconnect};
 
 /// The name and version of the server in the reply to `connect`.

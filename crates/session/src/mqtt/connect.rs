@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_hub::{AuthorizationRequest, CloseReason, Connected, Effect, Notification, Request, Timer};
+use tidings_hub::{AuthorizationRequest, CloseReason, Connected, Timer};
 use tidings_mqtt::{
     ConnAck, Connect, EncodeError, Packet, PropertiesBuf, Property, PropertyId, ReasonCode, Version, Will,
 };
@@ -15,6 +15,7 @@ use super::reason::TAKEN_OVER;
 use super::state::{ClientLimits, Connecting, KeepAlive, Mqtt};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::{Effect, Notification, Request};
 
 /// The longest client id in bytes: it is kept for the whole connection.
 pub(super) const MAX_CLIENT_ID: usize = 1024;

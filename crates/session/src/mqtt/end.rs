@@ -1,6 +1,6 @@
 //! The end of a connection: `DISCONNECT`, errors, wills.
 
-use tidings_hub::{CloseReason, Effect, Flag, Notification, Request};
+use tidings_hub::{CloseReason, Flag};
 use tidings_mqtt::{ConnAck, Disconnect, Packet, Property, PropertyId, ReasonCode, Version};
 use tidings_mqtt_session::{SessionChange, WillMessage};
 use tidings_wire::ws::{self, CloseCode};
@@ -9,6 +9,7 @@ use super::reason;
 use super::state::{Phase, Will};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::{Effect, Notification, Request};
 use crate::notices::disconnect_code_and_reason;
 
 /// The ticket of the request that publishes a will. Its response is discarded: the session has ended.
@@ -126,7 +127,7 @@ impl Context<'_> {
         if self.mqtt().is_registered {
             let change =
                 SessionChange::Ended { key: self.mqtt_key(), connection: Some(self.mqtt_connection()) };
-            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
         }
         self.session_mut().state().mqtt = None;
     }

@@ -34,10 +34,10 @@ pub(crate) mod state;
 mod subscribe;
 
 use tidings_hub::{
-    CloseReason, Cost, Effect, Effects, Event, Flag, LossReport, Notification, Origin, Progress, Response,
-    ServerSubscription, SessionId, Timer,
+    CloseReason, Cost, Flag, LossReport, Origin, Progress, ServerSubscription, SessionId, Timer,
 };
 use tidings_mqtt::{Decoded, Decoder, Packet, ReasonCode, Side, Version};
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery};
 use tidings_wire::code::Code;
 use tidings_wire::ws::{self, Kind};
@@ -46,6 +46,7 @@ use crate::Hub;
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::Protocol;
+use crate::messages::{Effect, Effects, Event, Notification, Response};
 use crate::module::Module;
 use state::{Command, Mqtt, Phase};
 
@@ -86,7 +87,7 @@ pub fn deliver_shared(hub: &mut Hub, id: SessionId, delivery: SharedDelivery, fx
         let SessionId { slot, generation } = id;
         let connection = Connection { shard: hub.shard().0, slot: slot.number(), generation };
         let change = SessionChange::Undelivered(connection, delivery);
-        fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+        fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
     }
 }
 
@@ -220,11 +221,17 @@ impl Context<'_> {
             Event::Response { id, response: Response::Connected(connected), .. } => {
                 self.operations().accept(id, *connected, true);
             }
-            Event::Response { id, response: Response::Retained(messages), .. } => {
+            Event::Response {
+                id, response: Response::Protocol(mqtt::Response::Retained(messages)), ..
+            } => {
                 self.mqtt_send_retained(id, &messages);
             }
-            Event::Response { response: Response::Session(state), .. } => self.mqtt_session(state),
-            Event::Response { id, response: Response::Joined, .. } => self.mqtt_joined(id),
+            Event::Response { response: Response::Protocol(mqtt::Response::Session(state)), .. } => {
+                self.mqtt_session(state);
+            }
+            Event::Response { id, response: Response::Protocol(mqtt::Response::Joined), .. } => {
+                self.mqtt_joined(id);
+            }
             Event::Response { id, .. } => self.mqtt_published(id),
             Event::Idle => {
                 let state = self.session_mut().existing_state();

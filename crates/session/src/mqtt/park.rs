@@ -1,7 +1,8 @@
 //! Sessions that outlive their connection: the way to the store of sessions, and back.
 
-use tidings_hub::{Admission, Effect, Flag, Notification, Request, SubscribeOptions, SubscribeOutcome};
+use tidings_hub::{Admission, Flag, SubscribeOptions, SubscribeOutcome};
 use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
     Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, StoredSubscription,
     WillMessage,
@@ -12,6 +13,7 @@ use super::outgoing::Outgoing;
 use super::shared::shared_filter;
 use super::state::{self, Flow, Phase, Subscription};
 use crate::context::Context;
+use crate::messages::{Effect, Notification, Request};
 
 /// The owner of sessions of backends without a user; no user has this name.
 const BACKEND: &str = "\u{1}";
@@ -41,12 +43,17 @@ impl Context<'_> {
         let is_kept = mqtt.is_kept();
         if clean_start && !is_kept {
             let change = SessionChange::Ended { key, connection: None };
-            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
             return false;
         }
         mqtt.phase = Phase::Opening;
         let request = Box::new(OpenSession { key, connection, clean_start, is_kept });
-        self.hub.request(self.slot, state::SESSION, Request::OpenSession(request), self.fx);
+        self.hub.request(
+            self.slot,
+            state::SESSION,
+            Request::Protocol(mqtt::Request::OpenSession(request)),
+            self.fx,
+        );
         true
     }
 
@@ -195,7 +202,7 @@ impl Context<'_> {
         let subscriptions = stored.collect();
         let parking = Parking { key, connection, client, expiry, subscriptions, will };
         let change = SessionChange::Parking(Box::new(parking));
-        self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+        self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
     }
 
     /// The last publication has arrived: passes the state to the store.
@@ -208,7 +215,7 @@ impl Context<'_> {
             let subscriptions = Vec::new();
             let state = SessionState { subscriptions, in_flight, waiting, received, last_packet_id, dropped };
             let change = SessionChange::Parked { key, connection, state: Box::new(state) };
-            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
         }
         self.hub.finish_parking(self.slot, self.fx);
     }

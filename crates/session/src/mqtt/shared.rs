@@ -1,13 +1,15 @@
 //! Shared subscriptions: the server selects one member of a group for each publication, and passes it to its session.
 
-use tidings_hub::{Action, CloseReason, Effect, Notification, Request};
+use tidings_hub::{Action, CloseReason};
 use tidings_mqtt::ReasonCode;
 use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{JoinGroup, Options, SessionChange, SharedDelivery, SharedFilter};
 use tidings_wire::{Channel, Pattern, Topic};
 
 use super::subscribe::glob;
 use crate::context::Context;
+use crate::messages::{Effect, Notification, Request};
 
 /// The topic that has the publications of a filter.
 fn topic_of(filter: &Filter<'_>) -> Result<Topic, ReasonCode> {
@@ -46,7 +48,12 @@ impl Context<'_> {
     ) -> Result<(), ReasonCode> {
         let shared = SharedFilter { filter: text.into(), topic: topic_of(filter)? };
         let join = JoinGroup { connection: self.mqtt_connection(), shared, options };
-        self.hub.request(self.slot, command, Request::JoinGroup(Box::new(join)), self.fx);
+        self.hub.request(
+            self.slot,
+            command,
+            Request::Protocol(mqtt::Request::JoinGroup(Box::new(join))),
+            self.fx,
+        );
         Ok(())
     }
 
@@ -61,7 +68,7 @@ impl Context<'_> {
     pub(super) fn mqtt_leave(&mut self, filter: &str) {
         if let Some(shared) = shared_filter(filter) {
             let change = SessionChange::Left(self.mqtt_connection(), shared);
-            self.fx.push(Effect::Notify(Notification::Session(Box::new(change))));
+            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
         }
     }
 

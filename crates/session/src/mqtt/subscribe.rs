@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tidings_hub::{
-    Action, CloseReason, Progress, Request, SubscribeOptions, SubscribeOutcome, SubscribeRequest, TopicKey,
+    Action, CloseReason, Progress, SubscribeOptions, SubscribeOutcome, SubscribeRequest, TopicKey,
 };
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{
     Packet, Properties, Property, PropertyId, ReasonCode, ReasonCodes, RetainHandling, SubAck, Subscribe,
     UnsubAck, Unsubscribe,
 };
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::Options;
 use tidings_wire::{Channel, Pattern, Publication, Topic};
 
@@ -17,6 +18,7 @@ use super::reason::of_subscribe;
 use super::state::{Command, PendingSubAck, SubscribeResult, Subscription};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
+use crate::messages::Request;
 
 impl Context<'_> {
     pub(super) fn mqtt_subscribe(&mut self, subscribe: &Subscribe<'_>) -> Progress {
@@ -200,7 +202,7 @@ impl Context<'_> {
         }
         let subscription = self.mqtt().subscriptions.iter().find(|one| one.command == command);
         let Some(filter) = subscription.map(|one| one.filter.clone()) else { return };
-        let request = Request::Retained(filter, self.hub.settings().recovery_bytes);
+        let request = Request::Protocol(mqtt::Request::Retained(filter, self.hub.settings().recovery_bytes));
         self.hub.request_unordered(self.slot, Command::retained_id(command), None, request, self.fx);
     }
 

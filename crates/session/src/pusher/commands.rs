@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tidings_hub::{
     Admission, AuthorizationRequest, ChannelOverrides, CloseReason, Connected, Progress, RecoverFrom,
-    Request, SubscribeOptions,
+    SubscribeOptions,
 };
 use tidings_pusher::{self as codec, App, ChannelKind, Command, Member, SignIn, Subscribe, codes};
 use tidings_wire::{Channel, Topic};
 
 use super::state::Pending;
 use crate::context::Context;
+use crate::messages::Request;
 
 /// Why a subscription is rejected: the type, the text and the status of the error.
 struct Rejection(&'static str, String, u16);

@@ -1,6 +1,6 @@
 //! Members of presence channels: the list for a new member, and changes for the others.
 
-use tidings_hub::{Effects, Hub, PresenceChange, Request, Slot};
+use tidings_hub::{Hub, PresenceChange, Slot};
 use tidings_pusher::{self as codec, Member};
 use tidings_wire::ws::Opcode;
 use tidings_wire::{Channel, ClientInfo, Topic};
@@ -8,6 +8,7 @@ use tidings_wire::{Channel, ClientInfo, Topic};
 use super::roster::{Change, Rosters};
 use super::state::{Membership, Pending, Pusher};
 use crate::context::Context;
+use crate::messages::{Effects, Request};
 use crate::shared::Protocols;
 
 /// A client has joined or left: sends it to the members if a user has come or gone by it.

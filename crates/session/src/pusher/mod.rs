@@ -16,8 +16,7 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Completed, Connected, Cost, Effects, Event, Flag, LossReport, Origin, Progress, Response,
-    ServerSubscription,
+    CloseReason, Completed, Connected, Cost, Flag, LossReport, Origin, Progress, ServerSubscription,
 };
 use tidings_pusher::{self as codec, App, Command, ErrorCode, SocketId, codes};
 use tidings_wire::code::{self, Code};
@@ -29,6 +28,7 @@ use self::state::{Pending, Pusher};
 use crate::Hub;
 use crate::consumed::StopReason;
 use crate::context::Context;
+use crate::messages::{Effects, Event, Response};
 use crate::module::Module;
 use crate::notices::disconnect_code_and_reason;
 

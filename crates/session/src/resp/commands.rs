@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use tidings_wire::resp::{self, Version};
 
-use tidings_hub::{CloseReason, Progress, Query, Request, SessionId};
+use tidings_hub::{CloseReason, Progress, Query, SessionId};
 
 use super::state::PendingHello;
 use super::table::{self, COMMANDS};
 use crate::context::Context;
 use crate::link::Link;
+use crate::messages::Request;
 
 /// The emulated Redis version; clients select commands by it.
 const REDIS_VERSION: &str = "7.2.0";

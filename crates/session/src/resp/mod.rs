@@ -11,13 +11,14 @@ mod transaction;
 
 use std::borrow::Cow;
 
-use tidings_hub::{CloseReason, Connected, Cost, Event, LossReport, Progress, Response, ServerSubscription};
+use tidings_hub::{CloseReason, Connected, Cost, LossReport, Progress, ServerSubscription};
 use tidings_wire::code::{self, Code};
 use tidings_wire::resp::{self, Decoded, Decoder, Limits, Version};
 
 use crate::consumed::{Consumed, StopReason};
 use crate::context::Context;
 use crate::link::Protocol;
+use crate::messages::{Event, Response};
 use crate::module::Module;
 
 pub(crate) const MODULE: Module = Module {

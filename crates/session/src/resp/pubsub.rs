@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tidings_hub::{Action, Progress, Query, Request, Response, SubscribeOutcome, TopicEntry, TopicKey};
+use tidings_hub::{Action, Progress, Query, SubscribeOutcome, TopicEntry, TopicKey};
 use tidings_wire::code;
 use tidings_wire::resp;
 use tidings_wire::{Channel, Pattern, Topic};
 
 use super::error_text;
 use crate::context::Context;
+use crate::messages::{Request, Response};
 
 impl Context<'_> {
     pub(super) fn resp_publish(&mut self, args: &[Cow<'_, [u8]>]) -> Progress {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidings_hub::{
-    AuthorizationRequest, CloseReason, Connected, Progress, Request, SubscribeOptions, SubscribeRequest,
+    AuthorizationRequest, CloseReason, Connected, Progress, SubscribeOptions, SubscribeRequest,
 };
 use tidings_stomp::{self as stomp, Frame, HeartBeat, VERSION};
 use tidings_wire::code::{self, Code};
@@ -10,6 +10,7 @@ use tidings_wire::{Channel, Topic};
 
 use super::state::{HeartBeats, MAX_ID, Progress as Subscribing, Subscription};
 use crate::context::Context;
+use crate::messages::Request;
 
 /// The value of `server` in `CONNECTED`.
 const SERVER: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));

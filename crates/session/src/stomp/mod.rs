@@ -13,8 +13,7 @@ pub(crate) mod state;
 use std::sync::Arc;
 
 use tidings_hub::{
-    CloseReason, Cost, Event, Flag, LossReport, Origin, Progress, Response, ServerSubscription, Slot, Timer,
-    TopicKey,
+    CloseReason, Cost, Flag, LossReport, Origin, Progress, ServerSubscription, Slot, Timer, TopicKey,
 };
 use tidings_stomp::{self as stomp, Command, Decoded, Frame};
 use tidings_wire::Publication;
@@ -27,6 +26,7 @@ use state::{Awaited, Progress as Subscribing};
 use crate::Hub;
 use crate::consumed::StopReason;
 use crate::context::Context;
+use crate::messages::{Event, Response};
 use crate::module::{Addressed, Module};
 use crate::notices::disconnect_code_and_reason;
 

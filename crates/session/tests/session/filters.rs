@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidings_hub::{
-    Admission, AuthorizationRequest, NamespaceOptions, Namespaces, Request, Response, Settings, Slot,
-};
+use tidings_hub::{Admission, AuthorizationRequest, NamespaceOptions, Namespaces, Settings, Slot};
+use tidings_session::{Request, Response};
 use tidings_tags_filter::Filter;
 use tidings_wire::{
     Channel, Extra, History, HistoryPage, HistoryQuery, Position, Publication, RecoveryMode, Topic,

@@ -1,6 +1,7 @@
 //! Usage limits of addresses and users, with responses in any order.
 
-use tidings_hub::{Response, Usage, UsageLimits};
+use tidings_hub::{Usage, UsageLimits};
+use tidings_session::Response;
 
 use crate::test_hub::{TestHub, settings};
 

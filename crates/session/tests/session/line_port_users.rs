@@ -1,10 +1,11 @@
 //! Plain lines and RESP with users: the rules and the commands of the application are those of the client protocol.
 
 use tidings_hub::{
-    Access, Admission, AuthorizationRequest, Connected, NamespaceOptions, Namespaces, Response,
-    SessionAction, SessionCommand, Settings,
+    Access, Admission, AuthorizationRequest, Connected, NamespaceOptions, Namespaces, SessionAction,
+    SessionCommand, Settings,
 };
 use tidings_session::ProtocolSettings;
+use tidings_session::Response;
 use tidings_wire::{Channel, code};
 
 use crate::test_hub::{TestHub, settings};

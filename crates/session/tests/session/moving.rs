@@ -1,7 +1,8 @@
 //! Which sessions can be moved to another node.
 
-use tidings_hub::{Peer as _, Response, Slot};
+use tidings_hub::{Peer as _, Slot};
 use tidings_session::Link;
+use tidings_session::Response;
 use tidings_wire::{History, HistoryPage, Position};
 
 use crate::recovery::with_history;

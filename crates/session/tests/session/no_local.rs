@@ -81,7 +81,7 @@ fn a_later_session_in_the_slot_gets_the_publications_of_the_earlier_one() {
     let mut w = TestHub::without_auto_subscribe(settings());
     let first = subscriber(&mut w, true);
     let id = client_id(&w, first);
-    let mut fx = tidings_hub::Effects::default();
+    let mut fx = tidings_session::Effects::default();
     w.hub.closed(first, &mut fx);
     let second = subscriber(&mut w, true);
     assert_eq!(first, second, "the slot is reused");

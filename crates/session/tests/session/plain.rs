@@ -1,7 +1,8 @@
 //! Plain lines.
 
 use crate::test_hub::{Broker, TestHub, part_three, settings, with_key};
-use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Response, Settings, Slot, Timer};
+use tidings_hub::{Failure, Flow, Namespace, NamespaceOptions, Namespaces, Settings, Slot, Timer};
+use tidings_session::Response;
 use tidings_wire::plain::{Escape, unescape};
 
 #[test]

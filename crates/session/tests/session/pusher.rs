@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    AuthorizationRequest, CloseReason, Connected, Effects, Failure, Namespaces, Notification, Rejection,
-    Request, Response, Settings, Slot, Timer,
+    AuthorizationRequest, CloseReason, Connected, Failure, Namespaces, Rejection, Settings, Slot, Timer,
 };
 use tidings_pusher::{App, AppCounters, Key, Limits};
 use tidings_session::{Direction, Link, Peer, Protocol, ProtocolSettings, PusherOpening};
+use tidings_session::{Effects, Notification, Request, Response};
 use tidings_wire::history::HistoryPage;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 use tidings_wire::{

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_hub::{Failure, NamespaceOptions, Namespaces, Request, Response, Settings, Slot};
+use tidings_hub::{Failure, NamespaceOptions, Namespaces, Settings, Slot};
+use tidings_session::{Request, Response};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tidings_hub::{NamespaceOptions, Namespaces, Request, Response, SessionId, Settings, Slot};
+use tidings_hub::{NamespaceOptions, Namespaces, SessionId, Settings, Slot};
+use tidings_session::{Request, Response};
 use tidings_wire::{Channel, Position, Publication, Topic};
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 

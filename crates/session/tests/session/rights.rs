@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Effects, Namespace,
-    NamespaceOptions, Namespaces, Rejection, Request, Response, SessionAction, SessionCommand, Settings,
-    Slot,
+    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Namespace, NamespaceOptions,
+    Namespaces, Rejection, SessionAction, SessionCommand, Settings, Slot,
 };
+use tidings_session::{Effects, Request, Response};
 use tidings_wire::{Channel, ClientInfo, Position, Publication, Topic, code};
 use tidings_wire::{History, HistoryPage};
 

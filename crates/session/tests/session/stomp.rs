@@ -1,9 +1,8 @@
 //! STOMP over WebSocket frames.
 
-use tidings_hub::{
-    Flow, Namespace, NamespaceOptions, Namespaces, Rejection, Response, Settings, Slot, Timer,
-};
+use tidings_hub::{Flow, Namespace, NamespaceOptions, Namespaces, Rejection, Settings, Slot, Timer};
 use tidings_session::ProtocolSettings;
+use tidings_session::Response;
 use tidings_wire::code;
 use tidings_wire::ws::{self, Event, Opcode, Reader, Role, Rules};
 
@@ -12,7 +11,7 @@ use crate::test_hub::{Broker, TestHub, named, settings, with_key};
 const CONNECT: &str = "CONNECT\naccept-version:1.1,1.2\nhost:a\nheart-beat:10000,10000\n\n\0";
 
 fn open(w: &mut TestHub) -> Slot {
-    let mut fx = tidings_hub::Effects::default();
+    let mut fx = tidings_session::Effects::default();
     w.hub.open_as(named("stomp").into(), None, &mut fx).slot
 }
 

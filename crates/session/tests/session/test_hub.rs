@@ -6,14 +6,16 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tidings_hub::{
-    Access, AuthorizationRequest, Effect, Effects, Failure, Flow, Interest, Namespaces, Notification, Query,
-    Rejection, Request, Response, SessionId, SessionKey, Settings, Slot, Timer, TopicKey,
+    Access, AuthorizationRequest, Failure, Flow, Interest, Namespaces, Query, Rejection, SessionId,
+    SessionKey, Settings, Slot, Timer, TopicKey,
 };
 use tidings_keys::{ApiKey, ApiKeys, Scopes};
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
+use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery};
 use tidings_mqtt_state::{Outcome, SessionEffects, SessionLimits, Sessions};
+use tidings_session::{Effect, Effects, Notification, Request, Response};
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
 use tidings_wire::Secret;
 use tidings_wire::{Channel, Delivery, Form, Publication, Topic, code, form};
@@ -309,12 +311,12 @@ impl TestHub {
         self.session_topics.extend(joined);
         for ((id, ticket), _, outcome) in responses {
             let response = match outcome {
-                Outcome::New => Response::Session(None),
+                Outcome::New => Response::Protocol(mqtt::Response::Session(None)),
                 Outcome::Resumed(state) => {
                     for subscription in &state.subscriptions {
                         self.subscribed_topics.insert(subscription.topic.clone());
                     }
-                    Response::Session(Some(state))
+                    Response::Protocol(mqtt::Response::Session(Some(state)))
                 }
                 Outcome::Full(_) => Response::Failed(Rejection::from(code::LIMIT_EXCEEDED).into()),
                 Outcome::Replaced => Response::Failed(Rejection::from(code::SESSION_TAKEN_OVER).into()),
@@ -443,22 +445,22 @@ impl TestHub {
                     let response = (self.authority)(&decision);
                     self.hub.respond(id, ticket, response, fx);
                 }
-                Effect::Request(id, ticket, Request::Retained(filter, _)) => {
+                Effect::Request(id, ticket, Request::Protocol(mqtt::Request::Retained(filter, _))) => {
                     let filter = Filter::new(&filter).expect("a filter");
                     let matching = self.retained.iter().filter(|p| filter.matches(p.channel.as_str()));
-                    let response = Response::Retained(matching.cloned().collect());
+                    let response = Response::Protocol(mqtt::Response::Retained(matching.cloned().collect()));
                     self.hub.respond(id, ticket, response, fx);
                 }
-                Effect::Request(id, ticket, Request::JoinGroup(request)) => {
+                Effect::Request(id, ticket, Request::Protocol(mqtt::Request::JoinGroup(request))) => {
                     self.sessions.join(&request);
                     self.session_topics.insert(request.shared.topic);
-                    self.hub.respond(id, ticket, Response::Joined, fx);
+                    self.hub.respond(id, ticket, Response::Protocol(mqtt::Response::Joined), fx);
                 }
-                Effect::Request(id, ticket, Request::OpenSession(request)) => {
+                Effect::Request(id, ticket, Request::Protocol(mqtt::Request::OpenSession(request))) => {
                     let effects = self.sessions.open(*request, (id, ticket), self.time);
                     self.apply_session_effects(effects, fx);
                 }
-                Effect::Notify(Notification::Session(change)) => {
+                Effect::Notify(Notification::Protocol(change)) => {
                     let parking = match &*change {
                         SessionChange::Parking(parking) => Some(parking.connection),
                         _ => None,

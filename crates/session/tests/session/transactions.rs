@@ -1,8 +1,9 @@
 //! RESP: `MULTI` and `EXEC`.
 
 use crate::test_hub::{Broker, TestHub, part_three, settings};
-use tidings_hub::{Flow, Response, Settings, Slot};
+use tidings_hub::{Flow, Settings, Slot};
 use tidings_session::ProtocolSettings;
+use tidings_session::Response;
 
 fn command(words: &[&str]) -> String {
     let bulks: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();

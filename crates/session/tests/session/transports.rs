@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 use tidings_hub::{
-    CloseReason, Effect, Effects, Failure, Flow, Rejection, Response, SessionAction, SessionCommand,
-    Settings, Slot, locate,
+    CloseReason, Failure, Flow, Rejection, SessionAction, SessionCommand, Settings, Slot, locate,
 };
+use tidings_session::{Effect, Effects, Response};
 use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::client::Encoding;
 use tidings_wire::code::{self, Code};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Effects, Failure, NamespaceOptions,
-    Namespaces, Notification, Rejection, Request, Response, SessionAction, SessionCommand, Settings, Slot,
-    Timer,
+    Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Failure, NamespaceOptions,
+    Namespaces, Rejection, SessionAction, SessionCommand, Settings, Slot, Timer,
 };
+use tidings_session::{Effects, Notification, Request, Response};
 use tidings_wire::{Channel, ClientInfo, Topic, code};
 
 use crate::test_hub::{Broker, TestHub, named, settings};

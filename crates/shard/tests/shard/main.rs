@@ -3,7 +3,7 @@
 mod pipes;
 mod test_shard;
 
-use tidings_hub::{Request, Response};
+use tidings_session::{Request, Response};
 use tidings_shard::{Limits, ShardMessage};
 
 use test_shard::{Client, TestShard, limits, topic};

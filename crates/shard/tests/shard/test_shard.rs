@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Interest, Namespace, NamespaceOptions, Namespaces, Notification, Request, SessionKey, Settings,
-    SlowConsumerPolicy,
+    Interest, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy,
 };
 use tidings_session::ProtocolSettings;
+use tidings_session::{Notification, Request};
 use tidings_shard::{
     Control, Handoffs, Limits, LineConnection, Mailbox, Metrics, Process, Reply, ShardMessage, Socket,
     TransportKind, prepare,

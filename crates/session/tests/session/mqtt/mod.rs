@@ -4,14 +4,14 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use tidings_hub::{
-    Flow, Namespace, NamespaceOptions, Namespaces, Rejection, Response, SessionAction, SessionCommand, Slot,
-    Timer,
+    Flow, Namespace, NamespaceOptions, Namespaces, Rejection, SessionAction, SessionCommand, Slot, Timer,
 };
 use tidings_mqtt::{
     Ack, ConnAck, Connect, Decoded, Decoder, Packet, PacketId, Properties, PropertiesBuf, Property,
     PropertyId, Publish, Qos, QosAndId, ReasonCode, RetainHandling, Sensitive, Side, Subscribe, Subscription,
     SubscriptionOptions, SubscriptionsBuf, TopicFiltersBuf, Unsubscribe, Version, Will,
 };
+use tidings_session::Response;
 use tidings_session::{MqttSettings, ProtocolSettings};
 use tidings_wire::ws::{self, Opcode};
 use tidings_wire::{Channel, Extra, MessageProperties, Publication, code};

@@ -48,7 +48,7 @@ fn packets_may_be_split_and_joined_anywhere() {
             all.chunks(size).for_each(|chunk| _ = w.input(slot, chunk));
             assert_eq!(received(&mut w, slot, version), expected, "{size}");
             // The same over WebSocket, in messages that end within packets.
-            let mut fx = tidings_hub::Effects::default();
+            let mut fx = tidings_session::Effects::default();
             let slot = w.hub.open_as(named("websocket_mqtt_connecting").into(), None, &mut fx).slot;
             for chunk in all.chunks(size) {
                 let mut frame = Vec::new();
