@@ -127,6 +127,8 @@ pub struct PublishFields {
     pub skip_history: bool,
     /// Tags of the publication.
     pub tags: BTreeMap<String, String>,
+    /// Whether subscribers with deltas get it as a delta to the publication before it.
+    pub delta: bool,
     /// A publication with the key of an earlier one is not published again; empty for none.
     pub idempotency_key: String,
     /// A publication with a version that is not higher than the last one is discarded; 0 for none.
@@ -148,6 +150,8 @@ pub struct Publish {
     #[serde(default, deserialize_with = "null_as_default")]
     tags: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "null_as_default")]
+    delta: bool,
+    #[serde(default, deserialize_with = "null_as_default")]
     idempotency_key: String,
     #[serde(default, deserialize_with = "null_as_default")]
     version: u64,
@@ -168,6 +172,8 @@ pub struct Broadcast {
     #[serde(default, deserialize_with = "null_as_default")]
     tags: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "null_as_default")]
+    delta: bool,
+    #[serde(default, deserialize_with = "null_as_default")]
     idempotency_key: String,
     #[serde(default, deserialize_with = "null_as_default")]
     version: u64,
@@ -176,16 +182,16 @@ pub struct Broadcast {
 impl Publish {
     /// The channel and the publication.
     pub fn split(self) -> (String, PublishFields) {
-        let Self { channel, data, b64data, skip_history, tags, idempotency_key, version } = self;
-        (channel, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
+        let Self { channel, data, b64data, skip_history, tags, delta, idempotency_key, version } = self;
+        (channel, PublishFields { data, b64data, skip_history, tags, delta, idempotency_key, version })
     }
 }
 
 impl Broadcast {
     /// The channels and the publication.
     pub fn split(self) -> (Vec<String>, PublishFields) {
-        let Self { channels, data, b64data, skip_history, tags, idempotency_key, version } = self;
-        (channels, PublishFields { data, b64data, skip_history, tags, idempotency_key, version })
+        let Self { channels, data, b64data, skip_history, tags, delta, idempotency_key, version } = self;
+        (channels, PublishFields { data, b64data, skip_history, tags, delta, idempotency_key, version })
     }
 }
 

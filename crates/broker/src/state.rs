@@ -28,6 +28,8 @@ pub struct PublishOptions {
     pub origin: Option<Box<str>>,
     /// The properties of a message of MQTT.
     pub message: Option<Box<MessageProperties>>,
+    /// Whether subscribers with deltas get it as a delta to the publication before it.
+    pub delta: bool,
 }
 
 /// Options of a channel's history. Each publication passes them, and the last ones count.

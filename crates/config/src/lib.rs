@@ -65,6 +65,6 @@ pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, AuditTarget, BrokerUrl, DataDir, Http2, ListenAddr, LogFormat, LogLevel, Network, PemText,
-    Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion, Webhook, WebhookEvent,
+    AllowUpload, AuditTarget, BrokerUrl, DataDir, DeltaType, Http2, ListenAddr, LogFormat, LogLevel, Network,
+    PemText, Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion, Webhook, WebhookEvent,
 };

@@ -73,7 +73,7 @@ pub use protocols::{
     ControlMessages, Event, LossReport, Peer, PresenceChange, Protocols, ServerSubscription, State,
 };
 pub use rate::{Bucket, Rate};
-pub use selections::{Selection, SelectionId};
+pub use selections::{DeltaState, Group, Selection, SelectionId};
 pub use session::{Flag, Flags, Session, SessionId};
 pub use session_command::{SessionAction, SessionCommand};
 pub use settings::Settings;

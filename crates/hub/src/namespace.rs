@@ -83,6 +83,10 @@ pub struct NamespaceOptions {
     pub allow_presence_for_anonymous: bool,
     /// Channels with a `#` in their name are open only to the users that are named after it.
     pub allow_user_limited_channels: bool,
+    /// Clients may subscribe with deltas of Fossil's format.
+    pub allow_fossil_delta: bool,
+    /// Every publication is sent as a delta to subscribers with deltas.
+    pub delta_publish: bool,
     /// Clients may subscribe with a filter by tags.
     pub allow_tags_filter: bool,
     /// Most different filters of the subscribers of a channel on one shard.

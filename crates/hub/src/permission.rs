@@ -89,7 +89,7 @@ impl<P: Protocols> Hub<P> {
             // Publications of connected clients contain information about the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| self.client_info(slot, key));
-            let extra = Extra { info, tags, message, origin: None };
+            let extra = Extra { info, tags, message, ..Extra::default() };
             return Ok(Request::Publish(channel, body, (!extra.is_empty()).then(|| Box::new(extra))));
         }
         self.settings.namespaces.options(channel.as_str())?;

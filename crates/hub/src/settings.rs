@@ -68,6 +68,7 @@ impl Settings {
                     escape: self.escape,
                     slow_consumer: options.map(|o| o.slow_consumer).unwrap_or_default(),
                     tags_filter_limit: options.map(|o| o.tags_filter_limit).unwrap_or_default(),
+                    delta_publish: options.is_ok_and(|o| o.delta_publish),
                     history: options.is_ok_and(NamespaceOptions::has_history),
                 }
             }
@@ -77,6 +78,7 @@ impl Settings {
                 escape: self.escape,
                 slow_consumer: SlowConsumerPolicy::Cut,
                 tags_filter_limit: 0,
+                delta_publish: false,
                 history: false,
             },
         }

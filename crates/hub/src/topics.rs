@@ -1,7 +1,7 @@
 //! Topics and their subscribers on this shard.
 //!
 //! A topic has one list of subscribers per wire form. A session stores its index in that list, so unsubscribing is one
-//! swap removal; the session that was moved gets its new index. Subscribers with a filter are not in these lists, but in
+//! swap removal; the session that was moved gets its new index. Subscribers with a filter or deltas are not in these lists, but in
 //! the topic's [`Selections`].
 //!
 //! In a channel with a history, a subscriber gets a position, and from there on every publication once. Publications
@@ -22,7 +22,7 @@ use tidings_wire::{Form, Position, Publication, Topic};
 use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumerPolicy;
 use crate::namespace_stats::{NamespaceStats, add};
-use crate::selections::{Selection, SelectionId, Selections};
+use crate::selections::{DeltaState, Selection, SelectionId, Selections};
 use crate::session::SessionId;
 
 /// Number of topics for which memory is always kept.
@@ -45,9 +45,9 @@ pub struct TopicEntry {
     topic: Topic,
     serial: u64,
     live: bool,
-    /// The subscribers without a filter by wire form. Most topics have one or two forms.
+    /// The subscribers without a filter and without deltas by wire form. Most topics have one or two forms.
     subscribers: Vec<(Form, Vec<Slot>)>,
-    /// The subscribers with a filter; `None` without any.
+    /// The subscribers with a filter or deltas; `None` without any.
     selections: Option<Box<Selections>>,
     /// The counters of the namespace.
     stats: Arc<NamespaceStats>,
@@ -61,6 +61,8 @@ pub struct TopicEntry {
     slow_consumer: SlowConsumerPolicy,
     /// Most different filters of its subscribers.
     tags_filter_limit: usize,
+    /// Whether every publication is sent as a delta to subscribers with deltas.
+    delta_publish: bool,
     history: bool,
     /// The position of the last publication that was fanned out.
     last: Option<Position>,
@@ -105,12 +107,12 @@ impl TopicEntry {
         &self.stats
     }
 
-    /// The slots of the subscribers with this wire form and without a filter.
+    /// The slots of the subscribers with this wire form, without a filter and without deltas.
     pub fn subscribers(&self, form: Form) -> &[Slot] {
         self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
     }
 
-    /// The wire forms of the subscribers without a filter.
+    /// The wire forms of the subscribers without a filter and without deltas.
     pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
         self.subscribers.iter().map(|(form, _)| *form)
     }
@@ -121,7 +123,7 @@ impl TopicEntry {
         self.subscribers.iter().flat_map(|(_, list)| list.iter().copied()).chain(selected)
     }
 
-    /// The selections of the subscribers with a filter.
+    /// The selections of the subscribers with a filter or deltas.
     pub fn selections(&self) -> impl Iterator<Item = SelectionId> + '_ {
         self.selections.iter().flat_map(|selections| selections.ids())
     }
@@ -131,18 +133,27 @@ impl TopicEntry {
         self.selections.as_ref()?.get(id)
     }
 
-    /// Whether subscribers have filters.
+    /// Whether subscribers have filters or deltas.
     pub fn has_selections(&self) -> bool {
         self.selections.is_some()
     }
 
-    /// The filter of a subscriber.
-    pub(crate) fn filter(&self, slot: Slot) -> Option<&Arc<Filter>> {
-        self.selections.as_ref()?.filter(slot)
+    /// The filter of a subscriber and its state of deltas, if it has one of them.
+    pub(crate) fn selection_of(&self, slot: Slot) -> Option<(Option<&Arc<Filter>>, DeltaState)> {
+        self.selections.as_ref()?.selection_of(slot)
+    }
+
+    pub(crate) fn selections_mut(&mut self) -> Option<&mut Selections> {
+        self.selections.as_deref_mut()
+    }
+
+    /// Whether a publication is sent as a delta to subscribers with deltas.
+    pub fn is_delta(&self, publication: &Publication) -> bool {
+        self.delta_publish || publication.extra.as_ref().is_some_and(|extra| extra.delta)
     }
 
     /// Whether a further subscriber with this filter stays within the limit of different filters, which is the error.
-    pub(crate) fn check_filter(&self, filter: &Filter) -> Result<(), usize> {
+    pub(crate) fn check_filter(&self, filter: &Arc<Filter>) -> Result<(), usize> {
         let limit = self.tags_filter_limit;
         let has_room =
             self.selections.as_ref().map_or(limit > 0, |selections| selections.has_room(filter, limit));
@@ -204,7 +215,7 @@ impl TopicEntry {
         moved
     }
 
-    /// Removes a subscriber with a filter; returns whether it is one.
+    /// Removes a subscriber with a filter or deltas; returns whether it is one.
     fn remove_selected(&mut self, slot: Slot) -> bool {
         let Some(selections) = &mut self.selections else { return false };
         let is_selected = selections.remove(slot);
@@ -228,6 +239,7 @@ pub(crate) struct TopicOptions {
     pub(crate) escape: Escape,
     pub(crate) slow_consumer: SlowConsumerPolicy,
     pub(crate) tags_filter_limit: usize,
+    pub(crate) delta_publish: bool,
     pub(crate) history: bool,
 }
 
@@ -258,11 +270,18 @@ impl Topics {
         for (_, entry) in &mut self.entries {
             let options = options(&entry.topic);
             let TopicOptions { default_channel, data_format, escape, slow_consumer, .. } = options;
+            // The clients' bases are in the format before.
+            if entry.data_format != data_format
+                && let Some(selections) = &mut entry.selections
+            {
+                selections.drop_bases();
+            }
             entry.default_channel = default_channel;
             entry.data_format = data_format;
             entry.escape = escape;
             entry.slow_consumer = slow_consumer;
             entry.tags_filter_limit = options.tags_filter_limit;
+            entry.delta_publish = options.delta_publish;
             entry.history = options.history;
         }
     }
@@ -290,6 +309,7 @@ impl Topics {
             escape,
             slow_consumer,
             tags_filter_limit: options.tags_filter_limit,
+            delta_publish: options.delta_publish,
             history: options.history,
             last: None,
             recording: None,
@@ -301,15 +321,20 @@ impl Topics {
         key
     }
 
-    /// Adds a subscriber; returns its index in the list of its form, or 0 with a filter.
-    pub(crate) fn add(&mut self, key: TopicKey, form: Form, slot: Slot, filter: Option<Arc<Filter>>) -> u32 {
+    /// Adds a subscriber; returns its index in the list of its form, or 0 with a filter or deltas.
+    pub(crate) fn add(
+        &mut self,
+        key: TopicKey,
+        form: Form,
+        slot: Slot,
+        (filter, has_delta): (Option<Arc<Filter>>, bool),
+    ) -> u32 {
         let entry = &mut self.entries[key.index()];
-        let index = match filter {
-            None => entry.add(form, slot),
-            Some(filter) => {
-                entry.selections.get_or_insert_default().add(slot, form, filter);
-                0
-            }
+        let index = if filter.is_none() && !has_delta {
+            entry.add(form, slot)
+        } else {
+            entry.selections.get_or_insert_default().add(slot, form, filter, has_delta);
+            0
         };
         if let Some(count) = &entry.count {
             count.fetch_add(1, Ordering::Relaxed);

@@ -96,8 +96,10 @@ impl Control for SessionControl {
                     let (channel, body, extra) = (channel.clone(), body.clone(), extra.clone());
                     (Arc::clone(webhooks), Publication { channel, body, position: None, extra })
                 });
-                let Extra { info, tags, origin, message } = extra.map(|extra| *extra).unwrap_or_default();
-                let options = PublishOptions { info, tags, origin, message, ..PublishOptions::default() };
+                let Extra { info, tags, origin, message, delta } =
+                    extra.map(|extra| *extra).unwrap_or_default();
+                let options =
+                    PublishOptions { info, tags, origin, message, delta, ..PublishOptions::default() };
                 let done = Box::new(move |outcome: Result<_, _>| {
                     if let Some((webhooks, publication)) = published.filter(|_| outcome.is_ok()) {
                         webhooks.published(&publication);

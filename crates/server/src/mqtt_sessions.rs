@@ -116,8 +116,8 @@ impl MqttSessions {
 
     fn publish(&self, wills: Vec<WillMessage>) {
         for WillMessage { channel, body, extra, .. } in wills {
-            let Extra { info, tags, origin, message } = extra.map(|extra| *extra).unwrap_or_default();
-            let options = PublishOptions { info, tags, origin, message, ..PublishOptions::default() };
+            let Extra { info, tags, origin, message, delta } = extra.map(|extra| *extra).unwrap_or_default();
+            let options = PublishOptions { info, tags, origin, message, delta, ..PublishOptions::default() };
             let topic = channel.clone();
             let done = Box::new(move |outcome: Result<_, Failure>| {
                 if let Err(failure) = outcome {

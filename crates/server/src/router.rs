@@ -152,8 +152,8 @@ impl Router {
     ) -> Result<Option<Undo>, Failure> {
         let is_retained = options.message.as_ref().is_some_and(|message| message.retain);
         let Some(retained) = self.retained.as_ref().filter(|_| is_retained) else { return Ok(None) };
-        let PublishOptions { info, tags, origin, message, .. } = options.clone();
-        let extra = Some(Box::new(Extra { info, tags, origin, message }));
+        let PublishOptions { info, tags, origin, message, delta, .. } = options.clone();
+        let extra = Some(Box::new(Extra { info, tags, origin, message, delta }));
         let publication = Publication { extra, ..Publication::new(channel.clone(), body.clone()) };
         retained.set(publication, Instant::now()).map(Some).map_err(|full| {
             let code = code::LIMIT_EXCEEDED.number;

@@ -251,6 +251,8 @@ pub(crate) fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions
         allow_presence_for_client: from.allow_presence_for_client,
         allow_presence_for_anonymous: from.allow_presence_for_anonymous,
         allow_user_limited_channels: from.allow_user_limited_channels,
+        allow_fossil_delta: from.allowed_delta_types.contains(&tidings_config::DeltaType::Fossil),
+        delta_publish: from.delta_publish,
         allow_tags_filter: from.allow_tags_filter,
         tags_filter_limit: from.tags_filter_limit,
         subscribe_proxy: from.subscribe_proxy_enabled,

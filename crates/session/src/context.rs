@@ -74,9 +74,16 @@ impl Context<'_> {
         if to.is_addressed() {
             return self.send_addressed(key, publications);
         }
+        let has_deltas = self.hub.has_deltas(key, self.slot);
+        let encoding = self.link().encoding();
         let Some(entry) = self.hub.entry(key) else { return };
         self.fx.send(self.slot, |out| {
             for publication in publications {
+                if has_deltas {
+                    let content = encoding.content(publication, entry.context().data_format);
+                    form::encode_content(to, &entry.context(), publication, (&content, false), None, out);
+                    continue;
+                }
                 form::encode(to, &entry.context(), publication, out);
             }
         });

@@ -9,15 +9,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidings_hub::{
-    CloseReason, Overflow, SelectionId, SessionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey,
+    CloseReason, DeltaState, Group, Overflow, SelectionId, SessionId, Slot, SlowConsumerPolicy, TopicEntry,
+    TopicKey,
 };
 use tidings_mqtt_session::SharedDelivery;
 use tidings_session::{Addressed, Hub, address};
+use tidings_wire::client::Encoding;
+use tidings_wire::form::Message;
 use tidings_wire::ws::deflate::{Counts, Deflater};
 use tidings_wire::{Delivery, Form, Publication, Topic, form};
 
 use crate::conn::Conn;
 use crate::counters::CounterKey as _;
+use crate::deltas::{self, Content};
 use crate::metrics::add;
 use crate::queue::{PublicationBatch, Queue};
 use crate::shard::Shard;
@@ -88,6 +92,8 @@ struct EncodedBatch<'a> {
     /// The end of each publication in `shared`.
     ends: &'a [usize],
     shared: &'a Bytes,
+    /// The newest publication as it is kept without the others, if that differs.
+    newest: Option<&'a Bytes>,
     topic: u64,
     droppable: bool,
     /// The newest publication is kept for a subscriber that missed earlier ones, also if its subscription ends.
@@ -110,6 +116,17 @@ impl EncodedBatch<'_> {
     }
 }
 
+impl EncodedBatch<'_> {
+    /// The newest publication, for a subscriber that misses earlier ones.
+    fn newest(&self) -> PublicationBatch {
+        let count = self.ends.len();
+        match self.newest {
+            Some(newest) => PublicationBatch { bytes: newest.clone(), ..self.data(count - 1, count) },
+            None => self.data(count - 1, count),
+        }
+    }
+}
+
 /// Applies the policy to a queue without room for the publications from `next` on; returns the number of dropped
 /// publications, queued and new ones.
 fn apply_overflow(
@@ -125,10 +142,10 @@ fn apply_overflow(
         Overflow::Cut => queue.drop_all() + new,
         Overflow::Unsubscribe => {
             let dropped = queue.drop_topic(batch.topic) + new;
-            let newest = batch.keep_newest && queue.push_data(&batch.data(count - 1, count), bound);
+            let newest = batch.keep_newest && queue.push_data(&batch.newest(), bound);
             dropped - u64::from(newest)
         }
-        Overflow::Latest => queue.replace_topic(&batch.data(count - 1, count), new - 1, bound),
+        Overflow::Latest => queue.replace_topic(&batch.newest(), new - 1, bound),
         Overflow::DropOldest => {
             // In entries that are small relative to the bound, so that the newest publications remain.
             let piece = bound / PIECES;
@@ -147,12 +164,17 @@ fn apply_overflow(
 
 /// The recipients of a write.
 enum Recipients<'a> {
-    /// All subscribers with the wire form and without a filter, except these, which are in order.
+    /// All subscribers with the wire form, without a filter and without deltas, except these, which are in order.
     All { except: &'a [Slot] },
-    /// All subscribers of a selection with the wire form, except these, which are in order.
-    Selected { selection: SelectionId, except: &'a [Slot] },
+    /// All subscribers of a group of a selection, except these, which are in order.
+    Selected { selection: SelectionId, group: Group, except: &'a [Slot] },
     /// One subscriber.
     One(Slot),
+}
+
+/// The encoding of a form that can carry deltas.
+fn delta_encoding(form: Form) -> Option<Encoding> {
+    if let Message::Reply(encoding) = form.message { Some(encoding) } else { None }
 }
 
 impl Recipients<'_> {
@@ -160,8 +182,8 @@ impl Recipients<'_> {
     fn slots<'r>(&'r self, entry: &'r TopicEntry, form: Form) -> (&'r [Slot], &'r [Slot]) {
         match self {
             Self::All { except } => (entry.subscribers(form), except),
-            Self::Selected { selection, except } => {
-                (entry.selection(*selection).map_or(&[], |selection| selection.subscribers(form)), except)
+            Self::Selected { selection, group, except } => {
+                (entry.selection(*selection).map_or(&[], |selection| selection.subscribers(*group)), except)
             }
             Self::One(slot) => (std::slice::from_ref(slot), &[]),
         }
@@ -191,10 +213,7 @@ impl Shard {
         let except: Vec<Slot> = partial.iter().map(|recipient| recipient.slot).collect();
         let forms: Vec<Form> = self.hub.entry(key).map(|e| e.forms().collect()).unwrap_or_default();
         for form in forms {
-            let mut rest = publications;
-            while !rest.is_empty() && !self.mailbox.is_stopping() {
-                rest = self.fan_out_some(key, form, &Recipients::All { except: &except }, rest);
-            }
+            self.fan_out_all(key, form, &Recipients::All { except: &except }, publications, None);
         }
         if self.hub.entry(key).is_some_and(TopicEntry::has_selections) {
             self.fan_out_selections(key, &except, publications);
@@ -203,14 +222,16 @@ impl Shard {
             let mut new: Vec<_> = publications.iter().filter(|p| recipient.receives(p)).cloned().collect();
             self.hub.retain_passing(key, recipient.slot, &mut new);
             let Some(form) = self.hub.form(recipient.slot) else { continue };
-            let mut rest = &new[..];
-            while !rest.is_empty() && !self.mailbox.is_stopping() {
-                rest = self.fan_out_some(key, form, &Recipients::One(recipient.slot), rest);
-            }
+            let encoding = delta_encoding(form).filter(|_| self.hub.has_deltas(key, recipient.slot));
+            let contents = encoding
+                .zip(self.hub.entry(key))
+                .map(|(encoding, entry)| deltas::full(encoding, entry, &new));
+            self.fan_out_all(key, form, &Recipients::One(recipient.slot), &new, contents.as_deref());
         }
     }
 
-    /// Sends the publications to the subscribers with filters: each filter is evaluated once.
+    /// Sends the publications to the subscribers with filters or deltas: each filter is evaluated once, and each delta made
+    /// once for each encoding.
     fn fan_out_selections(&mut self, key: TopicKey, except: &[Slot], publications: &[Arc<Publication>]) {
         let ids: Vec<SelectionId> = self.hub.entry(key).map(|e| e.selections().collect()).unwrap_or_default();
         for id in ids {
@@ -218,14 +239,56 @@ impl Shard {
             let selected = selection.select(publications);
             let filtered = (publications.len() - selected.len()) * selection.count();
             add(&self.metrics.filtered, filtered as u64);
-            let forms: Vec<Form> = selection.forms().collect();
-            for form in forms {
-                let mut rest = &selected[..];
-                while !rest.is_empty() && !self.mailbox.is_stopping() {
-                    rest =
-                        self.fan_out_some(key, form, &Recipients::Selected { selection: id, except }, rest);
+            let Some(last) = selected.last() else { continue };
+            let base = selection.base().cloned();
+            let groups: Vec<Group> = selection.groups().collect();
+            let mut made: Vec<(Encoding, DeltaState, Vec<Content<'_>>)> = Vec::new();
+            for group in groups {
+                let encoding = delta_encoding(group.form).filter(|_| group.delta != DeltaState::Off);
+                if let (Some(encoding), Some(entry)) = (encoding, self.hub.entry(key))
+                    && !made.iter().any(|(made, delta, _)| (*made, *delta) == (encoding, group.delta))
+                {
+                    let base = base.as_deref().filter(|_| group.delta == DeltaState::WithBase);
+                    made.push((encoding, group.delta, deltas::after(base, encoding, entry, &selected)));
                 }
+                let contents = made
+                    .iter()
+                    .find(|(made, delta, _)| Some(*made) == encoding && *delta == group.delta)
+                    .map(|(.., contents)| &contents[..]);
+                self.count_deltas(key, id, group, contents);
+                let recipients = Recipients::Selected { selection: id, group, except };
+                self.fan_out_all(key, group.form, &recipients, &selected, contents);
             }
+            self.hub.set_base(key, id, last, except);
+        }
+    }
+
+    /// Counts the bytes of contents with and without deltas, once for each subscriber of the group.
+    fn count_deltas(&self, key: TopicKey, id: SelectionId, group: Group, contents: Option<&[Content<'_>]>) {
+        let selection = self.hub.entry(key).and_then(|entry| entry.selection(id));
+        let (Some(contents), Some(selection)) = (contents, selection) else { return };
+        let subscribers = selection.subscribers(group).len();
+        let full: usize = contents.iter().map(|content| content.full().len()).sum();
+        let sent: usize = contents.iter().map(|content| content.sent().0.len()).sum();
+        add(&self.metrics.deltas.plain, (full * subscribers) as u64);
+        add(&self.metrics.deltas.compressed, (sent * subscribers) as u64);
+    }
+
+    /// Sends all publications to the recipients, in writes of about [`JOIN`] bytes. With `contents`, these take the place of
+    /// the publications' bodies.
+    fn fan_out_all(
+        &mut self,
+        key: TopicKey,
+        form: Form,
+        recipients: &Recipients<'_>,
+        publications: &[Arc<Publication>],
+        contents: Option<&[Content<'_>]>,
+    ) {
+        let mut rest = publications;
+        while !rest.is_empty() && !self.mailbox.is_stopping() {
+            let done = publications.len() - rest.len();
+            let contents = contents.and_then(|contents| contents.get(done..));
+            rest = self.fan_out_some(key, form, recipients, rest, contents);
         }
     }
 
@@ -236,6 +299,7 @@ impl Shard {
         form: Form,
         recipients: &Recipients<'_>,
         publications: &'a [Arc<Publication>],
+        contents: Option<&[Content<'_>]>,
     ) -> &'a [Arc<Publication>] {
         if form.is_addressed() {
             return self.fan_out_addressed(key, form, recipients, publications);
@@ -250,8 +314,11 @@ impl Shard {
         joined.clear();
         ends.clear();
         let packed = form.is_packed() && !matches!(recipients, Recipients::One(_));
-        for publication in publications {
-            if packed {
+        for (index, publication) in publications.iter().enumerate() {
+            if let Some(content) = contents.and_then(|contents| contents.get(index)) {
+                let deflater = packed.then_some(&mut *deflater);
+                form::encode_content(form, &context, publication, content.sent(), deflater, joined);
+            } else if packed {
                 form::encode_packed(form, &context, publication, deflater, joined);
             } else {
                 form::encode(form, &context, publication, joined);
@@ -302,9 +369,18 @@ impl Shard {
         if !behind.is_empty() {
             let policy = entry.slow_consumer();
             let shared = Bytes::copy_from_slice(joined);
+            // The policy keeps the newest publication and drops those that it is a delta to.
+            let newest =
+                contents.and_then(|contents| contents.get(taken - 1)).filter(|content| content.is_delta());
+            let newest = newest.filter(|_| policy == SlowConsumerPolicy::Latest).map(|content| {
+                let mut whole = Vec::new();
+                let publication = &publications[taken - 1];
+                form::encode_content(form, &context, publication, (content.full(), false), None, &mut whole);
+                Bytes::from(whole)
+            });
             let mut behind = std::mem::take(behind);
             for (slot, begun) in behind.drain(..) {
-                self.enqueue_remainder(slot, begun, key, Some(policy), &shared);
+                self.enqueue_remainder(slot, begun, key, Some(policy), (&shared, newest.as_ref()));
             }
             self.batches.behind = behind;
         }
@@ -369,7 +445,7 @@ impl Shard {
             if begun < joined.len() {
                 let rest = Bytes::copy_from_slice(joined);
                 let policy = if is_required { None } else { Some(policy) };
-                self.enqueue_remainder(slot, begun, key, policy, &rest);
+                self.enqueue_remainder(slot, begun, key, policy, (&rest, None));
             }
         }
         add(&self.metrics.deliveries, deliveries);
@@ -385,20 +461,22 @@ impl Shard {
     }
 
     /// Queues the bytes that a socket did not accept: the rest of a partially sent publication always, the publications
-    /// after it if the queue has room. Without a policy, none of them may be dropped.
+    /// after it if the queue has room. Without a policy, none of them may be dropped. `newest` is the newest one as it is kept
+    /// if the ones before it are dropped, where that differs.
     fn enqueue_remainder(
         &mut self,
         slot: Slot,
         begun: usize,
         topic: TopicKey,
         policy: Option<SlowConsumerPolicy>,
-        shared: &Bytes,
+        (shared, newest): (&Bytes, Option<&Bytes>),
     ) {
         let Some(serial) = self.hub.entry(topic).map(TopicEntry::serial) else { return };
         let Some(Some(conn)) = self.conns.get_mut(slot.index()) else { return };
         let batch = EncodedBatch {
             ends: &self.batches.ends,
             shared,
+            newest,
             topic: serial,
             droppable: policy.is_some_and(|policy| policy != SlowConsumerPolicy::Cut),
             keep_newest: policy == Some(SlowConsumerPolicy::Latest),

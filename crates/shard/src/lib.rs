@@ -20,6 +20,7 @@ mod chunk;
 mod conn;
 mod control;
 mod counters;
+mod deltas;
 mod drain;
 mod end_log;
 mod event_stream;

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub bytes_out: AtomicU64,
     /// Publications compressed for WebSockets, each once.
     pub deflated: CompressionBytes,
+    /// Contents for subscribers with deltas, once for each subscriber.
+    pub deltas: CompressionBytes,
     /// Compressed messages of clients.
     pub inflated: CompressionBytes,
     /// Bytes in the queues of this shard's connections.

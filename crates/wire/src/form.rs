@@ -147,6 +147,24 @@ pub fn encode_packed(
     }
 }
 
+/// Appends a publication of the client protocol for subscribers with deltas ([`Encoding::write_content`]); in a compressed
+/// form, `deflater` compresses the message if that makes it shorter. Other forms have no deltas: the publication is written as [`encode`] does.
+pub fn encode_content(
+    form: Form,
+    context: &Context<'_>,
+    publication: &Publication,
+    (content, is_delta): (&[u8], bool),
+    deflater: Option<&mut Deflater>,
+    out: &mut Vec<u8>,
+) {
+    let Message::Reply(encoding) = form.message else { return encode(form, context, publication, out) };
+    let write = |out: &mut Vec<u8>| encoding.write_content(publication, content, is_delta, out);
+    match deflater {
+        Some(deflater) if form.is_packed() => deflater.frame_with(encoding.opcode(), out, write),
+        _ => form.framing.frame_with(encoding.opcode(), content.len() + expected(publication), out, write),
+    }
+}
+
 /// Appends a publication as a reply with a push.
 fn reply(encoding: Encoding, context: &Context<'_>, publication: &Publication, out: &mut Vec<u8>) {
     out.reserve(expected(publication));

@@ -64,6 +64,8 @@ pub struct Extra {
     pub origin: Option<Box<str>>,
     /// The properties of a message of MQTT.
     pub message: Option<Box<MessageProperties>>,
+    /// Whether subscribers with deltas get it as a delta to the publication before it.
+    pub delta: bool,
 }
 
 /// What a publisher of MQTT sent with a message besides its payload. User properties are tags.

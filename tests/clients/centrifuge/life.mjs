@@ -170,7 +170,27 @@ export const scenarios = {
     equal((await wrong.heard.one('unsubscribed')).code, 107, 'an unknown comparison');
   },
 
-  async 'differences are not spoken, and who wants them gets everything whole; a filter by tags is refused'(t) {
+  async 'deltas are applied by the client, and publications that are not marked come whole'(t) {
+    const client = await t.user('ann');
+    const [channel, unmarked] = [t.name('delta:'), t.name('marked:')];
+    const subscription = await t.subscribed(client, channel, { delta: 'fossil' });
+    const plain = await t.subscribed(await t.user('bob'), channel);
+    const value = (n) => ({ same: 'é"中'.repeat(60), n, list: numbers(1, n % 5) });
+    const all = numbers(1, 40).map(value);
+    await t.api('batch', { commands: all.map((data) => ({ publish: { channel, data } })) });
+    await t.publications(subscription.heard, all);
+    await t.publications(plain.heard, all);
+    const stats = subscription.deltaStats();
+    equal([stats.numFullPayloads, stats.numDeltaPayloads], [1, 39], 'publications in full and as deltas');
+    check(stats.compressionRatio > 0.7, `saved ${stats.compressionRatio}`);
+    const marked = await t.subscribed(client, unmarked, { delta: 'fossil' });
+    const commands = all.slice(0, 4).map((data, n) => ({ publish: { channel: unmarked, data, delta: n === 2 } }));
+    await t.api('batch', { commands });
+    await t.publications(marked.heard, all.slice(0, 4));
+    equal(marked.deltaStats().numDeltaPayloads, 1, 'marked publications');
+  },
+
+  async 'differences are not spoken where they are not allowed, and a filter by tags is refused there'(t) {
     const client = await t.user('ann');
     const subscription = await t.subscribed(client, t.name('chat:'), { delta: 'fossil' });
     for (const n of numbers(1, 3)) await subscription.publish(t.data({ same: 'x'.repeat(200), n }));
@@ -392,6 +412,32 @@ export const cuts = {
       wanted.push(round * 100 + 1);
       await t.publications(subscription.heard, wanted);
     }
+  },
+
+  async 'after a cut deltas go on, and nothing is lost'(t) {
+    const channel = t.name('delta:');
+    const client = await t.user('ann', {}, 'cut');
+    const subscription = await t.subscribed(client, channel, { delta: 'fossil' });
+    const value = (n) => ({ same: 'x'.repeat(300), n });
+    const publish = (from, to) =>
+      t.api('batch', { commands: numbers(from, to).map((n) => ({ publish: { channel, data: value(n) } })) });
+    await publish(1, 3);
+    await t.publications(subscription.heard, numbers(1, 3).map(value));
+    let wanted = numbers(1, 3);
+    for (const round of [1, 2, 3]) {
+      const before = subscription.heard.count('subscribed');
+      await t.control('cut');
+      await publish(round * 10, round * 10 + 9);
+      const back = await subscription.heard.until(
+        () => subscription.heard.all.filter((said) => said.event === 'subscribed')[before],
+        'subscribed again',
+      );
+      equal([back.wasRecovering, back.recovered], [true, true], 'was recovering, recovered');
+      await publish(round * 100, round * 100 + 4);
+      wanted = [...wanted, ...numbers(round * 10, round * 10 + 9), ...numbers(round * 100, round * 100 + 4)];
+      await t.publications(subscription.heard, wanted.map(value));
+    }
+    check(subscription.deltaStats().numDeltaPayloads >= 12, 'deltas after each cut');
   },
 
   async 'the newest publication that passes the filter comes back with recovery of the newest alone'(t) {

@@ -362,6 +362,15 @@ async def what_is_not_allowed_unknown_or_switched_off_has_its_own_error(t):
 
 
 @scenario
+async def deltas_are_applied_by_the_client(t):
+    channel, client = t.name("delta:"), await t.user("ann")
+    subscription = await t.subscribed(client, channel, delta=DeltaType.FOSSIL)
+    everything = [{"same": 'é"中' * 60, "n": n} for n in range(30)]
+    await api("batch", commands=[{"publish": {"channel": channel, "data": one}} for one in everything])
+    await subscription.heard.publications(everything)
+
+
+@scenario
 async def differences_are_not_spoken_and_who_wants_them_gets_everything_whole_a_filter_by_tags_is_refused(t):
     client = await t.user("ann")
     subscription = await t.subscribed(client, t.name("chat:"), delta=DeltaType.FOSSIL)

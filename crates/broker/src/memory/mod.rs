@@ -214,11 +214,11 @@ impl Memory {
         body: Bytes,
         options: PublishOptions,
     ) -> Result<Published, BrokerError> {
-        let PublishOptions { history, idempotency_key, info, tags, origin, message } = options;
+        let PublishOptions { history, idempotency_key, info, tags, origin, message, delta } = options;
         let key = idempotency_key.filter(|key| !key.is_empty()).map(|key| (channel.clone(), key));
         let history = history.filter(|history| history.size > 0);
         let mut publication = Publication::new(channel.clone(), body);
-        let extra = Extra { info, tags, origin, message };
+        let extra = Extra { info, tags, origin, message, delta };
         if !extra.is_empty() {
             publication.extra = Some(Box::new(extra));
         }

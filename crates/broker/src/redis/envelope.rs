@@ -13,7 +13,7 @@
 //! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag, then an `o` and the origin, if
 //! there is one, then an `m` and the properties of a message of MQTT, if there are any: a byte with its QoS (two bits), retain
 //! flag (bit 2) and whether an expiry follows (bit 3), the expiry in seconds (four bytes, big-endian), the other properties. An info is user, client, connection info and channel info. Every text is a netstring without its comma:
-//! its length in decimal, a colon, its bytes. Every kind of a later version is a letter and one text, so that nodes of this
+//! its length in decimal, a colon, its bytes. A `d` and an empty text mark a publication that is sent as a delta. Every kind of a later version is a letter and one text, so that nodes of this
 //! version skip it.
 
 use bytes::Bytes;
@@ -97,7 +97,7 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
 
 /// Encodes extras.
 pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
-    let Extra { info, tags, origin, message } = extra;
+    let Extra { info, tags, origin, message, delta } = extra;
     let mut out = Vec::new();
     if let Some(info) = info {
         out.push(b'i');
@@ -115,6 +115,10 @@ pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
     if let Some(message) = message {
         out.push(b'm');
         put(&write_message(message), &mut out);
+    }
+    if *delta {
+        out.push(b'd');
+        put(b"", &mut out);
     }
     out
 }
@@ -153,6 +157,10 @@ fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
             b't' => extra.tags.push((take_text(&mut rest)?, take_text(&mut rest)?)),
             b'o' => extra.origin = Some(take_text(&mut rest)?.into()),
             b'm' => extra.message = Some(Box::new(read_message(take(&mut rest)?)?)),
+            b'd' => {
+                take(&mut rest)?;
+                extra.delta = true;
+            }
             _ => _ = take(&mut rest)?,
         }
     }
@@ -221,6 +229,7 @@ mod tests {
             info in prop::option::of(info()),
             tags in prop::collection::vec(any::<(String, String)>(), 0..4),
             origin in prop::option::of(any::<String>().prop_map(String::into_boxed_str)),
+            delta: bool,
             message in prop::option::of((0..3_u8, any::<bool>(), any::<Option<u32>>(), any::<Vec<u8>>())),
             body in prop::collection::vec(any::<u8>(), 0..50),
         ) {
@@ -228,7 +237,7 @@ mod tests {
                 let qos = Qos::from_number(qos).expect("below 3");
                 Box::new(MessageProperties { qos, retain, expiry, properties: properties.into() })
             });
-            let extra = Extra { info: info.clone(), tags, origin, message };
+            let extra = Extra { info: info.clone(), tags, origin, message, delta };
             let extras = write_extra(&extra);
             let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
             message.extend_from_slice(&extras);

@@ -48,8 +48,8 @@ impl Redis {
 
 impl Stateful for Redis {
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback) {
-        let PublishOptions { history, idempotency_key, info, tags, origin, message } = options;
-        let extra = Extra { info, tags, origin, message };
+        let PublishOptions { history, idempotency_key, info, tags, origin, message, delta } = options;
+        let extra = Extra { info, tags, origin, message, delta };
         let history = history.filter(|history| history.size > 0);
         let key = idempotency_key.unwrap_or_default();
         if key.len() > MAX_IDEMPOTENCY_KEY {

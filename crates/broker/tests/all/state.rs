@@ -161,11 +161,16 @@ fn publisher_info_and_tags_are_delivered_and_stored() {
         broker.subscribe(&channel("a"));
         sink.wait_live(1, &channel("a"));
         let tags = vec![("k".to_owned(), "v 1".to_owned())];
-        let extra =
-            Extra { info: Some(info("ann", "c1")), tags, origin: Some("other".into()), ..Extra::default() };
+        let extra = Extra {
+            info: Some(info("ann", "c1")),
+            tags,
+            origin: Some("other".into()),
+            delta: true,
+            ..Extra::default()
+        };
         for history in [None, Some(history_of(9))] {
-            let Extra { info, tags, origin, .. } = extra.clone();
-            let options = PublishOptions { history, info, tags, origin, ..PublishOptions::default() };
+            let Extra { info, tags, origin, delta, .. } = extra.clone();
+            let options = PublishOptions { history, info, tags, origin, delta, ..PublishOptions::default() };
             publish_with(other, "a", "hi", options).unwrap();
         }
         wait_until(PATIENCE, "both", || sink.publications("a").len() == 2);

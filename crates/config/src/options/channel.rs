@@ -7,7 +7,7 @@ use tidings_wire::body::DataFormat;
 use super::HOUR;
 use crate::group::group;
 use crate::setting::{count, millis};
-use crate::value::{RecoveryMode, SlowConsumer};
+use crate::value::{DeltaType, RecoveryMode, SlowConsumer};
 
 group! {
     /// Permissions and behaviour of channels.
@@ -70,6 +70,11 @@ group! {
         /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
         /// contain `#` or `,` have access to no such channel.
         allow_user_limited_channels: bool = "false", (), reload;
+        /// Algorithms of deltas that a client may request for a subscription: `fossil`. It then receives a publication as its
+        /// difference to the one before, where the publisher or `delta_publish` marks it, and that is shorter.
+        allowed_delta_types: Vec<DeltaType> = "", (), reload;
+        /// Whether all publications are marked to be sent as deltas, also without `delta` of the server API.
+        delta_publish: bool = "false", (), reload;
         /// Whether a client may subscribe with a filter, so that it receives only the publications whose tags pass the filter.
         /// Filters spare bandwidth; a subscriber may still read the channel without one.
         allow_tags_filter: bool = "false", (), reload;

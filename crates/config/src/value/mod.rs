@@ -74,6 +74,17 @@ choice! { SlowConsumer:
     "drop_oldest" => SlowConsumer::DropOldest,
 }
 
+/// An algorithm of deltas between publications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeltaType {
+    /// The format of the version control system Fossil.
+    Fossil,
+}
+
+choice! { DeltaType:
+    "fossil" => DeltaType::Fossil,
+}
+
 choice! { RecoveryMode:
     "stream" => RecoveryMode::Stream,
     "cache" => RecoveryMode::Cache,

@@ -51,6 +51,8 @@ pub struct Completed {
     pub missed: Vec<Arc<Publication>>,
     /// The publications since the history was read.
     recorded: Vec<Arc<Publication>>,
+    /// Whether the client gets deltas.
+    pub delta: bool,
     /// The data format of bodies for JSON clients.
     pub format: DataFormat,
 }
@@ -58,7 +60,9 @@ pub struct Completed {
 impl Completed {
     /// The length of the missed publications as encoded for `peer`, in bytes.
     pub(crate) fn missed_bytes(&self, peer: impl Peer) -> usize {
-        self.missed.iter().map(|publication| peer.publication_len(publication, self.format)).sum()
+        let bytes: usize =
+            self.missed.iter().map(|publication| peer.publication_len(publication, self.format)).sum();
+        if self.delta { 2 * bytes } else { bytes }
     }
 }
 
@@ -118,7 +122,9 @@ impl<P: Protocols> Context<'_, P> {
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.hub.settings.recovery_limit, max_bytes);
         let peer = self.session().peer;
-        let length = |publication: &Publication| peer.publication_len(publication, format);
+        // With deltas, JSON text is inside of a JSON string, which makes it at most twice as long.
+        let factor = if sub_options.delta { 2 } else { 1 };
+        let length = |publication: &Publication| factor * peer.publication_len(publication, format);
         let (mut missed, recovered) = match (&sub_options.since, &read) {
             (Some(since), Some((_, history))) => {
                 recover(since, history, mode, filter.as_deref(), limits, length)
@@ -144,7 +150,7 @@ impl<P: Protocols> Context<'_, P> {
         if let Some(filter) = &filter {
             recorded.retain(|publication| passes(filter, publication));
         }
-        self.hub.add_filtered_subscriber(self.slot, key, filter);
+        self.hub.add_selected_subscriber(self.slot, key, filter, sub_options.delta);
         if let (RecoveryMode::Cache, Some(_), Some((_, history))) = (mode, &sub_options.since, &read)
             && history.publications().is_none_or(<[_]>::is_empty)
         {
@@ -196,6 +202,7 @@ impl<P: Protocols> Context<'_, P> {
             gap: sub_options.recovery_requested && !recovered,
             missed,
             recorded,
+            delta: sub_options.delta,
             format,
         })
     }

@@ -31,6 +31,8 @@ pub struct SubscribeOptions {
     pub no_local: bool,
     /// Receive only the publications that pass this filter; as granted, it includes the filter of the application.
     pub filter: Option<Arc<Filter>>,
+    /// Receive publications as deltas of Fossil's format.
+    pub delta: bool,
 }
 
 /// The rights of a client in a channel that it subscribes to.
@@ -60,6 +62,7 @@ impl SubscribeOptions {
             (Some(first), Some(second)) => Some(Arc::new(first.and(&second))),
             (first, second) => second.or_else(|| first.clone()),
         };
+        self.delta = requested(self.delta, options.allow_fossil_delta);
         self.recovery_requested = self.since.is_some();
         self.since = self.since.take().filter(|_| recoverable);
         (self.recoverable, self.positioned, self.join_leave) = (recoverable, positioned, join_leave);

@@ -11,6 +11,7 @@ use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::protocols::{Peer as _, Protocols};
+use crate::selections::DeltaState;
 use crate::session::SessionId;
 use crate::topics::{Interest, TopicEntry};
 
@@ -88,13 +89,19 @@ impl<P: Protocols> Hub<P> {
     }
 
     pub(crate) fn add_subscriber(&mut self, slot: Slot, key: TopicKey) {
-        self.add_filtered_subscriber(slot, key, None);
+        self.add_selected_subscriber(slot, key, None, false);
     }
 
-    /// Adds a subscriber that gets only the publications that pass a filter.
-    pub(crate) fn add_filtered_subscriber(&mut self, slot: Slot, key: TopicKey, filter: Option<Arc<Filter>>) {
+    /// Adds a subscriber that gets only the publications that pass a filter, and gets them as deltas.
+    pub(crate) fn add_selected_subscriber(
+        &mut self,
+        slot: Slot,
+        key: TopicKey,
+        filter: Option<Arc<Filter>>,
+        has_delta: bool,
+    ) {
         let session = &mut self.sessions[slot.index()];
-        let index = self.topics.add(key, session.peer.form(), slot, filter);
+        let index = self.topics.add(key, session.peer.form(), slot, (filter, has_delta));
         session.add_subscription(key, index);
     }
 
@@ -154,11 +161,13 @@ impl<P: Protocols> Hub<P> {
         }
         let subscriptions = session.subscriptions().to_vec();
         for s in subscriptions {
-            let filter = self.topics.get(s.topic).and_then(|entry| entry.filter(slot)).cloned();
+            let selection = self.topics.get(s.topic).and_then(|entry| entry.selection_of(slot));
+            let (filter, delta) = selection.unwrap_or((None, DeltaState::Off));
+            let selected = (filter.cloned(), delta != DeltaState::Off);
             if let Some(moved) = self.topics.remove(s.topic, old.form(), slot, s.index()) {
                 self.sessions[moved.index()].move_subscription(s.topic, s.index());
             }
-            let index = self.topics.add(s.topic, new.form(), slot, filter);
+            let index = self.topics.add(s.topic, new.form(), slot, selected);
             self.sessions[slot.index()].move_subscription(s.topic, index);
         }
     }

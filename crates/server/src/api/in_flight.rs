@@ -58,7 +58,7 @@ impl PublishRequest {
     /// # Errors
     /// The first invalid field.
     pub(super) fn new(fields: PublishFields) -> Result<Self, ApiError> {
-        let PublishFields { data, b64data, skip_history, tags, idempotency_key, version } = fields;
+        let PublishFields { data, b64data, skip_history, tags, delta, idempotency_key, version } = fields;
         let empty = b64data.is_some().then(Bytes::new);
         let body = bytes(data, b64data.as_deref().unwrap_or_default(), "b64data")?.or(empty);
         let body = body.ok_or_else(|| ApiError::bad_request("data is required"))?;
@@ -79,6 +79,7 @@ impl PublishRequest {
             tags: tags.into_iter().collect(),
             origin: None,
             message: None,
+            delta,
         };
         let tags: usize = options.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
         Ok(Self { size: OVERHEAD + body.len() + tags, body, options })

@@ -432,6 +432,7 @@ impl Shared {
             tags: extra.tags,
             origin: extra.origin,
             message: extra.message,
+            delta: extra.delta,
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {

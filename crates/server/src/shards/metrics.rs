@@ -15,6 +15,8 @@ type LabelledCounters<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU
 const DEFLATED: LabelledCounters<2> =
     [("before", |m| &m.deflated.plain), ("after", |m| &m.deflated.compressed)];
 
+const DELTAS: LabelledCounters<2> = [("before", |m| &m.deltas.plain), ("after", |m| &m.deltas.compressed)];
+
 const INFLATED: LabelledCounters<2> =
     [("before", |m| &m.inflated.compressed), ("after", |m| &m.inflated.plain)];
 
@@ -223,6 +225,12 @@ impl Shards {
             "Bytes of publications before and after compression, counted once on a shard for all its subscribers",
             "side",
             self.sums(DEFLATED),
+        )?;
+        out.counters(
+            "tidings_delta_bytes",
+            "Bytes of publications for subscribers with deltas, before and after deltas, counted once for each subscriber",
+            "side",
+            self.sums(DELTAS),
         )?;
         out.counters(
             "tidings_websocket_inflated_bytes",

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod clients;
+mod deltas;
 mod limits;
 mod line_port;
 mod node;

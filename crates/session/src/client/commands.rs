@@ -32,6 +32,7 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         recovery_requested: false,
         no_local: false,
         filter: None,
+        delta: &*sub.delta == "fossil",
     }
 }
 
@@ -102,7 +103,13 @@ impl Context<'_> {
             // channels.
             Some((
                 channel,
-                SubscribeOptions { by_client: !is_hooked, all_or_error: false, ..sub_options(sub) },
+                SubscribeOptions {
+                    by_client: !is_hooked,
+                    all_or_error: false,
+                    // Clients apply deltas in subscriptions of their own alone.
+                    delta: false,
+                    ..sub_options(sub)
+                },
             ))
         });
         // One more than the limit, so that an excess is detected.

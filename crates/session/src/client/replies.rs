@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use tidings_hub::{CloseReason, Completed, Connected, PresenceChange, Slot, seconds_left};
-use tidings_wire::client::Data;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
+use tidings_wire::client::{Data, Encoding};
 use tidings_wire::code::{self, Code};
 use tidings_wire::grant::TokenId;
 use tidings_wire::ws::{self, CloseCode};
@@ -86,11 +86,18 @@ fn one_way_code(error: Code) -> Code {
     }
 }
 
-/// The reply to a subscribe; `now` in Unix seconds.
-fn subscribe_reply(completed: &Completed, now: u64) -> reply::Subscribe<'_> {
+/// The reply to a subscribe; `now` in Unix seconds. A client with deltas gets the missed publications in full.
+fn subscribe_reply(completed: &Completed, encoding: Encoding, now: u64) -> reply::Subscribe<'_> {
     let left = completed.expires.map(|at| seconds_left(at, now));
-    let shown: Vec<_> =
-        completed.missed.iter().map(|p| push::Publication::new(p, completed.format)).collect();
+    let publication = |p| {
+        let publication = push::Publication::new(p, completed.format);
+        if !completed.delta {
+            return publication;
+        }
+        let data = encoding.content_data(encoding.content(p, completed.format));
+        push::Publication { data, ..publication }
+    };
+    let shown: Vec<_> = completed.missed.iter().map(|p| publication(p)).collect();
     reply::Subscribe {
         expires: left.is_some(),
         ttl: left.unwrap_or(0),
@@ -102,7 +109,7 @@ fn subscribe_reply(completed: &Completed, now: u64) -> reply::Subscribe<'_> {
         positioned: completed.positioned,
         data: completed.data.as_deref().map(Data::from),
         was_recovering: completed.was_recovering,
-        delta: false,
+        delta: completed.delta,
     }
 }
 
@@ -141,7 +148,8 @@ impl Context<'_> {
     /// Replies to a subscribe of the client.
     pub(super) fn client_subscribed(&mut self, id: u32, completed: &Completed) {
         let now = self.hub.time();
-        self.reply(id, Outcome::Subscribe(subscribe_reply(completed, now)));
+        let encoding = self.link().encoding();
+        self.reply(id, Outcome::Subscribe(subscribe_reply(completed, encoding, now)));
     }
 
     /// Reports a subscription that the server made.
@@ -171,7 +179,7 @@ impl Context<'_> {
         let is_named = is_found || link.is_one_way();
         let subs: Vec<_> = subscriptions
             .iter()
-            .map(|one| (one.channel.as_str().into(), subscribe_reply(one, now)))
+            .map(|one| (one.channel.as_str().into(), subscribe_reply(one, link.encoding(), now)))
             .collect();
         let result = reply::Connect {
             client: name.as_str().into(),

@@ -344,9 +344,9 @@ impl TestHub {
         }
         for selection in entry.selections().filter_map(|id| entry.selection(id)) {
             let selected = selection.select(publications);
-            for form in selection.forms() {
-                let subscribers = selection.subscribers(form).iter();
-                deliveries.extend(subscribers.map(|slot| (form, *slot, selected.to_vec())));
+            for group in selection.groups() {
+                let subscribers = selection.subscribers(group).iter();
+                deliveries.extend(subscribers.map(|slot| (group.form, *slot, selected.to_vec())));
             }
         }
         for (form, slot, publications) in deliveries {

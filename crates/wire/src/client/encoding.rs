@@ -1,5 +1,7 @@
 //! The two encodings of the client protocol, with one interface.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 use thiserror::Error;
 
@@ -8,8 +10,9 @@ use super::live::Live;
 use super::push::Push;
 use super::reply::{Outcome, Reply};
 use super::request::{Command, Connect, Emulation, Request};
+use super::value::Data;
 use super::{json, protobuf};
-use crate::body::DataFormat;
+use crate::body::{DataFormat, write_json};
 use crate::publication::Publication;
 use crate::varint::{self, Read};
 use crate::ws::Opcode;
@@ -154,12 +157,36 @@ impl Encoding {
     /// Appends a publication as a push in its channel, once for all subscribers. It is encoded without an intermediate
     /// copy; JSON shows its body in `format`.
     pub fn write_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {
-        self.write(&Live { publication, format }, out);
+        self.write(&Live::new(publication, format), out);
     }
 
     /// Appends a publication as [`Encoding::write_publication`] does, without a reply around the push.
     pub fn write_bare_publication(self, publication: &Publication, format: DataFormat, out: &mut Vec<u8>) {
-        self.write(&Live { publication, format }.push(), out);
+        self.write(&Live::new(publication, format).push(), out);
+    }
+
+    /// Appends a publication for subscribers with deltas, as [`Encoding::write_publication`] does, with `content` in place of
+    /// its body: the [`Encoding::content`] of the publication, or a delta to the one before.
+    pub fn write_content(self, publication: &Publication, content: &[u8], is_delta: bool, out: &mut Vec<u8>) {
+        self.write(&Live { publication, data: self.content_data(content), is_delta }, out);
+    }
+
+    /// The content of a publication for subscribers with deltas, from which deltas are made: its body in Protobuf, and the
+    /// JSON text of its body in JSON.
+    pub fn content(self, publication: &Publication, format: DataFormat) -> Cow<'_, [u8]> {
+        match self {
+            Self::Protobuf => Cow::Borrowed(&publication.body),
+            Self::Json => {
+                let mut text = Vec::with_capacity(publication.body.len());
+                write_json(&publication.body, format, &mut text);
+                Cow::Owned(text)
+            }
+        }
+    }
+
+    /// The data field for a content or a delta: in JSON, subscribers with deltas get a text with the JSON text.
+    pub fn content_data<'a>(self, content: impl Into<Cow<'a, [u8]>>) -> Data<'a> {
+        Data::new(content, DataFormat::Text)
     }
 
     /// Bytes that a publication's contents take in a message, without the names of fields.

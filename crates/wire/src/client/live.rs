@@ -12,8 +12,10 @@ use crate::publication::Publication;
 /// The reply that holds the push.
 pub(crate) struct Live<'p> {
     pub(crate) publication: &'p Publication,
-    /// How JSON shows the body.
-    pub(crate) format: DataFormat,
+    /// Its body, or what is sent in place of it.
+    pub(crate) data: Data<'p>,
+    /// Whether the data is a delta to the publication before.
+    pub(crate) is_delta: bool,
 }
 
 impl Fields for Live<'_> {
@@ -22,7 +24,12 @@ impl Fields for Live<'_> {
     }
 }
 
-impl Live<'_> {
+impl<'p> Live<'p> {
+    /// A publication with its own body.
+    pub(crate) fn new(publication: &'p Publication, format: DataFormat) -> Self {
+        Self { publication, data: Data::new(&publication.body[..], format), is_delta: false }
+    }
+
     /// The push alone.
     pub(crate) fn push(&self) -> impl Fields {
         Push(self)
@@ -30,9 +37,9 @@ impl Live<'_> {
 }
 
 /// The push.
-struct Push<'p>(&'p Live<'p>);
+struct Push<'l, 'p>(&'l Live<'p>);
 
-impl Fields for Push<'_> {
+impl Fields for Push<'_, '_> {
     fn write<W: FieldWriter>(&self, out: &mut W) {
         out.text(const { &field!(2 channel) }, self.0.publication.channel.as_str());
         out.message(const { &field!(4 pub) }, &Pub(self.0));
@@ -40,13 +47,13 @@ impl Fields for Push<'_> {
 }
 
 /// The publication in it.
-struct Pub<'p>(&'p Live<'p>);
+struct Pub<'l, 'p>(&'l Live<'p>);
 
-impl Fields for Pub<'_> {
+impl Fields for Pub<'_, '_> {
     fn write<W: FieldWriter>(&self, out: &mut W) {
-        let Live { publication, format } = self.0;
+        let Live { publication, data, is_delta } = self.0;
         let extra = publication.extra.as_deref();
-        out.data(const { &field!(4 data) }, &Data::new(&publication.body[..], *format));
+        out.data(const { &field!(4 data) }, data);
         if let Some(info) = extra.and_then(|extra| extra.info.as_ref()) {
             out.message(const { &field!(5 info) }, &ClientInfo::from(info));
         }
@@ -54,6 +61,7 @@ impl Fields for Pub<'_> {
         if let Some(extra) = extra {
             out.map(const { &field!(7 tags) }, &extra.tags);
         }
+        out.boolean(const { &field!(8 delta) }, *is_delta);
     }
 }
 

@@ -191,6 +191,18 @@ pub(super) fn delivered(server: &TestServer) -> String {
     peer.push("pub")["data"].to_string()
 }
 
+/// Whether the second of two equal publications is a delta for a subscriber with deltas.
+pub(super) fn delta_delivered(server: &TestServer) -> String {
+    let mut peer = connected(server, &ann());
+    peer.call("subscribe", &json!({"channel": "news", "delta": "fossil"}));
+    let body = json!("x".repeat(1_000));
+    let publications = [(), ()].map(|()| {
+        publish(server, &body);
+        peer.push("pub")
+    });
+    publications[1]["delta"].to_string()
+}
+
 /// Whether a subscriber that does not read is closed, or gets the last publication.
 pub(super) fn slow_consumer(server: &TestServer) -> String {
     let mut peer = Peer::open(server);

@@ -151,6 +151,18 @@ pub(super) fn rows() -> Vec<Row> {
             user(&[("subscribe", r##"{"channel":"dialog#ann"}"##)]),
         ),
         row(
+            channel!("allowed_delta_types"),
+            ["[]", "[\"fossil\"]"],
+            &[SUBSCRIBE],
+            user(&[("subscribe", r#"{"channel":"news","delta":"fossil"}"#)]),
+        ),
+        row(
+            channel!("delta_publish"),
+            [NO, YES],
+            &[SUBSCRIBE, "channel.without_namespace.allowed_delta_types = [\"fossil\"]\n"],
+            delta_delivered,
+        ),
+        row(
             channel!("allow_tags_filter"),
             [NO, YES],
             &[SUBSCRIBE],
