@@ -170,7 +170,7 @@ export const scenarios = {
     equal((await wrong.heard.one('unsubscribed')).code, 107, 'an unknown comparison');
   },
 
-  async 'deltas are applied by the client, and publications that are not marked come whole'(t) {
+  async 'deltas are applied by the client, and publications that are not marked are sent in full'(t) {
     const client = await t.user('ann');
     const [channel, unmarked] = [t.name('delta:'), t.name('marked:')];
     const subscription = await t.subscribed(client, channel, { delta: 'fossil' });
@@ -190,7 +190,7 @@ export const scenarios = {
     equal(marked.deltaStats().numDeltaPayloads, 1, 'marked publications');
   },
 
-  async 'differences are not spoken where they are not allowed, and a filter by tags is refused there'(t) {
+  async 'without permission publications are sent in full, and a filter by tags is refused'(t) {
     const client = await t.user('ann');
     const subscription = await t.subscribed(client, t.name('chat:'), { delta: 'fossil' });
     for (const n of numbers(1, 3)) await subscription.publish(t.data({ same: 'x'.repeat(200), n }));
@@ -414,7 +414,7 @@ export const cuts = {
     }
   },
 
-  async 'after a cut deltas go on, and nothing is lost'(t) {
+  async 'after a cut deltas continue, and nothing is lost'(t) {
     const channel = t.name('delta:');
     const client = await t.user('ann', {}, 'cut');
     const subscription = await t.subscribed(client, channel, { delta: 'fossil' });

@@ -371,7 +371,7 @@ async def deltas_are_applied_by_the_client(t):
 
 
 @scenario
-async def differences_are_not_spoken_and_who_wants_them_gets_everything_whole_a_filter_by_tags_is_refused(t):
+async def without_permission_publications_are_sent_in_full_and_a_filter_by_tags_is_refused(t):
     client = await t.user("ann")
     subscription = await t.subscribed(client, t.name("chat:"), delta=DeltaType.FOSSIL)
     everything = [{"same": "x" * 200, "n": n} for n in range(3)]

@@ -173,8 +173,7 @@ fn presence_results_histories_and_messages_between_nodes_work_on_every_primary()
             idempotency_key: Some("k".into()),
             info: Some(ann.clone()),
             tags: vec![("a".into(), "b".into())],
-            origin: None,
-            message: None,
+            ..PublishOptions::default()
         };
         let first = publish_with(one, &at, "once", once()).unwrap();
         let again = publish_with(two, &at, "twice", once()).unwrap();
