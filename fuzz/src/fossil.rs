@@ -17,5 +17,6 @@ pub fn deltas(data: &[u8]) {
     }
     let delta = create(source, second);
     assert_eq!(apply(source, &delta, second.len()).as_deref(), Ok(second));
-    assert_eq!(std::str::from_utf8(&delta).is_ok(), std::str::from_utf8(second).is_ok());
+    // A delta that copies bytes which are not text can be text itself.
+    assert!(std::str::from_utf8(&delta).is_ok() || std::str::from_utf8(second).is_err());
 }
