@@ -193,6 +193,30 @@ fn a_publication_that_is_not_marked_is_sent_in_full_and_is_the_base_of_the_next_
 }
 
 #[test]
+fn a_marked_publication_is_a_delta_on_every_node() {
+    let redis = RedisServer::start();
+    let unmarked = ("channel.without_namespace.delta_publish", "false");
+    let nodes = [(); 2].map(|()| {
+        let node = start_quiet_node(&[OPTIONS, &[unmarked, ("broker", &redis.url())]].concat());
+        node.wait_until_ready();
+        node
+    });
+    let mut readers: Vec<_> = nodes.iter().map(Subscriber::connect).collect();
+    readers.iter_mut().for_each(|reader| _ = reader.subscribe(json!({})));
+    let body = |number: usize| json!({"n": number, "same": "x".repeat(100)});
+    for number in 0..10 {
+        let request = json!({"channel": "news", "data": body(number), "delta": number % 2 == 1});
+        let answer = nodes[number % 3 % 2].post("/api/publish", &[], &request.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    for reader in &mut readers {
+        reader.read_until(&body(9).to_string());
+        assert_eq!(reader.bodies, (0..10).map(|number| body(number).to_string()).collect::<Vec<_>>());
+        assert_eq!(reader.deltas, 5);
+    }
+}
+
+#[test]
 fn a_selection_has_a_base_of_its_own() {
     let node = start_quiet_node(OPTIONS);
     let mut subscribers: Vec<_> = ["red", "blue"]
