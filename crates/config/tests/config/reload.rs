@@ -29,7 +29,7 @@ fn documented() -> Vec<(String, bool)> {
 }
 
 /// Values that are valid for some options, and differ from every default.
-const VALUES: [&str; 27] = [
+const VALUES: [&str; 28] = [
     "true",
     "false",
     "7",
@@ -53,6 +53,7 @@ const VALUES: [&str; 27] = [
     "redis://127.0.0.1:1",
     "a1",
     "publish",
+    "fossil",
     "2",
     "0.5",
     "off",
