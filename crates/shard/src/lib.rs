@@ -28,6 +28,7 @@ mod failover;
 mod fanout;
 mod mailbox;
 mod metrics;
+mod overflow;
 mod pipe;
 mod process;
 mod queue;
