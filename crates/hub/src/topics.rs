@@ -17,7 +17,7 @@ use slab::Slab;
 use tidings_tags_filter::Filter;
 use tidings_wire::body::DataFormat;
 use tidings_wire::plain::Escape;
-use tidings_wire::{Form, Position, Publication, Topic};
+use tidings_wire::{Form, NameMap, Position, Publication, Topic};
 
 use crate::index::{Slot, TopicKey};
 use crate::namespace::SlowConsumerPolicy;
@@ -246,7 +246,7 @@ pub(crate) struct TopicOptions {
 /// All topics of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
-    keys: HashMap<Topic, TopicKey>,
+    keys: NameMap<Topic, TopicKey>,
     entries: Slab<TopicEntry>,
     subscriptions: usize,
     next_serial: u64,

@@ -9,13 +9,12 @@
 //! - A topic in the table is subscribed at the broker, or is about to be. A topic that a sweep removes is unsubscribed
 //!   at the broker before it can be added again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidings_hub::Interest;
-use tidings_wire::Topic;
+use tidings_wire::{NameMap, Topic};
 
 use crate::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -113,7 +112,7 @@ impl Route {
 pub(crate) struct Topics {
     /// Why the broker is unavailable; `None` while it is connected.
     down: Option<String>,
-    routes: HashMap<Topic, Route>,
+    routes: NameMap<Topic, Route>,
     /// Number of rejected topics that affect readiness.
     rejected: usize,
     /// Whether any topic may have [`Route::lost_since`].
@@ -202,8 +201,12 @@ pub(crate) struct TopicTable {
 impl TopicTable {
     /// A table without topics, while the broker is not connected yet.
     pub(crate) fn new() -> Self {
-        let topics =
-            Topics { down: Some("starting".into()), routes: HashMap::new(), rejected: 0, has_lost: false };
+        let topics = Topics {
+            down: Some("starting".into()),
+            routes: NameMap::default(),
+            rejected: 0,
+            has_lost: false,
+        };
         Self { order: Mutex::new(()), topics: RwLock::new(topics) }
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault};
 use std::time::Instant;
 
-use tidings_wire::Channel;
+use tidings_wire::{Channel, NameMap};
 
 use super::budget::{Account, ExceededBudget};
 use super::history::{POSITION_OVERHEAD, Window};
@@ -23,7 +23,7 @@ const MAX_EXAMINED: usize = 8;
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
-    windows: HashMap<Channel, StoredHistory>,
+    windows: NameMap<Channel, StoredHistory>,
     /// By namespace, in the order of the last publication.
     orders: HashMap<Box<str>, Order>,
     /// Number of ended histories by kind of channel.

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use tidings_wire::{Channel, ClientInfo};
+use tidings_wire::{Channel, ClientInfo, NameMap};
 
 use super::budget::{Budget, RECORD_OVERHEAD};
 use super::history::later;
@@ -14,7 +14,7 @@ use crate::{ANSWER_OVERHEAD, Members, PresenceStats};
 /// The members of channels.
 #[derive(Default)]
 pub(super) struct Presence {
-    members: HashMap<Channel, HashMap<String, Member>>,
+    members: NameMap<Channel, HashMap<String, Member>>,
 }
 
 struct Member {

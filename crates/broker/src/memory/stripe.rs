@@ -4,10 +4,9 @@
 //! - Every stored byte is reserved in the budget, and released with its owner.
 //! - Nothing is stored longer than its lifetime plus one round of sweeping.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
-use tidings_wire::{Channel, Delivery};
+use tidings_wire::{Channel, Delivery, NameSet};
 
 use super::budget::Budget;
 use super::histories::Histories;
@@ -17,7 +16,7 @@ use super::presence::Presence;
 /// The channels of one stripe.
 #[derive(Default)]
 pub(super) struct Stripe {
-    pub(super) subscribed: HashSet<Channel>,
+    pub(super) subscribed: NameSet<Channel>,
     /// The deliveries of one publication, kept for its capacity; empty whenever the stripe is unlocked.
     pub(super) batch: Vec<Delivery>,
     pub(super) histories: Histories,
