@@ -33,7 +33,7 @@ struct Attempts {
     addresses: HashMap<Option<IpAddr>, Meter>,
 }
 
-/// Attempts as the time at which the next burst is complete again.
+/// The attempts of one address, or of all: the time from which the whole burst is allowed again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Meter(Option<Instant>);
 

@@ -79,7 +79,7 @@ impl RowBuilder {
                 self.bytes += content.len() as u64;
                 self.characters += characters(content);
                 if self.is_shown() {
-                    // One byte more than shown reveals whether the last character is complete.
+                    // One byte more than is shown, to see whether the last character is complete.
                     let room = (self.limit() + 1).saturating_sub(self.start.len());
                     self.start.extend_from_slice(&content[..content.len().min(room)]);
                 }

@@ -50,13 +50,13 @@ use stripe::Stripe;
 
 /// Number of stripes: many more than there are threads that publish.
 const STRIPES: usize = 64;
-/// Shortest time between two sweeps of a stripe by publishers, one stripe after the other: a round takes 64 times as
-/// long, as long as there are publications.
+/// Shortest time between two sweeps. Publishers sweep one stripe after the other, so all stripes are swept within 64 times
+/// this time while publications arrive.
 const SWEEP: Duration = Duration::from_millis(50);
 /// Shortest time between two log lines about evictions.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Limits of a [`Memory`] broker. Every entry counts with an allowance for its memory.
+/// Limits of a [`Memory`] broker. Each entry counts its bytes and a fixed allowance for its structures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one channel's history; beyond it the oldest publications are dropped.
