@@ -50,10 +50,7 @@ impl Bucket {
             let Some(object) = object.map_err(|error| self.unavailable("listing tables", &error))? else {
                 break;
             };
-            // Other objects are ignored.
-            let Some(rest) = object.location.as_ref().strip_prefix(&self.prefix) else { continue };
-            let Some((id, rest)) = rest.split_once('/') else { continue };
-            let Ok(id) = id.parse::<TableId>() else { continue };
+            let Some((id, rest)) = self.object_of_table(&object.location) else { continue };
             if page.tables.last().is_none_or(|last| last.id != id) {
                 if page.tables.len() == limit {
                     page.next = page.tables.last().map(|last| last.id);
@@ -69,5 +66,11 @@ impl Bucket {
             }
         }
         Ok(page)
+    }
+
+    /// The table that an object belongs to, and the object's name within the table; `None` for other objects in the bucket.
+    pub(super) fn object_of_table<'a>(&self, location: &'a Path) -> Option<(TableId, &'a str)> {
+        let (id, name) = location.as_ref().strip_prefix(&self.prefix)?.split_once('/')?;
+        Some((id.parse().ok()?, name))
     }
 }

@@ -212,10 +212,7 @@ impl Bucket {
             let Some(object) = object.map_err(|error| self.unavailable("listing tables", &error))? else {
                 break;
             };
-            // Other objects are ignored.
-            let Some(rest) = object.location.as_ref().strip_prefix(&self.prefix) else { continue };
-            let Some((id, rest)) = rest.split_once('/') else { continue };
-            let Ok(id) = id.parse::<TableId>() else { continue };
+            let Some((id, rest)) = self.object_of_table(&object.location) else { continue };
             let written = SystemTime::from(object.last_modified);
             let table = found.entry(id).or_default();
             table.bytes += object.size;
