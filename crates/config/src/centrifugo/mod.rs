@@ -261,7 +261,7 @@ mod tests {
             ("websocket.write_timeout", text("1000ms")),
             ("websocket.write_timeout", Raw::Number("1".into())),
             ("channel.history_meta_ttl", text("720h")),
-            ("channel.namespaces.chat.delta_publish", Raw::Switch(false)),
+            ("channel.namespaces.chat.subscribe_stream_proxy_enabled", Raw::Switch(false)),
             ("channel.namespaces.a.b.subscribe_proxy_name", text("default")),
             ("proxies", Raw::List(vec![])),
             ("client_channel_limit", Raw::Number("128".into())),
