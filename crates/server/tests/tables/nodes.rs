@@ -173,7 +173,11 @@ fn a_page_change_is_published_once_with_any_number_of_nodes() {
         on_a.send(&json!({"page": page}));
         on_b.view(|view| view["page_no"] == page);
         // Views in quick succession may be published as one, so the next change waits.
-        let line = follower.line();
+        let mut line = follower.line();
+        if page == 2 && line.contains("\"page_no\":1,") {
+            // The view with the second viewer may be published after the subscription.
+            line = follower.line();
+        }
         assert!(line.contains(&format!("\"page_no\":{page},")), "{line}");
     }
 }
