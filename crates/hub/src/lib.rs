@@ -45,6 +45,7 @@ mod selections;
 mod session;
 mod session_command;
 mod settings;
+mod slot_lists;
 mod subscribe;
 mod subscriptions;
 mod topics;

@@ -24,6 +24,7 @@ use tidings_wire::{Form, Publication};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
 use crate::protocols::Protocols;
+use crate::slot_lists::SlotLists;
 use crate::topics::TopicEntry;
 
 /// Identifies a selection of a topic while it exists.
@@ -54,7 +55,7 @@ pub struct Group {
 #[derive(Debug)]
 pub struct Selection {
     filter: Option<Arc<Filter>>,
-    groups: Vec<(Group, Vec<Slot>)>,
+    groups: SlotLists<Group>,
     base: Option<Arc<Publication>>,
 }
 
@@ -71,12 +72,12 @@ impl Selection {
 
     /// The groups of its subscribers.
     pub fn groups(&self) -> impl Iterator<Item = Group> + '_ {
-        self.groups.iter().map(|(group, _)| *group)
+        self.groups.keys()
     }
 
     /// The slots of the subscribers in a group.
     pub fn subscribers(&self, group: Group) -> &[Slot] {
-        self.groups.iter().find(|(g, _)| *g == group).map_or(&[], |(_, list)| list)
+        self.groups.get(group)
     }
 
     /// The publication that its subscribers in [`DeltaState::WithBase`] have received last.
@@ -84,36 +85,13 @@ impl Selection {
         self.base.as_ref()
     }
 
-    /// Adds a subscriber; returns its index.
-    fn add(&mut self, group: Group, slot: Slot) -> usize {
-        let at = self.groups.iter().position(|(g, _)| *g == group).unwrap_or_else(|| {
-            self.groups.push((group, Vec::new()));
-            self.groups.len() - 1
-        });
-        let list = &mut self.groups[at].1;
-        list.push(slot);
-        list.len() - 1
-    }
-
-    /// Removes the subscriber at `index`; returns the one that was moved there, if any.
-    fn remove(&mut self, group: Group, index: usize) -> Option<Slot> {
-        let at = self.groups.iter().position(|(g, _)| *g == group).expect("it was added");
-        let list = &mut self.groups[at].1;
-        list.swap_remove(index);
-        let moved = list.get(index).copied();
-        if list.is_empty() {
-            self.groups.swap_remove(at);
-        }
-        moved
-    }
-
     fn has_delta(&self, delta: DeltaState) -> bool {
-        self.groups.iter().any(|(group, _)| group.delta == delta)
+        self.groups.keys().any(|group| group.delta == delta)
     }
 
     /// Number of its subscribers.
     pub fn count(&self) -> usize {
-        self.groups.iter().map(|(_, list)| list.len()).sum()
+        self.groups.len()
     }
 }
 
@@ -198,11 +176,11 @@ impl Selections {
     pub(crate) fn add(&mut self, slot: Slot, form: Form, filter: Option<Arc<Filter>>, has_delta: bool) {
         let entries = &mut self.entries;
         let selection = *self.by_filter.entry(filter).or_insert_with_key(|filter| {
-            entries.insert(Selection { filter: filter.clone(), groups: Vec::new(), base: None })
+            entries.insert(Selection { filter: filter.clone(), groups: SlotLists::default(), base: None })
         });
         let delta = if has_delta { DeltaState::WithoutBase } else { DeltaState::Off };
         let group = Group { form, delta };
-        let index = entries[selection].add(group, slot);
+        let index = entries[selection].groups.add(group, slot);
         self.places.insert(slot, Place { selection, group, index });
     }
 
@@ -221,7 +199,7 @@ impl Selections {
     }
 
     fn leave(&mut self, selection: usize, group: Group, index: usize) {
-        if let Some(moved) = self.entries[selection].remove(group, index)
+        if let Some(moved) = self.entries[selection].groups.remove(group, index)
             && let Some(place) = self.places.get_mut(&moved)
         {
             place.index = index;
@@ -233,7 +211,7 @@ impl Selections {
         let Some(Place { selection, group, index }) = self.places.get(&slot).copied() else { return };
         self.leave(selection, group, index);
         let group = Group { delta, ..group };
-        let index = self.entries[selection].add(group, slot);
+        let index = self.entries[selection].groups.add(group, slot);
         self.places.insert(slot, Place { selection, group, index });
     }
 
@@ -242,27 +220,14 @@ impl Selections {
         let Some(selection) = self.entries.get(id.0) else { return };
         let is_excepted = |slot: &Slot| except.binary_search(slot).is_ok();
         let mut changed = Vec::new();
-        for (group, slots) in &selection.groups {
-            match group.delta {
-                DeltaState::Off => {}
-                DeltaState::WithoutBase => {
-                    changed.extend(
-                        slots
-                            .iter()
-                            .filter(|slot| !is_excepted(slot))
-                            .map(|slot| (*slot, DeltaState::WithBase)),
-                    );
-                }
-                DeltaState::WithBase if except.is_empty() => {}
-                DeltaState::WithBase => {
-                    changed.extend(
-                        slots
-                            .iter()
-                            .filter(|slot| is_excepted(slot))
-                            .map(|slot| (*slot, DeltaState::WithoutBase)),
-                    );
-                }
-            }
+        for (group, slots) in selection.groups.iter() {
+            let (next, needs_base) = match group.delta {
+                DeltaState::WithoutBase => (DeltaState::WithBase, true),
+                DeltaState::WithBase if !except.is_empty() => (DeltaState::WithoutBase, false),
+                DeltaState::WithBase | DeltaState::Off => continue,
+            };
+            let moves = slots.iter().filter(|slot| is_excepted(slot) != needs_base);
+            changed.extend(moves.map(|slot| (*slot, next)));
         }
         for (slot, delta) in changed {
             self.set_delta(slot, delta);
@@ -274,12 +239,9 @@ impl Selections {
 
     /// Every subscriber gets the next publication in full.
     pub(crate) fn drop_bases(&mut self) {
-        let with_base: Vec<_> = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.group.delta == DeltaState::WithBase)
-            .map(|(slot, _)| *slot)
-            .collect();
+        let places = self.places.iter();
+        let with_base = places.filter(|(_, place)| place.group.delta == DeltaState::WithBase);
+        let with_base: Vec<_> = with_base.map(|(slot, _)| *slot).collect();
         for slot in with_base {
             self.set_delta(slot, DeltaState::WithoutBase);
         }

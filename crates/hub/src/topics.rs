@@ -24,6 +24,7 @@ use crate::namespace::SlowConsumerPolicy;
 use crate::namespace_stats::{NamespaceStats, add};
 use crate::selections::{DeltaState, Selection, SelectionId, Selections};
 use crate::session::SessionId;
+use crate::slot_lists::SlotLists;
 
 /// Number of topics for which memory is always kept.
 const MIN_KEPT_TOPICS: usize = 4096;
@@ -46,7 +47,7 @@ pub struct TopicEntry {
     serial: u64,
     live: bool,
     /// The subscribers without a filter and without deltas by wire form. Most topics have one or two forms.
-    subscribers: Vec<(Form, Vec<Slot>)>,
+    subscribers: SlotLists<Form>,
     /// The subscribers with a filter or deltas; `None` without any.
     selections: Option<Box<Selections>>,
     /// The counters of the namespace.
@@ -109,18 +110,18 @@ impl TopicEntry {
 
     /// The slots of the subscribers with this wire form, without a filter and without deltas.
     pub fn subscribers(&self, form: Form) -> &[Slot] {
-        self.subscribers.iter().find(|(f, _)| *f == form).map_or(&[], |(_, list)| list)
+        self.subscribers.get(form)
     }
 
     /// The wire forms of the subscribers without a filter and without deltas.
     pub fn forms(&self) -> impl Iterator<Item = Form> + '_ {
-        self.subscribers.iter().map(|(form, _)| *form)
+        self.subscribers.keys()
     }
 
     /// The slots of all subscribers.
     pub fn all_subscribers(&self) -> impl Iterator<Item = Slot> + '_ {
         let selected = self.selections.iter().flat_map(|selections| selections.all_subscribers());
-        self.subscribers.iter().flat_map(|(_, list)| list.iter().copied()).chain(selected)
+        self.subscribers.slots().chain(selected)
     }
 
     /// The selections of the subscribers with a filter or deltas.
@@ -194,27 +195,6 @@ impl TopicEntry {
         self.no_local = if on { self.no_local + 1 } else { self.no_local - 1 };
     }
 
-    fn add(&mut self, form: Form, slot: Slot) -> u32 {
-        let at = self.subscribers.iter().position(|(f, _)| *f == form).unwrap_or_else(|| {
-            self.subscribers.push((form, Vec::new()));
-            self.subscribers.len() - 1
-        });
-        let list = &mut self.subscribers[at].1;
-        list.push(slot);
-        u32::try_from(list.len() - 1).expect("fewer than 2³² subscribers")
-    }
-
-    fn remove(&mut self, form: Form, index: u32) -> Option<Slot> {
-        let at = self.subscribers.iter().position(|(f, _)| *f == form).expect("it was added");
-        let list = &mut self.subscribers[at].1;
-        list.swap_remove(index as usize);
-        let moved = list.get(index as usize).copied();
-        if list.is_empty() {
-            self.subscribers.swap_remove(at);
-        }
-        moved
-    }
-
     /// Removes a subscriber with a filter or deltas; returns whether it is one.
     fn remove_selected(&mut self, slot: Slot) -> bool {
         let Some(selections) = &mut self.selections else { return false };
@@ -227,7 +207,7 @@ impl TopicEntry {
 
     fn len(&self) -> usize {
         let selected = self.selections.as_ref().map_or(0, |selections| selections.len());
-        self.subscribers.iter().map(|(_, list)| list.len()).sum::<usize>() + selected
+        self.subscribers.len() + selected
     }
 }
 
@@ -299,7 +279,7 @@ impl Topics {
             topic: topic.clone(),
             serial: self.next_serial,
             live: false,
-            subscribers: Vec::new(),
+            subscribers: SlotLists::default(),
             selections: None,
             stats,
             waiters: Vec::new(),
@@ -331,7 +311,7 @@ impl Topics {
     ) -> u32 {
         let entry = &mut self.entries[key.index()];
         let index = if filter.is_none() && !has_delta {
-            entry.add(form, slot)
+            u32::try_from(entry.subscribers.add(form, slot)).expect("fewer than 2³² subscribers")
         } else {
             entry.selections.get_or_insert_default().add(slot, form, filter, has_delta);
             0
@@ -348,7 +328,8 @@ impl Topics {
     /// Removes the subscriber `slot`, which is at `index`; returns the slot that was moved to `index`, if any.
     pub(crate) fn remove(&mut self, key: TopicKey, form: Form, slot: Slot, index: u32) -> Option<Slot> {
         let entry = &mut self.entries[key.index()];
-        let moved = if entry.remove_selected(slot) { None } else { entry.remove(form, index) };
+        let moved =
+            if entry.remove_selected(slot) { None } else { entry.subscribers.remove(form, index as usize) };
         if !entry.skips.is_empty() {
             entry.skips.remove(&slot);
         }

@@ -60,10 +60,16 @@ pub struct Completed {
 impl Completed {
     /// The length of the missed publications as encoded for `peer`, in bytes.
     pub(crate) fn missed_bytes(&self, peer: impl Peer) -> usize {
-        let bytes: usize =
-            self.missed.iter().map(|publication| peer.publication_len(publication, self.format)).sum();
-        if self.delta { 2 * bytes } else { bytes }
+        let length = |publication: &Arc<Publication>| sent_len(peer, publication, self.format, self.delta);
+        self.missed.iter().map(length).sum()
     }
+}
+
+/// The length of a missed publication as encoded for `peer`, in bytes. With deltas, JSON text is inside of a JSON string, which
+/// makes it at most twice as long.
+fn sent_len(peer: impl Peer, publication: &Publication, format: DataFormat, delta: bool) -> usize {
+    let length = peer.publication_len(publication, format);
+    if delta { 2 * length } else { length }
 }
 
 impl<P: Protocols> Context<'_, P> {
@@ -122,9 +128,7 @@ impl<P: Protocols> Context<'_, P> {
         let (mode, format) = (options.force_recovery_mode, options.publication_data_format);
         let limits = (self.hub.settings.recovery_limit, max_bytes);
         let peer = self.session().peer;
-        // With deltas, JSON text is inside of a JSON string, which makes it at most twice as long.
-        let factor = if sub_options.delta { 2 } else { 1 };
-        let length = |publication: &Publication| factor * peer.publication_len(publication, format);
+        let length = |publication: &Publication| sent_len(peer, publication, format, sub_options.delta);
         let (mut missed, recovered) = match (&sub_options.since, &read) {
             (Some(since), Some((_, history))) => {
                 recover(since, history, mode, filter.as_deref(), limits, length)
