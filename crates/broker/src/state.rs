@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, MessageProperties, Position};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position};
 
 use crate::{Broker, BrokerError, PublishCallback};
 
@@ -20,16 +20,8 @@ pub struct PublishOptions {
     /// The same key in the same channel within [`IDEMPOTENCY_TTL`] returns the first result and publishes nothing. At
     /// most [`MAX_IDEMPOTENCY_KEY`] bytes; an empty key counts as none.
     pub idempotency_key: Option<String>,
-    /// The client that has published it.
-    pub info: Option<ClientInfo>,
-    /// Tags for subscribers: names and values.
-    pub tags: Vec<(String, String)>,
-    /// The client id that counts as the publisher's in place of that of `info` (see [`tidings_wire::Extra::origin`]).
-    pub origin: Option<Box<str>>,
-    /// The properties of a message of MQTT.
-    pub message: Option<Box<MessageProperties>>,
-    /// Whether subscribers with deltas get it as a delta to the publication before it.
-    pub delta: bool,
+    /// Its contents besides the body; empty ones count as none.
+    pub extra: Option<Box<Extra>>,
 }
 
 /// Options of a channel's history. Each publication passes them, and the last ones count.

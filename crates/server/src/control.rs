@@ -15,7 +15,7 @@ use tidings_mqtt_session as mqtt;
 use tidings_session::{Notification, Request, Response};
 use tidings_shard::{Control, Reply};
 use tidings_webhooks::Webhooks;
-use tidings_wire::{Channel, Extra, Publication, Topic};
+use tidings_wire::{Channel, Publication, Topic};
 
 use crate::authority::Authorizer;
 use crate::info::ServerInfo;
@@ -96,10 +96,7 @@ impl Control for SessionControl {
                     let (channel, body, extra) = (channel.clone(), body.clone(), extra.clone());
                     (Arc::clone(webhooks), Publication { channel, body, position: None, extra })
                 });
-                let Extra { info, tags, origin, message, delta } =
-                    extra.map(|extra| *extra).unwrap_or_default();
-                let options =
-                    PublishOptions { info, tags, origin, message, delta, ..PublishOptions::default() };
+                let options = PublishOptions { extra, ..PublishOptions::default() };
                 let done = Box::new(move |outcome: Result<_, _>| {
                     if let Some((webhooks, publication)) = published.filter(|_| outcome.is_ok()) {
                         webhooks.published(&publication);

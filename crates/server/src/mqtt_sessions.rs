@@ -13,7 +13,7 @@ use tidings_mqtt_session::{Connection, JoinGroup, OpenSession, SessionChange, Sh
 use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
 use tidings_session::Response;
 use tidings_shard::{Reply, ShardMessage};
-use tidings_wire::{Extra, code};
+use tidings_wire::code;
 
 use crate::router::Router;
 use crate::shards::Shards;
@@ -116,8 +116,7 @@ impl MqttSessions {
 
     fn publish(&self, wills: Vec<WillMessage>) {
         for WillMessage { channel, body, extra, .. } in wills {
-            let Extra { info, tags, origin, message, delta } = extra.map(|extra| *extra).unwrap_or_default();
-            let options = PublishOptions { info, tags, origin, message, delta, ..PublishOptions::default() };
+            let options = PublishOptions { extra, ..PublishOptions::default() };
             let topic = channel.clone();
             let done = Box::new(move |outcome: Result<_, Failure>| {
                 if let Err(failure) = outcome {

@@ -12,7 +12,7 @@ use tidings_hub::{SessionAction, SessionCommand};
 use tidings_pusher_api::{Backend, ChannelCounts, Failure, LIST_OVERHEAD, MAX_LIST, MAX_MEMBERS, PusherApps};
 use tidings_reload::LiveConfig;
 use tidings_wire::code;
-use tidings_wire::{Channel, ClientInfo, HistoryQuery, Pattern};
+use tidings_wire::{Channel, ClientInfo, Extra, HistoryQuery, Pattern};
 use tokio::sync::oneshot;
 
 use crate::router::{Router, failure};
@@ -37,11 +37,12 @@ impl Backend for PusherBackend {
         data: Bytes,
         except: Option<String>,
     ) -> BoxFuture<'_, Result<(), Failure>> {
-        let options = PublishOptions {
+        let extra = Extra {
             tags: vec![("event".to_owned(), event)],
             origin: except.map(Into::into),
-            ..PublishOptions::default()
+            ..Extra::default()
         };
+        let options = PublishOptions { extra: Some(Box::new(extra)), ..PublishOptions::default() };
         async move {
             let (done, outcome) = oneshot::channel();
             self.router.publish(&channel, data, options, Box::new(|outcome| drop(done.send(outcome))));

@@ -20,7 +20,7 @@ use tidings_mqtt_state::{Retained, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_session::Response;
 use tidings_shard::ShardMessage;
-use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Publication, Topic, code};
+use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Publication, Topic, code};
 use tokio::sync::oneshot;
 
 use crate::internal::is_internal;
@@ -150,11 +150,11 @@ impl Router {
         body: &Bytes,
         options: &PublishOptions,
     ) -> Result<Option<Undo>, Failure> {
-        let is_retained = options.message.as_ref().is_some_and(|message| message.retain);
+        let message = options.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        let is_retained = message.is_some_and(|message| message.retain);
         let Some(retained) = self.retained.as_ref().filter(|_| is_retained) else { return Ok(None) };
-        let PublishOptions { info, tags, origin, message, delta, .. } = options.clone();
-        let extra = Some(Box::new(Extra { info, tags, origin, message, delta }));
-        let publication = Publication { extra, ..Publication::new(channel.clone(), body.clone()) };
+        let publication =
+            Publication { extra: options.extra.clone(), ..Publication::new(channel.clone(), body.clone()) };
         retained.set(publication, Instant::now()).map(Some).map_err(|full| {
             let code = code::LIMIT_EXCEEDED.number;
             Failure::Error(Rejection { code, text: full.to_string(), temporary: false })

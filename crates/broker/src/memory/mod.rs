@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Extra, Pattern, Position, Publication, Topic};
+use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Pattern, Position, Publication, Topic};
 
 use crate::{
     Broker, BrokerError, Change, CompletionCallback, HistoryCallback, HistoryOptions, MAX_IDEMPOTENCY_KEY,
@@ -214,14 +214,11 @@ impl Memory {
         body: Bytes,
         options: PublishOptions,
     ) -> Result<Published, BrokerError> {
-        let PublishOptions { history, idempotency_key, info, tags, origin, message, delta } = options;
+        let PublishOptions { history, idempotency_key, extra } = options;
         let key = idempotency_key.filter(|key| !key.is_empty()).map(|key| (channel.clone(), key));
         let history = history.filter(|history| history.size > 0);
-        let mut publication = Publication::new(channel.clone(), body);
-        let extra = Extra { info, tags, origin, message, delta };
-        if !extra.is_empty() {
-            publication.extra = Some(Box::new(extra));
-        }
+        let extra = extra.filter(|extra| !extra.is_empty());
+        let publication = Publication { extra, ..Publication::new(channel.clone(), body) };
         let patterns = self.patterns();
         let now = Instant::now();
         self.sweep(now);

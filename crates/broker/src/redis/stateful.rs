@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
-use tidings_wire::{Channel, ClientInfo, Extra};
+use tidings_wire::{Channel, ClientInfo};
 
 use super::library::Function;
 use super::queue::{Arg, Reply, Request, unexpected};
@@ -48,15 +48,15 @@ impl Redis {
 
 impl Stateful for Redis {
     fn publish_with(&self, channel: &Channel, body: Bytes, options: PublishOptions, done: PublishCallback) {
-        let PublishOptions { history, idempotency_key, info, tags, origin, message, delta } = options;
-        let extra = Extra { info, tags, origin, message, delta };
+        let PublishOptions { history, idempotency_key, extra } = options;
+        let extra = extra.filter(|extra| !extra.is_empty());
         let history = history.filter(|history| history.size > 0);
         let key = idempotency_key.unwrap_or_default();
         if key.len() > MAX_IDEMPOTENCY_KEY {
             let why = format!("idempotency key longer than {MAX_IDEMPOTENCY_KEY} bytes");
             return done(Err(BrokerError::Invalid(why)));
         }
-        let plain = history.is_none() && key.is_empty() && extra.is_empty();
+        let plain = history.is_none() && key.is_empty() && extra.is_none();
         let request = if plain {
             Request::Plain(channel.clone(), body)
         } else {
@@ -66,7 +66,7 @@ impl Stateful for Redis {
                 Arg::Number(history.map_or(1, |history| millis(history.ttl))),
                 Arg::Number(history.map_or(1, |history| millis(history.meta_ttl))),
             ];
-            let extras = envelope::write_extra(&extra);
+            let extras = extra.map(|extra| envelope::write_extra(&extra)).unwrap_or_default();
             if !key.is_empty() || !extras.is_empty() {
                 args.push(Arg::text(&key));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_broker::redis::Options;
 use tidings_broker::{Broker, BrokerError, Change, PresenceStats, PublishOptions, Published, Stateful};
 use tidings_testkit::{PATIENCE, RedisCluster, RedisServer, Reply, wait_until};
-use tidings_wire::{ClientInfo, Position};
+use tidings_wire::{ClientInfo, Extra, Position};
 
 use crate::node::{
     Event, Node, after, channel, history_of, impatient, keep, name, page, pattern, position, publish_with,
@@ -168,18 +168,19 @@ fn presence_results_histories_and_messages_between_nodes_work_on_every_primary()
         let joined = Event::Changed(at.clone(), Change::Join(ann.clone()));
         nodes[1].sink.wait(1, "the join", |event| *event == joined);
 
+        let tags = || vec![("a".into(), "b".into())];
+        let extra = || Extra { info: Some(ann.clone()), tags: tags(), ..Extra::default() };
         let once = || PublishOptions {
             history: Some(history_of(9)),
             idempotency_key: Some("k".into()),
-            info: Some(ann.clone()),
-            tags: vec![("a".into(), "b".into())],
-            ..PublishOptions::default()
+            extra: Some(Box::new(extra())),
         };
         let first = publish_with(one, &at, "once", once()).unwrap();
         let again = publish_with(two, &at, "twice", once()).unwrap();
         assert_eq!(again, Published { repeated: true, ..first });
         // Tags without a position.
-        let tags = PublishOptions { tags: vec![("a".into(), "b".into())], ..PublishOptions::default() };
+        let extra = Extra { tags: tags(), ..Extra::default() };
+        let tags = PublishOptions { extra: Some(Box::new(extra)), ..PublishOptions::default() };
         publish_with(one, &at, "tagged", tags).unwrap();
         wait_until(PATIENCE, "both", || nodes[1].sink.publications(&at).len() == 2);
         for publication in nodes[1].sink.publications(&at) {

@@ -169,8 +169,8 @@ fn publisher_info_and_tags_are_delivered_and_stored() {
             ..Extra::default()
         };
         for history in [None, Some(history_of(9))] {
-            let Extra { info, tags, origin, delta, .. } = extra.clone();
-            let options = PublishOptions { history, info, tags, origin, delta, ..PublishOptions::default() };
+            let extra = Some(Box::new(extra.clone()));
+            let options = PublishOptions { history, extra, ..PublishOptions::default() };
             publish_with(other, "a", "hi", options).unwrap();
         }
         wait_until(PATIENCE, "both", || sink.publications("a").len() == 2);

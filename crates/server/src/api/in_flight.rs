@@ -14,7 +14,7 @@ use tidings_api::reply::PublishResult;
 use tidings_api::{ApiError, RawJson};
 use tidings_broker::{HistoryOptions, MAX_IDEMPOTENCY_KEY, PublishOptions, Published};
 use tidings_hub::Failure;
-use tidings_wire::code;
+use tidings_wire::{Extra, code};
 use tokio::sync::oneshot;
 
 use super::Services;
@@ -72,17 +72,14 @@ impl PublishRequest {
             return Err(ApiError::bad_request(reason));
         }
         let nothing = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
+        let extra = Extra { tags: tags.into_iter().collect(), delta, ..Extra::default() };
+        let size = OVERHEAD + body.len() + extra.size();
         let options = PublishOptions {
             history: skip_history.then_some(nothing),
             idempotency_key: Some(idempotency_key).filter(|key| !key.is_empty()),
-            info: None,
-            tags: tags.into_iter().collect(),
-            origin: None,
-            message: None,
-            delta,
+            extra: Some(Box::new(extra)),
         };
-        let tags: usize = options.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
-        Ok(Self { size: OVERHEAD + body.len() + tags, body, options })
+        Ok(Self { size, body, options })
     }
 }
 

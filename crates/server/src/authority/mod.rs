@@ -428,11 +428,7 @@ impl Shared {
         let options = PublishOptions {
             history: allowed.skip_history.then_some(NO_HISTORY),
             idempotency_key: allowed.idempotency_key,
-            info: extra.info,
-            tags: extra.tags,
-            origin: extra.origin,
-            message: extra.message,
-            delta: extra.delta,
+            extra: Some(Box::new(extra)),
         };
         let done = move |outcome: Result<tidings_broker::Published, Failure>| {
             reply.send(match outcome {
