@@ -16,7 +16,7 @@ const tagged = (t, channel, all) =>
 
 /** Those that may run beside each other. */
 export const scenarios = {
-  async 'without a token on an open server: subscribe, publish, be heard'(t) {
+  async 'an open server needs no token'(t) {
     const client = await t.connected('open');
     check(client.context.client.length > 8, 'the server gives an id');
     equal(client.context.transport, t.flavour.transport, 'transport');
@@ -32,7 +32,7 @@ export const scenarios = {
     equal([info.client, info.user], [client.context.client, ''], 'who published');
   },
 
-  async 'data comes as it was sent, whatever it is'(t) {
+  async 'data arrives as it was sent, of any kind'(t) {
     const client = await t.connected('open');
     const subscription = await t.subscribed(client, t.name(''));
     const all = [{ a: [1, { b: null }], ü: '😀\n\u2028' }, 'text', 0, -1.5e300, true, [], {}, 'x'.repeat(40_000)];
@@ -53,7 +53,7 @@ export const scenarios = {
     await t.publications(subscription.heard, numbers(1, 20));
   },
 
-  async 'a token says who one is'(t) {
+  async 'a token names the user'(t) {
     const client = await t.connected('keyed', { token: await t.token({ sub: 'ann', info: { name: 'Ann' } }) });
     const subscription = await t.subscribed(client, t.name('chat:'));
     const { clients } = await subscription.presence();
@@ -68,7 +68,7 @@ export const scenarios = {
     equal([asked, client.state], [1, 'connected'], 'asked');
   },
 
-  async 'without a token on a server with keys: unauthorized, for good'(t) {
+  async 'a server with keys refuses a client without a token for good'(t) {
     const client = t.client('keyed');
     client.connect();
     const { code } = await client.heard.one('disconnected');
@@ -106,7 +106,7 @@ export const scenarios = {
     equal([client.heard.count('connected'), client.heard.count('connecting')], [1, 1], 'connected, connecting');
   },
 
-  async 'who is given no other token is not let in again'(t) {
+  async 'a client without another token is refused'(t) {
     const client = t.client('keyed', {
       token: await t.token({ sub: 'ann', exp: soon(-60) }),
       getToken: async () => { throw new t.flavour.Centrifuge.UnauthorizedError('no'); },
@@ -126,7 +126,7 @@ export const scenarios = {
     equal(client.heard.all.filter((said) => said.event === 'connecting')[1].code, 3005, 'why it connects again');
   },
 
-  async 'what is not allowed, unknown or switched off has its own error'(t) {
+  async 'each refusal has its own error'(t) {
     const client = await t.user('ann');
     const codes = {};
     const refused = async (channel) => {
@@ -199,7 +199,7 @@ export const scenarios = {
     equal((await filtered.heard.one('unsubscribed')).code, 107, 'with a filter where filters are not allowed');
   },
 
-  async 'presence tells who is there, and how many'(t) {
+  async 'presence lists and counts the clients'(t) {
     const channel = t.name('chat:');
     const [ann, bob, again] = [await t.user('ann'), await t.user('bob'), await t.user('bob')];
     const subscription = await t.subscribed(ann, channel);
@@ -217,7 +217,7 @@ export const scenarios = {
     equal([after.numClients, after.numUsers], [2, 2], 'clients and users after one has left');
   },
 
-  async 'those who come and go are announced'(t) {
+  async 'joins and leaves are announced'(t) {
     const channel = t.name('chat:');
     const subscription = await t.subscribed(await t.user('ann'), channel, { joinLeave: true });
     const bob = await t.user('bob');
@@ -348,7 +348,7 @@ export const scenarios = {
     await client.heard.one((said) => said.event === 'unsubscribed' && said.channel === channel, 'unsubscribed');
   },
 
-  async 'one may leave a channel and return, and a message without an answer does no harm'(t) {
+  async 'a client can leave a channel and return, and a message without an answer changes nothing'(t) {
     const client = await t.user('ann');
     const subscription = await t.subscribed(client, t.name('chat:'));
     subscription.unsubscribe();
@@ -458,7 +458,7 @@ export const cuts = {
     await t.publications(subscription.heard, [1, 3]);
   },
 
-  async 'what history no longer has is owned up to'(t) {
+  async 'a gap in the history is reported'(t) {
     const channel = t.name('short:');
     const client = await t.user('ann', {}, 'cut');
     const subscription = await t.subscribed(client, channel);
@@ -475,7 +475,7 @@ export const cuts = {
     await subscription.heard.one((said) => said.event === 'publication' && t.value(said.data) === 11, 'the newest');
   },
 
-  async 'who keeps state elsewhere fetches it anew when history no longer reaches back'(t) {
+  async 'a client with its own state reads it again after a gap in the history'(t) {
     const channel = t.name('short:');
     const client = await t.user('ann', {}, 'cut');
     const states = [];
@@ -495,7 +495,7 @@ export const cuts = {
     await t.publications(subscription.heard, [11]);
   },
 
-  async 'a silent link is noticed, and what was missed is made up for'(t) {
+  async 'a silent link is detected, and the missed publications are recovered'(t) {
     const channel = t.name('chat:');
     const client = await t.user('ann', { maxServerPingDelay: 1000 }, 'cut');
     const subscription = await t.subscribed(client, channel);
