@@ -14,7 +14,7 @@
 //! Invariants:
 //! - `apply(source, create(source, target))` is `target`, for any two byte strings shorter than 4 GiB.
 //! - In a delta for a target in UTF-8, the literals are UTF-8, so the whole delta is text. It can be carried in a JSON string.
-//! - [`create`] needs memory in proportion to the source, and time in proportion to source and target.
+//! - [`create()`] needs memory in proportion to the source, and time in proportion to source and target.
 
 mod apply;
 mod create;
