@@ -20,8 +20,8 @@ use tidings_session::{Link, ProtocolSettings};
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
 use crate::address::ClientPath;
+use crate::limits::Limits;
 use crate::pipe::ReadinessReceiver;
-use crate::shard::Limits;
 use crate::socket::{LineRules, Listener, Socket};
 use crate::survey::ConnectionSurvey;
 

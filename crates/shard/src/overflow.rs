@@ -1,14 +1,12 @@
 //! Subscribers that read slowly: publications that a socket did not accept are queued, and a policy is applied to a full queue.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use tidings_hub::{CloseReason, Overflow, SessionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey};
 use tidings_wire::Topic;
 
 use crate::counters::CounterKey as _;
 use crate::metrics::add;
-use crate::queue::{PublicationBatch, Queue};
+use crate::queue::{OVERHEAD, PublicationBatch, Queue};
 use crate::shard::Shard;
 
 /// Least number of entries in a full queue, so that dropping the oldest entry keeps most of the queue.
@@ -120,8 +118,9 @@ impl Shard {
             queue.push_begun(batch.data(next, next + 1), begun - start);
             next += 1;
         }
-        let all = self.process.queued.load(Ordering::Relaxed);
-        let bound = self.limits.queue_bound(before, all);
+        // The rest of the publications, in at most two entries.
+        let most = shared.len() - start + 2 * OVERHEAD;
+        let (bound, reserved) = self.limits.reserve(&self.process.queued, before, most);
         let count = batch.ends.len();
         let fits = next == count || queue.push_data(&batch.data(next, count), bound);
         let missed = if fits {
@@ -131,7 +130,7 @@ impl Shard {
             Some((policy, apply_overflow(queue, policy, &batch, next, bound)))
         };
         let after = queue.cost();
-        self.queue_changed(before, after);
+        self.reserved_queue_changed(before, after, reserved);
         if let Some((policy, dropped)) = missed {
             self.report_overflow(slot, topic, policy, dropped);
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// Most slices per system call.
 const SLICES: usize = 64;
 /// The cost of an entry besides its bytes, in bytes.
-const OVERHEAD: usize = 64;
+pub(crate) const OVERHEAD: usize = 64;
 
 /// Joined publications of one topic.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ use crate::control::{Control, Handoffs, Reply};
 use crate::drain::Drain;
 use crate::end_log::EndLog;
 use crate::fanout::Batches;
+use crate::limits::Limits;
 use crate::mailbox::{self, Mailbox, MailboxContent, ShardMessage};
 use crate::metrics::{Metrics, Recorded, add};
 use crate::process::Process;
@@ -44,38 +45,6 @@ const CONGESTED_WAIT: Duration = Duration::from_millis(1);
 const WAKER: Token = Token(usize::MAX);
 /// The token of the first listener; further listeners have descending tokens.
 pub(crate) const LISTENERS: usize = usize::MAX - 1;
-
-/// Bounds of a shard.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Most bytes in the queue of one connection.
-    pub queue: usize,
-    /// Most bytes in all queues of the process.
-    pub queues: usize,
-    /// Most connections of the process.
-    pub connections: usize,
-    /// Most bytes of publications in a mailbox.
-    pub mailbox: usize,
-    /// Most bytes of large responses (histories, presence) that one shard requests at a time. At least the bound of a
-    /// queue.
-    pub reads: usize,
-    /// The time in which an ended connection must read its queue.
-    pub close_delay: Duration,
-    /// The compression level of publications for WebSockets, from 1 (fast) to 9 (small).
-    pub compression_level: u8,
-    /// Messages with fewer bytes are not compressed.
-    pub compression_min_size: usize,
-    /// The least age of a connection that is moved to another node.
-    pub move_age: Duration,
-}
-
-impl Limits {
-    /// The bound of a queue that contains `mine` bytes, when all queues contain `all`. If all queues together are full,
-    /// each of them counts as full.
-    pub(crate) fn queue_bound(&self, mine: usize, all: usize) -> usize {
-        self.queue.min((self.queues + mine).saturating_sub(all))
-    }
-}
 
 /// Shards with mailboxes and metrics, but without threads, so that components that a shard calls can be constructed
 /// with its mailbox.

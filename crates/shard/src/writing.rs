@@ -94,11 +94,20 @@ impl Shard {
 
     /// Updates the sums of queued bytes.
     pub(crate) fn queue_changed(&self, before: usize, after: usize) {
+        self.reserved_queue_changed(before, after, 0);
+    }
+
+    /// Updates the sums of queued bytes; that of all shards contains `reserved` bytes of the change already.
+    pub(crate) fn reserved_queue_changed(&self, before: usize, after: usize, reserved: usize) {
+        let counted = before + reserved;
+        if after >= counted {
+            self.process.queued.fetch_add(after - counted, Ordering::Relaxed);
+        } else {
+            self.process.queued.fetch_sub(counted - after, Ordering::Relaxed);
+        }
         if after >= before {
-            self.process.queued.fetch_add(after - before, Ordering::Relaxed);
             add(&self.metrics.queued, (after - before) as u64);
         } else {
-            self.process.queued.fetch_sub(before - after, Ordering::Relaxed);
             sub(&self.metrics.queued, (before - after) as u64);
         }
     }
