@@ -27,7 +27,7 @@ test: test-tools ## every test; installs the test tools first
 test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored
 
-test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, and the clients of Python and Node, if missing
+test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, pyarrow, openpyxl, duckdb, and the clients of Python and Node, if missing
 	scripts/test-tools.sh "$(TOOLS)"
 
 lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation

@@ -13,6 +13,9 @@ import { change, request } from './views.js';
 /** The column of the open menu. */
 let open = 0;
 
+/** Whether the file has a delimiter and an encoding. */
+const isText = () => (state.view?.dialect?.format ?? 'text') === 'text';
+
 /** Updates the menus from the state, except the field that is edited. */
 export const menus = () => {
   const { view, owner, lock } = state;
@@ -29,6 +32,11 @@ export const menus = () => {
   if (![...delimiter.options].some(({ value }) => value === current)) delimiter.add(new Option(current, current));
   delimiter.value = current;
   input('encoding').value = view.dialect?.encoding ?? '';
+  input('skip').valueAsNumber = view.dialect?.skip ?? 0;
+  const { sheet, sheets } = view;
+  $('sheet').replaceChildren(...(sheets ?? []).map((name) => new Option(name, name, false, name === sheet)));
+  for (const [id, is] of Object.entries({ sheet, delimiter: isText(), encoding: isText() })) /** @type {HTMLElement} */ ($(id).parentElement).hidden = !is;
+  $('dialect').hidden = !isText() && !sheet;
   input('header').checked = view.dialect?.header ?? !!view.header;
 };
 
@@ -96,9 +104,14 @@ export const startMenus = () => {
     grid.row = input('wrap').checked ? 72 : 30;
     redraw();
   };
+  $('sheet').onchange = () => {
+    request({ sheet: get('sheet', HTMLSelectElement).value });
+    $('file-menu').hidePopover();
+  };
   get('dialect', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
-    request({ dialect: { delimiter: get('delimiter', HTMLSelectElement).value, header: input('header').checked, encoding: input('encoding').value } });
+    const text = isText() && { delimiter: get('delimiter', HTMLSelectElement).value, encoding: input('encoding').value };
+    request({ dialect: { ...text, header: input('header').checked, skip: input('skip').valueAsNumber || 0 } });
     $('file-menu').hidePopover();
   };
 };

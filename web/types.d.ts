@@ -57,6 +57,7 @@ export interface Dialect {
   skip: number;
   header: boolean;
   encoding: string;
+  format: 'text' | 'json' | 'xlsx' | 'parquet';
   /** Whether the encoding is a guess by likelihood. */
   guessed: boolean;
   /** Whether some bytes are invalid in it. */
@@ -148,7 +149,10 @@ export interface View extends Query, Omit<Rows, 'from' | 'columns' | 'header' | 
   dialect: Dialect | null;
   /** How many rows have more or fewer cells than the others. */
   ragged: number;
-  /** The types set by viewers, by column number, such as `date:d/m/Y`. */
+  /** The sheets of a workbook, and the one that is shown. */
+  sheets?: string[];
+  sheet?: string;
+  /** The types set by viewers or declared by the file, by column number, such as `date:d/m/Y`. */
   types: Record<string, string>;
   /** The columns that `data` and `header` have, in a view of a wide table. */
   columns_from?: number;

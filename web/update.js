@@ -36,9 +36,9 @@ const top = (view) => {
   document.title = `${view.name || 'A table'} · tidings`;
   $('name').textContent = view.name || 'A table';
   const ragged = view.ragged ? ` · ${many(view.ragged, 'ragged row')}` : '';
-  const { guessed, lossy, open_quote: openQuote, encoding } = view.dialect ?? {};
+  const { guessed, lossy, open_quote: openQuote, encoding, skip } = view.dialect ?? {};
   const guess = (guessed ? ` · read as ${encoding}, a guess` : '') + (lossy ? ' · some bytes are invalid' : '') + (openQuote ? ' · a quote is not closed' : '');
-  $('about').textContent = view.dialect ? `${many(view.total_number, view.group ? 'group' : 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${ragged}${guess}` : 'No file yet';
+  $('about').textContent = view.dialect ? `${many(view.total_number, view.group ? 'group' : 'row')}${view.filter.length || view.search ? ' found' : ''} · ${bytes(view.size)}${skip ? ` · ${many(skip, 'line')} above the header` : ''}${ragged}${guess}` : 'No file yet';
   $('link-text').textContent = state.people.size ? 'Live' : `Live · ${count(view.viewers)} viewing`;
 };
 

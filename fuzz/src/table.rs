@@ -52,6 +52,25 @@ pub fn file(data: &[u8]) {
     assert_eq!(shown(&cells(&written, syntax)), whole.rows, "from {}", written.escape_ascii());
 }
 
+/// A JSON, XLSX or Parquet file is read in the same way however it arrives and when it is opened again, or it is refused.
+pub fn formats(data: &[u8]) {
+    let whole = read(data, data.len().max(1), Choice::default());
+    let pieces = read(data, 37, Choice::default());
+    let (whole, pieces) = match (whole, pieces) {
+        (Ok(whole), Ok(pieces)) => (whole, pieces),
+        (Err(_), Err(_)) => return,
+        (whole, pieces) => panic!("whole {:?}, in pieces {:?}", whole.err(), pieces.err()),
+    };
+    assert_eq!((&whole.dialect, whole.summary, &whole.rows), (&pieces.dialect, pieces.summary, &pieces.rows));
+    let header = View::plain(&whole.reading, false).header().expect("a file can be read");
+    let folder = whole.folder.path();
+    let opened = Writer::open(folder, Choice::default(), LIMITS, Control::default(), |_| {});
+    let opened = opened.expect("it was read before").table().reading();
+    assert_eq!(opened.dialect(), &whole.dialect);
+    assert_eq!(all_rows(&opened).expect("a file can be read"), whole.rows);
+    assert_eq!(View::plain(&opened, false).header().expect("a file can be read"), header);
+}
+
 /// Appends to a file that has ended.
 fn grow(table: &Read) {
     let folder = table.folder.path();
@@ -88,6 +107,7 @@ pub fn view(data: &[u8]) {
         escapes_everywhere: Some(syntax.escapes_everywhere()),
         skips_spaces: Some(syntax.skips_spaces()),
         is_text: false,
+        sheet: None,
         hint: None,
     };
     let Ok(table) = read(text, 37, choice) else { return };

@@ -63,6 +63,8 @@ pub struct Dialect {
     pub skip_initial_space: bool,
     /// The encoding, by its name in browsers.
     pub encoding: String,
+    /// The format of the file: `text`, or a format that was converted to such text, such as `json`.
+    pub format: String,
 }
 
 /// Rows to append.
@@ -254,6 +256,7 @@ fn dialect(value: &Value) -> Dialect {
         escape: text(&value["escape"]),
         skip_initial_space: value["skip_initial_space"].as_bool().unwrap_or(false),
         encoding: text(&value["encoding"]),
+        format: text(&value["format"]),
     }
 }
 

@@ -156,6 +156,7 @@ enum CommandMessage {
     Types(BTreeMap<usize, Option<String>>),
     Dialect(DialectOptions),
     Key(Vec<String>),
+    Sheet(Option<String>),
     Lock {
         uploads: Option<bool>,
         view: Option<bool>,
@@ -283,6 +284,12 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
             Command::Dialect(dialect)
         }
         CommandMessage::Key(key) => Command::Key(checked_key(key)?),
+        CommandMessage::Sheet(name) => {
+            if name.as_ref().is_some_and(|name| name.len() > MAX_NAME) {
+                return Err(InvalidCommand::new(format!("the name of a sheet may have {MAX_NAME} bytes")));
+            }
+            Command::Dialect(DialectOptions::of_sheet(name))
+        }
         CommandMessage::Lock { uploads, view } => Command::Lock { uploads, view },
         CommandMessage::Delete(_) => Command::Delete,
         CommandMessage::Owner(secret) => Command::Owner(secret),

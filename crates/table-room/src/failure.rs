@@ -96,6 +96,12 @@ impl From<Error> for Failure {
                     "{error}; to read it as text anyway, upload it with {{\"upload\":{{\"text\":true}}}}"
                 ),
             ),
+            Error::Format(_) => Self::new(
+                415,
+                format!("{error}; to read it as text, upload it with {{\"upload\":{{\"text\":true}}}}"),
+            ),
+            Error::FormatLimit(_) => Self::new(413, error.to_string()),
+            Error::NoSheet(_) => Self::new(422, error.to_string()),
             Error::Compression(_) => Self::new(415, error.to_string()),
             Error::Cancelled => Self::new(409, "a newer request replaced this one"),
             Error::Broken => Self::internal(),

@@ -1,5 +1,6 @@
 //! Messages to viewers, as whole WebSocket frames: encoded once and shared by all receivers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -205,6 +206,18 @@ pub struct FileFacts {
     lossy: bool,
     open_quote: bool,
     ragged: u64,
+    sheets: Sheets,
+    /// The types that the file declares.
+    types: BTreeMap<usize, String>,
+}
+
+/// The sheets of a workbook. The fields are left out of the views of other files.
+#[derive(Clone, Debug, Serialize)]
+struct Sheets {
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    sheets: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sheet: Option<String>,
 }
 
 impl FileFacts {
@@ -216,6 +229,12 @@ impl FileFacts {
             lossy: summary.lossy,
             open_quote: summary.open_quote,
             ragged: summary.ragged,
+            sheets: Sheets { sheets: reading.sheets().to_vec(), sheet: reading.sheet().map(str::to_owned) },
+            types: reading
+                .declared_types()
+                .iter()
+                .map(|(column, declared)| (*column, declared.to_string()))
+                .collect(),
         }
     }
 }
@@ -239,6 +258,8 @@ struct DialectText {
     /// Whether the file ends within quotes.
     open_quote: bool,
     compression: String,
+    /// The format of the file. Of others than `text`, the other fields describe the text of its cells.
+    format: &'static str,
 }
 
 impl From<&FileFacts> for DialectText {
@@ -262,6 +283,7 @@ impl From<&FileFacts> for DialectText {
             lossy: *lossy,
             open_quote: *open_quote,
             compression: format!("{:?}", dialect.compression).to_ascii_lowercase(),
+            format: dialect.format.name(),
         }
     }
 }
@@ -286,8 +308,10 @@ struct View<'a> {
     search: &'a str,
     dialect: Option<DialectText>,
     ragged: u64,
-    /// The chosen types of columns.
-    types: &'a BTreeMap<usize, String>,
+    /// The types of columns that are chosen, or declared by the file.
+    types: Cow<'a, BTreeMap<usize, String>>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    sheets: Option<&'a Sheets>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     shared: Option<&'a SharedFields>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -315,7 +339,8 @@ pub fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
         search: &info.shown.search,
         dialect: info.file.as_ref().map(Into::into),
         ragged: info.file.as_ref().map_or(0, |facts| facts.ragged),
-        types: &info.shown.types,
+        types: types(info),
+        sheets: info.file.as_ref().map(|facts| &facts.sheets).filter(|sheets| sheets.sheet.is_some()),
         shared: info.shared.as_ref(),
         columns: page.columns,
         cuts: with_rows.then_some(&page.cuts),
@@ -340,6 +365,18 @@ pub fn changed_cells(changes: &CellChanges, page_size: usize, version: u64) -> B
     let cells =
         changes.cells.iter().map(|(row, column, value)| Cell { row: first + row, column: *column, value });
     frame(&serde_json::to_string(&Message { cells: cells.collect(), version }).expect("text and numbers"))
+}
+
+/// The types of columns: declared ones, and chosen ones instead of them.
+fn types(info: &TableInfo) -> Cow<'_, BTreeMap<usize, String>> {
+    match &info.file {
+        Some(facts) if !facts.types.is_empty() => {
+            let mut types = facts.types.clone();
+            types.extend(info.shown.types.clone());
+            Cow::Owned(types)
+        }
+        _ => Cow::Borrowed(&info.shown.types),
+    }
 }
 
 /// The private view of a viewer.

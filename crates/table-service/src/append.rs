@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use tidings_table::{Compression, Encoding, Error, ORIGINAL, Reading, Summary, Writer};
+use tidings_table::{Compression, Encoding, Error, FileFormat, ORIGINAL, Reading, Summary, Writer};
 use tidings_table_room::failure::Failure;
 use tidings_table_room::rows::{self, Content, Rows};
 
@@ -26,6 +26,17 @@ pub(super) fn append(rows: &Rows, key: &[String], writer: &mut Writer, folder: &
     let _turn = rows.conversion_lock();
     let reading = writer.table().reading();
     let outcome = match rows.content() {
+        Content::Lines(lines) if reading.dialect().format == FileFormat::Json => {
+            match writer.append_json(lines) {
+                Ok(rows) => Ok(rows),
+                Err(Error::Format(why)) => return AppendOutcome::Refused(Failure::new(422, why)),
+                Err(error) => Err(error),
+            }
+        }
+        Content::Lines(_) if reading.dialect().format != FileFormat::Text => {
+            let why = "rows cannot be appended to an XLSX or Parquet file";
+            return AppendOutcome::Refused(Error::Unwritable(why).into());
+        }
         Content::Lines(lines) => {
             let syntax = reading.dialect().syntax;
             match rows::count(lines, syntax) {

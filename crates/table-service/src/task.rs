@@ -270,7 +270,7 @@ impl Task {
             };
             let open_within = |show: &dyn Fn(&Table)| {
                 let charge = store.charge(&table_folder, file);
-                Writer::open_within(charge, &table_folder.file(file), choice, limits, control, show)
+                Writer::open_within(charge, &table_folder.file(file), choice.clone(), limits, control, show)
             };
             let reopen = || Ok(open_within(&|_| {})?);
             let open = || {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tidings_table::{Table, Writer};
+use tidings_table::{Error, Table, Writer};
 use tidings_table_store::{Reserved, Store, TABLE_OVERHEAD, TableFolder};
 use tokio::sync::mpsc;
 
@@ -82,9 +82,7 @@ impl UploadJob {
                     if let Some(size) = self.size.filter(|size| *size != came) {
                         return Err(size_mismatch(size, &format!("{came} arrived")));
                     }
-                    let summary = self.writer.finish()?;
-                    self.progress.rows.store(summary.rows, Ordering::Relaxed);
-                    return Ok(true);
+                    return self.finish(&pieces, &mut shown);
                 }
                 Piece::Stop => continue,
             };
@@ -94,21 +92,49 @@ impl UploadJob {
             }
             self.reserved.grow(bytes.len() as u64)?;
             let summary = self.writer.append(&bytes)?;
-            self.progress.received.store(
-                summary.received.max(self.progress.received.load(Ordering::Relaxed)),
-                Ordering::Relaxed,
-            );
+            self.progress.received.store(came, Ordering::Relaxed);
             self.progress.rows.store(summary.rows, Ordering::Relaxed);
             let _ = written.try_send(bytes);
             if !shown && summary.rows >= FIRST_PAGE_ROWS {
                 shown = true;
-                let table: Table = self.writer.table().clone();
-                let _ = self.room.blocking_send(RoomRequest::FirstRows { number: self.number, table });
+                show(&self.room, self.number, self.writer.table());
             }
             self.progress.meter.wait(Instant::now());
         }
         Ok(false)
     }
+
+    /// Completes the file, which converts a file of some formats. Its first rows are shown meanwhile. Returns whether
+    /// the file is complete; a conversion is aborted when its client has disconnected.
+    fn finish(&mut self, pieces: &mpsc::Receiver<Piece>, shown: &mut bool) -> Result<bool, Failure> {
+        let Self { writer, progress, room, number, .. } = self;
+        let table = writer.table().clone();
+        let summary = writer.finish_observed(&mut |summary| {
+            if progress.stopped().is_some() || pieces.is_closed() {
+                return Err(Error::Cancelled);
+            }
+            progress.rows.store(summary.rows, Ordering::Relaxed);
+            if !*shown && summary.rows >= FIRST_PAGE_ROWS {
+                *shown = true;
+                show(room, *number, &table);
+            }
+            Ok(())
+        });
+        match (summary, progress.stopped()) {
+            (Ok(summary), _) => {
+                progress.rows.store(summary.rows, Ordering::Relaxed);
+                Ok(true)
+            }
+            (Err(_), Some(why)) => Err(why.clone()),
+            (Err(Error::Cancelled), None) => Ok(false),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+/// Reports the first rows to the room.
+fn show(room: &mpsc::Sender<RoomRequest>, number: u64, table: &Table) {
+    let _ = room.blocking_send(RoomRequest::FirstRows { number, table: table.clone() });
 }
 
 /// The error of a file with another size than announced.

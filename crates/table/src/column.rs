@@ -157,6 +157,22 @@ impl FromStr for TypeChoice {
     }
 }
 
+impl fmt::Display for TypeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Number(None) => "number",
+            Self::Number(Some(DecimalMark::Point)) => "number:.",
+            Self::Number(Some(DecimalMark::Comma)) => "number:,",
+            Self::Date(None) => "date",
+            Self::Date(Some(DateOrder::DayFirst)) => "date:d/m/Y",
+            Self::Date(Some(DateOrder::MonthFirst)) => "date:m/d/Y",
+            Self::Date(Some(DateOrder::YearFirst)) => "date:Y-m-d",
+            Self::Boolean => "boolean",
+        })
+    }
+}
+
 impl fmt::Display for ColumnType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -278,7 +294,8 @@ impl Reading {
             },
         )?;
         let column_formats = columns.iter().zip(&samples).map(|(column, sample)| {
-            (*column, sample.format(syntax.delimiter() == b';', types.get(column).copied()))
+            let choice = types.get(column).or_else(|| self.declared_types().get(column)).copied();
+            (*column, sample.format(syntax.delimiter() == b';', choice))
         });
         Ok(ColumnFormats(column_formats.collect()))
     }
@@ -360,6 +377,9 @@ mod tests {
             ("boolean", TypeChoice::Boolean),
         ] {
             assert_eq!(text.parse(), Ok(choice), "{text}");
+        }
+        for choice in [TypeChoice::Number(Some(DecimalMark::Comma)), TypeChoice::Date(None)] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for text in ["", "money", "date:", "date:x", "number:;", "text:x"] {
             assert_eq!(text.parse::<TypeChoice>(), Err(UnknownType), "{text}");

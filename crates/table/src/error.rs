@@ -48,6 +48,15 @@ pub enum Error {
     /// The first bytes are those of a file format that is not delimited text.
     #[error("this is {0}, not delimited text")]
     NotText(&'static str),
+    /// A JSON, XLSX or Parquet file is invalid, or uses something that is not supported.
+    #[error("{0}")]
+    Format(String),
+    /// A part of a JSON, XLSX or Parquet file is larger than a limit of its reader.
+    #[error("{0}")]
+    FormatLimit(String),
+    /// The workbook has no sheet of the chosen name.
+    #[error("the file has no sheet {0:?}")]
+    NoSheet(String),
     /// The gzip or zstd stream is invalid or incomplete.
     #[error("{0}")]
     Compression(String),

@@ -1,4 +1,4 @@
-//! Builds a reading from bytes as they arrive: decompress, guess, decode, index, publish.
+//! Builds a reading from bytes as they arrive: decompress, convert, guess, decode, index, publish.
 //!
 //! Until [`HEAD_BYTES`] of text have arrived, the dialect is guessed again each time the text has doubled, and the
 //! reading restarts if the guess changes. So the first rows are available at once, and the dialect of a slow stream
@@ -8,6 +8,7 @@
 //! earlier rows, and bytes that are invalid in the encoding are shown as U+FFFD. With at most one line the guess
 //! continues with the following rows.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use chardetng::{EncodingDetector, Iso2022JpDetection};
 
 use crate::compression::Unpacker;
+use crate::conversion::{Converter, FormatFacts};
 use crate::dialect::{
     self, Choice, ChosenFields, Dialect, GuessContext, HEAD_BYTES, LONG_HEAD_BYTES, StoredDialect,
 };
@@ -22,7 +24,7 @@ use crate::disk::{Folder, UnlinkedFile};
 use crate::encoding::{self, Decoder, Encoding, Evidence};
 use crate::index::Indexer;
 use crate::reading::{Reading, Source, Text};
-use crate::{Compression, Error, Limits};
+use crate::{Compression, Error, FileFormat, Limits};
 
 /// The bytes that are decoded and indexed at once, small enough for a core's cache.
 const PIECE_SIZE: usize = 64 << 10;
@@ -46,12 +48,17 @@ pub(crate) struct Intake {
     unpacker: Option<Unpacker>,
     /// The bytes after decompression.
     unpacked: u64,
+    converter: Converter,
     /// The bytes of the file that exist, including those that were not read yet.
     present: u64,
     rest: DecodeStage,
 }
 
-/// The stages after decompression.
+/// Receives the reading with the rows so far while a complete file is converted, and the part that is complete. Cancels
+/// by an error.
+pub(crate) type ConversionStep<'a> = &'a mut dyn FnMut(&Arc<Reading>, f32) -> Result<(), Error>;
+
+/// The stages after decompression and conversion.
 struct DecodeStage {
     /// The first decompressed bytes, until the guess is final; empty afterwards.
     head: Vec<u8>,
@@ -85,15 +92,26 @@ impl Intake {
         stored: Option<StoredDialect>,
     ) -> Self {
         let most = match &stored {
-            Some(stored) if !stored.header_open => stored.looked.min(LONG_HEAD_BYTES as u64) as usize,
+            // Another sheet than the stored one is another text.
+            Some(stored) if !stored.header_open && choice.sheet.is_none() => {
+                stored.looked.min(LONG_HEAD_BYTES as u64) as usize
+            }
             _ => HEAD_BYTES,
         };
         Self {
             context,
-            known: GuessContext { choice, later, compression: Compression::None, stored },
+            known: GuessContext {
+                choice,
+                later,
+                compression: Compression::None,
+                stored,
+                format: FileFormat::Text,
+                facts: Arc::default(),
+            },
             magic: Vec::new(),
             unpacker: None,
             unpacked: 0,
+            converter: Converter::new(),
             present: 0,
             rest: DecodeStage {
                 head: Vec::new(),
@@ -115,6 +133,22 @@ impl Intake {
     /// The current reading, once there is text.
     pub(crate) fn reading(&self) -> Option<&Arc<Reading>> {
         self.rest.build.as_ref().map(|build| &build.reading)
+    }
+
+    /// The format of the file.
+    pub(crate) const fn format(&self) -> FileFormat {
+        self.known.format
+    }
+
+    /// The number of these objects.
+    ///
+    /// # Errors
+    /// When they cannot follow the file.
+    pub(crate) fn check_json(&self, objects: &[u8]) -> Result<u64, Error> {
+        if self.known.compression != Compression::None {
+            return Err(Error::Unwritable("objects cannot be appended to a compressed file"));
+        }
+        self.converter.check_json(objects)
     }
 
     /// Whether the text ends within a row, which following bytes would continue.
@@ -164,24 +198,37 @@ impl Intake {
             self.magic.extend_from_slice(bytes);
             self.begin(false)?;
         }
-        Ok(self.rest.publish(received, false))
+        Ok(self.rest.publish(received, false, self.converter.names()))
     }
 
     /// Ends the file of `received` bytes. More may follow.
-    pub(crate) fn finish(&mut self, received: u64) -> Result<Finding, Error> {
+    pub(crate) fn finish(&mut self, received: u64, step: ConversionStep<'_>) -> Result<Finding, Error> {
         if self.unpacker.is_none() {
             self.begin(true)?;
         }
         self.expect(received);
-        let Self { context, known, rest, unpacker, unpacked, present, .. } = self;
-        let unpacker = unpacker.as_mut().expect("it has begun");
+        let Self { context, known, rest, unpacker, unpacked, converter, present, .. } = self;
+        let (unpacker, compression) = (unpacker.as_mut().expect("it has begun"), known.compression);
         unpacker.finish(|piece| {
-            check_ratio(unpacked, piece, *present, known, context)?;
-            rest.take(piece, context, known)
+            check_ratio(unpacked, piece, *present, compression, context)?;
+            converter
+                .take(piece, *present, context, known, &mut |text, known| rest.take(text, context, known))
         })?;
+        let stage = RefCell::new(&mut *rest);
+        converter.finish(
+            *present,
+            context,
+            known,
+            &mut |text, known| stage.borrow_mut().take(text, context, known),
+            &mut |part| {
+                let mut rest = stage.borrow_mut();
+                rest.publish(received, false, None);
+                rest.build.as_ref().map_or(Ok(()), |build| step(&build.reading, part))
+            },
+        )?;
         rest.guess_dialect(true, context, known)?;
         rest.feed(&[], true, context)?;
-        Ok(rest.publish(received, true))
+        Ok(rest.publish(received, true, converter.names()))
     }
 
     /// Starts decompression once the compression is detected.
@@ -197,12 +244,13 @@ impl Intake {
     }
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let Self { context, known, rest, unpacker, unpacked, present, .. } = self;
-        let unpacker = unpacker.as_mut().expect("it has begun");
+        let Self { context, known, rest, unpacker, unpacked, converter, present, .. } = self;
+        let (unpacker, compression) = (unpacker.as_mut().expect("it has begun"), known.compression);
         bytes.chunks(PIECE_SIZE).try_for_each(|piece| {
             unpacker.unpack(piece, |piece| {
-                check_ratio(unpacked, piece, *present, known, context)?;
-                rest.take(piece, context, known)
+                check_ratio(unpacked, piece, *present, compression, context)?;
+                converter
+                    .take(piece, *present, context, known, &mut |text, known| rest.take(text, context, known))
             })
         })
     }
@@ -213,13 +261,13 @@ fn check_ratio(
     unpacked: &mut u64,
     piece: &[u8],
     present: u64,
-    known: &GuessContext,
+    compression: Compression,
     context: &IntakeContext,
 ) -> Result<(), Error> {
     *unpacked += piece.len() as u64;
     let ratio = context.limits.unpack_ratio;
     let most = present.saturating_mul(ratio).saturating_add(Limits::UNPACK_FREE);
-    if known.compression != Compression::None && *unpacked > most {
+    if compression != Compression::None && *unpacked > most {
         return Err(Error::UnpackRatio { ratio });
     }
     Ok(())
@@ -261,7 +309,7 @@ impl DecodeStage {
         let (dialect, open) = dialect::guess(&self.head, whole || is_full && !was_cut, known)?;
         let build = match self.build.take() {
             Some(build) if *build.reading.dialect() == dialect => build,
-            _ => ReadingBuilder::new(dialect, known.is_sure(), context)?,
+            _ => ReadingBuilder::new(dialect, known.is_sure(), Arc::clone(&known.facts), context)?,
         };
         let build = self.build.insert(build);
         build.feed(&self.head[build.fed..], false, context)?;
@@ -291,12 +339,12 @@ impl DecodeStage {
     }
 
     /// Publishes the state to readers, unless the file must be read again.
-    fn publish(&mut self, received: u64, finished: bool) -> Finding {
+    fn publish(&mut self, received: u64, finished: bool, names: Option<&Arc<Vec<String>>>) -> Finding {
         if let Some(detector) = &self.suspicion {
             return Finding::Encoding(encoding::legacy(detector));
         }
         if let Some(build) = &mut self.build {
-            build.publish(received, finished);
+            build.publish(received, finished, names);
         }
         Finding::None
     }
@@ -321,8 +369,15 @@ struct ReadingBuilder {
 }
 
 impl ReadingBuilder {
-    fn new(dialect: Dialect, sure: bool, context: &IntakeContext) -> Result<Self, Error> {
-        let is_original = dialect.encoding == Encoding::UTF_8 && dialect.compression == Compression::None;
+    fn new(
+        dialect: Dialect,
+        sure: bool,
+        facts: Arc<FormatFacts>,
+        context: &IntakeContext,
+    ) -> Result<Self, Error> {
+        let is_original = dialect.encoding == Encoding::UTF_8
+            && dialect.compression == Compression::None
+            && dialect.format == FileFormat::Text;
         let beside = if is_original { None } else { Some(Arc::new(context.folder.unlinked()?)) };
         let source = match &beside {
             Some(beside) => Source::Beside(Arc::clone(beside)),
@@ -331,7 +386,7 @@ impl ReadingBuilder {
         let start = dialect.start;
         let text = Text::new(source, start);
         let (decoder, indexer) = (Decoder::new(dialect.encoding), Indexer::new(dialect.syntax));
-        let reading = Reading::new(dialect, context.limits, text, context.folder.clone());
+        let reading = Reading::new(dialect, context.limits, text, context.folder.clone(), facts);
         let reading = Arc::new(reading);
         Ok(Self { reading, decoder, indexer, beside, fed: 0, text: 0, start, lossy: false, sure })
     }
@@ -360,7 +415,7 @@ impl ReadingBuilder {
     }
 
     /// Publishes the indexed rows to readers.
-    fn publish(&mut self, received: u64, finished: bool) {
+    fn publish(&mut self, received: u64, finished: bool, names: Option<&Arc<Vec<String>>>) {
         let settled = self.indexer.tally().rows;
         let tally = if finished { self.indexer.tally_at_end() } else { self.indexer.tally() };
         let mut state = self.reading.state_mut();
@@ -372,5 +427,8 @@ impl ReadingBuilder {
         state.lossy = self.lossy;
         state.open_quote = self.indexer.is_in_quotes();
         state.sloppy = self.indexer.is_sloppy();
+        if state.names.as_ref() != names {
+            state.names = names.cloned();
+        }
     }
 }

@@ -92,21 +92,23 @@
 //!   (190 against 130 ms of scanning), and a block of a page 3 µs. In return there is no `unsafe`, no signal when a
 //!   disk fails, and no address space in use: a small server with a memory limit opens any file.
 //! - **UTF-8 is read in place; all other text is converted to UTF-8** while it arrives: UTF-16, legacy encodings, gzip,
-//!   zstd. So all later stages support one encoding, and offsets are offsets in a file.
+//!   zstd, and rows of JSON, XLSX and Parquet files. So all later stages support one encoding and one format, and offsets
+//!   are offsets in a file.
 //! - **The index is built at every start** and not stored: building takes about as long as two `wc -l` (a quarter of a
 //!   second for 1 GB), rows are available meanwhile, and no crash can leave a wrong index.
 //! - **Sorting by keys that compare byte by byte**, 16 bytes per row in memory, with runs on disk above the limit.
 //!
 //! # Where to change things
-//! `syntax/` is the grammar and its three readers; `dialect/` the guess; `encoding.rs` and `compression.rs` precede
-//! them. `writer.rs` → `intake.rs` → `index.rs` is the write path, `cursor.rs` → `page.rs` the read path, `scan.rs` the
-//! pass over all rows that `view/` (`select.rs`, `sort/`) and `facts/` use. The crate table-value defines numbers, dates,
-//! and the order and equality of text.
+//! `syntax/` is the grammar and its three readers; `dialect/` the guess; `encoding.rs`, `compression.rs` and
+//! `conversion.rs` precede them. `writer.rs` → `intake.rs` → `index.rs` is the write path, `cursor.rs` → `page.rs` the
+//! read path, `scan.rs` the pass over all rows that `view/` (`select.rs`, `sort/`) and `facts/` use. The crate
+//! table-value defines numbers, dates, and the order and equality of text.
 
 mod cells;
 mod column;
 mod compression;
 mod control;
+mod conversion;
 mod cursor;
 mod dialect;
 mod disk;
@@ -142,6 +144,7 @@ pub use overlay::{LineOrder, Overlay, Places, Superseded};
 pub use page::{Cell, Page, Row};
 pub use reading::{Reading, Summary};
 pub use syntax::{Event, Reader, Syntax};
+pub use tidings_table_formats::FileFormat;
 pub use value::{DateOrder, DecimalMark, Kind, Number};
 pub use view::{CellWriter, Export, Filter, Format, LineCells, Op, Query, RowKeys, SortBy, UnknownOp, View};
 pub use writer::{ORIGINAL, Table, Writer};

@@ -13,11 +13,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::conversion::FormatFacts;
 use crate::dialect::Dialect;
 use crate::disk::{Folder, UnlinkedFile};
 use crate::index::{Block, Tally};
 use crate::limits::Limits;
 use crate::overlay::Overlay;
+use crate::{FileFormat, TypeChoices};
 
 /// UTF-8 text in a file.
 #[derive(Clone, Debug)]
@@ -115,6 +117,7 @@ pub struct Reading {
     text: Text,
     /// The folder of temporary files.
     folder: Folder,
+    facts: Arc<FormatFacts>,
     state: RwLock<ReadingState>,
     /// `None`: all lines are rows.
     overlay: RwLock<Option<Arc<Overlay>>>,
@@ -134,11 +137,34 @@ pub(crate) struct ReadingState {
     pub(crate) open_quote: bool,
     /// Whether there are cells such as `"a"b`.
     pub(crate) sloppy: bool,
+    /// The names of the columns, if there may be more than in the first line.
+    pub(crate) names: Option<Arc<Vec<String>>>,
 }
 
 impl Reading {
-    pub(crate) fn new(dialect: Dialect, limits: Limits, text: Text, folder: Folder) -> Self {
-        Self { dialect, limits, text, folder, state: RwLock::default(), overlay: RwLock::default() }
+    pub(crate) fn new(
+        dialect: Dialect,
+        limits: Limits,
+        text: Text,
+        folder: Folder,
+        facts: Arc<FormatFacts>,
+    ) -> Self {
+        Self { dialect, limits, text, folder, facts, state: RwLock::default(), overlay: RwLock::default() }
+    }
+
+    /// The names of the sheets of a workbook; none for other files.
+    pub fn sheets(&self) -> &[String] {
+        &self.facts.sheets
+    }
+
+    /// The name of the sheet that this reading shows.
+    pub fn sheet(&self) -> Option<&str> {
+        self.facts.sheets.get(self.facts.sheet?).map(|name| &**name)
+    }
+
+    /// The types of columns that the file declares. They apply where no type is chosen.
+    pub fn declared_types(&self) -> &TypeChoices {
+        &self.facts.types
     }
 
     /// The dialect.
@@ -165,7 +191,8 @@ impl Reading {
             lines: if applied > 0 { rows + self.first_line() } else { state.tally.rows },
             columns: state.tally.columns,
             widest: state.tally.widest,
-            ragged: state.tally.ragged,
+            // The rows of other formats have no number of cells of their own.
+            ragged: if self.dialect.format == FileFormat::Text { state.tally.ragged } else { 0 },
             lossy: state.lossy,
             open_quote: state.open_quote,
             applied,

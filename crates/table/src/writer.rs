@@ -19,7 +19,7 @@ use crate::encode;
 use crate::encoding::Encoding;
 use crate::intake::{Finding, Intake, IntakeContext};
 use crate::reading::Reading;
-use crate::{Control, Error, Limits, Summary};
+use crate::{Control, Error, FileFormat, Limits, Summary};
 
 /// The name of the received file in the folder of a table.
 pub const ORIGINAL: &str = "original";
@@ -109,10 +109,16 @@ impl Writer {
         let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
         let received = file.metadata()?.len();
         let stored = StoredDialect::load(folder)?;
-        let mut writer = Self::new(file, Folder::new(folder, budget), choice, limits)?;
+        let mut writer = Self::new(file, Folder::new(folder, budget), choice.clone(), limits)?;
         opened(&writer.table);
         writer.received = received;
-        writer.read_again(choice, None, stored, true, true, control)?;
+        match writer.read_again(choice.clone(), None, stored.clone(), true, true, control) {
+            // The file may be a part of a file that is fetched now; otherwise the next call reports the error.
+            Err(Error::Format(_)) if stored.as_ref().is_some_and(StoredDialect::needs_whole_file) => {
+                writer.read_again(choice, None, stored, false, true, control)?;
+            }
+            read => read?,
+        }
         writer.store_dialect(false)?;
         Ok(writer)
     }
@@ -120,12 +126,12 @@ impl Writer {
     fn new(file: File, folder: Folder, choice: Choice, limits: Limits) -> Result<Self, Error> {
         let context = IntakeContext { original: Arc::new(file), folder, limits };
         // The table before the first byte equals an empty file.
-        let mut empty = Intake::new(context.clone(), choice, None, None);
-        empty.finish(0)?;
+        let mut empty = Intake::new(context.clone(), choice.clone(), None, None);
+        empty.finish(0, &mut |_, _| Ok(()))?;
         let reading = empty.reading().expect("a finished intake has a reading");
         reading.state_mut().finished = false;
         let table = Table(Arc::new(RwLock::new(Arc::clone(reading))));
-        let intake = Intake::new(context.clone(), choice, None, None);
+        let intake = Intake::new(context.clone(), choice.clone(), None, None);
         Ok(Self { table, context, intake, choice, received: 0, finished: false, broken: false })
     }
 
@@ -141,6 +147,9 @@ impl Writer {
     /// [`Error::Compression`], [`Error::TooMany`]. After an error the file and the state of readers are unchanged, and
     /// every further call returns [`Error::Broken`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<Summary, Error> {
+        if self.is_converted() {
+            return Err(Error::Unwritable("rows cannot be appended to an XLSX or Parquet file"));
+        }
         self.guarded(|writer| {
             writer.write(bytes)?;
             writer.finished = false;
@@ -156,13 +165,37 @@ impl Writer {
     /// # Errors
     /// As [`Self::append`]; [`Error::Compression`] for incomplete compressed data.
     pub fn finish(&mut self) -> Result<Summary, Error> {
+        self.finish_observed(&mut |_| Ok(()))
+    }
+
+    /// As [`Self::finish`]. An XLSX or Parquet file is converted now: `observe` receives the state repeatedly while rows
+    /// become available, and cancels by an error.
+    ///
+    /// # Errors
+    /// As [`Self::finish`]; [`Error::Format`], [`Error::FormatLimit`], [`Error::NoSheet`]; the error of `observe`.
+    pub fn finish_observed(
+        &mut self,
+        observe: &mut dyn FnMut(Summary) -> Result<(), Error>,
+    ) -> Result<Summary, Error> {
+        if self.is_converted() {
+            return Ok(self.table.reading().summary());
+        }
         self.guarded(|writer| {
             writer.finished = true;
-            let finding = writer.intake.finish(writer.received)?;
+            let Self { table, intake, received, .. } = writer;
+            let finding = intake.finish(*received, &mut |reading, _| {
+                table.set(reading);
+                observe(reading.summary())
+            })?;
             let summary = writer.apply_finding(finding)?;
             writer.store_dialect(false)?;
             Ok(summary)
         })
+    }
+
+    /// Whether the file is complete and of a format that rows cannot be appended to.
+    fn is_converted(&self) -> bool {
+        self.finished && self.received > 0 && self.intake.format().needs_whole_file()
     }
 
     /// Appends rows in the dialect, encoding and compression of the file, on a line of their own. The file counts as
@@ -179,6 +212,9 @@ impl Writer {
     {
         if self.broken {
             return Err(Error::Broken);
+        }
+        if self.intake.format() != FileFormat::Text {
+            return Err(Error::Unwritable("cells cannot be appended to a JSON, XLSX or Parquet file"));
         }
         self.finish()?;
         // From now on the file must be read in the dialect of the appended rows.
@@ -203,6 +239,30 @@ impl Writer {
             .pack(dialect.encoding.encode(&String::from_utf8(text).expect("cells and ASCII"))?)?;
         self.append(&bytes)?;
         self.finish()
+    }
+
+    /// Appends JSON objects to a file of JSON objects. Returns their number. The file counts as finished afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when the bytes are not complete objects; [`Error::Unwritable`] when the file is an array, or
+    /// compressed. Nothing is appended then, and the writer is unchanged. Otherwise as [`Self::append`].
+    pub fn append_json(&mut self, objects: &[u8]) -> Result<u64, Error> {
+        if self.broken {
+            return Err(Error::Broken);
+        }
+        let rows = self.intake.check_json(objects)?;
+        if rows > 0 {
+            let mut last = [b'\n'];
+            if let Some(at) = self.received.checked_sub(1) {
+                self.context.original.read_exact_at(&mut last, at)?;
+            }
+            if last != *b"\n" {
+                self.append(b"\n")?;
+            }
+            self.append(objects)?;
+            self.finish()?;
+        }
+        Ok(rows)
     }
 
     /// Reads bytes that another process, or a download from a store, has appended to the file. The caller must ensure
@@ -261,7 +321,7 @@ impl Writer {
         control: Control<'_>,
     ) -> Result<(), Error> {
         choice.check()?;
-        let mut intake = Intake::new(self.context.clone(), choice, later, stored);
+        let mut intake = Intake::new(self.context.clone(), choice.clone(), later, stored);
         intake.expect(self.received);
         let mut finding = Finding::None;
         let (mut at, mut buffer) = (0, vec![0; PIECE_SIZE]);
@@ -274,10 +334,20 @@ impl Writer {
             if show {
                 self.show(&intake);
             }
-            control.report(at, self.received, (0.0, 1.0));
+            // A complete file is converted afterwards, which takes longer.
+            if !intake.format().needs_whole_file() {
+                control.report(at, self.received, (0.0, 1.0));
+            }
         }
         if finished && finding == Finding::None {
-            finding = intake.finish(at)?;
+            let table = &self.table;
+            finding = intake.finish(at, &mut |reading, part| {
+                if show {
+                    table.set(reading);
+                }
+                control.report((part * 1000.0) as u64, 1000, (0.0, 1.0));
+                control.check()
+            })?;
         }
         if let Finding::Encoding(encoding) = finding {
             let stored = intake.stored().cloned();
@@ -303,7 +373,8 @@ impl Writer {
         match finding {
             Finding::None => self.show(&self.intake),
             Finding::Encoding(encoding) => {
-                let (choice, later, stored) = (self.choice, Some(encoding), self.intake.stored().cloned());
+                let (choice, stored) = (self.choice.clone(), self.intake.stored().cloned());
+                let later = Some(encoding);
                 self.read_again(choice, later, stored, self.finished, false, Control::default())?;
             }
         }
@@ -317,6 +388,8 @@ impl Writer {
             return Ok(());
         }
         let header_open = self.table.reading().summary().lines < 2;
+        // The format is final.
+        let anyway = anyway || self.intake.format() != FileFormat::Text && self.finished;
         if header_open && !anyway {
             return Ok(());
         }

@@ -36,3 +36,8 @@ fn files_hold_their_invariants_on_every_seed_and_mutation() {
 fn views_hold_their_invariants_on_every_seed_and_mutation() {
     corpus::run("table_view", 100, TOKENS, targets::view);
 }
+
+#[test]
+fn formats_hold_their_invariants_on_every_seed_and_mutation() {
+    corpus::run("table_formats", 100, TOKENS, targets::formats);
+}

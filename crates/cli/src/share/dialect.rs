@@ -51,8 +51,10 @@ impl RowSplitter {
     pub(super) fn new(dialect: &Dialect, header: Option<Vec<String>>) -> Self {
         let byte = |text: &str| text.bytes().next();
         let plain = Syntax::new(b',', Some(b'"'), None).expect("three bytes that differ");
+        // A JSON object per line has no quotes that could contain line breaks.
+        let quote = byte(&dialect.quote).filter(|_| dialect.format != "json");
         let syntax = byte(&dialect.delimiter)
-            .and_then(|delimiter| Syntax::new(delimiter, byte(&dialect.quote), byte(&dialect.escape)).ok())
+            .and_then(|delimiter| Syntax::new(delimiter, quote, byte(&dialect.escape)).ok())
             .map_or(plain, |syntax| syntax.skipping_spaces(dialect.skip_initial_space));
         let encoding = Encoding::for_label(dialect.encoding.as_bytes()).unwrap_or(UTF_8);
         Self {
@@ -243,6 +245,15 @@ mod tests {
 
     fn lines(text: &str) -> Option<Rows> {
         Some(Rows::Lines(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn objects_of_json_are_rows_whatever_quotes_they_have() {
+        let dialect = Dialect { format: "json".into(), ..dialect(",", "UTF-8") };
+        let mut rows = RowSplitter::new(&dialect, None);
+        rows.push(b"{\"a\":1,\"b\":\"\\\",\"}\n{\"a\"");
+        assert_eq!(rows.next(MAX_REQUEST, false), lines("{\"a\":1,\"b\":\"\\\",\"}\n"));
+        assert_eq!(rows.next(MAX_REQUEST, false), None);
     }
 
     #[test]

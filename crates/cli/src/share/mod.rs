@@ -29,7 +29,7 @@ const DEFAULT: &str = "http://127.0.0.1:8000";
 /// The time for the command to end after a signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Shares a table: sends a CSV or TSV file to the server and prints its link
+/// Shares a table: sends a CSV, XLSX, Parquet or JSON file to the server and prints its link
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 All users who open the link see the same page of the table, live. The second line is the owner's link: it can lock and \
@@ -42,7 +42,8 @@ later, and programs replace and remove rows by key over HTTP.
 With - the table is created from the first lines of standard input, and later lines are appended as they arrive. --follow does the \
 same with a growing file, like `tail -F`: a file that was rotated or truncated is read from its beginning, \
 without its header. Rows are decoded in the table's dialect and wait until their quotes close; a row that the server \
-rejects is skipped and reported. The command then runs until it is interrupted (with - until the end of input).
+rejects is skipped and reported. The command then runs until it is interrupted (with - until the end of input). Rows are \
+appended to text and to JSON objects one after another; files of other formats do not grow.
 
 Examples:
   tidings share export.csv

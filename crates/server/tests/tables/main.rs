@@ -2,6 +2,7 @@
 
 mod article;
 mod bucket;
+mod formats;
 mod group;
 mod http;
 mod life;

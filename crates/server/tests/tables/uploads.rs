@@ -265,7 +265,7 @@ fn a_file_sent_after_a_rejection_is_reported_as_discarded() {
     let refused_at_once = json!({"upload": {"name": "big.tsv", "size": 100_001}});
     for (announced, piece, code) in [
         (refused_at_once, None, 413),
-        (json!({"upload": {"name": "x.zip"}}), Some(b"PK\x03\x04 packed"), 415),
+        (json!({"upload": {"name": "x.zip"}}), Some(b"PK\x03\x04                      \x05\0\0\0x.txt"), 415),
     ] {
         viewer.send(&announced);
         // Data that was in transit at the rejection belongs to the upload and causes no second error.

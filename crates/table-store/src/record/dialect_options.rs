@@ -27,6 +27,9 @@ pub struct DialectOptions {
     /// Whether a file that looks like a binary one is read as text.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     text: Option<Option<bool>>,
+    /// The sheet of a workbook.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    sheet: Option<Option<String>>,
 }
 
 /// An invalid value. The text names it.
@@ -40,9 +43,14 @@ impl DialectOptions {
         Self { text: Some(Some(true)), ..Self::default() }
     }
 
+    /// The options of another sheet, whose header is detected again; `None`: the first visible sheet.
+    pub fn of_sheet(name: Option<String>) -> Self {
+        Self { sheet: Some(name), skip: Some(None), header: Some(None), ..Self::default() }
+    }
+
     /// Completes these options by earlier ones.
     pub fn after(self, before: &Self) -> Self {
-        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding, text } =
+        let Self { delimiter, quote, escape, skip_initial_space, skip, header, encoding, text, sheet } =
             before.clone();
         Self {
             delimiter: self.delimiter.or(delimiter),
@@ -53,6 +61,7 @@ impl DialectOptions {
             header: self.header.or(header),
             encoding: self.encoding.or(encoding),
             text: self.text.or(text),
+            sheet: self.sheet.or(sheet),
         }
     }
 
@@ -95,6 +104,7 @@ impl DialectOptions {
             header: self.header.flatten(),
             encoding,
             is_text: self.text.flatten().unwrap_or(false),
+            sheet: self.sheet.as_ref().and_then(|sheet| sheet.as_deref()).map(Into::into),
             ..known
         })
     }

@@ -4,13 +4,16 @@
 //! the same number of cells, quoted cells are well-formed, and cells look like values without other delimiters. One odd
 //! line costs its share only.
 
+use std::sync::Arc;
+
 use super::head::{CELLS, HEAD_BYTES, ROWS, fill};
 use super::preamble::{self, RowShape};
 use super::quoting::{Quoting, is_sound};
 use super::{Choice, Dialect, LineEnd, StoredDialect, header};
+use crate::conversion::FormatFacts;
 use crate::syntax::{Layout, Syntax, is_break};
 use crate::value::Kind;
-use crate::{Compression, Encoding, Error, Evidence, encoding};
+use crate::{Compression, Encoding, Error, Evidence, FileFormat, encoding};
 
 /// The delimiters and their weights. Characters that are common in text and times need a higher score.
 const DELIMITERS: [(u8, f64); 10] = [
@@ -50,8 +53,11 @@ const CLEAN_TEXT: f64 = 0.8;
 
 /// File formats that users confuse with tables, by their first bytes.
 const NOT_TEXT: [(&[u8], &str); 7] = [
-    (b"PK\x03\x04", "a ZIP archive or a spreadsheet (save it as CSV first)"),
-    (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old spreadsheet or document (save it as CSV first)"),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive, or a spreadsheet of another format than XLSX (save it as XLSX or CSV first)",
+    ),
+    (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an old spreadsheet or document (save it as XLSX or CSV first)"),
     (b"%PDF-", "a PDF"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"PAR1\x15", "a Parquet file"),
@@ -73,12 +79,16 @@ pub(crate) struct GuessContext {
     pub(crate) compression: Compression,
     /// The dialect that was found when the file was complete.
     pub(crate) stored: Option<StoredDialect>,
+    /// The format of the file that the text was converted from.
+    pub(crate) format: FileFormat,
+    pub(crate) facts: Arc<FormatFacts>,
 }
 
 impl GuessContext {
     /// Whether the encoding is final.
     pub(crate) fn is_sure(&self) -> bool {
-        self.stored.as_ref().is_some_and(|stored| stored.encoding(&self.choice).is_some())
+        self.format != FileFormat::Text
+            || self.stored.as_ref().is_some_and(|stored| stored.encoding(&self.choice).is_some())
     }
 }
 
@@ -88,8 +98,11 @@ impl GuessContext {
 /// # Errors
 /// [`Error::NotText`] for the bytes of another format, [`Error::Dialect`] for an invalid choice.
 pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(Dialect, bool), Error> {
-    let GuessContext { choice, later, compression, stored } = known;
+    let GuessContext { choice, later, compression, stored, format, .. } = known;
     choice.check()?;
+    if *format != FileFormat::Text {
+        return Ok((converted(head, whole, known), false));
+    }
     let is_checked = stored.is_none() && !choice.is_text;
     if is_checked && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(Error::NotText(what));
@@ -139,8 +152,48 @@ pub(crate) fn guess(head: &[u8], whole: bool, known: &GuessContext) -> Result<(D
     let header =
         (choice.header.or(kept_header).or(is_named)).unwrap_or_else(|| header::guess(table, whole, syntax));
     let line_end = line_end.unwrap_or_else(|| guess_line_end(&text));
-    let (start, compression) = (start as u64, *compression);
-    Ok((Dialect { syntax, skip, start, header, line_end, encoding, evidence, compression }, open && !whole))
+    let (start, compression, format) = (start as u64, *compression, *format);
+    let dialect = Dialect { syntax, skip, start, header, line_end, encoding, evidence, compression, format };
+    Ok((dialect, open && !whole))
+}
+
+/// The dialect of the text of a converted file. Its syntax is known. A sheet may have lines above its header, or none.
+fn converted(text: &[u8], whole: bool, known: &GuessContext) -> Dialect {
+    let GuessContext { choice, compression, stored, format, .. } = known;
+    let syntax = Syntax::new(tidings_table_formats::DELIMITER, Some(tidings_table_formats::QUOTE), None)
+        .expect("a valid syntax");
+    let (mut skip, mut start, mut header) = (0, 0, true);
+    if *format == FileFormat::Xlsx {
+        let kept = stored.as_ref().filter(|stored| stored.is_of_sheet(choice));
+        (skip, start, header) = match (kept, choice.skip) {
+            (Some(stored), _) => {
+                let Dialect { skip, start, header, .. } = stored.dialect;
+                (skip, start as usize, header)
+            }
+            (None, Some(lines)) => {
+                (lines, preamble::after_lines(text, lines).unwrap_or(text.len()), lines > 0)
+            }
+            (None, None) => {
+                let start = preamble::above(text, whole, syntax, &mut Layout::default());
+                (preamble::lines(&text[..start]), start, false)
+            }
+        };
+        if kept.is_none() {
+            header |= header::guess(&text[start..], whole, syntax);
+        }
+        header = choice.header.unwrap_or(header);
+    }
+    Dialect {
+        syntax,
+        skip,
+        start: start as u64,
+        header,
+        line_end: LineEnd::Lf,
+        encoding: Encoding::UTF_8,
+        evidence: Evidence::Valid,
+        compression: *compression,
+        format: *format,
+    }
 }
 
 /// The start of the table in a text, and its syntax.
@@ -171,9 +224,9 @@ fn guess_table(text: &[u8], whole: bool, choice: &Choice) -> Result<TableStart, 
     }
     start += encoding::mark(&text[start..]);
     let delimiter = choice.delimiter.or(separator.map(|(delimiter, _)| delimiter));
-    let known = Choice { delimiter, ..*choice };
+    let known = Choice { delimiter, ..choice.clone() };
     // The delimiter that the file names may be the chosen quote.
-    let known = if known.check().is_ok() { known } else { *choice };
+    let known = if known.check().is_ok() { known } else { choice.clone() };
     let (syntax, open) = guess_syntax(&text[start..], whole, &known)?;
     if choice.skip.is_none() {
         start += preamble::above(&text[start..], whole, syntax, &mut Layout::default());

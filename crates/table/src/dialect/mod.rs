@@ -17,8 +17,10 @@ pub(crate) use head::{HEAD_BYTES, LONG_HEAD_BYTES};
 pub use stored::DIALECT;
 pub(crate) use stored::{ChosenFields, StoredDialect};
 
+use std::sync::Arc;
+
 use crate::syntax::Syntax;
-use crate::{Compression, Encoding, Error, Evidence};
+use crate::{Compression, Encoding, Error, Evidence, FileFormat};
 
 /// The dialect of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Dialect {
     pub evidence: Evidence,
     /// The compression of the file.
     pub compression: Compression,
+    /// The format of the file. The other fields describe the text that it was converted to.
+    pub format: FileFormat,
 }
 
 /// A line break.
@@ -65,7 +69,7 @@ impl LineEnd {
 }
 
 /// The chosen properties of a dialect; the others are guessed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The byte between cells.
     pub delimiter: Option<u8>,
@@ -86,6 +90,8 @@ pub struct Choice {
     pub encoding: Option<Encoding>,
     /// Whether the file is read as text even if its bytes look like those of a binary format.
     pub is_text: bool,
+    /// The name of the sheet of a workbook; `None`: the first visible one.
+    pub sheet: Option<Arc<str>>,
     /// The delimiter that the file name suggests ([`Self::hinted_by`]), which is weak evidence: tabs are used if there
     /// are any, a comma only implies several columns.
     pub hint: Option<u8>,

@@ -10,15 +10,18 @@ use std::path::Path;
 
 use super::{Choice, Dialect, LineEnd};
 use crate::syntax::Syntax;
-use crate::{Compression, Encoding, Evidence};
+use crate::{Compression, Encoding, Evidence, FileFormat};
 
 /// The name of the file with the stored dialect, in the folder of a table. A copy of a table includes both files.
 pub const DIALECT: &str = "dialect";
 
 /// The first line, with the version of the format.
-const FORM: &str = "dialect 2";
+const FORM: &str = "dialect 3";
 
-/// The previous version, without lines above the table.
+/// The previous version, of delimited text alone.
+const TEXT_FORM: &str = "dialect 2";
+
+/// The version before, without lines above the table.
 const OLD_FORM: &str = "dialect 1";
 
 /// The largest accepted file in bytes; a file has about 200.
@@ -45,6 +48,7 @@ pub(crate) struct ChosenFields {
     skip: bool,
     header: bool,
     encoding: bool,
+    sheet: bool,
 }
 
 impl ChosenFields {
@@ -56,6 +60,7 @@ impl ChosenFields {
             skip: choice.skip.is_some(),
             header: choice.header.is_some(),
             encoding: choice.encoding.is_some(),
+            sheet: choice.sheet.is_some(),
         }
     }
 }
@@ -73,6 +78,20 @@ impl StoredDialect {
         // Another encoding yields another text.
         let is_same_text = is_same(choice.encoding, self.dialect.encoding, given.encoding);
         (fits && is_same_text).then_some(syntax)
+    }
+
+    /// Whether the format of the file needs its end.
+    pub(crate) const fn needs_whole_file(&self) -> bool {
+        self.dialect.format.needs_whole_file()
+    }
+
+    /// Whether the stored lines above the header, and the header, are those of the sheet that `choice` names, and leave
+    /// nothing else to guess.
+    pub(crate) fn is_of_sheet(&self, choice: &Choice) -> bool {
+        !self.header_open
+            && !self.given.sheet
+            && choice.sheet.is_none()
+            && is_same(choice.skip, self.dialect.skip, self.given.skip)
     }
 
     /// The stored encoding and its evidence, if it was found and `choice` is compatible with it.
@@ -134,14 +153,17 @@ impl StoredDialect {
             format!("evidence {}", name(&EVIDENCE, dialect.evidence)),
             format!("line_end {}", name(&LINE_ENDS, dialect.line_end)),
             format!("compression {}", name(&COMPRESSIONS, dialect.compression)),
+            format!("sheet {}", given.sheet),
+            format!("format {}", dialect.format.name()),
         ];
         lines.map(|line| line + "\n").concat()
     }
 
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let is_old = match lines.next()? {
-            FORM => false,
+        let form = lines.next()?;
+        let is_old = match form {
+            FORM | TEXT_FORM => false,
             OLD_FORM => true,
             _ => return None,
         };
@@ -173,6 +195,14 @@ impl StoredDialect {
         if is_old && encoding == Encoding::UTF_8 && evidence == Evidence::Mark {
             start = crate::encoding::MARK.len() as u64;
         }
+        let line_end = named(&LINE_ENDS, line("line_end")?)?;
+        let compression = named(&COMPRESSIONS, line("compression")?)?;
+        let (mut sheet, mut format) = (false, FileFormat::Text);
+        if form == FORM {
+            sheet = line("sheet")?.parse().ok()?;
+            let named = line("format")?;
+            format = FileFormat::ALL.into_iter().find(|format| format.name() == named)?;
+        }
         let syntax = Syntax::new(delimiter.0?, quote.0, escape.0).ok()?;
         Some(Self {
             dialect: Dialect {
@@ -182,8 +212,9 @@ impl StoredDialect {
                 header: !header_open && named(&HEADERS, header)?,
                 encoding,
                 evidence,
-                line_end: named(&LINE_ENDS, line("line_end")?)?,
-                compression: named(&COMPRESSIONS, line("compression")?)?,
+                line_end,
+                compression,
+                format,
             },
             given: ChosenFields {
                 delimiter: delimiter.1,
@@ -192,6 +223,7 @@ impl StoredDialect {
                 skip: skip.1,
                 header: given(header_given)?,
                 encoding: given(encoding_given)?,
+                sheet,
             },
             looked,
             header_open,
@@ -241,6 +273,7 @@ mod tests {
                 encoding: Encoding::named("windows-1252").unwrap(),
                 evidence: Evidence::Guessed,
                 compression: Compression::Zstd,
+                format: FileFormat::Json,
             },
             given: ChosenFields { quote: true, ..ChosenFields::default() },
             looked: 65_536,
@@ -262,7 +295,7 @@ mod tests {
         for length in 0..text.len() - 1 {
             assert_eq!(StoredDialect::parse(&text[..length]), None, "{length} bytes");
         }
-        assert_eq!(StoredDialect::parse(&text.replace("dialect 2", "dialect 3")), None);
+        assert_eq!(StoredDialect::parse(&text.replace("dialect 3", "dialect 4")), None);
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(StoredDialect::load(folder.path()).unwrap(), None);
         fs::write(folder.path().join(DIALECT), text.repeat(100)).unwrap();
@@ -284,13 +317,13 @@ mod tests {
     fn only_another_choice_is_guessed_again() {
         let (kept, same) = (kept(false), Choice { quote: Some(Some(b'\'')), ..Choice::default() });
         assert_eq!((kept.syntax(&same), kept.header(&same)), (Some(kept.dialect.syntax), Some(true)));
-        let named = Choice { delimiter: Some(b' '), header: Some(false), ..same };
+        let named = Choice { delimiter: Some(b' '), header: Some(false), ..same.clone() };
         assert_eq!((kept.syntax(&named), kept.header(&named)), (Some(kept.dialect.syntax), None));
         let others = [
             Choice::default(),
-            Choice { delimiter: Some(b','), ..same },
-            Choice { skip: Some(0), ..same },
-            Choice { escape: Some(None), ..same },
+            Choice { delimiter: Some(b','), ..same.clone() },
+            Choice { skip: Some(0), ..same.clone() },
+            Choice { escape: Some(None), ..same.clone() },
             Choice { encoding: Some(Encoding::UTF_8), ..same },
         ];
         for other in others {

@@ -114,8 +114,10 @@ impl Reading {
         )?;
         let rows = overlay.map_or(tally.rows.saturating_sub(first), |overlay| overlay.rows());
         let columns = columns();
-        let facts =
-            columns.iter().enumerate().map(|(i, column)| self.conclude(i, column, types.contains_key(&i)));
+        let facts = columns.iter().enumerate().map(|(i, column)| {
+            let chosen = types.contains_key(&i) || self.declared_types().contains_key(&i);
+            self.conclude(i, column, chosen)
+        });
         Ok(Facts { rows, columns: facts.collect::<Result<_, _>>()?, clipped })
     }
 

@@ -102,7 +102,14 @@ impl View {
         let order = self.order();
         let total = order.as_ref().map_or_else(|| self.total(), |order| order.len());
         if self.first() > 0 && self.reading.state().tally.rows > 0 {
-            export.row(0)?;
+            let mut result = Ok(());
+            let Exporter { rows, out, .. } = &mut export;
+            self.read_header(|event| {
+                if result.is_ok() {
+                    result = rows.take(event).and_then(|()| rows.flush_above(PIECE_SIZE, *out));
+                }
+            })?;
+            result?;
         }
         let (mut at, mut step) = (0, MIN_FETCHED_ROWS);
         while at < total {

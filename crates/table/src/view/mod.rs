@@ -25,6 +25,7 @@ use crate::order::{OrderBuilder, RowOrder};
 use crate::overlay::LineOrder;
 use crate::page::RowBuilder;
 use crate::reading::Reading;
+use crate::syntax::Event;
 use crate::{Control, Error, Page, Row, TypeChoices, scan};
 pub(crate) use select::Selection;
 
@@ -334,7 +335,7 @@ impl View {
             return Ok(None);
         }
         let mut shaper = RowBuilder::new(self.reading.limits(), 1, &columns);
-        Cursor::new(&self.reading).read(0, |event| shaper.take(event))?;
+        self.read_header(|event| shaper.take(event))?;
         let mut row = shaper.row(0);
         for cell in &mut row.cells {
             // A byte order mark is not part of a name; it may occur where files were concatenated.
@@ -342,6 +343,22 @@ impl View {
             cell.text.drain(..marks);
         }
         Ok(Some(row))
+    }
+
+    /// Passes the names of the columns to `take`, as the cells of a row.
+    fn read_header(&self, mut take: impl FnMut(Event<'_>)) -> io::Result<()> {
+        let names = self.reading.state().names.clone();
+        let Some(names) = names.filter(|names| !names.is_empty()) else {
+            return Cursor::new(&self.reading).read(0, take);
+        };
+        for (column, name) in names.iter().enumerate() {
+            if column > 0 {
+                take(Event::Cell);
+            }
+            take(Event::Content(name.as_bytes()));
+        }
+        take(Event::Row);
+        Ok(())
     }
 
     /// The view with the rows that were appended since. Without a sort only those are examined.

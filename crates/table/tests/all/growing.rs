@@ -168,7 +168,7 @@ fn appended_rows_are_written_in_the_dialect_of_the_file() {
 fn a_row_that_cannot_be_written_changes_nothing() {
     let unquoted = Choice { quote: Some(None), ..choice(true) };
     let latin = Choice { encoding: Encoding::named("latin1"), ..choice(true) };
-    for (choice, cell) in [(unquoted, "a\tb"), (unquoted, "two\nlines"), (latin, "漢字")] {
+    for (choice, cell) in [(unquoted.clone(), "a\tb"), (unquoted, "two\nlines"), (latin, "漢字")] {
         let mut made = TestTable::whole(b"a\tb\n1\t2\n", choice);
         assert!(matches!(made.writer.append_rows([["x", cell]]), Err(Error::Unwritable(_))));
         assert_eq!(made.writer.append_rows([["x", "y"]]).unwrap().rows, 2);
@@ -267,7 +267,8 @@ fn a_refreshed_view_contains_appended_rows() {
 #[test]
 fn a_rejected_upload_leaves_no_file() {
     let mut made = TestTable::empty(choice(false), Limits::default());
-    assert!(matches!(made.writer.append(b"PK\x03\x04 and more"), Err(Error::NotText(_))));
+    let archive = [&b"PK\x03\x04"[..], &[0; 22], b"\x09\0\0\0photo.jpg"].concat();
+    assert!(matches!(made.writer.append(&archive), Err(Error::NotText(_))));
     assert_eq!(std::fs::read(made.folder.path().join(ORIGINAL)).unwrap(), b"");
     assert_eq!(made.reading().summary().lines, 0);
 }
@@ -317,7 +318,7 @@ fn a_cell_or_row_longer_than_the_examined_head_does_not_affect_the_guess() {
 fn a_byte_order_mark_is_not_part_of_a_cell_at_any_split() {
     let utf_8 = Choice { encoding: Some(Encoding::UTF_8), ..choice(true) };
     for sizes in [&[1][..], &[2], &[100]] {
-        let made = TestTable::of(b"\xEF\xBB\xBFid\tn\n1\t2\n", sizes, utf_8, Limits::default());
+        let made = TestTable::of(b"\xEF\xBB\xBFid\tn\n1\t2\n", sizes, utf_8.clone(), Limits::default());
         let header = View::plain(&made.reading(), false).header().unwrap().unwrap();
         assert_eq!(header.cells[0].text, "id");
     }

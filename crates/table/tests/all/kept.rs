@@ -48,7 +48,7 @@ fn appended_rows_are_read_in_the_dialect_of_the_table_and_change_no_earlier_row(
     ];
     for (name, file, more) in files {
         let choice = Choice::hinted_by(name);
-        let mut made = TestTable::whole(file, choice);
+        let mut made = TestTable::whole(file, choice.clone());
         let before = seen(&made.reading());
         for more in more {
             match &more {
@@ -64,7 +64,7 @@ fn appended_rows_are_read_in_the_dialect_of_the_table_and_change_no_earlier_row(
             }
         }
         let after = seen(&made.reading());
-        assert_eq!(reopened(&made, choice), after);
+        assert_eq!(reopened(&made, choice.clone()), after);
         made.writer.reread(choice, Control::default()).unwrap();
         assert_eq!(seen(&made.reading()), after);
     }
@@ -81,7 +81,7 @@ proptest! {
         name in prop::sample::select(vec!["a", "a.csv", "a.tsv"]),
     ) {
         let choice = Choice::hinted_by(name);
-        let mut made = TestTable::whole(file.as_bytes(), choice);
+        let mut made = TestTable::whole(file.as_bytes(), choice.clone());
         let before = seen(&made.reading());
         prop_assume!(before.1.len() > 1 && !made.reading().summary().open_quote);
         for more in &more {
@@ -154,7 +154,7 @@ fn another_choice_is_guessed_from_the_file_as_it_was_when_it_ended() {
         assert_eq!(made.reading().dialect().syntax, before.0.syntax);
     }
     let semicolons = Choice { delimiter: Some(b';'), ..Choice::default() };
-    made.writer.reread(semicolons, Control::default()).unwrap();
+    made.writer.reread(semicolons.clone(), Control::default()).unwrap();
     assert_eq!(made.rows()[49], ["a", "b", "c,x"]);
     // Another node opens it with the same choice, and then without one.
     assert_eq!(reopened(&made, semicolons), seen(&made.reading()));

@@ -1,6 +1,7 @@
 //! Tests of the engine's public interface.
 
 mod facts;
+mod formats;
 mod golden;
 mod growing;
 mod guess;

@@ -76,6 +76,7 @@ pub(crate) fn exactly(syntax: Syntax, header: bool) -> Choice {
         escapes_everywhere: Some(syntax.escapes_everywhere()),
         skips_spaces: Some(syntax.skips_spaces()),
         is_text: false,
+        sheet: None,
         hint: None,
     }
 }
