@@ -22,7 +22,7 @@ run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1
 
 test: test-tools ## every test; installs the test tools first
 	$(CARGO) test --workspace --locked
-	tests/browser/run.sh
+	TIDINGS_BUILT=1 tests/browser/run.sh
 
 test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Builds the program and runs the tests of the page against it: tests/browser/run.sh [TEST-FILE…]
+# With TIDINGS_BUILT=1 it runs the program that `cargo test --workspace` has built: `cargo build` selects other
+# features of dependencies and another optimization, so it would compile most crates a second time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --quiet --locked --package tidings
+[[ ${TIDINGS_BUILT:-} == 1 ]] || cargo build --quiet --locked --package tidings
 target=$(cargo metadata --format-version 1 --no-deps --locked | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')
 export TIDINGS_BIN=$target/debug/tidings
 # The folder of the screenshots.

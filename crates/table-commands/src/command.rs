@@ -6,26 +6,19 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tidings_table::{Op, Query, TypeChoice};
+use tidings_table::Query;
 use tidings_table_group::{Group, MAX_BY};
-use tidings_table_store::{ColumnLayout, Condition, DialectOptions, Sort, ViewSettings};
+use tidings_table_store::{ColumnLayout, Condition, DialectOptions, Sort};
 
 use crate::InvalidCommand;
-use crate::condition::{self, MAX_QUERY_TEXT};
+use crate::checks::{
+    MAX_NAME, checked_filter, checked_key, checked_search, column_range, limited, rows, sanitize_name,
+    types_of,
+};
+use crate::condition::MAX_QUERY_TEXT;
 use crate::layout;
 use crate::people::{Cursor, CursorMessage};
-
-/// The most rows of a page or a private window.
-pub const MAX_ROWS: usize = 1_000;
-/// The most columns of a private window.
-const MAX_COLUMNS: usize = 1_000;
-/// The most columns with chosen types.
-const MAX_TYPES: usize = 1_000;
-/// The most columns of a key, and the longest name of one in bytes.
-const MAX_KEY_COLUMNS: usize = 16;
-const MAX_KEY_NAME: usize = 255;
-/// The longest stored file name, in bytes.
-const MAX_NAME: usize = 255;
+use crate::private::PrivateMessage;
 
 /// A command.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,57 +166,6 @@ struct ColumnsMessage {
     count: usize,
 }
 
-/// The complete state of a private view. Absent fields are those of a view of all rows, and of the shared view for the
-/// size of pages and the types of columns.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct PrivateMessage {
-    sort: Vec<Sort>,
-    filter: Vec<Condition>,
-    search: String,
-    page: Option<u64>,
-    page_size: Option<u64>,
-    types: Option<BTreeMap<usize, Option<String>>>,
-    columns: Option<ColumnLayout>,
-    group: Option<Group>,
-}
-
-impl PrivateMessage {
-    fn checked(self) -> Result<Self, InvalidCommand> {
-        if self.page == Some(0) {
-            return Err(InvalidCommand::new("pages are counted from 1"));
-        }
-        if self.page_size.is_some() {
-            rows("page_size", self.page_size)?;
-        }
-        self.columns.iter().try_for_each(layout::check)?;
-        Ok(Self {
-            sort: limited("sort", self.sort, Query::SORTS)?,
-            filter: checked_filter(self.filter)?,
-            search: checked_search(self.search)?,
-            types: self.types.map(types_of).transpose()?,
-            group: self.group.map(Group::checked).transpose()?,
-            ..self
-        })
-    }
-
-    /// The settings of the view.
-    pub fn settings(self, shared: &ViewSettings) -> ViewSettings {
-        let types =
-            self.types.map(|types| types.into_iter().filter_map(|(column, name)| Some((column, name?))));
-        ViewSettings {
-            page: self.page.unwrap_or(1),
-            page_size: self.page_size.map_or(shared.page_size, |size| size as usize),
-            sort: self.sort,
-            filter: self.filter,
-            search: self.search,
-            types: types.map_or_else(|| shared.types.clone(), Iterator::collect),
-            group: self.group,
-            layout: self.columns,
-        }
-    }
-}
-
 /// Parses a text message.
 ///
 /// # Errors
@@ -253,7 +195,8 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
         CommandMessage::Filter(filter) => Command::Filter(checked_filter(filter)?),
         CommandMessage::Search(search) => Command::Search(checked_search(search)?),
         CommandMessage::Rows { from, count, columns, private } => {
-            let columns = columns.map(column_range).transpose()?;
+            let columns =
+                columns.map(|ColumnsMessage { from, count }| column_range(from, count)).transpose()?;
             Command::Rows { from, count: rows("count", Some(count))?, columns, private }
         }
         CommandMessage::Private(private) => {
@@ -297,20 +240,6 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
     })
 }
 
-/// Checks the number and the length of the names of a key.
-fn checked_key(key: Vec<String>) -> Result<Vec<String>, InvalidCommand> {
-    let key = limited("key", key, MAX_KEY_COLUMNS)?;
-    if key.iter().any(|name| name.len() > MAX_KEY_NAME) {
-        return Err(InvalidCommand::new(format!(
-            "the name of a key column has at most {MAX_KEY_NAME} bytes"
-        )));
-    }
-    match key.iter().enumerate().find(|(at, name)| key[..*at].contains(name)) {
-        Some((_, twice)) => Err(InvalidCommand::new(format!("the key names the column {twice:?} twice"))),
-        None => Ok(key),
-    }
-}
-
 /// Whether a text message is an upload command, even if it is invalid.
 pub fn is_upload(text: &str) -> bool {
     let key = text.trim_start().strip_prefix('{').map(str::trim_start);
@@ -324,78 +253,11 @@ fn page(number: Option<u64>) -> Result<Command, InvalidCommand> {
     }
 }
 
-/// Checks a number of rows.
-pub fn rows(what: &str, number: Option<u64>) -> Result<usize, InvalidCommand> {
-    let number = number.and_then(|number| usize::try_from(number).ok());
-    match number {
-        Some(number) if (1..=MAX_ROWS).contains(&number) => Ok(number),
-        _ => Err(InvalidCommand::new(format!("{what} must be from 1 to {MAX_ROWS} rows"))),
-    }
-}
-
-fn checked_filter(filter: Vec<Condition>) -> Result<Vec<Condition>, InvalidCommand> {
-    let filter = limited("filter", filter, Query::FILTERS)?;
-    filter.iter().try_for_each(condition::check)?;
-    Ok(filter)
-}
-
-fn checked_search(search: String) -> Result<String, InvalidCommand> {
-    if search.len() > MAX_QUERY_TEXT {
-        return Err(InvalidCommand::new(format!("a search may have {MAX_QUERY_TEXT} bytes")));
-    }
-    crate::pattern::check(Op::Contains, &search)?;
-    Ok(search)
-}
-
-fn column_range(columns: ColumnsMessage) -> Result<Range<usize>, InvalidCommand> {
-    let ColumnsMessage { from, count } = columns;
-    match from.checked_add(count) {
-        Some(end) if (1..=MAX_COLUMNS).contains(&count) => Ok(from..end),
-        _ => Err(InvalidCommand::new(format!("the count of columns must be from 1 to {MAX_COLUMNS}"))),
-    }
-}
-
-fn limited<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, InvalidCommand> {
-    if list.len() <= most {
-        Ok(list)
-    } else {
-        Err(InvalidCommand::new(format!("{what} may have {most} entries")))
-    }
-}
-
-/// The file name that is shown and offered for downloads: without folders and control characters, truncated.
-fn sanitize_name(name: &str) -> String {
-    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let mut name: String = name.chars().filter(|character| !character.is_control()).collect();
-    while name.len() > MAX_NAME {
-        name.pop();
-    }
-    name
-}
-
-/// Checks the types of columns. An empty type and `auto` mean detection.
-fn types_of(
-    types: BTreeMap<usize, Option<String>>,
-) -> Result<BTreeMap<usize, Option<String>>, InvalidCommand> {
-    if types.len() > MAX_TYPES {
-        return Err(InvalidCommand::new(format!("types may have {MAX_TYPES} entries")));
-    }
-    let checked = types.into_iter().map(|(column, name)| {
-        let name = name.filter(|name| !name.is_empty() && name != "auto");
-        if let Some(name) = &name
-            && let Err(unknown) = name.parse::<TypeChoice>()
-        {
-            return Err(InvalidCommand::new(format!("the type of column {column} {unknown}, got {name:?}")));
-        }
-        Ok((column, name))
-    });
-    checked.collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use tidings_table::Encoding;
+    use tidings_table::{Encoding, Op};
     use tidings_table_group::{Chart, Function, Measure};
+    use tidings_table_store::ViewSettings;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Messages of viewers of shared tables: commands and their checks, and the people that messages are about.
 //!
 //! ```text
-//! command.rs    text messages as commands      condition.rs, pattern.rs  checks of filters and searches
+//! command.rs    text messages as commands      private.rs                the message that replaces a private view
+//! checks.rs     checks of their values         condition.rs, pattern.rs  checks of filters and searches
 //! people.rs     names, colours, cursors        layout.rs                 checks of the layout of columns
 //! ```
 //!
@@ -10,11 +11,13 @@
 //! Invariant: a command that was parsed is within the limits of its values; whether its columns exist depends on the file,
 //! and is checked by the room.
 
+pub mod checks;
 pub mod command;
 mod condition;
 mod layout;
 mod pattern;
 pub mod people;
+pub mod private;
 
 use tidings_table_group::InvalidGroup;
 use tidings_table_store::InvalidDialect;

@@ -4,7 +4,7 @@
 //! group.rs     the settings of a group, and their checks
 //! grouped.rs   the view: its rows in some order, windows, downloads
 //! tally.rs     the state of all groups, and its updates
-//! measure.rs   the state of one measure        sum.rs, distinct.rs  exact sums, numbers of different values
+//! measure.rs   the state of one measure        sum.rs  exact sums
 //! budget.rs    the memory of all grouped views
 //! ```
 //!
@@ -29,7 +29,6 @@
 //!   never incomplete.
 
 mod budget;
-mod distinct;
 mod group;
 mod grouped;
 mod measure;
@@ -37,7 +36,7 @@ mod sum;
 mod tally;
 
 pub use budget::{Budget, MAX_TOTAL_BYTES};
-pub use distinct::MAX_EXACT;
 pub use group::{Chart, Function, Group, InvalidGroup, MAX_BY, MAX_MEASURES, Measure};
 pub use grouped::Grouped;
+pub use measure::MAX_EXACT;
 pub use tally::{MAX_BYTES, MAX_GROUPS};

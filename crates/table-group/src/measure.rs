@@ -1,10 +1,13 @@
 //! The state of one measure of a group.
 
 use tidings_table::{CellFormat, CellValue, ColumnType};
+use tidings_table_value::distinct::{Distinct, DistinctHashes, hash};
 
-use crate::distinct::Distinct;
 use crate::group::Function;
 use crate::sum::{Sum, number_text};
+
+/// The most different values of a group that are counted exactly.
+pub const MAX_EXACT: usize = 10_000;
 
 /// The most bytes of a cell that are considered and stored as minimum or maximum.
 const MAX_EXTREME: usize = 1024;
@@ -23,7 +26,7 @@ pub(crate) enum MeasureState {
     Count(u64),
     Sum { sum: Box<Sum>, count: u64 },
     Extreme(Option<Box<Extreme>>),
-    Distinct(Distinct),
+    Distinct(DistinctHashes),
 }
 
 /// The smallest or the largest value so far.
@@ -39,7 +42,7 @@ impl MeasureFormat {
             Function::Count => MeasureState::Count(0),
             Function::Sum | Function::Mean => MeasureState::Sum { sum: Box::default(), count: 0 },
             Function::Min | Function::Max => MeasureState::Extreme(None),
-            Function::Distinct => MeasureState::Distinct(Distinct::default()),
+            Function::Distinct => MeasureState::Distinct(DistinctHashes::default()),
         }
     }
 
@@ -79,7 +82,7 @@ impl MeasureFormat {
             }
             MeasureState::Distinct(distinct) => {
                 if format.write_key(cell, key) == CellValue::Value {
-                    distinct.add(key);
+                    distinct.insert(hash(key), MAX_EXACT);
                 }
             }
         }
@@ -107,7 +110,9 @@ impl MeasureFormat {
             (MeasureState::Extreme(extreme), MeasureState::Extreme(Some(later))) => {
                 self.consider(extreme, &later.key, &later.cell);
             }
-            (MeasureState::Distinct(distinct), MeasureState::Distinct(later)) => distinct.merge(later),
+            (MeasureState::Distinct(distinct), MeasureState::Distinct(later)) => {
+                distinct.merge(later, MAX_EXACT)
+            }
             _ => {}
         }
     }
@@ -122,8 +127,8 @@ impl MeasureFormat {
             MeasureState::Sum { sum, count } => number_text(sum.value() / *count as f64),
             MeasureState::Extreme(Some(extreme)) => String::from_utf8_lossy(&extreme.cell).into_owned(),
             MeasureState::Distinct(distinct) => match distinct.count() {
-                (count, true) => count.to_string(),
-                (count, false) => format!("{ESTIMATE}{count}"),
+                Distinct { count, exact: true } => count.to_string(),
+                Distinct { count, exact: false } => format!("{ESTIMATE}{count}"),
             },
         }
     }

@@ -20,7 +20,7 @@ use super::Service;
 use super::access::Connection;
 use super::broadcast::ViewFormat;
 use super::changes;
-use super::command;
+use super::checks;
 use super::download;
 use super::failure::Failure;
 use super::message::{self, PageText};
@@ -159,7 +159,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A page of the current view. The shared view does not change.
 async fn page_of(service: &Arc<Service>, id: &str, query: &PageQuery) -> HttpResult {
-    let size = query.page_size.map(|size| command::rows("page_size", Some(size))).transpose()?;
+    let size = query.page_size.map(|size| checks::rows("page_size", Some(size))).transpose()?;
     let deadline = Instant::now() + READ_TIMEOUT;
     let (view, info, number, pages) = loop {
         let Snapshot { view, mut info, .. } = snapshot(service, id).await?;

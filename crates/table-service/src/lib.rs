@@ -65,7 +65,7 @@ use std::time::Duration;
 use tidings_audit::Audit;
 use tidings_otel::Tracer;
 use tidings_table::Limits;
-use tidings_table_commands::{command, people};
+use tidings_table_commands::{checks, command, people};
 use tidings_table_live::Budget;
 use tidings_table_room::{
     broadcast, failure, message, node_messages, outbox, page, rate, room, rows, upload, view_rows,

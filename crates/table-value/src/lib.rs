@@ -4,6 +4,7 @@
 //! ```text
 //! number.rs, amount.rs  numbers as programs and people write them
 //! date.rs               dates and times         text.rs, fold.rs  the order and the equality of text
+//! distinct.rs           numbers of different values
 //! ```
 //!
 //! The crate parses bytes of memory: it uses no file, thread or clock.
@@ -12,6 +13,7 @@
 
 mod amount;
 pub mod date;
+pub mod distinct;
 pub mod fold;
 mod number;
 pub mod text;

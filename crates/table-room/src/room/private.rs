@@ -23,12 +23,12 @@ use super::keys::LIVE_INTERVAL;
 use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::ViewFormat;
-use crate::command::PrivateMessage;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::message;
 use crate::page::{Page, PageRequest};
 use crate::view_rows::ViewRows;
+use tidings_table_commands::private::PrivateMessage;
 
 /// The most private views of one table on this node.
 const MAX_PER_TABLE: usize = 100;

@@ -1,30 +1,24 @@
-//! The number of different values of a column: exact up to a limit, estimated above it.
+//! The number of different values of a column, and the most frequent ones.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
-/// A number of different values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Distinct {
-    /// The number.
-    pub count: u64,
-    /// Whether the number is exact; otherwise it is estimated: within 2 % in two of three cases, within 5 % nearly
-    /// always.
-    pub exact: bool,
-}
+use crate::value::distinct::{Distinct, DistinctHashes, IdentityHasher, hash};
 
-/// The most different values that are counted exactly.
+/// The most different values whose frequencies are counted.
 const COUNTED: usize = 1_024;
+
+/// The most different values of a column that are counted exactly.
+pub(super) const EXACT: usize = 1 << 20;
 
 /// The number of most frequent values.
 const TOP: usize = 10;
 
-/// Values are distinguished by a 64-bit hash: in a column of a thousand values, a collision has a probability of
-/// 10^-13.
+/// The different values of a column.
 pub(super) enum Counter {
     /// The count of each value, and one of its lines.
     Counted(HashMap<u64, (u64, u32), BuildHasherDefault<IdentityHasher>>),
-    Estimated(Estimate),
+    Uncounted(DistinctHashes),
 }
 
 impl Default for Counter {
@@ -34,11 +28,14 @@ impl Default for Counter {
 }
 
 impl Counter {
-    /// A counter for other lines of the same column. If this one estimates, the other one need not count exactly.
+    /// A counter for other lines of the same column. It counts no more exactly than this one.
     pub(super) fn beside(&self) -> Self {
         match self {
             Self::Counted(_) => Self::default(),
-            Self::Estimated(_) => Self::Estimated(Estimate::default()),
+            Self::Uncounted(hashes) if hashes.exact_len().is_some() => {
+                Self::Uncounted(DistinctHashes::default())
+            }
+            Self::Uncounted(_) => Self::Uncounted(DistinctHashes::estimate()),
         }
     }
 
@@ -51,10 +48,10 @@ impl Counter {
             Self::Counted(counts) => {
                 counts.entry(hash).or_insert((0, line)).0 += times;
                 if counts.len() > COUNTED {
-                    self.estimate();
+                    self.uncounted();
                 }
             }
-            Self::Estimated(estimate) => estimate.add(hash),
+            Self::Uncounted(hashes) => hashes.insert(hash, EXACT),
         }
     }
 
@@ -64,27 +61,40 @@ impl Counter {
             Self::Counted(counts) => {
                 counts.into_iter().for_each(|(hash, (times, line))| self.add_hash(hash, times, line));
             }
-            Self::Estimated(later) => self.estimate().merge(&later),
+            Self::Uncounted(later) => self.uncounted().merge(later, EXACT),
         }
     }
 
-    /// Converts the exact counts to an estimate.
-    fn estimate(&mut self) -> &mut Estimate {
+    /// Drops the frequencies.
+    fn uncounted(&mut self) -> &mut DistinctHashes {
         if let Self::Counted(counts) = self {
-            let mut estimate = Estimate::default();
-            counts.keys().for_each(|hash| estimate.add(*hash));
-            *self = Self::Estimated(estimate);
+            let mut hashes = DistinctHashes::default();
+            counts.keys().for_each(|hash| hashes.insert(*hash, EXACT));
+            *self = Self::Uncounted(hashes);
         }
         match self {
-            Self::Estimated(estimate) => estimate,
-            Self::Counted(_) => unreachable!("it was just made an estimate"),
+            Self::Uncounted(hashes) => hashes,
+            Self::Counted(_) => unreachable!("the frequencies were just dropped"),
         }
+    }
+
+    /// The number of values that are in memory without their frequencies.
+    pub(super) fn exact_len(&self) -> usize {
+        match self {
+            Self::Counted(_) => 0,
+            Self::Uncounted(hashes) => hashes.exact_len().unwrap_or(0),
+        }
+    }
+
+    /// Replaces the values in memory by an estimate.
+    pub(super) fn become_estimate(&mut self) {
+        self.uncounted().become_estimate();
     }
 
     pub(super) fn count(&self) -> Distinct {
         match self {
             Self::Counted(counts) => Distinct { count: counts.len() as u64, exact: true },
-            Self::Estimated(estimate) => Distinct { count: estimate.count(), exact: false },
+            Self::Uncounted(hashes) => hashes.count(),
         }
     }
 
@@ -99,85 +109,6 @@ impl Counter {
     }
 }
 
-/// HyperLogLog (Flajolet et al. 2007) with 4,096 registers: a standard error of 1.6 %.
-pub(super) struct Estimate {
-    registers: Box<[u8; Self::REGISTERS]>,
-}
-
-impl Default for Estimate {
-    fn default() -> Self {
-        Self { registers: Box::new([0; Self::REGISTERS]) }
-    }
-}
-
-impl Estimate {
-    const BITS: u32 = 12;
-    const REGISTERS: usize = 1 << Self::BITS;
-
-    fn add(&mut self, hash: u64) {
-        let register = &mut self.registers[(hash >> (u64::BITS - Self::BITS)) as usize];
-        // The position of the first 1 after the bits that select the register.
-        let place = ((hash << Self::BITS | 1 << (Self::BITS - 1)).leading_zeros() + 1) as u8;
-        *register = (*register).max(place);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        for (register, other) in self.registers.iter_mut().zip(other.registers.iter()) {
-            *register = (*register).max(*other);
-        }
-    }
-
-    fn count(&self) -> u64 {
-        let registers = Self::REGISTERS as f64;
-        let sum: f64 = self.registers.iter().map(|register| f64::exp2(-f64::from(*register))).sum();
-        let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
-        let zeros = self.registers.iter().filter(|register| **register == 0).count();
-        // While registers are empty, linear counting is more accurate.
-        let count = if raw <= 2.5 * registers && zeros > 0 {
-            registers * (registers / zeros as f64).ln()
-        } else {
-            raw
-        };
-        count.round() as u64
-    }
-}
-
-/// A 64-bit hash that is the same in every process.
-fn hash(value: &[u8]) -> u64 {
-    /// Odd constants without a pattern: digits of the fractions of √2, √3 and √5.
-    const A: u64 = 0x6A09_E667_F3BC_C909;
-    const B: u64 = 0xBB67_AE85_84CA_A73B;
-    const C: u64 = 0x3C6E_F372_FE94_F82B;
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product >> 64) as u64 ^ product as u64
-    };
-    let (words, rest) = value.as_chunks::<8>();
-    let state =
-        words.iter().fold(A ^ value.len() as u64, |state, word| fold(state ^ u64::from_le_bytes(*word), B));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    fold(fold(state ^ u64::from_le_bytes(last), C), A)
-}
-
-/// A hasher for keys that are already hashes.
-#[derive(Default)]
-pub(super) struct IdentityHasher(u64);
-
-impl Hasher for IdentityHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are 64-bit numbers");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,14 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn few_values_are_counted_and_many_are_estimated_within_five_percent() {
-        assert_eq!(counted(0..1_024).count(), Distinct { count: 1_024, exact: true });
-        for count in [1_025_u32, 3_000, 10_000, 50_000, 300_000] {
-            let Distinct { count: found, exact } = counted(0..count).count();
-            assert!(!exact);
-            let error = (found as f64 / f64::from(count) - 1.0).abs();
-            assert!(error < 0.05, "{found} instead of {count}");
+    fn a_million_values_are_counted_exactly_and_more_are_estimated() {
+        let most = EXACT as u32;
+        for count in [1_024, 1_025, 300_000, most] {
+            assert_eq!(counted(0..count).count(), Distinct { count: u64::from(count), exact: true });
         }
+        let Distinct { count, exact } = counted(0..most + 1).count();
+        assert!(!exact && count.abs_diff(u64::from(most)) * 20 < u64::from(most), "{count}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - Facts do not depend on the number of threads: partial results are merged in the order of the file, and do not
 //!   depend on how it was split.
-//! - A column takes about 50 KB while facts are computed. Columns after [`COLUMNS`] have no facts.
+//! - A column takes about 50 KB while facts are computed, and its different values 9 to 18 bytes each: at most [`EXACT`]
+//!   of a column, [`EXACT_OF_ALL`] of all columns. Columns after [`COLUMNS`] have no facts.
 
 mod distinct;
 mod histogram;
@@ -11,7 +12,7 @@ mod tally;
 
 use std::sync::{Mutex, PoisonError};
 
-pub use distinct::Distinct;
+pub use crate::value::distinct::Distinct;
 pub use histogram::Bin;
 
 use crate::column::{ColumnFormat, ColumnType, Kinds, TypeChoices};
@@ -19,10 +20,15 @@ use crate::cursor::Cursor;
 use crate::page::RowBuilder;
 use crate::reading::Reading;
 use crate::{Control, DateOrder, DecimalMark, Error, scan};
+use distinct::EXACT;
 use tally::ColumnTally;
 
 /// The most columns with facts.
 const COLUMNS: usize = 256;
+
+/// The most different values of all columns that are counted exactly: up to 75 MB. Beyond it, the number of the column
+/// with the most values is estimated.
+const EXACT_OF_ALL: usize = 4 * EXACT;
 
 /// Facts about the columns of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +64,7 @@ pub struct ColumnFacts {
     pub mean: Option<f64>,
     /// The distribution, in a column of numbers: up to 24 bins of equal width.
     pub histogram: Vec<Bin>,
-    /// Up to 10 of the most frequent values with their counts, if all values were counted.
+    /// Up to 10 of the most frequent values with their counts, if there are at most 1,024 different values.
     pub top: Vec<(String, u64)>,
 }
 
@@ -108,7 +114,9 @@ impl Reading {
                 found
             },
             |found| {
-                columns().iter_mut().zip(found).for_each(|(column, found)| column.merge(found));
+                let mut columns = columns();
+                columns.iter_mut().zip(found).for_each(|(column, found)| column.merge(found));
+                fit(&mut columns, EXACT_OF_ALL);
                 Ok(())
             },
         )?;
@@ -155,5 +163,50 @@ impl Reading {
         Cursor::new(self).read(line, |event| shaper.take(event))?;
         let mut row = shaper.row(line);
         Ok(row.cells.get_mut(column).map(|cell| std::mem::take(&mut cell.text)).unwrap_or_default())
+    }
+}
+
+/// Estimates the numbers of the columns with the most different values until the others have at most `most` together.
+fn fit(columns: &mut [ColumnTally], most: usize) {
+    let mut all: usize = columns.iter().map(|column| column.distinct.exact_len()).sum();
+    while all > most
+        && let Some(largest) = columns.iter_mut().max_by_key(|column| column.distinct.exact_len())
+    {
+        all -= largest.distinct.exact_len();
+        largest.distinct.become_estimate();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_bound_of_all_columns_the_largest_numbers_are_estimated() {
+        let integers = ColumnFormat {
+            decimal_mark: DecimalMark::Point,
+            order: DateOrder::DayFirst,
+            column_type: ColumnType::Integer,
+        };
+        let mut columns: Vec<_> = [2_000, 5_000, 10, 4_000]
+            .map(|count: u32| {
+                let mut column = ColumnTally::new(integers);
+                (0..count).for_each(|i| column.add(i.to_string().as_bytes(), i));
+                column
+            })
+            .into();
+        let exact = |columns: &[ColumnTally]| -> Vec<bool> {
+            columns.iter().map(|column| column.distinct.count().exact).collect()
+        };
+        fit(&mut columns, 11_000);
+        assert_eq!(exact(&columns), [true; 4]);
+        fit(&mut columns, 6_000);
+        assert_eq!(exact(&columns), [true, false, true, true]);
+        fit(&mut columns, 1_999);
+        assert_eq!(
+            exact(&columns),
+            [false, false, true, false],
+            "frequencies of few values have their own bound"
+        );
     }
 }
