@@ -38,17 +38,19 @@ export const parse = (query) => {
     sort: sort.map((word) => ({ column: Math.abs(Number(word)), desc: word.startsWith('-') })),
     filter,
     search: args.get('search') ?? '',
+    ...(args.has('ignore_accents') && { ignore_accents: true }),
     ...parseGroup(args.get('group')),
   };
 };
 
 /** The query of an address, with its question mark; empty for the first page of all rows. @param {Place} place */
-export const format = ({ page, sort, filter, search, group }) => {
+export const format = ({ page, sort, filter, search, ignore_accents: plain, group }) => {
   const args = new URLSearchParams();
   if (page > 1) args.set('page', String(page));
   if (sort.length) args.set('sort', sort.map(({ column, desc }) => (desc ? '-' : '') + column).join());
   for (const { column, op, value } of filter) args.append('filter', `${column}.${op}.${value}`);
   if (search) args.set('search', search);
+  if (search && plain) args.set('ignore_accents', '1');
   if (group) args.set('group', [group.by, group.measures.map(({ column, fn }) => (column === undefined ? fn : `${column}.${fn}`)), ...(group.chart ? [group.chart] : [])].join(':'));
   const query = args.toString();
   return query && `?${query}`;

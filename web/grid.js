@@ -262,17 +262,19 @@ const drawLine = (line, row) => {
   for (const { element } of free) element.remove();
 };
 
-/** Marks the matches of a search without changing the cells. @param {string} search */
-const mark = (search) => {
+/** Marks the matches of a search without changing the cells. @param {import('./types').View} view */
+const mark = ({ search, ignore_accents: plain }) => {
   if (!CSS.highlights) return;
   CSS.highlights.delete('hit');
-  const wanted = search.toLowerCase();
+  // Letter by letter, so that offsets stay those of the text.
+  const lower = (/** @type {string} */ text) => (plain ? text.replace(/[^\0-~]/g, (letter) => letter.normalize('NFD').charAt(0)) : text).toLowerCase();
+  const wanted = lower(search);
   if (!wanted) return;
   const hits = new Highlight();
   for (const cell of $('body').querySelectorAll('.cell')) {
     const text = cell.firstChild;
     // Lower case may be longer; then its offsets differ from those of the text.
-    const low = cell.textContent.toLowerCase();
+    const low = lower(cell.textContent);
     if (!text || low.length !== cell.textContent.length) continue;
     for (let at = low.indexOf(wanted); at >= 0 && hits.size < MARKS; at = low.indexOf(wanted, at + wanted.length)) {
       const range = new Range();
@@ -332,7 +334,7 @@ const frame = () => {
   for (const { element } of spare) element.remove();
   spare = [];
   drawMarks();
-  mark(view.search);
+  mark(view);
   request();
   grid.onDraw();
 };

@@ -38,6 +38,7 @@ export const menus = () => {
   for (const [id, is] of Object.entries({ sheet, delimiter: isText(), encoding: isText() })) /** @type {HTMLElement} */ ($(id).parentElement).hidden = !is;
   $('dialect').hidden = !isText() && !sheet;
   input('header').checked = view.dialect?.header ?? !!view.header;
+  input('accents').checked = !!shown()?.ignore_accents;
 };
 
 /** Sorts by a column: up, down, not at all. @param {number} column @param {boolean} also adds to the current sorts */
@@ -104,6 +105,7 @@ export const startMenus = () => {
     grid.row = input('wrap').checked ? 72 : 30;
     redraw();
   };
+  input('accents').onchange = () => change({ ignore_accents: input('accents').checked });
   $('sheet').onchange = () => {
     request({ sheet: get('sheet', HTMLSelectElement).value });
     $('file-menu').hidePopover();

@@ -37,6 +37,8 @@ export interface Query {
   sort: Sort[];
   filter: Filter[];
   search: string;
+  /** Whether the search finds letters with other accents. */
+  ignore_accents?: boolean;
   /** Absent or null: the rows of the file. */
   group?: Group | null;
 }

@@ -41,9 +41,9 @@ export const forgetRequests = () => {
 const requestPrivate = (changes) => {
   const from = state.private ?? state.view;
   if (!from) return;
-  const { sort, filter, search, page_size: size, types, group } = from;
+  const { sort, filter, search, ignore_accents = false, page_size: size, types, group } = from;
   const columns = from.columns ?? (group ? state.columns : null);
-  asked = { sort, filter, search, group: group ?? null, page: state.page, page_size: size, types, ...(columns && { columns }), ...asked, ...changes };
+  asked = { sort, filter, search, ignore_accents, group: group ?? null, page: state.page, page_size: size, types, ...(columns && { columns }), ...asked, ...changes };
   if (!state.send({ private: asked })) note('Not connected: nothing was changed.', 'lost');
 };
 
@@ -140,6 +140,7 @@ export const showAll = () => {
     request({ sort: to.sort });
     request({ filter: to.filter });
     request({ search: to.search });
+    request({ ignore_accents: !!to.ignore_accents });
   }
   request({ page: to.page });
   follow();
@@ -188,7 +189,7 @@ const leavePrivate = () => {
 };
 
 /** What the rows of a view depend on, besides the file. @param {View} view */
-const query = (view) => JSON.stringify([view.sort, view.filter, view.search, view.dialect, view.types, columnsOf(view) ?? null]);
+const query = (view) => JSON.stringify([view.sort, view.filter, view.search, view.ignore_accents, view.dialect, view.types, columnsOf(view) ?? null]);
 
 /** How the rows of a view differ from those of the one before.
  * @param {View | null} before @param {View} now @returns {'file' | 'rows' | 'more' | 'changed' | 'same'} */
@@ -228,7 +229,7 @@ const verb = (before, now) => {
     return now.filter.length > before.filter.length ? 'showed the rows of a group' : 'showed the rows';
   }
   if (!sameQuery({ ...now, page: 1 }, { ...before, page: 1 })) {
-    if (now.search !== before.search) return now.search ? `searched for “${now.search}”` : 'ended the search';
+    if (now.search !== before.search || now.ignore_accents !== before.ignore_accents) return now.search ? `searched for “${now.search}”` : 'ended the search';
     return JSON.stringify(now.sort) === JSON.stringify(before.sort) ? 'filtered' : 'sorted';
   }
   if (JSON.stringify(now.columns) !== JSON.stringify(before.columns)) return 'arranged the columns';

@@ -130,6 +130,22 @@ test('a filter and a search of either viewer apply to both, and can be removed',
   await maker.getByText('1–100 of 1,234').waitFor();
 });
 
+test('a search ignores accents for everyone when a viewer has chosen so', async (t) => {
+  const maker = await visit(t, url);
+  await upload(maker, { name: 'places.csv', mimeType: 'text/csv', buffer: Buffer.from('id,place\n1,Zürich\n2,Zurich\n3,Łódź\n') });
+  await maker.getByLabel('Search').fill('zurich');
+  await maker.getByText('1 row found').waitFor();
+  const guest = await visit(t, maker.url());
+  await guest.getByText('1 row found').waitFor();
+  await guest.getByRole('button', { name: 'File' }).click();
+  await guest.getByLabel('Search ignores accents').check();
+  for (const page of [maker, guest]) await page.getByText('2 rows found').waitFor();
+  await maker.getByLabel('Search').fill('lodz');
+  await eventually('the row', async () => (await cells(guest)).some((row) => row.includes('Łódź')));
+  const direct = await visit(t, `${maker.url().split('?')[0]}?search=zurich&ignore_accents=1`);
+  await direct.getByText('2 rows found').waitFor();
+});
+
 test('column facts are in the header and the menu of the column', async (t) => {
   const [maker] = await two(t);
   await maker.getByRole('columnheader', { name: /price/ }).getByText('decimal').waitFor();

@@ -39,6 +39,8 @@ pub enum Command {
     Filter(Vec<Condition>),
     /// Show only rows with this text; empty: all rows.
     Search(String),
+    /// Whether searches also find letters with other accents.
+    IgnoreAccents(bool),
     /// A private window of rows, for the sender alone.
     Rows {
         /// The position of the first row in the view.
@@ -125,6 +127,7 @@ enum CommandMessage {
     Sort(Vec<Sort>),
     Filter(Vec<Condition>),
     Search(String),
+    IgnoreAccents(bool),
     Rows {
         from: u64,
         count: u64,
@@ -194,6 +197,7 @@ pub fn parse(text: &str) -> Result<Command, InvalidCommand> {
         CommandMessage::Sort(sort) => Command::Sort(limited("sort", sort, Query::SORTS)?),
         CommandMessage::Filter(filter) => Command::Filter(checked_filter(filter)?),
         CommandMessage::Search(search) => Command::Search(checked_search(search)?),
+        CommandMessage::IgnoreAccents(is) => Command::IgnoreAccents(is),
         CommandMessage::Rows { from, count, columns, private } => {
             let columns =
                 columns.map(|ColumnsMessage { from, count }| column_range(from, count)).transpose()?;
@@ -309,6 +313,7 @@ mod tests {
             ),
             (r#"{"filter":[{"column":2,"op":"contains","value":"x"}]}"#, Command::Filter(vec![condition])),
             (r#"{"search":"text"}"#, Command::Search("text".into())),
+            (r#"{"ignore_accents":true}"#, Command::IgnoreAccents(true)),
             (
                 r#"{"rows":{"from":1000,"count":100}}"#,
                 Command::Rows { from: 1000, count: 100, columns: None, private: false },

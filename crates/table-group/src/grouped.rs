@@ -96,8 +96,9 @@ impl Grouped {
 
     /// Whether the view has the groups of this query and these settings, in any order.
     pub fn has_groups_of(&self, query: &Query, group: &Group) -> bool {
-        let Query { sort: _, filter, search, types, header_is_row: _ } = &self.spec.query;
+        let Query { sort: _, filter, search, ignore_accents, types, header_is_row: _ } = &self.spec.query;
         (filter, search, types) == (&query.filter, &query.search, &query.types)
+            && *ignore_accents == query.ignore_accents
             && self.spec.group.same_rows(group)
     }
 

@@ -306,6 +306,8 @@ struct View<'a> {
     sort: &'a [Sort],
     filter: &'a [Condition],
     search: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ignore_accents: bool,
     dialect: Option<DialectText>,
     ragged: u64,
     /// The types of columns that are chosen, or declared by the file.
@@ -337,6 +339,7 @@ pub fn view(info: &TableInfo, page: &PageText, with_rows: bool) -> String {
         sort: &info.shown.sort,
         filter: &info.shown.filter,
         search: &info.shown.search,
+        ignore_accents: info.shown.ignore_accents,
         dialect: info.file.as_ref().map(Into::into),
         ragged: info.file.as_ref().map_or(0, |facts| facts.ragged),
         types: types(info),

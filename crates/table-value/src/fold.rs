@@ -1,5 +1,5 @@
 //! Case folding of text for searches: compatibility forms, ligatures, decomposed accents, case, and kinds of spaces are
-//! equal (NFKC and case folding, Unicode Standard Annex 15 and §3.13).
+//! equal (NFKC and case folding, Unicode Standard Annex 15 and §3.13); on request also letters with and without accents.
 //!
 //! Folding every cell would make a search ten times slower. So most characters are classified as *stable*: they fold to
 //! their own lower case in every context, and a case-insensitive regular expression finds them in place. Only text with
@@ -7,9 +7,21 @@
 
 use unicode_normalization::UnicodeNormalization;
 
+/// The forms of a text that are equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Folding {
+    /// Case, compatibility forms, spaces.
+    #[default]
+    Case,
+    /// Also accents: marks of Latin, Greek and Cyrillic letters, vowel signs of Hebrew and Arabic, and letters with a
+    /// stroke (`ø`, `ł`, `æ`). Kana with and without a voicing mark are different.
+    Accents,
+}
+
 /// A folded text to search for.
 #[derive(Clone, Debug)]
 pub struct Needle {
+    folding: Folding,
     characters: Vec<char>,
     /// The borders of the Knuth–Morris–Pratt algorithm (1977): for each length of a failed match, the length to
     /// continue with.
@@ -18,8 +30,8 @@ pub struct Needle {
 
 impl Needle {
     /// A search for this text.
-    pub fn new(text: &str) -> Self {
-        let characters: Vec<char> = fold(text).collect();
+    pub fn new(text: &str, folding: Folding) -> Self {
+        let characters: Vec<char> = fold(text, folding).collect();
         let mut borders = vec![0; characters.len()];
         let mut length = 0;
         for i in 1..characters.len() {
@@ -29,7 +41,7 @@ impl Needle {
             length += usize::from(characters[i] == characters[length]);
             borders[i] = length;
         }
-        Self { characters, borders }
+        Self { folding, characters, borders }
     }
 
     /// The folded text.
@@ -44,7 +56,7 @@ impl Needle {
         }
         cell.utf8_chunks().any(|chunk| {
             let mut length = 0;
-            fold(chunk.valid()).any(|character| {
+            fold(chunk.valid(), self.folding).any(|character| {
                 while length > 0 && character != self.characters[length] {
                     length = self.borders[length - 1];
                 }
@@ -56,8 +68,12 @@ impl Needle {
 }
 
 /// The characters of a text after folding.
-fn fold(text: &str) -> impl Iterator<Item = char> {
-    text.nfkc().filter(|character| !is_ignorable(*character)).flat_map(|character| {
+fn fold(text: &str, folding: Folding) -> impl Iterator<Item = char> {
+    let with_accents = (folding == Folding::Case).then(|| text.nfkc());
+    // Composed again, because syllables of Hangul decompose as well.
+    let without = (folding == Folding::Accents).then(|| text.nfkd().filter(|mark| !is_accent(*mark)).nfc());
+    let characters = with_accents.into_iter().flatten().chain(without.into_iter().flatten());
+    characters.filter(|character| !is_ignorable(*character)).flat_map(move |character| {
         let (first, rest) = match character {
             'ß' | 'ẞ' => ('s', Some('s')),
             'ς' => ('σ', None),
@@ -67,8 +83,38 @@ fn fold(text: &str) -> impl Iterator<Item = char> {
                 (lower.next().unwrap_or(character), lower.next())
             }
         };
+        let (first, rest) = match (folding, first) {
+            (Folding::Accents, 'ø') => ('o', rest),
+            (Folding::Accents, 'ł') => ('l', rest),
+            (Folding::Accents, 'đ' | 'ð') => ('d', rest),
+            (Folding::Accents, 'ħ') => ('h', rest),
+            (Folding::Accents, 'ŧ') => ('t', rest),
+            (Folding::Accents, 'ı') => ('i', rest),
+            (Folding::Accents, 'æ') => ('a', Some('e')),
+            (Folding::Accents, 'œ') => ('o', Some('e')),
+            (Folding::Accents, 'þ') => ('t', Some('h')),
+            _ => (first, rest),
+        };
         std::iter::once(first).chain(rest)
     })
+}
+
+/// Combining marks of Latin, Greek and Cyrillic letters; points and vowel signs of Hebrew and Arabic.
+const fn is_accent(character: char) -> bool {
+    matches!(
+        character,
+        '\u{300}'..='\u{36F}'
+            | '\u{483}'..='\u{487}'
+            | '\u{591}'..='\u{5BD}'
+            | '\u{5BF}' | '\u{5C1}' | '\u{5C2}' | '\u{5C4}' | '\u{5C5}' | '\u{5C7}'
+            | '\u{610}'..='\u{61A}'
+            | '\u{64B}'..='\u{65F}' | '\u{670}'
+            | '\u{6D6}'..='\u{6DC}' | '\u{6DF}'..='\u{6E4}' | '\u{6E7}' | '\u{6E8}' | '\u{6EA}'..='\u{6ED}'
+            | '\u{1AB0}'..='\u{1AFF}'
+            | '\u{1DC0}'..='\u{1DFF}'
+            | '\u{20D0}'..='\u{20FF}'
+            | '\u{FE20}'..='\u{FE2F}'
+    )
 }
 
 /// `text` with composed accents (NFC) and one kind of space, for `equals`.
@@ -83,7 +129,7 @@ pub fn is_composed(cell: &[u8], text: &[u8]) -> bool {
         return true;
     }
     // A cell of stable characters is already composed.
-    if next_unstable(cell, 0).is_none() {
+    if next_unstable(cell, 0, Folding::Case).is_none() {
         return false;
     }
     std::str::from_utf8(cell).is_ok_and(|cell| {
@@ -102,13 +148,13 @@ const fn is_odd_space(character: char) -> bool {
 }
 
 /// The position of the first byte from `at` on that is in an unstable character or not UTF-8.
-pub fn next_unstable(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub fn next_unstable(bytes: &[u8], mut at: usize, folding: Folding) -> Option<usize> {
     loop {
         at += first_beyond_ascii(&bytes[at..])?;
         while let Some(&lead) = bytes.get(at)
             && !lead.is_ascii()
         {
-            let length = stable(&bytes[at..], lead);
+            let length = stable(&bytes[at..], lead, folding);
             if length == 0 {
                 return Some(at);
             }
@@ -133,7 +179,8 @@ fn first_beyond_ascii(bytes: &[u8]) -> Option<usize> {
 
 /// The length of the stable character beyond ASCII at the start of `bytes`, with the first byte `lead`; 0 if there is
 /// none.
-fn stable(bytes: &[u8], lead: u8) -> usize {
+fn stable(bytes: &[u8], lead: u8, folding: Folding) -> usize {
+    let is_stable = |code| is_stable(code) && (folding == Folding::Case || !has_accent(code));
     let continuation =
         |i: usize| bytes.get(i).filter(|byte| **byte & 0xC0 == 0x80).map(|byte| u32::from(byte & 0x3F));
     match lead {
@@ -177,6 +224,19 @@ const fn is_stable(code: u32) -> bool {
     }
 }
 
+/// Whether a stable character may fold to another letter without its accent.
+const fn has_accent(code: u32) -> bool {
+    match code {
+        // Signs, Greek and Cyrillic letters without accents, Hebrew and Arabic letters without marks.
+        0xA1..=0xBF | 0x391..=0x3A9 | 0x3B1..=0x3C9 => false,
+        0x410..=0x418 | 0x41A..=0x438 | 0x43A..=0x44F => false,
+        0x5D0..=0x5EA | 0x621 | 0x627..=0x64A => false,
+        // Punctuation, kana, Han, Hangul, pictographs.
+        0x2010..=0x20AC | 0x3001..=0x1_FAFF => false,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -185,7 +245,50 @@ mod tests {
     use super::*;
 
     fn folded(text: &str) -> String {
-        fold(text).collect()
+        fold(text, Folding::Case).collect()
+    }
+
+    fn is_in(needle: &str, cell: &str, folding: Folding) -> bool {
+        Needle::new(needle, folding).is_in(cell.as_bytes())
+    }
+
+    #[test]
+    fn a_character_without_an_accent_folds_to_its_lower_case_in_every_context() {
+        let is_plain = |code: &u32| is_stable(*code) && !has_accent(*code);
+        for character in (0x80..=0x1_FFFF).filter(is_plain).filter_map(char::from_u32) {
+            for before in ["", "e", "가", "か", "ا"] {
+                let pair = format!("{before}{character}");
+                let without: String = fold(&pair, Folding::Accents).collect();
+                assert_eq!(without, folded(&pair), "{character:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_accents_a_text_is_found_in_every_form() {
+        for (needle, cell) in [
+            ("cafe", "CAFÉ au lait"),
+            ("café", "Cafe"),
+            ("cafe", "cafe\u{301}"),
+            ("Zurich", "Zürich"),
+            ("sao paulo", "São\u{A0}Paulo"),
+            ("lodz", "Łódź"),
+            ("malmo", "MALMÖ"),
+            ("kobenhavn", "København"),
+            ("aero", "Ærø"),
+            ("istanbul", "İstanbul"),
+            ("nguyen", "Nguyễn"),
+            ("αθηνα", "Αθήνα"),
+            ("елка", "Ёлка"),
+            ("שלום", "שָׁלוֹם"),
+            ("احمد", "أَحْمَد"),
+            ("각", "\u{1100}\u{1161}\u{11A8}"),
+        ] {
+            assert!(is_in(needle, cell, Folding::Accents), "{needle} in {cell}");
+        }
+        for (needle, cell) in [("가", "각"), ("か", "が"), ("cafe", "caff")] {
+            assert!(!is_in(needle, cell, Folding::Accents), "{needle} in {cell}");
+        }
     }
 
     #[test]
@@ -232,10 +335,10 @@ mod tests {
             ("2", "m²"),
             ("", ""),
         ] {
-            assert!(Needle::new(needle).is_in(cell.as_bytes()), "{needle} in {cell}");
+            assert!(is_in(needle, cell, Folding::Case), "{needle} in {cell}");
         }
         for (needle, cell) in [("cafe", "café"), ("e\u{301}", "e"), ("ab", "a\u{301}b"), ("x", "")] {
-            assert!(!Needle::new(needle).is_in(cell.as_bytes()), "{needle} in {cell}");
+            assert!(!is_in(needle, cell, Folding::Case), "{needle} in {cell}");
         }
         assert!(is_composed("cafe\u{301}".as_bytes(), compose("café").as_bytes()));
         assert!(is_composed("New\u{A0}York".as_bytes(), compose("New York").as_bytes()));
@@ -250,7 +353,7 @@ mod tests {
             cell in "[aAbé\u{301}eßsK ﬁf\u{A0}]{0,12}",
             needle in "[aAbé\u{301}eßsK ﬁi]{0,4}",
         ) {
-            prop_assert_eq!(Needle::new(&needle).is_in(cell.as_bytes()), folded(&cell).contains(&folded(&needle)));
+            prop_assert_eq!(is_in(&needle, &cell, Folding::Case), folded(&cell).contains(&folded(&needle)));
         }
 
         #[test]
@@ -260,7 +363,7 @@ mod tests {
             end in "[a-z äЖ漢]{0,150}",
         ) {
             let text = format!("{start}{odd}{end}");
-            prop_assert_eq!(next_unstable(text.as_bytes(), 0), (!odd.is_empty()).then_some(start.len()));
+            prop_assert_eq!(next_unstable(text.as_bytes(), 0, Folding::Case), (!odd.is_empty()).then_some(start.len()));
         }
     }
 }

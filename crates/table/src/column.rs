@@ -226,7 +226,7 @@ pub(crate) fn group_key(format: &ColumnFormat, cell: &[u8], key: &mut Vec<u8>) -
     }
     key.push(if is_text { TEXT_KEY } else { OTHER_KEY });
     let shown = String::from_utf8_lossy(cell);
-    match fold::next_unstable(shown.as_bytes(), 0) {
+    match fold::next_unstable(shown.as_bytes(), 0, fold::Folding::Case) {
         None => text::write_key(shown.as_bytes(), false, key),
         Some(_) => text::write_key(fold::compose(&shown).as_bytes(), false, key),
     }

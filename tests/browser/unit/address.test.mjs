@@ -25,6 +25,13 @@ test('addresses round-trip for every value', () => {
   }
 });
 
+test('a search that ignores accents round-trips', () => {
+  const place = { ...plain, search: 'cafe', ignore_accents: true };
+  assert.equal(format(place), '?search=cafe&ignore_accents=1');
+  assert.deepEqual(parse(format(place)), place);
+  assert.ok(!sameQuery(place, { ...plain, search: 'cafe' }));
+});
+
 test('groups round-trip, and invalid ones are ignored', () => {
   const group = { by: [0, 2], measures: [{ column: 3, fn: 'sum' }, { fn: 'count' }], chart: 'bar' };
   assert.equal(decodeURIComponent(format({ ...plain, group })), '?group=0,2:3.sum,count:bar');

@@ -1,12 +1,13 @@
 //! `tidings share`: creates a shared live table from a file, and appends later rows to it.
 //!
-//! A file is sent over a WebSocket ([`upload`]); later rows, from standard input or a growing file ([`tail`]), are
-//! appended over HTTP ([`append`]), split in the table's dialect ([`dialect`]).
+//! A file is sent over a WebSocket ([`upload`]); later rows, from standard input, a growing file ([`tail`]) or a channel
+//! ([`channel`]), are appended over HTTP ([`append`]), split in the table's dialect ([`dialect`]).
 //!
 //! Invariants: the first line of stdout is the link, as soon as it exists; only complete rows are appended; rows
 //! without a response are sent again only if the table has not grown by them.
 
 mod append;
+mod channel;
 mod dialect;
 mod ends;
 mod meter;
@@ -19,8 +20,10 @@ use std::time::Duration;
 use clap::Args;
 use tidings_client::table::Credentials;
 use tidings_client::{Server, Web};
+use tidings_wire::Channel;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, print_notice};
+use crate::input::stdin_chunks;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
 
@@ -36,6 +39,9 @@ All users who open the link see the same page of the table, live. The second lin
 delete the table, so keep it secret. The table is kept while it has viewers and for a day after (the \
 server's tables.keep).
 
+With --channel the table is made of the JSON objects that are published there: each object is a row, and with --row-key it \
+replaces the one of the same key. Its keys are the columns.
+
 With --row-key the table has one row of each key: a row replaces the earlier one, here and when rows are appended \
 later, and programs replace and remove rows by key over HTTP.
 
@@ -50,17 +56,22 @@ Examples:
   tidings share export.csv --server https://push.example.org
   some-job | tidings share - --name results.tsv
   tidings share --follow /var/log/orders.csv
-  tidings share prices.csv --row-key symbol")]
+  tidings share prices.csv --row-key symbol
+  tidings share --channel prices --row-key symbol")]
 pub(crate) struct Share {
     /// The file; - for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "channel")]
+    file: Option<PathBuf>,
+
+    /// The channel whose publications are the rows, instead of a file
+    #[arg(long, value_name = "CHANNEL", conflicts_with_all = ["file", "follow"])]
+    channel: Option<String>,
 
     /// Appends rows that are written to the file later, across rotation
     #[arg(long, short = 'F')]
     follow: bool,
 
-    /// The name of the table; the default is the file's name
+    /// The name of the table; the default is the name of the file or the channel
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
@@ -76,7 +87,7 @@ pub(crate) struct Share {
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     key: Option<String>,
 
-    /// A connection token, as `tidings token` creates them, if it is required to create a table
+    /// A connection token, as `tidings token` creates them, if it is required to create a table or to subscribe
     #[arg(long, value_name = "TOKEN", env = "TIDINGS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
@@ -90,15 +101,25 @@ impl Share {
     /// # Errors
     /// A file that cannot be read, a server that rejects the upload.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let is_stdin = self.file == Path::new("-");
+        if let Some(channel) = &self.channel {
+            let unusable = |e| Failure::Usage(format!("'{channel}' cannot be subscribed to: {e}"));
+            Channel::new(channel).map_err(unusable)?;
+        }
+        let is_stdin = self.path() == Path::new("-");
         if is_stdin && self.follow {
             return Err(Failure::Usage("standard input is always followed: remove --follow".to_owned()));
         }
         self.tls.apply()?;
         let mut stop = interrupted(1, GRACE)?;
         block_on(async {
+            if let Some(channel) = &self.channel {
+                print_notice(format_args!("waiting for the first object of the channel {channel}"));
+                let objects = channel::objects(&self.server, self.token.as_deref(), channel);
+                return self.share_input(objects, &mut stop).await;
+            }
             if is_stdin {
-                return self.share_input(&mut stop).await;
+                let chunks = stdin_chunks().map_err(|e| self.unreadable(&e))?;
+                return self.share_input(chunks, &mut stop).await;
             }
             if self.follow {
                 return self.share_growing(&mut stop).await;
@@ -117,18 +138,26 @@ impl Share {
         if let Some(name) = &self.name {
             return name.clone();
         }
-        if self.file == Path::new("-") {
+        if let Some(channel) = &self.channel {
+            return channel.clone();
+        }
+        if self.path() == Path::new("-") {
             return "standard input".to_owned();
         }
-        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// An error of the file, in one line.
+    /// The path of the file; empty for a channel.
+    fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// An error of the input, in one line.
     fn unreadable(&self, error: &std::io::Error) -> Failure {
-        let name = if self.file == Path::new("-") {
-            "standard input".into()
-        } else {
-            self.file.display().to_string()
+        let name = match &self.channel {
+            Some(channel) => format!("the channel {channel}"),
+            None if self.path() == Path::new("-") => "standard input".to_owned(),
+            None => self.path().display().to_string(),
         };
         Failure::Failed(format!("cannot read {name}: {}", tidings_client::error::reason(error)))
     }

@@ -15,7 +15,6 @@ use super::dialect::RowSplitter;
 use super::ends::RowEnds;
 use super::upload::SharedTable;
 use crate::failure::{Failure, print_notice};
-use crate::input::stdin_chunks;
 use crate::text::grouped;
 
 /// The most bytes of an input in the initial table. Later bytes are appended.
@@ -28,9 +27,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const READ: usize = 1 << 20;
 
 impl Share {
-    /// Creates a table from the first lines of standard input, and appends later ones.
-    pub(super) async fn share_input(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
-        let mut chunks = stdin_chunks().map_err(|e| self.unreadable(&e))?;
+    /// Creates a table from the first lines of an input, and appends later ones.
+    pub(super) async fn share_input(
+        &self,
+        mut chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> Result<(), Failure> {
         let mut head = Vec::new();
         let (end, ended) = tokio::select! {
             first = self.first_lines(&mut chunks, &mut head) => first?,
@@ -122,7 +124,7 @@ impl Share {
     async fn first_file(&self) -> Result<(Tail, u64), Failure> {
         let mut told = false;
         loop {
-            match Tail::open(&self.file) {
+            match Tail::open(self.path()) {
                 Ok(tail) => {
                     let lines = tail.whole_lines().map_err(|e| self.unreadable(&e))?;
                     if lines > 0 {
@@ -133,7 +135,7 @@ impl Share {
                 Err(e) => return Err(self.unreadable(&e)),
             }
             if !std::mem::replace(&mut told, true) {
-                print_notice(format_args!("waiting for the first line of {}", self.file.display()));
+                print_notice(format_args!("waiting for the first line of {}", self.path().display()));
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -147,7 +149,10 @@ impl Share {
                 FileChange::More => appender.push(&piece),
                 FileChange::No => sleep(POLL_INTERVAL).await,
                 FileChange::Replaced(why) => {
-                    print_notice(format_args!("{} {why}; going on with its beginning", self.file.display()));
+                    print_notice(format_args!(
+                        "{} {why}; going on with its beginning",
+                        self.path().display()
+                    ));
                     appender.begin_again().await?;
                 }
             }

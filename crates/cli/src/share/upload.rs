@@ -80,10 +80,10 @@ impl Share {
     pub(super) async fn share_file(&self, stop: &mut oneshot::Receiver<()>) -> Result<(), Failure> {
         let mut until = None;
         loop {
-            let mut file = File::open(&self.file).map_err(|e| self.unreadable(&e))?;
+            let mut file = File::open(self.path()).map_err(|e| self.unreadable(&e))?;
             let about = file.metadata().map_err(|e| self.unreadable(&e))?;
             if about.is_dir() {
-                return Err(Failure::Usage(format!("{} is a folder", self.file.display())));
+                return Err(Failure::Usage(format!("{} is a folder", self.path().display())));
             }
             // A pipe has no size and cannot be read again.
             let size = about.is_file().then_some(about.len());

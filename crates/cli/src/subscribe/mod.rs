@@ -15,6 +15,8 @@ use clap::Args;
 use tidings_client::{Error, Server};
 use tidings_wire::{Channel, Pattern};
 
+pub(crate) use protocol::report;
+
 use crate::failure::Failure;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::ServerArgs;

@@ -48,7 +48,10 @@ impl Subscribe {
 }
 
 /// Prints an event of the connection on stderr.
-fn report(event: Event) -> Result<(), FollowError> {
+///
+/// # Errors
+/// The server rejects the subscription.
+pub(crate) fn report(event: Event) -> Result<(), Error> {
     match event {
         Event::Disconnected { why, retry_in } => {
             print_notice(format_args!("{why}; trying again in {:.2} s", retry_in.as_secs_f64()));
@@ -75,7 +78,7 @@ fn report(event: Event) -> Result<(), FollowError> {
         }
         Event::Unsubscribed { channel, why, again: false } => {
             let what = format!("the subscription to {channel}");
-            return Err(Error::Refused { what, text: why.to_string(), temporary: false }.into());
+            return Err(Error::Refused { what, text: why.to_string(), temporary: false });
         }
         Event::Publication { .. }
         | Event::Connected(_)

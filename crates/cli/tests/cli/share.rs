@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tidings_testkit::{PATIENCE, Tidings, wait_until};
+use tidings_testkit::{PATIENCE, RespClient, Tidings, wait_until};
 
 use crate::tool::{Done, Tool, command, run, server};
 
@@ -94,6 +94,28 @@ fn standard_input_creates_the_table_and_appends_until_it_ends() {
     let last = page(&link);
     assert_eq!(last["data"][4], serde_json::json!(["5", "end"]), "{last}");
     assert_eq!(last["name"], "job");
+}
+
+#[test]
+fn the_objects_of_a_channel_become_rows_that_are_replaced_by_key() {
+    let server = server(&["--set", "client.insecure=true"]);
+    let tool = share(&server, &["--channel", "prices", "--row-key", "symbol"]);
+    let mut publisher = RespClient::connect(server.tcp());
+    wait_until(PATIENCE, "a subscription", || {
+        publisher.command(&["PUBSUB", "NUMSUB", "prices"]).texts() == ["prices", "1"]
+    });
+    let mut publish =
+        |body: &str| assert_eq!(publisher.command(&["PUBLISH", "prices", body]).int(), 1, "{body}");
+    publish(r#"{"symbol":"AAA","price":1.5}"#);
+    publish("{\"symbol\":\"BBB\",\n \"price\":2}");
+    let link = link(&tool);
+    wait_for_rows(&link, &[&["AAA", "1.5"], &["BBB", "2"]]);
+    assert_eq!(page(&link)["name"], "prices");
+    publish("not an object");
+    publish(r#"{"symbol":"CCC","price":3}"#);
+    publish(r#"{"symbol":"AAA","price":9}"#);
+    wait_for_rows(&link, &[&["AAA", "9"], &["BBB", "2"], &["CCC", "3"]]);
+    tool.wait_for_stderr("a publication was skipped: it is no JSON object");
 }
 
 #[test]

@@ -313,6 +313,8 @@ impl Room {
             Command::Sort(sort) => shown = ViewSettings { sort, page: 1, ..shown },
             Command::Filter(filter) => shown = ViewSettings { filter, page: 1, ..shown },
             Command::Search(search) => shown = ViewSettings { search, page: 1, ..shown },
+            Command::IgnoreAccents(is) if shown.search.is_empty() => shown.ignore_accents = is,
+            Command::IgnoreAccents(is) => shown = ViewSettings { ignore_accents: is, page: 1, ..shown },
             Command::Types(changes) => {
                 shown = ViewSettings { types: shown.types_with(changes), page: 1, ..shown }
             }
@@ -468,6 +470,7 @@ impl Room {
             page: 1,
             page_size: shown.page_size,
             search: shown.search.clone(),
+            ignore_accents: shown.ignore_accents,
             ..ViewSettings::default()
         };
     }

@@ -48,6 +48,9 @@ pub struct ViewSettings {
     pub filter: Vec<Condition>,
     /// The text that all rows contain; empty: all rows.
     pub search: String,
+    /// Whether the search also finds letters with other accents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_accents: bool,
     /// The chosen types of columns, by column, in the form of messages.
     #[serde(default)]
     pub types: BTreeMap<usize, String>,
@@ -76,6 +79,7 @@ impl Default for ViewSettings {
             sort: Vec::new(),
             filter: Vec::new(),
             search: String::new(),
+            ignore_accents: false,
             types: BTreeMap::new(),
             group: None,
             layout: None,
@@ -92,6 +96,7 @@ impl ViewSettings {
             sort: sort.collect(),
             filter: self.filter.iter().map(Condition::filter).collect(),
             search: self.search.clone(),
+            ignore_accents: self.ignore_accents,
             types: self.type_choices(),
             header_is_row,
         }
@@ -139,8 +144,9 @@ impl ViewSettings {
             _ => false,
         };
         has_same_groups
-            && (&self.sort, &self.filter, &self.search, &self.types)
-                == (&other.sort, &other.filter, &other.search, &other.types)
+            && (&self.sort, &self.filter, &self.types) == (&other.sort, &other.filter, &other.types)
+            && self.search == other.search
+            && (self.search.is_empty() || self.ignore_accents == other.ignore_accents)
     }
 
     /// The columns of the file that the settings refer to.

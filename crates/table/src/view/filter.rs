@@ -8,7 +8,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::Error;
 use crate::column::{ColumnFormat, boolean_key, group_key};
-use crate::value::fold::{self, Needle};
+use crate::value::fold::{self, Folding, Needle};
 use crate::value::{self, DecimalMark, Number, date, text};
 
 /// The memory limit of one compiled regular expression.
@@ -208,7 +208,7 @@ impl CompiledFilter {
                 group_key(&format, value.as_bytes(), &mut key);
                 Condition::Same(key)
             }
-            Op::Contains => Condition::Contains(Contains::new(value)?),
+            Op::Contains => Condition::Contains(Contains::new(value, Folding::Case)?),
             Op::Matches => Condition::Matches(pattern(value, false)?),
             Op::Less => side(&[Side::Before])?,
             Op::LessOrEqual => side(&[Side::Before, Side::Within])?,
@@ -345,7 +345,7 @@ fn is_one_of(cell: &[u8], texts: &[String]) -> bool {
         _ => {
             let has = |cell: &[u8]| texts.binary_search_by(|text| text.as_bytes().cmp(cell)).is_ok();
             has(cell)
-                || fold::next_unstable(cell, 0).is_some()
+                || fold::next_unstable(cell, 0, Folding::Case).is_some()
                     && std::str::from_utf8(cell).is_ok_and(|cell| has(fold::compose(cell).as_bytes()))
         }
     }
@@ -414,19 +414,20 @@ pub(super) struct Contains {
     /// The pattern for cells of stable characters.
     pattern: Regex,
     needle: Needle,
+    pub(super) folding: Folding,
 }
 
 impl Contains {
-    pub(super) fn new(text: &str) -> Result<Self, Error> {
-        let needle = Needle::new(text);
+    pub(super) fn new(text: &str, folding: Folding) -> Result<Self, Error> {
+        let needle = Needle::new(text, folding);
         let text = needle.text();
-        Ok(Self { pattern: containing(&text)?, text, needle })
+        Ok(Self { pattern: containing(&text)?, text, needle, folding })
     }
 
     /// Whether a cell contains the text.
     #[inline]
     pub(super) fn is_in(&self, cell: &[u8]) -> bool {
-        match fold::next_unstable(cell, 0) {
+        match fold::next_unstable(cell, 0, self.folding) {
             None => self.pattern.is_match(cell),
             Some(_) => self.needle.is_in(cell),
         }

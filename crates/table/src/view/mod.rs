@@ -44,6 +44,8 @@ pub struct Query {
     pub filter: Vec<Filter>,
     /// A text that some cell contains, in any case and any Unicode form (NFKC); empty: no condition.
     pub search: String,
+    /// Whether the search also finds letters with other accents (`cafe` in `Café`).
+    pub ignore_accents: bool,
     /// The types of columns, for those that are not determined by their cells.
     pub types: TypeChoices,
     /// Whether the header counts as a row, as on the article's page. It is then an ordinary row.

@@ -13,7 +13,7 @@ use crate::column::ColumnFormats;
 use crate::reading::Reading;
 use crate::scan::Scratch;
 use crate::syntax::{Line, Syntax, is_break};
-use crate::value::fold;
+use crate::value::fold::{self, Folding};
 
 /// The compiled conditions of a query.
 pub(crate) struct Selection {
@@ -58,7 +58,8 @@ impl Selection {
             .iter()
             .map(|filter| CompiledFilter::new(filter, column_formats.get(filter.column), strictly))
             .collect::<Result<_, _>>()?;
-        let search = (!query.search.is_empty()).then(|| Contains::new(&query.search)).transpose()?;
+        let folding = if query.ignore_accents { Folding::Accents } else { Folding::Case };
+        let search = (!query.search.is_empty()).then(|| Contains::new(&query.search, folding)).transpose()?;
         let searched = search.as_ref().map_or("", |search| &search.text).as_bytes();
         let mut needles: Vec<(&[u8], bool)> = tests.iter().map(CompiledFilter::needle).collect();
         needles.push((searched, false));
@@ -111,7 +112,8 @@ impl Selection {
             return;
         };
         // The next match of the text, and the next character that may have another form.
-        let (mut sure, mut other) = (prefilter.find(bytes, 0), fold::next_unstable(bytes, 0));
+        let folding = self.search.as_ref().map_or(Folding::Case, |search| search.folding);
+        let (mut sure, mut other) = (prefilter.find(bytes, 0), fold::next_unstable(bytes, 0, folding));
         if sure.is_none() && other.is_none() {
             return;
         }
@@ -134,7 +136,7 @@ impl Selection {
                 sure = prefilter.find(bytes, end);
             }
             if is_other {
-                other = fold::next_unstable(bytes, end);
+                other = fold::next_unstable(bytes, end, folding);
             }
         }
     }

@@ -103,12 +103,14 @@ fn query(columns: usize) -> impl Strategy<Value = Query> {
         prop::collection::vec(sort, 0..3),
         prop::collection::vec(filter, 0..3),
         prop_oneof![Just(String::new()), values],
+        any::<bool>(),
         types,
     )
-        .prop_map(|(sort, filter, search, types)| Query {
+        .prop_map(|(sort, filter, search, ignore_accents, types)| Query {
             sort,
             filter,
             search,
+            ignore_accents,
             types,
             header_is_row: false,
         })
@@ -207,6 +209,12 @@ fn ordered(text: &str) -> (String, bool, Vec<bool>, String) {
 
 fn folded(text: &str) -> String {
     text.nfkc().collect::<String>().to_lowercase().replace('ß', "ss")
+}
+
+/// What a search finds in a cell.
+fn searched(text: &str, query: &Query) -> String {
+    let is_kept = |character: &char| !query.ignore_accents || !('\u{300}'..='\u{36F}').contains(character);
+    folded(text).nfkd().filter(is_kept).nfc().collect()
 }
 
 fn composed(text: &str) -> String {
@@ -316,7 +324,8 @@ fn reference<'a>(table: &[Vec<&'a str>], query: &Query) -> Option<Vec<Vec<&'a st
             query.filter.iter().all(|filter| holds(kind(filter.column), filter, cell(row, filter.column)))
         })
         .filter(|row| {
-            query.search.is_empty() || row.iter().any(|cell| folded(cell).contains(&folded(&query.search)))
+            let wanted = searched(&query.search, query);
+            query.search.is_empty() || row.iter().any(|cell| searched(cell, query).contains(&wanted))
         })
         .cloned()
         .collect();

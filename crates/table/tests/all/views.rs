@@ -122,6 +122,21 @@ fn text_after_a_closing_quote_is_searched() {
 }
 
 #[test]
+fn a_search_that_ignores_accents_finds_letters_with_others() {
+    let made =
+        TestTable::whole("1,Café\n2,cafe\n3,CAFE\u{301}\n4,coffee\n".as_bytes(), exactly(commas(), false));
+    let find = |search: &str, ignore_accents| {
+        let query = Query { search: search.to_owned(), ignore_accents, ..Query::default() };
+        let view = made.reading().view(&query, Control::default()).unwrap();
+        rows(&view).into_iter().map(|mut row| row.swap_remove(0)).collect::<Vec<_>>()
+    };
+    assert_eq!(find("cafe", true), ["1", "2", "3"]);
+    assert_eq!(find("café", true), ["1", "2", "3"]);
+    assert_eq!(find("cafe", false), ["2"]);
+    assert_eq!(find("café", false), ["1", "3"]);
+}
+
+#[test]
 fn filters_of_many_rows_find_them_all_in_order() {
     let (table, made) = big();
     let find = |search: &str, filter: Vec<Filter>| {
