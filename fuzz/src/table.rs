@@ -125,6 +125,7 @@ pub fn view(data: &[u8]) {
         filter: filter.iter().copied().cloned().collect(),
         sort: sort.to_vec(),
         search: search.to_owned(),
+        ignore_accents: desc & 2 != 0,
         types: TypeChoices::default(),
         header_is_row: false,
     };
