@@ -138,7 +138,7 @@ test('a search ignores accents for everyone when a viewer has chosen so', async 
   const guest = await visit(t, maker.url());
   await guest.getByText('1 row found').waitFor();
   await guest.getByRole('button', { name: 'File' }).click();
-  await guest.getByLabel('Search ignores accents').check();
+  await guest.getByLabel('Ignore accents').check();
   for (const page of [maker, guest]) await page.getByText('2 rows found').waitFor();
   await maker.getByLabel('Search').fill('lodz');
   await eventually('the row', async () => (await cells(guest)).some((row) => row.includes('Łódź')));
