@@ -111,7 +111,7 @@ impl MeasureFormat {
                 self.consider(extreme, &later.key, &later.cell);
             }
             (MeasureState::Distinct(distinct), MeasureState::Distinct(later)) => {
-                distinct.merge(later, MAX_EXACT)
+                distinct.merge(later, MAX_EXACT);
             }
             _ => {}
         }
