@@ -13,7 +13,7 @@ use crate::failure::Failure;
 pub(crate) struct ServerArgs {
     /// The server: its line port (HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH), or its HTTP port
     /// (ws://HOST:PORT, http://HOST:PORT; wss:// and https:// for TLS; with the path prefix of a proxy, if there is
-    /// one)
+    /// one); to subscribe, publish and bench also a broker of MQTT (mqtt://HOST:PORT, mqtts:// for TLS)
     #[arg(long, value_name = "URL", env = "TIDINGS_SERVER", default_value = DEFAULT)]
     pub(crate) server: Server,
 
@@ -85,8 +85,8 @@ impl ServerArgs {
 /// The expected form.
 pub(crate) fn line_port(text: &str) -> Result<Server, String> {
     match text.parse()? {
-        Server::Web(web) => {
-            Err(format!("{web} is not a line port: use HOST:PORT, tls://HOST:PORT or unix:PATH"))
+        server @ (Server::Web(_) | Server::Mqtt { .. }) => {
+            Err(format!("{server} is not a line port: use HOST:PORT, tls://HOST:PORT or unix:PATH"))
         }
         server => Ok(server),
     }

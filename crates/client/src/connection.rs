@@ -76,6 +76,10 @@ impl Connection {
                 let socket = WebSocket::open(web, "/connection/websocket", protocols, &[]).await;
                 (Link::WebSocket(Box::new(socket.map_err(|denied| denied.into_error(web))?)), encoding)
             }
+            Server::Mqtt { .. } => {
+                let why = "mqtt:// has MQTT alone".to_owned();
+                return Err(Error::Protocol { what: "the client protocol", why });
+            }
             Server::Tcp(_) | Server::Tls(_) | Server::Unix(_) => {
                 let pipe = Box::new(Pipe::open(server).await?);
                 (Link::Lines { pipe, searched: 0 }, Encoding::Json)

@@ -6,6 +6,7 @@
 //! | [`connection`] | the same over one connection: WebSocket (JSON, Protobuf), or JSON lines on the line port |
 //! | [`ws`] | WebSocket itself |
 //! | [`resp`] | RESP3 on the line port |
+//! | [`mqtt`] | MQTT 5.0 |
 //! | [`http`], [`api`] | HTTP requests; publishing over the server API |
 //! | [`events`] | event streams |
 //! | [`table`] | shared tables |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod events;
 pub mod http;
 pub mod message;
+pub mod mqtt;
 mod pipe;
 pub mod resp;
 pub mod server;
@@ -49,6 +51,7 @@ pub use message::{
     Body, ClientInfo, ConnectResult, Message, Position, Publication, Push, Reply, ServerError,
     SubscribeResult,
 };
+pub use mqtt::MqttConnection;
 pub use server::{DEFAULT, Server, Web};
 pub use tidings_wire::client::Encoding;
 pub use ws::WebSocket;

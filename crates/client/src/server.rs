@@ -1,5 +1,6 @@
 //! Addresses of servers: `HOST:PORT`, `tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:PATH` for the line port; `ws://`,
-//! `wss://`, `http://` or `https://` with a host, and optionally a port and a path, for the HTTP port.
+//! `wss://`, `http://` or `https://` with a host, and optionally a port and a path, for the HTTP port; `mqtt://` or `mqtts://` with a
+//! host, and optionally a port, for a broker of MQTT.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,6 +18,13 @@ pub enum Server {
     Tls(String),
     /// The path of a Unix socket of the line port.
     Unix(PathBuf),
+    /// `HOST:PORT` of a broker of MQTT.
+    Mqtt {
+        /// `HOST:PORT`.
+        host_port: String,
+        /// Whether the port uses TLS.
+        secure: bool,
+    },
     /// The HTTP port.
     Web(Web),
 }
@@ -98,10 +106,11 @@ impl FromStr for Server {
                 let secure = matches!(scheme, "wss" | "https");
                 return web(rest, secure, scheme.starts_with("ws")).map(Self::Web);
             }
+            Some((scheme @ ("mqtt" | "mqtts"), rest)) => return mqtt(rest, scheme == "mqtts"),
             Some((scheme, _)) => {
                 return Err(format!(
-                    "unknown scheme {scheme}://: use tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT or \
-                     http://HOST:PORT"
+                    "unknown scheme {scheme}://: use tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, \
+                     http://HOST:PORT or mqtt://HOST:PORT"
                 ));
             }
             None => text,
@@ -122,6 +131,8 @@ impl fmt::Display for Server {
             Self::Tcp(host_port) => f.write_str(host_port),
             Self::Tls(host_port) => write!(f, "tls://{host_port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Mqtt { host_port, secure: false } => write!(f, "mqtt://{host_port}"),
+            Self::Mqtt { host_port, secure: true } => write!(f, "mqtts://{host_port}"),
             Self::Web(web) => web.fmt(f),
         }
     }
@@ -149,6 +160,20 @@ fn web(rest: &str, secure: bool, websocket: bool) -> Result<Web, String> {
     let path = path.trim_end_matches('/');
     let base = ENDPOINTS.iter().find_map(|endpoint| path.strip_suffix(endpoint)).unwrap_or(path);
     Ok(Web { secure, websocket, host: host.to_owned(), port, base: base.to_owned() })
+}
+
+/// Parses the part after the scheme. The ports without one are those that are registered for MQTT.
+fn mqtt(rest: &str, secure: bool) -> Result<Server, String> {
+    let authority = rest.trim_end_matches('/');
+    if authority.contains('@') {
+        return Err("no user in an address: give the secret with --token or --key".to_owned());
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, number(port)?),
+        _ => (authority, if secure { 8883 } else { 1883 }),
+    };
+    check_host(host, authority)?;
+    Ok(Server::Mqtt { host_port: format!("{host}:{port}"), secure })
 }
 
 fn check_host(host: &str, whole: &str) -> Result<(), String> {
@@ -192,6 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_mqtt_has_a_port_by_its_scheme() {
+        for (text, shown) in [
+            ("mqtt://h", "mqtt://h:1883"),
+            ("mqtts://h/", "mqtts://h:8883"),
+            ("mqtt://[::1]:5567", "mqtt://[::1]:5567"),
+            ("mqtt://[::1]", "mqtt://[::1]:1883"),
+        ] {
+            assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
     fn an_http_address_has_a_prefix_and_none_of_the_server_s_own_paths() {
         let shown = |text: &str| {
             let web = web(text);
@@ -224,6 +261,8 @@ mod tests {
             ("http://h:x", "not a port"),
             ("http://::1/", "[IPV6]:PORT"),
             ("http://user:secret@h/", "--token or --key"),
+            ("mqtt://user:secret@h", "--token or --key"),
+            ("mqtt://:1883", "no host"),
             ("http://h/?a=b", "no query"),
             ("http://h/a b", "without spaces"),
         ] {

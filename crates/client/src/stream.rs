@@ -28,13 +28,13 @@ pub type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 pub async fn open(server: &Server) -> Result<(Incoming, Outgoing), Error> {
     within(server, async {
         match server {
-            Server::Tcp(host_port) => {
+            Server::Tcp(host_port) | Server::Mqtt { host_port, secure: false } => {
                 let stream = TcpStream::connect(host_port).await?;
                 stream.set_nodelay(true)?;
                 let (incoming, outgoing) = stream.into_split();
                 Ok((Box::new(incoming) as Incoming, Box::new(outgoing) as Outgoing))
             }
-            Server::Tls(host_port) => {
+            Server::Tls(host_port) | Server::Mqtt { host_port, secure: true } => {
                 let stream = TcpStream::connect(host_port).await?;
                 stream.set_nodelay(true)?;
                 let host = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host);

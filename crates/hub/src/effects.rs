@@ -201,6 +201,8 @@ pub struct Effects<M: ControlMessages> {
     pub list: Vec<Effect<M>>,
     /// The bytes of [`Effect::Send`] and [`Effect::Refused`].
     pub bytes: Vec<u8>,
+    /// The number of effects that later writes do not extend.
+    fence: usize,
 }
 
 /// A position in the effects (see [`Effects::take_sent`]).
@@ -224,10 +226,16 @@ impl<M: ControlMessages> Effects<M> {
             return;
         }
         let silent = |effect: &&mut Effect<M>| matches!(effect, Effect::Start(..) | Effect::Notify(_));
-        match self.list.iter_mut().rev().take(LOOK_BACK).find(|effect| !silent(effect)) {
+        let latest = LOOK_BACK.min(self.list.len().saturating_sub(self.fence));
+        match self.list.iter_mut().rev().take(latest).find(|effect| !silent(effect)) {
             Some(Effect::Send(last, range)) if *last == slot && range.end == start => range.end = end,
             _ => self.list.push(Effect::Send(slot, start..end)),
         }
+    }
+
+    /// Sends later bytes after all effects so far: the peer gets them when a notification has been passed on.
+    pub fn fence(&mut self) {
+        self.fence = self.list.len();
     }
 
     /// Refuses the session's stream with the error that `write` appends.
@@ -273,6 +281,7 @@ impl<M: ControlMessages> Effects<M> {
     /// Clears the effects; keeps at most 64 KiB of the buffer.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.fence = 0;
         self.bytes.clear();
         self.bytes.shrink_to(1 << 16);
     }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_mqtt::PacketId;
 use tidings_wire::{Channel, Extra, Publication, Topic};
 
+use crate::message::{InFlight, Message};
 use crate::state::{Options, SessionState, StoredSubscription};
 
 /// The owner of a session and its client id. Sessions of different users do not collide.
 pub type SessionKey = Box<str>;
 
 /// A connection of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// The index of its shard.
     pub shard: u32,
@@ -50,6 +52,10 @@ pub struct OpenSession {
     pub key: SessionKey,
     /// The new connection.
     pub connection: Connection,
+    /// The id of the client of that connection, to exclude its own publications.
+    pub client: String,
+    /// How long the session outlives the connection, in seconds.
+    pub expiry: u32,
     /// An earlier session is discarded.
     pub clean_start: bool,
     /// The session outlives the connection.
@@ -81,6 +87,41 @@ pub enum SessionChange {
     Left(Connection, SharedFilter),
     /// A publication for a member of a group whose connection has ended.
     Undelivered(Connection, SharedDelivery),
+    /// Steps of a session with a connection, for a store with files.
+    Steps(Connection, Vec<Step>),
+    /// The will of a connection, for a store with files; `None` when it is published or discarded. The end of the connection's
+    /// session, or its parking, has the same effect.
+    Will(Connection, Option<Box<WillMessage>>),
+}
+
+/// A step of a session with a connection. A store with files has it before the client can notice it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A subscription is made, or its options are replaced.
+    Subscribed(StoredSubscription),
+    /// The subscription with this filter has ended.
+    Unsubscribed(Box<str>),
+    /// A message waits that no publication of a subscribed topic has brought: a retained one.
+    Added(Message),
+    /// A message is sent.
+    Sent(InFlight),
+    /// A publication is not sent to the client.
+    Dropped(Arc<Publication>),
+    /// The client has received a message with QoS 2.
+    Released(PacketId),
+    /// A message has ended: with its acknowledgement, or because it may not be sent again.
+    Ended(PacketId),
+    /// A message of the client with QoS 2 is published.
+    Received(u16),
+    /// The client has released a message with QoS 2 of its own.
+    Completed(u16),
+}
+
+impl Step {
+    /// Whether the topics of the session may change.
+    pub fn changes_topics(&self) -> bool {
+        matches!(self, Self::Subscribed(_) | Self::Unsubscribed(_))
+    }
 }
 
 /// The filter of a shared subscription, and the topic that has its publications.
@@ -129,7 +170,7 @@ pub struct Parking {
     pub will: Option<WillMessage>,
 }
 
-/// A will that is published after a delay, or when the session ends.
+/// A will that is published with the end of the connection; after a delay, or when the session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WillMessage {
     /// The channel.

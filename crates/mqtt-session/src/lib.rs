@@ -20,7 +20,7 @@ mod state;
 
 pub use change::{
     Connection, JoinGroup, OpenSession, Parking, Request, Response, SessionChange, SessionKey,
-    SharedDelivery, SharedFilter, WillMessage,
+    SharedDelivery, SharedFilter, Step, WillMessage,
 };
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;

@@ -27,6 +27,11 @@ impl MessageQueue {
         self.len() == 0
     }
 
+    /// The messages with QoS 1 and 2, oldest first.
+    pub fn required(&self) -> impl ExactSizeIterator<Item = &Message> {
+        self.required.iter().map(|(_, message)| message)
+    }
+
     /// Bytes of the messages, with an allowance for each.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -14,7 +14,6 @@
 
 mod admin;
 mod api;
-mod auth_failures;
 mod authority;
 mod blocklist_sync;
 mod broker_metrics;
@@ -30,6 +29,8 @@ mod listen;
 mod local_node;
 mod log_summary;
 mod mqtt_sessions;
+mod mqtt_storage;
+mod mqtt_sys;
 mod namespace_metrics;
 mod process;
 mod pusher;

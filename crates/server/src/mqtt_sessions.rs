@@ -9,11 +9,13 @@ use std::time::{Instant, SystemTime};
 use tidings_broker::PublishOptions;
 use tidings_hub::{Failure, Rejection, SessionId, Slot};
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_session::{Connection, JoinGroup, OpenSession, SessionChange, SharedDelivery, WillMessage};
+use tidings_mqtt_session::{
+    Connection, JoinGroup, OpenSession, SessionChange, SharedDelivery, Step, WillMessage,
+};
 use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
 use tidings_session::Response;
 use tidings_shard::{Reply, ShardMessage};
-use tidings_wire::code;
+use tidings_wire::{Topic, code};
 
 use crate::router::Router;
 use crate::shards::Shards;
@@ -55,11 +57,33 @@ impl MqttSessions {
         reply.send(Response::Protocol(mqtt::Response::Joined));
     }
 
+    /// Continues the sessions of an earlier start, which are subscribed to these topics, and publishes the wills of its connections.
+    pub(crate) fn restore(&self, topics: &[Topic]) {
+        for topic in topics {
+            let table = self.router.topic_table();
+            table.subscribe(SESSIONS, topic, |topic| self.router.broker().subscribe(topic));
+        }
+        for (number, will) in self.store.earlier_wills() {
+            self.publish(vec![will]);
+            self.store.end_will(number);
+        }
+        self.sweep();
+    }
+
     /// A connection changes its session.
     pub(crate) fn apply(&self, change: SessionChange) {
         if let SessionChange::Ended { key, connection: None } = &change
             && !self.store.contains(key)
         {
+            return;
+        }
+        let changes_routes = match &change {
+            SessionChange::Steps(_, steps) => steps.iter().any(Step::changes_topics),
+            SessionChange::Will(..) => false,
+            _ => true,
+        };
+        if !changes_routes {
+            self.store.apply(change, unix_seconds());
             return;
         }
         let parking = match &change {

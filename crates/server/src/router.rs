@@ -14,16 +14,21 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
 use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
+use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_state::{Retained, Undo};
+use tidings_mqtt_state::{Retained, RetainedFull, StorageError, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_session::Response;
 use tidings_shard::ShardMessage;
-use tidings_wire::{Channel, ClientInfo, History, HistoryQuery, Pattern, Publication, Topic, code};
+use tidings_wire::{
+    Channel, ClientInfo, History, HistoryQuery, MessageProperties, Pattern, Publication, Topic, code,
+};
 use tokio::sync::oneshot;
 
 use crate::internal::is_internal;
+use crate::mqtt_sessions::SessionStore;
+use crate::mqtt_sys;
 use crate::shards::Shards;
 use crate::topic_table::TopicTable;
 use tidings_cluster::EndedNodes;
@@ -45,6 +50,10 @@ pub(crate) struct Router {
     tracer: Tracer,
     /// The retained messages of MQTT; `None` where they are not available.
     retained: Option<Arc<Retained>>,
+    /// The sessions of MQTT, whose files have a message before it is acknowledged; `None` before they are set.
+    sessions: Option<Arc<SessionStore>>,
+    /// The last messages of `$SYS/broker/…`.
+    broker_topics: ArcSwap<Vec<Arc<Publication>>>,
 }
 
 impl Router {
@@ -58,13 +67,24 @@ impl Router {
         linger: Duration,
         tracer: Tracer,
     ) -> Self {
-        Self { broker, settings, topic_table, shards, ended_nodes, linger, tracer, retained: None }
+        Self {
+            broker,
+            settings,
+            topic_table,
+            shards,
+            ended_nodes,
+            linger,
+            tracer,
+            retained: None,
+            sessions: None,
+            broker_topics: ArcSwap::default(),
+        }
     }
 
-    /// Keeps retained messages of MQTT here.
+    /// With the state of MQTT.
     #[must_use]
-    pub(crate) fn with_retained(self, retained: Option<Arc<Retained>>) -> Self {
-        Self { retained, ..self }
+    pub(crate) fn with_mqtt(self, retained: Option<Arc<Retained>>, sessions: Arc<SessionStore>) -> Self {
+        Self { retained, sessions: Some(sessions), ..self }
     }
 
     /// The shards of this node.
@@ -111,6 +131,16 @@ impl Router {
         })
     }
 
+    /// Number of retained messages of MQTT.
+    pub(crate) fn retained_count(&self) -> usize {
+        self.retained.as_ref().map_or(0, |retained| retained.count())
+    }
+
+    /// Replaces the messages of `$SYS/broker/…`.
+    pub(crate) fn set_broker_topics(&self, publications: Vec<Arc<Publication>>) {
+        self.broker_topics.store(Arc::new(publications));
+    }
+
     /// Publishes. Without `options.history` the publication is added to the channel's history, if the channel has one.
     pub(crate) fn publish(
         &self,
@@ -119,7 +149,11 @@ impl Router {
         options: PublishOptions,
         done: PublishCallback,
     ) {
-        let undo = match self.retain(channel, &body, &options) {
+        let is_required = message(&options).is_some_and(|message| message.qos != Qos::AtMostOnce);
+        let sessions = self.sessions.clone().filter(|_| is_required);
+        let check = move || sessions.as_ref().map_or(Ok(()), |sessions| sessions.check_files());
+        let checked = check().map_err(|error| not_stored(&error));
+        let undo = match checked.and_then(|()| self.retain(channel, &body, &options)) {
             Ok(undo) => undo,
             Err(failure) => return done(Err(failure)),
         };
@@ -133,7 +167,8 @@ impl Router {
             }
             fail_span(&mut span, &outcome);
             drop(span);
-            done(outcome.map_err(failure));
+            let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
+            done(outcome.map_err(failure).and_then(stored));
         });
         if plain {
             // Delivered live and without a position, as a publication of any client of Redis.
@@ -150,20 +185,27 @@ impl Router {
         body: &Bytes,
         options: &PublishOptions,
     ) -> Result<Option<Undo>, Failure> {
-        let message = options.extra.as_ref().and_then(|extra| extra.message.as_ref());
-        let is_retained = message.is_some_and(|message| message.retain);
+        let is_retained = message(options).is_some_and(|message| message.retain);
         let Some(retained) = self.retained.as_ref().filter(|_| is_retained) else { return Ok(None) };
         let publication =
             Publication { extra: options.extra.clone(), ..Publication::new(channel.clone(), body.clone()) };
-        retained.set(publication, Instant::now()).map(Some).map_err(|full| {
-            let code = code::LIMIT_EXCEEDED.number;
-            Failure::Error(Rejection { code, text: full.to_string(), temporary: false })
+        retained.set(publication, Instant::now()).map(Some).map_err(|full| match full {
+            RetainedFull::Storage(error) => not_stored(&error),
+            RetainedFull::Messages(_) | RetainedFull::Bytes(_) => {
+                let code = code::LIMIT_EXCEEDED.number;
+                Failure::Error(Rejection { code, text: full.to_string(), temporary: false })
+            }
         })
     }
 
     /// Passes the response with the retained messages that match a filter to `reply`.
     pub(crate) fn read_retained(&self, filter: &str, max_bytes: usize, reply: impl FnOnce(Response)) {
         match (&self.retained, Filter::new(filter)) {
+            (_, Ok(filter)) if filter.pattern().starts_with(mqtt_sys::PREFIX) => {
+                let topics = self.broker_topics.load();
+                let found = topics.iter().filter(|one| filter.matches(one.channel.as_str()));
+                reply(Response::Protocol(mqtt::Response::Retained(found.cloned().collect())));
+            }
             (Some(retained), Ok(filter)) => retained.read(&filter, max_bytes, Instant::now(), |found| {
                 reply(match found {
                     Ok(found) => Response::Protocol(mqtt::Response::Retained(found)),
@@ -334,6 +376,17 @@ pub(crate) fn fail_span<T>(span: &mut Span, outcome: &Result<T, BrokerError>) {
     if let Err(error) = outcome {
         span.fail(error);
     }
+}
+
+/// The properties of a message of MQTT.
+fn message(options: &PublishOptions) -> Option<&MessageProperties> {
+    options.extra.as_ref()?.message.as_deref()
+}
+
+/// The failure of a message that the files of MQTT's state do not have.
+fn not_stored(error: &StorageError) -> Failure {
+    let code::Code { number, temporary, .. } = code::INTERNAL;
+    Failure::Error(Rejection { code: number, text: error.to_string(), temporary })
 }
 
 /// The failure that a session reports for an error of the broker.

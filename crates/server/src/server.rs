@@ -14,6 +14,7 @@ use thiserror::Error;
 use tidings_audit::Audit;
 use tidings_broker::redis::OptionsError;
 use tidings_http::{HttpListener, HttpParts, HttpServer, Traffic};
+use tidings_mqtt_state::Storage;
 use tidings_proxy_protocol::ProxyHeaders;
 use tidings_shard::{Listener, Metrics, Process, ShardMessage};
 use tidings_table_service::Service as TableService;
@@ -24,12 +25,13 @@ use crate::admin::AdminParts;
 use crate::http::{self, HttpServices};
 use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
 use crate::mqtt_sessions::MqttSessions;
+use crate::mqtt_sys::BrokerTopics;
 use crate::readiness::Readiness;
 use crate::reload::{ProcessOptions, ReloadedParts};
 use crate::router::Router;
 use crate::tables::{self, TableMetrics};
 use crate::webhooks::NodeDeployment;
-use crate::{log_summary, settings};
+use crate::{log_summary, mqtt_storage, settings};
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
@@ -69,6 +71,14 @@ pub enum StartError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The files of MQTT's state could not be read or written.
+    #[error("data_dir: the state of MQTT in {}: {source}", path.display())]
+    MqttFiles {
+        /// Their folder.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
     /// A thread or an event queue could not be created.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -83,7 +93,7 @@ impl StartError {
                 !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
             }
             Self::Broker(_) | Self::Authority(_) | Self::Tls(_) | Self::Audit { .. } => true,
-            Self::System(_) => false,
+            Self::System(_) | Self::MqttFiles { .. } => false,
         }
     }
 }
@@ -99,6 +109,7 @@ pub struct Server {
     internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
     webhooks: Option<Arc<Webhooks>>,
+    mqtt_storage: Storage,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
 }
@@ -176,6 +187,7 @@ impl Server {
             cluster,
             mut metrics,
             sessions,
+            mqtt_storage,
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
@@ -243,6 +255,13 @@ impl Server {
         tasks.spawn(tidings_canary::run(Arc::clone(&canary), broker, is_connected));
         tasks.spawn(Arc::clone(&services.readiness).watch());
         tasks.spawn(sweep(Arc::clone(&api.router), sessions.clone(), live));
+        let topics = BrokerTopics {
+            sessions: sessions.clone(),
+            lifecycle: Arc::clone(&services.lifecycle),
+            has_mqtt: config.mqtt.enabled,
+        };
+        tasks.spawn(topics.run(config.mqtt.sys_interval));
+        tasks.spawn(mqtt_storage::maintain(mqtt_storage.clone(), config.mqtt.sync_interval));
         tasks.spawn(Arc::clone(&api.nodes).run(work, Arc::clone(&reporter) as _));
         tasks.spawn(rebalance.run());
         if config.admin.enabled {
@@ -283,6 +302,7 @@ impl Server {
             internal_http,
             tables,
             webhooks,
+            mqtt_storage,
             progress,
             _files: files,
         })

@@ -1,5 +1,7 @@
 //! Converts the configuration into the settings of each part.
 
+use std::path::PathBuf;
+
 use tidings_hub::{
     Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
     UsageLimits,
@@ -127,6 +129,12 @@ fn keeps_sessions(config: &Config) -> bool {
     config.mqtt.enabled && config.broker == BrokerUrl::Memory
 }
 
+/// The folder of the files of MQTT's state; `None` if it is in memory alone.
+pub(crate) fn mqtt_folder(config: &Config) -> Option<PathBuf> {
+    let has_files = keeps_sessions(config) && config.mqtt.persistence;
+    config.data_dir.folder().filter(|_| has_files).map(|folder| folder.join("mqtt"))
+}
+
 /// The bounds of sessions of MQTT.
 pub(crate) fn session_limits(config: &Config) -> SessionLimits {
     SessionLimits {
@@ -159,6 +167,7 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
         } else {
             0
         },
+        has_files: mqtt_folder(config).is_some(),
         retain_available: retains(config),
         // Groups are those of one node.
         shared_available: config.broker == BrokerUrl::Memory,

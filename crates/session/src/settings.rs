@@ -46,6 +46,8 @@ pub struct MqttSettings {
     pub max_keep_alive: u16,
     /// How long a session outlives its connection at most, in seconds; 0 where sessions end with it.
     pub session_expiry_max: u32,
+    /// Whether the store of sessions has files, and gets each step of a session.
+    pub has_files: bool,
     /// Whether retained messages are kept.
     pub retain_available: bool,
     /// Whether shared subscriptions are available.
@@ -65,6 +67,7 @@ impl MqttSettings {
             topic_alias_maximum: 16,
             max_keep_alive: 0,
             session_expiry_max: 7 * 24 * 3600,
+            has_files: false,
             retain_available: true,
             shared_available: true,
             default_qos: Qos::AtLeastOnce,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tidings_hub::Slot;
 use tidings_mqtt::{PacketType, Qos};
+use tidings_mqtt_session::SessionChange;
 use tidings_wire::resp::Decoder;
 use tidings_wire::ws::deflate::{Counts, Inflater};
 
@@ -35,6 +36,8 @@ pub struct Protocols {
     pub(crate) clients: ClientNames,
     /// Counters of MQTT.
     pub(crate) mqtt: MqttStats,
+    /// Steps of sessions of MQTT by messages that are not written yet.
+    pub(crate) session_steps: Vec<SessionChange>,
 }
 
 /// Sessions by user and by the name that their client has chosen. A name belongs to the newest of them.
@@ -114,6 +117,12 @@ pub struct Stats {
 }
 
 impl Protocols {
+    /// The steps of sessions of MQTT whose messages [`address`](crate::address) has made. The store must have them before the
+    /// messages are written.
+    pub fn take_session_steps(&mut self) -> Vec<SessionChange> {
+        std::mem::take(&mut self.session_steps)
+    }
+
     /// Replaces the settings, for input from now on.
     pub fn set_settings(&mut self, settings: Arc<ProtocolSettings>) {
         self.settings = settings;
@@ -132,6 +141,7 @@ impl Protocols {
             rosters: Rosters::default(),
             clients: ClientNames::default(),
             mqtt: MqttStats::default(),
+            session_steps: Vec::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use tidings_hub::{
     DeltaState, Group, Overflow, SelectionId, SessionId, Slot, SlowConsumerPolicy, TopicEntry, TopicKey,
 };
 use tidings_mqtt_session::SharedDelivery;
-use tidings_session::{Addressed, Hub, address};
+use tidings_session::{Addressed, Hub, Notification, address};
 use tidings_wire::client::Encoding;
 use tidings_wire::form::Message;
 use tidings_wire::ws::deflate::{Counts, Deflater};
@@ -344,6 +344,9 @@ impl Shard {
                     Addressed::Overflow => is_full = true,
                 }
                 start = *end;
+            }
+            for change in self.hub.protocols.take_session_steps() {
+                self.control.notify(Notification::Protocol(Box::new(change)));
             }
             if is_full {
                 self.report_overflow(slot, key, Overflow::Cut, 1);

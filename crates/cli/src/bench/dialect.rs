@@ -18,6 +18,8 @@ use tidings_wire::plain;
 use tidings_wire::resp::{self, Value};
 use tidings_wire::ws::{self, Opcode};
 
+use super::mqtt;
+
 /// The longest frame that is not a message of the run, in bytes.
 const MAX_UNIT: usize = 1 << 20;
 /// The mask of client frames. A constant is sufficient because the payload is not chosen by third parties (RFC 6455
@@ -37,6 +39,8 @@ pub(super) enum Transport {
     WsProtobuf,
     /// Server-sent events (GET /events), on the HTTP port
     Sse,
+    /// MQTT 3.1.1 with QoS 0, on the line port (or another broker, with --server mqtt://)
+    Mqtt,
 }
 
 impl Transport {
@@ -48,6 +52,7 @@ impl Transport {
             Self::Ws => "ws",
             Self::WsProtobuf => "ws-protobuf",
             Self::Sse => "sse",
+            Self::Mqtt => "mqtt",
         }
     }
 
@@ -140,6 +145,13 @@ impl Dialect {
                 Encoding::Protobuf.write_ping(&mut ping);
                 ws::masked_frame(Opcode::Binary, &ping, MASK, &mut pong);
             }
+            Transport::Mqtt => {
+                mqtt::connect(secret, &mut greeting);
+                mqtt::subscribe(channel, &mut greeting);
+                mqtt::publish(channel, None, &vec![b'x'; size], &mut head);
+                head.truncate(head.len() - size);
+                tail = b"";
+            }
             Transport::Sse => {
                 head.extend_from_slice(b"data: ");
                 tail = b"\n";
@@ -165,7 +177,7 @@ impl Dialect {
     /// Invalid bytes, as text.
     pub(super) fn frame<'a>(&self, buf: &'a [u8], mut each: impl FnMut(Unit<'a>)) -> Result<usize, String> {
         match self.transport {
-            Transport::Tcp | Transport::Resp => {
+            Transport::Tcp | Transport::Resp | Transport::Mqtt => {
                 if let Some(body) = self.body(buf) {
                     each(Unit::Message(body));
                     return Ok(self.head.len() + self.size + self.tail.len());
@@ -175,6 +187,10 @@ impl Dialect {
                         Scan::Line { line, used } => (line_unit(line), used),
                         Scan::Partial => return Ok(0),
                         Scan::TooLong => return Err(format!("a line longer than {MAX_UNIT} bytes")),
+                    },
+                    Transport::Mqtt => match mqtt::unit(buf)? {
+                        Some(found) => found,
+                        None => return Ok(0),
                     },
                     _ => match resp::decode_value(buf, MAX_UNIT).map_err(|e| e.to_string())? {
                         Some((value, used)) => (value_unit(value), used),
@@ -378,9 +394,14 @@ mod tests {
     #[test]
     fn complete_messages_are_found_in_every_protocol() {
         let body = b"0123456789";
-        for transport in
-            [Transport::Tcp, Transport::Resp, Transport::Ws, Transport::WsProtobuf, Transport::Sse]
-        {
+        for transport in [
+            Transport::Tcp,
+            Transport::Resp,
+            Transport::Ws,
+            Transport::WsProtobuf,
+            Transport::Sse,
+            Transport::Mqtt,
+        ] {
             let dialect = Dialect::new(transport, "bench", None, body.len());
             let mut stream = Vec::new();
             match transport {
@@ -400,6 +421,7 @@ mod tests {
                     ws::frame(Opcode::Binary, &frame, &mut stream);
                 }
                 Transport::Sse => stream.extend_from_slice(b"id: 7.e.bench\ndata: 0123456789\n\n"),
+                Transport::Mqtt => stream.extend_from_slice(b"\x30\x11\0\x05bench0123456789"),
             }
             assert_eq!(next(&dialect, &stream), Ok((vec![Unit::Message(body)], stream.len())));
             for cut in 0..stream.len() {
@@ -457,5 +479,11 @@ mod tests {
         assert_eq!(confirmed.0, [Unit::Subscribed]);
         assert_eq!(next(&resp, b"-NOPERM no\r\n"), Ok((vec![Unit::Error("NOPERM no".to_owned())], 12)));
         assert!(next(&resp, b"HTTP/1.1 400\r\n").is_err());
+
+        let mqtt = Dialect::new(Transport::Mqtt, "bench", None, 4);
+        assert_eq!(next(&mqtt, b"\x20\x02\0\0"), Ok((vec![Unit::Other], 4)));
+        assert_eq!(next(&mqtt, b"\x90\x03\0\x01\0"), Ok((vec![Unit::Subscribed], 5)));
+        assert!(matches!(&next(&mqtt, b"\x20\x02\0\x05").unwrap().0[..], [Unit::Error(_)]));
+        assert!(matches!(&next(&mqtt, b"\x90\x03\0\x01\x80").unwrap().0[..], [Unit::Error(_)]));
     }
 }

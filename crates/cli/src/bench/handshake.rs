@@ -38,7 +38,7 @@ impl TransportRequest {
     /// For `transport` at `web`, with an optional token.
     pub(super) fn new(transport: Transport, web: &Web, channel: &str, token: Option<&str>) -> Self {
         match transport {
-            Transport::Tcp | Transport::Resp => Self::Line,
+            Transport::Tcp | Transport::Resp | Transport::Mqtt => Self::Line,
             Transport::Ws => Self::websocket(web, &[]),
             Transport::WsProtobuf => Self::protobuf(web),
             Transport::Sse => {

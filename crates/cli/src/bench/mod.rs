@@ -12,6 +12,7 @@ mod chunked;
 mod dialect;
 mod handshake;
 mod latency;
+mod mqtt;
 mod order;
 mod payload;
 mod process;
@@ -66,7 +67,8 @@ are due at even intervals, and latency counts from the due time of a message, so
 
 Publishers use RESP on the line port (--server), subscribers the transport of --transport: on the line port, or on the HTTP \
 port (--http). With ws:// as --server everything goes over the HTTP port, and publishers use WebSocket too. A Redis can \
-be measured with --transport resp. CPU and \
+be measured with --transport resp, and any broker of MQTT with --transport mqtt and --server mqtt://HOST:PORT, where publishers \
+use QoS 1. CPU and \
 memory of the server are shown when it runs on this machine and its process is accessible.
 
 The exit code is 1 when a delivery was lost, came twice or out of order. Ctrl-C ends the run early, with its table.
@@ -75,6 +77,7 @@ Examples:
   tidings bench
   tidings bench --subscribers 1000 --rate 50 --duration 30s
   tidings bench --subscribers 1000 --transport ws
+  tidings bench --subscribers 1000 --transport mqtt
   tidings bench --subscribers 10000 --messages 1000 --transport resp --json")]
 pub(crate) struct Bench {
     /// The number of subscribers
@@ -143,7 +146,7 @@ impl Bench {
             return Err(refused("on plain lines a channel name contains no spaces"));
         }
         match &self.server.server {
-            Server::Web(Web { secure: true, .. }) | Server::Tls(_) => {
+            Server::Web(Web { secure: true, .. }) | Server::Tls(_) | Server::Mqtt { secure: true, .. } => {
                 return Err(Failure::Usage(format!("{}: {NO_TLS}", self.server.server)));
             }
             Server::Web(web) if !self.transport.is_web() => {
@@ -151,6 +154,14 @@ impl Bench {
                 return Err(Failure::Usage(format!(
                     "--transport {name} needs a line port, and {web} is none"
                 )));
+            }
+            Server::Mqtt { .. } if self.transport != Transport::Mqtt => {
+                let words = format!("{} needs --transport mqtt", self.server.server);
+                return Err(Failure::Usage(words));
+            }
+            // As many messages as there are packet identifiers.
+            Server::Mqtt { .. } if self.window > u64::from(u16::MAX) => {
+                return Err(Failure::Usage("--window is at most 65535 with mqtt://".to_owned()));
             }
             _ => {}
         }
@@ -268,6 +279,7 @@ impl Bench {
     fn publisher(&self, target: &Target) -> Result<BenchPublisher, String> {
         match &self.server.server {
             Server::Web(web) => BenchPublisher::connect_web(target, web, self.server.token.as_deref()),
+            Server::Mqtt { .. } => BenchPublisher::connect_mqtt(target, self.server.secret()),
             _ => BenchPublisher::connect(target, self.server.secret()),
         }
     }

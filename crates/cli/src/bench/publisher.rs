@@ -1,5 +1,5 @@
 //! A publisher: one connection, with one thread that writes and one that reads responses. It uses RESP on the line
-//! port, as a backend would, or the client protocol in Protobuf over a WebSocket where there is no line port.
+//! port, as a backend would, the client protocol in Protobuf over a WebSocket where there is no line port, or MQTT with other brokers.
 //!
 //! Invariants: a message is stamped with its due time, not its write time, so that a slow publisher is visible as
 //! latency (and not as fewer, faster messages); no byte is written twice.
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidings_client::Web;
+use tidings_mqtt::PacketId;
 use tidings_wire::client::reply::Outcome;
 use tidings_wire::client::request::{self, Command, Request};
 use tidings_wire::client::{Data, Encoding};
@@ -19,6 +20,7 @@ use tidings_wire::ws::{self, Opcode};
 
 use super::dialect::{MASK, hello, websocket_frame};
 use super::handshake::{Connected, TransportRequest};
+use super::mqtt;
 use super::payload::{MAX_MESSAGES, Stamp};
 use super::run::BenchRun;
 use super::socket::{Socket, Target};
@@ -71,6 +73,7 @@ pub(super) struct BenchPublisher {
 enum PublisherProtocol {
     Resp,
     Protocol,
+    Mqtt,
 }
 
 impl BenchPublisher {
@@ -135,6 +138,34 @@ impl BenchPublisher {
                     0 => return Err("the server closed a publisher's connection".to_owned()),
                     n => answer.extend_from_slice(&buf[..n]),
                 },
+            }
+        }
+    }
+
+    /// Connects with MQTT.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(super) fn connect_mqtt(target: &Target, secret: Option<&str>) -> Result<Self, String> {
+        let lost = |e: io::Error| format!("a publisher cannot be connected: {e}");
+        let mut socket = Socket::connect(target).map_err(lost)?;
+        socket.set_timeout(GREETING_TIMEOUT).map_err(lost)?;
+        let mut greeting = Vec::new();
+        mqtt::connect(secret, &mut greeting);
+        socket.write_all(&greeting).map_err(lost)?;
+        let mut answer = Vec::new();
+        let mut buf = [0; 4096];
+        loop {
+            let answers = mqtt::answers(&answer);
+            let (found, used) =
+                answers.map_err(|words| format!("the server refused a publisher: {words}"))?;
+            answer.drain(..used);
+            if found.is_connected {
+                return Self::new(socket, PublisherProtocol::Mqtt, answer).map_err(lost);
+            }
+            match socket.read(&mut buf).map_err(lost)? {
+                0 => return Err("the server closed a publisher's connection".to_owned()),
+                n => answer.extend_from_slice(&buf[..n]),
             }
         }
     }
@@ -225,6 +256,12 @@ impl PublicationWriter<'_> {
     /// Appends one publication.
     fn publish(&mut self, channel: &str, body: &[u8], out: &mut Vec<u8>) {
         match self.protocol {
+            PublisherProtocol::Mqtt => {
+                // The window has fewer messages than there are identifiers.
+                self.last_id = self.last_id % u32::from(u16::MAX) + 1;
+                let id = u16::try_from(self.last_id).ok().and_then(PacketId::new);
+                mqtt::publish(channel, id, body, out);
+            }
             PublisherProtocol::Resp => resp::command(&[b"PUBLISH", channel.as_bytes(), body], out),
             PublisherProtocol::Protocol => {
                 self.last_id = self.last_id.wrapping_add(1).max(1);
@@ -326,6 +363,10 @@ fn take_answers(
                     broken(run, format!("the server refused a publication: {words}"));
                 }
             })),
+            PublisherProtocol::Mqtt => mqtt::answers(&held).map(|(found, used)| {
+                answers = found.published;
+                used
+            }),
             PublisherProtocol::Protocol => replies(&held, |outcome| match outcome {
                 Outcome::Publish => answers += 1,
                 Outcome::Error(error) => {

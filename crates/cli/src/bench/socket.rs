@@ -33,7 +33,7 @@ impl Target {
         let candidates: Vec<Self> = match address {
             Server::Unix(path) => vec![Self::Unix(path.clone())],
             // The caller has rejected TLS addresses.
-            Server::Tcp(host_port) | Server::Tls(host_port) => {
+            Server::Tcp(host_port) | Server::Tls(host_port) | Server::Mqtt { host_port, .. } => {
                 host_port.to_socket_addrs()?.map(Self::Tcp).collect()
             }
             Server::Web(web) => (web.host.as_str(), web.port).to_socket_addrs()?.map(Self::Tcp).collect(),

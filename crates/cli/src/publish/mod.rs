@@ -50,12 +50,13 @@ command reports the numbers of confirmed and uncertain messages, and ends with e
 uncertain: the server detects repeated messages, so they are sent again.)
 
 --server determines the protocol: the line port (RESP; a Redis server works too), ws:// and wss:// (WebSocket, with --token if the server \
-requires one), http:// and https:// (the server API, with --key).
+requires one), http:// and https:// (the server API, with --key), mqtt:// and mqtts:// (MQTT 5.0 with QoS 1, also with other brokers).
 
 Examples:
   tidings publish updates 'hello world'
   tidings publish scores:nba '{\"LAL\":101,\"BOS\":99}' '{\"LAL\":103,\"BOS\":99}'
   tidings publish updates 'hello' --server https://push.example.org --key \"$KEY\"
+  tidings publish home/door open --server mqtt://broker.example.org
   tail -F access.log | tidings publish logs -")]
 pub(crate) struct Publish {
     /// The channel to publish to
@@ -241,6 +242,7 @@ impl PublishRun<'_> {
             while !hungry
                 && self.alone.is_none()
                 && self.sent - self.answered < WINDOW
+                && publisher.has_room()
                 && publisher.unsent() < UNSENT
             {
                 let next = self.held.take().unwrap_or_else(|| self.source.next());

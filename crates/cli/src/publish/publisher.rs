@@ -5,7 +5,10 @@ use std::future::pending;
 use std::pin::Pin;
 
 use tidings_client::api::{Api, IdempotencyKeys, PendingPublication};
-use tidings_client::{ConnectOptions, Connection, Encoding, Error, Message, Server, ServerError, resp};
+use tidings_client::mqtt::MqttEvent;
+use tidings_client::{
+    ConnectOptions, Connection, Encoding, Error, Message, MqttConnection, Server, ServerError, resp,
+};
 use tidings_wire::client::Data;
 use tidings_wire::client::request::{Publish, Request};
 use tidings_wire::resp::Value;
@@ -24,6 +27,8 @@ pub(super) enum Publisher {
     Resp(resp::RespConnection),
     /// The client protocol over a WebSocket.
     Protocol(Box<Connection>),
+    /// MQTT.
+    Mqtt(Box<MqttConnection>),
     /// The server API.
     Api(Box<ApiCalls>),
 }
@@ -44,6 +49,9 @@ impl Publisher {
             Server::Web(web) => {
                 Ok(Self::Api(Box::new(ApiCalls::new(Api::new(web.clone(), args.key.clone())))))
             }
+            server @ Server::Mqtt { .. } => {
+                Ok(Self::Mqtt(Box::new(MqttConnection::open(server, args.secret()).await?)))
+            }
             server => Ok(Self::Resp(resp::RespConnection::open(server, args.secret()).await?)),
         }
     }
@@ -51,6 +59,11 @@ impl Publisher {
     /// Whether publications without a response can be sent again without a duplicate.
     pub(super) fn may_repeat(&self) -> bool {
         matches!(self, Self::Api(_))
+    }
+
+    /// Whether the server accepts a further publication before it has answered another.
+    pub(super) fn has_room(&self) -> bool {
+        if let Self::Mqtt(connection) = self { connection.has_room() } else { true }
     }
 
     /// Queues one publication. The caller bounds the number.
@@ -64,6 +77,7 @@ impl Publisher {
                 let publish = Publish { channel: channel.into(), data: Some(Data::from(body)) };
                 connection.send(Request::Publish(publish))?;
             }
+            Self::Mqtt(connection) => connection.publish(channel, &body)?,
             Self::Api(calls) => {
                 let outgoing = calls.names.prepare(channel, body);
                 calls.queue(outgoing);
@@ -77,6 +91,7 @@ impl Publisher {
         match self {
             Self::Resp(connection) => connection.unsent(),
             Self::Protocol(connection) => connection.unsent(),
+            Self::Mqtt(connection) => connection.unsent(),
             Self::Api(calls) => calls.waiting_bytes,
         }
     }
@@ -86,6 +101,7 @@ impl Publisher {
         match self {
             Self::Resp(connection) => connection.last_received(),
             Self::Protocol(connection) => connection.last_received(),
+            Self::Mqtt(connection) => connection.last_received(),
             Self::Api(calls) => calls.heard,
         }
     }
@@ -114,6 +130,13 @@ impl Publisher {
                     Some(_) => {}
                 }
             },
+            Self::Mqtt(connection) => loop {
+                match connection.take()? {
+                    None => return Ok(None),
+                    Some(MqttEvent::Published(answer)) => return Ok(Some(answer)),
+                    Some(_) => {}
+                }
+            },
             Self::Api(calls) => {
                 Ok(calls.answers.pop_front().map(|answer| answer.map_err(|refusal| refusal.to_string())))
             }
@@ -128,14 +151,17 @@ impl Publisher {
         match self {
             Self::Resp(connection) => connection.exchange().await,
             Self::Protocol(connection) => connection.exchange().await,
+            Self::Mqtt(connection) => connection.exchange().await,
             Self::Api(calls) => calls.exchange().await,
         }
     }
 
     /// Closes the connection cleanly.
     pub(super) async fn close(self) {
-        if let Self::Protocol(connection) = self {
-            connection.close().await;
+        match self {
+            Self::Protocol(connection) => connection.close().await,
+            Self::Mqtt(connection) => connection.close().await,
+            Self::Resp(_) | Self::Api(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! reestablished without a limit, and every gap is reported on stderr.
 
 mod events;
+mod mqtt;
 mod printer;
 mod protocol;
 mod resp;
@@ -30,19 +31,21 @@ const GRACE: Duration = Duration::from_secs(1);
 #[command(after_long_help = "\
 A message is printed as text on one line: line breaks and backslashes as \\r, \\n and \\\\, bytes that are \
 not printable UTF-8 as \\xHH. A JSON string is printed as its text, without quotes, and {\"b64\":\"…\"} as the bytes in \
-it, with every protocol. With several channels, or with --pattern, the line begins with the channel's name and a space.
+it, with every protocol. With several channels, with --pattern, or with a topic filter of MQTT, the line begins with the channel's name and a space.
 
 When the connection is lost, the command reconnects without a limit, after random delays of up to 10 s. If the channel has a \
 history, missed messages follow; if it has none, or a short one, stderr reports that messages are \
 missing. Ctrl-C ends with exit code 0.
 
 --server determines the protocol: the line port (JSON lines; RESP with --pattern or --key, or for a Redis server, and nothing is \
-recovered then), ws:// and wss:// (WebSocket), http:// and https:// (server-sent events).
+recovered then), ws:// and wss:// (WebSocket), http:// and https:// (server-sent events), mqtt:// and mqtts:// (MQTT 5.0 with QoS 1, \
+also with other brokers; a CHANNEL is a topic filter, with + and #, and nothing is recovered).
 
 Examples:
   tidings subscribe updates
   tidings subscribe scores:nba scores:nfl --server wss://push.example.org --token \"$TOKEN\"
   tidings subscribe --pattern 'scores:*' --json | jq .data
+  tidings subscribe 'home/+/temperature' --server mqtt://broker.example.org
   tidings subscribe jobs:done --count 1 && echo done")]
 pub(crate) struct Subscribe {
     /// The channels (with --pattern: globs over channel names, such as 'scores:*')
@@ -87,6 +90,13 @@ impl Subscribe {
         })
     }
 
+    /// Whether a line begins with the name of its channel.
+    fn prints_names(&self) -> bool {
+        let has_filter = || self.channels.iter().any(|name| name.contains(['+', '#']));
+        let is_mqtt = matches!(self.server.server, Server::Mqtt { .. });
+        self.pattern || self.channels.len() > 1 || is_mqtt && has_filter()
+    }
+
     fn failure(&self, ended: FollowError) -> Failure {
         match ended {
             FollowError::Server(error) => self.server.failure(error),
@@ -102,6 +112,10 @@ impl Subscribe {
             Server::Web(_) if self.pattern => Err(FollowError::Command(Failure::Usage(
                 "--pattern needs the line port: use --server HOST:PORT".to_owned(),
             ))),
+            Server::Mqtt { .. } if self.pattern => Err(FollowError::Command(Failure::Usage(
+                "--pattern is not for mqtt://, where a CHANNEL may be a topic filter with + and #".to_owned(),
+            ))),
+            Server::Mqtt { .. } => self.follow_mqtt(&mut printer).await,
             Server::Web(web) if web.websocket => self.follow_protocol(&mut printer).await,
             Server::Web(web) => self.follow_events(web, &mut printer).await,
             _ if self.pattern || self.server.key.is_some() => self.follow_resp(&mut printer).await,

@@ -35,7 +35,7 @@ impl<'a> Printer<'a> {
             self.lines.push(b'}');
         } else {
             self.text.clear();
-            if self.options.pattern || self.options.channels.len() > 1 {
+            if self.options.prints_names() {
                 visible(channel.as_bytes(), &mut self.text);
                 self.text.push(' ');
             }

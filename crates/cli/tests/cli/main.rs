@@ -10,6 +10,7 @@ mod examples;
 mod library;
 mod library_examples;
 mod logs;
+mod mqtt;
 mod nginx;
 mod nodes;
 mod proxies;

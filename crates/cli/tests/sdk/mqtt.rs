@@ -166,6 +166,45 @@ fn a_retained_message_reaches_a_later_subscriber_of_the_memory_broker() {
 }
 
 #[test]
+fn numbers_about_the_broker_are_published_at_intervals() {
+    let server = Tidings::builder(TIDINGS)
+        .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .env("TIDINGS_MQTT_SYS_INTERVAL", "500ms")
+        .start();
+    let port = server.tcp().port().to_string();
+    // At once, as a retained message.
+    let version = Command::new("mosquitto_sub")
+        .args(["-p", &port, "-t", "$SYS/broker/version", "-C", "1", "-W", "30", "-F", "%t %p %r"])
+        .output()
+        .expect("mosquitto_sub is installed");
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    assert!(
+        version.starts_with("$SYS/broker/version tidings version ") && version.ends_with(" 1\n"),
+        "{version}"
+    );
+    let sub = |filter: &str, rest: &[&str]| {
+        Subscriber::start(&[&["-p", &port, "-q", "1", "-t", filter, "-F", "%t %p %r"], rest].concat())
+    };
+    let mut all = sub("#", &["-C", "1"]);
+    all.prints("Subscribed");
+    let mut numbers = sub("$SYS/#", &[]);
+    // The second number is live, and counts both clients.
+    numbers.prints("$SYS/broker/clients/connected 2 0");
+    numbers.prints("$SYS/broker/retained messages/count 0 0");
+    let sent = Command::new("mosquitto_pub")
+        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-t", "$SYS/broker/version", "-m", "x"])
+        .output()
+        .expect("mosquitto_pub is installed");
+    assert!(String::from_utf8_lossy(&sent.stderr).contains("Not authorized"), "{sent:?}");
+    let sent = Command::new("mosquitto_pub").args(["-p", &port, "-t", "a", "-m", "x"]).status();
+    assert!(sent.expect("mosquitto_pub is installed").success());
+    // The filter `#` has matched none of the numbers.
+    all.prints("a x 0");
+    numbers.child.kill().expect("it runs");
+    numbers.child.wait().expect("it ends");
+}
+
+#[test]
 fn sessions_of_paho_outlive_their_connections() {
     let server = Tidings::start(TIDINGS, &[]);
     let address = server.tcp();

@@ -98,8 +98,8 @@ group! {
         /// that is away, the oldest messages with QoS 0 are dropped, then the oldest, and `CONNACK` states their number.
         session_queue_size: usize = "1048576", bytes(1024, 1024 * MIB), reload;
         /// How long a session outlives its connection at most. A client of 5.0 that asks for more gets this; a session of 3.1.1
-        /// without clean session has this time. 0 ends every session with its connection. Sessions are kept in memory, and are
-        /// available with `broker = "memory"` only.
+        /// without clean session has this time. 0 ends every session with its connection. Sessions are available with
+        /// `broker = "memory"` only.
         session_expiry_max: Duration = "168h", millis(0, 366 * 24 * HOUR), reload;
         /// Most sessions that outlive their connection, with and without one. A client whose session would be one more gets
         /// reason code 0x97.
@@ -112,11 +112,20 @@ group! {
         /// Longest keep-alive time of a client of 5.0 in seconds. A client with a longer one, or without one, gets this one as
         /// its server keep-alive. 0 for any.
         max_keep_alive: usize = "0", count(0, 65_535), reload;
-        /// Most retained messages. A client whose message would be one more gets reason code 0x97. Retained messages are kept in
-        /// memory, and are available with `broker = "memory"` only.
+        /// Most retained messages. A client whose message would be one more gets reason code 0x97. Retained messages are
+        /// available with `broker = "memory"` only.
         retain_limit: usize = "10000", count(0, 10_000_000);
         /// Most bytes of retained messages, with an allowance for each.
         retain_max_bytes: usize = "67108864", bytes(1024, 1024 * 1024 * MIB);
+        /// Whether retained messages and sessions are also in files, in the folder `mqtt` of `data_dir`, so that they outlive the
+        /// server. A message with QoS 1 or 2, or a retained one, is acknowledged after the operating system has it: it survives
+        /// the end of the process. With `data_dir = "off"` there are no files.
+        persistence: bool = "true", ();
+        /// How often these files are synchronised with the disk. A loss of power loses the changes since then.
+        sync_interval: Duration = "1s", millis(50, HOUR);
+        /// How often the numbers about this node in `$SYS/broker/…` are published to clients of MQTT; 0 for never. A client
+        /// may read them if it may subscribe in the namespace of channels without a colon.
+        sys_interval: Duration = "10s", millis(0, 24 * HOUR);
         /// Highest QoS of publications that come from other protocols; a subscription may have a lower one.
         default_qos: usize = "1", count(0, 2), reload;
     }

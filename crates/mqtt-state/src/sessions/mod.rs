@@ -7,13 +7,17 @@
 //! - The number of sessions, the bytes of the messages of each, and those of all are bounded. Beyond a bound of bytes a session
 //!   drops messages, and its client is informed when it connects.
 //! - A session is resumed once its former shard has passed its complete state: until then, the request waits.
+//! - With files, a change is in them before this store returns, with the publications for connected sessions: see [`mirror`].
 //! - A will is published once: after its delay or with the end of the session, unless the client connects before.
 
+mod files;
 mod groups;
+mod mirror;
 mod parked;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_metrics::{BYTES, Collect, MetricWriter};
@@ -25,6 +29,7 @@ use tidings_mqtt_session::{
 use tidings_wire::{Delivery, Publication, Topic};
 
 use groups::{Groups, Member};
+use mirror::Mirror;
 use parked::Parked;
 
 /// The bounds of [`Sessions`], and the properties of their deliveries.
@@ -92,6 +97,8 @@ impl<W> Default for SessionEffects<W> {
 #[derive(Debug)]
 pub struct Sessions<W> {
     state: Mutex<State<W>>,
+    /// The files cannot be written.
+    is_failed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -109,6 +116,8 @@ struct State<W> {
     bytes: usize,
     dropped: u64,
     expired: u64,
+    /// The sessions as the files have them, if there are files.
+    mirror: Option<Mirror>,
 }
 
 #[derive(Debug)]
@@ -139,8 +148,9 @@ impl<W> Sessions<W> {
             bytes: 0,
             dropped: 0,
             expired: 0,
+            mirror: None,
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), is_failed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
@@ -158,10 +168,17 @@ impl<W> Sessions<W> {
         self.lock().names.contains_key(key)
     }
 
+    /// Number of sessions without a connection.
+    pub fn away(&self) -> usize {
+        self.lock().deadlines.len()
+    }
+
     /// A client requests its session. The response is among the effects, now or after a later change.
     pub fn open(&self, request: OpenSession, waiter: W, now: u64) -> SessionEffects<W> {
         let mut fx = SessionEffects::default();
-        self.lock().open(request, waiter, now, &mut fx);
+        let state = &mut *self.lock();
+        state.open(request, waiter, now, &mut fx);
+        state.flush();
         fx
     }
 
@@ -179,10 +196,14 @@ impl<W> Sessions<W> {
                 state.leave(&shared, Member::Connected(connection), &mut fx);
             }
             SessionChange::Undelivered(connection, SharedDelivery { shared, publication }) => {
+                state.not_delivered(connection, &publication);
                 let only = Some((&*shared.filter, connection));
                 state.deliver_shared(&shared.topic, &publication, only, now, &mut fx.shared);
             }
+            SessionChange::Steps(connection, steps) => state.take_steps(connection, steps, &mut fx),
+            SessionChange::Will(connection, will) => state.take_will(connection, will),
         }
+        state.flush();
         fx
     }
 
@@ -202,6 +223,7 @@ impl<W> Sessions<W> {
         if state.groups.has(&delivery.topic) {
             state.deliver_shared(&delivery.topic, &delivery.publication, None, now, &mut shared);
         }
+        state.flush();
         shared
     }
 
@@ -213,19 +235,27 @@ impl<W> Sessions<W> {
     /// Publishes the wills that are due, and ends the sessions that have expired.
     pub fn sweep(&self, now: u64) -> SessionEffects<W> {
         let mut fx = SessionEffects::default();
-        self.lock().sweep(now, &mut fx);
+        let state = &mut *self.lock();
+        state.sweep(now, &mut fx);
+        state.flush();
         fx
     }
 }
 
 impl<W> State<W> {
     fn deliver_parked(&mut self, delivery: &Delivery, now: u64) {
-        let Self { limits, sessions, subscribers, bytes, dropped, .. } = self;
+        let Self { limits, sessions, subscribers, bytes, dropped, mirror, .. } = self;
+        if let Some(mirror) = mirror {
+            mirror.deliver(delivery, *limits, now);
+        }
         for id in subscribers.get(&delivery.topic).into_iter().flatten() {
             if let Some(Session { place: Place::Parked(parked), .. }) = sessions.get_mut(id) {
                 let before = parked.bytes();
                 *dropped += parked.add(delivery, limits.with_room(*bytes - before), now);
                 *bytes = *bytes + parked.bytes() - before;
+                if let Some(mirror) = mirror.as_mut().filter(|_| parked.arriving.is_none()) {
+                    mirror.trim(*id, parked.state.waiting.required().len());
+                }
             }
         }
     }
@@ -243,6 +273,11 @@ impl<W> State<W> {
         for (filter, member, options) in self.groups.select(topic, publication, only, excluded) {
             match member {
                 Member::Connected(connection) => {
+                    if let Some(mirror) = &mut self.mirror
+                        && let Some(session) = mirror.session(connection)
+                    {
+                        mirror.add_to(&[(session, options)], publication, self.limits, now);
+                    }
                     let filter = SharedFilter { filter, topic: topic.clone() };
                     let publication = Arc::clone(publication);
                     shared.push((connection, SharedDelivery { shared: filter, publication }));
@@ -256,6 +291,12 @@ impl<W> State<W> {
                     let limits = self.limits.with_room(self.bytes - before);
                     self.dropped += parked.add_message(publication, options, limits, now);
                     self.bytes = self.bytes + parked.bytes() - before;
+                    if let Some(mirror) = &mut self.mirror {
+                        mirror.add_to(&[(id, options)], publication, self.limits, now);
+                        if parked.arriving.is_none() {
+                            mirror.trim(id, parked.state.waiting.required().len());
+                        }
+                    }
                 }
             }
         }
@@ -264,7 +305,7 @@ impl<W> State<W> {
     /// A member leaves a group.
     fn leave(&mut self, shared: &SharedFilter, member: Member, fx: &mut SessionEffects<W>) {
         let is_empty = self.groups.leave(&shared.topic, &shared.filter, member);
-        if is_empty && !self.subscribers.contains_key(&shared.topic) {
+        if is_empty && !self.is_used(&shared.topic) {
             fx.released.push(shared.topic.clone());
         }
     }
@@ -299,6 +340,10 @@ impl<W> State<W> {
                 return fx.responses.push((waiter, connection, Outcome::Full(self.limits.sessions)));
             }
             self.next += 1;
+            if let Some(mirror) = &mut self.mirror {
+                mirror.begin(self.next, &request.key, request.expiry);
+                mirror.connect(self.next, &request);
+            }
             self.names.insert(request.key.clone(), self.next);
             let session = Session { key: request.key, place: Place::Connected(connection), waiter: None };
             self.sessions.insert(self.next, session);
@@ -315,6 +360,9 @@ impl<W> State<W> {
                 && let Some(session) = self.sessions.remove(&id)
             {
                 self.names.remove(&session.key);
+                self.end_stored(id, fx);
+            } else if let Some(mirror) = &mut self.mirror {
+                mirror.connect(id, request);
             }
             let Parked { subscriptions, mut state, .. } = *parked;
             state.subscriptions = subscriptions;
@@ -350,6 +398,9 @@ impl<W> State<W> {
             }
             subscribers.insert(id);
         }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.park(id, &parked);
+        }
         self.deadlines.insert((parked.deadline(), id));
         session.place = Place::Parked(Box::new(parked));
     }
@@ -372,6 +423,9 @@ impl<W> State<W> {
         let limits = self.limits.with_room(self.bytes - before);
         self.dropped += parked.complete(complete, limits.queue_bytes);
         self.bytes = self.bytes + parked.bytes() - before;
+        if let Some(mirror) = &mut self.mirror {
+            mirror.replace(id, &parked.state);
+        }
         if let Some((request, waiter)) = session.waiter.take() {
             self.resume(id, &request, waiter, fx);
         } else if parked.expires <= now {
@@ -405,6 +459,7 @@ impl<W> State<W> {
             self.forget(id, &parked, None, fx);
             fx.wills.extend(parked.will.take());
         }
+        self.end_stored(id, fx);
     }
 
     /// A session is not parked any more: it has ended, or it continues with a connection.
@@ -430,7 +485,7 @@ impl<W> State<W> {
             let Some(subscribers) = self.subscribers.get_mut(topic) else { continue };
             if subscribers.remove(&id) && subscribers.is_empty() {
                 self.subscribers.remove(topic);
-                if !self.groups.has(topic) {
+                if !self.is_used(topic) {
                     fx.released.push(topic.clone());
                 }
             }
@@ -448,6 +503,9 @@ impl<W> State<W> {
                 self.remove(id, fx);
             } else {
                 fx.wills.extend(parked.will.take());
+                if let Some(mirror) = &mut self.mirror {
+                    mirror.will_published(id);
+                }
                 self.deadlines.insert((parked.deadline(), id));
             }
         }

@@ -10,6 +10,7 @@ use tidings_mqtt_session::{
 use tidings_wire::{Delivery, Publication};
 
 use super::SessionLimits;
+use super::mirror::ParkedState;
 
 #[derive(Debug)]
 pub(super) struct Parked {
@@ -43,6 +44,20 @@ impl Parked {
             will_due,
             expires: now + u64::from(expiry),
         }
+    }
+
+    /// A session of an earlier start of the server.
+    pub(super) fn restored(stored: ParkedState, state: SessionState) -> Self {
+        let ParkedState { client, subscriptions, will, will_due, expires } = stored;
+        let in_flight = state.in_flight_bytes();
+        Self { arriving: None, client, subscriptions, state, in_flight, will, will_due, expires }
+    }
+
+    /// The state besides its messages, for the files.
+    pub(super) fn to_stored(&self) -> ParkedState {
+        let Self { client, subscriptions, will, will_due, expires, .. } = self;
+        let (client, subscriptions, will) = (client.clone(), subscriptions.clone(), will.clone());
+        ParkedState { client, subscriptions, will, will_due: *will_due, expires: *expires }
     }
 
     /// When something is due next.
@@ -88,24 +103,33 @@ impl Parked {
         limits: SessionLimits,
         now: u64,
     ) -> u64 {
-        // A name with wildcards has no packet.
-        if publication.channel.as_str().contains(['+', '#']) {
-            return 0;
-        }
-        let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
-        let qos: Qos = properties.map_or(limits.default_qos, |properties| properties.qos);
-        let message = Message {
-            publication: Arc::clone(publication),
-            qos: options.qos.min(qos),
-            retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
-            identifier: options.identifier,
-            is_pattern: options.is_pattern,
-            is_unchecked: true,
-            received: now,
-        };
+        let Some(message) = message_of(publication, options, limits.default_qos, now) else { return 0 };
         let limit = limits.queue_bytes.saturating_sub(self.in_flight);
         let dropped = self.state.waiting.push(message, limit);
         self.state.dropped += dropped;
         dropped
     }
+}
+
+/// The message of a publication for a subscription with these options, to be sent later.
+pub(super) fn message_of(
+    publication: &Arc<Publication>,
+    options: Options,
+    default_qos: Qos,
+    now: u64,
+) -> Option<Message> {
+    // A name with wildcards has no packet.
+    if publication.channel.as_str().contains(['+', '#']) {
+        return None;
+    }
+    let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
+    Some(Message {
+        publication: Arc::clone(publication),
+        qos: options.qos.min(properties.map_or(default_qos, |properties| properties.qos)),
+        retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
+        identifier: options.identifier,
+        is_pattern: options.is_pattern,
+        is_unchecked: true,
+        received: now,
+    })
 }

@@ -20,8 +20,8 @@ use tidings_table_service as tables;
 
 use super::{Reporter, namespaces};
 use crate::api::{self, ApiGuard, Caller};
-use crate::auth_failures::Credential;
 use crate::http::{HttpServices, OperatorStreams};
+use tidings_auth_failures::Credential;
 
 /// The name of the page in the audit log, in place of the name of a key. No key can have it: it contains a space.
 const ADMIN: &str = "admin page";

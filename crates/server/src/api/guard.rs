@@ -17,7 +17,7 @@ use tidings_metrics::Label as _;
 use super::Services;
 use super::access::{AccessDenied, Authorized};
 use super::audit::Caller;
-use crate::auth_failures::Credential;
+use tidings_auth_failures::Credential;
 
 /// Admits requests for paths that are protected by the API keys.
 pub(crate) struct ApiGuard {

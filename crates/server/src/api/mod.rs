@@ -44,13 +44,13 @@ use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::auth_failures::AuthFailures;
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
 pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
 pub(crate) use guard::ApiGuard;
 use response_budget::ResponseBudget;
+use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
 use tidings_keys::Scopes;
 use tidings_metrics::{BYTES, Collect, KeyedCounters, Label as _, MetricWriter};

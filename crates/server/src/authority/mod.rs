@@ -32,10 +32,10 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use self::tokens::Verification;
-use crate::auth_failures::{AuthFailures, Credential};
 use crate::router::Router;
 use crate::shards::Shards;
 use tidings_auth::{SetupError, Verifier};
+use tidings_auth_failures::{AuthFailures, Credential};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};

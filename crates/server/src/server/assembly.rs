@@ -15,7 +15,7 @@ use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, Settings};
-use tidings_mqtt_state::Retained;
+use tidings_mqtt_state::Storage;
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
@@ -24,7 +24,6 @@ use tidings_tls::{Tls, TlsMetrics};
 use tidings_webhooks::{WebhookMetrics, Webhooks};
 
 use super::StartError;
-use crate::auth_failures::AuthFailures;
 use crate::authority::Authorizer;
 use crate::blocklist_sync::BlocklistSync;
 use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
@@ -36,7 +35,8 @@ use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
-use crate::mqtt_sessions::{MqttSessions, SessionStore};
+use crate::mqtt_sessions::MqttSessions;
+use crate::mqtt_storage::MqttState;
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
@@ -45,6 +45,7 @@ use crate::router::Router;
 use crate::shards::Shards;
 use crate::topic_table::TopicTable;
 use crate::{api, random, settings};
+use tidings_auth_failures::AuthFailures;
 use tidings_canary::Canary;
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
@@ -71,6 +72,7 @@ pub(super) struct Assembly {
     pub(super) cluster: Arc<Cluster>,
     pub(super) metrics: MetricsRegistry,
     pub(super) sessions: MqttSessions,
+    pub(super) mqtt_storage: Storage,
 }
 
 impl Assembly {
@@ -119,7 +121,8 @@ impl Assembly {
         let auth_failures = Arc::new(AuthFailures::new(Arc::clone(&audit)));
         let inbound_counters = Arc::<InboundCounters>::default();
         let namespaces = Arc::<NamespaceTable>::default();
-        let session_store = Arc::new(SessionStore::new(settings::session_limits(config)));
+        let mqtt = MqttState::open(config)?;
+        let session_store = Arc::clone(&mqtt.sessions);
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             session_key: sessions.session_key.clone(),
@@ -148,13 +151,8 @@ impl Assembly {
             broker.subscribe(&topic);
         }
         let bus = ClusterBus::new(Arc::clone(&cluster), Arc::clone(&broker));
-        let retained = settings::retains(config).then(|| {
-            let (messages, bytes) = (config.mqtt.retain_limit, config.mqtt.retain_max_bytes);
-            Arc::new(Retained::new(tidings_mqtt_state::Limits { messages, bytes }))
-        });
-        if let Some(retained) = &retained {
-            metrics.register(Arc::clone(retained));
-        }
+        mqtt.register(&mut metrics);
+        let MqttState { retained, topics, storage, .. } = mqtt;
         let router = Router::new(
             broker,
             Arc::clone(&live_sessions),
@@ -164,13 +162,10 @@ impl Assembly {
             config.broker_linger,
             tracer.clone(),
         );
-        let router = Arc::new(router.with_retained(retained));
-        let sessions = MqttSessions {
-            store: Arc::clone(&session_store),
-            router: Arc::clone(&router),
-            shards: Arc::clone(&shards),
-        };
-        metrics.register(session_store);
+        let router = Arc::new(router.with_mqtt(retained, Arc::clone(&session_store)));
+        let sessions =
+            MqttSessions { store: session_store, router: Arc::clone(&router), shards: Arc::clone(&shards) };
+        sessions.restore(&topics);
         let readiness = Arc::new(ReadinessCheck {
             lifecycle: Arc::clone(&lifecycle),
             topic_table,
@@ -299,6 +294,7 @@ impl Assembly {
             cluster,
             metrics,
             sessions,
+            mqtt_storage: storage,
         })
     }
 }

@@ -162,6 +162,7 @@ impl Server {
         });
         // A shard ends between two writes. One that is blocked ends with the process.
         let _ = tokio::time::timeout(timeout.saturating_sub(began.elapsed()).max(LAST_STEP), join).await;
+        crate::mqtt_storage::close(&self.mqtt_storage).await;
         self.progress.enter(Stage::Stopped);
         tracing::info!("stopped");
     }

@@ -17,9 +17,9 @@ use tidings_table_service::{
 };
 use tidings_wire::code;
 
-use crate::auth_failures::Credential;
 use crate::authority::{Authorizer, UploadGrant};
 use crate::http::HttpServices;
+use tidings_auth_failures::Credential;
 use tidings_config::AllowUpload;
 use tidings_http::{HandshakeOptions, Peer};
 

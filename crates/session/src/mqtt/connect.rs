@@ -147,6 +147,7 @@ impl Context<'_> {
 
     /// Sends `CONNACK`, with the number of messages that an earlier session has dropped.
     pub(super) fn mqtt_accept(&mut self, session_present: bool, dropped: u64) {
+        self.mqtt_store_will();
         let connecting = self.mqtt().connecting.take().unwrap_or_default();
         let mut properties = PropertiesBuf::default();
         if self.mqtt_version() == Some(Version::V5) {

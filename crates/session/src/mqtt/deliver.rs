@@ -6,7 +6,7 @@ use tidings_hub::{Action, Progress, Slot, TopicKey};
 use tidings_mqtt::fanout::{self, Offsets, Subscriber, TopicAlias};
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{Ack, Packet, PacketId, Qos, QosAndId, ReasonCode, Version};
-use tidings_mqtt_session::{Acknowledgement, InFlight, Message, Options};
+use tidings_mqtt_session::{Acknowledgement, Connection, InFlight, Message, Options, SessionChange, Step};
 use tidings_wire::{Framing, Publication, ws};
 
 use super::outgoing::Delivery;
@@ -28,6 +28,29 @@ pub(super) fn address(
     out: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> Addressed {
+    let outcome = address_one(hub, slot, topic, publication, shared, out, ends);
+    let state = hub.session_mut(slot).existing_state();
+    if let Some(mqtt) = state.and_then(|state| state.mqtt.as_mut()).filter(|mqtt| mqtt.has_files) {
+        let steps = mqtt.take_steps();
+        if !steps.is_empty() {
+            let id = hub.session_id(slot);
+            let connection =
+                Connection { shard: hub.shard().0, slot: id.slot.number(), generation: id.generation };
+            hub.protocols.session_steps.push(SessionChange::Steps(connection, steps));
+        }
+    }
+    outcome
+}
+
+fn address_one(
+    hub: &mut Hub,
+    slot: Slot,
+    topic: TopicKey,
+    publication: &Arc<Publication>,
+    shared: &[u8],
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> Addressed {
     let state = hub.get_session(slot).and_then(|session| session.peek_state());
     let subscription = state.and_then(|state| state.mqtt.as_ref()).and_then(|mqtt| {
         let subscription = mqtt.subscriptions.iter().find(|one| one.key == Some(topic))?;
@@ -40,6 +63,10 @@ pub(super) fn address(
     let Some(options) = subscription.filter(|_| !shared.is_empty()) else { return Addressed::Droppable };
     // The permission depends on the channel: a filter may match several namespaces.
     if options.is_pattern && hub.authorize(slot, Action::Subscribe, &publication.channel).is_err() {
+        let state = hub.session_mut(slot).existing_state();
+        if let Some(mqtt) = state.and_then(|state| state.mqtt.as_mut()) {
+            mqtt.record(|| Step::Dropped(Arc::clone(publication)));
+        }
         return Addressed::Droppable;
     }
     let settings = hub.protocols.mqtt_settings();
@@ -152,8 +179,15 @@ impl Mqtt {
         let is_kept = self.is_kept();
         let qos = self.begin(message.qos, || is_kept.then(|| Box::new(message.to_message(target.now))));
         let is_written = self.write_packet(message, qos, target, out);
-        if let Some(id) = qos.packet_id().filter(|_| !is_written) {
-            self.flow().outgoing.cancel(id);
+        if let Some(id) = qos.packet_id() {
+            if is_written {
+                if let Some(sent) = self.flow().outgoing.last().filter(|_| is_kept).cloned() {
+                    self.record(|| Step::Sent(sent));
+                }
+            } else {
+                self.flow().outgoing.cancel(id);
+                self.record(|| Step::Dropped(Arc::clone(message.publication)));
+            }
         }
         is_written
     }
@@ -203,7 +237,10 @@ impl Mqtt {
         let lifetime = match (message.lifetime(target.now), again) {
             (Ok(lifetime), _) => lifetime,
             (Err(_), Some(_)) => Some(0),
-            (Err(_), None) => return false,
+            (Err(_), None) => {
+                self.record(|| Step::Dropped(Arc::clone(publication)));
+                return false;
+            }
         };
         let mut shared = Vec::new();
         tidings_wire::mqtt::publish(target.version, publication, &mut shared);
@@ -245,7 +282,7 @@ impl Context<'_> {
         retain: bool,
     ) -> bool {
         let settings = self.hub.protocols.mqtt_settings();
-        let (slot, framing) = (self.slot, self.link().framing());
+        let framing = self.link().framing();
         let Some(version) = self.mqtt_version() else { return true };
         let mut shared = Vec::new();
         tidings_wire::mqtt::publish(version, publication, &mut shared);
@@ -257,16 +294,24 @@ impl Context<'_> {
         let Options { identifier, is_pattern, .. } = options;
         let message = Delivery { publication, shared: &shared, qos, retain, identifier, is_pattern };
         let target = Target { version, framing, now: self.hub.time() };
-        let Self { hub, fx, .. } = self;
-        let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {
-            return true;
-        };
         let mut outcome = Outcome::TooLarge;
-        fx.send(slot, |out| outcome = mqtt.deliver(message, &settings, target, out));
+        self.mqtt_send_recorded(|mqtt, out| outcome = mqtt.deliver(message, &settings, target, out));
         if outcome == Outcome::Written {
-            hub.protocols.mqtt.sent_publish(qos);
+            self.hub.protocols.mqtt.sent_publish(qos);
         }
         outcome != Outcome::NoRoom
+    }
+
+    /// Passes a retained message that will be sent to the files of the store, which has no publication of it.
+    pub(super) fn mqtt_record_retained(&mut self, publication: &Arc<Publication>, options: Options) {
+        let (default_qos, now) = (self.hub.protocols.mqtt_settings().default_qos, self.hub.time());
+        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        let qos = options.qos.min(message.map_or(default_qos, |message| message.qos));
+        let Options { identifier, is_pattern, .. } = options;
+        let message = Delivery { publication, shared: &[], qos, retain: true, identifier, is_pattern };
+        if qos != Qos::AtMostOnce {
+            self.mqtt().record(|| Step::Added(message.to_message(now)));
+        }
     }
 
     pub(super) fn mqtt_puback(&mut self, ack: &Ack<'_>) -> Progress {
@@ -283,6 +328,10 @@ impl Context<'_> {
             return self.mqtt_delivered(ack.packet_id, Acknowledgement::Receive);
         }
         let is_known = self.mqtt().flow().outgoing.release(ack.packet_id);
+        if is_known {
+            self.mqtt().record(|| Step::Released(ack.packet_id));
+            self.mqtt_pass_steps();
+        }
         let reason = if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         self.mqtt_write(&Packet::PubRel(Ack { reason, ..Ack::success(ack.packet_id) }));
         Progress::Next
@@ -291,7 +340,9 @@ impl Context<'_> {
     /// Ends a message, and sends those that wait. An acknowledgement that no message awaits changes nothing.
     fn mqtt_delivered(&mut self, id: PacketId, awaits: Acknowledgement) -> Progress {
         if self.mqtt().flow().outgoing.end(id, awaits) {
+            self.mqtt().record(|| Step::Ended(id));
             self.mqtt_send_waiting();
+            self.mqtt_pass_steps();
         }
         Progress::Next
     }
@@ -313,6 +364,7 @@ impl Context<'_> {
             }
             let Some(message) = mqtt.flow().outgoing.waiting.pop() else { return };
             if message.is_unchecked && !self.mqtt_may_receive(&message) {
+                self.mqtt().record(|| Step::Dropped(message.publication));
                 continue;
             }
             self.mqtt_send_later(&message, None, target);
@@ -331,28 +383,40 @@ impl Context<'_> {
                 self.mqtt().flow().outgoing.begin(id, awaits, None);
                 self.mqtt_write(&Packet::PubRel(Ack::success(id)));
             }
-            Some(message) if self.mqtt_may_receive(&message) => {
-                if self.mqtt_send_later(&message, Some(id), target) {
+            Some(message) => {
+                if self.mqtt_may_receive(&message) && self.mqtt_send_later(&message, Some(id), target) {
                     self.mqtt().flow().outgoing.begin(id, awaits, Some(message));
+                } else {
+                    self.mqtt().record(|| Step::Ended(id));
                 }
             }
-            Some(_) => {}
         }
     }
 
     /// Sends a message that has waited; returns whether it was sent.
     fn mqtt_send_later(&mut self, message: &Message, again: Option<PacketId>, target: Target) -> bool {
+        let mut is_written = false;
+        self.mqtt_send_recorded(|mqtt, out| is_written = mqtt.write_later(message, again, target, out));
+        if is_written {
+            self.hub.protocols.mqtt.sent_publish(message.qos);
+        }
+        is_written
+    }
+
+    /// Sends the bytes that `write` appends, after the store has its steps.
+    fn mqtt_send_recorded(&mut self, write: impl FnOnce(&mut Mqtt, &mut Vec<u8>)) {
         let slot = self.slot;
         let Self { hub, fx, .. } = self;
         let Some(mqtt) = hub.session_mut(slot).existing_state().and_then(|state| state.mqtt.as_mut()) else {
-            return false;
+            return;
         };
-        let mut is_written = false;
-        fx.send(slot, |out| is_written = mqtt.write_later(message, again, target, out));
-        if is_written {
-            hub.protocols.mqtt.sent_publish(message.qos);
+        if !mqtt.has_files {
+            return fx.send(slot, |out| write(mqtt, out));
         }
-        is_written
+        let mut bytes = Vec::new();
+        write(mqtt, &mut bytes);
+        self.mqtt_pass_steps();
+        self.fx.send(slot, |out| out.extend_from_slice(&bytes));
     }
 
     /// Whether the client may get a message that was kept for it.

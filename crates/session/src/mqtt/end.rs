@@ -9,7 +9,7 @@ use super::reason;
 use super::state::{Phase, Will};
 use crate::context::Context;
 use crate::link::{Link, Protocol};
-use crate::messages::{Effect, Notification, Request};
+use crate::messages::{Effect, Request};
 use crate::notices::disconnect_code_and_reason;
 
 /// The ticket of the request that publishes a will. Its response is discarded: the session has ended.
@@ -124,12 +124,32 @@ impl Context<'_> {
             return self.mqtt_park(delayed);
         }
         self.mqtt_leave_all();
+        let connection = self.mqtt_connection();
         if self.mqtt().is_registered {
-            let change =
-                SessionChange::Ended { key: self.mqtt_key(), connection: Some(self.mqtt_connection()) };
-            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+            let change = SessionChange::Ended { key: self.mqtt_key(), connection: Some(connection) };
+            self.mqtt_notify(change);
+        } else if self.mqtt().is_will_stored {
+            self.mqtt_notify(SessionChange::Will(connection, None));
         }
         self.session_mut().state().mqtt = None;
+    }
+
+    /// Passes the will to the files of the store, which publishes it if the server is killed. Where the application decides about
+    /// the publication, there is no such will.
+    pub(super) fn mqtt_store_will(&mut self) {
+        if !self.hub.protocols.mqtt_settings().has_files {
+            return;
+        }
+        let Some(will) = self.mqtt().will.clone() else { return };
+        let Will { channel, payload, tags, message, delay } = *will;
+        let request = self.hub.publish_message_request(self.slot, channel, payload, tags, Some(message));
+        if let Ok(Request::Publish(channel, body, extra)) = request {
+            let will = WillMessage { channel, body, extra, delay };
+            self.mqtt().is_will_stored = true;
+            let change = SessionChange::Will(self.mqtt_connection(), Some(Box::new(will)));
+            self.mqtt_notify(change);
+            self.fx.fence();
+        }
     }
 
     /// Publishes a will, or returns it if it is published later.

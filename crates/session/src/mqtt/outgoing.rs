@@ -96,6 +96,11 @@ impl Outgoing {
         self.in_flight.push_back(message);
     }
 
+    /// The last message that was sent.
+    pub(super) fn last(&self) -> Option<&InFlight> {
+        self.in_flight.back()
+    }
+
     /// A message was not sent.
     pub(super) fn cancel(&mut self, id: PacketId) {
         if let Some(at) = self.in_flight.iter().position(|message| message.id == id) {

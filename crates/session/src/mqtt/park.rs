@@ -4,7 +4,7 @@ use tidings_hub::{Admission, Flag, SubscribeOptions, SubscribeOutcome};
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, StoredSubscription,
+    Connection, OpenSession, Parking, SessionChange, SessionKey, SessionState, Step, StoredSubscription,
     WillMessage,
 };
 use tidings_wire::Topic;
@@ -34,6 +34,11 @@ impl Context<'_> {
         Connection { shard: self.hub.shard().0, slot: id.slot.number(), generation: id.generation }
     }
 
+    /// Notifies the store of sessions.
+    pub(super) fn mqtt_notify(&mut self, change: SessionChange) {
+        self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+    }
+
     /// Requests the session of an earlier connection, or discards it. Returns whether a response follows.
     pub(super) fn mqtt_request_session(&mut self) -> bool {
         let key = self.mqtt_key();
@@ -43,11 +48,14 @@ impl Context<'_> {
         let is_kept = mqtt.is_kept();
         if clean_start && !is_kept {
             let change = SessionChange::Ended { key, connection: None };
-            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+            self.mqtt_notify(change);
             return false;
         }
         mqtt.phase = Phase::Opening;
-        let request = Box::new(OpenSession { key, connection, clean_start, is_kept });
+        let expiry = mqtt.expiry;
+        let client = self.hub.client_id(self.hub.session_id(self.slot));
+        let request = OpenSession { key, connection, client, expiry, clean_start, is_kept };
+        let request = Box::new(request);
         self.hub.request(
             self.slot,
             state::SESSION,
@@ -70,9 +78,11 @@ impl Context<'_> {
     pub(super) fn mqtt_session(&mut self, state: Option<Box<SessionState>>) {
         let (is_present, state) = (state.is_some(), state.map(|state| *state).unwrap_or_default());
         let SessionState { subscriptions, in_flight, waiting, received, last_packet_id, dropped } = state;
+        let settings = self.hub.protocols.mqtt_settings();
         let mqtt = self.mqtt();
         mqtt.phase = Phase::Open;
         mqtt.is_registered = mqtt.is_kept();
+        mqtt.has_files = mqtt.is_registered && settings.has_files;
         if is_present {
             mqtt.last_packet_id = last_packet_id;
             let outgoing = Outgoing::resume(in_flight, waiting);
@@ -85,20 +95,13 @@ impl Context<'_> {
         if self.session().flags.has(Flag::Parking) {
             // The connection has ended meanwhile.
             for subscription in subscriptions {
-                let is_shared = subscription.is_shared();
-                let StoredSubscription { filter, topic, options } = subscription;
-                if !is_shared {
-                    self.hub.subscribe_silently(self.slot, &topic, self.fx);
+                let mut key = None;
+                if !subscription.is_shared() {
+                    self.hub.subscribe_silently(self.slot, &subscription.topic, self.fx);
+                    key = self.hub.topic(&subscription.topic);
                 }
-                let key = if is_shared { None } else { self.hub.topic(&topic) };
-                self.mqtt().subscriptions.push(Subscription {
-                    filter,
-                    command: 0,
-                    key,
-                    options,
-                    is_resumed: true,
-                    is_shared,
-                });
+                let resumed = Subscription::resumed(&subscription, 0);
+                self.mqtt().subscriptions.push(Subscription { key, ..resumed });
             }
             self.mqtt().flow().outgoing.dropped += dropped;
             return self.mqtt_park(None);
@@ -108,74 +111,73 @@ impl Context<'_> {
             self.mqtt_resume_subscription(subscription);
         }
         self.mqtt_send_waiting();
+        self.mqtt_pass_steps();
+    }
+
+    /// Passes the steps of the session to the store with files. Bytes that are sent afterwards follow them.
+    pub(super) fn mqtt_pass_steps(&mut self) {
+        let steps = self.mqtt().take_steps();
+        if !steps.is_empty() {
+            let change = SessionChange::Steps(self.mqtt_connection(), steps);
+            self.mqtt_notify(change);
+            self.fx.fence();
+        }
     }
 
     /// Subscribes again, if the client has the permission still. The shard gets the publications of the topic already.
     fn mqtt_resume_subscription(&mut self, subscription: StoredSubscription) {
         let is_shared = subscription.is_shared();
-        let StoredSubscription { filter, topic, options } = subscription;
-        if is_shared {
-            let is_allowed = Filter::new(&filter).is_ok_and(|filter| self.mqtt_check_shared(&filter).is_ok());
-            if is_allowed {
-                let mqtt = self.mqtt();
-                let command = mqtt.subscribe_id();
-                let key = None;
-                mqtt.subscriptions.push(Subscription {
-                    filter,
-                    command,
-                    key,
-                    options,
-                    is_resumed: true,
-                    is_shared,
-                });
-            } else {
-                self.mqtt_leave(&filter);
-            }
-            return;
-        }
-        let is_allowed = match &topic {
-            Topic::Channel(channel) => self.hub.may_resume(self.slot, channel),
-            Topic::Pattern(_) => self.mqtt_check_pattern(&filter).is_ok(),
-        };
-        if is_allowed {
+        if self.mqtt_may_resume(&subscription) {
             let mqtt = self.mqtt();
             let command = mqtt.subscribe_id();
-            let no_local = options.no_local;
-            let key = None;
-            mqtt.subscriptions.push(Subscription {
-                filter,
-                command,
-                key,
-                options,
-                is_resumed: true,
-                is_shared,
-            });
-            let is_refused = match &topic {
-                Topic::Channel(channel) => {
-                    let sub_options =
-                        SubscribeOptions { by_client: true, no_local, ..SubscribeOptions::default() };
-                    let channel = channel.clone();
-                    self.operations()
-                        .subscribe_admitted(command, channel, sub_options, Admission::default())
-                        .is_err()
-                }
-                Topic::Pattern(_) => match self.hub.begin_subscribe(self.slot, &topic, command, self.fx) {
-                    SubscribeOutcome::Now { .. } => {
-                        if let Some(key) = self.hub.topic(&topic) {
-                            self.mqtt_subscribed(command, key);
-                        }
-                        false
-                    }
-                    SubscribeOutcome::Waiting => false,
-                    SubscribeOutcome::Refused(..) => true,
-                },
-            };
-            if is_refused {
+            mqtt.subscriptions.push(Subscription::resumed(&subscription, command));
+            if !is_shared && !self.mqtt_subscribe_again(&subscription, command) {
                 self.mqtt_remove(command);
             }
+        } else {
+            if is_shared {
+                self.mqtt_leave(&subscription.filter);
+            }
+            self.mqtt().record(|| Step::Unsubscribed(subscription.filter));
         }
-        if self.hub.topic(&topic).is_none() {
-            self.fx.push(Effect::UnsubscribeTopic(topic));
+        if !is_shared && self.hub.topic(&subscription.topic).is_none() {
+            self.fx.push(Effect::UnsubscribeTopic(subscription.topic));
+        }
+    }
+
+    /// Whether the client has the permission for a subscription of its session still.
+    fn mqtt_may_resume(&self, subscription: &StoredSubscription) -> bool {
+        let StoredSubscription { filter, topic, .. } = subscription;
+        if subscription.is_shared() {
+            return Filter::new(filter).is_ok_and(|filter| self.mqtt_check_shared(&filter).is_ok());
+        }
+        match topic {
+            Topic::Channel(channel) => self.hub.may_resume(self.slot, channel),
+            Topic::Pattern(_) => self.mqtt_check_pattern(filter).is_ok(),
+        }
+    }
+
+    /// Subscribes to the topic of a subscription that continues; returns whether the hub has accepted it.
+    fn mqtt_subscribe_again(&mut self, subscription: &StoredSubscription, command: u32) -> bool {
+        let topic = &subscription.topic;
+        if let Topic::Channel(channel) = topic {
+            let no_local = subscription.options.no_local;
+            let options = SubscribeOptions { by_client: true, no_local, ..SubscribeOptions::default() };
+            let admission = Admission::default();
+            return self
+                .operations()
+                .subscribe_admitted(command, channel.clone(), options, admission)
+                .is_ok();
+        }
+        match self.hub.begin_subscribe(self.slot, topic, command, self.fx) {
+            SubscribeOutcome::Now { .. } => {
+                if let Some(key) = self.hub.topic(topic) {
+                    self.mqtt_subscribed(command, key);
+                }
+                true
+            }
+            SubscribeOutcome::Waiting => true,
+            SubscribeOutcome::Refused(..) => false,
         }
     }
 
@@ -202,7 +204,7 @@ impl Context<'_> {
         let subscriptions = stored.collect();
         let parking = Parking { key, connection, client, expiry, subscriptions, will };
         let change = SessionChange::Parking(Box::new(parking));
-        self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+        self.mqtt_notify(change);
     }
 
     /// The last publication has arrived: passes the state to the store.
@@ -215,7 +217,7 @@ impl Context<'_> {
             let subscriptions = Vec::new();
             let state = SessionState { subscriptions, in_flight, waiting, received, last_packet_id, dropped };
             let change = SessionChange::Parked { key, connection, state: Box::new(state) };
-            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+            self.mqtt_notify(change);
         }
         self.hub.finish_parking(self.slot, self.fx);
     }

@@ -5,6 +5,7 @@ use tidings_hub::{CloseReason, Progress};
 use tidings_mqtt::{
     Ack, Packet, Properties, PropertiesBuf, Property, PropertyId, Publish, Qos, QosAndId, ReasonCode, Version,
 };
+use tidings_mqtt_session::Step;
 use tidings_wire::{Channel, MessageProperties};
 
 use super::state::Command;
@@ -74,6 +75,13 @@ impl Context<'_> {
             let known = alias.and_then(|alias| self.mqtt().flow().aliases.get(alias - 1).cloned().flatten());
             return known.ok_or_else(|| (ReasonCode::ProtocolError, "unknown topic alias".into()));
         }
+        // Topics of the server's numbers (MQTT-4.7.2-1).
+        if publish.topic.starts_with("$SYS/") {
+            return Err((
+                ReasonCode::NotAuthorized,
+                "topics that begin with $SYS/ belong to the server".into(),
+            ));
+        }
         let channel = Channel::new(publish.topic)
             .map_err(|error| (ReasonCode::TopicNameInvalid, format!("the topic: {error}")))?;
         if let Some(alias) = alias {
@@ -106,6 +114,8 @@ impl Context<'_> {
             && let Err(at) = flow.received.binary_search(&id.get())
         {
             flow.received.insert(at, id.get());
+            self.mqtt().record(|| Step::Received(id.get()));
+            self.mqtt_pass_steps();
         }
         self.mqtt_answer_publish(qos, reason, words);
     }
@@ -139,6 +149,8 @@ impl Context<'_> {
         let reason = match received.binary_search(&ack.packet_id.get()) {
             Ok(at) => {
                 received.remove(at);
+                self.mqtt().record(|| Step::Completed(ack.packet_id.get()));
+                self.mqtt_pass_steps();
                 ReasonCode::Success
             }
             Err(_) => ReasonCode::PacketIdentifierNotFound,

@@ -1,15 +1,19 @@
 //! Shared subscriptions: the server selects one member of a group for each publication, and passes it to its session.
 
+use std::sync::Arc;
+
 use tidings_hub::{Action, CloseReason};
 use tidings_mqtt::ReasonCode;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_session::{JoinGroup, Options, SessionChange, SharedDelivery, SharedFilter};
+use tidings_mqtt_session::{
+    JoinGroup, Options, SessionChange, SharedDelivery, SharedFilter, Step, StoredSubscription,
+};
 use tidings_wire::{Channel, Pattern, Topic};
 
 use super::subscribe::glob;
 use crate::context::Context;
-use crate::messages::{Effect, Notification, Request};
+use crate::messages::Request;
 
 /// The topic that has the publications of a filter.
 fn topic_of(filter: &Filter<'_>) -> Result<Topic, ReasonCode> {
@@ -60,15 +64,19 @@ impl Context<'_> {
     /// The session is a member.
     pub(super) fn mqtt_joined(&mut self, command: u32) {
         let subscription = self.mqtt().subscriptions.iter().find(|one| one.command == command);
-        if let Some(qos) = subscription.map(|one| one.options.qos) {
-            self.mqtt_decide(command, qos as u8);
+        let found = subscription.map(|one| (one.options, one.is_resumed, shared_filter(&one.filter)));
+        let Some((options, is_resumed, shared)) = found else { return };
+        if let Some(SharedFilter { filter, topic }) = shared.filter(|_| !is_resumed) {
+            self.mqtt().record(|| Step::Subscribed(StoredSubscription { filter, topic, options }));
+            self.mqtt_pass_steps();
         }
+        self.mqtt_decide(command, options.qos as u8);
     }
 
     pub(super) fn mqtt_leave(&mut self, filter: &str) {
         if let Some(shared) = shared_filter(filter) {
             let change = SessionChange::Left(self.mqtt_connection(), shared);
-            self.fx.push(Effect::Notify(Notification::Protocol(Box::new(change))));
+            self.mqtt_notify(change);
         }
     }
 
@@ -89,6 +97,8 @@ impl Context<'_> {
         let Some(options) = subscription.map(|one| one.options) else { return false };
         let channel = &publication.channel;
         if options.is_pattern && self.hub.authorize(self.slot, Action::Subscribe, channel).is_err() {
+            self.mqtt().record(|| Step::Dropped(Arc::clone(publication)));
+            self.mqtt_pass_steps();
             return true;
         }
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());

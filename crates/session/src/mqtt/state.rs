@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidings_hub::TopicKey;
 use tidings_mqtt::fanout::TopicAlias;
 use tidings_mqtt::{PacketId, Qos, QosAndId};
-use tidings_mqtt_session::Options;
+use tidings_mqtt_session::{Options, Step, StoredSubscription};
 use tidings_wire::{Channel, MessageProperties};
 
 use super::outgoing::Outgoing;
@@ -72,10 +72,14 @@ pub(crate) struct Mqtt {
     pub(super) phase: Phase,
     /// The store of sessions has the session.
     pub(super) is_registered: bool,
+    /// The store gets each step of the session.
+    pub(super) has_files: bool,
     /// How long the session outlives its connection, in seconds; 0 if it ends with it.
     pub(super) expiry: u32,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) will: Option<Box<Will>>,
+    /// The files of the store have the will.
+    pub(super) is_will_stored: bool,
     /// Set from `CONNECT` to `CONNACK`.
     pub(super) connecting: Option<Box<Connecting>>,
     /// The beginning of a packet that continues in the next message of a WebSocket.
@@ -91,6 +95,19 @@ impl Mqtt {
     /// Whether the session outlives its connection.
     pub(super) fn is_kept(&self) -> bool {
         self.expiry > 0
+    }
+
+    /// Adds a step for the files of the store.
+    pub(super) fn record(&mut self, step: impl FnOnce() -> Step) {
+        if self.has_files {
+            let step = step();
+            self.flow().steps.push(step);
+        }
+    }
+
+    /// The steps since the last call.
+    pub(super) fn take_steps(&mut self) -> Vec<Step> {
+        self.flow.as_mut().map(|flow| std::mem::take(&mut flow.steps)).unwrap_or_default()
     }
 
     /// Bytes of input that are kept.
@@ -183,7 +200,7 @@ impl Default for ClientLimits {
 }
 
 /// A will that has been checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Will {
     pub(super) channel: Channel,
     pub(super) payload: Bytes,
@@ -206,6 +223,15 @@ pub(super) struct Subscription {
     pub(super) is_resumed: bool,
     /// A shared subscription, which has no topic of the hub.
     pub(super) is_shared: bool,
+}
+
+impl Subscription {
+    /// One of an earlier connection, without its topic.
+    pub(super) fn resumed(stored: &StoredSubscription, command: u32) -> Self {
+        let StoredSubscription { filter, options, .. } = stored;
+        let is_shared = stored.is_shared();
+        Self { filter: filter.clone(), command, key: None, options: *options, is_resumed: true, is_shared }
+    }
 }
 
 /// The keep-alive time, in half intervals: a client may be silent for one and a half (MQTT-3.1.2-22), and a timer that counts
@@ -254,6 +280,8 @@ pub(super) struct Flow {
     pub(super) sent_aliases: Vec<Channel>,
     pub(super) subacks: VecDeque<PendingSubAck>,
     pub(super) outgoing: Outgoing,
+    /// Steps for the store, until the bytes that follow from them are sent.
+    pub(super) steps: Vec<Step>,
 }
 
 impl Flow {
@@ -262,6 +290,7 @@ impl Flow {
             && self.aliases.is_empty()
             && self.sent_aliases.is_empty()
             && self.subacks.is_empty()
+            && self.steps.is_empty()
             && self.outgoing.is_empty()
     }
 

@@ -11,7 +11,7 @@ use tidings_mqtt::{
     UnsubAck, Unsubscribe,
 };
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_session::Options;
+use tidings_mqtt_session::{Options, Step, StoredSubscription};
 use tidings_wire::{Channel, Pattern, Publication, Topic};
 
 use super::reason::of_subscribe;
@@ -89,6 +89,7 @@ impl Context<'_> {
                 }
                 Some(key) => {
                     self.hub.set_no_local(self.slot, key, options.no_local);
+                    self.mqtt_record_subscription(text, key, options);
                     if options.retain_handling == RetainHandling::Send {
                         self.mqtt_read_retained(command);
                     }
@@ -187,12 +188,23 @@ impl Context<'_> {
         let made = self.mqtt().subscriptions.iter_mut().find(|one| one.command == command);
         let Some(made) = made else { return };
         made.key = Some(key);
-        let (options, is_resumed) = (made.options, made.is_resumed);
+        let (options, is_resumed, filter) = (made.options, made.is_resumed, made.filter.clone());
         self.hub.set_no_local(self.slot, key, options.no_local);
+        if !is_resumed {
+            self.mqtt_record_subscription(&filter, key, options);
+        }
         self.mqtt_decide(command, options.qos as u8);
         if options.retain_handling != RetainHandling::DoNotSend && !is_resumed {
             self.mqtt_read_retained(command);
         }
+    }
+
+    /// Passes a subscription to the files of the store.
+    fn mqtt_record_subscription(&mut self, filter: &str, key: TopicKey, options: Options) {
+        let Some(topic) = self.hub.entry(key).map(|entry| entry.topic().clone()) else { return };
+        let filter = filter.into();
+        self.mqtt().record(|| Step::Subscribed(StoredSubscription { filter, topic, options }));
+        self.mqtt_pass_steps();
     }
 
     /// Requests the retained messages for a subscription that is made.
@@ -217,10 +229,12 @@ impl Context<'_> {
             if options.is_pattern && self.hub.authorize(self.slot, Action::Subscribe, channel).is_err() {
                 continue;
             }
+            self.mqtt_record_retained(publication, options);
             if !self.mqtt_send_one(publication, options, true) {
                 return self.end(&CloseReason::Slow(1));
             }
         }
+        self.mqtt_pass_steps();
     }
 
     /// A subscription with wildcards that waited for the broker is made.
@@ -244,7 +258,13 @@ impl Context<'_> {
     }
 
     pub(super) fn mqtt_remove(&mut self, command: u32) {
-        self.mqtt().subscriptions.retain(|one| one.command != command);
+        let mqtt = self.mqtt();
+        let Some(at) = mqtt.subscriptions.iter().position(|one| one.command == command) else { return };
+        let removed = mqtt.subscriptions.remove(at);
+        if removed.is_resumed {
+            mqtt.record(|| Step::Unsubscribed(removed.filter));
+            self.mqtt_pass_steps();
+        }
     }
 
     /// Sets the result of a subscribe.
@@ -296,6 +316,8 @@ impl Context<'_> {
             return ReasonCode::NoSubscriptionExisted;
         };
         let ended = subscriptions.remove(at);
+        self.mqtt().record(|| Step::Unsubscribed(ended.filter.clone()));
+        self.mqtt_pass_steps();
         if ended.is_shared {
             self.mqtt_leave(&ended.filter);
         }

@@ -13,7 +13,7 @@ use tidings_keys::{ApiKey, ApiKeys, Scopes};
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery};
+use tidings_mqtt_session::{Connection, SessionChange, SharedDelivery, Step};
 use tidings_mqtt_state::{Outcome, SessionEffects, SessionLimits, Sessions};
 use tidings_session::{Effect, Effects, Notification, Request, Response};
 use tidings_session::{Hub, Link, ProtocolSettings, Protocols};
@@ -75,6 +75,10 @@ pub(crate) struct TestHub {
     shared: Vec<(Connection, SharedDelivery)>,
     /// The tags of the last publication.
     pub(crate) tags: Vec<(String, String)>,
+    /// Steps of sessions of MQTT, and the bytes that were sent to the session before each.
+    pub(crate) steps: Vec<(Step, usize)>,
+    /// The body of each will that the files get, and `None` where they have it no more; and the bytes that were sent before.
+    pub(crate) wills: Vec<(Option<bytes::Bytes>, usize)>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -161,6 +165,8 @@ impl TestHub {
             is_shared_held: false,
             shared: Vec::new(),
             tags: Vec::new(),
+            steps: Vec::new(),
+            wills: Vec::new(),
         }
     }
 
@@ -366,11 +372,30 @@ impl TestHub {
             let hub = &mut self.hub;
             let result =
                 tidings_session::address(hub, slot, key, publication, &shared, &mut bytes, &mut Vec::new());
+            for change in self.hub.protocols.take_session_steps() {
+                self.record_steps(&change);
+                self.sessions.apply(change, self.time);
+            }
             if result == tidings_session::Addressed::Overflow {
                 self.overflowed.insert(slot);
             }
         }
         self.sent.entry(slot).or_default().extend_from_slice(&bytes);
+    }
+
+    fn record_steps(&mut self, change: &SessionChange) {
+        let sent = |connection: &Connection| self.sent.get(&Slot::new(connection.slot)).map_or(0, Vec::len);
+        match change {
+            SessionChange::Steps(connection, steps) => {
+                let sent = sent(connection);
+                self.steps.extend(steps.iter().cloned().map(|step| (step, sent)));
+            }
+            SessionChange::Will(connection, will) => {
+                let sent = sent(connection);
+                self.wills.push((will.as_ref().map(|will| will.body.clone()), sent));
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn respond_next(&mut self, response: Response) {
@@ -461,6 +486,7 @@ impl TestHub {
                     self.apply_session_effects(effects, fx);
                 }
                 Effect::Notify(Notification::Protocol(change)) => {
+                    self.record_steps(&change);
                     let parking = match &*change {
                         SessionChange::Parking(parking) => Some(parking.connection),
                         _ => None,

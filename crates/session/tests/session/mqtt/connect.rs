@@ -120,6 +120,30 @@ fn a_will_is_published_unless_the_client_disconnects_normally() {
 }
 
 #[test]
+fn a_store_with_files_has_a_will_before_the_client_is_connected_and_until_it_is_published() {
+    let mut w = with_mqtt(|mqtt| mqtt.has_files = true);
+    let watcher = connected(&mut w, V5, "watcher");
+    subscribe(&mut w, watcher, V5, "gone", Qos::AtMostOnce);
+    let payload = b"bye";
+    let will =
+        Will { topic: "gone", payload, qos: Qos::AtMostOnce, retain: false, properties: Properties::NONE };
+    let packets =
+        [Packet::Connect(Connect { will: Some(will), client_id: "w", ..connect(V5) }), Packet::PingReq];
+    let slot = w.open();
+    w.input(slot, packets.map(|packet| bytes(&packet, V5)).concat());
+    assert_eq!(w.wills, [(Some(payload[..].into()), 0)]);
+    let connack = w.bytes(slot).len();
+    assert!(connack > 0);
+    w.close(slot);
+    assert_eq!(received(&mut w, watcher, V5), ["PUBLISH gone=bye"]);
+    assert_eq!(w.wills[1..], [(None, 0)]);
+    // A client without a will has nothing in the files.
+    let slot = connected(&mut w, V5, "x");
+    w.close(slot);
+    assert_eq!(w.wills.len(), 2);
+}
+
+#[test]
 fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alive_times() {
     let mut w = hub();
     let slot = w.open();

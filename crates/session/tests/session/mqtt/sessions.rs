@@ -1,6 +1,7 @@
 //! Sessions that outlive their connection.
 
 use tidings_hub::CloseReason;
+use tidings_mqtt_session::Step;
 
 use super::*;
 
@@ -415,4 +416,45 @@ fn there_are_as_many_sessions_as_the_limit() {
     }
     connected(&mut w, V5, "d");
     assert_eq!(join(&mut w, V5).1, ["CONNACK Success present"]);
+}
+
+#[test]
+fn a_store_with_files_has_each_step_before_the_client_can_notice_it() {
+    let mut w = with_mqtt(|mqtt| mqtt.has_files = true);
+    let (slot, _) = join(&mut w, V5);
+    subscribe(&mut w, slot, V5, "t", Qos::ExactlyOnce);
+    assert!(matches!(&w.steps[..], [(Step::Subscribed(made), 0)] if &*made.filter == "t"), "{:?}", w.steps);
+    w.steps.clear();
+    // The response to the first packet must not take the later ones along.
+    let input = [bytes(&Packet::PingReq, V5), bytes(&publish("t", qos2(9), "x"), V5)].concat();
+    w.input(slot, input);
+    let output = w.bytes(slot);
+    let sent = packets(&output, V5);
+    assert_eq!(sent, ["PingResp", "PUBLISH t=x q2:1", "PUBREC 9 Success"]);
+    let pubrec = output.len() - 4;
+    let steps = std::mem::take(&mut w.steps);
+    let [(Step::Sent(message), 2), (Step::Received(9), before)] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!((message.id, *before), (id(1), pubrec));
+    let input = [Packet::PingReq, Packet::PubRec(Ack::success(id(1))), pubrel(9)].map(|one| bytes(&one, V5));
+    w.input(slot, input.concat());
+    assert_eq!(received(&mut w, slot, V5), ["PingResp", "PUBREL 1 Success", "PUBCOMP 9 Success"]);
+    let steps = std::mem::take(&mut w.steps);
+    assert_eq!(steps, [(Step::Released(id(1)), 2), (Step::Completed(9), 6)]);
+    send(&mut w, slot, V5, &Packet::PubComp(Ack::success(id(1))));
+    let mut filters = TopicFiltersBuf::default();
+    filters.push("t").unwrap();
+    let packet_id = id(3);
+    let unsubscribe = Unsubscribe { packet_id, properties: Properties::NONE, filters: filters.as_filters() };
+    send(&mut w, slot, V5, &Packet::Unsubscribe(unsubscribe));
+    let steps = std::mem::take(&mut w.steps);
+    assert_eq!(steps, [(Step::Ended(id(1)), 0), (Step::Unsubscribed("t".into()), 0)]);
+}
+
+#[test]
+fn sessions_that_end_with_their_connection_have_no_steps() {
+    let mut w = with_mqtt(|mqtt| mqtt.has_files = true);
+    let slot = connected(&mut w, V5, "c");
+    subscribe(&mut w, slot, V5, "t", Qos::ExactlyOnce);
+    send(&mut w, slot, V5, &publish("t", qos2(1), "x"));
+    assert!(w.steps.is_empty(), "{:?}", w.steps);
 }

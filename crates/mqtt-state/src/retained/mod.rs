@@ -2,11 +2,16 @@
 //!
 //! Invariants:
 //! - The number of messages and their bytes are bounded. A message beyond a bound is refused; none is evicted.
+//! - With files, a change is in them before it is visible.
 //! - A subscriber that reads the messages after it has subscribed gets none that is older than one it was sent: the store is
 //!   changed before the publication is delivered, and a reader takes its messages under the same lock.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +19,8 @@ use thiserror::Error;
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 use tidings_mqtt::topic::Filter;
 use tidings_wire::{Channel, Publication};
+
+use crate::journal::{Journal, StorageError};
 
 /// Allowance for the memory of a message besides its texts.
 const OVERHEAD: usize = 256;
@@ -27,8 +34,8 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// A bound of the retained messages is reached.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+/// A message cannot be retained.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RetainedFull {
     /// The number of messages.
     #[error("limit exceeded: {0} retained messages (mqtt.retain_limit)")]
@@ -36,6 +43,9 @@ pub enum RetainedFull {
     /// Their bytes.
     #[error("limit exceeded: {0} bytes of retained messages (mqtt.retain_max_bytes)")]
     Bytes(usize),
+    /// The files cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// The matching messages take more bytes than the limit of a read.
@@ -54,6 +64,7 @@ pub struct Retained {
 struct Messages {
     by_topic: BTreeMap<Channel, Message>,
     bytes: usize,
+    journal: Option<Journal>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +88,15 @@ impl Retained {
         Self { messages: Mutex::default(), limits }
     }
 
+    /// With the messages in the files of a folder, which has further changes from now on. Messages beyond the limits are
+    /// discarded.
+    ///
+    /// # Errors
+    /// The files cannot be read or written.
+    pub fn open(limits: Limits, folder: &Path) -> io::Result<Self> {
+        Ok(Self { messages: Mutex::new(Messages::open(limits, folder)?), limits })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Messages> {
         // The messages are valid at every step.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,13 +106,16 @@ impl Retained {
     /// before the publication is delivered.
     ///
     /// # Errors
-    /// [`RetainedFull`]: nothing has changed.
+    /// [`RetainedFull`]: nothing has changed here.
     pub fn set(&self, publication: Publication, now: Instant) -> Result<Undo, RetainedFull> {
         let channel = publication.channel.clone();
         let mut messages = self.lock();
         let earlier = messages.by_topic.get(&channel).cloned();
         if publication.body.is_empty() {
-            messages.remove(&channel);
+            if earlier.is_some() {
+                messages.record(&channel, None)?;
+                messages.remove(&channel);
+            }
             return Ok(Undo { channel, earlier, new: None });
         }
         let before = earlier.as_ref().map_or(0, |message| cost(&message.publication));
@@ -111,7 +134,9 @@ impl Retained {
         }
         let expires = lifetime(&publication).map(|lifetime| now + lifetime);
         let publication = Arc::new(publication);
-        messages.insert(channel.clone(), Message { publication: Arc::clone(&publication), expires });
+        let message = Message { publication: Arc::clone(&publication), expires };
+        messages.record(&channel, Some(&message))?;
+        messages.insert(channel.clone(), message);
         Ok(Undo { channel, earlier, new: Some(publication) })
     }
 
@@ -128,10 +153,17 @@ impl Retained {
         if !is_unchanged {
             return;
         }
+        // If this fails, a snapshot follows.
+        let _ = messages.record(&channel, earlier.as_ref());
         match earlier {
             Some(earlier) => messages.insert(channel, earlier),
             None => messages.remove(&channel),
         }
+    }
+
+    /// Number of messages.
+    pub fn count(&self) -> usize {
+        self.lock().by_topic.len()
     }
 
     /// Passes the messages that match a filter to `take`, ordered by topic. The lifetime of each is what is left of it. `take` is
@@ -230,105 +262,4 @@ impl Collect for Retained {
 }
 
 #[cfg(test)]
-mod tests {
-    use tidings_wire::{Extra, MessageProperties};
-
-    use super::*;
-
-    const LIMITS: Limits = Limits { messages: 3, bytes: 10_000 };
-
-    fn publication(channel: &str, body: &str, expiry: Option<u32>) -> Publication {
-        let message = MessageProperties { retain: true, expiry, ..MessageProperties::default() };
-        let mut publication = Publication::new(Channel::new(channel).unwrap(), body.to_owned());
-        publication.extra = Some(Box::new(Extra { message: Some(Box::new(message)), ..Extra::default() }));
-        publication
-    }
-
-    fn read(retained: &Retained, filter: &str, now: Instant) -> Vec<String> {
-        let mut all = Vec::new();
-        retained.read(&Filter::new(filter).unwrap(), 10_000, now, |found| {
-            for publication in found.unwrap() {
-                all.push(format!("{}={:?}", publication.channel, publication.body));
-            }
-        });
-        all
-    }
-
-    #[test]
-    fn the_last_message_of_each_topic_is_found_by_filters() {
-        let (retained, now) = (Retained::new(LIMITS), Instant::now());
-        for (topic, body) in [("a/b", "1"), ("a/c", "2"), ("a/b", "3"), ("$x/y", "4")] {
-            retained.set(publication(topic, body, None), now).unwrap();
-        }
-        assert_eq!(read(&retained, "a/+", now), ["a/b=b\"3\"", "a/c=b\"2\""]);
-        assert_eq!(read(&retained, "#", now), ["a/b=b\"3\"", "a/c=b\"2\""]);
-        assert_eq!(read(&retained, "$x/#", now), ["$x/y=b\"4\""]);
-        assert_eq!(read(&retained, "a/b", now), ["a/b=b\"3\""]);
-        retained.set(publication("a/b", "", None), now).unwrap();
-        assert_eq!(read(&retained, "a/+", now), ["a/c=b\"2\""]);
-        for topic in ["a/c", "$x/y"] {
-            retained.set(publication(topic, "", None), now).unwrap();
-        }
-        assert_eq!(retained.lock().bytes, 0);
-    }
-
-    #[test]
-    fn a_message_beyond_a_bound_is_refused_and_nothing_changes() {
-        let (retained, now) = (Retained::new(LIMITS), Instant::now());
-        for topic in ["a", "b", "c"] {
-            retained.set(publication(topic, "x", None), now).unwrap();
-        }
-        let refused = |topic, body: &str| retained.set(publication(topic, body, None), now).unwrap_err();
-        assert_eq!(refused("d", "x"), RetainedFull::Messages(3));
-        assert_eq!(refused("a", &"x".repeat(10_000)), RetainedFull::Bytes(10_000));
-        assert_eq!(read(&retained, "+", now), ["a=b\"x\"", "b=b\"x\"", "c=b\"x\""]);
-        retained.set(publication("a", "", None), now).unwrap();
-        retained.set(publication("d", "x", None), now).unwrap();
-    }
-
-    #[test]
-    fn a_message_expires_and_makes_room() {
-        let (retained, now) = (Retained::new(LIMITS), Instant::now());
-        for topic in ["a", "b", "c"] {
-            retained.set(publication(topic, "x", Some(10)), now).unwrap();
-        }
-        let later = now + Duration::from_secs(4);
-        retained.read(&Filter::new("a").unwrap(), 10_000, later, |found| {
-            let message = found.unwrap()[0].extra.as_ref().unwrap().message.clone().unwrap();
-            assert_eq!(message.expiry, Some(6));
-        });
-        let end = now + Duration::from_secs(10);
-        assert_eq!(read(&retained, "#", end), [""; 0]);
-        retained.set(publication("d", "x", None), end).unwrap();
-        assert_eq!(retained.lock().by_topic.len(), 1);
-    }
-
-    #[test]
-    fn a_failed_publication_leaves_the_earlier_message_unless_a_later_one_came() {
-        let (retained, now) = (Retained::new(LIMITS), Instant::now());
-        retained.set(publication("a", "1", None), now).unwrap();
-        let second = retained.set(publication("a", "2", None), now).unwrap();
-        retained.undo(second);
-        assert_eq!(read(&retained, "a", now), ["a=b\"1\""]);
-        let third = retained.set(publication("a", "3", None), now).unwrap();
-        retained.set(publication("a", "4", None), now).unwrap();
-        retained.undo(third);
-        assert_eq!(read(&retained, "a", now), ["a=b\"4\""]);
-        let removed = retained.set(publication("a", "", None), now).unwrap();
-        retained.undo(removed);
-        assert_eq!(read(&retained, "a", now), ["a=b\"4\""]);
-        let bytes = retained.lock().bytes;
-        assert_eq!(bytes, cost(&publication("a", "4", None)));
-    }
-
-    #[test]
-    fn a_read_beyond_its_limit_fails() {
-        let (retained, now) = (Retained::new(LIMITS), Instant::now());
-        for topic in ["a", "b"] {
-            retained.set(publication(topic, "x", None), now).unwrap();
-        }
-        let mut result = None;
-        retained.read(&Filter::new("#").unwrap(), 300, now, |found| result = Some(found));
-        assert_eq!(result, Some(Err(TooMany(300))));
-    }
-}
+mod tests;

@@ -1,3 +1,5 @@
+mod files;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +21,14 @@ fn topic(name: &str) -> Topic {
 }
 
 fn open(key: &str, slot: u32) -> OpenSession {
-    OpenSession { key: key.into(), connection: connection(slot), clean_start: false, is_kept: true }
+    OpenSession {
+        key: key.into(),
+        connection: connection(slot),
+        client: "own".into(),
+        expiry: 60,
+        clean_start: false,
+        is_kept: true,
+    }
 }
 
 fn parking(key: &str, slot: u32) -> Parking {

@@ -47,7 +47,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 labels! {
     /// The kind of a wrong credential.
-    pub(crate) enum Credential {
+    pub enum Credential {
         /// A connection or subscription token.
         Token => "token",
         /// The secret of `AUTH` on the line or RESP port, where it is no token.
@@ -61,7 +61,7 @@ labels! {
 
 /// The failures of a node.
 #[derive(Debug, Default)]
-pub(crate) struct AuthFailures {
+pub struct AuthFailures {
     audit: Arc<Audit>,
     counts: KeyedCounters<Credential>,
     waiting: AtomicUsize,
@@ -85,20 +85,20 @@ struct AddressFailures {
 
 impl AuthFailures {
     /// No failures yet; each one is recorded in this audit log.
-    pub(crate) fn new(audit: Arc<Audit>) -> Self {
+    pub fn new(audit: Arc<Audit>) -> Self {
         Self { audit, ..Self::default() }
     }
 
     /// Counts a failure and waits for the delay of its response. `address` is the client's; `None` if unknown. The delay of
     /// unknown addresses is always [`FIRST_PAUSE`], so that one client cannot delay other clients; likewise for loopback
     /// addresses, because every client behind a local proxy has one unless `trusted_proxies` contains the proxy.
-    pub(crate) async fn fail(&self, address: Option<IpAddr>, credential: Credential) {
+    pub async fn fail(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         tokio::time::sleep(pause).await;
     }
 
     /// Like [`AuthFailures::fail`] for an HTTP request, which holds a permit while it waits.
-    pub(crate) async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
+    pub async fn fail_request(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         // Dropped also when the client disconnects before the response.
         let waiting = Waiting::new(self, address.map(client_network));
@@ -113,7 +113,7 @@ impl AuthFailures {
 
     /// Whether requests of an address are rejected without comparing their key, because too many of them wait. Always
     /// `false` for unknown and loopback addresses, which many clients may share.
-    pub(crate) fn is_rejected(&self, address: Option<IpAddr>) -> bool {
+    pub fn is_rejected(&self, address: Option<IpAddr>) -> bool {
         let key = address.map(client_network).filter(|address| !address.is_loopback());
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = key.and_then(|_| addresses.get(&key)) else { return false };
@@ -122,7 +122,7 @@ impl AuthFailures {
     }
 
     /// Ends all present and future delays of HTTP requests. Called when the server stops.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.closed.send_replace(true);
     }
 

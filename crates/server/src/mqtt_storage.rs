@@ -1,0 +1,91 @@
+//! The state of MQTT: retained messages and sessions, with files if the data directory has them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_config::Config;
+use tidings_metrics::MetricsRegistry;
+use tidings_mqtt_state::{Limits, Retained, Storage};
+use tidings_wire::Topic;
+
+use crate::mqtt_sessions::{SessionStore, unix_seconds};
+use crate::server::StartError;
+use crate::settings;
+
+/// The parts of the state.
+pub(crate) struct MqttState {
+    pub(crate) sessions: Arc<SessionStore>,
+    /// `None` where messages are not retained.
+    pub(crate) retained: Option<Arc<Retained>>,
+    /// The topics of the sessions of an earlier start.
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) storage: Storage,
+}
+
+impl MqttState {
+    /// Reads the files, if the configuration has them.
+    ///
+    /// # Errors
+    /// The files cannot be read or written.
+    pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
+        match settings::mqtt_folder(config) {
+            Some(path) => {
+                Self::open_files(config, &path).map_err(|source| StartError::MqttFiles { path, source })
+            }
+            None => Ok(Self {
+                sessions: Arc::new(SessionStore::new(settings::session_limits(config))),
+                retained: settings::retains(config).then(|| Arc::new(Retained::new(retained_limits(config)))),
+                topics: Vec::new(),
+                storage: Storage::default(),
+            }),
+        }
+    }
+
+    fn open_files(config: &Config, folder: &Path) -> io::Result<Self> {
+        let limits = settings::session_limits(config);
+        let (sessions, topics) = SessionStore::open_files(limits, folder, unix_seconds())?;
+        let sessions = Arc::new(sessions);
+        let mut storage = Storage::default().with_sessions(&sessions);
+        let mut retained = None;
+        if settings::retains(config) {
+            let opened = Arc::new(Retained::open(retained_limits(config), folder)?);
+            storage = storage.with_retained(&opened);
+            retained = Some(opened);
+        }
+        Ok(Self { sessions, retained, topics, storage })
+    }
+
+    /// Registers the metrics of the parts.
+    pub(crate) fn register(&self, metrics: &mut MetricsRegistry) {
+        metrics.register(Arc::clone(&self.sessions));
+        if let Some(retained) = &self.retained {
+            metrics.register(Arc::clone(retained));
+        }
+        metrics.register(self.storage.clone());
+    }
+}
+
+fn retained_limits(config: &Config) -> Limits {
+    Limits { messages: config.mqtt.retain_limit, bytes: config.mqtt.retain_max_bytes }
+}
+
+/// Synchronises the files with the disk every `interval`, and writes their snapshots.
+pub(crate) async fn maintain(storage: Storage, interval: Duration) {
+    while !storage.is_empty() {
+        tokio::time::sleep(interval).await;
+        blocking(&storage, Storage::maintain).await;
+    }
+}
+
+/// Synchronises the files with the disk, and leaves them to the next process.
+pub(crate) async fn close(storage: &Storage) {
+    blocking(storage, Storage::close).await;
+}
+
+async fn blocking(storage: &Storage, work: fn(&Storage)) {
+    let storage = storage.clone();
+    // The only error is a panic, which is logged.
+    let _ = tokio::task::spawn_blocking(move || work(&storage)).await;
+}
