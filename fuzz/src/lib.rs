@@ -171,7 +171,7 @@ pub fn client_json(data: &[u8]) {
         {
             assert_eq!(Encoding::Protobuf.parse_command(&protobuf).as_ref(), Ok(&command));
         }
-        if let Request::Publish(Publish { channel, data: Some(data) }) = command.request
+        if let Request::Publish(Publish { channel, data: Some(data), .. }) = command.request
             && let Ok(channel) = Channel::new(&*channel)
         {
             let publication = Publication::new(channel, data.bytes.into_owned());

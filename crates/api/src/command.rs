@@ -14,6 +14,7 @@ use tidings_wire::Object;
 use tidings_wire::grant::ChannelOverrides;
 
 use crate::fields::{RawJson, any_json, json_or_null, list, null_as_default, object, object_or_empty};
+use crate::map::{MapClear, MapPublish, MapReadState, MapReadStream, MapRemove, MapStats};
 
 /// Most commands in one request.
 pub const MAX_COMMANDS: usize = 10_000;
@@ -98,6 +99,12 @@ commands! {
     "presence_stats" PresenceStats Read
     "history" History Read
     "history_remove" HistoryRemove Manage
+    "map_publish" MapPublish Publish
+    "map_remove" MapRemove Publish
+    "map_read_state" MapReadState Read
+    "map_read_stream" MapReadStream Read
+    "map_stats" MapStats Read
+    "map_clear" MapClear Manage
     "channels" Channels Read
     "info" Info Read
     "connections" Connections Read

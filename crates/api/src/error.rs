@@ -70,6 +70,7 @@ impl From<BrokerError> for ApiError {
             BrokerError::Overloaded => code::TOO_MANY_REQUESTS.into(),
             BrokerError::NotPermitted => code::PERMISSION_DENIED.into(),
             BrokerError::Invalid(why) => Self::bad_request(why),
+            BrokerError::Full(why) => Self { code: code::LIMIT_EXCEEDED.number, message: why.into() },
             other => Self { code: code::INTERNAL.number, message: other.to_string().into() },
         }
     }

@@ -13,6 +13,7 @@ pub mod batch;
 pub mod command;
 pub mod error;
 mod fields;
+pub mod map;
 pub mod openapi;
 pub mod reply;
 

@@ -17,6 +17,7 @@ mod tests {
     use crate::batch::{Batch, BatchItem, Envelope};
     use crate::command::{self, CommandMethod, MAX_CHANNELS, MAX_COMMANDS};
     use crate::error::ApiError;
+    use crate::map;
     use crate::reply::{
         BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
         PublishResult,
@@ -175,6 +176,12 @@ mod tests {
         check_request::<command::PresenceStats>("PresenceStatsRequest");
         check_request::<command::History>("HistoryRequest");
         check_request::<command::HistoryRemove>("HistoryRemoveRequest");
+        check_request::<map::MapPublish>("MapPublishRequest");
+        check_request::<map::MapRemove>("MapRemoveRequest");
+        check_request::<map::MapReadState>("MapReadStateRequest");
+        check_request::<map::MapReadStream>("MapReadStreamRequest");
+        check_request::<map::MapStats>("MapStatsRequest");
+        check_request::<map::MapClear>("MapClearRequest");
         check_request::<command::Channels>("ChannelsRequest");
         check_request::<command::Info>("InfoRequest");
         check_request::<command::Connections>("ConnectionsRequest");
@@ -235,6 +242,38 @@ mod tests {
             |tags, info| PublicationJson { data: RawValue::TRUE.to_owned(), offset: 1, tags, info };
         check_result("Publication", &publication(Some(BTreeMap::new()), Some(client(&info))));
         check_required("Publication", &publication(None, None));
+        for method in ["MapPublish", "MapRemove"] {
+            let suppressed = map::MapChanged {
+                suppressed: true,
+                suppress_reason: "version",
+                ..map::MapChanged::default()
+            };
+            check_result(&format!("{method}Result"), &suppressed);
+            check_required(&format!("{method}Result"), &map::MapChanged::default());
+        }
+        for method in ["MapReadState", "MapReadStream"] {
+            let page = |cursor: &str| CommandResult::MapEntries {
+                entries: Vec::new(),
+                offset: 0,
+                epoch: String::new(),
+                cursor: cursor.to_owned(),
+            };
+            check_result(&format!("{method}Result"), &page("c"));
+            check_required(&format!("{method}Result"), &page(""));
+        }
+        let entry = |data, score, removed, tags, info| map::MapEntryJson {
+            key: "k".into(),
+            data,
+            offset: 1,
+            score,
+            removed,
+            tags,
+            info,
+        };
+        let data = Some(RawValue::TRUE.to_owned());
+        check_result("MapEntry", &entry(data, 1, true, Some(BTreeMap::new()), Some(client(&info))));
+        check_required("MapEntry", &entry(None, 0, false, None, None));
+        check_result("MapStatsResult", &CommandResult::MapStats { num_keys: 1 });
         let channels = CommandResult::Channels { channels: BTreeMap::new() };
         check_result("ChannelsResult", &channels);
         check_required("ChannelsResult", &channels);
@@ -268,6 +307,7 @@ mod tests {
             "Disconnect",
             "Refresh",
             "HistoryRemove",
+            "MapClear",
             "BlockUser",
             "UnblockUser",
             "RevokeToken",

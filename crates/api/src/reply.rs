@@ -12,6 +12,7 @@ use tidings_wire::body::{self, DataFormat};
 
 use crate::error::ApiError;
 use crate::fields::RawJson;
+use crate::map::{MapChanged, MapEntryJson};
 
 /// The reply to a command.
 pub type CommandReply = Result<CommandResult, ApiError>;
@@ -47,6 +48,25 @@ pub enum CommandResult {
         offset: u64,
         /// The epoch of the history.
         epoch: String,
+    },
+    /// The result of `map_publish` and `map_remove`.
+    MapChanged(MapChanged),
+    /// The result of `map_read_state` and `map_read_stream`.
+    MapEntries {
+        /// Keys with their values, or changes.
+        entries: Vec<MapEntryJson>,
+        /// The offset of the newest change.
+        offset: u64,
+        /// The epoch of the map.
+        epoch: String,
+        /// The cursor of the next page of the state; empty on the last one.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        cursor: String,
+    },
+    /// The result of `map_stats`.
+    MapStats {
+        /// The number of keys.
+        num_keys: usize,
     },
     /// The result of `channels`.
     Channels {

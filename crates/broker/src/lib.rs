@@ -26,8 +26,9 @@ mod state;
 
 pub use state::{
     Change, CompletionCallback, EvictCallback, Gap, HistoryCallback, HistoryOptions, IDEMPOTENCY_TTL,
-    MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, Members, PresenceCallback, PresenceStats,
-    PresenceStatsCallback, PublishOptions, RegisterCallback, Stateful,
+    KeyCountCallback, MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback,
+    MapStateCallback, Members, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishOptions,
+    RegisterCallback, Stateful,
 };
 
 /// The reason why a publication or a subscription has failed.
@@ -42,6 +43,9 @@ pub enum BrokerError {
     /// The result takes more bytes than this limit. The same request fails again; nothing was read beyond the limit.
     #[error("limit exceeded: the answer takes more than {0} bytes")]
     LimitExceeded(usize),
+    /// A limit of stored state is reached, which the text names. It may succeed after something was removed.
+    #[error("{0}")]
+    Full(String),
     /// The request is invalid, for this reason; it would fail again.
     #[error("{0}")]
     Invalid(String),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_map_state::{Applied, KeyChange, MapOptions, StatePage, StateQuery};
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position};
 
 use crate::{Broker, BrokerError, PublishCallback};
@@ -81,6 +82,30 @@ pub const MAX_REGISTER_VALUES: usize = 100_000;
 pub type EvictCallback = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
 /// Completion callback of an operation without a result. Called exactly once, from any thread; must not block.
 pub type CompletionCallback = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
+
+/// A change of a key of a map, with the options of the map.
+#[derive(Clone, Debug)]
+pub struct MapChange {
+    /// The change.
+    pub change: KeyChange,
+    /// The options of the map.
+    pub options: MapOptions,
+    /// The same key in the same channel within [`IDEMPOTENCY_TTL`] returns the first position and changes nothing. At most
+    /// [`MAX_IDEMPOTENCY_KEY`] bytes.
+    pub idempotency_key: Option<String>,
+}
+
+/// Completion callback of a change of a map. Called exactly once, from any thread; must not block.
+pub type MapChangeCallback = Box<dyn FnOnce(Result<Applied, BrokerError>) + Send>;
+/// Completion callback with a page of the state of a map. Called exactly once, from any thread; must not block.
+pub type MapStateCallback = Box<dyn FnOnce(Result<StatePage, BrokerError>) + Send>;
+/// Completion callback with the number of keys of a map. Called exactly once, from any thread; must not block.
+pub type KeyCountCallback = Box<dyn FnOnce(Result<usize, BrokerError>) + Send>;
+
+/// The error of a broker without maps.
+fn no_maps() -> BrokerError {
+    BrokerError::Invalid("maps are available with the memory broker alone".to_owned())
+}
 
 /// A broker with state. As with every [`Broker`], no method blocks or waits.
 pub trait Stateful: Broker {
@@ -161,5 +186,35 @@ pub trait Stateful: Broker {
     fn register_values(&self, channel: &Channel, done: RegisterCallback) {
         let _ = channel;
         done(Ok(Vec::new()));
+    }
+
+    /// Changes a key of a map, and delivers the change to the subscribers of the channel, in one step.
+    fn map_change(&self, channel: &Channel, change: MapChange, done: MapChangeCallback) {
+        let _ = (channel, change);
+        done(Err(no_maps()));
+    }
+
+    /// Reads a page of the state of a map, in the order of scores if `ordered`.
+    fn map_state(&self, channel: &Channel, query: StateQuery, ordered: bool, done: MapStateCallback) {
+        let _ = (channel, query, ordered);
+        done(Err(no_maps()));
+    }
+
+    /// Reads the changes of a map, as [`Stateful::history`] reads a history.
+    fn map_stream(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
+        let _ = (channel, query);
+        done(Err(no_maps()));
+    }
+
+    /// Reads the number of keys of a map.
+    fn map_key_count(&self, channel: &Channel, done: KeyCountCallback) {
+        let _ = channel;
+        done(Err(no_maps()));
+    }
+
+    /// Removes the state and the stream of a map, and ends its epoch. [`crate::Sink::gap`] is called for its subscribers.
+    fn map_clear(&self, channel: &Channel, done: CompletionCallback) {
+        let _ = channel;
+        done(Err(no_maps()));
     }
 }

@@ -12,7 +12,11 @@ impl Client {
     /// # Errors
     /// As [`Self::call`].
     pub async fn publish(&mut self, channel: &str, body: &[u8]) -> Result<(), Error> {
-        let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
+        let publish = request::Publish {
+            channel: channel.into(),
+            data: Some(Data::from(body)),
+            ..request::Publish::default()
+        };
         self.call(Request::Publish(publish)).await.map(|_| ())
     }
 

@@ -128,6 +128,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     api_keys(config, given, errors);
     pusher_apps::check(config, given, errors);
     histories(config, given, errors);
+    super::check_maps::check(config, given, errors);
     reserved_channels(config, given, errors);
     let rules =
         [admin_password, cluster_secret, personal_channels, plain_channels, webhooks_secret, exposure];
@@ -171,6 +172,8 @@ fn pairs(config: &mut Config, given: &GivenOptions, errors: &mut Vec<ConfigError
         .enforce(&mut memory.max_namespace, memory.max_total, |total| total, given, errors);
     Pair { small: "memory.max_channel", large: "memory.max_namespace", may_equal: true, show: size_text }
         .enforce(&mut memory.max_channel, memory.max_namespace, |namespace| namespace, given, errors);
+    Pair { small: "memory.map_max_channel", large: "memory.map_max_total", may_equal: true, show: size_text }
+        .enforce(&mut memory.map_max_channel, memory.map_max_total, |total| total, given, errors);
     let ready = &mut config.ready;
     Pair {
         small: "ready.canary_interval",
@@ -374,7 +377,7 @@ fn bucket(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) 
 }
 
 /// The options of every kind of channel, each with the path of its group.
-fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOptions)> {
+pub(super) fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOptions)> {
     let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
     let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
     std::iter::once(without).chain(named)

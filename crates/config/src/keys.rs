@@ -58,16 +58,6 @@ pub(super) fn keys_of(group: &mut dyn Group, path: &str) -> Vec<String> {
     options
 }
 
-/// The list and the name in the key of an option in a list.
-fn item_of(key: &str) -> Option<(&'static str, &str)> {
-    LISTS.into_iter().find_map(|list| {
-        let rest = key.strip_prefix(list)?.strip_prefix('.')?;
-        // The id of an app has no dot, and its options are in groups; the names of other lists may have dots.
-        let (name, _) = if list == PUSHER_APPS { rest.split_once('.') } else { rest.rsplit_once('.') }?;
-        Some((list, name))
-    })
-}
-
 /// Sets `list` to items with these names, in order. An item of the list keeps its options; `create` makes the others.
 pub(super) fn set_names<T>(
     list: &mut Vec<T>,
@@ -124,10 +114,13 @@ impl Config {
         if LISTS.contains(&key) {
             return Some(names(raw).and_then(|names| self.rename(key, &names)));
         }
-        let Some((list, name)) = item_of(key) else { return set(self, "", key, raw) };
-        let path = format!("{list}.{name}.");
-        let (_, group) = self.items().find(|(known, _)| *known == path)?;
-        set(group, &path, key, raw)
+        if !LISTS.iter().any(|list| key.strip_prefix(list).is_some_and(|rest| rest.starts_with('.'))) {
+            return set(self, "", key, raw);
+        }
+        // Names and keys of options may have dots: the longest name with such an option is meant.
+        let mut items: Vec<_> = self.items().filter(|(path, _)| key.starts_with(path)).collect();
+        items.sort_unstable_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        items.into_iter().find_map(|(path, group)| set(group, &path, key, raw))
     }
 }
 

@@ -16,6 +16,7 @@ mod api_keys;
 mod assignment;
 mod centrifugo;
 mod check;
+mod check_maps;
 mod environment;
 mod error;
 mod file;
@@ -49,11 +50,11 @@ pub use loader::{Loaded, load, load_with_warnings};
 pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
-    LogOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace, NodeOptions, OpenTelemetryOptions,
-    PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions,
-    RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions,
-    TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions,
-    UniSseOptions, UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
+    LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace, NodeOptions,
+    OpenTelemetryOptions, PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions,
+    ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
+    SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
+    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -65,6 +66,7 @@ pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, AuditTarget, BrokerUrl, DataDir, DeltaType, Http2, ListenAddr, LogFormat, LogLevel, Network,
-    PemText, Ratio, RecoveryMode, SlowConsumer, TablesStore, TlsRequired, TlsVersion, Webhook, WebhookEvent,
+    AllowUpload, AuditTarget, BrokerUrl, ClientKey, DataDir, DeltaType, Http2, ListenAddr, LogFormat,
+    LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, SubscriptionType, TablesStore,
+    TlsRequired, TlsVersion, Webhook, WebhookEvent,
 };

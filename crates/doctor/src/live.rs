@@ -253,7 +253,11 @@ impl Doctor {
                 && self.key.is_none()
                 && let Some(connection) = &mut connections.websocket
             {
-                let publish = Publish { channel: channel.into(), data: Some(body.as_str().into()) };
+                let publish = Publish {
+                    channel: channel.into(),
+                    data: Some(body.as_str().into()),
+                    ..Publish::default()
+                };
                 if answer(connection, Request::Publish(publish)).await.is_ok_and(|answer| answer.is_ok()) {
                     published = Ok(vec![Ok(())]);
                 }

@@ -95,6 +95,16 @@ impl Access {
                 options.allow_presence_for_subscriber,
                 options.allow_presence_for_anonymous,
             ),
+            Action::MapPublish => options.map.as_ref().map_or((false, false, false), |map| {
+                (
+                    map.allow_publish_for_client,
+                    map.allow_publish_for_subscriber,
+                    map.allow_publish_for_anonymous,
+                )
+            }),
+            Action::MapRemove => options.map.as_ref().map_or((false, false, false), |map| {
+                (map.allow_remove_for_client, map.allow_remove_for_subscriber, map.allow_remove_for_anonymous)
+            }),
         };
         let is_known = identity == Identity::CLIENT;
         self.is_unrestricted(identity, action.scope())
@@ -143,13 +153,17 @@ pub enum Action {
     History,
     /// Read the presence.
     Presence,
+    /// Set a key of a map.
+    MapPublish,
+    /// Remove a key of a map.
+    MapRemove,
 }
 
 impl Action {
     /// The scope that a backend needs.
     pub(crate) fn scope(self) -> Scope {
         match self {
-            Self::Publish => Scope::Publish,
+            Self::Publish | Self::MapPublish | Self::MapRemove => Scope::Publish,
             Self::Subscribe | Self::History | Self::Presence => Scope::Read,
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidings_map_state::{KeyChange, StatePage, StateQuery};
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
@@ -62,6 +63,10 @@ pub enum Request<M: ControlMessages> {
     Authorize(Box<AuthorizationRequest>),
     /// A request of a protocol.
     Protocol(M::Request),
+    /// Read a page of the state of a map.
+    MapState(Channel, StateQuery),
+    /// Change a key of a map.
+    MapChange(Channel, Box<KeyChange>),
 }
 
 impl<M: ControlMessages> Request<M> {
@@ -71,9 +76,10 @@ impl<M: ControlMessages> Request<M> {
         match self {
             Self::History(_, HistoryQuery { limit: Some(0), .. }) => None,
             Self::History(_, query) => Some(query.max_bytes),
+            Self::MapState(_, query) => Some(query.max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) => None,
+            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) | Self::MapChange(..) => None,
             Self::Protocol(request) => M::reserves(request),
         }
     }
@@ -103,6 +109,8 @@ pub enum Notification<M: ControlMessages> {
     },
     /// A notification of a protocol.
     Protocol(M::Notification),
+    /// The key of a map that belongs to a client is removed, because the client has left the channel.
+    MapLeft(Channel, Box<str>),
 }
 
 /// Queries of the whole node.
@@ -156,6 +164,8 @@ pub enum Response<M: ControlMessages> {
     Replied(Option<Bytes>),
     /// The response to a [`Request::Protocol`].
     Protocol(M::Response),
+    /// A page of the state of a map.
+    MapState(Box<StatePage>),
 }
 
 /// Why a request failed.

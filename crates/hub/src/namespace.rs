@@ -11,6 +11,7 @@ use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
 
+use crate::map::MapNamespace;
 use crate::namespace_stats::WITHOUT_NAMESPACE;
 
 /// Separates the namespace from the rest of a channel's name.
@@ -95,6 +96,8 @@ pub struct NamespaceOptions {
     pub subscribe_proxy: bool,
     /// The application decides about publications.
     pub publish_proxy: bool,
+    /// The options of the map that each channel is; `None` for channels that are not maps.
+    pub map: Option<Box<MapNamespace>>,
 }
 
 impl NamespaceOptions {

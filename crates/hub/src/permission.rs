@@ -51,7 +51,7 @@ impl<P: Protocols> Hub<P> {
         let has_hook = match action {
             Action::Subscribe => options.subscribe_proxy,
             Action::Publish => options.publish_proxy,
-            Action::History | Action::Presence => false,
+            Action::History | Action::Presence | Action::MapPublish | Action::MapRemove => false,
         };
         has_hook && !self.settings.access.has_scope(identity, action.scope())
     }
@@ -187,10 +187,13 @@ impl<P: Protocols> Hub<P> {
         if access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED);
         }
+        if options.map.is_some() && action == Action::Publish {
+            return Err(code::NOT_AVAILABLE);
+        }
         // Looks the topic up, so it is evaluated only where it matters.
         let is_subscribed = || self.is_subscribed(slot, channel);
         // Names of channels do not affect publishing.
-        if action != Action::Publish {
+        if !matches!(action, Action::Publish | Action::MapPublish | Action::MapRemove) {
             match (action, self.permission_from_name(slot, channel, options)) {
                 (Action::Subscribe, Some(true)) => return Ok(()),
                 (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tidings_map_state::StatePage;
 use tidings_wire::body::DataFormat;
 use tidings_wire::client::Encoding;
 use tidings_wire::code::Code;
@@ -190,6 +191,15 @@ pub enum Event<'a, M: ControlMessages> {
     },
     /// The bytes of a [`Hub::enqueue`] that was held back.
     Ready(&'a [u8]),
+    /// A page of the state of a map was read.
+    StateRead {
+        /// The id of the command.
+        id: u32,
+        /// The page, without the values that do not pass the filter of the subscription.
+        page: &'a StatePage,
+        /// The data format of bodies for JSON clients.
+        format: DataFormat,
+    },
     /// The server ended a subscription.
     Unsubscribed {
         /// The topic.

@@ -17,6 +17,8 @@ pub(crate) enum SubscriptionFlag {
     Announced = 1 << 2,
     /// It gets the joins and leaves of other clients.
     Watching = 1 << 3,
+    /// The key of the channel's map that is the id of the client is removed when it ends.
+    OwnsKey = 1 << 4,
 }
 
 /// A set of flags.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, PublishOptions, Published};
 use tidings_hub::{Failure, Interest, Query};
+use tidings_map_state::KeyChange;
 use tidings_mqtt_session as mqtt;
 use tidings_session::{Notification, Request, Response};
 use tidings_shard::{Control, Reply};
@@ -132,6 +133,18 @@ impl Control for SessionControl {
             Request::Protocol(mqtt::Request::Retained(filter, max_bytes)) => {
                 self.router.read_retained(&filter, max_bytes, |response| reply.send(response));
             }
+            Request::MapState(channel, query) => {
+                let options = self.router.options(&channel).unwrap_or_default();
+                self.router.maps().state(&channel, &options, query, |page| {
+                    reply.send(to_response(page.map_err(failure), |page| Response::MapState(Box::new(page))));
+                });
+            }
+            Request::MapChange(channel, change) => {
+                let options = self.router.options(&channel).unwrap_or_default();
+                self.router.maps().change(&channel, &options, *change, None, |applied| {
+                    reply.send(to_response(applied.map_err(failure), |_| Response::Published(0)));
+                });
+            }
             Request::Protocol(mqtt::Request::JoinGroup(request)) => self.sessions.join(&request, reply),
             Request::Protocol(mqtt::Request::OpenSession(request)) => self.sessions.open(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
@@ -159,6 +172,11 @@ impl Control for SessionControl {
             }
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
+            Notification::MapLeft(channel, key) => {
+                let options = self.router.options(&channel).unwrap_or_default();
+                let change = KeyChange { key, set: None, tags: Vec::new(), info: None };
+                self.router.maps().change(&channel, &options, change, None, |_| {});
+            }
             Notification::Protocol(change) => self.sessions.apply(*change),
             Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),
         }

@@ -16,7 +16,6 @@ mod admin;
 mod api;
 mod authority;
 mod blocklist_sync;
-mod broker_metrics;
 mod connections;
 mod control;
 mod http;

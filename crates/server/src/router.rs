@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
 use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
+use tidings_map_api::Maps;
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
@@ -107,6 +108,11 @@ impl Router {
         &self.broker
     }
 
+    /// The maps of the broker.
+    pub(crate) fn maps(&self) -> Maps {
+        Maps(Arc::clone(&self.broker))
+    }
+
     /// The topics of this node.
     pub(crate) fn topic_table(&self) -> &Arc<TopicTable> {
         &self.topic_table
@@ -117,18 +123,18 @@ impl Router {
         self.settings.load().namespaces.options(channel.as_str()).ok().cloned()
     }
 
-    /// The bounds of a channel's history; `None` if it has none.
-    fn history_options(&self, channel: &Channel) -> Option<HistoryOptions> {
+    /// The bounds of a channel's history, `None` if it has none; an error if the channel is a map.
+    fn history_options(&self, channel: &Channel) -> Result<Option<HistoryOptions>, IsMap> {
         let settings = self.settings.load();
-        let options = settings.namespaces.options(channel.as_str()).ok()?;
-        if !options.has_history() {
-            return None;
+        let Ok(options) = settings.namespaces.options(channel.as_str()) else { return Ok(None) };
+        if options.map.is_some() {
+            return Err(IsMap);
         }
-        Some(HistoryOptions {
+        Ok(options.has_history().then(|| HistoryOptions {
             size: options.history_size,
             ttl: options.history_ttl,
             meta_ttl: options.history_meta_ttl.max(options.history_ttl),
-        })
+        }))
     }
 
     /// Number of retained messages of MQTT.
@@ -149,6 +155,9 @@ impl Router {
         options: PublishOptions,
         done: PublishCallback,
     ) {
+        let Ok(own) = self.history_options(channel) else {
+            return done(Err(Failure::Error(map_channel())));
+        };
         let is_required = message(&options).is_some_and(|message| message.qos != Qos::AtMostOnce);
         let sessions = self.sessions.clone().filter(|_| is_required);
         let check = move || sessions.as_ref().map_or(Ok(()), |sessions| sessions.check_files());
@@ -157,7 +166,7 @@ impl Router {
             Ok(undo) => undo,
             Err(failure) => return done(Err(failure)),
         };
-        let history = options.history.or_else(|| self.history_options(channel));
+        let history = options.history.or(own);
         let plain = history.is_none() && options == PublishOptions::default();
         let mut span = self.broker_span("broker publish", SpanKind::Producer, channel);
         let retained = self.retained.clone();
@@ -229,6 +238,9 @@ impl Router {
             drop(span);
             done(outcome.map_err(failure));
         });
+        if self.history_options(channel).is_err() {
+            return self.broker.map_stream(channel, query, done);
+        }
         self.broker.history(channel, query, done);
     }
 
@@ -371,6 +383,15 @@ impl Collect for Router {
     }
 }
 
+/// A channel that is a map.
+struct IsMap;
+
+/// The rejection of a publication without a key.
+fn map_channel() -> Rejection {
+    let text = "not available: the channel is a map, which needs a key (map_publish)".to_owned();
+    Rejection { code: code::NOT_AVAILABLE.number, text, temporary: false }
+}
+
 /// Marks the span of a request to the broker as failed, if it has failed.
 pub(crate) fn fail_span<T>(span: &mut Span, outcome: &Result<T, BrokerError>) {
     if let Err(error) = outcome {
@@ -398,6 +419,9 @@ pub(crate) fn failure(error: BrokerError) -> Failure {
         // The broker's error text is logged, and not sent to clients.
         BrokerError::Failed(_) => Failure::Unavailable,
         BrokerError::NotPermitted => Failure::Error(code::PERMISSION_DENIED.into()),
+        BrokerError::Full(text) => {
+            Failure::Error(Rejection { code: code::LIMIT_EXCEEDED.number, text, temporary: false })
+        }
         BrokerError::Invalid(why) => Failure::Error(Rejection {
             code: code::BAD_REQUEST.number,
             text: format!("{}: {why}", code::BAD_REQUEST.text),

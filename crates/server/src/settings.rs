@@ -74,12 +74,11 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
         namespaces: with_cache_channels(
             config,
             Namespaces::new(
-                options(&config.channel.without_namespace),
-                config
-                    .channel
-                    .namespaces
-                    .iter()
-                    .map(|n| Namespace { name: n.name.clone(), options: options(&n.options) }),
+                options(&config.channel.without_namespace, &config.memory),
+                config.channel.namespaces.iter().map(|n| Namespace {
+                    name: n.name.clone(),
+                    options: options(&n.options, &config.memory),
+                }),
             )
             .with_private_prefix(&config.channel.private_prefix),
         ),
@@ -218,15 +217,20 @@ pub(crate) fn channel_options_digest(settings: &Settings) -> String {
 /// The features of the broker that the configuration uses.
 pub(crate) fn probed_features(config: &Config) -> ProbedFeatures {
     let named = config.channel.namespaces.iter().map(|namespace| &namespace.options);
-    let all: Vec<_> = named.chain([&config.channel.without_namespace]).map(options).collect();
+    let all = named.chain([&config.channel.without_namespace]);
+    let all: Vec<_> = all.map(|from| options(from, &config.memory)).collect();
     ProbedFeatures {
         history: all.iter().any(NamespaceOptions::has_history),
         presence: all.iter().any(|options| options.presence),
     }
 }
 
-pub(crate) fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions {
-    NamespaceOptions {
+pub(crate) fn options(
+    from: &tidings_config::ChannelOptions,
+    memory: &tidings_config::MemoryOptions,
+) -> NamespaceOptions {
+    let (history_size, history_ttl) = tidings_map_api::history_bounds(from);
+    let mut options = NamespaceOptions {
         allow_subscribe_for_client: from.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: from.allow_subscribe_for_anonymous,
         allow_publish_for_client: from.allow_publish_for_client,
@@ -242,8 +246,8 @@ pub(crate) fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions
             tidings_config::SlowConsumer::Latest => SlowConsumerPolicy::Latest,
             tidings_config::SlowConsumer::DropOldest => SlowConsumerPolicy::DropOldest,
         },
-        history_size: from.history_size,
-        history_ttl: from.history_ttl,
+        history_size,
+        history_ttl,
         history_meta_ttl: from.history_meta_ttl,
         allow_recovery: from.allow_recovery,
         allow_positioning: from.allow_positioning,
@@ -266,7 +270,10 @@ pub(crate) fn options(from: &tidings_config::ChannelOptions) -> NamespaceOptions
         tags_filter_limit: from.tags_filter_limit,
         subscribe_proxy: from.subscribe_proxy_enabled,
         publish_proxy: from.publish_proxy_enabled,
-    }
+        map: None,
+    };
+    tidings_map_api::apply(from, memory, &mut options);
+    options
 }
 
 /// The limits of a shard. Raises the process's limit of open files to its hard limit.

@@ -88,7 +88,7 @@ fn read_a_resp_command(bencher: Bencher) {
 
 #[divan::bench(args = [Encoding::Json, Encoding::Protobuf])]
 fn read_a_client_command(bencher: Bencher, encoding: Encoding) {
-    let publish = Publish { channel: "scores:nba".into(), data: Some(JSON.into()) };
+    let publish = Publish { channel: "scores:nba".into(), data: Some(JSON.into()), ..Publish::default() };
     let mut bytes = Vec::new();
     encoding.write_command(&Command { id: 7, request: Request::Publish(publish) }, &mut bytes);
     let message = encoding.messages(&bytes).flatten().next().expect("a message");

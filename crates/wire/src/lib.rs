@@ -39,5 +39,5 @@ pub use framing::Framing;
 pub use hash::{NameHash, NameMap, NameSet};
 pub use history::{History, HistoryPage, HistoryQuery, RecoveryMode};
 pub use object::Object;
-pub use publication::{ClientInfo, Delivery, Epoch, Extra, MessageProperties, Position, Publication};
+pub use publication::{ClientInfo, Delivery, Epoch, Extra, MapKey, MessageProperties, Position, Publication};
 pub use secret::Secret;

@@ -66,6 +66,17 @@ pub struct Extra {
     pub message: Option<Box<MessageProperties>>,
     /// Whether subscribers with deltas get it as a delta to the publication before it.
     pub delta: bool,
+    /// The key of a map that the publication sets or removes.
+    pub map: Option<Box<MapKey>>,
+}
+
+/// The key that a publication in a channel with a map changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapKey {
+    /// The key.
+    pub key: Box<str>,
+    /// Whether the key is removed; the body is empty then.
+    pub removed: bool,
 }
 
 /// What a publisher of MQTT sent with a message besides its payload. User properties are tags.
@@ -91,7 +102,8 @@ impl Extra {
     fn json_len(&self) -> usize {
         let tag = |(name, value): &(String, String)| json::string_len(name) + json::string_len(value);
         let info = self.info.as_ref().map_or(0, ClientInfo::json_len);
-        info + self.tags.iter().map(tag).sum::<usize>()
+        let key = self.map.as_ref().map_or(0, |map| json::string_len(&map.key));
+        info + self.tags.iter().map(tag).sum::<usize>() + key
     }
 
     /// Bytes of all its texts.
@@ -101,6 +113,7 @@ impl Extra {
             + tags
             + self.origin.as_ref().map_or(0, |origin| origin.len())
             + self.message.as_ref().map_or(0, |message| message.properties.len())
+            + self.map.as_ref().map_or(0, |map| map.key.len())
     }
 }
 

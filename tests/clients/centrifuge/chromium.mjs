@@ -15,6 +15,7 @@ const bundles = `${process.env.TIDINGS_NODE_MODULES}/node_modules/centrifuge/dis
 const files = {
   '/kit.mjs': new URL('./kit.mjs', import.meta.url),
   '/life.mjs': new URL('./life.mjs', import.meta.url),
+  '/maps.mjs': new URL('./maps.mjs', import.meta.url),
   '/centrifuge.js': `${bundles}/centrifuge.js`,
   '/centrifuge.protobuf.js': `${bundles}/centrifuge.protobuf.js`,
 };

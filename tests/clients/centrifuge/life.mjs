@@ -2,6 +2,7 @@
 // and in a browser alike (node.mjs, chromium.mjs), over each transport and encoding; the namespaces that they use are
 // those of crates/cli/tests/sdk/keyed.toml.
 import { check, equal, failure, pause, until, within } from './kit.mjs';
+import { mapCuts, maps } from './maps.mjs';
 
 const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
 const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
@@ -526,3 +527,6 @@ export const cuts = {
     equal(offsets, numbers(1, 6), 'offsets');
   },
 };
+
+Object.assign(scenarios, maps);
+Object.assign(cuts, mapCuts);

@@ -10,6 +10,7 @@
 //! | `history` | the window of one channel's newest publications |
 //! | `histories` | the histories of the channels of one stripe, and their eviction |
 //! | `presence` | the members of the channels of one stripe |
+//! | `maps` | operations on maps, whose state is in `tidings-map-state`, and the expiry of their keys |
 //! | `idempotency` | the results of publications with an idempotency key |
 //! | `stripe` | the state of the channels of one stripe |
 //! | `budget` | limits in bytes |
@@ -26,12 +27,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tidings_map_state::StateQuery;
 use tidings_wire::{Channel, ClientInfo, Delivery, Epoch, Pattern, Position, Publication, Topic};
 
 use crate::{
-    Broker, BrokerError, Change, CompletionCallback, HistoryCallback, HistoryOptions, MAX_IDEMPOTENCY_KEY,
-    PresenceCallback, PresenceStatsCallback, PublishCallback, PublishOptions, Published, SharedSink,
-    Stateful, lock,
+    Broker, BrokerError, Change, CompletionCallback, HistoryCallback, HistoryOptions, KeyCountCallback,
+    MAX_IDEMPOTENCY_KEY, MapChange, MapChangeCallback, MapStateCallback, PresenceCallback,
+    PresenceStatsCallback, PublishCallback, PublishOptions, Published, SharedSink, Stateful, lock,
 };
 use tidings_wire::{History, HistoryPage, HistoryQuery};
 
@@ -39,6 +41,7 @@ mod budget;
 mod histories;
 mod history;
 mod idempotency;
+mod maps;
 mod presence;
 mod stripe;
 
@@ -46,6 +49,8 @@ use budget::{Account, Budget, ExceededBudget};
 use histories::Histories;
 use history::Window;
 use idempotency::result_cost;
+pub use maps::MapCounters;
+use maps::SharedMaps;
 use stripe::Stripe;
 
 /// Number of stripes: many more than there are threads that publish.
@@ -59,6 +64,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Limits of a [`Memory`] broker. Each entry counts its bytes and a fixed allowance for its structures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of all maps together, besides `total_bytes`. At this limit a value that takes more is refused.
+    pub map_bytes: u64,
     /// Bytes of one channel's history; beyond it the oldest publications are dropped.
     pub channel_bytes: usize,
     /// Bytes of all histories of one namespace's channels. At this limit, its histories without publications are
@@ -71,9 +78,14 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 MiB for a channel, 96 MiB for a namespace, 128 MiB in total.
+    /// 4 MiB for a channel, 96 MiB for a namespace, 128 MiB in total, and 128 MiB for maps.
     fn default() -> Self {
-        Self { channel_bytes: 4 << 20, namespace_bytes: 96 << 20, total_bytes: 128 << 20 }
+        Self {
+            map_bytes: 128 << 20,
+            channel_bytes: 4 << 20,
+            namespace_bytes: 96 << 20,
+            total_bytes: 128 << 20,
+        }
     }
 }
 
@@ -150,6 +162,7 @@ pub struct Memory {
     sweeps: AtomicU64,
     /// The key of the digests that serve as epochs.
     epochs: RandomState,
+    maps: SharedMaps,
     /// The subscribed patterns; replaced as a whole, so that a publisher holds the lock for one clone only.
     patterns: RwLock<Arc<[Pattern]>>,
 }
@@ -164,9 +177,11 @@ impl Memory {
     /// As [`Memory::new`], with other limits.
     pub fn with_limits(sink: SharedSink, limits: Limits) -> Arc<Self> {
         sink.up();
+        let maps = SharedMaps::new(limits.map_bytes);
         Arc::new(Self {
             sink,
-            stripes: std::array::from_fn(|_| Mutex::default()),
+            stripes: std::array::from_fn(|_| Mutex::new(Stripe::new(&maps.budget))),
+            maps,
             hasher: RandomState::new(),
             limits,
             budget: Arc::new(Budget::new(limits.total_bytes)),
@@ -471,6 +486,27 @@ impl Stateful for Memory {
     fn presence_stats(&self, channel: &Channel, done: PresenceStatsCallback) {
         let stats = lock(self.stripe(channel)).presence.stats(channel, Instant::now());
         done(Ok(stats));
+    }
+
+    fn map_change(&self, channel: &Channel, change: MapChange, done: MapChangeCallback) {
+        done(self.change_map(channel, change));
+    }
+
+    fn map_state(&self, channel: &Channel, query: StateQuery, ordered: bool, done: MapStateCallback) {
+        done(self.read_map_state(channel, &query, ordered));
+    }
+
+    fn map_stream(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
+        done(Ok(self.read_map_stream(channel, &query)));
+    }
+
+    fn map_key_count(&self, channel: &Channel, done: KeyCountCallback) {
+        done(Ok(lock(self.stripe(channel)).maps.key_count(channel)));
+    }
+
+    fn map_clear(&self, channel: &Channel, done: CompletionCallback) {
+        self.clear_map(channel);
+        done(Ok(()));
     }
 
     fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {

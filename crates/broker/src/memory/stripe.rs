@@ -4,8 +4,10 @@
 //! - Every stored byte is reserved in the budget, and released with its owner.
 //! - Nothing is stored longer than its lifetime plus one round of sweeping.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use tidings_map_state::{Budget as MapBudget, Maps};
 use tidings_wire::{Channel, Delivery, NameSet};
 
 use super::budget::Budget;
@@ -14,7 +16,6 @@ use super::idempotency::IdempotentResults;
 use super::presence::Presence;
 
 /// The channels of one stripe.
-#[derive(Default)]
 pub(super) struct Stripe {
     pub(super) subscribed: NameSet<Channel>,
     /// The deliveries of one publication, kept for its capacity; empty whenever the stripe is unlocked.
@@ -22,12 +23,25 @@ pub(super) struct Stripe {
     pub(super) histories: Histories,
     pub(super) results: IdempotentResults,
     pub(super) presence: Presence,
+    pub(super) maps: Maps,
 }
 
 /// A stripe keeps memory for this many channels.
 const RETAINED_CAPACITY: usize = 256;
 
 impl Stripe {
+    /// An empty stripe, whose maps use this budget.
+    pub(super) fn new(maps: &Arc<MapBudget>) -> Self {
+        Self {
+            subscribed: NameSet::default(),
+            batch: Vec::new(),
+            histories: Histories::default(),
+            results: IdempotentResults::default(),
+            presence: Presence::default(),
+            maps: Maps::new(Arc::clone(maps)),
+        }
+    }
+
     /// Removes a subscription; returns the memory of many removed ones.
     pub(super) fn unsubscribe(&mut self, channel: &Channel) {
         self.subscribed.remove(channel);

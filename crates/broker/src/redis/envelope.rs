@@ -97,7 +97,8 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
 
 /// Encodes extras.
 pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
-    let Extra { info, tags, origin, message, delta } = extra;
+    // Maps are not available with Redis.
+    let Extra { info, tags, origin, message, delta, map: _ } = extra;
     let mut out = Vec::new();
     if let Some(info) = info {
         out.push(b'i');
@@ -237,7 +238,7 @@ mod tests {
                 let qos = Qos::from_number(qos).expect("below 3");
                 Box::new(MessageProperties { qos, retain, expiry, properties: properties.into() })
             });
-            let extra = Extra { info: info.clone(), tags, origin, message, delta };
+            let extra = Extra { info: info.clone(), tags, origin, message, delta, map: None };
             let extras = write_extra(&extra);
             let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
             message.extend_from_slice(&extras);

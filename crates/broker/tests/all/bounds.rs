@@ -132,7 +132,8 @@ fn a_full_redis_still_answers_queries() {
 
 #[test]
 fn a_full_namespace_evicts_only_its_own_histories_and_counts_them() {
-    let limits = Limits { channel_bytes: 10_000, namespace_bytes: 50_000, total_bytes: 100_000 };
+    let limits =
+        Limits { channel_bytes: 10_000, namespace_bytes: 50_000, total_bytes: 100_000, ..Limits::default() };
     let memory = Memory::with_limits(Arc::new(Recorder::default()), limits);
     let begin = position(&*memory, "calm:a");
     keep(&*memory, "calm:a", "kept", 9);
@@ -154,7 +155,8 @@ fn a_full_namespace_evicts_only_its_own_histories_and_counts_them() {
 
 #[test]
 fn histories_without_publications_are_evicted_first() {
-    let limits = Limits { channel_bytes: 20_000, namespace_bytes: 100_000, total_bytes: 100_000 };
+    let limits =
+        Limits { channel_bytes: 20_000, namespace_bytes: 100_000, total_bytes: 100_000, ..Limits::default() };
     let memory = Memory::with_limits(Arc::new(Recorder::default()), limits);
     let begin = position(&*memory, "kept");
     for _ in 0..10 {

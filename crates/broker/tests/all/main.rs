@@ -6,6 +6,7 @@ mod cluster;
 mod ending;
 mod functions;
 mod loss;
+mod maps;
 mod memory;
 mod node;
 mod publishing;

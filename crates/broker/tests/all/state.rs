@@ -237,7 +237,7 @@ fn memory_is_bounded_and_evicted_publications_are_unrecoverable() {
     let sink = Arc::new(Recorder::default());
     let memory = Memory::with_limits(
         sink,
-        Limits { channel_bytes: 10_000, namespace_bytes: 15_000, total_bytes: 15_000 },
+        Limits { channel_bytes: 10_000, namespace_bytes: 15_000, total_bytes: 15_000, ..Limits::default() },
     );
     let begin = position(&*memory, "a");
     let body = "x".repeat(1_000);

@@ -265,7 +265,11 @@ impl PublicationWriter<'_> {
             PublisherProtocol::Resp => resp::command(&[b"PUBLISH", channel.as_bytes(), body], out),
             PublisherProtocol::Protocol => {
                 self.last_id = self.last_id.wrapping_add(1).max(1);
-                let publish = request::Publish { channel: channel.into(), data: Some(Data::from(body)) };
+                let publish = request::Publish {
+                    channel: channel.into(),
+                    data: Some(Data::from(body)),
+                    ..request::Publish::default()
+                };
                 frame(&Command { id: self.last_id, request: Request::Publish(publish) }, out);
             }
         }

@@ -74,7 +74,8 @@ impl Publisher {
         match self {
             Self::Resp(connection) => connection.queue(&[b"PUBLISH", channel.as_bytes(), &body]),
             Self::Protocol(connection) => {
-                let publish = Publish { channel: channel.into(), data: Some(Data::from(body)) };
+                let publish =
+                    Publish { channel: channel.into(), data: Some(Data::from(body)), ..Publish::default() };
                 connection.send(Request::Publish(publish))?;
             }
             Self::Mqtt(connection) => connection.publish(channel, &body)?,

@@ -169,6 +169,8 @@ fn at_default(key: &str) -> Verdict {
 pub(super) fn general(key: &str) -> String {
     let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
     match namespaced.and_then(|rest| rest.rsplit_once('.')) {
+        // The only group of options in a namespace.
+        Some((name, option)) if name.ends_with(".map") => format!("{CHANNELS}.map.{option}"),
         Some((_, option)) => format!("{CHANNELS}.{option}"),
         None => key.to_owned(),
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tidings_wire::body::DataFormat;
 
 use super::HOUR;
+use super::map::MapOptions;
 use crate::group::group;
 use crate::setting::{count, millis};
-use crate::value::{DeltaType, RecoveryMode, SlowConsumer};
+use crate::value::{DeltaType, RecoveryMode, SlowConsumer, SubscriptionType};
 
 group! {
     /// Permissions and behaviour of channels.
@@ -93,5 +94,12 @@ group! {
         /// once the client reads again, `drop_oldest` drops the oldest ones and reports their number. `auto` is `cut`
         /// where the channel has a history, from which the client recovers, and `drop_oldest` otherwise.
         slow_consumer: SlowConsumer = "auto", (), reload;
+        /// What clients subscribe to: `stream`, publications; `map`, a state of keys with the options of `map`. Maps need
+        /// the memory broker and a namespace of their own.
+        subscription_type: SubscriptionType = "stream", ();
+    }
+    groups {
+        /// Channels that are maps.
+        map: MapOptions;
     }
 }

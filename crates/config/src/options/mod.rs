@@ -5,6 +5,7 @@ mod channel;
 mod client;
 mod limits;
 mod listeners;
+mod map;
 mod namespace;
 mod operation;
 mod pusher;
@@ -23,6 +24,7 @@ pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
+pub use map::MapOptions;
 pub use namespace::{Channels, Namespace};
 pub use operation::{
     AdminOptions, ClusterOptions, HttpApiOptions, MemoryOptions, MetricsOptions, NodeOptions,

@@ -85,6 +85,54 @@ choice! { DeltaType:
     "fossil" => DeltaType::Fossil,
 }
 
+/// What clients subscribe to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SubscriptionType {
+    /// Publications.
+    Stream,
+    /// A state of keys.
+    Map,
+}
+
+choice! { SubscriptionType:
+    "stream" => SubscriptionType::Stream,
+    "map" => SubscriptionType::Map,
+}
+
+/// What a client that returns to a map receives, and how long keys last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MapMode {
+    /// The whole state; keys end.
+    Ephemeral,
+    /// The missed changes; keys end.
+    Recoverable,
+    /// The missed changes; keys last.
+    Persistent,
+}
+
+choice! { MapMode:
+    "ephemeral" => MapMode::Ephemeral,
+    "recoverable" => MapMode::Recoverable,
+    "persistent" => MapMode::Persistent,
+}
+
+/// The key of a map that a client may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientKey {
+    /// The key of its command.
+    Given,
+    /// The id of its connection.
+    ClientId,
+    /// Its user.
+    UserId,
+}
+
+choice! { ClientKey:
+    "" => ClientKey::Given,
+    "client_id" => ClientKey::ClientId,
+    "user_id" => ClientKey::UserId,
+}
+
 choice! { RecoveryMode:
     "stream" => RecoveryMode::Stream,
     "cache" => RecoveryMode::Cache,

@@ -3,7 +3,7 @@
 use tidings_config::{self as config, SlowConsumer};
 use tidings_wire::body::DataFormat;
 
-use crate::support::{env, error_line, file, load_env, load_text, no_overrides, sets};
+use crate::support::{env, error_line, file, load_env, load_sets, load_text, no_overrides, sets};
 
 #[test]
 fn namespaces_can_be_named_and_set_in_the_environment() {
@@ -72,4 +72,18 @@ fn a_namespace_has_one_valid_name() {
         "environment variable TIDINGS_CHANNEL_NAMESPACES_MY_NS_SLOW_CONSUMER: is ambiguous: \
          channel.namespaces.my-ns.slow_consumer or channel.namespaces.my_ns.slow_consumer; set the option in a file"
     );
+}
+
+#[test]
+fn options_in_a_group_of_a_namespace_are_read_from_every_source() {
+    let map = |config: &config::Config, name: &str| {
+        let namespace = config.channel.namespaces.iter().find(|n| n.name == name).expect("a namespace");
+        (namespace.options.map.stream_size, namespace.options.map.ordered)
+    };
+    let text = "[[channel.namespaces]]\nname = \"a.map\"\n[channel.namespaces.map]\nordered = true\n\
+                [[channel.namespaces]]\nname = \"ab\"\nmap.stream_size = 7\n";
+    let config = load_text("c.toml", text).unwrap();
+    assert_eq!((map(&config, "a.map"), map(&config, "ab")), ((1_000, true), (7, false)));
+    let sets = ["channel.namespaces=ab", "channel.namespaces.ab.map.stream_size=8"];
+    assert_eq!(map(&load_sets(&sets).unwrap(), "ab"), (8, false));
 }

@@ -182,3 +182,38 @@ fn nodes_on_redis_require_a_secret_if_no_key_can_be_derived() {
     let short = error_line(load_sets(&["cluster.secret=0123456789abcde"]));
     assert!(short.contains("cluster.secret is shorter than 16 bytes"), "{short}");
 }
+
+#[test]
+fn maps_are_rejected_where_they_are_not_available_or_options_have_no_effect() {
+    let namespace = "[[channel.namespaces]]\nname = \"board\"\nsubscription_type = \"map\"\n";
+    assert!(load_text("c.toml", namespace).is_ok());
+    let error = error_line(load_text("c.toml", &format!("broker = \"redis://127.0.0.1:1\"\n{namespace}")));
+    assert_eq!(
+        error,
+        "c.toml:4: channel.namespaces.board.subscription_type: maps are available with the memory broker alone, in one \
+         process; leave `broker` out, or use subscription_type = \"stream\""
+    );
+    let error = error_line(load_sets(&["channel.without_namespace.subscription_type=map"]));
+    assert!(error.contains("a map needs a namespace"), "{error}");
+    for (more, expected) in [
+        (
+            "history_size = 5\nhistory_ttl = \"1m\"\n",
+            "history_size: has no effect in a map; map.stream_size has its place",
+        ),
+        (
+            "force_recovery = true\nhistory_size = 0\n",
+            "force_recovery: has no effect in a map; map.mode has its place",
+        ),
+        ("slow_consumer = \"latest\"\n", "slow_consumer: a subscriber of a map that lacks changes"),
+        (
+            "map.mode = \"persistent\"\nmap.key_ttl = \"1m\"\n",
+            "map.key_ttl: has no effect in a persistent map",
+        ),
+        ("map.meta_ttl = \"10s\"\n", "map.meta_ttl must be at least map.stream_ttl"),
+        ("map.max_page_size = 50\n", "map.min_page_size must be at most map.max_page_size"),
+        ("map.mode = \"fast\"\n", "map.mode: expected"),
+    ] {
+        let outcome = load_text("c.toml", &format!("{namespace}{more}")).unwrap_err().to_string();
+        assert!(outcome.contains(expected), "{outcome}");
+    }
+}

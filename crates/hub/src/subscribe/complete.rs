@@ -14,6 +14,7 @@ use crate::authorization::{Admission, Rejection};
 use crate::context::Context;
 use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
+use crate::map::MapStep;
 use crate::namespace::NamespaceOptions;
 use crate::namespace_stats::add;
 use crate::no_local::origin as publication_origin;
@@ -55,6 +56,8 @@ pub struct Completed {
     pub delta: bool,
     /// The data format of bodies for JSON clients.
     pub format: DataFormat,
+    /// Whether it is a subscription to a map.
+    pub is_map: bool,
 }
 
 impl Completed {
@@ -89,6 +92,8 @@ impl<P: Protocols> Context<'_, P> {
             SubscribeState::Failed(failure) => return Err(failure),
             SubscribeState::Deciding(_)
             | SubscribeState::Subscribing(_)
+            | SubscribeState::ReadingState(_)
+            | SubscribeState::StateRead(_)
             | SubscribeState::ReadingHistory { .. } => {
                 unreachable!("it was decided")
             }
@@ -135,14 +140,15 @@ impl<P: Protocols> Context<'_, P> {
             }
             _ => (Vec::new(), false),
         };
-        if sub_options.since.is_some() && recovered {
+        // A client that has just read the state of a map recovers nothing.
+        let returns = !matches!(sub_options.map.as_deref(), Some(MapStep::Stream { returns: false }));
+        let was_recovering = sub_options.since.is_some() && returns;
+        if was_recovering && recovered {
             self.hub.clients.recovered += 1;
-        } else if sub_options.since.is_some() {
+        } else if was_recovering {
             self.hub.clients.unrecovered += 1;
         }
-        if sub_options.since.is_some()
-            && let Some(entry) = self.hub.topics.get(key)
-        {
+        if was_recovering && let Some(entry) = self.hub.topics.get(key) {
             let stats = entry.stats();
             add(if recovered { &stats.recovered } else { &stats.unrecovered }, 1);
         }
@@ -201,19 +207,28 @@ impl<P: Protocols> Context<'_, P> {
             position: read.as_ref().map(|(_, history)| history.position().clone()),
             recoverable,
             positioned: read.is_some() && sub_options.positioned,
-            was_recovering: sub_options.since.is_some(),
-            recovered,
+            was_recovering,
+            recovered: recovered && returns,
             gap: sub_options.recovery_requested && !recovered,
             missed,
             recorded,
             delta: sub_options.delta,
             format,
+            is_map: sub_options.map.is_some(),
         })
     }
 
     /// Makes a subscription that is next to be answered, and reports it.
     pub(crate) fn finish_subscribe(&mut self, subscribe: PendingSubscribe) {
         let origin = subscribe.origin;
+        if let (SubscribeState::StateRead(page), Origin::Command(id)) = (&subscribe.state, origin) {
+            let mut page = page.clone();
+            if let Some(filter) = &subscribe.sub_options.filter {
+                page.entries.retain(|entry| passes(filter, entry));
+            }
+            let format = self.hub.options(&subscribe.channel).publication_data_format;
+            return self.event(Event::StateRead { id, page: &page, format });
+        }
         let max_bytes = self.hub.settings.recovery_bytes;
         match (self.complete_subscribe(subscribe, max_bytes), origin) {
             (Ok(completed), _) => {
@@ -248,6 +263,10 @@ impl<P: Protocols> Context<'_, P> {
     /// Ends the presence of a subscription that has ended, and publishes its leave. Its topic still exists.
     pub(crate) fn report_leave(&mut self, sub: &SubscriptionDetails) {
         let Some(channel) = self.hub.channel_of(sub.topic) else { return };
+        if sub.flags.has(SubscriptionFlag::OwnsKey) {
+            let key = self.hub.client_id(self.id());
+            self.fx.push(Effect::Notify(Notification::MapLeft(channel.clone(), key.into())));
+        }
         let mut info = self.hub.client_info(self.slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
         if sub.flags.has(SubscriptionFlag::Present) {
@@ -271,4 +290,8 @@ fn flags(
         .with(SubscriptionFlag::Present, overrides.presence.unwrap_or(options.presence))
         .with(SubscriptionFlag::Announced, overrides.join_leave.unwrap_or(options.join_leave))
         .with(SubscriptionFlag::Watching, sub_options.join_leave)
+        .with(
+            SubscriptionFlag::OwnsKey,
+            options.map.as_ref().is_some_and(|map| map.remove_client_on_unsubscribe),
+        )
 }

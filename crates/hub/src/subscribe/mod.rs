@@ -19,6 +19,9 @@
 //! A session reads the missed publications of one channel at a time, in the order of its commands. It therefore holds at
 //! most the bytes that may be sent to one client, for any number of channels.
 //!
+//! A page of the state of a map is read by a subscribe that makes no subscription: `Deciding` → `ReadingState` →
+//! `StateRead` → reported.
+//!
 //! Subscriptions without options (plain lines, RESP) have only the states `Subscribing` and subscribed
 //! ([`Hub::begin_subscribe`](crate::Hub::begin_subscribe)).
 

@@ -6,6 +6,7 @@ use tidings_tags_filter::Filter;
 use tidings_wire::{History, Position, Publication, RecoveryMode};
 
 use crate::authorization::Admission;
+use crate::map::MapStep;
 use crate::namespace::NamespaceOptions;
 use crate::selections::passes;
 
@@ -33,6 +34,8 @@ pub struct SubscribeOptions {
     pub filter: Option<Arc<Filter>>,
     /// Receive publications as deltas of Fossil's format.
     pub delta: bool,
+    /// The step of a subscription to a map.
+    pub map: Option<Box<MapStep>>,
 }
 
 /// The rights of a client in a channel that it subscribes to.
@@ -64,8 +67,16 @@ impl SubscribeOptions {
         };
         self.delta = requested(self.delta, options.allow_fossil_delta);
         self.recovery_requested = self.since.is_some();
-        self.since = self.since.take().filter(|_| recoverable);
+        let since = self.since.take();
+        self.since = since.clone().filter(|_| recoverable);
         (self.recoverable, self.positioned, self.join_leave) = (recoverable, positioned, join_leave);
+        // A map is always followed from a position; the option alone decides whether a client may return to one.
+        if let (Some(map), Some(_)) = (&options.map, &self.map) {
+            (self.recoverable, self.positioned, self.all_or_error) = (map.recovers, true, true);
+            self.since = since;
+            // A delta would be to the value of another key.
+            self.delta = false;
+        }
     }
 }
 

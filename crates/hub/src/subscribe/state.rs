@@ -1,5 +1,6 @@
 //! A subscription in progress, and its states.
 
+use tidings_map_state::StatePage;
 use tidings_wire::{Channel, History};
 
 use super::options::SubscribeOptions;
@@ -31,6 +32,10 @@ pub(crate) enum SubscribeState {
     Live(TopicKey),
     /// It can be made; `from` is the index of the first recorded publication.
     HistoryRead { topic: TopicKey, from: usize, history: History },
+    /// A page of the state of a map is read; the ticket of the request.
+    ReadingState(u32),
+    /// The page was read.
+    StateRead(Box<StatePage>),
     /// It cannot be made.
     Failed(Failure),
 }
@@ -50,7 +55,10 @@ impl PendingSubscribe {
     pub(crate) fn is_decided(&self) -> bool {
         matches!(
             self.state,
-            SubscribeState::Live(_) | SubscribeState::HistoryRead { .. } | SubscribeState::Failed(_)
+            SubscribeState::Live(_)
+                | SubscribeState::HistoryRead { .. }
+                | SubscribeState::StateRead(_)
+                | SubscribeState::Failed(_)
         )
     }
 
@@ -87,14 +95,19 @@ impl PendingSubscribe {
             | SubscribeState::Live(topic)
             | SubscribeState::ReadingHistory { topic, .. }
             | SubscribeState::HistoryRead { topic, .. } => Some(topic),
-            SubscribeState::Deciding(_) | SubscribeState::Failed(_) => None,
+            SubscribeState::Deciding(_)
+            | SubscribeState::ReadingState(_)
+            | SubscribeState::StateRead(_)
+            | SubscribeState::Failed(_) => None,
         }
     }
 
     /// The ticket of the response that it waits for.
     pub(crate) fn ticket(&self) -> Option<u32> {
         match self.state {
-            SubscribeState::Deciding(ticket) | SubscribeState::ReadingHistory { ticket, .. } => Some(ticket),
+            SubscribeState::Deciding(ticket)
+            | SubscribeState::ReadingState(ticket)
+            | SubscribeState::ReadingHistory { ticket, .. } => Some(ticket),
             _ => None,
         }
     }

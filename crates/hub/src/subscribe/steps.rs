@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::effects::{Effect, Request, Response};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
+use crate::map::check_kind;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
 use crate::topics::TopicEntry;
@@ -62,7 +63,13 @@ impl<P: Protocols> Context<'_, P> {
             Ok(options) => options,
             Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
         };
+        if let Err(error) = check_kind(options, sub_options.map.is_some()) {
+            return SubscribeState::Failed(Rejection::from(error).into());
+        }
         sub_options.grant(options, admission, self.hub.rights(self.slot, options));
+        if let Some(state) = self.begin_state_read(channel, sub_options) {
+            return state;
+        }
         let topic = Topic::Channel(channel.clone());
         let known = self.hub.topics.key(&topic);
         let key = known.unwrap_or_else(|| self.hub.request_topic(&topic, self.fx));
@@ -208,6 +215,7 @@ impl<P: Protocols> Context<'_, P> {
                 SubscribeState::Failed(failure)
             }
             (Response::Failed(failure), _) => SubscribeState::Failed(failure),
+            (Response::MapState(page), SubscribeState::ReadingState(_)) => SubscribeState::StateRead(page),
             (Response::History(history), SubscribeState::ReadingHistory { topic, from, .. }) => {
                 SubscribeState::HistoryRead { topic, from, history }
             }

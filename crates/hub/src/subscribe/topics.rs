@@ -7,9 +7,11 @@ use tidings_tags_filter::Filter;
 use tidings_wire::Topic;
 use tidings_wire::code::{self, Code};
 
+use super::request::CommandError;
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
+use crate::map::check_kind;
 use crate::protocols::{Peer as _, Protocols};
 use crate::selections::DeltaState;
 use crate::session::SessionId;
@@ -66,6 +68,12 @@ impl<P: Protocols> Hub<P> {
                 code::LIMIT_EXCEEDED,
                 format!("limit exceeded: {limit} channels a connection"),
             );
+        }
+        if let Topic::Channel(channel) = topic
+            && let Ok(options) = self.settings.namespaces.options(channel.as_str())
+            && let Err(CommandError(code, text)) = check_kind(options, false)
+        {
+            return SubscribeOutcome::Refused(code, text);
         }
         let key = known.unwrap_or_else(|| self.request_topic(topic, fx));
         let live = self.topics.get(key).is_some_and(TopicEntry::is_live);

@@ -1,7 +1,7 @@
 //! The effective options of channels, for the page. No option of channels is a secret.
 
 use serde_json::{Map, Value, json};
-use tidings_config::{ChannelOptions, Config, SlowConsumer};
+use tidings_config::{ChannelOptions, Config, MemoryOptions, SlowConsumer};
 use tidings_hub::SlowConsumerPolicy;
 
 use crate::settings;
@@ -10,16 +10,16 @@ use crate::settings;
 pub(super) fn describe(config: &Config) -> Value {
     let named = config.channel.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options));
     let all = std::iter::once(("", &config.channel.without_namespace)).chain(named);
-    all.map(|(name, options)| json!({"name": name, "options": effective(options)})).collect()
+    all.map(|(name, options)| json!({"name": name, "options": effective(options, &config.memory)})).collect()
 }
 
 /// The options with the names and values of the configuration; instead of `auto`, the policy that it stands for.
-fn effective(options: &ChannelOptions) -> Map<String, Value> {
+fn effective(options: &ChannelOptions, memory: &MemoryOptions) -> Map<String, Value> {
     // Values of TOML are values of JSON: booleans, numbers and texts.
     let value = |toml: String| serde_json::from_str(&toml).unwrap_or(Value::String(toml));
     let mut all: Map<_, _> = options.values().into_iter().map(|(name, toml)| (name, value(toml))).collect();
     if options.slow_consumer == SlowConsumer::Auto {
-        let policy = match settings::options(options).slow_consumer {
+        let policy = match settings::options(options, memory).slow_consumer {
             SlowConsumerPolicy::Cut => "cut",
             SlowConsumerPolicy::Latest => "latest",
             SlowConsumerPolicy::DropOldest => "drop_oldest",

@@ -53,6 +53,7 @@ impl AuditedOrder {
                 (String::new(), order.user.clone(), either(&order.client, &order.session))
             }
             Command::HistoryRemove(order) => (order.channel.clone(), String::new(), String::new()),
+            Command::MapClear(order) => (order.channel.clone(), String::new(), String::new()),
             Command::BlockUser(order) => (String::new(), order.user.clone(), String::new()),
             Command::UnblockUser(order) => (String::new(), order.user.clone(), String::new()),
             Command::RevokeToken(order) => (String::new(), String::new(), order.jti.clone()),
@@ -62,6 +63,11 @@ impl AuditedOrder {
             | Command::Presence(_)
             | Command::PresenceStats(_)
             | Command::History(_)
+            | Command::MapPublish(_)
+            | Command::MapRemove(_)
+            | Command::MapReadState(_)
+            | Command::MapReadStream(_)
+            | Command::MapStats(_)
             | Command::Channels(_)
             | Command::Connections(_)
             | Command::Reload(_)

@@ -47,6 +47,8 @@ pub(super) async fn run(
 pub(super) fn has_large_reply(command: &Command) -> bool {
     match command {
         Command::History(request) => request.limit != 0,
+        Command::MapReadState(request) => request.limit != 0,
+        Command::MapReadStream(request) => request.limit != 0,
         Command::Presence(_) | Command::Channels(_) | Command::Connections(_) => true,
         _ => false,
     }
@@ -87,6 +89,15 @@ async fn dispatch(services: &Services, command: Command) -> CommandReply {
         Command::PresenceStats(request) => presence_stats(services, &request.channel).await,
         Command::History(request) => history(services, request).await,
         Command::HistoryRemove(request) => history_remove(services, &request.channel).await,
+        Command::MapPublish(_)
+        | Command::MapRemove(_)
+        | Command::MapReadState(_)
+        | Command::MapReadStream(_)
+        | Command::MapStats(_)
+        | Command::MapClear(_) => {
+            let check = |name: &str| check_channel(services, name);
+            tidings_map_api::run(&services.router.maps(), command, check, MAX_RESPONSE).await
+        }
         Command::Channels(request) => channels(services, &request.pattern).await,
         Command::BlockUser(request) => blocklist::block_user(services, request).await,
         Command::UnblockUser(request) => blocklist::unblock_user(services, request).await,
@@ -294,7 +305,7 @@ async fn presence_stats(services: &Services, channel: &str) -> CommandReply {
 
 async fn history(services: &Services, request: History) -> CommandReply {
     let (channel, options) = check_channel(services, &request.channel)?;
-    if !options.has_history() {
+    if !options.has_history() || options.map.is_some() {
         return Err(option_is_off("history"));
     }
     // A negative limit means no limit (Centrifugo uses -1).
@@ -326,7 +337,7 @@ async fn history(services: &Services, request: History) -> CommandReply {
 
 async fn history_remove(services: &Services, channel: &str) -> CommandReply {
     let (channel, options) = check_channel(services, channel)?;
-    if !options.has_history() {
+    if !options.has_history() || options.map.is_some() {
         return Err(option_is_off("history"));
     }
     let broker = services.router.broker();

@@ -11,6 +11,7 @@ use tidings_auth::SetupError;
 use tidings_broker::memory::{self, Memory};
 use tidings_broker::redis::{Options, OptionsError, Redis};
 use tidings_broker::{SharedSink, Stateful};
+use tidings_broker_metrics::{MemoryMetrics, RedisMetrics};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
@@ -26,7 +27,6 @@ use tidings_webhooks::{WebhookMetrics, Webhooks};
 use super::StartError;
 use crate::authority::Authorizer;
 use crate::blocklist_sync::BlocklistSync;
-use crate::broker_metrics::{MemoryMetrics, RedisMetrics};
 use crate::control::SessionControl;
 use crate::http::HttpServices;
 use crate::inbound::{Inbound, InboundCounters};
@@ -313,9 +313,12 @@ fn start_broker(
                 channel_bytes: config.memory.max_channel,
                 namespace_bytes: config.memory.max_namespace as u64,
                 total_bytes: config.memory.max_total as u64,
+                map_bytes: config.memory.map_max_total as u64,
             };
             let memory = Memory::with_limits(sink, limits);
             metrics.register(MemoryMetrics(Arc::clone(&memory)));
+            let maps = Arc::clone(&memory);
+            tokio::spawn(async move { maps.run_key_expiry().await });
             if config.metrics.namespaces {
                 let settings = Arc::clone(sessions);
                 metrics.register(HistoryMetrics { memory: Arc::clone(&memory), settings });

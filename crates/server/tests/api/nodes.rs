@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, USERS, token_with};
 use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 24] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -18,6 +18,12 @@ const METHODS: [&str; 18] = [
     "presence_stats",
     "history",
     "history_remove",
+    "map_publish",
+    "map_remove",
+    "map_read_state",
+    "map_read_stream",
+    "map_stats",
+    "map_clear",
     "channels",
     "info",
     "connections",

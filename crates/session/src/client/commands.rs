@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, NamespaceOptions, Progress, RecoverFrom,
+    Action, AuthorizationRequest, CommandError, Connected, MapStep, NamespaceOptions, Progress, RecoverFrom,
     SubscribeOptions, SubscribeRequest,
 };
 use tidings_tags_filter::Filter;
@@ -33,7 +33,57 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         no_local: false,
         filter: None,
         delta: &*sub.delta == "fossil",
+        map: None,
     }
+}
+
+/// The kind of subscriptions and publications of a map.
+pub(super) const MAP: i32 = 1;
+/// The phases of a subscription to a map.
+const PHASE_STREAM: i32 = 1;
+pub(super) const PHASE_STATE: i32 = 2;
+
+/// Checks the kind of a subscription or publication; returns whether it is that of a map.
+fn is_map(kind: i32) -> Result<bool, CommandError> {
+    match kind {
+        0 => Ok(false),
+        MAP => Ok(true),
+        _ => {
+            let text = format!("not available: type {kind}, of 0 (stream) and {MAP} (map)");
+            Err(CommandError(code::NOT_AVAILABLE, text))
+        }
+    }
+}
+
+/// The options of a subscription, with the step of a subscription to a map.
+fn options_of_kind(sub: &request::Subscribe<'_>) -> Result<SubscribeOptions, CommandError> {
+    let options = sub_options(sub);
+    if !is_map(sub.kind)? {
+        return Ok(options);
+    }
+    let bad = |text: &str| Err(CommandError(code::BAD_REQUEST, format!("bad request: {text}")));
+    let step = match sub.phase {
+        PHASE_STATE => {
+            let limit = usize::try_from(sub.limit).unwrap_or_default();
+            return Ok(SubscribeOptions {
+                map: Some(Box::new(MapStep::State {
+                    cursor: sub.cursor.clone().into(),
+                    limit,
+                    asc: sub.asc,
+                })),
+                since: None,
+                ..options
+            });
+        }
+        // The live phase follows the stream at once.
+        PHASE_STREAM | 0 if sub.epoch.is_empty() => {
+            return bad("the stream of a map needs the epoch of its state; begin with phase 2");
+        }
+        PHASE_STREAM | 0 => MapStep::Stream { returns: sub.recover },
+        _ => return bad("the phase of a map is 2 (state), 1 (stream) or 0 (live)"),
+    };
+    let since = Some(RecoverFrom { offset: sub.offset, epoch: sub.epoch.clone().into_owned() });
+    Ok(SubscribeOptions { map: Some(Box::new(step)), since, ..options })
 }
 
 /// The filter that a client requests for a subscription.
@@ -70,7 +120,7 @@ impl Context<'_> {
         }
         let begun = client_channel(&subscribe.channel).and_then(|channel| {
             let filter = filter(subscribe, self.link().encoding())?;
-            let sub_options = SubscribeOptions { filter, ..sub_options(subscribe) };
+            let sub_options = SubscribeOptions { filter, ..options_of_kind(subscribe)? };
             let (token, data) = (subscribe.token.clone().into_owned(), copy_data(subscribe.data.as_ref()));
             let request = SubscribeRequest { id, channel, sub_options, token, data };
             self.operations().subscribe(request)
@@ -161,6 +211,10 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let checked = client_channel(&publish.channel).and_then(|channel| {
+            let is_map = is_map(publish.kind)?;
+            if is_map && publish.removed {
+                return self.hub.map_change_request(self.slot, channel, &publish.key, None);
+            }
             // In Protobuf, an empty body is an absent field.
             let protobuf = self.link().encoding() == Encoding::Protobuf;
             let body = match &publish.data {
@@ -171,6 +225,9 @@ impl Context<'_> {
                     return Err(CommandError(code::BAD_REQUEST, words));
                 }
             };
+            if is_map {
+                return self.hub.map_change_request(self.slot, channel, &publish.key, Some(body));
+            }
             Ok(self.hub.publish_request(self.slot, channel, body, Vec::new())?)
         });
         match checked {

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use tidings_hub::{CloseReason, Completed, Connected, PresenceChange, Slot, seconds_left};
+use tidings_map_state::StatePage;
+use tidings_wire::body::DataFormat;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
 use tidings_wire::client::{Data, Encoding};
@@ -13,6 +15,7 @@ use tidings_wire::grant::TokenId;
 use tidings_wire::ws::{self, CloseCode};
 use tidings_wire::{Channel, Position};
 
+use super::commands::{MAP, PHASE_STATE};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
@@ -110,6 +113,8 @@ fn subscribe_reply(completed: &Completed, encoding: Encoding, now: u64) -> reply
         data: completed.data.as_deref().map(Data::from),
         was_recovering: completed.was_recovering,
         delta: completed.delta,
+        kind: if completed.is_map { MAP } else { 0 },
+        ..reply::Subscribe::default()
     }
 }
 
@@ -150,6 +155,21 @@ impl Context<'_> {
         let now = self.hub.time();
         let encoding = self.link().encoding();
         self.reply(id, Outcome::Subscribe(subscribe_reply(completed, encoding, now)));
+    }
+
+    /// Replies to a subscribe that reads a page of the state of a map.
+    pub(super) fn client_state(&mut self, id: u32, page: &StatePage, format: DataFormat) {
+        let state: Vec<_> = page.entries.iter().map(|entry| push::Publication::new(entry, format)).collect();
+        let result = reply::Subscribe {
+            epoch: page.position.epoch.as_str().into(),
+            offset: page.position.offset,
+            kind: MAP,
+            phase: PHASE_STATE,
+            cursor: (&*page.cursor).into(),
+            state: state.into(),
+            ..reply::Subscribe::default()
+        };
+        self.reply(id, Outcome::Subscribe(result));
     }
 
     /// Reports a subscription that the server made.

@@ -4,6 +4,7 @@ mod client;
 mod filters;
 mod limits;
 mod line_port_users;
+mod maps;
 mod moving;
 mod mqtt;
 mod no_local;

@@ -29,8 +29,12 @@ pub(crate) struct Field {
     pub(crate) always: bool,
 }
 
-/// A field by its number and name; with `always`, JSON shows it also when it is empty.
+/// A field by its number and name; with `always`, JSON shows it also when it is empty. A name of the protocol that differs
+/// from that of the struct follows after a colon.
 macro_rules! field {
+    ($number:literal $name:ident : $wire:ident $($always:ident)?) => {
+        $crate::client::field::field!($number $wire $($always)?)
+    };
     ($number:literal $name:ident $($always:ident)?) => {
         $crate::client::field::Field {
             number: $number,

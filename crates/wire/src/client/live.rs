@@ -62,6 +62,10 @@ impl Fields for Pub<'_, '_> {
             out.map(const { &field!(7 tags) }, &extra.tags);
         }
         out.boolean(const { &field!(8 delta) }, *is_delta);
+        if let Some(map) = extra.and_then(|extra| extra.map.as_deref()) {
+            out.text(const { &field!(11 key) }, &map.key);
+            out.boolean(const { &field!(12 removed) }, map.removed);
+        }
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
     use crate::channel::Channel;
     use crate::client::reply::{Outcome, Reply};
     use crate::client::{Encoding, push};
-    use crate::publication::{self, Extra, Position};
+    use crate::publication::{self, Extra, MapKey, Position};
 
     fn info() -> impl Strategy<Value = publication::ClientInfo> {
         let json = || prop::option::of("[1-9]{1,3}".prop_map(|json| json.into_bytes().into()));
@@ -89,11 +93,15 @@ mod tests {
             body in prop_oneof![any::<Vec<u8>>(), Just(b"{\"a\":1}".to_vec())],
             offset in prop::option::of(any::<u64>()),
             extra in prop::option::of((prop::option::of(info()), prop::collection::vec((".{0,3}", ".{0,3}"), 0..3))),
+            map in prop::option::of((".{1,5}", any::<bool>())),
             format in 0..4_usize,
         ) {
             let mut publication = Publication::new(Channel::new(channel).unwrap(), body);
             publication.position = offset.map(|offset| Position { offset, epoch: "e".into() });
-            publication.extra = extra.map(|(info, tags)| Box::new(Extra { info, tags, ..Extra::default() }));
+            publication.extra = extra.map(|(info, tags)| {
+                let map = map.map(|(key, removed)| Box::new(MapKey { key: key.into(), removed }));
+                Box::new(Extra { info, tags, map, ..Extra::default() })
+            });
             let format = DataFormat::ALL[format];
             let event = push::Event::Publication(push::Publication::new(&publication, format));
             let push = push::Push { channel: publication.channel.as_str().into(), event };

@@ -78,6 +78,10 @@ pub struct Publication<'a> {
     pub time: i64,
     /// Its channel, if it is not the subscribed one.
     pub channel: Cow<'a, str>,
+    /// The key of a map that it sets or removes.
+    pub key: Cow<'a, str>,
+    /// Whether the key is removed.
+    pub removed: bool,
 }
 
 impl<'a> Publication<'a> {
@@ -93,6 +97,9 @@ impl<'a> Publication<'a> {
             new.info = extra.info.as_ref().map(ClientInfo::from);
             let tags = extra.tags.iter().map(|(name, value)| (name.into(), value.into()));
             new.tags = tags.collect::<Vec<_>>().into();
+            if let Some(map) = &extra.map {
+                (new.key, new.removed) = ((&*map.key).into(), map.removed);
+            }
         }
         new
     }

@@ -149,6 +149,14 @@ pub struct Subscribe<'a> {
     pub was_recovering: bool,
     /// Whether publications are encoded as a difference to the previous one.
     pub delta: bool,
+    /// The kind of the subscription, as requested (`type` on the wire).
+    pub kind: i32,
+    /// The step of the subscription to a map that this reply answers: 2 is a page of the state, 0 is live.
+    pub phase: i32,
+    /// The cursor of the next page of the state; empty after the last one.
+    pub cursor: Cow<'a, str>,
+    /// A page of the state of a map.
+    pub state: List<'a, Publication<'a>>,
 }
 
 /// The subscribers of a channel.

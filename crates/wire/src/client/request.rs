@@ -115,6 +115,16 @@ pub struct Subscribe<'a> {
     pub tf: Option<RawMessage<'a>>,
     /// Features of the subscription that the client supports, one bit each.
     pub flag: i64,
+    /// The kind of the subscription (`type` on the wire): 0 of a stream, 1 of a map, 2 and 3 of presence as a map.
+    pub kind: i32,
+    /// The step of the subscription to a map: 2 reads its state, 1 continues from the position above, 0 is live.
+    pub phase: i32,
+    /// The cursor of the page of the state before.
+    pub cursor: Cow<'a, str>,
+    /// Most keys of a page of the state; 0 for the default.
+    pub limit: i32,
+    /// Whether an ordered state begins with the lowest score.
+    pub asc: bool,
 }
 
 /// The end of a subscription.
@@ -131,6 +141,12 @@ pub struct Publish<'a> {
     pub channel: Cow<'a, str>,
     /// Its body; `None` where the client left it out, which JSON's `null` is not.
     pub data: Option<Data<'a>>,
+    /// The kind of the channel (`type` on the wire): 0 of a stream, 1 of a map.
+    pub kind: i32,
+    /// The key of a map that is set or removed.
+    pub key: Cow<'a, str>,
+    /// Whether the key is removed.
+    pub removed: bool,
 }
 
 /// A query for the clients subscribed to a channel.

@@ -14,9 +14,9 @@ use super::request::{self, Command, Request, StreamPosition};
 /// Messages that consist of their fields: all fields of the type, in encoding order. `always` marks those that JSON
 /// includes also when they are empty.
 macro_rules! message {
-    ($($type:ty { $($number:literal $name:ident $($always:ident)?),* })*) => {$(
+    ($($type:ty { $($number:literal $name:ident $(: $wire:ident)? $($always:ident)?),* })*) => {$(
         impl<'a> WireMessage<'a> for $type {
-            const FIELDS: &'static [Field] = &[$(field!($number $name $($always)?)),*];
+            const FIELDS: &'static [Field] = &[$(field!($number $name $(: $wire)? $($always)?)),*];
 
             fn read<R: FieldReader<'a>>(&mut self, number: u32, value: R) -> Result<(), R::Error> {
                 match number {
@@ -29,7 +29,7 @@ macro_rules! message {
         impl<'a> Fields for $type {
             fn write<W: FieldWriter>(&self, out: &mut W) {
                 let Self { $($name),* } = self;
-                $(Value::write($name, const { &field!($number $name $($always)?) }, out);)*
+                $(Value::write($name, const { &field!($number $name $(: $wire)? $($always)?) }, out);)*
             }
         }
     )*};
@@ -147,10 +147,10 @@ message! {
     request::Connect<'a> { 1 token, 2 data, 3 subs, 4 name, 5 version, 6 headers, 7 flag }
     request::Subscribe<'a> {
         1 channel, 2 token, 3 recover, 6 epoch, 7 offset, 8 data, 9 positioned, 10 recoverable, 11 join_leave,
-        12 delta, 13 tf, 14 flag
+        12 delta, 13 tf, 14 flag, 15 kind: type, 16 phase, 17 cursor, 18 limit, 19 asc
     }
     request::Unsubscribe<'a> { 1 channel }
-    request::Publish<'a> { 1 channel, 2 data }
+    request::Publish<'a> { 1 channel, 2 data, 3 kind: type, 4 key, 5 removed }
     request::Presence<'a> { 1 channel }
     request::PresenceStats<'a> { 1 channel }
     request::History<'a> { 1 channel, 7 limit, 8 since, 9 reverse }
@@ -167,7 +167,7 @@ message! {
     }
     reply::Subscribe<'a> {
         1 expires, 2 ttl, 3 recoverable, 6 epoch, 7 publications, 8 recovered, 9 offset, 10 positioned, 11 data,
-        12 was_recovering, 13 delta
+        12 was_recovering, 13 delta, 15 kind: type, 16 phase, 17 cursor, 18 state
     }
     reply::Presence<'a> { 1 presence always }
     reply::PresenceStats { 1 num_clients always, 2 num_users always }
@@ -176,7 +176,9 @@ message! {
     reply::Refresh<'a> { 1 client, 2 version, 3 expires, 4 ttl }
     reply::SubRefresh { 1 expires, 2 ttl }
 
-    Publication<'a> { 4 data always, 5 info, 6 offset, 7 tags, 8 delta, 9 time, 10 channel }
+    Publication<'a> {
+        4 data always, 5 info, 6 offset, 7 tags, 8 delta, 9 time, 10 channel, 11 key, 12 removed
+    }
     ClientInfo<'a> { 1 user always, 2 client always, 3 conn_info, 4 chan_info }
     push::Join<'a> { 1 info }
     push::Leave<'a> { 1 info }

@@ -50,10 +50,12 @@ fn signed() -> BoxedStrategy<i64> {
 }
 
 fn subscribe() -> BoxedStrategy<request::Subscribe<'static>> {
-    let flags = any::<[bool; 4]>();
-    (text(), text(), text(), text(), number(), optional_data(), signed(), flags)
-        .prop_map(|(channel, token, epoch, delta, offset, data, flag, flags)| {
-            let [recover, positioned, recoverable, join_leave] = flags;
+    let flags = any::<[bool; 5]>();
+    let map = (any::<[i32; 3]>(), text());
+    (text(), text(), text(), text(), number(), optional_data(), signed(), flags, map)
+        .prop_map(|(channel, token, epoch, delta, offset, data, flag, flags, map)| {
+            let [recover, positioned, recoverable, join_leave, asc] = flags;
+            let ([kind, phase, limit], cursor) = map;
             request::Subscribe {
                 channel,
                 token,
@@ -68,6 +70,11 @@ fn subscribe() -> BoxedStrategy<request::Subscribe<'static>> {
                 // It is passed on as it is encoded; `known_bytes` has a test of it.
                 tf: None,
                 flag,
+                kind,
+                phase,
+                cursor,
+                limit,
+                asc,
             }
         })
         .boxed()
@@ -100,8 +107,11 @@ pub(crate) fn command() -> BoxedStrategy<Command<'static>> {
         connect().prop_map(Request::Connect),
         subscribe().prop_map(Request::Subscribe),
         text().prop_map(|channel| Request::Unsubscribe(request::Unsubscribe { channel })),
-        (text(), optional_data())
-            .prop_map(|(channel, data)| Request::Publish(request::Publish { channel, data })),
+        (text(), optional_data(), any::<i32>(), text(), any::<bool>()).prop_map(
+            |(channel, data, kind, key, removed)| {
+                Request::Publish(request::Publish { channel, data, kind, key, removed })
+            }
+        ),
         text().prop_map(|channel| Request::Presence(request::Presence { channel })),
         text().prop_map(|channel| Request::PresenceStats(request::PresenceStats { channel })),
         history().prop_map(Request::History),
@@ -122,8 +132,8 @@ fn info() -> BoxedStrategy<ClientInfo<'static>> {
 }
 
 fn publication() -> BoxedStrategy<Publication<'static>> {
-    (data(), prop::option::of(info()), number(), map(text()), any::<bool>(), signed(), text())
-        .prop_map(|(data, info, offset, tags, delta, time, channel)| Publication {
+    (data(), prop::option::of(info()), number(), map(text()), any::<[bool; 2]>(), signed(), text(), text())
+        .prop_map(|(data, info, offset, tags, [delta, removed], time, channel, key)| Publication {
             data,
             info,
             offset,
@@ -131,6 +141,8 @@ fn publication() -> BoxedStrategy<Publication<'static>> {
             delta,
             time,
             channel,
+            key,
+            removed,
         })
         .boxed()
 }
@@ -141,8 +153,9 @@ fn publications() -> BoxedStrategy<Vec<Publication<'static>>> {
 
 fn subscribed() -> BoxedStrategy<reply::Subscribe<'static>> {
     let flags = any::<[bool; 6]>();
-    (small(), text(), publications(), number(), optional_data(), flags)
-        .prop_map(|(ttl, epoch, publications, offset, data, flags)| {
+    let map = (any::<[i32; 2]>(), text(), publications());
+    (small(), text(), publications(), number(), optional_data(), flags, map)
+        .prop_map(|(ttl, epoch, publications, offset, data, flags, ([kind, phase], cursor, state))| {
             let [expires, recoverable, recovered, positioned, was_recovering, delta] = flags;
             reply::Subscribe {
                 expires,
@@ -156,6 +169,10 @@ fn subscribed() -> BoxedStrategy<reply::Subscribe<'static>> {
                 data,
                 was_recovering,
                 delta,
+                kind,
+                phase,
+                cursor,
+                state: state.into(),
             }
         })
         .boxed()

@@ -126,6 +126,10 @@ pub(crate) struct Publication {
     time: i64,
     #[prost(string, tag = "10")]
     channel: String,
+    #[prost(string, tag = "11")]
+    key: String,
+    #[prost(bool, tag = "12")]
+    removed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -300,6 +304,16 @@ pub(crate) struct SubscribeRequest {
     tf: Option<FilterNode>,
     #[prost(int64, tag = "14")]
     flag: i64,
+    #[prost(int32, tag = "15")]
+    r#type: i32,
+    #[prost(int32, tag = "16")]
+    phase: i32,
+    #[prost(string, tag = "17")]
+    cursor: String,
+    #[prost(int32, tag = "18")]
+    limit: i32,
+    #[prost(bool, tag = "19")]
+    asc: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -326,6 +340,14 @@ pub(crate) struct SubscribeResult {
     was_recovering: bool,
     #[prost(bool, tag = "13")]
     delta: bool,
+    #[prost(int32, tag = "15")]
+    r#type: i32,
+    #[prost(int32, tag = "16")]
+    phase: i32,
+    #[prost(string, tag = "17")]
+    cursor: String,
+    #[prost(message, repeated, tag = "18")]
+    state: Vec<Publication>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -359,6 +381,12 @@ pub(crate) struct PublishRequest {
     channel: String,
     #[prost(bytes = "vec", tag = "2")]
     data: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    r#type: i32,
+    #[prost(string, tag = "4")]
+    key: String,
+    #[prost(bool, tag = "5")]
+    removed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -11,10 +11,10 @@ use tidings_broker::redis::failures::CODES;
 use tidings_metrics::{BYTES, Collect, MetricWriter};
 
 /// The memory broker in the registry of metrics.
-pub(crate) struct MemoryMetrics(pub(crate) Arc<Memory>);
+pub struct MemoryMetrics(pub Arc<Memory>);
 
 /// The Redis broker in the registry of metrics.
-pub(crate) struct RedisMetrics(pub(crate) Arc<Redis>);
+pub struct RedisMetrics(pub Arc<Redis>);
 
 impl Collect for MemoryMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
@@ -34,6 +34,25 @@ impl Collect for MemoryMetrics {
                 ("empty", load(&evicted.empty)),
                 ("history", load(&evicted.nonempty)),
                 ("publication", load(&evicted.publications)),
+            ],
+        )?;
+        let (counters, (maps, keys)) = (self.0.map_counters(), self.0.map_counts());
+        out.gauge("tidings_maps", None, "Channels that are maps and have a state or a position", maps)?;
+        out.gauge("tidings_map_keys", None, "Keys of all maps", keys)?;
+        out.gauge(
+            "tidings_map_used",
+            BYTES,
+            "Bytes that all maps take (memory.map_max_total)",
+            self.0.map_bytes(),
+        )?;
+        out.counters(
+            "tidings_map_changes",
+            "Keys of maps that clients and backends set or removed, keys that expired, and changes that were refused because of a limit",
+            "kind",
+            [
+                ("changed", load(&counters.changes)),
+                ("expired", load(&counters.expired)),
+                ("refused", load(&counters.refused)),
             ],
         )
     }

@@ -1,0 +1,67 @@
+//! Rules of the options of maps.
+
+use super::check::of_channels;
+use super::error::ConfigError;
+use super::given::GivenOptions;
+use super::options::{ChannelOptions, Config};
+use super::value::{BrokerUrl, MapMode, RecoveryMode, SlowConsumer, SubscriptionType};
+
+/// An option, whether it is set, and its counterpart in a map.
+type StreamOption = (&'static str, fn(&ChannelOptions) -> bool, &'static str);
+
+/// Options that have no effect in a map.
+const STREAM_OPTIONS: [StreamOption; 6] = [
+    ("history_size", |options| options.history_size > 0, "map.stream_size"),
+    ("history_ttl", |options| !options.history_ttl.is_zero(), "map.stream_ttl"),
+    ("force_recovery", |options| options.force_recovery, "map.mode"),
+    ("force_recovery_mode", |options| options.force_recovery_mode != RecoveryMode::Stream, "map.mode"),
+    ("force_positioning", |options| options.force_positioning, "map.mode"),
+    ("publish_proxy_enabled", |options| options.publish_proxy_enabled, "map.allow_publish_for_client"),
+];
+
+/// Rejects maps where they are not available, and options without effect.
+pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    for (path, options) in of_channels(&config.channel) {
+        if options.subscription_type != SubscriptionType::Map {
+            continue;
+        }
+        let mut reject = |option: &str, what: String| {
+            errors.push(given.error(&format!("{path}.{option}"), what));
+        };
+        if config.broker != BrokerUrl::Memory {
+            let what = "maps are available with the memory broker alone, in one process; leave `broker` out, or use \
+                        subscription_type = \"stream\"";
+            reject("subscription_type", what.to_owned());
+        }
+        if path == "channel.without_namespace" {
+            let what = "a map needs a namespace: set it in one of channel.namespaces";
+            reject("subscription_type", what.to_owned());
+        }
+        let map = &options.map;
+        if map.mode == MapMode::Persistent && given.contains(&format!("{path}.map.key_ttl")) {
+            reject("map.key_ttl", "has no effect in a persistent map, whose keys last".to_owned());
+        }
+        if map.meta_ttl < map.stream_ttl {
+            reject("map.meta_ttl", format!("{path}.map.meta_ttl must be at least map.stream_ttl"));
+        }
+        if map.min_page_size > map.max_page_size {
+            reject(
+                "map.min_page_size",
+                format!("{path}.map.min_page_size must be at most map.max_page_size"),
+            );
+        }
+        if map.default_page_size > map.max_page_size {
+            let what = format!("{path}.map.default_page_size must be at most map.max_page_size");
+            reject("map.default_page_size", what);
+        }
+        for (option, has, instead) in STREAM_OPTIONS {
+            if has(options) {
+                reject(option, format!("has no effect in a map; {instead} has its place"));
+            }
+        }
+        if matches!(options.slow_consumer, SlowConsumer::Latest | SlowConsumer::DropOldest) {
+            let what = "a subscriber of a map that lacks changes would have a wrong state; use auto or cut";
+            reject("slow_consumer", what.to_owned());
+        }
+    }
+}
