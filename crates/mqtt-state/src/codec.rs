@@ -59,7 +59,7 @@ impl Encoder {
     }
 
     fn extra(&mut self, extra: &Extra) {
-        let Extra { info, tags, origin, message, delta } = extra;
+        let Extra { info, tags, origin, message, delta, map: _ } = extra;
         self.optional(info.as_ref(), |to, info| {
             to.bytes(info.user.as_bytes()).bytes(info.client.as_bytes());
             for part in [&info.conn_info, &info.chan_info] {
@@ -209,7 +209,7 @@ impl<'a> Decoder<'a> {
             }))
         })?;
         let delta = self.flag()?;
-        Some(Box::new(Extra { info, tags, origin, message, delta }))
+        Some(Box::new(Extra { info, tags, origin, message, delta, map: None }))
     }
 
     pub(crate) fn message(&mut self) -> Option<Message> {
@@ -289,7 +289,7 @@ mod tests {
         let info = ClientInfo { user: "u".into(), conn_info: Some("{}".into()), ..ClientInfo::default() };
         let origin = Some("o".into());
         let message = Some(Box::new(properties));
-        let extra = Extra { info: Some(info), tags, origin, message, delta: true };
+        let extra = Extra { info: Some(info), tags, origin, message, delta: true, map: None };
         let mut publication = Publication::new(Channel::new("a/b").unwrap(), body);
         publication.extra = Some(Box::new(extra));
         Message {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidings_client::table::{Content, OwnedTable};
 use tidings_client::{Backoff, Error};
+use tidings_row_splitter::{RowSplitter, Rows};
 use tidings_table::{Event, Reader};
 use tokio::time::sleep;
 
-use super::dialect::{RowSplitter, Rows};
 use crate::failure::{Failure, print_notice};
 use crate::text::grouped;
 

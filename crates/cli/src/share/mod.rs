@@ -1,15 +1,13 @@
 //! `tidings share`: creates a shared live table from a file, and appends later rows to it.
 //!
 //! A file is sent over a WebSocket ([`upload`]); later rows, from standard input, a growing file ([`tail`]) or a channel
-//! ([`channel`]), are appended over HTTP ([`append`]), split in the table's dialect ([`dialect`]).
+//! ([`channel`]), are appended over HTTP ([`append`]), split in the table's dialect (crate `row-splitter`).
 //!
 //! Invariants: the first line of stdout is the link, as soon as it exists; only complete rows are appended; rows
 //! without a response are sent again only if the table has not grown by them.
 
 mod append;
 mod channel;
-mod dialect;
-mod ends;
 mod meter;
 mod tail;
 mod upload;

@@ -6,13 +6,12 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidings_row_splitter::{RowEnds, RowSplitter};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::Share;
 use super::append::Appender;
-use super::dialect::RowSplitter;
-use super::ends::RowEnds;
 use super::upload::SharedTable;
 use crate::failure::{Failure, print_notice};
 use crate::text::grouped;

@@ -18,7 +18,7 @@ const MAX_LINE: usize = 16 << 20;
 
 /// Rows to append to a table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Rows {
+pub enum Rows {
     /// Lines in the table's dialect.
     Lines(Vec<u8>),
     /// One row as cells; quotes in them are ordinary characters.
@@ -28,7 +28,7 @@ pub(super) enum Rows {
 }
 
 /// Splits a file into rows, incrementally.
-pub(super) struct RowSplitter {
+pub struct RowSplitter {
     syntax: Syntax,
     /// For a file that is not UTF-8.
     decoder: Option<Decoder>,
@@ -48,7 +48,7 @@ pub(super) struct RowSplitter {
 
 impl RowSplitter {
     /// For a file in this dialect.
-    pub(super) fn new(dialect: &Dialect, header: Option<Vec<String>>) -> Self {
+    pub fn new(dialect: &Dialect, header: Option<Vec<String>>) -> Self {
         let byte = |text: &str| text.bytes().next();
         let plain = Syntax::new(b',', Some(b'"'), None).expect("three bytes that differ");
         // A JSON object per line has no quotes that could contain line breaks.
@@ -72,12 +72,12 @@ impl RowSplitter {
     }
 
     /// The table's syntax.
-    pub(super) const fn syntax(&self) -> Syntax {
+    pub const fn syntax(&self) -> Syntax {
         self.syntax
     }
 
     /// The number of bytes by which this content extends the table's file, if it is known.
-    pub(super) fn length(&self, content: &Content) -> Option<u64> {
+    pub fn length(&self, content: &Content) -> Option<u64> {
         match content {
             Content::Lines(lines) if self.decoder.is_none() => Some(lines.len() as u64),
             _ => None,
@@ -85,7 +85,7 @@ impl RowSplitter {
     }
 
     /// Adds bytes of the file.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         match &mut self.decoder {
             None => self.waiting.extend_from_slice(bytes),
             Some(decoder) => decode(decoder, bytes, false, &mut self.waiting),
@@ -102,7 +102,7 @@ impl RowSplitter {
     }
 
     /// Ends the file: the next bytes begin a row.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         if let Some(decoder) = &mut self.decoder {
             decode(decoder, b"", true, &mut self.waiting);
             // A new file may begin with a byte order mark.
@@ -116,13 +116,13 @@ impl RowSplitter {
 
     /// Starts another file, after all rows of the previous one were returned: its first row is skipped if it is the
     /// header.
-    pub(super) fn begin_again(&mut self) {
+    pub fn begin_again(&mut self) {
         self.begins = true;
     }
 
     /// Complete rows, at most about `most` bytes unless one is longer; `None` if there is none. `at_end`: no input
     /// follows, so that open quotes never close.
-    pub(super) fn next(&mut self, most: usize, at_end: bool) -> Option<Rows> {
+    pub fn next(&mut self, most: usize, at_end: bool) -> Option<Rows> {
         if self.begins && !self.skip_header(at_end) {
             return None;
         }

@@ -16,7 +16,7 @@ enum Width {
 
 /// Finds the end of the last complete row, incrementally. Rows end with `\n`, or with `\r` if there is no `\n`.
 #[derive(Debug, Default)]
-pub(super) struct RowEnds {
+pub struct RowEnds {
     width: Option<Width>,
     at: u64,
     /// The previous byte, at its position in a two-byte character.
@@ -31,7 +31,7 @@ pub(super) struct RowEnds {
 
 impl RowEnds {
     /// Adds bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -62,7 +62,7 @@ impl RowEnds {
     }
 
     /// The length of the complete rows. A quote that has been open for more than [`MAX_BUFFERED`] bytes is text.
-    pub(super) fn whole(&self) -> u64 {
+    pub fn whole(&self) -> u64 {
         match (self.last, self.unquoted) {
             (0, _) => self.carriage,
             (last, unquoted) if unquoted > 0 && last - unquoted <= MAX_BUFFERED => unquoted,
