@@ -2,14 +2,18 @@
 //!
 //! Claims are read one by one, so that an error names the claim without its value.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tidings_pattern::Pattern;
 use tidings_tags_filter::Filter;
 use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
@@ -75,6 +79,10 @@ pub(super) struct Expected<'a> {
     pub(super) audience: &'a str,
     /// The required issuer; empty for any.
     pub(super) issuer: &'a str,
+    /// The pattern of an audience, if there is one.
+    pub(super) audience_pattern: Option<&'a Pattern>,
+    /// The pattern of the issuer, if there is one.
+    pub(super) issuer_pattern: Option<&'a Pattern>,
     /// The time, in Unix seconds.
     pub(super) now: u64,
 }
@@ -84,8 +92,11 @@ type Raw<'a> = Option<&'a RawValue>;
 /// The claims of either kind of token. `null` is the same as an absent claim.
 #[derive(Deserialize)]
 pub(super) struct Claims<'a> {
+    /// The user: `sub`, or the configured claim.
     #[serde(borrow)]
     sub: Raw<'a>,
+    #[serde(skip)]
+    has_user_claim: bool,
     #[serde(borrow)]
     exp: Raw<'a>,
     #[serde(borrow)]
@@ -127,13 +138,19 @@ pub(super) struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// Reads the claims of a token after the verification of its signature.
+    /// Reads the claims of a token after the verification of its signature. The user is in `user_claim`; empty for `sub`.
     ///
     /// # Errors
     /// [`Refusal::Malformed`] if they are no JSON object.
-    pub(super) fn read(json: &'a [u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(json)
-            .map_err(|_| Refusal::Malformed("its claims are no JSON object, or name one twice"))
+    pub(super) fn read(json: &'a [u8], user_claim: &str) -> Result<Self, Refusal> {
+        let malformed = |_| Refusal::Malformed("its claims are no JSON object, or name one twice");
+        let mut claims: Self = serde_json::from_slice(json).map_err(malformed)?;
+        if !user_claim.is_empty() {
+            let mut deserializer = serde_json::Deserializer::from_slice(json);
+            claims.has_user_claim = true;
+            claims.sub = OneClaim(user_claim).deserialize(&mut deserializer).map_err(malformed)?;
+        }
+        Ok(claims)
     }
 
     /// Checks audience, issuer and times of the token.
@@ -142,11 +159,21 @@ impl<'a> Claims<'a> {
     /// [`Refusal::Audience`], [`Refusal::Issuer`], [`TokenError::Expired`], [`TokenError::NotYetValid`], and
     /// [`Refusal::Claim`].
     pub(super) fn check(&self, expected: Expected<'_>) -> Result<(), TokenError> {
-        let Expected { audience, issuer, now } = expected;
+        let Expected { audience, issuer, audience_pattern, issuer_pattern, now } = expected;
         if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
             return Err(Refusal::Audience.into());
         }
         if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
+            return Err(Refusal::Issuer.into());
+        }
+        if let Some(pattern) = audience_pattern
+            && !self.audiences()?.iter().any(|meant| pattern.is_match(meant))
+        {
+            return Err(Refusal::Audience.into());
+        }
+        if let Some(pattern) = issuer_pattern
+            && !text("iss", self.iss)?.is_some_and(|issuer| pattern.is_match(&issuer))
+        {
             return Err(Refusal::Issuer.into());
         }
         // "The exp claim identifies the expiration time on or after which the JWT MUST NOT be accepted" (§4.1.4).
@@ -184,7 +211,7 @@ impl<'a> Claims<'a> {
             subs.insert(channel("subs", &name)?, options);
         }
         Ok(Connection {
-            user: text("sub", self.sub)?.unwrap_or_default(),
+            user: self.user()?,
             expires: self.expires()?,
             info: bytes("b64info", self.b64info, self.info)?,
             meta: self.meta.map(json),
@@ -201,7 +228,7 @@ impl<'a> Claims<'a> {
     pub(super) fn subscription(&self) -> Result<Subscription, Refusal> {
         let name = text("channel", self.channel)?.ok_or(Refusal::Missing("channel"))?;
         Ok(Subscription {
-            user: text("sub", self.sub)?.unwrap_or_default(),
+            user: self.user()?,
             client: text("client", self.client)?.filter(|client| !client.is_empty()),
             channel: channel("channel", &name)?,
             expires: self.expires()?,
@@ -213,6 +240,16 @@ impl<'a> Claims<'a> {
                 filter: filter("server_tags_filter", self.server_tags_filter)?,
             },
         })
+    }
+
+    /// The user; empty without one.
+    fn user(&self) -> Result<String, Refusal> {
+        let problem = if self.has_user_claim {
+            "replaced by that of user_id_claim, which is no text"
+        } else {
+            "no text"
+        };
+        Ok(parsed("sub", problem, self.sub)?.unwrap_or_default())
     }
 
     /// `tables.upload`. A claim `tables` of another shape is ignored.
@@ -253,6 +290,36 @@ impl<'a> Claims<'a> {
             None => seconds("exp", self.exp)?,
         };
         Ok(end.map(|end| end.floor() as u64))
+    }
+}
+
+/// Reads the claim with this name. A repeated one is an error.
+struct OneClaim<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for OneClaim<'_> {
+    type Value = Raw<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OneClaim<'_> {
+    type Value = Raw<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("claims")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut claims: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = claims.next_key::<Cow<'de, str>>()? {
+            let value: Raw<'de> = claims.next_value()?;
+            if name == self.0 && found.replace(value).is_some() {
+                return Err(serde::de::Error::custom("twice"));
+            }
+        }
+        Ok(found.flatten())
     }
 }
 

@@ -9,6 +9,7 @@ use super::error::{Refusal, SetupError, TokenError};
 use super::jwks::Jwks;
 use super::key::Key;
 use super::pem::PublicKey;
+use tidings_pattern::Pattern;
 use tidings_wire::Secret;
 
 /// Shortest HMAC key without a warning: the output size of HMAC-SHA-256 (RFC 7518 §3.2).
@@ -59,7 +60,7 @@ impl Verifier {
     /// [`TokenError`].
     pub async fn connection(&self, token: &str, now: u64) -> Result<Connection, TokenError> {
         let verified = self.connection.verify(token, now, "connection").await?;
-        let claims = Claims::read(&verified)?;
+        let claims = Claims::read(&verified, &self.connection.user_claim)?;
         claims.check(self.connection.expected(now))?;
         Ok(claims.connection()?)
     }
@@ -72,7 +73,7 @@ impl Verifier {
     pub async fn subscription(&self, token: &str, now: u64) -> Result<Subscription, TokenError> {
         let trust = self.subscription.as_ref().unwrap_or(&self.connection);
         let verified = trust.verify(token, now, "subscription").await?;
-        let claims = Claims::read(&verified)?;
+        let claims = Claims::read(&verified, &trust.user_claim)?;
         claims.check(trust.expected(now))?;
         Ok(claims.subscription()?)
     }
@@ -110,6 +111,12 @@ pub struct TokenRules<'a> {
     pub audience: &'a str,
     /// The issuer (`iss`) that a token must name; empty for any.
     pub issuer: &'a str,
+    /// The pattern that an audience of a token must match; `None` for any.
+    pub audience_pattern: Option<&'a Pattern>,
+    /// The pattern that the issuer of a token must match; `None` for any.
+    pub issuer_pattern: Option<&'a Pattern>,
+    /// The claim with the user; empty for `sub`.
+    pub user_claim: &'a str,
 }
 
 impl TokenRules<'_> {
@@ -127,6 +134,9 @@ struct Trust {
     keys: Keys,
     audience: String,
     issuer: String,
+    audience_pattern: Option<Pattern>,
+    issuer_pattern: Option<Pattern>,
+    user_claim: String,
 }
 
 enum Keys {
@@ -177,7 +187,14 @@ impl Trust {
         } else {
             Keys::None
         };
-        Ok(Self { keys, audience: source.audience.to_owned(), issuer: source.issuer.to_owned() })
+        Ok(Self {
+            keys,
+            audience: source.audience.to_owned(),
+            issuer: source.issuer.to_owned(),
+            audience_pattern: source.audience_pattern.cloned(),
+            issuer_pattern: source.issuer_pattern.cloned(),
+            user_claim: source.user_claim.to_owned(),
+        })
     }
 
     /// The claims of a token, after its signature is verified.
@@ -209,6 +226,12 @@ impl Trust {
     }
 
     fn expected(&self, now: u64) -> Expected<'_> {
-        Expected { audience: &self.audience, issuer: &self.issuer, now }
+        Expected {
+            audience: &self.audience,
+            issuer: &self.issuer,
+            audience_pattern: self.audience_pattern.as_ref(),
+            issuer_pattern: self.issuer_pattern.as_ref(),
+            now,
+        }
     }
 }

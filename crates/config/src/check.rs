@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::api_keys::NamedApiKey;
 use super::error::ConfigError;
 use super::given::GivenOptions;
-use super::keys::{API_KEYS, PUSHER_APPS};
+use super::keys::{API_KEYS, PROXIES, PUSHER_APPS, RPC_NAMESPACES};
+use super::named_proxies::DEFAULT_PROXY;
 use super::options::{ChannelOptions, Channels, Config};
 use super::pusher_apps;
 use super::setting::{duration_text, size_text};
@@ -130,8 +131,16 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     histories(config, given, errors);
     super::check_maps::check(config, given, errors);
     reserved_channels(config, given, errors);
-    let rules =
-        [admin_password, cluster_secret, personal_channels, plain_channels, webhooks_secret, exposure];
+    token_rules(config, given, errors);
+    let rules = [
+        user_header,
+        admin_password,
+        cluster_secret,
+        personal_channels,
+        plain_channels,
+        webhooks_secret,
+        exposure,
+    ];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }
 
@@ -319,15 +328,96 @@ fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     if connect.enabled && connect.endpoint.is_none() {
         nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
     }
+    let refresh = &config.client.proxy.refresh;
+    if refresh.enabled && refresh.endpoint.is_none() {
+        nowhere("client.proxy.refresh.enabled", "client.proxy.refresh.endpoint");
+    }
     let channels = &config.channel;
+    let mut named: Vec<(String, &str)> = Vec::new();
     for (path, options) in of_channels(channels) {
-        if options.subscribe_proxy_enabled && channels.proxy.subscribe.endpoint.is_none() {
-            nowhere(&format!("{path}.subscribe_proxy_enabled"), "channel.proxy.subscribe.endpoint");
-        }
-        if options.publish_proxy_enabled && channels.proxy.publish.endpoint.is_none() {
-            nowhere(&format!("{path}.publish_proxy_enabled"), "channel.proxy.publish.endpoint");
+        let hooks = [
+            (
+                "subscribe",
+                options.subscribe_proxy_enabled,
+                &options.subscribe_proxy_name,
+                &channels.proxy.subscribe,
+            ),
+            ("publish", options.publish_proxy_enabled, &options.publish_proxy_name, &channels.proxy.publish),
+            (
+                "sub_refresh",
+                options.sub_refresh_proxy_enabled,
+                &options.sub_refresh_proxy_name,
+                &channels.proxy.sub_refresh,
+            ),
+        ];
+        for (hook, is_enabled, name, unnamed) in hooks {
+            if name != DEFAULT_PROXY {
+                named.push((format!("{path}.{hook}_proxy_name"), name));
+            } else if is_enabled && unnamed.endpoint.is_none() {
+                nowhere(&format!("{path}.{hook}_proxy_enabled"), &format!("channel.proxy.{hook}.endpoint"));
+            }
         }
     }
+    let methods = &config.rpc.without_namespace;
+    if methods.proxy_name != DEFAULT_PROXY {
+        named.push(("rpc.without_namespace.proxy_name".to_owned(), &methods.proxy_name));
+    }
+    for namespace in config.rpc.namespaces.iter() {
+        let path = format!("{RPC_NAMESPACES}.{}", namespace.name);
+        if namespace.options.proxy_name != DEFAULT_PROXY {
+            named.push((format!("{path}.proxy_name"), &namespace.options.proxy_name));
+        } else if namespace.options.proxy_enabled && config.rpc.proxy.endpoint.is_none() {
+            nowhere(&format!("{path}.proxy_enabled"), "rpc.proxy.endpoint");
+        }
+    }
+    for (option, name) in named {
+        let what = match config.proxies.get(name) {
+            None => format!("{option} is \"{name}\", but {PROXIES} has no proxy of this name"),
+            Some(proxy) if proxy.endpoint.is_none() => {
+                format!("{option} is \"{name}\", but {PROXIES}.{name}.endpoint is not set")
+            }
+            Some(_) => continue,
+        };
+        errors.push(given.error(&option, what));
+    }
+    if config.rpc.namespaces.iter().next().is_some() && config.rpc.namespace_boundary.is_empty() {
+        let what =
+            "rpc.namespace_boundary is empty, and rpc.namespaces needs a text between namespace and method";
+        errors.push(given.error("rpc.namespace_boundary", what.to_owned()));
+    }
+}
+
+/// Rejects an audience or issuer beside its pattern: one of them would have no effect.
+fn token_rules(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    let (token, subscription) = (&config.client.token, &config.client.subscription_token);
+    let pairs = [
+        ("client.token.audience", !token.audience.is_empty() && token.audience_regex.is_some()),
+        ("client.token.issuer", !token.issuer.is_empty() && token.issuer_regex.is_some()),
+        (
+            "client.subscription_token.audience",
+            !subscription.audience.is_empty() && subscription.audience_regex.is_some(),
+        ),
+        (
+            "client.subscription_token.issuer",
+            !subscription.issuer.is_empty() && subscription.issuer_regex.is_some(),
+        ),
+    ];
+    for (option, _) in pairs.into_iter().filter(|(_, are_both_set)| *are_both_set) {
+        let key = format!("{option}_regex");
+        errors.push(given.error(&key, format!("{key} and {option} are both set; leave one of them out")));
+    }
+}
+
+/// Rejects a header with the user where no proxy is trusted to set it: every client could.
+fn user_header(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
+    if config.client.user_id_http_header.is_none() || !config.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    let key = "client.user_id_http_header";
+    let what = format!(
+        "{key} has no effect without trusted_proxies, the addresses of the proxies that set the header"
+    );
+    Err(given.error(key, what))
 }
 
 /// Rejects a named key without a key or a scope, and a key that has two names.

@@ -19,7 +19,7 @@ use super::centrifugo::{
 use super::check::check;
 use super::error::{ConfigErrors, Format, Origin};
 use super::file;
-use super::keys::{NAMESPACES, is_option};
+use super::keys::{NAMESPACES, PROXIES, RPC_NAMESPACES, is_option};
 use super::loader::Loader;
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
@@ -112,6 +112,10 @@ impl Import {
                 (Raw::List(items), _) if key == NAMESPACES || key == "namespaces" => {
                     self.collect_namespaces(items);
                 }
+                (Raw::List(items), _) if key == PROXIES => self.collect_named(PROXIES, items),
+                (Raw::List(items), _) if key == RPC_NAMESPACES || key == "rpc_namespaces" => {
+                    self.collect_named(RPC_NAMESPACES, items);
+                }
                 (Raw::Table(inner), _)
                     if (!is_option(&key) || key == "broker")
                         && !(path.is_empty() && flat::takes_table(name)) =>
@@ -159,6 +163,41 @@ impl Import {
                     switched_off: false,
                 };
                 self.leaves.insert(format!("{NAMESPACES}.{name}.{}", flat::channel_option(key)), leaf);
+            }
+        }
+    }
+
+    /// The items of a list of named hooks, or of namespaces of methods.
+    fn collect_named(&mut self, list: &'static str, items: &[Node]) {
+        let mut names = Vec::new();
+        for item in items {
+            let Raw::Table(entries) = &item.raw else { continue };
+            let name = entries.iter().find(|(key, _)| key == "name").and_then(|(_, node)| node.raw.as_text());
+            let Some(name) = name else {
+                self.note(item.line, &format!("an item of {list} without a name is left out"));
+                continue;
+            };
+            names.push(Node { line: item.line, raw: Raw::Text(name.to_owned()) });
+            self.collect_options(entries, &format!("{list}.{name}."));
+        }
+        if let Some(first) = names.first() {
+            let line = first.line;
+            self.values.push(Value { key: list.into(), raw: Raw::List(names), from: list.into(), line });
+        }
+    }
+
+    fn collect_options(&mut self, entries: &[(String, Node)], path: &str) {
+        for (key, node) in entries.iter().filter(|(key, _)| key != "name") {
+            let key = format!("{path}{key}");
+            match &node.raw {
+                Raw::Table(inner) if !flat::takes_table(&key) => {
+                    self.collect_options(inner, &format!("{key}."));
+                }
+                raw => {
+                    let leaf =
+                        Leaf { written: key.clone(), raw: raw.clone(), line: node.line, switched_off: false };
+                    self.leaves.insert(key, leaf);
+                }
             }
         }
     }
@@ -291,14 +330,16 @@ impl Import {
         }
     }
 
-    /// In version 5 an endpoint enables the connect hook.
+    /// In version 5 an endpoint enables the connect hook and the refresh hook.
     fn hooks(&mut self) {
-        let endpoint = self.leaves.get("client.proxy.connect.endpoint");
-        if let Some(leaf) =
-            endpoint.filter(|leaf| leaf.written.starts_with("proxy_") && !is_nothing(&leaf.raw))
-        {
-            let (from, line) = (leaf.written.clone(), leaf.line);
-            self.add("client.proxy.connect.enabled", Raw::Switch(true), &from, line);
+        for group in ["client.proxy.connect", "client.proxy.refresh"] {
+            let endpoint = self.leaves.get(&format!("{group}.endpoint") as &str);
+            if let Some(leaf) =
+                endpoint.filter(|leaf| leaf.written.starts_with("proxy_") && !is_nothing(&leaf.raw))
+            {
+                let (from, line) = (leaf.written.clone(), leaf.line);
+                self.add(&format!("{group}.enabled"), Raw::Switch(true), &from, line);
+            }
         }
         // Version 6 has a switch for RPC calls, off by default; in tidings it is on.
         let calls = "rpc.without_namespace.proxy_enabled";

@@ -15,14 +15,20 @@ pub(super) const NAMESPACES: &str = "channel.namespaces";
 pub(super) const API_KEYS: &str = "http_api.keys";
 /// The key of the apps of the Pusher protocol.
 pub(super) const PUSHER_APPS: &str = "pusher.apps";
+/// The key of the named hooks.
+pub(super) const PROXIES: &str = "proxies";
+/// The key of the namespaces of methods of `rpc` commands.
+pub(super) const RPC_NAMESPACES: &str = "rpc.namespaces";
 /// The keys of lists of named groups: an array of tables in a file, a list of their names in other sources.
-pub(super) const LISTS: [&str; 3] = [NAMESPACES, API_KEYS, PUSHER_APPS];
+pub(super) const LISTS: [&str; 5] = [NAMESPACES, API_KEYS, PUSHER_APPS, PROXIES, RPC_NAMESPACES];
 
 /// The option of a list with the names of its groups, and the word for one of them.
 pub(super) fn name_option(list: &str) -> (&'static str, &'static str) {
     match list {
         NAMESPACES => ("name", "a namespace"),
         PUSHER_APPS => ("id", "an app"),
+        PROXIES => ("name", "a proxy"),
+        RPC_NAMESPACES => ("name", "an RPC namespace"),
         _ => ("name", "a key"),
     }
 }
@@ -78,6 +84,8 @@ impl Config {
         match list {
             API_KEYS => self.http_api.keys.rename(names),
             PUSHER_APPS => self.pusher.apps.rename(names),
+            PROXIES => self.proxies.rename(names),
+            RPC_NAMESPACES => self.rpc.namespaces.rename(names),
             _ => self.channel.rename(names),
         }
     }
@@ -90,7 +98,12 @@ impl Config {
         let keys = keys.map(|item| (API_KEYS, &item.name, &mut item.options as &mut dyn Group));
         let apps = self.pusher.apps.0.iter_mut();
         let apps = apps.map(|item| (PUSHER_APPS, &item.id, &mut item.options as &mut dyn Group));
-        namespaces.chain(keys).chain(apps).map(|(list, name, group)| (format!("{list}.{name}."), group))
+        let proxies = self.proxies.0.iter_mut();
+        let proxies = proxies.map(|item| (PROXIES, &item.name, &mut item.options as &mut dyn Group));
+        let methods = self.rpc.namespaces.0.iter_mut();
+        let methods = methods.map(|item| (RPC_NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
+        let items = namespaces.chain(keys).chain(apps).chain(proxies).chain(methods);
+        items.map(|(list, name, group)| (format!("{list}.{name}."), group))
     }
 
     /// The paths of the groups in lists.
@@ -98,7 +111,9 @@ impl Config {
         let namespaces = self.channel.namespaces.iter().map(|item| format!("{NAMESPACES}.{}", item.name));
         let keys = self.http_api.keys.iter().map(|item| format!("{API_KEYS}.{}", item.name));
         let apps = self.pusher.apps.iter().map(|item| format!("{PUSHER_APPS}.{}", item.id));
-        namespaces.chain(keys).chain(apps).collect()
+        let proxies = self.proxies.iter().map(|item| format!("{PROXIES}.{}", item.name));
+        let methods = self.rpc.namespaces.iter().map(|item| format!("{RPC_NAMESPACES}.{}", item.name));
+        namespaces.chain(keys).chain(apps).chain(proxies).chain(methods).collect()
     }
 
     /// Shows every option to `visitor`, those in lists last.

@@ -27,6 +27,7 @@ mod group;
 mod import;
 mod keys;
 mod loader;
+mod named_proxies;
 mod options;
 mod origin;
 mod print;
@@ -47,6 +48,9 @@ pub use error::{ConfigError, ConfigErrors};
 pub use flags::Overrides;
 pub use import::{Imported, import};
 pub use loader::{Loaded, load, load_with_warnings};
+pub use named_proxies::{
+    DEFAULT_PROXY, NamedProxies, NamedProxy, RpcNamespace, RpcNamespaceOptions, RpcNamespaces,
+};
 pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
     EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
@@ -60,13 +64,14 @@ pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
 pub use proxy::{
     ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
-    RpcNamespaceOptions, RpcOptions, StaticHeaders,
+    RpcMethodOptions, RpcOptions, StaticHeaders,
 };
 pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, ClientKey, DataDir, DeltaType, Http2, ListenAddr, LogFormat,
-    LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, SubscriptionType, TablesStore,
-    TlsRequired, TlsVersion, Webhook, WebhookEvent,
+    LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, StatusTransform,
+    StatusTransforms, SubscriptionType, TablesStore, TlsRequired, TlsVersion, TransformTarget,
+    TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

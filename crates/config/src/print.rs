@@ -131,6 +131,42 @@ and `TIDINGS_PUSHER_APPS_SHOP_KEY=…`, `TIDINGS_PUSHER_APPS_SHOP_SECRET=…` an
 `TIDINGS_PUSHER_APPS_SHOP_LIMITS_CONNECTIONS=10000` set the options. The credential of its secret is `pusher.apps.shop.secret`.
 ";
 
+const DOCS_PROXIES: &str = "\
+## `proxies`
+
+Named hooks, at most 256, for namespaces that use other hooks than those of `channel.proxy` and `rpc.proxy`
+([hooks.md](hooks.md#several-applications)). A proxy has a `name` (2 to 64 letters, digits, `-`, `_` or `.`; not `default`) and every option of
+`channel.proxy.subscribe`, with the same defaults. All of them are reloadable. In a file proxies are a list of tables:
+
+```toml
+[[proxies]]
+name = \"billing\"
+endpoint = \"http://localhost:3001/tidings\"
+http = { static_headers = { X-Key = \"value\" } }
+```
+
+In the environment, `TIDINGS_PROXIES=billing` sets the names (instead of those of the file; a proxy in both keeps its options), and
+`TIDINGS_PROXIES_BILLING_ENDPOINT=http://localhost:3001/tidings` sets an option.
+";
+
+const DOCS_RPC_NAMESPACES: &str = "\
+## `rpc.namespaces`
+
+Namespaces of the methods of `rpc` commands, at most 256. The namespace of a method is the text before the first
+`rpc.namespace_boundary` (`chat` in `chat:typing`). A namespace has a `name` (2 to 64 letters, digits, `-`, `_` or `.`),
+`proxy_enabled` (`false` by default; without it the reply is error 108) and `proxy_name` (a name in `proxies`, or `default` for
+`rpc.proxy`). All of them are reloadable. Without any namespace the boundary has no meaning; with at least one, a method in an
+unknown namespace is error 104.
+
+```toml
+[[rpc.namespaces]]
+name = \"chat\"
+proxy_enabled = true
+```
+
+In the environment, `TIDINGS_RPC_NAMESPACES=chat` sets the names, and `TIDINGS_RPC_NAMESPACES_CHAT_PROXY_ENABLED=true` an option.
+";
+
 /// One option for the printers.
 struct Entry {
     key: String,
@@ -284,6 +320,12 @@ pub fn docs() -> String {
         if section.table() == "channel.without_namespace" {
             out += "\n";
             out += DOCS_NAMESPACES;
+        }
+        if section.table() == "rpc.without_namespace" {
+            out += "\n";
+            out += DOCS_RPC_NAMESPACES;
+            out += "\n";
+            out += DOCS_PROXIES;
         }
         if section.table() == "http_api" {
             out += "\n";

@@ -7,8 +7,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::group::group;
+use super::named_proxies::RpcNamespaces;
 use super::raw::{Raw, shown};
-use super::setting::{Setting, expected, millis, quoted};
+use super::setting::{MaxLength, Setting, expected, millis, quoted};
+use super::value::StatusTransforms;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -43,6 +45,8 @@ group! {
     groups {
         /// The connect hook.
         connect: ConnectProxyOptions;
+        /// The refresh hook.
+        refresh: RefreshProxyOptions;
     }
 }
 
@@ -72,14 +76,39 @@ group! {
 }
 
 group! {
-    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled` or `publish_proxy_enabled`: requests to the
-    /// application, each an HTTP POST with JSON and a response in JSON.
+    /// The refresh hook: runs when a connection expires, in place of a new token of the client, and renews or ends it. While
+    /// the hook fails, a connection is renewed for a minute at a time.
+    pub struct RefreshProxyOptions {
+        /// Whether the hook is enabled. Clients are then not requested to send new tokens.
+        enabled: bool = "false", (), reload;
+        /// URL of the hook.
+        endpoint: Option<HttpUrl> = "", HOOK, reload;
+        /// Longest time for a response, including the time to connect.
+        timeout: Duration = "1s", millis(10, MINUTE), reload;
+        /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
+        http_headers: Vec<HeaderName> = "", (), reload;
+        /// Whether the request contains the `meta` of the connection, which the application or the token has set.
+        include_connection_meta: bool = "false", (), reload;
+        /// Whether `encoding` in the request is `binary`, as for other hooks. The request has no data.
+        binary_encoding: bool = "false", (), reload;
+    }
+    groups {
+        /// HTTP options of the requests.
+        http: ProxyHttpOptions;
+    }
+}
+
+group! {
+    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled`, `publish_proxy_enabled` or
+    /// `sub_refresh_proxy_enabled`: requests to the application, each an HTTP POST with JSON and a response in JSON.
     pub struct ChannelProxies {}
     groups {
         /// The subscribe hook.
         subscribe: ProxyOptions;
         /// The publish hook.
         publish: ProxyOptions;
+        /// The hook that renews subscriptions which expire. While it fails, they are renewed for a minute at a time.
+        sub_refresh: ProxyOptions;
     }
 }
 
@@ -110,25 +139,48 @@ group! {
         /// Headers of every request, such as a key that authenticates this server to the application. A passed-on
         /// header of the client with the same name takes precedence.
         static_headers: StaticHeaders = "", (), reload;
+        /// What a client gets for statuses other than 200, instead of the temporary error 100: a list of tables with
+        /// `status_code`, and `to_error` (`code` from 400 to 1999, `message`, `temporary`) or `to_disconnect` (`code` from 3000 to
+        /// 4999, `reason`).
+        status_to_code_transforms: StatusTransforms = "", (), reload;
     }
 }
 
 group! {
     /// `rpc` commands.
-    pub struct RpcOptions {}
+    pub struct RpcOptions {
+        /// Text between the namespace of a method and the rest of its name. It has no meaning without `rpc.namespaces`.
+        namespace_boundary: String = ":", MaxLength(16), reload;
+    }
     groups {
+        /// A method that the server answers itself.
+        ping: RpcPingOptions;
         /// The hook that answers `rpc` commands.
         proxy: ProxyOptions;
-        /// Options of the methods.
-        without_namespace: RpcNamespaceOptions;
+        /// Options of the methods without a namespace.
+        without_namespace: RpcMethodOptions;
+        /// Namespaces of methods.
+        namespaces: RpcNamespaces;
     }
 }
 
 group! {
-    /// Options of the methods of `rpc` commands.
-    pub struct RpcNamespaceOptions {
+    /// A method that the server answers itself with an empty result, so that a client can measure the time of a round trip.
+    pub struct RpcPingOptions {
+        /// Whether the server answers it. No hook runs for it then.
+        enabled: bool = "false", (), reload;
+        /// Name of the method.
+        method: String = "ping", MaxLength(255), reload;
+    }
+}
+
+group! {
+    /// Options of the methods of `rpc` commands without a namespace.
+    pub struct RpcMethodOptions {
         /// Whether the hook at `rpc.proxy.endpoint` is enabled. Otherwise the reply is error 108.
         proxy_enabled: bool = "true", (), reload;
+        /// Name of the hook in `proxies`, or `default` for `rpc.proxy`.
+        proxy_name: String = "default", MaxLength(64), reload;
     }
 }
 
@@ -202,6 +254,24 @@ impl Setting for HeaderName {
 
     fn toml(&self) -> Option<String> {
         Some(quoted(self.as_str()))
+    }
+}
+
+/// Empty text is no header.
+impl Setting for Option<HeaderName> {
+    type Rule = ();
+
+    fn read(raw: &Raw, (): &()) -> Result<Self, String> {
+        let text = raw.as_text().ok_or_else(|| expected("a header's name", raw))?;
+        if text.is_empty() { Ok(None) } else { header_name(text).map(Some) }
+    }
+
+    fn kind((): &()) -> String {
+        "header name, or empty".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(self.as_ref().map_or("", HeaderName::as_str)))
     }
 }
 

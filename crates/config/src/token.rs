@@ -54,6 +54,9 @@ macro_rules! token_rules {
                     jwks: options.jwks_public_endpoint.as_ref().map(HttpUrl::uri),
                     audience: &options.audience,
                     issuer: &options.issuer,
+                    audience_pattern: options.audience_regex.as_ref(),
+                    issuer_pattern: options.issuer_regex.as_ref(),
+                    user_claim: &options.user_id_claim,
                 }
             }
         }

@@ -296,6 +296,55 @@ fn an_import_keeps_the_headers_that_hooks_are_sent() {
 }
 
 #[test]
+fn hooks_that_renew_connections_and_subscriptions_are_imported() {
+    let file = r#"{"proxy_refresh_endpoint":"http://127.0.0.1:3000/refresh","proxy_http_headers":["Cookie"],
+        "proxy_sub_refresh_endpoint":"http://127.0.0.1:3000/sub","namespaces":[{"name":"news","proxy_sub_refresh":true}]}"#;
+    let (config, imported) = import("c.json", file);
+    assert!(config.client.proxy.refresh.enabled && config.client.proxy.refresh.http_headers.len() == 1);
+    assert!(config.channel.proxy.sub_refresh.endpoint.is_some());
+    assert!(config.channel.namespaces[0].options.sub_refresh_proxy_enabled, "{}", imported.text);
+}
+
+#[test]
+fn named_hooks_and_namespaces_of_methods_are_imported() {
+    let file = r#"{"proxies":[{"name":"one","endpoint":"http://127.0.0.1:3001/a","timeout":"3s",
+            "http":{"static_headers":{"X-Key":"s3cret"}},"grpc":{"compression":false}},
+            {"name":"two.b","endpoint":"http://127.0.0.1:3002/b","grpc_metadata":["x"]}],
+        "channel":{"namespaces":[{"name":"news","subscribe_proxy_enabled":true,"subscribe_proxy_name":"one",
+            "publish_proxy_enabled":true,"publish_proxy_name":"two.b"}]},
+        "rpc":{"namespace_boundary":"/","namespaces":[{"name":"chat","proxy_enabled":true,"proxy_name":"one"}]}}"#;
+    let (config, imported) = import("c.json", file);
+    let one = config.proxies.get("one").expect("a proxy");
+    assert_eq!(
+        (one.timeout, one.http.static_headers.iter().count()),
+        (Duration::from_secs(3), 1),
+        "{}",
+        imported.text
+    );
+    assert!(config.proxies.get("two.b").is_some_and(|two| two.endpoint.is_some()));
+    assert_eq!(config.channel.namespaces[0].options.publish_proxy_name, "two.b");
+    let chat = config.rpc.namespaces.iter().next().expect("a namespace");
+    assert_eq!((&*chat.name, &*chat.options.proxy_name), ("chat", "one"));
+    assert_eq!(config.rpc.namespace_boundary, "/");
+    let notes = imported.notes.join("\n");
+    assert!(notes.contains("grpc_metadata") && !notes.contains("s3cret"), "{notes}");
+}
+
+#[test]
+fn rules_of_names_tokens_and_numbers_of_publications_are_imported() {
+    let file = r#"{"client":{"history_max_publication_limit":50,"recovery_max_publication_limit":60,
+        "token":{"hmac_secret_key":"k","audience_regex":"^a$","issuer_regex":"^b$","user_id_claim":"id"}},
+        "channel":{"max_length":100,"namespaces":[{"name":"news","channel_regex":"^[0-9]+$"}]}}"#;
+    let (config, imported) = import("c.json", file);
+    let client = &config.client;
+    assert_eq!((client.history_max_publication_limit, client.recovery_max_publication_limit), (50, 60));
+    assert_eq!(client.token.user_id_claim, "id");
+    assert!(client.token.audience_regex.is_some() && client.token.issuer_regex.is_some());
+    assert_eq!(config.channel.max_length, 100);
+    assert!(config.channel.namespaces[0].options.channel_regex.is_some(), "{}", imported.text);
+}
+
+#[test]
 fn a_namespace_with_an_invalid_name_is_not_imported_and_the_others_are() {
     let file = r#"{"channel":{"namespaces":[{"name":"news","presence":true},{"name":"bad name!","presence":true}]}}"#;
     let (config, imported) = import("c.json", file);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use tidings_hub::{Failure, Rejection, Requester};
 use tidings_wire::code;
@@ -16,10 +16,12 @@ use tracing::warn;
 use super::request::{HookRequest, RequestEncoding};
 use super::response::HookOutcome;
 use super::{HookCounters, HookKind};
-use tidings_config::{HttpUrl, StaticHeaders};
+use tidings_config::{
+    HttpUrl, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect, TransformedError,
+};
 use tidings_metrics::Label as _;
 use tidings_otel::{SpanKind, TraceContext};
-use tidings_outbound::{Outbound, TlsError, write_address};
+use tidings_outbound::{Outbound, OutboundError, TlsError, write_address};
 
 /// Most requests of one hook under way.
 pub(super) const MAX_CALLS: usize = 256;
@@ -35,11 +37,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct HookOptions<'a> {
     pub(super) endpoint: &'a HttpUrl,
     /// The name of the option with the endpoint, for messages.
-    pub(super) option: &'static str,
+    pub(super) option: &'a str,
     pub(super) timeout: Duration,
     pub(super) http_headers: &'a [HeaderName],
     pub(super) emulated_headers: &'a [HeaderName],
     pub(super) static_headers: &'a StaticHeaders,
+    pub(super) transforms: &'a StatusTransforms,
     pub(super) include_meta: bool,
     pub(super) binary: bool,
 }
@@ -54,6 +57,8 @@ pub(super) struct Hook {
     emulated_headers: Vec<HeaderName>,
     /// The headers of every request.
     headers: HeaderMap,
+    /// What clients get for responses with these statuses.
+    transforms: StatusTransforms,
     encoding: RequestEncoding,
     permits: Semaphore,
     counters: Arc<HookCounters>,
@@ -83,6 +88,7 @@ impl Hook {
             http_headers: options.http_headers.to_vec(),
             emulated_headers: options.emulated_headers.to_vec(),
             headers,
+            transforms: options.transforms.clone(),
             encoding: RequestEncoding { binary: options.binary, include_meta: options.include_meta },
             permits: Semaphore::new(MAX_CALLS),
             counters: Arc::clone(counters),
@@ -144,9 +150,31 @@ impl Hook {
         if let Some(context) = context {
             context.set_header(request.headers_mut());
         }
-        let response =
-            self.outbound.send(request, self.timeout, MAX_RESPONSE).await.map_err(|e| e.to_string())?;
+        let response = match self.outbound.send(request, self.timeout, MAX_RESPONSE).await {
+            Ok(response) => response,
+            Err(error) => {
+                let status = match error {
+                    OutboundError::Status(status) | OutboundError::Redirect(status) => Some(status),
+                    _ => None,
+                };
+                let failure = status.and_then(|status| self.transformed(status));
+                return failure.map(Err).ok_or_else(|| error.to_string());
+            }
+        };
         read(&response).map_err(|reason| format!("the response {reason}"))
+    }
+
+    /// What the client gets for a response with this status, if the configuration states it.
+    fn transformed(&self, status: StatusCode) -> Option<Failure> {
+        let transform = self.transforms.iter().find(|transform| transform.status_code == status.as_u16())?;
+        Some(match transform.target() {
+            TransformTarget::Error(TransformedError { code, message, temporary }) => {
+                Failure::Error(Rejection { code: *code, text: message.clone(), temporary: *temporary })
+            }
+            TransformTarget::Disconnect(TransformedDisconnect { code, reason }) => {
+                Failure::Disconnect(*code, reason.clone())
+            }
+        })
     }
 
     /// The headers of a request: static ones, replaced by emulated ones, replaced by those of the HTTP request, as far as
@@ -213,11 +241,12 @@ mod tests {
             http_headers: &connect.http_headers,
             emulated_headers: &connect.emulated_headers,
             static_headers: &connect.http.static_headers,
+            transforms: &connect.http.status_to_code_transforms,
             include_meta: false,
             binary: false,
         };
         let hook = Hook::new(HookKind::Connect, &options, &Arc::default()).expect("a hook");
-        let about = ConnectionInfo { transport: "websocket", headers: pairs(sent) };
+        let about = ConnectionInfo { transport: "websocket", headers: pairs(sent), user: None };
         let requester = Requester { connection_info: Some(Arc::new(about)), ..Requester::default() };
         let emulated: Vec<_> = pairs(emulated);
         hook.headers(&requester, &emulated)

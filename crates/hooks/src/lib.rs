@@ -16,6 +16,7 @@
 mod hook;
 mod request;
 mod response;
+mod set;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,11 +24,12 @@ use std::sync::Arc;
 use tidings_hub::{Admission, Connected, Failure, Requester};
 use tidings_wire::Channel;
 
-pub use response::AllowedPublish;
+pub use response::{AllowedPublish, Renewal};
 
 use self::hook::{Hook, HookOptions};
 use self::request::{HookEvent, HookRequest};
-use tidings_config::{ChannelOptions, Config, ProxyOptions};
+use self::set::{HookSet, RpcHooks, Unnamed};
+use tidings_config::{ChannelOptions, Config};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_outbound::TlsError;
 
@@ -38,6 +40,8 @@ labels! {
         Subscribe => "subscribe",
         Publish => "publish",
         Rpc => "rpc",
+        Refresh => "refresh",
+        SubRefresh => "sub_refresh",
     }
 }
 
@@ -49,6 +53,8 @@ impl HookKind {
             Self::Subscribe => "hook subscribe",
             Self::Publish => "hook publish",
             Self::Rpc => "hook rpc",
+            Self::Refresh => "hook refresh",
+            Self::SubRefresh => "hook sub_refresh",
         }
     }
 }
@@ -98,9 +104,17 @@ pub struct ConnectFields<'a> {
 pub fn needs_headers(config: &Config) -> bool {
     let is_enabled = |which: fn(&ChannelOptions) -> bool| namespaces(config).any(which);
     config.client.proxy.connect.enabled
-        || rpc(config).is_some()
+        || set::rpc_users(config).any(|(is_enabled, name)| is_enabled && has_endpoint(config, name))
         || is_enabled(|options| options.subscribe_proxy_enabled)
         || is_enabled(|options| options.publish_proxy_enabled)
+        || config.client.proxy.refresh.enabled
+        || is_enabled(|options| options.sub_refresh_proxy_enabled)
+}
+
+/// Whether the hook of `rpc` commands with this name has an endpoint.
+fn has_endpoint(config: &Config, name: &str) -> bool {
+    let options = config.proxies.get(name).unwrap_or(&config.rpc.proxy);
+    options.endpoint.is_some()
 }
 
 fn namespaces(config: &Config) -> impl Iterator<Item = &ChannelOptions> {
@@ -108,17 +122,14 @@ fn namespaces(config: &Config) -> impl Iterator<Item = &ChannelOptions> {
     std::iter::once(&config.channel.without_namespace).chain(named)
 }
 
-fn rpc(config: &Config) -> Option<&ProxyOptions> {
-    Some(&config.rpc.proxy)
-        .filter(|hook| config.rpc.without_namespace.proxy_enabled && hook.endpoint.is_some())
-}
-
 /// The hooks that are enabled.
 pub struct Hooks {
     connect: Option<Hook>,
-    subscribe: Option<Hook>,
-    publish: Option<Hook>,
-    rpc: Option<Hook>,
+    subscribe: HookSet,
+    publish: HookSet,
+    rpc: RpcHooks,
+    refresh: Option<Hook>,
+    sub_refresh: HookSet,
     counters: Arc<HookCounters>,
 }
 
@@ -147,6 +158,7 @@ impl Hooks {
                     http_headers: &connect.http_headers,
                     emulated_headers: &connect.emulated_headers,
                     static_headers: &connect.http.static_headers,
+                    transforms: &connect.http.status_to_code_transforms,
                     include_meta: false,
                     binary: connect.binary_encoding,
                 };
@@ -158,29 +170,35 @@ impl Hooks {
             }
             None => None,
         };
-        let channel_hook = |kind, options, option, enabled: fn(&ChannelOptions) -> bool, reason| {
-            let enabled = namespaces(config).any(enabled).then_some(()).ok_or(reason);
-            hook_if_enabled(kind, options, option, enabled, &counters)
-        };
         let channels = &config.channel.proxy;
-        let subscribe = channel_hook(
-            HookKind::Subscribe,
-            &channels.subscribe,
-            "channel.proxy.subscribe.endpoint",
-            |options| options.subscribe_proxy_enabled,
-            "subscribe_proxy_enabled is false everywhere",
-        )?;
-        let publish = channel_hook(
-            HookKind::Publish,
-            &channels.publish,
-            "channel.proxy.publish.endpoint",
-            |options| options.publish_proxy_enabled,
-            "publish_proxy_enabled is false everywhere",
-        )?;
-        let enabled = rpc(config).map(|_| ()).ok_or("rpc.without_namespace.proxy_enabled is false");
-        let rpc =
-            hook_if_enabled(HookKind::Rpc, &config.rpc.proxy, "rpc.proxy.endpoint", enabled, &counters)?;
-        Ok(Self { connect, subscribe, publish, rpc, counters })
+        let subscribe = Unnamed {
+            kind: HookKind::Subscribe,
+            options: &channels.subscribe,
+            option: "channel.proxy.subscribe.endpoint",
+            unused: "no namespace with subscribe_proxy_enabled uses it",
+        };
+        let users = namespaces(config).map(|o| (o.subscribe_proxy_enabled, o.subscribe_proxy_name.as_str()));
+        let subscribe = HookSet::new(config, subscribe, users, &counters)?;
+        let publish = Unnamed {
+            kind: HookKind::Publish,
+            options: &channels.publish,
+            option: "channel.proxy.publish.endpoint",
+            unused: "no namespace with publish_proxy_enabled uses it",
+        };
+        let users = namespaces(config).map(|o| (o.publish_proxy_enabled, o.publish_proxy_name.as_str()));
+        let publish = HookSet::new(config, publish, users, &counters)?;
+        let sub_refresh = Unnamed {
+            kind: HookKind::SubRefresh,
+            options: &channels.sub_refresh,
+            option: "channel.proxy.sub_refresh.endpoint",
+            unused: "no namespace with sub_refresh_proxy_enabled uses it",
+        };
+        let users =
+            namespaces(config).map(|o| (o.sub_refresh_proxy_enabled, o.sub_refresh_proxy_name.as_str()));
+        let sub_refresh = HookSet::new(config, sub_refresh, users, &counters)?;
+        let rpc = RpcHooks::new(config, &counters)?;
+        let refresh = refresh_hook(config, &counters)?;
+        Ok(Self { connect, subscribe, publish, rpc, refresh, sub_refresh, counters })
     }
 
     /// The counters of all hooks.
@@ -219,63 +237,83 @@ impl Hooks {
         Some(hook.call(requester, fields.headers, &request, response::read_upload).await)
     }
 
-    /// Calls the subscribe hook; `None` if it is disabled.
+    /// Calls the subscribe hook with this name; `None` if it is disabled.
     ///
     /// # Errors
     /// Why the subscription is rejected.
     pub async fn subscribe(
         &self,
+        name: Option<&str>,
         requester: &Requester,
         channel: &Channel,
         data: Option<&[u8]>,
     ) -> Option<Result<Admission, Failure>> {
-        let hook = self.subscribe.as_ref()?;
+        let hook = self.subscribe.get(name)?;
         let request = HookRequest::new(requester, HookEvent::Subscribe(channel), data, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_subscribe).await)
     }
 
-    /// Calls the publish hook; `None` if it is disabled.
+    /// Calls the publish hook with this name; `None` if it is disabled.
     ///
     /// # Errors
     /// Why the publication is rejected.
     pub async fn publish(
         &self,
+        name: Option<&str>,
         requester: &Requester,
         channel: &Channel,
         body: &[u8],
     ) -> Option<Result<AllowedPublish, Failure>> {
-        let hook = self.publish.as_ref()?;
+        let hook = self.publish.get(name)?;
         let request = HookRequest::new(requester, HookEvent::Publish(channel), Some(body), hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_publish).await)
     }
 
-    /// Calls the rpc hook; `None` if it is disabled.
+    /// Calls the hook that renews a connection, or with a channel the one with this name that renews a subscription; `None` if it
+    /// is disabled.
     ///
     /// # Errors
     /// The application's error, or why there is no valid response.
+    pub async fn renew(
+        &self,
+        name: Option<&str>,
+        requester: &Requester,
+        channel: Option<&Channel>,
+    ) -> Option<Result<Renewal, Failure>> {
+        let (hook, event) = match channel {
+            None => (self.refresh.as_ref()?, HookEvent::Refresh),
+            Some(channel) => (self.sub_refresh.get(name)?, HookEvent::SubRefresh(channel)),
+        };
+        let request = HookRequest::new(requester, event, None, hook.encoding());
+        Some(hook.call(requester, &[], &request, response::read_renewal).await)
+    }
+
+    /// Calls the hook of a method; `None` if it is disabled.
+    ///
+    /// # Errors
+    /// The application's error, why there is no valid response, or an unknown namespace of the method.
     pub async fn rpc(
         &self,
         requester: &Requester,
         method: &str,
         data: Option<&[u8]>,
     ) -> Option<Result<Option<bytes::Bytes>, Failure>> {
-        let hook = self.rpc.as_ref()?;
+        let hook = match self.rpc.get(method) {
+            Ok(hook) => hook?,
+            Err(failure) => return Some(Err(failure)),
+        };
         let request = HookRequest::new(requester, HookEvent::Rpc(method), data, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_rpc).await)
     }
 }
 
-/// A hook that other options enable. `enabled` is the reason if none does.
-fn hook_if_enabled(
-    kind: HookKind,
-    options: &ProxyOptions,
-    option: &'static str,
-    enabled: Result<(), &'static str>,
-    counters: &Arc<HookCounters>,
-) -> Result<Option<Hook>, TlsError> {
+/// The hook that renews connections, if it is enabled.
+fn refresh_hook(config: &Config, counters: &Arc<HookCounters>) -> Result<Option<Hook>, TlsError> {
+    let options = &config.client.proxy.refresh;
+    let option = "client.proxy.refresh.endpoint";
     let Some(endpoint) = &options.endpoint else { return Ok(None) };
-    if let Err(reason) = enabled {
-        warn_disabled(option, reason);
+    if !options.enabled {
+        warn_disabled(option, "client.proxy.refresh.enabled is false");
         return Ok(None);
     }
     let hook = HookOptions {
@@ -285,10 +323,11 @@ fn hook_if_enabled(
         http_headers: &options.http_headers,
         emulated_headers: &[],
         static_headers: &options.http.static_headers,
+        transforms: &options.http.status_to_code_transforms,
         include_meta: options.include_connection_meta,
         binary: options.binary_encoding,
     };
-    Ok(Some(Hook::new(kind, &hook, counters)?))
+    Ok(Some(Hook::new(HookKind::Refresh, &hook, counters)?))
 }
 
 fn warn_disabled(option: &str, reason: &str) {

@@ -22,6 +22,10 @@ pub(super) enum HookEvent<'a> {
     Publish(&'a Channel),
     /// A call of this method.
     Rpc(&'a str),
+    /// A connection that expires.
+    Refresh,
+    /// A subscription to this channel that expires.
+    SubRefresh(&'a Channel),
 }
 
 /// The options of a hook that change its requests.
@@ -105,10 +109,11 @@ impl<'a> HookRequest<'a> {
                 request.name = name;
                 request.version = version;
             }
-            HookEvent::Subscribe(channel) | HookEvent::Publish(channel) => {
+            HookEvent::Subscribe(channel) | HookEvent::Publish(channel) | HookEvent::SubRefresh(channel) => {
                 request.channel = Some(channel.as_str());
             }
             HookEvent::Rpc(method) => request.method = method,
+            HookEvent::Refresh => {}
         }
         request
     }
@@ -140,7 +145,11 @@ mod tests {
             client: "c1".into(),
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
-            connection_info: Some(Arc::new(ConnectionInfo { transport: "websocket", headers: Vec::new() })),
+            connection_info: Some(Arc::new(ConnectionInfo {
+                transport: "websocket",
+                headers: Vec::new(),
+                user: None,
+            })),
             address: Some([198, 51, 100, 7].into()),
             encoding: Encoding::Protobuf,
         }

@@ -31,6 +31,19 @@ pub struct AllowedPublish {
     pub tags: Vec<(String, String)>,
     /// Publications with the same key are published once.
     pub idempotency_key: Option<String>,
+    /// Subscribers with deltas get it as a delta.
+    pub delta: bool,
+}
+
+/// The response about a connection or a subscription that expires.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// It must end.
+    pub is_expired: bool,
+    /// When it expires next, in Unix seconds; `None` is never.
+    pub expires: Option<u64>,
+    /// Replaces the information about the client for other clients.
+    pub info: Option<Bytes>,
 }
 
 /// The response to any hook: one of the three fields. `disconnect` takes precedence over `error`, and that over `result`.
@@ -95,7 +108,18 @@ struct PublishHookResult {
     skip_history: bool,
     tags: Option<BTreeMap<String, String>>,
     idempotency_key: Option<String>,
+    #[serde(default)]
+    delta: bool,
     version: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct RenewalHookResult {
+    #[serde(default)]
+    expired: bool,
+    expire_at: Option<i64>,
+    info: Option<RawJson>,
+    b64info: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +188,21 @@ pub(super) fn read_publish(json: &[u8]) -> HookOutcome<AllowedPublish> {
             skip_history: result.skip_history,
             tags: result.tags.unwrap_or_default().into_iter().collect(),
             idempotency_key: result.idempotency_key.filter(|key| !key.is_empty()),
+            delta: result.delta,
         }))
     });
     published.map(Result::flatten)
+}
+
+/// Reads the response to `refresh` and `sub_refresh`.
+pub(super) fn read_renewal(json: &[u8]) -> HookOutcome<Renewal> {
+    read(json, |result: RenewalHookResult| {
+        Ok(Renewal {
+            is_expired: result.expired,
+            expires: expires(result.expire_at),
+            info: bytes("b64info", result.b64info, result.info)?,
+        })
+    })
 }
 
 /// Reads the response to `rpc`.
@@ -363,12 +399,22 @@ mod tests {
             skip_history: true,
             tags: vec![("a".into(), "b".into())],
             idempotency_key: Some("k".into()),
+            delta: true,
         };
         let json =
-            br#"{"result": {"data": {}, "skip_history": true, "tags": {"a": "b"}, "idempotency_key": "k"}}"#;
+            br#"{"result": {"data": {}, "skip_history": true, "tags": {"a": "b"}, "idempotency_key": "k", "delta": true}}"#;
         assert_eq!(read_publish(json), Ok(Ok(changed)));
         assert_eq!(read_publish(br#"{"result": {}}"#), Ok(Ok(AllowedPublish::default())));
         assert_eq!(read_publish(br#"{"result": {"version": 0}}"#), Ok(Ok(AllowedPublish::default())));
+    }
+
+    #[test]
+    fn a_renewal_has_the_next_expiry_or_is_none() {
+        let renewed = Renewal { is_expired: false, expires: Some(7), info: Some(r#"{"n":1}"#.into()) };
+        assert_eq!(read_renewal(br#"{"result": {"expire_at": 7, "info": {"n":1}}}"#), Ok(Ok(renewed)));
+        let over = Renewal { is_expired: true, ..Renewal::default() };
+        assert_eq!(read_renewal(br#"{"result": {"expired": true}}"#), Ok(Ok(over)));
+        assert_eq!(read_renewal(br#"{"result": {}}"#), Ok(Ok(Renewal::default())));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Peer {
         self.proxy_source.or(self.socket)
     }
 
+    /// Whether it is a trusted proxy, whose headers are those of the proxy.
+    pub fn is_trusted(self, addresses: &AddressLimits) -> bool {
+        self.address().is_some_and(|address| addresses.is_proxy(address))
+    }
+
     /// The addresses that proxies state for the client of a request with these headers.
     pub fn client_path(self, headers: &HeaderMap, addresses: &AddressLimits) -> ClientPath {
         let forwarded = if addresses.has_proxies() { hops(headers) } else { Vec::new() };
@@ -47,7 +52,7 @@ impl Peer {
     /// The origin of the address of the client that sent a request with these headers.
     pub fn address_source(self, headers: &HeaderMap, addresses: &AddressLimits) -> AddressSource {
         let has_headers = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
-        let is_trusted = self.address().is_some_and(|address| addresses.is_proxy(address));
+        let is_trusted = self.is_trusted(addresses);
         match self.proxy_source {
             _ if has_headers && is_trusted => AddressSource::Headers,
             Some(_) => AddressSource::ProxyHeader,

@@ -12,13 +12,16 @@ use tidings_wire::{Channel, MessageProperties};
 
 use crate::effects::Failure;
 
-/// The transport and the HTTP headers of a connection, for hooks. Shared, and stored only if a hook is configured.
+/// The transport and the HTTP headers of a connection, for hooks. Shared, and stored only if a hook is configured or a proxy has
+/// authenticated the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// The name of the transport, such as `websocket`.
     pub transport: &'static str,
     /// The headers of the HTTP request of the connection, with names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The user that a trusted proxy has authenticated.
+    pub user: Option<Box<str>>,
 }
 
 /// The client for which a decision is requested.
@@ -89,6 +92,14 @@ pub enum AuthorizationRequest {
         /// The new subscription token.
         token: String,
     },
+    /// Ask the application whether a connection that expires may continue, or with a channel its subscription to that. The
+    /// response is [`crate::Response::Renewed`].
+    Renew {
+        /// The client.
+        requester: Requester,
+        /// The channel of the subscription.
+        channel: Option<Channel>,
+    },
     /// Publish, if the application allows it, possibly with another body. The response is
     /// [`crate::Response::Published`].
     Publish {
@@ -133,6 +144,7 @@ impl AuthorizationRequest {
             | Self::Subscribe { requester, .. }
             | Self::Refresh { requester, .. }
             | Self::SubRefresh { requester, .. }
+            | Self::Renew { requester, .. }
             | Self::Publish { requester, .. }
             | Self::SignIn { requester, .. }
             | Self::Rpc { requester, .. } => requester,

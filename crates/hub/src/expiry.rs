@@ -1,4 +1,7 @@
 //! Expiry of connections and subscriptions.
+//!
+//! A client renews them with a new token, within a grace period after the expiry. Where the application renews them, it is asked
+//! at the expiry; until its response they continue.
 
 use std::time::Duration;
 
@@ -6,11 +9,14 @@ use bytes::Bytes;
 use tidings_wire::grant::TokenId;
 use tidings_wire::{Channel, Topic, code};
 
+use crate::authorization::AuthorizationRequest;
 use crate::close::CloseReason;
 use crate::context::Context;
-use crate::effects::Timer;
+use crate::effects::{Effect, Request, Response, Timer};
 use crate::index::TopicKey;
 use crate::protocols::{Event, Protocols};
+use crate::subscribe::InFlightKind;
+use crate::user_state::SubscriptionFlag;
 
 /// The longest time between two checks of an expiry. Timers are not cancelled, so timers of removed sessions must be
 /// short.
@@ -30,7 +36,7 @@ fn check_after(planned: &mut Option<u64>, at: u64, now: u64, grace: Duration) ->
 impl<P: Protocols> Context<'_, P> {
     /// Plans the check of a connection that expires at `at`.
     pub(crate) fn start_expiry(&mut self, at: u64) {
-        let (now, grace) = (self.hub.time, self.hub.settings.expired_close_delay);
+        let (now, grace) = (self.hub.time, self.connection_grace());
         let user_state = self.session_mut().user_state_mut();
         if let Some(after) =
             user_state.and_then(|user_state| check_after(&mut user_state.expiry_check, at, now, grace))
@@ -39,45 +45,126 @@ impl<P: Protocols> Context<'_, P> {
         }
     }
 
-    /// Plans the check of a subscription that expires at `at`.
-    pub(crate) fn start_sub_expiry(&mut self, at: u64) {
-        let (now, grace) = (self.hub.time, self.hub.settings.expired_sub_close_delay);
+    /// Plans the check of the subscription to a topic that expires at `at`.
+    pub(crate) fn start_sub_expiry(&mut self, key: TopicKey, at: u64) {
+        let (now, grace) = (self.hub.time, self.subscription_grace(key));
         let user_state = self.session_mut().user_state_mut();
         if let Some(after) = user_state.and_then(|m| check_after(&mut m.sub_expiry_check, at, now, grace)) {
             self.start_timer(Timer::SubExpiry, after);
         }
     }
 
-    /// Ends a connection that has expired and was not renewed.
+    /// The time after its expiry in which a client can renew its connection; none if the application renews it.
+    fn connection_grace(&self) -> Duration {
+        let settings = &self.hub.settings;
+        if settings.refresh_proxy { Duration::ZERO } else { settings.expired_close_delay }
+    }
+
+    /// The time after its expiry in which a client can renew a subscription; none if the application renews it.
+    fn subscription_grace(&self, key: TopicKey) -> Duration {
+        if self.is_renewed_by_application(key) {
+            Duration::ZERO
+        } else {
+            self.hub.settings.expired_sub_close_delay
+        }
+    }
+
+    /// Whether the application renews subscriptions to a topic.
+    fn is_renewed_by_application(&self, key: TopicKey) -> bool {
+        self.hub.channel_of(key).is_some_and(|channel| self.hub.options(&channel).sub_refresh_proxy)
+    }
+
+    /// Ends a connection that has expired and was not renewed, or requests its renewal from the application.
     pub(crate) fn check_connection_expiry(&mut self) {
-        let (now, grace) = (self.hub.time, self.hub.settings.expired_close_delay.as_secs());
+        let (now, grace) = (self.hub.time, self.connection_grace().as_secs());
         let Some(user_state) = self.session_mut().user_state_mut() else { return };
         user_state.expiry_check = None;
         match user_state.expires {
             Some(at) if at.saturating_add(grace) <= now => {
-                self.hub.clients.expired += 1;
-                self.end(&CloseReason::Expired);
+                if self.hub.settings.refresh_proxy {
+                    return self.request_renewal(None);
+                }
+                self.end_expired_connection();
             }
             Some(at) => self.start_expiry(at),
             None => {}
         }
     }
 
-    /// Ends expired subscriptions. The client may subscribe again with a new token.
+    fn end_expired_connection(&mut self) {
+        self.hub.clients.expired += 1;
+        self.end(&CloseReason::Expired);
+    }
+
+    /// Ends expired subscriptions, or requests their renewal from the application. After the end of a subscription, the
+    /// client may subscribe again with a new token.
     pub(crate) fn check_subscription_expiry(&mut self) {
-        let (now, grace) = (self.hub.time, self.hub.settings.expired_sub_close_delay.as_secs());
+        let now = self.hub.time;
         let Some(user_state) = self.session_mut().user_state_mut() else { return };
         user_state.sub_expiry_check = None;
-        let is_over = |at: u64| at.saturating_add(grace) <= now;
-        let over = user_state.subs.iter().filter(|sub| sub.expires.is_some_and(is_over));
-        let over: Vec<TopicKey> = over.map(|sub| sub.topic).collect();
-        let next = user_state.subs.iter().filter_map(|sub| sub.expires).filter(|at| !is_over(*at)).min();
-        self.hub.clients.expired += over.len() as u64;
-        for key in over {
-            self.end_subscription(key, code::SUBSCRIPTION_EXPIRED.number, "expired");
+        let renewing = SubscriptionFlag::Renewing;
+        let expiring = user_state.subs.iter().filter(|sub| !sub.flags.has(renewing));
+        let expiring: Vec<_> = expiring.filter_map(|sub| Some((sub.topic, sub.expires?))).collect();
+        for (key, at) in expiring {
+            if at.saturating_add(self.subscription_grace(key).as_secs()) > now {
+                self.start_sub_expiry(key, at);
+            } else if let Some(channel) =
+                self.hub.channel_of(key).filter(|_| self.is_renewed_by_application(key))
+            {
+                self.request_renewal(Some((key, channel)));
+            } else {
+                self.end_expired_subscription(key);
+            }
         }
-        if let Some(at) = next {
-            self.start_sub_expiry(at);
+    }
+
+    fn end_expired_subscription(&mut self, key: TopicKey) {
+        self.hub.clients.expired += 1;
+        self.end_subscription(key, code::SUBSCRIPTION_EXPIRED.number, "expired");
+    }
+
+    /// Asks the application whether the connection continues, or its subscription to a channel.
+    fn request_renewal(&mut self, subscription: Option<(TopicKey, Channel)>) {
+        if let Some((key, _)) = &subscription
+            && let Some(sub) = self.session_mut().user_state_mut().and_then(|state| state.sub_mut(*key))
+        {
+            sub.flags.set(SubscriptionFlag::Renewing, true);
+        }
+        let channel = subscription.map(|(_, channel)| channel);
+        let request = AuthorizationRequest::Renew {
+            requester: self.hub.requester(self.slot),
+            channel: channel.clone(),
+        };
+        let own = self.id();
+        let pending = &mut self.session_mut().cold().pending;
+        let ticket = pending.add_in_flight(0, channel, InFlightKind::Renewal);
+        self.fx.push(Effect::Request(own, ticket, Request::Authorize(Box::new(request))));
+    }
+
+    /// The application renews the connection, or its subscription to `channel`, or ends it. An expiry that has passed ends it
+    /// too.
+    pub(crate) fn on_renewal(&mut self, channel: Option<&Channel>, response: &Response<P::Messages>) {
+        let now = self.hub.time;
+        let renewed = match response {
+            Response::Renewed { expires, info, token } if expires.is_none_or(|at| at > now) => {
+                Some((*expires, info.as_ref(), token.as_ref()))
+            }
+            _ => None,
+        };
+        let Some(channel) = channel else {
+            return match renewed {
+                Some(renewed) => self.renew_connection(renewed),
+                None => self.end_expired_connection(),
+            };
+        };
+        let Some(key) = self.hub.topics.key(&Topic::Channel(channel.clone())) else { return };
+        // The client may have ended the subscription, or made another one.
+        let sub = self.session_mut().user_state_mut().and_then(|state| state.sub_mut(key));
+        let Some(sub) = sub.filter(|sub| sub.flags.has(SubscriptionFlag::Renewing)) else { return };
+        sub.flags.set(SubscriptionFlag::Renewing, false);
+        match renewed {
+            Some(renewed) => self.renew_subscription(channel, renewed),
+            None => self.end_expired_subscription(key),
         }
     }
 
@@ -98,8 +185,8 @@ impl<P: Protocols> Context<'_, P> {
         if let Some(info) = info {
             sub.info = Some(info.clone());
         }
-        if let Some(at) = expires {
-            self.start_sub_expiry(at);
+        if let Some((key, at)) = key.zip(expires) {
+            self.start_sub_expiry(key, at);
         }
     }
 

@@ -113,6 +113,11 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
+    /// Whether a proxy has authenticated the user of the session's connection.
+    pub fn has_proxied_user(&self, slot: Slot) -> bool {
+        self.sessions[slot.index()].connection_info().is_some_and(|info| info.user.is_some())
+    }
+
     /// The session's information for other clients of a channel.
     pub(crate) fn client_info(&self, slot: Slot, topic: Option<TopicKey>) -> ClientInfo {
         let user_state = self.sessions[slot.index()].user_state();

@@ -68,7 +68,7 @@ pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
 pub use inspect::SessionSummary;
 pub use map::{MapClientKey, MapNamespace, MapStep};
-pub use namespace::{Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
+pub use namespace::{HookNames, NameError, Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
 pub use namespace_stats::{NamespaceStats, NamespaceTable, PATTERNS, WITHOUT_NAMESPACE};
 pub use no_local::PartialRecipient;
 pub use overflow::Overflow;

@@ -5,8 +5,10 @@
 //! its names.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
+use tidings_pattern::Pattern;
 use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
@@ -84,6 +86,8 @@ pub struct NamespaceOptions {
     pub allow_presence_for_anonymous: bool,
     /// Channels with a `#` in their name are open only to the users that are named after it.
     pub allow_user_limited_channels: bool,
+    /// The pattern of the names of channels that clients may use, without prefix and namespace.
+    pub channel_regex: Option<Pattern>,
     /// Clients may subscribe with deltas of Fossil's format.
     pub allow_fossil_delta: bool,
     /// Every publication is sent as a delta to subscribers with deltas.
@@ -96,6 +100,10 @@ pub struct NamespaceOptions {
     pub subscribe_proxy: bool,
     /// The application decides about publications.
     pub publish_proxy: bool,
+    /// The application renews subscriptions that expire.
+    pub sub_refresh_proxy: bool,
+    /// The names of these hooks, where they differ from those without a name.
+    pub hooks: HookNames,
     /// The options of the map that each channel is; `None` for channels that are not maps.
     pub map: Option<Box<MapNamespace>>,
 }
@@ -105,6 +113,42 @@ impl NamespaceOptions {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
+}
+
+/// Why clients may not use a name of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// It has more bytes than this.
+    TooLong(usize),
+    /// It does not match the pattern of its namespace.
+    Pattern,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(limit) => {
+                write!(
+                    f,
+                    "bad request: the name of the channel has more than {limit} bytes (channel.max_length)"
+                )
+            }
+            Self::Pattern => f.write_str(
+                "bad request: the name of the channel does not match channel_regex of its namespace",
+            ),
+        }
+    }
+}
+
+/// The names of the hooks of a namespace; `None` for the hook without a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookNames {
+    /// The hook that decides about subscriptions.
+    pub subscribe: Option<String>,
+    /// The hook that decides about publications.
+    pub publish: Option<String>,
+    /// The hook that renews subscriptions.
+    pub sub_refresh: Option<String>,
 }
 
 /// A named set of options.
@@ -117,23 +161,38 @@ pub struct Namespace {
 }
 
 /// The options of all channels.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Namespaces {
     without: NamespaceOptions,
     named: HashMap<String, NamespaceOptions>,
+    /// Whether any of these has a pattern of names.
+    has_patterns: bool,
     /// The prefix of private channels, which stands before the namespace.
     private_prefix: String,
+    /// Longest name of a channel that clients may use, in bytes.
+    max_length: usize,
     /// The options of channels with these beginnings, instead of those of their namespaces.
     by_beginning: Vec<(String, NamespaceOptions)>,
+}
+
+impl Default for Namespaces {
+    /// Without namespaces, and with default options of all channels.
+    fn default() -> Self {
+        Self::new(NamespaceOptions::default(), [])
+    }
 }
 
 impl Namespaces {
     /// The options of channels without a namespace, and of each namespace.
     pub fn new(without: NamespaceOptions, named: impl IntoIterator<Item = Namespace>) -> Self {
+        let named: HashMap<_, _> = named.into_iter().map(|n| (n.name, n.options)).collect();
+        let has_patterns = named.values().chain([&without]).any(|options| options.channel_regex.is_some());
         Self {
             without,
-            named: named.into_iter().map(|n| (n.name, n.options)).collect(),
+            named,
+            has_patterns,
             private_prefix: String::new(),
+            max_length: usize::MAX,
             by_beginning: Vec::new(),
         }
     }
@@ -158,6 +217,33 @@ impl Namespaces {
     /// Sets the prefix of private channels. It is not a part of the namespace.
     pub fn with_private_prefix(self, prefix: impl Into<String>) -> Self {
         Self { private_prefix: prefix.into(), ..self }
+    }
+
+    /// Sets the longest name of a channel that clients may use, in bytes.
+    pub fn with_max_length(self, max_length: usize) -> Self {
+        Self { max_length, ..self }
+    }
+
+    /// Whether clients may use this name of a channel.
+    ///
+    /// # Errors
+    /// The rule that does not permit the name: its length, or the pattern of its namespace.
+    pub fn check_name(&self, channel: &str) -> Result<(), NameError> {
+        if channel.len() > self.max_length {
+            return Err(NameError::TooLong(self.max_length));
+        }
+        if !self.has_patterns {
+            return Ok(());
+        }
+        let pattern = self.options(channel).ok().and_then(|options| options.channel_regex.as_ref());
+        let Some(pattern) = pattern else { return Ok(()) };
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        // Without namespaces, the separator has no meaning.
+        let rest = match name.split_once(NAMESPACE_SEPARATOR) {
+            Some((namespace, rest)) if self.named.contains_key(namespace) => rest,
+            _ => name,
+        };
+        if pattern.is_match(rest) { Ok(()) } else { Err(NameError::Pattern) }
     }
 
     /// The options of channels without a namespace.
@@ -240,5 +326,26 @@ mod tests {
         assert_eq!(namespaces.options("chat:a").map(|options| options.history_size), Ok(0));
         assert_eq!(namespaces.options("cache-a").map(|options| options.history_size), Ok(0));
         assert_eq!(namespaces.options("news:cache-a"), Err(code::UNKNOWN_CHANNEL));
+    }
+
+    #[test]
+    fn a_pattern_applies_to_the_rest_of_a_name_and_a_length_to_all_of_it() {
+        let with = |pattern: &str| NamespaceOptions {
+            channel_regex: Some(Pattern::new(pattern).expect("a pattern")),
+            ..Default::default()
+        };
+        let digits = Namespace { name: "chat".into(), options: with("^[0-9]+$") };
+        let namespaces =
+            Namespaces::new(with("^[a-z:]+$"), [digits]).with_private_prefix("$").with_max_length(10);
+        for good in ["chat:7", "$chat:7", "news", "$news", ":a"] {
+            assert_eq!(namespaces.check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["chat:a", "chat:", "$chat:a", "chat:7:a", "News", "news7"] {
+            assert_eq!(namespaces.check_name(bad), Err(NameError::Pattern), "{bad}");
+        }
+        assert_eq!(namespaces.check_name("chat:123456"), Err(NameError::TooLong(10)));
+        let none = Namespaces::new(with("^[a-z:]+$"), []);
+        assert_eq!(none.check_name("chat:a"), Ok(()), "a colon has no meaning without namespaces");
+        assert_eq!(none.check_name("chat:7"), Err(NameError::Pattern));
     }
 }

@@ -19,6 +19,7 @@ use crate::namespace::NamespaceOptions;
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::Flag;
 use crate::settings::Settings;
+use crate::subscribe::CommandError;
 
 impl<P: Protocols> Hub<P> {
     /// Compares a secret with the API keys; returns whether it is one, which makes the session a backend.
@@ -59,7 +60,7 @@ impl<P: Protocols> Hub<P> {
     /// The request that publishes a body with tags, if the session has the permission.
     ///
     /// # Errors
-    /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`].
+    /// [`code::UNKNOWN_CHANNEL`], [`code::PERMISSION_DENIED`], or [`code::BAD_REQUEST`] for a name that clients may not use.
     pub fn publish_request(
         &self,
         slot: Slot,
@@ -93,6 +94,7 @@ impl<P: Protocols> Hub<P> {
             return Ok(Request::Publish(channel, body, (!extra.is_empty()).then(|| Box::new(extra))));
         }
         self.settings.namespaces.options(channel.as_str())?;
+        self.check_name(slot, Action::Publish, &channel).map_err(|error| error.0)?;
         // With a connect hook, a client must connect before it publishes, on every port.
         let is_unknown = self.settings.connect_proxy && !has_connect && !session.flags.has(Flag::Connected);
         if is_unknown || self.settings.access.is_reserved(channel.as_str()) {
@@ -175,11 +177,25 @@ impl<P: Protocols> Hub<P> {
         name.strip_prefix(USERS_SEPARATOR).or_else(|| in_namespace(name))
     }
 
+    /// Whether clients may use the name of a channel; a backend with the scope of the action may use any.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`], with the option that does not permit the name.
+    pub fn check_name(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), CommandError> {
+        let Settings { access, namespaces, .. } = &*self.settings;
+        match namespaces.check_name(channel.as_str()) {
+            Err(error) if !access.has_scope(self.sessions[slot.index()].identity, action.scope()) => {
+                Err(CommandError(code::BAD_REQUEST, error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the session has the permission for `action` in `channel`.
     ///
     /// # Errors
     /// [`code::UNKNOWN_CHANNEL`] or [`code::PERMISSION_DENIED`]. The latter also if the application decides, because
-    /// only commands of the client protocol request its decision.
+    /// only commands of the client protocol request its decision. [`code::BAD_REQUEST`] as [`Hub::check_name`].
     pub fn authorize(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), Code> {
         let identity = self.sessions[slot.index()].identity;
         let Settings { access, namespaces, .. } = &*self.settings;
@@ -187,6 +203,7 @@ impl<P: Protocols> Hub<P> {
         if access.is_reserved(channel.as_str()) {
             return Err(code::PERMISSION_DENIED);
         }
+        self.check_name(slot, action, channel).map_err(|error| error.0)?;
         if options.map.is_some() && action == Action::Publish {
             return Err(code::NOT_AVAILABLE);
         }

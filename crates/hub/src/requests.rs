@@ -9,7 +9,7 @@ use crate::hub::Hub;
 use crate::index::Slot;
 use crate::protocols::{Event, Protocols};
 use crate::session::{Flag, SessionId};
-use crate::subscribe::ReadyCommand;
+use crate::subscribe::{InFlightKind, ReadyCommand};
 use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
@@ -48,9 +48,11 @@ impl<P: Protocols> Hub<P> {
         fx: &mut Effects<P::Messages>,
     ) {
         let own = self.session_id(slot);
-        let reads =
-            matches!(request, Request::History(..) | Request::Presence(_) | Request::PresenceStats(_));
-        let ticket = self.sessions[slot.index()].cold().pending.add_in_flight(id, channel, reads);
+        let kind = match request {
+            Request::History(..) | Request::Presence(_) | Request::PresenceStats(_) => InFlightKind::Read,
+            _ => InFlightKind::Command,
+        };
+        let ticket = self.sessions[slot.index()].cold().pending.add_in_flight(id, channel, kind);
         fx.push(Effect::Request(own, ticket, request));
     }
 
@@ -85,7 +87,11 @@ impl<P: Protocols> Hub<P> {
         let Some(cold) = self.sessions[slot.index()].existing_cold() else { return };
         if let Some(request) = cold.pending.remove_in_flight(ticket) {
             let (id, channel) = (request.id, request.channel.as_ref());
-            self.event(slot, Event::Response { id, channel, response }, fx);
+            if request.kind == InFlightKind::Renewal {
+                self.context(slot, fx).on_renewal(channel, &response);
+            } else {
+                self.event(slot, Event::Response { id, channel, response }, fx);
+            }
         } else if let Some(response) = self.context(slot, fx).on_subscribe_response(ticket, response)
             && let Some(cold) = self.sessions[slot.index()].existing_cold()
         {

@@ -38,8 +38,14 @@ pub struct Settings {
     pub recovery_bytes: usize,
     /// Most publications that a client is sent when it recovers.
     pub recovery_limit: usize,
+    /// Most publications that a client is sent when it reads a history.
+    pub history_limit: usize,
     /// Whether the application decides about every connection.
     pub connect_proxy: bool,
+    /// Whether the application renews connections that expire.
+    pub refresh_proxy: bool,
+    /// The method of `rpc` commands that the server answers itself, if there is one.
+    pub rpc_ping: Option<String>,
     /// Prefix of channels that require a subscription token; empty for none.
     pub private_prefix: String,
     /// The namespace of personal channels (empty for none), if every user is subscribed to one.
@@ -110,7 +116,10 @@ impl Settings {
             namespace_metrics: true,
             recovery_bytes: 1 << 20,
             recovery_limit: 1_000,
+            history_limit: 1_000,
             connect_proxy: false,
+            refresh_proxy: false,
+            rpc_ping: None,
             private_prefix: "$".to_owned(),
             personal_channel: None,
             expired_close_delay: Duration::from_secs(25),

@@ -19,6 +19,8 @@ pub(crate) enum SubscriptionFlag {
     Watching = 1 << 3,
     /// The key of the channel's map that is the id of the client is removed when it ends.
     OwnsKey = 1 << 4,
+    /// The application is asked whether it continues.
+    Renewing = 1 << 5,
 }
 
 /// A set of flags.
@@ -32,6 +34,10 @@ impl SubscriptionFlags {
 
     pub(crate) fn with(self, mark: SubscriptionFlag, on: bool) -> Self {
         if on { Self(self.0 | mark as u8) } else { self }
+    }
+
+    pub(crate) fn set(&mut self, mark: SubscriptionFlag, on: bool) {
+        self.0 = if on { self.0 | mark as u8 } else { self.0 & !(mark as u8) };
     }
 
     pub(crate) fn is_empty(self) -> bool {

@@ -110,7 +110,7 @@ mod tests {
     use tidings_config::Config;
 
     use super::*;
-    use crate::settings;
+    use tidings_settings as settings;
 
     #[tokio::test]
     async fn a_page_ends_in_time_and_names_the_place_when_a_shard_does_not_respond() {

@@ -39,7 +39,6 @@ mod rebalance;
 mod reload;
 mod router;
 mod server;
-mod settings;
 mod shards;
 mod start_log;
 mod sync;

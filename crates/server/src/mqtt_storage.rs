@@ -12,7 +12,7 @@ use tidings_wire::Topic;
 
 use crate::mqtt_sessions::{SessionStore, unix_seconds};
 use crate::server::StartError;
-use crate::settings;
+use tidings_settings as settings;
 
 /// The parts of the state.
 pub(crate) struct MqttState {

@@ -12,11 +12,12 @@ use tidings_config::Config;
 use tidings_reload::Apply;
 use tidings_shard::{ShardMessage, ShardSettings};
 
+use crate::api;
 use crate::authority::Authorizer;
 use crate::http::HttpServices;
 use crate::mqtt_sessions::SessionStore;
-use crate::{api, settings};
 use tidings_canary::Canary;
+use tidings_settings as settings;
 
 /// Applies options that concern the whole process, such as the log level.
 pub type ProcessOptions = Box<dyn Fn(&Config) + Send + Sync>;

@@ -1,8 +1,9 @@
 //! The flat option names of Centrifugo 5, and their paths in version 6.
 
-/// Whether the value of a version 5 name is a table that is one option and not a group.
+/// Whether the value of a version 5 name, or of an option of a named hook, is a table that is one option and not a group.
 pub(crate) fn takes_table(name: &str) -> bool {
     name == "proxy_static_http_headers"
+        || name.starts_with("proxies.") && name.ends_with(".http.static_headers")
 }
 
 /// Paths of Centrifugo 6 for a name of Centrifugo 5; several if one option became several.
@@ -126,7 +127,7 @@ const NAMES: &[(&str, &str)] = &[
     ("prometheus", "prometheus.enabled"),
     (
         "proxy_binary_encoding",
-        "client.proxy.connect.binary_encoding channel.proxy.subscribe.binary_encoding channel.proxy.publish.binary_encoding rpc.proxy.binary_encoding",
+        "client.proxy.connect.binary_encoding channel.proxy.subscribe.binary_encoding channel.proxy.publish.binary_encoding rpc.proxy.binary_encoding client.proxy.refresh.binary_encoding channel.proxy.sub_refresh.binary_encoding",
     ),
     ("proxy_connect_endpoint", "client.proxy.connect.endpoint"),
     ("proxy_connect_timeout", "client.proxy.connect.timeout"),
@@ -137,11 +138,11 @@ const NAMES: &[(&str, &str)] = &[
     ("proxy_grpc_metadata", "client.proxy.connect.grpc_metadata"),
     (
         "proxy_http_headers",
-        "client.proxy.connect.http_headers channel.proxy.subscribe.http_headers channel.proxy.publish.http_headers rpc.proxy.http_headers",
+        "client.proxy.connect.http_headers channel.proxy.subscribe.http_headers channel.proxy.publish.http_headers rpc.proxy.http_headers client.proxy.refresh.http_headers channel.proxy.sub_refresh.http_headers",
     ),
     (
         "proxy_include_connection_meta",
-        "channel.proxy.subscribe.include_connection_meta channel.proxy.publish.include_connection_meta rpc.proxy.include_connection_meta",
+        "channel.proxy.subscribe.include_connection_meta channel.proxy.publish.include_connection_meta rpc.proxy.include_connection_meta client.proxy.refresh.include_connection_meta channel.proxy.sub_refresh.include_connection_meta",
     ),
     ("proxy_publish_endpoint", "channel.proxy.publish.endpoint"),
     ("proxy_publish_timeout", "channel.proxy.publish.timeout"),
@@ -151,7 +152,7 @@ const NAMES: &[(&str, &str)] = &[
     ("proxy_rpc_timeout", "rpc.proxy.timeout"),
     (
         "proxy_static_http_headers",
-        "client.proxy.connect.http.static_headers channel.proxy.subscribe.http.static_headers channel.proxy.publish.http.static_headers rpc.proxy.http.static_headers",
+        "client.proxy.connect.http.static_headers channel.proxy.subscribe.http.static_headers channel.proxy.publish.http.static_headers rpc.proxy.http.static_headers client.proxy.refresh.http.static_headers channel.proxy.sub_refresh.http.static_headers",
     ),
     ("proxy_sub_refresh_endpoint", "channel.proxy.sub_refresh.endpoint"),
     ("proxy_sub_refresh_timeout", "channel.proxy.sub_refresh.timeout"),

@@ -16,7 +16,7 @@ pub(super) use flat::takes_table;
 
 use known::{ABSENT_DEFAULTS, BLOCKS, Counterpart, OPTIONS, Switch, matches};
 
-use super::keys::{KEYS, NAMESPACES, is_option, set};
+use super::keys::{KEYS, NAMESPACES, PROXIES, RPC_NAMESPACES, is_option, set};
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
 use super::setting::{Span, items};
@@ -29,6 +29,8 @@ pub(super) const HOW_TO_IMPORT: &str =
     "`tidings config import FILE` writes the file of Centrifugo for tidings";
 /// The most variables in warnings.
 const MAX_VARIABLES: usize = 20;
+/// A hook without a name, with the same options as named ones.
+const UNNAMED_PROXY: &str = "channel.proxy.subscribe";
 /// The path of channel options, for all namespaces.
 pub(super) const CHANNELS: &str = "channel.without_namespace";
 
@@ -167,6 +169,16 @@ fn at_default(key: &str) -> Verdict {
 
 /// A key in which the namespace is replaced: all namespaces have the same options.
 pub(super) fn general(key: &str) -> String {
+    let in_list = |list: &str| key.strip_prefix(list).and_then(|rest| rest.strip_prefix('.'));
+    if let Some(rest) = in_list(PROXIES) {
+        let is_known = |at: &usize| is_option(&format!("{UNNAMED_PROXY}.{}", &rest[at + 1..]));
+        // Names may have dots.
+        let at = rest.match_indices('.').map(|(at, _)| at).find(is_known).or_else(|| rest.find('.'));
+        return at.map_or_else(|| key.to_owned(), |at| format!("{UNNAMED_PROXY}.{}", &rest[at + 1..]));
+    }
+    if let Some((_, option)) = in_list(RPC_NAMESPACES).and_then(|rest| rest.rsplit_once('.')) {
+        return format!("rpc.without_namespace.{option}");
+    }
     let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
     match namespaced.and_then(|rest| rest.rsplit_once('.')) {
         // The only group of options in a namespace.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::group::{Group, Slot, Visitor};
-use super::super::keys::NAMESPACES;
+use super::super::keys::{NAMESPACES, PROXIES, RPC_NAMESPACES};
 use super::super::options::Config;
 use super::super::print::{comment, joined};
 use super::super::setting;
@@ -18,11 +18,16 @@ const LEFT_OUT: &str = "Settings that were not converted, or were changed, by li
 pub(crate) fn file(config: &mut Config, origins: &BTreeMap<String, String>, notes: &[String]) -> String {
     let mut writer = Writer { origins, out: comment(HEAD), table: None };
     config.walk("", &mut writer);
-    for namespace in &mut config.channel.namespaces {
-        let path = format!("{NAMESPACES}.{}.", namespace.name);
-        writer.out += &format!("\n[[{NAMESPACES}]]\nname = {}\n", setting::quoted(&namespace.name));
-        let mut options = Options { path: &path, writer: &mut writer };
-        namespace.options.walk(&path, &mut options);
+    let namespaces = config.channel.namespaces.iter_mut();
+    let namespaces = namespaces.map(|item| (NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
+    let methods = config.rpc.namespaces.0.iter_mut();
+    let methods = methods.map(|item| (RPC_NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
+    let proxies = config.proxies.0.iter_mut();
+    let proxies = proxies.map(|item| (PROXIES, &item.name, &mut item.options as &mut dyn Group));
+    for (list, name, group) in namespaces.chain(methods).chain(proxies) {
+        let path = format!("{list}.{name}.");
+        writer.out += &format!("\n[[{list}]]\nname = {}\n", setting::quoted(name));
+        group.walk(&path, &mut Options { path: &path, writer: &mut writer });
     }
     let mut out = writer.out;
     if !notes.is_empty() {
@@ -70,7 +75,7 @@ impl Visitor for Writer<'_> {
     }
 }
 
-/// The options of one namespace, after the header of its table.
+/// The options of one item of a list, after the header of its table.
 struct Options<'a, 'b> {
     path: &'a str,
     writer: &'a mut Writer<'b>,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tidings_pattern::Pattern;
 use tidings_wire::body::DataFormat;
 
 use super::HOUR;
 use super::map::MapOptions;
 use crate::group::group;
-use crate::setting::{count, millis};
+use crate::setting::{MaxLength, count, millis};
 use crate::value::{DeltaType, RecoveryMode, SlowConsumer, SubscriptionType};
 
 group! {
@@ -71,6 +72,11 @@ group! {
         /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
         /// contain `#` or `,` have access to no such channel.
         allow_user_limited_channels: bool = "false", (), reload;
+        /// Pattern of the names of channels that clients may use, without a private prefix and the namespace: with
+        /// `^[0-9]+$` in the namespace `chat`, `chat:7` is permitted. Other names are error 107. A pattern matches any part of
+        /// a name unless it has `^` and `$`; `\d` and `\w` include the digits and letters of all scripts. It does not apply to
+        /// channels that the application or the server subscribes a client to, nor to the server API.
+        channel_regex: Option<Pattern> = "", (), reload;
         /// Algorithms of deltas that a client may request for a subscription: `fossil`. It then receives a publication as its
         /// difference to the one before, where the publisher or `delta_publish` marks it, and that is shorter.
         allowed_delta_types: Vec<DeltaType> = "", (), reload;
@@ -86,6 +92,15 @@ group! {
         subscribe_proxy_enabled: bool = "false", (), reload;
         /// Whether the publish hook decides about publications of clients (`channel.proxy.publish`).
         publish_proxy_enabled: bool = "false", (), reload;
+        /// Name of the subscribe hook in `proxies`, or `default` for `channel.proxy.subscribe`.
+        subscribe_proxy_name: String = "default", MaxLength(64), reload;
+        /// Name of the publish hook in `proxies`, or `default` for `channel.proxy.publish`.
+        publish_proxy_name: String = "default", MaxLength(64), reload;
+        /// Name of the hook in `proxies` that renews subscriptions, or `default` for `channel.proxy.sub_refresh`.
+        sub_refresh_proxy_name: String = "default", MaxLength(64), reload;
+        /// Whether subscriptions that expire are renewed by a hook (`channel.proxy.sub_refresh`), in place of new tokens of the
+        /// clients.
+        sub_refresh_proxy_enabled: bool = "false", (), reload;
         /// Form of a body for JSON clients: `auto` and `json` send valid JSON as it is, other UTF-8 as a string, and
         /// other bytes as `{"b64":"…"}`; `text` sends UTF-8 always as a string; `binary` always sends `{"b64":"…"}`.
         publication_data_format: DataFormat = "auto", (), reload;

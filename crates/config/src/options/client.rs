@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use tidings_auth::{KeyType, PublicKey, Secret};
+use tidings_pattern::Pattern;
 
 use super::{GIB, HOUR, KIB, MINUTE};
 use crate::group::group;
@@ -43,6 +45,16 @@ group! {
         pong_timeout: Duration = "8s", millis(10, HOUR);
         /// Most subscriptions of one connection.
         channel_limit: usize = "128", count(1, 1_000_000), reload;
+        /// Most publications in a reply to a client's request for a history; further ones need further requests. 0 is no limit
+        /// besides `client.queue_max_size`, which limits the bytes. It does not apply to the server API.
+        history_max_publication_limit: usize = "100000", count(0, 10_000_000), reload;
+        /// Most publications that a client recovers in a channel. A client that missed more gets none of them, and
+        /// `recovered: false`. 0 is no limit besides `client.queue_max_size`, which limits the bytes.
+        recovery_max_publication_limit: usize = "100000", count(0, 10_000_000), reload;
+        /// Name of an HTTP header with the user's id, such as `X-User-Id`, which an authenticating proxy sets: a client without
+        /// a token whose request has it connects as that user, unless the connect hook is enabled. Taken from proxies in
+        /// `trusted_proxies` alone, which must remove the header that a client sends. Empty for none.
+        user_id_http_header: Option<HeaderName> = "", (), reload;
         /// Most connections of the server, of all transports together. 0 is the limit of open files.
         connection_limit: usize = "0", count(0, 10_000_000), reload;
         /// Most new connections per second on this server, of all transports together, with bursts of the same number.
@@ -120,6 +132,13 @@ group! {
         audience: String = "", MaxLength(1024), reload;
         /// Required issuer of tokens (`iss`). Without it any issuer with the key is accepted.
         issuer: String = "", MaxLength(1024), reload;
+        /// Pattern of accepted audiences: one of the token's audiences must match. It matches any part unless it has `^` and
+        /// `$`. Not with `client.token.audience`.
+        audience_regex: Option<Pattern> = "", (), reload;
+        /// Pattern of accepted issuers, which matches any part unless it has `^` and `$`. Not with `client.token.issuer`.
+        issuer_regex: Option<Pattern> = "", (), reload;
+        /// Claim with the user's id in place of `sub`, for identity providers that have it elsewhere. Empty for `sub`.
+        user_id_claim: String = "", MaxLength(128), reload;
     }
 }
 
@@ -145,6 +164,12 @@ group! {
         audience: String = "", MaxLength(1024), reload;
         /// As `client.token.issuer`.
         issuer: String = "", MaxLength(1024), reload;
+        /// As `client.token.audience_regex`.
+        audience_regex: Option<Pattern> = "", (), reload;
+        /// As `client.token.issuer_regex`.
+        issuer_regex: Option<Pattern> = "", (), reload;
+        /// As `client.token.user_id_claim`.
+        user_id_claim: String = "", MaxLength(128), reload;
     }
 }
 

@@ -16,6 +16,7 @@ mod webhooks;
 use std::time::Duration;
 
 use crate::group::group;
+use crate::named_proxies::NamedProxies;
 use crate::proxy::RpcOptions;
 use crate::setting::{count, millis};
 use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network};
@@ -128,6 +129,8 @@ group! {
         channel: Channels;
         /// `rpc` commands.
         rpc: RpcOptions;
+        /// Named hooks.
+        proxies: NamedProxies;
         /// Shared live tables.
         tables: TablesOptions;
         /// Metrics.

@@ -5,10 +5,12 @@ use crate::group::{Field, Group, Visitor};
 use crate::keys::set_names;
 use crate::proxy::ChannelProxies;
 use crate::raw::shown;
-use crate::setting::MaxLength;
+use crate::setting::{MaxLength, count};
 
 /// The most namespaces of a server.
 const MAX_NAMESPACES: usize = 1_000;
+/// The longest name of a channel in bytes.
+const MAX_CHANNEL: usize = 255;
 /// The longest name in bytes: a channel `name:x` must fit into 255 bytes.
 const MAX_NAME: usize = 253;
 
@@ -17,6 +19,8 @@ const MAX_NAME: usize = 253;
 pub struct Channels {
     /// Prefix of the names of channels that need a subscription token; empty for none.
     pub private_prefix: String,
+    /// Longest name of a channel that clients may use, in bytes.
+    pub max_length: usize,
     /// Hooks for channels.
     pub proxy: ChannelProxies,
     /// Options of channels without a namespace.
@@ -29,6 +33,7 @@ impl Default for Channels {
     fn default() -> Self {
         Self {
             private_prefix: "$".to_owned(),
+            max_length: MAX_CHANNEL,
             proxy: ChannelProxies::default(),
             without_namespace: ChannelOptions::default(),
             namespaces: Vec::new(),
@@ -88,6 +93,16 @@ impl Group for Channels {
                 "permissions, except where every operation is permitted. Empty for none.",
             ],
             &mut prefix,
+        );
+        let rule = count(1, MAX_CHANNEL);
+        let mut max_length = Field { value: &mut self.max_length, rule, is_reloadable: true };
+        visitor.option(
+            &format!("{path}max_length"),
+            &[
+                "Longest name of a channel in bytes that clients may subscribe to, publish to or read; longer ones are error",
+                "107. No channel has more than 255 bytes, which is the limit of the server API.",
+            ],
+            &mut max_length,
         );
         self.proxy.walk(&format!("{path}proxy."), visitor);
         self.without_namespace.walk(&format!("{path}without_namespace."), visitor);

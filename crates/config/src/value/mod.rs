@@ -3,9 +3,11 @@
 mod address;
 mod broker;
 mod log;
+mod pattern;
 mod ratio;
 mod storage;
 mod tls;
+mod transform;
 mod webhook;
 
 pub use tidings_wire::RecoveryMode;
@@ -18,6 +20,9 @@ pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
 pub use storage::{DataDir, TablesStore};
 pub use tls::{PemText, TlsRequired, TlsVersion};
+pub use transform::{
+    StatusTransform, StatusTransforms, TransformTarget, TransformedDisconnect, TransformedError,
+};
 pub use webhook::{Webhook, WebhookEvent};
 
 /// Clients that may upload files for tables.

@@ -36,6 +36,8 @@ pub struct Completed {
     pub data: Option<Bytes>,
     /// When it expires, in Unix seconds.
     pub expires: Option<u64>,
+    /// Whether the application renews it, and not the client.
+    pub is_renewed_by_application: bool,
     /// The position at which it begins, if the history was read.
     pub position: Option<Position>,
     /// Whether the client can recover it later.
@@ -181,6 +183,7 @@ impl<P: Protocols> Context<'_, P> {
             self.hub.topics.skip(key, self.slot, history.position().clone());
         }
         let options = self.hub.options(&channel);
+        let is_renewed_by_application = options.sub_refresh_proxy;
         let flags = flags(options, &admission.overrides, &sub_options, origin);
         let Admission { info, data, expires, token, .. } = admission;
         if !flags.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
@@ -204,6 +207,7 @@ impl<P: Protocols> Context<'_, P> {
             flags,
             data,
             expires,
+            is_renewed_by_application,
             position: read.as_ref().map(|(_, history)| history.position().clone()),
             recoverable,
             positioned: read.is_some() && sub_options.positioned,
@@ -249,7 +253,7 @@ impl<P: Protocols> Context<'_, P> {
             self.event(Event::Publications(completed.key, &completed.recorded));
         }
         if let Some(at) = completed.expires {
-            self.start_sub_expiry(at);
+            self.start_sub_expiry(completed.key, at);
         }
         if completed.flags.has(SubscriptionFlag::Announced) {
             let info = Box::new(self.hub.client_info(self.slot, Some(completed.key)));

@@ -39,5 +39,5 @@ pub use request::{CommandError, SubscribeRequest};
 pub use state::Origin;
 pub use topics::SubscribeOutcome;
 
-pub(crate) use pending::{PendingCommands, ReadyCommand};
+pub(crate) use pending::{InFlightKind, PendingCommands, ReadyCommand};
 pub(crate) use state::{PendingConnect, PendingSubscribe, SubscribeState};

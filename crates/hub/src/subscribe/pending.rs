@@ -60,8 +60,18 @@ pub(crate) struct InFlight {
     pub(crate) id: u32,
     /// The channel of the request, if the response needs it.
     pub(crate) channel: Option<Channel>,
-    /// Whether it counts for [`MAX_READS`].
-    is_read: bool,
+    pub(crate) kind: InFlightKind,
+}
+
+/// The kind of an unordered request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFlightKind {
+    /// A command of the client.
+    Command,
+    /// A read of a history or presence, which counts for [`MAX_READS`].
+    Read,
+    /// A renewal of the connection or of the subscription to `channel`, which is no command of the client.
+    Renewal,
 }
 
 /// The commands of a session in progress.
@@ -108,7 +118,8 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Whether an unordered read of a history or presence may be started.
     pub(crate) fn can_read(&self) -> bool {
-        self.can_request() && self.in_flight.iter().filter(|request| request.is_read).count() < MAX_READS
+        self.can_request()
+            && self.in_flight.iter().filter(|request| request.kind == InFlightKind::Read).count() < MAX_READS
     }
 
     /// The subscribes at the head of the queue, which are next to be answered.
@@ -157,9 +168,9 @@ impl<M: ControlMessages> PendingCommands<M> {
     }
 
     /// Adds an unordered request; returns its ticket.
-    pub(crate) fn add_in_flight(&mut self, id: u32, channel: Option<Channel>, is_read: bool) -> u32 {
+    pub(crate) fn add_in_flight(&mut self, id: u32, channel: Option<Channel>, kind: InFlightKind) -> u32 {
         let ticket = self.ticket();
-        self.in_flight.push(InFlight { ticket, id, channel, is_read });
+        self.in_flight.push(InFlight { ticket, id, channel, kind });
         ticket
     }
 

@@ -97,6 +97,7 @@ impl<P: Protocols> Hub<P> {
         if self.sessions[slot.index()].is_granted(channel) {
             return Ok(Permission::Granted);
         }
+        self.check_name(slot, Action::Subscribe, channel)?;
         if !token.is_empty() {
             return Ok(Permission::Undecided);
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tidings_config::{ChannelOptions, Config, MemoryOptions, SlowConsumer};
 use tidings_hub::SlowConsumerPolicy;
 
-use crate::settings;
+use tidings_settings as settings;
 
 /// The options of channels without a namespace, and of each namespace.
 pub(super) fn describe(config: &Config) -> Value {

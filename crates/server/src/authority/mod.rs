@@ -20,8 +20,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester, SessionAction,
-    SessionCommand, TokenId,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, HookNames, Rejection, Requester,
+    SessionAction, SessionCommand, Settings, TokenId,
 };
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_session::Response;
@@ -43,6 +43,9 @@ use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
 
 /// Options of a publication that is not added to the history.
 const NO_HISTORY: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
+
+/// How long a connection or a subscription continues when the hook that renews it fails.
+const RETRY_RENEWAL: Duration = Duration::from_secs(60);
 
 /// The permission of a client to upload a table, by a token or by the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -239,12 +242,16 @@ impl Shared {
                     Response::Renewed { expires, info, token }
                 })
             }
+            AuthorizationRequest::Renew { requester, channel } => {
+                self.renew(&requester, channel.as_ref()).await
+            }
             AuthorizationRequest::Publish { requester, channel, body, info, tags, message } => {
                 match self.authorize_publish(&requester, &channel, &body).await {
                     // The response follows when the broker has completed the publication.
                     Ok(allowed) => {
                         let tags = if allowed.tags.is_empty() { tags } else { allowed.tags.clone() };
-                        let mut extra = Extra { info: Some(info), tags, message, ..Extra::default() };
+                        let delta = allowed.delta;
+                        let mut extra = Extra { info: Some(info), tags, message, delta, ..Extra::default() };
                         if !allowed.tags.is_empty() {
                             // The application's tags replace the user properties of the message.
                             extra.remove_user_properties();
@@ -330,13 +337,18 @@ impl Shared {
         fields: &ConnectFields<'_>,
         tokens: &Verification<'_>,
     ) -> Result<Connected, Failure> {
-        let mut connected = if token.is_empty() {
-            let response = self.hooks.connect(requester, fields).await;
-            let connected = response.unwrap_or_else(|| Err(rejected(code::UNAUTHORIZED)))?;
+        let mut connected = if !token.is_empty() {
+            tokens::connect(tokens, requester, token, now()).await?
+        } else if let Some(response) = self.hooks.connect(requester, fields).await {
+            let connected = response?;
             check_not_expired(connected.expires)?;
             connected
         } else {
-            tokens::connect(tokens, requester, token, now()).await?
+            // Without a hook, the user that a proxy has authenticated.
+            let info = requester.connection_info.as_ref();
+            let user =
+                info.and_then(|info| info.user.as_ref()).ok_or_else(|| rejected(code::UNAUTHORIZED))?;
+            Connected { user: user.to_string(), ..Connected::default() }
         };
         self.check_not_blocked(&connected.user, connected.token.as_ref()).await?;
         connected.since = now_micros();
@@ -379,6 +391,25 @@ impl Shared {
         Ok(connected)
     }
 
+    /// Whether a connection that expires continues, or its subscription to `channel`, according to the application. While that
+    /// does not respond, they continue for [`RETRY_RENEWAL`].
+    async fn renew(&self, requester: &Requester, channel: Option<&Channel>) -> Result<Response, Failure> {
+        let settings = self.router.settings();
+        let hooks = channel.and_then(|channel| hooks_of(&settings, channel));
+        let name = hooks.and_then(|hooks| hooks.sub_refresh.as_deref());
+        match self.hooks.renew(name, requester, channel).await {
+            Some(Ok(renewal)) if !renewal.is_expired => {
+                Ok(Response::Renewed { expires: renewal.expires, info: renewal.info, token: None })
+            }
+            Some(Err(Failure::Error(rejection))) if rejection.temporary => {
+                let expires = Some(now() + RETRY_RENEWAL.as_secs());
+                Ok(Response::Renewed { expires, info: None, token: None })
+            }
+            // Expired, or the hook was disabled meanwhile.
+            _ => Err(rejected(code::EXPIRED)),
+        }
+    }
+
     async fn sub_refresh(
         &self,
         requester: &Requester,
@@ -408,7 +439,9 @@ impl Shared {
         if private {
             return Err(rejected(code::PERMISSION_DENIED));
         }
-        let response = self.hooks.subscribe(requester, channel, data).await;
+        let settings = self.router.settings();
+        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.subscribe.as_deref());
+        let response = self.hooks.subscribe(name, requester, channel, data).await;
         let admission = response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))?;
         check_not_expired(admission.expires)?;
         Ok(admission)
@@ -420,7 +453,9 @@ impl Shared {
         channel: &Channel,
         body: &[u8],
     ) -> Result<AllowedPublish, Failure> {
-        let response = self.hooks.publish(requester, channel, body).await;
+        let settings = self.router.settings();
+        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.publish.as_deref());
+        let response = self.hooks.publish(name, requester, channel, body).await;
         response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))
     }
 
@@ -452,6 +487,8 @@ fn span_name(request: &AuthorizationRequest) -> &'static str {
         AuthorizationRequest::Subscribe { .. } => "client subscribe",
         AuthorizationRequest::Refresh { .. } => "client refresh",
         AuthorizationRequest::SubRefresh { .. } => "client sub_refresh",
+        AuthorizationRequest::Renew { channel: None, .. } => "client expiry",
+        AuthorizationRequest::Renew { channel: Some(_), .. } => "subscription expiry",
         AuthorizationRequest::Publish { .. } => "client publish",
         AuthorizationRequest::SignIn { .. } => "client sign_in",
         AuthorizationRequest::Rpc { .. } => "client rpc",
@@ -473,7 +510,8 @@ fn credential(request: &AuthorizationRequest) -> Option<Credential> {
         AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
             Some(Credential::Token)
         }
-        AuthorizationRequest::Publish { .. }
+        AuthorizationRequest::Renew { .. }
+        | AuthorizationRequest::Publish { .. }
         | AuthorizationRequest::SignIn { .. }
         | AuthorizationRequest::Rpc { .. } => None,
     }
@@ -483,6 +521,11 @@ fn credential(request: &AuthorizationRequest) -> Option<Credential> {
 fn is_wrong_credential(failure: &Failure) -> bool {
     let wrong = [code::UNAUTHORIZED.number, code::PERMISSION_DENIED.number];
     matches!(failure, Failure::Error(rejection) if wrong.contains(&rejection.code))
+}
+
+/// The names of the hooks of a channel.
+fn hooks_of<'s>(settings: &'s Settings, channel: &Channel) -> Option<&'s HookNames> {
+    settings.namespaces.options(channel.as_str()).ok().map(|options| &options.hooks)
 }
 
 fn rejected(code: Code) -> Failure {

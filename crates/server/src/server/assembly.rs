@@ -15,7 +15,7 @@ use tidings_broker_metrics::{MemoryMetrics, RedisMetrics};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
-use tidings_hub::{NamespaceTable, Settings};
+use tidings_hub::{NamespaceTable, SessionKey, Settings};
 use tidings_mqtt_state::Storage;
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
@@ -43,13 +43,14 @@ use crate::readiness::ReadinessCheck;
 use crate::rebalance::Rebalance;
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::topic_table::TopicTable;
-use crate::{api, random, settings};
+use crate::topic_table::{MAX_SHARDS, TopicTable};
+use crate::{api, random};
 use tidings_auth_failures::AuthFailures;
 use tidings_canary::Canary;
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
 use tidings_reload::{LiveConfig, Reloader};
+use tidings_settings as settings;
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
 const INTERNAL_PREFIXES: [&str; 4] =
@@ -88,7 +89,7 @@ impl Assembly {
         (live, reloader): (LiveConfig, Reloader),
     ) -> Result<Self, StartError> {
         let lifecycle = Arc::new(Lifecycle::new());
-        let count = settings::shard_count(config);
+        let count = settings::shard_count(config, MAX_SHARDS);
         let limits = settings::shard_limits(config, count);
         let connection_limit = limits.connections;
         let process = Arc::<Process>::default();
@@ -98,7 +99,8 @@ impl Assembly {
         let limiter = Arc::new(ConnectionLimiter::new(Arc::clone(&process), connection_limit));
 
         let uid = NodeUid::random();
-        let sessions = Arc::new(settings::session_settings(config, uid.to_string()));
+        let session_key = SessionKey::new(&random::bytes());
+        let sessions = Arc::new(settings::session_settings(config, uid.to_string(), session_key));
         let live_sessions = Arc::new(ArcSwap::new(Arc::clone(&sessions)));
         let (cluster, work) = Cluster::new(
             uid,

@@ -174,7 +174,7 @@ impl NodeAccess {
     }
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Rejected> {
-        let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone() };
+        let about = ConnectionInfo { transport: "websocket", headers: visitor.headers.clone(), user: None };
         self.authorizer.authorize_upload(visitor.token.as_deref(), about, visitor.address).await
     }
 

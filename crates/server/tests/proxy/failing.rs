@@ -58,6 +58,70 @@ fn an_invalid_response_is_a_temporary_error_and_no_permission() {
 }
 
 #[test]
+fn a_status_becomes_the_error_or_disconnect_that_the_configuration_states() {
+    let application = Application::start();
+    let transforms = r#"[{"status_code": 404, "to_error": {"code": 1404, "message": "no such user"}},
+        {"status_code": 429, "to_error": {"code": 429, "temporary": true}},
+        {"status_code": 302, "to_disconnect": {"code": 4302, "reason": "elsewhere"}}]"#;
+    let server = server_with_hooks(
+        &application,
+        &[("client.proxy.connect.http.status_to_code_transforms", transforms)],
+    );
+    application.respond_with("/connect", 404, "{}");
+    let reply = server.client().call("connect", json!({}));
+    assert_eq!(reply["error"], json!({"code": 1404, "message": "no such user"}), "{reply}");
+    application.respond_with("/connect", 429, "");
+    assert_eq!(server.client().call_error("connect", json!({})), (429, true));
+    application.respond_with("/connect", 302, "");
+    let mut client = server.client();
+    client.send("connect", json!({}));
+    let push = client.message();
+    let disconnect = &push["push"]["disconnect"];
+    assert_eq!((&disconnect["code"], &disconnect["reason"]), (&json!(4302), &json!("elsewhere")), "{push}");
+    assert_eq!(failures(&server, "connect"), 0, "these are answers of the application");
+    application.respond_with("/connect", 500, "");
+    assert_eq!(server.client().call_error("connect", json!({})), TEMPORARY);
+    assert_eq!(failures(&server, "connect"), 1);
+}
+
+#[test]
+fn after_a_reload_the_new_transforms_apply() {
+    let application = Application::start();
+    application.respond_with("/rpc", 404, "");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.toml");
+    let write = |code: u16| {
+        let text = format!(
+            "[rpc.proxy]\nendpoint = \"{}\"\n[[rpc.proxy.http.status_to_code_transforms]]\nstatus_code = 404\n\
+             to_error = {{ code = {code} }}\n",
+            application.url("/rpc")
+        );
+        std::fs::write(&path, text).expect("a file");
+    };
+    write(1000);
+    let server = ServerWithHooks::with_file(&path);
+    let mut client = server.connected(json!({}));
+    assert_eq!(client.call_error("rpc", json!({"method": "m"})).0, 1000);
+    write(1001);
+    let report = server.runtime.block_on(server.server().reload()).expect("a reload");
+    assert_eq!(report.changed, ["rpc.proxy.http.status_to_code_transforms"]);
+    assert_eq!(client.call_error("rpc", json!({"method": "m"})).0, 1001);
+}
+
+#[test]
+fn the_server_answers_the_method_for_pings_itself() {
+    let application = Application::start();
+    let server =
+        server_with_hooks(&application, &[("rpc.ping.enabled", "true"), ("rpc.ping.method", "echo")]);
+    application.respond("/connect", json!({"result": {"user": "56"}}));
+    application.respond("/rpc", json!({"result": {"data": 1}}));
+    let mut client = server.connected(json!({}));
+    assert_eq!(client.call_ok("rpc", json!({"method": "echo", "data": {"x": 1}})), json!({}));
+    assert_eq!(client.call_ok("rpc", json!({"method": "ping"})), json!({"data": 1}));
+    assert_eq!(application.only_call("/rpc").body["method"], "ping");
+}
+
+#[test]
 fn an_application_that_is_gone_or_slow_is_a_temporary_error() {
     let gone = format!("http://127.0.0.1:{}/connect", free_port());
     let server = ServerWithHooks::with(&[

@@ -5,11 +5,15 @@ mod failing;
 mod headers;
 mod hooks;
 mod log;
+mod named;
+mod names;
 mod options;
 mod reload;
+mod renewals;
 mod server_with_hooks;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
 mod traces;
+mod user_header;
 mod webhooks;

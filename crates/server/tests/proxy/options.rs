@@ -10,6 +10,8 @@ fn an_enabled_hook_without_an_endpoint_is_an_error() {
         ("client.proxy.connect.enabled", "client.proxy.connect.endpoint"),
         ("channel.without_namespace.subscribe_proxy_enabled", "channel.proxy.subscribe.endpoint"),
         ("channel.without_namespace.publish_proxy_enabled", "channel.proxy.publish.endpoint"),
+        ("client.proxy.refresh.enabled", "client.proxy.refresh.endpoint"),
+        ("channel.without_namespace.sub_refresh_proxy_enabled", "channel.proxy.sub_refresh.endpoint"),
     ] {
         let error = load(&[(switch, "true")]).expect_err(switch);
         let what = format!("{switch} is true, but {endpoint} is not set");

@@ -8,7 +8,7 @@ use tidings_hub::{
     SubscribeOptions, SubscribeRequest,
 };
 use tidings_tags_filter::Filter;
-use tidings_wire::client::reply::Outcome;
+use tidings_wire::client::reply::{self, Outcome};
 use tidings_wire::client::{Data, Encoding, RawMessage, request};
 use tidings_wire::code;
 use tidings_wire::{Channel, HistoryQuery, Position, Topic};
@@ -144,9 +144,10 @@ impl Context<'_> {
         }
         // A stream that the server itself has authorized, see `Arrival::is_backend`.
         let is_backend = self.session().identity.is_backend();
-        let needs_decision = !is_backend && (!connect.token.is_empty() || self.hub.settings().connect_proxy);
         // The response of the hook contains all channels; the client contributes only positions.
-        let is_hooked = connect.token.is_empty() && needs_decision;
+        let is_hooked = !is_backend && connect.token.is_empty() && self.hub.settings().connect_proxy;
+        let has_user = !connect.token.is_empty() || self.hub.has_proxied_user(self.slot);
+        let needs_decision = is_hooked || !is_backend && has_user;
         let requested = connect.subs.iter().filter_map(|(channel, sub)| {
             let channel = Channel::new(&**channel).ok()?;
             // A channel that cannot be recovered is reported in its part of the reply; an error would fail all
@@ -225,6 +226,7 @@ impl Context<'_> {
                     return Err(CommandError(code::BAD_REQUEST, words));
                 }
             };
+            self.hub.check_name(self.slot, Action::Publish, &channel)?;
             if is_map {
                 return self.hub.map_change_request(self.slot, channel, &publish.key, Some(body));
             }
@@ -260,11 +262,10 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let query = HistoryQuery {
-            // At most as many publications as a client may recover.
             limit: usize::try_from(history.limit)
                 .ok()
-                .map(|limit| limit.min(self.hub.settings().recovery_limit))
-                .or(Some(self.hub.settings().recovery_limit)),
+                .map(|limit| limit.min(self.hub.settings().history_limit))
+                .or(Some(self.hub.settings().history_limit)),
             since: history
                 .since
                 .as_ref()
@@ -299,6 +300,7 @@ impl Context<'_> {
         if !keeps(self.hub.settings().namespaces.options(channel.as_str())?) {
             return Err(code::NOT_AVAILABLE.into());
         }
+        self.hub.check_name(self.slot, action, &channel)?;
         self.hub.authorize(self.slot, action, &channel)?;
         Ok(channel)
     }
@@ -306,6 +308,10 @@ impl Context<'_> {
     pub(super) fn client_rpc(&mut self, id: u32, rpc: &request::Rpc<'_>) -> Progress {
         if !self.session().can_request() {
             return Progress::Hold;
+        }
+        if self.hub.settings().rpc_ping.as_deref() == Some(&*rpc.method) {
+            self.reply(id, Outcome::Rpc(reply::Rpc { data: None }));
+            return Progress::Next;
         }
         let method = rpc.method.clone().into_owned();
         let decision = AuthorizationRequest::Rpc {

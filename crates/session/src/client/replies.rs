@@ -91,7 +91,8 @@ fn one_way_code(error: Code) -> Code {
 
 /// The reply to a subscribe; `now` in Unix seconds. A client with deltas gets the missed publications in full.
 fn subscribe_reply(completed: &Completed, encoding: Encoding, now: u64) -> reply::Subscribe<'_> {
-    let left = completed.expires.map(|at| seconds_left(at, now));
+    let expires = completed.expires.filter(|_| !completed.is_renewed_by_application);
+    let left = expires.map(|at| seconds_left(at, now));
     let publication = |p| {
         let publication = push::Publication::new(p, completed.format);
         if !completed.delta {
@@ -192,7 +193,9 @@ impl Context<'_> {
         let (name, secret) = (self.hub.client_id(own), self.hub.session_secret(own));
         let settings = std::sync::Arc::clone(self.hub.settings());
         let interval = settings.ping_interval;
-        let left = connected.expires.map(|at| seconds_left(at, now));
+        // A client that got an expiry would send a new token.
+        let expires = connected.expires.filter(|_| !settings.refresh_proxy);
+        let left = expires.map(|at| seconds_left(at, now));
         // An emulated session is found by the secret in its HTTP requests. A one-way client passes the secret to its
         // backend, which uses it in the server API.
         let is_found = link.is_emulated();

@@ -119,7 +119,7 @@ impl Context<'_> {
             return self.hub.authenticate_token(self.slot, password, self.fx);
         }
         let is_backend = !password.is_empty() && has_secrets;
-        if settings.connect_proxy && !is_backend {
+        if (settings.connect_proxy || self.hub.has_proxied_user(self.slot)) && !is_backend {
             let decision = AuthorizationRequest::connect(self.hub.requester(self.slot), "");
             return self.hub.request(self.slot, 0, Request::Authorize(Box::new(decision)), self.fx);
         }

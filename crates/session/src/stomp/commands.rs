@@ -53,7 +53,7 @@ impl Context<'_> {
             return self.hub.authenticate_token(self.slot, passcode.as_bytes(), self.fx);
         }
         let is_backend = !passcode.is_empty() && has_secrets;
-        if settings.connect_proxy && !is_backend {
+        if (settings.connect_proxy || self.hub.has_proxied_user(self.slot)) && !is_backend {
             let decision = AuthorizationRequest::connect(self.hub.requester(self.slot), "");
             return self.hub.request(self.slot, 0, Request::Authorize(Box::new(decision)), self.fx);
         }

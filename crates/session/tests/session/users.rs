@@ -20,6 +20,7 @@ fn channel(name: &str) -> Channel {
 fn authority(decision: &AuthorizationRequest) -> Response {
     match decision {
         AuthorizationRequest::Reject { .. } => Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
+        AuthorizationRequest::Renew { .. } => Response::Failed(Rejection::from(code::EXPIRED).into()),
         AuthorizationRequest::Connect { token, .. } if token == "bad" => {
             Response::Failed(Rejection::from(code::UNAUTHORIZED).into())
         }

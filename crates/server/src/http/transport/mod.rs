@@ -136,13 +136,37 @@ impl Transports {
         peer.map(|peer| peer.client_path(headers, &self.shards.process().addresses)).unwrap_or_default()
     }
 
-    /// The information about a connection for hooks; `None` if no hook uses it. Header values that are not text are omitted.
-    fn connection_info(&self, transport: &'static str, headers: &HeaderMap) -> Option<Arc<ConnectionInfo>> {
+    /// The information about a connection for hooks, and the user that a proxy has authenticated; `None` if no hook uses it and
+    /// there is no such user. Header values that are not text are omitted.
+    fn connection_info(
+        &self,
+        transport: &'static str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<Arc<ConnectionInfo>> {
         let text = |(name, value): (&HeaderName, &HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };
-        tidings_hooks::needs_headers(&self.config.load()).then(|| {
-            Arc::new(ConnectionInfo { transport, headers: headers.iter().filter_map(text).collect() })
-        })
+        let config = self.config.load();
+        let user = config.client.user_id_http_header.as_ref();
+        let user = user.and_then(|name| self.proxied_user(name, headers, extensions)).map(Box::from);
+        let has_hooks = tidings_hooks::needs_headers(&config);
+        let headers = headers.iter().filter(|_| has_hooks).filter_map(text);
+        (has_hooks || user.is_some())
+            .then(|| Arc::new(ConnectionInfo { transport, headers: headers.collect(), user }))
+    }
+
+    /// The user in a header of a trusted proxy. A header that occurs twice counts as none: the client may have sent one.
+    fn proxied_user<'h>(
+        &self,
+        name: &HeaderName,
+        headers: &'h HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<&'h str> {
+        let is_trusted = extensions.get::<Peer>()?.is_trusted(&self.shards.process().addresses);
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().filter(|_| is_trusted)?;
+        let user = std::str::from_utf8(value.as_bytes()).ok().filter(|user| !user.is_empty())?;
+        values.next().is_none().then_some(user)
     }
 }

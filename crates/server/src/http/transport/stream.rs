@@ -58,7 +58,7 @@ impl Transports {
             chunked,
             events: events.map(|(several, last_id)| EventStream::new(common.into_bytes(), several, &last_id)),
         };
-        let about = self.connection_info(transport, &parts.headers);
+        let about = self.connection_info(transport, &parts.headers, &parts.extensions);
         let path = self.client_path(&parts.headers, &parts.extensions);
         let transports = self.clone();
         let start = hijacker

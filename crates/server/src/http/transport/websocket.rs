@@ -101,7 +101,7 @@ fn serve_from(
     parameter: u8,
     link: impl FnOnce(Option<&str>, bool) -> Link + Send + 'static,
 ) -> Response {
-    let about = transports.connection_info(transport, request.headers());
+    let about = transports.connection_info(transport, request.headers(), request.extensions());
     let path = transports.client_path(request.headers(), request.extensions());
     match accept_from(request, &transports.policy, &options, origins) {
         Err(rejection) => rejection,

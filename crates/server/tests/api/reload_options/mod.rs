@@ -68,6 +68,46 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rpc.proxy.binary_encoding", "tests/proxy/reload.rs"),
     ("rpc.proxy.http.static_headers", "tests/proxy/reload.rs"),
     ("rpc.without_namespace.proxy_enabled", "tests/proxy/reload.rs"),
+    ("rpc.without_namespace.proxy_name", "tests/proxy/named.rs"),
+    ("rpc.namespace_boundary", "tests/proxy/named.rs: the hooks of methods are one value"),
+    ("channel.without_namespace.subscribe_proxy_name", "tests/proxy/named.rs"),
+    ("channel.without_namespace.publish_proxy_name", "with subscribe_proxy_name: the hooks are one value"),
+    ("channel.without_namespace.sub_refresh_proxy_name", "with subscribe_proxy_name"),
+    (
+        "client.proxy.connect.http.status_to_code_transforms",
+        "tests/proxy/failing.rs: a hook is replaced as one value",
+    ),
+    (
+        "client.proxy.refresh.http.status_to_code_transforms",
+        "tests/proxy/failing.rs: a hook is replaced as one value",
+    ),
+    (
+        "channel.proxy.subscribe.http.status_to_code_transforms",
+        "tests/proxy/failing.rs: a hook is replaced as one value",
+    ),
+    (
+        "channel.proxy.publish.http.status_to_code_transforms",
+        "tests/proxy/failing.rs: a hook is replaced as one value",
+    ),
+    (
+        "channel.proxy.sub_refresh.http.status_to_code_transforms",
+        "tests/proxy/failing.rs: a hook is replaced as one value",
+    ),
+    ("rpc.proxy.http.status_to_code_transforms", "tests/proxy/failing.rs: a hook is replaced as one value"),
+    ("client.proxy.refresh.enabled", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.endpoint", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.timeout", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.http_headers", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.include_connection_meta", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.binary_encoding", "tests/proxy/renewals.rs"),
+    ("client.proxy.refresh.http.static_headers", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.endpoint", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.timeout", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.http_headers", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.include_connection_meta", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.binary_encoding", "tests/proxy/renewals.rs"),
+    ("channel.proxy.sub_refresh.http.static_headers", "tests/proxy/renewals.rs"),
+    ("channel.without_namespace.sub_refresh_proxy_enabled", "tests/proxy/renewals.rs"),
 ];
 
 /// Options of every server here. Clients with a token have the user `ann`.

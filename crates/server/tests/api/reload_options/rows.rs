@@ -63,6 +63,7 @@ pub(super) fn rows() -> Vec<Row> {
     const PRESENCE: &str = "channel.without_namespace.presence = true\n";
     const HOOKS: &str = "channel.proxy.subscribe.endpoint = \"http://127.0.0.1:9/\"\nchannel.proxy.publish.endpoint = \"http://127.0.0.1:9/\"\n";
     const PUBLISH: &str = "channel.without_namespace.allow_publish_for_client = true\n";
+    const READ: &str = "channel.without_namespace.allow_history_for_client = true\n";
     const OTHER_KEY: &str =
         "client.subscription_token.enabled = true\nclient.subscription_token.hmac_secret_key = \"other\"\n";
     const SAME_KEY: &str =
@@ -150,6 +151,8 @@ pub(super) fn rows() -> Vec<Row> {
             &[],
             user(&[("subscribe", r##"{"channel":"dialog#ann"}"##)]),
         ),
+        row(channel!("channel_regex"), ["\"\"", "\"^[0-9]+$\""], &[SUBSCRIBE], user(SUB)),
+        row("channel.max_length", ["255", "3"], &[SUBSCRIBE], user(SUB)),
         row(
             channel!("allowed_delta_types"),
             ["[]", "[\"fossil\"]"],
@@ -239,6 +242,34 @@ pub(super) fn rows() -> Vec<Row> {
             peer.call("subscribe", &json!({"channel": "$x", "token": token_with(&claims)}));
             peer.push("unsubscribe").to_string()
         }),
+        row("rpc.ping.enabled", [NO, YES], &[], user(&[("rpc", r#"{"method":"ping"}"#)])),
+        row(
+            "rpc.ping.method",
+            ["\"ping\"", "\"echo\""],
+            &["rpc.ping.enabled = true\n"],
+            user(&[("rpc", r#"{"method":"ping"}"#)]),
+        ),
+        row("client.history_max_publication_limit", ["2", "3"], &[HISTORY, READ], |server| {
+            (0..4).for_each(|n| _ = publish(server, &json!(n)));
+            let query = json!({"channel": "news", "limit": -1});
+            let reply = connected(server, &ann()).call("history", &query);
+            reply["history"]["publications"].as_array().map_or(0, Vec::len).to_string()
+        }),
+        row(
+            "client.recovery_max_publication_limit",
+            ["1", "100"],
+            &[HISTORY, SUBSCRIBE, "channel.without_namespace.force_recovery = true\n"],
+            recovery,
+        ),
+        row(
+            "client.user_id_http_header",
+            ["\"\"", "\"X-User-Id\""],
+            &[
+                "trusted_proxies = [\"127.0.0.1\"]\n",
+                "channel.without_namespace.allow_user_limited_channels = true\n",
+            ],
+            status("/events?channel=dialog%23ann", "X-User-Id: ann"),
+        ),
         row("client.subscribe_to_user_personal_channel.enabled", [NO, YES], &[], |server| {
             connect(server, &ann())
         }),
@@ -271,6 +302,14 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         row("client.token.audience", ["\"\"", "\"x\""], &[], |server| connect(server, &ann())),
         row("client.token.issuer", ["\"\"", "\"x\""], &[], |server| connect(server, &ann())),
+        row("client.token.audience_regex", ["\"\"", "\"x\""], &[], |server| connect(server, &ann())),
+        row("client.token.issuer_regex", ["\"\"", "\"x\""], &[], |server| connect(server, &ann())),
+        row(
+            "client.token.user_id_claim",
+            ["\"\"", "\"account\""],
+            &["channel.without_namespace.allow_user_limited_channels = true\n"],
+            user(&[("subscribe", r##"{"channel":"dialog#ann"}"##)]),
+        ),
         row(
             "client.subscription_token.enabled",
             [NO, YES],
@@ -297,6 +336,14 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         row("client.subscription_token.audience", ["\"\"", "\"x\""], &[SAME_KEY], subscribe_with_token),
         row("client.subscription_token.issuer", ["\"\"", "\"x\""], &[SAME_KEY], subscribe_with_token),
+        row("client.subscription_token.audience_regex", ["\"\"", "\"x\""], &[SAME_KEY], subscribe_with_token),
+        row("client.subscription_token.issuer_regex", ["\"\"", "\"x\""], &[SAME_KEY], subscribe_with_token),
+        row(
+            "client.subscription_token.user_id_claim",
+            ["\"\"", "\"account\""],
+            &[SAME_KEY],
+            subscribe_with_token,
+        ),
         row("limits.address.connections", ["0", "1"], &[], two_connections),
         row("limits.address.connection_rate", ["0", "1"], &[], many_connections),
         row("limits.address.commands", ["0", "3"], &[], many_lines("PING")),

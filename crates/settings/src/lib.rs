@@ -1,10 +1,17 @@
-//! Converts the configuration into the settings of each part.
+//! The settings of each part of the server, from its configuration.
+//!
+//! The parts (sessions, shards, protocols, MQTT) know no configuration, and the configuration knows no part. This crate knows
+//! both, and nothing else: it opens no file and starts nothing.
+//!
+//! Invariants:
+//! - The same configuration gives the same settings; what else they depend on is an argument.
+//! - Options are taken as the configuration has checked them.
 
 use std::path::PathBuf;
 
 use tidings_hub::{
-    Access, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy, Usage,
-    UsageLimits,
+    Access, HookNames, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy,
+    Usage, UsageLimits,
 };
 use tidings_mqtt::Qos;
 use tidings_mqtt_state::SessionLimits;
@@ -13,7 +20,6 @@ use tidings_session::{MqttSettings, ProtocolSettings};
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
 
-use crate::random;
 use tidings_canary::ProbedFeatures;
 use tidings_config::{BrokerUrl, Config, Network};
 
@@ -21,14 +27,11 @@ use tidings_config::{BrokerUrl, Config, Network};
 /// HTTP connections get at most a quarter of all files.
 const SPARE_FILES: u64 = 64;
 
-/// Most publications in one recovery of a client.
-const RECOVERY_LIMIT: usize = 100_000;
-
 /// The divisor of `client.queue_max_total` that gives the bytes for responses that are being read from the broker.
 const READS_SHARE: usize = 4;
 
 /// `node.name`, or without one the name of the machine and the HTTP port.
-pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
+pub fn node_name(config: &Config, announcements: &[String]) -> String {
     if !config.node.name.is_empty() {
         return config.node.name.clone();
     }
@@ -41,14 +44,14 @@ pub(crate) fn node_name(config: &Config, announcements: &[String]) -> String {
 }
 
 /// The settings of sessions at the start of the node.
-pub(crate) fn session_settings(config: &Config, node: String) -> Settings {
+pub fn session_settings(config: &Config, node: String, session_key: SessionKey) -> Settings {
     let (address, user) = usage_limits(config);
     let usage = Usage::new(&address, &user);
-    settings(config, node, SessionKey::new(&random::bytes()), usage)
+    settings(config, node, session_key, usage)
 }
 
 /// The settings of sessions after a reload: the key of sessions and what addresses and users have used stay.
-pub(crate) fn reloaded_settings(config: &Config, before: &Settings) -> Settings {
+pub fn reloaded_settings(config: &Config, before: &Settings) -> Settings {
     let (address, user) = usage_limits(config);
     let usage = before.usage.with_limits(&address, &user);
     settings(config, before.node.clone(), before.session_key.clone(), usage)
@@ -80,12 +83,16 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
                     options: options(&n.options, &config.memory),
                 }),
             )
-            .with_private_prefix(&config.channel.private_prefix),
+            .with_private_prefix(&config.channel.private_prefix)
+            .with_max_length(config.channel.max_length),
         ),
         namespace_metrics: config.metrics.namespaces,
         recovery_bytes: client.queue_max_size,
-        recovery_limit: RECOVERY_LIMIT,
+        recovery_limit: publication_limit(client.recovery_max_publication_limit),
+        history_limit: publication_limit(client.history_max_publication_limit),
         connect_proxy: client.proxy.connect.enabled,
+        rpc_ping: config.rpc.ping.enabled.then(|| config.rpc.ping.method.clone()),
+        refresh_proxy: client.proxy.refresh.enabled,
         private_prefix: config.channel.private_prefix.clone(),
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
@@ -96,8 +103,14 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
     }
 }
 
+/// A limit of publications, of which 0 is none. Responses are bounded in bytes too.
+fn publication_limit(option: usize) -> usize {
+    // One more must be representable as a number of Redis.
+    if option == 0 { i32::MAX as usize } else { option }
+}
+
 /// Sets the limits of connections that all shards share.
-pub(crate) fn configure_process(process: &Process, config: &Config) {
+pub fn configure_process(process: &Process, config: &Config) {
     let address = &config.limits.address;
     let proxies = config.trusted_proxies.iter().filter_map(address_range).collect();
     process.connection_rate.set(config.client.connection_rate_limit);
@@ -105,7 +118,7 @@ pub(crate) fn configure_process(process: &Process, config: &Config) {
 }
 
 /// The settings of the protocols, for each of `shards`.
-pub(crate) fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> ProtocolSettings {
+pub fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> ProtocolSettings {
     ProtocolSettings {
         auto_subscribe: config.tcp.auto_subscribe.clone(),
         first_byte_wait: config.tcp.first_byte_wait,
@@ -119,7 +132,7 @@ pub(crate) fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> 
 }
 
 /// Whether retained messages of MQTT are kept: those in memory are not shared by nodes.
-pub(crate) fn retains(config: &Config) -> bool {
+pub fn retains(config: &Config) -> bool {
     config.mqtt.enabled && config.broker == BrokerUrl::Memory && config.mqtt.retain_limit > 0
 }
 
@@ -129,13 +142,13 @@ fn keeps_sessions(config: &Config) -> bool {
 }
 
 /// The folder of the files of MQTT's state; `None` if it is in memory alone.
-pub(crate) fn mqtt_folder(config: &Config) -> Option<PathBuf> {
+pub fn mqtt_folder(config: &Config) -> Option<PathBuf> {
     let has_files = keeps_sessions(config) && config.mqtt.persistence;
     config.data_dir.folder().filter(|_| has_files).map(|folder| folder.join("mqtt"))
 }
 
 /// The bounds of sessions of MQTT.
-pub(crate) fn session_limits(config: &Config) -> SessionLimits {
+pub fn session_limits(config: &Config) -> SessionLimits {
     SessionLimits {
         sessions: config.mqtt.sessions_limit,
         queue_bytes: config.mqtt.session_queue_size,
@@ -204,7 +217,7 @@ fn usage_limits(config: &Config) -> (UsageLimits, UsageLimits) {
 }
 
 /// A digest of the options of channels. Nodes of one version with the same options have the same digest.
-pub(crate) fn channel_options_digest(settings: &Settings) -> String {
+pub fn channel_options_digest(settings: &Settings) -> String {
     // No option of channels is a secret.
     let mut options: Vec<_> =
         settings.namespaces.all().map(|(name, options)| format!("{name}={options:?}\n")).collect();
@@ -215,7 +228,7 @@ pub(crate) fn channel_options_digest(settings: &Settings) -> String {
 }
 
 /// The features of the broker that the configuration uses.
-pub(crate) fn probed_features(config: &Config) -> ProbedFeatures {
+pub fn probed_features(config: &Config) -> ProbedFeatures {
     let named = config.channel.namespaces.iter().map(|namespace| &namespace.options);
     let all = named.chain([&config.channel.without_namespace]);
     let all: Vec<_> = all.map(|from| options(from, &config.memory)).collect();
@@ -225,7 +238,8 @@ pub(crate) fn probed_features(config: &Config) -> ProbedFeatures {
     }
 }
 
-pub(crate) fn options(
+/// The options of a namespace.
+pub fn options(
     from: &tidings_config::ChannelOptions,
     memory: &tidings_config::MemoryOptions,
 ) -> NamespaceOptions {
@@ -264,20 +278,31 @@ pub(crate) fn options(
         allow_presence_for_client: from.allow_presence_for_client,
         allow_presence_for_anonymous: from.allow_presence_for_anonymous,
         allow_user_limited_channels: from.allow_user_limited_channels,
+        channel_regex: from.channel_regex.clone(),
         allow_fossil_delta: from.allowed_delta_types.contains(&tidings_config::DeltaType::Fossil),
         delta_publish: from.delta_publish,
         allow_tags_filter: from.allow_tags_filter,
         tags_filter_limit: from.tags_filter_limit,
         subscribe_proxy: from.subscribe_proxy_enabled,
         publish_proxy: from.publish_proxy_enabled,
+        sub_refresh_proxy: from.sub_refresh_proxy_enabled,
+        hooks: HookNames {
+            subscribe: hook_name(&from.subscribe_proxy_name),
+            publish: hook_name(&from.publish_proxy_name),
+            sub_refresh: hook_name(&from.sub_refresh_proxy_name),
+        },
         map: None,
     };
     tidings_map_api::apply(from, memory, &mut options);
     options
 }
 
+fn hook_name(name: &str) -> Option<String> {
+    (name != tidings_config::DEFAULT_PROXY).then(|| name.to_owned())
+}
+
 /// The limits of a shard. Raises the process's limit of open files to its hard limit.
-pub(crate) fn shard_limits(config: &Config, shards: usize) -> Limits {
+pub fn shard_limits(config: &Config, shards: usize) -> Limits {
     let client = &config.client;
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let spare = SPARE_FILES + (config.http.connection_limit + tidings_http::RESERVE) as u64;
@@ -305,11 +330,11 @@ pub(crate) fn shard_limits(config: &Config, shards: usize) -> Limits {
     }
 }
 
-/// The number of shards to start.
-pub(crate) fn shard_count(config: &Config) -> usize {
+/// The number of shards to start, of which `max` are possible.
+pub fn shard_count(config: &Config, max: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match config.shards {
-        0 => cores.min(crate::topic_table::MAX_SHARDS),
+        0 => cores.min(max),
         count => count,
     }
 }
