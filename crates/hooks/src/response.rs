@@ -36,7 +36,7 @@ pub struct AllowedPublish {
 }
 
 /// The response about a connection or a subscription that expires.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewal {
     /// It must end.
     pub is_expired: bool,
@@ -194,9 +194,10 @@ pub(super) fn read_publish(json: &[u8]) -> HookOutcome<AllowedPublish> {
     published.map(Result::flatten)
 }
 
-/// Reads the response to `refresh` and `sub_refresh`.
+/// Reads the response to `refresh` and `sub_refresh`. One without a result ends what expires, as in Centrifugo.
 pub(super) fn read_renewal(json: &[u8]) -> HookOutcome<Renewal> {
-    read(json, |result: RenewalHookResult| {
+    read_any(json, |result: Option<RenewalHookResult>| {
+        let Some(result) = result else { return Ok(Renewal { is_expired: true, ..Renewal::default() }) };
         Ok(Renewal {
             is_expired: result.expired,
             expires: expires(result.expire_at),
@@ -210,9 +211,18 @@ pub(super) fn read_rpc(json: &[u8]) -> HookOutcome<Option<Bytes>> {
     read(json, |result: RpcHookResult| bytes("b64data", result.b64data, result.data))
 }
 
+/// Reads a response that needs a result. An empty object is no permission: it may come from a server that is not the
+/// application.
 fn read<T: DeserializeOwned, A>(
     json: &[u8],
     convert: impl FnOnce(T) -> Result<A, InvalidReason>,
+) -> HookOutcome<A> {
+    read_any(json, |result: Option<T>| convert(result.ok_or("has none of result, error and disconnect")?))
+}
+
+fn read_any<T: DeserializeOwned, A>(
+    json: &[u8],
+    convert: impl FnOnce(Option<T>) -> Result<A, InvalidReason>,
 ) -> HookOutcome<A> {
     let response: HookResponse<T> = serde_json::from_slice(json).map_err(|error| {
         let reason = match error.classify() {
@@ -235,9 +245,7 @@ fn read<T: DeserializeOwned, A>(
         }
         return Ok(Err(Failure::Error(Rejection { code, text: message, temporary })));
     }
-    // An empty object is no permission: it may come from a server that is not the application.
-    let result = response.result.ok_or("has none of result, error and disconnect")?;
-    convert(result).map(Ok)
+    convert(response.result).map(Ok)
 }
 
 fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
@@ -413,7 +421,9 @@ mod tests {
         let renewed = Renewal { is_expired: false, expires: Some(7), info: Some(r#"{"n":1}"#.into()) };
         assert_eq!(read_renewal(br#"{"result": {"expire_at": 7, "info": {"n":1}}}"#), Ok(Ok(renewed)));
         let over = Renewal { is_expired: true, ..Renewal::default() };
-        assert_eq!(read_renewal(br#"{"result": {"expired": true}}"#), Ok(Ok(over)));
+        for json in [r#"{"result": {"expired": true}}"#, r#"{"result": null}"#, "{}"] {
+            assert_eq!(read_renewal(json.as_bytes()), Ok(Ok(over.clone())), "{json}");
+        }
         assert_eq!(read_renewal(br#"{"result": {}}"#), Ok(Ok(Renewal::default())));
     }
 

@@ -1,7 +1,7 @@
 //! Expiry of connections and subscriptions.
 //!
-//! A client renews them with a new token, within a grace period after the expiry. Where the application renews them, it is asked
-//! at the expiry; until its response they continue.
+//! A client renews them with a new token, within a grace period after the expiry. Where the application renews them, it gets a
+//! request at the expiry; until its response they continue.
 
 use std::time::Duration;
 

@@ -68,6 +68,7 @@ fn a_connection_that_the_application_does_not_renew_is_closed_as_expired() {
     for response in [
         json!({"result": {"expired": true}}),
         json!({"result": {"expire_at": 1}}),
+        json!({}),
         json!({"error": {"code": 1000, "message": "no"}}),
     ] {
         let application = Application::start();
@@ -94,7 +95,7 @@ fn a_connection_continues_for_a_minute_while_the_refresh_hook_fails() {
 }
 
 #[test]
-fn a_client_without_an_expiry_is_not_asked_about() {
+fn a_client_without_an_expiry_causes_no_request() {
     let application = Application::start();
     let server = connections(&application);
     let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
