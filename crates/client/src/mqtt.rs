@@ -4,6 +4,7 @@
 //! Invariants:
 //! - A message of a subscription is acknowledged when the caller has taken it.
 //! - At most [`MAX_PACKET`] bytes of one packet are buffered; the caller bounds the messages in flight.
+//! - While the caller waits in [`MqttConnection::exchange`], a ping is sent after half the keep-alive time without another packet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tidings_mqtt::{
     Qos, QosAndId, ReasonCode, Sensitive, Side, Subscribe, Subscription, SubscriptionOptions,
     SubscriptionsBuf, Version,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::pipe::Pipe;
 use crate::{AGENT_NAME, Error, Server};
@@ -22,7 +23,7 @@ use crate::{AGENT_NAME, Error, Server};
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest accepted packet in bytes: far above useful message limits.
 const MAX_PACKET: usize = 64 << 20;
-/// The keep-alive time in seconds. The caller sends a [ping](MqttConnection::ping) earlier.
+/// The keep-alive time in seconds, unless the server sets one.
 const KEEP_ALIVE: u16 = 60;
 
 /// A connection after `CONNACK`.
@@ -33,6 +34,10 @@ pub struct MqttConnection {
     published: VecDeque<PacketId>,
     /// The most messages without an acknowledgement that the server accepts.
     receive_maximum: usize,
+    /// The time of the last packet to the server.
+    last_sent: Instant,
+    /// Half the keep-alive time; `None` without one.
+    ping_after: Option<Duration>,
 }
 
 /// A packet of the server.
@@ -60,8 +65,14 @@ impl MqttConnection {
     /// [`Error`]: no server at the address, no response in time, another protocol, or a rejected secret.
     pub async fn open(server: &Server, secret: Option<&str>) -> Result<Self, Error> {
         let pipe = Pipe::open(server).await?;
-        let mut connection =
-            Self { pipe, last_id: 0, published: VecDeque::new(), receive_maximum: usize::from(u16::MAX) };
+        let mut connection = Self {
+            pipe,
+            last_id: 0,
+            published: VecDeque::new(),
+            receive_maximum: usize::from(u16::MAX),
+            last_sent: Instant::now(),
+            ping_after: half(KEEP_ALIVE),
+        };
         connection.write(&Packet::Connect(Connect {
             version: Version::V5,
             clean_start: true,
@@ -83,10 +94,15 @@ impl MqttConnection {
         loop {
             let found = self.decode(|packet| match packet {
                 Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => {
-                    match connack.properties.get(PropertyId::ReceiveMaximum) {
-                        Some(Property::ReceiveMaximum(most)) => Ok(Some(usize::from(most.get()))),
-                        _ => Ok(None),
+                    let (mut most, mut keep_alive) = (u16::MAX, KEEP_ALIVE);
+                    for property in connack.properties.iter() {
+                        match property {
+                            Property::ReceiveMaximum(number) => most = number.get(),
+                            Property::ServerKeepAlive(seconds) => keep_alive = seconds,
+                            _ => {}
+                        }
                     }
+                    Ok((usize::from(most), half(keep_alive)))
                 }
                 Packet::ConnAck(connack) => {
                     let text = explained(connack.reason, &connack.properties);
@@ -96,8 +112,8 @@ impl MqttConnection {
                 _ => Err(Error::Protocol { what: "MQTT", why: "its first packet is no CONNACK".to_owned() }),
             })?;
             match found {
-                Some(Ok(most)) => {
-                    self.receive_maximum = most.unwrap_or(self.receive_maximum);
+                Some(Ok(limits)) => {
+                    (self.receive_maximum, self.ping_after) = limits;
                     return Ok(());
                 }
                 Some(Err(error)) => return Err(error),
@@ -198,12 +214,16 @@ impl MqttConnection {
         event.transpose()
     }
 
-    /// Waits until input has arrived or output has been written. Cancel safe: no byte is lost or written twice.
+    /// Waits until input has arrived, output has been written, or a ping was due. Cancel safe: no byte is lost or written twice.
     ///
     /// # Errors
     /// [`Error::Lost`] when the connection has ended.
     pub async fn exchange(&mut self) -> Result<(), Error> {
-        self.pipe.exchange().await
+        let Some(ping_after) = self.ping_after else { return self.pipe.exchange().await };
+        match timeout_at(self.last_sent + ping_after, self.pipe.exchange()).await {
+            Ok(done) => done,
+            Err(_) => self.ping(),
+        }
     }
 
     /// Sends `DISCONNECT`, and waits at most a second until it is written.
@@ -225,6 +245,7 @@ impl MqttConnection {
     }
 
     fn write(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
+        self.last_sent = Instant::now();
         packet.encode(Version::V5, self.pipe.outbox()).map_err(too_long)
     }
 
@@ -239,6 +260,11 @@ impl MqttConnection {
         self.pipe.take(used);
         Ok(Some(value))
     }
+}
+
+/// Half of a keep-alive time in seconds; `None` for 0, which is no limit.
+fn half(keep_alive: u16) -> Option<Duration> {
+    (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 500))
 }
 
 /// A reason code with the server's explanation.

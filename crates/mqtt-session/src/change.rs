@@ -94,7 +94,7 @@ pub enum SessionChange {
     Will(Connection, Option<Box<WillMessage>>),
 }
 
-/// A step of a session with a connection. A store with files has it before the client can notice it.
+/// A step of a session with a connection. A store with files has it before the client can observe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A subscription is made, or its options are replaced.

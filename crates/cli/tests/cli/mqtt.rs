@@ -1,6 +1,8 @@
 //! Tests of `tidings subscribe`, `publish` and `bench` over MQTT.
 
-use tidings_testkit::{PATIENCE, RespClient, Tidings, wait_until};
+use std::io::Write as _;
+
+use tidings_testkit::{PATIENCE, RespClient, Tidings, get_http, wait_until};
 
 use crate::tool::{TIDINGS, Tool, command, run, server};
 
@@ -45,6 +47,31 @@ fn more_messages_than_the_server_accepts_without_acknowledgement_are_published()
     let done = run(&["publish", "many", "-", "--server", &url], lines.as_bytes());
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
     assert_eq!(subscriber.finish().text(), lines);
+}
+
+#[test]
+fn a_publisher_without_input_stays_connected() {
+    let server = Tidings::builder(TIDINGS)
+        .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .env("TIDINGS_MQTT_MAX_KEEP_ALIVE", "1")
+        .start();
+    let url = format!("mqtt://{}", server.tcp());
+    let subscriber = subscribed(&server, &["news", "--count", "1"], 0, 1);
+    let mut publisher = Tool::start(command(&["publish", "news", "-", "--server", &url]));
+    // The subscriber alone sends them in five times the keep-alive time.
+    wait_until(PATIENCE, "pings", || {
+        let metrics = get_http(server.http(), "/metrics").body;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tidings_mqtt_packets_received_total{type=\"pingreq\"} "));
+        line.is_some_and(|number| number.parse::<u32>().is_ok_and(|number| number >= 10))
+    });
+    let mut input = publisher.stdin.take().expect("a piped stdin");
+    input.write_all(b"late\n").expect("it reads");
+    drop(input);
+    let done = publisher.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
+    assert_eq!(subscriber.finish().text(), "late\n");
 }
 
 #[test]

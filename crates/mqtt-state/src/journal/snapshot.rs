@@ -24,7 +24,7 @@ impl SnapshotFile {
         let Self { folder, name, generation } = self;
         let temporary = folder.join(format!("{name}.tmp"));
         let bytes = write_frames(&temporary, state).inspect_err(|_| {
-            // Its bytes are of more use to a disk that is full. The next attempt replaces the file otherwise.
+            // Frees its bytes on a full disk. If it remains, the next attempt replaces it.
             let _ = fs::remove_file(&temporary);
         })?;
         fs::rename(&temporary, folder.join(snapshot_name(name, generation)))?;

@@ -10,6 +10,8 @@
 //! - With files, a change is in them before this store returns, with the publications for connected sessions: see [`mirror`].
 //! - A will is published once: after its delay or with the end of the session, unless the client connects before.
 
+mod deliver;
+mod effects;
 mod files;
 mod groups;
 mod mirror;
@@ -21,77 +23,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidings_metrics::{BYTES, Collect, MetricWriter};
-use tidings_mqtt::Qos;
 use tidings_mqtt_session::{
     Connection, JoinGroup, OpenSession, Parking, SessionChange, SessionKey, SessionState, SharedDelivery,
-    SharedFilter, StoredSubscription, WillMessage,
+    SharedFilter, StoredSubscription,
 };
-use tidings_wire::{Delivery, Publication, Topic};
+use tidings_wire::{Delivery, Topic};
 
+pub use effects::{Outcome, SessionEffects, SessionLimits};
 use groups::{Groups, Member};
 use mirror::Mirror;
 use parked::Parked;
-
-/// The bounds of [`Sessions`], and the properties of their deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionLimits {
-    /// Most sessions, with and without a connection.
-    pub sessions: usize,
-    /// Most bytes of the messages of one session.
-    pub queue_bytes: usize,
-    /// Most bytes of the messages of all sessions without a connection.
-    pub total_bytes: usize,
-    /// The quality of service of publications of other protocols.
-    pub default_qos: Qos,
-}
-
-/// The response to an [`OpenSession`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A new session begins.
-    New,
-    /// The session continues with this state.
-    Resumed(Box<SessionState>),
-    /// There are as many sessions as the limit.
-    Full(usize),
-    /// A later connection has requested the session.
-    Replaced,
-}
-
-/// What the caller does after a change, in the order of the fields.
-#[derive(Debug)]
-pub struct SessionEffects<W> {
-    /// Topics whose publications the store gets from now on.
-    pub joined: Vec<Topic>,
-    /// Responses to requests. The shard of a session that continues gets the publications of its topics from now on.
-    pub responses: Vec<(W, Connection, Outcome)>,
-    /// Topics whose publications the store does not get any more.
-    pub released: Vec<Topic>,
-    /// Wills to publish.
-    pub wills: Vec<WillMessage>,
-    /// Publications for members of groups.
-    pub shared: Vec<(Connection, SharedDelivery)>,
-}
-
-impl SessionLimits {
-    /// With the bytes of a session bounded by what the others leave, which have `others` bytes.
-    fn with_room(self, others: usize) -> Self {
-        let room = self.total_bytes.saturating_sub(others);
-        Self { queue_bytes: self.queue_bytes.min(room), ..self }
-    }
-}
-
-impl<W> Default for SessionEffects<W> {
-    fn default() -> Self {
-        Self {
-            joined: Vec::new(),
-            responses: Vec::new(),
-            released: Vec::new(),
-            wills: Vec::new(),
-            shared: Vec::new(),
-        }
-    }
-}
 
 /// The sessions of a node. `W` is the recipient of a response.
 #[derive(Debug)]
@@ -243,65 +184,6 @@ impl<W> Sessions<W> {
 }
 
 impl<W> State<W> {
-    fn deliver_parked(&mut self, delivery: &Delivery, now: u64) {
-        let Self { limits, sessions, subscribers, bytes, dropped, mirror, .. } = self;
-        if let Some(mirror) = mirror {
-            mirror.deliver(delivery, *limits, now);
-        }
-        for id in subscribers.get(&delivery.topic).into_iter().flatten() {
-            if let Some(Session { place: Place::Parked(parked), .. }) = sessions.get_mut(id) {
-                let before = parked.bytes();
-                *dropped += parked.add(delivery, limits.with_room(*bytes - before), now);
-                *bytes = *bytes + parked.bytes() - before;
-                if let Some(mirror) = mirror.as_mut().filter(|_| parked.arriving.is_none()) {
-                    mirror.trim(*id, parked.state.waiting.required().len());
-                }
-            }
-        }
-    }
-
-    /// Delivers a publication to one member of each group of a topic; with `only`, of that group, and not to the connection.
-    fn deliver_shared(
-        &mut self,
-        topic: &Topic,
-        publication: &Arc<Publication>,
-        only: Option<(&str, Connection)>,
-        now: u64,
-        shared: &mut Vec<(Connection, SharedDelivery)>,
-    ) {
-        let (only, excluded) = only.unzip();
-        for (filter, member, options) in self.groups.select(topic, publication, only, excluded) {
-            match member {
-                Member::Connected(connection) => {
-                    if let Some(mirror) = &mut self.mirror
-                        && let Some(session) = mirror.session(connection)
-                    {
-                        mirror.add_to(&[(session, options)], publication, self.limits, now);
-                    }
-                    let filter = SharedFilter { filter, topic: topic.clone() };
-                    let publication = Arc::clone(publication);
-                    shared.push((connection, SharedDelivery { shared: filter, publication }));
-                }
-                Member::Parked(id) => {
-                    let Some(Session { place: Place::Parked(parked), .. }) = self.sessions.get_mut(&id)
-                    else {
-                        continue;
-                    };
-                    let before = parked.bytes();
-                    let limits = self.limits.with_room(self.bytes - before);
-                    self.dropped += parked.add_message(publication, options, limits, now);
-                    self.bytes = self.bytes + parked.bytes() - before;
-                    if let Some(mirror) = &mut self.mirror {
-                        mirror.add_to(&[(id, options)], publication, self.limits, now);
-                        if parked.arriving.is_none() {
-                            mirror.trim(id, parked.state.waiting.required().len());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// A member leaves a group.
     fn leave(&mut self, shared: &SharedFilter, member: Member, fx: &mut SessionEffects<W>) {
         let is_empty = self.groups.leave(&shared.topic, &shared.filter, member);

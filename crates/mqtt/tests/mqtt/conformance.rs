@@ -55,17 +55,21 @@ fn a_statement_that_is_met_has_a_test_that_exists() {
             let is_met_here =
                 ["codec", "index", "`topic::Filter`"].iter().any(|part| state.starts_with(part));
             assert!(!is_met_here || !test.is_empty(), "{statement} of {version}: {state}");
-            let test = test.trim_matches('`');
-            let Some((module, name)) = test.rsplit_once("::") else { continue };
-            let file = match (module, module.strip_prefix("topic::")) {
-                (_, Some(module)) => format!("mqtt/src/topic/{module}.rs"),
-                ("mqtt", _) => "session/tests/session/mqtt".to_owned(),
-                ("mqtt_state", _) => "mqtt-state/src/retained.rs".to_owned(),
-                ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
-                (module, _) => format!("mqtt/tests/mqtt/{module}.rs"),
-            };
-            let text = text_of(&root().join("crates").join(&file));
-            assert!(text.contains(&format!("fn {name}(")), "{statement} of {version}: no {name} in {file}");
+            for test in test.split(", ").map(|test| test.trim_matches('`')) {
+                let Some((module, name)) = test.rsplit_once("::") else { continue };
+                let file = match (module, module.strip_prefix("topic::")) {
+                    (_, Some(module)) => format!("mqtt/src/topic/{module}.rs"),
+                    ("mqtt", _) => "session/tests/session/mqtt".to_owned(),
+                    ("mqtt_state", _) => "mqtt-state/src/retained/tests.rs".to_owned(),
+                    ("mqtt_restart", _) => "cli/tests/sdk/mqtt_restart.rs".to_owned(),
+                    ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
+                    ("cli::mqtt", _) => "cli/tests/cli/mqtt.rs".to_owned(),
+                    (module, _) => format!("mqtt/tests/mqtt/{module}.rs"),
+                };
+                let text = text_of(&root().join("crates").join(&file));
+                let is_there = text.contains(&format!("fn {name}("));
+                assert!(is_there, "{statement} of {version}: no {name} in {file}");
+            }
         }
     }
 }

@@ -187,3 +187,96 @@ impl Record {
         Some(Self { session, change })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidings_mqtt::Qos;
+    use tidings_mqtt_session::Acknowledgement;
+    use tidings_wire::{Channel, Publication};
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Option<Vec<Record>> {
+        let (mut from, mut added, mut records) = (Decoder(bytes), None, Vec::new());
+        while !from.0.is_empty() {
+            records.push(Record::decode(&mut from, &mut added)?);
+        }
+        Some(records)
+    }
+
+    fn message(identifier: u32, qos: Qos) -> Message {
+        Message {
+            publication: Arc::new(Publication::new(Channel::new("t").unwrap(), "x")),
+            qos,
+            retain: true,
+            identifier,
+            is_pattern: identifier > 1,
+            is_unchecked: true,
+            received: 9,
+        }
+    }
+
+    #[test]
+    fn each_record_is_decoded_as_it_was_encoded_and_none_without_its_end() {
+        let id = PacketId::new(7).unwrap();
+        let channel = Channel::new("gone").unwrap();
+        let will = WillMessage { channel, body: "w".into(), extra: None, delay: 3 };
+        let sent = message(3, Qos::ExactlyOnce);
+        let in_flight = InFlight { id, awaits: Acknowledgement::Receive, message: Some(Box::new(sent)) };
+        let messages = Messages {
+            in_flight: vec![in_flight.clone()],
+            waiting: vec![(5, message(1, Qos::AtLeastOnce))],
+            received: vec![1, 2],
+            last_packet_id: 7,
+            dropped: 4,
+        };
+        let parked = ParkedState {
+            client: "c".into(),
+            subscriptions: Vec::new(),
+            will: Some(will.clone()),
+            will_due: 10,
+            expires: 20,
+        };
+        let changes = [
+            Change::Begun { key: "k".into(), expiry: 60 },
+            Change::Unsubscribed("t".into()),
+            Change::Added(1, message(1, Qos::AtLeastOnce)),
+            Change::AddedAgain(2, message(2, Qos::ExactlyOnce)),
+            Change::Sent(1, id),
+            Change::SentNew(in_flight),
+            Change::Removed(2),
+            Change::Dropped(3),
+            Change::Released(id),
+            Change::Acknowledged(id),
+            Change::Received(8),
+            Change::Completed(8),
+            Change::Parked(parked),
+            Change::Replaced(messages),
+            Change::Resumed { expiry: 30 },
+            Change::WillPublished,
+            Change::Will(Box::new(will)),
+            Change::Ended,
+        ];
+        let records: Vec<_> = changes.into_iter().map(|change| Record { session: 1 << 40, change }).collect();
+        let (mut encoder, mut ends) = (Encoder::default(), vec![0]);
+        for record in &records {
+            record.encode(&mut encoder);
+            ends.push(encoder.0.len());
+        }
+        for length in 0..=encoder.0.len() {
+            let decoded = decode(&encoder.0[..length]);
+            match ends.binary_search(&length) {
+                Ok(complete) => assert_eq!(decoded.as_deref(), Some(&records[..complete])),
+                Err(_) => assert_eq!(decoded, None, "{length} bytes"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_a_panic(session in any::<u64>(), kind in 0..24_u8, rest in any::<Vec<u8>>()) {
+            let _ = decode(&[&session.to_le_bytes()[..], &[kind], &rest].concat());
+        }
+    }
+}

@@ -1,9 +1,9 @@
-//! Sessions with files: what a later start of the server finds.
+//! Sessions with files, across starts of the server.
 
 use std::path::Path;
 
 use tidings_mqtt::PacketId;
-use tidings_mqtt_session::{Acknowledgement, InFlight, Message, SharedFilter, Step, WillMessage};
+use tidings_mqtt_session::{Acknowledgement, InFlight, Message, SharedFilter, Step};
 
 use super::*;
 use crate::Storage;

@@ -3,8 +3,8 @@ mod files;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_mqtt::RetainHandling;
-use tidings_mqtt_session::{Options, StoredSubscription};
+use tidings_mqtt::{Qos, RetainHandling};
+use tidings_mqtt_session::{Options, StoredSubscription, WillMessage};
 use tidings_wire::{Channel, Publication};
 
 use super::*;
