@@ -109,6 +109,8 @@ pub enum Notification<M: ControlMessages> {
     },
     /// A notification of a protocol.
     Protocol(M::Notification),
+    /// A key of a map that the server maintains is set or renewed, with the client in place of a value.
+    MapEntered(Channel, Box<str>, Option<Box<ClientInfo>>),
     /// The key of a map that belongs to a client is removed, because the client has left the channel.
     MapLeft(Channel, Box<str>),
 }

@@ -25,10 +25,35 @@ const JSON_FACTOR: usize = 8;
 /// The same in Protobuf.
 const PROTOBUF_FACTOR: usize = 2;
 
+/// What the keys of a map are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapKind {
+    /// Keys of the application.
+    #[default]
+    Keys,
+    /// The ids of the clients of another channel; the server maintains them.
+    Clients,
+    /// The users of another channel; the server maintains them.
+    Users,
+}
+
+impl MapKind {
+    /// The kind of subscriptions to such a map, in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "map",
+            Self::Clients => "map_clients",
+            Self::Users => "map_users",
+        }
+    }
+}
+
 /// The options of a namespace of maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the switches of the configuration, one each")]
 pub struct MapNamespace {
+    /// What the keys are.
+    pub kind: MapKind,
     /// The bounds and the order of a map.
     pub options: MapOptions,
     /// Whether a client that returns continues from the stream; otherwise it reads the state again.
@@ -65,6 +90,15 @@ pub enum MapClientKey {
     UserId,
 }
 
+/// The request of a subscription to a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSubscribe {
+    /// The requested kind, which must be that of the channel.
+    pub kind: MapKind,
+    /// The step.
+    pub step: MapStep,
+}
+
 /// The step of a subscription to a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapStep {
@@ -91,14 +125,21 @@ impl MapNamespace {
     }
 }
 
-/// Checks that a subscription to a map is requested in a channel with a map, and any other in a channel without one.
-pub(crate) fn check_kind(options: &NamespaceOptions, is_map: bool) -> Result<(), CommandError> {
-    let text = match (options.map.is_some(), is_map) {
-        (true, false) => "not available: the channel is a map, which needs a subscription to a map",
-        (false, true) => "not available: the channel is not a map (subscription_type)",
-        _ => return Ok(()),
+/// Checks that a subscription to a map is requested in a channel with a map of that kind, and any other in a channel
+/// without one.
+pub(crate) fn check_kind(options: &NamespaceOptions, requested: Option<MapKind>) -> Result<(), CommandError> {
+    let text = match (options.map.as_ref().map(|map| map.kind), requested) {
+        (kind, requested) if kind == requested => return Ok(()),
+        (Some(_), None) => {
+            "not available: the channel is a map, which needs a subscription to a map".to_owned()
+        }
+        (None, _) => "not available: the channel is not a map (subscription_type)".to_owned(),
+        (Some(kind), Some(requested)) => {
+            let (kind, requested) = (kind.name(), requested.name());
+            format!("not available: the channel has subscription_type {kind}, not {requested}")
+        }
     };
-    Err(CommandError(code::NOT_AVAILABLE, text.to_owned()))
+    Err(CommandError(code::NOT_AVAILABLE, text))
 }
 
 impl<P: Protocols> Hub<P> {
@@ -114,7 +155,7 @@ impl<P: Protocols> Hub<P> {
         body: Option<Bytes>,
     ) -> Result<Request<P::Messages>, CommandError> {
         let options = self.settings.namespaces.options(channel.as_str())?;
-        check_kind(options, true)?;
+        check_kind(options, Some(MapKind::Keys))?;
         let Some(map) = &options.map else { return Err(code::NOT_AVAILABLE.into()) };
         let action = if body.is_some() { Action::MapPublish } else { Action::MapRemove };
         self.authorize(slot, action, &channel)?;
@@ -143,7 +184,7 @@ impl<P: Protocols> Context<'_, P> {
         channel: &Channel,
         sub_options: &SubscribeOptions,
     ) -> Option<SubscribeState> {
-        let Some(MapStep::State { cursor, limit, asc }) = sub_options.map.as_deref() else { return None };
+        let MapStep::State { cursor, limit, asc } = &sub_options.map.as_ref()?.step else { return None };
         let map = self.hub.options(channel).map.as_ref()?;
         let factor = match self.session().peer.encoding() {
             Encoding::Json => JSON_FACTOR,

@@ -14,6 +14,7 @@ use tidings_wire::body::DataFormat;
 use tidings_wire::code::{self, Code};
 
 use crate::map::MapNamespace;
+use crate::map_presence::PresenceMaps;
 use crate::namespace_stats::WITHOUT_NAMESPACE;
 
 /// Separates the namespace from the rest of a channel's name.
@@ -106,6 +107,8 @@ pub struct NamespaceOptions {
     pub hooks: HookNames,
     /// The options of the map that each channel is; `None` for channels that are not maps.
     pub map: Option<Box<MapNamespace>>,
+    /// The maps with the subscribers of each channel; `None` without such maps.
+    pub presence_maps: Option<Box<PresenceMaps>>,
 }
 
 impl NamespaceOptions {

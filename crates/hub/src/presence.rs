@@ -9,7 +9,7 @@ use crate::effects::{Effect, Effects, Notification, Timer};
 use crate::hub::Hub;
 use crate::index::Slot;
 use crate::protocols::{PresenceChange, Protocols};
-use crate::user_state::SubscriptionFlag;
+use crate::user_state::{SubscriptionFlag, SubscriptionFlags};
 
 /// How often the presence of a client is refreshed; below its time to live.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
@@ -50,13 +50,20 @@ impl<P: Protocols> Context<'_, P> {
     pub(crate) fn refresh_presence(&mut self) {
         let Some(user_state) = self.session_mut().user_state_mut() else { return };
         user_state.presence_timer = false;
-        let present = user_state.subs.iter().filter(|sub| sub.flags.has(SubscriptionFlag::Present));
-        let present: Vec<_> =
-            present.map(|sub| (sub.topic, sub.flags.has(SubscriptionFlag::Announced))).collect();
-        for (key, announced) in &present {
-            if let Some(channel) = self.hub.channel_of(*key) {
-                let info = self.hub.client_info(self.slot, Some(*key));
-                self.fx.push(Effect::Notify(Notification::Present(channel, Box::new(info), *announced)));
+        let is_present = |flags: SubscriptionFlags| {
+            flags.has(SubscriptionFlag::Present) || flags.has(SubscriptionFlag::InMaps)
+        };
+        let present = user_state.subs.iter().filter(|sub| is_present(sub.flags));
+        let present: Vec<_> = present.map(|sub| (sub.topic, sub.flags)).collect();
+        for (key, flags) in &present {
+            let Some(channel) = self.hub.channel_of(*key) else { continue };
+            if flags.has(SubscriptionFlag::InMaps) {
+                self.enter_maps(&channel, *key);
+            }
+            if flags.has(SubscriptionFlag::Present) {
+                let info = Box::new(self.hub.client_info(self.slot, Some(*key)));
+                let announced = flags.has(SubscriptionFlag::Announced);
+                self.fx.push(Effect::Notify(Notification::Present(channel, info, announced)));
             }
         }
         if present.is_empty() {

@@ -22,6 +22,7 @@ use crate::close::CloseReason;
 use crate::effects::{Effects, Failure, Response, SentMark, Timer};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
+use crate::map::MapKind;
 use crate::subscribe::{Completed, Origin};
 
 /// The protocols of a server, and the state that all sessions of one hub share.
@@ -195,6 +196,8 @@ pub enum Event<'a, M: ControlMessages> {
     StateRead {
         /// The id of the command.
         id: u32,
+        /// The kind of the map.
+        kind: MapKind,
         /// The page, without the values that do not pass the filter of the subscription.
         page: &'a StatePage,
         /// The data format of bodies for JSON clients.

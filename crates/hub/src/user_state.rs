@@ -21,6 +21,8 @@ pub(crate) enum SubscriptionFlag {
     OwnsKey = 1 << 4,
     /// The application is asked whether it continues.
     Renewing = 1 << 5,
+    /// The client is in the maps of the channel's presence.
+    InMaps = 1 << 6,
 }
 
 /// A set of flags.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_api::map::{MapChanged, MapEntryJson, MapPublish, MapReadState, MapReadStream, MapRemove};
 use tidings_api::{ApiError, Command, CommandReply, CommandResult, RawJson};
 use tidings_broker::{BrokerError, MAX_IDEMPOTENCY_KEY};
-use tidings_hub::NamespaceOptions;
+use tidings_hub::{MapKind, NamespaceOptions};
 use tidings_map_state::{KeyChange, SetKey, StateQuery, Version};
 use tidings_wire::client::Encoding;
 use tidings_wire::{Channel, HistoryQuery, Position, code};
@@ -33,13 +33,23 @@ pub async fn run(
         }
         Ok((channel, options))
     };
+    let check_keys = |name: &str| {
+        let (channel, options) = check(name)?;
+        match options.map.as_ref().map(|map| map.kind) {
+            Some(kind @ (MapKind::Clients | MapKind::Users)) => {
+                let text = format!("not available: the server maintains the keys of {}", kind.name());
+                Err(ApiError { code: code::NOT_AVAILABLE.number, message: text.into() })
+            }
+            _ => Ok((channel, options)),
+        }
+    };
     match command {
         Command::MapPublish(request) => {
-            let (channel, options) = check(&request.channel)?;
+            let (channel, options) = check_keys(&request.channel)?;
             publish(maps, &channel, &options, request).await
         }
         Command::MapRemove(request) => {
-            let (channel, options) = check(&request.channel)?;
+            let (channel, options) = check_keys(&request.channel)?;
             let MapRemove { key, tags, idempotency_key, .. } = request;
             let change =
                 KeyChange { key: key.into(), set: None, tags: tags.into_iter().collect(), info: None };
@@ -59,7 +69,7 @@ pub async fn run(
             Ok(CommandResult::MapStats { num_keys })
         }
         Command::MapClear(request) => {
-            let (channel, _) = check(&request.channel)?;
+            let (channel, _) = check_keys(&request.channel)?;
             wait(|done| maps.0.map_clear(&channel, Box::new(done))).await?;
             Ok(CommandResult::Done {})
         }

@@ -66,6 +66,8 @@ pub enum KeyMode {
     IfNew,
     /// The key exists.
     IfExists,
+    /// The key does not exist, or has another value or client; otherwise the change only renews the time of its expiry.
+    IfChanged,
 }
 
 /// The version of a value. A value is not replaced by one with the same epoch and a version that is not greater.
@@ -89,7 +91,7 @@ pub enum Applied {
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suppression {
-    /// The key exists ([`KeyMode::IfNew`]).
+    /// The key exists ([`KeyMode::IfNew`], [`KeyMode::IfChanged`]).
     KeyExists,
     /// The key does not exist (a removal, or [`KeyMode::IfExists`]).
     KeyNotFound,

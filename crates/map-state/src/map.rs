@@ -85,7 +85,12 @@ impl Map {
             (Some(new), Some(old)) => new.epoch != old.epoch || new.number > old.number,
             _ => true,
         };
+        let expires = options.key_ttl.map(|ttl| later(now, ttl));
         match (held, set.mode) {
+            (Some(held), KeyMode::IfChanged) if held.has(&set.body, info.as_ref()) => {
+                self.state.renew(&key, expires);
+                return Ok(self.suppressed(Suppression::KeyExists));
+            }
             (Some(_), KeyMode::IfNew) => return Ok(self.suppressed(Suppression::KeyExists)),
             (None, KeyMode::IfExists) => return Ok(self.suppressed(Suppression::KeyNotFound)),
             (Some(held), _) if !newer(held) => return Ok(self.suppressed(Suppression::Version)),
@@ -115,7 +120,6 @@ impl Map {
         budget.release(before.saturating_sub(cost));
         publication.position = Some(self.next_position(now));
         let publication = Arc::new(publication);
-        let expires = options.key_ttl.map(|ttl| later(now, ttl));
         let entry = Entry { publication: Arc::clone(&publication), score, expires, version };
         self.state.insert(&key, entry);
         let shown = match stream_body {

@@ -6,7 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidings_wire::{Position, Publication};
+use tidings_wire::{ClientInfo, Position, Publication};
 
 use crate::change::Version;
 use crate::cursor::Cursor;
@@ -64,6 +64,12 @@ impl Entry {
     /// The bytes that a value takes.
     pub(crate) fn cost(publication: &Publication, key: &str, version: Option<&Version>) -> usize {
         publication.size() + 3 * key.len() + version.map_or(0, |v| v.epoch.len()) + ENTRY_OVERHEAD
+    }
+
+    /// Whether it has this body and was set by this client.
+    pub(crate) fn has(&self, body: &[u8], info: Option<&ClientInfo>) -> bool {
+        let held = self.publication.extra.as_ref().and_then(|extra| extra.info.as_ref());
+        self.publication.body == body && held == info
     }
 
     fn own_cost(&self, key: &str) -> usize {
@@ -130,6 +136,20 @@ impl State {
             self.expiries.insert((at, Arc::clone(&key)));
         }
         self.entries.insert(key, entry);
+    }
+
+    /// Sets the time at which a key expires.
+    pub(crate) fn renew(&mut self, key: &str, expires: Option<Instant>) {
+        let Some((key, _)) = self.entries.get_key_value(key) else { return };
+        let key = Arc::clone(key);
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if let Some(at) = entry.expires {
+            self.expiries.remove(&(at, Arc::clone(&key)));
+        }
+        entry.expires = expires;
+        if let Some(at) = expires {
+            self.expiries.insert((at, key));
+        }
     }
 
     /// Removes a key; returns its value.

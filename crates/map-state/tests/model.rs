@@ -34,8 +34,12 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let mode =
-        prop_oneof![4 => Just(KeyMode::Always), 1 => Just(KeyMode::IfNew), 1 => Just(KeyMode::IfExists)];
+    let mode = prop_oneof![
+        4 => Just(KeyMode::Always),
+        1 => Just(KeyMode::IfNew),
+        1 => Just(KeyMode::IfExists),
+        1 => Just(KeyMode::IfChanged),
+    ];
     let version = prop_oneof![3 => Just(None), 1 => (1..4_u64).prop_map(Some)];
     let step = prop_oneof![
         8 => (0..8_u8, 0..4_i64, 0..200_usize, mode, version)
@@ -137,6 +141,7 @@ impl World {
         let expected = match (held, mode) {
             (Some(_), KeyMode::IfNew) => Err(Suppression::KeyExists),
             (None, KeyMode::IfExists) => Err(Suppression::KeyNotFound),
+            (Some(held), KeyMode::IfChanged) if held.body == body => Err(Suppression::KeyExists),
             (Some(Value { version: Some(old), .. }), _) if version.is_some_and(|new| new <= *old) => {
                 Err(Suppression::Version)
             }
@@ -147,7 +152,13 @@ impl World {
                 let expires = self.options.key_ttl.map(|ttl| self.now + ttl.as_secs());
                 self.model.insert(name, Value { body, expires, version });
             }
-            (Ok(Applied::Suppressed(why, _)), Err(expected)) => assert_eq!(why, expected),
+            (Ok(Applied::Suppressed(why, _)), Err(expected)) => {
+                assert_eq!(why, expected);
+                if let (KeyMode::IfChanged, Suppression::KeyExists) = (mode, why) {
+                    let expires = self.options.key_ttl.map(|ttl| self.now + ttl.as_secs());
+                    self.model.get_mut(&name).expect("the key").expires = expires;
+                }
+            }
             (Err(MapError::Keys(limit)), Ok(())) => {
                 assert!(held.is_none() && self.model.len() == limit);
             }
@@ -193,7 +204,9 @@ impl World {
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Set { key, score, bytes, mode, version } => {
-                let body = format!("{}:{key}:{}", self.offset, "x".repeat(bytes)).into();
+                // Short values recur, so that a change with [`KeyMode::IfChanged`] changes nothing.
+                let number = if bytes < 40 { 0 } else { self.offset };
+                let body = format!("{number}:{key}:{}", "x".repeat(bytes / 40 * 40)).into();
                 let version = version.map(|number| Version { number, epoch: "v".into() });
                 self.set(key, SetKey { body, score, mode, version, stream_body: None });
             }

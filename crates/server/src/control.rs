@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Change, PublishOptions, Published};
 use tidings_hub::{Failure, Interest, Query};
-use tidings_map_state::KeyChange;
+use tidings_map_state::{KeyChange, KeyMode, SetKey};
 use tidings_mqtt_session as mqtt;
 use tidings_session::{Notification, Request, Response};
 use tidings_shard::{Control, Reply};
@@ -172,6 +172,12 @@ impl Control for SessionControl {
             }
             Notification::Joined(channel, info) => broker.announce(&channel, Change::Join(*info), ignore()),
             Notification::Left(channel, info) => broker.announce(&channel, Change::Leave(*info), ignore()),
+            Notification::MapEntered(channel, key, info) => {
+                let options = self.router.options(&channel).unwrap_or_default();
+                let set = Some(SetKey { mode: KeyMode::IfChanged, ..SetKey::default() });
+                let change = KeyChange { key, set, tags: Vec::new(), info: info.map(|info| *info) };
+                self.router.maps().change(&channel, &options, change, None, |_| {});
+            }
             Notification::MapLeft(channel, key) => {
                 let options = self.router.options(&channel).unwrap_or_default();
                 let change = KeyChange { key, set: None, tags: Vec::new(), info: None };

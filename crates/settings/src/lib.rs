@@ -292,6 +292,7 @@ pub fn options(
             sub_refresh: hook_name(&from.sub_refresh_proxy_name),
         },
         map: None,
+        presence_maps: None,
     };
     tidings_map_api::apply(from, memory, &mut options);
     options

@@ -1,6 +1,7 @@
 // Map subscriptions of centrifuge-js, unchanged: the scenarios run with those of life.mjs, over each transport and
 // encoding. The namespaces are those of crates/cli/tests/sdk/keyed.toml: `board` (persistent), `cursors` (ephemeral, keys
-// are the ids of clients), `lobby` (recoverable, keys end after two seconds), `ranks` (ordered).
+// are the ids of clients), `lobby` (recoverable, keys end after two seconds), `ranks` (ordered), `room` with its presence in `clients`
+// and `users`.
 import { check, equal, failure, Heard, until } from './kit.mjs';
 
 const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
@@ -10,19 +11,21 @@ const key = (n) => `k${String(n).padStart(4, '0')}`;
 const set = (t, channel, all) =>
   t.api('batch', { commands: all.map((n) => ({ map_publish: { channel, key: key(n), data: { n } } })) });
 
-/** A map subscription; `map` is the state that its events describe. */
-function follow(t, client, channel, options = {}) {
-  const subscription = client.newMapSubscription(channel, {
+/** A map subscription of a kind; `map` is the state that its events describe. */
+function follow(t, client, channel, options = {}, kind = 'newMapSubscription') {
+  const subscription = client[kind](channel, {
     minResubscribeDelay: 50, maxResubscribeDelay: 500, ...options,
   });
   subscription.heard = new Heard(subscription, 'subscribing', 'subscribed', 'unsubscribed', 'sync', 'update', 'error');
   subscription.map = new Map();
+  // A key of presence has no value.
+  const value = (data) => (data.length === 0 ? null : t.value(data));
   subscription.on('sync', ({ entries }) => {
-    subscription.map = new Map(entries.map((entry) => [entry.key, t.value(entry.data)]));
+    subscription.map = new Map(entries.map((entry) => [entry.key, value(entry.data)]));
   });
   subscription.on('update', (entry) => {
     if (entry.removed) subscription.map.delete(entry.key);
-    else subscription.map.set(entry.key, t.value(entry.data));
+    else subscription.map.set(entry.key, value(entry.data));
   });
   subscription.subscribe();
   return subscription;
@@ -103,12 +106,12 @@ export const maps = {
 
   async 'keys end after their time'(t) {
     const channel = t.name('lobby:');
-    await t.api('map_publish', { channel, key: 'a', data: 1 });
     const subscription = follow(t, await t.user('ann'), channel);
-    await states({ a: 1 }, subscription);
-    await states({}, subscription);
-    const update = subscription.heard.all.find((said) => said.event === 'update');
-    equal([update.key, update.removed], ['a', true], 'the removal');
+    await subscription.ready();
+    await t.api('map_publish', { channel, key: 'a', data: 1 });
+    await subscription.heard.one((said) => said.event === 'update' && said.removed, 'the removal');
+    const updates = subscription.heard.all.filter((said) => said.event === 'update');
+    equal(updates.map(({ key: name, removed }) => [name, !!removed]), [['a', false], ['a', true]], 'updates');
     equal((await t.api('map_stats', { channel })).num_keys, 0, 'number of keys');
   },
 
@@ -174,6 +177,37 @@ export const maps = {
     await t.api('map_remove', { channel, key: 'a' });
     await states({ d: 4 }, subscription);
     equal(subscription.heard.all.filter((said) => said.event === 'update').map((said) => said.key), ['d', 'a'], 'updates');
+  },
+
+  async 'the subscribers of a channel are maps of clients and of users'(t) {
+    const channel = t.name('room:');
+    const [ann, bob] = [await t.user('ann'), await t.user('bob')];
+    const own = t.subscription(ann, channel);
+    await own.ready();
+    const clients = follow(t, bob, `clients:${channel}`, {}, 'newMapClientsSubscription');
+    const users = follow(t, bob, `users:${channel}`, {}, 'newMapUsersSubscription');
+    const keys = (subscription, ...wanted) => until(
+      () => JSON.stringify([...subscription.map.keys()].sort()) === JSON.stringify(wanted.sort()), `the keys ${wanted}`);
+    const [annId, bobId] = [ann.context.client, bob.context.client];
+    await keys(clients, annId);
+    await keys(users, 'ann');
+    const { info } = (await clients.heard.one('sync')).entries[0];
+    equal([info.client, info.user], [annId, 'ann'], 'the information about a client');
+    const other = t.subscription(bob, channel);
+    await other.ready();
+    await keys(clients, annId, bobId);
+    await keys(users, 'ann', 'bob');
+    own.unsubscribe();
+    await keys(clients, bobId);
+    other.unsubscribe();
+    await keys(clients);
+    equal([...users.map.keys()].sort(), ['ann', 'bob'], 'users expire');
+    const refused = await failure(bob.mapPublish(`clients:${channel}`, 'x', t.data({})), 'set a key of presence');
+    equal(refused.code, 108, 'error');
+    const { message } = await failure(
+      t.api('map_publish', { channel: `clients:${channel}`, key: 'x', data: 1 }), 'set a key of presence by the API');
+    check(message.includes('108'), message);
+    equal((await follow(t, ann, `clients:${channel}`).heard.one('unsubscribed')).code, 108, 'another kind');
   },
 
   async 'a stream subscription to a map is refused'(t) {

@@ -64,8 +64,6 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "5s",
         Always("a client of a map continues in one step"),
     ),
-    ("channel.without_namespace.map_clients_presence_channel_prefix", "", Missing("presence as a map")),
-    ("channel.without_namespace.map_users_presence_channel_prefix", "", Missing("presence as a map")),
     ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
     ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
     ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("named proxies")),

@@ -109,9 +109,16 @@ group! {
         /// once the client reads again, `drop_oldest` drops the oldest ones and reports their number. `auto` is `cut`
         /// where the channel has a history, from which the client recovers, and `drop_oldest` otherwise.
         slow_consumer: SlowConsumer = "auto", (), reload;
-        /// What clients subscribe to: `stream`, publications; `map`, a state of keys with the options of `map`. Maps need
-        /// the memory broker and a namespace of their own.
+        /// What clients subscribe to: `stream`, publications; `map`, a state of keys with the options of `map`;
+        /// `map_clients` and `map_users`, maps with the clients and the users of other channels, which name them by the two
+        /// options below. Maps need the memory broker and a namespace of their own.
         subscription_type: SubscriptionType = "stream", ();
+        /// With `clients:`, the subscribers of a channel `a` are in the map `clients:a`: a key for each client, with its
+        /// information. The namespace of that map has `subscription_type = "map_clients"`. Empty: no such map.
+        map_clients_presence_channel_prefix: String = "", MaxLength(128);
+        /// The same with a key for each user, and `subscription_type = "map_users"`. A user stays there until `map.key_ttl` has
+        /// passed after its last connection.
+        map_users_presence_channel_prefix: String = "", MaxLength(128);
     }
     groups {
         /// Channels that are maps.

@@ -97,11 +97,17 @@ pub enum SubscriptionType {
     Stream,
     /// A state of keys.
     Map,
+    /// The clients of other channels.
+    MapClients,
+    /// The users of other channels.
+    MapUsers,
 }
 
 choice! { SubscriptionType:
     "stream" => SubscriptionType::Stream,
     "map" => SubscriptionType::Map,
+    "map_clients" => SubscriptionType::MapClients,
+    "map_users" => SubscriptionType::MapUsers,
 }
 
 /// What a client that returns to a map receives, and how long keys last.

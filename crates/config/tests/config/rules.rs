@@ -217,3 +217,28 @@ fn maps_are_rejected_where_they_are_not_available_or_options_have_no_effect() {
         assert!(outcome.contains(expected), "{outcome}");
     }
 }
+
+#[test]
+fn presence_as_a_map_needs_a_namespace_of_its_kind_whose_keys_end() {
+    let text = |room: &str, clients: &str, map: &str| {
+        format!(
+            "[[channel.namespaces]]\nname = \"room\"\n{room}\n[[channel.namespaces]]\nname = \"clients\"\n\
+             subscription_type = \"{clients}\"\n[channel.namespaces.map]\n{map}\n"
+        )
+    };
+    let prefix = "map_clients_presence_channel_prefix = \"clients:\"";
+    assert!(load_text("c.toml", &text(prefix, "map_clients", "mode = \"recoverable\"")).is_ok());
+    let wrong = "must begin with the name of a namespace with subscription_type = \"map_clients\"";
+    for (room, clients, map, error) in [
+        (prefix, "map", "ordered = true", wrong),
+        ("map_clients_presence_channel_prefix = \"clients\"", "map_clients", "ordered = true", wrong),
+        ("map_clients_presence_channel_prefix = \"other:\"", "map_clients", "ordered = true", wrong),
+        (prefix, "map_clients", "mode = \"persistent\"", "map.mode: the keys of presence end"),
+        (prefix, "map_clients", "key_ttl = \"49s\"", "map.key_ttl: must be at least 50s"),
+        (prefix, "map_clients", "allow_publish_for_client = true", "the server maintains the keys"),
+        (prefix, "map_clients", "client_key = \"user_id\"", "the server maintains the keys"),
+    ] {
+        let words = error_line(load_text("c.toml", &text(room, clients, map)));
+        assert!(words.contains(error), "{room} {clients} {map}: {words}");
+    }
+}

@@ -14,7 +14,7 @@ use crate::authorization::{Admission, Rejection};
 use crate::context::Context;
 use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
-use crate::map::MapStep;
+use crate::map::{MapKind, MapStep, MapSubscribe};
 use crate::namespace::NamespaceOptions;
 use crate::namespace_stats::add;
 use crate::no_local::origin as publication_origin;
@@ -58,8 +58,8 @@ pub struct Completed {
     pub delta: bool,
     /// The data format of bodies for JSON clients.
     pub format: DataFormat,
-    /// Whether it is a subscription to a map.
-    pub is_map: bool,
+    /// The kind of the map that it follows; `None` for a channel that is not a map.
+    pub map: Option<MapKind>,
 }
 
 impl Completed {
@@ -143,7 +143,8 @@ impl<P: Protocols> Context<'_, P> {
             _ => (Vec::new(), false),
         };
         // A client that has just read the state of a map recovers nothing.
-        let returns = !matches!(sub_options.map.as_deref(), Some(MapStep::Stream { returns: false }));
+        let step = sub_options.map.as_ref().map(|map| &map.step);
+        let returns = !matches!(step, Some(MapStep::Stream { returns: false }));
         let was_recovering = sub_options.since.is_some() && returns;
         if was_recovering && recovered {
             self.hub.clients.recovered += 1;
@@ -200,6 +201,10 @@ impl<P: Protocols> Context<'_, P> {
             )));
             self.start_presence_timer();
         }
+        if flags.has(SubscriptionFlag::InMaps) {
+            self.enter_maps(&channel, key);
+            self.start_presence_timer();
+        }
         Ok(Completed {
             channel,
             key,
@@ -218,20 +223,22 @@ impl<P: Protocols> Context<'_, P> {
             recorded,
             delta: sub_options.delta,
             format,
-            is_map: sub_options.map.is_some(),
+            map: sub_options.map.map(|map| map.kind),
         })
     }
 
     /// Makes a subscription that is next to be answered, and reports it.
     pub(crate) fn finish_subscribe(&mut self, subscribe: PendingSubscribe) {
         let origin = subscribe.origin;
-        if let (SubscribeState::StateRead(page), Origin::Command(id)) = (&subscribe.state, origin) {
+        if let (SubscribeState::StateRead(page), Origin::Command(id), Some(MapSubscribe { kind, .. })) =
+            (&subscribe.state, origin, subscribe.sub_options.map.as_deref())
+        {
             let mut page = page.clone();
             if let Some(filter) = &subscribe.sub_options.filter {
                 page.entries.retain(|entry| passes(filter, entry));
             }
             let format = self.hub.options(&subscribe.channel).publication_data_format;
-            return self.event(Event::StateRead { id, page: &page, format });
+            return self.event(Event::StateRead { id, kind: *kind, page: &page, format });
         }
         let max_bytes = self.hub.settings.recovery_bytes;
         match (self.complete_subscribe(subscribe, max_bytes), origin) {
@@ -271,6 +278,9 @@ impl<P: Protocols> Context<'_, P> {
             let key = self.hub.client_id(self.id());
             self.fx.push(Effect::Notify(Notification::MapLeft(channel.clone(), key.into())));
         }
+        if sub.flags.has(SubscriptionFlag::InMaps) {
+            self.leave_maps(&channel);
+        }
         let mut info = self.hub.client_info(self.slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
         if sub.flags.has(SubscriptionFlag::Present) {
@@ -298,4 +308,5 @@ fn flags(
             SubscriptionFlag::OwnsKey,
             options.map.as_ref().is_some_and(|map| map.remove_client_on_unsubscribe),
         )
+        .with(SubscriptionFlag::InMaps, options.presence_maps.is_some())
 }

@@ -6,7 +6,7 @@ use tidings_tags_filter::Filter;
 use tidings_wire::{History, Position, Publication, RecoveryMode};
 
 use crate::authorization::Admission;
-use crate::map::MapStep;
+use crate::map::MapSubscribe;
 use crate::namespace::NamespaceOptions;
 use crate::selections::passes;
 
@@ -34,8 +34,8 @@ pub struct SubscribeOptions {
     pub filter: Option<Arc<Filter>>,
     /// Receive publications as deltas of Fossil's format.
     pub delta: bool,
-    /// The step of a subscription to a map.
-    pub map: Option<Box<MapStep>>,
+    /// The request of a subscription to a map.
+    pub map: Option<Box<MapSubscribe>>,
 }
 
 /// The rights of a client in a channel that it subscribes to.

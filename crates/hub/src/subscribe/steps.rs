@@ -63,8 +63,11 @@ impl<P: Protocols> Context<'_, P> {
             Ok(options) => options,
             Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
         };
-        if let Err(error) = check_kind(options, sub_options.map.is_some()) {
+        if let Err(error) = check_kind(options, sub_options.map.as_ref().map(|map| map.kind)) {
             return SubscribeState::Failed(Rejection::from(error).into());
+        }
+        if let Some(Err(text)) = options.presence_maps.as_ref().map(|maps| maps.check(channel)) {
+            return SubscribeState::Failed(Rejection { text, ..code::BAD_REQUEST.into() }.into());
         }
         sub_options.grant(options, admission, self.hub.rights(self.slot, options));
         if let Some(state) = self.begin_state_read(channel, sub_options) {

@@ -71,7 +71,7 @@ impl<P: Protocols> Hub<P> {
         }
         if let Topic::Channel(channel) = topic
             && let Ok(options) = self.settings.namespaces.options(channel.as_str())
-            && let Err(CommandError(code, text)) = check_kind(options, false)
+            && let Err(CommandError(code, text)) = check_kind(options, None)
         {
             return SubscribeOutcome::Refused(code, text);
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_hub::{
-    Action, AuthorizationRequest, CommandError, Connected, MapStep, NamespaceOptions, Progress, RecoverFrom,
-    SubscribeOptions, SubscribeRequest,
+    Action, AuthorizationRequest, CommandError, Connected, MapKind, MapStep, MapSubscribe, NamespaceOptions,
+    Progress, RecoverFrom, SubscribeOptions, SubscribeRequest,
 };
 use tidings_tags_filter::Filter;
 use tidings_wire::client::reply::{self, Outcome};
@@ -37,39 +37,42 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
     }
 }
 
-/// The kind of subscriptions and publications of a map.
-pub(super) const MAP: i32 = 1;
 /// The phases of a subscription to a map.
 const PHASE_STREAM: i32 = 1;
 pub(super) const PHASE_STATE: i32 = 2;
 
-/// Checks the kind of a subscription or publication; returns whether it is that of a map.
-fn is_map(kind: i32) -> Result<bool, CommandError> {
-    match kind {
-        0 => Ok(false),
-        MAP => Ok(true),
-        _ => {
-            let text = format!("not available: type {kind}, of 0 (stream) and {MAP} (map)");
-            Err(CommandError(code::NOT_AVAILABLE, text))
-        }
+/// The number of the kind of a subscription.
+pub(super) fn kind_number(map: Option<MapKind>) -> i32 {
+    match map {
+        None => 0,
+        Some(MapKind::Keys) => 1,
+        Some(MapKind::Clients) => 2,
+        Some(MapKind::Users) => 3,
     }
+}
+
+/// The kind of the map that a subscription or publication is for; `None` for a channel that is not a map.
+fn map_kind(number: i32) -> Result<Option<MapKind>, CommandError> {
+    let all = [None, Some(MapKind::Keys), Some(MapKind::Clients), Some(MapKind::Users)];
+    all.into_iter().find(|kind| kind_number(*kind) == number).ok_or_else(|| {
+        let text =
+            format!("not available: type {number}, of 0 (stream), 1 (map), 2 (map_clients), 3 (map_users)");
+        CommandError(code::NOT_AVAILABLE, text)
+    })
 }
 
 /// The options of a subscription, with the step of a subscription to a map.
 fn options_of_kind(sub: &request::Subscribe<'_>) -> Result<SubscribeOptions, CommandError> {
     let options = sub_options(sub);
-    if !is_map(sub.kind)? {
-        return Ok(options);
-    }
+    let Some(kind) = map_kind(sub.kind)? else { return Ok(options) };
     let bad = |text: &str| Err(CommandError(code::BAD_REQUEST, format!("bad request: {text}")));
     let step = match sub.phase {
         PHASE_STATE => {
             let limit = usize::try_from(sub.limit).unwrap_or_default();
             return Ok(SubscribeOptions {
-                map: Some(Box::new(MapStep::State {
-                    cursor: sub.cursor.clone().into(),
-                    limit,
-                    asc: sub.asc,
+                map: Some(Box::new(MapSubscribe {
+                    kind,
+                    step: MapStep::State { cursor: sub.cursor.clone().into(), limit, asc: sub.asc },
                 })),
                 since: None,
                 ..options
@@ -83,7 +86,7 @@ fn options_of_kind(sub: &request::Subscribe<'_>) -> Result<SubscribeOptions, Com
         _ => return bad("the phase of a map is 2 (state), 1 (stream) or 0 (live)"),
     };
     let since = Some(RecoverFrom { offset: sub.offset, epoch: sub.epoch.clone().into_owned() });
-    Ok(SubscribeOptions { map: Some(Box::new(step)), since, ..options })
+    Ok(SubscribeOptions { map: Some(Box::new(MapSubscribe { kind, step })), since, ..options })
 }
 
 /// The filter that a client requests for a subscription.
@@ -212,7 +215,14 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let checked = client_channel(&publish.channel).and_then(|channel| {
-            let is_map = is_map(publish.kind)?;
+            let is_map = match map_kind(publish.kind)? {
+                None => false,
+                Some(MapKind::Keys) => true,
+                Some(kind) => {
+                    let text = format!("not available: the server maintains the keys of {}", kind.name());
+                    return Err(CommandError(code::NOT_AVAILABLE, text));
+                }
+            };
             if is_map && publish.removed {
                 return self.hub.map_change_request(self.slot, channel, &publish.key, None);
             }

@@ -55,7 +55,7 @@ impl Context<'_> {
             Event::Connected { id, connected, subscriptions } => {
                 self.client_connected(id, connected, subscriptions);
             }
-            Event::StateRead { id, page, format } => self.client_state(id, page, format),
+            Event::StateRead { id, kind, page, format } => self.client_state(id, kind, page, format),
             Event::Response { id, channel, response } => self.client_response(id, channel, response, false),
             Event::Unsubscribed { topic, code, reason } => {
                 let unsubscribe = push::Unsubscribe { code: code.into(), reason: reason.into() };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Completed, Connected, PresenceChange, Slot, seconds_left};
+use tidings_hub::{CloseReason, Completed, Connected, MapKind, PresenceChange, Slot, seconds_left};
 use tidings_map_state::StatePage;
 use tidings_wire::body::DataFormat;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
@@ -15,7 +15,7 @@ use tidings_wire::grant::TokenId;
 use tidings_wire::ws::{self, CloseCode};
 use tidings_wire::{Channel, Position};
 
-use super::commands::{MAP, PHASE_STATE};
+use super::commands::{PHASE_STATE, kind_number};
 use crate::Hub;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
@@ -114,7 +114,7 @@ fn subscribe_reply(completed: &Completed, encoding: Encoding, now: u64) -> reply
         data: completed.data.as_deref().map(Data::from),
         was_recovering: completed.was_recovering,
         delta: completed.delta,
-        kind: if completed.is_map { MAP } else { 0 },
+        kind: kind_number(completed.map),
         ..reply::Subscribe::default()
     }
 }
@@ -159,12 +159,12 @@ impl Context<'_> {
     }
 
     /// Replies to a subscribe that reads a page of the state of a map.
-    pub(super) fn client_state(&mut self, id: u32, page: &StatePage, format: DataFormat) {
+    pub(super) fn client_state(&mut self, id: u32, kind: MapKind, page: &StatePage, format: DataFormat) {
         let state: Vec<_> = page.entries.iter().map(|entry| push::Publication::new(entry, format)).collect();
         let result = reply::Subscribe {
             epoch: page.position.epoch.as_str().into(),
             offset: page.position.offset,
-            kind: MAP,
+            kind: kind_number(Some(kind)),
             phase: PHASE_STATE,
             cursor: (&*page.cursor).into(),
             state: state.into(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_hub::{
-    Access, MapClientKey, MapNamespace, Namespace, NamespaceOptions, Namespaces, Settings, Slot,
+    Access, MapClientKey, MapKind, MapNamespace, Namespace, NamespaceOptions, Namespaces, PresenceMaps,
+    Settings, Slot, Timer,
 };
 use tidings_map_state::{MapOptions, StatePage};
 use tidings_session::{Notification, Request, Response};
@@ -16,6 +17,7 @@ use crate::test_hub::{TestHub, settings};
 
 fn map(recovers: bool) -> MapNamespace {
     MapNamespace {
+        kind: MapKind::Keys,
         options: MapOptions {
             ordered: false,
             key_ttl: None,
@@ -152,6 +154,7 @@ fn a_stream_that_does_not_reach_back_is_error_112_and_a_map_needs_its_epoch() {
         (json!({"type": 1, "phase": 1}), 107),
         (json!({"type": 1, "phase": 3}), 107),
         (json!({"type": 2, "phase": 2}), 108),
+        (json!({"type": 4, "phase": 2}), 108),
         (json!({}), 108),
     ] {
         command(&mut w, slot, "subscribe", fields.clone());
@@ -212,4 +215,62 @@ fn other_protocols_do_not_subscribe_to_a_map() {
     let answer = String::from_utf8(w.bytes(slot)).unwrap();
     assert!(answer.contains("108"), "{answer}");
     assert!(!w.subscribed_topics.contains(&Topic::Channel(Channel::new("m:a").unwrap())));
+}
+
+#[test]
+fn the_maps_of_presence_have_a_client_until_it_leaves_and_are_renewed() {
+    let maps = PresenceMaps { clients: Some("clients:".into()), users: Some("users:".into()) };
+    let presence = |kind| {
+        let map = MapNamespace { kind, ..map(true) };
+        NamespaceOptions { map: Some(Box::new(map)), ..NamespaceOptions::default() }
+    };
+    let namespaces = [
+        ("m", NamespaceOptions { presence_maps: Some(Box::new(maps)), ..NamespaceOptions::default() }),
+        ("clients", presence(MapKind::Clients)),
+        ("users", presence(MapKind::Users)),
+    ];
+    let namespaces = namespaces.map(|(name, options)| Namespace { name: name.into(), options });
+    let namespaces = Namespaces::new(NamespaceOptions::default(), namespaces);
+    let access = Access { open: true, anonymous_connect: true, ..Access::default() };
+    let mut w = TestHub::without_auto_subscribe(Settings { namespaces, access, ..settings() });
+    let slot = connect(&mut w);
+    let own = w.hub.client_id(w.hub.session_id(slot));
+    command(&mut w, slot, "subscribe", json!({}));
+    assert_eq!(reply(&mut w, slot), json!({"id": 2, "subscribe": {}}));
+    let entered = |w: &mut TestHub| match &w.notifications[..] {
+        // An anonymous client has no user.
+        [Notification::MapEntered(channel, key, Some(info))] => {
+            assert_eq!((channel.as_str(), &**key, &*info.client), ("clients:m:a", &*own, &*own));
+            w.notifications.clear();
+        }
+        other => panic!("{other:?}"),
+    };
+    entered(&mut w);
+    w.expire(slot, Timer::Presence);
+    entered(&mut w);
+    for (kind, code) in [(1, 108), (2, 0), (3, 108)] {
+        let fields = json!({"channel": "clients:m:a", "type": kind, "phase": 2});
+        w.input(slot, format!("{}\n", json!({"id": 2, "subscribe": fields})));
+        if code == 0 {
+            respond(&mut w, |_| {
+                let (entries, scores, cursor) = (Vec::new(), Vec::new(), String::new());
+                Response::MapState(Box::new(StatePage { position: position(1), entries, scores, cursor }))
+            });
+            assert_eq!(reply(&mut w, slot)["subscribe"]["type"], 2);
+        } else {
+            assert_eq!(reply(&mut w, slot)["error"]["code"], code, "type {kind}");
+        }
+    }
+    command(&mut w, slot, "publish", json!({"type": 2, "key": "k", "data": 1}));
+    assert_eq!(reply(&mut w, slot)["error"]["code"], 108);
+    command(&mut w, slot, "unsubscribe", json!({}));
+    let [Notification::MapLeft(channel, key)] = &w.notifications[..] else { panic!("{:?}", w.notifications) };
+    assert_eq!((channel.as_str(), &**key), ("clients:m:a", &*own));
+    assert_eq!(reply(&mut w, slot), json!({"id": 2, "unsubscribe": {}}));
+    // 255 bytes are the longest name, with the prefix.
+    let long = format!("m:{}", "a".repeat(250));
+    w.input(slot, format!("{}\n", json!({"id": 3, "subscribe": {"channel": long}})));
+    let error = reply(&mut w, slot);
+    assert_eq!(error["error"]["code"], 107);
+    assert!(error.to_string().contains("map_clients_presence_channel_prefix"), "{error}");
 }
