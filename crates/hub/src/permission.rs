@@ -167,7 +167,7 @@ impl<P: Protocols> Hub<P> {
         }
     }
 
-    /// The user of a personal channel: `#USER_SEPARATOR`, or `NAMESPACE:#USER_SEPARATOR` if personal channels have a namespace. The whole
+    /// The user of a personal channel: `#USER`, or `NAMESPACE:#USER` if personal channels have a namespace. The whole
     /// rest is one user, even if it contains separators.
     fn personal_user<'n>(&self, name: &'n str) -> Option<&'n str> {
         let in_namespace = |name: &'n str| {

@@ -240,7 +240,7 @@ mod tests {
         ] {
             assert_eq!(paths(name), Some(vec![path.to_owned()]), "{name}");
         }
-        assert_eq!(paths("proxy_http_headers").map(|paths| paths.len()), Some(4));
+        assert_eq!(paths("proxy_http_headers").map(|paths| paths.len()), Some(6));
         assert_eq!(paths("brokr"), None);
         assert_eq!(paths("tcp"), None);
     }

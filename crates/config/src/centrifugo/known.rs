@@ -32,9 +32,9 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
         Always("requests to the API are always traced with `opentelemetry.endpoint`"),
     ),
     ("opentelemetry.consuming", "false", Missing("consumers")),
-    ("client.connect_proxy_name", "", Missing("named proxies")),
-    ("client.refresh_proxy_name", "", Missing("named proxies")),
-    ("granular_proxy_mode", "", Missing("named proxies")),
+    ("client.connect_proxy_name", "", Missing("name for the connect hook")),
+    ("client.refresh_proxy_name", "", Missing("name for the refresh hook")),
+    ("granular_proxy_mode", "", Here("proxies, which subscribe_proxy_name of a namespace selects")),
     ("sockjs", "", Missing("SockJS")),
     (
         "channel.history_meta_ttl",
@@ -66,7 +66,7 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ),
     ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
     ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
-    ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("named proxies")),
+    ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("subscription streams")),
     (
         "client.allowed_delta_types",
         "",

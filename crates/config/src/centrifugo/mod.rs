@@ -276,10 +276,10 @@ mod tests {
             ("websocket.write_timeout", Raw::Number("1".into())),
             ("channel.history_meta_ttl", text("720h")),
             ("channel.namespaces.chat.subscribe_stream_proxy_enabled", Raw::Switch(false)),
-            ("channel.namespaces.a.b.subscribe_proxy_name", text("default")),
-            ("proxies", Raw::List(vec![])),
+            ("channel.namespaces.a.b.subscribe_stream_proxy_name", text("default")),
+            ("consumers", Raw::List(vec![])),
             ("client_channel_limit", Raw::Number("128".into())),
-            ("token_audience_regex", text("")),
+            ("channel_user_boundary", text("#")),
             ("http_server", Raw::Table(vec![])),
             ("engine", text("memory")),
         ] {
@@ -298,7 +298,7 @@ mod tests {
             ("health", Raw::Switch(true), "/health and /ready are always served; leave it out"),
             ("admin_password", text("secret"), "in tidings it is `admin.password_hash`, the output of"),
             ("admin_insecure", Raw::Switch(true), "tidings has no admin page without a login"),
-            ("client.token.user_id_claim", text("uid"), "tidings has no other claim"),
+            ("channel.user_boundary", text("$"), "tidings has no other sign before a channel's users"),
             ("sse", Raw::Switch(false), "in tidings it is `sse.enabled`"),
             ("namespaces", Raw::List(vec![Node { line: 1, raw: text("x") }]), "`channel.namespaces`"),
         ] {
