@@ -137,7 +137,7 @@ test('a search ignores accents for everyone when a viewer has chosen so', async 
   await maker.getByText('1 row found').waitFor();
   const guest = await visit(t, maker.url());
   await guest.getByText('1 row found').waitFor();
-  await guest.getByRole('button', { name: 'File' }).click();
+  await guest.getByRole('button', { name: 'File', exact: true }).click();
   await guest.getByLabel('Ignore accents').check();
   for (const page of [maker, guest]) await page.getByText('2 rows found').waitFor();
   await maker.getByLabel('Search').fill('lodz');
