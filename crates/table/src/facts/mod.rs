@@ -69,7 +69,8 @@ pub struct ColumnFacts {
 }
 
 impl Reading {
-    /// Examines every cell of every current row: about 200 MB of text per second on one core.
+    /// Examines every cell of every current row: 45 MB of text per second on one core where columns have many different
+    /// values, 200 MB where they have few.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Io`].
