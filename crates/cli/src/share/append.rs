@@ -12,8 +12,8 @@ use tidings_row_splitter::{RowSplitter, Rows};
 use tidings_table::{Event, Reader};
 use tokio::time::sleep;
 
+use super::report_skipped;
 use crate::failure::{Failure, print_notice};
-use crate::text::grouped;
 
 /// The most bytes in one request, except that one row may be longer.
 const MAX_REQUEST: usize = 1 << 20;
@@ -22,8 +22,6 @@ const MAX_REQUEST: usize = 1 << 20;
 const IN_FLIGHT_TIME: Duration = Duration::from_secs(1);
 /// The longest delay between two attempts.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The most skipped rows that are reported individually.
-const MAX_REPORTED: u64 = 5;
 
 /// Rows to append to a table.
 pub(super) struct Appender {
@@ -134,11 +132,7 @@ impl Appender {
 
     fn leave_out(&mut self, why: &str) {
         self.left_out += 1;
-        if self.left_out <= MAX_REPORTED {
-            print_notice(format_args!("a row was skipped: {why}"));
-        } else if self.left_out.is_power_of_two() {
-            print_notice(format_args!("{} rows were skipped so far", grouped(self.left_out)));
-        }
+        report_skipped("row", why, self.left_out);
     }
 
     async fn once(&mut self, content: Content) -> Result<(), Error> {

@@ -6,14 +6,11 @@ use serde::de::IgnoredAny;
 use tidings_client::{Client, Error, Event, Options, Server, Web};
 use tokio::sync::mpsc;
 
-use crate::failure::print_notice;
+use super::report_skipped;
 use crate::subscribe;
-use crate::text::grouped;
 
 /// The most queued objects; while the queue is full, the connection is not read.
 const WAITING: usize = 1024;
-/// The most skipped publications that are reported individually.
-const MAX_REPORTED: u64 = 5;
 
 /// Subscribes to `channel`, and returns its objects, each with a line break. A permanent error is the last item.
 pub(super) fn objects(web: &Web, token: Option<&str>, channel: &str) -> mpsc::Receiver<io::Result<Vec<u8>>> {
@@ -44,7 +41,8 @@ async fn next(client: &mut Client, skipped: &mut u64) -> Result<Option<Vec<u8>>,
         Event::Publication { publication, .. } => {
             let line = line(&publication.body.read());
             if line.is_none() {
-                skip(skipped);
+                *skipped += 1;
+                report_skipped("publication", "it is no JSON object", *skipped);
             }
             Ok(line)
         }
@@ -61,15 +59,6 @@ fn line(body: &[u8]) -> Option<Vec<u8>> {
     // Line breaks are escaped in strings; others are space.
     let space = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
     Some(object.iter().map(space).chain([b'\n']).collect())
-}
-
-fn skip(skipped: &mut u64) {
-    *skipped += 1;
-    if *skipped <= MAX_REPORTED {
-        print_notice("a publication was skipped: it is no JSON object");
-    } else if skipped.is_power_of_two() {
-        print_notice(format_args!("{} publications were skipped so far", grouped(*skipped)));
-    }
 }
 
 #[cfg(test)]

@@ -24,9 +24,12 @@ use crate::failure::{Failure, print_notice};
 use crate::input::stdin_chunks;
 use crate::interrupt::{block_on, interrupted};
 use crate::target::TlsArgs;
+use crate::text::grouped;
 
 /// Default address of the HTTP port.
 const DEFAULT: &str = "http://127.0.0.1:8000";
+/// The most skipped items that are reported individually.
+const MAX_REPORTED: u64 = 5;
 /// The time for the command to end after a signal.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -158,6 +161,15 @@ impl Share {
             None => self.path().display().to_string(),
         };
         Failure::Failed(format!("cannot read {name}: {}", tidings_client::error::reason(error)))
+    }
+}
+
+/// Reports that an item of the input was skipped, the `count`th one. Of many, not every one is reported.
+fn report_skipped(item: &str, why: &str, count: u64) {
+    if count <= MAX_REPORTED {
+        print_notice(format_args!("a {item} was skipped: {why}"));
+    } else if count.is_power_of_two() {
+        print_notice(format_args!("{} {item}s were skipped so far", grouped(count)));
     }
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod mqtt;
 mod printer;
 mod protocol;
+mod reconnect;
 mod resp;
 
 use std::io;

@@ -1,22 +1,14 @@
 //! Subscribing over MQTT: channels are topic filters. Messages that are published while the connection is lost are missing, except
 //! retained ones.
 
-use std::time::Duration;
-
 use tidings_client::mqtt::MqttEvent;
-use tidings_client::{Backoff, Body, Encoding, Error, MqttConnection};
-use tokio::time::{Instant, sleep, timeout_at};
+use tidings_client::{Body, Encoding, Error, MqttConnection};
+use tokio::time::{Instant, timeout_at};
 
 use super::printer::Printer;
-use super::{FollowError, MAX_DELAY, Subscribe};
+use super::reconnect::{ANSWER_TIMEOUT, PING_AFTER, with_reconnects};
+use super::{FollowError, Subscribe};
 use crate::failure::print_notice;
-
-/// Time without data from the server after which a ping is sent.
-const PING_AFTER: Duration = Duration::from_secs(15);
-/// The timeout of a response to a subscription or a ping.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a connection of at least this duration, the first reconnect is immediate.
-const STABLE_TIME: Duration = Duration::from_secs(10);
 
 impl Subscribe {
     /// Follows the filters over as many connections as necessary.
@@ -24,22 +16,8 @@ impl Subscribe {
     /// # Errors
     /// A server that rejects the client, a stdout that cannot be written.
     pub(super) async fn follow_mqtt(&self, printer: &mut Printer<'_>) -> Result<(), FollowError> {
-        let mut backoff = Backoff::new(MAX_DELAY);
         let mut subscribed_before = false;
-        loop {
-            let started = Instant::now();
-            let error = match self.receive(printer, &mut subscribed_before).await {
-                Ok(()) => return Ok(()),
-                Err(FollowError::Server(error)) if error.is_retryable() => error,
-                Err(ended) => return Err(ended),
-            };
-            if started.elapsed() >= STABLE_TIME {
-                backoff.reset();
-            }
-            let wait = backoff.wait();
-            print_notice(format_args!("{error}; trying again in {:.2} s", wait.as_secs_f64()));
-            sleep(wait).await;
-        }
+        with_reconnects(async || self.receive(printer, &mut subscribed_before).await).await
     }
 
     /// One connection: subscribes, then prints until the count is reached.
