@@ -4,7 +4,7 @@ use http::Uri;
 use tracing::warn;
 
 use super::claims::{Claims, Connection, Expected, Subscription};
-use super::compact::Compact;
+use super::compact::{Compact, unverified_claims};
 use super::error::{Refusal, SetupError, TokenError};
 use super::jwks::Jwks;
 use super::key::Key;
@@ -25,11 +25,19 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier with these keys and rules. Key sets are fetched when the first token needs one.
     ///
-    /// Logs a warning for a weak HMAC key, and for options without effect.
+    /// Logs a warning for a weak HMAC key, for options without effect, and if signatures are not verified.
     ///
     /// # Errors
     /// [`SetupError`]: separate subscription tokens without a key, or no certificates to trust for `https`.
     pub fn new(options: &VerifierOptions<'_>) -> Result<Self, SetupError> {
+        if options.skips_signatures {
+            warn!(
+                "client.insecure_skip_token_signature_verify is on: tokens with any signature are accepted, so every \
+                 client can connect as any user"
+            );
+            let subscription = options.is_separate.then(|| Trust::unverified(&options.subscription));
+            return Ok(Self { connection: Trust::unverified(&options.connection), subscription });
+        }
         let connection = Trust::new(&options.connection)?;
         let separate = &options.subscription;
         let subscription = if options.is_separate {
@@ -88,6 +96,8 @@ pub struct VerifierOptions<'a> {
     pub subscription: TokenRules<'a>,
     /// Whether subscription tokens have keys and rules of their own. Otherwise `connection` applies to both.
     pub is_separate: bool,
+    /// Whether tokens are accepted with any signature, and without a key. The claims are checked nevertheless.
+    pub skips_signatures: bool,
 }
 
 /// The keys and rules for one kind of token.
@@ -142,6 +152,8 @@ struct Trust {
 enum Keys {
     /// None: every token is refused.
     None,
+    /// None, and signatures are not verified.
+    Unverified,
     /// Keys in the configuration, at most one per algorithm, and the previous HMAC key.
     Configured(Vec<Key>, Option<PreviousKey>),
     /// The keys of a key set alone.
@@ -187,25 +199,37 @@ impl Trust {
         } else {
             Keys::None
         };
-        Ok(Self {
+        Ok(Self::with_keys(keys, source))
+    }
+
+    /// Accepts tokens with any signature.
+    fn unverified(source: &TokenRules<'_>) -> Self {
+        Self::with_keys(Keys::Unverified, source)
+    }
+
+    fn with_keys(keys: Keys, source: &TokenRules<'_>) -> Self {
+        Self {
             keys,
             audience: source.audience.to_owned(),
             issuer: source.issuer.to_owned(),
             audience_pattern: source.audience_pattern.cloned(),
             issuer_pattern: source.issuer_pattern.cloned(),
             user_claim: source.user_claim.to_owned(),
-        })
+        }
     }
 
-    /// The claims of a token, after its signature is verified.
+    /// The claims of a token, after its signature is verified, unless that is skipped.
     async fn verify(&self, token: &str, now: u64, kind: &'static str) -> Result<Vec<u8>, TokenError> {
         // A missing key is reported before errors of the token.
         if matches!(self.keys, Keys::None) {
             return Err(Refusal::NotConfigured(kind).into());
         }
+        if matches!(self.keys, Keys::Unverified) {
+            return Ok(unverified_claims(token)?);
+        }
         let Compact { algorithm, key_id, signed, claims, signature } = Compact::parse(token)?;
         match &self.keys {
-            Keys::None => return Err(Refusal::NotConfigured(kind).into()),
+            Keys::None | Keys::Unverified => return Err(Refusal::NotConfigured(kind).into()),
             Keys::Configured(keys, previous) => {
                 let key = keys.iter().find(|key| key.verifies(algorithm));
                 let verified =

@@ -8,7 +8,7 @@ use super::error::ConfigError;
 use super::given::GivenOptions;
 use super::group::{Group, Visitor};
 use super::keys::{PUSHER_APPS, set_names};
-use super::options::{Config, PusherAppOptions};
+use super::options::{Channels, Config, PusherAppOptions};
 use super::origin::AllowedOrigin;
 use super::raw::{Raw, shown};
 use super::setting::Setting as _;
@@ -126,12 +126,24 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
             reject("secret", format!("the secret is empty; give {path}.secret or {path}.secret_file"));
         }
         let prefix = options.channel_prefix.as_str();
-        let is_valid = prefix.strip_suffix(':').is_some_and(|name| !name.is_empty() && !name.contains('#'));
+        let Channels { namespace_boundary, user_boundary, .. } = &config.channel;
+        let name = prefix.strip_suffix(&**namespace_boundary);
+        let is_valid = name.is_some_and(|name| !name.is_empty() && !name.contains(&**user_boundary));
         if !prefix.is_empty() && !is_valid {
-            reject("channel_prefix", format!("{path}.channel_prefix must end in a colon and contain no `#`"));
+            let what = format!(
+                "{path}.channel_prefix must end in `{namespace_boundary}` (channel.namespace_boundary) and contain no \
+                 `{user_boundary}` (channel.user_boundary)"
+            );
+            reject("channel_prefix", what);
+        } else if !prefix.is_empty() && namespace_boundary.bytes().all(is_in_names) {
+            let what = format!(
+                "{path}.channel_prefix would not separate the app from others: channel.namespace_boundary \
+                 (`{namespace_boundary}`) needs a character that names of Pusher channels cannot contain, such as `:`"
+            );
+            reject("channel_prefix", what);
         }
         let namespaces = &config.channel.namespaces;
-        let namespace = prefix.split_once(':').map(|(name, _)| name);
+        let namespace = prefix.split_once(&**namespace_boundary).map(|(name, _)| name);
         if let Some(name) = namespace.filter(|name| namespaces.iter().all(|known| known.name != **name))
             && !namespaces.is_empty()
         {
@@ -150,4 +162,9 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
             reject("channel_prefix", format!("{what}, so that they would have the same channels"));
         }
     }
+}
+
+/// Whether the name of a Pusher channel may contain this character.
+fn is_in_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-=@,.;".contains(&byte)
 }

@@ -35,6 +35,7 @@ impl ClientOptions {
             connection: (&self.token).into(),
             subscription: (&self.subscription_token).into(),
             is_separate: self.subscription_token.enabled,
+            skips_signatures: self.insecure_skip_token_signature_verify,
         }
     }
 }

@@ -334,14 +334,19 @@ fn named_hooks_and_namespaces_of_methods_are_imported() {
 fn rules_of_names_tokens_and_numbers_of_publications_are_imported() {
     let file = r#"{"client":{"history_max_publication_limit":50,"recovery_max_publication_limit":60,
         "token":{"hmac_secret_key":"k","audience_regex":"^a$","issuer_regex":"^b$","user_id_claim":"id"}},
-        "channel":{"max_length":100,"namespaces":[{"name":"news","channel_regex":"^[0-9]+$"}]}}"#;
+        "channel":{"max_length":100,"namespace_boundary":"/","user_boundary":"@","user_separator":"+","namespaces":[{"name":"news","channel_regex":"^[0-9]+$"}]}}"#;
     let (config, imported) = import("c.json", file);
     let client = &config.client;
     assert_eq!((client.history_max_publication_limit, client.recovery_max_publication_limit), (50, 60));
     assert_eq!(client.token.user_id_claim, "id");
     assert!(client.token.audience_regex.is_some() && client.token.issuer_regex.is_some());
-    assert_eq!(config.channel.max_length, 100);
-    assert!(config.channel.namespaces[0].options.channel_regex.is_some(), "{}", imported.text);
+    let channel = &config.channel;
+    assert_eq!(channel.max_length, 100);
+    assert_eq!(
+        [&*channel.namespace_boundary, &*channel.user_boundary, &*channel.user_separator],
+        ["/", "@", "+"]
+    );
+    assert!(channel.namespaces[0].options.channel_regex.is_some(), "{}", imported.text);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Renewal {
     pub expires: Option<u64>,
     /// Replaces the information about the client for other clients.
     pub info: Option<Bytes>,
+    /// Replaces the data about the client for hooks; of a connection alone.
+    pub meta: Option<Bytes>,
 }
 
 /// The response to any hook: one of the three fields. `disconnect` takes precedence over `error`, and that over `result`.
@@ -120,6 +122,7 @@ struct RenewalHookResult {
     expire_at: Option<i64>,
     info: Option<RawJson>,
     b64info: Option<String>,
+    meta: Option<RawJson>,
 }
 
 #[derive(Deserialize)]
@@ -202,6 +205,7 @@ pub(super) fn read_renewal(json: &[u8]) -> HookOutcome<Renewal> {
             is_expired: result.expired,
             expires: expires(result.expire_at),
             info: bytes("b64info", result.b64info, result.info)?,
+            meta: result.meta.map(text),
         })
     })
 }
@@ -418,8 +422,10 @@ mod tests {
 
     #[test]
     fn a_renewal_has_the_next_expiry_or_is_none() {
-        let renewed = Renewal { is_expired: false, expires: Some(7), info: Some(r#"{"n":1}"#.into()) };
-        assert_eq!(read_renewal(br#"{"result": {"expire_at": 7, "info": {"n":1}}}"#), Ok(Ok(renewed)));
+        let json = br#"{"result": {"expire_at": 7, "info": {"n":1}, "meta": {"m":2}}}"#;
+        let (info, meta) = (Some(r#"{"n":1}"#.into()), Some(r#"{"m":2}"#.into()));
+        let renewed = Renewal { is_expired: false, expires: Some(7), info, meta };
+        assert_eq!(read_renewal(json), Ok(Ok(renewed)));
         let over = Renewal { is_expired: true, ..Renewal::default() };
         for json in [r#"{"result": {"expired": true}}"#, r#"{"result": null}"#, "{}"] {
             assert_eq!(read_renewal(json.as_bytes()), Ok(Ok(over.clone())), "{json}");

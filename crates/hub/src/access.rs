@@ -5,14 +5,27 @@ use tidings_wire::code::{self, Code};
 
 use crate::namespace::NamespaceOptions;
 
-/// Separates the name of a channel from the users that may subscribe to it.
-pub(crate) const USERS_SEPARATOR: char = '#';
-/// Separates these users.
-pub(crate) const USER_SEPARATOR: char = ',';
+/// How the name of a channel contains the users that may subscribe to it, as in `dialog#17,42`. Neither text is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserBoundaries {
+    /// Between the name and the users.
+    pub boundary: String,
+    /// Between two users.
+    pub separator: String,
+}
 
-/// Whether the name of a channel can contain this user without ambiguity.
-pub(crate) fn is_unambiguous_user(user: &str) -> bool {
-    !user.contains([USERS_SEPARATOR, USER_SEPARATOR])
+impl Default for UserBoundaries {
+    fn default() -> Self {
+        Self { boundary: "#".to_owned(), separator: ",".to_owned() }
+    }
+}
+
+impl UserBoundaries {
+    /// Whether the name of a channel can contain this user without ambiguity. A user with a part of a boundary is ambiguous too:
+    /// with the boundary `##`, `a###b` could be meant for `b` and for `#b`.
+    pub(crate) fn is_unambiguous(&self, user: &str) -> bool {
+        !user.contains(|c: char| self.boundary.contains(c) || self.separator.contains(c))
+    }
 }
 
 /// The identity of a session, in one byte: anonymous, a client with a user, or a backend with the number of its API key.

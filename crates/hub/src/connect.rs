@@ -2,7 +2,7 @@
 
 use tidings_wire::{Channel, code};
 
-use crate::access::{Action, Identity, is_unambiguous_user};
+use crate::access::{Action, Identity, UserBoundaries};
 use crate::authorization::{Admission, Connected, Rejection};
 use crate::context::Context;
 use crate::effects::Failure;
@@ -27,14 +27,18 @@ impl<P: Protocols> Hub<P> {
         if let Some(namespace) = &self.settings.personal_channel
             && !connected.user.is_empty()
         {
-            if !is_unambiguous_user(&connected.user) {
-                let text =
-                    "permission denied: with personal channels, an id of a user must not contain # or ,";
-                return Err(Rejection { text: text.to_owned(), ..code::PERMISSION_DENIED.into() }.into());
+            let UserBoundaries { boundary, separator } = &self.settings.user_boundaries;
+            if !self.settings.user_boundaries.is_unambiguous(&connected.user) {
+                let text = format!(
+                    "permission denied: with personal channels, an id of a user must not contain {boundary} or {separator}"
+                );
+                return Err(Rejection { text, ..code::PERMISSION_DENIED.into() }.into());
             }
             let name = match &**namespace {
-                "" => format!("#{}", connected.user),
-                namespace => format!("{namespace}:#{}", connected.user),
+                "" => format!("{boundary}{}", connected.user),
+                namespace => {
+                    format!("{namespace}{}{boundary}{}", self.settings.namespaces.boundary(), connected.user)
+                }
             };
             match Channel::new(&name) {
                 Ok(channel) if !channels.iter().any(|(c, _)| *c == channel) => {

@@ -145,17 +145,18 @@ impl<P: Protocols> Context<'_, P> {
     /// too.
     pub(crate) fn on_renewal(&mut self, channel: Option<&Channel>, response: &Response<P::Messages>) {
         let now = self.hub.time;
-        let renewed = match response {
-            Response::Renewed { expires, info, token } if expires.is_none_or(|at| at > now) => {
-                Some((*expires, info.as_ref(), token.as_ref()))
+        let (renewed, meta) = match response {
+            Response::Renewed { expires, info, meta, token } if expires.is_none_or(|at| at > now) => {
+                (Some((*expires, info.as_ref(), token.as_ref())), meta)
             }
-            _ => None,
+            _ => (None, &None),
         };
         let Some(channel) = channel else {
-            return match renewed {
-                Some(renewed) => self.renew_connection(renewed),
-                None => self.end_expired_connection(),
-            };
+            let Some(renewed) = renewed else { return self.end_expired_connection() };
+            if let Some(user_state) = self.session_mut().user_state_mut().filter(|_| meta.is_some()) {
+                user_state.meta.clone_from(meta);
+            }
+            return self.renew_connection(renewed);
         };
         let Some(key) = self.hub.topics.key(&Topic::Channel(channel.clone())) else { return };
         // The client may have ended the subscription, or made another one.

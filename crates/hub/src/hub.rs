@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use tidings_wire::{Form, Publication, Topic};
@@ -96,6 +97,8 @@ pub struct Hub<P: Protocols> {
     pub(crate) users: HashMap<Box<str>, Vec<Slot>>,
     /// The time, in Unix seconds.
     pub(crate) time: u64,
+    /// The milliseconds of the second.
+    pub(crate) millis: u32,
     /// The time for usage limits, in nanoseconds of the clock of [`Hub::set_clock`].
     pub(crate) clock: u64,
     /// The meters of sessions, by slot; empty if no limit is configured.
@@ -121,6 +124,7 @@ impl<P: Protocols> Hub<P> {
             origins: HashMap::new(),
             users: HashMap::new(),
             time: 0,
+            millis: 0,
             clock: 0,
             usage: Vec::new(),
         }
@@ -137,9 +141,9 @@ impl<P: Protocols> Hub<P> {
         self.namespaces.get(self.settings.namespace_label(topic))
     }
 
-    /// Sets the time, in Unix seconds. Expiry depends on it.
-    pub fn set_time(&mut self, unix: u64) {
-        self.time = unix;
+    /// Sets the time since 1970. Expiry depends on it.
+    pub fn set_time(&mut self, unix: Duration) {
+        (self.time, self.millis) = (unix.as_secs(), unix.subsec_millis());
     }
 
     /// Adds a connection; its first byte determines the protocol.
@@ -186,6 +190,11 @@ impl<P: Protocols> Hub<P> {
     /// The time, in Unix seconds.
     pub fn time(&self) -> u64 {
         self.time
+    }
+
+    /// The time, in Unix milliseconds.
+    pub fn time_millis(&self) -> i64 {
+        i64::try_from(self.time).unwrap_or(0).saturating_mul(1000).saturating_add(self.millis.into())
     }
 
     /// The index of this shard, and the number of shards.

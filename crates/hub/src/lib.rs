@@ -54,7 +54,7 @@ mod topics;
 mod usage;
 mod user_state;
 
-pub use access::{Access, Action, Identity};
+pub use access::{Access, Action, Identity, UserBoundaries};
 pub use authorization::{
     Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
     TokenId,

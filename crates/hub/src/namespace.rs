@@ -17,9 +17,6 @@ use crate::map::MapNamespace;
 use crate::map_presence::PresenceMaps;
 use crate::namespace_stats::WITHOUT_NAMESPACE;
 
-/// Separates the namespace from the rest of a channel's name.
-const NAMESPACE_SEPARATOR: char = ':';
-
 /// The action for a subscriber with a full queue. The value `auto` of the option is resolved when the settings are
 /// built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,7 +154,7 @@ pub struct HookNames {
 /// A named set of options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// The prefix of its channels, before the `:`.
+    /// The prefix of its channels, before the boundary.
     pub name: String,
     /// The options of its channels.
     pub options: NamespaceOptions,
@@ -170,6 +167,8 @@ pub struct Namespaces {
     named: HashMap<String, NamespaceOptions>,
     /// Whether any of these has a pattern of names.
     has_patterns: bool,
+    /// Between a namespace and the rest of a name.
+    boundary: String,
     /// The prefix of private channels, which stands before the namespace.
     private_prefix: String,
     /// Longest name of a channel that clients may use, in bytes.
@@ -194,6 +193,7 @@ impl Namespaces {
             without,
             named,
             has_patterns,
+            boundary: ":".to_owned(),
             private_prefix: String::new(),
             max_length: usize::MAX,
             by_beginning: Vec::new(),
@@ -222,6 +222,25 @@ impl Namespaces {
         Self { private_prefix: prefix.into(), ..self }
     }
 
+    /// Sets the text between a namespace and the rest of a name, which is not empty.
+    pub fn with_boundary(self, boundary: impl Into<String>) -> Self {
+        Self { boundary: boundary.into(), ..self }
+    }
+
+    /// The text between a namespace and the rest of a name.
+    pub fn boundary(&self) -> &str {
+        &self.boundary
+    }
+
+    /// The parts of a name before and behind the first boundary.
+    fn split<'n>(&self, name: &'n str) -> Option<(&'n str, &'n str)> {
+        match *self.boundary.as_bytes() {
+            // Faster than a search for a text.
+            [byte] => name.split_once(char::from(byte)),
+            _ => name.split_once(&*self.boundary),
+        }
+    }
+
     /// Sets the longest name of a channel that clients may use, in bytes.
     pub fn with_max_length(self, max_length: usize) -> Self {
         Self { max_length, ..self }
@@ -241,8 +260,8 @@ impl Namespaces {
         let pattern = self.options(channel).ok().and_then(|options| options.channel_regex.as_ref());
         let Some(pattern) = pattern else { return Ok(()) };
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        // Without namespaces, the separator has no meaning.
-        let rest = match name.split_once(NAMESPACE_SEPARATOR) {
+        // Without namespaces, the boundary has no meaning.
+        let rest = match self.split(name) {
             Some((namespace, rest)) if self.named.contains_key(namespace) => rest,
             _ => name,
         };
@@ -275,7 +294,7 @@ impl Namespaces {
             return Ok(&self.without);
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        match name.split_once(NAMESPACE_SEPARATOR) {
+        match self.split(name) {
             None | Some(("", _)) => Ok(&self.without),
             Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
         }
@@ -287,7 +306,7 @@ impl Namespaces {
             return WITHOUT_NAMESPACE;
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        let name = name.split_once(NAMESPACE_SEPARATOR).map(|(name, _)| name);
+        let name = self.split(name).map(|(name, _)| name);
         name.filter(|name| self.named.contains_key(*name)).unwrap_or(WITHOUT_NAMESPACE)
     }
 }
@@ -350,5 +369,22 @@ mod tests {
         let none = Namespaces::new(with("^[a-z:]+$"), []);
         assert_eq!(none.check_name("chat:a"), Ok(()), "a colon has no meaning without namespaces");
         assert_eq!(none.check_name("chat:7"), Err(NameError::Pattern));
+    }
+
+    #[test]
+    fn a_namespace_ends_at_the_configured_boundary() {
+        let chat = NamespaceOptions {
+            channel_regex: Some(Pattern::new("^[0-9]+$").expect("a pattern")),
+            ..Default::default()
+        };
+        let chat = [Namespace { name: "chat".into(), options: chat }];
+        let namespaces =
+            Namespaces::new(NamespaceOptions::default(), chat).with_private_prefix("$").with_boundary("//");
+        assert_eq!(namespaces.name("$chat//7"), "chat");
+        assert_eq!(namespaces.check_name("chat//7"), Ok(()));
+        assert_eq!(namespaces.check_name("chat//a"), Err(NameError::Pattern));
+        assert_eq!(namespaces.options("news//7"), Err(code::UNKNOWN_CHANNEL));
+        assert_eq!(namespaces.name("chat:7"), WITHOUT_NAMESPACE);
+        assert!(namespaces.options("chat:7").is_ok() && namespaces.options("chat/7").is_ok());
     }
 }

@@ -10,7 +10,7 @@ use tidings_keys::Scope;
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Extra, MessageProperties, Topic};
 
-use crate::access::{Action, Identity, USER_SEPARATOR, USERS_SEPARATOR, is_unambiguous_user};
+use crate::access::{Action, Identity};
 use crate::authorization::AuthorizationRequest;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
@@ -141,40 +141,44 @@ impl<P: Protocols> Hub<P> {
         }
         let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
         let owner = self.personal_user(name);
+        let boundaries = &self.settings.user_boundaries;
         let Some((_, users)) =
-            name.rsplit_once(USERS_SEPARATOR).filter(|_| options.allow_user_limited_channels)
+            name.rsplit_once(&*boundaries.boundary).filter(|_| options.allow_user_limited_channels)
         else {
             // The options decide for the user of a personal channel; other users are denied.
             let is_of_other = owner.is_some_and(|owner| owner != user) && self.is_personal(name);
             return is_of_other.then_some(false);
         };
         // An id that contains a separator is ambiguous.
-        if user.is_empty() || !is_unambiguous_user(user) {
+        if user.is_empty() || !boundaries.is_unambiguous(user) {
             return Some(false);
         }
         if let Some(owner) = owner {
             return Some(owner == user);
         }
-        Some(users.split(USER_SEPARATOR).any(|one| one == user))
+        Some(users.split(&*boundaries.separator).any(|one| one == user))
     }
 
     /// Whether personal channels are enabled and this is one, in the namespace of personal channels.
     fn is_personal(&self, name: &str) -> bool {
+        let begins_with_user = name.starts_with(&*self.settings.user_boundaries.boundary);
         match self.settings.personal_channel.as_deref() {
             None => false,
-            Some("") => name.starts_with(USERS_SEPARATOR),
-            Some(_) => !name.starts_with(USERS_SEPARATOR) && self.personal_user(name).is_some(),
+            Some("") => begins_with_user,
+            Some(_) => !begins_with_user && self.personal_user(name).is_some(),
         }
     }
 
-    /// The user of a personal channel: `#USER`, or `NAMESPACE:#USER` if personal channels have a namespace. The whole
-    /// rest is one user, even if it contains separators.
+    /// The user of a personal channel: `#USER`, or `NAMESPACE:#USER` if personal channels have a namespace. The whole rest is one
+    /// user, even if it contains separators.
     fn personal_user<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let Settings { namespaces, user_boundaries, personal_channel, .. } = &*self.settings;
+        let boundary = &*user_boundaries.boundary;
         let in_namespace = |name: &'n str| {
-            let namespace = self.settings.personal_channel.as_deref().filter(|name| !name.is_empty())?;
-            name.strip_prefix(namespace)?.strip_prefix(':')?.strip_prefix(USERS_SEPARATOR)
+            let namespace = personal_channel.as_deref().filter(|name| !name.is_empty())?;
+            name.strip_prefix(namespace)?.strip_prefix(namespaces.boundary())?.strip_prefix(boundary)
         };
-        name.strip_prefix(USERS_SEPARATOR).or_else(|| in_namespace(name))
+        name.strip_prefix(boundary).or_else(|| in_namespace(name))
     }
 
     /// Whether clients may use the name of a channel; a backend with the scope of the action may use any.

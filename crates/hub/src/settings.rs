@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_wire::plain::Escape;
 use tidings_wire::{Channel, Topic};
 
-use crate::access::Access;
+use crate::access::{Access, UserBoundaries};
 use crate::identity::SessionKey;
 use crate::namespace::{NamespaceOptions, Namespaces, SlowConsumerPolicy};
 use crate::namespace_stats::{PATTERNS, WITHOUT_NAMESPACE};
@@ -42,12 +42,16 @@ pub struct Settings {
     pub history_limit: usize,
     /// Whether the application decides about every connection.
     pub connect_proxy: bool,
+    /// Whether replies to `connect` have the server's time.
+    pub connect_has_time: bool,
     /// Whether the application renews connections that expire.
     pub refresh_proxy: bool,
     /// The method of `rpc` commands that the server answers itself, if there is one.
     pub rpc_ping: Option<String>,
     /// Prefix of channels that require a subscription token; empty for none.
     pub private_prefix: String,
+    /// How names of channels contain users.
+    pub user_boundaries: UserBoundaries,
     /// The namespace of personal channels (empty for none), if every user is subscribed to one.
     pub personal_channel: Option<String>,
     /// How long a connection may stay after its token has expired, so that the client can renew it.
@@ -118,9 +122,11 @@ impl Settings {
             recovery_limit: 1_000,
             history_limit: 1_000,
             connect_proxy: false,
+            connect_has_time: false,
             refresh_proxy: false,
             rpc_ping: None,
             private_prefix: "$".to_owned(),
+            user_boundaries: UserBoundaries::default(),
             personal_channel: None,
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use tidings_hub::{
     Access, HookNames, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy,
-    Usage, UsageLimits,
+    Usage, UsageLimits, UserBoundaries,
 };
 use tidings_mqtt::Qos;
 use tidings_mqtt_state::SessionLimits;
@@ -71,7 +71,9 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
             open: client.insecure || config.is_workbench(),
             keys: config.http_api.all_keys(),
             anonymous_connect: client.allow_anonymous_connect_without_token,
-            tokens: client.token.has_key() || client.proxy.connect.enabled,
+            tokens: client.token.has_key()
+                || client.insecure_skip_token_signature_verify
+                || client.proxy.connect.enabled,
             reserved: Some(RESERVED_PREFIX.to_owned()),
         },
         namespaces: with_cache_channels(
@@ -83,6 +85,7 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
                     options: options(&n.options, &config.memory),
                 }),
             )
+            .with_boundary(&config.channel.namespace_boundary)
             .with_private_prefix(&config.channel.private_prefix)
             .with_max_length(config.channel.max_length),
         ),
@@ -92,8 +95,13 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
         history_limit: publication_limit(client.history_max_publication_limit),
         connect_proxy: client.proxy.connect.enabled,
         rpc_ping: config.rpc.ping.enabled.then(|| config.rpc.ping.method.clone()),
+        connect_has_time: client.connect_include_server_time,
         refresh_proxy: client.proxy.refresh.enabled,
         private_prefix: config.channel.private_prefix.clone(),
+        user_boundaries: UserBoundaries {
+            boundary: config.channel.user_boundary.clone(),
+            separator: config.channel.user_separator.clone(),
+        },
         personal_channel: personal.enabled.then(|| personal.personal_channel_namespace.clone()),
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
@@ -223,6 +231,7 @@ pub fn channel_options_digest(settings: &Settings) -> String {
         settings.namespaces.all().map(|(name, options)| format!("{name}={options:?}\n")).collect();
     options.sort_unstable();
     options.push(settings.private_prefix.clone());
+    options.push(format!("{:?} {:?}", settings.namespaces.boundary(), settings.user_boundaries));
     let digest = ring::digest::digest(&ring::digest::SHA256, options.concat().as_bytes());
     digest.as_ref()[..8].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

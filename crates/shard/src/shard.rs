@@ -147,9 +147,9 @@ impl PreparedShards {
     }
 }
 
-/// The time in Unix seconds.
-pub(crate) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+/// The time since 1970.
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The timers of a shard.

@@ -152,7 +152,7 @@ impl Shard {
             transport,
             protocol: session.protocol,
             is_backend: session.identity.is_backend(),
-            since: unix_time().saturating_sub(age),
+            since: unix_time().as_secs().saturating_sub(age),
             queued,
             tcp: conn.socket.tcp_stream().and_then(tcp_info),
             subscriptions: session.subscriptions,

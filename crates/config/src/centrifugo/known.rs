@@ -41,10 +41,7 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "720h",
         Here("channel.without_namespace.history_meta_ttl, and that of each namespace"),
     ),
-    ("channel.namespace_boundary", ":", Missing("other sign behind a namespace than a colon")),
     ("channel.proxy.*.grpc_metadata", "", Missing("gRPC metadata for hooks")),
-    ("channel.user_boundary", "#", Missing("other sign before a channel's users than #")),
-    ("channel.user_separator", ",", Missing("other sign between a channel's users than a comma")),
     (
         "channel.without_namespace.map.external_state",
         "false",
@@ -75,13 +72,6 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("client.channel_position_check_delay", "40s", Missing("other interval of position checks")),
     ("client.channel_position_max_time_lag", "", Missing("limit of the time lag of positions")),
     ("client.concurrency", "", Missing("other limit of one client's concurrent commands than 1024")),
-    ("client.connect_include_server_time", "", Missing("server time in connect replies")),
-    ("client.disallow_anonymous_connection_tokens", "", Missing("way to refuse tokens without a user")),
-    (
-        "client.insecure_skip_token_signature_verify",
-        "",
-        Missing("way to accept tokens without verifying them"),
-    ),
     ("client.presence_update_interval", "27s", Missing("other interval of presence updates")),
     ("client.proxy.*.grpc_metadata", "", Missing("gRPC metadata for hooks")),
     (

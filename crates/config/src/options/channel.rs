@@ -70,7 +70,8 @@ group! {
         allow_presence_for_anonymous: bool = "false", (), reload;
         /// Whether channels with a `#` are limited to the users after it, separated by commas: `dialog#17,42`. A name
         /// that begins with `#` belongs to exactly one user: `#17,42` is neither 17's nor 42's. Users with ids that
-        /// contain `#` or `,` have access to no such channel.
+        /// contain `#` or `,` have access to no such channel. `channel.user_boundary` and `channel.user_separator` are
+        /// other texts in their place.
         allow_user_limited_channels: bool = "false", (), reload;
         /// Pattern of the names of channels that clients may use, without a private prefix and the namespace: with
         /// `^[0-9]+$` in the namespace `chat`, `chat:7` is permitted. Other names are error 107. A pattern matches any part of

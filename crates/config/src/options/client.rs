@@ -29,6 +29,12 @@ group! {
         /// options. Listeners may then be reachable from other machines without any key. For tests, and for networks
         /// where every client is trusted.
         insecure: bool = "false", (), reload;
+        /// Whether tokens are accepted with any signature, and without a key, so that every client can connect as any user and
+        /// subscribe to private channels. The times, the audience and the issuer of tokens are checked. For tests alone: a
+        /// listener that other machines can reach needs a key or `client.insecure` nevertheless.
+        insecure_skip_token_signature_verify: bool = "false", (), reload;
+        /// Whether a client with a token without a user (`sub`) is refused with error 103.
+        disallow_anonymous_connection_tokens: bool = "false", (), reload;
         /// Whether a client without a token may connect as an anonymous user when a token key is configured.
         allow_anonymous_connect_without_token: bool = "false", (), reload;
         /// Bound of the queue of one connection with a client that does not read as fast as the server sends. At the
@@ -55,6 +61,9 @@ group! {
         /// a token whose request has it connects as that user, unless the connect hook is enabled. Taken from proxies in
         /// `trusted_proxies` alone, which must remove the header that a client sends. Empty for none.
         user_id_http_header: Option<HeaderName> = "", (), reload;
+        /// Whether the reply to `connect` has the server's time in Unix milliseconds (`time`), for clients that compare their
+        /// clocks with it.
+        connect_include_server_time: bool = "false", (), reload;
         /// Most connections of the server, of all transports together. 0 is the limit of open files.
         connection_limit: usize = "0", count(0, 10_000_000), reload;
         /// Most new connections per second on this server, of all transports together, with bursts of the same number.

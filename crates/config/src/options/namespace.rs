@@ -1,4 +1,4 @@
-//! Namespaces: options of channels, selected by the part of their names before the first colon.
+//! Namespaces: options of channels, selected by the part of their names before the first boundary.
 
 use super::channel::ChannelOptions;
 use crate::group::{Field, Group, Visitor};
@@ -19,6 +19,12 @@ const MAX_NAME: usize = 253;
 pub struct Channels {
     /// Prefix of the names of channels that need a subscription token; empty for none.
     pub private_prefix: String,
+    /// Text between a namespace and the rest of a channel's name.
+    pub namespace_boundary: String,
+    /// Text between a channel's name and the users that may subscribe to it.
+    pub user_boundary: String,
+    /// Text between two of these users.
+    pub user_separator: String,
     /// Longest name of a channel that clients may use, in bytes.
     pub max_length: usize,
     /// Hooks for channels.
@@ -33,6 +39,9 @@ impl Default for Channels {
     fn default() -> Self {
         Self {
             private_prefix: "$".to_owned(),
+            namespace_boundary: ":".to_owned(),
+            user_boundary: "#".to_owned(),
+            user_separator: ",".to_owned(),
             max_length: MAX_CHANNEL,
             proxy: ChannelProxies::default(),
             without_namespace: ChannelOptions::default(),
@@ -94,6 +103,36 @@ impl Group for Channels {
             ],
             &mut prefix,
         );
+        let boundaries: [(&str, &mut String, &'static [&'static str]); 3] = [
+            (
+                "namespace_boundary",
+                &mut self.namespace_boundary,
+                &[
+                    "Text between the namespace and the rest of a channel's name: `chat:7` is in the namespace `chat`. It has no",
+                    "meaning without namespaces. Clients, tokens and the application must use the same text.",
+                ],
+            ),
+            (
+                "user_boundary",
+                &mut self.user_boundary,
+                &[
+                    "Text between the name of a channel and the users that may subscribe to it, with",
+                    "`allow_user_limited_channels`, and in the names of personal channels. Ids of users with one of its characters",
+                    "are ambiguous there, and have no access.",
+                ],
+            ),
+            (
+                "user_separator",
+                &mut self.user_separator,
+                &[
+                    "Text between the users in a channel's name. Ids of users with one of its characters are ambiguous too.",
+                ],
+            ),
+        ];
+        for (name, value, help) in boundaries {
+            let mut field = Field { value, rule: MaxLength(16), is_reloadable: true };
+            visitor.option(&format!("{path}{name}"), help, &mut field);
+        }
         let rule = count(1, MAX_CHANNEL);
         let mut max_length = Field { value: &mut self.max_length, rule, is_reloadable: true };
         visitor.option(

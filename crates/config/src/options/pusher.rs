@@ -33,7 +33,8 @@ group! {
         key: String = "", MaxLength(128);
         /// Secret of the app, with which its backends sign requests and the subscriptions of their clients.
         secret: Secret = "", ();
-        /// Prefix of the app's channels and users on this server, which ends in a colon: with `shop:`, the app's channel
+        /// Prefix of the app's channels and users on this server, which ends in a colon
+        /// (`channel.namespace_boundary`): with `shop:`, the app's channel
         /// `news` is the channel `shop:news` for all other protocols. Empty for none, which one app may have.
         channel_prefix: String = "", MaxLength(64);
         /// Origins of pages that may connect, besides the server's own, in the form of `client.allowed_origins`. Without

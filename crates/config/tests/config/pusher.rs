@@ -68,8 +68,10 @@ fn an_app_that_is_incomplete_or_shares_its_channels_is_refused() {
     assert!(both.contains("the apps \"shop\" and \"other\" have the same channel_prefix"), "{both}");
     for prefix in ["shop", ":", "a#:"] {
         let text = format!("{SHOP}channel_prefix = \"{prefix}\"\n");
-        assert!(error(&text).contains("must end in a colon"), "{prefix}");
+        assert!(error(&text).contains("must end in `:` (channel.namespace_boundary)"), "{prefix}");
     }
+    let text = format!("channel.namespace_boundary = \"-\"\n{SHOP}channel_prefix = \"shop-\"\n");
+    assert!(error(&text).contains("a character that names of Pusher channels cannot contain"));
     let namespace = format!("{SHOP}channel_prefix = \"shop:\"\n[[channel.namespaces]]\nname = \"chat\"\n");
     assert!(error(&namespace).contains("the namespace \"shop\", which channel.namespaces lacks"));
     assert!(error(&format!("{SHOP}limits = {{ users = 1 }}\n")).contains("pusher.apps.shop.limits.users"));

@@ -18,6 +18,23 @@ fn no_option_accepts_an_internal_channel() {
 }
 
 #[test]
+fn boundaries_that_make_names_of_channels_ambiguous_are_rejected() {
+    let namespace = "channel.namespaces=a.b";
+    for (sets, what) in [
+        (&["channel.namespace_boundary="][..], "channel.namespace_boundary is empty"),
+        (&["channel.user_boundary="], "channel.user_boundary is empty"),
+        (&["channel.user_separator="], "channel.user_separator is empty"),
+        (&["channel.user_separator=#"], "channel.user_separator (\"#\") and channel.user_boundary (\"#\")"),
+        (&["channel.user_boundary=,,"], "contain one another"),
+        (&[namespace, "channel.namespace_boundary=."], "a part of the namespace's name \"a.b\""),
+    ] {
+        let words = error_line(load_sets(sets));
+        assert!(words.contains(what), "{sets:?}: {words}");
+    }
+    assert!(load_sets(&[namespace, "channel.namespace_boundary=//", "channel.user_boundary=::"]).is_ok());
+}
+
+#[test]
 fn plain_lines_get_no_channel_with_a_space() {
     for (set, option) in [
         ("tcp.auto_subscribe=news,my room", "tcp.auto_subscribe"),

@@ -39,7 +39,7 @@ use tidings_auth_failures::{AuthFailures, Credential};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
-use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
+use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks, Renewal};
 
 /// Options of a publication that is not added to the history.
 const NO_HISTORY: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
@@ -69,7 +69,9 @@ pub(crate) struct PreparedAuthority(Shared);
 struct Shared {
     verifier: Arc<Verifier>,
     /// The options of the verifier.
-    tokens: (TokenOptions, SubscriptionTokenOptions),
+    tokens: (TokenOptions, SubscriptionTokenOptions, bool),
+    /// Whether tokens without a user are refused.
+    refuses_anonymous_tokens: bool,
     hooks: Hooks,
     router: Arc<Router>,
     bus: ClusterBus,
@@ -108,6 +110,7 @@ impl Authorizer {
             shards,
             private_prefix: config.channel.private_prefix.clone(),
             single_connection: config.client.single_connection,
+            refuses_anonymous_tokens: config.client.disallow_anonymous_connection_tokens,
             tracer,
         };
         Ok(Self { shared: Arc::new(ArcSwap::from_pointee(shared)), runtime: Handle::current() })
@@ -137,6 +140,7 @@ impl Authorizer {
             tracer: current.tracer.clone(),
             private_prefix: config.channel.private_prefix.clone(),
             single_connection: config.client.single_connection,
+            refuses_anonymous_tokens: config.client.disallow_anonymous_connection_tokens,
         }))
     }
 
@@ -232,6 +236,7 @@ impl Shared {
                 renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
                     expires,
                     info,
+                    meta: None,
                     token,
                 })
             }
@@ -239,7 +244,7 @@ impl Shared {
                 let renewed = self.sub_refresh(&requester, &channel, &token, &tokens).await;
                 renewed.map(|Admission { expires, info, token, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
-                    Response::Renewed { expires, info, token }
+                    Response::Renewed { expires, info, meta: None, token }
                 })
             }
             AuthorizationRequest::Renew { requester, channel } => {
@@ -338,7 +343,11 @@ impl Shared {
         tokens: &Verification<'_>,
     ) -> Result<Connected, Failure> {
         let mut connected = if !token.is_empty() {
-            tokens::connect(tokens, requester, token, now()).await?
+            let connected = tokens::connect(tokens, requester, token, now()).await?;
+            if connected.user.is_empty() && self.refuses_anonymous_tokens {
+                return Err(rejected(code::PERMISSION_DENIED));
+            }
+            connected
         } else if let Some(response) = self.hooks.connect(requester, fields).await {
             let connected = response?;
             check_not_expired(connected.expires)?;
@@ -399,11 +408,12 @@ impl Shared {
         let name = hooks.and_then(|hooks| hooks.sub_refresh.as_deref());
         match self.hooks.renew(name, requester, channel).await {
             Some(Ok(renewal)) if !renewal.is_expired => {
-                Ok(Response::Renewed { expires: renewal.expires, info: renewal.info, token: None })
+                let Renewal { expires, info, meta, .. } = renewal;
+                Ok(Response::Renewed { expires, info, meta, token: None })
             }
             Some(Err(Failure::Error(rejection))) if rejection.temporary => {
                 let expires = Some(now() + RETRY_RENEWAL.as_secs());
-                Ok(Response::Renewed { expires, info: None, token: None })
+                Ok(Response::Renewed { expires, info: None, meta: None, token: None })
             }
             // Expired, or the hook was disabled meanwhile.
             _ => Err(rejected(code::EXPIRED)),
@@ -475,8 +485,9 @@ impl Shared {
     }
 }
 
-fn token_options(config: &Config) -> (TokenOptions, SubscriptionTokenOptions) {
-    (config.client.token.clone(), config.client.subscription_token.clone())
+fn token_options(config: &Config) -> (TokenOptions, SubscriptionTokenOptions, bool) {
+    let client = &config.client;
+    (client.token.clone(), client.subscription_token.clone(), client.insecure_skip_token_signature_verify)
 }
 
 /// The name of the span of a request.

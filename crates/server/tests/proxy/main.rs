@@ -13,6 +13,7 @@ mod renewals;
 mod server_with_hooks;
 #[path = "../support/mod.rs"]
 mod support;
+mod token_rules;
 mod tokens;
 mod traces;
 mod user_header;

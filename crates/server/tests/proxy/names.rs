@@ -19,6 +19,35 @@ fn server(options: &[(&str, &str)]) -> (ServerWithHooks, Client) {
     (server, client)
 }
 
+#[test]
+fn boundaries_in_names_of_channels_are_those_of_the_configuration() {
+    let options = [
+        ("channel.namespaces", "chat"),
+        ("channel.namespaces.chat.allow_user_limited_channels", "true"),
+        ("channel.namespace_boundary", "//"),
+        ("channel.user_boundary", "@@"),
+        ("channel.user_separator", "+"),
+        ("client.subscribe_to_user_personal_channel.enabled", "true"),
+        ("client.subscribe_to_user_personal_channel.personal_channel_namespace", "chat"),
+    ];
+    let server = ServerWithHooks::with_key(&options);
+    let connect = |user: &str| json!({"token": token(json!({"sub": user}))});
+    let mut client = server.client();
+    let connected = client.call_ok("connect", connect("42"));
+    assert!(connected["subs"]["chat//@@42"].is_object(), "the personal channel: {connected}");
+    client.call_ok("subscribe", json!({"channel": "chat//dialog@@17+42"}));
+    for (channel, error) in [
+        ("chat//dialog@@17,42", 103),
+        ("chat//@@17", 103),
+        ("news//dialog@@42", 102),
+        ("chat:dialog@@42", 103),
+    ] {
+        assert_eq!(client.call_error("subscribe", json!({"channel": channel})).0, error, "{channel}");
+    }
+    // A part of a boundary at the beginning of an id would make a name ambiguous.
+    assert_eq!(server.client().call_error("connect", connect("@42")).0, 103);
+}
+
 fn error_text(client: &mut Client, method: &str, params: Value) -> String {
     let reply = client.call(method, params);
     assert_eq!(reply["error"]["code"], 107, "{reply}");

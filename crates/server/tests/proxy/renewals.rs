@@ -95,6 +95,30 @@ fn a_connection_continues_for_a_minute_while_the_refresh_hook_fails() {
 }
 
 #[test]
+fn the_refresh_hook_replaces_the_meta_of_a_connection_for_later_hooks() {
+    let application = Application::start();
+    application.respond("/refresh", json!({"result": {"meta": {"role": "admin"}}}));
+    application.respond("/rpc", json!({"result": {}}));
+    let options = [
+        ("client.proxy.refresh.enabled", "true"),
+        ("client.proxy.refresh.endpoint", &*application.url("/refresh")),
+        ("client.proxy.refresh.include_connection_meta", "true"),
+        ("rpc.proxy.endpoint", &*application.url("/rpc")),
+        ("rpc.proxy.include_connection_meta", "true"),
+    ];
+    let server = ServerWithHooks::with_key(&[&NO_GRACE[..], &options].concat());
+    let claims = json!({"sub": "42", "exp": now() + 1, "meta": {"role": "guest"}});
+    let mut client = server.connected(json!({"token": token(claims)}));
+    application.wait_for("/refresh", 1);
+    assert_eq!(application.only_call("/refresh").body["meta"], json!({"role": "guest"}));
+    // The response to the hook arrives after its request.
+    wait_until(PATIENCE, "the new meta", || {
+        client.call_ok("rpc", json!({"method": "m"}));
+        application.calls("/rpc").last().is_some_and(|call| call.body["meta"] == json!({"role": "admin"}))
+    });
+}
+
+#[test]
 fn a_client_without_an_expiry_causes_no_request() {
     let application = Application::start();
     let server = connections(&application);

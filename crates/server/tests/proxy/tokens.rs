@@ -13,7 +13,7 @@ use tidings_auth::sign_hs256;
 use tidings_config::Secret;
 use tidings_testkit::metric;
 
-use crate::server_with_hooks::{ServerWithHooks, load, now, token};
+use crate::server_with_hooks::{ServerWithHooks, now, token};
 
 const UNAUTHORIZED: (u64, bool) = (101, false);
 const DENIED: (u64, bool) = (103, false);
@@ -65,65 +65,6 @@ fn an_invalid_token_is_an_error_and_never_an_anonymous_client() {
     }
     server.connected(json!({"token": token(good(json!({"exp": now() + 600})))}));
     server.connected(json!({}));
-}
-
-#[test]
-fn patterns_select_the_audiences_and_issuers_of_tokens() {
-    let server = ServerWithHooks::with_key(&[
-        ("client.token.audience_regex", "^tidings-(eu|us)$"),
-        ("client.token.issuer_regex", "^https://[a-z]+\\.example\\.com/$"),
-    ]);
-    let issuer = "https://id.example.com/";
-    let good = json!({"sub": "42", "aud": "tidings-eu", "iss": issuer});
-    server.connected(json!({"token": token(good)}));
-    server.connected(json!({"token": token(json!({"aud": ["other", "tidings-us"], "iss": issuer}))}));
-    for (claims, what) in [
-        (json!({"aud": "tidings-asia", "iss": issuer}), "another audience"),
-        (json!({"iss": issuer}), "no audience"),
-        (json!({"aud": "tidings-eu", "iss": "https://example.org/"}), "another issuer"),
-        (json!({"aud": "tidings-eu"}), "no issuer"),
-    ] {
-        let reply = server.client().call_error("connect", json!({"token": token(claims)}));
-        assert_eq!(reply, UNAUTHORIZED, "{what}");
-    }
-}
-
-#[test]
-fn a_pattern_beside_its_fixed_value_is_an_error() {
-    for option in ["client.token.audience", "client.subscription_token.issuer"] {
-        let pattern = format!("{option}_regex");
-        let error = load(&[(option, "a"), (&pattern, "a")]).expect_err("both");
-        assert!(error.contains(&format!("{pattern} and {option} are both set")), "{error}");
-    }
-    let error = load(&[("client.token.audience_regex", "a(b")]).expect_err("no pattern");
-    assert!(error.contains("expected a regular expression") && error.contains("unclosed group"), "{error}");
-}
-
-#[test]
-fn the_user_is_in_the_configured_claim() {
-    let server = ServerWithHooks::with_key(&[
-        ("client.token.user_id_claim", "account"),
-        ("channel.without_namespace.allow_user_limited_channels", "true"),
-    ]);
-    let mine = json!({"channel": "dialog#42"});
-    for (claims, is_user) in [
-        (json!({"account": "42", "sub": "43"}), true),
-        (json!({"account": "43", "sub": "42"}), false),
-        (json!({"sub": "42"}), false),
-        (json!({"account": null, "sub": "42"}), false),
-    ] {
-        let mut client = server.connected(json!({"token": token(claims.clone())}));
-        let reply = client.call("subscribe", mine.clone());
-        assert_eq!(reply["subscribe"].is_object(), is_user, "{claims}: {reply}");
-    }
-    // Subscription tokens have the user in the same claim.
-    let mut client = server.connected(json!({"token": token(json!({"account": "42"}))}));
-    let of = |claims: Value| json!({"channel": "news", "token": token(claims)});
-    let wrong = client.call_error("subscribe", of(json!({"sub": "42", "channel": "news"})));
-    assert_eq!(wrong, DENIED);
-    client.call_ok("subscribe", of(json!({"account": "42", "channel": "news"})));
-    let number = json!({"token": token(json!({"account": 42}))});
-    assert_eq!(server.client().call_error("connect", number), UNAUTHORIZED);
 }
 
 #[test]

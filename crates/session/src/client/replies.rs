@@ -216,7 +216,7 @@ impl Context<'_> {
             pong: !interval.is_zero() && !settings.pong_timeout.is_zero() && !link.is_one_way(),
             session: if is_named { secret.as_str().into() } else { "".into() },
             node: if is_found { settings.node.as_str().into() } else { "".into() },
-            time: 0,
+            time: if settings.connect_has_time { self.hub.time_millis() } else { 0 },
         };
         self.reply(id, Outcome::Connect(result));
     }
@@ -295,7 +295,7 @@ impl Context<'_> {
                 })
             }
             Response::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
-            Response::Renewed { expires, info, token } => {
+            Response::Renewed { expires, info, token, meta: _ } => {
                 return self.client_renewed(id, channel, (*expires, info.as_ref(), token.as_ref()));
             }
             _ => return self.refuse(id, code::INTERNAL, code::INTERNAL.text),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::test_hub::{Broker, TestHub, settings, with_key};
-use tidings_hub::{Flow, Namespaces, Overflow, Slot, Timer};
+use tidings_hub::{Flow, Namespaces, Overflow, Settings, Slot, Timer};
 use tidings_wire::Channel;
 
 fn connected(w: &mut TestHub) -> Slot {
@@ -41,6 +41,18 @@ fn connect_subscribe_publish_and_unsubscribe() {
     w.publish("news", "unseen");
     w.publish("updates", "not automatic here");
     assert_eq!(w.output(c), "");
+}
+
+#[test]
+fn a_reply_to_connect_has_the_time_where_the_settings_include_it() {
+    for connect_has_time in [false, true] {
+        let mut w = TestHub::new(Settings { connect_has_time, ..settings() });
+        w.hub.set_time(Duration::from_millis(1_700_000_000_123));
+        let c = w.open();
+        let reply = w.exchange(c, "{\"id\":1,\"connect\":{}}\n");
+        assert_eq!(reply.contains("\"time\":1700000000123"), connect_has_time, "{reply}");
+        assert_eq!(reply.contains("\"time\""), connect_has_time, "{reply}");
+    }
 }
 
 #[test]

@@ -317,14 +317,14 @@ fn a_member_gets_the_users_of_its_channel_and_each_change_once() {
 fn members_are_read_again_in_case_a_leave_was_lost() {
     let mut w = hub();
     let (a, socket) = connect(&mut w);
-    w.with(|hub, _| hub.set_time(1_000));
+    w.with(|hub, _| hub.set_time(Duration::from_secs(1_000)));
     send(&mut w, a, &subscribe_presence("presence-a", &socket, "ann"));
     respond_members(&mut w, &[member("other-node", "zoe")]);
     announce(&mut w);
     received(&mut w, a);
     w.expire(a, Timer::Ping);
     assert!(w.pending_requests.is_empty(), "the list is new");
-    w.with(|hub, _| hub.set_time(1_060));
+    w.with(|hub, _| hub.set_time(Duration::from_secs(1_060)));
     w.expire(a, Timer::Ping);
     let own = w.hub.client_id(w.hub.session_id(a));
     respond_members(&mut w, &[member(&own, "ann")]);
@@ -393,12 +393,12 @@ fn client_events_have_rules() {
     rejected(&mut w, a, &client_event("private-encrypted-a", &json!(1)), "private and presence");
     rejected(&mut w, a, &client_event("private-a", &json!("x".repeat(101))), "limits.event_size");
     rejected(&mut w, b, &client_event("private-a", &json!(1)), "client_events");
-    w.with(|hub, _| hub.set_time(1));
+    w.with(|hub, _| hub.set_time(Duration::from_secs(1)));
     for _ in 0..10 {
         published(&mut w, a, &client_event("private-a", &json!(1)));
     }
     rejected(&mut w, a, &client_event("private-a", &json!(1)), "limits.client_event_rate");
-    w.with(|hub, _| hub.set_time(2));
+    w.with(|hub, _| hub.set_time(Duration::from_secs(2)));
     published(&mut w, a, &client_event("private-a", &json!(1)));
     assert!(w.closed.is_empty());
 }

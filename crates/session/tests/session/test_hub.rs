@@ -292,7 +292,7 @@ impl TestHub {
         self.time += seconds;
         let time = self.time;
         let effects = self.sessions.sweep(time);
-        self.with(|hub, _| hub.set_time(time));
+        self.with(|hub, _| hub.set_time(Duration::from_secs(time)));
         let mut fx = Effects::default();
         self.apply_session_effects(effects, &mut fx);
         self.apply_effects(&mut fx);

@@ -52,7 +52,7 @@ fn authority(decision: &AuthorizationRequest) -> Response {
             ..Admission::default()
         })),
         AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
-            Response::Renewed { expires: Some(2_000), info: None, token: None }
+            Response::Renewed { expires: Some(2_000), info: None, meta: None, token: None }
         }
         AuthorizationRequest::Rpc { data, .. } => Response::Replied(data.clone()),
         AuthorizationRequest::SignIn { user, .. } => {
@@ -76,7 +76,7 @@ fn with_tokens(options: NamespaceOptions) -> TestHub {
     let namespaces = Namespaces::new(options, []).with_private_prefix("$");
     let mut w = TestHub::without_auto_subscribe(Settings { access, namespaces, ..settings() });
     w.authority = authority;
-    w.hub.set_time(1_000);
+    w.hub.set_time(Duration::from_secs(1_000));
     w
 }
 
@@ -174,12 +174,12 @@ fn an_expired_connection_ends_and_a_renewed_one_stays() {
     assert_eq!((&response["connect"]["expires"], &response["connect"]["ttl"]), (&json!(true), &json!(60)));
     let expiry = w.timers.iter().find(|(_, timer, _)| *timer == Timer::Expiry).expect("a timer");
     assert_eq!(expiry.2, Duration::from_secs(85), "including the time for a new token");
-    w.hub.set_time(1_085);
+    w.hub.set_time(Duration::from_secs(1_085));
     let renewed = exchange(&mut w, late, &json!({"id": 2, "refresh": {"token": "new"}}));
     assert_eq!(renewed[0]["refresh"]["ttl"], 915);
     w.expire(late, Timer::Expiry);
     assert!(!w.closed.contains(&late));
-    w.hub.set_time(2_025);
+    w.hub.set_time(Duration::from_secs(2_025));
     w.expire(late, Timer::Expiry);
     assert_eq!(read(&mut w, late)[0]["push"]["disconnect"]["code"], 3005);
     assert!(w.closed.contains(&late));
@@ -190,13 +190,13 @@ fn an_expired_subscription_ends_and_a_renewed_one_stays() {
     let mut w = with_tokens(options());
     let (slot, _) = connect(&mut w, "ann");
     exchange(&mut w, slot, &json!({"id": 4, "subscribe": {"channel": "$vip", "token": "yes"}}));
-    w.hub.set_time(1_055);
+    w.hub.set_time(Duration::from_secs(1_055));
     let renewed =
         exchange(&mut w, slot, &json!({"id": 5, "sub_refresh": {"channel": "$vip", "token": "new"}}));
     assert_eq!(renewed[0]["sub_refresh"]["ttl"], 945);
     w.expire(slot, Timer::SubExpiry);
     assert!(read(&mut w, slot).is_empty());
-    w.hub.set_time(2_025);
+    w.hub.set_time(Duration::from_secs(2_025));
     w.expire(slot, Timer::SubExpiry);
     assert_eq!(read(&mut w, slot)[0]["push"]["unsubscribe"]["code"], 2501);
     let unknown =
@@ -434,7 +434,7 @@ fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
     let mut w = with_tokens(options());
     w.authority = |decision| match decision {
         AuthorizationRequest::Refresh { .. } => {
-            Response::Renewed { expires: Some(u64::MAX), info: None, token: None }
+            Response::Renewed { expires: Some(u64::MAX), info: None, meta: None, token: None }
         }
         other => authority(other),
     };
@@ -445,7 +445,7 @@ fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
     }
     assert_eq!(w.timers.len(), timers, "the running timer is sufficient");
     for _ in 0..3 {
-        w.hub.set_time(1_000_000);
+        w.hub.set_time(Duration::from_secs(1_000_000));
         w.expire(slot, Timer::Expiry);
     }
     assert!(!w.closed.contains(&slot));

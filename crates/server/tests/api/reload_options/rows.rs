@@ -151,6 +151,24 @@ pub(super) fn rows() -> Vec<Row> {
             &[],
             user(&[("subscribe", r##"{"channel":"dialog#ann"}"##)]),
         ),
+        row(
+            "channel.namespace_boundary",
+            ["\":\"", "\"/\""],
+            &[SUBSCRIBE, "channel.namespaces = [{ name = \"chat\" }]\n"],
+            user(&[("subscribe", r#"{"channel":"chat/news"}"#)]),
+        ),
+        row(
+            "channel.user_boundary",
+            ["\"#\"", "\"@\""],
+            &["channel.without_namespace.allow_user_limited_channels = true\n"],
+            user(&[("subscribe", r#"{"channel":"dialog@ann"}"#)]),
+        ),
+        row(
+            "channel.user_separator",
+            ["\",\"", "\"+\""],
+            &["channel.without_namespace.allow_user_limited_channels = true\n"],
+            user(&[("subscribe", r##"{"channel":"dialog#ann+bob"}"##)]),
+        ),
         row(channel!("channel_regex"), ["\"\"", "\"^[0-9]+$\""], &[SUBSCRIBE], user(SUB)),
         row("channel.max_length", ["255", "3"], &[SUBSCRIBE], user(SUB)),
         row(
@@ -194,6 +212,14 @@ pub(super) fn rows() -> Vec<Row> {
             status("/events?channel=news", "Origin: https://a.example"),
         ),
         row("client.insecure", [NO, YES], &[], anonymous(PUB)),
+        row("client.insecure_skip_token_signature_verify", [NO, YES], &[], |server| {
+            // The claims `{"sub":"ann"}`, and no signature.
+            let token = json!({"token": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ."});
+            Peer::open(server).call("connect", &token)["connect"].is_object().to_string()
+        }),
+        row("client.disallow_anonymous_connection_tokens", [NO, YES], &[], |server| {
+            connect(server, &json!({"token": token_with(&json!({}))}))
+        }),
         row("client.allow_anonymous_connect_without_token", [YES, NO], &[], |server| {
             connect(server, &json!({}))
         }),
@@ -249,6 +275,9 @@ pub(super) fn rows() -> Vec<Row> {
             &["rpc.ping.enabled = true\n"],
             user(&[("rpc", r#"{"method":"ping"}"#)]),
         ),
+        row("client.connect_include_server_time", [NO, YES], &[], |server| {
+            Peer::open(server).call("connect", &ann())["connect"]["time"].is_u64().to_string()
+        }),
         row("client.history_max_publication_limit", ["2", "3"], &[HISTORY, READ], |server| {
             (0..4).for_each(|n| _ = publish(server, &json!(n)));
             let query = json!({"channel": "news", "limit": -1});

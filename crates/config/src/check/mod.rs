@@ -1,18 +1,21 @@
 //! Rules between options, which are checked after each option has been parsed.
 
+mod channels;
+mod clients;
+
+pub(super) use channels::of_channels;
+
 use std::time::Duration;
 
 use super::api_keys::NamedApiKey;
 use super::error::ConfigError;
 use super::given::GivenOptions;
-use super::keys::{API_KEYS, PROXIES, PUSHER_APPS, RPC_NAMESPACES};
-use super::named_proxies::DEFAULT_PROXY;
-use super::options::{ChannelOptions, Channels, Config};
+use super::keys::{API_KEYS, PUSHER_APPS};
+use super::options::Config;
 use super::pusher_apps;
 use super::setting::{duration_text, size_text};
-use super::value::{BrokerUrl, ListenAddr, RecoveryMode};
+use super::value::{BrokerUrl, ListenAddr};
 use tidings_auth::Secret;
-use tidings_wire::channel::RESERVED_PREFIX;
 
 /// The least bytes of `cluster.secret`.
 const MIN_SECRET: usize = 16;
@@ -124,23 +127,12 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     reach(config, given, errors);
     tls(config, given, errors);
     proxy_headers(config, given, errors);
-    hooks(config, given, errors);
+    clients::check(config, given, errors);
     bucket(config, given, errors);
     api_keys(config, given, errors);
     pusher_apps::check(config, given, errors);
-    histories(config, given, errors);
-    super::check_maps::check(config, given, errors);
-    reserved_channels(config, given, errors);
-    token_rules(config, given, errors);
-    let rules = [
-        user_header,
-        admin_password,
-        cluster_secret,
-        personal_channels,
-        plain_channels,
-        webhooks_secret,
-        exposure,
-    ];
+    channels::check(config, given, errors);
+    let rules = [admin_password, cluster_secret, webhooks_secret, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }
 
@@ -318,108 +310,6 @@ fn webhooks_secret(config: &Config, given: &GivenOptions) -> Result<(), ConfigEr
     Err(given.error("webhooks.endpoints", what))
 }
 
-/// Rejects an enabled hook without an endpoint.
-fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
-    let mut nowhere = |switch: &str, endpoint: &str| {
-        let what = format!("{switch} is true, but {endpoint} is not set");
-        errors.push(given.error(switch, what));
-    };
-    let connect = &config.client.proxy.connect;
-    if connect.enabled && connect.endpoint.is_none() {
-        nowhere("client.proxy.connect.enabled", "client.proxy.connect.endpoint");
-    }
-    let refresh = &config.client.proxy.refresh;
-    if refresh.enabled && refresh.endpoint.is_none() {
-        nowhere("client.proxy.refresh.enabled", "client.proxy.refresh.endpoint");
-    }
-    let channels = &config.channel;
-    let mut named: Vec<(String, &str)> = Vec::new();
-    for (path, options) in of_channels(channels) {
-        let hooks = [
-            (
-                "subscribe",
-                options.subscribe_proxy_enabled,
-                &options.subscribe_proxy_name,
-                &channels.proxy.subscribe,
-            ),
-            ("publish", options.publish_proxy_enabled, &options.publish_proxy_name, &channels.proxy.publish),
-            (
-                "sub_refresh",
-                options.sub_refresh_proxy_enabled,
-                &options.sub_refresh_proxy_name,
-                &channels.proxy.sub_refresh,
-            ),
-        ];
-        for (hook, is_enabled, name, unnamed) in hooks {
-            if name != DEFAULT_PROXY {
-                named.push((format!("{path}.{hook}_proxy_name"), name));
-            } else if is_enabled && unnamed.endpoint.is_none() {
-                nowhere(&format!("{path}.{hook}_proxy_enabled"), &format!("channel.proxy.{hook}.endpoint"));
-            }
-        }
-    }
-    let methods = &config.rpc.without_namespace;
-    if methods.proxy_name != DEFAULT_PROXY {
-        named.push(("rpc.without_namespace.proxy_name".to_owned(), &methods.proxy_name));
-    }
-    for namespace in config.rpc.namespaces.iter() {
-        let path = format!("{RPC_NAMESPACES}.{}", namespace.name);
-        if namespace.options.proxy_name != DEFAULT_PROXY {
-            named.push((format!("{path}.proxy_name"), &namespace.options.proxy_name));
-        } else if namespace.options.proxy_enabled && config.rpc.proxy.endpoint.is_none() {
-            nowhere(&format!("{path}.proxy_enabled"), "rpc.proxy.endpoint");
-        }
-    }
-    for (option, name) in named {
-        let what = match config.proxies.get(name) {
-            None => format!("{option} is \"{name}\", but {PROXIES} has no proxy of this name"),
-            Some(proxy) if proxy.endpoint.is_none() => {
-                format!("{option} is \"{name}\", but {PROXIES}.{name}.endpoint is not set")
-            }
-            Some(_) => continue,
-        };
-        errors.push(given.error(&option, what));
-    }
-    if config.rpc.namespaces.iter().next().is_some() && config.rpc.namespace_boundary.is_empty() {
-        let what =
-            "rpc.namespace_boundary is empty, and rpc.namespaces needs a text between namespace and method";
-        errors.push(given.error("rpc.namespace_boundary", what.to_owned()));
-    }
-}
-
-/// Rejects an audience or issuer beside its pattern: one of them would have no effect.
-fn token_rules(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
-    let (token, subscription) = (&config.client.token, &config.client.subscription_token);
-    let pairs = [
-        ("client.token.audience", !token.audience.is_empty() && token.audience_regex.is_some()),
-        ("client.token.issuer", !token.issuer.is_empty() && token.issuer_regex.is_some()),
-        (
-            "client.subscription_token.audience",
-            !subscription.audience.is_empty() && subscription.audience_regex.is_some(),
-        ),
-        (
-            "client.subscription_token.issuer",
-            !subscription.issuer.is_empty() && subscription.issuer_regex.is_some(),
-        ),
-    ];
-    for (option, _) in pairs.into_iter().filter(|(_, are_both_set)| *are_both_set) {
-        let key = format!("{option}_regex");
-        errors.push(given.error(&key, format!("{key} and {option} are both set; leave one of them out")));
-    }
-}
-
-/// Rejects a header with the user where no proxy is trusted to set it: every client could.
-fn user_header(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
-    if config.client.user_id_http_header.is_none() || !config.trusted_proxies.is_empty() {
-        return Ok(());
-    }
-    let key = "client.user_id_http_header";
-    let what = format!(
-        "{key} has no effect without trusted_proxies, the addresses of the proxies that set the header"
-    );
-    Err(given.error(key, what))
-}
-
 /// Rejects a named key without a key or a scope, and a key that has two names.
 fn api_keys(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let keys: Vec<_> = config.http_api.keys.iter().collect();
@@ -461,78 +351,6 @@ fn bucket(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) 
         let what = format!(
             "{key} begins with http://, so others on the network could read and change tables; set \
              tables.s3.allow_http = true to allow it"
-        );
-        errors.push(given.error(key, what));
-    }
-}
-
-/// The options of every kind of channel, each with the path of its group.
-pub(super) fn of_channels(channels: &Channels) -> impl Iterator<Item = (String, &ChannelOptions)> {
-    let without = ("channel.without_namespace".to_owned(), &channels.without_namespace);
-    let named = channels.namespaces.iter().map(|n| (format!("channel.namespaces.{}", n.name), &n.options));
-    std::iter::once(without).chain(named)
-}
-
-/// Rejects a history with only one of size and TTL, and options that require a history without one. An explicit zero
-/// for the other one is accepted.
-fn histories(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
-    for (path, options) in of_channels(&config.channel) {
-        let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
-        if has_size && has_ttl {
-            continue;
-        }
-        let key = |option: &str| format!("{path}.{option}");
-        let asks = [
-            ("history_size", has_size && !given.contains(&key("history_ttl"))),
-            ("history_ttl", has_ttl && !given.contains(&key("history_size"))),
-            ("force_recovery", options.force_recovery),
-            ("force_recovery_mode", options.force_recovery_mode != RecoveryMode::Stream),
-            ("force_positioning", options.force_positioning),
-        ];
-        let Some((asking, _)) = asks.into_iter().find(|(_, asks)| *asks) else { continue };
-        let lacking = [("history_size", "100", has_size), ("history_ttl", "10m", has_ttl)];
-        let lines = lacking.into_iter().filter(|(_, _, is_there)| !is_there);
-        let lines: Vec<_> =
-            lines.map(|(option, example, _)| given.beside(&path, asking, option, example)).collect();
-        let what = format!(
-            "has no effect: a channel has a history only with both history_size and history_ttl; add {}, or leave it \
-             out",
-            lines.join(" and ")
-        );
-        errors.push(given.error(&key(asking), what));
-    }
-}
-
-/// Rejects personal channels in a namespace that does not exist.
-fn personal_channels(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
-    let personal = &config.client.subscribe_to_user_personal_channel;
-    let name = &personal.personal_channel_namespace;
-    if !personal.enabled || name.is_empty() || config.channel.namespaces.iter().any(|n| n.name == *name) {
-        return Ok(());
-    }
-    let key = "client.subscribe_to_user_personal_channel.personal_channel_namespace";
-    Err(given.error(key, format!("{key} (\"{name}\") is not a namespace of channel.namespaces")))
-}
-
-/// Rejects channels of plain lines with names that lines cannot contain.
-fn plain_channels(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
-    let automatic = config.tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel));
-    let mut named = automatic.chain([("tcp.default_channel", &config.tcp.default_channel)]);
-    let Some((key, channel)) = named.find(|(_, channel)| !channel.fits_a_line()) else { return Ok(()) };
-    let what = format!("{key}: \"{}\" contains a space, so plain lines cannot contain it", channel.as_str());
-    Err(given.error(key, what))
-}
-
-/// Rejects options with internal channels, to which no client can subscribe.
-fn reserved_channels(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
-    let tcp = &config.tcp;
-    let automatic = tcp.auto_subscribe.iter().map(|channel| ("tcp.auto_subscribe", channel.as_str()));
-    let default = ("tcp.default_channel", tcp.default_channel.as_str());
-    let namespaces = config.channel.namespaces.iter().map(|n| ("channel.namespaces", &*n.name));
-    let named = automatic.chain([default]).chain(namespaces);
-    for (key, name) in named.filter(|(_, name)| name.starts_with(RESERVED_PREFIX)) {
-        let what = format!(
-            "{key} names \"{name}\", but channels that begin with \"{RESERVED_PREFIX}\" are internal"
         );
         errors.push(given.error(key, what));
     }
