@@ -279,7 +279,7 @@ mod tests {
             ("channel.namespaces.a.b.subscribe_stream_proxy_name", text("default")),
             ("consumers", Raw::List(vec![])),
             ("client_channel_limit", Raw::Number("128".into())),
-            ("channel_user_boundary", text("#")),
+            ("client_presence_update_interval", text("27s")),
             ("http_server", Raw::Table(vec![])),
             ("engine", text("memory")),
         ] {
@@ -298,7 +298,7 @@ mod tests {
             ("health", Raw::Switch(true), "/health and /ready are always served; leave it out"),
             ("admin_password", text("secret"), "in tidings it is `admin.password_hash`, the output of"),
             ("admin_insecure", Raw::Switch(true), "tidings has no admin page without a login"),
-            ("channel.user_boundary", text("$"), "tidings has no other sign before a channel's users"),
+            ("client.presence_update_interval", text("5s"), "tidings has no other interval of presence updates"),
             ("sse", Raw::Switch(false), "in tidings it is `sse.enabled`"),
             ("namespaces", Raw::List(vec![Node { line: 1, raw: text("x") }]), "`channel.namespaces`"),
         ] {
