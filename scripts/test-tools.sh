@@ -25,6 +25,8 @@ need chromium chromium
 need nginx nginx-light
 # nginx' module for TCP, unless it is built in.
 [[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || ! command -v dpkg >/dev/null || packages+=(libnginx-mod-stream)
+# The server's programs are not on the PATH.
+[[ -d /usr/lib/postgresql ]] || command -v postgres >/dev/null || packages+=(postgresql)
 need haproxy haproxy
 need caddy caddy
 need systemd-analyze systemd

@@ -115,6 +115,22 @@ commands! {
     "reload" Reload Manage
 }
 
+impl Command {
+    /// Sets the idempotency key of a publication, or of a change of a map, that has none. Other commands stay as they are.
+    pub fn set_idempotency_key(&mut self, new: String) {
+        let key = match self {
+            Self::Publish(Publish { idempotency_key, .. })
+            | Self::Broadcast(Broadcast { idempotency_key, .. })
+            | Self::MapPublish(MapPublish { idempotency_key, .. })
+            | Self::MapRemove(MapRemove { idempotency_key, .. }) => idempotency_key,
+            _ => return,
+        };
+        if key.is_empty() {
+            *key = new;
+        }
+    }
+}
+
 impl CommandMethod {
     /// The method with this name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {

@@ -36,6 +36,11 @@ impl ApiError {
         Self { code: code::PERMISSION_DENIED.number, message: message.into() }
     }
 
+    /// Whether the same command may succeed later without any change.
+    pub fn is_temporary(&self) -> bool {
+        [code::INTERNAL, code::TOO_MANY_REQUESTS].iter().any(|temporary| temporary.number == self.code)
+    }
+
     /// Encodes it as JSON.
     pub fn json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a number and a text")

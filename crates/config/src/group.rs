@@ -101,6 +101,11 @@ pub(super) fn default<T: Setting>(text: &str, rule: &T::Rule) -> T {
     T::read(&Raw::Word(text.into()), rule).unwrap_or_else(|e| panic!("the default {text:?}: {e}"))
 }
 
+/// The key of an option, whose field may be a raw identifier.
+pub(super) fn key(path: &str, field: &str) -> String {
+    format!("{path}{}", field.trim_start_matches("r#"))
+}
+
 /// Declares a group: a public struct, its defaults, and its [`Group::walk`].
 ///
 /// `field: Type = default, rule;` declares an option with the documentation above it; the default is written in the
@@ -140,7 +145,7 @@ macro_rules! group {
                         rule: $rule,
                         is_reloadable: $crate::group::is_reloadable!($($mark)?),
                     };
-                    visitor.option(&format!("{path}{}", stringify!($option)), &[$($doc),+], &mut field);
+                    visitor.option(&$crate::group::key(path, stringify!($option)), &[$($doc),+], &mut field);
                 )*
                 $( $( self.$group.walk(&format!("{path}{}.", stringify!($group)), visitor); )+ )?
             }

@@ -5,6 +5,8 @@
 //! - An option that has an effect in Centrifugo and is not in the result is in the notes.
 //! - Features that are off by default in Centrifugo and on in tidings are disabled explicitly.
 
+mod consumers;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use super::centrifugo::{
 use super::check::check;
 use super::error::{ConfigErrors, Format, Origin};
 use super::file;
-use super::keys::{NAMESPACES, PROXIES, RPC_NAMESPACES, is_option};
+use super::keys::{CONSUMERS, NAMESPACES, PROXIES, RPC_NAMESPACES, is_option};
 use super::loader::Loader;
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
@@ -112,6 +114,7 @@ impl Import {
                 (Raw::List(items), _) if key == NAMESPACES || key == "namespaces" => {
                     self.collect_namespaces(items);
                 }
+                (Raw::List(items), _) if key == CONSUMERS => self.collect_consumers(items),
                 (Raw::List(items), _) if key == PROXIES => self.collect_named(PROXIES, items),
                 (Raw::List(items), _) if key == RPC_NAMESPACES || key == "rpc_namespaces" => {
                     self.collect_named(RPC_NAMESPACES, items);

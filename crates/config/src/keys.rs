@@ -19,8 +19,10 @@ pub(super) const PUSHER_APPS: &str = "pusher.apps";
 pub(super) const PROXIES: &str = "proxies";
 /// The key of the namespaces of methods of `rpc` commands.
 pub(super) const RPC_NAMESPACES: &str = "rpc.namespaces";
+/// The key of the consumers.
+pub(super) const CONSUMERS: &str = "consumers";
 /// The keys of lists of named groups: an array of tables in a file, a list of their names in other sources.
-pub(super) const LISTS: [&str; 5] = [NAMESPACES, API_KEYS, PUSHER_APPS, PROXIES, RPC_NAMESPACES];
+pub(super) const LISTS: [&str; 6] = [NAMESPACES, API_KEYS, PUSHER_APPS, PROXIES, RPC_NAMESPACES, CONSUMERS];
 
 /// The option of a list with the names of its groups, and the word for one of them.
 pub(super) fn name_option(list: &str) -> (&'static str, &'static str) {
@@ -29,6 +31,7 @@ pub(super) fn name_option(list: &str) -> (&'static str, &'static str) {
         PUSHER_APPS => ("id", "an app"),
         PROXIES => ("name", "a proxy"),
         RPC_NAMESPACES => ("name", "an RPC namespace"),
+        CONSUMERS => ("name", "a consumer"),
         _ => ("name", "a key"),
     }
 }
@@ -86,6 +89,7 @@ impl Config {
             PUSHER_APPS => self.pusher.apps.rename(names),
             PROXIES => self.proxies.rename(names),
             RPC_NAMESPACES => self.rpc.namespaces.rename(names),
+            CONSUMERS => self.consumers.rename(names),
             _ => self.channel.rename(names),
         }
     }
@@ -102,7 +106,9 @@ impl Config {
         let proxies = proxies.map(|item| (PROXIES, &item.name, &mut item.options as &mut dyn Group));
         let methods = self.rpc.namespaces.0.iter_mut();
         let methods = methods.map(|item| (RPC_NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
-        let items = namespaces.chain(keys).chain(apps).chain(proxies).chain(methods);
+        let consumers = self.consumers.0.iter_mut();
+        let consumers = consumers.map(|item| (CONSUMERS, &item.name, &mut item.options as &mut dyn Group));
+        let items = namespaces.chain(keys).chain(apps).chain(proxies).chain(methods).chain(consumers);
         items.map(|(list, name, group)| (format!("{list}.{name}."), group))
     }
 
@@ -113,7 +119,8 @@ impl Config {
         let apps = self.pusher.apps.iter().map(|item| format!("{PUSHER_APPS}.{}", item.id));
         let proxies = self.proxies.iter().map(|item| format!("{PROXIES}.{}", item.name));
         let methods = self.rpc.namespaces.iter().map(|item| format!("{RPC_NAMESPACES}.{}", item.name));
-        namespaces.chain(keys).chain(apps).chain(proxies).chain(methods).collect()
+        let consumers = self.consumers.iter().map(|item| format!("{CONSUMERS}.{}", item.name));
+        namespaces.chain(keys).chain(apps).chain(proxies).chain(methods).chain(consumers).collect()
     }
 
     /// Shows every option to `visitor`, those in lists last.

@@ -17,6 +17,7 @@ mod assignment;
 mod centrifugo;
 mod check;
 mod check_maps;
+mod consumers;
 mod environment;
 mod error;
 mod file;
@@ -43,6 +44,7 @@ mod values;
 mod variables;
 
 pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};
+pub use consumers::{Consumer, Consumers};
 pub use environment::environment;
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::Overrides;
@@ -52,13 +54,14 @@ pub use named_proxies::{
     DEFAULT_PROXY, NamedProxies, NamedProxy, RpcNamespace, RpcNamespaceOptions, RpcNamespaces,
 };
 pub use options::{
-    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, EmulationOptions,
-    EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions, LimitsOptions,
-    LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace, NodeOptions,
-    OpenTelemetryOptions, PersonalChannelOptions, PusherAppOptions, PusherLimitsOptions, PusherOptions,
-    ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions, SseOptions, StompOptions,
-    SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions, TlsOptions, TokenOptions,
-    UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
+    AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, ConsumerOptions,
+    EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions,
+    LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace,
+    NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions, PusherAppOptions,
+    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions,
+    SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
+    TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -70,8 +73,8 @@ pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, AuditTarget, BrokerUrl, ClientKey, DataDir, DeltaType, Http2, ListenAddr, LogFormat,
-    LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, StatusTransform,
-    StatusTransforms, SubscriptionType, TablesStore, TlsRequired, TlsVersion, TransformTarget,
-    TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
+    AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
+    LogFormat, LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, SqlName,
+    StatusTransform, StatusTransforms, SubscriptionType, TablesStore, TlsRequired, TlsVersion,
+    TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

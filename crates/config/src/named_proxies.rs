@@ -90,7 +90,11 @@ impl RpcNamespaces {
     }
 }
 
-fn check_names(names: &[String], what: &str) -> Result<(), String> {
+/// Rejects more items than the bound, and names that are invalid or not unique.
+///
+/// # Errors
+/// The first of them.
+pub(super) fn check_names(names: &[String], what: &str) -> Result<(), String> {
     if names.len() > MAX_ITEMS {
         return Err(format!("more than {MAX_ITEMS} items"));
     }

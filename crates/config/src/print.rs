@@ -3,7 +3,7 @@
 
 use super::group::{Group, Slot, Visitor};
 use super::keys::SECRET_FILE_SUFFIX;
-use super::options::{Config, PusherAppOptions};
+use super::options::{Config, ConsumerOptions, PusherAppOptions};
 use super::variables::variable;
 
 /// The longest line of a comment in the default file, in characters.
@@ -149,6 +149,24 @@ In the environment, `TIDINGS_PROXIES=billing` sets the names (instead of those o
 `TIDINGS_PROXIES_BILLING_ENDPOINT=http://localhost:3001/tidings` sets an option.
 ";
 
+const DOCS_CONSUMERS: &str = "\
+## `consumers`
+
+Consumers, which run commands of the server API that a backend leaves in a table of its own database ([outbox.md](outbox.md)). A consumer has
+a `name` (2 to 64 letters, digits, `-`, `_` or `.`) and the options below. A change needs a restart. In a file consumers are a list of tables:
+
+```toml
+[[consumers]]
+name = \"outbox\"
+enabled = true
+type = \"postgresql\"
+postgresql = { dsn_file = \"/etc/tidings/outbox.dsn\", outbox_table_name = \"outbox\" }
+```
+
+In the environment, `TIDINGS_CONSUMERS=outbox` sets the names (instead of those of the file; a consumer in both keeps its options), and
+`TIDINGS_CONSUMERS_OUTBOX_POSTGRESQL_DSN=…` sets an option. The credential of its address is `consumers.outbox.postgresql.dsn`.
+";
+
 const DOCS_RPC_NAMESPACES: &str = "\
 ## `rpc.namespaces`
 
@@ -275,8 +293,8 @@ pub(super) fn comment(text: &str) -> String {
     out
 }
 
-/// The options of an app of the Pusher protocol, as rows of a table.
-fn app_options() -> String {
+/// The options of the items of a list, as rows of a table.
+fn item_options(mut item: impl Group) -> String {
     struct Rows(String);
     impl Visitor for Rows {
         fn group(&mut self, _: &str, _: &'static [&'static str]) {}
@@ -288,7 +306,7 @@ fn app_options() -> String {
         }
     }
     let mut rows = Rows("\n| option | value | default | what |\n|---|---|---|---|\n".to_owned());
-    PusherAppOptions::default().walk("", &mut rows);
+    item.walk("", &mut rows);
     rows.0
 }
 
@@ -326,6 +344,9 @@ pub fn docs() -> String {
             out += DOCS_RPC_NAMESPACES;
             out += "\n";
             out += DOCS_PROXIES;
+            out += "\n";
+            out += DOCS_CONSUMERS;
+            out += &item_options(ConsumerOptions::default());
         }
         if section.table() == "http_api" {
             out += "\n";
@@ -334,7 +355,7 @@ pub fn docs() -> String {
         if section.table() == "pusher" {
             out += "\n";
             out += DOCS_PUSHER_APPS;
-            out += &app_options();
+            out += &item_options(PusherAppOptions::default());
         }
     }
     out

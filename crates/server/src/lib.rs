@@ -17,6 +17,7 @@ mod api;
 mod authority;
 mod blocklist_sync;
 mod connections;
+mod consumers;
 mod control;
 mod http;
 mod inbound;

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use self::assembly::Assembly;
 use crate::admin::AdminParts;
+use crate::consumers::ConsumedCommands;
 use crate::http::{self, HttpServices};
 use crate::listen::{self, BoundListener, PassedListener, PassedListeners, SocketFile};
 use crate::log_summary;
@@ -35,6 +36,7 @@ use crate::tables::{self, TableMetrics};
 use crate::webhooks::NodeDeployment;
 use tidings_auth::SetupError;
 use tidings_config::{AuditTarget, Config, ListenAddr};
+use tidings_consumers::RunningConsumers;
 use tidings_reload::{LiveConfig, ReloadError, ReloadReport, Reloadable};
 use tidings_settings as settings;
 use tidings_tls::{MaterialError, Tls};
@@ -62,6 +64,9 @@ pub enum StartError {
     /// The keys of tokens or the addresses of hooks are not usable.
     #[error(transparent)]
     Authority(#[from] SetupError),
+    /// A consumer cannot be set up.
+    #[error(transparent)]
+    Consumers(#[from] tidings_consumers::SetupError),
     /// The certificate or its key is not usable.
     #[error(transparent)]
     Tls(#[from] MaterialError),
@@ -94,7 +99,9 @@ impl StartError {
             Self::Listen { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
             }
-            Self::Broker(_) | Self::Authority(_) | Self::Tls(_) | Self::Audit { .. } => true,
+            Self::Broker(_) | Self::Authority(_) | Self::Consumers(_) | Self::Tls(_) | Self::Audit { .. } => {
+                true
+            }
             Self::System(_) | Self::MqttFiles { .. } => false,
         }
     }
@@ -111,6 +118,7 @@ pub struct Server {
     internal_http: HttpServer,
     tables: Option<Arc<TableService>>,
     webhooks: Option<Arc<Webhooks>>,
+    consumers: RunningConsumers,
     mqtt_storage: Storage,
     progress: ShutdownProgress,
     _files: Vec<SocketFile>,
@@ -186,6 +194,7 @@ impl Server {
             inbound,
             rebalance,
             webhooks,
+            consumers,
             cluster,
             mut metrics,
             sessions,
@@ -285,6 +294,7 @@ impl Server {
             );
             tasks.spawn(Arc::clone(webhooks).run(Arc::new(deployment)));
         }
+        let consumers = consumers.start(&(Arc::new(ConsumedCommands(Arc::clone(api))) as _));
         tasks.spawn(Arc::clone(&api.blocklist).run());
         if let Some(tls) = &services.tls {
             tasks.spawn(Arc::clone(tls).watch());
@@ -304,6 +314,7 @@ impl Server {
             internal_http,
             tables,
             webhooks,
+            consumers,
             mqtt_storage,
             progress,
             _files: files,

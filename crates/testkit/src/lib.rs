@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`RedisServer`] | a real `redis-server` on a free port, to kill and restart |
 //! | [`RedisCluster`] | several of them that form a cluster, with replicas to be promoted and slots to be moved |
+//! | [`PostgresServer`] | a PostgreSQL server with a database, to kill and restart |
 //! | [`S3Server`] | an S3 server with a bucket |
 //! | [`RespClient`] | a blocking client for it, and for the server's own RESP port |
 //! | [`Tidings`] | the built program, with its addresses, its memory and its exit code |
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 mod cluster;
 mod http;
 mod line;
+mod postgres;
 mod proxy;
 mod redis;
 mod resp;
@@ -32,6 +34,7 @@ mod tidings;
 pub use cluster::RedisCluster;
 pub use http::{HttpResponse, connect_http, get_http, metric, parse_metric, post_http, send_http};
 pub use line::LineClient;
+pub use postgres::PostgresServer;
 pub use proxy::Proxy;
 pub use redis::RedisServer;
 pub use resp::{Reply, RespClient};

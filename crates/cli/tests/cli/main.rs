@@ -13,6 +13,7 @@ mod logs;
 mod mqtt;
 mod nginx;
 mod nodes;
+mod outbox;
 mod proxies;
 mod publish;
 mod reads;

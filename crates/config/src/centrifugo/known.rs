@@ -80,7 +80,6 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
         Missing("connection meta before there is a connection"),
     ),
     ("client.subscribe_to_user_personal_channel.single_connection", "", Here("client.single_connection")),
-    ("consumers", "", Missing("consumers of queues and databases")),
     ("emulation.handler_prefix", "/emulation", Missing("other paths")),
     ("enable_unreleased_features", "", Missing("unreleased features")),
     ("gomaxprocs", "", Here("shards")),

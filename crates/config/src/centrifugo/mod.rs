@@ -277,7 +277,6 @@ mod tests {
             ("channel.history_meta_ttl", text("720h")),
             ("channel.namespaces.chat.subscribe_stream_proxy_enabled", Raw::Switch(false)),
             ("channel.namespaces.a.b.subscribe_stream_proxy_name", text("default")),
-            ("consumers", Raw::List(vec![])),
             ("client_channel_limit", Raw::Number("128".into())),
             ("client_presence_update_interval", text("27s")),
             ("http_server", Raw::Table(vec![])),
@@ -298,7 +297,11 @@ mod tests {
             ("health", Raw::Switch(true), "/health and /ready are always served; leave it out"),
             ("admin_password", text("secret"), "in tidings it is `admin.password_hash`, the output of"),
             ("admin_insecure", Raw::Switch(true), "tidings has no admin page without a login"),
-            ("client.presence_update_interval", text("5s"), "tidings has no other interval of presence updates"),
+            (
+                "client.presence_update_interval",
+                text("5s"),
+                "tidings has no other interval of presence updates",
+            ),
             ("sse", Raw::Switch(false), "in tidings it is `sse.enabled`"),
             ("namespaces", Raw::List(vec![Node { line: 1, raw: text("x") }]), "`channel.namespaces`"),
         ] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::group::{Group, Slot, Visitor};
-use super::super::keys::{NAMESPACES, PROXIES, RPC_NAMESPACES};
+use super::super::keys::{CONSUMERS, NAMESPACES, PROXIES, RPC_NAMESPACES};
 use super::super::options::Config;
 use super::super::print::{comment, joined};
 use super::super::setting;
@@ -24,7 +24,9 @@ pub(crate) fn file(config: &mut Config, origins: &BTreeMap<String, String>, note
     let methods = methods.map(|item| (RPC_NAMESPACES, &item.name, &mut item.options as &mut dyn Group));
     let proxies = config.proxies.0.iter_mut();
     let proxies = proxies.map(|item| (PROXIES, &item.name, &mut item.options as &mut dyn Group));
-    for (list, name, group) in namespaces.chain(methods).chain(proxies) {
+    let consumers = config.consumers.0.iter_mut();
+    let consumers = consumers.map(|item| (CONSUMERS, &item.name, &mut item.options as &mut dyn Group));
+    for (list, name, group) in namespaces.chain(methods).chain(proxies).chain(consumers) {
         let path = format!("{list}.{name}.");
         writer.out += &format!("\n[[{list}]]\nname = {}\n", setting::quoted(name));
         group.walk(&path, &mut Options { path: &path, writer: &mut writer });

@@ -132,6 +132,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     api_keys(config, given, errors);
     pusher_apps::check(config, given, errors);
     channels::check(config, given, errors);
+    crate::consumers::check(config, given, errors);
     let rules = [admin_password, cluster_secret, webhooks_secret, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }

@@ -3,6 +3,7 @@
 
 mod channel;
 mod client;
+mod consumers;
 mod limits;
 mod listeners;
 mod map;
@@ -15,6 +16,7 @@ mod webhooks;
 
 use std::time::Duration;
 
+use crate::consumers::Consumers;
 use crate::group::group;
 use crate::named_proxies::NamedProxies;
 use crate::proxy::RpcOptions;
@@ -23,6 +25,7 @@ use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network
 
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
+pub use consumers::{ConsumerOptions, PostgresqlOptions};
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use map::MapOptions;
@@ -131,6 +134,8 @@ group! {
         rpc: RpcOptions;
         /// Named hooks.
         proxies: NamedProxies;
+        /// Consumers of commands.
+        consumers: Consumers;
         /// Shared live tables.
         tables: TablesOptions;
         /// Metrics.

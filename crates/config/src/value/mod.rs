@@ -5,6 +5,7 @@ mod broker;
 mod log;
 mod pattern;
 mod ratio;
+mod sql_name;
 mod storage;
 mod tls;
 mod transform;
@@ -18,6 +19,7 @@ pub use address::{ListenAddr, Network};
 pub use broker::BrokerUrl;
 pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
+pub use sql_name::SqlName;
 pub use storage::{DataDir, TablesStore};
 pub use tls::{PemText, TlsRequired, TlsVersion};
 pub use transform::{
@@ -88,6 +90,17 @@ pub enum DeltaType {
 
 choice! { DeltaType:
     "fossil" => DeltaType::Fossil,
+}
+
+/// What a consumer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConsumerType {
+    /// A table of a PostgreSQL database.
+    Postgresql,
+}
+
+choice! { ConsumerType:
+    "postgresql" => ConsumerType::Postgresql,
 }
 
 /// What clients subscribe to.

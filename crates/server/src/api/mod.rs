@@ -38,7 +38,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidings_api::openapi::DESCRIPTION;
-use tidings_api::{ApiError, Batch, Command, CommandMethod, Envelope, reply};
+use tidings_api::{ApiError, Batch, Command, CommandMethod, CommandReply, Envelope, reply};
 use tidings_audit::{Audit, AuditEvent};
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
@@ -309,6 +309,14 @@ async fn in_span(
     span.set("http.request.method", "POST");
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
     response
+}
+
+/// Runs and counts one command that did not arrive over HTTP.
+pub(crate) async fn execute_counted(services: &Services, caller: &Caller, command: Command) -> CommandReply {
+    services.counters.commands.add(command.method());
+    let (reply, _) = methods::run(services, caller, command).await;
+    methods::count_errors(services, &reply);
+    reply
 }
 
 /// Runs one command of a request that is authorized elsewhere. Returns its reply as a response.

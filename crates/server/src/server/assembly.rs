@@ -14,6 +14,7 @@ use tidings_broker::{SharedSink, Stateful};
 use tidings_broker_metrics::{MemoryMetrics, RedisMetrics};
 use tidings_cluster::blocklist::Blocklist;
 use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes, NodeUid, Nodes};
+use tidings_consumers::Consumers;
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, SessionKey, Settings};
 use tidings_mqtt_state::Storage;
@@ -70,6 +71,7 @@ pub(super) struct Assembly {
     pub(super) inbound: Arc<InboundCounters>,
     pub(super) rebalance: Arc<Rebalance>,
     pub(super) webhooks: Option<Arc<Webhooks>>,
+    pub(super) consumers: Consumers,
     pub(super) cluster: Arc<Cluster>,
     pub(super) metrics: MetricsRegistry,
     pub(super) sessions: MqttSessions,
@@ -212,6 +214,8 @@ impl Assembly {
         if let Some(webhooks) = &webhooks {
             metrics.register(WebhookMetrics(Arc::clone(webhooks)));
         }
+        let consumers = Consumers::from_config(config)?;
+        metrics.register(consumers.metrics());
         let control = Arc::new(SessionControl {
             router: Arc::clone(&router),
             shards: Arc::clone(&shards),
@@ -293,6 +297,7 @@ impl Assembly {
             inbound,
             rebalance,
             webhooks,
+            consumers,
             cluster,
             metrics,
             sessions,

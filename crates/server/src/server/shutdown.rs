@@ -139,6 +139,7 @@ impl Server {
         self.http.stop(left().max(LAST_STEP)).await;
         self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
+        self.consumers.stop(left().max(LAST_STEP)).await;
         if let Some(webhooks) = &self.webhooks {
             webhooks.flush(left().max(LAST_STEP)).await;
         }
