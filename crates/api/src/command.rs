@@ -118,12 +118,12 @@ commands! {
 impl Command {
     /// Sets the idempotency key of a publication, or of a change of a map, that has none. Other commands stay as they are.
     pub fn set_idempotency_key(&mut self, new: String) {
-        let key = match self {
-            Self::Publish(Publish { idempotency_key, .. })
-            | Self::Broadcast(Broadcast { idempotency_key, .. })
-            | Self::MapPublish(MapPublish { idempotency_key, .. })
-            | Self::MapRemove(MapRemove { idempotency_key, .. }) => idempotency_key,
-            _ => return,
+        let (Self::Publish(Publish { idempotency_key: key, .. })
+        | Self::Broadcast(Broadcast { idempotency_key: key, .. })
+        | Self::MapPublish(MapPublish { idempotency_key: key, .. })
+        | Self::MapRemove(MapRemove { idempotency_key: key, .. })) = self
+        else {
+            return;
         };
         if key.is_empty() {
             *key = new;

@@ -331,6 +331,25 @@ fn named_hooks_and_namespaces_of_methods_are_imported() {
 }
 
 #[test]
+fn consumers_of_postgresql_are_imported_and_others_are_named() {
+    let file = r#"{"consumers":[
+        {"name":"outbox","enabled":true,"type":"postgresql","postgresql":{"dsn":"postgresql://ann:s3cret@db/shop",
+            "outbox_table_name":"outbox","num_partitions":4,"partition_poll_interval":"100ms","tls":{"enabled":true}}},
+        {"name":"events","enabled":true,"type":"kafka","kafka":{"brokers":["k:9092"]}},
+        {"name":"unused","enabled":false,"type":"kafka"}]}"#;
+    let (config, imported) = import("c.json", file);
+    let all: Vec<_> = config.consumers.iter().collect();
+    let [outbox] = &all[..] else { panic!("{}", imported.text) };
+    let postgresql = &outbox.options.postgresql;
+    assert!(outbox.options.enabled && outbox.name == "outbox");
+    assert_eq!((postgresql.dsn.expose(), postgresql.num_partitions), ("postgresql://ann:s3cret@db/shop", 4));
+    let notes = imported.notes.join("\n");
+    assert!(notes.contains("consumers.outbox.postgresql.tls.enabled"), "{notes}");
+    assert!(notes.contains("\"events\"") && notes.contains("kafka") && !notes.contains("unused"), "{notes}");
+    assert!(!notes.contains("s3cret"), "{notes}");
+}
+
+#[test]
 fn rules_of_names_tokens_and_numbers_of_publications_are_imported() {
     let file = r#"{"client":{"history_max_publication_limit":50,"recovery_max_publication_limit":60,
         "token":{"hmac_secret_key":"k","audience_regex":"^a$","issuer_regex":"^b$","user_id_claim":"id"}},
