@@ -10,7 +10,7 @@ impl Import {
     /// Converts the items of the list of consumers.
     pub(super) fn collect_consumers(&mut self, items: &[Node]) {
         let known = keys_of(&mut ConsumerOptions::default(), "");
-        let mut names = Vec::new();
+        let (mut names, mut converted) = (Vec::new(), Vec::new());
         for item in items {
             let Raw::Table(entries) = &item.raw else { continue };
             let value = |key: &str| entries.iter().find(|(name, _)| name == key).map(|(_, node)| &node.raw);
@@ -27,8 +27,9 @@ impl Import {
                 continue;
             }
             names.push(Node { line: item.line, raw: Raw::Text(name.to_owned()) });
-            self.collect_consumer(entries, &format!("{CONSUMERS}.{name}."), "", &known);
+            converted.push((name, entries));
         }
+        // An item exists before its options are set.
         if let Some(first) = names.first() {
             let line = first.line;
             self.values.push(Value {
@@ -37,6 +38,9 @@ impl Import {
                 from: CONSUMERS.into(),
                 line,
             });
+        }
+        for (name, entries) in converted {
+            self.collect_consumer(entries, &format!("{CONSUMERS}.{name}."), "", &known);
         }
     }
 

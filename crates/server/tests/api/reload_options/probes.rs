@@ -51,10 +51,12 @@ impl Peer {
             let line = self.line();
             let Ok(mut message) = serde_json::from_str::<Value>(&line) else { return line.into() };
             if message["id"] == 1 {
-                for field in ["client", "epoch", "node", "session", "version", "time", "ttl"] {
-                    if let Some(result) = message[command].as_object_mut() {
+                if let Some(result) = message[command].as_object_mut() {
+                    for field in ["client", "epoch", "node", "session", "version", "ttl"] {
                         result.remove(field);
                     }
+                    // Whether there is a time is of interest.
+                    result.entry("time").and_modify(|time| *time = 0.into());
                 }
                 return message;
             }
