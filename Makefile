@@ -24,8 +24,9 @@ test: test-tools ## every test; installs the test tools first
 	$(CARGO) test --workspace --locked
 	TIDINGS_BUILT=1 tests/browser/run.sh
 
-test-slow: test-tools ## the tests that take minutes and gigabytes of disk
+test-slow: test-tools build ## the tests that take minutes and gigabytes of disk, and the meeting over a file of 1 GB
 	$(CARGO) test --workspace --locked --test slow -- --ignored
+	TIDINGS_MEETING_MB=1000 TIDINGS_BUILT=1 TIDINGS_PROFILE=release tests/browser/run.sh tests/browser/meeting.test.mjs
 
 test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, pyarrow, openpyxl, duckdb, and the clients of Python and Node, if missing
 	scripts/test-tools.sh "$(TOOLS)"

@@ -50,7 +50,7 @@ export const serve = async (...options) => {
   let url;
   for await (const line of createInterface({ input: child.stdout })) {
     if (line.startsWith('http ')) url = line.slice(5);
-    if (line === 'ready') return { url, stop, log: () => log };
+    if (line === 'ready') return { url, stop, pid: child.pid, log: () => log };
   }
   assert.fail(`the program has ended: ${log}`);
 };
