@@ -2,7 +2,7 @@
 //!
 //! A unit does not scale: `5 %` is 5, and so is `5 €`. So the value of a filter may omit it.
 
-use crate::{DecimalMark, MAX_CELL, Number, is_space};
+use crate::{DecimalMark, MAX_CELL, Number, is_space, reject};
 
 /// Currency signs and abbreviations, longer ones before their own suffixes.
 const SIGNS: [&str; 42] = [
@@ -29,9 +29,14 @@ const CODES: [&str; 166] = [
 
 /// Parses `cell` as a number.
 pub(crate) fn parse(cell: &[u8], decimal_mark: DecimalMark) -> Option<Number<'_>> {
-    if cell.len() > MAX_CELL || !cell.iter().any(u8::is_ascii_digit) {
+    if cell.len() > MAX_CELL || !reject::may_be_amount(cell) {
         return None;
     }
+    parse_completely(cell, decimal_mark)
+}
+
+/// Parses `cell` without [`reject::may_be_amount`].
+pub(crate) fn parse_completely(cell: &[u8], decimal_mark: DecimalMark) -> Option<Number<'_>> {
     let mut rest = std::str::from_utf8(cell).ok()?.trim_matches(is_space);
     let (mut sign, mut unit, mut open, mut closed) = (None, false, false, false);
     loop {

@@ -7,7 +7,7 @@
 //! - Times, alone or after a day and `T`, a space or a comma: `23:59`, `23:59:59`, `23:59:59.123` (a fraction of any
 //!   length), `11:59 PM`; then `Z`, `UTC`, `GMT`, `+01:00`, `+0100` or `+01`. A time without a zone is UTC.
 
-use crate::{MAX_CELL, is_space};
+use crate::{MAX_CELL, is_space, reject};
 
 /// The order of the numbers of a day, if its year is not first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub struct Interval {
 }
 
 /// The precision of a text.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
     Year,
     Month,
     Day,
@@ -82,6 +82,12 @@ enum Unit {
 pub fn parse(cell: &[u8], order: DateOrder) -> Option<Instant<'_>> {
     let (instant, unit, _) = read(cell, order)?;
     (unit != Unit::Year).then_some(instant)
+}
+
+/// The start of a day in the form `2024-12-31`: the same as by [`parse`] with any order.
+pub fn parse_iso_day(cell: &[u8]) -> Option<Instant<'static>> {
+    let (year, month, day, []) = iso_day(cell)? else { return None };
+    start_of_day(year, month, day).map(|seconds| Instant { seconds, fraction: b"" })
 }
 
 /// The span of a filter value, which may be a year.
@@ -111,27 +117,52 @@ pub fn is_iso(cell: &[u8]) -> bool {
     (is_day || is_time) && parse(cell, DateOrder::DayFirst).is_some()
 }
 
+/// A first instant, its precision, and its year and month.
+pub(crate) type Found<'a> = (Instant<'a>, Unit, [i64; 2]);
+
 /// The first instant of `cell`, its precision, and its year and month.
-fn read(cell: &[u8], order: DateOrder) -> Option<(Instant<'_>, Unit, [i64; 2])> {
-    if cell.len() > MAX_CELL || !cell.iter().any(u8::is_ascii_digit) {
+pub(crate) fn read(cell: &[u8], order: DateOrder) -> Option<Found<'_>> {
+    if cell.len() > MAX_CELL || !reject::may_be_date(cell) {
         return None;
     }
+    if let Some((year, month, day, rest)) = iso_day(cell) {
+        let rest = std::str::from_utf8(rest).ok()?.trim_end_matches(is_space);
+        return moment((year, Some(month), Some(day), rest));
+    }
+    read_completely(cell, order)
+}
+
+/// Reads `cell` in all forms.
+pub(crate) fn read_completely(cell: &[u8], order: DateOrder) -> Option<Found<'_>> {
     let text = std::str::from_utf8(cell).ok()?.trim_matches(is_space);
     if let Some(instant) = time(text, 0) {
         return Some((instant, Unit::Moment, [0, 0]));
     }
-    let (year, month, day, rest) =
-        after_weekday(text).and_then(|text| date(text, order)).or_else(|| date(text, order))?;
+    moment(after_weekday(text).and_then(|text| date(text, order)).or_else(|| date(text, order))?)
+}
+
+/// The day at the start of `cell` in the form `2024-12-31`, which programs write most often, and the rest.
+fn iso_day(cell: &[u8]) -> Option<(i64, i64, i64, &[u8])> {
+    let (day, rest) = cell.split_first_chunk::<10>()?;
+    let digit = |at: usize| i64::from(day[at].wrapping_sub(b'0'));
+    let is_digit = |at: usize| day[at].is_ascii_digit();
+    let is_day = day[4] == b'-' && day[7] == b'-' && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(is_digit);
+    if !is_day || rest.first().is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let year = digit(0) * 1_000 + digit(1) * 100 + digit(2) * 10 + digit(3);
+    Some((year, digit(5) * 10 + digit(6), digit(8) * 10 + digit(9), rest))
+}
+
+/// The first instant of a date and the text after it, its precision, and its year and month.
+fn moment((year, month, day, rest): Read<'_>) -> Option<Found<'_>> {
     let unit = match (month, day) {
         (None, _) => Unit::Year,
         (_, None) => Unit::Month,
         _ => Unit::Day,
     };
     let (month, day) = (month.unwrap_or(1), day.unwrap_or(1));
-    if !(1..=12).contains(&month) || !(1..=month_days(year, month)).contains(&day) {
-        return None;
-    }
-    let start = (days(year, month, day) + FIRST_DAY) * DAY;
+    let start = start_of_day(year, month, day)?;
     if rest.is_empty() {
         return Some((Instant { seconds: start, fraction: b"" }, unit, [year, month]));
     }
@@ -143,6 +174,12 @@ fn read(cell: &[u8], order: DateOrder) -> Option<(Instant<'_>, Unit, [i64; 2])> 
         (after.len() < rest.len()).then_some(after)
     })?;
     Some((time(clock, start)?, Unit::Moment, [year, month]))
+}
+
+/// The first second of a day that exists.
+fn start_of_day(year: i64, month: i64, day: i64) -> Option<i64> {
+    let is_day = (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day);
+    is_day.then(|| (days(year, month, day) + FIRST_DAY) * DAY)
 }
 
 /// The text after a day of the week.
@@ -336,16 +373,15 @@ const fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
+/// The days of a year before each month, without a leap day.
+const BEFORE_MONTH: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+
 /// The days since the first day of the year 0, in the Gregorian calendar.
 const fn days(year: i64, month: i64, day: i64) -> i64 {
     let before = year - 1;
     let leaps = if year == 0 { 0 } else { before / 4 - before / 100 + before / 400 + 1 };
-    let (mut days, mut earlier) = (year * 365 + leaps + day - 1, 1);
-    while earlier < month {
-        days += month_days(year, earlier);
-        earlier += 1;
-    }
-    days
+    let leap_day = if month > 2 && month_days(year, 2) == 29 { 1 } else { 0 };
+    year * 365 + leaps + BEFORE_MONTH[month as usize - 1] + leap_day + day - 1
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ```text
 //! number.rs, amount.rs  numbers as programs and people write them
 //! date.rs               dates and times         text.rs, fold.rs  the order and the equality of text
+//! reject.rs             cells that are no values, by their bytes
 //! distinct.rs           numbers of different values
 //! ```
 //!
@@ -16,10 +17,12 @@ pub mod date;
 pub mod distinct;
 pub mod fold;
 mod number;
+mod reject;
 pub mod text;
 
 pub use date::DateOrder;
 pub use number::Number;
+pub use reject::is_surely_text;
 
 /// The kind of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,15 @@ pub enum Kind {
     Text,
 }
 
+/// The value of a cell.
+#[derive(Clone, Copy, Debug)]
+pub enum CellValue<'a> {
+    /// A number.
+    Number(Number<'a>),
+    /// A date, a time, or both.
+    Instant(date::Instant<'a>),
+}
+
 /// The decimal mark of a column's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecimalMark {
@@ -48,6 +60,15 @@ pub enum DecimalMark {
     Point,
     /// `1,5` and `1.234,5`.
     Comma,
+}
+
+impl DecimalMark {
+    pub(crate) const fn byte(self) -> u8 {
+        match self {
+            Self::Point => b'.',
+            Self::Comma => b',',
+        }
+    }
 }
 
 /// The longest cell that is parsed as an amount, a date or a word for a missing value, in bytes.
@@ -62,18 +83,21 @@ const MISSING: [&str; 28] = [
 impl Kind {
     /// The kind of `cell` with this decimal mark.
     pub fn classify(cell: &[u8], decimal_mark: DecimalMark) -> Self {
-        Self::with_number(cell, decimal_mark).0
+        Self::with_value(cell, decimal_mark, DateOrder::DayFirst).0
     }
 
-    /// The kind of `cell`, and its number if it is one.
+    /// The kind of `cell`, and its number, or its instant with days in this order, if it is one.
     #[inline]
-    pub fn with_number(cell: &[u8], decimal_mark: DecimalMark) -> (Self, Option<Number<'_>>) {
+    pub fn with_value(
+        cell: &[u8],
+        decimal_mark: DecimalMark,
+        order: DateOrder,
+    ) -> (Self, Option<CellValue<'_>>) {
         let Some(first) = cell.first() else { return (Self::Empty, None) };
-        let of_number = |number: Number<'_>| if number.is_integer() { Self::Integer } else { Self::Decimal };
         match first {
             b'0'..=b'9' | b'+' | b'-' | b'.' | b',' | b' ' => {
                 if let Some(number) = Number::parse_plain(cell, decimal_mark) {
-                    return (of_number(number), Some(number));
+                    return Self::of_number(number);
                 }
             }
             b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'n' | b'N' if boolean(cell).is_some() => {
@@ -84,12 +108,30 @@ impl Kind {
         if cell.len() > MAX_CELL {
             return (Self::Text, None);
         }
-        match amount::parse(cell, decimal_mark) {
-            Some(number) => (of_number(number), Some(number)),
-            None if is_missing(cell) => (Self::Missing, None),
-            None if date::is_date(cell) => (Self::Date, None),
-            None => (Self::Text, None),
+        if let Some(number) = amount::parse(cell, decimal_mark) {
+            return Self::of_number(number);
         }
+        if is_missing(cell) {
+            return (Self::Missing, None);
+        }
+        if !reject::may_be_date(cell) {
+            return (Self::Text, None);
+        }
+        // A cell that is a date only with its year first is text.
+        let (is_date, instant) = match order {
+            DateOrder::YearFirst => (date::is_date(cell), date::parse(cell, order)),
+            DateOrder::DayFirst | DateOrder::MonthFirst => match date::parse(cell, order) {
+                None => (date::is_date(cell), None),
+                instant => (true, instant),
+            },
+        };
+        let kind = if is_date { Self::Date } else { Self::Text };
+        (kind, instant.map(CellValue::Instant))
+    }
+
+    const fn of_number(number: Number<'_>) -> (Self, Option<CellValue<'_>>) {
+        let kind = if number.is_integer() { Self::Integer } else { Self::Decimal };
+        (kind, Some(CellValue::Number(number)))
     }
 
     /// Whether `cell` is a value in a form that programs write, with any decimal mark. Only these forms are evidence
@@ -113,9 +155,12 @@ pub fn boolean(cell: &[u8]) -> Option<bool> {
 }
 
 /// Whether a cell stands for a missing value.
+#[inline]
 pub fn is_missing(cell: &[u8]) -> bool {
     let cell = cell.trim_ascii();
-    cell.len() <= 8 && MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
+    cell.len() <= 8
+        && reject::may_be_missing(cell)
+        && MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Whether a character is a space within or around values, including no-break and narrow spaces.

@@ -16,6 +16,15 @@ pub struct Number<'a> {
     is_integer: bool,
 }
 
+/// The powers of ten that a double represents exactly.
+const EXACT: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+
+/// The longest number of the most frequent form, in bytes.
+const SHORT: usize = 32;
+
 /// The largest exponent of a number, positive or negative; numbers beyond it are text.
 const EXPONENT: i32 = 200;
 
@@ -45,10 +54,45 @@ impl<'a> Number<'a> {
     /// Parses `cell` in the forms that programs write, optionally with ASCII spaces around it.
     #[inline]
     pub fn parse_plain(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<Self> {
-        let (mark, group) = match decimal_mark {
-            DecimalMark::Point => (b'.', b','),
-            DecimalMark::Comma => (b',', b'.'),
-        };
+        let mark = decimal_mark.byte();
+        let group = if mark == b'.' { b',' } else { b'.' };
+        Self::parse_digits(cell, mark).or_else(|| Self::parse_any_plain(cell, mark, group))
+    }
+
+    /// Parses `cell` in the most frequent form: a few digits, optionally with a fraction.
+    #[inline]
+    fn parse_digits(cell: &'a [u8], mark: u8) -> Option<Self> {
+        let length = digits(cell);
+        if length == 0 || cell.len() > SHORT {
+            return None;
+        }
+        let (whole, rest) = cell.split_at(length);
+        match rest {
+            [] => Some(Self::from_parts(false, whole, rest, true)),
+            [first, fraction @ ..] if *first == mark && digits(fraction) == fraction.len() => {
+                Some(Self::from_parts(false, whole, fraction, false))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `cell` is a whole number, and its nearest double, if it has the form of most numbers: a few digits,
+    /// optionally with a fraction. The same as by [`Self::parse`].
+    #[inline]
+    pub fn short_value(cell: &'a [u8], decimal_mark: DecimalMark) -> Option<(bool, f64)> {
+        /// The most digits that a double represents exactly.
+        const MOST: usize = 15;
+        let number = Self::parse_digits(cell, decimal_mark.byte())?;
+        if number.whole.len() + number.fraction.len() > MOST {
+            return None;
+        }
+        let digits = number.whole.iter().chain(number.fraction);
+        let value = digits.fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0')) as f64;
+        let is_integer = number.is_integer;
+        Some((is_integer, if is_integer { value } else { value / EXACT[number.fraction.len()] }))
+    }
+
+    fn parse_any_plain(cell: &'a [u8], mark: u8, group: u8) -> Option<Self> {
         let mut rest = cell.trim_ascii();
         let negative = rest.first() == Some(&b'-');
         if let [b'+' | b'-', after @ ..] = rest {
@@ -128,15 +172,10 @@ impl<'a> Number<'a> {
 
     /// The nearest double.
     pub fn value(&self) -> f64 {
-        /// The powers of ten that a double represents exactly.
-        const EXACT: [f64; 23] = [
-            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
-            1e18, 1e19, 1e20, 1e21, 1e22,
-        ];
         // A double represents up to 15 digits exactly, and one division by an exact power of ten is exact to rounding.
         let value = if self.exponent == 0 && self.whole.len() + self.fraction.len() <= 15 {
-            let digits = self.digits().fold(0_u64, |value, digit| value * 10 + u64::from(digit));
-            digits as f64 / EXACT[self.fraction.len()]
+            let digits = self.digits().fold(0_u64, |value, digit| value * 10 + u64::from(digit)) as f64;
+            if self.fraction.is_empty() { digits } else { digits / EXACT[self.fraction.len()] }
         } else {
             let mut text: String = self.digits().map(|digit| char::from(digit + b'0')).collect();
             text.push_str(&format!("e{}", i64::from(self.exponent) - self.fraction.len() as i64));
@@ -226,7 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Kind;
+    use crate::{CellValue, DateOrder, Kind};
 
     /// A number as digits and a power of ten, and one of its notations.
     fn written() -> impl Strategy<Value = (i64, u32, String)> {
@@ -268,12 +307,26 @@ mod tests {
         }
 
         #[test]
+        fn numbers_of_the_most_frequent_form_are_those_of_the_general_one(cell in "[0-9]{0,40}[.,]?[0-9]{0,40}") {
+            for (decimal_mark, mark, group) in [(DecimalMark::Point, b'.', b','), (DecimalMark::Comma, b',', b'.')] {
+                let parts = |number: Option<Number<'_>>| number.map(|number| (number.key(), number.is_integer()));
+                let general = Number::parse_any_plain(cell.as_bytes(), mark, group);
+                prop_assert_eq!(parts(Number::parse_plain(cell.as_bytes(), decimal_mark)), parts(general));
+                if let Some((is_integer, value)) = Number::short_value(cell.as_bytes(), decimal_mark) {
+                    let expected = general.map(|number| (number.is_integer(), number.value().to_bits()));
+                    prop_assert_eq!(Some((is_integer, value.to_bits())), expected);
+                }
+            }
+        }
+
+        #[test]
         fn any_text_has_a_kind(text in any::<Vec<u8>>(), almost in "[-+0-9.,eE: TZ/]{0,14}") {
             for cell in [&text[..], almost.as_bytes()] {
                 for decimal_mark in [DecimalMark::Point, DecimalMark::Comma] {
-                    let (kind, number) = Kind::with_number(cell, decimal_mark);
-                    prop_assert_eq!(number.is_some(), matches!(kind, Kind::Integer | Kind::Decimal));
-                    if let Some(number) = number {
+                    let (kind, value) = Kind::with_value(cell, decimal_mark, DateOrder::DayFirst);
+                    let is_number = matches!(value, Some(CellValue::Number(_)));
+                    prop_assert_eq!(is_number, matches!(kind, Kind::Integer | Kind::Decimal));
+                    if let Some(CellValue::Number(number)) = value {
                         prop_assert!(number.value().is_finite());
                         prop_assert!(number.key().len() <= cell.len() / 2 + 4);
                     }

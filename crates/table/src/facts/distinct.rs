@@ -1,6 +1,6 @@
 //! The number of different values of a column, and the most frequent ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 use crate::value::distinct::{Distinct, DistinctHashes, IdentityHasher, hash};
@@ -11,6 +11,9 @@ const COUNTED: usize = 1_024;
 /// The most different values of a column that are counted exactly.
 pub(super) const EXACT: usize = 1 << 20;
 
+/// The most hashes in a list.
+const LISTED: usize = 8_192;
+
 /// The number of most frequent values.
 const TOP: usize = 10;
 
@@ -19,6 +22,8 @@ pub(super) enum Counter {
     /// The count of each value, and one of its lines.
     Counted(HashMap<u64, (u64, u32), BuildHasherDefault<IdentityHasher>>),
     Uncounted(DistinctHashes),
+    /// The hashes of values, some more than once: those of a few lines, faster than a set.
+    Listed(Vec<u64>),
 }
 
 impl Default for Counter {
@@ -32,10 +37,10 @@ impl Counter {
     pub(super) fn beside(&self) -> Self {
         match self {
             Self::Counted(_) => Self::default(),
-            Self::Uncounted(hashes) if hashes.exact_len().is_some() => {
-                Self::Uncounted(DistinctHashes::default())
+            Self::Uncounted(hashes) if hashes.exact_len().is_none() => {
+                Self::Uncounted(DistinctHashes::estimate())
             }
-            Self::Uncounted(_) => Self::Uncounted(DistinctHashes::estimate()),
+            Self::Uncounted(_) | Self::Listed(_) => Self::Listed(Vec::new()),
         }
     }
 
@@ -52,6 +57,12 @@ impl Counter {
                 }
             }
             Self::Uncounted(hashes) => hashes.insert(hash, EXACT),
+            Self::Listed(hashes) => {
+                hashes.push(hash);
+                if hashes.len() > LISTED {
+                    self.uncounted();
+                }
+            }
         }
     }
 
@@ -62,19 +73,27 @@ impl Counter {
                 counts.into_iter().for_each(|(hash, (times, line))| self.add_hash(hash, times, line));
             }
             Self::Uncounted(later) => self.uncounted().merge(later, EXACT),
+            Self::Listed(later) => {
+                let hashes = self.uncounted();
+                later.into_iter().for_each(|hash| hashes.insert(hash, EXACT));
+            }
         }
     }
 
-    /// Drops the frequencies.
+    /// Drops the frequencies, and values that occur again.
     fn uncounted(&mut self) -> &mut DistinctHashes {
-        if let Self::Counted(counts) = self {
-            let mut hashes = DistinctHashes::default();
-            counts.keys().for_each(|hash| hashes.insert(*hash, EXACT));
+        let mut hashes = DistinctHashes::default();
+        match self {
+            Self::Counted(counts) => counts.keys().for_each(|hash| hashes.insert(*hash, EXACT)),
+            Self::Listed(listed) => listed.iter().for_each(|hash| hashes.insert(*hash, EXACT)),
+            Self::Uncounted(_) => {}
+        }
+        if !matches!(self, Self::Uncounted(_)) {
             *self = Self::Uncounted(hashes);
         }
         match self {
             Self::Uncounted(hashes) => hashes,
-            Self::Counted(_) => unreachable!("the frequencies were just dropped"),
+            Self::Counted(_) | Self::Listed(_) => unreachable!("it was just replaced"),
         }
     }
 
@@ -83,6 +102,7 @@ impl Counter {
         match self {
             Self::Counted(_) => 0,
             Self::Uncounted(hashes) => hashes.exact_len().unwrap_or(0),
+            Self::Listed(listed) => listed.len(),
         }
     }
 
@@ -95,6 +115,10 @@ impl Counter {
         match self {
             Self::Counted(counts) => Distinct { count: counts.len() as u64, exact: true },
             Self::Uncounted(hashes) => hashes.count(),
+            Self::Listed(listed) => {
+                let different: HashSet<&u64> = listed.iter().collect();
+                Distinct { count: different.len() as u64, exact: true }
+            }
         }
     }
 
@@ -136,6 +160,20 @@ mod tests {
             first.merge(counted(middle / 2..end));
             assert_eq!(first.count(), whole.count());
         }
+    }
+
+    #[test]
+    fn parts_with_repeated_values_have_the_count_of_all() {
+        let mut counter = counted(0..2_000);
+        for values in [0..10, 1_990..2_010, 0..LISTED as u32 / 2, 0..2 * LISTED as u32] {
+            let mut part = counter.beside();
+            for _ in 0..2 {
+                values.clone().for_each(|value| part.add(format!("value {value}").as_bytes(), value));
+            }
+            assert_eq!(part.count(), Distinct { count: u64::from(values.end - values.start), exact: true });
+            counter.merge(part);
+        }
+        assert_eq!(counter.count(), Distinct { count: 2 * LISTED as u64, exact: true });
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Histogram {
         if value.is_finite() {
             // The narrowest bin with exact bounds.
             let power = (exponent(value) - FRACTION).max(NARROWEST);
-            self.add_at((value * width(-power)).floor() as i64, power, 1);
+            self.add_at(floor(value * width(-power)), power, 1);
         }
     }
 
@@ -92,15 +92,15 @@ impl Histogram {
         // Shifting out all bits yields 0 or -1 in any case.
         let by = shift.min(63);
         let first = self.first >> by;
-        let mut counts: Vec<u64> = Vec::new();
-        for (i, count) in self.counts.iter().enumerate() {
-            let place = (((self.first + i as i64) >> by) - first) as usize;
-            if place >= counts.len() {
-                counts.resize(place + 1, 0);
-            }
-            counts[place] += count;
+        let mut place = 0;
+        for i in 0..self.counts.len() {
+            place = (((self.first + i as i64) >> by) - first) as usize;
+            // No later than its old place.
+            let count = std::mem::take(&mut self.counts[i]);
+            self.counts[place] += count;
         }
-        (self.power, self.first, self.counts) = (self.power + shift, first, counts);
+        self.counts.truncate(place + 1);
+        (self.power, self.first) = (self.power + shift, first);
     }
 
     /// The numbers in few bins of equal width.
@@ -115,6 +115,12 @@ impl Histogram {
 /// 2 to this power, within the range of a double's exponent.
 fn width(power: i32) -> f64 {
     f64::from_bits(((power + BIAS) as u64) << FRACTION)
+}
+
+/// The largest whole number up to a value of up to 53 bits: faster than the function of the C library.
+const fn floor(value: f64) -> i64 {
+    let whole = value as i64;
+    if (whole as f64) > value { whole - 1 } else { whole }
 }
 
 /// The exponent of a number's most significant bit.

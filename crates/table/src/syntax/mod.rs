@@ -125,7 +125,16 @@ impl Syntax {
     }
 
     /// The content of a cell: `raw` without its quotes and escapes. Copies into `scratch` only if necessary.
+    #[inline]
     pub(crate) fn unquote<'a>(&self, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let is_plain = !self.skips_spaces && !self.escapes_everywhere;
+        if is_plain && (self.quote.is_none() || raw.first().copied() != self.quote) {
+            return raw;
+        }
+        self.unquote_any(raw, scratch)
+    }
+
+    fn unquote_any<'a>(&self, raw: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let raw = self.trim(raw);
         if let Some(quote) = self.quote.filter(|quote| raw.first() == Some(quote)) {
             if let [_, inside @ .., last] = raw
