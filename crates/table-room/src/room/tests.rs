@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::effect::{CreateJob, Effect, Event, SaveJob, UploadReply};
 use super::state::{Room, Settings};
+use super::timers::Timer;
 use super::{JoinRequest, RoomRequest, Snapshot, ViewerHandle};
 use crate::broadcast::ViewFormat;
 use crate::command::{Command, UploadOptions};
@@ -178,6 +179,18 @@ fn a_room_ends_half_a_minute_after_its_last_use() {
     assert!(!test_room.room.has_ended());
     test_room.wait(Duration::from_secs(2));
     assert!(test_room.room.has_ended());
+}
+
+#[test]
+fn appended_rows_are_shown_soon_however_many_appends_precede_them() {
+    let mut test_room = TestRoom::with_file();
+    for _ in 0..1_000 {
+        test_room.room.show_appended();
+        test_room.wait(Duration::from_millis(1));
+    }
+    test_room.room.show_appended();
+    let shown = test_room.room.timers.get(Timer::Render).expect("a deadline");
+    assert!(shown <= test_room.now + Duration::from_millis(50), "{:?} later", shown - test_room.now);
 }
 
 #[test]

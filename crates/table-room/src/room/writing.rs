@@ -284,7 +284,7 @@ impl Room {
     }
 
     /// Shows appended rows. A view of the last page stays at the last page.
-    fn show_appended(&mut self) {
+    pub(super) fn show_appended(&mut self) {
         if let Some(text) = self.text(ViewFormat::Tables) {
             self.view.at_end |= self.view.made_for.sort.is_empty()
                 && self.view.made_for.group.is_none()
@@ -296,7 +296,11 @@ impl Room {
             Some(_) => (self.view.cost * GROUP_COST).max(APPEND_INTERVAL),
             None => APPEND_INTERVAL,
         };
-        let next = self.view.appended.map_or(now, |last| last + interval).max(now);
+        let next = match self.view.appended {
+            // They are shown with earlier ones.
+            Some(next) if next > now => next,
+            last => last.map_or(now, |last| last + interval).max(now),
+        };
         self.view.appended = Some(next);
         self.render_soon(next - now);
     }
