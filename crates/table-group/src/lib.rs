@@ -4,6 +4,7 @@
 //! group.rs     the settings of a group, and their checks
 //! grouped.rs   the view: its rows in some order, windows, downloads
 //! tally.rs     the state of all groups, and its updates
+//! part.rs      the groups of a part of the file
 //! measure.rs   the state of one measure        sum.rs  exact sums
 //! budget.rs    the memory of all grouped views
 //! ```
@@ -32,6 +33,7 @@ mod budget;
 mod group;
 mod grouped;
 mod measure;
+mod part;
 mod sum;
 mod tally;
 

@@ -1,16 +1,19 @@
 //! The state of one measure of a group.
 
-use tidings_table::{CellFormat, CellValue, ColumnType};
-use tidings_table_value::distinct::{Distinct, DistinctHashes, hash};
+use std::cmp::Ordering;
+
+use tidings_table::CellFormat;
+use tidings_table_value::distinct::{Distinct, DistinctHashes, first_bytes};
 
 use crate::group::Function;
+use crate::part::PartMeasure;
 use crate::sum::{Sum, number_text};
 
 /// The most different values of a group that are counted exactly.
 pub const MAX_EXACT: usize = 10_000;
 
 /// The most bytes of a cell that are considered and stored as minimum or maximum.
-const MAX_EXTREME: usize = 1024;
+pub(crate) const MAX_EXTREME: usize = 1024;
 
 /// A function of a column, with the format of its cells.
 #[derive(Clone, Copy, Debug)]
@@ -25,15 +28,57 @@ pub(crate) struct MeasureFormat {
 pub(crate) enum MeasureState {
     Count(u64),
     Sum { sum: Box<Sum>, count: u64 },
-    Extreme(Option<Box<Extreme>>),
+    Extreme(Option<Extreme>),
     Distinct(DistinctHashes),
 }
 
 /// The smallest or the largest value so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Extreme {
-    key: Box<[u8]>,
-    cell: Box<[u8]>,
+    /// The first bytes of the key as a number, which compares like them: most comparisons need no other memory.
+    first: u64,
+    /// Its key, then its cell.
+    bytes: Box<[u8]>,
+    /// The length of the key.
+    key: u32,
+}
+
+impl Extreme {
+    fn new(key: &[u8], cell: &[u8]) -> Self {
+        Self { first: first_of(key), bytes: [key, cell].concat().into(), key: key.len() as u32 }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.key as usize]
+    }
+
+    fn cell(&self) -> &[u8] {
+        &self.bytes[self.key as usize..]
+    }
+
+    /// Whether the value of `key` is more extreme.
+    fn is_exceeded(&self, function: Function, key: &[u8]) -> bool {
+        match first_of(key).cmp(&self.first) {
+            Ordering::Less => function != Function::Max,
+            Ordering::Greater => function == Function::Max,
+            Ordering::Equal => function.is_beyond(key, self.key()),
+        }
+    }
+}
+
+fn first_of(key: &[u8]) -> u64 {
+    first_bytes(key).swap_bytes()
+}
+
+impl Function {
+    /// Whether the value of `key` is more extreme than another one. Of equal values, the first one stays.
+    #[inline]
+    pub(crate) fn is_beyond(self, key: &[u8], other: &[u8]) -> bool {
+        match self {
+            Self::Max => key > other,
+            _ => key < other,
+        }
+    }
 }
 
 impl MeasureFormat {
@@ -54,63 +99,21 @@ impl MeasureFormat {
         }
     }
 
-    /// Adds a cell. `key` is scratch memory.
-    #[inline]
-    pub(crate) fn add(&self, state: &mut MeasureState, cell: &[u8], key: &mut Vec<u8>) {
-        let Some((_, format)) = &self.column else { return };
-        key.clear();
-        match state {
-            MeasureState::Count(count) => {
-                let is_text = matches!(format.column_type(), ColumnType::Text | ColumnType::Empty);
-                let is_value = match is_text {
-                    true => !cell.is_empty(),
-                    false => format.write_key(cell, key) == CellValue::Value,
-                };
-                *count += u64::from(is_value);
-            }
-            MeasureState::Sum { sum, count } => {
-                if let Some(number) = format.number(cell) {
-                    sum.add(&number);
-                    *count += 1;
-                }
-            }
-            MeasureState::Extreme(extreme) => {
-                let cell = &cell[..cell.len().min(MAX_EXTREME)];
-                if format.write_key(cell, key) == CellValue::Value {
-                    self.consider(extreme, key, cell);
-                }
-            }
-            MeasureState::Distinct(distinct) => {
-                if format.write_key(cell, key) == CellValue::Value {
-                    distinct.insert(hash(key), MAX_EXACT);
-                }
-            }
-        }
-    }
-
-    /// Of equal values, the first one stays.
-    fn consider(&self, extreme: &mut Option<Box<Extreme>>, key: &[u8], cell: &[u8]) {
-        let is_beyond = extreme.as_ref().is_none_or(|extreme| match self.function {
-            Function::Max => *key > *extreme.key,
-            _ => *key < *extreme.key,
-        });
-        if is_beyond {
-            *extreme = Some(Box::new(Extreme { key: key.into(), cell: cell.into() }));
-        }
-    }
-
-    /// Adds the state of later rows.
-    pub(crate) fn merge(&self, state: &mut MeasureState, later: MeasureState) {
+    /// Adds the values of later rows. `bytes` has the extremes of their part.
+    pub(crate) fn merge(&self, state: &mut MeasureState, later: PartMeasure, bytes: &[u8]) {
         match (state, later) {
-            (MeasureState::Count(count), MeasureState::Count(later)) => *count += later,
-            (MeasureState::Sum { sum, count }, MeasureState::Sum { sum: later, count: more }) => {
+            (MeasureState::Count(count), PartMeasure::Count(later)) => *count += later,
+            (MeasureState::Sum { sum, count }, PartMeasure::Sum { sum: later, count: more }) => {
                 sum.merge(&later);
                 *count += more;
             }
-            (MeasureState::Extreme(extreme), MeasureState::Extreme(Some(later))) => {
-                self.consider(extreme, &later.key, &later.cell);
+            (MeasureState::Extreme(extreme), PartMeasure::Extreme(Some(later))) => {
+                let (key, cell) = later.key_and_cell(bytes);
+                if extreme.as_ref().is_none_or(|extreme| extreme.is_exceeded(self.function, key)) {
+                    *extreme = Some(Extreme::new(key, cell));
+                }
             }
-            (MeasureState::Distinct(distinct), MeasureState::Distinct(later)) => {
+            (MeasureState::Distinct(distinct), PartMeasure::Distinct(later)) => {
                 distinct.merge(later, MAX_EXACT);
             }
             _ => {}
@@ -125,7 +128,7 @@ impl MeasureFormat {
             MeasureState::Sum { count: 0, .. } | MeasureState::Extreme(None) => String::new(),
             MeasureState::Sum { sum, .. } if self.function == Function::Sum => sum.text(),
             MeasureState::Sum { sum, count } => number_text(sum.value() / *count as f64),
-            MeasureState::Extreme(Some(extreme)) => String::from_utf8_lossy(&extreme.cell).into_owned(),
+            MeasureState::Extreme(Some(extreme)) => String::from_utf8_lossy(extreme.cell()).into_owned(),
             MeasureState::Distinct(distinct) => match distinct.count() {
                 Distinct { count, exact: true } => count.to_string(),
                 Distinct { count, exact: false } => format!("{ESTIMATE}{count}"),
@@ -143,7 +146,7 @@ impl MeasureState {
         match self {
             Self::Count(_) | Self::Extreme(None) => 0,
             Self::Sum { sum, .. } => size_of::<Sum>() + sum.bytes(),
-            Self::Extreme(Some(extreme)) => size_of::<Extreme>() + extreme.key.len() + extreme.cell.len(),
+            Self::Extreme(Some(extreme)) => extreme.bytes.len(),
             Self::Distinct(distinct) => distinct.bytes(),
         }
     }

@@ -5,6 +5,7 @@
 //! - Its bytes are reserved in the budget after each part of the file.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use tidings_table::{CellFormat, Control, Error, Lines, Query, Reading, RowCells};
@@ -12,6 +13,7 @@ use tidings_table::{CellFormat, Control, Error, Lines, Query, Reading, RowCells}
 use crate::budget::{Budget, Reserved};
 use crate::group::Group;
 use crate::measure::{MeasureFormat, MeasureState};
+use crate::part::{Part, PartGroup, PartMeasure};
 
 /// The most groups of a view.
 pub const MAX_GROUPS: usize = 100_000;
@@ -69,18 +71,9 @@ pub(crate) struct Tally {
 /// The state of one group.
 #[derive(Clone, Debug)]
 struct GroupState {
-    /// The line of its first row.
-    first: u32,
     rows: u64,
     measures: Box<[MeasureState]>,
     is_changed: bool,
-}
-
-/// The groups of a part of the file, by their cells as they are written.
-struct Part {
-    groups: HashMap<Vec<u8>, GroupState>,
-    cells: Vec<u8>,
-    key: Vec<u8>,
 }
 
 /// The rows of a tally at one moment.
@@ -222,34 +215,36 @@ impl Tally {
 
     /// Adds the groups of the next part of the file.
     fn merge(&mut self, part: Part) -> Result<(), Error> {
-        let mut groups: Vec<(Vec<u8>, GroupState)> = part.groups.into_iter().collect();
+        let (mut key, mut ends) = (Vec::new(), Vec::new());
         // A group is shown as its first row is written.
-        groups.sort_unstable_by_key(|(_, group)| group.first);
-        let mut key = part.key;
-        for (cells, later) in groups {
-            let ends = write_key(&self.by, &cells, &mut key);
+        part.drain(|later, cells, measures, bytes| {
+            write_key(&self.by, cells, &mut key, &mut ends);
             if let Some(&place) = self.index.get(&key[..]) {
                 let group = &mut self.groups[place as usize];
                 let before = group.bytes();
-                group.merge(&self.measures, later);
+                group.merge(&self.measures, later, measures, bytes);
                 self.bytes = (self.bytes + group.bytes()).saturating_sub(before);
                 if !std::mem::replace(&mut group.is_changed, true) {
                     self.changed.push(place);
                 }
-                continue;
+                return Ok(());
             }
             if self.groups.len() >= MAX_GROUPS {
                 return Err(Error::TooMany { what: "groups", limit: MAX_GROUPS as u64 });
             }
             let place = self.groups.len() as u32;
+            let mut group = GroupState::new(&self.measures);
+            group.merge(&self.measures, later, measures, bytes);
+            group.is_changed = true;
             let key: Arc<[u8]> = key[..].into();
-            let row = GroupRow { key: Arc::clone(&key), ends, cells: texts(&cells) };
-            self.bytes += row_bytes(&row, self.measures.len()) + later.bytes();
+            let row = GroupRow { key: Arc::clone(&key), ends: ends[..].into(), cells: texts(cells) };
+            self.bytes += row_bytes(&row, self.measures.len()) + group.bytes();
             self.index.insert(key, place);
-            self.groups.push(GroupState { is_changed: true, ..later });
+            self.groups.push(group);
             self.rows.push(Arc::new(row));
             self.changed.push(place);
-        }
+            Ok(())
+        })?;
         if self.bytes > MAX_BYTES {
             return Err(Error::TooLarge { what: "the grouped view", limit: MAX_BYTES });
         }
@@ -286,44 +281,54 @@ impl Tally {
             new,
             add,
             |part: Part, _| {
-                parts.extend(part.groups);
+                parts.push(part);
                 Ok(())
             },
         )?;
-        let mut key = Vec::new();
-        for (cells, later) in parts {
-            let ends = write_key(&self.by, &cells, &mut key);
-            let known = self.index.get(&key[..]).map(|place| *place as usize);
-            let (row, group) = match known {
-                Some(place) => {
-                    let mut group = self.groups[place].clone();
-                    group.merge(&self.measures, later);
-                    (Arc::clone(&rows[place]), group)
+        let (mut key, mut ends) = (Vec::new(), Vec::new());
+        for part in parts {
+            part.drain(|later, cells, measures, bytes| {
+                write_key(&self.by, cells, &mut key, &mut ends);
+                let known = self.index.get(&key[..]).map(|place| *place as usize);
+                let (row, mut group) = match known {
+                    Some(place) => (Arc::clone(&rows[place]), self.groups[place].clone()),
+                    None => {
+                        let row =
+                            GroupRow { key: key[..].into(), ends: ends[..].into(), cells: texts(cells) };
+                        (Arc::new(row), GroupState::new(&self.measures))
+                    }
+                };
+                group.merge(&self.measures, later, measures, bytes);
+                let row = Arc::new(rendered(&row, self.by.len(), &group, &self.measures));
+                match known {
+                    Some(place) => rows[place] = row,
+                    None => rows.push(row),
                 }
-                None => (Arc::new(GroupRow { key: key[..].into(), ends, cells: texts(&cells) }), later),
-            };
-            let row = Arc::new(rendered(&row, self.by.len(), &group, &self.measures));
-            match known {
-                Some(place) => rows[place] = row,
-                None => rows.push(row),
-            }
+                Ok::<_, Error>(())
+            })?;
         }
         Ok(())
     }
 }
 
 impl GroupState {
-    fn new(measures: &[MeasureFormat], first: u32) -> Self {
+    fn new(measures: &[MeasureFormat]) -> Self {
         let measures = measures.iter().map(MeasureFormat::new_state).collect();
-        Self { first, rows: 0, measures, is_changed: false }
+        Self { rows: 0, measures, is_changed: false }
     }
 
-    /// Adds the rows of a later part.
-    fn merge(&mut self, formats: &[MeasureFormat], later: Self) {
-        self.rows += later.rows;
-        let states = self.measures.iter_mut().zip(later.measures);
+    /// Adds the rows of a later part, whose extremes are in `bytes`.
+    fn merge(
+        &mut self,
+        formats: &[MeasureFormat],
+        later: PartGroup,
+        measures: &mut dyn Iterator<Item = PartMeasure>,
+        bytes: &[u8],
+    ) {
+        self.rows += u64::from(later.rows);
+        let states = self.measures.iter_mut().zip(measures);
         for (format, (state, later)) in formats.iter().zip(states) {
-            format.merge(state, later);
+            format.merge(state, later, bytes);
         }
     }
 
@@ -337,25 +342,10 @@ fn folder<'a>(
     by: &'a [(usize, CellFormat)],
     measures: &'a [MeasureFormat],
 ) -> (impl Fn() -> Part, impl Fn(&mut Part, &RowCells<'_>, &mut Vec<u8>) + 'a, usize) {
-    let new = || Part { groups: HashMap::new(), cells: Vec::new(), key: Vec::new() };
+    let random = RandomState::new();
+    let new = move || Part::new(random.clone());
     let add = move |part: &mut Part, row: &RowCells<'_>, scratch: &mut Vec<u8>| {
-        let Part { groups, cells, key } = part;
-        cells.clear();
-        for (column, _) in by {
-            let cell = row.cell(*column, scratch);
-            cells.extend_from_slice(&(cell.len() as u32).to_le_bytes());
-            cells.extend_from_slice(cell);
-        }
-        let group = match groups.get_mut(&cells[..]) {
-            Some(group) => group,
-            None => groups.entry(cells.clone()).or_insert_with(|| GroupState::new(measures, row.number())),
-        };
-        group.rows += 1;
-        for (format, state) in measures.iter().zip(&mut group.measures) {
-            if let Some((column, _)) = format.column {
-                format.add(state, row.cell(column, scratch), key);
-            }
-        }
+        part.add(by, measures, row, scratch);
     };
     let columns = by.iter().map(|(column, _)| *column);
     let measured = measures.iter().filter_map(|measure| Some(measure.column?.0));
@@ -363,7 +353,7 @@ fn folder<'a>(
     (new, add, keep)
 }
 
-/// The cells in the form of [`Part::cells`].
+/// The cells of a group of a [`Part`].
 fn split(mut cells: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = cells.split_first_chunk::<4>()?;
@@ -373,14 +363,14 @@ fn split(mut cells: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Writes the key of a group. Returns the ends of its parts.
-fn write_key(by: &[(usize, CellFormat)], cells: &[u8], key: &mut Vec<u8>) -> Box<[u32]> {
+/// Writes the key of a group, and the ends of its parts.
+fn write_key(by: &[(usize, CellFormat)], cells: &[u8], key: &mut Vec<u8>, ends: &mut Vec<u32>) {
     key.clear();
-    let parts = by.iter().zip(split(cells)).map(|((_, format), cell)| {
+    ends.clear();
+    for ((_, format), cell) in by.iter().zip(split(cells)) {
         format.write_key(cell, key);
-        key.len() as u32
-    });
-    parts.collect()
+        ends.push(key.len() as u32);
+    }
 }
 
 fn texts(cells: &[u8]) -> Box<[Box<str>]> {

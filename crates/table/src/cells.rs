@@ -84,7 +84,6 @@ impl CellFormat {
 pub struct RowCells<'a> {
     line: Line<'a>,
     syntax: Syntax,
-    number: u32,
 }
 
 impl RowCells<'_> {
@@ -92,11 +91,6 @@ impl RowCells<'_> {
     #[inline]
     pub fn cell<'b>(&'b self, column: usize, scratch: &'b mut Vec<u8>) -> &'b [u8] {
         self.syntax.unquote(self.line.raw(column), scratch)
-    }
-
-    /// The number of its line, which grows with the order of the file.
-    pub const fn number(&self) -> u32 {
-        self.number
     }
 }
 
@@ -198,7 +192,7 @@ impl Reading {
                 selection.select(bytes, keep, scratch, |row, line, spare| {
                     let number = chunk.line + row as u64;
                     if range.contains(&number) && is_row(number as u32) {
-                        add(&mut part, &RowCells { line, syntax, number: number as u32 }, spare);
+                        add(&mut part, &RowCells { line, syntax }, spare);
                     }
                 });
                 part
