@@ -9,6 +9,8 @@ three rounds, in each of which every program runs once. Printed are medians, wit
 brackets: milliseconds of CPU time, which a busy machine changes least, and for pages read from the disk milliseconds of
 wall-clock time.
 
+Then the groups of the file, beside DuckDB, on one core and on two: milliseconds of CPU time and of wall-clock time.
+
 Then the program serves the same file from core 0, and is loaded from the last core (crates/client/benches/tables.rs): three
 rounds again, milliseconds of wall-clock time.
 
@@ -42,6 +44,30 @@ QUERIES = {
     "search, rare": ("where {any} ilike '%c0ffee%'", ["search", "-i", "c0ffee"]),
     "search, frequent": ("where {any} ilike '%berlin%'", ["search", "-i", "berlin"]),
 }
+
+# The groups of the benchmark `groups`, for DuckDB.
+GROUPS = {
+    "group by text, 100 groups: count": 'select "group", count(*)',
+    "group by text, 100 groups: count, sum, mean": 'select "group", count(*), sum(amount), avg(price)',
+    "group by two columns, 32 groups: count, sum": "select city, paid, count(*), sum(price)",
+    "group by day, 8,400 groups: count, min, max": "select day, count(*), min(price), max(price)",
+    "group by text, 16 groups: distinct": 'select city, count(distinct "group")',
+}
+
+DUCKDB_GROUPS = """
+import json, sys, time
+import duckdb
+file, queries, threads = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+database = duckdb.connect()
+database.execute(f"set threads = {threads}")
+database.execute("set enable_progress_bar = false")
+for name, query in queries.items():
+    start, processor = time.monotonic(), time.process_time()
+    query += f" from read_csv('{file}', delim = '\\t', header = true) group by all"
+    database.execute("create or replace temp table found as " + query)
+    print(f"{name}\\t{time.monotonic() - start}\\t{time.process_time() - processor}", end="\\t", flush=True)
+    print(database.execute("select count(*) from found").fetchone()[0], "rows", flush=True)
+"""
 
 DUCKDB = """
 import json, sys, time
@@ -142,6 +168,7 @@ def main():
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     FOLDER.mkdir(parents=True, exist_ok=True)
     program, file = build("tidings-table", "big"), FOLDER / f"{rows}.tsv"
+    groups = build("tidings-table-group", "groups")
     users = [build("tidings-client", "tables"), build_program()]
     if not file.exists():
         part = file.with_suffix(".part")
@@ -186,7 +213,38 @@ def main():
         if outcome:
             print(f"{query}: {outcome}")
 
+    grouped(groups, python, file)
     served(users, file)
+
+
+def grouped(program, python, file):
+    """Prints the times of groups on one core and on all cores."""
+    cores = os.sched_getaffinity(0)
+    figures, outcomes = {}, {}
+    for number in range(1, ROUNDS + 1):
+        print(f"groups, round {number} of {ROUNDS}", file=sys.stderr)
+        for threads in (1, 2) if len(cores) > 1 else (1,):
+            pinned = ["taskset", "-c", ",".join(map(str, sorted(cores)[-threads:]))]
+            commands = {"tidings": ["env", f"RAYON_NUM_THREADS={threads}", program, str(file)]}
+            if python:
+                commands["DuckDB"] = [python, "-c", DUCKDB_GROUPS, str(file), json.dumps(GROUPS), str(threads)]
+            for name, command in commands.items():
+                done = subprocess.run([*pinned, *command], check=True, stdout=subprocess.PIPE, text=True)
+                for line in done.stdout.splitlines():
+                    query, clock, processor, outcome = line.split("\t")
+                    figures.setdefault((query, threads), {}).setdefault(name, []).append((float(clock), float(processor)))
+                    outcomes.setdefault(query, set()).add(outcome.split(",")[0])
+    print("\n| groups | cores | tidings: CPU | DuckDB: CPU | ÷ | tidings: clock | DuckDB: clock | ÷ |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for (query, threads), found in figures.items():
+        cells = []
+        for part in (1, 0):
+            ours, theirs = ([times[part] for times in found.get(name, [])] for name in ("tidings", "DuckDB"))
+            ratio = f"{statistics.median(ours) / statistics.median(theirs):.2f}" if theirs else "–"
+            cells += [shown(ours), shown(theirs), ratio]
+        print(f"| {query} | {threads} | " + " | ".join(cells) + " |")
+    for query, found in outcomes.items():
+        print(f"{query}: {' and '.join(sorted(found))}")
 
 
 def served(users, file):
