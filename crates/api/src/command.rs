@@ -15,6 +15,7 @@ use tidings_wire::grant::ChannelOverrides;
 
 use crate::fields::{RawJson, any_json, json_or_null, list, null_as_default, object, object_or_empty};
 use crate::map::{MapClear, MapPublish, MapReadState, MapReadStream, MapRemove, MapStats};
+use crate::shared_poll::SharedPollPublish;
 
 /// Most commands in one request.
 pub const MAX_COMMANDS: usize = 10_000;
@@ -105,6 +106,7 @@ commands! {
     "map_read_stream" MapReadStream Read
     "map_stats" MapStats Read
     "map_clear" MapClear Manage
+    "shared_poll_publish" SharedPollPublish Publish
     "channels" Channels Read
     "info" Info Read
     "connections" Connections Read

@@ -16,6 +16,7 @@ mod fields;
 pub mod map;
 pub mod openapi;
 pub mod reply;
+pub mod shared_poll;
 
 pub use batch::{Batch, BatchItem, Envelope};
 pub use command::{Command, CommandMethod};

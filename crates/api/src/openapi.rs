@@ -22,6 +22,7 @@ mod tests {
         BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
         PublishResult,
     };
+    use crate::shared_poll;
     use tidings_cluster::NodeInfo;
     use tidings_metrics::Label as _;
     use tidings_reload::ReloadReport;
@@ -182,6 +183,7 @@ mod tests {
         check_request::<map::MapReadStream>("MapReadStreamRequest");
         check_request::<map::MapStats>("MapStatsRequest");
         check_request::<map::MapClear>("MapClearRequest");
+        check_request::<shared_poll::SharedPollPublish>("SharedPollPublishRequest");
         check_request::<command::Channels>("ChannelsRequest");
         check_request::<command::Info>("InfoRequest");
         check_request::<command::Connections>("ConnectionsRequest");
@@ -308,6 +310,7 @@ mod tests {
             "Refresh",
             "HistoryRemove",
             "MapClear",
+            "SharedPollPublish",
             "BlockUser",
             "UnblockUser",
             "RevokeToken",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_broker::{BrokerError, Stateful};
-use tidings_hub::SessionCommand;
+use tidings_hub::{PollPublication, SessionCommand};
 use tidings_wire::Channel;
 use tokio::sync::oneshot;
 
@@ -41,6 +41,25 @@ impl ClusterBus {
     /// [`ClusterError`]: no node has received it then.
     pub async fn send_session_command(&self, command: &SessionCommand) -> Result<(), ClusterError> {
         match self.send(&self.cluster.all, Payload::SessionCommand(command.into())).await? {
+            0 => Err(ClusterError::NoReceiver),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a value of a shared poll to every node.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: no node has received it then.
+    pub async fn publish_value(&self, publication: PollPublication) -> Result<(), ClusterError> {
+        let PollPublication { channel, value, epoch } = publication;
+        let payload = Payload::PollPublication {
+            channel: channel.as_str().to_owned(),
+            key: value.key,
+            data: Base64Bytes(value.data.unwrap_or_default()),
+            version: value.version,
+            epoch,
+        };
+        match self.send(&self.cluster.all, payload).await? {
             0 => Err(ClusterError::NoReceiver),
             _ => Ok(()),
         }

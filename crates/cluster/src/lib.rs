@@ -36,7 +36,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
 use tidings_broker::BrokerError;
-use tidings_hub::SessionCommand;
+use tidings_hub::{PollPublication, PollValue, SessionCommand};
 use tidings_wire::{Channel, Topic};
 use tokio::sync::mpsc;
 
@@ -107,6 +107,8 @@ pub enum ClusterEvent {
     SessionCommand(Arc<SessionCommand>),
     /// A change of the list of blocked users and tokens.
     Blocklist(BlocklistChange),
+    /// A value of a shared poll that the application publishes.
+    PollPublication(Box<PollPublication>),
     /// A node has announced itself that was unknown, or was considered ended.
     NewNode(String),
     /// Commands of the session with this secret, received by another node.
@@ -262,6 +264,15 @@ impl Cluster {
                 self.registry.remove(&from);
                 // The node removes its members as its sessions end. Some remain if its time to stop was too short.
                 self.defer(Deferred::Evict(from));
+            }
+            Payload::PollPublication { channel, key, data, version, epoch } => {
+                let Ok(channel) = Channel::new(channel) else { return self.ignore() };
+                let value = PollValue { key, data: Some(data.0), version, removed: false };
+                return Some(ClusterEvent::PollPublication(Box::new(PollPublication {
+                    channel,
+                    value,
+                    epoch,
+                })));
             }
             Payload::Input { session, data } => return Some(ClusterEvent::Input(session, data.0)),
             Payload::ChannelsRequest { id, pattern } => {

@@ -39,6 +39,8 @@ pub(super) enum Payload {
     SessionCommand(WireSessionCommand),
     /// To all nodes: a user or token is blocked, or unblocked.
     Blocklist(BlocklistChange),
+    /// To all nodes: a value of a shared poll that the application publishes.
+    PollPublication { channel: String, key: String, data: Base64Bytes, version: u64, epoch: String },
     /// To one node: commands of one of its sessions, received by the sender.
     Input {
         /// The session's secret.

@@ -28,7 +28,7 @@ const PRESENCE_TTL: Duration = Duration::from_secs(50);
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     prefixes(config, given, errors);
     for (path, options) in of_channels(&config.channel) {
-        if options.subscription_type == SubscriptionType::Stream {
+        if matches!(options.subscription_type, SubscriptionType::Stream | SubscriptionType::SharedPoll) {
             continue;
         }
         let mut reject = |option: &str, what: String| {

@@ -21,7 +21,7 @@ use super::centrifugo::{
 use super::check::check;
 use super::error::{ConfigErrors, Format, Origin};
 use super::file;
-use super::keys::{CONSUMERS, NAMESPACES, PROXIES, RPC_NAMESPACES, is_option};
+use super::keys::{CONSUMERS, NAMESPACES, PROXIES, RPC_NAMESPACES, is_group, is_option};
 use super::loader::Loader;
 use super::options::Config;
 use super::raw::{Node, Raw, shown};
@@ -159,6 +159,12 @@ impl Import {
             };
             self.namespaces.push((name.to_owned(), item.line));
             for (key, node) in entries.iter().filter(|(key, _)| key != "name") {
+                if let Raw::Table(inner) = &node.raw
+                    && is_group(&format!("{CHANNELS}.{key}"))
+                {
+                    self.collect_options(inner, &format!("{NAMESPACES}.{name}.{key}."));
+                    continue;
+                }
                 let leaf = Leaf {
                     written: key.clone(),
                     raw: node.raw.clone(),

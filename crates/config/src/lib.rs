@@ -17,6 +17,7 @@ mod assignment;
 mod centrifugo;
 mod check;
 mod check_maps;
+mod check_shared_polls;
 mod consumers;
 mod environment;
 mod error;
@@ -58,10 +59,10 @@ pub use options::{
     EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions,
     LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace,
     NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions, PusherAppOptions,
-    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions,
-    SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
-    TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
-    WebhooksOptions,
+    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, SharedPollOptions,
+    SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions,
+    TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions,
+    UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -74,7 +75,7 @@ pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
-    LogFormat, LogLevel, MapMode, Network, PemText, Ratio, RecoveryMode, SlowConsumer, SqlName,
+    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, SlowConsumer, SqlName,
     StatusTransform, StatusTransforms, SubscriptionType, TablesStore, TlsRequired, TlsVersion,
     TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

@@ -99,8 +99,8 @@ group! {
 }
 
 group! {
-    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled`, `publish_proxy_enabled` or
-    /// `sub_refresh_proxy_enabled`: requests to the application, each an HTTP POST with JSON and a response in JSON.
+    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled`, `publish_proxy_enabled`, `sub_refresh_proxy_enabled` or
+    /// `subscription_type = "shared_poll"`: requests to the application, each an HTTP POST with JSON and a response in JSON.
     pub struct ChannelProxies {}
     groups {
         /// The subscribe hook.
@@ -109,6 +109,9 @@ group! {
         publish: ProxyOptions;
         /// The hook that renews subscriptions which expire. While it fails, they are renewed for a minute at a time.
         sub_refresh: ProxyOptions;
+        /// The hook that has the values of shared polls. Its requests are not about one client: headers of clients and
+        /// `meta` are not passed on.
+        shared_poll_refresh: ProxyOptions;
     }
 }
 

@@ -350,6 +350,28 @@ fn consumers_of_postgresql_are_imported_and_others_are_named() {
 }
 
 #[test]
+fn groups_of_options_in_namespaces_are_imported() {
+    let file = r#"{"shared_poll":{"hmac_secret_key":"s3cret","concurrency_limit":7,"notification":{"enabled":true}},
+        "channel":{"proxy":{"shared_poll_refresh":{"endpoint":"http://127.0.0.1:3000/values"}},"namespaces":[
+            {"name":"votes","subscription_type":"shared_poll",
+             "shared_poll":{"refresh_interval":"250ms","mode":"versioned","keep_latest_data":true,"proxy_name":""}},
+            {"name":"board","subscription_type":"map","map":{"mode":"persistent","stream_size":5}}]}}"#;
+    let (config, imported) = import("c.json", file);
+    assert_eq!(
+        (config.shared_poll.hmac_secret_key.expose(), config.shared_poll.concurrency_limit),
+        ("s3cret", 7)
+    );
+    assert!(config.channel.proxy.shared_poll_refresh.endpoint.is_some());
+    let [votes, board] = &config.channel.namespaces[..] else { panic!("{}", imported.text) };
+    let poll = &votes.options.shared_poll;
+    assert_eq!((poll.refresh_interval, poll.mode), (Duration::from_millis(250), config::PollMode::Versioned));
+    assert_eq!((board.options.map.mode, board.options.map.stream_size), (config::MapMode::Persistent, 5));
+    let notes = imported.notes.join("\n");
+    assert!(notes.contains("notifications of shared polls") && notes.contains("keep_latest_data"), "{notes}");
+    assert_eq!(imported.notes.len(), 3, "{notes}");
+}
+
+#[test]
 fn rules_of_names_tokens_and_numbers_of_publications_are_imported() {
     let file = r#"{"client":{"history_max_publication_limit":50,"recovery_max_publication_limit":60,
         "token":{"hmac_secret_key":"k","audience_regex":"^a$","issuer_regex":"^b$","user_id_claim":"id"}},

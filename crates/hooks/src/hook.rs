@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
+use serde::Serialize;
 use tidings_hub::{Failure, Rejection, Requester};
 use tidings_wire::code;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::request::{HookRequest, RequestEncoding};
+use super::request::RequestEncoding;
 use super::response::HookOutcome;
 use super::{HookCounters, HookKind};
 use tidings_config::{
@@ -27,6 +28,8 @@ use tidings_outbound::{Outbound, OutboundError, TlsError, write_address};
 pub(super) const MAX_CALLS: usize = 256;
 /// Longest response, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
+/// Longest response with values of a shared poll, in bytes.
+const MAX_VALUES: usize = 4 << 20;
 /// How long an idle connection stays open. Shorter than the idle timeout of common servers (2 s and more), because a
 /// request fails if the server closes its connection at the same time. It may have been processed, so it is not repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -109,7 +112,7 @@ impl Hook {
         &self,
         requester: &Requester,
         emulated: &[(String, String)],
-        body: &HookRequest<'_>,
+        body: &impl Serialize,
         read: fn(&[u8]) -> HookOutcome<T>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.permits.try_acquire() else {
@@ -138,7 +141,7 @@ impl Hook {
         &self,
         requester: &Requester,
         emulated: &[(String, String)],
-        body: &HookRequest<'_>,
+        body: &impl Serialize,
         context: Option<TraceContext>,
         read: fn(&[u8]) -> HookOutcome<T>,
     ) -> HookOutcome<T> {
@@ -150,7 +153,8 @@ impl Hook {
         if let Some(context) = context {
             context.set_header(request.headers_mut());
         }
-        let response = match self.outbound.send(request, self.timeout, MAX_RESPONSE).await {
+        let limit = if self.kind == HookKind::SharedPollRefresh { MAX_VALUES } else { MAX_RESPONSE };
+        let response = match self.outbound.send(request, self.timeout, limit).await {
             Ok(response) => response,
             Err(error) => {
                 let status = match error {

@@ -17,11 +17,12 @@ mod hook;
 mod request;
 mod response;
 mod set;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
 
-use tidings_hub::{Admission, Connected, Failure, Requester};
+use tidings_hub::{Admission, Connected, Failure, PollValues, Requester};
 use tidings_wire::Channel;
 
 pub use response::{AllowedPublish, Renewal};
@@ -29,7 +30,8 @@ pub use response::{AllowedPublish, Renewal};
 use self::hook::{Hook, HookOptions};
 use self::request::{HookEvent, HookRequest};
 use self::set::{HookSet, RpcHooks, Unnamed};
-use tidings_config::{ChannelOptions, Config};
+use self::values::ValuesRequest;
+use tidings_config::{ChannelOptions, Config, DEFAULT_PROXY, SubscriptionType};
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 use tidings_outbound::TlsError;
 
@@ -42,6 +44,7 @@ labels! {
         Rpc => "rpc",
         Refresh => "refresh",
         SubRefresh => "sub_refresh",
+        SharedPollRefresh => "shared_poll_refresh",
     }
 }
 
@@ -55,6 +58,7 @@ impl HookKind {
             Self::Rpc => "hook rpc",
             Self::Refresh => "hook refresh",
             Self::SubRefresh => "hook sub_refresh",
+            Self::SharedPollRefresh => "hook shared_poll_refresh",
         }
     }
 }
@@ -130,6 +134,7 @@ pub struct Hooks {
     rpc: RpcHooks,
     refresh: Option<Hook>,
     sub_refresh: HookSet,
+    shared_poll_refresh: HookSet,
     counters: Arc<HookCounters>,
 }
 
@@ -196,9 +201,21 @@ impl Hooks {
         let users =
             namespaces(config).map(|o| (o.sub_refresh_proxy_enabled, o.sub_refresh_proxy_name.as_str()));
         let sub_refresh = HookSet::new(config, sub_refresh, users, &counters)?;
+        let values = Unnamed {
+            kind: HookKind::SharedPollRefresh,
+            options: &channels.shared_poll_refresh,
+            option: "channel.proxy.shared_poll_refresh.endpoint",
+            unused: "no namespace with subscription_type = \"shared_poll\" uses it",
+        };
+        let users = namespaces(config).map(|options| {
+            let name = options.shared_poll.proxy_name.as_str();
+            let name = if name.is_empty() { DEFAULT_PROXY } else { name };
+            (options.subscription_type == SubscriptionType::SharedPoll, name)
+        });
+        let shared_poll_refresh = HookSet::new(config, values, users, &counters)?;
         let rpc = RpcHooks::new(config, &counters)?;
         let refresh = refresh_hook(config, &counters)?;
-        Ok(Self { connect, subscribe, publish, rpc, refresh, sub_refresh, counters })
+        Ok(Self { connect, subscribe, publish, rpc, refresh, sub_refresh, shared_poll_refresh, counters })
     }
 
     /// The counters of all hooks.
@@ -286,6 +303,21 @@ impl Hooks {
         };
         let request = HookRequest::new(requester, event, None, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_renewal).await)
+    }
+
+    /// Calls the hook with this name for the values of keys, each with the version that this node has. The request contains the
+    /// versions if they are `versioned`. `None` without a valid response.
+    pub async fn values(
+        &self,
+        name: Option<&str>,
+        channel: &Channel,
+        keys: &[(Arc<str>, u64)],
+        versioned: bool,
+    ) -> Option<PollValues> {
+        let hook = self.shared_poll_refresh.get(name)?;
+        let keys = keys.iter().map(|(key, version)| (&**key, *version));
+        let request = ValuesRequest::new(channel.as_str(), keys, versioned);
+        hook.call(&Requester::default(), &[], &request, values::read_values).await.ok()
     }
 
     /// Calls the hook of a method; `None` if it is disabled.

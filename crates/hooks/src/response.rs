@@ -224,18 +224,21 @@ fn read<T: DeserializeOwned, A>(
     read_any(json, |result: Option<T>| convert(result.ok_or("has none of result, error and disconnect")?))
 }
 
+/// The reason of an error of the parser, without a part of the response.
+pub(super) fn describe(error: &serde_json::Error) -> InvalidReason {
+    let reason = match error.classify() {
+        Category::Eof => "is JSON that ends too early",
+        Category::Data => "is JSON of another shape",
+        _ => "is no JSON",
+    };
+    format!("{reason} (line {} column {})", error.line(), error.column())
+}
+
 fn read_any<T: DeserializeOwned, A>(
     json: &[u8],
     convert: impl FnOnce(Option<T>) -> Result<A, InvalidReason>,
 ) -> HookOutcome<A> {
-    let response: HookResponse<T> = serde_json::from_slice(json).map_err(|error| {
-        let reason = match error.classify() {
-            Category::Eof => "is JSON that ends too early",
-            Category::Data => "is JSON of another shape",
-            _ => "is no JSON",
-        };
-        format!("{reason} (line {} column {})", error.line(), error.column())
-    })?;
+    let response: HookResponse<T> = serde_json::from_slice(json).map_err(|error| describe(&error))?;
     if let Some(HookDisconnect { code, reason }) = response.disconnect {
         // Codes for frameworks and for private use; a close frame cannot contain others (RFC 6455 §7.4.2).
         if !(3000..=4999).contains(&code) {

@@ -12,6 +12,7 @@ use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection
 use crate::index::Slot;
 use crate::protocols::ControlMessages;
 use crate::session::SessionId;
+use crate::shared_poll::{PollRequest, PollSubscriber};
 
 /// A request of the hub to its shard. Effects are executed in order.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub enum Request<M: ControlMessages> {
     MapState(Channel, StateQuery),
     /// Change a key of a map.
     MapChange(Channel, Box<KeyChange>),
+    /// A request of a subscriber of a shared poll.
+    Poll(Channel, PollSubscriber, Box<PollRequest>),
 }
 
 impl<M: ControlMessages> Request<M> {
@@ -79,7 +82,11 @@ impl<M: ControlMessages> Request<M> {
             Self::MapState(_, query) => Some(query.max_bytes),
             Self::Presence(_) | Self::Query(Query::Channels(_)) => Some(most),
             Self::PresenceStats(_) => Some(0),
-            Self::Publish(..) | Self::Query(_) | Self::Authorize(_) | Self::MapChange(..) => None,
+            Self::Publish(..)
+            | Self::Query(_)
+            | Self::Authorize(_)
+            | Self::MapChange(..)
+            | Self::Poll(..) => None,
             Self::Protocol(request) => M::reserves(request),
         }
     }
@@ -113,6 +120,8 @@ pub enum Notification<M: ControlMessages> {
     MapEntered(Channel, Box<str>, Option<Box<ClientInfo>>),
     /// The key of a map that belongs to a client is removed, because the client has left the channel.
     MapLeft(Channel, Box<str>),
+    /// A subscription to a shared poll has ended, or was cancelled while it began.
+    PollLeft(Channel, PollSubscriber),
 }
 
 /// Queries of the whole node.
@@ -170,6 +179,10 @@ pub enum Response<M: ControlMessages> {
     Protocol(M::Response),
     /// A page of the state of a map.
     MapState(Box<StatePage>),
+    /// The subscription to a shared poll has begun; the epoch of its versions.
+    PollJoined(String),
+    /// The tracked keys have changed. The first signature expires at this time, in Unix seconds; `None` is never.
+    Tracked(Option<u64>),
 }
 
 /// Why a request failed.

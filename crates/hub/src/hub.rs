@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use tidings_wire::{Form, Publication, Topic};
+use tidings_wire::{Channel, Form, Publication, Topic};
 
 use crate::authorization::ConnectionInfo;
 use crate::close::{CloseReason, Disconnects};
@@ -254,6 +254,12 @@ impl<P: Protocols> Hub<P> {
         self.sessions.get(slot.index()).map(|session| session.peer.form())
     }
 
+    /// The wire form of a session that still exists and is subscribed to a topic; `None` for any other.
+    pub fn subscriber_form(&self, id: SessionId, key: TopicKey) -> Option<Form> {
+        let session = self.sessions.get(id.slot.index()).filter(|s| s.generation == id.generation)?;
+        session.is_subscribed(key).then(|| session.peer.form())
+    }
+
     /// Whether the session still exists. False if its slot has a later session.
     pub fn is_current(&self, id: SessionId) -> bool {
         self.sessions.get(id.slot.index()).is_some_and(|s| s.generation == id.generation)
@@ -330,7 +336,16 @@ impl<P: Protocols> Hub<P> {
         let Some(cold) = session.existing_cold() else { return };
         let waited: Vec<TopicKey> = cold.pending.topics().collect();
         let recording_topics: Vec<TopicKey> = cold.pending.recording_topics().collect();
+        let joining: Vec<Channel> = cold
+            .pending
+            .pending_subscribes()
+            .filter(|subscribe| subscribe.has_joined_poll())
+            .map(|subscribe| subscribe.channel.clone())
+            .collect();
         cold.pending = Default::default();
+        for channel in joining {
+            self.context(slot, fx).leave_poll(channel);
+        }
         for key in recording_topics {
             self.topics.stop_recording(key);
         }

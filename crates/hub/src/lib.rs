@@ -27,6 +27,7 @@ mod hub;
 mod identity;
 mod index;
 mod inspect;
+mod kind;
 mod loss;
 mod map;
 mod map_presence;
@@ -47,6 +48,7 @@ mod selections;
 mod session;
 mod session_command;
 mod settings;
+mod shared_poll;
 mod slot_lists;
 mod subscribe;
 mod subscriptions;
@@ -68,6 +70,7 @@ pub use hub::{ClientStats, Flow, Hub, Progress, Stats};
 pub use identity::{SessionKey, locate};
 pub use index::{Slot, TopicKey};
 pub use inspect::SessionSummary;
+pub use kind::SubscriptionKind;
 pub use map::{MapClientKey, MapKind, MapNamespace, MapStep, MapSubscribe};
 pub use map_presence::PresenceMaps;
 pub use namespace::{HookNames, NameError, Namespace, NamespaceOptions, Namespaces, SlowConsumerPolicy};
@@ -82,6 +85,9 @@ pub use selections::{DeltaState, Group, Selection, SelectionId};
 pub use session::{Flag, Flags, Session, SessionId};
 pub use session_command::{SessionAction, SessionCommand};
 pub use settings::Settings;
+pub use shared_poll::{
+    PollNamespace, PollPublication, PollRequest, PollSubscriber, PollValue, PollValues, TrackedKeys,
+};
 pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,
 };

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::effects::{Effect, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
-use crate::namespace::NamespaceOptions;
+use crate::kind::{SubscriptionKind, check_kind};
 use crate::protocols::{Peer as _, Protocols};
 use crate::subscribe::{CommandError, SubscribeOptions, SubscribeState};
 
@@ -125,23 +125,6 @@ impl MapNamespace {
     }
 }
 
-/// Checks that a subscription to a map is requested in a channel with a map of that kind, and any other in a channel
-/// without one.
-pub(crate) fn check_kind(options: &NamespaceOptions, requested: Option<MapKind>) -> Result<(), CommandError> {
-    let text = match (options.map.as_ref().map(|map| map.kind), requested) {
-        (kind, requested) if kind == requested => return Ok(()),
-        (Some(_), None) => {
-            "not available: the channel is a map, which needs a subscription to a map".to_owned()
-        }
-        (None, _) => "not available: the channel is not a map (subscription_type)".to_owned(),
-        (Some(kind), Some(requested)) => {
-            let (kind, requested) = (kind.name(), requested.name());
-            format!("not available: the channel has subscription_type {kind}, not {requested}")
-        }
-    };
-    Err(CommandError(code::NOT_AVAILABLE, text))
-}
-
 impl<P: Protocols> Hub<P> {
     /// The request that sets a key of a map to `body`, or removes it without one, if the session has the permission.
     ///
@@ -155,7 +138,7 @@ impl<P: Protocols> Hub<P> {
         body: Option<Bytes>,
     ) -> Result<Request<P::Messages>, CommandError> {
         let options = self.settings.namespaces.options(channel.as_str())?;
-        check_kind(options, Some(MapKind::Keys))?;
+        check_kind(options, SubscriptionKind::Map(MapKind::Keys))?;
         let Some(map) = &options.map else { return Err(code::NOT_AVAILABLE.into()) };
         let action = if body.is_some() { Action::MapPublish } else { Action::MapRemove };
         self.authorize(slot, action, &channel)?;

@@ -16,6 +16,7 @@ use tidings_wire::code::{self, Code};
 use crate::map::MapNamespace;
 use crate::map_presence::PresenceMaps;
 use crate::namespace_stats::WITHOUT_NAMESPACE;
+use crate::shared_poll::PollNamespace;
 
 /// The action for a subscriber with a full queue. The value `auto` of the option is resolved when the settings are
 /// built.
@@ -104,6 +105,8 @@ pub struct NamespaceOptions {
     pub hooks: HookNames,
     /// The options of the map that each channel is; `None` for channels that are not maps.
     pub map: Option<Box<MapNamespace>>,
+    /// The options of the shared poll that each channel is; `None` for channels that are not shared polls.
+    pub shared_poll: Option<Box<PollNamespace>>,
     /// The maps with the subscribers of each channel; `None` without such maps.
     pub presence_maps: Option<Box<PresenceMaps>>,
 }

@@ -15,6 +15,7 @@ use crate::authorization::AuthorizationRequest;
 use crate::effects::{Effects, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
+use crate::kind::SubscriptionKind;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::{Peer as _, Protocols};
 use crate::session::Flag;
@@ -208,7 +209,7 @@ impl<P: Protocols> Hub<P> {
             return Err(code::PERMISSION_DENIED);
         }
         self.check_name(slot, action, channel).map_err(|error| error.0)?;
-        if options.map.is_some() && action == Action::Publish {
+        if action == Action::Publish && options.kind() != SubscriptionKind::Stream {
             return Err(code::NOT_AVAILABLE);
         }
         // Looks the topic up, so it is evaluated only where it matters.

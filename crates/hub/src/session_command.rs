@@ -277,7 +277,11 @@ impl<P: Protocols> Context<'_, P> {
                 continue;
             }
             let (recording, held) = (subscribe.recording_topic(), subscribe.held_topic());
+            let joined = subscribe.has_joined_poll().then(|| subscribe.channel.clone());
             subscribe.state = SubscribeState::Failed(Rejection::from(code).into());
+            if let Some(channel) = joined {
+                self.leave_poll(channel);
+            }
             self.release_pending(recording, held);
         }
         self.advance();

@@ -23,6 +23,8 @@ pub(crate) enum SubscriptionFlag {
     Renewing = 1 << 5,
     /// The client is in the maps of the channel's presence.
     InMaps = 1 << 6,
+    /// The control plane has the keys that it tracks in a shared poll.
+    Polled = 1 << 7,
 }
 
 /// A set of flags.

@@ -9,7 +9,7 @@ use tidings_map_state::MapOptions;
 /// The size and the TTL of the history that subscriptions of a channel use: those of the stream of a map.
 pub fn history_bounds(from: &ChannelOptions) -> (usize, Duration) {
     match from.subscription_type {
-        SubscriptionType::Stream => (from.history_size, from.history_ttl),
+        SubscriptionType::Stream | SubscriptionType::SharedPoll => (from.history_size, from.history_ttl),
         SubscriptionType::Map | SubscriptionType::MapClients | SubscriptionType::MapUsers => {
             (from.map.stream_size, from.map.stream_ttl)
         }
@@ -26,7 +26,7 @@ pub fn apply(from: &ChannelOptions, memory: &MemoryOptions, options: &mut Namesp
     };
     options.presence_maps = Some(Box::new(maps)).filter(|maps| **maps != PresenceMaps::default());
     let kind = match from.subscription_type {
-        SubscriptionType::Stream => return,
+        SubscriptionType::Stream | SubscriptionType::SharedPoll => return,
         SubscriptionType::Map => MapKind::Keys,
         SubscriptionType::MapClients => MapKind::Clients,
         SubscriptionType::MapUsers => MapKind::Users,

@@ -101,7 +101,7 @@ impl Map {
         let extra = Extra {
             info,
             tags,
-            map: Some(Box::new(MapKey { key: key.clone(), removed: false })),
+            map: Some(Box::new(MapKey { key: key.clone(), ..MapKey::default() })),
             ..Extra::default()
         };
         let mut publication = Publication::new(channel.clone(), body);
@@ -150,7 +150,7 @@ impl Map {
         let removed = self.state.remove(key);
         let old_tags = || removed.and_then(|e| Some(e.publication.extra.as_ref()?.tags.clone()));
         let tags = if tags.is_empty() { old_tags().unwrap_or_default() } else { tags };
-        let map = Some(Box::new(MapKey { key: key.into(), removed: true }));
+        let map = Some(Box::new(MapKey { key: key.into(), removed: true, version: 0 }));
         let mut publication = Publication::new(channel.clone(), Bytes::new());
         publication.extra = Some(Box::new(Extra { info, tags, map, ..Extra::default() }));
         publication.position = Some(self.next_position(now));

@@ -15,8 +15,9 @@ use tidings_map_state::{KeyChange, KeyMode, SetKey};
 use tidings_mqtt_session as mqtt;
 use tidings_session::{Notification, Request, Response};
 use tidings_shard::{Control, Reply};
+use tidings_shared_poll::SharedPolls;
 use tidings_webhooks::Webhooks;
-use tidings_wire::{Channel, Publication, Topic};
+use tidings_wire::{Channel, Publication, Topic, code};
 
 use crate::authority::Authorizer;
 use crate::info::ServerInfo;
@@ -38,6 +39,7 @@ pub(crate) struct SessionControl {
     pub(crate) info: ServerInfo,
     pub(crate) sessions: MqttSessions,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
+    pub(crate) polls: SharedPolls,
 }
 
 impl SessionControl {
@@ -145,6 +147,12 @@ impl Control for SessionControl {
                     reply.send(to_response(applied.map_err(failure), |_| Response::Published(0)));
                 });
             }
+            Request::Poll(channel, subscriber, request) => {
+                match self.router.options(&channel).and_then(|options| options.shared_poll) {
+                    Some(options) => self.polls.request(channel, *options, subscriber, request, reply),
+                    None => reply.send(Response::Failed(Failure::Error(code::NOT_AVAILABLE.into()))),
+                }
+            }
             Request::Protocol(mqtt::Request::JoinGroup(request)) => self.sessions.join(&request, reply),
             Request::Protocol(mqtt::Request::OpenSession(request)) => self.sessions.open(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
@@ -183,6 +191,7 @@ impl Control for SessionControl {
                 let change = KeyChange { key, set: None, tags: Vec::new(), info: None };
                 self.router.maps().change(&channel, &options, change, None, |_| {});
             }
+            Notification::PollLeft(channel, subscriber) => self.polls.leave(channel, subscriber),
             Notification::Protocol(change) => self.sessions.apply(*change),
             Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),
         }

@@ -5,14 +5,15 @@
 //! - Publications in internal channels reach no session, not even one that is subscribed to a matching pattern.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tidings_broker::{BrokerError, Change, Gap, Sink};
 use tidings_hub::{Failure, NamespaceTable, SessionKey, Settings};
 use tidings_log_throttle::LogThrottle;
 use tidings_shard::{Mailbox, ShardMessage};
+use tidings_shared_poll::SharedPolls;
 use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 
@@ -44,6 +45,8 @@ pub(crate) struct Inbound {
     pub(crate) namespaces: Arc<NamespaceTable>,
     /// The sessions of MQTT without a connection.
     pub(crate) sessions: Arc<SessionStore>,
+    /// The shared polls; none before the assembly is complete.
+    pub(crate) polls: Arc<OnceLock<SharedPolls>>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -97,6 +100,12 @@ impl Inbound {
                 Ok(None) => {}
                 Err(BlocklistFull) => self.cluster.count_ignored(),
             },
+            Some(ClusterEvent::PollPublication(publication)) => {
+                // Before the assembly is complete, no session is subscribed.
+                if let Some(polls) = self.polls.get() {
+                    polls.apply(*publication);
+                }
+            }
             Some(ClusterEvent::NewNode(uid)) => self.ended_nodes.remove(&uid),
             Some(ClusterEvent::Input(session, data)) => {
                 // Commands for a session that has ended are discarded.

@@ -46,6 +46,10 @@ impl Apply for ReloadedParts {
         }
         self.configure_sessions(config);
         self.configure_http(config);
+        self.http
+            .api
+            .polls
+            .configure(tidings_shared_poll::limits(config), tidings_shared_poll::signature_keys(config));
         (self.process)(config);
         Ok(())
     }

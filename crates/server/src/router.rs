@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
-use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings};
+use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings, SubscriptionKind};
 use tidings_map_api::Maps;
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
@@ -123,12 +123,14 @@ impl Router {
         self.settings.load().namespaces.options(channel.as_str()).ok().cloned()
     }
 
-    /// The bounds of a channel's history, `None` if it has none; an error if the channel is a map.
-    fn history_options(&self, channel: &Channel) -> Result<Option<HistoryOptions>, IsMap> {
+    /// The bounds of a channel's history, `None` if it has none; an error if the channel has keys.
+    fn history_options(&self, channel: &Channel) -> Result<Option<HistoryOptions>, Keyed> {
         let settings = self.settings.load();
         let Ok(options) = settings.namespaces.options(channel.as_str()) else { return Ok(None) };
-        if options.map.is_some() {
-            return Err(IsMap);
+        match options.kind() {
+            SubscriptionKind::Stream => {}
+            SubscriptionKind::Map(_) => return Err(Keyed::Map),
+            SubscriptionKind::SharedPoll => return Err(Keyed::SharedPoll),
         }
         Ok(options.has_history().then(|| HistoryOptions {
             size: options.history_size,
@@ -155,8 +157,9 @@ impl Router {
         options: PublishOptions,
         done: PublishCallback,
     ) {
-        let Ok(own) = self.history_options(channel) else {
-            return done(Err(Failure::Error(map_channel())));
+        let own = match self.history_options(channel) {
+            Ok(own) => own,
+            Err(keyed) => return done(Err(Failure::Error(keyed.rejection()))),
         };
         let is_required = message(&options).is_some_and(|message| message.qos != Qos::AtMostOnce);
         let sessions = self.sessions.clone().filter(|_| is_required);
@@ -238,7 +241,7 @@ impl Router {
             drop(span);
             done(outcome.map_err(failure));
         });
-        if self.history_options(channel).is_err() {
+        if matches!(self.history_options(channel), Err(Keyed::Map)) {
             return self.broker.map_stream(channel, query, done);
         }
         self.broker.history(channel, query, done);
@@ -383,13 +386,24 @@ impl Collect for Router {
     }
 }
 
-/// A channel that is a map.
-struct IsMap;
+/// A channel whose publications have keys.
+#[derive(Clone, Copy)]
+enum Keyed {
+    Map,
+    SharedPoll,
+}
 
-/// The rejection of a publication without a key.
-fn map_channel() -> Rejection {
-    let text = "not available: the channel is a map, which needs a key (map_publish)".to_owned();
-    Rejection { code: code::NOT_AVAILABLE.number, text, temporary: false }
+impl Keyed {
+    /// The rejection of a publication without a key.
+    fn rejection(self) -> Rejection {
+        let text = match self {
+            Self::Map => "not available: the channel is a map, which needs a key (map_publish)",
+            Self::SharedPoll => {
+                "not available: the channel is a shared poll, which needs a key (shared_poll_publish)"
+            }
+        };
+        Rejection { code: code::NOT_AVAILABLE.number, text: text.to_owned(), temporary: false }
+    }
 }
 
 /// Marks the span of a request to the broker as failed, if it has failed.

@@ -301,9 +301,11 @@ pub fn options(
             sub_refresh: hook_name(&from.sub_refresh_proxy_name),
         },
         map: None,
+        shared_poll: None,
         presence_maps: None,
     };
     tidings_map_api::apply(from, memory, &mut options);
+    tidings_shared_poll::apply(from, &mut options);
     options
 }
 

@@ -82,17 +82,19 @@ impl Batches {
 }
 
 /// The recipients of a write.
-enum Recipients<'a> {
+pub(crate) enum Recipients<'a> {
     /// All subscribers with the wire form, without a filter and without deltas, except these, which are in order.
     All { except: &'a [Slot] },
     /// All subscribers of a group of a selection, except these, which are in order.
     Selected { selection: SelectionId, group: Group, except: &'a [Slot] },
     /// One subscriber.
     One(Slot),
+    /// These subscribers.
+    Listed(&'a [Slot]),
 }
 
 /// The encoding of a form that can carry deltas.
-fn delta_encoding(form: Form) -> Option<Encoding> {
+pub(crate) fn delta_encoding(form: Form) -> Option<Encoding> {
     if let Message::Reply(encoding) = form.message { Some(encoding) } else { None }
 }
 
@@ -105,6 +107,7 @@ impl Recipients<'_> {
                 (entry.selection(*selection).map_or(&[], |selection| selection.subscribers(*group)), except)
             }
             Self::One(slot) => (std::slice::from_ref(slot), &[]),
+            Self::Listed(slots) => (slots, &[]),
         }
     }
 }
@@ -195,7 +198,7 @@ impl Shard {
 
     /// Sends all publications to the recipients, in writes of about [`JOIN`] bytes. With `contents`, these take the place of
     /// the publications' bodies.
-    fn fan_out_all(
+    pub(crate) fn fan_out_all(
         &mut self,
         key: TopicKey,
         form: Form,

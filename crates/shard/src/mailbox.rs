@@ -22,6 +22,7 @@ use tidings_wire::{Channel, ClientInfo, Delivery, Topic};
 use crate::address::ClientPath;
 use crate::limits::Limits;
 use crate::pipe::ReadinessReceiver;
+use crate::polls::PollDelivery;
 use crate::socket::{LineRules, Listener, Socket};
 use crate::survey::ConnectionSurvey;
 
@@ -68,6 +69,10 @@ pub enum ShardMessage {
     Changed(Arc<PresenceUpdate>),
     /// The numbers of subscriptions of channels, for their Pusher sessions.
     SubscriptionCounts(Arc<Vec<(Channel, u64)>>),
+    /// A value of a shared poll, for the sessions that track its key.
+    Poll(Box<PollDelivery>),
+    /// The subscription of a session to a shared poll ends, so that its client subscribes again.
+    PollEnded(Channel, SessionId),
     /// Publications of a topic are lost: notify its subscribers.
     Lost(Topic),
     /// Accept connections from this listener.
@@ -215,6 +220,20 @@ impl Mailbox {
         }
         state.bytes += cost;
         state.messages.push(ShardMessage::DeliverShared(session, delivery));
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// As [`Mailbox::deliver`], for some sessions of a shared poll. If the budget is exhausted, nothing is counted.
+    pub fn deliver_poll(&self, delivery: PollDelivery) -> bool {
+        let sessions = delivery.full.len() + delivery.deltas.len();
+        let cost = delivery.publication.body.len() + OVERHEAD + sessions * size_of::<SessionId>();
+        let mut state = self.lock();
+        if state.bytes + cost > self.budget {
+            return false;
+        }
+        state.bytes += cost;
+        state.messages.push(ShardMessage::Poll(Box::new(delivery)));
         self.bytes.store(state.bytes, Ordering::Relaxed);
         true
     }

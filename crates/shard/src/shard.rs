@@ -395,6 +395,11 @@ impl Shard {
                 ShardMessage::SubscriptionCounts(counts) => {
                     tidings_session::subscription_counts(&mut self.hub, &counts, &mut self.fx);
                 }
+                ShardMessage::Poll(delivery) => self.fan_out_poll(*delivery),
+                ShardMessage::PollEnded(channel, id) => {
+                    let end = (code::INSUFFICIENT_STATE.number, code::INSUFFICIENT_STATE.text);
+                    self.hub.end_poll(id, &channel, end, &mut self.fx);
+                }
                 ShardMessage::Lost(topic) => self.hub.on_publications_lost(&topic, &mut self.fx),
                 ShardMessage::Listen(listener) => self.listen(listener),
                 ShardMessage::Drain(over) => self.begin_drain(over),

@@ -66,17 +66,19 @@ pub struct Extra {
     pub message: Option<Box<MessageProperties>>,
     /// Whether subscribers with deltas get it as a delta to the publication before it.
     pub delta: bool,
-    /// The key of a map that the publication sets or removes.
+    /// The key of a map or a shared poll that the publication sets or removes.
     pub map: Option<Box<MapKey>>,
 }
 
-/// The key that a publication in a channel with a map changes.
+/// The key that a publication in a channel with a map or a shared poll changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapKey {
     /// The key.
     pub key: Box<str>,
     /// Whether the key is removed; the body is empty then.
     pub removed: bool,
+    /// The version of a key of a shared poll; 0 in a map.
+    pub version: u64,
 }
 
 /// What a publisher of MQTT sent with a message besides its payload. User properties are tags.

@@ -16,6 +16,7 @@ const files = {
   '/kit.mjs': new URL('./kit.mjs', import.meta.url),
   '/life.mjs': new URL('./life.mjs', import.meta.url),
   '/maps.mjs': new URL('./maps.mjs', import.meta.url),
+  '/polls.mjs': new URL('./polls.mjs', import.meta.url),
   '/centrifuge.js': `${bundles}/centrifuge.js`,
   '/centrifuge.protobuf.js': `${bundles}/centrifuge.protobuf.js`,
 };

@@ -3,6 +3,7 @@
 // those of crates/cli/tests/sdk/keyed.toml.
 import { check, equal, failure, pause, until, within } from './kit.mjs';
 import { mapCuts, maps } from './maps.mjs';
+import { pollCuts, polls } from './polls.mjs';
 
 const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
 const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
@@ -528,5 +529,5 @@ export const cuts = {
   },
 };
 
-Object.assign(scenarios, maps);
-Object.assign(cuts, mapCuts);
+Object.assign(scenarios, maps, polls);
+Object.assign(cuts, mapCuts, pollCuts);

@@ -2,6 +2,7 @@
 //! `tests/clients/centrifuge`; here servers are started for them, and their links are cut. Codes that no SDK causes are
 //! caused by scripted clients.
 
+mod application;
 mod codes;
 mod javascript;
 mod mqtt;

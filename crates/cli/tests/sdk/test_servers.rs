@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings_testkit::{Proxy, Tidings, metric};
 
+use crate::application::Application;
+
 /// The built program.
 pub(crate) const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
 /// The keys in `keyed.toml`.
@@ -30,6 +32,8 @@ pub(crate) struct TestServers {
     keyed: Tidings,
     /// The link to `keyed`.
     link: Proxy,
+    /// The application behind the shared polls of `keyed`.
+    application: Application,
     /// The certificate of both servers, with TLS.
     certificate: Option<TempDir>,
 }
@@ -59,14 +63,19 @@ impl TestServers {
     }
 
     fn made(certificate: Option<TempDir>, more: &[&str]) -> Self {
+        let application = Application::start();
+        let values = format!("channel.proxy.shared_poll_refresh.endpoint={}", application.url);
         let [open, keyed] = ["open", "keyed"].map(|name| {
             let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
             let mut flags = vec!["--config", options.to_str().expect("a path in UTF-8")];
             flags.extend(more.iter().flat_map(|option| ["--set", option]));
+            if name == "keyed" {
+                flags.extend(["--set", &values]);
+            }
             Tidings::start(TIDINGS, &flags)
         });
         let link = Proxy::to(keyed.http());
-        Self { open, keyed, link, certificate }
+        Self { open, keyed, link, application, certificate }
     }
 
     /// Bytes of publications `before` or `after` compression.
@@ -143,7 +152,10 @@ impl TestServers {
             "cut" => self.link.cut(),
             "silence" => self.link.black_hole(),
             "resume" => self.link.resume(),
-            other => panic!("the script asks for {other:?}"),
+            other => match other.strip_prefix("values ") {
+                Some(values) => self.application.set(values),
+                None => panic!("the script asks for {other:?}"),
+            },
         }
     }
 }

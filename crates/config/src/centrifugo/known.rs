@@ -61,6 +61,11 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "5s",
         Always("a client of a map continues in one step"),
     ),
+    (
+        "channel.without_namespace.shared_poll.keep_latest_data",
+        "",
+        Always("the last value of each tracked key is kept, so that new subscribers get it at once"),
+    ),
     ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
     ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
     ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("subscription streams")),
@@ -178,6 +183,8 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("prometheus", Switch::Enabled, Always("/metrics is always served")),
     ("rpc.proxy.grpc", Switch::Content, Missing("gRPC for hooks")),
     ("rpc.proxy.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
+    ("shared_poll.notification", Switch::Enabled, Missing("notifications of shared polls by Redis or NATS")),
+    ("shared_poll_relay", Switch::Enabled, Missing("relay of shared polls; each node requests the values")),
     ("swagger", Switch::Enabled, Always("the description of the API is always served, at /api/openapi.json")),
     ("uni_grpc", Switch::Enabled, Missing("one-way gRPC transport")),
     (
@@ -196,6 +203,8 @@ pub(super) const ABSENT_DEFAULTS: &[(&str, &str)] = &[
     ("channel.without_namespace.force_recovery_mode", ""),
     ("channel.without_namespace.history_meta_ttl", ""),
     ("channel.without_namespace.publication_data_format", ""),
+    ("channel.without_namespace.shared_poll.mode", ""),
+    ("channel.without_namespace.shared_poll.proxy_name", ""),
     ("client.token.hmac_previous_secret_key_valid_until", ""),
 ];
 

@@ -181,8 +181,9 @@ pub(super) fn general(key: &str) -> String {
     }
     let namespaced = key.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
     match namespaced.and_then(|rest| rest.rsplit_once('.')) {
-        // The only group of options in a namespace.
+        // The groups of options in a namespace.
         Some((name, option)) if name.ends_with(".map") => format!("{CHANNELS}.map.{option}"),
+        Some((name, option)) if name.ends_with(".shared_poll") => format!("{CHANNELS}.shared_poll.{option}"),
         Some((_, option)) => format!("{CHANNELS}.{option}"),
         None => key.to_owned(),
     }

@@ -11,6 +11,7 @@ use crate::value::RecoveryMode;
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     histories(config, given, errors);
     crate::check_maps::check(config, given, errors);
+    crate::check_shared_polls::check(config, given, errors);
     reserved_channels(config, given, errors);
     boundaries(&config.channel, given, errors);
     let rules = [personal_channels, plain_channels];

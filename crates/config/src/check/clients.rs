@@ -6,6 +6,7 @@ use crate::given::GivenOptions;
 use crate::keys::{PROXIES, RPC_NAMESPACES};
 use crate::named_proxies::DEFAULT_PROXY;
 use crate::options::Config;
+use crate::value::SubscriptionType;
 
 /// Adds an error for each rule of hooks, tokens and headers that given options violate.
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
@@ -46,6 +47,13 @@ fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
                 &channels.proxy.sub_refresh,
             ),
         ];
+        let poll = &options.shared_poll.proxy_name;
+        if options.subscription_type == SubscriptionType::SharedPoll
+            && !poll.is_empty()
+            && poll != DEFAULT_PROXY
+        {
+            named.push((format!("{path}.shared_poll.proxy_name"), poll));
+        }
         for (hook, is_enabled, name, unnamed) in hooks {
             if name != DEFAULT_PROXY {
                 named.push((format!("{path}.{hook}_proxy_name"), name));

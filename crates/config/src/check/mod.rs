@@ -44,6 +44,7 @@ impl Config {
             ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
             ("cluster.secret", &self.cluster.secret),
             ("webhooks.secret", &self.webhooks.secret),
+            ("shared_poll.hmac_secret_key", &self.shared_poll.hmac_secret_key),
         ];
         let keys = keys.into_iter().map(|(option, key)| (option.to_owned(), key));
         let named = self.http_api.keys.iter();

@@ -7,6 +7,7 @@ use tidings_wire::body::DataFormat;
 
 use super::HOUR;
 use super::map::MapOptions;
+use super::shared_poll::SharedPollOptions;
 use crate::group::group;
 use crate::setting::{MaxLength, count, millis};
 use crate::value::{DeltaType, RecoveryMode, SlowConsumer, SubscriptionType};
@@ -112,7 +113,8 @@ group! {
         slow_consumer: SlowConsumer = "auto", (), reload;
         /// What clients subscribe to: `stream`, publications; `map`, a state of keys with the options of `map`;
         /// `map_clients` and `map_users`, maps with the clients and the users of other channels, which name them by the two
-        /// options below. Maps need the memory broker and a namespace of their own.
+        /// options below; `shared_poll`, keys whose values the server requests from the application. Maps and shared polls need
+        /// a namespace of their own, and maps the memory broker.
         subscription_type: SubscriptionType = "stream", ();
         /// With `clients:`, the subscribers of a channel `a` are in the map `clients:a`: a key for each client, with its
         /// information. The namespace of that map has `subscription_type = "map_clients"`. Empty: no such map.
@@ -124,5 +126,7 @@ group! {
     groups {
         /// Channels that are maps.
         map: MapOptions;
+        /// Channels whose values the server requests from the application.
+        shared_poll: SharedPollOptions;
     }
 }

@@ -13,7 +13,7 @@ use crate::proxy::{ClientProxies, HttpUrl};
 use crate::setting::{MaxLength, bytes, count, millis};
 
 /// The last second of the year 9999, in Unix time.
-const END_OF_TIME: usize = 253_402_300_799;
+pub(super) const END_OF_TIME: usize = 253_402_300_799;
 /// An example of the address of a key set.
 const KEY_SET: &str = "https://id.example.com/.well-known/jwks.json";
 

@@ -10,6 +10,7 @@ mod map;
 mod namespace;
 mod operation;
 mod pusher;
+mod shared_poll;
 mod tables;
 mod transports;
 mod webhooks;
@@ -35,6 +36,7 @@ pub use operation::{
     OpenTelemetryOptions, ReadyOptions, RebalanceOptions, RedisOptions, ShutdownOptions,
 };
 pub use pusher::{PusherAppOptions, PusherLimitsOptions, PusherOptions};
+pub use shared_poll::{SharedPollOptions, SharedPollsOptions};
 pub use tables::{TablesOptions, TablesS3Options};
 pub use transports::{
     EmulationOptions, EventsOptions, HttpStreamOptions, MqttOptions, SseOptions, StompOptions,
@@ -130,6 +132,8 @@ group! {
         admin: AdminOptions;
         /// Permissions and behaviour of channels.
         channel: Channels;
+        /// Shared polls.
+        shared_poll: SharedPollsOptions;
         /// `rpc` commands.
         rpc: RpcOptions;
         /// Named hooks.

@@ -114,6 +114,8 @@ pub enum SubscriptionType {
     MapClients,
     /// The users of other channels.
     MapUsers,
+    /// Keys whose values the application has.
+    SharedPoll,
 }
 
 choice! { SubscriptionType:
@@ -121,6 +123,21 @@ choice! { SubscriptionType:
     "map" => SubscriptionType::Map,
     "map_clients" => SubscriptionType::MapClients,
     "map_users" => SubscriptionType::MapUsers,
+    "shared_poll" => SubscriptionType::SharedPoll,
+}
+
+/// The versions of the values of a shared poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PollMode {
+    /// The server numbers the changes.
+    Versionless,
+    /// The application numbers the values.
+    Versioned,
+}
+
+choice! { PollMode:
+    "versionless" => PollMode::Versionless,
+    "versioned" => PollMode::Versioned,
 }
 
 /// What a client that returns to a map receives, and how long keys last.

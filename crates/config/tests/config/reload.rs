@@ -29,7 +29,8 @@ fn documented() -> Vec<(String, bool)> {
 }
 
 /// Values that are valid for some options, and differ from every default.
-const VALUES: [&str; 31] = [
+const VALUES: [&str; 32] = [
+    "versioned",
     "true",
     "false",
     "7",

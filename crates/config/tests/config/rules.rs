@@ -201,6 +201,41 @@ fn nodes_on_redis_require_a_secret_if_no_key_can_be_derived() {
 }
 
 #[test]
+fn shared_polls_are_rejected_without_a_key_an_application_or_a_namespace_or_with_options_without_effect() {
+    let key = "[shared_poll]\nhmac_secret_key = \"0123456789abcdef\"\n";
+    let hook = "[channel.proxy.shared_poll_refresh]\nendpoint = \"http://127.0.0.1:3000/\"\n";
+    let namespace = "[[channel.namespaces]]\nname = \"votes\"\nsubscription_type = \"shared_poll\"\n";
+    assert!(load_text("c.toml", &format!("{key}{hook}{namespace}")).is_ok());
+    let broker = "broker = \"redis://127.0.0.1:1\"\n";
+    let with_broker = load_text("c.toml", &format!("{broker}{key}{hook}{namespace}"));
+    assert!(with_broker.is_ok(), "{with_broker:?}");
+    let error = error_line(load_text("c.toml", &format!("{hook}{namespace}")));
+    assert!(error.contains("shared_poll.hmac_secret_key is empty; add"), "{error}");
+    let error = error_line(load_text("c.toml", &format!("{key}{namespace}")));
+    assert!(error.contains("channel.proxy.shared_poll_refresh.endpoint is not set"), "{error}");
+    let named = format!("{key}{namespace}shared_poll.proxy_name = \"other\"\n");
+    let error = error_line(load_text("c.toml", &named));
+    assert!(error.contains("votes.shared_poll.proxy_name is \"other\", but proxies has no proxy"), "{error}");
+    let named = format!("{named}[[proxies]]\nname = \"other\"\nendpoint = \"http://127.0.0.1:3000/\"\n");
+    assert!(load_text("c.toml", &named).is_ok());
+    for (more, expected) in [
+        ("history_size = 5\n", "history_size: has no effect in a shared poll"),
+        ("allow_tags_filter = true\n", "allow_tags_filter: has no effect in a shared poll"),
+        ("slow_consumer = \"latest\"\n", "slow_consumer: a subscriber of a shared poll"),
+        ("shared_poll.mode = \"fast\"\n", "shared_poll.mode: expected"),
+        ("shared_poll.refresh_interval = \"1ms\"\n", "shared_poll.refresh_interval"),
+    ] {
+        let outcome = load_text("c.toml", &format!("{key}{hook}{namespace}{more}")).unwrap_err().to_string();
+        assert!(outcome.contains(expected), "{outcome}");
+    }
+    let without =
+        ["channel.without_namespace.subscription_type=shared_poll", "shared_poll.hmac_secret_key=k"];
+    let hook = "channel.proxy.shared_poll_refresh.endpoint=http://127.0.0.1:3000/";
+    let error = error_line(load_sets(&[without[0], without[1], hook]));
+    assert!(error.contains("a shared poll needs a namespace"), "{error}");
+}
+
+#[test]
 fn maps_are_rejected_where_they_are_not_available_or_options_have_no_effect() {
     let namespace = "[[channel.namespaces]]\nname = \"board\"\nsubscription_type = \"map\"\n";
     assert!(load_text("c.toml", namespace).is_ok());

@@ -14,7 +14,8 @@ use crate::authorization::{Admission, Rejection};
 use crate::context::Context;
 use crate::effects::{Effect, Failure, Notification};
 use crate::index::TopicKey;
-use crate::map::{MapKind, MapStep, MapSubscribe};
+use crate::kind::SubscriptionKind;
+use crate::map::{MapStep, MapSubscribe};
 use crate::namespace::NamespaceOptions;
 use crate::namespace_stats::add;
 use crate::no_local::origin as publication_origin;
@@ -58,8 +59,10 @@ pub struct Completed {
     pub delta: bool,
     /// The data format of bodies for JSON clients.
     pub format: DataFormat,
-    /// The kind of the map that it follows; `None` for a channel that is not a map.
-    pub map: Option<MapKind>,
+    /// What it follows.
+    pub kind: SubscriptionKind,
+    /// The epoch of the versions of a shared poll.
+    pub poll_epoch: Option<Box<str>>,
 }
 
 impl Completed {
@@ -88,14 +91,20 @@ impl<P: Protocols> Context<'_, P> {
         max_bytes: usize,
     ) -> Result<Completed, Failure> {
         let PendingSubscribe { channel, origin, sub_options, admission, state } = subscribe;
+        let mut poll_epoch = None;
         let (key, read) = match state {
             SubscribeState::Live(topic) => (topic, None),
+            SubscribeState::PollJoined { topic, epoch } => {
+                poll_epoch = Some(epoch.into_boxed_str());
+                (topic, None)
+            }
             SubscribeState::HistoryRead { topic, from, history } => (topic, Some((from, history))),
             SubscribeState::Failed(failure) => return Err(failure),
             SubscribeState::Deciding(_)
             | SubscribeState::Subscribing(_)
             | SubscribeState::ReadingState(_)
             | SubscribeState::StateRead(_)
+            | SubscribeState::JoiningPoll { .. }
             | SubscribeState::ReadingHistory { .. } => {
                 unreachable!("it was decided")
             }
@@ -114,6 +123,9 @@ impl<P: Protocols> Context<'_, P> {
             other => {
                 if read.is_some() {
                     self.hub.topics.stop_recording(key);
+                }
+                if poll_epoch.is_some() && !already {
+                    self.leave_poll(channel);
                 }
                 self.release(key);
                 let why = if other.is_some() { code::ALREADY_SUBSCRIBED } else { code::INTERNAL };
@@ -223,7 +235,8 @@ impl<P: Protocols> Context<'_, P> {
             recorded,
             delta: sub_options.delta,
             format,
-            map: sub_options.map.map(|map| map.kind),
+            kind: sub_options.kind(),
+            poll_epoch,
         })
     }
 
@@ -281,6 +294,9 @@ impl<P: Protocols> Context<'_, P> {
         if sub.flags.has(SubscriptionFlag::InMaps) {
             self.leave_maps(&channel);
         }
+        if sub.flags.has(SubscriptionFlag::Polled) {
+            self.leave_poll(channel.clone());
+        }
         let mut info = self.hub.client_info(self.slot, None);
         info.chan_info = sub.info.clone().filter(|info| !info.is_empty());
         if sub.flags.has(SubscriptionFlag::Present) {
@@ -309,4 +325,5 @@ fn flags(
             options.map.as_ref().is_some_and(|map| map.remove_client_on_unsubscribe),
         )
         .with(SubscriptionFlag::InMaps, options.presence_maps.is_some())
+        .with(SubscriptionFlag::Polled, sub_options.shared_poll)
 }

@@ -36,6 +36,8 @@ pub struct SubscribeOptions {
     pub delta: bool,
     /// The request of a subscription to a map.
     pub map: Option<Box<MapSubscribe>>,
+    /// Whether a subscription to a shared poll is requested.
+    pub shared_poll: bool,
 }
 
 /// The rights of a client in a channel that it subscribes to.
@@ -76,6 +78,11 @@ impl SubscribeOptions {
             self.since = since;
             // A delta would be to the value of another key.
             self.delta = false;
+        }
+        // Versions of keys have the place of positions.
+        if options.shared_poll.is_some() {
+            (self.recoverable, self.positioned, self.since) = (false, false, None);
+            self.filter = None;
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::effects::{Effect, Request};
 use crate::hub::Hub;
 use crate::index::Slot;
-use crate::map::check_kind;
+use crate::kind::check_kind;
 use crate::protocols::Protocols;
 
 /// Why a command failed: a code, and a text for the client.
@@ -141,7 +141,7 @@ impl<P: Protocols> Context<'_, P> {
     /// If it is rejected at once. No event follows.
     pub fn subscribe(&mut self, request: SubscribeRequest) -> Result<(), CommandError> {
         if let Ok(options) = self.hub.settings.namespaces.options(request.channel.as_str()) {
-            check_kind(options, request.sub_options.map.as_ref().map(|map| map.kind))?;
+            check_kind(options, request.sub_options.kind())?;
         }
         let permission = self.hub.may_subscribe(self.slot, &request.channel, &request.token)?;
         if request.sub_options.filter.is_some() && !self.hub.options(&request.channel).allow_tags_filter {

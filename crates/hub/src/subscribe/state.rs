@@ -36,6 +36,10 @@ pub(crate) enum SubscribeState {
     ReadingState(u32),
     /// The page was read.
     StateRead(Box<StatePage>),
+    /// The control plane begins the subscription to a shared poll; the ticket of the request.
+    JoiningPoll { topic: TopicKey, ticket: u32 },
+    /// The subscription to a shared poll can be made; the epoch of its versions.
+    PollJoined { topic: TopicKey, epoch: String },
     /// It cannot be made.
     Failed(Failure),
 }
@@ -58,6 +62,7 @@ impl PendingSubscribe {
             SubscribeState::Live(_)
                 | SubscribeState::HistoryRead { .. }
                 | SubscribeState::StateRead(_)
+                | SubscribeState::PollJoined { .. }
                 | SubscribeState::Failed(_)
         )
     }
@@ -94,7 +99,9 @@ impl PendingSubscribe {
             SubscribeState::Subscribing(topic)
             | SubscribeState::Live(topic)
             | SubscribeState::ReadingHistory { topic, .. }
-            | SubscribeState::HistoryRead { topic, .. } => Some(topic),
+            | SubscribeState::HistoryRead { topic, .. }
+            | SubscribeState::JoiningPoll { topic, .. }
+            | SubscribeState::PollJoined { topic, .. } => Some(topic),
             SubscribeState::Deciding(_)
             | SubscribeState::ReadingState(_)
             | SubscribeState::StateRead(_)
@@ -102,11 +109,17 @@ impl PendingSubscribe {
         }
     }
 
+    /// Whether the control plane has the subscription to a shared poll already.
+    pub(crate) fn has_joined_poll(&self) -> bool {
+        matches!(self.state, SubscribeState::JoiningPoll { .. } | SubscribeState::PollJoined { .. })
+    }
+
     /// The ticket of the response that it waits for.
     pub(crate) fn ticket(&self) -> Option<u32> {
         match self.state {
             SubscribeState::Deciding(ticket)
             | SubscribeState::ReadingState(ticket)
+            | SubscribeState::JoiningPoll { ticket, .. }
             | SubscribeState::ReadingHistory { ticket, .. } => Some(ticket),
             _ => None,
         }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::effects::{Effect, Request, Response};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
-use crate::map::check_kind;
+use crate::kind::check_kind;
 use crate::namespace::NamespaceOptions;
 use crate::protocols::Protocols;
 use crate::topics::TopicEntry;
@@ -63,7 +63,7 @@ impl<P: Protocols> Context<'_, P> {
             Ok(options) => options,
             Err(code) => return SubscribeState::Failed(Rejection::from(code).into()),
         };
-        if let Err(error) = check_kind(options, sub_options.map.as_ref().map(|map| map.kind)) {
+        if let Err(error) = check_kind(options, sub_options.kind()) {
             return SubscribeState::Failed(Rejection::from(error).into());
         }
         if let Some(Err(text)) = options.presence_maps.as_ref().map(|maps| maps.check(channel)) {
@@ -127,6 +127,9 @@ impl<P: Protocols> Context<'_, P> {
         sub_options: &SubscribeOptions,
         max_bytes: usize,
     ) -> SubscribeState {
+        if let Some(state) = self.begin_poll(key, channel, sub_options) {
+            return state;
+        }
         if !sub_options.positioned || !self.hub.topics.get(key).is_some_and(TopicEntry::has_history) {
             return SubscribeState::Live(key);
         }
@@ -217,6 +220,13 @@ impl<P: Protocols> Context<'_, P> {
                 self.release_pending(Some(topic), Some(topic));
                 SubscribeState::Failed(failure)
             }
+            (Response::Failed(failure), SubscribeState::JoiningPoll { topic, .. }) => {
+                self.release_pending(None, Some(topic));
+                SubscribeState::Failed(failure)
+            }
+            (Response::PollJoined(epoch), SubscribeState::JoiningPoll { topic, .. }) => {
+                SubscribeState::PollJoined { topic, epoch }
+            }
             (Response::Failed(failure), _) => SubscribeState::Failed(failure),
             (Response::MapState(page), SubscribeState::ReadingState(_)) => SubscribeState::StateRead(page),
             (Response::History(history), SubscribeState::ReadingHistory { topic, from, .. }) => {
@@ -236,6 +246,9 @@ impl<P: Protocols> Context<'_, P> {
 
     /// Releases the topics of a subscribe that is cancelled.
     pub(crate) fn cancel_subscribe(&mut self, subscribe: &PendingSubscribe) {
+        if subscribe.has_joined_poll() {
+            self.leave_poll(subscribe.channel.clone());
+        }
         self.release_pending(subscribe.recording_topic(), subscribe.held_topic());
     }
 

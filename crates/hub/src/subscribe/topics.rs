@@ -11,7 +11,7 @@ use super::request::CommandError;
 use crate::effects::{Effect, Effects, Failure};
 use crate::hub::Hub;
 use crate::index::{Slot, TopicKey};
-use crate::map::check_kind;
+use crate::kind::{SubscriptionKind, check_kind};
 use crate::protocols::{Peer as _, Protocols};
 use crate::selections::DeltaState;
 use crate::session::SessionId;
@@ -71,7 +71,7 @@ impl<P: Protocols> Hub<P> {
         }
         if let Topic::Channel(channel) = topic
             && let Ok(options) = self.settings.namespaces.options(channel.as_str())
-            && let Err(CommandError(code, text)) = check_kind(options, None)
+            && let Err(CommandError(code, text)) = check_kind(options, SubscriptionKind::Stream)
         {
             return SubscribeOutcome::Refused(code, text);
         }

@@ -64,6 +64,7 @@ impl AuditedOrder {
             | Command::PresenceStats(_)
             | Command::History(_)
             | Command::MapPublish(_)
+            | Command::SharedPollPublish(_)
             | Command::MapRemove(_)
             | Command::MapReadState(_)
             | Command::MapReadStream(_)

@@ -22,8 +22,10 @@ use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::response_budget::{MAX_RESPONSE, Reservation};
 use crate::router::fail_span;
+use tidings_api::shared_poll::SharedPollPublish;
 use tidings_cluster::ClusterError;
 use tidings_cluster::ListBudget;
+use tidings_shared_poll::Published;
 
 /// Codes with which the API may disconnect a client: those of the protocol, and from 4000 those of the application.
 const DISCONNECT_CODES: std::ops::RangeInclusive<u32> = 3000..=4999;
@@ -98,6 +100,7 @@ async fn dispatch(services: &Services, command: Command) -> CommandReply {
             let check = |name: &str| check_channel(services, name);
             tidings_map_api::run(&services.router.maps(), command, check, MAX_RESPONSE).await
         }
+        Command::SharedPollPublish(request) => shared_poll_publish(services, request).await,
         Command::Channels(request) => channels(services, &request.pattern).await,
         Command::BlockUser(request) => blocklist::block_user(services, request).await,
         Command::UnblockUser(request) => blocklist::unblock_user(services, request).await,
@@ -271,6 +274,22 @@ async fn send_session_command(
     let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
     let command = SessionCommand { user, client: non_empty(client), session: non_empty(session), action };
     services.nodes.bus.send_session_command(&command).await?;
+    Ok(CommandResult::Done {})
+}
+
+/// Passes a value of a shared poll to its subscribers: on this node, or with `publish_enabled` on all of them.
+async fn shared_poll_publish(services: &Services, request: SharedPollPublish) -> CommandReply {
+    let (channel, options) = check_channel(services, &request.channel)?;
+    let publication = tidings_shared_poll::publication(channel, &options, request)?;
+    if options.shared_poll.is_some_and(|poll| poll.publishes_to_all) {
+        services.nodes.bus.publish_value(publication).await?;
+    } else if services.polls.publish(publication).await == Published::Refused {
+        let message = format!(
+            "{}: the values of shared polls take too much memory (shared_poll.max_total)",
+            code::LIMIT_EXCEEDED.text
+        );
+        return Err(ApiError { code: code::LIMIT_EXCEEDED.number, message: message.into() });
+    }
     Ok(CommandResult::Done {})
 }
 

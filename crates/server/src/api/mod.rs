@@ -42,6 +42,7 @@ use tidings_api::{ApiError, Batch, Command, CommandMethod, CommandReply, Envelop
 use tidings_audit::{Audit, AuditEvent};
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
+use tidings_shared_poll::SharedPolls;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::blocklist_sync::BlocklistSync;
@@ -155,6 +156,7 @@ pub(crate) struct Services {
     pub(crate) process: Arc<Process>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) tracer: Tracer,
+    pub(crate) polls: SharedPolls,
     /// The rules of access, which a reload replaces.
     pub(crate) access: ArcSwap<ApiAccess>,
     pub(crate) reloader: Reloader,

@@ -13,6 +13,7 @@
 mod tokens;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,7 @@ use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
 use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks, Renewal};
+use tidings_shared_poll::{Application, Batch, Values};
 
 /// Options of a publication that is not added to the history.
 const NO_HISTORY: HistoryOptions = HistoryOptions { size: 0, ttl: Duration::ZERO, meta_ttl: Duration::ZERO };
@@ -61,6 +63,13 @@ pub(crate) struct UploadGrant {
 pub(crate) struct Authorizer {
     shared: Arc<ArcSwap<Shared>>,
     runtime: Handle,
+}
+
+impl Application for Authorizer {
+    fn values(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Option<Values>> + Send>> {
+        let authorizer = self.clone();
+        Box::pin(async move { authorizer.values(batch).await })
+    }
 }
 
 /// Keys and hooks for [`Authorizer::replace`].
@@ -162,6 +171,13 @@ impl Authorizer {
         let shared = self.shared.load_full();
         let span = shared.tracer.span(span_name(&request), SpanKind::Server, shared.context(&request));
         self.runtime.spawn(async move { span.scope(shared.handle(request, reply)).await });
+    }
+
+    /// Requests the values of a shared poll from the application; `None` without a valid response.
+    async fn values(&self, batch: Batch) -> Option<Values> {
+        let shared = self.shared.load_full();
+        let Batch { channel, hook, versioned, items, .. } = batch;
+        shared.hooks.values(hook.as_deref(), &channel, &items, versioned).await
     }
 
     /// The counters of the hooks.

@@ -2,8 +2,8 @@
 //! sink of the broker, the broker, the parts that publish through it, the decisions about clients, and the HTTP services.
 //! [`super::Server::start`] then starts the threads of the shards.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tidings_audit::Audit;
@@ -22,6 +22,7 @@ use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
+use tidings_shared_poll::SharedPolls;
 use tidings_tls::{Tls, TlsMetrics};
 use tidings_webhooks::{WebhookMetrics, Webhooks};
 
@@ -127,6 +128,7 @@ impl Assembly {
         let namespaces = Arc::<NamespaceTable>::default();
         let mqtt = MqttState::open(config)?;
         let session_store = Arc::clone(&mqtt.sessions);
+        let inbound_polls = Arc::<OnceLock<SharedPolls>>::default();
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             session_key: sessions.session_key.clone(),
@@ -140,6 +142,7 @@ impl Assembly {
             counters: Arc::clone(&inbound_counters),
             namespaces: Arc::clone(&namespaces),
             sessions: Arc::clone(&session_store),
+            polls: Arc::clone(&inbound_polls),
         });
 
         let mut metrics = MetricsRegistry::default();
@@ -210,6 +213,18 @@ impl Assembly {
             Arc::clone(&shards),
             tracer.clone(),
         )?;
+        let poll_counters = Arc::<tidings_shared_poll::Counters>::default();
+        metrics.register(Arc::clone(&poll_counters));
+        let (polls, poll_task) = SharedPolls::new(
+            tidings_shared_poll::limits(config),
+            tidings_shared_poll::signature_keys(config),
+            poll_counters,
+        );
+        let application = Arc::new(authorizer.clone());
+        tokio::spawn(tidings_shared_poll::run(poll_task, application, Arc::clone(&shards) as _));
+        if inbound_polls.set(polls.clone()).is_err() {
+            unreachable!("it is set once");
+        }
         let webhooks = Webhooks::from_config(config).map_err(SetupError::from)?.map(Arc::new);
         if let Some(webhooks) = &webhooks {
             metrics.register(WebhookMetrics(Arc::clone(webhooks)));
@@ -227,6 +242,7 @@ impl Assembly {
                 router: Arc::clone(&router),
             },
             webhooks: webhooks.clone(),
+            polls: polls.clone(),
         });
         let proxy_headers =
             Arc::new(ProxyHeaders::new(Arc::clone(&process), config.client.stale_close_delay));
@@ -256,6 +272,7 @@ impl Assembly {
                 process,
                 audit,
                 tracer,
+                polls,
                 access: ArcSwap::from_pointee(api::ApiAccess::from_config(config, None)),
                 reloader,
             }),

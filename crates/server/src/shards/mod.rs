@@ -12,6 +12,7 @@ use tidings_hub::SessionCommand;
 use tidings_shard::{
     CounterKey as _, Listener, Mailbox, Metrics, PreparedShards, Process, ShardMessage, TransportKind,
 };
+use tidings_shared_poll::Mailboxes;
 
 use crate::topic_table::{MAX_SHARDS, ShardSet};
 
@@ -110,6 +111,12 @@ impl Shards {
     /// Present connections of clients, over all transports.
     pub(crate) fn connections(&self) -> usize {
         self.process.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Mailboxes for Shards {
+    fn mailbox(&self, shard: usize) -> Option<&Mailbox> {
+        self.mailbox(shard)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api_server::{ApiServer, USERS, token_with};
 use crate::foreign_node::ForeignNode;
 
 /// The label values of `tidings_api_commands`, in the order of the exposition.
-const METHODS: [&str; 24] = [
+const METHODS: [&str; 25] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -24,6 +24,7 @@ const METHODS: [&str; 24] = [
     "map_read_stream",
     "map_stats",
     "map_clear",
+    "shared_poll_publish",
     "channels",
     "info",
     "connections",

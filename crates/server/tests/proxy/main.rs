@@ -8,6 +8,7 @@ mod log;
 mod named;
 mod names;
 mod options;
+mod polls;
 mod reload;
 mod renewals;
 mod server_with_hooks;

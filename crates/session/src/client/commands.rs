@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_hub::{
     Action, AuthorizationRequest, CommandError, Connected, MapKind, MapStep, MapSubscribe, NamespaceOptions,
-    Progress, RecoverFrom, SubscribeOptions, SubscribeRequest,
+    Progress, RecoverFrom, SubscribeOptions, SubscribeRequest, SubscriptionKind, TrackedKeys,
 };
 use tidings_tags_filter::Filter;
 use tidings_wire::client::reply::{self, Outcome};
@@ -34,6 +34,7 @@ fn sub_options(sub: &request::Subscribe<'_>) -> SubscribeOptions {
         filter: None,
         delta: &*sub.delta == "fossil",
         map: None,
+        shared_poll: false,
     }
 }
 
@@ -42,29 +43,38 @@ const PHASE_STREAM: i32 = 1;
 pub(super) const PHASE_STATE: i32 = 2;
 
 /// The number of the kind of a subscription.
-pub(super) fn kind_number(map: Option<MapKind>) -> i32 {
-    match map {
-        None => 0,
-        Some(MapKind::Keys) => 1,
-        Some(MapKind::Clients) => 2,
-        Some(MapKind::Users) => 3,
+pub(super) fn kind_number(kind: SubscriptionKind) -> i32 {
+    match kind {
+        SubscriptionKind::Stream => 0,
+        SubscriptionKind::Map(MapKind::Keys) => 1,
+        SubscriptionKind::Map(MapKind::Clients) => 2,
+        SubscriptionKind::Map(MapKind::Users) => 3,
+        SubscriptionKind::SharedPoll => 4,
     }
 }
 
-/// The kind of the map that a subscription or publication is for; `None` for a channel that is not a map.
-fn map_kind(number: i32) -> Result<Option<MapKind>, CommandError> {
-    let all = [None, Some(MapKind::Keys), Some(MapKind::Clients), Some(MapKind::Users)];
-    all.into_iter().find(|kind| kind_number(*kind) == number).ok_or_else(|| {
-        let text =
-            format!("not available: type {number}, of 0 (stream), 1 (map), 2 (map_clients), 3 (map_users)");
+/// The kind of the channel that a subscription or publication is for.
+fn kind(number: i32) -> Result<SubscriptionKind, CommandError> {
+    SubscriptionKind::ALL.into_iter().find(|kind| kind_number(*kind) == number).ok_or_else(|| {
+        let text = format!(
+            "not available: type {number}, of 0 (stream), 1 (map), 2 (map_clients), 3 (map_users), 4 (shared_poll)"
+        );
         CommandError(code::NOT_AVAILABLE, text)
     })
 }
 
+/// The actions of `sub_refresh` for the keys of a shared poll.
+const TRACK: i32 = 1;
+const UNTRACK: i32 = 2;
+
 /// The options of a subscription, with the step of a subscription to a map.
 fn options_of_kind(sub: &request::Subscribe<'_>) -> Result<SubscribeOptions, CommandError> {
     let options = sub_options(sub);
-    let Some(kind) = map_kind(sub.kind)? else { return Ok(options) };
+    let kind = match kind(sub.kind)? {
+        SubscriptionKind::Stream => return Ok(options),
+        SubscriptionKind::SharedPoll => return Ok(SubscribeOptions { shared_poll: true, ..options }),
+        SubscriptionKind::Map(kind) => kind,
+    };
     let bad = |text: &str| Err(CommandError(code::BAD_REQUEST, format!("bad request: {text}")));
     let step = match sub.phase {
         PHASE_STATE => {
@@ -215,10 +225,10 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let checked = client_channel(&publish.channel).and_then(|channel| {
-            let is_map = match map_kind(publish.kind)? {
-                None => false,
-                Some(MapKind::Keys) => true,
-                Some(kind) => {
+            let is_map = match kind(publish.kind)? {
+                SubscriptionKind::Stream => false,
+                SubscriptionKind::Map(MapKind::Keys) => true,
+                kind => {
                     let text = format!("not available: the server maintains the keys of {}", kind.name());
                     return Err(CommandError(code::NOT_AVAILABLE, text));
                 }
@@ -345,10 +355,14 @@ impl Context<'_> {
         Progress::Next
     }
 
-    pub(super) fn client_sub_refresh(&mut self, id: u32, name: &str, token: &str) -> Progress {
+    pub(super) fn client_sub_refresh(&mut self, id: u32, refresh: &request::SubRefresh<'_>) -> Progress {
         if !self.session().can_request() {
             return Progress::Hold;
         }
+        if refresh.kind != 0 {
+            return self.client_track(id, refresh);
+        }
+        let request::SubRefresh { channel: name, token, .. } = refresh;
         let channel = client_channel(name).and_then(|channel| {
             if self.hub.is_subscribed(self.slot, &channel) {
                 Ok(channel)
@@ -360,7 +374,7 @@ impl Context<'_> {
             Err(refusal) => self.client_refusal(id, &refusal),
             Ok(channel) => {
                 let requester = self.hub.requester(self.slot);
-                let (own, token) = (channel.clone(), token.to_owned());
+                let (own, token) = (channel.clone(), token.clone().into_owned());
                 let decision = AuthorizationRequest::SubRefresh { requester, channel: own, token };
                 self.hub.request_unordered(
                     self.slot,
@@ -369,6 +383,34 @@ impl Context<'_> {
                     Request::Authorize(Box::new(decision)),
                     self.fx,
                 );
+                Progress::Next
+            }
+        }
+    }
+
+    /// Changes the keys of a shared poll that the client tracks.
+    fn client_track(&mut self, id: u32, refresh: &request::SubRefresh<'_>) -> Progress {
+        let bad = |text: &str| Err(CommandError(code::BAD_REQUEST, format!("bad request: {text}")));
+        let begun = client_channel(&refresh.channel).and_then(|channel| {
+            match refresh.kind {
+                TRACK if refresh.track.is_empty() => return bad("track without keys"),
+                UNTRACK if refresh.untrack.is_empty() => return bad("untrack without keys"),
+                UNTRACK if !refresh.track.is_empty() => return bad("untrack with keys to track"),
+                TRACK | UNTRACK => {}
+                _ => return bad("the type of sub_refresh is 0 (token), 1 (track) or 2 (untrack)"),
+            }
+            let batches = refresh.track.iter().map(|batch| TrackedKeys {
+                signature: batch.signature.clone().into_owned(),
+                items: batch.items.iter().map(|item| (item.key.clone().into_owned(), item.version)).collect(),
+            });
+            let untrack = refresh.untrack.iter().map(|key| key.clone().into_owned()).collect();
+            let request = self.hub.track_request(self.slot, channel.clone(), batches.collect(), untrack)?;
+            Ok((channel, request))
+        });
+        match begun {
+            Err(refusal) => self.client_refusal(id, &refusal),
+            Ok((channel, request)) => {
+                self.hub.request_unordered(self.slot, id, Some(channel), request, self.fx);
                 Progress::Next
             }
         }

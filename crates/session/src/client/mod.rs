@@ -212,7 +212,7 @@ impl Context<'_> {
             Request::History(history) => self.client_history(id, history),
             Request::Rpc(rpc) => self.client_rpc(id, rpc),
             Request::Refresh(refresh) => self.client_refresh(id, &refresh.token),
-            Request::SubRefresh(refresh) => self.client_sub_refresh(id, &refresh.channel, &refresh.token),
+            Request::SubRefresh(refresh) => self.client_sub_refresh(id, refresh),
             Request::Unknown => self.in_turn(|cx| {
                 cx.refuse(id, code::METHOD_NOT_FOUND, code::METHOD_NOT_FOUND.text);
             }),

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tidings_hub::{CloseReason, Completed, Connected, MapKind, PresenceChange, Slot, seconds_left};
+use tidings_hub::{
+    CloseReason, Completed, Connected, MapKind, PresenceChange, Slot, SubscriptionKind, seconds_left,
+};
 use tidings_map_state::StatePage;
 use tidings_wire::body::DataFormat;
 use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
@@ -114,13 +116,14 @@ fn subscribe_reply(completed: &Completed, encoding: Encoding, now: u64) -> reply
         data: completed.data.as_deref().map(Data::from),
         was_recovering: completed.was_recovering,
         delta: completed.delta,
-        kind: kind_number(completed.map),
+        kind: kind_number(completed.kind),
         ..reply::Subscribe::default()
     }
 }
 
 fn epoch(completed: &Completed) -> Cow<'_, str> {
-    completed.position.as_ref().map_or("", |p| p.epoch.as_str()).into()
+    let position = completed.position.as_ref().map(|p| p.epoch.as_str());
+    position.or(completed.poll_epoch.as_deref()).unwrap_or_default().into()
 }
 
 impl Context<'_> {
@@ -164,7 +167,7 @@ impl Context<'_> {
         let result = reply::Subscribe {
             epoch: page.position.epoch.as_str().into(),
             offset: page.position.offset,
-            kind: kind_number(Some(kind)),
+            kind: kind_number(SubscriptionKind::Map(kind)),
             phase: PHASE_STATE,
             cursor: (&*page.cursor).into(),
             state: state.into(),
@@ -297,6 +300,10 @@ impl Context<'_> {
             Response::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
             Response::Renewed { expires, info, token, meta: _ } => {
                 return self.client_renewed(id, channel, (*expires, info.as_ref(), token.as_ref()));
+            }
+            Response::Tracked(expires) => {
+                let left = expires.map(|at| seconds_left(at, self.hub.time()));
+                Outcome::SubRefresh(reply::SubRefresh { expires: left.is_some(), ttl: left.unwrap_or(0) })
             }
             _ => return self.refuse(id, code::INTERNAL, code::INTERNAL.text),
         };

@@ -9,6 +9,7 @@ mod moving;
 mod mqtt;
 mod no_local;
 mod plain;
+mod polls;
 mod properties;
 mod pusher;
 mod reads;

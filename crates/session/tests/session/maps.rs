@@ -76,7 +76,7 @@ fn position(offset: u64) -> Position {
 }
 
 fn publication(key: &str, offset: u64, removed: bool) -> Arc<Publication> {
-    let map = Some(Box::new(MapKey { key: key.into(), removed }));
+    let map = Some(Box::new(MapKey { key: key.into(), removed, version: 0 }));
     let extra = Some(Box::new(Extra { map, ..Extra::default() }));
     let body = if removed { String::new() } else { offset.to_string() };
     let new = Publication::new(Channel::new("m:a").unwrap(), body);

@@ -88,6 +88,8 @@ pub(crate) trait FieldReader<'a>: Sized {
     fn message<M: WireMessage<'a>>(self, before: M) -> Result<Option<M>, Self::Error>;
     /// Appends one or several messages to `list`.
     fn list<M: WireMessage<'a> + Clone>(self, list: &mut List<'a, M>) -> Result<(), Self::Error>;
+    /// Appends one or several texts to `list`.
+    fn texts(self, list: &mut List<'a, Cow<'a, str>>) -> Result<(), Self::Error>;
     /// Appends one or several entries to `map`.
     fn map<V: Value<'a> + Clone>(self, map: &mut Map<'a, V>) -> Result<(), Self::Error>;
     /// Skips it.
@@ -104,6 +106,7 @@ pub(crate) trait FieldWriter {
     /// Never omitted.
     fn message<M: Fields>(&mut self, field: &Field, value: &M);
     fn list<M: Fields>(&mut self, field: &Field, list: &[M]);
+    fn texts(&mut self, field: &Field, list: &[Cow<'_, str>]);
     fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]);
 }
 
@@ -237,6 +240,16 @@ impl<'a, M: WireMessage<'a> + Clone> Value<'a> for List<'a, M> {
 
     fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
         out.list(field, self);
+    }
+}
+
+impl<'a> Value<'a> for List<'a, Cow<'a, str>> {
+    fn read<R: FieldReader<'a>>(&mut self, value: R) -> Result<(), R::Error> {
+        value.texts(self)
+    }
+
+    fn write<W: FieldWriter>(&self, field: &Field, out: &mut W) {
+        out.texts(field, self);
     }
 }
 

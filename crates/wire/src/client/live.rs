@@ -65,6 +65,7 @@ impl Fields for Pub<'_, '_> {
         if let Some(map) = extra.and_then(|extra| extra.map.as_deref()) {
             out.text(const { &field!(11 key) }, &map.key);
             out.boolean(const { &field!(12 removed) }, map.removed);
+            out.unsigned(const { &field!(16 version) }, map.version);
         }
     }
 }
@@ -93,13 +94,13 @@ mod tests {
             body in prop_oneof![any::<Vec<u8>>(), Just(b"{\"a\":1}".to_vec())],
             offset in prop::option::of(any::<u64>()),
             extra in prop::option::of((prop::option::of(info()), prop::collection::vec((".{0,3}", ".{0,3}"), 0..3))),
-            map in prop::option::of((".{1,5}", any::<bool>())),
+            map in prop::option::of((".{1,5}", any::<bool>(), 0..3_u64)),
             format in 0..4_usize,
         ) {
             let mut publication = Publication::new(Channel::new(channel).unwrap(), body);
             publication.position = offset.map(|offset| Position { offset, epoch: "e".into() });
             publication.extra = extra.map(|(info, tags)| {
-                let map = map.map(|(key, removed)| Box::new(MapKey { key: key.into(), removed }));
+                let map = map.map(|(key, removed, version)| Box::new(MapKey { key: key.into(), removed, version }));
                 Box::new(Extra { info, tags, map, ..Extra::default() })
             });
             let format = DataFormat::ALL[format];

@@ -78,10 +78,12 @@ pub struct Publication<'a> {
     pub time: i64,
     /// Its channel, if it is not the subscribed one.
     pub channel: Cow<'a, str>,
-    /// The key of a map that it sets or removes.
+    /// The key of a map or a shared poll that it sets or removes.
     pub key: Cow<'a, str>,
     /// Whether the key is removed.
     pub removed: bool,
+    /// The version of a key of a shared poll.
+    pub version: u64,
 }
 
 impl<'a> Publication<'a> {
@@ -98,7 +100,7 @@ impl<'a> Publication<'a> {
             let tags = extra.tags.iter().map(|(name, value)| (name.into(), value.into()));
             new.tags = tags.collect::<Vec<_>>().into();
             if let Some(map) = &extra.map {
-                (new.key, new.removed) = ((&*map.key).into(), map.removed);
+                (new.key, new.removed, new.version) = ((&*map.key).into(), map.removed, map.version);
             }
         }
         new

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::opaque::RawMessage;
-use super::value::{Data, Map};
+use super::value::{Data, List, Map};
 
 /// One command of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Request<'a> {
     Rpc(Rpc<'a>),
     /// A new token for the connection.
     Refresh(Refresh<'a>),
-    /// A new token for a subscription.
+    /// A new token for a subscription, or a change of its keys.
     SubRefresh(SubRefresh<'a>),
     /// The empty command: answers the server's ping.
     Pong,
@@ -115,7 +115,8 @@ pub struct Subscribe<'a> {
     pub tf: Option<RawMessage<'a>>,
     /// Features of the subscription that the client supports, one bit each.
     pub flag: i64,
-    /// The kind of the subscription (`type` on the wire): 0 of a stream, 1 of a map, 2 and 3 of presence as a map.
+    /// The kind of the subscription (`type` on the wire): 0 of a stream, 1 of a map, 2 and 3 of presence as a map, 4 of a
+    /// shared poll.
     pub kind: i32,
     /// The step of the subscription to a map: 2 reads its state, 1 continues from the position above, 0 is live.
     pub phase: i32,
@@ -208,13 +209,37 @@ pub struct Refresh<'a> {
     pub token: Cow<'a, str>,
 }
 
-/// A new token for a subscription.
+/// A new token for a subscription, or a change of the keys that a subscription to a shared poll tracks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubRefresh<'a> {
     /// The channel.
     pub channel: Cow<'a, str>,
     /// The token.
     pub token: Cow<'a, str>,
+    /// The action (`type` on the wire): 0 renews by the token, 1 tracks keys, 2 ends the tracking of keys.
+    pub kind: i32,
+    /// The keys to track.
+    pub track: List<'a, TrackBatch<'a>>,
+    /// The keys that are not tracked any more, after those of `track` are.
+    pub untrack: List<'a, Cow<'a, str>>,
+}
+
+/// Keys that are tracked with one signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackBatch<'a> {
+    /// The signature of the keys, in their order.
+    pub signature: Cow<'a, str>,
+    /// The keys.
+    pub items: List<'a, KeyedItem<'a>>,
+}
+
+/// A key that is tracked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyedItem<'a> {
+    /// The key.
+    pub key: Cow<'a, str>,
+    /// The version of its value that the client has; 0 for none.
+    pub version: u64,
 }
 
 /// The body of a POST to `/emulation`: further commands for a connection with a separate transport for replies.

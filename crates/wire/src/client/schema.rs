@@ -158,7 +158,9 @@ message! {
     request::Send<'a> { 1 data }
     request::Rpc<'a> { 1 data, 2 method }
     request::Refresh<'a> { 1 token }
-    request::SubRefresh<'a> { 1 channel, 2 token }
+    request::SubRefresh<'a> { 1 channel, 2 token, 3 kind: type, 4 track, 5 untrack }
+    request::TrackBatch<'a> { 1 signature, 2 items }
+    request::KeyedItem<'a> { 1 key, 2 version }
     request::Emulation<'a> { 1 node, 2 session, 3 data }
 
     reply::Error<'a> { 1 code, 2 message, 3 temporary }
@@ -177,7 +179,7 @@ message! {
     reply::SubRefresh { 1 expires, 2 ttl }
 
     Publication<'a> {
-        4 data always, 5 info, 6 offset, 7 tags, 8 delta, 9 time, 10 channel, 11 key, 12 removed
+        4 data always, 5 info, 6 offset, 7 tags, 8 delta, 9 time, 10 channel, 11 key, 12 removed, 16 version
     }
     ClientInfo<'a> { 1 user always, 2 client always, 3 conn_info, 4 chan_info }
     push::Join<'a> { 1 info }
@@ -240,6 +242,8 @@ mod tests {
         check::<request::Rpc<'_>>("RPCRequest");
         check::<request::Refresh<'_>>("RefreshRequest");
         check::<request::SubRefresh<'_>>("SubRefreshRequest");
+        check::<request::TrackBatch<'_>>("TrackBatch");
+        check::<request::KeyedItem<'_>>("KeyedItem");
         check::<request::Emulation<'_>>("EmulationRequest");
         check::<reply::Error<'_>>("Error");
         check::<reply::Connect<'_>>("ConnectResult");

@@ -101,6 +101,22 @@ fn history() -> BoxedStrategy<request::History<'static>> {
         .boxed()
 }
 
+fn sub_refresh() -> BoxedStrategy<request::SubRefresh<'static>> {
+    let item = (text(), number()).prop_map(|(key, version)| request::KeyedItem { key, version });
+    let batch = (text(), prop::collection::vec(item, 0..3))
+        .prop_map(|(signature, items)| request::TrackBatch { signature, items: items.into() });
+    let untrack = prop::collection::vec(text(), 0..3);
+    (text(), text(), any::<i32>(), prop::collection::vec(batch, 0..3), untrack)
+        .prop_map(|(channel, token, kind, track, untrack)| request::SubRefresh {
+            channel,
+            token,
+            kind,
+            track: track.into(),
+            untrack: untrack.into(),
+        })
+        .boxed()
+}
+
 /// A command with any of the methods.
 pub(crate) fn command() -> BoxedStrategy<Command<'static>> {
     let request = prop_oneof![
@@ -119,8 +135,7 @@ pub(crate) fn command() -> BoxedStrategy<Command<'static>> {
         optional_data().prop_map(|data| Request::Send(request::Send { data })),
         (optional_data(), text()).prop_map(|(data, method)| Request::Rpc(request::Rpc { data, method })),
         text().prop_map(|token| Request::Refresh(request::Refresh { token })),
-        (text(), text())
-            .prop_map(|(channel, token)| Request::SubRefresh(request::SubRefresh { channel, token })),
+        sub_refresh().prop_map(Request::SubRefresh),
     ];
     (small(), request).prop_map(|(id, request)| Command { id, request }).boxed()
 }
@@ -132,8 +147,9 @@ fn info() -> BoxedStrategy<ClientInfo<'static>> {
 }
 
 fn publication() -> BoxedStrategy<Publication<'static>> {
-    (data(), prop::option::of(info()), number(), map(text()), any::<[bool; 2]>(), signed(), text(), text())
-        .prop_map(|(data, info, offset, tags, [delta, removed], time, channel, key)| Publication {
+    let keyed = (text(), number());
+    (data(), prop::option::of(info()), number(), map(text()), any::<[bool; 2]>(), signed(), text(), keyed)
+        .prop_map(|(data, info, offset, tags, [delta, removed], time, channel, (key, version))| Publication {
             data,
             info,
             offset,
@@ -143,6 +159,7 @@ fn publication() -> BoxedStrategy<Publication<'static>> {
             channel,
             key,
             removed,
+            version,
         })
         .boxed()
 }

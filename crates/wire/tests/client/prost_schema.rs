@@ -130,6 +130,8 @@ pub(crate) struct Publication {
     key: String,
     #[prost(bool, tag = "12")]
     removed: bool,
+    #[prost(uint64, tag = "16")]
+    version: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -356,6 +358,28 @@ pub(crate) struct SubRefreshRequest {
     channel: String,
     #[prost(string, tag = "2")]
     token: String,
+    #[prost(int32, tag = "3")]
+    r#type: i32,
+    #[prost(message, repeated, tag = "4")]
+    track: Vec<TrackBatch>,
+    #[prost(string, repeated, tag = "5")]
+    untrack: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct TrackBatch {
+    #[prost(string, tag = "1")]
+    signature: String,
+    #[prost(message, repeated, tag = "2")]
+    items: Vec<KeyedItem>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct KeyedItem {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(uint64, tag = "2")]
+    version: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -108,6 +108,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("channel.proxy.sub_refresh.binary_encoding", "tests/proxy/renewals.rs"),
     ("channel.proxy.sub_refresh.http.static_headers", "tests/proxy/renewals.rs"),
     ("channel.without_namespace.sub_refresh_proxy_enabled", "tests/proxy/renewals.rs"),
+    ("channel.proxy.shared_poll_refresh.endpoint", "tests/proxy/polls.rs: a hook is replaced as one value"),
+    ("channel.proxy.shared_poll_refresh.timeout", "tests/proxy/polls.rs"),
+    ("channel.proxy.shared_poll_refresh.http_headers", "tests/proxy/polls.rs"),
+    ("channel.proxy.shared_poll_refresh.include_connection_meta", "tests/proxy/polls.rs"),
+    ("channel.proxy.shared_poll_refresh.binary_encoding", "tests/proxy/polls.rs"),
+    ("channel.proxy.shared_poll_refresh.http.static_headers", "tests/proxy/polls.rs"),
+    ("channel.proxy.shared_poll_refresh.http.status_to_code_transforms", "tests/proxy/polls.rs"),
+    ("shared_poll.hmac_secret_key", "tests/proxy/polls.rs"),
+    ("shared_poll.hmac_previous_secret_key", "tests/proxy/polls.rs"),
+    ("shared_poll.hmac_previous_secret_key_valid_until", "tests/proxy/polls.rs"),
+    ("shared_poll.max_total", "tests/proxy/polls.rs"),
+    ("shared_poll.concurrency_limit", "with max_total: the bounds are one value"),
 ];
 
 /// Options of every server here. Clients with a token have the user `ann`.

@@ -127,6 +127,10 @@ impl<'de, A: MapAccess<'de>> FieldReader<'de> for Member<'_, A> {
         self.0.next_value_seed(Array(list))
     }
 
+    fn texts(self, list: &mut List<'de, Cow<'de, str>>) -> Result<(), A::Error> {
+        self.0.next_value_seed(Texts(list))
+    }
+
     fn map<V: Value<'de> + Clone>(self, map: &mut Map<'de, V>) -> Result<(), A::Error> {
         self.0.next_value_seed(Entries(map))
     }
@@ -162,6 +166,36 @@ impl<'de, M: WireMessage<'de> + Clone> Visitor<'de> for Array<'_, 'de, M> {
             }
             field::push(self.0, message).map_err(A::Error::custom)?;
         }
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Reads an array of strings, or null.
+struct Texts<'l, 'a>(&'l mut List<'a, Cow<'a, str>>);
+
+impl<'de> DeserializeSeed<'de> for Texts<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(Text(text)) = seq.next_element()? {
+            field::push(self.0, text).map_err(A::Error::custom)?;
+        }
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {

@@ -1,6 +1,8 @@
 //! Encoding of messages as JSON, without a serializer: the protocol defines which members are omitted and how bytes are
 //! written.
 
+use std::borrow::Cow;
+
 use crate::body::{write_json, write_json_string};
 use crate::client::field::{Field, FieldWriter, Fields, Value};
 use crate::client::value::Data;
@@ -85,6 +87,21 @@ impl FieldWriter for ObjectWriter<'_> {
                 self.out.push(b',');
             }
             self.body(message);
+        }
+        self.out.push(b']');
+    }
+
+    fn texts(&mut self, field: &Field, list: &[Cow<'_, str>]) {
+        if list.is_empty() && !field.always {
+            return;
+        }
+        self.key(field);
+        self.out.push(b'[');
+        for (at, text) in list.iter().enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
+            write_json_string(text, self.out);
         }
         self.out.push(b']');
     }

@@ -135,6 +135,11 @@ impl<'a> FieldReader<'a> for Wire<'a> {
         field::push(list, message).map_err(|error| error.to_string())
     }
 
+    fn texts(self, list: &mut List<'a, Cow<'a, str>>) -> Result<(), String> {
+        let text = self.text()?;
+        field::push(list, text).map_err(|error| error.to_string())
+    }
+
     fn map<V: Value<'a> + Clone>(self, map: &mut Map<'a, V>) -> Result<(), String> {
         // An entry is a message with the key as field 1 and the value as field 2.
         let Self::Bytes(mut bytes) = self else {

@@ -1,5 +1,7 @@
 //! Encoding of Protobuf messages. Lengths are computed first, so that no written bytes are moved.
 
+use std::borrow::Cow;
+
 use crate::client::field::{Field, FieldWriter, Fields, Value};
 use crate::client::value::Data;
 use crate::varint;
@@ -85,6 +87,12 @@ impl FieldWriter for Length {
         }
     }
 
+    fn texts(&mut self, field: &Field, list: &[Cow<'_, str>]) {
+        for text in list {
+            self.bytes(field, text.len());
+        }
+    }
+
     fn map<'a, K: AsRef<str>, V: Value<'a>>(&mut self, field: &Field, map: &[(K, V)]) {
         for (key, value) in map {
             self.bytes(field, entry_len(key.as_ref(), value));
@@ -146,6 +154,14 @@ impl FieldWriter for Bytes<'_> {
     fn list<M: Fields>(&mut self, field: &Field, list: &[M]) {
         for message in list {
             self.message(field, message);
+        }
+    }
+
+    fn texts(&mut self, field: &Field, list: &[Cow<'_, str>]) {
+        // An empty text is an entry of its own.
+        for text in list {
+            self.length(field, text.len());
+            self.0.extend_from_slice(text.as_bytes());
         }
     }
 
