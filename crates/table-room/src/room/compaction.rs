@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::node_messages::MessageKind;
 
 /// The size below which a log is not compacted, in bytes.
-pub const MIN_LOG_BYTES: u64 = 1 << 20;
+const MIN_LOG_BYTES: u64 = 1 << 20;
 /// The least ratio of the lines of a log to its rows.
 const MIN_LINES_PER_ROW: u64 = 3;
 /// The part of the largest file above which a log is compacted for fewer lines, as a quarter.

@@ -64,7 +64,7 @@ use crate::summary::TableSummary;
 use crate::upload::{Upload, UploadOutcome};
 use crate::view_rows::ViewRows;
 
-pub use compaction::{MIN_LOG_BYTES, PreparedLog};
+pub use compaction::PreparedLog;
 pub use effect::{
     CompactJob, CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult,
     UploadReply, WorkJob,

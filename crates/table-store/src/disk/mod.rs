@@ -4,7 +4,7 @@
 //! <store>/<uuid>/lock           locked (shared) by every process that has the table open
 //!               /record.json    the state of the table
 //!               /f-<random>/    the file that the record names, or a running upload; while it is compacted, also the new
-//!                               file ([`NEW_LOG`]), locked by the process that writes it
+//!                               file (`original.new`), locked by the process that writes it
 //! ```
 //!
 //! Several nodes may share the folder, or it holds one node's copies of tables in a bucket. Invariants:
