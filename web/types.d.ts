@@ -164,6 +164,8 @@ export interface View extends Query, Omit<Rows, 'from' | 'columns' | 'header' | 
   columns?: Columns | null;
   /** The names of the columns that identify a row. */
   key?: string[];
+  /** The number of compactions of the log of a table with a key. */
+  compacted?: number;
   changed_by?: Author | null;
   /** How many changes can be undone and redone. */
   history?: { undo: number; redo: number };

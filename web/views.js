@@ -191,10 +191,13 @@ const leavePrivate = () => {
 /** What the rows of a view depend on, besides the file. @param {View} view */
 const query = (view) => JSON.stringify([view.sort, view.filter, view.search, view.ignore_accents, view.dialect, view.types, columnsOf(view) ?? null]);
 
+/** Whether another, smaller file is shown; a compacted log is smaller, too. @param {View} before @param {View} now */
+const isSmaller = (before, now) => now.size < before.size && now.compacted === before.compacted;
+
 /** How the rows of a view differ from those of the one before.
  * @param {View | null} before @param {View} now @returns {'file' | 'rows' | 'more' | 'changed' | 'same'} */
 const difference = (before, now) => {
-  if (!before || before.uuid !== now.uuid || before.name !== now.name || now.size < before.size) return 'file';
+  if (!before || before.uuid !== now.uuid || before.name !== now.name || isSmaller(before, now)) return 'file';
   if (JSON.stringify(before.dialect) !== JSON.stringify(now.dialect) && !before.loading) return 'file';
   const isReplaced = !before.loading && now.loading && now.total_number < before.total_number;
   if (isReplaced) return 'file';
@@ -202,7 +205,7 @@ const difference = (before, now) => {
   const isLess = now.total_number < before.total_number;
   if (query(before) !== query(now) || (isLess && !now.key) || now.version < before.version) return 'rows';
   // Rows with a key are replaced and removed.
-  if (now.key && now.size > before.size && !before.loading) return now.total_number > before.total_number ? 'more' : 'changed';
+  if (now.key && now.size !== before.size && !before.loading) return now.total_number > before.total_number ? 'more' : 'changed';
   if (now.size > before.size || now.total_number > before.total_number) {
     const isPlain = !now.sort.length && !now.filter.length && !now.search && !now.group;
     const isOther = isPlain && before.page_no === now.page_no && String(before.data[0]) !== String(now.data[0]);
@@ -221,7 +224,7 @@ const isSame = (one, other) => one.length === other.length && one.every((row, y)
 
 /** The change from one view to the next, as a verb. @param {View} before @param {View} now */
 const verb = (before, now) => {
-  if (now.name !== before.name || now.size < before.size) return 'uploaded a file';
+  if (now.name !== before.name || isSmaller(before, now)) return 'uploaded a file';
   if (JSON.stringify(now.dialect) !== JSON.stringify(before.dialect) && before.dialect && !before.loading) return 'changed how the file is read';
   if (JSON.stringify(now.group) !== JSON.stringify(before.group)) {
     if (columnsOf(now) === columnsOf(before)) return 'changed the chart';

@@ -63,8 +63,10 @@ fn main() {
         live.apply(&[], Control::default()).expect("applied");
         times[1].push(began.elapsed());
         let began = Instant::now();
-        let shown: Vec<View> =
-            sorted.iter_mut().map(|view| view.refresh(Control::default()).expect("a view")).collect();
+        let shown: Vec<View> = sorted
+            .iter_mut()
+            .map(|view| view.refresh(&reading, Control::default()).expect("a view"))
+            .collect();
         times[2].push(began.elapsed() / views.max(1) as u32);
         let began = Instant::now();
         for view in &shown {

@@ -88,6 +88,15 @@ impl<K: Ord> OrderedLines<K> {
         Some(removed)
     }
 
+    /// Changes all keys and lines. The order of the keys must stay.
+    pub(crate) fn update(&mut self, mut change: impl FnMut(&mut K, &mut u32)) {
+        for part in &mut self.parts {
+            for (key, line) in part.keys.iter_mut().zip(Arc::make_mut(&mut part.lines)) {
+                change(key, line);
+            }
+        }
+    }
+
     /// The lines in their order.
     pub(crate) fn order(&self) -> LineOrder {
         LineOrder::new(self.parts.iter().map(|part| Arc::clone(&part.lines)).collect())

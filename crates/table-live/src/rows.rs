@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use tidings_table::{Control, Error, LineCells, Overlay, Places, Reading, Superseded, View};
+use tidings_table::{Control, Error, LineCells, MovedLines, Overlay, Places, Reading, Superseded, View};
 
 use crate::budget::{Budget, Share};
 use crate::ordered::OrderedLines;
@@ -71,6 +71,8 @@ pub struct LiveRows {
     places: Places,
     order: OrderedLines<u32>,
     recent: Vec<Arc<Superseded>>,
+    /// The lines of the file that this one has replaced, as long as views of it exist.
+    moved: Option<Arc<MovedLines>>,
     share: Share,
 }
 
@@ -104,6 +106,7 @@ impl LiveRows {
             places: Places::default(),
             order: OrderedLines::default(),
             recent: Vec::new(),
+            moved: None,
             share: budget.share(),
         };
         if !rows.has_room(reading.summary().rows) {
@@ -164,12 +167,38 @@ impl LiveRows {
             },
         );
         self.remember(from, superseded);
-        self.share.set(self.bytes());
-        let overlay = Overlay::new(self.places.clone(), self.order.order(), self.recent.clone());
-        reading.set_overlay(Some(Arc::new(overlay)));
+        self.moved.take_if(|moved| !moved.is_in_use());
+        self.show();
         applied?;
         counts.truncate(ends.len().max(1));
         Ok(counts)
+    }
+
+    /// The same rows in a file that has replaced that of the reading: it has the rows of `then`, an earlier overlay of the
+    /// reading, and then the lines that were appended since, all of which are applied.
+    pub(crate) fn move_to(&mut self, reading: &Arc<Reading>, then: &Overlay) {
+        let moved = MovedLines::new(&self.reading, then, self.places.len());
+        let has_header = reading.dialect().header && then.applied() > 0;
+        let first = then.lines(0..then.rows());
+        self.places = self.places.moved(&moved, has_header, first.into_iter(), then.applied());
+        for line in self.index.values_mut() {
+            *line = moved.line(*line);
+        }
+        self.index.shrink_to_fit();
+        self.order.update(|place, line| (*place, *line) = (moved.line(*place), moved.line(*line)));
+        self.recent.clear();
+        self.reading = Arc::clone(reading);
+        // Without memory for the numbers, the views are computed again.
+        let bytes = self.bytes() + moved.bytes();
+        self.moved = self.share.try_set(bytes).then(|| Arc::new(moved));
+        self.show();
+    }
+
+    /// Sets the overlay of the reading.
+    fn show(&mut self) {
+        self.share.set(self.bytes());
+        let overlay = Overlay::new(self.places.clone(), self.order.order(), self.recent.clone());
+        self.reading.set_overlay(Some(Arc::new(overlay.with_moved(self.moved.clone()))));
     }
 
     fn apply_line(
@@ -225,7 +254,8 @@ impl LiveRows {
     }
 
     fn bytes(&self) -> usize {
-        self.index.capacity() * ENTRY_BYTES + self.places.bytes() + self.index.len() * PLACE_BYTES
+        let moved = self.moved.as_ref().map_or(0, |moved| moved.bytes());
+        self.index.capacity() * ENTRY_BYTES + self.places.bytes() + self.index.len() * PLACE_BYTES + moved
     }
 }
 

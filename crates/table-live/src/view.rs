@@ -74,26 +74,56 @@ impl LiveView {
         }))
     }
 
-    /// The view with the current rows. Only changed rows are examined, unless there were too many changes, or a column
-    /// has another type than before.
+    /// The view with the current rows of `reading`, which is the reading of the view, or that of a file that has replaced
+    /// it. Only changed rows are examined, unless there were too many changes, or a column has another type than before.
     ///
     /// # Errors
     /// As [`Reading::view`]. Afterwards the view must be computed again.
-    pub fn refresh(&mut self, control: Control<'_>) -> Result<View, Error> {
-        let overlay = self.reading.overlay();
-        if let Some(overlay) = overlay.filter(|overlay| overlay.applied() != self.applied)
-            && !self.follow(&overlay, control)?
+    pub fn refresh(&mut self, reading: &Arc<Reading>, control: Control<'_>) -> Result<View, Error> {
+        let mut is_followed = Arc::ptr_eq(&self.reading, reading) || self.move_to(reading, control)?;
+        if is_followed
+            && let Some(overlay) = reading.overlay().filter(|overlay| overlay.applied() != self.applied)
         {
+            is_followed = self.follow(&overlay, control)?;
+        }
+        if !is_followed {
             let budget = self.share.budget().clone();
             // The old rows make room for the new ones.
             self.rows = OrderedLines::default();
             self.share.set(0);
-            match Self::build(&self.reading, &self.query, &budget, false, control)? {
+            self.applied = u64::MAX;
+            match Self::build(reading, &self.query, &budget, false, control)? {
                 Some(again) => *self = again,
-                None => return self.reading.view(&self.query, control),
+                None => return reading.view(&self.query, control),
             }
         }
-        Ok(View::of_lines(&self.reading, &self.query, self.rows.order()))
+        Ok(View::of_lines(reading, &self.query, self.rows.order()))
+    }
+
+    /// Continues with the reading of the file that has replaced that of the view. Returns false when all rows must be
+    /// examined.
+    fn move_to(&mut self, reading: &Arc<Reading>, control: Control<'_>) -> Result<bool, Error> {
+        let overlay = reading.overlay();
+        let moved = overlay.as_ref().and_then(|overlay| overlay.moved_from(&self.reading));
+        let (Some(moved), Some(last)) = (moved, self.reading.overlay()) else { return Ok(false) };
+        let (end, begin) = moved.ends();
+        if last.applied() != end || (self.applied != end && !self.follow(&last, control)?) {
+            return Ok(false);
+        }
+        let keys = reading.row_keys(&self.query, false, control)?;
+        if !keys.has_same_types(&self.keys) {
+            return Ok(false);
+        }
+        self.rows.update(|key, line| {
+            // The places ascend as before.
+            if let Some((_, place)) = key.split_last_chunk_mut() {
+                *place = moved.line(u32::from_be_bytes(*place)).to_be_bytes();
+            }
+            *line = moved.line(*line);
+        });
+        (self.keys, self.reading, self.applied) = (keys, Arc::clone(reading), begin);
+        self.check_at = next_check(begin);
+        Ok(true)
     }
 
     /// Applies the changes of the overlay. Returns false when all rows must be examined.

@@ -187,7 +187,7 @@ proptest! {
                     if view.is_none() {
                         *view = LiveView::build(&reading, &query, &live.budget, true, Control::default()).expect("rows");
                     }
-                    let shown = view.as_mut().expect("memory").refresh(Control::default()).expect("a view");
+                    let shown = view.as_mut().expect("memory").refresh(&reading, Control::default()).expect("a view");
                     prop_assert_eq!(&rows(&shown), &wanted);
                     let mut written = Vec::new();
                     shown.write(Export::from(Format::Csv), &mut written, Control::default()).expect("a download");
@@ -266,11 +266,11 @@ fn a_view_is_computed_again_when_a_column_has_another_type() {
         .expect("rows")
         .expect("memory");
     let first = |view: &View| view.page(0, 1).expect("a page").rows[0].cells[1].text.clone();
-    assert_eq!(first(&view.refresh(Control::default()).expect("a view")), "9");
+    assert_eq!(first(&view.refresh(&live.reading(), Control::default()).expect("a view")), "9");
     let words: Vec<Row> = (0..4_000).map(|i| [format!("k{i}"), format!("word {i}"), String::new()]).collect();
     live.writer.append_rows(&words).expect("rows");
     live.apply();
-    assert_eq!(first(&view.refresh(Control::default()).expect("a view")), "10", "as text");
+    assert_eq!(first(&view.refresh(&live.reading(), Control::default()).expect("a view")), "10", "as text");
 }
 
 #[test]

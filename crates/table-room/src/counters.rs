@@ -25,6 +25,10 @@ pub struct Counters {
     pub updated_rows: AtomicU64,
     /// Rows that were removed by key.
     pub removed_rows: AtomicU64,
+    /// Compactions of logs of rows with a key, by outcome.
+    pub compactions: KeyedCounters<CompactionEnd>,
+    /// The bytes by which compactions have made logs smaller.
+    pub compacted_bytes: AtomicU64,
     /// Encoded messages about cells that changed in place.
     pub cell_messages: AtomicU64,
     /// Encoded views. Each is sent to any number of viewers.
@@ -43,6 +47,16 @@ labels! {
         /// The client aborted it or disconnected.
         Aborted => "aborted",
         /// The file could not be stored.
+        Failed => "failed",
+    }
+}
+
+labels! {
+    /// How a compaction ended.
+    pub enum CompactionEnd {
+        /// The new file has replaced the log.
+        Done => "done",
+        /// The log stays as it is.
         Failed => "failed",
     }
 }

@@ -179,6 +179,15 @@ pub struct SharedFields {
     /// The names of the columns that are the key of a row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<String>,
+    /// The number of compactions of the log since the table was opened: the size may be smaller after one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compacted: u64,
+}
+
+/// Whether a field is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A file that can be restored.

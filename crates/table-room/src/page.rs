@@ -229,25 +229,30 @@ fn rows(
         return Ok((Arc::new(View::plain(reading, header_is_row)), None));
     }
     let query = shown.query(header_is_row);
+    // The log of the rows was compacted: their keys are those of the former file.
+    let is_of = |view: &View, reading: &Arc<Reading>| Arc::ptr_eq(view.reading(), reading);
+    let is_moved = |made: &CachedView, view: &View| {
+        made.live.is_some() && reading.overlay().is_some_and(|now| now.moved_from(view.reading()).is_some())
+    };
     let same = before.and_then(|made| match &made.view {
-        ViewRows::File(view) if Arc::ptr_eq(view.reading(), reading) && *view.query() == query => {
+        ViewRows::File(view) if *view.query() == query && (is_of(view, reading) || is_moved(made, view)) => {
             Some((made, view))
         }
         _ => None,
     });
     if let Some((made, view)) = same {
-        if made.of == now {
+        if made.of == now && is_of(view, reading) {
             return Ok((Arc::clone(view), made.live.clone()));
         }
         if let Some(live) = &made.live {
-            let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(control)?;
+            let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(reading, control)?;
             return Ok((Arc::new(view), Some(Arc::clone(live))));
         }
     }
     // The values of filters were checked when the view was requested.
     let is_new = same.is_none();
     if let Some(mut live) = LiveView::build(reading, &query, budget, is_new, control)? {
-        let view = live.refresh(control)?;
+        let view = live.refresh(reading, control)?;
         return Ok((Arc::new(view), Some(Arc::new(Mutex::new(live)))));
     }
     Ok((

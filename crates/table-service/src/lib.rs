@@ -42,6 +42,7 @@ mod append;
 mod append_limiter;
 mod bus;
 mod changes;
+mod compaction;
 mod download;
 mod facts;
 mod http;
@@ -137,6 +138,8 @@ pub struct Service {
     unread: UnreadResponses,
     /// The permit to read a page of stored tables for operators.
     listings: Arc<Semaphore>,
+    /// The permit to compact a log.
+    compactions: Semaphore,
     live: Budget,
     groups: tidings_table_group::Budget,
     options: Options,
@@ -174,6 +177,7 @@ impl Service {
             downloads: ActiveDownloads::new(options.min_data_rate),
             unread: UnreadResponses::default(),
             listings: Arc::new(Semaphore::new(1)),
+            compactions: Semaphore::new(1),
             live: Budget::new(LIVE_BYTES),
             groups: tidings_table_group::Budget::default(),
             options,

@@ -14,15 +14,15 @@ use tidings_table_store::{Record, SaveOutcome, StoreError, TableFolder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Service;
 use super::failure::Failure;
 use super::page::{self, Page};
 use super::room::{
-    CreateJob, CreatedFile, Effect, Event, MAX_REQUESTS, PrivateJob, RenderJob, Room, RoomRequest, SaveJob,
-    SaveResult, Settings, Snapshot, SnapshotState, WorkJob, WorkResult,
+    CompactJob, CreateJob, CreatedFile, Effect, Event, MAX_REQUESTS, PrivateJob, RenderJob, Room,
+    RoomRequest, SaveJob, SaveResult, Settings, Snapshot, SnapshotState, WorkJob, WorkResult,
 };
 use super::upload_thread::{self, FIRST_PAGE_ROWS, UploadJob};
 use super::work::{self, WorkContext};
+use super::{Service, compaction};
 
 /// Starts the room of a table, and returns the sender of its requests.
 pub(super) fn start(
@@ -39,6 +39,7 @@ pub(super) fn start(
         keep_previous: service.options.keep_previous,
         epoch: (Instant::now(), unix_now()),
         limits: service.limits(),
+        compacts_logs: service.store.compacts_logs(),
         live: service.live.clone(),
         groups: service.groups.clone(),
         min_save_interval: service.store.min_save_interval(),
@@ -120,6 +121,7 @@ impl Task {
     async fn end(mut self, mut room: Room) {
         self.service.rooms.forget(self.table_folder.id, &self.sender);
         room.cancel_rendering();
+        room.cancel_compaction();
         if let Some(saving) = self.saving.take() {
             let _ = saving.await;
         }
@@ -151,6 +153,7 @@ impl Task {
                 Effect::RenderPrivate(job) => self.render_private(*job),
                 Effect::Work(job) => self.working = Some(self.work(*job)),
                 Effect::Save(job) => self.saving = Some(self.save(*job)),
+                Effect::CompactLog(job) => self.compact_log(*job),
                 Effect::CreateFile(job) => self.create_file(job),
                 Effect::StartUpload { file, number, is_first, size, progress, reply } => {
                     let Some(room) = self.sender.upgrade() else { continue };
@@ -326,6 +329,23 @@ impl Task {
             }
             (saved, Vec::new())
         })
+    }
+
+    fn compact_log(&self, job: CompactJob) {
+        let (service, table_folder, limits) =
+            (Arc::clone(&self.service), Arc::clone(&self.table_folder), self.limits);
+        let room = self.sender.clone();
+        tokio::spawn(async move {
+            let _permit = service.compactions.acquire().await;
+            let (store, file) = (Arc::clone(&service.store), job.file.clone());
+            let prepared =
+                tokio::task::spawn_blocking(move || compaction::prepare(job, &store, &table_folder, limits));
+            let prepared = Box::new(prepared.await.unwrap_or_else(|_| Err(Failure::internal())));
+            // A room that has ended meanwhile drops the new file, which removes it.
+            if let Some(room) = room.upgrade() {
+                let _ = room.send(RoomRequest::LogPrepared { file, prepared }).await;
+            }
+        });
     }
 
     fn create_file(&self, job: CreateJob) {

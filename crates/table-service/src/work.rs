@@ -10,6 +10,7 @@ use tidings_table_room::rows::AppendReport;
 use tidings_table_store::{AppendError, Quota, Store, StoreError, TableFolder};
 
 use super::append::{self, AppendOutcome};
+use super::compaction;
 use super::live_rows;
 
 /// The context of an item of work.
@@ -46,6 +47,7 @@ pub(super) fn run(
                 Work::Reread(dialect, _, done) => WorkOutcome::Reread(dialect, Err(error.into()), done),
                 Work::Append(appends) => WorkOutcome::Appended(refused(appends, &error.into())),
                 Work::Key(request) => WorkOutcome::Keyed(Err(error.into()), request),
+                Work::ReplaceLog(_) => WorkOutcome::Compacted(Err(error.into())),
             };
             return WorkResult { writer: None, answer };
         }
@@ -59,6 +61,15 @@ pub(super) fn run(
         },
         Work::CatchUp => {
             let WorkContext { store, table_folder, file, control, .. } = context;
+            // Another process has compacted the log.
+            if writer.is_replaced().unwrap_or(false) {
+                match (context.reopen)() {
+                    Ok(again) => writer = again,
+                    Err(error) => {
+                        return WorkResult { writer: None, answer: WorkOutcome::CaughtUp(Err(error)) };
+                    }
+                }
+            }
             let grown = store.catch_up(table_folder, file, &mut writer, *control, &mut |_, _| {});
             // A failed fetch leaves the writer unchanged.
             let is_well = matches!(grown, Ok(()) | Err(StoreError::Unavailable(_)));
@@ -72,6 +83,7 @@ pub(super) fn run(
             WorkResult { writer: Some(writer), answer: WorkOutcome::Reread(dialect, read, done) }
         }
         Work::Append(appends) => append_all(writer, appends, live, context),
+        Work::ReplaceLog(prepared) => compaction::replace(writer, *prepared, live, context),
         Work::Key(request) => {
             let keyed = live_rows::follow(live, &writer, context).map_err(live_rows::failure);
             WorkResult { writer: Some(writer), answer: WorkOutcome::Keyed(keyed, request) }

@@ -1,23 +1,20 @@
 //! The store in a folder, which several nodes may share.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tidings_table::{Control, ORIGINAL, Writer};
+use tidings_table::{Control, Writer};
 
 use crate::bucket::SaveOutcome;
-use crate::disk::{Disk, TableFolder};
+use crate::disk::{Disk, NewLog, TableFolder, lock_file};
 use crate::id::TableId;
 use crate::listing::StoredPage;
 use crate::record::Record;
-use crate::{AppendError, AppendRows, Store, StoreError, read_appended};
+use crate::{AppendError, AppendRows, CompleteLog, Store, StoreError, read_appended};
 
 /// The disk is the store: written files are visible to all nodes at once.
 ///
-/// Invariant: a process writes to a file only while it holds the file's lock.
+/// Invariant: a process writes to a file, or replaces it, only while it holds the file's lock.
 #[derive(Debug)]
 pub(super) struct FolderStore {
     disk: Arc<Disk>,
@@ -84,7 +81,7 @@ impl Store for FolderStore {
         _grown: &mut dyn FnMut(&Writer, f32),
     ) -> Result<(), StoreError> {
         // Waits for a process that is writing, which completes its rows or removes incomplete ones.
-        let _lock = lock(&table_folder.file(file))?;
+        let _lock = lock_file(&table_folder.file(file))?;
         read_appended(writer, control)
     }
 
@@ -93,13 +90,42 @@ impl Store for FolderStore {
         table_folder: &TableFolder,
         file: &str,
         writer: &mut Writer,
-        _reopen: &dyn Fn() -> Result<Writer, StoreError>,
+        reopen: &dyn Fn() -> Result<Writer, StoreError>,
         append: AppendRows<'_>,
     ) -> Result<(), AppendError> {
-        let _lock = lock(&table_folder.file(file))?;
+        let _lock = lock_file(&table_folder.file(file))?;
+        // Another process has compacted the file.
+        if writer.is_replaced()? {
+            *writer = reopen()?;
+        }
         read_appended(writer, Control::default())?;
         append(writer);
         Ok(())
+    }
+
+    fn compacts_logs(&self) -> bool {
+        true
+    }
+
+    fn create_log(&self, table_folder: &TableFolder, file: &str) -> Result<Option<NewLog>, StoreError> {
+        self.disk.create_log(table_folder, file)
+    }
+
+    fn replace_log(
+        &self,
+        table_folder: &TableFolder,
+        (file, uploader): (&str, &str),
+        writer: &mut Writer,
+        mut new: NewLog,
+        complete: CompleteLog<'_>,
+    ) -> Result<(u64, u64), StoreError> {
+        let _lock = lock_file(&table_folder.file(file))?;
+        if writer.is_replaced()? {
+            return Err(StoreError::Conflict("compact"));
+        }
+        read_appended(writer, Control::default())?;
+        complete(writer, &mut new)?;
+        Ok(self.disk.replace_log(table_folder, file, uploader, new)?)
     }
 
     fn remove_file(&self, table_folder: &TableFolder, file: &str) -> Result<(), StoreError> {
@@ -122,11 +148,4 @@ impl Store for FolderStore {
     fn stored(&self) -> (u64, u64) {
         (self.disk.tables(), self.disk.used_bytes())
     }
-}
-
-/// Locks the file in this folder against other writing processes.
-fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::open(folder.join(ORIGINAL))?;
-    file.lock()?;
-    Ok(file)
 }

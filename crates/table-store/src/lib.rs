@@ -50,7 +50,7 @@ use bucket_store::BucketStore;
 use folder_store::FolderStore;
 
 pub use bucket::{BucketCounters, RequestOutcome, SaveOutcome};
-pub use disk::{Disk, ExceededLimit, FileCharge, Reserved, TABLE_OVERHEAD, TableFolder};
+pub use disk::{Disk, ExceededLimit, FileCharge, NEW_LOG, NewLog, Reserved, TABLE_OVERHEAD, TableFolder};
 pub use error::{AppendError, StoreError};
 pub use id::{ParseIdError, TableId, process_number, secret};
 pub use listing::{StoredPage, StoredTable};
@@ -66,6 +66,9 @@ pub type CloseIdle = Box<dyn Fn() + Send + Sync>;
 
 /// Callback that writes rows to the disk. Called again when other nodes appended first.
 pub type AppendRows<'a> = &'a mut dyn FnMut(&mut Writer);
+
+/// Callback that writes the rest of a log into its new file. The first argument is the writer of the log.
+pub type CompleteLog<'a> = &'a mut dyn FnMut(&mut Writer, &mut NewLog) -> Result<(), StoreError>;
 
 /// The tables of one server, or of all servers that share a store.
 pub trait Store: Debug + Send + Sync {
@@ -142,6 +145,37 @@ pub trait Store: Debug + Send + Sync {
     /// Merges objects of a file. Concurrent appends are allowed.
     fn compact(&self, _place: &TableFolder, _file: &str) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Whether logs of rows with a key can be compacted.
+    fn compacts_logs(&self) -> bool {
+        false
+    }
+
+    /// Creates the new file of a log of rows with a key; `None` when another process is writing one, or the store does not
+    /// support it.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    fn create_log(&self, _place: &TableFolder, _file: &str) -> Result<Option<NewLog>, StoreError> {
+        Ok(None)
+    }
+
+    /// Replaces a log by its new file for all processes, which `complete` completes while nothing is appended. The rows
+    /// count for this uploader. Returns the bytes of both files. After an error the log is unchanged; otherwise its writer
+    /// must be replaced.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another process has replaced the log; errors of the disk and of `complete`.
+    fn replace_log(
+        &self,
+        _place: &TableFolder,
+        _file_and_uploader: (&str, &str),
+        _writer: &mut Writer,
+        _new: NewLog,
+        _complete: CompleteLog<'_>,
+    ) -> Result<(u64, u64), StoreError> {
+        Err(StoreError::Unavailable("the store does not compact files"))
     }
 
     /// Removes a file that no record names any more, for all nodes.

@@ -57,6 +57,39 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Passes the bytes of the existing line `line` to `sink`, in pieces and without its line break.
+    pub(crate) fn copy(
+        &mut self,
+        line: u64,
+        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.seek(line)?;
+        let mut reader = Reader::new(self.reading.dialect().syntax);
+        let (mut begun, mut ended) = (false, false);
+        while !ended && (self.used < self.window.len() || self.refill(WINDOW)?) {
+            let mut piece = &self.window[self.used..];
+            let length = reader.feed(piece, |event| {
+                ended = event == Event::Row;
+                if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            self.used += length;
+            piece = &piece[..length - usize::from(ended)];
+            // Line breaks before the line are empty lines, or the second byte of the one before.
+            while !begun && let [b'\n' | b'\r', rest @ ..] = piece {
+                piece = rest;
+            }
+            begun |= !piece.is_empty();
+            if let Err(error) = sink(piece) {
+                // The next line is read from the start of its block.
+                self.window.clear();
+                self.used = 0;
+                return Err(error);
+            }
+        }
+        self.line = line + 1;
+        Ok(())
+    }
+
     fn seek(&mut self, line: u64) -> io::Result<()> {
         if self.line == line && self.used < self.window.len() {
             return Ok(());

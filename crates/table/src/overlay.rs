@@ -9,9 +9,10 @@
 //! - Lines after [`Overlay::applied`] are not rows yet: readers see a batch of changes completely or not at all.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::order::RowOrder;
+use crate::reading::Reading;
 
 /// The number of lines of one shared part of the places.
 const PART: usize = 1024;
@@ -65,6 +66,34 @@ impl Places {
     /// Their bytes in memory.
     pub const fn bytes(&self) -> usize {
         self.parts.len() * (PART * size_of::<u32>() + size_of::<Arc<Vec<u32>>>())
+    }
+
+    /// The places in a file that contains the rows `first` of this one, in their order and after a header if there is one
+    /// (`has_header`), and then the lines from `from` on. `moved`: the new numbers of the lines.
+    #[must_use]
+    pub fn moved(
+        &self,
+        moved: &MovedLines,
+        has_header: bool,
+        first: impl Iterator<Item = u32>,
+        from: u64,
+    ) -> Self {
+        let mut places = Self::default();
+        if has_header {
+            places.push(Some(0));
+        }
+        for old in first.chain(from as u32..self.lines as u32) {
+            let line = places.lines as u32;
+            match self.raw(old) {
+                None | Some(REMOVAL) => places.push(None),
+                Some(SUPERSEDED) => {
+                    places.push(Some(0));
+                    places.supersede(line);
+                }
+                Some(place) => places.push(Some(moved.line(place))),
+            }
+        }
+        places
     }
 
     fn raw(&self, line: u32) -> Option<u32> {
@@ -124,6 +153,56 @@ pub struct Superseded {
     pub lines: Vec<(u32, u32)>,
 }
 
+/// The numbers that the lines of a file have in the file that replaced it, which contains the rows of the old one at some
+/// moment, and then the lines that were appended since.
+#[derive(Debug)]
+pub struct MovedLines {
+    /// The reading of the replaced file.
+    from: Weak<Reading>,
+    /// The new number of each line that was a row then, and of its place.
+    numbers: Vec<u32>,
+    /// The number of lines that later lines have moved by.
+    shift: u32,
+    /// The number of lines of both files when one replaced the other.
+    ends: (u64, u64),
+}
+
+impl MovedLines {
+    /// The lines of a file that contains the rows of `overlay`, which belong to `from`, and then the lines that were
+    /// appended to `from` since. `end`: the number of lines of `from`.
+    pub fn new(from: &Arc<Reading>, overlay: &Overlay, end: u64) -> Self {
+        let applied = overlay.applied();
+        let first = from.first_line().min(applied);
+        let mut numbers = vec![u32::MAX; applied as usize];
+        for (line, number) in overlay.lines(0..overlay.rows()).into_iter().zip(first as u32..) {
+            let place = overlay.place(line).unwrap_or(line);
+            (numbers[line as usize], numbers[place as usize]) = (number, number);
+        }
+        let shift = applied - overlay.rows() - first;
+        Self { from: Arc::downgrade(from), numbers, shift: shift as u32, ends: (end, end - shift) }
+    }
+
+    /// The new number of a current line, or of its place.
+    pub fn line(&self, old: u32) -> u32 {
+        self.numbers.get(old as usize).copied().unwrap_or_else(|| old.saturating_sub(self.shift))
+    }
+
+    /// Whether views of the replaced file may exist.
+    pub fn is_in_use(&self) -> bool {
+        self.from.strong_count() > 0
+    }
+
+    /// The number of lines of the replaced file, and of the new one at the beginning.
+    pub const fn ends(&self) -> (u64, u64) {
+        self.ends
+    }
+
+    /// The bytes in memory.
+    pub const fn bytes(&self) -> usize {
+        self.numbers.capacity() * size_of::<u32>()
+    }
+}
+
 /// The current rows. See the module.
 #[derive(Debug)]
 pub struct Overlay {
@@ -131,6 +210,7 @@ pub struct Overlay {
     /// The rows in the order of their places: without and with the header as a row.
     orders: [Arc<RowOrder>; 2],
     recent: Vec<Arc<Superseded>>,
+    moved: Option<Arc<MovedLines>>,
 }
 
 impl Overlay {
@@ -139,7 +219,23 @@ impl Overlay {
     pub fn new(places: Places, order: LineOrder, recent: Vec<Arc<Superseded>>) -> Self {
         let order = Arc::new(order);
         let ordered = |with_header| Arc::new(RowOrder::live(Arc::clone(&order), with_header));
-        Self { places, orders: [ordered(false), ordered(true)], recent }
+        Self { places, orders: [ordered(false), ordered(true)], recent, moved: None }
+    }
+
+    /// The same rows. `moved`: the numbers of the lines of the file that this one has replaced.
+    #[must_use]
+    pub fn with_moved(self, moved: Option<Arc<MovedLines>>) -> Self {
+        Self { moved, ..self }
+    }
+
+    /// The new numbers of the lines of this reading, if the file has replaced that of the reading.
+    pub fn moved_from(&self, reading: &Arc<Reading>) -> Option<&Arc<MovedLines>> {
+        self.moved.as_ref().filter(|moved| std::ptr::eq(moved.from.as_ptr(), Arc::as_ptr(reading)))
+    }
+
+    /// The lines of the rows at these positions, which must exist.
+    pub fn lines(&self, positions: Range<u64>) -> Vec<u32> {
+        self.orders[0].get(positions).unwrap_or_default()
     }
 
     /// The number of rows.

@@ -52,6 +52,16 @@ impl Text {
         Self { file, start }
     }
 
+    /// The offset in the file at which the text begins.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The file that contains the text.
+    pub(crate) fn file(&self) -> &File {
+        self.file.file()
+    }
+
     /// Fills `buffer` with the bytes at `offset` of the text, up to the end of the file. Returns their number.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let (file, mut filled) = (self.file.file(), 0);

@@ -8,8 +8,9 @@
 //! - The dialect is final when the file has ended with two lines; before cells are appended to fewer lines, all of it
 //!   except the header becomes final. Afterwards only [`Writer::reread`] with another choice changes it.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -106,7 +107,24 @@ impl Writer {
         control: Control<'_>,
         opened: impl FnOnce(&Table),
     ) -> Result<Self, Error> {
-        let file = OpenOptions::new().read(true).write(true).open(folder.join(ORIGINAL))?;
+        Self::open_named(budget, folder, ORIGINAL, choice, limits, control, opened)
+    }
+
+    /// As [`Self::open_within`], of the file with this name beside the stored dialect, which may later replace the file of
+    /// the table.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_named(
+        budget: Arc<dyn Budget>,
+        folder: &Path,
+        name: &str,
+        choice: Choice,
+        limits: Limits,
+        control: Control<'_>,
+        opened: impl FnOnce(&Table),
+    ) -> Result<Self, Error> {
+        let file = OpenOptions::new().read(true).write(true).open(folder.join(name))?;
         let received = file.metadata()?.len();
         let stored = StoredDialect::load(folder)?;
         let mut writer = Self::new(file, Folder::new(folder, budget), choice.clone(), limits)?;
@@ -138,6 +156,21 @@ impl Writer {
     /// The readers' handle of the table.
     pub const fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The received file, to which this writer alone writes.
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.context.original)
+    }
+
+    /// Whether another file has replaced that of the writer in its folder. It must be opened again then.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub fn is_replaced(&self) -> io::Result<bool> {
+        let (own, now) =
+            (self.context.original.metadata()?, fs::metadata(self.context.folder.path().join(ORIGINAL))?);
+        Ok((own.dev(), own.ino()) != (now.dev(), now.ino()))
     }
 
     /// Appends bytes of the file, split anywhere. On return, the complete rows are available to readers.

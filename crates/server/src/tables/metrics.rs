@@ -113,6 +113,18 @@ impl Collect for TableMetrics {
             "Rows of tables that were removed by key",
             load(&counters.removed_rows),
         )?;
+        out.counters(
+            "tidings_table_compactions",
+            "Compactions of the logs of tables with a key, by outcome",
+            "outcome",
+            counters.compactions.iter(),
+        )?;
+        out.counter(
+            "tidings_table_compacted",
+            BYTES,
+            "Bytes by which compactions have made the logs of tables with a key smaller",
+            load(&counters.compacted_bytes),
+        )?;
         out.counter(
             "tidings_table_cell_messages",
             None,

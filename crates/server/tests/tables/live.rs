@@ -8,7 +8,7 @@ use crate::table_server::{TableServer, Viewer};
 const PRICES: &str = "symbol,price,day\nA,1,Mon\nB,2,Mon\nC,3,Mon\nB,20,Tue\nD,4,Mon\n";
 
 /// Uploads a file with this key. Returns the uploader, the table's id and the owner's secret.
-fn keyed(server: &TableServer, name: &str, text: &str, key: &[&str]) -> (Viewer, String, String) {
+pub(crate) fn keyed(server: &TableServer, name: &str, text: &str, key: &[&str]) -> (Viewer, String, String) {
     let mut viewer = server.viewer("/tables/ws");
     viewer.send(&json!({"key": key}));
     viewer.upload(name, text.as_bytes());
@@ -20,7 +20,7 @@ fn keyed(server: &TableServer, name: &str, text: &str, key: &[&str]) -> (Viewer,
 }
 
 /// The response to a request with the owner's secret.
-fn change(
+pub(crate) fn change(
     server: &TableServer,
     (method, target): (&str, &str),
     secret: &str,
@@ -35,17 +35,17 @@ fn change(
     (status, serde_json::from_slice(&body).expect("JSON"))
 }
 
-fn upsert(server: &TableServer, table: &str, secret: &str, rows: &Value) -> (u16, Value) {
+pub(crate) fn upsert(server: &TableServer, table: &str, secret: &str, rows: &Value) -> (u16, Value) {
     let target = format!("/tables/{table}/rows?mode=upsert");
     change(server, ("POST", &target), secret, "application/json", &rows.to_string())
 }
 
-fn remove(server: &TableServer, table: &str, secret: &str, keys: &Value) -> (u16, Value) {
+pub(crate) fn remove(server: &TableServer, table: &str, secret: &str, keys: &Value) -> (u16, Value) {
     let target = format!("/tables/{table}/rows");
     change(server, ("DELETE", &target), secret, "application/json", &keys.to_string())
 }
 
-fn column(view: &Value, column: usize) -> Vec<&str> {
+pub(crate) fn column(view: &Value, column: usize) -> Vec<&str> {
     let rows = view["data"].as_array().expect("rows");
     rows.iter().map(|row| row[column].as_str().expect("text")).collect()
 }

@@ -2,6 +2,7 @@
 
 mod article;
 mod bucket;
+mod compaction;
 mod formats;
 mod group;
 mod http;

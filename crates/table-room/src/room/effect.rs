@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use tidings_table::{Cancel, Choice, Error, Writer};
+use tidings_table_live::LogSnapshot;
 use tidings_table_store::{Quota, Record, Reserved, SaveOutcome, StoreError};
 use tokio::sync::oneshot;
 
@@ -41,6 +42,8 @@ pub enum Effect {
     Work(Box<WorkJob>),
     /// Writes the record and then removes files, on a blocking thread. At most one at a time.
     Save(Box<SaveJob>),
+    /// Writes the current rows of a log into a new file, on a blocking thread, and reports [`RoomRequest::LogPrepared`].
+    CompactLog(Box<CompactJob>),
     /// Creates a folder and an empty file for an upload, on a blocking thread, and reports
     /// [`RoomRequest::FileCreated`].
     CreateFile(CreateJob),
@@ -118,6 +121,18 @@ pub struct WorkJob {
     pub cancel: Cancel,
     /// The completed fraction, as the bits of an `f32`.
     pub done: Arc<AtomicU32>,
+}
+
+/// A log to compact.
+pub struct CompactJob {
+    /// The name of the table's file.
+    pub file: String,
+    /// The choices with which the file is opened.
+    pub choice: Choice,
+    /// The rows.
+    pub snapshot: LogSnapshot,
+    /// Cancels the work.
+    pub cancel: Cancel,
 }
 
 /// A record to write or remove.

@@ -9,7 +9,7 @@
 //! nodes.rs    the table on other nodes          saving.rs     its record
 //! people.rs   names, colours and cursors        private.rs    private views of viewers
 //! history.rs  undo and redo                     previous.rs   the file that can be restored
-//! keys.rs     rows that are replaced and removed by key
+//! keys.rs     rows that are replaced and removed by key    compaction.rs  its log
 //! ```
 //!
 //! Viewers, uploads and HTTP requests send [`RoomRequest`]s. The room is the one place where a table changes.
@@ -22,6 +22,7 @@
 //! - Private views are computed besides the shared one, a few at a time, and never delay its pages for long.
 //! - The old file stays until the new one is complete. An incomplete file is removed.
 
+mod compaction;
 mod effect;
 mod history;
 mod keys;
@@ -63,8 +64,10 @@ use crate::summary::TableSummary;
 use crate::upload::{Upload, UploadOutcome};
 use crate::view_rows::ViewRows;
 
+pub use compaction::PreparedLog;
 pub use effect::{
-    CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult, UploadReply, WorkJob,
+    CompactJob, CreateJob, CreatedFile, Effect, Event, PrivateJob, RenderJob, SaveJob, SaveResult,
+    UploadReply, WorkJob,
 };
 pub use members::ViewerHandle;
 pub use state::{Room, Settings};
@@ -174,6 +177,13 @@ pub enum RoomRequest {
         number: u64,
         /// The page; `None`: the computation panicked.
         made: Option<Box<Result<Page, Error>>>,
+    },
+    /// The new file of a log is prepared; `None`: another process compacts the log.
+    LogPrepared {
+        /// The name of the table's file.
+        file: String,
+        /// The new file.
+        prepared: Box<Result<Option<PreparedLog>, Failure>>,
     },
     /// An operator requests a summary of the table.
     Summary(oneshot::Sender<TableSummary>),

@@ -158,10 +158,12 @@ impl Room {
             self.await_previous();
             self.save_soon();
         }
-        // The other node has appended rows.
+        // The other node has appended rows, or compacted the log, which also makes it smaller.
         let received = self.reading().map_or(0, |reading| reading.summary().received);
+        let has_changed = message.received > received
+            || (message.received > 0 && message.received < received && !self.record.key.is_empty());
         if !is_other_file
-            && message.received > received
+            && has_changed
             && self.open_file.as_ref().is_some_and(|open_file| !open_file.loading)
         {
             self.catch_up();

@@ -224,6 +224,14 @@ impl Room {
         }
     }
 
+    /// Computes all private views again, also those whose last page waits for its viewer: the file that they hold was
+    /// replaced by one with the same rows.
+    pub(super) fn refresh_all_private(&mut self) {
+        for viewer in self.private.all.keys().copied().collect::<Vec<_>>() {
+            self.private.wait(viewer);
+        }
+    }
+
     /// The least time between two refreshes.
     fn refresh_interval(&self) -> Duration {
         if self.record.key.is_empty() { REFRESH_INTERVAL } else { LIVE_INTERVAL }

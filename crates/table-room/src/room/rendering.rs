@@ -396,6 +396,7 @@ impl Room {
             group: shown.group.clone(),
             previous: self.previous_name(),
             key: self.record.key.clone(),
+            compacted: self.compaction.count,
         };
         TableInfo {
             id: self.id(),

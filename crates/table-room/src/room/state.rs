@@ -8,6 +8,7 @@ use tidings_table_live::Budget;
 use tidings_table_store::{Record, TableId};
 use tokio::sync::{mpsc, watch};
 
+use super::compaction::Compaction;
 use super::effect::{Effect, Event};
 use super::history::History;
 use super::members::Viewers;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub epoch: (Instant, u64),
     /// The limits of a file.
     pub limits: Limits,
+    /// Whether the store can compact the logs of rows with a key.
+    pub compacts_logs: bool,
     /// The memory of keys and live views of all tables.
     pub live: Budget,
     /// The least time between two writes of the record.
@@ -93,6 +96,7 @@ pub struct Room {
     pub(super) upload: Option<RunningUpload>,
     pub(super) work: WorkQueue,
     pub(super) saving: Saving,
+    pub(super) compaction: Compaction,
     pub(super) remote: RemoteViewers,
     pub(super) people: People,
     pub(super) private: PrivateViews,
@@ -132,6 +136,7 @@ impl Room {
             upload: None,
             work: WorkQueue::default(),
             saving: Saving::default(),
+            compaction: Compaction::default(),
             remote: RemoteViewers::default(),
             people: People::default(),
             private: PrivateViews::default(),
@@ -244,7 +249,10 @@ impl Room {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.upload.is_some() || self.view.rendering.is_some() || self.work.running.is_some()
+        self.upload.is_some()
+            || self.view.rendering.is_some()
+            || self.work.running.is_some()
+            || self.is_compacting()
     }
 
     /// Marks the table as used now, so that it stays open for a while.
@@ -282,6 +290,7 @@ impl Room {
             RoomRequest::PrivateRendered { viewer, number, made } => {
                 self.on_private(viewer, number, made.map(|made| *made));
             }
+            RoomRequest::LogPrepared { file, prepared } => self.on_log_prepared(&file, *prepared),
             RoomRequest::Summary(reply) => {
                 // The operator may have given up.
                 let _ = reply.send(self.summary());

@@ -49,6 +49,7 @@ impl TestRoom {
             keep_previous: Duration::from_secs(600),
             epoch: (now, 1_000_000),
             limits: Limits { original_bytes: 1_000, ..Limits::default() },
+            compacts_logs: true,
             live: tidings_table_live::Budget::new(1 << 20),
             groups: tidings_table_group::Budget::default(),
             min_save_interval: Duration::from_secs(1),

@@ -6,7 +6,7 @@ use tidings_table::{Choice, Writer};
 use tidings_table_store::{DialectOptions, StoreError};
 use tokio::sync::oneshot;
 
-use super::CommandReply;
+use super::{CommandReply, PreparedLog};
 use crate::failure::Failure;
 use crate::people::ChangedBy;
 use crate::rows::{AppendReport, Rows};
@@ -23,6 +23,8 @@ pub enum Work {
     Append(Vec<PendingAppend>),
     /// Read the keys of the rows.
     Key(KeyRequest),
+    /// Replace the log by a new file.
+    ReplaceLog(Box<PreparedLog>),
 }
 
 /// A request to identify rows by a key.
@@ -81,4 +83,6 @@ pub enum WorkOutcome {
     Appended(Vec<(Result<AppendReport, Failure>, PendingAppend)>),
     /// The keys of the rows were read.
     Keyed(Result<(), Failure>, KeyRequest),
+    /// The log was replaced, with the bytes of both files, or stays.
+    Compacted(Result<(u64, u64), Failure>),
 }

@@ -245,6 +245,9 @@ impl Room {
                     false => drop(request.done.map(|done| done.send(keyed))),
                 }
             }
+            WorkOutcome::Compacted(compacted) => {
+                self.on_log_compacted(if is_now { compacted } else { Err(replaced()) });
+            }
             WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
@@ -263,6 +266,7 @@ impl Room {
                 }
             }
         }
+        self.compact_if_large();
         self.work_on();
     }
 

@@ -119,6 +119,11 @@ impl Reserved {
         self.keep_only(bytes);
     }
 
+    /// As [`Self::keep`], of bytes without a quota.
+    pub(super) const fn keep_all(&mut self) {
+        self.bytes = 0;
+    }
+
     /// Keeps `bytes` and releases the rest: the file has grown by this much.
     pub fn keep_only(mut self, bytes: u64) {
         let kept = bytes.min(self.bytes);

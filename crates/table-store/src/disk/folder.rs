@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::TABLE_OVERHEAD;
+use tidings_table::ORIGINAL;
+
+use super::{NEW_LOG, TABLE_OVERHEAD};
 use crate::record::Record;
 
 pub(super) const LOCK: &str = "lock";
@@ -25,10 +27,27 @@ pub(super) fn lock_shared(folder: &Path) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     file.lock_shared()?;
-    let same = fs::metadata(&path).is_ok_and(|there| {
+    Ok(is_at(&file, &path).then_some(file))
+}
+
+/// Whether an open file is the one at this path.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| {
         file.metadata().is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
-    });
-    Ok(same.then_some(file))
+    })
+}
+
+/// Locks the file in this folder against other writing processes. The file is the current one as long as it is locked.
+pub(crate) fn lock_file(folder: &Path) -> io::Result<File> {
+    let path = folder.join(ORIGINAL);
+    loop {
+        let file = File::open(&path)?;
+        file.lock()?;
+        // A compaction may have replaced it meanwhile.
+        if is_at(&file, &path) {
+            return Ok(file);
+        }
+    }
 }
 
 /// Locks a folder exclusively; `None` when a process has it open.
@@ -60,7 +79,11 @@ pub(super) fn remove_orphans(folder: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == LOCK || name == RECORD || record.names(&name) {
+        if name == LOCK || name == RECORD {
+            continue;
+        }
+        if record.names(&name) {
+            remove_if_exists(&entry.path().join(NEW_LOG))?;
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -72,12 +95,17 @@ pub(super) fn remove_orphans(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file, unless it does not exist.
+pub(super) fn remove_if_exists(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a table's folder. The record is removed first: without it the table does not exist.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(folder.join(RECORD)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_exists(&folder.join(RECORD))?;
     let mut tries = 0;
     loop {
         match fs::remove_dir_all(folder) {

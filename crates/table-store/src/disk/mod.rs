@@ -3,7 +3,8 @@
 //! ```text
 //! <store>/<uuid>/lock           locked (shared) by every process that has the table open
 //!               /record.json    the state of the table
-//!               /f-<random>/    the file that the record names, or a running upload
+//!               /f-<random>/    the file that the record names, or a running upload; while it is compacted, also the new
+//!                               file (`original.new`), locked by the process that writes it
 //! ```
 //!
 //! Several nodes may share the folder, or it holds one node's copies of tables in a bucket. Invariants:
@@ -23,6 +24,7 @@ mod charge;
 mod eviction;
 mod folder;
 mod list;
+mod new_log;
 mod table_folder;
 #[cfg(test)]
 mod tests;
@@ -45,9 +47,11 @@ use crate::record::Record;
 use crate::{CloseIdle, StoreError};
 pub use charge::{FileCharge, Reserved};
 use charge::{RequesterBytes, subtract};
+pub(crate) use folder::lock_file;
 use folder::{
     LOCK, TEMPORARY, lock_alone, lock_shared, read_record, remove, remove_abandoned, size, size_within,
 };
+pub use new_log::{NEW_LOG, NewLog};
 pub use table_folder::TableFolder;
 use tidings_metrics::{KeyedCounters, labels};
 

@@ -13,8 +13,9 @@ use std::time::SystemTime;
 
 use object_store::UpdateVersion;
 
+use super::NEW_LOG;
 use super::charge::FileCharge;
-use super::folder::{RECORD, read_record, size_within};
+use super::folder::{RECORD, read_record, remove_if_exists, size_within};
 use crate::id::{self, TableId};
 use crate::record::Record;
 
@@ -91,10 +92,7 @@ impl TableFolder {
 
     /// Removes the record.
     pub(crate) fn remove_record(&self) -> io::Result<()> {
-        match fs::remove_file(self.folder.join(RECORD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_if_exists(&self.folder.join(RECORD))
     }
 
     /// Creates the folder of a new file, and returns its name.
@@ -112,7 +110,9 @@ impl TableFolder {
     /// Removes the folder of a file. Returns the size of the file in bytes.
     pub fn remove_file(&self, name: &str) -> u64 {
         let folder = self.file(name);
-        let bytes = size_within(&folder);
+        // The bytes of a running compaction are released by it.
+        let compacted = fs::metadata(folder.join(NEW_LOG)).map_or(0, |metadata| metadata.len());
+        let bytes = size_within(&folder).saturating_sub(compacted);
         if let Err(error) = fs::remove_dir_all(&folder)
             && error.kind() != io::ErrorKind::NotFound
         {
