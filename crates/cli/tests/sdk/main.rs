@@ -5,6 +5,7 @@
 mod codes;
 mod javascript;
 mod mqtt;
+mod mqtt_redis;
 mod mqtt_restart;
 mod pusher;
 mod python;
