@@ -28,7 +28,8 @@ pub use state::{
     Change, CompletionCallback, EvictCallback, Gap, HistoryCallback, HistoryOptions, IDEMPOTENCY_TTL,
     KeyCountCallback, MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback,
     MapStateCallback, Members, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishOptions,
-    RegisterCallback, Stateful,
+    RegisterCallback, Retain, RetainCallback, RetainOutcome, RetainedCallback, RetainedPage, RetainedQuery,
+    RetainedTotals, Stateful,
 };
 
 /// The reason why a publication or a subscription has failed.

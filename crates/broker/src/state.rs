@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_map_state::{Applied, KeyChange, MapOptions, StatePage, StateQuery};
-use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position};
+use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position, Publication};
 
 use crate::{Broker, BrokerError, PublishCallback};
 
@@ -102,6 +102,71 @@ pub type MapStateCallback = Box<dyn FnOnce(Result<StatePage, BrokerError>) + Sen
 /// Completion callback with the number of keys of a map. Called exactly once, from any thread; must not block.
 pub type KeyCountCallback = Box<dyn FnOnce(Result<usize, BrokerError>) + Send>;
 
+/// A change of the retained message of a topic of MQTT.
+#[derive(Clone, Debug)]
+pub struct Retain {
+    /// The message, in the channel of its topic; with an empty body, the message of the topic is removed.
+    pub publication: Publication,
+    /// Its lifetime, in milliseconds; `None` for a message that does not expire.
+    pub ttl: Option<Duration>,
+    /// Most messages of the store.
+    pub max_messages: usize,
+    /// Most bytes of the store, with an allowance for each message.
+    pub max_bytes: usize,
+}
+
+/// The number of retained messages, and their bytes with an allowance for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetainedTotals {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// The outcome of a [`Retain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetainOutcome {
+    /// The change is stored, and the store has so many messages.
+    Stored(RetainedTotals),
+    /// The store has as many messages as the limit. Nothing has changed.
+    TooManyMessages,
+    /// The store has no room for so many bytes. Nothing has changed.
+    TooManyBytes,
+}
+
+/// A query for retained messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RetainedQuery {
+    /// A topic filter of MQTT.
+    pub filter: Box<str>,
+    /// The topic after which to read; empty for the first page.
+    pub after: String,
+    /// Most bytes of the messages, with an allowance for each.
+    pub max_bytes: usize,
+}
+
+/// Retained messages that match a filter, in the order of their topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetainedPage {
+    /// The messages, each with its rest of lifetime if it expires.
+    pub messages: Vec<(Publication, Option<Duration>)>,
+    /// The topic after which the next page begins; `None` after the last page.
+    pub next: Option<String>,
+    /// All retained messages.
+    pub totals: RetainedTotals,
+}
+
+/// Completion callback of a [`Retain`]. Called exactly once, from any thread; must not block.
+pub type RetainCallback = Box<dyn FnOnce(Result<RetainOutcome, BrokerError>) + Send>;
+/// Completion callback with a page of retained messages. Called exactly once, from any thread; must not block.
+pub type RetainedCallback = Box<dyn FnOnce(Result<RetainedPage, BrokerError>) + Send>;
+
+/// The error of a broker that does not store retained messages.
+fn no_retained() -> BrokerError {
+    BrokerError::Invalid("retained messages of this broker are stored by its server".to_owned())
+}
+
 /// The error of a broker without maps.
 fn no_maps() -> BrokerError {
     BrokerError::Invalid("maps are available with the memory broker alone".to_owned())
@@ -186,6 +251,20 @@ pub trait Stateful: Broker {
     fn register_values(&self, channel: &Channel, done: RegisterCallback) {
         let _ = channel;
         done(Ok(Vec::new()));
+    }
+
+    /// Changes the retained message of a topic in the store with this name, which all nodes share. Changes of one caller keep
+    /// their order.
+    fn retain(&self, store: &Channel, change: Retain, done: RetainCallback) {
+        let _ = (store, change);
+        done(Err(no_retained()));
+    }
+
+    /// Reads a page of the retained messages in the store with this name. [`BrokerError::LimitExceeded`] when they take more
+    /// than the bytes of the query.
+    fn retained(&self, store: &Channel, query: RetainedQuery, done: RetainedCallback) {
+        let _ = (store, query);
+        done(Err(no_retained()));
     }
 
     /// Changes a key of a map, and delivers the change to the subscribers of the channel, in one step.

@@ -1,5 +1,6 @@
 //! State of MQTT that outlives connections: the retained message of each topic, and the sessions of clients that are not
-//! connected; with a data directory, in files that outlive the process.
+//! connected; with a data directory, in files that outlive the process. Retained messages may be at a broker that several
+//! servers share instead.
 
 mod codec;
 mod journal;
@@ -8,6 +9,9 @@ mod sessions;
 mod storage;
 
 pub use journal::StorageError;
-pub use retained::{Limits, Retained, RetainedFull, TooMany, Undo};
+pub use retained::{
+    Continuation, Limits, ReadResult, Retained, RetainedFull, RetainedReads, RetainedStore, SharedRetained,
+    TooMany, Undo,
+};
 pub use sessions::{Outcome, SessionEffects, SessionLimits, Sessions};
 pub use storage::Storage;

@@ -27,6 +27,7 @@ use tidings_cluster::EndedNodes;
 use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
 use tidings_cluster::{Cluster, ClusterEvent};
 use tidings_metrics::{Collect, MetricWriter};
+use tidings_mqtt_state::RetainedReads;
 
 /// Passes publications and events of the broker on to the shards.
 pub(crate) struct Inbound {
@@ -47,6 +48,8 @@ pub(crate) struct Inbound {
     pub(crate) sessions: Arc<SessionStore>,
     /// The shared polls; none before the assembly is complete.
     pub(crate) polls: Arc<OnceLock<SharedPolls>>,
+    /// The reads of retained messages in flight.
+    pub(crate) retained_reads: Arc<RetainedReads>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -136,6 +139,7 @@ impl Sink for Inbound {
                 self.namespaces.count_publications(settings.namespace_label(&delivery.topic), 1);
             }
             let Some(route) = topics.route(&delivery.topic) else { continue };
+            self.retained_reads.on_delivery(&delivery.publication);
             receivers += route.subscribers();
             woken = woken.union(route.shards);
             if route.shards.has_sessions() {

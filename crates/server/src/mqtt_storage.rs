@@ -1,24 +1,30 @@
-//! The state of MQTT: retained messages and sessions, with files if the data directory has them.
+//! The state of MQTT: sessions, and retained messages unless the broker stores them; with files if the data directory has them.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_config::Config;
+use tidings_broker::Stateful;
+use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
-use tidings_mqtt_state::{Limits, Retained, Storage};
-use tidings_wire::Topic;
+use tidings_mqtt_state::{Limits, Retained, RetainedReads, RetainedStore, SharedRetained, Storage};
+use tidings_wire::{Channel, Topic};
 
 use crate::mqtt_sessions::{SessionStore, unix_seconds};
 use crate::server::StartError;
 use tidings_settings as settings;
 
+/// The name of the retained messages at the broker.
+const RETAINED: &str = "tidings.node.retained";
+
 /// The parts of the state.
 pub(crate) struct MqttState {
     pub(crate) sessions: Arc<SessionStore>,
-    /// `None` where messages are not retained.
-    pub(crate) retained: Option<Arc<Retained>>,
+    /// `None` where this server stores no retained messages.
+    retained: Option<Arc<Retained>>,
+    /// The reads of retained messages that the broker stores.
+    pub(crate) reads: Arc<RetainedReads>,
     /// The topics of the sessions of an earlier start.
     pub(crate) topics: Vec<Topic>,
     pub(crate) storage: Storage,
@@ -36,7 +42,8 @@ impl MqttState {
             }
             None => Ok(Self {
                 sessions: Arc::new(SessionStore::new(settings::session_limits(config))),
-                retained: settings::retains(config).then(|| Arc::new(Retained::new(retained_limits(config)))),
+                retained: retains_here(config).then(|| Arc::new(Retained::new(retained_limits(config)))),
+                reads: Arc::default(),
                 topics: Vec::new(),
                 storage: Storage::default(),
             }),
@@ -49,22 +56,38 @@ impl MqttState {
         let sessions = Arc::new(sessions);
         let mut storage = Storage::default().with_sessions(&sessions);
         let mut retained = None;
-        if settings::retains(config) {
+        if retains_here(config) {
             let opened = Arc::new(Retained::open(retained_limits(config), folder)?);
             storage = storage.with_retained(&opened);
             retained = Some(opened);
         }
-        Ok(Self { sessions, retained, topics, storage })
+        Ok(Self { sessions, retained, reads: Arc::default(), topics, storage })
+    }
+
+    /// The retained messages; those of a deployment are at the broker. `None` where messages are not retained.
+    pub(crate) fn retained(&self, config: &Config, broker: &Arc<dyn Stateful>) -> Option<RetainedStore> {
+        if let Some(retained) = &self.retained {
+            return Some(RetainedStore::Local(Arc::clone(retained)));
+        }
+        let store = Channel::new(RETAINED).ok().filter(|_| settings::retains(config))?;
+        let (broker, reads) = (Arc::clone(broker), Arc::clone(&self.reads));
+        let shared = SharedRetained::new(broker, store, retained_limits(config), reads);
+        Some(RetainedStore::Shared(Arc::new(shared)))
     }
 
     /// Registers the metrics of the parts.
-    pub(crate) fn register(&self, metrics: &mut MetricsRegistry) {
+    pub(crate) fn register(&self, retained: Option<&RetainedStore>, metrics: &mut MetricsRegistry) {
         metrics.register(Arc::clone(&self.sessions));
-        if let Some(retained) = &self.retained {
-            metrics.register(Arc::clone(retained));
+        if let Some(retained) = retained {
+            metrics.register(retained.clone());
         }
         metrics.register(self.storage.clone());
     }
+}
+
+/// Whether this server stores retained messages itself.
+fn retains_here(config: &Config) -> bool {
+    settings::retains(config) && config.broker == BrokerUrl::Memory
 }
 
 fn retained_limits(config: &Config) -> Limits {

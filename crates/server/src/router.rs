@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tidings_broker::{BrokerError, HistoryOptions, PublishOptions, Published, Stateful};
+use tidings_broker::{
+    BrokerError, HistoryOptions, PublishCallback as BrokerCallback, PublishOptions, Published, Stateful,
+};
 use tidings_hub::{Failure, NamespaceOptions, Rejection, Settings, SubscriptionKind};
 use tidings_map_api::Maps;
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_state::{Retained, RetainedFull, StorageError, Undo};
+use tidings_mqtt_state::{RetainedFull, RetainedStore, StorageError, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_session::Response;
 use tidings_shard::ShardMessage;
@@ -50,7 +52,7 @@ pub(crate) struct Router {
     linger: Duration,
     tracer: Tracer,
     /// The retained messages of MQTT; `None` where they are not available.
-    retained: Option<Arc<Retained>>,
+    retained: Option<RetainedStore>,
     /// The sessions of MQTT, whose files have a message before it is acknowledged; `None` before they are set.
     sessions: Option<Arc<SessionStore>>,
     /// The last messages of `$SYS/broker/…`.
@@ -84,7 +86,7 @@ impl Router {
 
     /// With the state of MQTT.
     #[must_use]
-    pub(crate) fn with_mqtt(self, retained: Option<Arc<Retained>>, sessions: Arc<SessionStore>) -> Self {
+    pub(crate) fn with_mqtt(self, retained: Option<RetainedStore>, sessions: Arc<SessionStore>) -> Self {
         Self { retained, sessions: Some(sessions), ..self }
     }
 
@@ -140,7 +142,7 @@ impl Router {
     }
 
     /// Number of retained messages of MQTT.
-    pub(crate) fn retained_count(&self) -> usize {
+    pub(crate) fn retained_count(&self) -> u64 {
         self.retained.as_ref().map_or(0, |retained| retained.count())
     }
 
@@ -173,8 +175,12 @@ impl Router {
         let plain = history.is_none() && options == PublishOptions::default();
         let mut span = self.broker_span("broker publish", SpanKind::Producer, channel);
         let retained = self.retained.clone();
-        let done = Box::new(move |outcome: Result<_, _>| {
-            if let (Some(retained), Some(undo), true) = (retained, undo, outcome.is_err()) {
+        let size = body.len() + options.extra.as_ref().map_or(0, |extra| extra.size());
+        let message = self.shared_message(channel, &body, &options);
+        let done: BrokerCallback = Box::new(move |outcome: Result<_, _>| {
+            if let (Some(RetainedStore::Local(retained)), Some(undo), true) =
+                (retained, undo, outcome.is_err())
+            {
                 retained.undo(undo);
             }
             fail_span(&mut span, &outcome);
@@ -182,15 +188,42 @@ impl Router {
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
-        if plain {
-            // Delivered live and without a position, as a publication of any client of Redis.
-            self.broker.publish(channel, body, done);
-        } else {
-            self.broker.publish_with(channel, body, PublishOptions { history, ..options }, done);
+        let send = move |outcome: Result<(), BrokerError>, broker: &dyn Stateful, channel: &Channel| {
+            if let Err(error) = outcome {
+                done(Err(error));
+            } else if plain {
+                // Delivered live and without a position, as a publication of any client of Redis.
+                broker.publish(channel, body, done);
+            } else {
+                broker.publish_with(channel, body, PublishOptions { history, ..options }, done);
+            }
+        };
+        match &self.retained {
+            Some(RetainedStore::Shared(shared)) if message.is_some() || shared.is_storing() => {
+                let (broker, channel) = (Arc::clone(&self.broker), channel.clone());
+                let publish = {
+                    let channel = channel.clone();
+                    Box::new(move |outcome| send(outcome, &*broker, &channel))
+                };
+                shared.store_then_publish(&channel, message, size, publish);
+            }
+            _ => send(Ok(()), &*self.broker, channel),
         }
     }
 
-    /// Stores a retained message, before it is delivered.
+    /// The message that the shared store has before it is published; `None` if it is not retained there.
+    fn shared_message(
+        &self,
+        channel: &Channel,
+        body: &Bytes,
+        options: &PublishOptions,
+    ) -> Option<Publication> {
+        let is_shared = matches!(self.retained, Some(RetainedStore::Shared(_)));
+        let is_retained = is_shared && message(options).is_some_and(|message| message.retain);
+        is_retained.then(|| retained_message(channel, body, options))
+    }
+
+    /// Stores a retained message in this server, before it is delivered.
     fn retain(
         &self,
         channel: &Channel,
@@ -198,9 +231,10 @@ impl Router {
         options: &PublishOptions,
     ) -> Result<Option<Undo>, Failure> {
         let is_retained = message(options).is_some_and(|message| message.retain);
-        let Some(retained) = self.retained.as_ref().filter(|_| is_retained) else { return Ok(None) };
-        let publication =
-            Publication { extra: options.extra.clone(), ..Publication::new(channel.clone(), body.clone()) };
+        let Some(RetainedStore::Local(retained)) = self.retained.as_ref().filter(|_| is_retained) else {
+            return Ok(None);
+        };
+        let publication = retained_message(channel, body, options);
         retained.set(publication, Instant::now()).map(Some).map_err(|full| match full {
             RetainedFull::Storage(error) => not_stored(&error),
             RetainedFull::Messages(_) | RetainedFull::Bytes(_) => {
@@ -211,19 +245,34 @@ impl Router {
     }
 
     /// Passes the response with the retained messages that match a filter to `reply`.
-    pub(crate) fn read_retained(&self, filter: &str, max_bytes: usize, reply: impl FnOnce(Response)) {
+    pub(crate) fn read_retained(
+        &self,
+        filter: &str,
+        max_bytes: usize,
+        reply: impl FnOnce(Response) + Send + 'static,
+    ) {
         match (&self.retained, Filter::new(filter)) {
             (_, Ok(filter)) if filter.pattern().starts_with(mqtt_sys::PREFIX) => {
                 let topics = self.broker_topics.load();
                 let found = topics.iter().filter(|one| filter.matches(one.channel.as_str()));
                 reply(Response::Protocol(mqtt::Response::Retained(found.cloned().collect())));
             }
-            (Some(retained), Ok(filter)) => retained.read(&filter, max_bytes, Instant::now(), |found| {
-                reply(match found {
-                    Ok(found) => Response::Protocol(mqtt::Response::Retained(found)),
-                    Err(_) => Response::Failed(Failure::Error(response_too_large(max_bytes))),
+            (Some(RetainedStore::Local(retained)), Ok(filter)) => {
+                retained.read(&filter, max_bytes, Instant::now(), |found| {
+                    reply(match found {
+                        Ok(found) => Response::Protocol(mqtt::Response::Retained(found)),
+                        Err(_) => Response::Failed(Failure::Error(response_too_large(max_bytes))),
+                    });
                 });
-            }),
+            }
+            (Some(RetainedStore::Shared(retained)), Ok(_)) => {
+                retained.read(filter, max_bytes, |found| {
+                    reply(match found {
+                        Ok(found) => Response::Protocol(mqtt::Response::Retained(found)),
+                        Err(error) => Response::Failed(failure(error)),
+                    });
+                });
+            }
             _ => reply(Response::Protocol(mqtt::Response::Retained(Vec::new()))),
         }
     }
@@ -416,6 +465,11 @@ pub(crate) fn fail_span<T>(span: &mut Span, outcome: &Result<T, BrokerError>) {
 /// The properties of a message of MQTT.
 fn message(options: &PublishOptions) -> Option<&MessageProperties> {
     options.extra.as_ref()?.message.as_deref()
+}
+
+/// A message to be retained.
+fn retained_message(channel: &Channel, body: &Bytes, options: &PublishOptions) -> Publication {
+    Publication { extra: options.extra.clone(), ..Publication::new(channel.clone(), body.clone()) }
 }
 
 /// The failure of a message that the files of MQTT's state do not have.

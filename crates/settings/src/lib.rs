@@ -139,9 +139,9 @@ pub fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> Protoco
     }
 }
 
-/// Whether retained messages of MQTT are kept: those in memory are not shared by nodes.
+/// Whether retained messages of MQTT are kept.
 pub fn retains(config: &Config) -> bool {
-    config.mqtt.enabled && config.broker == BrokerUrl::Memory && config.mqtt.retain_limit > 0
+    config.mqtt.enabled && config.mqtt.retain_limit > 0
 }
 
 /// Whether sessions of MQTT outlive their connections: those in memory are not shared by nodes.

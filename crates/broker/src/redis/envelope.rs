@@ -63,6 +63,13 @@ pub(super) fn read(message: &Bytes) -> Option<Envelope> {
     }
 }
 
+/// Encodes a publication without a position.
+pub(super) fn write_unpositioned(extra: Option<&Extra>, body: &[u8]) -> Vec<u8> {
+    let extras = extra.map(write_extra).unwrap_or_default();
+    // The epoch between the two spaces is empty.
+    [format!("P0  {}\n", extras.len()).as_bytes(), &extras, body].concat()
+}
+
 /// Encodes a join or leave.
 pub(super) fn write_change(change: &Change) -> Vec<u8> {
     let (kind, info) = match change {

@@ -10,6 +10,10 @@
 --   tidings:until:TAG     sorted set: client, by the millisecond of its expiry
 --   tidings:kept:TAG      hash: name -> value, a register
 --   tidings:keptuntil:TAG sorted set: name, by the millisecond of the value's expiry; values without expiry are not in it
+--   tidings:retained:TAG  hash: topic -> millisecond of its expiry (0 for none), space, envelope; the retained messages of MQTT
+--   tidings:retainedtopics:TAG  sorted set: all these topics, in the order of their names
+--   tidings:retaineduntil:TAG   sorted set: topic, by the millisecond of its expiry
+--   tidings:retainedbytes:TAG   string: bytes of these messages, with an allowance for each
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
 --   tidings:gone:N:TAG:NODE  set: clients of this node with leaves that other nodes have announced, in case it returns
 --
@@ -481,6 +485,127 @@ local function kept(keys)
   return redis.call('HVALS', 'tidings:kept:' .. tag)
 end
 
+-- Allowance for a retained message, besides its topic and its envelope.
+local RETAINED_OVERHEAD = 256
+-- Topics that are compared with a filter in one call, during which Redis does nothing else.
+local TOPICS_AT_ONCE = 1000
+
+local function retained_keys(tag)
+  local values, topics = 'tidings:retained:' .. tag, 'tidings:retainedtopics:' .. tag
+  local until_key, size = 'tidings:retaineduntil:' .. tag, 'tidings:retainedbytes:' .. tag
+  together(values, topics, until_key, size)
+  return values, topics, until_key, size
+end
+
+-- Removes the retained message of a topic.
+local function unretain(tag, topic)
+  local values, topics, until_key, size = retained_keys(tag)
+  local value = redis.call('HGET', values, topic)
+  if not value then return end
+  redis.call('HDEL', values, topic)
+  redis.call('ZREM', topics, topic)
+  redis.call('ZREM', until_key, topic)
+  if redis.call('EXISTS', values) == 0 then
+    redis.call('DEL', size)
+  else
+    redis.call('DECRBY', size, digits(RETAINED_OVERHEAD + #topic + #value))
+  end
+end
+
+-- Removes retained messages that have expired, at most `count` in one step.
+local function expire_retained(tag, count)
+  local _, _, until_key = retained_keys(tag)
+  local gone = redis.call('ZRANGEBYSCORE', until_key, '-inf', digits(now()), 'LIMIT', 0, digits(count))
+  for _, topic in ipairs(gone) do unretain(tag, topic) end
+  return #gone
+end
+
+-- topic, envelope | '' to remove the message, ttl ms | '' for no expiry, most messages, most bytes
+-- -> 0, or 1 if there are as many messages as the limit, 2 if they have as many bytes; messages, bytes
+local function retain(keys, args)
+  local _, tag = only_channel(keys)
+  local values, topics, until_key, size = retained_keys(tag)
+  local topic, envelope, ttl = args[1], args[2], whole(args[3], '', 'ttl')
+  local messages, bytes = tonumber(whole(args[4], '100000', 'messages')), tonumber(whole(args[5], '67108864', 'bytes'))
+  expire_retained(tag, 100)
+  local full = 0
+  if envelope == '' then
+    unretain(tag, topic)
+  else
+    local deadline = ttl == '' and '0' or digits(now() + ttl)
+    local value = deadline .. ' ' .. envelope
+    local cost = RETAINED_OVERHEAD + #topic + #value
+    local function limit()
+      local earlier = redis.call('HGET', values, topic)
+      local before = earlier and RETAINED_OVERHEAD + #topic + #earlier or 0
+      if not earlier and redis.call('HLEN', values) >= messages then return 1 end
+      if tonumber(redis.call('GET', size) or '0') - before + cost > bytes then return 2 end
+      return 0
+    end
+    full = limit()
+    while full > 0 and expire_retained(tag, 100) > 0 do full = limit() end
+    if full == 0 then
+      unretain(tag, topic)
+      redis.call('HSET', values, topic, value)
+      redis.call('ZADD', topics, 0, topic)
+      if ttl ~= '' then redis.call('ZADD', until_key, deadline, topic) end
+      redis.call('INCRBY', size, digits(cost))
+    end
+  end
+  return {full, redis.call('HLEN', values), tonumber(redis.call('GET', size) or '0')}
+end
+
+-- The range of topics that contains those of a filter of MQTT, and a function that compares a topic with the filter.
+local function parsed(filter)
+  local wildcard = string.find(filter, '[+#]')
+  if not wildcard then return '[' .. filter, '[' .. filter, function(topic) return topic == filter end end
+  local prefix, deep = string.sub(filter, 1, wildcard - 1), false
+  local levels = filter
+  if string.sub(filter, -1) == '#' then
+    deep, levels = true, string.sub(filter, 1, -3)
+    -- The filter a/# matches the topic a.
+    if wildcard == #filter then prefix = levels end
+  end
+  local literal = string.gsub(levels, '[^%w+]', '%%%0')
+  local pattern = '^' .. string.gsub(literal, '%+', '[^/]*')
+  local is_any = wildcard == 1
+  local matches = function(topic)
+    if is_any and string.sub(topic, 1, 1) == '$' then return false end
+    if filter == '#' then return true end
+    local _, last = string.find(topic, pattern)
+    if not last then return false end
+    return last == #topic or deep and string.sub(topic, last + 1, last + 1) == '/'
+  end
+  if prefix == '' then return '-', '+', matches end
+  return '[' .. prefix, '[' .. prefix .. '\255', matches
+end
+
+-- filter, topic after which to read | '', bytes
+-- -> messages, bytes (of all), topic after which to continue | '', then topic, envelope and ttl ms (0 for no expiry) of the
+-- messages that match; 0 alone if these take more bytes
+local function retained(keys, args)
+  local _, tag = only_channel(keys)
+  local values, topics, _, size = retained_keys(tag)
+  local from, to, matches = parsed(args[1])
+  if args[2] ~= '' then from = '(' .. args[2] end
+  local budget, bytes, time = tonumber(whole(args[3], '9007199254740991', 'bytes')), 0, now()
+  local page = redis.call('ZRANGEBYLEX', topics, from, to, 'LIMIT', 0, digits(TOPICS_AT_ONCE))
+  local next = #page == TOPICS_AT_ONCE and page[#page] or ''
+  local answer = {redis.call('HLEN', values), tonumber(redis.call('GET', size) or '0'), next}
+  for _, topic in ipairs(page) do
+    local value = matches(topic) and redis.call('HGET', values, topic)
+    local deadline, at = string.match(value or '', '^(%d+) ()')
+    if deadline and (deadline == '0' or tonumber(deadline) > time) then
+      bytes = bytes + RETAINED_OVERHEAD + #topic + #value
+      if bytes > budget then return 0 end
+      answer[#answer + 1] = topic
+      answer[#answer + 1] = string.sub(value, at)
+      answer[#answer + 1] = deadline == '0' and 0 or tonumber(deadline) - time
+    end
+  end
+  return answer
+end
+
 -- In a cluster, nodes call each function with a key of the channel instead of its name: while its slot is moved, Redis
 -- redirects the call to the node with that key, whereas a name is no key and exists on neither node.
 local function named(key)
@@ -517,4 +642,6 @@ register('presence_stats', presence_stats, 'no-writes')
 register('keep', keep)
 register('forget', forget, 'allow-oom')
 register('kept', kept, 'no-writes')
+register('retain', retain)
+register('retained', retained, 'no-writes')
 register('version', version, 'no-writes')

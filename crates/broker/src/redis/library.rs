@@ -56,6 +56,8 @@ functions! {
     KEEP = "keep", "tidings:kept:";
     FORGET = "forget", "tidings:kept:";
     KEPT = "kept", "tidings:kept:";
+    RETAIN = "retain", "tidings:retained:";
+    RETAINED = "retained", "tidings:retained:";
 }
 
 /// Loads the library if it is missing or different: the variant for a cluster when `sharded`.

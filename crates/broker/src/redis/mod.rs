@@ -26,6 +26,7 @@
 //! | `queue` | requests that wait for the publisher connection |
 //! | `publisher` | the task of the publisher connection |
 //! | `state_reader` | reads of histories and presence, shared by concurrent queries |
+//! | `retained` | retained messages of MQTT as arguments and answers of functions |
 //! | `coalesced` | how identical reads are shared |
 //! | `stateful` | the operations of the broker as calls of functions |
 //! | `cluster` | a pair of connections for each primary of a cluster, and the assignment of channels to primaries |
@@ -66,6 +67,7 @@ pub mod options;
 mod publisher;
 mod queue;
 mod redirect;
+mod retained;
 mod sharded_subscriptions;
 mod slots;
 mod snapshot;
@@ -84,6 +86,7 @@ use link::{Link, LinkRole};
 use names::Names;
 use options::Deployment;
 use queue::{Queue, Reply, Request};
+use retained::RetainedReads;
 use state_reader::StateReader;
 use tracker::Tracker;
 
@@ -93,6 +96,8 @@ pub struct Redis {
     /// See [`Options::node`].
     node: String,
     connection: Connection,
+    /// Reads of retained messages in flight.
+    retained_reads: Arc<RetainedReads>,
 }
 
 /// The connections to Redis.
@@ -132,7 +137,7 @@ impl Redis {
                 Connection::Cluster(cluster.map_err(|e| OptionsError::url(&e, &secrets))?)
             }
         };
-        Ok(Arc::new(Self { counters, node, connection }))
+        Ok(Arc::new(Self { counters, node, connection, retained_reads: Arc::default() }))
     }
 
     /// Counters since the start.

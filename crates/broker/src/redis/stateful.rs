@@ -8,13 +8,13 @@ use redis::Value;
 use tidings_wire::{Channel, ClientInfo};
 
 use super::library::Function;
-use super::queue::{Arg, Reply, Request, unexpected};
+use super::queue::{Arg, Queue, Reply, Request, unexpected};
 use super::state_reader::{StateReader, millis};
-use super::{Connection, Redis, envelope, library};
+use super::{Connection, Redis, envelope, library, retained};
 use crate::{
     BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, MAX_IDEMPOTENCY_KEY,
     MAX_REGISTER_VALUES, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback,
-    PublishOptions, RegisterCallback, Stateful,
+    PublishOptions, RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful,
 };
 use tidings_wire::HistoryQuery;
 
@@ -30,6 +30,16 @@ impl Redis {
             Connection::Single(server) => Some(Arc::clone(&server.reader)),
             Connection::Cluster(cluster) => {
                 cluster.primary(channel).map(|primary| Arc::clone(&primary.reader))
+            }
+        }
+    }
+
+    /// The queue of the server that has the channel.
+    fn queue(&self, channel: &Channel) -> Option<Arc<Queue>> {
+        match &self.connection {
+            Connection::Single(server) => Some(Arc::clone(&server.queue)),
+            Connection::Cluster(cluster) => {
+                cluster.primary(channel).map(|primary| Arc::clone(&primary.queue))
             }
         }
     }
@@ -179,6 +189,31 @@ impl Stateful for Redis {
                 other => Err(unexpected(other)),
             });
             done(values);
+        });
+    }
+
+    fn retain(&self, store: &Channel, change: Retain, done: RetainCallback) {
+        let args = retained::args(&change);
+        self.call(library::RETAIN, store, args, move |value| {
+            done(value.and_then(|value| retained::outcome(&value).ok_or_else(|| unexpected(&value))));
+        });
+    }
+
+    fn retained(&self, store: &Channel, query: RetainedQuery, done: RetainedCallback) {
+        let (queue, counters) = (self.queue(store), Arc::clone(&self.counters));
+        self.retained_reads.read(&(store.clone(), query), done, move |(store, query), done| {
+            let (args, max_bytes) = (retained::query_args(query), query.max_bytes);
+            let request = Request::Call(library::RETAINED, store.clone(), args);
+            let reply = Reply::Value(Box::new(move |value| {
+                done(value.and_then(|value| match &value {
+                    Value::Int(_) => Err(BrokerError::LimitExceeded(max_bytes)),
+                    value => retained::page(value).ok_or_else(|| unexpected(value)),
+                }));
+            }));
+            match &queue {
+                Some(queue) => queue.push(request, reply),
+                None => reply.unavailable(&counters),
+            }
         });
     }
 

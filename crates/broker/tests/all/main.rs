@@ -14,6 +14,7 @@ mod receiving;
 mod recovery;
 mod refusing;
 mod register;
+mod retained;
 mod secrets;
 mod sentinel;
 mod sharing;

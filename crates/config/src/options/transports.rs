@@ -112,8 +112,8 @@ group! {
         /// Longest keep-alive time of a client of 5.0 in seconds. A client with a longer one, or without one, gets this one as
         /// its server keep-alive. 0 for any.
         max_keep_alive: usize = "0", count(0, 65_535), reload;
-        /// Most retained messages. A client whose message would be one more gets reason code 0x97. Retained messages are
-        /// available with `broker = "memory"` only.
+        /// Most retained messages, with Redis of the deployment. A client whose message would be one more gets reason code 0x97.
+        /// With 0, messages are not retained.
         retain_limit: usize = "10000", count(0, 10_000_000);
         /// Most bytes of retained messages, with an allowance for each.
         retain_max_bytes: usize = "67108864", bytes(1024, 1024 * 1024 * MIB);

@@ -1,4 +1,5 @@
-//! The retained message of each topic.
+//! The retained message of each topic: in the memory of a server ([`Retained`]), or at a broker that several servers share
+//! ([`SharedRetained`]).
 //!
 //! Invariants:
 //! - The number of messages and their bytes are bounded. A message beyond a bound is refused; none is evicted.
@@ -6,6 +7,8 @@
 //! - A subscriber that reads the messages after it has subscribed gets none that is older than one it was sent: the store is
 //!   changed before the publication is delivered, and a reader takes its messages under the same lock.
 
+mod reads;
+mod shared;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -21,6 +24,8 @@ use tidings_mqtt::topic::Filter;
 use tidings_wire::{Channel, Publication};
 
 use crate::journal::{Journal, StorageError};
+pub use reads::RetainedReads;
+pub use shared::{Continuation, ReadResult, SharedRetained};
 
 /// Allowance for the memory of a message besides its texts.
 const OVERHEAD: usize = 256;
@@ -58,6 +63,34 @@ pub struct TooMany(pub usize);
 pub struct Retained {
     messages: Mutex<Messages>,
     limits: Limits,
+}
+
+/// Where retained messages are stored.
+#[derive(Clone, Debug)]
+pub enum RetainedStore {
+    /// In this server.
+    Local(Arc<Retained>),
+    /// At a broker that several servers share.
+    Shared(Arc<SharedRetained>),
+}
+
+impl RetainedStore {
+    /// Number of messages; of a shared store as last read.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Local(local) => local.count() as u64,
+            Self::Shared(shared) => shared.count(),
+        }
+    }
+}
+
+impl Collect for RetainedStore {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(local) => local.collect(out),
+            Self::Shared(shared) => shared.collect(out),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -227,13 +260,18 @@ impl Message {
     fn at(&self, now: Instant) -> Option<Arc<Publication>> {
         let Some(expires) = self.expires else { return Some(Arc::clone(&self.publication)) };
         let left = expires.checked_duration_since(now).filter(|left| !left.is_zero())?;
-        let seconds = u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX);
-        let mut publication = Publication::clone(&self.publication);
-        if let Some(message) = publication.extra.as_mut().and_then(|extra| extra.message.as_mut()) {
-            message.expiry = Some(seconds);
-        }
-        Some(Arc::new(publication))
+        Some(Arc::new(with_lifetime(Publication::clone(&self.publication), Some(left))))
     }
+}
+
+/// A message with the rest of its lifetime, if it expires.
+fn with_lifetime(mut publication: Publication, left: Option<Duration>) -> Publication {
+    if let (Some(left), Some(message)) =
+        (left, publication.extra.as_mut().and_then(|extra| extra.message.as_mut()))
+    {
+        message.expiry = Some(u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX));
+    }
+    publication
 }
 
 fn lifetime(publication: &Publication) -> Option<Duration> {
@@ -251,14 +289,15 @@ impl Collect for Retained {
             let messages = self.lock();
             (messages.by_topic.len(), messages.bytes)
         };
-        out.gauge("tidings_mqtt_retained_messages", None, "Retained messages of MQTT", number)?;
-        out.gauge(
-            "tidings_mqtt_retained",
-            BYTES,
-            "Bytes of retained messages of MQTT, with an allowance for each",
-            bytes,
-        )
+        write_metrics(number as u64, bytes as u64, out)
     }
+}
+
+fn write_metrics(messages: u64, bytes: u64, out: &mut MetricWriter<'_>) -> fmt::Result {
+    let help = "Retained messages of MQTT; with Redis those of the deployment, as last read";
+    out.gauge("tidings_mqtt_retained_messages", None, help, messages)?;
+    let help = "Bytes of retained messages of MQTT, with an allowance for each";
+    out.gauge("tidings_mqtt_retained", BYTES, help, bytes)
 }
 
 #[cfg(test)]

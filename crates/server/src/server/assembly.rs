@@ -17,7 +17,7 @@ use tidings_cluster::{Cluster, ClusterBus, ClusterKey, DeferredWork, EndedNodes,
 use tidings_consumers::Consumers;
 use tidings_http::{ConnectionLimiter, ConnectionPolicy};
 use tidings_hub::{NamespaceTable, SessionKey, Settings};
-use tidings_mqtt_state::Storage;
+use tidings_mqtt_state::{RetainedStore, Storage};
 use tidings_otel::Tracer;
 use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
@@ -143,6 +143,7 @@ impl Assembly {
             namespaces: Arc::clone(&namespaces),
             sessions: Arc::clone(&session_store),
             polls: Arc::clone(&inbound_polls),
+            retained_reads: Arc::clone(&mqtt.reads),
         });
 
         let mut metrics = MetricsRegistry::default();
@@ -158,8 +159,12 @@ impl Assembly {
             broker.subscribe(&topic);
         }
         let bus = ClusterBus::new(Arc::clone(&cluster), Arc::clone(&broker));
-        mqtt.register(&mut metrics);
-        let MqttState { retained, topics, storage, .. } = mqtt;
+        let retained = mqtt.retained(config, &broker);
+        mqtt.register(retained.as_ref(), &mut metrics);
+        if let Some(RetainedStore::Shared(shared)) = &retained {
+            tokio::spawn(Arc::clone(shared).watch_totals());
+        }
+        let MqttState { topics, storage, .. } = mqtt;
         let router = Router::new(
             broker,
             Arc::clone(&live_sessions),

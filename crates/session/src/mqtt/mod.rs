@@ -260,7 +260,7 @@ impl Context<'_> {
             Command::Publish(qos) => self.mqtt_publish_failed(qos, reason::of_publish(code), text),
             Command::Subscribe => self.mqtt_subscribe_failed(id, reason::of_subscribe(code)),
             // The client would not notice that they are missing.
-            Command::Retained(_) => self.mqtt_disconnect(ReasonCode::QuotaExceeded, text),
+            Command::Retained(_) => self.mqtt_disconnect(reason::of_retained(code), text),
         }
     }
 

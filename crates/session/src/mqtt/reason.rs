@@ -41,6 +41,11 @@ pub(super) fn of_subscribe(code: Code) -> ReasonCode {
     }
 }
 
+/// For `DISCONNECT`, when the retained messages of a subscription cannot be read.
+pub(super) fn of_retained(code: Code) -> ReasonCode {
+    if code.temporary { ReasonCode::ServerBusy } else { ReasonCode::QuotaExceeded }
+}
+
 /// A reason of `DISCONNECT` for a client that is not connected yet.
 pub(super) fn in_connack(reason: ReasonCode) -> ReasonCode {
     match reason {
