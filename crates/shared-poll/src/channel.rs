@@ -1,6 +1,6 @@
 //! One channel: its keys, its subscribers, and the times of its requests.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque, hash_map};
 use std::mem;
 use std::sync::Arc;
 
@@ -97,9 +97,8 @@ impl<S: Subscriber> PollChannel<S> {
 
     /// Adds a subscriber without keys, if it is not one already.
     pub(crate) fn join(&mut self, subscriber: S, delta: bool) {
-        if !self.subscribers.contains_key(&subscriber) {
-            let new = Subscription { keys: HashSet::new(), delta, window: 0, sent: 0 };
-            self.subscribers.insert(subscriber, new);
+        if let hash_map::Entry::Vacant(vacant) = self.subscribers.entry(subscriber) {
+            vacant.insert(Subscription { keys: HashSet::new(), delta, window: 0, sent: 0 });
             self.deltas += usize::from(delta);
         }
     }

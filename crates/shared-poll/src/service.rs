@@ -57,7 +57,7 @@ enum Message {
     /// The response to a request, or `None`.
     Values(u64, Option<Values>),
     /// Other options.
-    Configure(Limits, SignatureKeys),
+    Configure(Limits, Box<SignatureKeys>),
 }
 
 /// The messages that wait for the task.
@@ -155,7 +155,7 @@ impl SharedPolls {
 
     /// Uses other options from now on.
     pub fn configure(&self, limits: Limits, keys: SignatureKeys) {
-        self.queue.push(Message::Configure(limits, keys));
+        self.queue.push(Message::Configure(limits, Box::new(keys)));
     }
 }
 
@@ -192,7 +192,7 @@ pub async fn run(task: PollTask, application: Arc<dyn Application>, mailboxes: A
             None => {}
             Some(Message::Configure(limits, new)) => {
                 polls.set_limits(limits);
-                keys = new;
+                keys = *new;
             }
             Some(Message::Left(channel, subscriber)) => polls.leave(now, &channel, subscriber),
             Some(Message::Values(id, values)) => polls.respond(now, id, values, &mut sink),
