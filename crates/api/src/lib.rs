@@ -2,7 +2,7 @@
 //!
 //! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so that
 //! its server libraries work unchanged. The crate parses requests ([`command`], [`batch`]) and encodes replies ([`reply`],
-//! [`error`]); it has no socket and runs no command. `server` does both.
+//! [`error`], [`response_budget`]); it has no socket and runs no command. `server` does both.
 //!
 //! Invariants:
 //! - The document describes exactly the methods, fields and bounds of the types; tests compare them ([`openapi`]).
@@ -16,6 +16,7 @@ mod fields;
 pub mod map;
 pub mod openapi;
 pub mod reply;
+pub mod response_budget;
 pub mod shared_poll;
 
 pub use batch::{Batch, BatchItem, Envelope};

@@ -14,7 +14,7 @@ use super::Services;
 use super::audit::Caller;
 use super::in_flight::{InFlight, PublishRequest};
 use super::methods;
-use super::response_budget::Reservation;
+use tidings_api::response_budget::Reservation;
 
 /// Most commands of one parallel batch that run at the same time, except publications.
 const MAX_PARALLEL: usize = 64;

@@ -19,7 +19,7 @@ use super::audit::{AuditedCommand, Caller};
 use super::blocklist;
 use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
-use super::response_budget::{MAX_RESPONSE, Reservation};
+use tidings_api::response_budget::{MAX_RESPONSE, Reservation};
 use crate::router::{BrokerOperation, BrokerRequest};
 use tidings_api::shared_poll::SharedPollPublish;
 use tidings_cluster::ClusterError;

@@ -8,7 +8,7 @@
 //! Invariants:
 //! - The body of a request is read only after the request was authorized.
 //! - Each body is bounded, all bodies together are bounded, and each must arrive in time.
-//! - Responses have the same bounds ([`response_budget`]): memory is reserved before the data of a response is read.
+//! - Responses have the same bounds ([`ResponseBudget`]): memory is reserved before the data of a response is read.
 //! - The commands of one request take effect in their order, except in a parallel batch.
 //! - A response to several commands has one reply for each, in their order.
 
@@ -21,7 +21,6 @@ mod connections;
 mod guard;
 mod in_flight;
 mod methods;
-mod response_budget;
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,7 +49,7 @@ use crate::router::Router;
 pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
 pub(crate) use guard::ApiGuard;
-use response_budget::ResponseBudget;
+use tidings_api::response_budget::ResponseBudget;
 use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
 use tidings_keys::{Scope, Scopes};

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use tidings_api::ApiError;
+use bytes::Bytes;
 use tidings_wire::code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ApiError;
+
 /// Most bytes that one command reads. A longer history continues in the next page; other responses are rejected.
-pub(super) const MAX_RESPONSE: usize = 4 << 20;
+pub const MAX_RESPONSE: usize = 4 << 20;
 /// Most bytes of the responses of all requests together.
 const MAX_RESPONSES: usize = 32 << 20;
 /// Bytes per permit of the semaphore.
@@ -21,10 +22,10 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The memory for all responses.
 #[derive(Debug)]
-pub(crate) struct ResponseBudget {
+pub struct ResponseBudget {
     free: Arc<Semaphore>,
     /// Commands that were rejected because no memory was free.
-    pub(crate) rejected: AtomicU64,
+    pub rejected: AtomicU64,
 }
 
 impl Default for ResponseBudget {
@@ -35,11 +36,11 @@ impl Default for ResponseBudget {
 
 /// Reserved memory; released when dropped. The default is none.
 #[derive(Debug, Default)]
-pub(super) struct Reservation(Option<OwnedSemaphorePermit>);
+pub struct Reservation(Option<OwnedSemaphorePermit>);
 
 impl Reservation {
     /// Adds the memory of another response, which is sent together with this one.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         match (&mut self.0, other.0) {
             (Some(mine), Some(other)) => mine.merge(other),
             (mine @ None, other) => *mine = other,
@@ -54,7 +55,7 @@ impl ResponseBudget {
     ///
     /// # Errors
     /// [`code::TOO_MANY_REQUESTS`] if not enough is free in time.
-    pub(super) async fn reserve(&self, wait: bool) -> Result<Reservation, ApiError> {
+    pub async fn reserve(&self, wait: bool) -> Result<Reservation, ApiError> {
         let units = u32::try_from(MAX_RESPONSE / UNIT).unwrap_or(u32::MAX);
         let free = Arc::clone(&self.free);
         let timeout = if wait { MAX_WAIT } else { Duration::ZERO };
@@ -70,14 +71,14 @@ impl ResponseBudget {
     }
 
     /// Reserved bytes.
-    pub(crate) fn reserved(&self) -> u64 {
+    pub fn reserved(&self) -> u64 {
         ((MAX_RESPONSES / UNIT - self.free.available_permits()) * UNIT) as u64
     }
 }
 
 impl Reservation {
     /// Releases the memory beyond `bytes`, the length of the response.
-    pub(super) fn shrink_to(&mut self, bytes: usize) {
+    pub fn shrink_to(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.0 {
             let surplus = permit.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(permit.split(surplus));
@@ -85,7 +86,7 @@ impl Reservation {
     }
 
     /// The body of a response, which holds the reservation until it is dropped.
-    pub(super) fn hold(self, body: Vec<u8>) -> Bytes {
+    pub fn hold(self, body: Vec<u8>) -> Bytes {
         if self.0.is_none() {
             body.into()
         } else {
