@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two meters that publish over plain lines, and a back end that prints their values. No page."""
+"""Two meters that publish over plain lines, and a backend that prints their values. No page."""
 
 import secrets, subprocess, sys
 from pathlib import Path
@@ -21,7 +21,7 @@ devices = [
 print(f"""send a command: redis-cli -p {port} -a {API_KEY} PUBLISH 'commands:#meter-1' 'interval 0.2'
 values of the meters:""", flush=True)
 try:
-    # The back end of this example is the program itself. It receives the channels of all meters.
+    # The backend of this example is the program itself. It receives the channels of all meters.
     subscribe = [binary(), "subscribe", "--pattern", "meters:*", "--server", tidings.tcp, "--key", API_KEY]
     subprocess.run(subscribe, check=False)
 except KeyboardInterrupt:

@@ -31,7 +31,10 @@ export const channels = async (view, visit) => {
     rows = isNext ? [...rows, ...page.channels] : page.channels;
     after = page.next;
     more.hidden = after === null;
-    status.textContent = `${count(rows.length)} of ${count(Math.max(page.total, rows.length))} channels with subscribers`;
+    // A channel with subscribers on several nodes is counted by each of them, so their sum is a bound.
+    const total = after === null ? rows.length : Math.max(page.total, rows.length);
+    const bound = after === null || page.is_exact ? '' : 'at most ';
+    status.textContent = `${count(rows.length)} of ${bound}${count(total)} channels with subscribers`;
     results.replaceChildren(missingNodes(page.missing), rows.length ? table('Channels', ['Channel', '#Subscribers'], rows.map(([name, subscribers]) => [channelLink(name), count(subscribers)])) : '');
   };
 

@@ -80,7 +80,7 @@ export const overview = async (view, visit) => {
       number('Warnings, errors', `${count(sum((state) => state.warnings[0]))}, ${count(sum((state) => state.warnings[1]))}`),
     );
     nodes.replaceChildren(table('Nodes', ['Node', 'State', '~Version', '~Up', '#Connections', '#Channels', '~#Memory', '~#Open files', '~Protocols'], data.nodes.map(({ name, own, state }) => [
-      make('span', { class: 'name' }, name, own ? make('span', { class: 'quiet' }, ' (this one)') : ''),
+      make('span', { class: 'node' }, name, own ? ' ' : '', own ? make('span', { class: 'quiet' }, '(this one)') : ''),
       make('span', { class: state.ready ? 'good' : 'bad' }, state.ready ? `ready, ${state.broker}` : 'not ready'),
       state.version, duration(state.uptime), count(state.connections), count(state.channels),
       state.memory === null ? '–' : bytes(state.memory),

@@ -129,8 +129,9 @@ pub(crate) async fn channels<B: AdminBackend>(
         Ok(query) => query,
         Err(rejection) => return rejection,
     };
-    query.limit = query.limit.clamp(1, MAX_ROWS);
-    let limit = query.limit;
+    let limit = query.limit.clamp(1, MAX_ROWS);
+    // One more shows whether another page follows.
+    query.limit = limit + 1;
     let (reports, missing) = admin.survey_nodes(NodeQuery::Channels(query), None).await.parse();
     json_response(&merge::channels(reports, missing, limit))
 }

@@ -103,32 +103,36 @@ pub(crate) struct ChannelsPage {
     pub(crate) channels: Vec<(String, u64)>,
     /// The name after which the next page begins.
     pub(crate) next: Option<String>,
-    /// The number of channels; a channel with subscribers on several nodes counts once for each.
+    /// The number of channels on all pages, at most if it is not exact.
     pub(crate) total: u64,
+    /// Whether `total` is exact. Several nodes may have the same channels, which only the names on a complete list show.
+    pub(crate) is_exact: bool,
     pub(crate) missing: Vec<String>,
 }
 
-/// The first `limit` channels. Each node has reported its own first `limit` channels, so that the numbers of subscribers of
-/// the merged ones are complete: a node's channel before them would be among its own first ones, too.
+/// The first `limit` channels. Each node has reported its own first channels, one more than `limit`, so that the numbers of
+/// subscribers of the merged ones are complete: a node's channel before them would be among its own first ones, too.
 pub(crate) fn channels(
     reports: Vec<(String, String, ChannelsReport)>,
     missing: Vec<String>,
     limit: usize,
 ) -> ChannelsPage {
     let mut all = BTreeMap::<String, u64>::new();
-    let mut total = 0;
-    let mut is_cut = false;
+    let (mut total, mut listed) = (0, 0);
+    let is_single = reports.len() <= 1;
     for (_, _, report) in reports {
-        is_cut |= report.total > report.channels.len() as u64;
         total += report.total;
+        listed += report.channels.len() as u64;
         for (name, count) in report.channels {
             *all.entry(name).or_default() += count;
         }
     }
-    is_cut |= all.len() > limit;
+    let is_complete = listed == total;
+    let total = if is_complete { all.len() as u64 } else { total };
+    let is_cut = all.len() > limit;
     let channels: Vec<_> = all.into_iter().take(limit).collect();
     let next = channels.last().filter(|_| is_cut).map(|(name, _)| name.clone());
-    ChannelsPage { channels, next, total, missing }
+    ChannelsPage { channels, next, total, is_exact: is_single || is_complete, missing }
 }
 
 #[cfg(test)]
@@ -194,9 +198,21 @@ mod tests {
             vec![node("a", list(&[("a", 1), ("c", 2)], 5)), node("b", list(&[("b", 1), ("c", 3)], 2))];
         let page = channels(reports, vec![], 2);
         assert_eq!(page.channels, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
-        assert_eq!((page.next.as_deref(), page.total), (Some("b"), 7));
-        let page = channels(vec![node("a", list(&[("x", 4)], 1))], vec![], 2);
-        assert_eq!((page.next, page.channels.len()), (None, 1));
+        assert_eq!((page.next.as_deref(), page.total, page.is_exact), (Some("b"), 7, false));
+        let page = channels(vec![node("a", list(&[("x", 4)], 9))], vec![], 2);
+        assert_eq!((page.next, page.channels.len()), (None, 1), "the last page of a node");
+        assert!(page.is_exact && page.total == 9);
+    }
+
+    #[test]
+    fn a_channel_with_subscribers_on_several_nodes_counts_once() {
+        let list = |names: &[&str]| ChannelsReport {
+            channels: names.iter().map(|name| ((*name).to_owned(), 1)).collect(),
+            total: names.len() as u64,
+        };
+        let reports = vec![node("a", list(&["x", "y"])), node("b", list(&["x", "y"]))];
+        let page = channels(reports, vec![], 2);
+        assert_eq!((page.channels.len(), page.next, page.total, page.is_exact), (2, None, 2, true));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn respond<'a>(state: &'a dyn NodeState, rates: &'a Rates, query: Value) -> 
                 serde_json::to_value(state.connections(query).await)
             }
             Ok(NodeQuery::Channels(mut query)) => {
-                query.limit = query.limit.min(MAX_ROWS);
+                query.limit = query.limit.min(MAX_ROWS + 1);
                 serde_json::to_value(state.channels(&query))
             }
             Ok(NodeQuery::Log {}) => serde_json::to_value(recent_log::lines()),

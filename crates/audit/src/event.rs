@@ -23,17 +23,28 @@ pub enum AuditEvent<'a> {
         /// The address of the client, if it is known.
         address: Option<IpAddr>,
     },
+    /// An API key was used for an operation outside of its scopes.
+    PermissionDenied {
+        /// The name of the key.
+        key: &'a str,
+        /// The method of the server API, or the path of the request.
+        method: &'a str,
+        /// The scope that the key lacks.
+        scope: &'a str,
+        /// The address of the sender, if it is known.
+        address: Option<IpAddr>,
+    },
     /// A backend changed something by the server API.
-    ApiOrder {
+    ApiCommand {
         /// The method.
         method: &'a str,
         /// The name of the key; empty if none was required.
         key: &'a str,
         /// The address of the backend, if it is known.
         address: Option<IpAddr>,
-        /// The subject of the order.
+        /// The subject of the command.
         subject: Subject<'a>,
-        /// The code of the error; `None` if the order was accepted.
+        /// The code of the error; `None` if the command was accepted.
         error: Option<u32>,
     },
     /// A table was created.
@@ -54,6 +65,10 @@ pub enum AuditEvent<'a> {
     ConfigurationReloaded {
         /// The cause: `SIGHUP` or `api`.
         cause: &'a str,
+        /// The name of the key; empty without one.
+        key: &'a str,
+        /// The address of the sender of the request; `None` for a signal.
+        address: Option<IpAddr>,
         /// Why the previous configuration stays in use; `None` if the new one is in use.
         error: Option<&'a str>,
     },
@@ -68,7 +83,7 @@ pub enum AuditEvent<'a> {
     },
 }
 
-/// What an order is about; empty texts are left out.
+/// The subject of a command; empty texts are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject<'a> {
     /// The channel.
@@ -80,9 +95,14 @@ pub struct Subject<'a> {
 }
 
 impl AuditEvent<'_> {
-    /// Whether a client without credentials can cause the event.
+    /// Whether a client without credentials, or with a stolen key, can cause the event without end.
     pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Self::AuthenticationFailed { .. } | Self::AdminLogin { accepted: false, .. })
+        matches!(
+            self,
+            Self::AuthenticationFailed { .. }
+                | Self::PermissionDenied { .. }
+                | Self::AdminLogin { accepted: false, .. }
+        )
     }
 }
 
@@ -98,6 +118,8 @@ pub(crate) struct Record<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,8 +155,17 @@ impl<'a> Record<'a> {
                 reason: text(reason),
                 ..Self::default()
             },
-            AuditEvent::ApiOrder { method, key, address: from, subject, error } => Self {
-                event: "api_order",
+            AuditEvent::PermissionDenied { key, method, scope, address: from } => Self {
+                event: "permission_denied",
+                method: text(method),
+                key: text(key),
+                scope: text(scope),
+                address: address(from),
+                result: failed,
+                ..Self::default()
+            },
+            AuditEvent::ApiCommand { method, key, address: from, subject, error } => Self {
+                event: "api_command",
                 method: text(method),
                 key: text(key),
                 address: address(from),
@@ -159,9 +190,11 @@ impl<'a> Record<'a> {
                 result: ok,
                 ..Self::default()
             },
-            AuditEvent::ConfigurationReloaded { cause, error } => Self {
+            AuditEvent::ConfigurationReloaded { cause, key, address: from, error } => Self {
                 event: "configuration_reloaded",
                 cause: text(cause),
+                key: text(key),
+                address: address(from),
                 result: if error.is_none() { ok } else { failed },
                 reason: error.and_then(text),
                 ..Self::default()
@@ -180,12 +213,13 @@ impl<'a> Record<'a> {
 
     /// Writes the event to the log.
     pub(crate) fn log(&self) {
-        let Self { event, method, key, credential, cause, channel, user, id, table, result, .. } = *self;
+        let Self { event, method, key, credential, scope, cause, channel, user, id, table, result, .. } =
+            *self;
         let (address, code, reason, left_out) =
             (self.address.as_deref(), self.code, self.reason, self.left_out);
         tracing::info!(
             target: "audit",
-            method, key, credential, cause, address, channel, user, id, table, result, code, reason, left_out,
+            method, key, credential, scope, cause, address, channel, user, id, table, result, code, reason, left_out,
             "{event}"
         );
     }
@@ -226,11 +260,16 @@ mod tests {
              \"address\":\"192.0.2.7\",\"result\":\"failed\",\"reason\":\"wrong\",\"left_out\":3}\n"
         );
         let subject = Subject { user: "ann", ..Subject::default() };
-        let order =
-            AuditEvent::ApiOrder { method: "disconnect", key: "", address: None, subject, error: Some(107) };
+        let command = AuditEvent::ApiCommand {
+            method: "disconnect",
+            key: "",
+            address: None,
+            subject,
+            error: Some(107),
+        };
         assert_eq!(
-            json(&order, 0),
-            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"api_order\",\"method\":\"disconnect\",\"user\":\"ann\",\
+            json(&command, 0),
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"api_command\",\"method\":\"disconnect\",\"user\":\"ann\",\
              \"result\":\"failed\",\"code\":107}\n"
         );
     }
@@ -239,9 +278,9 @@ mod tests {
     fn a_text_of_a_client_cannot_break_a_line_or_exceed_its_bound() {
         let user = "ü\n".repeat(MAX_TEXT);
         let subject = Subject { user: &user, channel: &user, id: &user };
-        let order =
-            AuditEvent::ApiOrder { method: "disconnect", key: &user, address: None, subject, error: None };
-        let line = json(&order, 0);
+        let command =
+            AuditEvent::ApiCommand { method: "disconnect", key: &user, address: None, subject, error: None };
+        let line = json(&command, 0);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.len() < MAX_LINE, "{}", line.len());
     }

@@ -1,4 +1,4 @@
-//! The audit log: failed authentications, orders of backends, changes of tables and of the configuration
+//! The audit log: failed authentications, denied permissions, commands of backends, changes of tables and of the configuration
 //! (`log.audit`). A component reports an [`AuditEvent`] to [`Audit::record`].
 //!
 //! Events go to the log with the target `audit`, or to a file as one JSON object a line. A thread of its own writes the
@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! - [`Audit::record`] never waits for the disk. An event that does not fit into the queue is left out and counted.
-//! - Events that any client can cause are limited to [`FAILURES`], all others to [`ORDERS`]. The next recorded event has
+//! - Events that any client can cause are limited to [`FAILURES`], all others to [`OTHERS`]. The next recorded event has
 //!   the number of those that were left out before it.
 //! - A text in an event has at most [`MAX_TEXT`] bytes. No event contains a token, a key or a body.
 
@@ -35,7 +35,7 @@ pub use rate::Limit;
 /// The limit of events that a client without credentials can cause.
 pub const FAILURES: Limit = Limit { per_second: 10, burst: 100 };
 /// The limit of all other events.
-pub const ORDERS: Limit = Limit { per_second: 1_000, burst: 1_000 };
+pub const OTHERS: Limit = Limit { per_second: 1_000, burst: 1_000 };
 
 labels! {
     /// Why an event is not in the audit log.
@@ -62,7 +62,7 @@ pub struct Audit {
     sink: Sink,
     counters: Arc<AuditCounters>,
     failures: EventRate,
-    orders: EventRate,
+    others: EventRate,
 }
 
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Audit {
     }
 
     fn new(sink: Sink, counters: Arc<AuditCounters>) -> Self {
-        Self { sink, counters, failures: EventRate::new(FAILURES), orders: EventRate::new(ORDERS) }
+        Self { sink, counters, failures: EventRate::new(FAILURES), others: EventRate::new(OTHERS) }
     }
 
     /// Whether events are recorded. Callers may skip the preparation of an event otherwise.
@@ -113,7 +113,7 @@ impl Audit {
         if !self.is_on() {
             return;
         }
-        let rate = if event.is_failure() { &self.failures } else { &self.orders };
+        let rate = if event.is_failure() { &self.failures } else { &self.others };
         let Some(left_out) = rate.take(Instant::now()) else {
             self.counters.left_out.add(LeftOut::Rate);
             return;

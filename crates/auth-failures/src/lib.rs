@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidings_audit::{Audit, AuditEvent};
-use tidings_shard::client_network;
+use tidings_shard::{Process, client_network};
 use tokio::sync::watch;
 
 use tidings_metrics::{Collect, KeyedCounters, Label as _, MetricWriter, labels};
@@ -63,6 +63,8 @@ labels! {
 #[derive(Debug, Default)]
 pub struct AuthFailures {
     audit: Arc<Audit>,
+    /// The trusted proxies.
+    process: Arc<Process>,
     counts: KeyedCounters<Credential>,
     waiting: AtomicUsize,
     closed: watch::Sender<bool>,
@@ -84,14 +86,20 @@ struct AddressFailures {
 }
 
 impl AuthFailures {
-    /// No failures yet; each one is recorded in this audit log.
-    pub fn new(audit: Arc<Audit>) -> Self {
-        Self { audit, ..Self::default() }
+    /// No failures yet; each one is recorded in this audit log. `process` has the trusted proxies.
+    pub fn new(audit: Arc<Audit>, process: Arc<Process>) -> Self {
+        Self { audit, process, ..Self::default() }
+    }
+
+    /// Whether many clients may have this address: that of a trusted proxy that has not stated its client, or of this machine.
+    fn is_shared(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.process.addresses.is_proxy(address)
     }
 
     /// Counts a failure and waits for the delay of its response. `address` is the client's; `None` if unknown. The delay of
-    /// unknown addresses is always [`FIRST_PAUSE`], so that one client cannot delay other clients; likewise for loopback
-    /// addresses, because every client behind a local proxy has one unless `trusted_proxies` contains the proxy.
+    /// unknown addresses is always [`FIRST_PAUSE`], so that one client cannot delay other clients; likewise for trusted
+    /// proxies that have not stated their client, and for loopback addresses, because every client behind a local proxy has one
+    /// unless `trusted_proxies` contains the proxy.
     pub async fn fail(&self, address: Option<IpAddr>, credential: Credential) {
         let pause = self.count(address, credential, Instant::now());
         tokio::time::sleep(pause).await;
@@ -112,9 +120,9 @@ impl AuthFailures {
     }
 
     /// Whether requests of an address are rejected without comparing their key, because too many of them wait. Always
-    /// `false` for unknown and loopback addresses, which many clients may share.
+    /// `false` for unknown addresses and for those that many clients may share.
     pub fn is_rejected(&self, address: Option<IpAddr>) -> bool {
-        let key = address.map(client_network).filter(|address| !address.is_loopback());
+        let key = address.filter(|address| !self.is_shared(*address)).map(client_network);
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = key.and_then(|_| addresses.get(&key)) else { return false };
         let is_full = self.waiting.load(Ordering::Relaxed) >= MAX_WAITING;
@@ -150,7 +158,8 @@ impl AuthFailures {
             let address = key.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
             tracing::warn!(address, count, credential = credential.label(), "authentication failed");
         }
-        if key.is_none_or(|address| address.is_loopback()) { FIRST_PAUSE } else { entry.pause(now) }
+        let is_shared = key.is_none() || address.is_none_or(|address| self.is_shared(address));
+        if is_shared { FIRST_PAUSE } else { entry.pause(now) }
     }
 }
 
@@ -278,6 +287,20 @@ mod tests {
         }
         assert!(!is_rejected("192.0.2.1") && !is_rejected("192.0.2.3"));
         assert_eq!(failures.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn clients_behind_a_proxy_that_states_no_address_do_not_delay_each_other() {
+        let failures = AuthFailures::default();
+        let proxy = tidings_shard::AddressRange::new("10.0.0.1".parse().expect("an address"), 32);
+        failures.process.addresses.set(0, 0, vec![proxy.expect("a range")]);
+        let now = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(failures.count(address("10.0.0.1"), Credential::Token, now), FIRST_PAUSE);
+        }
+        let waiting: Vec<_> = (0..=MAX_WAITING_PER_ADDRESS).map(|_| begin(&failures, "10.0.0.1")).collect();
+        assert!(!failures.is_rejected(address("10.0.0.1")));
+        drop(waiting);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Collect for RedisMetrics {
         let counters = self.0.counters();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counter(
-            "tidings_redis_messages_heard",
+            "tidings_redis_messages_received",
             None,
             "Messages received from Redis, including canaries",
             load(&counters.received),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use tidings_config::{Overrides, default_file, docs, environment, import, load_with_warnings};
 
+use crate::environment_file;
 use crate::failure::{Failure, print_notice};
 use crate::stdout::print;
 
@@ -17,6 +18,7 @@ use crate::stdout::print;
 Examples:
   tidings config default > tidings.toml
   tidings config check tidings.toml && systemctl restart tidings
+  tidings config check --environment-file /etc/tidings/environment /etc/tidings/tidings.toml
   tidings config import centrifugo.json -o tidings.toml
   tidings config docs | less")]
 pub(crate) struct Config {
@@ -31,8 +33,13 @@ enum ConfigCommand {
     /// Checks a file together with the environment, as the server would read it; exit code 2 for an invalid file
     ///
     /// Every error is a line on stderr. Weak keys and settings without an effect are reported on
-    /// stderr too.
+    /// stderr too. Where a service has variables or credentials, give its file with --environment-file, and set
+    /// CREDENTIALS_DIRECTORY to /run/credentials/UNIT while the service runs: otherwise keys are missing.
     Check {
+        /// Uses the variables in this file (systemd's EnvironmentFile=) instead of those of the shell
+        #[arg(long, value_name = "FILE")]
+        environment_file: Option<PathBuf>,
+
         /// The file (.toml, .json, .yaml)
         file: PathBuf,
     },
@@ -61,8 +68,13 @@ impl Config {
         match &self.action {
             ConfigCommand::Default => print(default_file().as_bytes()),
             ConfigCommand::Docs => print(docs().as_bytes()),
-            ConfigCommand::Check { file } => {
-                let loaded = load_with_warnings(Some(file), environment()?, &Overrides::default())?;
+            ConfigCommand::Check { file, environment_file } => {
+                let mut variables = environment()?;
+                if let Some(path) = environment_file {
+                    variables.retain(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+                    variables.extend(environment_file::read(path)?);
+                }
+                let loaded = load_with_warnings(Some(file), variables, &Overrides::default())?;
                 loaded.warnings.into_iter().for_each(print_notice);
                 print(format!("{}: valid\n", file.display()).as_bytes())
             }

@@ -32,9 +32,10 @@ Examples:
   tidings health https://localhost:8000 --insecure")]
 pub(crate) struct Health {
     /// The server's HTTP port: http://HOST:PORT, https://HOST:PORT (with the path prefix of a proxy, if there is one), or
-    /// unix:PATH
-    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8000", value_parser = http_port)]
-    url: Server,
+    /// unix:PATH; by default the address in TIDINGS_INTERNAL_LISTEN, else that in TIDINGS_HTTP_LISTEN, on this machine, else
+    /// http://127.0.0.1:8000
+    #[arg(value_name = "URL", value_parser = http_port)]
+    url: Option<Server>,
 
     /// Checks /ready instead of /health
     #[arg(long)]
@@ -55,30 +56,34 @@ impl Health {
     /// The server cannot be reached, does not answer in time, or does not answer 200.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         self.tls.apply()?;
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None => own_port(|name| std::env::var(name).ok()).map_err(Failure::Usage)?,
+        };
         block_on(async {
-            match timeout(self.timeout, self.check()).await {
+            match timeout(self.timeout, self.check(&url)).await {
                 Ok(done) => done,
-                Err(_) => Err(self.failure(&format!("no answer within {:?}", self.timeout))),
+                Err(_) => Err(self.failure(&url, &format!("no answer within {:?}", self.timeout))),
             }
         })
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        let mut client = match &self.url {
+    async fn check(&self, url: &Server) -> Result<(), Failure> {
+        let mut client = match url {
             Server::Unix(path) => HttpClient::over_unix_socket(path.clone()),
             Server::Web(web) => HttpClient::new(web.clone()),
             other => return Err(Failure::Usage(format!("{other} is not an HTTP port"))),
         };
         let reply = client.call(HttpRequest::get(self.path())).await.map_err(Failure::new)?;
-        if reply.status == 200 { Ok(()) } else { Err(self.failure(&reason(&reply))) }
+        if reply.status == 200 { Ok(()) } else { Err(self.failure(url, &reason(&reply))) }
     }
 
     fn path(&self) -> &'static str {
         if self.ready { "/ready" } else { "/health" }
     }
 
-    fn failure(&self, reason: &str) -> Failure {
-        Failure::Failed(format!("{} of {}: {reason}", self.path(), self.url))
+    fn failure(&self, url: &Server, reason: &str) -> Failure {
+        Failure::Failed(format!("{} of {url}: {reason}", self.path()))
     }
 }
 
@@ -93,6 +98,22 @@ fn reason(reply: &HttpResponse) -> String {
     }
 }
 
+/// The port for probes of the server with these variables, which has the environment of this process in a container.
+///
+/// # Errors
+/// The first address of a variable is invalid.
+fn own_port(variable: impl Fn(&str) -> Option<String>) -> Result<Server, String> {
+    let listeners = ["TIDINGS_INTERNAL_LISTEN", "TIDINGS_HTTP_LISTEN"].into_iter().filter_map(variable);
+    let first = |list: String| Some(list.split(',').next()?.trim().to_owned());
+    let address = listeners.filter_map(first).find(|first| !matches!(&**first, "" | "off"));
+    let local = address.map(|address| match address.rsplit_once(':') {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => address,
+    });
+    http_port(local.as_deref().unwrap_or("127.0.0.1:8000"))
+}
+
 /// Reads the address of an HTTP port; a host without a scheme is one of `http://`.
 fn http_port(text: &str) -> Result<Server, String> {
     let is_whole = text.contains("://") || text.starts_with("unix:");
@@ -101,5 +122,27 @@ fn http_port(text: &str) -> Result<Server, String> {
         Server::Web(web) => Ok(Server::Web(Web { websocket: false, ..web })),
         Server::Unix(path) => Ok(Server::Unix(path)),
         other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT, https://HOST or unix:PATH")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_port_for_probes_of_the_environment() {
+        let port = |internal: &'static str, http: &'static str| {
+            let variable = move |name: &str| {
+                let value = if name == "TIDINGS_INTERNAL_LISTEN" { internal } else { http };
+                (!value.is_empty()).then(|| value.to_owned())
+            };
+            own_port(variable).map(|url| url.to_string())
+        };
+        let url = |text: &str| http_port(text).map(|url| url.to_string());
+        assert_eq!(port("", ""), url("127.0.0.1:8000"));
+        assert_eq!(port("", "0.0.0.0:9000"), url("127.0.0.1:9000"));
+        assert_eq!(port("[::]:8001, 10.0.0.2:8002", "0.0.0.0:8000"), url("[::1]:8001"));
+        assert_eq!(port("off", "10.0.0.2:8000"), url("10.0.0.2:8000"));
+        assert_eq!(port("unix:/run/tidings/http.sock", ""), url("unix:/run/tidings/http.sock"));
     }
 }

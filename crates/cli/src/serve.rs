@@ -25,6 +25,7 @@ use tracing_subscriber::{fmt, reload};
 
 use crate::data_dir::{self, DataDirEnv};
 use crate::failure::Failure;
+use crate::log_fields;
 use crate::supervisor::supervise;
 use crate::text::colours;
 
@@ -159,7 +160,7 @@ fn log_to_stderr(options: &LogOptions) -> ProcessOptions {
     let log = fmt::layer().with_writer(io::stderr).with_ansi(colours(&io::stderr()));
     let registry = tracing_subscriber::registry().with(filter);
     match options.format {
-        LogFormat::Text => registry.with(log).with(RecentLog).init(),
+        LogFormat::Text => registry.with(log.fmt_fields(log_fields::fields())).with(RecentLog).init(),
         LogFormat::Json => registry.with(log.json()).with(RecentLog).init(),
     }
     Box::new(move |config| {

@@ -199,6 +199,37 @@ fn haproxy_passes_everything_on() {
     assert!(!log.contains("token="), "{log}");
 }
 
+#[test]
+fn the_comments_of_haproxy_describe_the_internal_port_and_the_paths_of_operators() {
+    let flags =
+        ["trusted_proxies=127.0.0.1", "internal.listen=127.0.0.1:0", "http_api.key=0f2d8f5c1a9b4e7d86c3"];
+    let server = Tidings::start(TIDINGS, &flags.map(|option| ["--set", option]).concat());
+    let internal = server.listeners("internal").pop().expect("a listener");
+    let internal = internal.trim_end_matches('/').rsplit_once(':').expect("a port").1.to_owned();
+    let (http, tcp) = (server.http(), server.tcp());
+    let haproxy = Haproxy::start(http, tcp, |config| {
+        let config = config
+            .replace(
+                &format!("    server node1 {http}\n"),
+                &format!("    server node1 {http} port {internal}\n"),
+            )
+            .replace(&format!("{tcp} port {}\n", http.port()), &format!("{tcp} port {internal}\n"))
+            .replace("#   http-request deny", "  http-request deny")
+            .replace("option httpchk\n", "option httpchk\n option log-health-checks\n");
+        assert_eq!(config.matches(&format!("port {internal}\n")).count(), 2, "{config}");
+        config
+    });
+    for backend in ["tidings_http", "tidings_tcp"] {
+        let passed = format!("Health check for server {backend}/node1 succeeded");
+        wait_until(PATIENCE, &passed, || haproxy.process.output().contains(&passed));
+    }
+    assert!(!haproxy.process.output().contains("failed"), "{}", haproxy.process.output());
+    assert_eq!(get_http(local(haproxy.port), "/").status, 200);
+    for path in ["/api/info", "/admin/", "/live/api", "/live/admin"] {
+        assert_eq!(get_http(local(haproxy.port), path).status, 403, "{path}");
+    }
+}
+
 /// HAProxy with the shipped configuration, in front of a server.
 struct Haproxy {
     process: Process,
@@ -464,6 +495,24 @@ fn health_is_an_exit_code_over_tcp_and_unix_sockets() {
         assert!(text(&done.stderr).contains("cannot reach"), "{done:?}");
     }
     assert_eq!(run(&["health", "tcp://127.0.0.1:1"]).status.code(), Some(2));
+}
+
+#[test]
+fn health_uses_the_port_for_probes_of_its_environment() {
+    let server = Tidings::start(TIDINGS, &["--set", "internal.listen=127.0.0.1:0"]);
+    let internal = server.listeners("internal").pop().expect("a listener");
+    let internal = internal.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let health = |internal: &str| {
+        let mut command = clean(Command::new(TIDINGS));
+        command
+            .env("TIDINGS_HTTP_LISTEN", server.http().to_string())
+            .env("TIDINGS_INTERNAL_LISTEN", internal);
+        command.args(["health", "--ready"]).stdin(Stdio::null()).output().expect("the program starts")
+    };
+    wait_until(PATIENCE, "readiness", || health(&internal).status.success());
+    // On the port for clients these paths do not exist.
+    let done = health("");
+    assert!(done.status.code() == Some(1) && text(&done.stderr).contains("status 404"), "{done:?}");
 }
 
 #[test]

@@ -242,6 +242,9 @@ impl Connection {
             Link::Lines { pipe, searched } => match line::next(pipe.inbox(), *searched, MAX_LINE) {
                 Scan::Line { line, used } => {
                     if line.first().is_some_and(|byte| *byte != b'{') {
+                        if let Some(notice) = Error::from_notice(&[line, b"\n"].concat()) {
+                            return Err(notice);
+                        }
                         let mut why = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
                         if line.starts_with(b"HTTP/") {
                             why.push_str(" (an HTTP port: write ws:// or http:// before its address)");

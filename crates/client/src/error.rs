@@ -103,6 +103,23 @@ impl Error {
         matches!(self, Self::ContentRejected { .. })
     }
 
+    /// The error in a line of plain text, `ERROR CODE TEXT`. A server that refuses a connection at a limit, or while it stops, sends
+    /// one before the protocol of the client is known. `None` for any other input, and for an incomplete line.
+    pub(crate) fn from_notice(input: &[u8]) -> Option<Self> {
+        let line = input.strip_prefix(b"ERROR ")?;
+        let end = line.iter().position(|byte| *byte == b'\n')?;
+        let line = String::from_utf8_lossy(&line[..end]);
+        let (code, text) = line.trim_end().split_once(' ')?;
+        let (code, text) = (code.parse().ok()?, text.to_owned());
+        Some(match code {
+            3000.. => Self::Closed { code, text },
+            _ => {
+                let temporary = [code::INTERNAL.number, code::TOO_MANY_REQUESTS.number].contains(&code);
+                Self::Refused { what: "the connection".to_owned(), text, temporary }
+            }
+        })
+    }
+
     /// The rejection of `what` with a code and text of the protocol.
     pub(crate) fn refused(what: impl Into<String>, refusal: &crate::ServerError) -> Self {
         let temporary = refusal.temporary || refusal.code == u32::from(code::INTERNAL.number);
@@ -122,6 +139,20 @@ pub fn reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_in_plain_text_has_its_code_and_text() {
+        let at_limit = Error::from_notice(b"ERROR 3013 too many requests: a limit\r\n").expect("an error");
+        assert_eq!(at_limit, Error::Closed { code: 3013, text: "too many requests: a limit".to_owned() });
+        assert!(at_limit.is_retryable());
+        let expected = "the server refused the connection: this port expects a PROXY protocol header";
+        let header =
+            Error::from_notice(b"ERROR 107 this port expects a PROXY protocol header\r\n").expect("an error");
+        assert!(header.to_string() == expected && !header.is_retryable(), "{header}");
+        for input in [&b"ERROR 3013 cut"[..], b"ERROR x y\r\n", b"HTTP/1.1 400\r\n", b"-ERR no\r\n", b""] {
+            assert_eq!(Error::from_notice(input), None);
+        }
+    }
 
     #[test]
     fn the_server_s_code_decides_whether_to_reconnect() {

@@ -255,7 +255,10 @@ impl MqttConnection {
         let (value, used) = match decoder.decode(self.pipe.inbox()) {
             Ok(Decoded::Packet(packet, used)) => (read(&packet), used),
             Ok(Decoded::Partial { .. }) => return Ok(None),
-            Err(error) => return Err(Error::Protocol { what: "MQTT", why: error.to_string() }),
+            Err(error) => {
+                let other = || Error::Protocol { what: "MQTT", why: error.to_string() };
+                return Err(Error::from_notice(self.pipe.inbox()).unwrap_or_else(other));
+            }
         };
         self.pipe.take(used);
         Ok(Some(value))

@@ -69,8 +69,10 @@ impl RespConnection {
     /// # Errors
     /// [`Error::Protocol`] when the bytes are not RESP.
     pub fn take(&mut self) -> Result<Option<Value>, Error> {
-        let decoded = resp::decode_value(self.pipe.inbox(), MAX_VALUE)
-            .map_err(|e| Error::Protocol { what: "RESP", why: e.to_string() })?;
+        let decoded = resp::decode_value(self.pipe.inbox(), MAX_VALUE).map_err(|e| {
+            let other = || Error::Protocol { what: "RESP", why: e.to_string() };
+            Error::from_notice(self.pipe.inbox()).unwrap_or_else(other)
+        })?;
         let Some((value, used)) = decoded else { return Ok(None) };
         self.pipe.take(used);
         Ok(Some(value))

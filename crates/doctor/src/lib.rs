@@ -30,6 +30,8 @@ pub struct Doctor {
     pub token: Option<String>,
     /// The API key, to publish test messages.
     pub key: Option<String>,
+    /// The address of the server API, if it is another one (`internal.listen`).
+    pub api: Option<Web>,
     /// The channel for the measurement, to which the client may subscribe; `None` for a random name.
     pub channel: Option<String>,
     /// The time for which idle connections are watched; zero skips this check.

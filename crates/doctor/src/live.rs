@@ -72,7 +72,7 @@ impl Doctor {
             }
             Err(HandshakeRejection::Answered { status, server, text }) => {
                 let by = server.map(|server| format!(" by {server}")).unwrap_or_default();
-                let saw = format!("answered {status}{by} instead of an upgrade {text}");
+                let saw = format!("answered {status}{by} instead of an upgrade: {text}");
                 match status {
                     401 | 403 | 429 => report.add(Verdict::Bad, "websocket", &saw)?,
                     502..=504 => report.advise(
@@ -194,13 +194,17 @@ impl Doctor {
         };
         if stream.status != 200 {
             let text = stream.text().await;
-            let saw = format!("answered {} {text}", stream.status);
-            let verdict = if self.token.is_none() && matches!(stream.status, 401 | 403) {
-                Verdict::Skipped
-            } else {
-                Verdict::Bad
+            let saw = format!("answered {}: {}", stream.status, text.trim());
+            let missing = match stream.status {
+                401 | 403 if self.token.is_none() => Some("give a --token"),
+                // Namespaces decide on a channel, and the default name belongs to none of the application's.
+                403 if self.channel.is_none() => Some("give a --channel to which the token may subscribe"),
+                _ => None,
             };
-            return report.add(verdict, "streaming", &saw);
+            return match missing {
+                Some(option) => report.add(Verdict::Skipped, "streaming", &format!("{saw}; {option}")),
+                None => report.add(Verdict::Bad, "streaming", &saw),
+            };
         }
         if let Some(encoding) = stream.headers.get("content-encoding").and_then(|e| e.to_str().ok()) {
             let saw = format!("an event stream is compressed ({encoding})");
@@ -241,7 +245,8 @@ impl Doctor {
         stream: &mut Stream,
         channel: &str,
     ) -> Result<bool, R::Error> {
-        let mut api = Api::new(self.url.clone(), self.key.clone());
+        let api = self.api.as_ref().unwrap_or(&self.url);
+        let mut api = Api::new(api.clone(), self.key.clone());
         let mut names = IdempotencyKeys::default();
         let mut slowest = Duration::ZERO;
         for n in 0..MESSAGES {
@@ -266,13 +271,9 @@ impl Doctor {
                 Ok(Some(Ok(()))) => {}
                 Ok(refusal) => {
                     let words = refusal.and_then(Result::err).map_or_else(String::new, |r| r.to_string());
-                    report.add(Verdict::Skipped, "latency", &format!("nothing can be published: {words}"))?;
-                    return Ok(true);
+                    return self.skip_latency(report, &words).map(|()| true);
                 }
-                Err(error) => {
-                    report.add(Verdict::Skipped, "latency", &format!("nothing can be published: {error}"))?;
-                    return Ok(true);
-                }
+                Err(error) => return self.skip_latency(report, &error.to_string()).map(|()| true),
             }
             match timeout(TIMEOUT, wait_for_text(stream, &body)).await {
                 Ok(true) => slowest = slowest.max(begun.elapsed()),
@@ -300,6 +301,17 @@ impl Doctor {
             report.add(Verdict::Good, "latency", &saw)?;
         }
         Ok(true)
+    }
+}
+
+impl Doctor {
+    fn skip_latency<R: Report>(&self, report: &mut R, reason: &str) -> Result<(), R::Error> {
+        let option = match (&self.key, &self.api) {
+            (None, _) => "; give a --key of the server API",
+            (Some(_), None) => "; give --api if the server API is on another port (internal.listen)",
+            (Some(_), Some(_)) => "",
+        };
+        report.add(Verdict::Skipped, "latency", &format!("nothing can be published: {reason}{option}"))
     }
 }
 

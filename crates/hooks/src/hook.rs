@@ -121,12 +121,15 @@ impl Hook {
             return Err(Rejection::from(code::TOO_MANY_REQUESTS).into());
         };
         self.counters.calls.add(self.kind);
+        let timer = self.counters.durations.start(self.kind);
         let mut span = tidings_otel::child(self.kind.span(), SpanKind::Client);
         if span.is_recorded() {
             span.set("http.request.method", "POST");
             span.set("url.full", self.to_string());
         }
-        match self.exchange(requester, emulated, body, span.context(), read).await {
+        let outcome = self.exchange(requester, emulated, body, span.context(), read).await;
+        drop(timer);
+        match outcome {
             Ok(outcome) => outcome,
             Err(reason) => {
                 span.fail(&reason);

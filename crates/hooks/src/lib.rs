@@ -32,7 +32,7 @@ use self::request::{HookEvent, HookRequest};
 use self::set::{HookSet, RpcHooks, Unnamed};
 use self::values::ValuesRequest;
 use tidings_config::{ChannelOptions, Config, DEFAULT_PROXY, SubscriptionType};
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, KeyedDurations, MetricWriter, labels};
 use tidings_outbound::TlsError;
 
 labels! {
@@ -72,6 +72,8 @@ pub struct HookCounters {
     failures: KeyedCounters<HookKind>,
     /// Requests that were not sent because too many were under way.
     refused: KeyedCounters<HookKind>,
+    /// How long requests took, with those that failed.
+    durations: KeyedDurations<HookKind>,
 }
 
 impl Collect for HookCounters {
@@ -88,6 +90,12 @@ impl Collect for HookCounters {
             "Requests that were not sent because too many were under way, so that clients got an error",
             "hook",
             self.refused.iter(),
+        )?;
+        out.durations(
+            "tidings_hook_duration",
+            "How long requests to the application took, until the response or the failure",
+            "hook",
+            &self.durations,
         )
     }
 }

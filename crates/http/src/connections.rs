@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use thiserror::Error;
 use tidings_shard::Process;
+use tidings_wire::code::counted;
 
 /// The reason why a connection is rejected. Displays as the response to the client.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) enum ConnectionRejected {
     #[error("new connections exceed client.connection_rate_limit; connect again later\n")]
     Rate,
     /// The limit is reached: `client.connection_limit`, or the limit on open files.
-    #[error("the server has reached its limit of {0} connections (client.connection_limit, open files)\n")]
+    #[error("the server has reached its limit of {} (client.connection_limit, open files)\n", counted(*.0, "connection"))]
     Limit(usize),
 }
 

@@ -28,7 +28,7 @@ labels! {
         /// The rest of a request's body.
         Body => "body",
         /// The peer's reading of a response.
-        Response => "answer",
+        Response => "response",
     }
 }
 

@@ -61,11 +61,11 @@ impl Peer {
         }
     }
 
-    /// The address of the client that sent a request with these headers; `None` if it is unknown.
+    /// The address of the client that sent a request with these headers: the last one on the path that is known, which is that
+    /// of the peer without headers; `None` for a Unix socket without a PROXY header.
     pub fn client(self, headers: &HeaderMap, addresses: &AddressLimits) -> Option<IpAddr> {
         let path = self.client_path(headers, addresses);
-        let client = addresses.client(self.address()?, &path.forwarded);
-        (!addresses.is_proxy(client)).then_some(client)
+        Some(addresses.client(self.address()?, &path.forwarded))
     }
 }
 
@@ -177,7 +177,13 @@ mod tests {
         };
         assert_eq!(client(Some("10.0.0.1"), "192.0.2.1", "198.51.100.7"), "192.0.2.1", "a client's claim");
         assert_eq!(client(Some("10.0.0.1"), "10.0.0.2", "198.51.100.7"), "198.51.100.7", "two proxies");
-        assert_eq!(client(Some("10.0.0.1"), "10.0.0.2", "unknown"), "", "a proxy is no client");
+        assert_eq!(client(Some("10.0.0.1"), "10.0.0.2", "unknown"), "10.0.0.2", "the last known address");
+        assert_eq!(client(Some("10.0.0.1"), "", ""), "10.0.0.1", "a client on the machine of a proxy");
+        assert_eq!(
+            client(Some("10.0.0.1"), "", "10.0.0.3"),
+            "10.0.0.3",
+            "a client in the network of the proxies"
+        );
         assert_eq!(client(Some("10.0.0.1"), "", "198.51.100.7"), "198.51.100.7");
         assert_eq!(client(None, "192.0.2.1", "198.51.100.7"), "192.0.2.1", "a Unix socket");
         assert_eq!(client(None, "", "198.51.100.7"), "", "a Unix socket without a header");

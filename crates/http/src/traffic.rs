@@ -142,7 +142,7 @@ impl Collect for Traffic {
             reserve,
         )?;
         out.counters(
-            "tidings_http_gave_way",
+            "tidings_http_evicted",
             "Slow connections of the HTTP port that were closed for new ones, by what they waited for",
             "waited_for",
             self.evicted.iter(),

@@ -67,9 +67,9 @@ impl<P: Protocols> Context<'_, P> {
     /// Ends a session because its client requests more channels than the limit.
     pub fn end_for_channel_limit(&mut self) {
         let text = format!(
-            "{}: {} channels a connection",
+            "{}: {} a connection",
             code::CHANNEL_LIMIT.text,
-            self.hub.settings.channel_limit
+            code::counted(self.hub.settings.channel_limit, "channel")
         );
         self.end(&crate::CloseReason::Code(code::CHANNEL_LIMIT.number, text));
     }

@@ -13,6 +13,8 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidings_wire::code::counted;
+
 use crate::rate::{Bucket, Rate};
 
 /// Number of parts of a table, each with its own lock, so that shards seldom contend.
@@ -260,12 +262,13 @@ impl<K: Eq + Hash> Meters<K> {
         self.table.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
         let scope = self.scope;
         let owner = if scope == ADDRESS { "an address" } else { "a user" };
+        let a_second = |number, noun| format!("{} a second", counted(number, noun));
         let text = match kind {
-            UsageKind::Commands => format!("{} commands a second", self.commands.events()),
-            UsageKind::Publications => format!("{} publications a second", self.publications.events()),
-            UsageKind::Bytes => format!("{} bytes a second", self.bytes.events()),
-            UsageKind::ConnectionRate => format!("{} connections a second", self.connection_rate.events()),
-            UsageKind::Connections => format!("{} connections", self.connections),
+            UsageKind::Commands => a_second(self.commands.events(), "command"),
+            UsageKind::Publications => a_second(self.publications.events(), "publication"),
+            UsageKind::Bytes => a_second(self.bytes.events(), "byte"),
+            UsageKind::ConnectionRate => a_second(self.connection_rate.events(), "connection"),
+            UsageKind::Connections => counted(self.connections, "connection"),
         };
         let option = match kind {
             UsageKind::Connections if !self.connections_option.is_empty() => {

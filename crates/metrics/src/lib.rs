@@ -7,6 +7,7 @@
 //! - Every label has a fixed set of values.
 //! - The text of a metric's `HELP` is its definition. `docs/metrics.md` repeats it, and a test compares the two.
 
+mod durations;
 mod format;
 mod labels;
 mod writer;
@@ -18,6 +19,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use durations::{DurationTimer, KeyedDurations};
 pub use format::Format;
 pub use labels::{KeyedCounters, Label};
 pub use writer::MetricWriter;

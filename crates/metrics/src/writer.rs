@@ -11,6 +11,8 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::{KeyedDurations, Label, SECONDS};
+
 /// Writes families of metrics. The encoder appends the unit, and `_total` for a counter, to the name of a family.
 pub struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
@@ -112,6 +114,22 @@ impl<'a> MetricWriter<'a> {
         let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
         let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         family.encode_histogram(sum, count, buckets, exemplars)
+    }
+
+    /// Writes distributions of durations with one label, in seconds.
+    pub fn durations<K: Label>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        durations: &KeyedDurations<K>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, SECONDS, MetricType::Histogram)?;
+        durations.iter().try_for_each(|(value, sum, buckets)| {
+            let count = buckets.iter().map(|(_, n)| n).sum();
+            let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+            family.encode_family(&[(label, value)])?.encode_histogram(sum, count, &buckets, exemplars)
+        })
     }
 
     /// Writes information that does not change while the process runs. The value is always 1.

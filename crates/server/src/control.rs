@@ -23,7 +23,7 @@ use crate::authority::Authorizer;
 use crate::info::ServerInfo;
 use crate::internal::is_internal;
 use crate::mqtt_sessions::MqttSessions;
-use crate::router::{Router, failure, response_too_large};
+use crate::router::{BrokerOperation, Router, failure, response_too_large};
 use crate::shards::Shards;
 use crate::topic_table::Route;
 use tidings_cluster::PRESENCE_TTL;
@@ -116,17 +116,23 @@ impl Control for SessionControl {
             }
             Request::Presence(channel) => {
                 self.router.evict_ended(&channel);
+                let request = self.router.broker_request(BrokerOperation::Presence, &channel);
                 self.router.broker().presence(
                     &channel,
                     self.router.settings().recovery_bytes,
-                    Box::new(|members| reply.send(to_response(members.map_err(failure), Response::Members))),
+                    Box::new(|members| {
+                        request.complete(&members);
+                        reply.send(to_response(members.map_err(failure), Response::Members));
+                    }),
                 );
             }
             Request::PresenceStats(channel) => {
                 self.router.evict_ended(&channel);
+                let request = self.router.broker_request(BrokerOperation::PresenceStats, &channel);
                 self.router.broker().presence_stats(
                     &channel,
                     Box::new(|stats| {
+                        request.complete(&stats);
                         let stats = stats.map_err(failure);
                         reply.send(to_response(stats, |s| Response::Presence(s.clients, s.users)));
                     }),

@@ -72,7 +72,7 @@ impl Default for InboundCounters {
 impl Collect for InboundCounters {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
         out.counter(
-            "tidings_publications_heard",
+            "tidings_broker_publications_received",
             None,
             "Publications that the broker delivered, from any publisher",
             self.publications.load(Ordering::Relaxed),

@@ -68,7 +68,7 @@ impl Collect for LimitCounters {
             rejections(self),
         )?;
         out.gauges(
-            "tidings_metered",
+            "tidings_limiter_entries",
             "Addresses and users for which the limits of limits.address and limits.user are counted",
             "of",
             [("addresses", usage.addresses.stored() as u64), ("users", usage.users.stored() as u64)],

@@ -177,7 +177,7 @@ fn response(outcome: Outcome) -> Response {
         Outcome::New => Response::Protocol(mqtt::Response::Session(None)),
         Outcome::Resumed(state) => Response::Protocol(mqtt::Response::Session(Some(state))),
         Outcome::Full(most) => {
-            let text = format!("limit exceeded: {most} sessions (mqtt.sessions_limit)");
+            let text = format!("limit exceeded: {} (mqtt.sessions_limit)", code::counted(most, "session"));
             rejection(code::LIMIT_EXCEEDED, text)
         }
         Outcome::Replaced => rejection(code::SESSION_TAKEN_OVER, code::SESSION_TAKEN_OVER.text.to_owned()),

@@ -36,7 +36,7 @@ use crate::shards::Shards;
 use crate::topic_table::TopicTable;
 use tidings_cluster::EndedNodes;
 use tidings_cluster::{ChannelCounts, ListBudget};
-use tidings_metrics::{Collect, MetricWriter};
+use tidings_metrics::{Collect, KeyedDurations, MetricWriter, labels};
 
 /// Completion callback of a publish. Called exactly once, from any thread; must not block.
 pub(crate) type PublishCallback = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
@@ -51,6 +51,7 @@ pub(crate) struct Router {
     /// How long a topic stays subscribed at the broker after its last subscriber has left.
     linger: Duration,
     tracer: Tracer,
+    durations: Arc<KeyedDurations<BrokerOperation>>,
     /// The retained messages of MQTT; `None` where they are not available.
     retained: Option<RetainedStore>,
     /// The sessions of MQTT, whose files have a message before it is acknowledged; `None` before they are set.
@@ -78,6 +79,7 @@ impl Router {
             ended_nodes,
             linger,
             tracer,
+            durations: Arc::default(),
             retained: None,
             sessions: None,
             broker_topics: ArcSwap::default(),
@@ -173,7 +175,7 @@ impl Router {
         };
         let history = options.history.or(own);
         let plain = history.is_none() && options == PublishOptions::default();
-        let mut span = self.broker_span("broker publish", SpanKind::Producer, channel);
+        let request = self.broker_request(BrokerOperation::Publish, channel);
         let retained = self.retained.clone();
         let size = body.len() + options.extra.as_ref().map_or(0, |extra| extra.size());
         let message = self.shared_message(channel, &body, &options);
@@ -183,8 +185,7 @@ impl Router {
             {
                 retained.undo(undo);
             }
-            fail_span(&mut span, &outcome);
-            drop(span);
+            request.complete(&outcome);
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
@@ -284,10 +285,9 @@ impl Router {
         query: HistoryQuery,
         done: impl FnOnce(Result<History, Failure>) + Send + 'static,
     ) {
-        let mut span = self.broker_span("broker history", SpanKind::Client, channel);
+        let request = self.broker_request(BrokerOperation::History, channel);
         let done = Box::new(move |outcome: Result<_, _>| {
-            fail_span(&mut span, &outcome);
-            drop(span);
+            request.complete(&outcome);
             done(outcome.map_err(failure));
         });
         if matches!(self.history_options(channel), Err(Keyed::Map)) {
@@ -296,11 +296,12 @@ impl Router {
         self.broker.history(channel, query, done);
     }
 
-    /// A span of a request to the broker.
-    pub(crate) fn broker_span(&self, name: &'static str, kind: SpanKind, channel: &Channel) -> Span {
+    /// Begins a request to the broker, for traces and metrics.
+    pub(crate) fn broker_request(&self, operation: BrokerOperation, channel: &Channel) -> BrokerRequest {
+        let (name, kind) = operation.span();
         let mut span = self.tracer.operation(name, kind);
         span.set_text("messaging.destination.name", channel.as_str());
-        span
+        BrokerRequest { span, operation, began: Instant::now(), durations: Arc::clone(&self.durations) }
     }
 
     /// Removes the members of nodes that have ended from a channel. Requests to the broker after this one see the result.
@@ -431,7 +432,55 @@ impl Collect for Router {
             None,
             "Channels and patterns subscribed at the broker, including those without subscribers that linger",
             self.topics(),
+        )?;
+        out.durations(
+            "tidings_broker_request_duration",
+            "How long requests to the broker took, with the time in its queue, until the response or the failure",
+            "operation",
+            &self.durations,
         )
+    }
+}
+
+labels! {
+    /// A request to the broker.
+    pub(crate) enum BrokerOperation {
+        Publish => "publish",
+        History => "history",
+        HistoryRemove => "history_remove",
+        Presence => "presence",
+        PresenceStats => "presence_stats",
+    }
+}
+
+impl BrokerOperation {
+    /// The name and kind of its spans.
+    fn span(self) -> (&'static str, SpanKind) {
+        match self {
+            Self::Publish => ("broker publish", SpanKind::Producer),
+            Self::History => ("broker history", SpanKind::Client),
+            Self::HistoryRemove => ("broker history_remove", SpanKind::Client),
+            Self::Presence => ("broker presence", SpanKind::Client),
+            Self::PresenceStats => ("broker presence_stats", SpanKind::Client),
+        }
+    }
+}
+
+/// A request to the broker that has not completed.
+pub(crate) struct BrokerRequest {
+    span: Span,
+    operation: BrokerOperation,
+    began: Instant,
+    durations: Arc<KeyedDurations<BrokerOperation>>,
+}
+
+impl BrokerRequest {
+    /// Ends the span, which fails with the outcome, and counts the duration.
+    pub(crate) fn complete<T>(mut self, outcome: &Result<T, BrokerError>) {
+        self.durations.add(self.operation, self.began.elapsed());
+        if let Err(error) = outcome {
+            self.span.fail(error);
+        }
     }
 }
 
@@ -452,13 +501,6 @@ impl Keyed {
             }
         };
         Rejection { code: code::NOT_AVAILABLE.number, text: text.to_owned(), temporary: false }
-    }
-}
-
-/// Marks the span of a request to the broker as failed, if it has failed.
-pub(crate) fn fail_span<T>(span: &mut Span, outcome: &Result<T, BrokerError>) {
-    if let Err(error) = outcome {
-        span.fail(error);
     }
 }
 

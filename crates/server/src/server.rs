@@ -336,7 +336,7 @@ impl Server {
     /// # Errors
     /// [`ReloadError`]: nothing has changed.
     pub async fn reload(&self) -> Result<ReloadReport, ReloadError> {
-        self.services.api.reload("SIGHUP").await
+        self.services.api.reload("SIGHUP", None).await
     }
 
     /// Opens the file of the audit log again, after it was moved. Errors are logged.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tidings_wire::code::counted;
 
 const SECOND: u64 = 1_000_000_000;
 /// Number of parts of the table, each with its own lock, so that shards seldom contend.
@@ -205,10 +206,11 @@ impl AddressLimits {
         let Rules { connections, rate, .. } = &**self.rules.load();
         match exceeded {
             ExceededLimit::Connections => {
-                format!("{connections} connections of an address (limits.address.connections)")
+                format!("{} of an address (limits.address.connections)", counted(*connections, "connection"))
             }
             ExceededLimit::Rate => {
-                format!("{rate} connections a second of an address (limits.address.connection_rate)")
+                let rate = counted(*rate, "connection");
+                format!("{rate} a second of an address (limits.address.connection_rate)")
             }
         }
     }

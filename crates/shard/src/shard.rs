@@ -483,7 +483,7 @@ impl Shard {
     pub(crate) fn client_address(&self, slot: Slot) -> Option<IpAddr> {
         let conn = self.conns.get(slot.index()).and_then(Option::as_ref)?;
         let stated = self.clients.get(&slot).copied();
-        stated.or_else(|| conn.socket.peer()).filter(|client| !self.process.addresses.is_proxy(*client))
+        stated.or_else(|| conn.socket.peer())
     }
 
     /// Schedules a request with a large response. It fails at once if all queues together are full, because the wait

@@ -4,6 +4,8 @@
 //! "Disconnect codes"), so that SDKs retry correctly: an error may be `temporary`; a disconnect in 3000–3499 requests
 //! reconnecting, one in 3500–3999 forbids it; an unsubscribe from 2500 on requests subscribing again.
 
+use std::fmt;
+
 /// A reason with its number: the answer to one command, or the end of a subscription or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Code {
@@ -13,6 +15,12 @@ pub struct Code {
     pub text: &'static str,
     /// Whether the same command may succeed later without any change.
     pub temporary: bool,
+}
+
+/// A number with its noun, for messages: `1 connection`, `2 connections`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// A status of HTTP (RFC 9110 §15).

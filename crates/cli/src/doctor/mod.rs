@@ -21,13 +21,14 @@ use crate::target::TlsArgs;
 /// The time for the command to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Tests a deployment through its proxy: upgrades, buffering, time-outs, limits, origins
+/// Tests a deployment through its proxy: upgrades, buffering, timeouts, limits, origins
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Give the address that clients use: https://push.example.org, with the path prefix if there is one. Each check reports \
 its observation; a failed check names the wrong setting of the proxy (nginx, HAProxy, Caddy, Traefik) and the lines to \
-change. Without --token a server that requires one can only be tested in part; with --key messages are published (to a \
-separate channel) to measure their delivery time.
+change. On a server with keys, streaming and idle connections are tested only with a --token and, where namespaces restrict \
+channels, with a --channel to which the token may subscribe; otherwise these checks are skipped, and the last line \
+counts them. With --key messages are published (to a separate channel) to measure their delivery time.
 
 Proxies close idle connections, nginx after 60 s: --idle sets how long connections are watched. This takes \
 most of the command's time; 0 skips it.
@@ -37,7 +38,8 @@ Exit code 0 when no check failed, 1 otherwise.
 Examples:
   tidings doctor http://127.0.0.1:8000
   tidings doctor https://push.example.org
-  tidings doctor https://example.org/push --token \"$TOKEN\" --key \"$KEY\" --idle 10m")]
+  tidings doctor https://example.org/push --token \"$TOKEN\" --channel news --key \"$KEY\" --idle 10m
+  tidings doctor https://push.example.org --token \"$TOKEN\" --key \"$KEY\" --api http://10.0.0.2:8001")]
 pub(crate) struct Doctor {
     /// The address that clients use
     #[arg(value_name = "URL", value_parser = web)]
@@ -50,6 +52,10 @@ pub(crate) struct Doctor {
     /// The API key, to publish test messages
     #[arg(long, value_name = "KEY", env = "TIDINGS_HTTP_API_KEY", hide_env_values = true)]
     key: Option<String>,
+
+    /// The address of the server API, if it is not that of clients (internal.listen)
+    #[arg(long, value_name = "URL", value_parser = web)]
+    api: Option<Web>,
 
     /// The channel for the measurement, to which the client may subscribe; by default a random name
     #[arg(long)]
@@ -90,6 +96,7 @@ impl Doctor {
             url: self.url.clone(),
             token: self.token.clone(),
             key: self.key.clone(),
+            api: self.api.clone(),
             channel: self.channel.clone(),
             idle: self.idle,
             proxy: self.proxy,

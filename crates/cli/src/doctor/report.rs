@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 use tidings_client::Web;
 use tidings_doctor::{Advice, Report, Verdict};
+use tidings_wire::code::counted;
 
 use crate::failure::{Failure, single_line};
 use crate::stdout::print;
@@ -31,6 +32,7 @@ fn colour(verdict: Verdict) -> &'static str {
 pub(super) struct DoctorReport {
     colours: bool,
     made: usize,
+    skipped: usize,
     failed: usize,
     /// Whether the terminal shows a line that will be replaced.
     shown: bool,
@@ -43,7 +45,7 @@ impl DoctorReport {
     /// Standard output cannot be written.
     pub(super) fn new(url: &Web) -> Result<Self, Failure> {
         print(format!("{url}\n\n").as_bytes())?;
-        Ok(Self { colours: colours(&stdout()), made: 0, failed: 0, shown: false })
+        Ok(Self { colours: colours(&stdout()), made: 0, skipped: 0, failed: 0, shown: false })
     }
 
     fn clear(&mut self) {
@@ -58,10 +60,12 @@ impl DoctorReport {
     /// A check failed.
     pub(super) fn end(mut self) -> Result<(), Failure> {
         self.clear();
+        let made = counted(self.made, "check");
+        let skipped = if self.skipped > 0 { format!("; {} skipped", self.skipped) } else { String::new() };
         if self.failed == 0 {
-            return print(format!("\nno problem found in {} checks\n", self.made).as_bytes());
+            return print(format!("\nno problem found in {made}{skipped}\n").as_bytes());
         }
-        Err(Failure::Failed(format!("{} of {} checks failed", self.failed, self.made)))
+        Err(Failure::Failed(format!("{} of {made} failed{skipped}", self.failed)))
     }
 }
 
@@ -95,8 +99,9 @@ impl Report for DoctorReport {
         advice: Option<&Advice>,
     ) -> Result<(), Failure> {
         self.clear();
-        if verdict != Verdict::Skipped {
-            self.made += 1;
+        match verdict {
+            Verdict::Skipped => self.skipped += 1,
+            _ => self.made += 1,
         }
         self.failed += usize::from(verdict == Verdict::Bad);
         let start = format!("{:<5}", word(verdict));

@@ -131,7 +131,7 @@ fn wrong_settings_of_haproxy_are_recognised_by_name() {
             Haproxy { frontend: "http-request del-header Upgrade", ..Haproxy::default() },
             "websocket",
             "FAIL",
-            ["`http-request del-header`", "mode http"],
+            ["instead of an upgrade: ", "`http-request del-header`"],
         ),
         (
             Haproxy { server: "send-proxy-v2", ..Haproxy::default() },
@@ -168,7 +168,7 @@ fn a_proxy_header_that_the_server_expects_or_refuses_is_recognised() {
     let sending = Haproxy { server: "send-proxy-v2", ..Haproxy::default() };
     let done = doctor(&Proxy::haproxy(&other, &sending).url(), &[]);
     expect(&done, "health", "FAIL", &["its trusted_proxies must contain the address of HAProxy"]);
-    other.wait_for_log("its address is not in trusted_proxies");
+    other.wait_for_log("reason=\"its address is not in trusted_proxies\"");
     let done = doctor(&Proxy::haproxy(&server, &sending).url(), &["--idle", "0"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     expect(&done, "address", "ok", &["(PROXY protocol)"]);
@@ -271,6 +271,38 @@ fn checks_that_need_a_token_run_only_with_one() {
     let with = doctor(&url, &["--idle", "0", "--token", made.text().trim(), "--key", "api"]);
     assert_eq!(with.code, Some(0), "{with:?}");
     assert_eq!((verdict(&with, "messages"), verdict(&with, "latency")), ("ok", "ok"), "{with:?}");
+    // The last line shows how much was not tested: the proxy, messages, streaming and idle connections.
+    assert!(without.text().ends_with("; 4 skipped\n"), "{}", without.text());
+    assert!(with.text().ends_with("; 2 skipped\n"), "{}", with.text());
+}
+
+#[test]
+fn a_channel_of_a_namespace_and_an_api_on_another_port_can_be_given() {
+    let server = server(
+        &[
+            "client.token.hmac_secret_key=key",
+            "http_api.key=api",
+            "internal.listen=127.0.0.1:0",
+            "channel.namespaces=chat",
+            "channel.namespaces.chat.allow_subscribe_for_client=true",
+        ]
+        .map(|option| ["--set", option])
+        .concat(),
+    );
+    let made = run(&["token", "connection", "--user", "42", "--secret", "key"], b"");
+    let token = ["--idle", "0", "--token", made.text().trim(), "--key", "api"];
+    let doctor = |more: &[&str]| doctor(&server.http_url(), &[&token[..], more].concat());
+    let without = doctor(&[]);
+    assert_eq!(without.code, Some(0), "{without:?}");
+    expect(&without, "streaming", "skip", &["answered 403: ", "give a --channel"]);
+    let with = doctor(&["--channel", "chat:doctor"]);
+    expect(&with, "streaming", "ok", &[]);
+    expect(&with, "latency", "skip", &["give --api"]);
+    let api = server.listeners("internal").pop().expect("a listener");
+    let with = doctor(&["--channel", "chat:doctor", "--api", &api]);
+    assert_eq!((with.code, verdict(&with, "latency")), (Some(0), "ok"), "{with:?}");
+    let other = doctor(&["--channel", "news"]);
+    assert_eq!((other.code, verdict(&other, "streaming")), (Some(1), "FAIL"), "{other:?}");
 }
 
 #[test]

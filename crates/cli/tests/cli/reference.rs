@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tidings_testkit::Tidings;
 
+use crate::book::text;
 use crate::tool::{TIDINGS, run};
 
 const COMMANDS: [&str; 10] =
@@ -153,4 +154,53 @@ fn the_options_are_listed() {
     for option in ["tcp.echo", "TIDINGS_TCP_ECHO", "shutdown.timeout"] {
         assert!(docs.text().contains(option), "{option} is missing");
     }
+}
+
+#[test]
+fn a_check_uses_the_variables_of_the_service_instead_of_those_of_the_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (file, variables) = (path("tidings.toml"), path("environment"));
+    fs::write(&file, "[http]\nlisten = [\"0.0.0.0:8000\"]\n").unwrap();
+    let check = |given: &[&str]| run(&[&["config", "check"], given, &[&file]].concat(), b"");
+    check(&[]).refused(2, &["no key is configured"]);
+    let key = "0f2d8f5c1a9b4e7d86c30f2d8f5c1a9b";
+    fs::write(&variables, format!("# keys\nTIDINGS_HTTP_API_KEY=\"{key}\"\n")).unwrap();
+    let checked = check(&["--environment-file", &variables]);
+    assert_eq!((checked.code, checked.text()), (Some(0), format!("{file}: valid\n").as_str()), "{checked:?}");
+    // An option that does not exist is found there too.
+    fs::write(&variables, format!("TIDINGS_HTTP_API_KEY={key}\nTIDINGS_TCP_MAX_LIN=100\n")).unwrap();
+    check(&["--environment-file", &variables]).refused(2, &["TIDINGS_TCP_MAX_LIN"]);
+    let absent = check(&["--environment-file", &path("absent")]);
+    assert!(absent.code == Some(2) && absent.stderr.contains("absent does not exist"), "{absent:?}");
+}
+
+#[test]
+fn the_documentation_has_the_number_of_alerts() {
+    let rules = text("deploy/prometheus/tidings.rules.yaml").matches("- alert: ").count();
+    for (page, words) in
+        [("docs/deploy.md", "alerts with their meaning"), ("docs/operations/monitoring.md", "alert rules")]
+    {
+        assert!(text(page).contains(&format!("{rules} {words}")), "{page} does not say {rules} {words}");
+    }
+}
+
+#[test]
+fn the_page_about_keys_lists_the_secrets_that_need_a_restart() {
+    let options = text("docs/configuration.md");
+    let sections = options.split("\n### `").skip(1).filter_map(|section| section.split_once('`'));
+    // A secret can be in a file of its own.
+    let is_fixed = |section: &str| {
+        let facts = section.trim_start().lines().next().unwrap_or_default();
+        facts.contains("; needs a restart") && facts.contains("; also `")
+    };
+    let fixed = sections.filter(|(_, section)| is_fixed(section)).map(|(name, _)| name.to_owned());
+    let mut fixed: Vec<_> =
+        fixed.chain(["consumers[].postgresql.dsn", "pusher.apps[].secret"].map(str::to_owned)).collect();
+    fixed.sort();
+    let page = text("docs/operations/keys.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut listed: Vec<_> = rows.map(|(name, _)| name.to_owned()).collect();
+    listed.sort();
+    assert_eq!(listed, fixed);
 }

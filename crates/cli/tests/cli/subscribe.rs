@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use tidings_testkit::{PATIENCE, Proxy, RedisServer, RespClient, Tidings, free_port, wait_until};
+use tidings_testkit::{LineClient, PATIENCE, Proxy, RedisServer, RespClient, Tidings, free_port, wait_until};
 
 use crate::tool::{TIDINGS, Tool, command, run, server};
 
@@ -222,6 +222,23 @@ fn another_protocol_is_reported_and_not_retried() {
         std::thread::park();
     });
     run(&["subscribe", "a", "--server", &addr], b"").refused(1, &["does not speak JSON lines", "ws://"]);
+}
+
+#[test]
+fn a_limit_on_connections_is_reported_and_retried() {
+    let server = server(&["--set", "limits.address.connections=1"]);
+    let held = LineClient::connect(server.tcp());
+    let (lines, mqtt) = (server.tcp().to_string(), format!("mqtt://{}", server.tcp()));
+    for args in [
+        ["news", "--server", &lines].as_slice(),
+        &["n*", "--pattern", "--server", &lines],
+        &["news", "--server", &mqtt],
+    ] {
+        let tool = Tool::start(command(&[&["subscribe"], args].concat()));
+        tool.wait_for_stderr("too many requests: 1 connection of an address (limits.address.connections)");
+        assert!(!tool.stderr().contains("does not speak"), "{args:?}: {}", tool.stderr());
+    }
+    drop(held);
 }
 
 #[test]

@@ -161,7 +161,7 @@ group! {
         /// Format of an entry: a line of text, or a JSON object on a line. The flag is `--log-format`; `log_format` is
         /// an alias.
         format: LogFormat = "text", ();
-        /// The audit log: failed authentications, orders of the server API, tables created and deleted, reloads of the
+        /// The audit log: failed authentications, keys used outside of their scopes, commands of the server API, tables created and deleted, reloads of the
         /// configuration, logins of administrators. `log`: into the log at level `info`, with the target `audit`. A
         /// path: into this file, one JSON object a line; it is created with the mode 0600, appended to, and opened again
         /// on `SIGHUP`. `off`, because events name users, channels and addresses.

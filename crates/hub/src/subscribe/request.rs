@@ -67,7 +67,8 @@ impl<P: Protocols> Hub<P> {
             return Err(code::ALREADY_SUBSCRIBED.into());
         }
         if session.subscriptions().len() + in_progress >= settings.channel_limit {
-            let words = format!("limit exceeded: {} channels a connection", settings.channel_limit);
+            let words =
+                format!("limit exceeded: {} a connection", code::counted(settings.channel_limit, "channel"));
             return Err(CommandError(code::LIMIT_EXCEEDED, words));
         }
         if settings.access.is_reserved(channel.as_str()) {

@@ -66,7 +66,7 @@ impl<P: Protocols> Hub<P> {
         if !already && held >= limit {
             return SubscribeOutcome::Refused(
                 code::LIMIT_EXCEEDED,
-                format!("limit exceeded: {limit} channels a connection"),
+                format!("limit exceeded: {} a connection", code::counted(limit, "channel")),
             );
         }
         if let Topic::Channel(channel) = topic

@@ -6,11 +6,18 @@ use tidings_hub::SlowConsumerPolicy;
 
 use tidings_settings as settings;
 
-/// The options of channels without a namespace, and of each namespace.
+/// The options of channels without a namespace, and of each namespace, and the names of those that differ from their default.
 pub(super) fn describe(config: &Config) -> Value {
     let named = config.channel.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options));
     let all = std::iter::once(("", &config.channel.without_namespace)).chain(named);
-    all.map(|(name, options)| json!({"name": name, "options": effective(options, &config.memory)})).collect()
+    let defaults = ChannelOptions::default().values();
+    all.map(|(name, options)| {
+        let values = options.values().into_iter();
+        let changed = values.filter(|option| !defaults.contains(option)).map(|(name, _)| name);
+        let changed: Vec<_> = changed.collect();
+        json!({"name": name, "options": effective(options, &config.memory), "changed": changed})
+    })
+    .collect()
 }
 
 /// The options with the names and values of the configuration; instead of `auto`, the policy that it stands for.

@@ -1,4 +1,4 @@
-//! Orders of backends in the audit log: all commands that change something, except publications.
+//! Commands of the server API in the audit log: all that change something, except publications.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ pub(crate) struct Caller {
 }
 
 /// A command that is recorded when it has completed.
-pub(super) struct AuditedOrder {
+pub(super) struct AuditedCommand {
     method: CommandMethod,
     channel: String,
     user: String,
     id: String,
 }
 
-impl AuditedOrder {
+impl AuditedCommand {
     /// What the audit log records of a command; `None` if it does not record the command.
     pub(super) fn from_command(services: &Services, command: &Command) -> Option<Self> {
         if !services.audit.is_on() {
@@ -40,24 +40,24 @@ impl AuditedOrder {
             if client.is_empty() { session.clone() } else { client.clone() }
         };
         let (channel, user, id) = match command {
-            Command::Subscribe(order) => {
-                (order.channel.clone(), order.user.clone(), either(&order.client, &order.session))
+            Command::Subscribe(fields) => {
+                (fields.channel.clone(), fields.user.clone(), either(&fields.client, &fields.session))
             }
-            Command::Unsubscribe(order) => {
-                (order.channel.clone(), order.user.clone(), either(&order.client, &order.session))
+            Command::Unsubscribe(fields) => {
+                (fields.channel.clone(), fields.user.clone(), either(&fields.client, &fields.session))
             }
-            Command::Disconnect(order) => {
-                (String::new(), order.user.clone(), either(&order.client, &order.session))
+            Command::Disconnect(fields) => {
+                (String::new(), fields.user.clone(), either(&fields.client, &fields.session))
             }
-            Command::Refresh(order) => {
-                (String::new(), order.user.clone(), either(&order.client, &order.session))
+            Command::Refresh(fields) => {
+                (String::new(), fields.user.clone(), either(&fields.client, &fields.session))
             }
-            Command::HistoryRemove(order) => (order.channel.clone(), String::new(), String::new()),
-            Command::MapClear(order) => (order.channel.clone(), String::new(), String::new()),
-            Command::BlockUser(order) => (String::new(), order.user.clone(), String::new()),
-            Command::UnblockUser(order) => (String::new(), order.user.clone(), String::new()),
-            Command::RevokeToken(order) => (String::new(), String::new(), order.jti.clone()),
-            Command::InvalidateUserTokens(order) => (String::new(), order.user.clone(), String::new()),
+            Command::HistoryRemove(fields) => (fields.channel.clone(), String::new(), String::new()),
+            Command::MapClear(fields) => (fields.channel.clone(), String::new(), String::new()),
+            Command::BlockUser(fields) => (String::new(), fields.user.clone(), String::new()),
+            Command::UnblockUser(fields) => (String::new(), fields.user.clone(), String::new()),
+            Command::RevokeToken(fields) => (String::new(), String::new(), fields.jti.clone()),
+            Command::InvalidateUserTokens(fields) => (String::new(), fields.user.clone(), String::new()),
             Command::Publish(_)
             | Command::Broadcast(_)
             | Command::Presence(_)
@@ -79,7 +79,7 @@ impl AuditedOrder {
 
     /// Records the command with its result.
     pub(super) fn record(&self, services: &Services, caller: &Caller, reply: &CommandReply) {
-        services.audit.record(&AuditEvent::ApiOrder {
+        services.audit.record(&AuditEvent::ApiCommand {
             method: self.method.label(),
             key: &caller.identity.name,
             address: caller.address,

@@ -12,6 +12,7 @@ use tidings_api::ApiError;
 use tidings_audit::AuditEvent;
 use tidings_http::{Peer, Scheme};
 use tidings_keys::{Scope, Scopes};
+use tidings_log_throttle::LogThrottle;
 use tidings_metrics::Label as _;
 
 use super::Services;
@@ -22,12 +23,14 @@ use tidings_auth_failures::Credential;
 /// Admits requests for paths that are protected by the API keys.
 pub(crate) struct ApiGuard {
     services: Arc<Services>,
+    /// Log lines about keys that were used outside of their scopes.
+    denials: LogThrottle,
 }
 
 impl ApiGuard {
     /// The guard of the paths for backends and operators.
     pub(crate) fn new(services: &Arc<Services>) -> Self {
-        Self { services: Arc::clone(services) }
+        Self { services: Arc::clone(services), denials: LogThrottle::new() }
     }
 
     /// Checks the key of a request for `/metrics` on the HTTP port, where one is required (see
@@ -48,14 +51,29 @@ impl ApiGuard {
     /// The response to a request that is not admitted.
     pub(crate) async fn check_with(&self, parts: &Parts, scopes: Scopes) -> Result<(), Response> {
         let caller = self.check(parts).await?;
-        let Some(scope) = caller.identity.scopes.missing(scopes) else { return Ok(()) };
-        self.count_unauthorized();
+        let Some(scope) = self.missing_scope(&caller, parts.uri.path(), scopes) else { return Ok(()) };
         let reason = format!("{}\n", ApiError::missing_scope(&caller.identity, scope).message);
         Err((StatusCode::FORBIDDEN, reason).into_response())
     }
 
+    /// The first of the scopes `needed` that a key lacks. Such a request is counted, logged, and recorded in the audit log: a
+    /// stolen key may be tried out. `method` is the method or the path.
+    pub(super) fn missing_scope(&self, caller: &Caller, method: &str, needed: Scopes) -> Option<Scope> {
+        let Caller { identity, address, .. } = caller;
+        let scope = identity.scopes.missing(needed)?;
+        self.count_unauthorized();
+        let (key, address) = (&*identity.name, *address);
+        if let Some(count) = self.denials.count() {
+            let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+            tracing::warn!(key, address, method, scope = scope.name(), count, "an API key lacks a scope");
+        }
+        let scope_name = scope.name();
+        self.services.audit.record(&AuditEvent::PermissionDenied { key, method, scope: scope_name, address });
+        Some(scope)
+    }
+
     /// Counts a request that was rejected.
-    pub(super) fn count_unauthorized(&self) {
+    fn count_unauthorized(&self) {
         self.services.counters.unauthorized.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -9,19 +9,18 @@ use tidings_api::reply::{BroadcastResponse, ChannelJson, ClientJson, Publication
 use tidings_api::{ApiError, Command, CommandReply, CommandResult};
 use tidings_broker::BrokerError;
 use tidings_hub::{Admission, Failure, SessionAction, SessionCommand};
-use tidings_otel::{Span, SpanKind};
 use tidings_wire::client::Encoding;
 use tidings_wire::{Epoch, HistoryQuery, Pattern, Position, code};
 use tokio::sync::oneshot;
 
 use super::Services;
 use super::arguments::{check_channel, expiry_time};
-use super::audit::{AuditedOrder, Caller};
+use super::audit::{AuditedCommand, Caller};
 use super::blocklist;
 use super::connections;
 use super::in_flight::{Completed, InFlight, PublishRequest, bytes};
 use super::response_budget::{MAX_RESPONSE, Reservation};
-use crate::router::fail_span;
+use crate::router::{BrokerOperation, BrokerRequest};
 use tidings_api::shared_poll::SharedPollPublish;
 use tidings_cluster::ClusterError;
 use tidings_cluster::ListBudget;
@@ -58,15 +57,17 @@ pub(super) fn has_large_reply(command: &Command) -> bool {
 
 /// Runs one command, and records it in the audit log. Memory for a large reply must have been reserved.
 pub(super) async fn execute(services: &Services, caller: &Caller, command: Command) -> CommandReply {
-    let order = AuditedOrder::from_command(services, &command);
-    let reply = dispatch(services, command).await;
-    if let Some(order) = order {
-        order.record(services, caller, &reply);
+    let audited = AuditedCommand::from_command(services, &command);
+    let timer = services.counters.durations.start(command.method().scope().into());
+    let reply = dispatch(services, caller, command).await;
+    drop(timer);
+    if let Some(audited) = audited {
+        audited.record(services, caller, &reply);
     }
     reply
 }
 
-async fn dispatch(services: &Services, command: Command) -> CommandReply {
+async fn dispatch(services: &Services, caller: &Caller, command: Command) -> CommandReply {
     match command {
         Command::Publish(publish) => {
             let mut in_flight = InFlight::new(services);
@@ -107,7 +108,7 @@ async fn dispatch(services: &Services, command: Command) -> CommandReply {
         Command::RevokeToken(request) => blocklist::revoke_token(services, request).await,
         Command::InvalidateUserTokens(request) => blocklist::invalidate_user_tokens(services, request).await,
         Command::Connections(request) => connections::list(services, request).await,
-        Command::Reload(_) => match services.reload("api").await {
+        Command::Reload(_) => match services.reload("api", Some(caller)).await {
             Ok(report) => Ok(CommandResult::Reloaded(report)),
             Err(error) => Err(error.into()),
         },
@@ -300,8 +301,8 @@ async fn presence(services: &Services, channel: &str) -> CommandReply {
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
-    let span = services.router.broker_span("broker presence", SpanKind::Client, &channel);
-    let members = request(span, |done| broker.presence(&channel, MAX_RESPONSE, done)).await;
+    let begun = services.router.broker_request(BrokerOperation::Presence, &channel);
+    let members = request(begun, |done| broker.presence(&channel, MAX_RESPONSE, done)).await;
     let members = members.map_err(|error| match error {
         BrokerError::LimitExceeded(_) => response_too_large("ask for presence_stats"),
         other => other.into(),
@@ -317,8 +318,8 @@ async fn presence_stats(services: &Services, channel: &str) -> CommandReply {
     }
     let broker = services.router.broker();
     services.router.evict_ended(&channel);
-    let span = services.router.broker_span("broker presence_stats", SpanKind::Client, &channel);
-    let stats = request(span, |done| broker.presence_stats(&channel, done)).await?;
+    let begun = services.router.broker_request(BrokerOperation::PresenceStats, &channel);
+    let stats = request(begun, |done| broker.presence_stats(&channel, done)).await?;
     Ok(CommandResult::PresenceStats { num_clients: stats.clients, num_users: stats.users })
 }
 
@@ -360,8 +361,8 @@ async fn history_remove(services: &Services, channel: &str) -> CommandReply {
         return Err(option_is_off("history"));
     }
     let broker = services.router.broker();
-    let span = services.router.broker_span("broker history_remove", SpanKind::Client, &channel);
-    request(span, |done| broker.history_remove(&channel, done)).await?;
+    let begun = services.router.broker_request(BrokerOperation::HistoryRemove, &channel);
+    request(begun, |done| broker.history_remove(&channel, done)).await?;
     Ok(CommandResult::Done {})
 }
 
@@ -379,9 +380,9 @@ async fn channels(services: &Services, pattern: &str) -> CommandReply {
     Ok(CommandResult::Channels { channels: channels.collect() })
 }
 
-/// Sends a request to the broker and waits for the response, which ends the span.
+/// Sends a request to the broker and waits for the response, which completes it.
 async fn request<T>(
-    mut span: Span,
+    request: BrokerRequest,
     send: impl FnOnce(Box<dyn FnOnce(Result<T, BrokerError>) + Send>),
 ) -> Result<T, BrokerError>
 where
@@ -392,7 +393,7 @@ where
         let _ = done.send(outcome);
     }));
     let outcome = response.await.unwrap_or(Err(BrokerError::Unavailable));
-    fail_span(&mut span, &outcome);
+    request.complete(&outcome);
     outcome
 }
 

@@ -53,8 +53,8 @@ pub(crate) use guard::ApiGuard;
 use response_budget::ResponseBudget;
 use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
-use tidings_keys::Scopes;
-use tidings_metrics::{BYTES, Collect, KeyedCounters, Label as _, MetricWriter};
+use tidings_keys::{Scope, Scopes};
+use tidings_metrics::{BYTES, Collect, KeyedCounters, KeyedDurations, Label as _, MetricWriter, labels};
 use tidings_reload::{ReloadError, ReloadReport, Reloader};
 
 /// Timeout of receiving a body, and before that of waiting for memory for it.
@@ -65,6 +65,25 @@ const MAX_BODIES: usize = 64 << 20;
 const UNIT: usize = 1 << 10;
 /// The header that, set to `transport`, requests errors as HTTP statuses.
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
+
+labels! {
+    /// The methods of a scope.
+    enum CommandGroup {
+        Publish => "publish",
+        Read => "read",
+        Manage => "manage",
+    }
+}
+
+impl From<Scope> for CommandGroup {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Publish => Self::Publish,
+            Scope::Read => Self::Read,
+            Scope::Manage => Self::Manage,
+        }
+    }
+}
 
 /// The counters and limits of the API.
 #[derive(Debug, Default)]
@@ -77,6 +96,8 @@ pub(crate) struct ApiCounters {
     unauthorized: AtomicU64,
     /// Limit of commands per second.
     pub(crate) rate: RateLimit,
+    /// How long commands took, by the scope that they need.
+    durations: KeyedDurations<CommandGroup>,
     /// Requests that were rejected because of the rate limit of their key.
     key_rate_refused: AtomicU64,
     /// Memory for responses.
@@ -119,14 +140,20 @@ impl Collect for ApiCounters {
             "method",
             self.commands.iter(),
         )?;
+        out.durations(
+            "tidings_api_duration",
+            "How long commands to the server API took, from their parameters to their result, by the scope that they need; without publications of batches, which are sent together",
+            "scope",
+            &self.durations,
+        )?;
         out.gauge(
-            "tidings_api_answers_reserved",
+            "tidings_api_responses_reserved",
             BYTES,
             "Bytes reserved for responses of the server API that are being read or sent",
             self.responses.reserved(),
         )?;
         out.counter(
-            "tidings_api_answers_refused",
+            "tidings_api_responses_refused",
             None,
             "Commands to the server API that got a temporary error because no memory for the response was free",
             load(&self.responses.rejected),
@@ -163,14 +190,22 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Reloads the configuration, and records it in the audit log with its cause.
+    /// Reloads the configuration, and records it in the audit log with its cause, and with the sender of the request, if
+    /// there is one.
     ///
     /// # Errors
     /// As [`Reloader::reload`].
-    pub(crate) async fn reload(&self, cause: &str) -> Result<ReloadReport, ReloadError> {
+    pub(crate) async fn reload(
+        &self,
+        cause: &str,
+        caller: Option<&Caller>,
+    ) -> Result<ReloadReport, ReloadError> {
         let result = self.reloader.reload().await;
         let error = result.as_ref().err().map(ToString::to_string);
-        self.audit.record(&AuditEvent::ConfigurationReloaded { cause, error: error.as_deref() });
+        let key = caller.map_or("", |caller| &*caller.identity.name);
+        let address = caller.and_then(|caller| caller.address);
+        let error = error.as_deref();
+        self.audit.record(&AuditEvent::ConfigurationReloaded { cause, key, address, error });
         result
     }
 }
@@ -356,9 +391,9 @@ impl Api {
         }
         let caller = self.guard.check(&parts).await?;
         let as_status = parts.headers.get(ERROR_MODE).is_some_and(|mode| mode == "transport");
-        if let Some(rejection) =
-            method.and_then(|method| self.scope_rejection(&caller, method.scope().into(), as_status))
-        {
+        if let Some(rejection) = method.and_then(|method| {
+            self.scope_rejection(&caller, method.label(), method.scope().into(), as_status)
+        }) {
             return Err(rejection);
         }
         let context = self.services.tracer.context(&parts.headers);
@@ -368,9 +403,14 @@ impl Api {
 
     /// The rejection (403) of a whole request whose key lacks a scope that one of its commands needs. The body has the form
     /// of other errors in the same error mode.
-    fn scope_rejection(&self, caller: &Caller, needed: Scopes, as_status: bool) -> Option<Response> {
-        let scope = caller.identity.scopes.missing(needed)?;
-        self.guard.count_unauthorized();
+    fn scope_rejection(
+        &self,
+        caller: &Caller,
+        method: &str,
+        needed: Scopes,
+        as_status: bool,
+    ) -> Option<Response> {
+        let scope = self.guard.missing_scope(caller, method, needed)?;
         let error = ApiError::missing_scope(&caller.identity, scope);
         let body = if as_status { error.json() } else { reply::encode(&Err(error.clone())) };
         Some(json(error.status(), body))
@@ -379,7 +419,7 @@ impl Api {
     /// The rejection of several commands, by their scopes or their rate.
     fn batch_rejection(&self, admitted: &Admitted<'_>, needed: Scopes, commands: usize) -> Option<Response> {
         let Admitted { caller, as_status, .. } = admitted;
-        self.scope_rejection(caller, needed, *as_status)
+        self.scope_rejection(caller, "batch", needed, *as_status)
             .or_else(|| self.services.counters.check_rate(caller, commands))
     }
 

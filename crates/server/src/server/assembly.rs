@@ -123,7 +123,7 @@ impl Assembly {
         let internal = Arc::<InternalChannels>::default();
         let ended_nodes = Arc::<EndedNodes>::default();
         let blocklist = Arc::<Blocklist>::default();
-        let auth_failures = Arc::new(AuthFailures::new(Arc::clone(&audit)));
+        let auth_failures = Arc::new(AuthFailures::new(Arc::clone(&audit), Arc::clone(&process)));
         let inbound_counters = Arc::<InboundCounters>::default();
         let namespaces = Arc::<NamespaceTable>::default();
         let mqtt = MqttState::open(config)?;

@@ -150,7 +150,7 @@ impl Shards {
             self.sum(|m| &m.expired),
         )?;
         out.counter(
-            "tidings_orders",
+            "tidings_application_commands",
             None,
             "Commands of the application that were applied to sessions",
             self.sum(|m| &m.session_commands),

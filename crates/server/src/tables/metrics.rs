@@ -30,13 +30,13 @@ impl Collect for TableMetrics {
             load(&counters.open),
         )?;
         out.gauge(
-            "tidings_tables_nameless",
+            "tidings_tables_temporary",
             BYTES,
             "Bytes of temporary files: unpacked files, sort keys of views, and removed files that are still read",
             service.unlinked(),
         )?;
         out.counters(
-            "tidings_table_gave_way",
+            "tidings_table_evicted",
             "Slow uploads and downloads of tables that were ended in favour of others",
             "transfer",
             service.gave_way(),

@@ -174,6 +174,9 @@ fn options_rates_and_log_lines_are_shown_without_secrets() {
         [&chat["history_size"], &chat["history_ttl"], &chat["presence"], &chat["force_recovery_mode"]],
         [&json!(7), &json!("1m"), &json!(false), &json!("stream")]
     );
+    let changed: Vec<_> =
+        namespaces["namespaces"].as_array().expect("a list").iter().map(|one| &one["changed"]).collect();
+    assert_eq!(changed, [&json!([]), &json!(["history_size", "history_ttl"])]);
     // The policy that `auto` stands for.
     let without = &namespaces["namespaces"][0]["options"];
     assert_eq!([&chat["slow_consumer"], &without["slow_consumer"]], [&json!("cut"), &json!("drop_oldest")]);

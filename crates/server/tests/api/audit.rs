@@ -44,7 +44,7 @@ fn orders_and_failed_authentications_are_recorded_without_secrets() {
     call("disconnect", &json!({"user": "ann"}));
     let order = |method: &str, more: Value| {
         let mut event = json!({
-            "event": "api_order", "method": method, "key": "http_api.key", "address": "127.0.0.1", "result": "ok",
+            "event": "api_command", "method": method, "key": "http_api.key", "address": "127.0.0.1", "result": "ok",
         });
         event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         event
@@ -66,6 +66,18 @@ fn orders_and_failed_authentications_are_recorded_without_secrets() {
     );
     wait_for(&path, &order("unblock_user", json!({"user": "bob"})));
     call("publish", &json!({"channel": "a", "data": {}}));
+
+    // A reload names its cause and its sender.
+    server.post("/api/reload", &key, "{}");
+    wait_until(PATIENCE, "the reload in the audit log", || {
+        events(&path).iter().any(|event| {
+            let has = |field: &str, value: &str| event[field] == value;
+            has("event", "configuration_reloaded")
+                && has("cause", "api")
+                && has("key", "http_api.key")
+                && has("address", "127.0.0.1")
+        })
+    });
 
     server.post("/api/info", &["X-API-Key: a-guess"], "{}");
     let failure = |credential: &str, reason: &str| {
@@ -94,6 +106,34 @@ fn orders_and_failed_authentications_are_recorded_without_secrets() {
         assert!(!all.contains(secret), "{all}");
     }
     assert!(!all.contains("publish") && !all.contains("\"info\""), "{all}");
+}
+
+/// A stolen key is tried out.
+#[test]
+fn a_key_that_is_used_outside_of_its_scopes_is_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.log");
+    let server = ApiServer::with(&[
+        &format!("log.audit={}", path.display()),
+        "http_api.keys=shop",
+        "http_api.keys.shop.key=a-key-of-the-shop",
+        "http_api.keys.shop.scopes=publish",
+    ]);
+    let key = ["X-API-Key: a-key-of-the-shop"];
+    let denied = |method: &str, scope: &str| {
+        json!({
+            "event": "permission_denied", "method": method, "key": "shop", "scope": scope, "address": "127.0.0.1",
+            "result": "failed",
+        })
+    };
+    assert_eq!(server.post("/api/disconnect", &key, "{\"user\":\"ann\"}").status, 403);
+    wait_for(&path, &denied("disconnect", "manage"));
+    let batch = "{\"commands\":[{\"publish\":{\"channel\":\"a\",\"data\":1}},{\"info\":{}}]}";
+    assert_eq!(server.post("/api/batch", &key, batch).status, 403);
+    wait_for(&path, &denied("batch", "read"));
+    assert_eq!(server.post("/api/publish", &key, "{\"channel\":\"a\",\"data\":1}").status, 200);
+    assert_eq!(events(&path).len(), 2, "{:?}", events(&path));
+    assert!(!fs::read_to_string(&path).expect("the audit log").contains("a-key-of-the-shop"));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn unfinished_bodies_at_the_limit_block_neither_probes_nor_requests_nor_websocke
         });
         assert_eq!(status, 101);
         let metrics = server.get("/metrics").body;
-        assert!(!metrics.contains("tidings_http_gave_way_total{waited_for=\"body\"} 0\n"), "{metrics}");
+        assert!(!metrics.contains("tidings_http_evicted_total{waited_for=\"body\"} 0\n"), "{metrics}");
         drop(attackers);
     }
 }
@@ -68,7 +68,7 @@ fn an_evicted_request_gets_408() {
     // With the connection of the request, the limit is reached.
     wait_until(PATIENCE, "a slow one that gave way", || {
         let metrics = server.get("/metrics").body;
-        metrics.contains("tidings_http_gave_way_total{waited_for=\"body\"} 1\n")
+        metrics.contains("tidings_http_evicted_total{waited_for=\"body\"} 1\n")
     });
     let answer = HttpResponse::read(&mut slow[0]);
     assert_eq!(answer.status, 408);

@@ -48,9 +48,10 @@ fn rows(text: &str) -> BTreeSet<String> {
             "info" => format!("{family}_info"),
             _ => family.to_owned(),
         };
+        let sample = if kind == "histogram" { format!("{family}_count") } else { name.clone() };
         let labels: BTreeSet<_> = text
             .lines()
-            .filter_map(|line| line.strip_prefix(&name)?.strip_prefix('{')?.split_once('}'))
+            .filter_map(|line| line.strip_prefix(&sample)?.strip_prefix('{')?.split_once('}'))
             .flat_map(|(labels, _)| labels.split(',').filter_map(|label| label.split_once('=')))
             .map(|(label, _)| format!("`{label}`"))
             .collect();
@@ -182,7 +183,7 @@ fn the_metrics_count_the_operations_of_clients() {
             && is("tidings_broker_topics", 2.0)
             && is("tidings_broker_up{kind=\"memory\"}", 1.0)
             && is("tidings_publications_received_total", 1.0)
-            && is("tidings_publications_heard_total", 1.0)
+            && is("tidings_broker_publications_received_total", 1.0)
             && is("tidings_deliveries_total", 2.0)
             && is("tidings_errors_total", 1.0)
             && now["tidings_received_bytes_total"] > 40.0
@@ -226,13 +227,41 @@ fn the_buckets_of_the_fanout_histogram_add_up() {
 }
 
 #[test]
+fn commands_of_backends_and_requests_to_the_broker_are_timed() {
+    let server = TestServer::start(&[
+        "channel.without_namespace.history_size=1",
+        "channel.without_namespace.history_ttl=60s",
+    ]);
+    for (path, body) in [
+        ("/api/publish", "{\"channel\":\"news\",\"data\":1}"),
+        ("/api/history", "{\"channel\":\"news\"}"),
+        ("/api/history_remove", "{\"channel\":\"news\"}"),
+    ] {
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        assert_eq!(server.send(head + body).status, 200);
+    }
+    let now = scrape(&server);
+    let timed = |name: &str, label: &str| now[&format!("tidings_{name}_duration_seconds_count{{{label}}}")];
+    for scope in ["publish", "read", "manage"] {
+        assert_eq!(timed("api", &format!("scope=\"{scope}\"")), 1.0, "{scope}");
+    }
+    for operation in ["publish", "history", "history_remove"] {
+        assert_eq!(timed("broker_request", &format!("operation=\"{operation}\"")), 1.0, "{operation}");
+    }
+    assert_eq!(timed("broker_request", "operation=\"presence\""), 0.0);
+}
+
+#[test]
 fn the_metrics_show_the_state_and_the_lag_of_the_broker() {
     let mut redis = RedisServer::start();
     let server = TestServer::start(&[&format!("broker={}", redis.url()), "ready.canary_interval=20ms"]);
     let is = |name: &str, value: f64| scrape(&server).get(name) == Some(&value);
     wait_until(PATIENCE, "up", || is("tidings_broker_up{kind=\"redis\"}", 1.0) && is("tidings_ready", 1.0));
     assert!(scrape(&server)["tidings_broker_lag_seconds"] < 3.0);
-    assert!(scrape(&server)["tidings_redis_messages_heard_total"] >= 1.0);
+    assert!(scrape(&server)["tidings_redis_messages_received_total"] >= 1.0);
     redis.kill();
     wait_until(PATIENCE, "down", || is("tidings_broker_up{kind=\"redis\"}", 0.0) && is("tidings_ready", 0.0));
     let before = scrape(&server)["tidings_broker_lag_seconds"];
@@ -291,7 +320,7 @@ fn namespaces_have_their_own_counters() {
         now.iter().filter(of).map(|(_, value)| value).sum()
     };
     assert_eq!(sum("deliveries_total"), now["tidings_deliveries_total"]);
-    assert_eq!(sum("publications_total"), now["tidings_publications_heard_total"]);
+    assert_eq!(sum("publications_total"), now["tidings_broker_publications_received_total"]);
     assert_eq!(sum("subscriptions"), now["tidings_subscriptions"]);
     drop((clients, resp));
     wait_until(PATIENCE, "no subscription", || {

@@ -52,6 +52,7 @@ fn an_invalid_response_is_a_temporary_error_and_no_permission() {
         assert_eq!(failures(&server, "connect"), failed);
     }
     assert_eq!(server.metric("tidings_hook_calls_total{hook=\"connect\"}"), failed);
+    assert_eq!(server.metric("tidings_hook_duration_seconds_count{hook=\"connect\"}"), failed);
     assert_eq!(failures(&server, "rpc"), 0);
     application.respond("/connect", json!({"result": {"user": "56"}}));
     server.connected(json!({}));

@@ -111,7 +111,7 @@ fn connections_of_the_line_port_count_for_the_address_in_the_header() {
     ann.send("PING");
     ann.expect("PONG");
     let mut again = line(&server, &v1(ANN));
-    again.expect("ERROR 3013 too many requests: 1 connections of an address (limits.address.connections)");
+    again.expect("ERROR 3013 too many requests: 1 connection of an address (limits.address.connections)");
     for header in [&v1(BOB)[..], LOCAL] {
         let mut client = line(&server, header);
         client.send("PING");
@@ -189,7 +189,7 @@ fn the_address_of_the_client_and_its_source_are_shown() {
     let behind = "{\"address\":\"203.0.113.1\",\"source\":\"headers\"}\n";
     assert_eq!(shown(&v1("10.0.0.1"), forwarded), behind);
     assert_eq!(shown(LOCAL, forwarded), behind);
-    assert_eq!(shown(LOCAL, ""), "{\"address\":null,\"source\":\"peer\"}\n");
+    assert_eq!(shown(LOCAL, ""), "{\"address\":\"127.0.0.1\",\"source\":\"peer\"}\n");
     let direct = TestServer::start(&[]);
     let ignored = direct.send(get("/connection/address", &format!("{forwarded}Connection: close\r\n")));
     assert_eq!(ignored.body, "{\"address\":null,\"source\":\"untrusted\"}\n");

@@ -142,7 +142,7 @@ fn a_file_above_the_compression_ratio_is_rejected() {
     );
     drop(viewer);
     wait_until(PATIENCE, "nothing of it to be left", || {
-        String::from_utf8_lossy(&server.get("/metrics").2).contains("tidings_tables_nameless_bytes 0")
+        String::from_utf8_lossy(&server.get("/metrics").2).contains("tidings_tables_temporary_bytes 0")
     });
 }
 
@@ -157,7 +157,7 @@ fn unpacked_bytes_count_while_the_table_is_open() {
     let mut first = server.viewer("/tables/ws");
     first.upload("first.tsv.gz", &packed);
     first.view(|view| view["loading"] == false && view["total_number"] != 0);
-    assert!(numbers().contains("tidings_tables_nameless_bytes 720000"), "{}", numbers());
+    assert!(numbers().contains("tidings_tables_temporary_bytes 720000"), "{}", numbers());
     let mut second = server.viewer("/tables/ws");
     second.upload("second.tsv.gz", &packed);
     let (code, reason) = second.error();
