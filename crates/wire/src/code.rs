@@ -18,7 +18,7 @@ pub struct Code {
 }
 
 /// A number with its noun, for messages: `1 connection`, `2 connections`.
-pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+pub fn counted<N: Copy + fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

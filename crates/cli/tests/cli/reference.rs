@@ -195,7 +195,8 @@ fn the_page_about_keys_lists_the_secrets_that_need_a_restart() {
         facts.contains("; needs a restart") && facts.contains("; also `")
     };
     let fixed = sections.filter(|(_, section)| is_fixed(section)).map(|(name, _)| name.to_owned());
-    let mut fixed: Vec<_> = fixed.chain(["consumers[].postgresql.dsn", "pusher.apps[].secret"].map(str::to_owned)).collect();
+    let mut fixed: Vec<_> =
+        fixed.chain(["consumers[].postgresql.dsn", "pusher.apps[].secret"].map(str::to_owned)).collect();
     fixed.sort();
     let page = text("docs/operations/keys.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
