@@ -162,3 +162,31 @@ fn a_node_continues_with_the_log_that_another_node_has_compacted() {
         assert_rows(node, &table, rounds, ROWS);
     }
 }
+
+#[test]
+fn without_room_for_the_new_file_the_log_stays_and_takes_rows() {
+    const ALL: usize = 4_000;
+    const BATCH: usize = 250;
+    // Three times the rows fit, and four times do not.
+    let rows: Vec<String> = (0..ALL).map(|row| format!("{row},{row},{}", text(0, row))).collect();
+    let file = format!("id,n,text\n{}\n", rows.join("\n"));
+    let total = format!("tables.max_total={}", file.len() * 18 / 5);
+    let server = TableServer::with(&[&total]);
+    let (_viewer, table, secret) = keyed(&server, "rows.csv", &file, &["id"]);
+    let change = |batch: usize| {
+        let rows = (batch * BATCH % ALL..).take(BATCH);
+        let rows: Vec<Value> = rows.map(|row| json!([row, row + 1, text(1, row)])).collect();
+        let (status, answer) = upsert(&server, &table, &secret, &json!(rows));
+        assert_eq!((status, &answer["updated"]), (200, &json!(BATCH)), "{answer}");
+    };
+    let mut batches = 0;
+    while compactions(&server, "failed") < 1.0 {
+        change(batches);
+        batches += 1;
+    }
+    assert!(batches > 2 * ALL / BATCH, "{batches} batches");
+    change(batches);
+    assert_eq!(compactions(&server, "done"), 0.0);
+    assert!(files(&server.store(), &table, "original.new").is_empty());
+    assert_rows(&server, &table, 1, ALL);
+}

@@ -41,8 +41,8 @@ pub struct PreparedLog {
 /// The state of the compaction of the table's log.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
-    /// Cancels the running one.
-    running: Option<Cancel>,
+    /// The file of the running one, and its cancellation.
+    pub(super) running: Option<(String, Cancel)>,
     /// The size of the log after the last one, in bytes.
     size: u64,
     /// The attempts that failed since the last success.
@@ -82,17 +82,17 @@ impl Room {
             return;
         }
         let Some(snapshot) = LogSnapshot::take(writer) else { return };
-        let cancel = Cancel::default();
+        let (file, cancel) = (open_file.file.clone(), Cancel::default());
         let choice =
             self.record.dialect.choice(&self.record.name, self.record.is_article).unwrap_or_default();
         let choice = tidings_table::Choice { is_text: true, ..choice };
         self.effects.push(Effect::CompactLog(Box::new(CompactJob {
-            file: open_file.file.clone(),
+            file: file.clone(),
             choice,
             snapshot,
             cancel: cancel.clone(),
         })));
-        self.compaction.running = Some(cancel);
+        self.compaction.running = Some((file, cancel));
     }
 
     /// Whether a log is being compacted.
@@ -102,21 +102,30 @@ impl Room {
 
     /// Cancels a running compaction.
     pub fn cancel_compaction(&self) {
-        if let Some(running) = &self.compaction.running {
+        if let Some((_, running)) = &self.compaction.running {
             running.cancel();
         }
     }
 
+    /// Ends the compaction of a file that was replaced.
+    pub(super) fn forget_log(&mut self) {
+        self.cancel_compaction();
+        self.work.waiting.retain(|work| !matches!(work, Work::ReplaceLog(_)));
+        self.compaction = Compaction { count: self.compaction.count, ..Compaction::default() };
+    }
+
     /// Handles a new file that is prepared; `None`: another process compacts the log.
     pub(super) fn on_log_prepared(&mut self, file: &str, prepared: Result<Option<PreparedLog>, Failure>) {
-        let is_now = self.record.file.as_deref() == Some(file);
+        if self.compaction.running.as_ref().is_none_or(|(running, _)| running != file) {
+            return;
+        }
         match prepared {
-            Ok(Some(prepared)) if is_now => {
+            Ok(Some(prepared)) => {
                 self.work.waiting.push_front(Work::ReplaceLog(Box::new(prepared)));
                 self.work_on();
             }
-            Err(failure) if is_now => self.on_log_compacted(Err(failure)),
-            _ => {
+            Err(failure) => self.on_log_compacted(Err(failure)),
+            Ok(None) => {
                 self.compaction.running = None;
                 self.compaction.retry_at = Some(self.now + RETRY_DELAYS.0);
             }

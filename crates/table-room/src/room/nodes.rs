@@ -146,6 +146,7 @@ impl Room {
             if is_other_file || self.record.dialect != dialect {
                 self.history.clear();
                 self.reset_private();
+                self.forget_log();
                 self.open_again();
             } else {
                 self.history.record(&old.view, &self.record.view, now);

@@ -22,7 +22,7 @@ impl Room {
     /// Makes `next` the file of the table. The replaced one can be restored for a while.
     pub(super) fn replace_file(&mut self, next: PreviousFile) {
         let before = self.record.clone();
-        self.cancel_compaction();
+        self.forget_log();
         self.record.replace_file(next, self.unix_now() + self.settings.keep_previous.as_secs());
         if self.settings.keep_previous.is_zero() {
             self.record.previous = None;

@@ -245,9 +245,8 @@ impl Room {
                     false => drop(request.done.map(|done| done.send(keyed))),
                 }
             }
-            WorkOutcome::Compacted(compacted) => {
-                self.on_log_compacted(if is_now { compacted } else { Err(replaced()) });
-            }
+            WorkOutcome::Compacted(compacted) if is_now => self.on_log_compacted(compacted),
+            WorkOutcome::Compacted(_) => {}
             WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();

@@ -216,3 +216,54 @@ fn a_temporary_store_is_removed_on_drop() {
     drop(store);
     assert!(!root.exists());
 }
+
+#[test]
+fn a_new_log_replaces_the_old_one_whose_bytes_count_until_its_last_reader() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store(folder.path(), 1 << 20, DAY);
+    let id = table(&store, 10_000);
+    let (table_folder, record) = store.find(id).expect("a disk").expect("the table");
+    let file = record.file.expect("a file");
+    let before = store.used_bytes();
+    let reader = store.charge(&table_folder, &file);
+    let create = || store.create_log(&table_folder, &file).expect("a disk");
+    let mut new = create().expect("a new log");
+    assert!(create().is_none(), "two processes write the new log");
+    io::Write::write_all(&mut new, &[b'y'; 4_000]).expect("room");
+    assert_eq!(store.used_bytes(), before + 4_000);
+    // A new log that is not complete leaves nothing.
+    drop(new);
+    assert_eq!(store.used_bytes(), before);
+    assert_eq!(fs::read_dir(table_folder.file(&file)).expect("a folder").count(), 1);
+    let mut new = create().expect("a new log");
+    io::Write::write_all(&mut new, &[b'y'; 4_000]).expect("room");
+    new.reserve(1 << 20).expect_err("above the limit");
+    let charge = new.charge();
+    let bytes = store.replace_log(&table_folder, &file, "", new).expect("replaced");
+    assert_eq!(bytes, (10_000, 4_000));
+    assert_eq!((store.used_bytes(), store.unlinked()), (before - 6_000, 10_000));
+    drop(reader);
+    assert_eq!(store.unlinked(), 0);
+    assert!(
+        Arc::ptr_eq(&charge, &store.charge(&table_folder, &file)),
+        "readers of the new log have another charge"
+    );
+    assert_eq!(fs::read(table_folder.file(&file).join("original")).expect("a file"), [b'y'; 4_000]);
+    assert!(create().is_some(), "the next one");
+}
+
+#[test]
+fn the_new_log_of_a_terminated_process_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let id = {
+        let store = store(folder.path(), 1 << 20, DAY);
+        let id = table(&store, 10);
+        let (table_folder, record) = store.find(id).expect("a disk").expect("the table");
+        fs::write(table_folder.file(&record.file.expect("a file")).join(NEW_LOG), [0; 500]).expect("a file");
+        id
+    };
+    let store = store(folder.path(), 1 << 20, DAY);
+    assert_eq!(store.used_bytes(), 10 + TABLE_OVERHEAD);
+    let (table_folder, record) = store.find(id).expect("a disk").expect("the table");
+    assert!(!table_folder.file(&record.file.expect("a file")).join(NEW_LOG).exists());
+}

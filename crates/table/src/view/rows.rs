@@ -8,7 +8,7 @@ use super::sort::KeyMaker;
 use crate::column::ColumnFormats;
 use crate::reading::{Reading, ReadingState};
 use crate::scan::{self, Chunk};
-use crate::syntax::{Line, Syntax};
+use crate::syntax::{Line, Scanner, Syntax};
 use crate::{Control, Error};
 
 /// The cells of one line.
@@ -129,22 +129,27 @@ impl RowKeys {
                 None => scan::chunks(&state, 0),
             }
         };
-        let is_wanted = |line: u64| {
-            line >= first && lines.is_none_or(|lines| lines.binary_search(&(line as u32)).is_ok())
-        };
         self.reading.scan(
             &chunks,
             control,
             (0.0, 1.0),
             |chunk, bytes, scratch| {
                 let (mut found, mut keys) = (Vec::new(), Vec::new());
-                self.selection.select(bytes, self.maker.keep, scratch, |row, line, spare| {
-                    let number = chunk.line + row as u64;
-                    if is_wanted(number) {
-                        self.maker.write_cells(line, spare, &mut keys);
-                        found.push((number as u32, keys.len()));
+                let mut examine = |start: u64, bytes: &[u8]| {
+                    self.selection.select(bytes, self.maker.keep, scratch, |row, line, spare| {
+                        let number = start + row as u64;
+                        if number >= first {
+                            self.maker.write_cells(line, spare, &mut keys);
+                            found.push((number as u32, keys.len()));
+                        }
+                    });
+                };
+                match lines {
+                    None => examine(chunk.line, bytes),
+                    Some(lines) => {
+                        runs_of(chunk.line, bytes, lines, self.reading.dialect().syntax, examine);
                     }
-                });
+                }
                 (found, keys)
             },
             |(found, keys)| {
@@ -157,6 +162,29 @@ impl RowKeys {
             },
         )?;
         Ok(())
+    }
+}
+
+/// Passes the bytes of those `lines` that are in a block to `examine`, each run of consecutive lines with the number of its
+/// first one. The other lines of the block are skipped, which is several times as fast. `first`: the first line of the block.
+fn runs_of(first: u64, bytes: &[u8], lines: &[u32], syntax: Syntax, mut examine: impl FnMut(u64, &[u8])) {
+    let from = lines.partition_point(|line| u64::from(*line) < first);
+    let mut wanted = lines[from..].iter().map(|line| u64::from(*line)).peekable();
+    let (mut scanner, mut at, mut next) = (Scanner::new(syntax), 0, first);
+    while let Some(line) = wanted.next() {
+        let mut skipped = line - next;
+        at += scanner.skip(&bytes[at..], &mut skipped);
+        if skipped > 0 || at == bytes.len() {
+            // The line is in a later block.
+            return;
+        }
+        next = line + 1;
+        while wanted.next_if_eq(&next).is_some() {
+            next += 1;
+        }
+        let length = scanner.skip(&bytes[at..], &mut (next - line));
+        examine(line, &bytes[at..at + length]);
+        at += length;
     }
 }
 

@@ -1,8 +1,9 @@
 //! Tests of tables with a key, and of messages about changed cells.
 
-use tidings_table::{Cell, Page, Row};
+use tidings_table::{Cancel, Cell, Page, Row};
 
 use super::*;
+use crate::counters::CompactionEnd;
 use crate::message::{self, PageText};
 use crate::room::{KeyRequest, Work, WorkOutcome, WorkResult};
 use crate::rows::Rows;
@@ -96,4 +97,30 @@ fn cells_that_changed_in_place_are_named_and_any_other_change_is_a_view() {
     ] {
         assert!(after.changes_since(&before, &key()).is_none(), "{what}");
     }
+}
+
+#[test]
+fn a_failed_compaction_is_tried_again_later_and_later_and_another_file_drops_it() {
+    let mut test_room = TestRoom::with_file();
+    let begin = |test_room: &mut TestRoom| {
+        test_room.room.compaction.running = Some(("f-1".to_owned(), Cancel::default()));
+    };
+    let fail = |test_room: &mut TestRoom| {
+        begin(test_room);
+        test_room.room.now = test_room.now;
+        test_room.room.on_log_prepared("f-1", Err(Failure::new(507, "no room")));
+        test_room.room.compaction.retry_at.expect("another attempt") - test_room.now
+    };
+    let delays: Vec<u64> = (0..9).map(|_| fail(&mut test_room).as_secs()).collect();
+    assert_eq!(delays, [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
+    let counters = Arc::clone(&test_room.room.settings.counters);
+    let count = |end| counters.compactions.get(end);
+    assert_eq!((count(CompactionEnd::Failed), count(CompactionEnd::Done)), (9, 0));
+    test_room.room.on_log_prepared("f-0", Err(Failure::new(409, "the file was replaced")));
+    assert_eq!(count(CompactionEnd::Failed), 9, "a failure of another file");
+    begin(&mut test_room);
+    test_room.room.on_log_compacted(Ok((5_000, 1_000)));
+    assert_eq!((count(CompactionEnd::Done), test_room.room.compaction.count), (1, 1));
+    assert!(test_room.room.compaction.retry_at.is_none());
+    assert_eq!(fail(&mut test_room).as_secs(), 30);
 }
