@@ -145,7 +145,7 @@ impl Router {
 
     /// Number of retained messages of MQTT.
     pub(crate) fn retained_count(&self) -> u64 {
-        self.retained.as_ref().map_or(0, |retained| retained.count())
+        self.retained.as_ref().map_or(0, RetainedStore::count)
     }
 
     /// Replaces the messages of `$SYS/broker/…`.
