@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
+.PHONY: all help build run test test-slow test-meeting test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
 
 all: build
 
@@ -24,8 +24,10 @@ test: test-tools ## every test; installs the test tools first
 	$(CARGO) test --workspace --locked
 	TIDINGS_BUILT=1 tests/browser/run.sh
 
-test-slow: test-tools build ## the tests that take minutes and gigabytes of disk, and the meeting over a file of 1 GB
+test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored
+
+test-meeting: test-tools build ## three browsers over a file of 1 GB; apart from test-slow, because it needs the release build
 	TIDINGS_MEETING_MB=1000 TIDINGS_BUILT=1 TIDINGS_PROFILE=release tests/browser/run.sh tests/browser/meeting.test.mjs
 
 test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, pyarrow, openpyxl, duckdb, and the clients of Python and Node, if missing

@@ -1,5 +1,5 @@
 // A meeting of three people about one big file: they upload it, point, browse alone, show, undo and group, while a feed changes rows.
-// TIDINGS_MEETING_MB is the size of the file in megabytes: 20, and 1,000 in `make test-slow`.
+// TIDINGS_MEETING_MB is the size of the file in megabytes: 20, and 1,000 in `make test-meeting`.
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
