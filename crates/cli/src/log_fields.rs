@@ -29,10 +29,12 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> f
     write!(out, "{name}={value}")
 }
 
-/// The value, in quotation marks if it has none and contains a space or a control character. Texts have them already.
+/// The value, in quotation marks if it has none and contains a space or a control character. Texts, and the items of lists, have
+/// them already.
 fn quoted(value: String) -> String {
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control();
-    if value.starts_with('"') || value.chars().all(is_plain) { value } else { format!("{value:?}") }
+    let is_delimited = value.starts_with(['"', '[']);
+    let is_plain = |c: char| !c.is_control() && (is_delimited || !c.is_whitespace());
+    if value.chars().all(is_plain) { value } else { format!("{value:?}") }
 }
 
 /// The message, with its control characters escaped.
@@ -56,6 +58,11 @@ mod tests {
         assert_eq!(quoted("no PROXY protocol header".into()), "\"no PROXY protocol header\"");
         assert_eq!(quoted("10.0.0.1".into()), "10.0.0.1");
         assert_eq!(quoted("\"a text\"".into()), "\"a text\"", "a text is in quotation marks already");
+        assert_eq!(
+            quoted("[\"a\", \"b\"]".into()),
+            "[\"a\", \"b\"]",
+            "the items are in quotation marks already"
+        );
         assert_eq!(quoted("\x1b[2J".into()), "\"\\u{1b}[2J\"");
         assert_eq!(message("gone\n\x1b[2J"), "gone\\n\\u{1b}[2J");
     }

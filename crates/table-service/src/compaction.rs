@@ -28,9 +28,10 @@ pub(super) fn prepare(
     table_folder: &TableFolder,
     limits: Limits,
 ) -> Result<Option<PreparedLog>, Failure> {
-    let CompactJob { file, choice, snapshot, cancel } = job;
+    let CompactJob { file, choice, snapshot, expected_bytes, cancel } = job;
     let control = Control::default().cancelled_by(&cancel);
     let Some(mut new) = store.create_log(table_folder, &file)? else { return Ok(None) };
+    new.reserve_ahead(expected_bytes)?;
     snapshot.write(&mut new, control)?;
     new.flush().map_err(Error::from)?;
     let folder = table_folder.file(&file);

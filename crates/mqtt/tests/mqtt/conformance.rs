@@ -61,6 +61,7 @@ fn a_statement_that_is_met_has_a_test_that_exists() {
                     (_, Some(module)) => format!("mqtt/src/topic/{module}.rs"),
                     ("mqtt", _) => "session/tests/session/mqtt".to_owned(),
                     ("mqtt_state", _) => "mqtt-state/src/retained/tests.rs".to_owned(),
+                    ("mqtt_redis", _) => "cli/tests/sdk/mqtt_redis.rs".to_owned(),
                     ("mqtt_restart", _) => "cli/tests/sdk/mqtt_restart.rs".to_owned(),
                     ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
                     ("cli::mqtt", _) => "cli/tests/cli/mqtt.rs".to_owned(),

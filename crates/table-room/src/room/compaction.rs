@@ -64,6 +64,12 @@ const fn is_due(size: u64, compacted: u64, lines: u64, rows: u64, limit: u64) ->
     size >= MIN_LOG_BYTES && (is_outdated || is_nearly_full)
 }
 
+/// About the bytes of the current rows of a log of `size` bytes, by the average length of its lines.
+fn expected_bytes(size: u64, lines: u64, rows: u64) -> u64 {
+    let bytes = u128::from(size) * u128::from(rows) / u128::from(lines.max(1));
+    u64::try_from(bytes).unwrap_or(size)
+}
+
 impl Room {
     /// Begins to compact the log if it has become large.
     pub(super) fn compact_if_large(&mut self) {
@@ -90,6 +96,7 @@ impl Room {
             file: file.clone(),
             choice,
             snapshot,
+            expected_bytes: expected_bytes(summary.received, summary.applied, summary.rows),
             cancel: cancel.clone(),
         })));
         self.compaction.running = Some((file, cancel));

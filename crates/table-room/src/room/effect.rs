@@ -131,6 +131,8 @@ pub struct CompactJob {
     pub choice: Choice,
     /// The rows.
     pub snapshot: LogSnapshot,
+    /// About the size of the new file in bytes.
+    pub expected_bytes: u64,
     /// Cancels the work.
     pub cancel: Cancel,
 }

@@ -28,6 +28,8 @@ pub struct NewLog {
     file: File,
     path: PathBuf,
     reserved: Reserved,
+    /// Reserved bytes that are not written yet.
+    ahead: u64,
     charge: Arc<FileCharge>,
     is_kept: bool,
 }
@@ -50,7 +52,7 @@ impl Disk {
         }
         let charge = Arc::new(FileCharge { disk: Arc::clone(self), removed: AtomicU64::new(0) });
         let reserved = self.reserve(0, Quota::unlimited(), None)?;
-        let new = NewLog { file: new, path, reserved, charge, is_kept: false };
+        let new = NewLog { file: new, path, reserved, ahead: 0, charge, is_kept: false };
         new.file.set_len(0)?;
         Ok(Some(new))
     }
@@ -91,7 +93,20 @@ impl NewLog {
     /// # Errors
     /// [`StoreError::Full`].
     pub fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
-        self.reserved.grow(bytes)
+        let from_ahead = bytes.min(self.ahead);
+        self.reserved.grow(bytes - from_ahead)?;
+        self.ahead -= from_ahead;
+        Ok(())
+    }
+
+    /// Reserves the bytes of a file of about this size at once, so that a file without room takes none from others meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub fn reserve_ahead(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.reserved.grow(bytes)?;
+        self.ahead += bytes;
+        Ok(())
     }
 
     /// Waits until all bytes are on the disk.
@@ -126,6 +141,7 @@ impl Write for NewLog {
 impl Drop for NewLog {
     fn drop(&mut self) {
         if self.is_kept {
+            self.reserved.disk.release(self.ahead);
             self.reserved.keep_all();
         } else if let Err(error) = remove_if_exists(&self.path) {
             tracing::warn!(%error, "the new file of a table cannot be removed; it is removed when the table is closed");
