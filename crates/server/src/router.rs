@@ -173,43 +173,34 @@ impl Router {
             Ok(undo) => undo,
             Err(failure) => return done(Err(failure)),
         };
-        let history = options.history.or(own);
-        let plain = history.is_none() && options == PublishOptions::default();
+        let options = PublishOptions { history: options.history.or(own), ..options };
         let request = self.broker_request(BrokerOperation::Publish, channel);
-        let retained = self.retained.clone();
-        let size = body.len() + options.extra.as_ref().map_or(0, |extra| extra.size());
-        let message = self.shared_message(channel, &body, &options);
+        let local = match (&self.retained, undo) {
+            (Some(RetainedStore::Local(retained)), Some(undo)) => Some((Arc::clone(retained), undo)),
+            _ => None,
+        };
         let done: BrokerCallback = Box::new(move |outcome: Result<_, _>| {
-            if let (Some(RetainedStore::Local(retained)), Some(undo), true) =
-                (retained, undo, outcome.is_err())
-            {
+            if let (Some((retained, undo)), true) = (local, outcome.is_err()) {
                 retained.undo(undo);
             }
             request.complete(&outcome);
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
-        let send = move |outcome: Result<(), BrokerError>, broker: &dyn Stateful, channel: &Channel| {
-            if let Err(error) = outcome {
-                done(Err(error));
-            } else if plain {
-                // Delivered live and without a position, as a publication of any client of Redis.
-                broker.publish(channel, body, done);
-            } else {
-                broker.publish_with(channel, body, PublishOptions { history, ..options }, done);
-            }
+        let Some(RetainedStore::Shared(shared)) = &self.retained else {
+            return send(&*self.broker, channel, body, options, done);
         };
-        match &self.retained {
-            Some(RetainedStore::Shared(shared)) if message.is_some() || shared.is_storing() => {
-                let (broker, channel) = (Arc::clone(&self.broker), channel.clone());
-                let publish = {
-                    let channel = channel.clone();
-                    Box::new(move |outcome| send(outcome, &*broker, &channel))
-                };
-                shared.store_then_publish(&channel, message, size, publish);
-            }
-            _ => send(Ok(()), &*self.broker, channel),
+        let message = self.shared_message(channel, &body, &options);
+        if message.is_none() && !shared.is_storing() {
+            return send(&*self.broker, channel, body, options, done);
         }
+        let size = body.len() + options.extra.as_ref().map_or(0, |extra| extra.size());
+        let (broker, own) = (Arc::clone(&self.broker), channel.clone());
+        let publish = Box::new(move |stored: Result<(), BrokerError>| match stored {
+            Ok(()) => send(&*broker, &own, body, options, done),
+            Err(error) => done(Err(error)),
+        });
+        shared.store_then_publish(channel, message, size, publish);
     }
 
     /// The message that the shared store has before it is published; `None` if it is not retained there.
@@ -439,6 +430,22 @@ impl Collect for Router {
             "operation",
             &self.durations,
         )
+    }
+}
+
+/// Sends a publication to the broker.
+fn send(
+    broker: &dyn Stateful,
+    channel: &Channel,
+    body: Bytes,
+    options: PublishOptions,
+    done: BrokerCallback,
+) {
+    if options == PublishOptions::default() {
+        // Delivered live and without a position, as a publication of any client of Redis.
+        broker.publish(channel, body, done);
+    } else {
+        broker.publish_with(channel, body, options, done);
     }
 }
 
