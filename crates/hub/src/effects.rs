@@ -169,7 +169,7 @@ pub enum Response<M: ControlMessages> {
         /// The new information about the client for other clients, if it changes.
         info: Option<Bytes>,
         /// The new data about the client for hooks, if it changes. Of a connection alone.
-        meta: Option<Bytes>,
+        meta: Option<Box<Bytes>>,
         /// The new token of the connection or of the subscription.
         token: Option<TokenId>,
     },

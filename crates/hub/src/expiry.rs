@@ -154,7 +154,7 @@ impl<P: Protocols> Context<'_, P> {
         let Some(channel) = channel else {
             let Some(renewed) = renewed else { return self.end_expired_connection() };
             if let Some(user_state) = self.session_mut().user_state_mut().filter(|_| meta.is_some()) {
-                user_state.meta.clone_from(meta);
+                user_state.meta = meta.as_deref().cloned();
             }
             return self.renew_connection(renewed);
         };

@@ -425,7 +425,7 @@ impl Shared {
         match self.hooks.renew(name, requester, channel).await {
             Some(Ok(renewal)) if !renewal.is_expired => {
                 let Renewal { expires, info, meta, .. } = renewal;
-                Ok(Response::Renewed { expires, info, meta, token: None })
+                Ok(Response::Renewed { expires, info, meta: meta.map(Box::new), token: None })
             }
             Some(Err(Failure::Error(rejection))) if rejection.temporary => {
                 let expires = Some(now() + RETRY_RENEWAL.as_secs());
