@@ -13,7 +13,7 @@ use tidings_map_state::{MapOptions, StatePage};
 use tidings_session::{Notification, Request, Response};
 use tidings_wire::{Channel, Extra, History, HistoryPage, MapKey, Position, Publication, Topic};
 
-use crate::test_hub::{TestHub, settings};
+use crate::test_hub::{TestHub, connect, reply, settings};
 
 fn map(recovers: bool) -> MapNamespace {
     MapNamespace {
@@ -54,21 +54,9 @@ fn test_hub(map: MapNamespace, open: bool) -> TestHub {
     TestHub::without_auto_subscribe(Settings { namespaces, access, ..settings() })
 }
 
-fn connect(w: &mut TestHub) -> Slot {
-    let slot = w.open();
-    w.input(slot, "{\"id\":1,\"connect\":{}}\n");
-    w.bytes(slot);
-    slot
-}
-
 fn command(w: &mut TestHub, slot: Slot, method: &str, mut fields: Value) {
     fields["channel"] = json!("m:a");
     w.input(slot, format!("{}\n", json!({"id": 2, method: fields})));
-}
-
-fn reply(w: &mut TestHub, slot: Slot) -> Value {
-    let sent = w.bytes(slot);
-    serde_json::from_slice(&sent).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&sent)))
 }
 
 fn position(offset: u64) -> Position {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use serde_json::Value;
 use tidings_hub::{
     Access, AuthorizationRequest, Failure, Flow, Interest, Namespaces, Query, Rejection, SessionId,
     SessionKey, Settings, Slot, Timer, TopicKey,
@@ -508,4 +509,18 @@ impl TestHub {
         }
         fx.clear();
     }
+}
+
+/// Opens a session that is connected by the client protocol.
+pub(crate) fn connect(w: &mut TestHub) -> Slot {
+    let slot = w.open();
+    w.input(slot, "{\"id\":1,\"connect\":{}}\n");
+    w.bytes(slot);
+    slot
+}
+
+/// The next reply to a session, as JSON.
+pub(crate) fn reply(w: &mut TestHub, slot: Slot) -> Value {
+    let sent = w.bytes(slot);
+    serde_json::from_slice(&sent).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&sent)))
 }
