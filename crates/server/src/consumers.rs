@@ -35,7 +35,7 @@ impl CommandTarget for ConsumedCommands {
             let name = format!("consumer {}", command.consumer).into();
             let identity = ApiIdentity { name, scopes: Scopes::ALL };
             let caller = Caller { identity, rate: None, address: None };
-            outcome(&execute_counted(&self.0, &caller, parsed).await)
+            outcome(&execute_counted(&self.0, &caller, parsed).await.0)
         }
         .boxed()
     }
@@ -71,15 +71,10 @@ fn outcome(reply: &CommandReply) -> Outcome {
         }
         Ok(_) => None,
     };
+    let reason = |error: &ApiError| format!("error {}: {}", error.code, error.message);
     match error {
         None => Outcome::Done,
-        Some(ApiError { code, message }) => {
-            let reason = format!("error {code}: {message}");
-            if error.is_some_and(ApiError::is_temporary) {
-                Outcome::Unavailable(reason)
-            } else {
-                Outcome::Refused(reason)
-            }
-        }
+        Some(error) if error.is_temporary() => Outcome::Unavailable(reason(error)),
+        Some(error) => Outcome::Refused(reason(error)),
     }
 }

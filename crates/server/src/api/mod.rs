@@ -49,7 +49,7 @@ use crate::router::Router;
 pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
 pub(crate) use guard::ApiGuard;
-use tidings_api::response_budget::ResponseBudget;
+use tidings_api::response_budget::{Reservation, ResponseBudget};
 use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
 use tidings_keys::{Scope, Scopes};
@@ -306,9 +306,7 @@ async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted
                 return response;
             }
             drop(body);
-            api.services.counters.commands.add(method);
-            let (reply, mut reserved) = methods::run(&api.services, &caller, command).await;
-            methods::count_errors(&api.services, &reply);
+            let (reply, mut reserved) = execute_counted(&api.services, &caller, command).await;
             match reply {
                 Err(error) if as_status => json(error.status(), error.json()),
                 reply => {
@@ -347,12 +345,16 @@ async fn in_span(
     response
 }
 
-/// Runs and counts one command that did not arrive over HTTP.
-pub(crate) async fn execute_counted(services: &Services, caller: &Caller, command: Command) -> CommandReply {
+/// Runs and counts one command. Returns the reply, and the memory that was reserved for it.
+pub(crate) async fn execute_counted(
+    services: &Services,
+    caller: &Caller,
+    command: Command,
+) -> (CommandReply, Reservation) {
     services.counters.commands.add(command.method());
-    let (reply, _) = methods::run(services, caller, command).await;
+    let (reply, reserved) = methods::run(services, caller, command).await;
     methods::count_errors(services, &reply);
-    reply
+    (reply, reserved)
 }
 
 /// Runs one command of a request that is authorized elsewhere. Returns its reply as a response.
@@ -369,9 +371,7 @@ pub(crate) async fn run_command(
         return Ok((StatusCode::NOT_FOUND, "no such method\n").into_response());
     };
     let command = Command::parse(method, &body)?;
-    services.counters.commands.add(method);
-    let (reply, mut reserved) = methods::run(services, &caller, command).await;
-    methods::count_errors(services, &reply);
+    let (reply, mut reserved) = execute_counted(services, &caller, command).await;
     let body = reply::encode(&reply);
     reserved.shrink_to(body.len());
     Ok(json(StatusCode::OK, reserved.hold(body)))
