@@ -178,8 +178,13 @@ fn rows_wait_while_redis_is_down_and_two_nodes_publish_each_of_them_once() {
     redis.restart();
     wait_until_empty(&database);
     // A history contains them also if the subscriber's node was connected later.
-    let history = post_http(second.http(), "/api/history", &[], r#"{"channel": "news", "limit": 100}"#).body;
-    let history: Value = serde_json::from_str(&history).expect("JSON");
+    let mut history = Value::Null;
+    wait_until(PATIENCE, "a node that is connected to Redis again", || {
+        let request = r#"{"channel": "news", "limit": 100}"#;
+        let reply = post_http(second.http(), "/api/history", &[], request).body;
+        history = serde_json::from_str(&reply).expect("JSON");
+        history["result"].is_object()
+    });
     let publications = history["result"]["publications"].as_array().expect("publications");
     let published: Vec<_> =
         publications.iter().filter_map(|publication| publication["data"].as_u64()).collect();
