@@ -99,6 +99,7 @@ impl Config {
             key: "key".to_owned(),
             secret: Secret::new("secret"),
             client_events: true,
+            watchlist_events: true,
             allowed_origins: LOCAL_ORIGINS.iter().filter_map(origin).collect(),
             ..PusherAppOptions::default()
         };

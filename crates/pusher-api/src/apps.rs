@@ -44,6 +44,7 @@ impl PusherApps {
                 prefix: options.channel_prefix.clone(),
                 client_events: options.client_events,
                 subscription_count: options.subscription_count,
+                watchlist_events: options.watchlist_events,
                 activity_timeout: config.pusher_activity_timeout().as_secs(),
                 limits,
                 counters: AppCounters::default(),

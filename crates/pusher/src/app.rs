@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::channel::SERVER_TO_USER;
+use crate::channel::{ONLINE, SERVER_TO_USER};
 use crate::signature::Key;
 
 /// The limits of an app.
@@ -54,6 +54,8 @@ pub struct App {
     pub client_events: bool,
     /// Whether subscribers get the number of subscriptions of their channel.
     pub subscription_count: bool,
+    /// Whether clients get the comings and goings of the users in their watchlist.
+    pub watchlist_events: bool,
     /// The time without messages after which a client sends a ping, in seconds.
     pub activity_timeout: u64,
     /// Its limits.
@@ -76,6 +78,11 @@ impl App {
     /// The name that clients use for the channel of a user.
     pub fn user_channel(id: &str) -> String {
         format!("{SERVER_TO_USER}{id}")
+    }
+
+    /// The channel whose members are the connections of a user, without the prefix.
+    pub fn online_channel(id: &str) -> String {
+        format!("{ONLINE}{id}")
     }
 
     /// Counts a new connection. Returns `false`, and counts a refusal, at the limit.

@@ -2,7 +2,7 @@
 //!
 //! A name of a channel is the name that clients use. The server's name for the same channel has the prefix of the app before
 //! it, which ends in a colon. No name that clients use contains a colon, except those of users' own channels
-//! (`#server-to-user-…`), so [`visible_name`] finds it without the app, and channels of different apps are always different.
+//! (`#server-to-user-…`, `#online-…`), so [`visible_name`] finds it without the app, and channels of different apps are always different.
 
 use thiserror::Error;
 
@@ -14,6 +14,9 @@ pub const MAX_EVENT: usize = 200;
 pub const MAX_USER_ID: usize = 128;
 /// The beginning of the channel of one user, to which a signed-in connection is subscribed.
 pub const SERVER_TO_USER: &str = "#server-to-user-";
+
+/// The beginning of the channel whose members are the connections of one user; users that watch it get joins and leaves.
+pub const ONLINE: &str = "#online-";
 
 /// Why a name is not valid.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -38,4 +38,6 @@ pub mod codes {
     pub const NO_PONG: ErrorCode = code(4201, "no pong in time");
     /// A client event was rejected. The connection stays open.
     pub const CLIENT_EVENT_REJECTED: ErrorCode = code(4301, "client event rejected");
+    /// The users of a watchlist cannot be watched. The user is signed in.
+    pub const WATCHLIST_REJECTED: ErrorCode = code(4302, "watchlist rejected");
 }

@@ -76,6 +76,12 @@ pub fn subscription_error(channel: &str, kind: &str, text: &str, status: u16, ou
     out.extend_from_slice(b"}}");
 }
 
+/// The data of `pusher_internal:watchlist_events` for one user who has come online or gone offline.
+pub fn watchlist_event(is_online: bool, user: &str) -> String {
+    let (name, user) = (if is_online { "online" } else { "offline" }, serde_json::Value::from(user));
+    format!("{{\"events\":[{{\"name\":\"{name}\",\"user_ids\":[{user}]}}]}}")
+}
+
 /// Appends a JSON string.
 pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a vector takes all bytes");
@@ -116,6 +122,12 @@ mod tests {
             text(|out| subscription_error("c", "AuthError", "no", 401, out)),
             r#"{"event":"pusher:subscription_error","channel":"c","data":{"type":"AuthError","error":"no","status":401}}"#
         );
+    }
+
+    #[test]
+    fn a_watchlist_event_names_the_user() {
+        assert_eq!(watchlist_event(true, "a\"b"), r#"{"events":[{"name":"online","user_ids":["a\"b"]}]}"#);
+        assert_eq!(watchlist_event(false, "17"), r#"{"events":[{"name":"offline","user_ids":["17"]}]}"#);
     }
 
     #[test]

@@ -19,16 +19,18 @@ mod socket;
 pub use api::{Batch, Event, EventBatch, EventRequest, RequestError};
 pub use app::{App, AppCounters, Limits};
 pub use channel::{
-    ChannelKind, MAX_CHANNEL, MAX_EVENT, MAX_USER_ID, NameError, SERVER_TO_USER, check_channel, check_event,
-    check_user_id, is_cache, visible_name,
+    ChannelKind, MAX_CHANNEL, MAX_EVENT, MAX_USER_ID, NameError, ONLINE, SERVER_TO_USER, check_channel,
+    check_event, check_user_id, is_cache, visible_name,
 };
 pub use code::{ErrorCode, codes};
 pub use command::{Command, CommandError, SignIn, Subscribe, parse as parse_command};
 pub use event::{
     DEFAULT_EVENT, error, established, event_name, internal, is_reserved_event, publication,
-    subscription_error,
+    subscription_error, watchlist_event,
 };
-pub use member::{MAX_USER_INFO, Member, MemberError, signed_in_user, user_id};
+pub use member::{
+    MAX_USER_INFO, MAX_WATCHLIST, Member, MemberError, WatchlistError, signed_in_user, user_id, watchlist,
+};
 pub use signature::{Key, Query, SignatureError, TIMESTAMP_WINDOW, check_body};
 pub use socket::SocketId;
 

@@ -1,4 +1,4 @@
-//! Members of presence channels.
+//! Members of presence channels, and users that sign in.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -8,6 +8,8 @@ use crate::channel::{NameError, check_user_id};
 
 /// Largest information about a member in bytes.
 pub const MAX_USER_INFO: usize = 1024;
+/// Most users in a watchlist ("Watchlist events", Limits).
+pub const MAX_WATCHLIST: usize = 100;
 
 /// Why the data of a member is not valid.
 #[derive(Debug, Error)]
@@ -102,6 +104,47 @@ pub fn signed_in_user(data: &str) -> Result<String, NameError> {
     Ok(id)
 }
 
+/// Why a watchlist is not valid.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum WatchlistError {
+    /// It is not a list of ids.
+    #[error("the watchlist must be a list of user ids")]
+    Invalid,
+    /// It has too many users.
+    #[error("the watchlist has more than {MAX_WATCHLIST} users")]
+    TooLong,
+    /// An id is not valid.
+    #[error(transparent)]
+    Id(#[from] NameError),
+}
+
+/// The ids of the users in the `watchlist` of the `user_data` of a sign-in, in ascending order, each of them once; none without a
+/// watchlist.
+///
+/// # Errors
+/// [`WatchlistError`].
+pub fn watchlist(data: &str) -> Result<Vec<String>, WatchlistError> {
+    #[derive(Deserialize)]
+    struct User<'a> {
+        #[serde(borrow, default)]
+        watchlist: Option<Vec<&'a RawValue>>,
+    }
+    let user: User<'_> = serde_json::from_str(data).map_err(|_| WatchlistError::Invalid)?;
+    let listed = user.watchlist.unwrap_or_default();
+    if listed.len() > MAX_WATCHLIST {
+        return Err(WatchlistError::TooLong);
+    }
+    let id = |id: &&RawValue| {
+        let id = id_text(id.get()).ok_or(WatchlistError::Invalid)?;
+        check_user_id(&id)?;
+        Ok(id)
+    };
+    let mut ids = listed.iter().map(id).collect::<Result<Vec<_>, WatchlistError>>()?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +170,22 @@ mod tests {
         assert_eq!(user_id(b"{\"name\":1}"), None);
         assert_eq!(signed_in_user(r#"{"id":"ann","watchlist":["bob"]}"#).as_deref(), Ok("ann"));
         assert_eq!(signed_in_user(r#"{"user_id":"ann"}"#), Err(NameError::User));
+    }
+
+    #[test]
+    fn a_watchlist_has_at_most_a_hundred_valid_ids() {
+        assert_eq!(watchlist(r#"{"id":"ann"}"#), Ok(Vec::new()));
+        assert_eq!(watchlist(r#"{"id":"ann","watchlist":null}"#), Ok(Vec::new()));
+        assert_eq!(
+            watchlist(r#"{"id":"ann","watchlist":["cat","bob",17,"bob"]}"#),
+            Ok(vec!["17".to_owned(), "bob".to_owned(), "cat".to_owned()])
+        );
+        let of = |count| format!(r#"{{"watchlist":[{}]}}"#, vec!["1"; count].join(","));
+        assert_eq!(watchlist(&of(MAX_WATCHLIST)), Ok(vec!["1".to_owned()]));
+        assert_eq!(watchlist(&of(MAX_WATCHLIST + 1)), Err(WatchlistError::TooLong));
+        for invalid in [r#"{"watchlist":"bob"}"#, r#"{"watchlist":[["bob"]]}"#, r#"{"watchlist":[null]}"#] {
+            assert_eq!(watchlist(invalid), Err(WatchlistError::Invalid), "{invalid}");
+        }
+        assert!(matches!(watchlist(r#"{"watchlist":[""]}"#), Err(WatchlistError::Id(_))));
     }
 }

@@ -25,8 +25,8 @@ const server = ({ id, key, secret } = app, more = {}) =>
 
 const clients = [];
 
-/** A connected client of a node; `user` is the user of its presence channels and of its sign-in. */
-async function client(node = first, { of = app, user = 'nobody', backend = server(of), ...more } = {}) {
+/** A connected client of a node; `user` is the user of its presence channels and of its sign-in, which watches `watchlist`. */
+async function client(node = first, { of = app, user = 'nobody', watchlist, backend = server(of), ...more } = {}) {
   const pusher = new Pusher(of.key, {
     cluster: 'none',
     wsHost: node.hostname,
@@ -42,7 +42,7 @@ async function client(node = first, { of = app, user = 'nobody', backend = serve
       },
     },
     userAuthentication: {
-      customHandler: ({ socketId }, done) => done(null, backend.authenticateUser(socketId, { id: user })),
+      customHandler: ({ socketId }, done) => done(null, backend.authenticateUser(socketId, { id: user, watchlist })),
     },
     ...more,
   });
@@ -206,6 +206,33 @@ const scenarios = {
     equal(events, [['state', { n: 2 }]], 'the last event');
     const about = await (await server().get({ path: `/channels/${name}`, params: { info: 'cache,subscription_count' } })).json();
     equal(about, { cache: { data: '{"n":2}' }, occupied: true, subscription_count: 2 }, 'the channel');
+  },
+  async 'users of a watchlist come online and go offline, on two nodes'() {
+    const signIn = async (pusher) => {
+      pusher.signin();
+      await within(pusher.user.signinDonePromise, 'the sign-in');
+      return pusher;
+    };
+    const zoe = await signIn(await client(second, { user: 'w-zoe' }));
+    const ann = await client(first, { user: 'w-ann', watchlist: ['w-zoe', 'w-bob'] });
+    const events = [];
+    for (const name of ['online', 'offline']) {
+      ann.user.watchlist.bind(name, (event) => events.push([event.name, ...event.user_ids]));
+    }
+    await signIn(ann);
+    await until(() => events.length === 1, 'the user that is online');
+    equal(events.splice(0), [['online', 'w-zoe']], 'the first event');
+    const bob1 = await signIn(await client(first, { user: 'w-bob' }));
+    const bob2 = await signIn(await client(second, { user: 'w-bob' }));
+    await until(() => events.length === 1, 'the user that comes');
+    equal(events.splice(0), [['online', 'w-bob']], 'the second event');
+    bob1.disconnect();
+    zoe.disconnect();
+    await until(() => events.length === 1, 'the user that goes');
+    equal(events.splice(0), [['offline', 'w-zoe']], 'bob has another connection');
+    bob2.disconnect();
+    await until(() => events.length === 1, 'the last connection of bob');
+    equal(events, [['offline', 'w-bob']], 'the last event');
   },
   async 'a user signs in, gets its own events, and is disconnected on all nodes'() {
     const [one, two] = [await client(first, { user: 'u-1' }), await client(second, { user: 'u-1' })];

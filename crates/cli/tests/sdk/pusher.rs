@@ -24,6 +24,7 @@ impl Nodes {
         let text = format!(
             "[client.token]\nhmac_secret_key = \"{SECRET}\"\n[http_api]\nkey = \"{API_KEY}\"\n\
              [[pusher.apps]]\nid = \"1\"\nkey = \"app-key\"\nsecret = \"the secret of the first app here\"\nclient_events = true\n\
+             watchlist_events = true\n\
              [[pusher.apps]]\nid = \"shop\"\nkey = \"shop-key\"\nsecret = \"the secret of the second app here\"\n\
              channel_prefix = \"shop:\"\nsubscription_count = true\n"
         );

@@ -45,6 +45,9 @@ group! {
         /// Whether the subscribers of channels, except presence channels, receive the number of subscriptions on all nodes:
         /// within 5 seconds after it has changed.
         subscription_count: bool = "false", ();
+        /// Whether signed-in users get an event when a user of their watchlist (`watchlist` of the data of a user, at most 100
+        /// ids) comes online or goes offline. Each user of a watchlist counts for `client.channel_limit`.
+        watchlist_events: bool = "false", ();
         /// Receivers of the app's webhooks, each a table with its `url` and a list of `events` (`channel_occupied`,
         /// `channel_vacated`, `member_added`, `member_removed`, `client_event`, `cache_miss`, `subscription_count`; without the
         /// list, all of them), or a URL alone. The requests are signed with the app's secret.

@@ -178,8 +178,8 @@ impl Context<'_> {
         if !self.operations().set_user(connected) {
             return;
         }
-        let id = self.pusher().begin(Pending::UserChannel { data });
         let channel = Channel::new(app.channel(&App::user_channel(&user)));
+        let id = self.pusher().begin(Pending::UserChannel { user, data });
         let channel = channel.expect("a prefix and the id of a user fit into a name");
         let (options, admission) = (SubscribeOptions::default(), Admission::default());
         if let Err(error) = self.operations().subscribe_admitted(id, channel, options, admission) {

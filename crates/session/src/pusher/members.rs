@@ -1,12 +1,14 @@
-//! Members of presence channels: the list for a new member, and changes for the others.
+//! Members of channels: the list for a new member of a presence channel, and changes for the others; a watched user, whose
+//! connections are the members of a channel, is online while it has one.
 
 use tidings_hub::{Hub, PresenceChange, Slot};
-use tidings_pusher::{self as codec, Member};
+use tidings_pusher as codec;
 use tidings_wire::ws::Opcode;
 use tidings_wire::{Channel, ClientInfo, Topic};
 
 use super::roster::{Change, Rosters};
-use super::state::{Membership, Pending, Pusher};
+use super::state::{Membership, Pending, Pusher, Role};
+use super::watchlist;
 use crate::context::Context;
 use crate::messages::{Effects, Request};
 use crate::shared::Protocols;
@@ -38,19 +40,20 @@ fn send_change(
     } else {
         ("pusher_internal:member_removed", format!("{{\"user_id\":{user}}}"))
     };
+    let watched = codec::watchlist_event(change.is_added, &change.user);
     for slot in slots {
         let session = hub.session_mut(*slot);
         let framing = session.peer.link.framing();
         let state = session.existing_state().and_then(|state| state.pusher.as_mut());
-        let is_concerned = state
-            .and_then(|state| state.membership(channel))
-            .is_some_and(|own| own.is_ready && *own.member.user_id != *change.user);
-        if is_concerned {
-            fx.send(*slot, |out| {
-                framing
-                    .frame_with(Opcode::Text, 256, out, |out| codec::internal(event, Some(name), &data, out));
-            });
-        }
+        let own = state.and_then(|state| state.membership(channel)).filter(|own| own.is_ready);
+        let (event, channel, data) = match own.map(|own| &own.role) {
+            Some(Role::Member(member)) if *member.user_id != *change.user => (event, Some(name), &data),
+            Some(Role::Watcher) => (watchlist::EVENT, None, &watched),
+            _ => continue,
+        };
+        fx.send(*slot, |out| {
+            framing.frame_with(Opcode::Text, 256, out, |out| codec::internal(event, channel, data, out));
+        });
     }
 }
 
@@ -67,10 +70,10 @@ pub(super) fn release(rosters: &mut Rosters, state: &Pusher) {
 }
 
 impl Context<'_> {
-    /// The session is subscribed to a presence channel. It is confirmed with the list of members.
-    pub(super) fn pusher_join(&mut self, channel: &Channel, member: Box<Member>) {
+    /// The session is subscribed to a channel whose members it follows. Their list is the confirmation of a presence channel.
+    pub(super) fn pusher_follow(&mut self, channel: &Channel, role: Role) {
         let is_loaded = self.hub.protocols.rosters.add_session(channel).is_loaded();
-        let membership = Membership { channel: channel.clone(), member, is_ready: false };
+        let membership = Membership { channel: channel.clone(), role, is_ready: false };
         self.pusher().memberships.push(membership);
         if is_loaded {
             self.pusher_send_members(channel);
@@ -87,7 +90,7 @@ impl Context<'_> {
         self.hub.request(self.slot, id, Request::Presence(channel.clone()), self.fx);
     }
 
-    /// Reads the members of one channel again whose list is old.
+    /// Reads the members of one channel again whose list is old, or could not be read.
     pub(super) fn pusher_refresh_members(&mut self) {
         let now = self.hub.time();
         if self.session().has_pending() {
@@ -98,6 +101,15 @@ impl Context<'_> {
             return;
         };
         let channels: Vec<Channel> = state.memberships.iter().map(|own| own.channel.clone()).collect();
+        let waiting =
+            state.memberships.iter().filter(|own| !own.is_ready && matches!(own.role, Role::Watcher));
+        let waiting: Vec<Channel> = waiting.map(|own| own.channel.clone()).collect();
+        let rosters = &mut self.hub.protocols.rosters;
+        let is_loaded = |channel: &Channel| rosters.get(channel).is_some_and(|roster| roster.is_loaded());
+        // Another session has read what this one could not.
+        for channel in waiting.into_iter().filter(is_loaded).collect::<Vec<_>>() {
+            self.pusher_send_members(&channel);
+        }
         let rosters = &mut self.hub.protocols.rosters;
         let is_stale = |channel: &&Channel| rosters.get(channel).is_some_and(|roster| roster.is_stale(now));
         let stale = channels.iter().find(is_stale).cloned();
@@ -120,17 +132,24 @@ impl Context<'_> {
                 send_change(self.hub, &slots, &channel, &change, self.fx);
             }
         }
-        if is_new {
+        let is_due = self.pusher().membership(&channel).is_some_and(|own| match own.role {
+            Role::Member(_) => is_new,
+            Role::Watcher => !own.is_ready,
+        });
+        if is_due {
             self.pusher_send_members(&channel);
         }
     }
 
-    /// Confirms the subscription of a new member, unless its channel is full.
+    /// Confirms the subscription of a new member, unless its channel is full. Tells a watcher if the user is online.
     fn pusher_send_members(&mut self, channel: &Channel) {
         let (name, Some(app)) = (codec::visible_name(channel.as_str()), self.pusher_app()) else { return };
         let Some(own) = self.pusher().membership(channel) else { return };
         own.is_ready = true;
-        let member = own.member.clone();
+        let member = match &own.role {
+            Role::Member(member) => member.clone(),
+            Role::Watcher => return self.pusher_send_online(channel),
+        };
         let Some(roster) = self.hub.protocols.rosters.get(channel) else { return };
         if roster.is_full(&member.user_id, app.limits.presence_members) {
             return self.pusher_refuse_member(channel);
@@ -146,12 +165,14 @@ impl Context<'_> {
         self.pusher_channel_full(codec::visible_name(channel.as_str()));
     }
 
-    /// The list of members could not be read. A new member is not confirmed.
+    /// The list of members could not be read. A new member is not confirmed; a watcher reads it later.
     pub(super) fn pusher_members_failed(&mut self, channel: &Channel, is_new: bool, text: &str) {
         if let Some(roster) = self.hub.protocols.rosters.get(channel) {
             roster.request_ended();
         }
-        if is_new {
+        let is_member =
+            self.pusher().membership(channel).is_some_and(|own| matches!(own.role, Role::Member(_)));
+        if is_new && is_member {
             self.pusher_leave(channel);
             self.hub.unsubscribe(self.slot, &Topic::Channel(channel.clone()), self.fx);
             let name = codec::visible_name(channel.as_str());

@@ -7,11 +7,13 @@
 //! - A subscription is confirmed when it is made; nothing published from then on is missed.
 //! - Subscriptions are authorized here, by the app's signatures. The options of a channel do not restrict them.
 //! - A member of a presence channel gets its list of users, and then each change of the list, once.
+//! - A user that watches another one gets its comings and goings, once, and whether it was online before.
 
 mod commands;
 mod members;
 pub(crate) mod roster;
 pub(crate) mod state;
+mod watchlist;
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use tidings_wire::form::Message;
 use tidings_wire::ws::{self, CloseCode, Opcode};
 use tidings_wire::{Channel, Form, Framing, Topic};
 
-use self::state::{Pending, Pusher};
+use self::state::{Pending, Pusher, Role};
 use crate::Hub;
 use crate::consumed::StopReason;
 use crate::context::Context;
@@ -231,13 +233,15 @@ impl Context<'_> {
                 self.pusher_send_cached(&name, completed);
             }
             Some(Pending::Subscribe { name, member: Some(member) }) => {
-                self.pusher_join(&completed.channel, member);
+                self.pusher_follow(&completed.channel, Role::Member(member));
                 self.pusher_send_cached(&name, completed);
             }
-            Some(Pending::UserChannel { data }) => {
-                let data = format!("{{\"user_data\":{}}}", serde_json::Value::from(&*data));
-                self.pusher_write(|out| codec::internal("pusher:signin_success", None, &data, out));
+            Some(Pending::UserChannel { user, data }) => {
+                let answer = format!("{{\"user_data\":{}}}", serde_json::Value::from(&*data));
+                self.pusher_write(|out| codec::internal("pusher:signin_success", None, &answer, out));
+                self.pusher_watch(&user, &data);
             }
+            Some(Pending::Watch { .. }) => self.pusher_follow(&completed.channel, Role::Watcher),
             _ => {}
         }
     }
@@ -296,7 +300,11 @@ impl Context<'_> {
                 self.hub.count_error();
                 self.end(&CloseReason::Code(codes::UNAUTHORIZED.number, text.to_owned()));
             }
-            None => self.pusher_reject(None, text),
+            Some(Pending::Watch { user }) => {
+                let text = format!("{user:?} cannot be watched: {text}");
+                self.pusher_reject(Some(codes::WATCHLIST_REJECTED), &text);
+            }
+            Some(Pending::Online) | None => self.pusher_reject(None, text),
         }
     }
 

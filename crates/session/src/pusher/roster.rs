@@ -94,7 +94,12 @@ impl Roster {
 
     /// Whether the members should be read again.
     pub(super) fn is_stale(&self, now: u64) -> bool {
-        self.is_loaded && now >= self.read_at + REFRESH
+        if self.is_loaded { now >= self.read_at + REFRESH } else { self.requests == 0 }
+    }
+
+    /// Whether the channel has a member.
+    pub(super) fn has_members(&self) -> bool {
+        !self.members.is_empty()
     }
 
     /// The members are requested from the broker.

@@ -12,15 +12,28 @@ pub(super) enum Pending {
     Members { channel: Channel, is_new: bool },
     /// A sign-in that is being checked: the user's id, and its data for the response.
     SignIn { user: Box<str>, data: Box<str> },
-    /// The subscription of a signed-in user to its own channel.
-    UserChannel { data: Box<str> },
+    /// The subscription of a signed-in user to its own channel: the user's id, and its data for the response.
+    UserChannel { user: Box<str>, data: Box<str> },
+    /// The subscription by which a signed-in user is online for those that watch it.
+    Online,
+    /// The subscription to the comings and goings of this user.
+    Watch { user: Box<str> },
 }
 
-/// A membership in a presence channel.
+/// What a session does in a channel whose members it follows.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It is a member of a presence channel.
+    Member(Box<Member>),
+    /// It watches the user whose connections are the members.
+    Watcher,
+}
+
+/// A channel whose members a session follows.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) channel: Channel,
-    pub(super) member: Box<Member>,
+    pub(super) role: Role,
     /// Whether the client has the list of members, so that it gets changes.
     pub(super) is_ready: bool,
 }
@@ -96,7 +109,7 @@ mod tests {
     #[test]
     fn a_command_is_taken_once() {
         let mut pusher = Pusher::default();
-        let id = pusher.begin(Pending::UserChannel { data: "{}".into() });
+        let id = pusher.begin(Pending::Online);
         assert!(!pusher.is_empty());
         assert!(pusher.take(id).is_some() && pusher.take(id).is_none() && pusher.is_empty());
     }

@@ -27,13 +27,14 @@ fn app(prefix: &str, client_events: bool) -> Arc<App> {
         prefix: prefix.into(),
         client_events,
         subscription_count: true,
+        watchlist_events: client_events,
         activity_timeout: 120,
         limits,
         counters: AppCounters::default(),
     })
 }
 
-/// A hub with an app without a prefix, and one with the prefix `shop:` without client events.
+/// A hub with an app without a prefix, and one with the prefix `shop:` without client events and watchlists.
 fn hub() -> TestHub {
     let apps = vec![app("", true), app("shop:", false)];
     let namespaces = Namespaces::default().with_beginning("cache-", "cache-", |options| {
@@ -433,6 +434,104 @@ fn a_signed_in_user_gets_its_own_events_and_can_be_disconnected() {
     assert_eq!(received(&mut w, a), (vec![], None), "the user of another app");
     w.with(|hub, fx| hub.apply_session_command(&of("shop:7"), fx));
     assert_eq!(received(&mut w, a).1, Some(4009));
+}
+
+fn sign_in(socket: &str, user: &Value) -> Value {
+    let user = user.to_string();
+    let auth = auth(&format!("{socket}::user::{user}"));
+    json!({"event": "pusher:signin", "data": {"auth": auth, "user_data": user}})
+}
+
+fn watched(name: &str, user: &str) -> Value {
+    let events = json!({"events": [{"name": name, "user_ids": [user]}]});
+    json!({"event": "pusher_internal:watchlist_events", "data": events})
+}
+
+#[test]
+fn a_signed_in_user_gets_the_comings_and_goings_of_its_watchlist_once() {
+    let mut w = hub();
+    let (ann, ann_socket) = connect(&mut w);
+    let user = json!({"id": "ann", "watchlist": ["zoe", "bob", "ann"]});
+    let messages = exchange(&mut w, ann, &sign_in(&ann_socket, &user));
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    // Two users are watched, and not the own one. The members of their channels are read from the broker.
+    respond_members(&mut w, &[]);
+    respond_members(&mut w, &[member("other-node", "zoe")]);
+    assert!(w.pending_requests.is_empty());
+    assert_eq!(received(&mut w, ann).0, [watched("online", "zoe")]);
+    announce(&mut w);
+
+    let (bob, bob_socket) = connect(&mut w);
+    exchange(&mut w, bob, &sign_in(&bob_socket, &json!({"id": "bob"})));
+    announce(&mut w);
+    let (again, again_socket) = connect(&mut w);
+    exchange(&mut w, again, &sign_in(&again_socket, &json!({"id": "bob"})));
+    announce(&mut w);
+    assert_eq!(received(&mut w, ann).0, [watched("online", "bob")]);
+    // A later watcher learns it at once, because the members are known on this shard.
+    let (cat, cat_socket) = connect(&mut w);
+    let messages = exchange(&mut w, cat, &sign_in(&cat_socket, &json!({"id": "cat", "watchlist": ["bob"]})));
+    assert_eq!(messages[1..], [watched("online", "bob")]);
+
+    w.close(bob);
+    announce(&mut w);
+    assert_eq!(received(&mut w, ann).0, Vec::<Value>::new(), "the user has another connection");
+    w.close(again);
+    announce(&mut w);
+    assert_eq!(received(&mut w, ann).0, [watched("offline", "bob")]);
+    assert_eq!(received(&mut w, cat).0, [watched("offline", "bob")]);
+    // Watchers are no members: nobody hears of them in the channel.
+    w.close(cat);
+    let left = w.notifications.iter().filter(|event| matches!(event, Notification::Left(..))).count();
+    assert_eq!(left, 1, "{:?}", w.notifications);
+}
+
+#[test]
+fn a_user_whose_state_could_not_be_read_is_read_again() {
+    let mut w = hub();
+    let (ann, socket) = connect(&mut w);
+    exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "ann", "watchlist": ["zoe"]})));
+    let (id, ticket, _) = w.pending_requests.pop_front().expect("a request");
+    w.with(|hub, fx| hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx));
+    assert_eq!(received(&mut w, ann).0, Vec::<Value>::new());
+    w.expire(ann, Timer::Ping);
+    respond_members(&mut w, &[member("other-node", "zoe")]);
+    assert_eq!(received(&mut w, ann).0.last(), Some(&watched("online", "zoe")));
+}
+
+#[test]
+fn a_watchlist_has_limits_and_the_user_is_signed_in_all_the_same() {
+    let mut w = hub();
+    let rejected = |text: &str| json!({"event": "pusher:error", "data": {"code": 4302, "message": text}});
+    let long: Vec<String> = (0..101).map(|number| number.to_string()).collect();
+    for (watchlist, text) in [
+        (json!(long), "the watchlist has more than 100 users"),
+        (json!("bob"), "the watchlist must be a list of user ids"),
+        (json!([""]), "a user id has 1 to 128 bytes without control characters"),
+    ] {
+        let (ann, socket) = connect(&mut w);
+        let messages = exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "a", "watchlist": watchlist})));
+        assert_eq!(messages[0]["event"], "pusher:signin_success");
+        assert_eq!(messages[1..], [rejected(text)]);
+        w.close(ann);
+    }
+    // Watched users count as channels of the connection: 128, of which the user has two.
+    let (ann, socket) = connect(&mut w);
+    for number in 0..100 {
+        send(&mut w, ann, &subscribe(&format!("news-{number}")));
+    }
+    received(&mut w, ann);
+    let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let messages = exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "a", "watchlist": many})));
+    let errors: Vec<&Value> = messages.iter().filter(|message| message["event"] == "pusher:error").collect();
+    assert_eq!(errors.len(), 1, "{messages:?}");
+    assert_eq!(errors[0]["data"]["code"], 4302);
+    // An app without watchlists ignores them.
+    let (shop, socket) = connect_to(&mut w, 1);
+    w.pending_requests.clear();
+    let messages = exchange(&mut w, shop, &sign_in(&socket, &json!({"id": "a", "watchlist": ["b"]})));
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(w.pending_requests.is_empty());
 }
 
 #[test]
