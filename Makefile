@@ -30,7 +30,7 @@ test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 test-meeting: test-tools build ## three browsers over a file of 1 GB; apart from test-slow, because it needs the release build
 	TIDINGS_MEETING_MB=1000 TIDINGS_BUILT=1 TIDINGS_PROFILE=release tests/browser/run.sh tests/browser/meeting.test.mjs
 
-test-tools: ## redis-server, nginx, haproxy, caddy, chromium, moto, pyarrow, openpyxl, duckdb, and the clients of Python and Node, if missing
+test-tools: ## redis-server, nginx, haproxy, caddy, chromium, Ruby, Go, moto, pyarrow, openpyxl, duckdb, and the clients of Python and Node, if missing
 	scripts/test-tools.sh "$(TOOLS)"
 
 lint: test-tools ## formatting, clippy, types of the page, licences and duplicates, documentation

@@ -21,6 +21,8 @@ need python3 python3 python3-venv
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 need node nodejs
 need npm npm
+need ruby ruby
+need go golang-go
 need chromium chromium
 need nginx nginx-light
 # nginx' module for TCP, unless it is built in.
@@ -78,3 +80,8 @@ from_npm pusher-node tests/clients/pusher "the Pusher clients and library of Jav
 from_pypi s3 tests/s3 "an S3 server"
 from_pypi files tests/tables "the libraries of Python for Parquet and XLSX files, and DuckDB"
 from_npm browser tests/browser "the browser driver and the type checker"
+if [[ ! -e $tools/go-net.stamp ]]; then
+    # The first build of a Go program compiles the packages of Go itself, which takes longer than a test waits.
+    (cd / && go build net/http encoding/json fmt log)
+    touch "$tools/go-net.stamp"
+fi

@@ -113,7 +113,8 @@ def main(binary):
 
     with tempfile.TemporaryDirectory(prefix="tidings-metrics-") as name, Processes(Path(name)) as processes:
         folder = Path(name)
-        redis, prometheus, nodes = free_port(), free_port(), {free_port(): None, free_port(): "redis"}
+        redis, prometheus, native = free_port(), free_port(), free_port()
+        nodes = {free_port(): None, free_port(): "redis"}
         processes.start("redis", "redis-server", "--port", str(redis), "--save", "", "--dir", name)
         wait("redis", lambda: socket.create_connection(("127.0.0.1", redis)))
         key = "0f2d8f5c1a9b4e7d86c3"
@@ -142,6 +143,11 @@ def main(binary):
             "prometheus", "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{prometheus}")
         base = f"http://127.0.0.1:{prometheus}/api/v1"
+        # Another one that stores native histograms. The flag is for versions before 3.9, which Debian has.
+        processes.start(
+            "prometheus-native", "prometheus", f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/tsdb-native", f"--web.listen-address=127.0.0.1:{native}",
+            "--enable-feature=native-histograms")
 
         # Traffic, so that rates and the costs of a delivery exist.
         for port in nodes:
@@ -171,6 +177,7 @@ def main(binary):
                 continue
             if not found and not used <= WITH_EVENTS:
                 failures.append(f"{place}: no samples: {expression}")
+        failures += check_native(base, f"http://127.0.0.1:{native}/api/v1")
         rules = json.loads(get(f"{base}/rules"))["data"]["groups"]
         for rule in (rule for group in rules for rule in group["rules"]):
             if rule["health"] != "ok":
@@ -178,6 +185,26 @@ def main(binary):
         if failures:
             sys.exit("\n".join(failures))
         print(f"{count} expressions and {sum(len(group['rules']) for group in rules)} rules evaluated, metrics clean")
+
+
+def check_native(classic, native):
+    """What is wrong with the native histograms: they must have the counts of the classic ones, and quantiles."""
+    failures = []
+    names = {name for name in re.findall(r"`(tidings_\w+)` \| histogram", (ROOT / "docs/metrics.md").read_text())}
+    for name in sorted(names):
+        count = "sum({}) > 0"
+        expected = query(classic, count.format(f"{name}_count"))
+        # Both count on while the two are asked.
+        found = query(native, count.format(f"histogram_count({name})"))
+        if bool(expected) != bool(found):
+            failures.append(f"native histogram {name}: {found}, and the classic one has {expected}")
+        if query(native, f"{name}_bucket"):
+            failures.append(f"native histogram {name}: the fixed buckets were stored")
+    quantile = "histogram_quantile(0.99, sum(tidings_api_duration_seconds{}))"
+    value = query(native, quantile.format(""))
+    if not value or not 0 < float(value[0]["value"][1]) < 1:
+        failures.append(f"native histogram: the quantile is {value}")
+    return failures
 
 
 def query(base, expression):

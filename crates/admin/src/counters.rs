@@ -1,11 +1,10 @@
 //! What the page counts.
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidings_metrics::{KeyedCounters, MetricWriter, SECONDS, labels};
+use tidings_metrics::{Durations, KeyedCounters, MetricWriter, labels};
 
 labels! {
     /// The outcome of a login.
@@ -23,28 +22,28 @@ labels! {
 const BOUNDS: [f64; 7] = [0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 4.0];
 
 /// The counters of the page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AdminCounters {
     pub(crate) logins: KeyedCounters<Login>,
-    surveys: Mutex<Surveys>,
+    surveys: Durations,
+    partial_surveys: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Surveys {
-    seconds: f64,
-    buckets: [u64; BOUNDS.len() + 1],
-    partial: u64,
+impl Default for AdminCounters {
+    fn default() -> Self {
+        Self {
+            logins: KeyedCounters::default(),
+            surveys: Durations::new(&BOUNDS),
+            partial_surveys: AtomicU64::new(0),
+        }
+    }
 }
 
 impl AdminCounters {
     /// Counts a survey of the nodes.
     pub(crate) fn survey(&self, took: Duration, is_partial: bool) {
-        let mut surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = took.as_secs_f64();
-        surveys.seconds += seconds;
-        surveys.partial += u64::from(is_partial);
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        surveys.buckets[bucket] += 1;
+        self.surveys.add(took);
+        self.partial_surveys.fetch_add(u64::from(is_partial), Ordering::Relaxed);
     }
 
     /// Writes the metrics.
@@ -61,22 +60,16 @@ impl AdminCounters {
             "Sessions of the admin page after a login",
             sessions as u64,
         )?;
-        let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
-        let bound = |at: usize| BOUNDS.get(at).copied().unwrap_or(f64::INFINITY);
-        let buckets: Vec<_> =
-            surveys.buckets.iter().enumerate().map(|(at, count)| (bound(at), *count)).collect();
         out.histogram(
             "tidings_admin_survey",
-            SECONDS,
             "How long the nodes took to respond to a query of the admin page",
-            surveys.seconds,
-            &buckets,
+            &self.surveys.snapshot(),
         )?;
         out.counter(
             "tidings_admin_surveys_partial",
             None,
             "Queries of the admin page to which at least one node has not responded in time",
-            surveys.partial,
+            self.partial_surveys.load(Ordering::Relaxed),
         )
     }
 }

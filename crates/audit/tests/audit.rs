@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidings_audit::{Audit, AuditEvent, FAILURES};
 use tidings_config::AuditTarget;
-use tidings_metrics::MetricsRegistry;
+use tidings_metrics::{Format, MetricsRegistry};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CREATED: AuditEvent<'_> = AuditEvent::TableCreated { table: "t", address: None };
@@ -22,7 +22,7 @@ fn audit(path: &Path) -> Audit {
 fn metric(audit: Audit, sample: &str) -> String {
     let mut registry = MetricsRegistry::default();
     registry.register(audit);
-    let text = registry.text().expect("metrics");
+    let text = String::from_utf8(registry.scrape(Format::OpenMetrics).expect("metrics")).expect("text");
     text.lines().find_map(|line| line.strip_prefix(sample)).expect("a sample").trim().to_owned()
 }
 

@@ -1,9 +1,10 @@
-//! The two formats of a scrape: OpenMetrics 1.0 for clients that accept it, and the older text format of Prometheus,
-//! version 0.0.4, for all others
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
+//! The formats of a scrape: OpenMetrics 1.0 or the Protobuf format of Prometheus for clients that accept them, and the
+//! older text format of Prometheus, version 0.0.4, for all others
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 //!
-//! A scrape is encoded as OpenMetrics and converted if necessary. The samples are the same. In the older format `# HELP`
-//! and `# TYPE` of counters and infos have the names of the samples; there is no type `info`, no `# UNIT` and no `# EOF`.
+//! The text of a scrape is encoded as OpenMetrics and converted if necessary. The samples are the same. In the older
+//! format `# HELP` and `# TYPE` of counters and infos have the names of the samples; there is no type `info`, no `# UNIT`
+//! and no `# EOF`.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -15,20 +16,23 @@ pub enum Format {
     OpenMetrics,
     /// The text format of Prometheus, version 0.0.4.
     Text,
+    /// The Protobuf format of Prometheus, the only one with native histograms.
+    Protobuf,
 }
 
 impl Format {
-    /// Selects the format for a request: OpenMetrics if `Accept` lists it with a weight other than 0 (RFC 9110 §12.4.2).
+    /// Selects the format for a request: of Protobuf and OpenMetrics the one to which `Accept` gives the higher weight
+    /// (RFC 9110 §12.4.2), Protobuf if both have the same, and text if neither is listed with a weight other than 0.
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let accepts_openmetrics = values.flat_map(|value| value.split(',')).any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let named =
-                parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
-            let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-            named && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
-        });
-        if accepts_openmetrics { Self::OpenMetrics } else { Self::Text }
+        let ranges = values.flat_map(|value| value.split(',')).filter_map(weighted).filter(|(_, q)| *q > 0.0);
+        ranges
+            .reduce(|best, range| match range.1.total_cmp(&best.1) {
+                std::cmp::Ordering::Greater => range,
+                std::cmp::Ordering::Equal if range.0 == Self::Protobuf => range,
+                _ => best,
+            })
+            .map_or(Self::Text, |(format, _)| format)
     }
 
     /// The media type.
@@ -36,20 +40,37 @@ impl Format {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
-
-    /// Converts a scrape from OpenMetrics into this format.
-    pub fn convert(self, openmetrics: String) -> String {
-        match self {
-            Self::OpenMetrics => openmetrics,
-            Self::Text => prometheus_text(&openmetrics),
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 }
 
+/// The format of a media range of `Accept` and its weight, if it names Protobuf or OpenMetrics.
+fn weighted(range: &str) -> Option<(Format, f32)> {
+    let mut parts = range.split(';').map(str::trim);
+    let kind = parts.next()?;
+    let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+    let parameter = |name: &str| {
+        parameters.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    };
+    let format = if kind.eq_ignore_ascii_case("application/openmetrics-text") {
+        Format::OpenMetrics
+    } else if kind.eq_ignore_ascii_case("application/vnd.google.protobuf")
+        && parameter("proto") == Some("io.prometheus.client.MetricFamily")
+        && parameter("encoding") == Some("delimited")
+    {
+        Format::Protobuf
+    } else {
+        return None;
+    };
+    // A weight that is not a number is taken as 0.
+    Some((format, parameter("q").map_or(1.0, |weight| weight.parse().unwrap_or(0.0))))
+}
+
 /// Converts a scrape into the older format. `# HELP` precedes `# TYPE`, and the type determines the name in both.
-fn prometheus_text(openmetrics: &str) -> String {
+pub(crate) fn prometheus_text(openmetrics: &str) -> String {
     let mut out = String::with_capacity(openmetrics.len());
     let mut help = None;
     for line in openmetrics.lines() {
@@ -106,6 +127,36 @@ mod tests {
             assert_eq!(negotiate(text), Format::Text, "{text}");
         }
         assert_eq!(Format::negotiate(&HeaderMap::new()), Format::Text);
+    }
+
+    #[test]
+    fn protobuf_is_selected_if_accept_prefers_it_in_the_encoding_of_prometheus() {
+        let negotiate = |accept: &'static str| {
+            Format::negotiate(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
+        };
+        for protobuf in [
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.2",
+            "application/openmetrics-text, application/vnd.google.protobuf; \
+             proto=io.prometheus.client.MetricFamily; encoding=delimited",
+        ] {
+            assert_eq!(negotiate(protobuf), Format::Protobuf, "{protobuf}");
+        }
+        for (other, format) in [
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
+                Format::Text,
+            ),
+            ("application/vnd.google.protobuf", Format::Text),
+            (
+                "application/openmetrics-text;q=0.9,application/vnd.google.protobuf;\
+                 proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.8",
+                Format::OpenMetrics,
+            ),
+        ] {
+            assert_eq!(negotiate(other), format, "{other}");
+        }
     }
 
     #[test]

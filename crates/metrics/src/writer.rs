@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,26 +11,84 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::durations::Distribution;
+use crate::protobuf::{Family as Message, Kind, Labels};
 use crate::{KeyedDurations, Label, SECONDS};
 
-/// Writes families of metrics. The encoder appends the unit, and `_total` for a counter, to the name of a family.
-pub struct MetricWriter<'a>(DescriptorEncoder<'a>);
+/// The value of a counter or a gauge.
+pub trait Value: EncodeCounterValue + EncodeGaugeValue + Copy {
+    /// The value in the Protobuf format. A count above 2^53 is rounded.
+    fn as_f64(self) -> f64;
+}
+
+impl Value for u64 {
+    fn as_f64(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Value for usize {
+    fn as_f64(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Value for f64 {
+    fn as_f64(self) -> f64 {
+        self
+    }
+}
+
+/// Writes families of metrics. The unit, and `_total` for a counter, are appended to the name of a family.
+pub struct MetricWriter<'a>(Target<'a>);
+
+enum Target<'a> {
+    Text(DescriptorEncoder<'a>),
+    Protobuf(&'a mut Vec<Message>),
+}
+
+/// A family whose samples are being written.
+enum Family<'a> {
+    Text(MetricEncoder<'a>),
+    Protobuf(&'a mut Message),
+}
 
 impl<'a> MetricWriter<'a> {
-    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
-        Self(encoder)
+    pub(crate) fn text(encoder: DescriptorEncoder<'a>) -> Self {
+        Self(Target::Text(encoder))
+    }
+
+    pub(crate) fn protobuf(families: &'a mut Vec<Message>) -> Self {
+        Self(Target::Protobuf(families))
+    }
+
+    fn family<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &'s str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+    ) -> Result<Family<'s>, fmt::Error> {
+        match &mut self.0 {
+            Target::Text(encoder) => encoder.encode_descriptor(name, help, unit, kind).map(Family::Text),
+            Target::Protobuf(families) => {
+                let (suffix, kind) = match kind {
+                    MetricType::Counter => ("_total", Kind::Counter),
+                    MetricType::Info => ("_info", Kind::Gauge),
+                    MetricType::Histogram => ("", Kind::Histogram),
+                    MetricType::Gauge | MetricType::Unknown => ("", Kind::Gauge),
+                };
+                let unit = unit.map(Unit::as_str);
+                let name = unit.map_or_else(|| name.to_owned(), |unit| format!("{name}_{unit}")) + suffix;
+                families.push(Message::new(name, help, kind, unit));
+                families.last_mut().map(Family::Protobuf).ok_or(fmt::Error)
+            }
+        }
     }
 
     /// Writes a value that only grows.
-    pub fn counter(
-        &mut self,
-        name: &str,
-        unit: Option<&Unit>,
-        help: &str,
-        value: impl EncodeCounterValue,
-    ) -> fmt::Result {
-        let counter = ConstCounter::new(value);
-        counter.encode(self.0.encode_descriptor(name, help, unit, MetricType::Counter)?)
+    pub fn counter(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Counter)?.counter(&[], value)
     }
 
     /// Writes counters with one label.
@@ -41,10 +99,10 @@ impl<'a> MetricWriter<'a> {
         label: &str,
         values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        values.into_iter().try_for_each(|(label_value, value)| {
-            ConstCounter::new(value).encode(family.encode_family(&[(label, label_value.as_ref())])?)
-        })
+        let mut family = self.family(name, help, None, MetricType::Counter)?;
+        values
+            .into_iter()
+            .try_for_each(|(label_value, value)| family.counter(&[(label, label_value.as_ref())], value))
     }
 
     /// Writes counters with two labels.
@@ -55,23 +113,15 @@ impl<'a> MetricWriter<'a> {
         labels: [&str; 2],
         values: impl IntoIterator<Item = ([impl AsRef<str>; 2], u64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut family = self.family(name, help, None, MetricType::Counter)?;
         values.into_iter().try_for_each(|([first, second], value)| {
-            let labels = [(labels[0], first.as_ref()), (labels[1], second.as_ref())];
-            ConstCounter::new(value).encode(family.encode_family(&labels)?)
+            family.counter(&[(labels[0], first.as_ref()), (labels[1], second.as_ref())], value)
         })
     }
 
     /// Writes a value that goes up and down.
-    pub fn gauge(
-        &mut self,
-        name: &str,
-        unit: Option<&Unit>,
-        help: &str,
-        value: impl EncodeGaugeValue,
-    ) -> fmt::Result {
-        let gauge = ConstGauge::new(value);
-        gauge.encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+    pub fn gauge(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge)?.gauge(&[], value)
     }
 
     /// Writes gauges with one label.
@@ -94,26 +144,15 @@ impl<'a> MetricWriter<'a> {
         label: &str,
         values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        values.into_iter().try_for_each(|(label_value, value)| {
-            ConstGauge::new(value).encode(family.encode_family(&[(label, label_value.as_ref())])?)
-        })
+        let mut family = self.family(name, help, unit, MetricType::Gauge)?;
+        values
+            .into_iter()
+            .try_for_each(|(label_value, value)| family.gauge(&[(label, label_value.as_ref())], value))
     }
 
-    /// Writes a distribution: the sum of all values, and for each bucket its upper bound and the number of values above
-    /// the previous bound and up to this one. The last bound is infinite.
-    pub fn histogram(
-        &mut self,
-        name: &str,
-        unit: Option<&Unit>,
-        help: &str,
-        sum: f64,
-        buckets: &[(f64, u64)],
-    ) -> fmt::Result {
-        let count = buckets.iter().map(|(_, n)| n).sum();
-        let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        family.encode_histogram(sum, count, buckets, exemplars)
+    /// Writes a distribution of durations, in seconds.
+    pub fn histogram(&mut self, name: &str, help: &str, distribution: &Distribution) -> fmt::Result {
+        self.family(name, help, SECONDS, MetricType::Histogram)?.histogram(&[], distribution)
     }
 
     /// Writes distributions of durations with one label, in seconds.
@@ -124,16 +163,61 @@ impl<'a> MetricWriter<'a> {
         label: &str,
         durations: &KeyedDurations<K>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, SECONDS, MetricType::Histogram)?;
-        durations.iter().try_for_each(|(value, sum, buckets)| {
-            let count = buckets.iter().map(|(_, n)| n).sum();
-            let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-            family.encode_family(&[(label, value)])?.encode_histogram(sum, count, &buckets, exemplars)
-        })
+        let mut family = self.family(name, help, SECONDS, MetricType::Histogram)?;
+        durations
+            .iter()
+            .try_for_each(|(value, distribution)| family.histogram(&[(label, value)], &distribution))
     }
 
     /// Writes information that does not change while the process runs. The value is always 1.
     pub fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
-        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&[label])
+        match self.family(name, help, None, MetricType::Info)? {
+            Family::Text(mut encoder) => encoder.encode_info(&[label]),
+            Family::Protobuf(family) => {
+                family.push_value(&[label], 1.0);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Family<'_> {
+    fn counter(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
+        match self {
+            Self::Text(encoder) => ConstCounter::new(value).encode(encoder.encode_family(&labels)?),
+            Self::Protobuf(family) => {
+                family.push_value(labels, value.as_f64());
+                Ok(())
+            }
+        }
+    }
+
+    fn gauge(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
+        match self {
+            Self::Text(encoder) => ConstGauge::new(value).encode(encoder.encode_family(&labels)?),
+            Self::Protobuf(family) => {
+                family.push_value(labels, value.as_f64());
+                Ok(())
+            }
+        }
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, distribution: &Distribution) -> fmt::Result {
+        match self {
+            Self::Text(encoder) => {
+                let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+                let Distribution { sum, buckets, .. } = distribution;
+                encoder.encode_family(&labels)?.encode_histogram(
+                    *sum,
+                    distribution.count(),
+                    buckets,
+                    exemplars,
+                )
+            }
+            Self::Protobuf(family) => {
+                family.push_distribution(labels, distribution);
+                Ok(())
+            }
+        }
     }
 }

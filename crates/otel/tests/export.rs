@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidings_config::{OpenTelemetryOptions, Overrides};
-use tidings_metrics::MetricsRegistry;
+use tidings_metrics::{Format, MetricsRegistry};
 use tidings_otel::{QUEUE, SpanKind, TraceContext, Tracer, child};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -82,8 +82,12 @@ fn tracer(options: &[&str], metrics: &mut MetricsRegistry) -> Tracer {
     Tracer::start(&options, "node-1", metrics).expect("a tracer")
 }
 
+fn text(metrics: &MetricsRegistry) -> String {
+    String::from_utf8(metrics.scrape(Format::OpenMetrics).expect("metrics")).expect("text")
+}
+
 fn spans(metrics: &MetricsRegistry, outcome: &str) -> u64 {
-    let text = metrics.text().expect("metrics");
+    let text = text(metrics);
     let sample = format!("tidings_spans_total{{outcome=\"{outcome}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&sample)).expect("a sample").parse().expect("a number")
 }
@@ -205,5 +209,5 @@ async fn without_an_endpoint_nothing_is_recorded_or_passed_on() {
     );
     assert!(!tracer.is_on() && !span.is_recorded() && span.context().is_none());
     assert!(span.scope(async { child("off", SpanKind::Client).context() }).await.is_none());
-    assert!(!metrics.text().expect("metrics").contains("tidings_spans"));
+    assert!(!text(&metrics).contains("tidings_spans"));
 }

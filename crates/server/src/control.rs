@@ -25,8 +25,8 @@ use crate::internal::is_internal;
 use crate::mqtt_sessions::MqttSessions;
 use crate::router::{BrokerOperation, Router, failure, response_too_large};
 use crate::shards::Shards;
-use crate::topic_table::Route;
 use tidings_cluster::PRESENCE_TTL;
+use tidings_topic_table::Route;
 
 /// Bytes of a channel in a list besides its name: the length and line breaks of RESP.
 const CHANNEL_OVERHEAD: usize = 16;

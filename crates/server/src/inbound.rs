@@ -21,13 +21,13 @@ use crate::internal::InternalChannels;
 use crate::mqtt_sessions::{SessionStore, post_shared, unix_seconds};
 use crate::router::failure;
 use crate::shards::Shards;
-use crate::topic_table::{ShardSet, TopicTable};
 use tidings_canary::Canary;
 use tidings_cluster::EndedNodes;
 use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
 use tidings_cluster::{Cluster, ClusterEvent};
 use tidings_metrics::{Collect, MetricWriter};
 use tidings_mqtt_state::RetainedReads;
+use tidings_topic_table::{ShardSet, TopicTable};
 
 /// Passes publications and events of the broker on to the shards.
 pub(crate) struct Inbound {

@@ -42,9 +42,7 @@ mod router;
 mod server;
 mod shards;
 mod start_log;
-mod sync;
 mod tables;
-mod topic_table;
 mod webhooks;
 
 pub use listen::{PassedListener, PassedListeners};

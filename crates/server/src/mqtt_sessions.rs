@@ -19,7 +19,7 @@ use tidings_wire::{Topic, code};
 
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::topic_table::{SESSIONS, Topics};
+use tidings_topic_table::{SESSIONS, Topics};
 
 /// The store of sessions, whose responses go to sessions of shards.
 pub(crate) type SessionStore = Sessions<Reply>;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::internal::InternalChannels;
 use crate::lifecycle::Lifecycle;
-use crate::topic_table::TopicTable;
 use tidings_canary::Canary;
 use tidings_metrics::{Collect, MetricWriter};
+use tidings_topic_table::TopicTable;
 
 /// How often readiness is compared with the last state in the log.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ impl ReadinessCheck {
         }
     }
 
-    /// Topics that the broker rejects although it should not: see [`crate::topic_table::Topics::rejected`], and internal
+    /// Topics that the broker rejects although it should not: see [`tidings_topic_table::Topics::rejected`], and internal
     /// channels.
     pub(crate) fn rejected_topics(&self) -> usize {
         self.topic_table.read().rejected() + self.internal.rejected()

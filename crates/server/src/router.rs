@@ -33,10 +33,10 @@ use crate::internal::is_internal;
 use crate::mqtt_sessions::SessionStore;
 use crate::mqtt_sys;
 use crate::shards::Shards;
-use crate::topic_table::TopicTable;
 use tidings_cluster::EndedNodes;
 use tidings_cluster::{ChannelCounts, ListBudget};
 use tidings_metrics::{Collect, KeyedDurations, MetricWriter, labels};
+use tidings_topic_table::TopicTable;
 
 /// Completion callback of a publish. Called exactly once, from any thread; must not block.
 pub(crate) type PublishCallback = Box<dyn FnOnce(Result<Published, Failure>) + Send>;
@@ -387,7 +387,7 @@ impl Router {
 
     /// Topics subscribed at the broker: those with subscribers, and those that linger.
     pub(crate) fn topics(&self) -> usize {
-        self.topic_table.read().len()
+        self.topic_table.read().count()
     }
 
     /// The numbers of channels and of patterns with subscribers on this node.

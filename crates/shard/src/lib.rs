@@ -56,7 +56,7 @@ pub use counters::{CounterKey, Counters, TransportKind};
 pub use event_stream::EventStream;
 pub use limits::Limits;
 pub use mailbox::{Arrival, LineConnection, Mailbox, PresenceUpdate, ShardMessage, ShardSettings};
-pub use metrics::{CompressionBytes, FANOUT_BOUNDS, Metrics};
+pub use metrics::{CompressionBytes, FanOuts, Metrics};
 pub use pipe::{PipeEnd, PipeOutput, ResponseOutcome};
 pub use polls::PollDelivery;
 pub use process::Process;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_hub::{Disconnects, NamespaceTable, Overflow};
+use tidings_metrics::{Distribution, Durations};
 use tidings_mqtt::{PacketType, Qos};
 use tidings_session::{Hub, Link};
 use tidings_wire::ws::deflate::Counts;
@@ -12,8 +13,23 @@ use tidings_wire::ws::deflate::Counts;
 use crate::counters::{CounterKey as _, Counters, TransportKind};
 use crate::read_scheduler::ReadScheduler;
 
-/// Upper bounds of the buckets of the fan-out histogram, in microseconds.
-pub const FANOUT_BOUNDS: [u64; 10] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000];
+/// Durations of fan-outs.
+#[derive(Debug)]
+pub struct FanOuts(Durations);
+
+impl Default for FanOuts {
+    fn default() -> Self {
+        const BOUNDS: [f64; 10] = [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 2.5e-1];
+        Self(Durations::new(&BOUNDS))
+    }
+}
+
+impl FanOuts {
+    /// The durations until now.
+    pub fn snapshot(&self) -> Distribution {
+        self.0.snapshot()
+    }
+}
 
 /// Compressed data: the number of bytes without and with compression.
 #[derive(Debug, Default)]
@@ -110,10 +126,8 @@ pub struct Metrics {
     pub rebalanced: AtomicU64,
     /// Connections closed because they were slow.
     pub cut: AtomicU64,
-    /// Fan-outs by duration, in the buckets of [`FANOUT_BOUNDS`]; the last one counts those above every bound.
-    pub fanout: [AtomicU64; FANOUT_BOUNDS.len() + 1],
-    /// Time of all fan-outs, in microseconds.
-    pub fanout_micros: AtomicU64,
+    /// Fan-outs by duration.
+    pub fan_outs: FanOuts,
 }
 
 /// The state of the counters by key at their last [`Metrics::record_stats`].
@@ -190,9 +204,6 @@ impl Metrics {
 
     /// Counts a fan-out with this duration.
     pub(crate) fn record_fan_out(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = FANOUT_BOUNDS.iter().position(|b| micros <= *b).unwrap_or(FANOUT_BOUNDS.len());
-        add(&self.fanout[bucket], 1);
-        add(&self.fanout_micros, micros);
+        self.fan_outs.0.add(took);
     }
 }

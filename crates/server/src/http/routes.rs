@@ -189,10 +189,8 @@ async fn metrics(State(site): State<Arc<Site>>, request: Request) -> Response {
         return refusal;
     }
     let format = Format::negotiate(&parts.headers);
-    match site.registry.text() {
-        Ok(text) => {
-            ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], format.convert(text)).into_response()
-        }
+    match site.registry.scrape(format) {
+        Ok(body) => ([(CONTENT_TYPE, format.media_type()), (VARY, "accept")], body).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");
             (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response()

@@ -45,7 +45,6 @@ use crate::readiness::ReadinessCheck;
 use crate::rebalance::Rebalance;
 use crate::router::Router;
 use crate::shards::Shards;
-use crate::topic_table::{MAX_SHARDS, TopicTable};
 use crate::{api, random};
 use tidings_auth_failures::AuthFailures;
 use tidings_canary::Canary;
@@ -53,6 +52,7 @@ use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
 use tidings_reload::{LiveConfig, Reloader};
 use tidings_settings as settings;
+use tidings_topic_table::{MAX_SHARDS, TopicTable};
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
 const INTERNAL_PREFIXES: [&str; 4] =
@@ -119,7 +119,7 @@ impl Assembly {
             config.ready.canary_limit,
             settings::probed_features(config),
         ));
-        let topic_table = Arc::new(TopicTable::new());
+        let topic_table = Arc::new(TopicTable::default());
         let internal = Arc::<InternalChannels>::default();
         let ended_nodes = Arc::<EndedNodes>::default();
         let blocklist = Arc::<Blocklist>::default();

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 use tidings_hub::Disconnects;
-use tidings_shard::{CounterKey, Counters, FANOUT_BOUNDS, Metrics};
+use tidings_shard::{CounterKey, Counters, Metrics};
 
 use super::Shards;
-use tidings_metrics::{BYTES, Collect, MetricWriter, SECONDS};
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 
 /// The counters of a shard for each value of a label.
 type LabelledCounters<const N: usize> = [(&'static str, fn(&Metrics) -> &AtomicU64); N];
@@ -238,17 +238,18 @@ impl Shards {
             "side",
             self.sums(INFLATED),
         )?;
-        let buckets = (0..=FANOUT_BOUNDS.len()).map(|i| {
-            let bound = FANOUT_BOUNDS.get(i).map_or(f64::INFINITY, |micros| *micros as f64 / 1e6);
-            (bound, self.sum(|m: &Metrics| &m.fanout[i]))
-        });
-        out.histogram(
-            "tidings_fanout_duration",
-            SECONDS,
-            "Time that a shard took to write the waiting publications of a channel to all of its subscribers",
-            self.sum(|m| &m.fanout_micros) as f64 / 1e6,
-            &buckets.collect::<Vec<_>>(),
-        )
+        let fan_outs =
+            self.metrics().iter().map(|shard| shard.fan_outs.snapshot()).reduce(|mut all, shard| {
+                all.merge(&shard);
+                all
+            });
+        fan_outs.map_or(Ok(()), |fan_outs| {
+            out.histogram(
+                "tidings_fanout_duration",
+                "Time that a shard took to write the waiting publications of a channel to all of its subscribers",
+                &fan_outs,
+            )
+        })
     }
 
     fn write_waiting(&self, out: &mut MetricWriter<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use tidings_shard::{
 };
 use tidings_shared_poll::Mailboxes;
 
-use crate::topic_table::{MAX_SHARDS, ShardSet};
+use tidings_topic_table::{MAX_SHARDS, ShardSet};
 
 /// The mailboxes and metrics of all shards.
 #[derive(Debug)]

@@ -159,6 +159,23 @@ fn other_clients_get_text_that_the_parser_of_prometheus_accepts() {
 }
 
 #[test]
+fn a_prometheus_that_stores_native_histograms_gets_all_families_in_protobuf() {
+    let server = TestServer::start(&[&format!("broker={}", RedisServer::absent().url())]);
+    let answer = server.send(request_accepting(
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+         application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.2",
+    ));
+    let kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    assert_eq!(answer.header("content-type"), kind);
+    assert_eq!(answer.header("vary"), "accept");
+    let text = server.get("/metrics").body;
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    for (family, _) in families {
+        assert!(answer.body.contains(family), "{family} is missing");
+    }
+}
+
+#[test]
 fn the_metrics_count_the_operations_of_clients() {
     let server = TestServer::start(&["tcp.auto_subscribe="]);
     let mut plain = LineClient::connect(server.tcp());

@@ -6,7 +6,7 @@
 //! | language | action |
 //! |---|---|
 //! | `sh` | runs in a shell, and must succeed. Exported variables stay for later blocks. A block that begins with `tidings serve` (variables may stand in front) starts the server of the page |
-//! | `python`, `js` | runs with python3, node |
+//! | `python`, `js`, `ruby`, `go` | runs with python3, node, ruby, `go run` |
 //! | `text`, `json` right after one of these | is compared with its output; `…` stands for any text |
 //! | `toml` | passes `tidings config check` |
 //! | other `json` | is valid JSON |

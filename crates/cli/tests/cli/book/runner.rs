@@ -120,9 +120,13 @@ impl Runner {
         let script = match language {
             "sh" if is_serve(block) => return self.serve(block),
             "sh" => block.to_owned(),
-            "python" | "js" => {
-                let (name, program) =
-                    if language == "js" { ("block.mjs", "node") } else { ("block.py", "python3") };
+            "python" | "js" | "ruby" | "go" => {
+                let (name, program) = match language {
+                    "js" => ("block.mjs", "node"),
+                    "ruby" => ("block.rb", "ruby"),
+                    "go" => ("block.go", "go run"),
+                    _ => ("block.py", "python3"),
+                };
                 self.file(name, block);
                 format!("{program} {name}")
             }

@@ -1,13 +1,4 @@
-//! The topic table: which shards are subscribed to which topics, and which topics the broker has confirmed.
-//!
-//! Subscribing and publishing meet in this table. Locks have one order: the order of changes, then the broker's own
-//! locks, then the table. The table is never locked during a call to the broker.
-//!
-//! Invariants:
-//! - Messages to shards about a topic are posted while the table is locked, so they arrive in the order of the changes.
-//!   A publication that follows the confirmation of a topic therefore reaches every shard that got the confirmation.
-//! - A topic in the table is subscribed at the broker, or is about to be. A topic that a sweep removes is unsubscribed
-//!   at the broker before it can be added again.
+//! The table; see the crate documentation for its invariants.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,27 +17,27 @@ const MIN_CAPACITY: usize = 4096;
 /// between two attempts.
 const REJECTED_LINGER: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a [`ShardSet`].
-pub(crate) const MAX_SHARDS: usize = 63;
+pub const MAX_SHARDS: usize = 63;
 /// The bit of the sessions of MQTT whose clients are away, and of shared subscriptions: they get the publications of a topic as a shard does.
-pub(crate) const SESSIONS: usize = MAX_SHARDS;
+pub const SESSIONS: usize = MAX_SHARDS;
 
 /// A set of shards, one bit each, and one for the sessions of MQTT without a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShardSet(u64);
+pub struct ShardSet(u64);
 
 impl ShardSet {
     /// The shards that are in either set.
-    pub(crate) fn union(self, other: Self) -> Self {
+    pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Whether the sessions of MQTT without a connection are in it.
-    pub(crate) fn has_sessions(self) -> bool {
+    pub fn has_sessions(self) -> bool {
         self.0 >> SESSIONS != 0
     }
 
     /// The indices of the shards, ascending.
-    pub(crate) fn indices(self) -> impl Iterator<Item = usize> {
+    pub fn indices(self) -> impl Iterator<Item = usize> {
         let mut left = self.0 & !(1 << SESSIONS);
         std::iter::from_fn(move || {
             (left != 0).then(|| {
@@ -60,9 +51,9 @@ impl ShardSet {
 
 /// One topic on this node.
 #[derive(Debug, Default)]
-pub(crate) struct Route {
+pub struct Route {
     /// The shards with subscribers, or with subscribers that wait for the broker's confirmation.
-    pub(crate) shards: ShardSet,
+    pub shards: ShardSet,
     /// The broker has confirmed the topic.
     live: bool,
     /// Subscribers on all shards together; the shards update the count.
@@ -86,11 +77,11 @@ struct RejectedTopic {
 
 /// A rejection of a topic by the broker, as its subscribers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TopicRejection {
+pub struct TopicRejection {
     /// The first rejection since the topic was live, or since it was added.
-    pub(crate) is_first: bool,
+    pub is_first: bool,
     /// The topic was live before.
-    pub(crate) was_live: bool,
+    pub was_live: bool,
 }
 
 impl Route {
@@ -102,14 +93,14 @@ impl Route {
     }
 
     /// Subscribers on all shards together.
-    pub(crate) fn subscribers(&self) -> u64 {
+    pub fn subscribers(&self) -> u64 {
         self.subscribers.load(Ordering::Relaxed)
     }
 }
 
 /// All topics of this node.
 #[derive(Debug)]
-pub(crate) struct Topics {
+pub struct Topics {
     /// Why the broker is unavailable; `None` while it is connected.
     down: Option<String>,
     routes: NameMap<Topic, Route>,
@@ -130,39 +121,39 @@ impl Topics {
     }
 
     /// Why the broker is unavailable; `None` while it is connected.
-    pub(crate) fn down_reason(&self) -> Option<&str> {
+    pub fn down_reason(&self) -> Option<&str> {
         self.down.as_deref()
     }
 
     /// The route of a topic with subscribers, or of one that lingers.
-    pub(crate) fn route(&self, topic: &Topic) -> Option<&Route> {
+    pub fn route(&self, topic: &Topic) -> Option<&Route> {
         self.routes.get(topic)
     }
 
     /// Topics subscribed at the broker: those with subscribers, and those that linger.
-    pub(crate) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.routes.len()
     }
 
     /// Topics that the broker rejects although it should not: topics that were live before, and topics that it rejects
     /// for another reason than its access rules. A name that the rules never permitted is not counted, because any
     /// client can request one.
-    pub(crate) fn rejected(&self) -> usize {
+    pub fn rejected(&self) -> usize {
         self.rejected
     }
 
     /// The topics that have subscribers, and how many.
-    pub(crate) fn subscribed(&self) -> impl Iterator<Item = (&Topic, u64)> {
+    pub fn subscribed(&self) -> impl Iterator<Item = (&Topic, u64)> {
         self.routes.iter().map(|(topic, route)| (topic, route.subscribers())).filter(|(_, count)| *count > 0)
     }
 
     /// The sessions of MQTT without a connection get the publications of a topic from now on. A shard is subscribed to it.
-    pub(crate) fn add_sessions(&mut self, topic: &Topic) {
+    pub fn add_sessions(&mut self, topic: &Topic) {
         self.add_shard(SESSIONS, topic);
     }
 
     /// They do not get them any more.
-    pub(crate) fn remove_sessions(&mut self, topic: &Topic, now: Instant) {
+    pub fn remove_sessions(&mut self, topic: &Topic, now: Instant) {
         self.remove_shard(SESSIONS, topic, now);
     }
 
@@ -176,7 +167,7 @@ impl Topics {
     }
 
     /// Adds a shard to a topic that is in the table. Returns the topic's state and its number of subscribers.
-    pub(crate) fn add_shard(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
+    pub fn add_shard(&mut self, shard: usize, topic: &Topic) -> Option<(Interest, Arc<AtomicU64>)> {
         let down = self.down.is_some();
         let route = self.routes.get_mut(topic)?;
         route.shards.0 |= 1 << shard;
@@ -192,15 +183,15 @@ impl Topics {
 
 /// The topics of this node, shared by shards and broker.
 #[derive(Debug)]
-pub(crate) struct TopicTable {
+pub struct TopicTable {
     /// Held while a topic is added or removed here and at the broker, so that both agree.
     order: Mutex<()>,
     topics: RwLock<Topics>,
 }
 
-impl TopicTable {
-    /// A table without topics, while the broker is not connected yet.
-    pub(crate) fn new() -> Self {
+/// A table without topics, while the broker is not connected yet.
+impl Default for TopicTable {
+    fn default() -> Self {
         let topics = Topics {
             down: Some("starting".into()),
             routes: NameMap::default(),
@@ -209,14 +200,16 @@ impl TopicTable {
         };
         Self { order: Mutex::new(()), topics: RwLock::new(topics) }
     }
+}
 
+impl TopicTable {
     /// Locks the topics for reading. Messages that are posted to shards under this lock keep their order.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Topics> {
+    pub fn read(&self) -> RwLockReadGuard<'_, Topics> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the broker is unavailable; `None` while it is connected.
-    pub(crate) fn down_reason(&self) -> Option<String> {
+    pub fn down_reason(&self) -> Option<String> {
         self.read().down_reason().map(str::to_owned)
     }
 
@@ -226,7 +219,7 @@ impl TopicTable {
 
     /// Subscribes a shard to a topic. `subscribe` requests the topic from the broker if it is not live; it may call
     /// [`TopicTable::on_confirmed`] before it returns. Returns the topic's state and its number of subscribers.
-    pub(crate) fn subscribe(
+    pub fn subscribe(
         &self,
         shard: usize,
         topic: &Topic,
@@ -247,18 +240,18 @@ impl TopicTable {
     }
 
     /// Unsubscribes a shard from a topic. If it was the last shard, the topic lingers from `now` on.
-    pub(crate) fn unsubscribe(&self, shard: usize, topic: &Topic, now: Instant) {
+    pub fn unsubscribe(&self, shard: usize, topic: &Topic, now: Instant) {
         self.write().remove_shard(shard, topic, now);
     }
 
     /// Changes the routes of several topics in one step. Messages that are posted meanwhile are behind all earlier publications
     /// and before all later ones.
-    pub(crate) fn exchange(&self, change: impl FnOnce(&mut Topics)) {
+    pub fn exchange(&self, change: impl FnOnce(&mut Topics)) {
         change(&mut self.write());
     }
 
     /// Removes the topics that have had no subscribing shard for `linger`, and calls `unsubscribe` with each.
-    pub(crate) fn sweep(&self, now: Instant, linger: Duration, mut unsubscribe: impl FnMut(&Topic)) {
+    pub fn sweep(&self, now: Instant, linger: Duration, mut unsubscribe: impl FnMut(&Topic)) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut removed = Vec::new();
         {
@@ -285,7 +278,7 @@ impl TopicTable {
     }
 
     /// The broker has confirmed a topic. `post` notifies the subscribed shards.
-    pub(crate) fn on_confirmed(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
+    pub fn on_confirmed(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
         let mut topics = self.write();
         topics.set_rejected(topic, None);
         if let Some(route) = topics.routes.get_mut(topic) {
@@ -297,7 +290,7 @@ impl TopicTable {
 
     /// The broker has rejected a topic: because its access rules do not permit the name (`not_permitted`), or for
     /// another reason. `post` notifies the subscribed shards.
-    pub(crate) fn on_rejected(
+    pub fn on_rejected(
         &self,
         topic: &Topic,
         not_permitted: bool,
@@ -313,7 +306,7 @@ impl TopicTable {
     }
 
     /// A topic is no longer subscribed at the broker, or cannot be subscribed now. `post` notifies the subscribed shards.
-    pub(crate) fn on_unavailable(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
+    pub fn on_unavailable(&self, topic: &Topic, post: impl FnOnce(ShardSet)) {
         let mut topics = self.write();
         if let Some(route) = topics.routes.get_mut(topic) {
             route.set_lost(Instant::now());
@@ -324,7 +317,7 @@ impl TopicTable {
 
     /// Calls `post` with each topic that has not been live for `delay` and for which `concerns` is true, once for each
     /// time that the topic is lost. `post` notifies the subscribed shards.
-    pub(crate) fn take_stranded(
+    pub fn take_stranded(
         &self,
         now: Instant,
         delay: Duration,
@@ -351,13 +344,13 @@ impl TopicTable {
     }
 
     /// The broker is connected.
-    pub(crate) fn on_broker_up(&self) {
+    pub fn on_broker_up(&self) {
         self.write().down = None;
     }
 
     /// The broker is unavailable, and no topic is live. `post` notifies the shards. Returns whether the reason differs from
     /// the last one.
-    pub(crate) fn on_broker_down(&self, reason: &str, post: impl FnOnce()) -> bool {
+    pub fn on_broker_down(&self, reason: &str, post: impl FnOnce()) -> bool {
         let mut topics = self.write();
         let is_new = topics.down.as_deref() != Some(reason);
         topics.down = Some(reason.to_owned());
