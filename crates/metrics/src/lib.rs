@@ -135,9 +135,13 @@ mod tests {
         }
     }
 
-    /// Each sample of a text as its name, labels and value; buckets without those of histograms in between.
+    /// Each sample of a text as its name, its labels, and its value with at least one decimal.
     fn samples(text: &str) -> BTreeSet<String> {
-        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        let number = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            format!("{name} {:?}", value.parse::<f64>().expect("a number"))
+        };
+        text.lines().filter(|line| !line.starts_with('#')).map(number).collect()
     }
 
     #[test]

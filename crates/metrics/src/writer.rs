@@ -47,7 +47,8 @@ enum Target<'a> {
     Protobuf(&'a mut Vec<Message>),
 }
 
-/// A family whose samples are being written.
+/// A family whose samples are being written. The text encoder writes empty braces for an empty list of labels, so a sample
+/// without labels is written with the encoder of the family itself.
 enum Family<'a> {
     Text(MetricEncoder<'a>),
     Protobuf(&'a mut Message),
@@ -88,7 +89,10 @@ impl<'a> MetricWriter<'a> {
 
     /// Writes a value that only grows.
     pub fn counter(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
-        self.family(name, help, unit, MetricType::Counter)?.counter(&[], value)
+        match self.family(name, help, unit, MetricType::Counter)? {
+            Family::Text(encoder) => ConstCounter::new(value).encode(encoder),
+            Family::Protobuf(family) => Ok(family.push_value(&[], value.as_f64())),
+        }
     }
 
     /// Writes counters with one label.
@@ -121,7 +125,10 @@ impl<'a> MetricWriter<'a> {
 
     /// Writes a value that goes up and down.
     pub fn gauge(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
-        self.family(name, help, unit, MetricType::Gauge)?.gauge(&[], value)
+        match self.family(name, help, unit, MetricType::Gauge)? {
+            Family::Text(encoder) => ConstGauge::new(value).encode(encoder),
+            Family::Protobuf(family) => Ok(family.push_value(&[], value.as_f64())),
+        }
     }
 
     /// Writes gauges with one label.
@@ -152,7 +159,10 @@ impl<'a> MetricWriter<'a> {
 
     /// Writes a distribution of durations, in seconds.
     pub fn histogram(&mut self, name: &str, help: &str, distribution: &Distribution) -> fmt::Result {
-        self.family(name, help, SECONDS, MetricType::Histogram)?.histogram(&[], distribution)
+        match self.family(name, help, SECONDS, MetricType::Histogram)? {
+            Family::Text(encoder) => write_histogram(encoder, distribution),
+            Family::Protobuf(family) => Ok(family.push_distribution(&[], distribution)),
+        }
     }
 
     /// Writes distributions of durations with one label, in seconds.
@@ -173,51 +183,40 @@ impl<'a> MetricWriter<'a> {
     pub fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         match self.family(name, help, None, MetricType::Info)? {
             Family::Text(mut encoder) => encoder.encode_info(&[label]),
-            Family::Protobuf(family) => {
-                family.push_value(&[label], 1.0);
-                Ok(())
-            }
+            Family::Protobuf(family) => Ok(family.push_value(&[label], 1.0)),
         }
     }
 }
 
 impl Family<'_> {
+    /// Writes one sample with labels.
     fn counter(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
         match self {
             Self::Text(encoder) => ConstCounter::new(value).encode(encoder.encode_family(&labels)?),
-            Self::Protobuf(family) => {
-                family.push_value(labels, value.as_f64());
-                Ok(())
-            }
+            Self::Protobuf(family) => Ok(family.push_value(labels, value.as_f64())),
         }
     }
 
+    /// Writes one sample with labels.
     fn gauge(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
         match self {
             Self::Text(encoder) => ConstGauge::new(value).encode(encoder.encode_family(&labels)?),
-            Self::Protobuf(family) => {
-                family.push_value(labels, value.as_f64());
-                Ok(())
-            }
+            Self::Protobuf(family) => Ok(family.push_value(labels, value.as_f64())),
         }
     }
 
+    /// Writes one sample with labels.
     fn histogram(&mut self, labels: Labels<'_>, distribution: &Distribution) -> fmt::Result {
         match self {
-            Self::Text(encoder) => {
-                let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-                let Distribution { sum, buckets, .. } = distribution;
-                encoder.encode_family(&labels)?.encode_histogram(
-                    *sum,
-                    distribution.count(),
-                    buckets,
-                    exemplars,
-                )
-            }
-            Self::Protobuf(family) => {
-                family.push_distribution(labels, distribution);
-                Ok(())
-            }
+            Self::Text(encoder) => write_histogram(encoder.encode_family(&labels)?, distribution),
+            Self::Protobuf(family) => Ok(family.push_distribution(labels, distribution)),
         }
     }
+}
+
+/// Writes a histogram in a text format.
+fn write_histogram(mut encoder: MetricEncoder<'_>, distribution: &Distribution) -> fmt::Result {
+    let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+    let Distribution { sum, buckets, .. } = distribution;
+    encoder.encode_histogram(*sum, distribution.count(), buckets, exemplars)
 }

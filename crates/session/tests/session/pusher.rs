@@ -565,7 +565,16 @@ fn signing_in_keeps_the_memberships() {
     send(&mut w, a, &json!({"event": "pusher:signin", "data": {"auth": auth, "user_data": user}}));
     w.notifications.clear();
     w.close(a);
-    assert!(matches!(w.notifications[..], [Notification::Absent(..), Notification::Left(..)]));
+    let ended: Vec<&str> = w
+        .notifications
+        .iter()
+        .map(|event| match event {
+            Notification::Absent(channel, ..) | Notification::Left(channel, ..) => channel.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ended.iter().filter(|channel| **channel == "presence-a").count(), 2, "{ended:?}");
+    assert_eq!(ended.iter().filter(|channel| **channel == "#online-ann").count(), 2, "{ended:?}");
 }
 
 #[test]
