@@ -59,6 +59,7 @@ functions! {
     RETAIN = "retain", "tidings:retained:";
     RETAINED = "retained", "tidings:retained:";
     MAP_CHANGE = "map_change", "tidings:meta:";
+    MAP_REMOVE = "map_remove", "tidings:meta:";
     MAP_EXPIRE = "map_expire", "tidings:meta:";
     MAP_ORDER = "map_order", "tidings:meta:";
     MAP_STATE = "map_state", "tidings:meta:";

@@ -317,7 +317,7 @@ end
 -- Removes a map; its subscribers are notified that the epoch has ended.
 local function map_clear(keys)
   local map = open_map(keys)
-  local removed = redis.call('DEL', map.meta, map.stream, map.map, map.mapvalues, map.mapindex, map.mapdeadlines)
+  local removed = redis.call('UNLINK', map.meta, map.stream, map.map, map.mapvalues, map.mapindex, map.mapdeadlines)
   if removed == 0 then return 0 end
   if next_epoch(map.tag) == map.epoch then use_epoch(map.tag) end
   announce(map.name, map.tag, 'E', next_epoch(map.tag))
@@ -325,6 +325,8 @@ local function map_clear(keys)
 end
 
 register('map_change', map_change)
+-- The same for removals, which are possible when Redis is full.
+register('map_remove', map_change, 'allow-oom')
 register('map_expire', map_expire, 'allow-oom')
 register('map_order', map_order)
 register('map_state', map_state, 'no-writes')

@@ -45,9 +45,10 @@ impl Redis {
             return done(Err(BrokerError::Invalid(error.to_string())));
         }
         let args = change_args(&change, &options, &id);
+        let function = if change.set.is_some() { library::MAP_CHANGE } else { library::MAP_REMOVE };
         let shown = change.set.map(|set| set.stream_body.unwrap_or(set.body)).unwrap_or_default();
         let (of, counters) = (channel.clone(), Arc::clone(&self.counters));
-        self.call(library::MAP_CHANGE, channel, args, move |value| {
+        self.call(function, channel, args, move |value| {
             let outcome = value.and_then(|value| {
                 read_change(&of, shown, &value, &options, &counters).ok_or_else(|| unexpected(&value))
             });

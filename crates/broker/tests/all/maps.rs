@@ -17,7 +17,7 @@ pub(crate) fn options(key_ttl: Option<Duration>) -> MapOptions {
     MapOptions {
         ordered: false,
         key_ttl,
-        keys: 100,
+        keys: 1_000,
         bytes: 1 << 20,
         stream_size: 100,
         stream_ttl: Duration::from_secs(60),

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tidings_broker::memory::Memory;
 use tidings_broker::redis::Options;
-use tidings_broker::{Broker, BrokerError, MapChange, Stateful};
+use tidings_broker::{Broker, MapChange, Stateful};
 use tidings_map_state::{Applied, KeyChange, KeyMode, MapOptions, SetKey, StateQuery, Version};
 use tidings_testkit::{PATIENCE, RedisServer, wait_until};
 use tidings_wire::{Channel, ClientInfo, Epoch, History, HistoryQuery, Position, Publication, Topic};

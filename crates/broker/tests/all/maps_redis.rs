@@ -200,6 +200,7 @@ fn a_state_that_was_restored_from_older_data_continues_in_another_epoch() {
     }
     node.broker.reset("a test");
     wait_until(PATIENCE, "the gap", || node.sink.gaps().len() == 1);
+    node.wait_until_it_publishes();
     assert_eq!(state(&node), BTreeMap::from([("old".into(), "1".into())]), "the state remains");
     let next = set(&node, "newer", "3", None);
     assert!(next.epoch != last.epoch);
@@ -315,4 +316,16 @@ fn a_map_follows_its_slot_through_a_cluster() {
         assert_eq!(node.sink.gaps(), []);
     }
     assert_eq!(state(&nodes[0]), state(&nodes[1]));
+}
+
+#[test]
+fn a_key_can_be_removed_when_redis_is_full() {
+    let redis = RedisServer::start();
+    let node = following(&redis);
+    set(&node, "k", "x", None);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let full = change(&*node.broker, "other", Some("x".into()), options(None));
+    assert_eq!(full, Err(BrokerError::Failed("OOM")));
+    assert!(matches!(change(&*node.broker, "k", None, options(None)), Ok(Applied::Changed(_))));
+    wait_until(PATIENCE, "the removal", || delivered(&node.sink) == ["k", "-k"]);
 }

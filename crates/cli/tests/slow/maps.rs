@@ -36,7 +36,8 @@ struct Client {
 impl Client {
     fn connected(node: &Tidings) -> Self {
         let mut client = Self { lines: LineClient::connect(node.tcp()), id: String::new() };
-        client.id = client.request(json!({"connect": {}}))["connect"]["client"].as_str().expect("an id").into();
+        client.id =
+            client.request(json!({"connect": {}}))["connect"]["client"].as_str().expect("an id").into();
         client
     }
 
