@@ -329,3 +329,20 @@ fn a_key_can_be_removed_when_redis_is_full() {
     assert!(matches!(change(&*node.broker, "k", None, options(None)), Ok(Applied::Changed(_))));
     wait_until(PATIENCE, "the removal", || delivered(&node.sink) == ["k", "-k"]);
 }
+
+#[test]
+fn versions_are_compared_without_rounding() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let put = |number: u64, epoch: &str| {
+        let version = Some(tidings_map_state::Version { number, epoch: epoch.into() });
+        let set = Some(tidings_map_state::SetKey { version, ..Default::default() });
+        let change = tidings_map_state::KeyChange { key: "k".into(), set, tags: Vec::new(), info: None };
+        let change = tidings_broker::MapChange { change, options: options(None), idempotency_key: None };
+        matches!(wait(|done| node.broker.map_change(&name("a"), change, done)), Ok(Applied::Changed(_)))
+    };
+    let numbers = [9, 10, 1 << 53, (1 << 53) + 1, u64::MAX - 1, u64::MAX];
+    assert_eq!(numbers.map(|number| put(number, "e")), [true; 6]);
+    assert_eq!(numbers.map(|number| put(number, "e")), [false; 6]);
+    assert!(put(1, "f"), "in another epoch");
+}
