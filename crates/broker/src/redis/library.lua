@@ -288,20 +288,10 @@ local function position(keys, args, reads_only)
     end
     if lost then
       if reads_only then return {} end
-      local values = 'tidings:mapvalues:' .. tag
-      together(meta, stream, values)
+      together(meta, stream)
+      redis.call('DEL', meta, stream)
       if next_epoch(tag) == known_epoch then use_epoch(tag) end
-      epoch, term = next_epoch(tag), 1
-      if redis.call('EXISTS', values) == 1 then
-        -- The state of a map remains, in another epoch.
-        use_epoch(tag)
-        redis.call('DEL', stream)
-        redis.call('HSET', meta, 'e', epoch)
-        if SHARDED then redis.call('HSET', meta, 'n', myself(), 't', 1, 'f', offset) end
-      else
-        redis.call('DEL', meta, stream)
-        offset = '0'
-      end
+      epoch, offset, term = next_epoch(tag), '0', 1
     end
   end
   if SHARDED then return {epoch, offset, digits(term)} end

@@ -7,6 +7,7 @@
 --   tidings:mapdeadlines:TAG sorted set: key, by the millisecond of its expiry; keys without expiry are not in it
 --
 -- A rank is the order of a score as 16 hexadecimal digits, the highest score first, so that no score is rounded.
+-- A map whose history has ended, because it was restored from older data or evicted, keeps its state in the next epoch.
 -- A key that has expired is removed by the next call of any node. A map whose keys expire has an expiry itself, behind that of
 -- the last key, so that nothing remains when no node is left.
 
