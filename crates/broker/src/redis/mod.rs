@@ -27,6 +27,7 @@
 //! | `queue` | requests that wait for the publisher connection |
 //! | `publisher` | the task of the publisher connection |
 //! | `state_reader` | reads of histories and presence, shared by concurrent queries |
+//! | `map_state` | pages of the state of a map |
 //! | `maps` | maps as arguments and answers of functions |
 //! | `retained` | retained messages of MQTT as arguments and answers of functions |
 //! | `coalesced` | how identical reads are shared |
@@ -65,6 +66,7 @@ mod interest;
 mod key_expiry;
 mod library;
 mod link;
+mod map_state;
 mod maps;
 mod names;
 pub mod options;
@@ -88,7 +90,7 @@ use dial::Dialer;
 use interest::Interest;
 use key_expiry::KeyDeadlines;
 use link::{Link, LinkRole};
-use maps::StateReads;
+use map_state::StateReads;
 use names::Names;
 use options::Deployment;
 use queue::{Queue, Reply, Request};
