@@ -233,8 +233,8 @@ fn compare(node: &Node, steps: &[Step], mut options: MapOptions) -> Result<(), T
     let mut first_end: Option<Instant> = None;
     let expire = |first_end: &mut Option<Instant>| {
         if let Some(begin) = first_end.take() {
-            // Later keys are set up to `SAFE` after the first one.
-            sleep((TTL + SAFE + Duration::from_millis(20)).saturating_sub(begin.elapsed()));
+            // No key was set later than `TTL` after the first one.
+            sleep((2 * TTL).saturating_sub(begin.elapsed()));
             memory.expire_keys(Instant::now());
         }
     };
