@@ -58,7 +58,7 @@ impl Client {
 fn keys(node: &Tidings) -> Vec<String> {
     let body = json!({"channel": "clients:room:1", "limit": 100}).to_string();
     let reply = post_http(node.http(), "/api/map_read_state", &[], body);
-    let reply: Value = serde_json::from_slice(&reply.body).expect("JSON");
+    let reply: Value = serde_json::from_str(&reply.body).expect("JSON");
     let entries = reply["result"]["entries"].as_array().cloned().unwrap_or_default();
     entries.iter().map(|entry| entry["key"].as_str().expect("a key").to_owned()).collect()
 }
