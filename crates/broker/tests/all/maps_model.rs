@@ -24,7 +24,8 @@ const SAFE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Change(KeyChange, bool, Option<u8>),
+    /// A change, whether the key expires, and an idempotency key.
+    Change(Box<KeyChange>, bool, Option<u8>),
     /// Reads the whole state in pages.
     State {
         limit: usize,
@@ -82,7 +83,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let id = prop::option::weighted(0.1, 0..3_u8);
     let max_bytes = prop_oneof![2 => Just(usize::MAX), 1 => 1..1_000_usize];
     let step = prop_oneof![
-        20 => (change(), prop::bool::weighted(0.2), id).prop_map(|(c, ends, id)| Step::Change(c, ends, id)),
+        20 => (change(), prop::bool::weighted(0.2), id).prop_map(|(c, ends, id)| Step::Change(Box::new(c), ends, id)),
         3 => (1..8_usize, any::<bool>(), max_bytes)
             .prop_map(|(limit, asc, max_bytes)| Step::State { limit, asc, max_bytes }),
         1 => Just(Step::State { limit: 0, asc: false, max_bytes: 1 }),
@@ -137,7 +138,7 @@ impl Side<'_> {
             Step::Change(change, ends, id) => {
                 let options = MapOptions { key_ttl: ends.then_some(TTL), ..*options };
                 let idempotency_key = id.map(|id| format!("i{id}"));
-                let change = MapChange { change: change.clone(), options, idempotency_key };
+                let change = MapChange { change: KeyChange::clone(change), options, idempotency_key };
                 let applied = wait(|done| self.broker.map_change(self.channel, change, done));
                 match applied {
                     Ok(Applied::Changed(publication)) => {
