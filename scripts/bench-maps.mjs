@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // Time until a client has the state of a map, over WebSocket in JSON, from its first request until it is live:
-// scripts/bench-maps.mjs BINARY [KEYS] [BYTES] [ROUNDS]
+// scripts/bench-maps.mjs BINARY [KEYS] [BYTES] [ROUNDS] [BROKER], where BROKER is `memory` or the URL of a Redis
 // Prints the median, the shortest and the longest time for each size of pages. Needs Node 22, or Node 20 with --experimental-websocket.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-const [binary, keys = '10000', bytes = '100', rounds = '21'] = process.argv.slice(2);
+const [binary, keys = '10000', bytes = '100', rounds = '21', broker = 'memory'] = process.argv.slice(2);
 if (!binary) {
-  console.error('usage: bench-maps.mjs BINARY [KEYS] [BYTES] [ROUNDS]');
+  console.error('usage: bench-maps.mjs BINARY [KEYS] [BYTES] [ROUNDS] [BROKER]');
   process.exit(2);
 }
 const KEYS = Number(keys);
@@ -16,7 +16,7 @@ const start = async () => {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
   const map = ['subscription_type=map', 'map.mode=persistent'].map((option) => `channel.namespaces.bench.${option}`);
   const settings = ['channel.namespaces=bench', ...map].flatMap((setting) => ['--set', setting]);
-  const options = ['--tcp', 'off', '--http', '127.0.0.1:0', '--data-dir', 'off', '--log-level', 'none'];
+  const options = ['--broker', broker, '--tcp', 'off', '--http', '127.0.0.1:0', '--data-dir', 'off', '--log-level', 'none'];
   const child = spawn(binary, ['serve', ...options, ...settings], { env, stdio: ['ignore', 'pipe', 'inherit'] });
   let url;
   for await (const line of createInterface({ input: child.stdout })) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidings_broker::memory::Memory;
+use tidings_broker::memory::{MapCounters, Memory};
 use tidings_broker::redis::Redis;
 use tidings_broker::redis::failures::CODES;
 
@@ -36,7 +36,7 @@ impl Collect for MemoryMetrics {
                 ("publication", load(&evicted.publications)),
             ],
         )?;
-        let (counters, (maps, keys)) = (self.0.map_counters(), self.0.map_counts());
+        let (maps, keys) = self.0.map_counts();
         out.gauge("tidings_maps", None, "Channels that are maps and have a state or a position", maps)?;
         out.gauge("tidings_map_keys", None, "Keys of all maps", keys)?;
         out.gauge(
@@ -45,16 +45,7 @@ impl Collect for MemoryMetrics {
             "Bytes that all maps take (memory.map_max_total)",
             self.0.map_bytes(),
         )?;
-        out.counters(
-            "tidings_map_changes",
-            "Keys of maps that clients and backends set or removed, keys that expired, and changes that were refused because of a limit",
-            "kind",
-            [
-                ("changed", load(&counters.changes)),
-                ("expired", load(&counters.expired)),
-                ("refused", load(&counters.refused)),
-            ],
-        )
+        map_changes(self.0.map_counters(), out)
     }
 }
 
@@ -103,6 +94,21 @@ impl Collect for RedisMetrics {
             "Error replies of Redis by code; the log has their text",
             "code",
             CODES.into_iter().zip(counters.failures.totals()),
-        )
+        )?;
+        map_changes(&counters.maps, out)
     }
+}
+
+fn map_changes(counters: &MapCounters, out: &mut MetricWriter<'_>) -> fmt::Result {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    out.counters(
+        "tidings_map_changes",
+        "Keys of maps that clients and backends set or removed, keys that expired, and changes that were refused because of a limit",
+        "kind",
+        [
+            ("changed", load(&counters.changes)),
+            ("expired", load(&counters.expired)),
+            ("refused", load(&counters.refused)),
+        ],
+    )
 }

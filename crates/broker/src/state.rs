@@ -169,7 +169,7 @@ fn no_retained() -> BrokerError {
 
 /// The error of a broker without maps.
 fn no_maps() -> BrokerError {
-    BrokerError::Invalid("maps are available with the memory broker alone".to_owned())
+    BrokerError::Invalid("this broker has no maps".to_owned())
 }
 
 /// A broker with state. As with every [`Broker`], no method blocks or waits.

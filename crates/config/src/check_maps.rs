@@ -6,7 +6,7 @@ use super::check::of_channels;
 use super::error::ConfigError;
 use super::given::GivenOptions;
 use super::options::{ChannelOptions, Config};
-use super::value::{BrokerUrl, ClientKey, MapMode, RecoveryMode, SlowConsumer, SubscriptionType};
+use super::value::{ClientKey, MapMode, RecoveryMode, SlowConsumer, SubscriptionType};
 
 /// An option, whether it is set, and its counterpart in a map.
 type StreamOption = (&'static str, fn(&ChannelOptions) -> bool, &'static str);
@@ -34,11 +34,6 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
         let mut reject = |option: &str, what: String| {
             errors.push(given.error(&format!("{path}.{option}"), what));
         };
-        if config.broker != BrokerUrl::Memory {
-            let what = "maps are available with the memory broker alone, in one process; leave `broker` out, or use \
-                        subscription_type = \"stream\"";
-            reject("subscription_type", what.to_owned());
-        }
         if path == "channel.without_namespace" {
             let what = "a map needs a namespace: set it in one of channel.namespaces";
             reject("subscription_type", what.to_owned());

@@ -134,6 +134,13 @@ pub enum MapError {
 }
 
 impl KeyChange {
+    /// The bytes of its publication: those of the value, the key, the tags and the client.
+    pub fn size(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let body = self.set.as_ref().map_or(0, |set| set.body.len());
+        body + self.key.len() + tags + self.info.as_ref().map_or(0, ClientInfo::size)
+    }
+
     /// Checks the key.
     ///
     /// # Errors

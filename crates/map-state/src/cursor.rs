@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Where the next page begins: after this key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cursor {
+pub enum Cursor {
     /// Of an unordered map.
     Key(Arc<str>),
     /// Of an ordered map.
@@ -13,7 +13,7 @@ pub(crate) enum Cursor {
 
 impl Cursor {
     /// The text that a client passes back: `k` and the key, or `s`, the score, a colon and the key.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::Key(key) => format!("k{key}"),
             Self::Score(score, key) => format!("s{score}:{key}"),
@@ -21,7 +21,7 @@ impl Cursor {
     }
 
     /// Reads a text; `None` if it is not a cursor.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         if let Some(key) = text.strip_prefix('k') {
             return Some(Self::Key(key.into()));
         }

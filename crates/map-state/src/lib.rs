@@ -3,7 +3,8 @@
 //! A [`Maps`] has the maps of a set of channels. Every change of a key gets the next offset of its channel, is added to
 //! the stream, and is returned as a [`Publication`](tidings_wire::Publication) for the subscribers. A client reads the
 //! state in pages, then the stream after the position of its first page; from then on it receives the changes.
-//! This crate has no clock and no lock: each call takes the time.
+//! This crate has no clock and no lock: each call takes the time. With Redis, `broker/src/redis/maps.lua` does the same for a map; a test
+//! compares both (`broker/tests/all/maps_model.rs`).
 //!
 //! Invariants:
 //! - The pages of a state, read one after the other while it changes, and then the stream after the position of the first
@@ -23,6 +24,7 @@ mod stream;
 
 pub use budget::Budget;
 pub use change::{Applied, KeyChange, KeyMode, MapError, MapOptions, SetKey, Suppression, Version};
+pub use cursor::Cursor;
 pub use maps::Maps;
 pub use state::{StatePage, StateQuery};
 

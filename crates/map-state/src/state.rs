@@ -17,7 +17,7 @@ const ENTRY_OVERHEAD: usize = 320;
 const ANSWER_OVERHEAD: usize = 64;
 
 /// A query for a part of the state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StateQuery {
     /// The cursor of the page before; empty for the first page.
     pub cursor: String,

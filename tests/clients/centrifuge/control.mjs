@@ -29,7 +29,7 @@ export function token(claims, { key = place.secret } = {}) {
 
 /** A method of the keyed server's API. */
 export async function api(method, params) {
-  const answer = await fetch(`${place.servers.keyed}api/${method}`, {
+  const answer = await fetch(`${place.api}api/${method}`, {
     method: 'POST',
     headers: { 'X-API-Key': place.apiKey, 'Content-Type': 'application/json' },
     body: JSON.stringify(params),

@@ -110,7 +110,9 @@ export class Life {
    * SDK's own options. `heard` is what it says.
    */
   client(where, options = {}) {
-    const base = this.world.servers[where];
+    // Several nodes have clients in turn.
+    const bases = [this.world.servers[where]].flat();
+    const base = bases[this.clients.length % bases.length];
     const path = { websocket: 'connection/websocket', http_stream: 'connection/http_stream', sse: 'connection/sse' };
     const { transport } = this.flavour;
     const scheme = transport === 'websocket' ? base.replace('http', 'ws') : base;

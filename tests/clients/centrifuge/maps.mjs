@@ -4,15 +4,15 @@
 // and `users`.
 import { check, equal, failure, Heard, until } from './kit.mjs';
 
-const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
-const key = (n) => `k${String(n).padStart(4, '0')}`;
+export const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
+export const key = (n) => `k${String(n).padStart(4, '0')}`;
 
 /** Sets keys to their numbers through the server API, in one request. */
-const set = (t, channel, all) =>
+export const set = (t, channel, all) =>
   t.api('batch', { commands: all.map((n) => ({ map_publish: { channel, key: key(n), data: { n } } })) });
 
 /** A map subscription of a kind; `map` is the state that its events describe. */
-function follow(t, client, channel, options = {}, kind = 'newMapSubscription') {
+export function follow(t, client, channel, options = {}, kind = 'newMapSubscription') {
   const subscription = client[kind](channel, {
     minResubscribeDelay: 50, maxResubscribeDelay: 500, ...options,
   });
@@ -34,7 +34,7 @@ function follow(t, client, channel, options = {}, kind = 'newMapSubscription') {
 const shown = (subscription) => Object.fromEntries([...subscription.map].sort());
 
 /** Waits until the state of each subscription is `wanted`. */
-async function states(wanted, ...subscriptions) {
+export async function states(wanted, ...subscriptions) {
   const text = JSON.stringify(wanted);
   for (const subscription of subscriptions) {
     await until(() => JSON.stringify(shown(subscription)) === text, `the state ${text.slice(0, 200)}`)
@@ -43,7 +43,7 @@ async function states(wanted, ...subscriptions) {
 }
 
 /** The state with these numbers. */
-const values = (all) => Object.fromEntries(all.map((n) => [key(n), { n }]));
+export const values = (all) => Object.fromEntries(all.map((n) => [key(n), { n }]));
 
 export const maps = {
   async 'a map arrives in pages, then its changes, at several clients'(t) {

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::failures::Failures;
+use crate::memory::MapCounters;
 
 /// Counters since the start, for the metrics. Each is updated independently.
 #[derive(Debug, Default)]
@@ -27,4 +28,6 @@ pub struct Counters {
     pub reconnects: AtomicU64,
     /// Error replies of Redis.
     pub failures: Failures,
+    /// Changes of maps that this node has made.
+    pub maps: MapCounters,
 }

@@ -9,17 +9,22 @@
 //! | `P<offset> <epoch> <n>\n`, then n bytes of extras, then the body | a publication; offset 0: without a position |
 //! | `J`, then an info | a client has joined |
 //! | `L`, then an info | a client has left |
+//! | `E`, then an epoch | the history has ended, and the next one has this epoch |
 //!
 //! Extras are an `i` and an info, if there is one, then a `t`, a name and a value for each tag, then an `o` and the origin, if
 //! there is one, then an `m` and the properties of a message of MQTT, if there are any: a byte with its QoS (two bits), retain
 //! flag (bit 2) and whether an expiry follows (bit 3), the expiry in seconds (four bytes, big-endian), the other properties. An info is user, client, connection info and channel info. Every text is a netstring without its comma:
-//! its length in decimal, a colon, its bytes. A `d` and an empty text mark a publication that is sent as a delta. Every kind of a later version is a letter and one text, so that nodes of this
+//! its length in decimal, a colon, its bytes. A `d` and an empty text mark a publication that is sent as a delta. In
+//! a map a `k` and the key mark a new value, an `r` and the key a removal; `l` and a number of milliseconds, the time after which the
+//! key expires. Every kind of a later version is a letter and one text, so that nodes of this
 //! version skip it.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
 use tidings_mqtt::Qos;
-use tidings_wire::{ClientInfo, Extra, MessageProperties};
+use tidings_wire::{ClientInfo, Extra, MapKey, MessageProperties};
 
 use crate::Change;
 
@@ -28,6 +33,8 @@ use crate::Change;
 pub(super) enum Envelope {
     Publication(EncodedPublication),
     Change(Change),
+    /// The history has ended; the epoch of the next one.
+    NextEpoch(String),
 }
 
 /// A publication as encoded in a message or in a stream.
@@ -39,6 +46,8 @@ pub(super) struct EncodedPublication {
     pub(super) epoch: String,
     pub(super) extra: Option<Box<Extra>>,
     pub(super) body: Bytes,
+    /// The time after which the key of a map expires.
+    pub(super) lifetime: Option<Duration>,
 }
 
 /// Decodes a message; `None` if it is not an envelope.
@@ -53,12 +62,14 @@ pub(super) fn read(message: &Bytes) -> Option<Envelope> {
             let epoch = words.next()?.to_owned();
             let length: usize = words.next()?.parse().ok()?;
             let extras = rest.get(end + 1..)?.get(..length)?;
-            let extra = if extras.is_empty() { None } else { Some(read_extra(extras)?) };
+            let (extra, lifetime) = read_extra(extras)?;
+            let extra = (!extras.is_empty()).then_some(extra);
             let body = message.slice(1 + end + 1 + length..);
-            Some(Envelope::Publication(EncodedPublication { offset, epoch, extra, body }))
+            Some(Envelope::Publication(EncodedPublication { offset, epoch, extra, body, lifetime }))
         }
         b'J' => read_info(&mut rest).map(|info| Envelope::Change(Change::Join(info))),
         b'L' => read_info(&mut rest).map(|info| Envelope::Change(Change::Leave(info))),
+        b'E' => Some(Envelope::NextEpoch(std::str::from_utf8(rest).ok()?.to_owned())),
         _ => None,
     }
 }
@@ -86,11 +97,15 @@ pub(super) fn read_entry(entry: &Value) -> Option<EncodedPublication> {
     let Value::Array(parts) = entry else { return None };
     let [id, Value::Array(fields)] = &parts[..] else { return None };
     let offset = std::str::from_utf8(bytes(id)?).ok()?.strip_suffix("-0")?.parse().ok()?;
-    let mut written = EncodedPublication { offset, epoch: String::new(), extra: None, body: Bytes::new() };
+    let (epoch, body) = (String::new(), Bytes::new());
+    let mut written = EncodedPublication { offset, epoch, extra: None, body, lifetime: None };
     for field in fields.chunks_exact(2) {
         match (bytes(&field[0])?, bytes(&field[1])?) {
             (b"b", body) => written.body = Bytes::copy_from_slice(body),
-            (b"x", extras) => written.extra = Some(read_extra(extras)?),
+            (b"x", extras) => {
+                let (extra, lifetime) = read_extra(extras)?;
+                (written.extra, written.lifetime) = (Some(extra), lifetime);
+            }
             _ => {}
         }
     }
@@ -104,8 +119,7 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
 
 /// Encodes extras.
 pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
-    // Maps are not available with Redis.
-    let Extra { info, tags, origin, message, delta, map: _ } = extra;
+    let Extra { info, tags, origin, message, delta, map } = extra;
     let mut out = Vec::new();
     if let Some(info) = info {
         out.push(b'i');
@@ -127,6 +141,10 @@ pub(super) fn write_extra(extra: &Extra) -> Vec<u8> {
     if *delta {
         out.push(b'd');
         put(b"", &mut out);
+    }
+    if let Some(map) = map {
+        out.push(if map.removed { b'r' } else { b'k' });
+        put(map.key.as_bytes(), &mut out);
     }
     out
 }
@@ -156,8 +174,10 @@ fn read_message(bytes: &[u8]) -> Option<MessageProperties> {
     Some(MessageProperties { qos, retain: flags & RETAIN != 0, expiry, properties })
 }
 
-fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
+/// Decodes extras, and the time after which the key of a map expires.
+pub(super) fn read_extra(mut rest: &[u8]) -> Option<(Box<Extra>, Option<Duration>)> {
     let mut extra = Extra::default();
+    let mut lifetime = None;
     while let Some((kind, after)) = rest.split_first() {
         rest = after;
         match kind {
@@ -169,10 +189,15 @@ fn read_extra(mut rest: &[u8]) -> Option<Box<Extra>> {
                 take(&mut rest)?;
                 extra.delta = true;
             }
+            b'k' | b'r' => {
+                let (key, removed) = (take_text(&mut rest)?.into(), *kind == b'r');
+                extra.map = Some(Box::new(MapKey { key, removed, version: 0 }));
+            }
+            b'l' => lifetime = Some(Duration::from_millis(take_text(&mut rest)?.parse().ok()?)),
             _ => _ = take(&mut rest)?,
         }
     }
-    Some(Box::new(extra))
+    Some((Box::new(extra), lifetime))
 }
 
 /// Encodes an info.
@@ -239,19 +264,27 @@ mod tests {
             origin in prop::option::of(any::<String>().prop_map(String::into_boxed_str)),
             delta: bool,
             message in prop::option::of((0..3_u8, any::<bool>(), any::<Option<u32>>(), any::<Vec<u8>>())),
+            key in any::<Option<(String, bool)>>(),
             body in prop::collection::vec(any::<u8>(), 0..50),
         ) {
             let message = message.map(|(qos, retain, expiry, properties)| {
                 let qos = Qos::from_number(qos).expect("below 3");
                 Box::new(MessageProperties { qos, retain, expiry, properties: properties.into() })
             });
-            let extra = Extra { info: info.clone(), tags, origin, message, delta, map: None };
+            let map = key.map(|(key, removed)| Box::new(MapKey { key: key.into(), removed, version: 0 }));
+            let extra = Extra { info: info.clone(), tags, origin, message, delta, map };
             let extras = write_extra(&extra);
             let mut message = format!("P7 abc {}\n", extras.len()).into_bytes();
             message.extend_from_slice(&extras);
             message.extend_from_slice(&body);
             let extra = (!extras.is_empty()).then(|| Box::new(extra));
-            let written = EncodedPublication { offset: 7, epoch: "abc".to_owned(), extra, body: body.into() };
+            let written = EncodedPublication {
+                offset: 7,
+                epoch: "abc".to_owned(),
+                extra,
+                body: body.into(),
+                lifetime: None,
+            };
             prop_assert_eq!(read(&message.into()), Some(Envelope::Publication(written)));
             for change in info.into_iter().flat_map(|info| [Change::Join(info.clone()), Change::Leave(info)]) {
                 prop_assert_eq!(read(&write_change(&change).into()), Some(Envelope::Change(change)));

@@ -13,6 +13,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::counters::Counters;
 use super::envelope::{self, Envelope};
+use super::key_expiry::KeyDeadlines;
 use super::names::Names;
 use super::state_reader::publication;
 use super::track::{Track, TrackOutput};
@@ -38,6 +40,7 @@ pub(super) struct Ingest {
     sink: SharedSink,
     counters: Arc<Counters>,
     tracker: Arc<Tracker>,
+    deadlines: Arc<KeyDeadlines>,
     state: Mutex<IngestState>,
     ready: Notify,
     evicted: Notify,
@@ -74,6 +77,7 @@ impl Ingest {
         sink: SharedSink,
         counters: Arc<Counters>,
         tracker: Arc<Tracker>,
+        deadlines: Arc<KeyDeadlines>,
         is_plain: bool,
     ) -> Self {
         Self {
@@ -81,6 +85,7 @@ impl Ingest {
             sink,
             counters,
             tracker,
+            deadlines,
             state: Mutex::default(),
             ready: Notify::new(),
             evicted: Notify::new(),
@@ -265,7 +270,18 @@ impl Ingest {
                         offset: written.offset,
                         epoch: self.tracker.epoch(&channel, &written.epoch),
                     });
+                    if let (Some(lifetime), None) = (written.lifetime, &glob) {
+                        self.deadlines.set(&channel, Instant::now() + lifetime);
+                    }
                     publication(&channel, written.body, position, written.extra)
+                }
+                Envelope::NextEpoch(epoch) => {
+                    if glob.is_none() {
+                        let mut out = std::mem::take(&mut state.out);
+                        self.tracker.begin_epoch(&channel, &epoch, &mut out);
+                        self.emit(state, out);
+                    }
+                    return Ok(());
                 }
                 Envelope::Change(change) => {
                     if glob.is_none() {

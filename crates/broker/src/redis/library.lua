@@ -16,6 +16,7 @@
 --   tidings:retainedbytes:TAG   string: bytes of these messages, with an allowance for each
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
 --   tidings:gone:N:TAG:NODE  set: clients of this node with leaves that other nodes have announced, in case it returns
+--   (those of maps: maps.lua, which follows)
 --
 -- A publication with a position or extras goes to the Pub/Sub channel NAME, unit separator (31), `tidings`, in an
 -- envelope. No channel of tidings has a control character in its name, so a plain PUBLISH to a channel never arrives there.
@@ -128,6 +129,19 @@ local function permitted(...)
   end
 end
 
+-- Publishes in an envelope; returns the number of receivers.
+local function send(name, tag, offset, epoch, extras, body, sharded)
+  local envelope = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n' .. extras .. body
+  if not sharded then return redis.call('PUBLISH', name .. '\31tidings', envelope) end
+  local receivers = redis.call('SPUBLISH', tag .. '\31tidings', envelope)
+  -- There are no sharded patterns. Nodes with patterns subscribe `tidings 31 patterns` on every primary; without such
+  -- nodes no message passes through the whole cluster. The publication stays stored if the user may not PUBLISH.
+  if redis.call('PUBSUB', 'NUMSUB', 'tidings\31patterns')[2] > 0 then
+    redis.pcall('PUBLISH', name .. '\31tidings', envelope)
+  end
+  return receivers
+end
+
 -- body [size [ttl ms [meta ttl ms [idempotency key [extras]]]]]
 -- -> receivers, offset, epoch, 1 for a repetition under this key, else 0; offset 0 without a history (size 0)
 local function publish(keys, args)
@@ -184,18 +198,7 @@ local function publish(keys, args)
     redis.call('PEXPIRE', meta, meta_ttl)
   end
   if enveloped then
-    local head = 'P' .. offset .. ' ' .. epoch .. ' ' .. #extras .. '\n'
-    local envelope = head .. extras .. body
-    if sharded then
-      receivers = redis.call('SPUBLISH', tag .. '\31tidings', envelope)
-      -- There are no sharded patterns. Nodes with patterns subscribe `tidings 31 patterns` on every primary; without such
-      -- nodes no message passes through the whole cluster. The publication stays stored if the user may not PUBLISH.
-      if redis.call('PUBSUB', 'NUMSUB', 'tidings\31patterns')[2] > 0 then
-        redis.pcall('PUBLISH', name .. '\31tidings', envelope)
-      end
-    else
-      receivers = redis.call('PUBLISH', name .. '\31tidings', envelope)
-    end
+    receivers = send(name, tag, offset, epoch, extras, body, sharded)
   else
     receivers = redis.call('PUBLISH', name, body)
   end

@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, ServerError, Value};
 
 /// The source of the library.
-const SOURCE: &str = include_str!("library.lua");
+const SOURCE: &str = concat!(include_str!("library.lua"), include_str!("maps.lua"));
 
 /// The line that differs for a cluster.
 const SINGLE: &str = "local SHARDED = false";
@@ -58,6 +58,13 @@ functions! {
     KEPT = "kept", "tidings:kept:";
     RETAIN = "retain", "tidings:retained:";
     RETAINED = "retained", "tidings:retained:";
+    MAP_CHANGE = "map_change", "tidings:meta:";
+    MAP_REMOVE = "map_remove", "tidings:meta:";
+    MAP_EXPIRE = "map_expire", "tidings:meta:";
+    MAP_ORDER = "map_order", "tidings:meta:";
+    MAP_STATE = "map_state", "tidings:meta:";
+    MAP_COUNT = "map_count", "tidings:meta:";
+    MAP_CLEAR = "map_clear", "tidings:meta:";
 }
 
 /// Loads the library if it is missing or different: the variant for a cluster when `sharded`.

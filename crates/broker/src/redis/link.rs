@@ -21,6 +21,7 @@ use super::dial::{Backoff, Dialer, is_refusal};
 use super::envelope::bytes;
 use super::ingest::Ingest;
 use super::interest::Interest;
+use super::key_expiry::KeyDeadlines;
 use super::library;
 use super::names::Names;
 use super::queue::{Arg, Request, read_position};
@@ -72,6 +73,7 @@ pub(super) struct Link {
     pub(super) names: Arc<Names>,
     pub(super) interest: Arc<Interest>,
     pub(super) tracker: Arc<Tracker>,
+    pub(super) deadlines: Arc<KeyDeadlines>,
     /// Receives the messages.
     pub(super) sink: SharedSink,
     /// Receives the events of the connection and its subscriptions: the same sink, or one that joins several
@@ -97,6 +99,7 @@ impl Link {
                 Arc::clone(&self.sink),
                 Arc::clone(&self.counters),
                 Arc::clone(&self.tracker),
+                Arc::clone(&self.deadlines),
                 matches!(self.role, LinkRole::Plain),
             ));
             let pushes = {
@@ -431,6 +434,10 @@ impl Link {
         Ok(match answer.and_then(|answer| state_reader::read(channel, &answer, false)) {
             Ok(Read { position, publications }) => {
                 self.counters.fetched.fetch_add(publications.len() as u64, Ordering::Relaxed);
+                if publications.iter().any(|p| p.extra.as_ref().is_some_and(|extra| extra.map.is_some())) {
+                    // The deadlines of these keys are unknown.
+                    self.deadlines.set(channel, Instant::now());
+                }
                 let topic = Topic::Channel(channel.clone());
                 let delivery = |publication| Delivery { topic: topic.clone(), publication };
                 let missed = publications.into_iter().map(delivery).collect();

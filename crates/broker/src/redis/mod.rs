@@ -22,10 +22,13 @@
 //! | `ingest` | received messages, collected for the sink |
 //! | `tracker`, `track` | the received position of each channel, and messages that are held until their order is known |
 //! | `snapshot` | the newest publications of a channel that many subscribers request at once |
+//! | `key_expiry` | the times at which keys of maps expire, and the task that removes them |
 //! | `link` | the task of the subscriber connection |
 //! | `queue` | requests that wait for the publisher connection |
 //! | `publisher` | the task of the publisher connection |
 //! | `state_reader` | reads of histories and presence, shared by concurrent queries |
+//! | `map_state` | pages of the state of a map |
+//! | `maps` | maps as arguments and answers of functions |
 //! | `retained` | retained messages of MQTT as arguments and answers of functions |
 //! | `coalesced` | how identical reads are shared |
 //! | `stateful` | the operations of the broker as calls of functions |
@@ -60,8 +63,11 @@ mod envelope;
 pub mod failures;
 mod ingest;
 mod interest;
+mod key_expiry;
 mod library;
 mod link;
+mod map_state;
+mod maps;
 mod names;
 pub mod options;
 mod publisher;
@@ -82,7 +88,9 @@ pub use options::{Options, OptionsError};
 use cluster::Cluster;
 use dial::Dialer;
 use interest::Interest;
+use key_expiry::KeyDeadlines;
 use link::{Link, LinkRole};
+use map_state::StateReads;
 use names::Names;
 use options::Deployment;
 use queue::{Queue, Reply, Request};
@@ -98,6 +106,10 @@ pub struct Redis {
     connection: Connection,
     /// Reads of retained messages in flight.
     retained_reads: Arc<RetainedReads>,
+    /// Reads of states of maps in flight.
+    state_reads: Arc<StateReads>,
+    /// When keys of maps expire.
+    deadlines: Arc<KeyDeadlines>,
 }
 
 /// The connections to Redis.
@@ -122,22 +134,33 @@ impl Redis {
     /// # Errors
     /// [`OptionsError`] when the options cannot work; never because of the state of the network.
     pub fn start(options: Options, sink: SharedSink, runtime: &Handle) -> Result<Arc<Self>, OptionsError> {
-        let counters = Arc::new(Counters::default());
+        let (counters, deadlines) = (Arc::new(Counters::default()), Arc::<KeyDeadlines>::default());
         let names = Names::new(options.prefix.clone());
         let node = options.node.clone();
         let connection = match (options.deployment()?, options.deployment()?) {
             (Deployment::Server(for_link), Deployment::Server(for_publisher)) => {
                 let dialers = (for_link, for_publisher);
-                Connection::Single(Server::start(dialers, &options, names, sink, &counters, runtime))
+                let shared = (&counters, &deadlines);
+                Connection::Single(Server::start(dialers, &options, names, sink, shared, runtime))
             }
             (Deployment::Cluster(seeds), _) | (_, Deployment::Cluster(seeds)) => {
                 let names = Arc::new(names.in_cluster(options.own));
                 let secrets = seeds.secrets.clone();
-                let cluster = Cluster::start(options, seeds, names, sink, Arc::clone(&counters), runtime);
+                let (counters, deadlines) = (Arc::clone(&counters), Arc::clone(&deadlines));
+                let cluster = Cluster::start(options, seeds, names, sink, counters, deadlines, runtime);
                 Connection::Cluster(cluster.map_err(|e| OptionsError::url(&e, &secrets))?)
             }
         };
-        Ok(Arc::new(Self { counters, node, connection, retained_reads: Arc::default() }))
+        let redis = Arc::new(Self {
+            counters,
+            node,
+            connection,
+            retained_reads: Arc::default(),
+            state_reads: Arc::default(),
+            deadlines: Arc::clone(&deadlines),
+        });
+        runtime.spawn(key_expiry::run(Arc::downgrade(&redis), deadlines));
+        Ok(redis)
     }
 
     /// Counters since the start.
@@ -163,7 +186,7 @@ impl Server {
         options: &Options,
         names: Names,
         sink: SharedSink,
-        counters: &Arc<Counters>,
+        (counters, deadlines): (&Arc<Counters>, &Arc<KeyDeadlines>),
         runtime: &Handle,
     ) -> Self {
         let names = Arc::new(names);
@@ -179,6 +202,7 @@ impl Server {
             names: Arc::clone(&names),
             interest: Arc::clone(&interest),
             tracker: Arc::clone(&tracker),
+            deadlines: Arc::clone(deadlines),
             events: Arc::clone(&sink),
             sink,
             counters: Arc::clone(counters),
@@ -251,6 +275,7 @@ impl Broker for Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
+        self.deadlines.wake();
         // When its task is aborted, the publisher completes the remaining requests.
         match &self.connection {
             Connection::Single(server) => server.tasks.iter().for_each(JoinHandle::abort),

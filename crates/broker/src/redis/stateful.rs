@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
+use tidings_map_state::StateQuery;
 use tidings_wire::{Channel, ClientInfo};
 
 use super::library::Function;
@@ -12,9 +13,10 @@ use super::queue::{Arg, Queue, Reply, Request, unexpected};
 use super::state_reader::{StateReader, millis};
 use super::{Connection, Redis, envelope, library, retained};
 use crate::{
-    BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, MAX_IDEMPOTENCY_KEY,
-    MAX_REGISTER_VALUES, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback,
-    PublishOptions, RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful,
+    BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, KeyCountCallback,
+    MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback, MapStateCallback,
+    PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback, PublishOptions,
+    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful,
 };
 use tidings_wire::HistoryQuery;
 
@@ -35,7 +37,7 @@ impl Redis {
     }
 
     /// The queue of the server that has the channel.
-    fn queue(&self, channel: &Channel) -> Option<Arc<Queue>> {
+    pub(super) fn queue(&self, channel: &Channel) -> Option<Arc<Queue>> {
         match &self.connection {
             Connection::Single(server) => Some(Arc::clone(&server.queue)),
             Connection::Cluster(cluster) => {
@@ -44,7 +46,20 @@ impl Redis {
         }
     }
 
-    fn call(
+    /// Drops the publications of a channel that are kept for queries.
+    pub(super) fn drop_snapshot(&self, channel: &Channel) {
+        match &self.connection {
+            Connection::Single(server) => server.tracker.drop_snapshot(channel),
+            Connection::Cluster(cluster) => {
+                cluster
+                    .primary(channel)
+                    .into_iter()
+                    .for_each(|primary| primary.tracker.drop_snapshot(channel));
+            }
+        }
+    }
+
+    pub(super) fn call(
         &self,
         function: Function,
         channel: &Channel,
@@ -96,15 +111,7 @@ impl Stateful for Redis {
     }
 
     fn history_remove(&self, channel: &Channel, done: CompletionCallback) {
-        match &self.connection {
-            Connection::Single(server) => server.tracker.drop_snapshot(channel),
-            Connection::Cluster(cluster) => {
-                cluster
-                    .primary(channel)
-                    .into_iter()
-                    .for_each(|primary| primary.tracker.drop_snapshot(channel));
-            }
-        }
+        self.drop_snapshot(channel);
         self.call(library::HISTORY_REMOVE, channel, Vec::new(), move |value| done(value.map(drop)));
     }
 
@@ -215,6 +222,26 @@ impl Stateful for Redis {
                 None => reply.unavailable(&counters),
             }
         });
+    }
+
+    fn map_change(&self, channel: &Channel, change: MapChange, done: MapChangeCallback) {
+        self.change_map(channel, change, done);
+    }
+
+    fn map_state(&self, channel: &Channel, query: StateQuery, ordered: bool, done: MapStateCallback) {
+        self.read_map_state(channel, query, ordered, done);
+    }
+
+    fn map_stream(&self, channel: &Channel, query: HistoryQuery, done: HistoryCallback) {
+        self.read_map_stream(channel, query, done);
+    }
+
+    fn map_key_count(&self, channel: &Channel, done: KeyCountCallback) {
+        self.count_map_keys(channel, done);
+    }
+
+    fn map_clear(&self, channel: &Channel, done: CompletionCallback) {
+        self.clear_map(channel, done);
     }
 
     fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {

@@ -146,6 +146,13 @@ impl Track {
         self.snapshot = None;
     }
 
+    /// Continues in another epoch. While the track is unsettled, its position is read from Redis, which has this epoch already.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, out: &mut Vec<TrackOutput>) {
+        if self.held.is_none() && self.last.as_ref().is_some_and(|last| last.epoch != epoch) {
+            self.skip_to(Position { offset: 0, epoch }, out);
+        }
+    }
+
     fn hold(&mut self, delivery: Delivery, out: &mut Vec<TrackOutput>) {
         let Some(held) = &mut self.held else { return };
         let cost = delivery.publication.size() + HELD_OVERHEAD;

@@ -190,6 +190,15 @@ impl Tracker {
         NextStep::Nothing
     }
 
+    /// Handles the end of a channel's history; the next one has this epoch.
+    pub(super) fn begin_epoch(&self, channel: &Channel, epoch: &str, out: &mut Vec<TrackOutput>) {
+        let mut table = lock(&self.table);
+        if let Some(track) = table.tracks.get_mut(channel).filter(|track| track.ownership == Ownership::Here)
+        {
+            track.begin_epoch(epoch.into(), out);
+        }
+    }
+
     /// Handles a channel without a readable position.
     pub(super) fn abandon(&self, channel: &Channel, out: &mut Vec<TrackOutput>) {
         let mut table = lock(&self.table);

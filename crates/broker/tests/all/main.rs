@@ -7,6 +7,8 @@ mod ending;
 mod functions;
 mod loss;
 mod maps;
+mod maps_model;
+mod maps_redis;
 mod memory;
 mod node;
 mod publishing;

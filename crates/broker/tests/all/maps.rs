@@ -1,4 +1,4 @@
-//! Maps of the memory broker: delivery, expiry by the clock, limits, and a broker without maps.
+//! Maps of the memory broker: delivery, expiry by the clock, limits. (Maps in Redis: `maps_redis.rs`, `maps_model.rs`.)
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,19 +6,18 @@ use std::thread;
 use std::time::Duration;
 
 use tidings_broker::memory::{Limits, Memory};
-use tidings_broker::redis::Options;
 use tidings_broker::{Broker, BrokerError, MapChange, Stateful};
 use tidings_map_state::{Applied, KeyChange, MapOptions, SetKey, StateQuery};
-use tidings_testkit::{PATIENCE, RedisServer, wait_until};
+use tidings_testkit::{PATIENCE, wait_until};
 use tidings_wire::{History, HistoryQuery};
 
-use crate::node::{Event, Node, Recorder, after, channel, name, wait};
+use crate::node::{Event, Recorder, after, channel, name, wait};
 
-fn options(key_ttl: Option<Duration>) -> MapOptions {
+pub(crate) fn options(key_ttl: Option<Duration>) -> MapOptions {
     MapOptions {
         ordered: false,
         key_ttl,
-        keys: 100,
+        keys: 1_000,
         bytes: 1 << 20,
         stream_size: 100,
         stream_ttl: Duration::from_secs(60),
@@ -26,7 +25,7 @@ fn options(key_ttl: Option<Duration>) -> MapOptions {
     }
 }
 
-fn change(
+pub(crate) fn change(
     broker: &dyn Stateful,
     key: &str,
     body: Option<String>,
@@ -38,12 +37,12 @@ fn change(
     wait(|done| broker.map_change(&name("a"), change, done))
 }
 
-fn keys(broker: &dyn Stateful) -> usize {
+pub(crate) fn keys(broker: &dyn Stateful) -> usize {
     wait(|done| broker.map_key_count(&name("a"), done)).unwrap()
 }
 
 /// The keys of the delivered changes, with a minus sign for removals.
-fn delivered(sink: &Recorder) -> Vec<String> {
+pub(crate) fn delivered(sink: &Recorder) -> Vec<String> {
     let publications = sink.publications("a");
     let key = |map: &tidings_wire::MapKey| format!("{}{}", if map.removed { "-" } else { "" }, map.key);
     publications.iter().filter_map(|p| p.extra.as_ref()?.map.as_deref().map(key)).collect()
@@ -128,12 +127,4 @@ fn a_cleared_map_has_another_epoch_and_a_gap_for_its_subscribers() {
     let query = StateQuery { limit: 9, max_bytes: 1 << 20, ..StateQuery::default() };
     assert_eq!(wait(|done| memory.map_state(&name("a"), query, false, done)).unwrap().entries.len(), 0);
     assert_eq!(memory.map_bytes(), 0);
-}
-
-#[test]
-fn redis_has_no_maps_and_says_so() {
-    let redis = RedisServer::start();
-    let node = Node::connected(Options::new(redis.url()));
-    let refused = Err(BrokerError::Invalid("maps are available with the memory broker alone".into()));
-    assert_eq!(change(&*node.broker, "k", Some("1".into()), options(None)), refused);
 }

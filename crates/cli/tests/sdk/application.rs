@@ -35,6 +35,11 @@ impl Application {
         Self { url, values }
     }
 
+    /// The option of a server for it, `KEY=VALUE`.
+    pub(crate) fn option(&self) -> String {
+        format!("channel.proxy.shared_poll_refresh.endpoint={}", self.url)
+    }
+
     /// Sets values: an array of them, as responses contain them.
     pub(crate) fn set(&self, values: &str) {
         let Ok(Value::Array(items)) = serde_json::from_str(values) else { panic!("no array: {values}") };

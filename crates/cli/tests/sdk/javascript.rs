@@ -83,6 +83,13 @@ fn centrifuge_js_works_unchanged_in_a_browser_over_compressed_websocket() {
 }
 
 #[test]
+fn maps_of_centrifuge_js_work_unchanged_with_two_nodes_on_one_redis() {
+    for flavour in ["websocket-json", "websocket-protobuf"] {
+        live(&TestServers::two_nodes(), "maps-on-two-nodes.mjs", flavour);
+    }
+}
+
+#[test]
 fn centrifuge_js_works_unchanged_over_tls() {
     let servers = TestServers::start_tls();
     for flavour in ["websocket-json", "http_stream-protobuf", "sse-json"] {

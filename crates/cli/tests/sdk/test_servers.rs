@@ -1,7 +1,8 @@
 //! The environment of a scenario script: servers, and a link that can be cut. The script is a process. A line `>cut` on
-//! its standard output cuts the link, `>silence` makes the link discard everything, `>resume` ends that; the response
-//! is `done`.
+//! its standard output cuts the link, `>silence` makes the link discard everything, `>resume` ends that,
+//! `>kill` kills the second node; the response is `done`.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings_testkit::{Proxy, Tidings, metric};
+use tidings_testkit::{Proxy, RedisServer, Tidings, metric};
 
 use crate::application::Application;
 
@@ -30,12 +31,16 @@ pub(crate) struct TestServers {
     open: Tidings,
     /// A server with the options of `keyed.toml`.
     keyed: Tidings,
-    /// The link to `keyed`.
+    /// Another node with these options on the same Redis, until it is killed.
+    second: RefCell<Option<Tidings>>,
+    /// The link to `keyed`, or to the second node where there is one.
     link: Proxy,
     /// The application behind the shared polls of `keyed`.
     application: Application,
     /// The certificate of both servers, with TLS.
     certificate: Option<TempDir>,
+    /// The Redis of two nodes.
+    _redis: Option<RedisServer>,
 }
 
 impl TestServers {
@@ -62,20 +67,27 @@ impl TestServers {
         Self::made(Some(dir), &["tls.enabled=true", &certificate, &key])
     }
 
+    /// Starts the servers, with two nodes of the keyed one on one Redis: clients are connected to both in turn, those
+    /// with the link to the second one, and the API is called at the first one.
+    pub(crate) fn two_nodes() -> Self {
+        let redis = RedisServer::start();
+        let broker = format!("broker={}", redis.url());
+        let servers = Self::made(None, &[]);
+        let values = servers.application.option();
+        let [keyed, second] = [(); 2].map(|()| node("keyed", &["--set", &broker, "--set", &values]));
+        let link = Proxy::to(second.http());
+        Self { keyed, second: RefCell::new(Some(second)), link, _redis: Some(redis), ..servers }
+    }
+
     fn made(certificate: Option<TempDir>, more: &[&str]) -> Self {
         let application = Application::start();
-        let values = format!("channel.proxy.shared_poll_refresh.endpoint={}", application.url);
-        let [open, keyed] = ["open", "keyed"].map(|name| {
-            let options = root().join(format!("crates/cli/tests/sdk/{name}.toml"));
-            let mut flags = vec!["--config", options.to_str().expect("a path in UTF-8")];
-            flags.extend(more.iter().flat_map(|option| ["--set", option]));
-            if name == "keyed" {
-                flags.extend(["--set", &values]);
-            }
-            Tidings::start(TIDINGS, &flags)
-        });
+        let values = application.option();
+        let mut flags: Vec<_> = more.iter().flat_map(|option| ["--set", option]).collect();
+        let open = node("open", &flags);
+        flags.extend(["--set", &values]);
+        let keyed = node("keyed", &flags);
         let link = Proxy::to(keyed.http());
-        Self { open, keyed, link, application, certificate }
+        Self { open, keyed, second: RefCell::default(), link, application, certificate, _redis: None }
     }
 
     /// Bytes of publications `before` or `after` compression.
@@ -97,8 +109,13 @@ impl TestServers {
     fn addresses(&self) -> Value {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         let cut = format!("{scheme}://{}/", self.link.addr());
+        let keyed = match &*self.second.borrow() {
+            Some(second) => json!([self.keyed.http_url(), second.http_url()]),
+            None => self.keyed.http_url().into(),
+        };
         json!({
-            "servers": { "open": self.open.http_url(), "keyed": self.keyed.http_url(), "cut": cut },
+            "servers": { "open": self.open.http_url(), "keyed": keyed, "cut": cut },
+            "api": self.keyed.http_url(),
             "lines": { "open": self.open.tcp().to_string(), "keyed": self.keyed.tcp().to_string() },
             "secret": SECRET,
             "apiKey": API_KEY,
@@ -152,12 +169,22 @@ impl TestServers {
             "cut" => self.link.cut(),
             "silence" => self.link.black_hole(),
             "resume" => self.link.resume(),
+            // Without a signal that it could handle.
+            "kill" => drop(self.second.take()),
             other => match other.strip_prefix("values ") {
                 Some(values) => self.application.set(values),
                 None => panic!("the script asks for {other:?}"),
             },
         }
     }
+}
+
+/// Starts a server with the options of a file of this folder and further flags.
+fn node(options: &str, flags: &[&str]) -> Tidings {
+    let file = root().join(format!("crates/cli/tests/sdk/{options}.toml"));
+    let mut all = vec!["--config", file.to_str().expect("a path in UTF-8")];
+    all.extend(flags);
+    Tidings::start(TIDINGS, &all)
 }
 
 /// The repository.

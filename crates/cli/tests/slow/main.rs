@@ -1,5 +1,6 @@
 //! Tests that take minutes, gigabytes or thousands of connections: `make test-slow`.
 
+mod maps;
 mod rebalance;
 mod tables;
 

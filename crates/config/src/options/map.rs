@@ -12,7 +12,8 @@ group! {
     pub struct MapOptions {
         /// What a client that returns receives, and how long keys last. `ephemeral`: the whole state; keys end after
         /// `key_ttl`. `recoverable`: the missed changes, or else the whole state; keys end after `key_ttl`. `persistent`: as
-        /// `recoverable`, but keys last until they are removed, or until the server restarts.
+        /// `recoverable`, but keys last until they are removed; with the memory
+        /// broker until the server restarts.
         mode: MapMode = "ephemeral", ();
         /// Time after which a key is removed unless it is set again. Not for `persistent` maps.
         key_ttl: Duration = "60s", millis(10, 366 * 24 * HOUR);

@@ -120,10 +120,11 @@ group! {
         /// Bound of all histories, members and stored results together.
         max_total: usize = "128MiB", bytes(KIB, 1024 * GIB);
         /// Bound of the state of one map, and of the stream of its changes; at most `memory.map_max_total`. At the bound a
-        /// value that takes more is refused with error 106, and the oldest changes are dropped from the stream.
+        /// value that takes more is refused with error 106, and the oldest changes are dropped from the stream. With Redis it
+        /// bounds the state alone.
         map_max_channel: usize = "16MiB", bytes(KIB, 1024 * GIB);
         /// Bound of all maps together, besides `memory.max_total`. At the bound a channel drops its stream first, then values
-        /// that take more are refused with error 106; no state is evicted.
+        /// that take more are refused with error 106; no state is evicted. With the memory broker alone.
         map_max_total: usize = "128MiB", bytes(KIB, 1024 * GIB);
     }
 }

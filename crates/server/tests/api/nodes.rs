@@ -253,3 +253,38 @@ fn api_commands_and_rejected_node_messages_are_counted() {
     wait_until(PATIENCE, "an ignored message to be counted", || is("tidings_nodes_ignored_total 1"));
     assert!(is(r#"tidings_nodes_rejected_total{reason="unsealed"} 1"#), "{}", counted());
 }
+
+#[test]
+fn nodes_share_the_maps_of_one_redis_and_say_that_it_is_away() {
+    let mut redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let map = ["channel.namespaces=board", "channel.namespaces.board.subscription_type=map"];
+    let servers = [(); 2].map(|()| ApiServer::with(&[&broker, map[0], map[1]]));
+    let channel = "board:a";
+    let set = |server: &ApiServer, key: &str| {
+        server.call("map_publish", &json!({"channel": channel, "key": key, "data": {"n": 1}}))
+    };
+    let first = set(&servers[0], "x");
+    let second = set(&servers[1], "y");
+    assert_eq!((&first["offset"], &second["offset"]), (&json!(1), &json!(2)));
+    assert_eq!(first["epoch"], second["epoch"]);
+    for server in &servers {
+        let state = server.call("map_read_state", &json!({"channel": channel, "limit": 10}));
+        assert_eq!(state["entries"].as_array().map(Vec::len), Some(2), "{state}");
+        assert_eq!(server.call("map_stats", &json!({"channel": channel}))["num_keys"], 2);
+    }
+    servers[1].call("map_remove", &json!({"channel": channel, "key": "x"}));
+    let since = json!({"channel": channel, "limit": 10, "since_offset": 1, "since_epoch": first["epoch"]});
+    let stream = servers[0].call("map_read_stream", &since);
+    let changes: Vec<_> =
+        stream["entries"].as_array().expect("a list").iter().map(|e| (&e["key"], &e["removed"])).collect();
+    assert_eq!(changes, [(&json!("y"), &Value::Null), (&json!("x"), &json!(true))]);
+    servers[0].call("map_clear", &json!({"channel": channel}));
+    assert_eq!(servers[1].call("map_stats", &json!({"channel": channel}))["num_keys"], 0);
+    redis.kill();
+    wait_until(PATIENCE, "the error of an absent broker", || {
+        let publish = json!({"channel": channel, "key": "x", "data": 1});
+        servers[0].call_error("map_publish", &publish).0 == 100
+    });
+    assert_eq!(servers[1].call_error("map_read_state", &json!({"channel": channel})).0, 100);
+}

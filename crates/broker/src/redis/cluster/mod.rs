@@ -50,6 +50,7 @@ use super::addr::Addr;
 use super::counters::Counters;
 use super::dial::{Dialer, Nodes, Target};
 use super::interest::Interest;
+use super::key_expiry::KeyDeadlines;
 use super::link::{Link, LinkRole};
 use super::names::Names;
 use super::options::{Options, Seeds};
@@ -77,6 +78,7 @@ pub(super) struct Cluster {
     names: Arc<Names>,
     sink: SharedSink,
     counters: Arc<Counters>,
+    deadlines: Arc<KeyDeadlines>,
     options: Options,
     runtime: Handle,
     seeds: Seeds,
@@ -107,6 +109,7 @@ impl Cluster {
         names: Arc<Names>,
         sink: SharedSink,
         counters: Arc<Counters>,
+        deadlines: Arc<KeyDeadlines>,
         runtime: &Handle,
     ) -> redis::RedisResult<Arc<Self>> {
         let clients = seeds.nodes.iter().cloned().map(Client::open).collect::<Result<Vec<_>, _>>()?;
@@ -114,6 +117,7 @@ impl Cluster {
             names,
             sink,
             counters,
+            deadlines,
             options,
             runtime: runtime.clone(),
             seeds,
@@ -131,6 +135,7 @@ impl Cluster {
             names: Arc::clone(&cluster.names),
             interest: Arc::clone(&cluster.plain),
             tracker: Arc::new(Tracker::default()),
+            deadlines: Arc::clone(&cluster.deadlines),
             sink: Arc::clone(&cluster.sink),
             events: Arc::new(connection_events::PlainEvents(Arc::downgrade(&cluster))),
             counters: Arc::clone(&cluster.counters),
@@ -363,6 +368,11 @@ impl Cluster {
         if !reachable {
             self.report_away(std::slice::from_ref(topic), "its primary is away");
         }
+    }
+
+    /// Whether a topic is wanted.
+    pub(super) fn is_wanted(&self, topic: &Topic) -> bool {
+        lock(&self.table).has(topic)
     }
 
     /// Removes a topic from the wanted ones.

@@ -63,6 +63,7 @@ impl Primary {
             names: Arc::clone(&cluster.names),
             interest: Arc::clone(&primary.interest),
             tracker: Arc::clone(&primary.tracker),
+            deadlines: Arc::clone(&cluster.deadlines),
             sink: Arc::clone(&cluster.sink),
             events: Arc::new(connection_events::PrimaryEvents(Arc::clone(&primary))),
             counters: Arc::clone(&cluster.counters),
