@@ -91,7 +91,10 @@ impl<'a> MetricWriter<'a> {
     pub fn counter(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
         match self.family(name, help, unit, MetricType::Counter)? {
             Family::Text(encoder) => ConstCounter::new(value).encode(encoder),
-            Family::Protobuf(family) => Ok(family.push_value(&[], value.as_f64())),
+            Family::Protobuf(family) => {
+                family.push_value(&[], value.as_f64());
+                Ok(())
+            }
         }
     }
 
@@ -127,7 +130,10 @@ impl<'a> MetricWriter<'a> {
     pub fn gauge(&mut self, name: &str, unit: Option<&Unit>, help: &str, value: impl Value) -> fmt::Result {
         match self.family(name, help, unit, MetricType::Gauge)? {
             Family::Text(encoder) => ConstGauge::new(value).encode(encoder),
-            Family::Protobuf(family) => Ok(family.push_value(&[], value.as_f64())),
+            Family::Protobuf(family) => {
+                family.push_value(&[], value.as_f64());
+                Ok(())
+            }
         }
     }
 
@@ -161,7 +167,10 @@ impl<'a> MetricWriter<'a> {
     pub fn histogram(&mut self, name: &str, help: &str, distribution: &Distribution) -> fmt::Result {
         match self.family(name, help, SECONDS, MetricType::Histogram)? {
             Family::Text(encoder) => write_histogram(encoder, distribution),
-            Family::Protobuf(family) => Ok(family.push_distribution(&[], distribution)),
+            Family::Protobuf(family) => {
+                family.push_distribution(&[], distribution);
+                Ok(())
+            }
         }
     }
 
@@ -183,7 +192,10 @@ impl<'a> MetricWriter<'a> {
     pub fn info(&mut self, name: &str, help: &str, label: (&str, &str)) -> fmt::Result {
         match self.family(name, help, None, MetricType::Info)? {
             Family::Text(mut encoder) => encoder.encode_info(&[label]),
-            Family::Protobuf(family) => Ok(family.push_value(&[label], 1.0)),
+            Family::Protobuf(family) => {
+                family.push_value(&[label], 1.0);
+                Ok(())
+            }
         }
     }
 }
@@ -193,7 +205,10 @@ impl Family<'_> {
     fn counter(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
         match self {
             Self::Text(encoder) => ConstCounter::new(value).encode(encoder.encode_family(&labels)?),
-            Self::Protobuf(family) => Ok(family.push_value(labels, value.as_f64())),
+            Self::Protobuf(family) => {
+                family.push_value(labels, value.as_f64());
+                Ok(())
+            }
         }
     }
 
@@ -201,7 +216,10 @@ impl Family<'_> {
     fn gauge(&mut self, labels: Labels<'_>, value: impl Value) -> fmt::Result {
         match self {
             Self::Text(encoder) => ConstGauge::new(value).encode(encoder.encode_family(&labels)?),
-            Self::Protobuf(family) => Ok(family.push_value(labels, value.as_f64())),
+            Self::Protobuf(family) => {
+                family.push_value(labels, value.as_f64());
+                Ok(())
+            }
         }
     }
 
@@ -209,7 +227,10 @@ impl Family<'_> {
     fn histogram(&mut self, labels: Labels<'_>, distribution: &Distribution) -> fmt::Result {
         match self {
             Self::Text(encoder) => write_histogram(encoder.encode_family(&labels)?, distribution),
-            Self::Protobuf(family) => Ok(family.push_distribution(labels, distribution)),
+            Self::Protobuf(family) => {
+                family.push_distribution(labels, distribution);
+                Ok(())
+            }
         }
     }
 }
