@@ -6,6 +6,7 @@
 //!      task.rs      the task of one table, which runs its room (the crate table-room)
 //!      ↙      ↘
 //! upload_thread.rs  work.rs, append.rs    incoming files; work with a table's writer
+//! fed_table.rs                            tables that the server fills from channels
 //!      ↘      ↙
 //! table-store  the stores: a folder, or a bucket with copies on disk
 //! ```
@@ -45,6 +46,7 @@ mod changes;
 mod compaction;
 mod download;
 mod facts;
+mod fed_table;
 mod http;
 mod live_rows;
 mod node_sync;
@@ -58,6 +60,7 @@ mod task;
 mod upload_thread;
 mod work;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,6 +91,7 @@ use upload::ActiveUploads;
 pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use download::MAX_EXPORTS;
+pub use fed_table::{FedTable, WriteReport};
 pub use http::{pages, routes};
 pub use operators::OpenTable;
 pub use options::Options;
@@ -129,6 +133,8 @@ pub struct Service {
     store: Arc<dyn Store>,
     /// The open tables.
     rooms: Arc<Rooms>,
+    /// The tables of channels, as they are created.
+    fed: Mutex<HashMap<TableId, Record>>,
     /// Counters for the metrics.
     pub counters: Arc<Counters>,
     queries: Queries,
@@ -170,6 +176,7 @@ impl Service {
         let service = Arc::new(Self {
             store,
             rooms,
+            fed: Mutex::default(),
             counters: Arc::default(),
             queries: Queries::default(),
             uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
@@ -279,7 +286,10 @@ impl Service {
         }
         self.check_running()?;
         let store = Arc::clone(&self.store);
-        let (table_folder, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
+        let (table_folder, record) = match blocking(move || store.find(id)).await?? {
+            Some(found) => found,
+            None => self.create_fed(id).await?,
+        };
         // A concurrent request may have started the room meanwhile.
         Ok(self.rooms.get_or_start(id, || task::start(self, table_folder, record)))
     }

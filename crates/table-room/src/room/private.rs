@@ -265,7 +265,7 @@ impl Room {
     /// Starts computations as long as the limits permit it.
     pub(super) fn start_private(&mut self) {
         while self.private.running < MAX_RUNNING {
-            let Some(reading) = self.reading() else { return };
+            let Some(reading) = self.shown_reading() else { return };
             let views = &mut self.private;
             let is_free = |viewer: &u64| views.all.get(viewer).is_some_and(|view| view.running.is_none());
             let Some(position) = views.waiting.iter().position(is_free) else { return };

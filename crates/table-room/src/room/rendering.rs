@@ -141,8 +141,8 @@ impl Room {
             return;
         }
         self.timers.clear(Timer::Render);
-        let Some(reading) = self.reading() else {
-            // The page of a file is computed when the file is open.
+        let Some(reading) = self.shown_reading() else {
+            // The page of a file is computed when the file is open and its keys are read.
             if self.record.file.is_none() {
                 self.view.page = None;
                 self.view.content += 1;
