@@ -32,6 +32,8 @@ const WINDOWS: usize = 3_000;
 /// The number of viewers during page turns, and of page turns.
 const VIEWERS: usize = 1_000;
 const TURNS: u64 = 200;
+/// The number of these viewers that then have a private view.
+const PRIVATE: usize = 100;
 /// The interval of changes of the view: that of fast clicks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The timeout of a response.
@@ -241,6 +243,36 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
             .until(|message| memmem::find(&message[..message.len().min(200)], wanted.as_bytes()).is_some())?;
     }
     spread("a page turn, seen by 1,000", times);
+    private_views(server, &mut viewers)
+}
+
+/// Some of the viewers look alone, every second one at sorted rows: the time of all their first pages, and the memory of all
+/// viewers with these views.
+fn private_views(server: &Tidings, viewers: &mut [(Viewer, mio::net::TcpStream)]) -> Outcome<()> {
+    let (own, all) = memory(server.pid());
+    let begun = Instant::now();
+    for (number, (viewer, _)) in viewers.iter_mut().take(PRIVATE).enumerate() {
+        viewer.stream.set_nonblocking(false)?;
+        viewer.say(&match number % 2 {
+            0 => {
+                let (column, desc) = (number / 2 % 10, number / 20 % 2 == 1);
+                format!(r#"{{"private":{{"sort":[{{"column":{column},"desc":{desc}}}]}}}}"#)
+            }
+            _ => format!(r#"{{"private":{{"search":"c0ffe{number}"}}}}"#),
+        })?;
+    }
+    for (viewer, _) in viewers.iter_mut().take(PRIVATE) {
+        viewer.until(|message| message.starts_with(b"{\"private\":{"))?;
+    }
+    print("100 private views, first pages of all", milliseconds(begun.elapsed()), "ms");
+    let (now_own, now_all) = memory(server.pid());
+    print("1,000 viewers: memory", own as f64 / 1e6, "MB");
+    print("1,000 viewers, 100 with private views: memory", now_own as f64 / 1e6, "MB");
+    print(
+        "100 private views: memory above that, the file's pages that it reads included",
+        now_all.saturating_sub(all) as f64 / 1e6,
+        "MB",
+    );
     Ok(())
 }
 

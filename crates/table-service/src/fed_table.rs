@@ -65,16 +65,15 @@ impl Service {
         Ok(FedTable { service: Arc::clone(self), id, secret, name: name.to_owned(), key: key.to_owned() })
     }
 
-    /// Creates the table of a channel with this id.
+    /// The table of a channel with this id, which is created if it does not exist.
     ///
     /// # Errors
     /// 404 when it is the id of no channel; errors of the disk.
-    pub(super) async fn create_fed(&self, id: TableId) -> Result<(TableFolder, Record), Failure> {
+    pub(super) async fn open_fed(&self, id: TableId) -> Result<(TableFolder, Record), Failure> {
         let record = self.fed.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         let record = record.ok_or_else(Failure::unknown)?;
         let store = Arc::clone(&self.store);
-        let table_folder = blocking(move || store.disk().create_with_id(id)).await??;
-        Ok((table_folder, record))
+        Ok(blocking(move || store.disk().open_or_create(id, record)).await??)
     }
 }
 

@@ -288,7 +288,7 @@ impl Service {
         let store = Arc::clone(&self.store);
         let (table_folder, record) = match blocking(move || store.find(id)).await?? {
             Some(found) => found,
-            None => self.create_fed(id).await?,
+            None => self.open_fed(id).await?,
         };
         // A concurrent request may have started the room meanwhile.
         Ok(self.rooms.get_or_start(id, || task::start(self, table_folder, record)))

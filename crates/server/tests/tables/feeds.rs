@@ -55,6 +55,13 @@ fn first_view(server: &TableServer, viewer: &mut Viewer, data: &Value) -> Value 
     panic!("no row");
 }
 
+/// Deletes a table, as an operator.
+fn delete(server: &TableServer, table: &str) {
+    let path = format!("/admin/api/tables/{table}/delete");
+    let response = server.server.post(&path, &["X-Tidings-Admin: 1"], "{}");
+    assert_eq!(response.status, 200, "{}", response.body);
+}
+
 fn outcomes(server: &TableServer, outcome: &str) -> u64 {
     server.server.metric(&format!("tidings_table_feed_publications_total{{outcome=\"{outcome}\"}}"))
 }

@@ -21,6 +21,7 @@ use ring::hmac;
 
 use super::{Disk, TableFolder};
 use crate::id::{self, TableId};
+use crate::record::Record;
 
 const FOLDER: &str = "feeds";
 const KEY: &str = "key";
@@ -65,12 +66,19 @@ impl Disk {
         }
     }
 
-    /// Creates the folder of a table with this id, or opens it.
+    /// The table with this id. Creates it with this record if it does not exist; one process at a time does so. Blocks on the
+    /// disk.
     ///
     /// # Errors
-    /// Errors of the disk.
-    pub fn create_with_id(&self, id: TableId) -> io::Result<TableFolder> {
-        self.copy(id)
+    /// Errors of the disk; [`io::ErrorKind::InvalidData`] for a damaged record.
+    pub fn open_or_create(&self, id: TableId, record: Record) -> io::Result<(TableFolder, Record)> {
+        let _turn = self.lock_key()?;
+        let table_folder = self.copy(id)?;
+        if let Some(stored) = table_folder.record()? {
+            return Ok((table_folder, stored));
+        }
+        table_folder.save(&record)?;
+        Ok((table_folder, record))
     }
 
     fn feeds(&self) -> io::Result<PathBuf> {
@@ -79,12 +87,16 @@ impl Disk {
         Ok(folder)
     }
 
-    fn feed_key(&self) -> io::Result<[u8; KEY_LEN]> {
+    /// Opens the file of the key, and waits until no other process has it locked.
+    fn lock_key(&self) -> io::Result<File> {
         let path = self.feeds()?.join(KEY);
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
-        // Another process may be writing it.
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         file.lock()?;
+        Ok(file)
+    }
+
+    fn feed_key(&self) -> io::Result<[u8; KEY_LEN]> {
+        let mut file = self.lock_key()?;
         let mut key = Vec::new();
         file.read_to_end(&mut key)?;
         if key.is_empty() {
@@ -95,7 +107,11 @@ impl Disk {
             return Ok(new);
         }
         key.try_into().map_err(|_| {
-            let text = format!("{} does not have {KEY_LEN} bytes; remove it, and the tables of channels get new links", path.display());
+            let path = self.root.join(FOLDER).join(KEY);
+            let text = format!(
+                "{} does not have {KEY_LEN} bytes; without it the tables of channels get new links",
+                path.display()
+            );
             io::Error::new(io::ErrorKind::InvalidData, text)
         })
     }
