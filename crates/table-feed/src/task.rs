@@ -116,8 +116,11 @@ impl Writer {
             let written = self.write_part(&part).await;
             match written {
                 Ok(WriteReport { is_new, .. }) => {
-                    if is_new {
+                    if is_new && !keys.known.is_empty() {
+                        let channel = self.feed.channel.as_str();
+                        tracing::warn!(channel, "the table of a channel was removed; its history is written again");
                         keys.known.clear();
+                        self.feed.queue.request_history();
                     }
                     keys.known.extend(part.keys());
                     self.counters.add(Outcome::Written, part.len() as u64);

@@ -65,7 +65,7 @@ fn rows_are_replaced_in_place_appended_and_removed_by_key() {
     let view = other.view(|view| view["total_number"] == 5);
     assert_eq!(
         (column(&view, 1), &view["changed_by"]["by"]),
-        (vec!["1", "20", "33", "4", "6"], &json!("append"))
+        (vec!["1", "20", "33", "4", "6"], &json!("api"))
     );
     // Only the changed cells are sent to viewers of the view before.
     let (status, answer) =
