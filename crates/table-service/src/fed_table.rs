@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -113,7 +114,10 @@ impl FedTable {
         match written.await? {
             Ok(AppendReport { changes, .. }) => Ok(WriteReport { is_new: false, changes }),
             Err(failure) if failure == Failure::empty() => {
-                self.upload(objects).await?;
+                if let Err(failure) = self.upload(objects).await {
+                    self.close_if_removed().await;
+                    return Err(failure);
+                }
                 Ok(WriteReport { is_new: true, changes: None })
             }
             Err(failure) if failure == Failure::no_key() => {
@@ -121,7 +125,21 @@ impl FedTable {
                 self.service.request(self.id, RoomRequest::Delete).await?;
                 Err(Failure::new(503, "the table had lost its key; it is created again"))
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.close_if_removed().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Closes the room of a table whose folder another node has removed meanwhile, so that the next write creates it.
+    async fn close_if_removed(&self) {
+        let (store, id) = (Arc::clone(&self.service.store), self.id);
+        let is_removed = blocking(move || matches!(store.find(id), Ok(None))).await;
+        if is_removed == Ok(true)
+            && let Some(room) = self.service.rooms.get(self.id)
+        {
+            let _ = room.send(RoomRequest::Stop(Duration::ZERO)).await;
         }
     }
 

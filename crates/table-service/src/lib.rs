@@ -60,7 +60,7 @@ mod task;
 mod upload_thread;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,6 +135,8 @@ pub struct Service {
     rooms: Arc<Rooms>,
     /// The tables of channels, as they are created.
     fed: Mutex<HashMap<TableId, Record>>,
+    /// The tables that are being deleted, until their folders are removed.
+    deleting: Mutex<HashSet<TableId>>,
     /// Counters for the metrics.
     pub counters: Arc<Counters>,
     queries: Queries,
@@ -177,6 +179,7 @@ impl Service {
             store,
             rooms,
             fed: Mutex::default(),
+            deleting: Mutex::default(),
             counters: Arc::default(),
             queries: Queries::default(),
             uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
@@ -285,6 +288,9 @@ impl Service {
             return Ok(room);
         }
         self.check_running()?;
+        if self.deleting.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+            return Err(Failure::unknown());
+        }
         let store = Arc::clone(&self.store);
         let (table_folder, record) = match blocking(move || store.find(id)).await?? {
             Some(found) => found,

@@ -11,7 +11,7 @@ use crate::live::column;
 use crate::support;
 use crate::table_server::{TableServer, Viewer};
 
-const FEED: &str = r#"tables.from_channel=[{"channel":"prices","key":["symbol"],"max_rows":4}]"#;
+const FEED: &str = r#"tables.from_channel=[{"channel":"prices","key":["id"],"max_rows":4}]"#;
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=1h"];
 
@@ -72,23 +72,23 @@ fn objects_published_in_a_channel_are_rows_of_its_table_and_replace_rows_with_th
     let table = link(&server, &server.store());
     // The link works before the first publication.
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
-    let view = first_view(&server, &mut viewer, &json!({"symbol": "A", "price": 1}));
-    assert_eq!((&view["key"], &view["name"]), (&json!(["symbol"]), &json!("prices.jsonl")));
-    assert_eq!((&view["header"], &view["data"]), (&json!(["symbol", "price"]), &json!([["A", "1"]])));
+    let view = first_view(&server, &mut viewer, &json!({"id": "A", "price": 1}));
+    assert_eq!((&view["key"], &view["name"]), (&json!(["id"]), &json!("prices.jsonl")));
+    assert_eq!((&view["header"], &view["data"]), (&json!(["id", "price"]), &json!([["A", "1"]])));
     // Another column, and another row.
-    publish(&server, &json!({"symbol": "B", "price": 2.5, "day": "Mon"}));
+    publish(&server, &json!({"id": "B", "price": 2.5, "unit": "EUR"}));
     let view = viewer.view(|view| view["total_number"] == 2);
-    assert_eq!(view["header"], json!(["symbol", "price", "day"]));
+    assert_eq!(view["header"], json!(["id", "price", "unit"]));
     assert_eq!(view["changed_by"]["by"], "append");
     // Viewers get the changed cell.
-    publish(&server, &json!({"symbol": "A", "price": 7}));
+    publish(&server, &json!({"id": "A", "price": 7}));
     let message = viewer.until("changed cells", |message| {
         message["cells"].as_array().is_some_and(|cells| !cells.is_empty())
     });
     assert_eq!(message["cells"], json!([{"row": 0, "column": 1, "value": "7"}]));
     // A client of another protocol, with another kind of publication.
     let mut backend = server.server.line();
-    backend.send("PUBLISH prices {\"symbol\":\"C\",\"price\":3}");
+    backend.send("PUBLISH prices {\"id\":\"C\",\"price\":3}");
     viewer.view(|view| view["total_number"] == 3);
     // Viewers cannot upload another file.
     viewer.send(&json!({"upload": {"name": "a.csv", "size": 3}}));
@@ -100,19 +100,19 @@ fn publications_that_are_no_rows_are_counted_by_their_reason() {
     let server = TableServer::with(&[FEED]);
     let table = link(&server, &server.store());
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
-    first_view(&server, &mut viewer, &json!({"symbol": "A", "price": 1}));
-    for data in [json!([1]), json!("text"), json!({"price": 1}), json!({"symbol": null})] {
+    first_view(&server, &mut viewer, &json!({"id": "A", "price": 1}));
+    for data in [json!([1]), json!("text"), json!({"price": 1}), json!({"id": null})] {
         publish(&server, &data);
     }
     wait_until(PATIENCE, "both reasons", || outcomes(&server, "no_object") == 2 && outcomes(&server, "no_key") == 2);
-    for symbol in ["B", "C", "D", "E", "F"] {
-        publish(&server, &json!({"symbol": symbol}));
+    for id in ["B", "C", "D", "E", "F"] {
+        publish(&server, &json!({"id": id}));
     }
     wait_until(PATIENCE, "rows above max_rows", || outcomes(&server, "full") == 2);
     let view = viewer.view(|view| view["total_number"] == 4);
     assert_eq!(column(&view, 0), ["A", "B", "C", "D"]);
     // Rows that are there change as before.
-    publish(&server, &json!({"symbol": "D", "price": 4}));
+    publish(&server, &json!({"id": "D", "price": 4}));
     viewer.until("a change", |message| message.to_string().contains("\"4\""));
 }
 
@@ -121,12 +121,12 @@ fn an_object_that_the_table_refuses_does_not_keep_others_out() {
     let server = TableServer::with(&[FEED]);
     let table = link(&server, &server.store());
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
-    first_view(&server, &mut viewer, &json!({"symbol": "A"}));
+    first_view(&server, &mut viewer, &json!({"id": "A"}));
     let wide: serde_json::Map<_, _> = (0..10_001).map(|at| (format!("c{at}"), json!(1))).collect();
     let mut wide = Value::Object(wide);
-    wide["symbol"] = json!("W");
+    wide["id"] = json!("W");
     let mut commands = vec![];
-    for data in [json!({"symbol": "B"}), wide, json!({"symbol": "C"})] {
+    for data in [json!({"id": "B"}), wide, json!({"id": "C"})] {
         commands.push(json!({"publish": {"channel": "prices", "data": data}}));
     }
     let body = json!({"commands": commands});
@@ -145,23 +145,23 @@ fn the_table_of_a_channel_has_the_same_link_and_rows_after_a_restart_and_catches
     let table = link(&server, &server.store());
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
     // A backend that knows Redis alone.
-    redis.cli(&["PUBLISH", "prices", r#"{"symbol":"A","price":1}"#]);
+    redis.cli(&["PUBLISH", "prices", r#"{"id":"A","price":1}"#]);
     viewer.view(|view| view["total_number"] == 1);
-    redis.cli(&["PUBLISH", "prices", r#"{"symbol":"B","price":2}"#]);
+    redis.cli(&["PUBLISH", "prices", r#"{"id":"B","price":2}"#]);
     viewer.view(|view| view["total_number"] == 2);
     let folder = server.stop();
     // While this server is down, another one publishes.
     let other = TableServer::start(&[&*broker, HISTORY[0], HISTORY[1], "data_dir=off"]);
     other.until_ready();
-    publish(&other, &json!({"symbol": "B", "price": 20}));
-    publish(&other, &json!({"symbol": "C", "price": 30}));
+    publish(&other, &json!({"id": "B", "price": 20}));
+    publish(&other, &json!({"id": "C", "price": 30}));
     let store = format!("data_dir={}", folder.path().display());
     let server = TableServer::start(&[&[&*store], &*options].concat());
     assert_eq!(link(&server, &folder.path().join("tables")), table);
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
     let view = viewer.view(|view| view["total_number"] == 3);
     assert_eq!((column(&view, 0), column(&view, 1)), (vec!["A", "B", "C"], vec!["1", "20", "30"]));
-    redis.cli(&["PUBLISH", "prices", r#"{"symbol":"A","price":5}"#]);
+    redis.cli(&["PUBLISH", "prices", r#"{"id":"A","price":5}"#]);
     viewer.until("a change", |message| message.to_string().contains("\"5\""));
 }
 
@@ -179,9 +179,9 @@ fn of_several_nodes_with_one_folder_one_writes_the_table_and_another_one_continu
     let b = TableServer::start(&options);
     b.until_ready();
     let mut on_b = b.viewer(&format!("/tables/ws/{table}"));
-    redis.cli(&["PUBLISH", "prices", r#"{"symbol":"A","price":1}"#]);
+    redis.cli(&["PUBLISH", "prices", r#"{"id":"A","price":1}"#]);
     on_b.view(|view| view["total_number"] == 1);
-    redis.cli(&["PUBLISH", "prices", r#"{"symbol":"B","price":2}"#]);
+    redis.cli(&["PUBLISH", "prices", r#"{"id":"B","price":2}"#]);
     on_b.view(|view| view["total_number"] == 2);
     assert_eq!((outcomes(&a, "written"), outcomes(&b, "written")), (2, 0));
     a.server.stop();
@@ -189,7 +189,7 @@ fn of_several_nodes_with_one_folder_one_writes_the_table_and_another_one_continu
     let mut price = 2;
     wait_until(PATIENCE, "the other node writes", || {
         price += 1;
-        redis.cli(&["PUBLISH", "prices", &*format!(r#"{{"symbol":"B","price":{price}}}"#)]);
+        redis.cli(&["PUBLISH", "prices", &*format!(r#"{{"id":"B","price":{price}}}"#)]);
         outcomes(&b, "written") > 0
     });
     let expected = format!("\"{price}\"");
@@ -201,11 +201,16 @@ fn a_deleted_table_of_a_channel_is_created_again() {
     let server = TableServer::with(&[FEED]);
     let table = link(&server, &server.store());
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
-    first_view(&server, &mut viewer, &json!({"symbol": "A", "price": 1}));
+    first_view(&server, &mut viewer, &json!({"id": "A", "price": 1}));
     delete(&server, &table);
     assert_eq!(viewer.close_code(), 4404);
+    let written = outcomes(&server, "written");
+    wait_until(PATIENCE, "a row of the new table", || {
+        publish(&server, &json!({"id": "B", "price": 2}));
+        outcomes(&server, "written") > written
+    });
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
-    let view = first_view(&server, &mut viewer, &json!({"symbol": "B", "price": 2}));
+    let view = viewer.view(|view| view["total_number"] == 1);
     assert_eq!(view["data"], json!([["B", "2"]]));
 }
 
