@@ -33,7 +33,9 @@ const FIRST_PRICE: u64 = 900_000_000;
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let Some(program) = arguments.next() else {
-        println!("usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS]");
+        println!(
+            "usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS]"
+        );
         return Ok(());
     };
     let mut number = |default| arguments.next().map_or(Ok(default), |argument| argument.parse::<usize>());
@@ -52,7 +54,9 @@ fn main() -> Outcome<()> {
     let feed = {
         let (sent, http) = (Arc::clone(&sent), server.http());
         let requests = seconds * 1_000 / INTERVAL.as_millis() as usize;
-        thread::spawn(move || feed(http, &uuid, &owner, rows, requests, &sent).map_err(|error| error.to_string()))
+        thread::spawn(move || {
+            feed(http, &uuid, &owner, rows, requests, &sent).map_err(|error| error.to_string())
+        })
     };
     while !feed.is_finished() || !users.have_all(&sent) {
         users.read(&sent)?;
@@ -62,7 +66,8 @@ fn main() -> Outcome<()> {
         }
     }
     let responses = feed.join().map_err(|_| "the feed has failed")??;
-    let busy = processor_time(server.pid()).saturating_sub(processor).as_secs_f64() / began.elapsed().as_secs_f64();
+    let busy =
+        processor_time(server.pid()).saturating_sub(processor).as_secs_f64() / began.elapsed().as_secs_f64();
     spread("a change, seen by 100 on the shared sorted view", users.shared);
     if private > 0 {
         spread(&format!("a change, seen on {private} private sorted views"), users.private);
@@ -97,7 +102,9 @@ async fn upload(web: &Web, rows: usize) -> Outcome<(String, String)> {
         while let Some(event) = socket.take()? {
             match event {
                 UploadEvent::Owner(secret) => owner = secret,
-                UploadEvent::View(view) if ended && !view.loading && view.rows > 0 => return Ok((view.uuid, owner)),
+                UploadEvent::View(view) if ended && !view.loading && view.rows > 0 => {
+                    return Ok((view.uuid, owner));
+                }
                 UploadEvent::Refused(code, words) => return Err(format!("{code} {words}").into()),
                 _ => {}
             }
@@ -219,9 +226,9 @@ impl Users {
             viewer.read_all()?;
             while let Some(length) = viewer.whole() {
                 let message = &viewer.inbox[viewer.head()..length];
-                let newest = (*prices..sent.len())
-                    .rev()
-                    .find(|number| memmem::find(message, (FIRST_PRICE + *number as u64).to_string().as_bytes()).is_some());
+                let newest = (*prices..sent.len()).rev().find(|number| {
+                    memmem::find(message, (FIRST_PRICE + *number as u64).to_string().as_bytes()).is_some()
+                });
                 if let Some(newest) = newest {
                     let times = if *is_private { &mut self.private } else { &mut self.shared };
                     times.extend(sent[*prices..=newest].iter().map(Instant::elapsed));
@@ -239,5 +246,7 @@ fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The fields after the name, which may contain spaces (proc(5)): utime and stime are the 12th and 13th, in ticks of 10 ms.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    Duration::from_millis(fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
+    Duration::from_millis(
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10,
+    )
 }

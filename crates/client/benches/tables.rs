@@ -213,8 +213,8 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
     private_views(server, &mut viewers)
 }
 
-/// Some of the viewers look alone, every second one at sorted rows: the time of all their first pages, and the memory of all
-/// viewers with these views.
+/// Some of the viewers have private views, every second one sorted: the time of all their first pages, and the memory of the
+/// server with all viewers.
 fn private_views(server: &Tidings, viewers: &mut [(Viewer, mio::net::TcpStream)]) -> Outcome<()> {
     let (own, all) = memory(server.pid());
     let begun = Instant::now();

@@ -165,7 +165,7 @@ impl Sink for Inbound {
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
             self.canary.set_available(topic, true);
-            self.feeds.on_live(topic);
+            self.feeds.catch_up(topic);
             if topic.as_str().starts_with(RESERVED_PREFIX) {
                 self.internal.set_rejected(topic, false);
             }
@@ -229,6 +229,7 @@ impl Sink for Inbound {
     }
 
     fn gap(&self, topic: &Topic, gap: &Gap) {
+        self.feeds.catch_up(topic);
         let topics = self.topic_table.read();
         let Some(route) = topics.route(topic) else { return };
         let channel = topic.as_str();

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_newest_object_of_each_key_is_written_in_the_order_of_publication() {
-        let bodies = [r#"{"k":"a","v":1}"#, r#"{"k":"b","v":2}"#, "no object", r#"{"v":3}"#, r#"{"k":"a","v":4}"#];
+        let bodies =
+            [r#"{"k":"a","v":1}"#, r#"{"k":"b","v":2}"#, "no object", r#"{"v":3}"#, r#"{"k":"a","v":4}"#];
         let (lines, skipped) = collect(&bodies, &Keys::default(), 10);
         assert_eq!(lines, "{\"k\":\"b\",\"v\":2}\n{\"k\":\"a\",\"v\":4}\n");
         assert_eq!(skipped, Skipped { no_object: 1, no_key: 1, full: 0, replaced: 1 });

@@ -99,8 +99,8 @@ impl Feeds {
         self.counters.skip(feed.channel.as_str(), Outcome::Overflow, dropped, reason);
     }
 
-    /// The broker has confirmed a topic, perhaps again: publications may have been missed.
-    pub fn on_live(&self, topic: &Topic) {
+    /// Publications in a topic may have been missed: the broker has confirmed it, perhaps again, or reports a gap.
+    pub fn catch_up(&self, topic: &Topic) {
         if let Some(feed) = self.all.get(topic) {
             feed.queue.request_history();
         }
@@ -113,7 +113,8 @@ impl Feeds {
     pub fn start(&self, service: &Arc<Service>, histories: &Arc<dyn Histories>) -> io::Result<()> {
         for feed in self.all.values() {
             let TableFeed { channel, key, name, .. } = &feed.options;
-            let name = if name.is_empty() { format!("{}.jsonl", channel.replace('/', "-")) } else { name.clone() };
+            let name =
+                if name.is_empty() { format!("{}.jsonl", channel.replace('/', "-")) } else { name.clone() };
             let table: FedTable = service.fed_table(channel, &name, key)?;
             tracing::info!(channel, "the publications of this channel make the table {}", table.path());
             tokio::spawn(task::run(

@@ -31,7 +31,6 @@ struct State {
     needs_history: bool,
 }
 
-
 impl Queue {
     /// Accepts publications from now on; those before are in the history, which is read once the channel is live.
     pub(crate) fn open(&self) {
@@ -107,7 +106,10 @@ mod tests {
         let large = vec![b'x'; LIMIT / 4];
         let dropped: u64 = (0..6).map(|number| queue.push(&[&large[..], &[number]].concat())).sum();
         assert_eq!(dropped, 3);
-        assert_eq!(queue.take().iter().filter_map(|body| body.last().copied()).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(
+            queue.take().iter().filter_map(|body| body.last().copied()).collect::<Vec<_>>(),
+            [3, 4, 5]
+        );
         assert_eq!(queue.push(b"a"), 0);
         assert_eq!(queue.take().len(), 1);
     }

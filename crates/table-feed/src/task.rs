@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_table_service::{FedTable, Failure, WriteReport};
+use tidings_table_service::{Failure, FedTable, WriteReport};
 use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Keys, Skipped};
@@ -118,7 +118,10 @@ impl Writer {
                 Ok(WriteReport { is_new, .. }) => {
                     if is_new && !keys.known.is_empty() {
                         let channel = self.feed.channel.as_str();
-                        tracing::warn!(channel, "the table of a channel was removed; its history is written again");
+                        tracing::warn!(
+                            channel,
+                            "the table of a channel was removed; its history is written again"
+                        );
                         keys.known.clear();
                         self.feed.queue.request_history();
                     }

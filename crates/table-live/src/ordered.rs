@@ -126,12 +126,7 @@ impl<K: Ord> OrderedLines<K> {
 
     /// Removes the key with this line in the part with this number. Returns the removed key. `placed`: as for
     /// [`Self::insert`].
-    pub(crate) fn remove_line(
-        &mut self,
-        part: u32,
-        line: u32,
-        placed: impl FnMut(&K, u32),
-    ) -> Option<K> {
+    pub(crate) fn remove_line(&mut self, part: u32, line: u32, placed: impl FnMut(&K, u32)) -> Option<K> {
         let at = *self.positions.get(part as usize)? as usize;
         let position = self.parts.get(at)?.lines.iter().position(|known| *known == line)?;
         Some(self.remove_at(at, position, placed))

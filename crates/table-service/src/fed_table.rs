@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The table of a channel always exists: a request for its id creates it, also after it was deleted.
-//! - Only the server changes its rows: nobody has the owner's secret, and uploads are locked.
+//! - No client changes its rows: the owner's secret never leaves the server, and uploads are locked.
 //! - The task that fills it is no viewer of it, except while it uploads the first rows.
 
 use std::fs::File;

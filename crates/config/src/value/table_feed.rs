@@ -46,7 +46,10 @@ impl TableFeed {
             return Err(format!("the channel {channel:?} is internal"));
         }
         if key.is_empty() || key.len() > MAX_KEY {
-            return Err(format!("the key of the channel {channel:?} has {} names, not 1 to {MAX_KEY}", key.len()));
+            return Err(format!(
+                "the key of the channel {channel:?} has {} names, not 1 to {MAX_KEY}",
+                key.len()
+            ));
         }
         let is_wrong = |at: usize, column: &String| {
             column.is_empty() || column.len() > MAX_NAME || key[..at].contains(column)

@@ -117,9 +117,8 @@ impl Setting for StatusTransforms {
             Raw::Text(text) | Raw::Word(text) => {
                 serde_json::from_str(text).map_err(|error| wrong(format!("other text ({error})")))?
             }
-            Raw::List(_) => {
-                serde_json::from_value(raw.to_json()).map_err(|error| wrong(format!("another list ({error})")))?
-            }
+            Raw::List(_) => serde_json::from_value(raw.to_json())
+                .map_err(|error| wrong(format!("another list ({error})")))?,
             other => return Err(wrong(other.sort().to_owned())),
         };
         if list.len() > MAX_TRANSFORMS {

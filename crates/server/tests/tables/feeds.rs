@@ -26,7 +26,9 @@ fn table_of(store: &Path) -> String {
 /// The id of the table of the channel, once its task runs.
 fn link(server: &TableServer, store: &Path) -> String {
     server.until_ready();
-    wait_until(PATIENCE, "the task of the channel", || store.join("feeds").join("key").exists() && has_lock(store));
+    wait_until(PATIENCE, "the task of the channel", || {
+        store.join("feeds").join("key").exists() && has_lock(store)
+    });
     table_of(store)
 }
 
@@ -82,9 +84,8 @@ fn objects_published_in_a_channel_are_rows_of_its_table_and_replace_rows_with_th
     assert_eq!(view["changed_by"]["by"], "append");
     // Viewers get the changed cell.
     publish(&server, &json!({"id": "A", "price": 7}));
-    let message = viewer.until("changed cells", |message| {
-        message["cells"].as_array().is_some_and(|cells| !cells.is_empty())
-    });
+    let message = viewer
+        .until("changed cells", |message| message["cells"].as_array().is_some_and(|cells| !cells.is_empty()));
     assert_eq!(message["cells"], json!([{"row": 0, "column": 1, "value": "7"}]));
     // A client of another protocol, with another kind of publication.
     let mut backend = server.server.line();
@@ -104,7 +105,9 @@ fn publications_that_are_no_rows_are_counted_by_their_reason() {
     for data in [json!([1]), json!("text"), json!({"price": 1}), json!({"id": null})] {
         publish(&server, &data);
     }
-    wait_until(PATIENCE, "both reasons", || outcomes(&server, "no_object") == 2 && outcomes(&server, "no_key") == 2);
+    wait_until(PATIENCE, "both reasons", || {
+        outcomes(&server, "no_object") == 2 && outcomes(&server, "no_key") == 2
+    });
     for id in ["B", "C", "D", "E", "F"] {
         publish(&server, &json!({"id": id}));
     }
@@ -117,7 +120,7 @@ fn publications_that_are_no_rows_are_counted_by_their_reason() {
 }
 
 #[test]
-fn an_object_that_the_table_refuses_does_not_keep_others_out() {
+fn an_object_that_the_table_refuses_does_not_affect_others() {
     let server = TableServer::with(&[FEED]);
     let table = link(&server, &server.store());
     let mut viewer = server.viewer(&format!("/tables/ws/{table}"));

@@ -260,8 +260,7 @@ impl Room {
             let Some((_, page)) = &view.shown else { return false };
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
-            (is_other || page.summary != summary)
-                && now >= view.made_at + (view.cost * ratio).max(interval)
+            (is_other || page.summary != summary) && now >= view.made_at + (view.cost * ratio).max(interval)
         };
         // A viewer that has not read its page yet needs no newer one.
         let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());

@@ -330,8 +330,7 @@ impl Room {
     pub(super) fn shown_reading(&self) -> Option<Arc<Reading>> {
         let open_file = self.open_file.as_ref()?;
         let reading = open_file.table.reading();
-        let awaits_key =
-            open_file.loading && !self.record.key.is_empty() && reading.overlay().is_none();
+        let awaits_key = open_file.loading && !self.record.key.is_empty() && reading.overlay().is_none();
         (!awaits_key).then_some(reading)
     }
 

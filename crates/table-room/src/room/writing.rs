@@ -251,7 +251,8 @@ impl Room {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
                     let reports = outcomes.iter().filter_map(|(appended, _)| appended.as_ref().ok()?.changes);
-                    let has_changed = reports.map(|counts| counts.updated + counts.removed).any(|rows| rows > 0);
+                    let has_changed =
+                        reports.map(|counts| counts.updated + counts.removed).any(|rows| rows > 0);
                     let actor = if has_changed { Actor::Api } else { Actor::Append };
                     self.change_by(Some(ChangedBy::program(actor)));
                 }
