@@ -63,7 +63,7 @@ mod work;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidings_audit::Audit;
@@ -288,7 +288,7 @@ impl Service {
             return Ok(room);
         }
         self.check_running()?;
-        if self.deleting.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+        if self.deleting().contains(&id) {
             return Err(Failure::unknown());
         }
         let store = Arc::clone(&self.store);
@@ -337,6 +337,10 @@ impl Service {
         let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
         // A subscriber of the channel receives the next view if this one is lost.
         self.bus.publish(&channel, view);
+    }
+
+    fn deleting(&self) -> MutexGuard<'_, HashSet<TableId>> {
+        self.deleting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The limits of one file.

@@ -391,8 +391,7 @@ impl Task {
     fn delete(&mut self) {
         let (store, table_folder) = (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
         let (saving, service, id) = (self.saving.take(), Arc::clone(&self.service), self.table_folder.id);
-        let deleting = |service: &Service| service.deleting.lock().unwrap_or_else(PoisonError::into_inner);
-        deleting(&service).insert(id);
+        service.deleting().insert(id);
         tokio::spawn(async move {
             // A running save must not write the record after the removal.
             if let Some(saving) = saving {
@@ -405,7 +404,7 @@ impl Task {
                 }
             });
             let _ = removed.await;
-            deleting(&service).remove(&id);
+            service.deleting().remove(&id);
         });
     }
 }
