@@ -82,7 +82,9 @@ fn objects_published_in_a_channel_are_rows_of_its_table_and_replace_rows_with_th
     let view = viewer.view(|view| view["total_number"] == 2);
     assert_eq!(view["header"], json!(["id", "price", "unit"]));
     assert_eq!(view["changed_by"]["by"], "append");
-    // Viewers get the changed cell.
+    publish(&server, &json!({"id": "A", "price": 6}));
+    viewer.view(|view| view["changed_by"]["by"] == "api");
+    // Viewers get the changed cell when nothing else has changed.
     publish(&server, &json!({"id": "A", "price": 7}));
     let message = viewer
         .until("changed cells", |message| message["cells"].as_array().is_some_and(|cells| !cells.is_empty()));
