@@ -89,9 +89,8 @@ fn objects_published_in_a_channel_are_rows_of_its_table_and_replace_rows_with_th
     let message = viewer
         .until("changed cells", |message| message["cells"].as_array().is_some_and(|cells| !cells.is_empty()));
     assert_eq!(message["cells"], json!([{"row": 0, "column": 1, "value": "7"}]));
-    // A client of another protocol, with another kind of publication.
-    let mut backend = server.server.line();
-    backend.send("PUBLISH prices {\"id\":\"C\",\"price\":3}");
+    // A client of Redis.
+    server.server.resp().command(&["PUBLISH", "prices", r#"{"id":"C","price":3}"#]);
     viewer.view(|view| view["total_number"] == 3);
     // Viewers cannot upload another file.
     viewer.send(&json!({"upload": {"name": "a.csv", "size": 3}}));
