@@ -75,7 +75,7 @@ impl Writer {
     /// The keys of the rows of the table.
     async fn keys(&self) -> Keys {
         loop {
-            match self.table.fold_keys(Keys::default(), |keys, cells| keys.add(cells)).await {
+            match self.table.fold_keys(Keys::default(), Keys::add).await {
                 Ok(keys) => return keys,
                 Err(Failure { message, .. }) => self.log_retry(&message),
             }
