@@ -203,13 +203,13 @@ mod tests {
             let mut naive: BTreeMap<u32, u32> = (0..1_500).map(|key| (2 * key, key)).collect();
             let mut ordered = OrderedLines::from_sorted(naive.clone());
             let mut parts = BTreeMap::new();
-            ordered.for_each(|key, part| drop(parts.insert(*key, part)));
+            ordered.for_each(|key, part| { parts.insert(*key, part); });
             for (operation, key, line) in operations {
                 match operation {
                     0 => {
                         // The parts of keys are known as they are reported.
                         let found = naive.remove(&key).and_then(|line| {
-                            ordered.remove_line(parts[&key], line, |key, part| drop(parts.insert(*key, part)))
+                            ordered.remove_line(parts[&key], line, |key, part| { parts.insert(*key, part); })
                         });
                         prop_assert_eq!(found.is_some(), parts.remove(&key).is_some());
                         prop_assert!(found.is_none_or(|found| found == key));
@@ -217,13 +217,13 @@ mod tests {
                     // Lines are unique.
                     _ if naive.values().any(|known| *known == line) => {}
                     _ => {
-                        ordered.insert(key, line, |key, part| drop(parts.insert(*key, part)));
+                        ordered.insert(key, line, |key, part| { parts.insert(*key, part); });
                         naive.insert(key, line);
                     }
                 }
             }
             let mut known = BTreeMap::new();
-            ordered.for_each(|key, part| drop(known.insert(*key, part)));
+            ordered.for_each(|key, part| { known.insert(*key, part); });
             prop_assert_eq!(known, parts);
             prop_assert_eq!(ordered.order().len(), naive.len() as u64);
             prop_assert!(ordered.parts.iter().all(|part| !part.keys.is_empty() && part.keys.len() <= MOST));
