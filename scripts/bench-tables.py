@@ -12,7 +12,8 @@ wall-clock time.
 Then the groups of the file, beside DuckDB, on one core and on two: milliseconds of CPU time and of wall-clock time.
 
 Then the program serves the same file from core 0, and is loaded from the last core (crates/client/benches/tables.rs): three
-rounds again, milliseconds of wall-clock time.
+rounds again, milliseconds of wall-clock time. Last, a table of 1,000,000 rows (or ROWS, if these are fewer) with a key and a
+feed of 10,000 changes a second (crates/client/benches/feed.rs), without and with private views.
 
 wc always runs. DuckDB runs if DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv if QSV names one of them or
 one is in the PATH. Missing programs are reported.
@@ -169,7 +170,9 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     program, file = build("tidings-table", "big"), FOLDER / f"{rows}.tsv"
     groups = build("tidings-table-group", "groups")
-    users = [build("tidings-client", "tables"), build_program()]
+    served_program = build_program()
+    users = [build("tidings-client", "tables"), served_program]
+    feed = [build("tidings-client", "feed"), served_program, str(min(rows, 1_000_000)), "10"]
     if not file.exists():
         part = file.with_suffix(".part")
         subprocess.run([program, "make", str(part), str(rows)], check=True)
@@ -214,7 +217,9 @@ def main():
             print(f"{query}: {outcome}")
 
     grouped(groups, python, file)
-    served(users, file)
+    served([*users, str(file)], "the program on one core")
+    served([*feed, "0"], "a feed of 10,000 changes a second, 100 viewers")
+    served([*feed, "3"], "the same with 3 private sorted views")
 
 
 def grouped(program, python, file):
@@ -247,16 +252,16 @@ def grouped(program, python, file):
         print(f"{query}: {' and '.join(sorted(found))}")
 
 
-def served(users, file):
+def served(command, title):
     """Prints the latencies for users of the program."""
     figures, units = {}, {}
     for number in range(1, ROUNDS + 1):
         print(f"serving, round {number} of {ROUNDS}", file=sys.stderr)
-        _, printed = timed([*users, str(file)])
+        _, printed = timed(command)
         for name, value, unit in (line.split("\t") for line in printed.decode().splitlines()):
             figures.setdefault(name, []).append(float(value))
             units[name] = unit
-    print("\n| the program on one core | median (least–greatest) | |\n|---|---:|---|")
+    print(f"\n| {title} | median (least–greatest) | |\n|---|---:|---|")
     for name, values in figures.items():
         low, middle, high = (f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in (min(values), statistics.median(values), max(values)))
         print(f"| {name} | {middle} ({low}–{high}) | {units[name]} |")

@@ -7,10 +7,9 @@
 //!
 //! The server starts on the caller's cores, so that it detects their number, and moves to core 0.
 
-use std::error::Error;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+mod support;
+
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +21,7 @@ use tidings_client::table::{Credentials, MAX_CHUNK, Upload, UploadEvent};
 use tidings_client::{Server, Web};
 use tidings_testkit::Tidings;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use support::{Outcome, PATIENCE, Viewer, memory, milliseconds, print, spread, start};
 
 /// The most unsent bytes during an upload.
 const AHEAD: usize = 4 * MAX_CHUNK;
@@ -32,10 +31,10 @@ const WINDOWS: usize = 3_000;
 /// The number of viewers during page turns, and of page turns.
 const VIEWERS: usize = 1_000;
 const TURNS: u64 = 200;
+/// The number of these viewers that then have a private view.
+const PRIVATE: usize = 100;
 /// The interval of changes of the view: that of fast clicks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The timeout of a response.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
@@ -45,9 +44,7 @@ fn main() -> Outcome<()> {
     };
     let folder = tempfile::tempdir_in(std::path::Path::new(&file).parent().unwrap_or(".".as_ref()))?;
     let data = folder.path().to_str().ok_or("a folder's name is no text")?;
-    let server = Tidings::start(&program, &["--data-dir", data]);
-    let pinned = Command::new("taskset").args(["-a", "-c", "-p", "0", &server.pid().to_string()]).output()?;
-    assert!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
+    let server = start(&program, data)?;
 
     let (uuid, rows) = upload(&server, &file)?;
     let mut asker = Viewer::open(server.http(), &uuid)?;
@@ -65,23 +62,6 @@ fn main() -> Outcome<()> {
     question(&mut asker, "unfiltered again, seen", r#"{"filter":[]}"#)?;
     question(&mut asker, "search, seen", r#"{"search":"c0ffee"}"#)?;
     Ok(())
-}
-
-fn print(name: &str, value: f64, unit: &str) {
-    println!("{name}\t{value}\t{unit}");
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// The median, the 99th percentile, and the maximum.
-fn spread(name: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    for (part, word) in [(0.5, "p50"), (0.99, "p99"), (1.0, "greatest")] {
-        let at = ((times.len() as f64 * part).ceil() as usize).clamp(1, times.len()) - 1;
-        print(&format!("{name}: {word}"), milliseconds(times[at]), "ms");
-    }
 }
 
 /// Uploads the file over a WebSocket. Returns the table's id and its number of rows.
@@ -116,17 +96,6 @@ fn upload(server: &Tidings, file: &str) -> Outcome<(String, u64)> {
         "MB",
     );
     Ok((uuid, rows))
-}
-
-/// The memory of a process in bytes: its own, and including its share of shared memory and files.
-fn memory(pid: u32) -> (u64, u64) {
-    let value = |file: &str, name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let line =
-            text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
-        line.unwrap_or(0_u64) * 1024
-    };
-    (value("status", "RssAnon:"), value("smaps_rollup", "Pss:"))
 }
 
 /// Returns the times of the first page and of the complete table, relative to the first byte, and the table's id and
@@ -241,104 +210,35 @@ fn turns(server: &Tidings, asker: &mut Viewer, uuid: &str, rows: u64) -> Outcome
             .until(|message| memmem::find(&message[..message.len().min(200)], wanted.as_bytes()).is_some())?;
     }
     spread("a page turn, seen by 1,000", times);
+    private_views(server, &mut viewers)
+}
+
+/// Some of the viewers have private views, every second one sorted: the time of all their first pages, and the memory of the
+/// server with all viewers.
+fn private_views(server: &Tidings, viewers: &mut [(Viewer, mio::net::TcpStream)]) -> Outcome<()> {
+    let (own, all) = memory(server.pid());
+    let begun = Instant::now();
+    for (number, (viewer, _)) in viewers.iter_mut().take(PRIVATE).enumerate() {
+        viewer.stream.set_nonblocking(false)?;
+        viewer.say(&match number % 2 {
+            0 => {
+                let (column, desc) = (number / 2 % 10, number / 20 % 2 == 1);
+                format!(r#"{{"private":{{"sort":[{{"column":{column},"desc":{desc}}}]}}}}"#)
+            }
+            _ => format!(r#"{{"private":{{"search":"c0ffe{number}"}}}}"#),
+        })?;
+    }
+    for (viewer, _) in viewers.iter_mut().take(PRIVATE) {
+        viewer.until(|message| message.starts_with(b"{\"private\":{"))?;
+    }
+    print("100 private views, first pages of all", milliseconds(begun.elapsed()), "ms");
+    let (now_own, now_all) = memory(server.pid());
+    print("1,000 viewers: memory", own as f64 / 1e6, "MB");
+    print("1,000 viewers, 100 with private views: memory", now_own as f64 / 1e6, "MB");
+    print(
+        "100 private views: memory above that, the file's pages that it reads included",
+        now_all.saturating_sub(all) as f64 / 1e6,
+        "MB",
+    );
     Ok(())
-}
-
-/// The WebSocket of a viewer: not the client library's, so that a thousand of them cost little more than their system
-/// calls.
-struct Viewer {
-    stream: TcpStream,
-    inbox: Vec<u8>,
-}
-
-impl Viewer {
-    fn open(http: SocketAddr, uuid: &str) -> Outcome<Self> {
-        let mut stream = TcpStream::connect(http)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "GET /tables/ws/{uuid} HTTP/1.1\r\nHost: {http}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )?;
-        let mut viewer = Self { stream, inbox: Vec::new() };
-        loop {
-            if let Some(end) = memmem::find(&viewer.inbox, b"\r\n\r\n") {
-                assert!(viewer.inbox.starts_with(b"HTTP/1.1 101"), "no WebSocket");
-                viewer.inbox.drain(..end + 4);
-                return Ok(viewer);
-            }
-            viewer.read_some()?;
-        }
-    }
-
-    /// Sends a text message of less than 126 bytes. Its mask is zero, which a server need not detect (RFC 6455 §5.3).
-    fn say(&mut self, text: &str) -> Outcome<()> {
-        let length =
-            u8::try_from(text.len()).ok().filter(|length| *length < 126).ok_or("too long a message")?;
-        let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
-        frame.extend_from_slice(text.as_bytes());
-        Ok(self.stream.write_all(&frame)?)
-    }
-
-    /// Waits for a message, and removes it and the earlier ones.
-    fn until(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) -> Outcome<()> {
-        loop {
-            while let Some(length) = self.whole() {
-                let message = &self.inbox[self.head()..length];
-                if message.starts_with(b"{\"error\"") {
-                    return Err(String::from_utf8_lossy(message).into());
-                }
-                let found = wanted(message);
-                self.inbox.drain(..length);
-                if found {
-                    return Ok(());
-                }
-            }
-            self.read_some()?;
-        }
-    }
-
-    fn read_some(&mut self) -> Outcome<()> {
-        let mut bytes = [0; 64 << 10];
-        let length = self.stream.read(&mut bytes)?;
-        if length == 0 {
-            return Err("the server has closed a connection".into());
-        }
-        self.inbox.extend_from_slice(&bytes[..length]);
-        Ok(())
-    }
-
-    /// Reads until no input is available.
-    fn read_all(&mut self) -> Outcome<()> {
-        loop {
-            match self.read_some() {
-                Ok(()) => {}
-                Err(e) => match e.downcast_ref::<std::io::Error>() {
-                    Some(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                    _ => return Err(e),
-                },
-            }
-        }
-    }
-
-    /// The length of the first frame's header (RFC 6455 §5.2; frames of servers are not masked).
-    fn head(&self) -> usize {
-        match self.inbox.get(1).map_or(0, |byte| byte & 0x7F) {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        }
-    }
-
-    /// The end of the first frame, once it is complete.
-    fn whole(&self) -> Option<usize> {
-        let head = self.head();
-        let length = match (head, self.inbox.get(..head)?) {
-            (4, bytes) => usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
-            (10, bytes) => usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().ok()?)).ok()?,
-            (_, bytes) => usize::from(bytes[1]),
-        };
-        (self.inbox.len() >= head + length).then_some(head + length)
-    }
 }

@@ -76,6 +76,6 @@ pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
     LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, SlowConsumer, SqlName,
-    StatusTransform, StatusTransforms, SubscriptionType, TablesStore, TlsRequired, TlsVersion,
-    TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
+    StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore, TlsRequired,
+    TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

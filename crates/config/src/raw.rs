@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// The longest piece of an invalid value that an error repeats, in characters.
 const MAX_SHOWN: usize = 60;
 
@@ -49,6 +51,22 @@ impl Raw {
             Self::Text(_) | Self::Word(_) => "text",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
+        }
+    }
+
+    /// The value as JSON.
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Switch(on) => Value::Bool(*on),
+            Self::Number(digits) => serde_json::from_str(digits).unwrap_or(Value::Null),
+            Self::Text(text) | Self::Word(text) => Value::String(text.clone()),
+            Self::List(nodes) => nodes.iter().map(|node| node.raw.to_json()).collect(),
+            Self::Table(entries) => entries
+                .iter()
+                .map(|(name, node)| (name.clone(), node.raw.to_json()))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 }

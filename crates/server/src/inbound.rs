@@ -27,6 +27,7 @@ use tidings_cluster::blocklist::{Blocklist, BlocklistFull};
 use tidings_cluster::{Cluster, ClusterEvent};
 use tidings_metrics::{Collect, MetricWriter};
 use tidings_mqtt_state::RetainedReads;
+use tidings_table_feed::Feeds;
 use tidings_topic_table::{ShardSet, TopicTable};
 
 /// Passes publications and events of the broker on to the shards.
@@ -50,6 +51,8 @@ pub(crate) struct Inbound {
     pub(crate) polls: Arc<OnceLock<SharedPolls>>,
     /// The reads of retained messages in flight.
     pub(crate) retained_reads: Arc<RetainedReads>,
+    /// The tables of channels.
+    pub(crate) feeds: Arc<Feeds>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -145,6 +148,9 @@ impl Sink for Inbound {
             if route.shards.has_sessions() {
                 post_shared(&self.shards, self.sessions.deliver(&delivery, unix_seconds()));
             }
+            if route.shards.has_feeds() {
+                self.feeds.on_publication(&delivery.topic, &delivery.publication);
+            }
             self.shards.for_each(route.shards, |mailbox| {
                 // The mailbox counts a publication that does not fit, and its subscribers get the number of missed ones.
                 mailbox.deliver(delivery.clone());
@@ -159,6 +165,7 @@ impl Sink for Inbound {
     fn live(&self, topics: &[Topic]) {
         for topic in topics {
             self.canary.set_available(topic, true);
+            self.feeds.catch_up(topic);
             if topic.as_str().starts_with(RESERVED_PREFIX) {
                 self.internal.set_rejected(topic, false);
             }
@@ -222,6 +229,7 @@ impl Sink for Inbound {
     }
 
     fn gap(&self, topic: &Topic, gap: &Gap) {
+        self.feeds.catch_up(topic);
         let topics = self.topic_table.read();
         let Some(route) = topics.route(topic) else { return };
         let channel = topic.as_str();

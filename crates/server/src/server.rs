@@ -199,6 +199,7 @@ impl Server {
             mut metrics,
             sessions,
             mqtt_storage,
+            feeds,
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
@@ -220,7 +221,7 @@ impl Server {
             };
             shards.listen(listener.proxied(config.tcp.proxy_protocol).with_mqtt(is_mqtt));
         }
-        let tables = tables::start(&services, authorizer.clone(), &internal)?;
+        let tables = tables::start(&services, authorizer.clone(), &internal, &feeds)?;
         if let Some(tables) = &tables {
             metrics.register(TableMetrics(Arc::clone(tables)));
         }

@@ -96,8 +96,10 @@ pub enum Actor {
     Viewer,
     /// The command line.
     Cli,
-    /// A backend that appends rows.
+    /// A backend that appends rows, or a channel.
     Append,
+    /// A backend, or a channel, that replaces or removes rows.
+    Api,
     /// Another node, which does not report the author.
     Node,
 }

@@ -3,6 +3,9 @@
 //! Sorted parts of at most [`MOST`] lines each: a search is two binary searches, an insertion moves the keys of one part
 //! (some kilobytes), and the lines of a part are copied only while a view shares them. Positions are found from the
 //! lengths of all parts, which are a thousandth of the lines.
+//!
+//! Each part has a number that it keeps. A caller that remembers the part of a key finds its line without the key itself:
+//! changes report the keys that they place in a part, or move to another one.
 
 use std::sync::Arc;
 
@@ -16,10 +19,15 @@ const MOST: usize = 512;
 pub(crate) struct OrderedLines<K> {
     /// Never empty parts.
     parts: Vec<Part<K>>,
+    /// The position of each part, by its number.
+    positions: Vec<u32>,
+    /// The numbers of removed parts.
+    unused: Vec<u32>,
 }
 
 #[derive(Debug)]
 struct Part<K> {
+    number: u32,
     keys: Vec<K>,
     /// Shared with the views that have this part.
     lines: Arc<Vec<u32>>,
@@ -27,7 +35,7 @@ struct Part<K> {
 
 impl<K> Default for OrderedLines<K> {
     fn default() -> Self {
-        Self { parts: Vec::new() }
+        Self { parts: Vec::new(), positions: Vec::new(), unused: Vec::new() }
     }
 }
 
@@ -36,40 +44,74 @@ impl<K: Ord> OrderedLines<K> {
     pub(crate) fn from_sorted(sorted: impl IntoIterator<Item = (K, u32)>) -> Self {
         let mut ordered = Self::default();
         for (key, line) in sorted {
-            ordered.push(key, line, MOST * 3 / 4);
+            ordered.push(key, line, MOST * 3 / 4, |_, _| {});
         }
         ordered
     }
 
     /// Adds a key above all others.
     pub(crate) fn push_last(&mut self, key: K, line: u32) {
-        self.push(key, line, MOST);
+        self.push(key, line, MOST, |_, _| {});
     }
 
-    fn push(&mut self, key: K, line: u32, most: usize) {
+    fn push(&mut self, key: K, line: u32, most: usize, mut placed: impl FnMut(&K, u32)) {
         match self.parts.last_mut().filter(|last| last.keys.len() < most) {
             Some(last) => {
+                placed(&key, last.number);
                 last.keys.push(key);
                 Arc::make_mut(&mut last.lines).push(line);
             }
-            None => self.parts.push(Part { keys: vec![key], lines: Arc::new(vec![line]) }),
+            None => self.insert_part(self.parts.len(), vec![key], vec![line], placed),
         }
     }
 
-    /// Sets the line of a key.
-    pub(crate) fn insert(&mut self, key: K, line: u32) {
+    /// Adds a part at a position.
+    fn insert_part(&mut self, at: usize, keys: Vec<K>, lines: Vec<u32>, mut placed: impl FnMut(&K, u32)) {
+        let number = self.unused.pop().unwrap_or_else(|| {
+            self.positions.push(0);
+            self.positions.len() as u32 - 1
+        });
+        keys.iter().for_each(|key| placed(key, number));
+        self.parts.insert(at, Part { number, keys, lines: Arc::new(lines) });
+        self.renumber(at);
+    }
+
+    fn remove_part(&mut self, at: usize) -> Part<K> {
+        let part = self.parts.remove(at);
+        self.unused.push(part.number);
+        self.renumber(at);
+        part
+    }
+
+    /// Records the positions of the parts from this one on.
+    fn renumber(&mut self, from: usize) {
+        for (at, part) in self.parts.iter().enumerate().skip(from) {
+            self.positions[part.number as usize] = at as u32;
+        }
+    }
+
+    /// Calls `placed` with each key and the number of its part.
+    pub(crate) fn for_each(&self, mut placed: impl FnMut(&K, u32)) {
+        for part in &self.parts {
+            part.keys.iter().for_each(|key| placed(key, part.number));
+        }
+    }
+
+    /// Sets the line of a key. Calls `placed` with each key that is new or moves to another part, and the number of its part.
+    pub(crate) fn insert(&mut self, key: K, line: u32, mut placed: impl FnMut(&K, u32)) {
         let at = self.part_of(&key);
-        let Some(part) = self.parts.get_mut(at) else { return self.push(key, line, MOST) };
+        let Some(part) = self.parts.get_mut(at) else { return self.push(key, line, MOST, placed) };
         let lines = Arc::make_mut(&mut part.lines);
         match part.keys.binary_search(&key) {
             Ok(position) => lines[position] = line,
             Err(position) => {
+                placed(&key, part.number);
                 part.keys.insert(position, key);
                 lines.insert(position, line);
                 if part.keys.len() > MOST {
                     let keys = part.keys.split_off(MOST / 2);
-                    let lines = Arc::new(lines.split_off(MOST / 2));
-                    self.parts.insert(at + 1, Part { keys, lines });
+                    let lines = lines.split_off(MOST / 2);
+                    self.insert_part(at + 1, keys, lines, placed);
                 }
             }
         }
@@ -78,14 +120,26 @@ impl<K: Ord> OrderedLines<K> {
     /// Removes a key. Returns the removed one.
     pub(crate) fn remove(&mut self, key: &K) -> Option<K> {
         let at = self.part_of(key);
-        let part = self.parts.get_mut(at)?;
-        let position = part.keys.binary_search(key).ok()?;
+        let position = self.parts.get(at)?.keys.binary_search(key).ok()?;
+        Some(self.remove_at(at, position, |_, _| {}))
+    }
+
+    /// Removes the key with this line in the part with this number. Returns the removed key. `placed`: as for
+    /// [`Self::insert`].
+    pub(crate) fn remove_line(&mut self, part: u32, line: u32, placed: impl FnMut(&K, u32)) -> Option<K> {
+        let at = *self.positions.get(part as usize)? as usize;
+        let position = self.parts.get(at)?.lines.iter().position(|known| *known == line)?;
+        Some(self.remove_at(at, position, placed))
+    }
+
+    fn remove_at(&mut self, at: usize, position: usize, placed: impl FnMut(&K, u32)) -> K {
+        let part = &mut self.parts[at];
         let removed = part.keys.remove(position);
         Arc::make_mut(&mut part.lines).remove(position);
         if part.keys.len() < MOST / 4 {
-            self.join(at);
+            self.join(at, placed);
         }
-        Some(removed)
+        removed
     }
 
     /// Changes all keys and lines. The order of the keys must stay.
@@ -108,9 +162,9 @@ impl<K: Ord> OrderedLines<K> {
     }
 
     /// Joins a small part with a neighbour that has room for it, or removes it when it is empty.
-    fn join(&mut self, at: usize) {
+    fn join(&mut self, at: usize, mut placed: impl FnMut(&K, u32)) {
         if self.parts[at].keys.is_empty() {
-            self.parts.remove(at);
+            self.remove_part(at);
             return;
         }
         let both = |first: usize| {
@@ -120,8 +174,9 @@ impl<K: Ord> OrderedLines<K> {
         let firsts = [Some(at), at.checked_sub(1)].into_iter().flatten();
         let first = firsts.min_by_key(|first| both(*first).unwrap_or(usize::MAX));
         if let Some(first) = first.filter(|first| both(*first).is_some_and(|both| both <= MOST / 2)) {
-            let mut next = self.parts.remove(first + 1);
+            let mut next = self.remove_part(first + 1);
             let part = &mut self.parts[first];
+            next.keys.iter().for_each(|key| placed(key, part.number));
             part.keys.append(&mut next.keys);
             Arc::make_mut(&mut part.lines).extend_from_slice(&next.lines);
         }
@@ -144,17 +199,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ordered_lines_equal_a_sorted_map(operations in prop::collection::vec((any::<bool>(), 0..3_000_u32, any::<u32>()), 0..6_000)) {
+        fn ordered_lines_equal_a_sorted_map(operations in prop::collection::vec((0..3_u8, 0..3_000_u32, any::<u32>()), 0..6_000)) {
             let mut naive: BTreeMap<u32, u32> = (0..1_500).map(|key| (2 * key, key)).collect();
             let mut ordered = OrderedLines::from_sorted(naive.clone());
-            for (is_removal, key, line) in operations {
-                if is_removal {
-                    prop_assert_eq!(ordered.remove(&key).is_some(), naive.remove(&key).is_some());
-                } else {
-                    ordered.insert(key, line);
-                    naive.insert(key, line);
+            let mut parts = BTreeMap::new();
+            ordered.for_each(|key, part| { parts.insert(*key, part); });
+            for (operation, key, line) in operations {
+                match operation {
+                    0 => {
+                        // The parts of keys are known as they are reported.
+                        let found = naive.remove(&key).and_then(|line| {
+                            ordered.remove_line(parts[&key], line, |key, part| { parts.insert(*key, part); })
+                        });
+                        prop_assert_eq!(found.is_some(), parts.remove(&key).is_some());
+                        prop_assert!(found.is_none_or(|found| found == key));
+                    }
+                    // Lines are unique.
+                    _ if naive.values().any(|known| *known == line) => {}
+                    _ => {
+                        ordered.insert(key, line, |key, part| { parts.insert(*key, part); });
+                        naive.insert(key, line);
+                    }
                 }
             }
+            let mut known = BTreeMap::new();
+            ordered.for_each(|key, part| { known.insert(*key, part); });
+            prop_assert_eq!(known, parts);
             prop_assert_eq!(ordered.order().len(), naive.len() as u64);
             prop_assert!(ordered.parts.iter().all(|part| !part.keys.is_empty() && part.keys.len() <= MOST));
             prop_assert_eq!(contents(&ordered), naive.into_iter().collect::<Vec<_>>());

@@ -226,7 +226,7 @@ impl LiveRows {
             }
             (Change::Keyless | Change::Row(_), Some((_, place))) => {
                 self.places.push(Some(place));
-                self.order.insert(place, line);
+                self.order.insert(place, line, |_, _| {});
                 counts.updated += 1;
             }
             (Change::Removal(_), Some((_, place))) => {

@@ -1,4 +1,7 @@
 //! A sorted or filtered view that is updated row by row.
+//!
+//! Invariant: an update reads the new rows alone. A replaced row is found by its place, without its key: the part of each
+//! place is in memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use crate::ordered::OrderedLines;
 
 /// The bytes of a row besides its key: the pointer and the length of the key, the line, and the allocation.
 const ROW_BYTES: usize = 36;
+/// The bytes of the part of a place.
+const PLACE_BYTES: usize = size_of::<u32>();
 /// The number of rows after which the memory for further rows is reserved.
 const RESERVE_STEP: usize = 4096;
 
@@ -19,6 +24,7 @@ pub struct LiveView {
     reading: Arc<Reading>,
     keys: RowKeys,
     rows: OrderedLines<Box<[u8]>>,
+    locations: Locations,
     /// The number of lines of the file that were considered; [`u64::MAX`]: the rows must be computed again.
     applied: u64,
     /// The number of lines at which the types of the columns are determined again.
@@ -44,10 +50,11 @@ impl LiveView {
         let keys = reading.row_keys(query, strictly, control)?;
         let mut found: Vec<(Box<[u8]>, u32)> = Vec::new();
         let (mut bytes, mut share, mut is_full) = (0, budget.share(), false);
+        let fixed = overlay.applied() as usize * PLACE_BYTES;
         let selected = keys.select(None, control, |line, key| {
             if let Some(place) = overlay.place(line) {
                 bytes += key.len() + ROW_BYTES;
-                if found.len().is_multiple_of(RESERVE_STEP) && !share.try_set(bytes + bytes / 4) {
+                if found.len().is_multiple_of(RESERVE_STEP) && !share.try_set(fixed + bytes + bytes / 4) {
                     is_full = true;
                     return Err(Error::Cancelled);
                 }
@@ -60,18 +67,30 @@ impl LiveView {
         }
         selected?;
         found.sort_unstable();
-        share.set(bytes);
+        let rows = OrderedLines::from_sorted(found);
+        let mut locations = Locations::default();
+        rows.for_each(|key, part| locations.set(key, part));
+        share.set(bytes + locations.bytes());
         let check_at = next_check(overlay.applied());
         Ok(Some(Self {
             query: query.clone(),
             reading: Arc::clone(reading),
             keys,
-            rows: OrderedLines::from_sorted(found),
+            rows,
+            locations,
             applied: overlay.applied(),
             check_at,
             bytes,
             share,
         }))
+    }
+
+    /// Whether [`Self::refresh`] examines changed rows alone, as long as no further rows change.
+    pub fn can_follow(&self, reading: &Arc<Reading>) -> bool {
+        Arc::ptr_eq(&self.reading, reading)
+            && reading.overlay().is_some_and(|overlay| {
+                overlay.applied() < self.check_at && overlay.superseded_since(self.applied).is_some()
+            })
     }
 
     /// The view with the current rows of `reading`, which is the reading of the view, or that of a file that has replaced
@@ -89,7 +108,7 @@ impl LiveView {
         if !is_followed {
             let budget = self.share.budget().clone();
             // The old rows make room for the new ones.
-            self.rows = OrderedLines::default();
+            (self.rows, self.locations) = (OrderedLines::default(), Locations::default());
             self.share.set(0);
             self.applied = u64::MAX;
             match Self::build(reading, &self.query, &budget, false, control)? {
@@ -121,6 +140,9 @@ impl LiveView {
             }
             *line = moved.line(*line);
         });
+        let mut locations = Locations::default();
+        self.rows.for_each(|key, part| locations.set(key, part));
+        self.locations = locations;
         (self.keys, self.reading, self.applied) = (keys, Arc::clone(reading), begin);
         self.check_at = next_check(begin);
         Ok(true)
@@ -137,30 +159,26 @@ impl LiveView {
             }
             self.check_at = next_check(overlay.applied());
         }
-        let mut superseded: Vec<(u32, u32)> = superseded.collect();
-        superseded.sort_unstable();
-        let lines: Vec<u32> = superseded.iter().map(|(line, _)| *line).collect();
-        let Self { keys, rows, bytes, .. } = self;
-        keys.select(Some(&lines), control, |line, key| {
-            let place = lines.binary_search(&line).map(|at| superseded[at].1);
-            if let Ok(place) = place
-                && rows.remove(&with_place(key, place)).is_some()
-            {
-                *bytes -= key.len() + ROW_BYTES;
+        let Self { keys, rows, locations, bytes, .. } = self;
+        for (line, place) in superseded {
+            // Rows that the view does not select, and those that were replaced before the view had them, have no part.
+            let Some(part) = locations.take(place) else { continue };
+            match rows.remove_line(part, line, |key, part| locations.set(key, part)) {
+                Some(key) => *bytes -= key.len() - size_of::<u32>() + ROW_BYTES,
+                None => return Ok(false),
             }
-            Ok(())
-        })?;
+        }
         let fresh: Vec<u32> =
             (from as u32..overlay.applied() as u32).filter(|line| overlay.place(*line).is_some()).collect();
         keys.select(Some(&fresh), control, |line, key| {
             if let Some(place) = overlay.place(line) {
-                rows.insert(with_place(key, place), line);
+                rows.insert(with_place(key, place), line, |key, part| locations.set(key, part));
                 *bytes += key.len() + ROW_BYTES;
             }
             Ok(())
         })?;
         self.applied = overlay.applied();
-        Ok(self.share.try_set(self.bytes))
+        Ok(self.share.try_set(self.bytes + self.locations.bytes()))
     }
 }
 
@@ -176,6 +194,35 @@ impl fmt::Debug for LiveView {
 /// The types of columns are determined again when the file has grown by an eighth.
 const fn next_check(applied: u64) -> u64 {
     applied + applied / 8 + 1024
+}
+
+/// The number of the part of each place whose row is in the view.
+#[derive(Default)]
+struct Locations(Vec<u32>);
+
+/// The row of the place is not in the view.
+const NOWHERE: u32 = u32::MAX;
+
+impl Locations {
+    /// Sets the part of the place at the end of a key.
+    fn set(&mut self, key: &[u8], part: u32) {
+        let Some((_, place)) = key.split_last_chunk() else { return };
+        let place = u32::from_be_bytes(*place) as usize;
+        if place >= self.0.len() {
+            self.0.resize(place + 1, NOWHERE);
+        }
+        self.0[place] = part;
+    }
+
+    /// Removes the part of a place.
+    fn take(&mut self, place: u32) -> Option<u32> {
+        let part = self.0.get_mut(place as usize)?;
+        Some(std::mem::replace(part, NOWHERE)).filter(|part| *part != NOWHERE)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * PLACE_BYTES
+    }
 }
 
 fn with_place(key: &[u8], place: u32) -> Box<[u8]> {

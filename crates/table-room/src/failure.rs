@@ -43,6 +43,14 @@ impl Failure {
         Self::new(409, "there is no file in this table yet; upload one first")
     }
 
+    /// 409: the rows of the table have no key.
+    pub fn no_key() -> Self {
+        Self::new(
+            409,
+            "the rows of this table have no key; set one with {\"key\":[\"COLUMN\"]} over the WebSocket, or share the file with tidings share --row-key COLUMN",
+        )
+    }
+
     /// 400: the page does not exist.
     pub fn no_page(page: u64, pages: u64) -> Self {
         Self::bad(format!("there is no page {page}; the last one is {pages}"))

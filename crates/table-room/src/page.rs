@@ -65,6 +65,17 @@ pub struct PageRequest {
 }
 
 impl CachedView {
+    /// Whether these are the rows of these settings, in their order, now or before they changed.
+    pub fn has_rows_of(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
+        match (&self.view, &shown.group) {
+            (ViewRows::File(view), None) => {
+                Arc::ptr_eq(view.reading(), reading) && *view.query() == shown.query(false)
+            }
+            (ViewRows::Groups { .. }, Some(group)) => self.groups_of(reading, shown, group).is_some(),
+            _ => false,
+        }
+    }
+
     /// The groups, if they are those of these settings, in any order.
     fn groups_of(
         &self,
@@ -78,20 +89,19 @@ impl CachedView {
     }
 }
 
-/// Whether the rows of a page are computed already, so that they are only read.
-pub fn is_ready(request: &PageRequest) -> bool {
+/// Whether a page needs a computation over all rows of its table. Otherwise its rows are only read: they are computed
+/// already, or the changed rows alone are examined.
+pub fn needs_query(request: &PageRequest) -> bool {
     let PageRequest { reading, shown, before, .. } = request;
-    let is_same = |made: &CachedView| {
-        made.of == reading.summary()
-            && match (&made.view, &shown.group) {
-                (ViewRows::File(view), None) => {
-                    Arc::ptr_eq(view.reading(), reading) && *view.query() == shown.query(false)
-                }
-                (ViewRows::Groups { .. }, Some(group)) => made.groups_of(reading, shown, group).is_some(),
-                _ => false,
-            }
+    let is_followed = |made: &CachedView| match &made.live {
+        // A view that is locked is being computed.
+        Some(live) => live.try_lock().is_ok_and(|live| live.can_follow(reading)),
+        None => false,
     };
-    shown.is_plain() || before[ViewFormat::Tables as usize].as_ref().is_some_and(is_same)
+    let is_computed = |made: &CachedView| {
+        made.has_rows_of(reading, shown) && (made.of == reading.summary() || is_followed(made))
+    };
+    !shown.is_plain() && !before[ViewFormat::Tables as usize].as_ref().is_some_and(is_computed)
 }
 
 /// Computes a page. For a number past the last page, it is the last page.

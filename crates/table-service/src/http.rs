@@ -191,7 +191,7 @@ async fn snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure>
 }
 
 /// A snapshot of a complete file.
-async fn complete_snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
+pub(super) async fn complete_snapshot(service: &Arc<Service>, id: &str) -> Result<Snapshot, Failure> {
     let deadline = Instant::now() + READ_TIMEOUT;
     loop {
         let snapshot = snapshot(service, id).await?;

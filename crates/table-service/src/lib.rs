@@ -6,6 +6,7 @@
 //!      task.rs      the task of one table, which runs its room (the crate table-room)
 //!      ↙      ↘
 //! upload_thread.rs  work.rs, append.rs    incoming files; work with a table's writer
+//! fed_table.rs                            tables that the server fills from channels
 //!      ↘      ↙
 //! table-store  the stores: a folder, or a bucket with copies on disk
 //! ```
@@ -45,6 +46,7 @@ mod changes;
 mod compaction;
 mod download;
 mod facts;
+mod fed_table;
 mod http;
 mod live_rows;
 mod node_sync;
@@ -58,9 +60,10 @@ mod task;
 mod upload_thread;
 mod work;
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidings_audit::Audit;
@@ -88,6 +91,7 @@ use upload::ActiveUploads;
 pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use download::MAX_EXPORTS;
+pub use fed_table::{FedTable, WriteReport};
 pub use http::{pages, routes};
 pub use operators::OpenTable;
 pub use options::Options;
@@ -129,6 +133,10 @@ pub struct Service {
     store: Arc<dyn Store>,
     /// The open tables.
     rooms: Arc<Rooms>,
+    /// The tables of channels, as they are created.
+    fed: Mutex<HashMap<TableId, Record>>,
+    /// The tables that are being deleted, until their folders are removed.
+    deleting: Mutex<HashSet<TableId>>,
     /// Counters for the metrics.
     pub counters: Arc<Counters>,
     queries: Queries,
@@ -170,6 +178,8 @@ impl Service {
         let service = Arc::new(Self {
             store,
             rooms,
+            fed: Mutex::default(),
+            deleting: Mutex::default(),
             counters: Arc::default(),
             queries: Queries::default(),
             uploads: Arc::new(ActiveUploads::new(options.min_data_rate)),
@@ -278,8 +288,14 @@ impl Service {
             return Ok(room);
         }
         self.check_running()?;
+        if self.deleting().contains(&id) {
+            return Err(Failure::unknown());
+        }
         let store = Arc::clone(&self.store);
-        let (table_folder, record) = blocking(move || store.find(id)).await??.ok_or_else(Failure::unknown)?;
+        let (table_folder, record) = match blocking(move || store.find(id)).await?? {
+            Some(found) => found,
+            None => self.open_fed(id).await?,
+        };
         // A concurrent request may have started the room meanwhile.
         Ok(self.rooms.get_or_start(id, || task::start(self, table_folder, record)))
     }
@@ -321,6 +337,10 @@ impl Service {
         let Ok(channel) = Channel::new(format!("tables:{id}")) else { return };
         // A subscriber of the channel receives the next view if this one is lost.
         self.bus.publish(&channel, view);
+    }
+
+    fn deleting(&self) -> MutexGuard<'_, HashSet<TableId>> {
+        self.deleting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The limits of one file.

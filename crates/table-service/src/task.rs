@@ -199,7 +199,8 @@ impl Task {
     fn render(&self, job: RenderJob) -> JoinHandle<Result<Page, Error>> {
         let RenderJob { wanted, cancel, done } = job;
         let service = Arc::clone(&self.service);
-        let name = if wanted.shown.is_plain() { "table page" } else { "table query" };
+        let needs_query = page::needs_query(&wanted);
+        let name = if needs_query { "table query" } else { "table page" };
         let mut span = service.observers.tracer.operation(name, SpanKind::Internal);
         if span.is_recorded() {
             span.set("tidings.table", self.table_folder.id.to_string());
@@ -207,9 +208,9 @@ impl Task {
         tokio::spawn(async move {
             let summary = wanted.reading.summary();
             span.set("tidings.rows", summary.rows);
-            let _permit = match wanted.shown.is_plain() {
-                true => service.queries.window(&summary).await,
-                false => service.queries.query(&summary).await,
+            let _permit = match needs_query {
+                true => service.queries.query(&summary).await,
+                false => service.queries.window(&summary).await,
             };
             let made = tokio::task::spawn_blocking(move || {
                 let report = |part: f32| done.store(part.to_bits(), Ordering::Relaxed);
@@ -228,7 +229,7 @@ impl Task {
         let (service, room) = (Arc::clone(&self.service), self.sender.clone());
         tokio::spawn(async move {
             let summary = wanted.reading.summary();
-            let needs_query = !page::is_ready(&wanted);
+            let needs_query = page::needs_query(&wanted);
             let permit = async {
                 match needs_query {
                     true => {
@@ -389,7 +390,8 @@ impl Task {
 
     fn delete(&mut self) {
         let (store, table_folder) = (Arc::clone(&self.service.store), Arc::clone(&self.table_folder));
-        let saving = self.saving.take();
+        let (saving, service, id) = (self.saving.take(), Arc::clone(&self.service), self.table_folder.id);
+        service.deleting().insert(id);
         tokio::spawn(async move {
             // A running save must not write the record after the removal.
             if let Some(saving) = saving {
@@ -402,6 +404,7 @@ impl Task {
                 }
             });
             let _ = removed.await;
+            service.deleting().remove(&id);
         });
     }
 }

@@ -15,7 +15,11 @@ pub struct TableId(u128);
 impl TableId {
     /// A new random id.
     pub fn random() -> Self {
-        let bits = u128::from_be_bytes(random());
+        Self::from_bits(u128::from_be_bytes(random()))
+    }
+
+    /// The id with these random bits, except those of the version and the variant.
+    pub(crate) const fn from_bits(bits: u128) -> Self {
         // Version 4, variant 0b10.
         Self(bits & !(0xF << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62)
     }
@@ -56,6 +60,11 @@ impl FromStr for TableId {
 /// Random bytes from the operating system.
 fn random<T: rand::RandomlyConstructable>() -> T {
     rand::generate(&SystemRandom::new()).expect("the operating system's random numbers").expose()
+}
+
+/// A random key of 256 bits.
+pub(crate) fn random_key() -> [u8; 32] {
+    random()
 }
 
 /// A random number of this process. Two processes have the same one with a probability of 2^-64.

@@ -50,7 +50,9 @@ use bucket_store::BucketStore;
 use folder_store::FolderStore;
 
 pub use bucket::{BucketCounters, RequestOutcome, SaveOutcome};
-pub use disk::{Disk, ExceededLimit, FileCharge, NEW_LOG, NewLog, Reserved, TABLE_OVERHEAD, TableFolder};
+pub use disk::{
+    Disk, ExceededLimit, FeedIdentity, FileCharge, NEW_LOG, NewLog, Reserved, TABLE_OVERHEAD, TableFolder,
+};
 pub use error::{AppendError, StoreError};
 pub use id::{ParseIdError, TableId, process_number, secret};
 pub use listing::{StoredPage, StoredTable};

@@ -12,4 +12,4 @@
 mod sync;
 mod table;
 
-pub use table::{MAX_SHARDS, Route, SESSIONS, ShardSet, TopicRejection, TopicTable, Topics};
+pub use table::{FEEDS, MAX_SHARDS, Route, SESSIONS, ShardSet, TopicRejection, TopicTable, Topics};

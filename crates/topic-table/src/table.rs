@@ -17,11 +17,13 @@ const MIN_CAPACITY: usize = 4096;
 /// between two attempts.
 const REJECTED_LINGER: Duration = Duration::from_secs(60);
 /// Most shards: one bit each in a [`ShardSet`].
-pub const MAX_SHARDS: usize = 63;
+pub const MAX_SHARDS: usize = 62;
+/// The bit of the tables of channels: they get the publications of a topic as a shard does.
+pub const FEEDS: usize = MAX_SHARDS;
 /// The bit of the sessions of MQTT whose clients are away, and of shared subscriptions: they get the publications of a topic as a shard does.
-pub const SESSIONS: usize = MAX_SHARDS;
+pub const SESSIONS: usize = FEEDS + 1;
 
-/// A set of shards, one bit each, and one for the sessions of MQTT without a connection.
+/// A set of shards, one bit each, one for the sessions of MQTT without a connection, and one for the tables of channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardSet(u64);
 
@@ -36,9 +38,14 @@ impl ShardSet {
         self.0 >> SESSIONS != 0
     }
 
+    /// Whether the tables of channels are in it.
+    pub fn has_feeds(self) -> bool {
+        self.0 >> FEEDS & 1 != 0
+    }
+
     /// The indices of the shards, ascending.
     pub fn indices(self) -> impl Iterator<Item = usize> {
-        let mut left = self.0 & !(1 << SESSIONS);
+        let mut left = self.0 & !(1 << SESSIONS | 1 << FEEDS);
         std::iter::from_fn(move || {
             (left != 0).then(|| {
                 let index = left.trailing_zeros() as usize;

@@ -14,7 +14,7 @@ use super::keys::{API_KEYS, PUSHER_APPS};
 use super::options::Config;
 use super::pusher_apps;
 use super::setting::{duration_text, size_text};
-use super::value::{BrokerUrl, ListenAddr};
+use super::value::{BrokerUrl, ListenAddr, TablesStore};
 use tidings_auth::Secret;
 
 /// The least bytes of `cluster.secret`.
@@ -130,6 +130,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     proxy_headers(config, given, errors);
     clients::check(config, given, errors);
     bucket(config, given, errors);
+    table_feeds(config, given, errors);
     api_keys(config, given, errors);
     pusher_apps::check(config, given, errors);
     channels::check(config, given, errors);
@@ -354,6 +355,16 @@ fn bucket(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) 
             "{key} begins with http://, so others on the network could read and change tables; set \
              tables.s3.allow_http = true to allow it"
         );
+        errors.push(given.error(key, what));
+    }
+}
+
+/// Rejects tables of channels whose store is a bucket.
+fn table_feeds(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    let key = "tables.from_channel";
+    let has_feeds = config.tables.from_channel.iter().next().is_some();
+    if has_feeds && matches!(config.tables.store, Some(TablesStore::S3 { .. })) {
+        let what = format!("{key} needs tables in a folder; tables.store is a bucket");
         errors.push(given.error(key, what));
     }
 }

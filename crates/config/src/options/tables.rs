@@ -8,7 +8,7 @@ use super::{GIB, HOUR, SECOND};
 use crate::group::group;
 use crate::proxy::HttpUrl;
 use crate::setting::{MaxLength, bytes, count, millis};
-use crate::value::{AllowUpload, TablesStore};
+use crate::value::{AllowUpload, TableFeeds, TablesStore};
 
 group! {
     /// Shared live tables: files that users upload and view together.
@@ -65,6 +65,12 @@ group! {
         /// `data_dir` (without that, in a temporary folder), and `tables.max_total` applies to the copies of each node
         /// and to the bucket.
         store: Option<TablesStore> = "", ();
+        /// Channels whose publications make a table: `[{channel = "prices", key = ["symbol"]}]`. A publication that is a
+        /// JSON object is a row with the columns of its members, and replaces the row with the same members `key`. The
+        /// server subscribes itself, whatever the permissions of clients. `name` is the table's name (by default the
+        /// channel's), `max_rows` its most rows (100000 by default, at most 10000000). At most 64 channels. The log has
+        /// the link of each table at the start. Not with a bucket in `tables.store`.
+        from_channel: TableFeeds = "", ();
     }
     groups {
         /// The bucket of `tables.store`, in S3 or a store with the same protocol that honours `If-Match` and

@@ -7,6 +7,7 @@ mod pattern;
 mod ratio;
 mod sql_name;
 mod storage;
+mod table_feed;
 mod tls;
 mod transform;
 mod webhook;
@@ -21,6 +22,7 @@ pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
 pub use sql_name::SqlName;
 pub use storage::{DataDir, TablesStore};
+pub use table_feed::{TableFeed, TableFeeds};
 pub use tls::{PemText, TlsRequired, TlsVersion};
 pub use transform::{
     StatusTransform, StatusTransforms, TransformTarget, TransformedDisconnect, TransformedError,

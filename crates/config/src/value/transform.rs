@@ -1,7 +1,6 @@
 //! Responses of hooks with another status than 200, as errors and disconnects of clients.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::raw::Raw;
 use crate::setting::{Setting, quoted};
@@ -118,9 +117,8 @@ impl Setting for StatusTransforms {
             Raw::Text(text) | Raw::Word(text) => {
                 serde_json::from_str(text).map_err(|error| wrong(format!("other text ({error})")))?
             }
-            Raw::List(_) => {
-                serde_json::from_value(json(raw)).map_err(|error| wrong(format!("another list ({error})")))?
-            }
+            Raw::List(_) => serde_json::from_value(raw.to_json())
+                .map_err(|error| wrong(format!("another list ({error})")))?,
             other => return Err(wrong(other.sort().to_owned())),
         };
         if list.len() > MAX_TRANSFORMS {
@@ -153,22 +151,6 @@ impl Setting for StatusTransforms {
             format!("{{ status_code = {}, {target} }}", transform.status_code)
         };
         Some(format!("[{}]", self.0.iter().map(one).collect::<Vec<_>>().join(", ")))
-    }
-}
-
-/// A value of a file as JSON.
-fn json(raw: &Raw) -> Value {
-    match raw {
-        Raw::Null => Value::Null,
-        Raw::Switch(on) => Value::Bool(*on),
-        Raw::Number(digits) => serde_json::from_str(digits).unwrap_or(Value::Null),
-        Raw::Text(text) | Raw::Word(text) => Value::String(text.clone()),
-        Raw::List(nodes) => nodes.iter().map(|node| json(&node.raw)).collect(),
-        Raw::Table(entries) => entries
-            .iter()
-            .map(|(name, node)| (name.clone(), json(&node.raw)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
     }
 }
 

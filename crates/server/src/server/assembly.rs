@@ -23,6 +23,7 @@ use tidings_proxy_protocol::ProxyHeaders;
 use tidings_pusher_api::{PusherApps, PusherMetrics};
 use tidings_shard::{Control, Handoffs, PreparedShards, Process, ProxyHandoff, TlsHandoff};
 use tidings_shared_poll::SharedPolls;
+use tidings_table_feed::Feeds;
 use tidings_tls::{Tls, TlsMetrics};
 use tidings_webhooks::{WebhookMetrics, Webhooks};
 
@@ -52,7 +53,7 @@ use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
 use tidings_reload::{LiveConfig, Reloader};
 use tidings_settings as settings;
-use tidings_topic_table::{MAX_SHARDS, TopicTable};
+use tidings_topic_table::{FEEDS, MAX_SHARDS, TopicTable};
 
 /// Prefixes of the internal channels of this version, without the canaries that take the path of other publishers.
 const INTERNAL_PREFIXES: [&str; 4] =
@@ -77,6 +78,7 @@ pub(super) struct Assembly {
     pub(super) metrics: MetricsRegistry,
     pub(super) sessions: MqttSessions,
     pub(super) mqtt_storage: Storage,
+    pub(super) feeds: Arc<Feeds>,
 }
 
 impl Assembly {
@@ -129,6 +131,7 @@ impl Assembly {
         let mqtt = MqttState::open(config)?;
         let session_store = Arc::clone(&mqtt.sessions);
         let inbound_polls = Arc::<OnceLock<SharedPolls>>::default();
+        let feeds = Arc::new(Feeds::from_config(config));
         let inbound = Arc::new(Inbound {
             shards: Arc::clone(&shards),
             session_key: sessions.session_key.clone(),
@@ -144,6 +147,7 @@ impl Assembly {
             sessions: Arc::clone(&session_store),
             polls: Arc::clone(&inbound_polls),
             retained_reads: Arc::clone(&mqtt.reads),
+            feeds: Arc::clone(&feeds),
         });
 
         let mut metrics = MetricsRegistry::default();
@@ -158,6 +162,10 @@ impl Assembly {
         for topic in cluster.topics() {
             broker.subscribe(&topic);
         }
+        for topic in feeds.topics() {
+            topic_table.subscribe(FEEDS, topic, |topic| broker.subscribe(topic));
+        }
+        metrics.register(feeds.metrics());
         let bus = ClusterBus::new(Arc::clone(&cluster), Arc::clone(&broker));
         let retained = mqtt.retained(config, &broker);
         mqtt.register(retained.as_ref(), &mut metrics);
@@ -324,6 +332,7 @@ impl Assembly {
             metrics,
             sessions,
             mqtt_storage: storage,
+            feeds,
         })
     }
 }

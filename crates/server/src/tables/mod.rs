@@ -2,6 +2,7 @@
 
 mod access;
 mod bus;
+mod feeds;
 mod metrics;
 
 use std::io;
@@ -14,7 +15,9 @@ use crate::http::HttpServices;
 use crate::internal::InternalChannels;
 use access::NodeAccess;
 use bus::BrokerBus;
+use feeds::ChannelHistories;
 use tidings_config::{Config, TablesStore};
+use tidings_table_feed::{Feeds, Histories};
 
 pub(crate) use bus::CHANNEL;
 pub(crate) use metrics::TableMetrics;
@@ -22,11 +25,12 @@ pub(crate) use metrics::TableMetrics;
 /// Starts the table service; `None` if `tables.enabled` is off. Call within a tokio runtime.
 ///
 /// # Errors
-/// As [`Service::start`].
+/// As [`Service::start`] and [`Feeds::start`].
 pub(crate) fn start(
     services: &Arc<HttpServices>,
     authorizer: Authorizer,
     internal: &Arc<InternalChannels>,
+    feeds: &Feeds,
 ) -> io::Result<Option<Arc<Service>>> {
     let config = services.config.load();
     if !config.tables.enabled {
@@ -35,7 +39,10 @@ pub(crate) fn start(
     let access = Arc::new(NodeAccess::new(Arc::clone(services), authorizer));
     let bus = Arc::new(BrokerBus::new(services, internal));
     let observers = Observers { audit: Arc::clone(&services.api.audit), tracer: services.api.tracer.clone() };
-    Service::start(options(&config), access, bus, observers).map(Some)
+    let service = Service::start(options(&config), access, bus, observers)?;
+    let histories: Arc<dyn Histories> = Arc::new(ChannelHistories(Arc::clone(&services.api.router)));
+    feeds.start(&service, &histories)?;
+    Ok(Some(service))
 }
 
 fn options(config: &Config) -> Options {

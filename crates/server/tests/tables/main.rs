@@ -3,6 +3,7 @@
 mod article;
 mod bucket;
 mod compaction;
+mod feeds;
 mod formats;
 mod group;
 mod http;

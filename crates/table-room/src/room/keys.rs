@@ -3,8 +3,8 @@
 //! Invariants:
 //! - The key of a file never changes: the file is a log of changes that is read with its key. Another file may have
 //!   another one.
-//! - Rows are shown without a key until the keys of all rows are read; a file that has a key when it is opened is shown
-//!   afterwards.
+//! - A file that has a key when it is uploaded or opened is shown once the keys of all rows are read. A file that is shown
+//!   without a key stays so until they are read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,10 +89,7 @@ impl Room {
     /// 409, with the remedy.
     pub(super) fn check_key(&self, rows: &Arc<Rows>) -> Result<(), Failure> {
         if rows.needs_key() && self.record.key.is_empty() {
-            return Err(Failure::new(
-                409,
-                "the rows of this table have no key; set one with {\"key\":[\"COLUMN\"]} over the WebSocket, or share the file with tidings share --row-key COLUMN",
-            ));
+            return Err(Failure::no_key());
         }
         Ok(())
     }

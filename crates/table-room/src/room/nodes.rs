@@ -85,7 +85,12 @@ impl Room {
         let received =
             self.open_file.as_ref().filter(|open_file| self.record.file.as_ref() == Some(&open_file.file));
         let received = received.map_or(0, |open_file| open_file.table.reading().summary().received);
-        let (viewers, changed_by) = (self.viewers.len(), self.view.changed_by.clone());
+        // Nodes of version 0.1.0 do not know `api`, and discard messages with it.
+        let changed_by = self.view.changed_by.clone().map(|author| match author.by {
+            Actor::Api => ChangedBy::program(Actor::Append),
+            _ => author,
+        });
+        let viewers = self.viewers.len();
         NodeStatus { kind, viewers, received, loading, changed_by, people }
     }
 

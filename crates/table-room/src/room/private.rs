@@ -6,7 +6,8 @@
 //!   request that replaces another one cancels its computation, and so does leaving.
 //! - A view that was computed is computed again when the rows have changed, after at least [`REFRESH_COST`] times the
 //!   duration of its last computation, and not while its last page waits for the viewer: refreshes take at most a
-//!   twentieth of a thread.
+//!   twentieth of a thread. Those of all private views of a table take at most a quarter ([`TABLE_COST`]).
+//! - Views with the same query have the same rows in memory, which are computed and updated once.
 //! - Only the newest page waits for a slow viewer (the policy `latest`).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tidings_table::{Cancel, Error};
+use tidings_table::{Cancel, Error, Reading};
 use tidings_table_store::ViewSettings;
 use tokio::sync::oneshot;
 
@@ -26,7 +27,7 @@ use crate::broadcast::ViewFormat;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::message;
-use crate::page::{Page, PageRequest};
+use crate::page::{CachedView, Page, PageRequest};
 use crate::view_rows::ViewRows;
 use tidings_table_commands::private::PrivateMessage;
 
@@ -39,6 +40,8 @@ const MAX_RUNNING: usize = 4;
 /// The least time between two refreshes, and its ratio to the duration of a computation.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 const REFRESH_COST: u32 = 20;
+/// The least ratio of the time between two refreshes of one view to the duration of the refreshes of all of them.
+const TABLE_COST: u32 = 4;
 
 /// The private views of a table.
 #[derive(Default)]
@@ -65,6 +68,14 @@ struct PrivateView {
     made_at: Instant,
     cost: Duration,
     _permit: PrivatePermit,
+}
+
+/// The views of a page, by form.
+type MadeViews = [Option<CachedView>; 2];
+
+/// Whether these are the rows of these settings.
+pub(super) fn has_rows(made: &MadeViews, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
+    made[ViewFormat::Tables as usize].as_ref().is_some_and(|made| made.has_rows_of(reading, shown))
 }
 
 /// A private view that is being computed.
@@ -243,12 +254,13 @@ impl Room {
         self.timers.set(Timer::Private, self.now + interval);
         let Some(reading) = self.reading() else { return };
         let (now, summary) = (self.now, reading.summary());
+        // A table has at most [`MAX_PER_TABLE`].
+        let ratio = REFRESH_COST.max(TABLE_COST * self.private.all.len() as u32);
         let is_stale = |view: &PrivateView| {
             let Some((_, page)) = &view.shown else { return false };
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
-            (is_other || page.summary != summary)
-                && now >= view.made_at + (view.cost * REFRESH_COST).max(interval)
+            (is_other || page.summary != summary) && now >= view.made_at + (view.cost * ratio).max(interval)
         };
         // A viewer that has not read its page yet needs no newer one.
         let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());
@@ -265,18 +277,19 @@ impl Room {
     /// Starts computations as long as the limits permit it.
     pub(super) fn start_private(&mut self) {
         while self.private.running < MAX_RUNNING {
-            let Some(reading) = self.reading() else { return };
+            let Some(reading) = self.shown_reading() else { return };
             let views = &mut self.private;
             let is_free = |viewer: &u64| views.all.get(viewer).is_some_and(|view| view.running.is_none());
             let Some(position) = views.waiting.iter().position(is_free) else { return };
             let Some(viewer) = views.waiting.remove(position) else { return };
+            let Some(shown) = views.all.get(&viewer).map(|view| view.wanted.clone()) else { continue };
+            let before = self.rows_before(viewer, &reading, &shown);
+            let views = &mut self.private;
             let Some(view) = views.all.get_mut(&viewer) else { continue };
             views.last_number += 1;
             views.running += 1;
             let (number, cancel) = (views.last_number, Cancel::default());
             let (stop, stopped) = oneshot::channel();
-            let shown = view.wanted.clone();
-            let before = view.shown.as_ref().map(|(_, page)| page.made.clone()).unwrap_or_default();
             let (live, groups) = (self.settings.live.clone(), self.settings.groups.clone());
             let wanted = PageRequest {
                 reading,
@@ -297,6 +310,24 @@ impl Room {
                 stopped,
             })));
         }
+    }
+
+    /// The rows for a private view with these settings: its own, or those of any other view with the same query.
+    fn rows_before(&self, viewer: u64, reading: &Arc<Reading>, shown: &ViewSettings) -> MadeViews {
+        let made = |view: &PrivateView| view.shown.as_ref().map(|(_, page)| page.made.clone());
+        let own = self.private.all.get(&viewer).and_then(made).unwrap_or_default();
+        if has_rows(&own, reading, shown) {
+            return own;
+        }
+        self.same_rows(reading, shown).unwrap_or(own)
+    }
+
+    /// The rows of a view with the same query as these settings, shared or private.
+    pub(super) fn same_rows(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> Option<MadeViews> {
+        let private = self.private.all.values().filter_map(|view| view.shown.as_ref());
+        let pages = self.view.page.iter().chain(private.map(|(_, page)| page));
+        let found = pages.map(|page| &page.made).find(|made| has_rows(made, reading, shown))?;
+        Some(found.clone())
     }
 
     /// Handles the result of a computation; `None`: it panicked.

@@ -11,6 +11,7 @@ use tidings_table_store::ViewSettings;
 use tokio::sync::watch;
 
 use super::effect::{Effect, RenderJob};
+use super::private::has_rows;
 use super::state::Room;
 use super::timers::Timer;
 use crate::broadcast::{EncodedView, ViewBroadcast, ViewFormat};
@@ -141,8 +142,8 @@ impl Room {
             return;
         }
         self.timers.clear(Timer::Render);
-        let Some(reading) = self.reading() else {
-            // The page of a file is computed when the file is open.
+        let Some(reading) = self.shown_reading() else {
+            // The page of a file is computed when the file is open and its keys are read.
             if self.record.file.is_none() {
                 self.view.page = None;
                 self.view.content += 1;
@@ -156,10 +157,17 @@ impl Room {
             ..self.record.view.clone()
         };
         let article = self.viewers.count(ViewFormat::Article) > 0;
+        let own = self.made_before();
+        // The rows of a private view with the same query need no second computation.
+        let other = if shown.is_plain() || has_rows(&own, &reading, &shown) {
+            None
+        } else {
+            self.same_rows(&reading, &shown)
+        };
         let wanted = PageRequest {
             reading,
             shown: shown.clone(),
-            before: self.made_before(),
+            before: other.unwrap_or(own),
             article,
             live: self.settings.live.clone(),
             groups: self.settings.groups.clone(),

@@ -326,6 +326,14 @@ impl Room {
         self.open_file.as_ref().map(|open_file| open_file.table.reading())
     }
 
+    /// As [`Self::reading`], if its rows may be shown: those of a table with a key once all keys are read.
+    pub(super) fn shown_reading(&self) -> Option<Arc<Reading>> {
+        let open_file = self.open_file.as_ref()?;
+        let reading = open_file.table.reading();
+        let awaits_key = open_file.loading && !self.record.key.is_empty() && reading.overlay().is_none();
+        (!awaits_key).then_some(reading)
+    }
+
     pub(super) fn fail_snapshots(&mut self, failure: &Failure) {
         for reply in self.snapshots.drain(..) {
             let _ = reply.send(Err(failure.clone()));

@@ -168,7 +168,9 @@ impl Room {
     /// Shows the first file of a table while it arrives. A file that replaces another one is shown when it is complete.
     pub(super) fn first_rows(&mut self, number: u64, table: Table) {
         let Some(upload) = self.upload.as_ref().filter(|upload| upload.number == number) else { return };
-        if self.record.file.is_some() {
+        // The rows of a table with a key are shown when all keys are read.
+        let has_key = !upload.key.as_ref().unwrap_or(&self.record.key).is_empty();
+        if self.record.file.is_some() || has_key {
             return;
         }
         let Some(file) = upload.file.clone() else { return };

@@ -250,7 +250,11 @@ impl Room {
             WorkOutcome::Appended(outcomes) => {
                 if is_now && outcomes.iter().any(|(appended, _)| appended.is_ok()) {
                     self.show_appended();
-                    self.change_by(Some(ChangedBy::program(Actor::Append)));
+                    let reports = outcomes.iter().filter_map(|(appended, _)| appended.as_ref().ok()?.changes);
+                    let has_changed =
+                        reports.map(|counts| counts.updated + counts.removed).any(|rows| rows > 0);
+                    let actor = if has_changed { Actor::Api } else { Actor::Append };
+                    self.change_by(Some(ChangedBy::program(actor)));
                 }
                 for (appended, PendingAppend { reply, .. }) in outcomes {
                     let appended = if is_now { appended } else { Err(replaced()) };

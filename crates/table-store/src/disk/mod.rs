@@ -1,6 +1,7 @@
 //! Tables in a folder of a disk: one folder per table, with a limit on the total size.
 //!
 //! ```text
+//! <store>/feeds/          of tables that are filled from channels: see feeds.rs
 //! <store>/<uuid>/lock           locked (shared) by every process that has the table open
 //!               /record.json    the state of the table
 //!               /f-<random>/    the file that the record names, or a running upload; while it is compacted, also the new
@@ -22,6 +23,7 @@
 
 mod charge;
 mod eviction;
+mod feeds;
 mod folder;
 mod list;
 mod new_log;
@@ -47,6 +49,7 @@ use crate::record::Record;
 use crate::{CloseIdle, StoreError};
 pub use charge::{FileCharge, Reserved};
 use charge::{RequesterBytes, subtract};
+pub use feeds::FeedIdentity;
 pub(crate) use folder::lock_file;
 use folder::{
     LOCK, TEMPORARY, lock_alone, lock_shared, read_record, remove, remove_abandoned, size, size_within,

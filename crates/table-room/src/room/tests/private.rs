@@ -395,3 +395,48 @@ fn a_locked_view_is_browsed_privately_and_not_changed() {
         assert_eq!(live.send(viewer, &message), Some(403), "{message}");
     }
 }
+
+#[test]
+fn a_query_that_another_view_has_is_not_computed_again() {
+    let mut live = LiveRoom::new(50);
+    let ((first, _), (second, _)) = (live.join(), live.join());
+    let sort = json!([{"column": 0}]);
+    live.send(first, &json!({"private": {"sort": sort}}));
+    assert!(page::needs_query(&live.private[0].render.wanted));
+    live.settle();
+    live.send(second, &json!({"private": {"sort": sort, "page_size": 10, "page": 2}}));
+    assert!(!page::needs_query(&live.private[0].render.wanted), "another private view has the rows");
+    live.settle();
+    live.send(first, &json!({"private": null}));
+    live.send(first, &json!({"sort": sort}));
+    live.wait(Duration::ZERO);
+    assert!(!page::needs_query(&live.shared[0].wanted), "a private view has the rows");
+    live.settle();
+    live.send(second, &json!({"private": {"sort": [{"column": 1}]}}));
+    live.settle();
+    live.send(second, &json!({"private": {"sort": sort}}));
+    assert!(!page::needs_query(&live.private[0].render.wanted), "the shared view has the rows");
+}
+
+#[test]
+fn the_private_views_of_a_table_are_computed_for_a_quarter_of_the_time() {
+    let mut live = LiveRoom::new(50);
+    let viewers: Vec<_> = (0..10).map(|_| live.join()).collect();
+    let cost = Duration::from_millis(100);
+    for (at, (viewer, _)) in viewers.iter().enumerate() {
+        live.send(*viewer, &json!({"private": {"search": WORDS[at % 5], "sort": [{"column": at % 2}]}}));
+        live.wait(cost);
+        live.run_private(0);
+    }
+    live.append(50);
+    // Of one view, the next computation would begin after 20 times its duration.
+    live.wait(Duration::from_secs(2));
+    assert!(live.private.is_empty());
+    for (_, outbox) in &viewers {
+        outbox.take();
+    }
+    live.wait(Duration::from_millis(1_800));
+    assert!(live.private.is_empty());
+    live.wait(Duration::from_secs(2));
+    assert!(!live.private.is_empty());
+}

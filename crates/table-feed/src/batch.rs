@@ -1,0 +1,165 @@
+//! Publications as one change of the table: the newest object of each key.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::object::{KeyHash, KeyHasher, NotARow, read_key};
+
+/// The most bytes of one change. A larger single object is one change.
+const MAX_BYTES: usize = 4 << 20;
+
+/// The keys of the rows of the table.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) hasher: KeyHasher,
+    pub(crate) known: HashSet<KeyHash>,
+}
+
+impl Keys {
+    /// Adds the key of a row.
+    pub(crate) fn add(&mut self, cells: &[&str]) {
+        self.known.insert(self.hasher.hash(cells));
+    }
+}
+
+/// Objects of different keys, in the order of their publication.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    objects: Vec<(KeyHash, Box<[u8]>)>,
+}
+
+/// The numbers of publications that are no rows, and of objects that a newer one with the same key replaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    pub(crate) no_object: u64,
+    pub(crate) no_key: u64,
+    /// Rows with a new key, above the most rows.
+    pub(crate) full: u64,
+    pub(crate) replaced: u64,
+}
+
+impl Batch {
+    /// The newest object of each key. Objects with a new key are skipped when the table has `max_rows` rows.
+    pub(crate) fn collect(
+        bodies: impl IntoIterator<Item = Box<[u8]>>,
+        key: &[String],
+        keys: &Keys,
+        max_rows: usize,
+    ) -> (Self, Skipped) {
+        let mut skipped = Skipped::default();
+        let mut newest: HashMap<KeyHash, (usize, Box<[u8]>)> = HashMap::new();
+        let mut new_keys = 0;
+        for (at, body) in bodies.into_iter().enumerate() {
+            let hash = match read_key(&body, key) {
+                Ok(cells) => keys.hasher.hash(&cells),
+                Err(NotARow::NoObject) => {
+                    skipped.no_object += 1;
+                    continue;
+                }
+                Err(NotARow::NoKey) => {
+                    skipped.no_key += 1;
+                    continue;
+                }
+            };
+            if !keys.known.contains(&hash) && !newest.contains_key(&hash) {
+                if keys.known.len() + new_keys >= max_rows {
+                    skipped.full += 1;
+                    continue;
+                }
+                new_keys += 1;
+            }
+            skipped.replaced += u64::from(newest.insert(hash, (at, body)).is_some());
+        }
+        let mut ordered: Vec<_> = newest.into_iter().collect();
+        ordered.sort_unstable_by_key(|(_, (at, _))| *at);
+        let objects = ordered.into_iter().map(|(hash, (_, body))| (hash, body)).collect();
+        (Self { objects }, skipped)
+    }
+
+    /// The number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The keys of the objects.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyHash> {
+        self.objects.iter().map(|(hash, _)| *hash)
+    }
+
+    /// The objects, one a line.
+    pub(crate) fn lines(&self) -> Bytes {
+        let mut lines = BytesMut::new();
+        for (_, body) in &self.objects {
+            lines.extend_from_slice(body);
+            lines.put_u8(b'\n');
+        }
+        lines.freeze()
+    }
+
+    /// Parts of at most [`MAX_BYTES`] bytes.
+    pub(crate) fn parts(self) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::new();
+        let mut bytes = 0;
+        for object in self.objects {
+            bytes += object.1.len() + 1;
+            match parts.last_mut().filter(|_| bytes <= MAX_BYTES) {
+                Some(part) => part.objects.push(object),
+                None => {
+                    bytes = object.1.len() + 1;
+                    parts.push(Self { objects: vec![object] });
+                }
+            }
+        }
+        parts
+    }
+
+    /// Two halves; the batch itself when it has a single object.
+    pub(crate) fn halves(mut self) -> Result<[Self; 2], Self> {
+        if self.objects.len() < 2 {
+            return Err(self);
+        }
+        let rest = self.objects.split_off(self.objects.len() / 2);
+        Ok([self, Self { objects: rest }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(bodies: &[&str], keys: &Keys, max_rows: usize) -> (String, Skipped) {
+        let bodies = bodies.iter().map(|body| body.as_bytes().into());
+        let (batch, skipped) = Batch::collect(bodies, &["k".to_owned()], keys, max_rows);
+        (String::from_utf8(batch.lines().to_vec()).expect("text"), skipped)
+    }
+
+    #[test]
+    fn the_newest_object_of_each_key_is_written_in_the_order_of_publication() {
+        let bodies =
+            [r#"{"k":"a","v":1}"#, r#"{"k":"b","v":2}"#, "no object", r#"{"v":3}"#, r#"{"k":"a","v":4}"#];
+        let (lines, skipped) = collect(&bodies, &Keys::default(), 10);
+        assert_eq!(lines, "{\"k\":\"b\",\"v\":2}\n{\"k\":\"a\",\"v\":4}\n");
+        assert_eq!(skipped, Skipped { no_object: 1, no_key: 1, full: 0, replaced: 1 });
+    }
+
+    #[test]
+    fn a_full_table_takes_changes_of_its_rows_and_no_new_rows() {
+        let mut keys = Keys::default();
+        keys.add(&["a"]);
+        let bodies = [r#"{"k":"b"}"#, r#"{"k":"c"}"#, r#"{"k":"b","v":1}"#, r#"{"k":"a","v":1}"#];
+        let (lines, skipped) = collect(&bodies, &keys, 2);
+        assert_eq!(lines, "{\"k\":\"b\",\"v\":1}\n{\"k\":\"a\",\"v\":1}\n");
+        assert_eq!(skipped, Skipped { full: 1, replaced: 1, ..Skipped::default() });
+    }
+
+    #[test]
+    fn a_large_batch_is_written_in_parts() {
+        let large = |number: usize| format!("{{\"k\":{number},\"v\":\"{}\"}}", "x".repeat(MAX_BYTES / 3));
+        let bodies: Vec<Box<[u8]>> = (0..5).map(|number| large(number).into_bytes().into()).collect();
+        let (batch, _) = Batch::collect(bodies, &["k".to_owned()], &Keys::default(), 10);
+        let parts = batch.parts();
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert!(parts.iter().all(|part| part.lines().len() <= MAX_BYTES));
+    }
+}

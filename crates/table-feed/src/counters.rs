@@ -1,0 +1,75 @@
+//! What happens to publications, counted and logged.
+
+use std::fmt;
+
+use tidings_log_throttle::LogThrottle;
+use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
+
+labels! {
+    /// The outcome of a publication.
+    pub(crate) enum Outcome {
+        /// It was written to the table.
+        Written => "written",
+        /// A newer object with the same key was written in its place.
+        Replaced => "replaced",
+        /// It is no JSON object.
+        NoObject => "no_object",
+        /// It has not all members of the key.
+        NoKey => "no_key",
+        /// The table has its most rows, and no row with this key.
+        Full => "full",
+        /// The queue was full.
+        Overflow => "overflow",
+        /// The table did not accept it.
+        Refused => "refused",
+    }
+}
+
+/// Counters and throttled log lines of all channels.
+#[derive(Debug, Default)]
+pub(crate) struct FeedCounters {
+    outcomes: KeyedCounters<Outcome>,
+    lines: LogThrottle,
+    retries: LogThrottle,
+}
+
+impl FeedCounters {
+    /// Counts publications.
+    pub(crate) fn add(&self, outcome: Outcome, publications: u64) {
+        self.outcomes.add_many(outcome, publications);
+    }
+
+    /// Counts publications that do not reach the table, and logs one of them from time to time.
+    pub(crate) fn skip(&self, channel: &str, outcome: Outcome, publications: u64, reason: &str) {
+        if publications == 0 {
+            return;
+        }
+        self.add(outcome, publications);
+        if let Some(times) = self.lines.count() {
+            tracing::warn!(
+                channel,
+                publications,
+                times,
+                "publications do not reach the table of their channel: {reason}"
+            );
+        }
+    }
+
+    /// Logs from time to time that a table cannot be used now.
+    pub(crate) fn log_retry(&self, channel: &str, reason: &str) {
+        if let Some(times) = self.retries.count() {
+            tracing::warn!(channel, reason, times, "the table of a channel cannot be used now; trying again");
+        }
+    }
+}
+
+impl Collect for FeedCounters {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        out.counters(
+            "tidings_table_feed_publications",
+            "Publications in the channels of tables (tables.from_channel), by outcome",
+            "outcome",
+            self.outcomes.iter(),
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! The task of a channel: waits until this process may write the table, and then writes publications as they arrive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_table_service::{Failure, FedTable, WriteReport};
+use tokio::sync::oneshot;
+
+use crate::batch::{Batch, Keys, Skipped};
+use crate::counters::{FeedCounters, Outcome};
+use crate::{Feed, Histories};
+
+/// The least time between two changes, which have the publications that arrived meanwhile.
+const WRITE_INTERVAL: Duration = Duration::from_millis(20);
+/// The interval of attempts to become the writing process, and to write after an error that may pass.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The timeout of a history.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The attempts to read a history.
+const HISTORY_ATTEMPTS: usize = 3;
+
+/// Runs until the service stops.
+pub(crate) async fn run(
+    feed: Arc<Feed>,
+    table: FedTable,
+    histories: Arc<dyn Histories>,
+    counters: Arc<FeedCounters>,
+) {
+    let table = Arc::new(table);
+    let writer = Writer { feed, table: Arc::clone(&table), histories, counters };
+    tokio::select! {
+        () = writer.run() => {}
+        // A write is abandoned: it is complete or not begun, and the history has it after a restart.
+        () = table.stopped() => {}
+    }
+}
+
+struct Writer {
+    feed: Arc<Feed>,
+    table: Arc<FedTable>,
+    histories: Arc<dyn Histories>,
+    counters: Arc<FeedCounters>,
+}
+
+impl Writer {
+    async fn run(&self) {
+        let _lock = self.lock().await;
+        self.feed.queue.open();
+        let mut keys = self.keys().await;
+        loop {
+            if self.feed.queue.wait().await
+                && let Some(bodies) = self.history().await
+            {
+                self.write(bodies, &mut keys).await;
+            }
+            let bodies = self.feed.queue.take();
+            self.write(bodies, &mut keys).await;
+            tokio::time::sleep(WRITE_INTERVAL).await;
+        }
+    }
+
+    /// Waits until no other process writes the table.
+    async fn lock(&self) -> std::fs::File {
+        loop {
+            let table = Arc::clone(&self.table);
+            match tokio::task::spawn_blocking(move || table.lock()).await {
+                Ok(Ok(Some(lock))) => return lock,
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(error)) => self.log_retry(&error.to_string()),
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// The keys of the rows of the table.
+    async fn keys(&self) -> Keys {
+        loop {
+            match self.table.fold_keys(Keys::default(), Keys::add).await {
+                Ok(keys) => return keys,
+                Err(Failure { message, .. }) => self.log_retry(&message),
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// The publications of the history, the oldest first; `None` when it cannot be read.
+    async fn history(&self) -> Option<Vec<Box<[u8]>>> {
+        for _ in 0..HISTORY_ATTEMPTS {
+            let (sender, history) = oneshot::channel();
+            let done = Box::new(move |publications| drop(sender.send(publications)));
+            self.histories.history(&self.feed.channel, done);
+            if let Ok(Ok(Some(publications))) = tokio::time::timeout(HISTORY_TIMEOUT, history).await {
+                return Some(publications.iter().map(|publication| (*publication.body).into()).collect());
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+        // The next confirmation of the channel requests it again.
+        let channel = self.feed.channel.as_str();
+        tracing::warn!(channel, "the history of a channel cannot be read; its table may lack rows");
+        None
+    }
+
+    /// Writes the newest object of each key.
+    async fn write(&self, bodies: impl IntoIterator<Item = Box<[u8]>>, keys: &mut Keys) {
+        let options = &self.feed.options;
+        let max_rows = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
+        let (batch, skipped) = Batch::collect(bodies, &options.key, keys, max_rows);
+        let Skipped { no_object, no_key, full, replaced } = skipped;
+        self.skip(Outcome::NoObject, no_object, "they are no JSON objects");
+        self.skip(Outcome::NoKey, no_key, "they do not have all members of the key");
+        self.skip(Outcome::Full, full, "the table has max_rows rows");
+        self.counters.add(Outcome::Replaced, replaced);
+        let mut parts = batch.parts();
+        parts.reverse();
+        while let Some(part) = parts.pop() {
+            let written = self.write_part(&part).await;
+            match written {
+                Ok(WriteReport { is_new, .. }) => {
+                    if is_new && !keys.known.is_empty() {
+                        let channel = self.feed.channel.as_str();
+                        tracing::warn!(
+                            channel,
+                            "the table of a channel was removed; its history is written again"
+                        );
+                        keys.known.clear();
+                        self.feed.queue.request_history();
+                    }
+                    keys.known.extend(part.keys());
+                    self.counters.add(Outcome::Written, part.len() as u64);
+                }
+                // One of the objects is not accepted: it is found by halving.
+                Err(failure) if matches!(failure.code, 400 | 415 | 422) => match part.halves() {
+                    Ok([first, second]) => parts.extend([second, first]),
+                    Err(_) => self.skip(Outcome::Refused, 1, &failure.message),
+                },
+                Err(failure) => self.skip(Outcome::Refused, part.len() as u64, &failure.message),
+            }
+        }
+    }
+
+    /// Writes a part of a batch. Tries again while the error may pass; publications wait in the queue meanwhile.
+    async fn write_part(&self, part: &Batch) -> Result<WriteReport, Failure> {
+        loop {
+            match self.table.write(part.lines()).await {
+                Err(Failure { code: 404 | 409 | 500 | 503, message }) => {
+                    self.log_retry(&message);
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn log_retry(&self, reason: &str) {
+        self.counters.log_retry(self.feed.channel.as_str(), reason);
+    }
+
+    fn skip(&self, outcome: Outcome, publications: u64, reason: &str) {
+        self.counters.skip(self.feed.channel.as_str(), outcome, publications, reason);
+    }
+}

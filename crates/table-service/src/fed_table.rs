@@ -1,0 +1,237 @@
+//! Tables that the server fills from channels: found or created by their channel, written with the owner's secret.
+//!
+//! Invariants:
+//! - The table of a channel always exists: a request for its id creates it, also after it was deleted.
+//! - No client changes its rows: the owner's secret never leaves the server, and uploads are locked.
+//! - The task that fills it is no viewer of it, except while it uploads the first rows.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tidings_table_commands::command::UploadOptions;
+use tidings_table_live::Counts;
+use tidings_table_store::{FeedIdentity, Locks, Quota, Record, TableFolder, TableId};
+use tokio::sync::oneshot;
+
+use super::Service;
+use super::broadcast::ViewFormat;
+use super::failure::Failure;
+use super::http::complete_snapshot;
+use super::outbox::Outbox;
+use super::people::Actor;
+use super::room::{JoinRequest, RoomRequest, ViewerHandle};
+use super::rows::{AppendReport, Rows};
+use super::session::blocking;
+
+/// The rows of one read of the keys.
+const KEY_WINDOW: usize = 1_000;
+
+/// The table of a channel.
+pub struct FedTable {
+    service: Arc<Service>,
+    id: TableId,
+    secret: String,
+    name: String,
+    key: Vec<String>,
+}
+
+/// The result of [`FedTable::write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteReport {
+    /// Whether these are the first rows of the table: it is new, or was deleted.
+    pub is_new: bool,
+    /// The changes, unless another node overtook them.
+    pub changes: Option<Counts>,
+}
+
+impl Service {
+    /// The table of a channel, with this name and the names of the columns of its key. From now on it exists. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub fn fed_table(self: &Arc<Self>, channel: &str, name: &str, key: &[String]) -> io::Result<FedTable> {
+        let FeedIdentity { id, secret } = self.store.disk().feed_identity(channel)?;
+        let record = Record {
+            name: name.to_owned(),
+            key: key.to_owned(),
+            locks: Locks { uploads: true, view: false },
+            ..Record::new(Some(&secret))
+        };
+        self.fed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record);
+        Ok(FedTable { service: Arc::clone(self), id, secret, name: name.to_owned(), key: key.to_owned() })
+    }
+
+    /// The table of a channel with this id, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// 404 when it is the id of no channel; errors of the disk.
+    pub(super) async fn open_fed(&self, id: TableId) -> Result<(TableFolder, Record), Failure> {
+        let record = self.fed.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let record = record.ok_or_else(Failure::unknown)?;
+        let store = Arc::clone(&self.store);
+        Ok(blocking(move || store.disk().open_or_create(id, record)).await??)
+    }
+}
+
+impl FedTable {
+    /// The path of the table's page.
+    pub fn path(&self) -> String {
+        format!("/tables/{}", self.id)
+    }
+
+    /// Locks the table for this process until the drop of the file; `None` when another process fills it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Errors of the disk.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        self.service.store.disk().lock_feed(self.id)
+    }
+
+    /// Returns when the service stops.
+    pub async fn stopped(&self) {
+        let mut stopping = self.service.stopping.subscribe();
+        // The service itself holds the sender.
+        let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+    }
+
+    /// Replaces the rows with the same keys, and appends the others. `objects`: JSON objects, each with all members of the
+    /// key.
+    ///
+    /// # Errors
+    /// 503 and 409 when a later attempt may succeed; 422 when an object is not accepted; 413 and 507 at a limit.
+    pub async fn write(&self, objects: Bytes) -> Result<WriteReport, Failure> {
+        let rows = Arc::new(Rows::lines(objects.clone(), None).replacing());
+        let written = self.service.request(self.id, |reply| RoomRequest::Append {
+            rows: Arc::clone(&rows),
+            secret: self.secret.clone(),
+            reply,
+        });
+        match written.await? {
+            Ok(AppendReport { changes, .. }) => Ok(WriteReport { is_new: false, changes }),
+            Err(failure) if failure == Failure::empty() => {
+                if let Err(failure) = self.upload(objects).await {
+                    self.close_if_removed().await;
+                    return Err(failure);
+                }
+                Ok(WriteReport { is_new: true, changes: None })
+            }
+            Err(failure) if failure == Failure::no_key() => {
+                // The keys did not fit into memory when the file was uploaded.
+                self.service.request(self.id, RoomRequest::Delete).await?;
+                Err(Failure::new(503, "the table had lost its key; it is created again"))
+            }
+            Err(failure) => {
+                self.close_if_removed().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Closes the room of a table whose folder another node has removed meanwhile, so that the next write creates it.
+    async fn close_if_removed(&self) {
+        let (store, id) = (Arc::clone(&self.service.store), self.id);
+        let is_removed = blocking(move || matches!(store.find(id), Ok(None))).await;
+        if is_removed == Ok(true)
+            && let Some(room) = self.service.rooms.get(self.id)
+        {
+            let _ = room.send(RoomRequest::Stop(Duration::ZERO)).await;
+        }
+    }
+
+    /// Uploads the first rows, as the owner.
+    async fn upload(&self, objects: Bytes) -> Result<(), Failure> {
+        let outbox = Arc::new(Outbox::new(self.service.unread.clone()));
+        let handle = self.service.request(self.id, |reply| {
+            RoomRequest::Join(JoinRequest {
+                form: ViewFormat::Tables,
+                secret: Some(self.secret.clone()),
+                actor: Actor::Append,
+                is_creator: true,
+                outbox: Arc::clone(&outbox),
+                reply,
+            })
+        });
+        let handle = handle.await?;
+        let uploaded = self.upload_as(&handle, objects).await;
+        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
+        uploaded?;
+        let frames = outbox.take().frames;
+        match frames.iter().find_map(|frame| serde_json::from_slice::<ErrorFrame>(frame).ok()) {
+            Some(ErrorFrame { error: ErrorFields { code, message } }) => Err(Failure::new(code, message)),
+            None => Ok(()),
+        }
+    }
+
+    async fn upload_as(&self, handle: &ViewerHandle, objects: Bytes) -> Result<(), Failure> {
+        let options = UploadOptions {
+            name: self.name.clone(),
+            size: Some(objects.len() as u64),
+            is_text: false,
+            key: Some(self.key.clone()),
+        };
+        let (reply, upload) = oneshot::channel();
+        let request =
+            RoomRequest::Upload { viewer: handle.viewer, options, quota: Quota::unlimited(), reply };
+        handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
+        let mut upload = upload.await.unwrap_or_else(|_| Err(Failure::stopping()))?;
+        // An upload that has ended early has an error in the outbox.
+        let _ = upload.write(&mut objects.to_vec()).await;
+        upload.finish().await;
+        Ok(())
+    }
+
+    /// Calls `each` with the cells of the key of every row, and returns the final state.
+    ///
+    /// # Errors
+    /// 503 when the table cannot be read now; errors of the disk.
+    pub async fn fold_keys<T: Send + 'static>(
+        &self,
+        mut state: T,
+        each: fn(&mut T, &[&str]),
+    ) -> Result<T, Failure> {
+        let snapshot = match complete_snapshot(&self.service, &self.id.to_string()).await {
+            Err(failure) if failure == Failure::empty() => return Ok(state),
+            snapshot => snapshot?,
+        };
+        let key = self.key.clone();
+        blocking(move || {
+            let plain = tidings_table::View::plain(snapshot.view.reading(), false);
+            let Some(header) = plain.header()? else { return Ok(state) };
+            let position = |name: &String| header.cells.iter().position(|cell| cell.text == *name);
+            let Some(columns) = key.iter().map(position).collect::<Option<Vec<_>>>() else {
+                return Ok(state);
+            };
+            let width = columns.iter().max().map_or(0, |last| last + 1);
+            let mut from = 0;
+            loop {
+                let page = plain.window(from, KEY_WINDOW, 0..width)?;
+                if page.rows.is_empty() {
+                    return Ok(state);
+                }
+                from += page.rows.len() as u64;
+                for row in &page.rows {
+                    let cell = |column: &usize| row.cells.get(*column).map_or("", |cell| &*cell.text);
+                    each(&mut state, &columns.iter().map(cell).collect::<Vec<_>>());
+                }
+            }
+        })
+        .await?
+    }
+}
+
+/// An error in a message to a viewer.
+#[derive(Deserialize)]
+struct ErrorFrame {
+    error: ErrorFields,
+}
+
+#[derive(Deserialize)]
+struct ErrorFields {
+    code: u16,
+    message: String,
+}
