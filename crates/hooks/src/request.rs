@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use tidings_hub::Requester;
+use tidings_hub::{Namespaces, Requester};
 use tidings_wire::Channel;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::client::Encoding;
@@ -17,15 +17,15 @@ pub(super) enum HookEvent<'a> {
     /// A connection, with the name and version of the client library.
     Connect { name: &'a str, version: &'a str },
     /// A subscription to this channel.
-    Subscribe(&'a Channel),
+    Subscribe(&'a HookChannel<'a>),
     /// A publication to this channel.
-    Publish(&'a Channel),
+    Publish(&'a HookChannel<'a>),
     /// A call of this method.
     Rpc(&'a str),
     /// A connection that expires.
     Refresh,
     /// A subscription to this channel that expires.
-    SubRefresh(&'a Channel),
+    SubRefresh(&'a HookChannel<'a>),
 }
 
 /// The options of a hook that change its requests.
@@ -35,6 +35,33 @@ pub(super) struct RequestEncoding {
     pub(super) binary: bool,
     /// Include the connection's `meta`.
     pub(super) include_meta: bool,
+}
+
+/// The channel of a request, with the variables in its pattern and their values.
+pub(super) struct HookChannel<'a> {
+    channel: &'a Channel,
+    variables: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> HookChannel<'a> {
+    pub(super) fn new(namespaces: &'a Namespaces, channel: &'a Channel) -> Self {
+        Self { channel, variables: namespaces.variables(channel.as_str()) }
+    }
+}
+
+/// Variables with their values, as a JSON object.
+struct Variables<'a>(&'a [(&'a str, &'a str)]);
+
+impl Variables<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Variables<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
 }
 
 /// The body of a request. Fields without a value are omitted.
@@ -50,6 +77,8 @@ pub(super) struct HookRequest<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Variables::is_empty")]
+    vars: Variables<'a>,
     #[serde(skip_serializing_if = "str::is_empty")]
     method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -96,6 +125,7 @@ impl<'a> HookRequest<'a> {
             address: requester.address,
             user: Some(&requester.user),
             channel: None,
+            vars: Variables(&[]),
             method: "",
             name: "",
             version: "",
@@ -109,8 +139,9 @@ impl<'a> HookRequest<'a> {
                 request.name = name;
                 request.version = version;
             }
-            HookEvent::Subscribe(channel) | HookEvent::Publish(channel) | HookEvent::SubRefresh(channel) => {
-                request.channel = Some(channel.as_str());
+            HookEvent::Subscribe(target) | HookEvent::Publish(target) | HookEvent::SubRefresh(target) => {
+                request.channel = Some(target.channel.as_str());
+                request.vars = Variables(&target.variables);
             }
             HookEvent::Rpc(method) => request.method = method,
             HookEvent::Refresh => {}
@@ -172,9 +203,10 @@ mod tests {
             json!({"client": "c1", "transport": "tcp", "protocol": "json", "encoding": "json", "name": "js", "version": "5"})
         );
         let channel = Channel::new("chat:1").expect("a name");
+        let target = &HookChannel { channel: &channel, variables: Vec::new() };
         let with_meta = RequestEncoding { include_meta: true, ..PLAIN };
         assert_eq!(
-            request(&who(), HookEvent::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
+            request(&who(), HookEvent::Subscribe(target), Some(b"{\"a\": 1}"), with_meta),
             json!({
                 "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
                 "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
@@ -184,6 +216,16 @@ mod tests {
             request(&Requester::default(), HookEvent::Rpc(""), None, PLAIN),
             json!({"client": "", "transport": "tcp", "protocol": "json", "encoding": "json", "user": ""})
         );
+    }
+
+    #[test]
+    fn a_request_about_a_channel_of_a_pattern_has_its_variables() {
+        let channel = Channel::new("/users/7").expect("a name");
+        let target = &HookChannel { channel: &channel, variables: vec![("id", "7"), ("kind", "\"")] };
+        for event in [HookEvent::Subscribe(target), HookEvent::Publish(target), HookEvent::SubRefresh(target)] {
+            let request = request(&who(), event, None, PLAIN);
+            assert_eq!(request["vars"], json!({"id": "7", "kind": "\""}));
+        }
     }
 
     #[test]

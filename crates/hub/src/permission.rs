@@ -141,6 +141,12 @@ impl<P: Protocols> Hub<P> {
             return Some(false);
         }
         let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
+        if let Some(variable) = options.user_variable.as_deref() {
+            let variables = self.settings.namespaces.variables(name);
+            let owner = variables.into_iter().find(|(name, _)| *name == variable).map(|(_, owner)| owner);
+            // A value of a variable is never empty, and so no anonymous user is an owner.
+            return Some(owner == Some(user));
+        }
         let owner = self.personal_user(name);
         let boundaries = &self.settings.user_boundaries;
         let Some((_, users)) =

@@ -29,11 +29,11 @@ pub enum PatternError {
     /// It is longer than [`MAX_LEN`].
     #[error("it has {0} bytes, and {MAX_LEN} is the limit")]
     TooLong(usize),
-    /// Its program is larger than [`MAX_SIZE`], for example because of large repetitions.
+    /// Its program is larger than this, for example because of large repetitions.
     #[error(
-        "it needs more than {MAX_SIZE} bytes of memory; use smaller repetitions, or classes of ASCII such as `(?-u:\\w)`"
+        "it needs more than {0} bytes of memory; use smaller repetitions, or classes of ASCII such as `(?-u:\\w)`"
     )]
-    TooLarge,
+    TooLarge(usize),
     /// It is in another syntax.
     #[error("{0}")]
     Syntax(String),
@@ -45,12 +45,20 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`].
     pub fn new(text: &str) -> Result<Self, PatternError> {
+        Self::with_max_size(text, MAX_SIZE)
+    }
+
+    /// As [`Pattern::new`], with at most `max_size` bytes for the program in place of [`MAX_SIZE`].
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn with_max_size(text: &str, max_size: usize) -> Result<Self, PatternError> {
         if text.len() > MAX_LEN {
             return Err(PatternError::TooLong(text.len()));
         }
-        let built = RegexBuilder::new(text).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build();
+        let built = RegexBuilder::new(text).size_limit(max_size).dfa_size_limit(max_size).build();
         built.map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+            regex::Error::CompiledTooBig(_) => PatternError::TooLarge(max_size),
             // The last line has the reason; the ones before it show the place.
             error => {
                 let text = error.to_string();
@@ -104,7 +112,7 @@ mod tests {
     fn a_pattern_is_bounded_in_text_and_memory() {
         assert!(Pattern::new(&"a".repeat(MAX_LEN)).is_ok());
         assert_eq!(Pattern::new(&"a".repeat(MAX_LEN + 1)), Err(PatternError::TooLong(MAX_LEN + 1)));
-        assert_eq!(Pattern::new("(a{1,1000}){1,1000}"), Err(PatternError::TooLarge));
+        assert_eq!(Pattern::new("(a{1,1000}){1,1000}"), Err(PatternError::TooLarge(MAX_SIZE)));
         assert!(Pattern::new(r"^[\w-]{1,64}$").is_ok());
     }
 

@@ -21,8 +21,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, HookNames, Rejection, Requester,
-    SessionAction, SessionCommand, Settings, TokenId,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester,
+    SessionAction, SessionCommand, TokenId,
 };
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_session::Response;
@@ -420,9 +420,7 @@ impl Shared {
     /// does not respond, they continue for [`RETRY_RENEWAL`].
     async fn renew(&self, requester: &Requester, channel: Option<&Channel>) -> Result<Response, Failure> {
         let settings = self.router.settings();
-        let hooks = channel.and_then(|channel| hooks_of(&settings, channel));
-        let name = hooks.and_then(|hooks| hooks.sub_refresh.as_deref());
-        match self.hooks.renew(name, requester, channel).await {
+        match self.hooks.renew(&settings.namespaces, requester, channel).await {
             Some(Ok(renewal)) if !renewal.is_expired => {
                 let Renewal { expires, info, meta, .. } = renewal;
                 Ok(Response::Renewed { expires, info, meta: meta.map(Box::new), token: None })
@@ -466,8 +464,7 @@ impl Shared {
             return Err(rejected(code::PERMISSION_DENIED));
         }
         let settings = self.router.settings();
-        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.subscribe.as_deref());
-        let response = self.hooks.subscribe(name, requester, channel, data).await;
+        let response = self.hooks.subscribe(&settings.namespaces, requester, channel, data).await;
         let admission = response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))?;
         check_not_expired(admission.expires)?;
         Ok(admission)
@@ -480,8 +477,7 @@ impl Shared {
         body: &[u8],
     ) -> Result<AllowedPublish, Failure> {
         let settings = self.router.settings();
-        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.publish.as_deref());
-        let response = self.hooks.publish(name, requester, channel, body).await;
+        let response = self.hooks.publish(&settings.namespaces, requester, channel, body).await;
         response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))
     }
 
@@ -548,11 +544,6 @@ fn credential(request: &AuthorizationRequest) -> Option<Credential> {
 fn is_wrong_credential(failure: &Failure) -> bool {
     let wrong = [code::UNAUTHORIZED.number, code::PERMISSION_DENIED.number];
     matches!(failure, Failure::Error(rejection) if wrong.contains(&rejection.code))
-}
-
-/// The names of the hooks of a channel.
-fn hooks_of<'s>(settings: &'s Settings, channel: &Channel) -> Option<&'s HookNames> {
-    settings.namespaces.options(channel.as_str()).ok().map(|options| &options.hooks)
 }
 
 fn rejected(code: Code) -> Failure {

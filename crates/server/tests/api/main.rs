@@ -19,5 +19,6 @@ mod publishing;
 mod reload;
 mod reload_clients;
 mod reload_options;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;
