@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_pattern::Pattern;
 use tidings_tags_filter::Filter;
 use tidings_wire::Channel;
@@ -38,6 +39,8 @@ pub struct Connection {
     pub token: TokenId,
     /// Server-side subscriptions (`channels` and `subs`; the options in `subs` take precedence).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
+    /// What the connection may do besides the options of channels (`caps`).
+    pub capabilities: Option<Arc<Capabilities>>,
     /// Whether the user may upload tables (`tables.upload`); `None`: `tables.allow_upload` decides.
     pub upload: Option<bool>,
 }
@@ -70,6 +73,8 @@ pub struct SubscriptionOptions {
     pub overrides: ChannelOverrides,
     /// The subscription gets only the publications that pass this filter (`server_tags_filter`).
     pub filter: Option<Arc<Filter>>,
+    /// What the client may do in the channel besides its options (`allow`).
+    pub allow: Allow,
 }
 
 /// The required audience and issuer of a token, and the time.
@@ -121,6 +126,10 @@ pub(super) struct Claims<'a> {
     channels: Raw<'a>,
     #[serde(borrow)]
     subs: Raw<'a>,
+    #[serde(borrow)]
+    caps: Raw<'a>,
+    #[serde(borrow)]
+    allow: Raw<'a>,
     #[serde(borrow)]
     tables: Raw<'a>,
     #[serde(borrow)]
@@ -217,6 +226,7 @@ impl<'a> Claims<'a> {
             meta: self.meta.map(json),
             token: self.token()?,
             subs,
+            capabilities: capabilities("caps", self.caps)?,
             upload: self.upload()?,
         })
     }
@@ -238,6 +248,7 @@ impl<'a> Claims<'a> {
                 data: bytes("b64data", self.b64data, self.data)?,
                 overrides: overrides("override", self.overrides)?,
                 filter: filter("server_tags_filter", self.server_tags_filter)?,
+                allow: allow("allow", self.allow)?,
             },
         })
     }
@@ -338,6 +349,8 @@ struct Options<'a> {
     overrides: Raw<'a>,
     #[serde(borrow)]
     server_tags_filter: Raw<'a>,
+    #[serde(borrow)]
+    allow: Raw<'a>,
 }
 
 impl Options<'_> {
@@ -347,6 +360,7 @@ impl Options<'_> {
             data: bytes(claim, self.b64data, self.data)?,
             overrides: overrides(claim, self.overrides)?,
             filter: filter(claim, self.server_tags_filter)?,
+            allow: allow(claim, self.allow)?,
         })
     }
 }
@@ -397,6 +411,17 @@ fn json(raw: &RawValue) -> Bytes {
 
 fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
     Ok(parsed(claim, "no map of overrides", raw)?.unwrap_or_default())
+}
+
+fn capabilities(claim: &'static str, raw: Raw<'_>) -> Result<Option<Arc<Capabilities>>, Refusal> {
+    let capabilities = raw.map(|raw| Capabilities::from_json(raw.get())).transpose();
+    let capabilities = capabilities.map_err(|error| wrong(claim, error.problem()))?;
+    Ok(capabilities.filter(|capabilities| !capabilities.is_empty()).map(Arc::new))
+}
+
+fn allow(claim: &'static str, raw: Raw<'_>) -> Result<Allow, Refusal> {
+    let names: Vec<String> = parsed(claim, "no list of capabilities", raw)?.unwrap_or_default();
+    Allow::from_names(names.iter().map(String::as_str)).map_err(|error| wrong(claim, error.problem()))
 }
 
 /// A filter that is refused is an error, because a subscription without it would get more than it may.

@@ -26,7 +26,7 @@ fn common_name(filter: &[Level<'_>], rule: &[Level<'_>], filler: &str) -> Option
     let (mut filter, mut rule) = (filter.iter(), rule.iter());
     loop {
         let level = match (filter.next(), rule.next()) {
-            (None, None) | (None | Some(Level::Multi), Some(Level::Multi)) | (Some(Level::Multi), None) => break,
+            (None | Some(Level::Multi), None | Some(Level::Multi)) => break,
             (None, Some(_)) | (Some(_), None) => return None,
             (Some(Level::Multi), Some(level)) => {
                 name.push(example(*level, filler));

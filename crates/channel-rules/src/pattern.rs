@@ -32,7 +32,9 @@ pub enum PatternError {
     #[error("it has characters other than the visible ones of ASCII")]
     NotAscii,
     /// The name of a variable is empty, too long, or has other characters than letters, digits and `_`.
-    #[error("\":{0}\" is no variable: its name is 1 to {MAX_VARIABLE} letters, digits or _, up to the next /")]
+    #[error(
+        "\":{0}\" is no variable: its name is 1 to {MAX_VARIABLE} letters, digits or _, up to the next /"
+    )]
     Variable(String),
     /// Two variables have the same name.
     #[error("two variables are named \":{0}\"")]
@@ -145,7 +147,11 @@ mod tests {
             ("/users/:name", "/users/a:b", true),
             ("/users/:name", "/users/☕", true),
         ] {
-            assert_eq!(ChannelPattern::new(pattern).expect(pattern).matches(name), expected, "{pattern} on {name}");
+            assert_eq!(
+                ChannelPattern::new(pattern).expect(pattern).matches(name),
+                expected,
+                "{pattern} on {name}"
+            );
         }
     }
 

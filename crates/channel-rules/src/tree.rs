@@ -290,7 +290,8 @@ mod tests {
             };
             assert_eq!(*conflict, RuleConflict { first: (1, rule(first)), second: (2, rule(second)) });
         }
-        for (one, other) in [("home/+", "home/#"), ("a", "a/#"), ("/:a", "/x:a"), ("+/a", "a/+"), ("+", "#")] {
+        for (one, other) in [("home/+", "home/#"), ("a", "a/#"), ("/:a", "/x:a"), ("+/a", "a/+"), ("+", "#")]
+        {
             assert!(tree(&[one, other]).is_ok(), "{one} and {other}");
         }
     }

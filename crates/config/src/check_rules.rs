@@ -53,7 +53,9 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
     };
     for owned in channels.rules() {
         if let Some(why) = unreachable(channels, owned.1.as_str()) {
-            errors.push(given.error(&key(&owned), format!("\"{}\" claims no channel: {why}", owned.1.as_str())));
+            errors.push(
+                given.error(&key(&owned), format!("\"{}\" claims no channel: {why}", owned.1.as_str())),
+            );
         }
     }
     match RuleTree::new(channels.rules()) {

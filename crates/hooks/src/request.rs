@@ -222,7 +222,8 @@ mod tests {
     fn a_request_about_a_channel_of_a_pattern_has_its_variables() {
         let channel = Channel::new("/users/7").expect("a name");
         let target = &HookChannel { channel: &channel, variables: vec![("id", "7"), ("kind", "\"")] };
-        for event in [HookEvent::Subscribe(target), HookEvent::Publish(target), HookEvent::SubRefresh(target)] {
+        for event in [HookEvent::Subscribe(target), HookEvent::Publish(target), HookEvent::SubRefresh(target)]
+        {
             let request = request(&who(), event, None, PLAIN);
             assert_eq!(request["vars"], json!({"id": "7", "kind": "\""}));
         }

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::{RawValue, Value};
-use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection};
+use tidings_capabilities::{Allow, Capabilities};
+use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection, Renewed};
 use tidings_tags_filter::Filter;
 use tidings_wire::{Channel, code};
 
@@ -46,6 +47,17 @@ pub struct Renewal {
     pub info: Option<Bytes>,
     /// Replaces the data about the client for hooks; of a connection alone.
     pub meta: Option<Bytes>,
+    /// Replaces what the connection may do besides the options of channels; of a connection alone.
+    pub capabilities: Option<Option<Arc<Capabilities>>>,
+    /// Replaces what the client may do in the channel besides its options; of a subscription alone.
+    pub allow: Option<Allow>,
+}
+
+impl From<Renewal> for Renewed {
+    fn from(renewal: Renewal) -> Self {
+        let Renewal { expires, info, meta, capabilities, allow, is_expired: _ } = renewal;
+        Self { expires, info, meta, capabilities, allow, token: None }
+    }
 }
 
 /// The response to any hook: one of the three fields. `disconnect` takes precedence over `error`, and that over `result`.
@@ -87,6 +99,7 @@ struct ConnectHookResult {
     channels: Option<Vec<String>>,
     subs: Option<BTreeMap<String, Option<SubscribeHookResult>>>,
     meta: Option<RawJson>,
+    caps: Option<RawJson>,
     tables: Option<Value>,
 }
 
@@ -100,6 +113,7 @@ struct SubscribeHookResult {
     #[serde(rename = "override")]
     overrides: Option<ChannelOverrides>,
     server_tags_filter: Option<RawJson>,
+    allow: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +137,8 @@ struct RenewalHookResult {
     info: Option<RawJson>,
     b64info: Option<String>,
     meta: Option<RawJson>,
+    caps: Option<RawJson>,
+    allow: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +185,7 @@ fn connection(result: ConnectHookResult) -> Result<Connected, InvalidReason> {
         data: bytes("b64data", result.b64data, result.data)?,
         subs: subs.into_iter().collect(),
         token: None,
+        capabilities: capabilities(result.caps)?.flatten(),
         since: 0,
     })
 }
@@ -206,6 +223,8 @@ pub(super) fn read_renewal(json: &[u8]) -> HookOutcome<Renewal> {
             expires: expires(result.expire_at),
             info: bytes("b64info", result.b64info, result.info)?,
             meta: result.meta.map(text),
+            capabilities: capabilities(result.caps)?,
+            allow: allow(result.allow)?,
         })
     })
 }
@@ -262,8 +281,22 @@ fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
         expires: expires(result.expire_at),
         overrides: result.overrides.unwrap_or_default(),
         filter: result.server_tags_filter.map(|json| filter(&json)).transpose()?,
+        allow: allow(result.allow)?.unwrap_or_default(),
         token: None,
     })
+}
+
+/// Capabilities of a connection: `None` if the field is absent, `Some(None)` for an empty list.
+fn capabilities(json: Option<RawJson>) -> Result<Option<Option<Arc<Capabilities>>>, InvalidReason> {
+    let Some(json) = json else { return Ok(None) };
+    let capabilities = Capabilities::from_json(json.get());
+    let capabilities = capabilities.map_err(|error| format!("has a field caps that is {error}"))?;
+    Ok(Some(Some(capabilities).filter(|capabilities| !capabilities.is_empty()).map(Arc::new)))
+}
+
+fn allow(names: Option<Vec<String>>) -> Result<Option<Allow>, InvalidReason> {
+    let names = names.map(|names| Allow::from_names(names.iter().map(String::as_str))).transpose();
+    names.map_err(|error| format!("has a field allow that is {error}"))
 }
 
 fn filter(json: &RawValue) -> Result<Arc<Filter>, InvalidReason> {
@@ -339,8 +372,7 @@ mod tests {
             meta: Some(r#"{"role": "admin"}"#.into()),
             data: Some(Bytes::from_static(&[255])),
             subs: vec![(name("a"), Admission::default()), (name("b"), b)],
-            token: None,
-            since: 0,
+            ..Connected::default()
         };
         assert_eq!(connected, Ok(Ok(expected)));
         assert_eq!(read_connect(br#"{"result": {}}"#), Ok(Ok(Connected::default())));

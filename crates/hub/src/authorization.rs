@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_tags_filter::Filter;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
@@ -181,6 +182,8 @@ pub struct Connected {
     pub subs: Vec<(Channel, Admission)>,
     /// The connection token, if there is one.
     pub token: Option<TokenId>,
+    /// What it may do besides the options of channels.
+    pub capabilities: Option<Arc<Capabilities>>,
     /// When it was accepted, in Unix microseconds. Of two connections of a user, the later one is newer.
     pub since: u64,
 }
@@ -198,8 +201,27 @@ pub struct Admission {
     pub overrides: ChannelOverrides,
     /// The subscription gets only the publications that pass this filter.
     pub filter: Option<Arc<Filter>>,
+    /// What the client may do in the channel besides its options.
+    pub allow: Allow,
     /// The subscription token, if there is one.
     pub token: Option<TokenId>,
+}
+
+/// A renewed connection or subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// When it expires, in Unix seconds; `None` is never.
+    pub expires: Option<u64>,
+    /// The new information about the client for other clients, if it changes.
+    pub info: Option<Bytes>,
+    /// The new data about the client for hooks, if it changes. Of a connection alone.
+    pub meta: Option<Bytes>,
+    /// The new token of the connection or of the subscription.
+    pub token: Option<TokenId>,
+    /// The new capabilities of a connection, or that it has none any more; `None` if they stay.
+    pub capabilities: Option<Option<Arc<Capabilities>>>,
+    /// What the client may do in the channel of a subscription; `None` if that stays.
+    pub allow: Option<Allow>,
 }
 
 /// Why a request was rejected, by the application or by the server.

@@ -373,7 +373,10 @@ impl Namespaces {
     /// The rules of namespaces, each with the name of its namespace.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rules.iter().flat_map(|rules| {
-            rules.tree.rules().filter_map(|(owner, rule)| Some((&*rules.namespaces.get(owner)?.name, rule.as_str())))
+            rules
+                .tree
+                .rules()
+                .filter_map(|(owner, rule)| Some((&*rules.namespaces.get(owner)?.name, rule.as_str())))
         })
     }
 }

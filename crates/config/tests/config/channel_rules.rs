@@ -17,7 +17,8 @@ fn a_namespace_claims_channels_by_filters_and_by_a_pattern() {
     let text = namespace("home", "match = [\"home/+/temp\", \"#\"]\npattern = \"/rooms/:id\"")
         + &namespace("users", "pattern = \"/users/:id\"\nuser_variable = \"id\"");
     let config = load(&text).expect("good");
-    let rules: Vec<_> = config.channel.rules().map(|(index, rule)| (index, rule.as_str().to_owned())).collect();
+    let rules: Vec<_> =
+        config.channel.rules().map(|(index, rule)| (index, rule.as_str().to_owned())).collect();
     let expected = [(0, "home/+/temp"), (0, "#"), (0, "/rooms/:id"), (1, "/users/:id")];
     assert_eq!(rules, expected.map(|(index, rule)| (index, rule.to_owned())));
     let config = load_env(&[
@@ -29,13 +30,15 @@ fn a_namespace_claims_channels_by_filters_and_by_a_pattern() {
 
 #[test]
 fn two_namespaces_that_claim_the_same_channels_are_an_error_that_names_both() {
-    let text = namespace("users", "pattern = \"/users/:id\"") + &namespace("people", "pattern = \"/users/:name\"");
+    let text =
+        namespace("users", "pattern = \"/users/:id\"") + &namespace("people", "pattern = \"/users/:name\"");
     assert_eq!(
         error_line(load(&text)),
         "c.toml:6: channel.namespaces.people.pattern: \"/users/:name\" claims the same channels as \"/users/:id\" of the \
          namespace \"users\""
     );
-    let text = namespace("users", "pattern = \"/users/:id\"") + &namespace("people", "match = [\"/users/+\"]");
+    let text =
+        namespace("users", "pattern = \"/users/:id\"") + &namespace("people", "match = [\"/users/+\"]");
     assert!(error_line(load(&text)).contains("of the namespace \"users\""));
     let twice = namespace("home", "match = [\"home/#\", \"home/#\"]");
     assert!(error_line(load(&twice)).contains("\"home/#\" claims the same channels as \"home/#\""));

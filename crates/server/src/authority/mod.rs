@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Requester,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Renewed, Requester,
     SessionAction, SessionCommand, TokenId,
 };
 use tidings_otel::{SpanKind, TraceContext, Tracer};
@@ -40,7 +40,7 @@ use tidings_auth_failures::{AuthFailures, Credential};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
-use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks, Renewal};
+use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
 use tidings_shared_poll::{Application, Batch, Values};
 
 /// Options of a publication that is not added to the history.
@@ -249,18 +249,18 @@ impl Shared {
             }
             AuthorizationRequest::Refresh { requester, token } => {
                 let renewed = self.refresh(&requester, &token, &tokens).await;
-                renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
-                    expires,
-                    info,
-                    meta: None,
-                    token,
+                renewed.map(|Connected { expires, info, token, capabilities, .. }| {
+                    let capabilities = Some(capabilities);
+                    let renewed = Renewed { expires, info, token, capabilities, ..Renewed::default() };
+                    Response::Renewed(Box::new(renewed))
                 })
             }
             AuthorizationRequest::SubRefresh { requester, channel, token } => {
                 let renewed = self.sub_refresh(&requester, &channel, &token, &tokens).await;
-                renewed.map(|Admission { expires, info, token, .. }| {
+                renewed.map(|Admission { expires, info, token, allow, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
-                    Response::Renewed { expires, info, meta: None, token }
+                    let allow = Some(allow);
+                    Response::Renewed(Box::new(Renewed { expires, info, token, allow, ..Renewed::default() }))
                 })
             }
             AuthorizationRequest::Renew { requester, channel } => {
@@ -421,13 +421,10 @@ impl Shared {
     async fn renew(&self, requester: &Requester, channel: Option<&Channel>) -> Result<Response, Failure> {
         let settings = self.router.settings();
         match self.hooks.renew(&settings.namespaces, requester, channel).await {
-            Some(Ok(renewal)) if !renewal.is_expired => {
-                let Renewal { expires, info, meta, .. } = renewal;
-                Ok(Response::Renewed { expires, info, meta: meta.map(Box::new), token: None })
-            }
+            Some(Ok(renewal)) if !renewal.is_expired => Ok(Response::Renewed(Box::new(renewal.into()))),
             Some(Err(Failure::Error(rejection))) if rejection.temporary => {
                 let expires = Some(now() + RETRY_RENEWAL.as_secs());
-                Ok(Response::Renewed { expires, info: None, meta: None, token: None })
+                Ok(Response::Renewed(Box::new(Renewed { expires, ..Renewed::default() })))
             }
             // Expired, or the hook was disabled meanwhile.
             _ => Err(rejected(code::EXPIRED)),

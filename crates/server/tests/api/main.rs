@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod blocks;
 mod bounds;
+mod caps;
 mod channels;
 mod connections;
 mod foreign_node;

@@ -40,7 +40,8 @@ fn history_size(server: &ApiServer, channel: &str) -> Value {
 #[test]
 fn the_api_publishes_with_the_options_of_the_namespace_that_claims_a_channel() {
     let server = server();
-    for channel in ["home/kitchen/temp", "home/kitchen/light", "home:a", "/users/7", "/users/7/x", "other:a"] {
+    for channel in ["home/kitchen/temp", "home/kitchen/light", "home:a", "/users/7", "/users/7/x", "other:a"]
+    {
         server.post("/api/publish", &[], &json!({"channel": channel, "data": 1}).to_string());
     }
     assert_eq!(history_size(&server, "home/kitchen/temp"), 1);
@@ -107,7 +108,7 @@ fn plain_lines_and_resp_have_the_permissions_of_the_namespace_that_claims_a_chan
 }
 
 /// A client of MQTT 3.1.1 that is connected with a token (§3.1).
-fn mqtt(server: &ApiServer, claims: &Value) -> TcpStream {
+pub(crate) fn mqtt(server: &ApiServer, claims: &Value) -> TcpStream {
     let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
     // User name, password, clean session.
     let head = [&text("MQTT")[..], &[4, 0xc2, 0, 0]].concat();
@@ -131,7 +132,7 @@ fn packet(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The result of a subscription (§3.8, §3.9): the granted QoS, or 0x80.
-fn subscribe(stream: &mut TcpStream, filter: &str) -> u8 {
+pub(crate) fn mqtt_subscribe(stream: &mut TcpStream, filter: &str) -> u8 {
     let body = [&[0, 1, 0, filter.len() as u8][..], filter.as_bytes(), &[0]].concat();
     stream.write_all(&[&[0x82, body.len() as u8][..], &body].concat()).expect("sent");
     let suback = packet(stream);
@@ -153,13 +154,13 @@ fn a_filter_of_mqtt_is_accepted_if_a_namespace_claims_some_of_its_topics_and_get
         ("lobby/#", 0x80),
         ("/users/8", 0x80),
     ] {
-        assert_eq!(subscribe(&mut client, filter), expected, "{filter}");
+        assert_eq!(mqtt_subscribe(&mut client, filter), expected, "{filter}");
     }
     let mut other = mqtt(&server, &json!({}));
-    assert_eq!(subscribe(&mut other, "/users/+"), 0x80, "an anonymous client has no channel there");
+    assert_eq!(mqtt_subscribe(&mut other, "/users/+"), 0x80, "an anonymous client has no channel there");
     let mut client = mqtt(&server, &json!({"sub": "7"}));
-    assert_eq!(subscribe(&mut client, "home/#"), 0);
-    assert_eq!(subscribe(&mut client, "/users/+"), 0);
+    assert_eq!(mqtt_subscribe(&mut client, "home/#"), 0);
+    assert_eq!(mqtt_subscribe(&mut client, "/users/+"), 0);
     for channel in ["home/kitchen/light", "/users/8", "home/kitchen/temp", "/users/7"] {
         server.post("/api/publish", &[], &json!({"channel": channel, "data": 1}).to_string());
     }
