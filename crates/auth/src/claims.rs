@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use tidings_capabilities::{Allow, Capabilities};
 use tidings_pattern::Pattern;
 use tidings_tags_filter::Filter;
-use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
+use tidings_wire::{Channel, Labels};
 
 use super::error::{Refusal, TokenError};
 
@@ -41,6 +41,8 @@ pub struct Connection {
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
     /// What the connection may do besides the options of channels (`caps`).
     pub capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections (`labels`).
+    pub labels: Option<Arc<Labels>>,
     /// Whether the user may upload tables (`tables.upload`); `None`: `tables.allow_upload` decides.
     pub upload: Option<bool>,
 }
@@ -128,6 +130,8 @@ pub(super) struct Claims<'a> {
     subs: Raw<'a>,
     #[serde(borrow)]
     caps: Raw<'a>,
+    #[serde(borrow)]
+    labels: Raw<'a>,
     #[serde(borrow)]
     allow: Raw<'a>,
     #[serde(borrow)]
@@ -227,6 +231,7 @@ impl<'a> Claims<'a> {
             token: self.token()?,
             subs,
             capabilities: capabilities("caps", self.caps)?,
+            labels: self.labels()?,
             upload: self.upload()?,
         })
     }
@@ -261,6 +266,13 @@ impl<'a> Claims<'a> {
             "no text"
         };
         Ok(parsed("sub", problem, self.sub)?.unwrap_or_default())
+    }
+
+    fn labels(&self) -> Result<Option<Arc<Labels>>, Refusal> {
+        let problem =
+            "no object of at most 16 texts, with names of 1 to 64 bytes and values of at most 255 bytes";
+        let labels: Option<Labels> = parsed("labels", problem, self.labels)?;
+        Ok(labels.filter(|labels| !labels.is_empty()).map(Arc::new))
     }
 
     /// `tables.upload`. A claim `tables` of another shape is ignored.

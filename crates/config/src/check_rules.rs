@@ -1,6 +1,6 @@
 //! The rules by which namespaces claim channels: `match`, `pattern` and `user_variable`.
 
-use tidings_channel_rules::{Rule, RuleTree, RuleTreeError};
+use tidings_channel_rules::{ChannelPattern, Rule, RuleTree, RuleTreeError};
 
 use super::error::ConfigError;
 use super::given::GivenOptions;
@@ -40,7 +40,7 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
             errors.push(given.error(&key("match"), format!("more than {MAX_FILTERS} filters")));
         }
         let variable = &options.user_variable;
-        let mut variables = options.pattern.iter().flat_map(|pattern| pattern.variables());
+        let mut variables = options.pattern.iter().flat_map(ChannelPattern::variables);
         if !variable.is_empty() && !variables.any(|known| known == variable) {
             let what = format!("pattern has no variable \":{variable}\"");
             errors.push(given.error(&key("user_variable"), what));

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tidings_hub::{Namespaces, Requester};
-use tidings_wire::Channel;
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::client::Encoding;
+use tidings_wire::{Channel, Labels};
 
 /// The command of a client that a hook authorizes.
 #[derive(Clone, Copy)]
@@ -49,18 +49,27 @@ impl<'a> HookChannel<'a> {
     }
 }
 
-/// Variables with their values, as a JSON object.
-struct Variables<'a>(&'a [(&'a str, &'a str)]);
+/// Names with values, as a JSON object.
+enum Pairs<'a> {
+    Variables(&'a [(&'a str, &'a str)]),
+    Labels(&'a [(String, String)]),
+}
 
-impl Variables<'_> {
+impl Pairs<'_> {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        match self {
+            Self::Variables(pairs) => pairs.is_empty(),
+            Self::Labels(pairs) => pairs.is_empty(),
+        }
     }
 }
 
-impl Serialize for Variables<'_> {
+impl Serialize for Pairs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
+        match self {
+            Self::Variables(pairs) => serializer.collect_map(pairs.iter().copied()),
+            Self::Labels(pairs) => serializer.collect_map(pairs.iter().map(|(name, value)| (name, value))),
+        }
     }
 }
 
@@ -77,8 +86,8 @@ pub(super) struct HookRequest<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
-    #[serde(skip_serializing_if = "Variables::is_empty")]
-    vars: Variables<'a>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    vars: Pairs<'a>,
     #[serde(skip_serializing_if = "str::is_empty")]
     method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -91,6 +100,8 @@ pub(super) struct HookRequest<'a> {
     b64data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     meta: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    labels: Pairs<'a>,
 }
 
 impl<'a> HookRequest<'a> {
@@ -125,13 +136,14 @@ impl<'a> HookRequest<'a> {
             address: requester.address,
             user: Some(&requester.user),
             channel: None,
-            vars: Variables(&[]),
+            vars: Pairs::Variables(&[]),
             method: "",
             name: "",
             version: "",
             data,
             b64data,
             meta: meta.and_then(|meta| serde_json::from_slice(meta).ok()),
+            labels: Pairs::Labels(requester.labels.as_deref().map(Labels::as_slice).unwrap_or_default()),
         };
         match event {
             HookEvent::Connect { name, version } => {
@@ -141,7 +153,7 @@ impl<'a> HookRequest<'a> {
             }
             HookEvent::Subscribe(target) | HookEvent::Publish(target) | HookEvent::SubRefresh(target) => {
                 request.channel = Some(target.channel.as_str());
-                request.vars = Variables(&target.variables);
+                request.vars = Pairs::Variables(&target.variables);
             }
             HookEvent::Rpc(method) => request.method = method,
             HookEvent::Refresh => {}
@@ -176,6 +188,7 @@ mod tests {
             client: "c1".into(),
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
+            labels: Labels::new([("tier".to_owned(), "pro".to_owned())].into()).map(Arc::new),
             connection_info: Some(Arc::new(ConnectionInfo {
                 transport: "websocket",
                 headers: Vec::new(),
@@ -209,7 +222,8 @@ mod tests {
             request(&who(), HookEvent::Subscribe(target), Some(b"{\"a\": 1}"), with_meta),
             json!({
                 "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
-                "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
+                "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"},
+                "labels": {"tier": "pro"}
             })
         );
         assert_eq!(

@@ -13,7 +13,8 @@ use serde_json::value::{RawValue, Value};
 use tidings_capabilities::{Allow, Capabilities};
 use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection, Renewed};
 use tidings_tags_filter::Filter;
-use tidings_wire::{Channel, code};
+use tidings_wire::labels::LABELS_EXPECTED;
+use tidings_wire::{Channel, Labels, code};
 
 /// Longest reason of a disconnect in bytes: the payload of a close frame (RFC 6455 §5.5) without its code.
 const MAX_REASON: usize = 123;
@@ -100,6 +101,7 @@ struct ConnectHookResult {
     subs: Option<BTreeMap<String, Option<SubscribeHookResult>>>,
     meta: Option<RawJson>,
     caps: Option<RawJson>,
+    labels: Option<RawJson>,
     tables: Option<Value>,
 }
 
@@ -186,6 +188,7 @@ fn connection(result: ConnectHookResult) -> Result<Connected, InvalidReason> {
         subs: subs.into_iter().collect(),
         token: None,
         capabilities: capabilities(result.caps)?.flatten(),
+        labels: labels(result.labels)?,
         since: 0,
     })
 }
@@ -292,6 +295,14 @@ fn capabilities(json: Option<RawJson>) -> Result<Option<Option<Arc<Capabilities>
     let capabilities = Capabilities::from_json(json.get());
     let capabilities = capabilities.map_err(|error| format!("has a field caps that is {error}"))?;
     Ok(Some(Some(capabilities).filter(|capabilities| !capabilities.is_empty()).map(Arc::new)))
+}
+
+fn labels(json: Option<RawJson>) -> Result<Option<Arc<Labels>>, InvalidReason> {
+    let labels: Option<Option<Labels>> = json
+        .map(|json| serde_json::from_str(json.get()))
+        .transpose()
+        .map_err(|_| format!("has a field labels that is not {LABELS_EXPECTED}"))?;
+    Ok(labels.flatten().filter(|labels| !labels.is_empty()).map(Arc::new))
 }
 
 fn allow(names: Option<Vec<String>>) -> Result<Option<Allow>, InvalidReason> {
@@ -459,13 +470,34 @@ mod tests {
     fn a_renewal_has_the_next_expiry_or_is_none() {
         let json = br#"{"result": {"expire_at": 7, "info": {"n":1}, "meta": {"m":2}}}"#;
         let (info, meta) = (Some(r#"{"n":1}"#.into()), Some(r#"{"m":2}"#.into()));
-        let renewed = Renewal { is_expired: false, expires: Some(7), info, meta };
+        let renewed = Renewal { expires: Some(7), info, meta, ..Renewal::default() };
         assert_eq!(read_renewal(json), Ok(Ok(renewed)));
         let over = Renewal { is_expired: true, ..Renewal::default() };
         for json in [r#"{"result": {"expired": true}}"#, r#"{"result": null}"#, "{}"] {
             assert_eq!(read_renewal(json.as_bytes()), Ok(Ok(over.clone())), "{json}");
         }
         assert_eq!(read_renewal(br#"{"result": {}}"#), Ok(Ok(Renewal::default())));
+    }
+
+    #[test]
+    fn capabilities_and_labels_are_read_and_invalid_ones_are_no_permission() {
+        let caps = r#"[{"channels": ["a"], "allow": ["sub"]}]"#;
+        let expected = Capabilities::from_json(caps).ok().map(Arc::new);
+        let json = format!(r#"{{"result": {{"caps": {caps}, "labels": {{"tier": "pro"}}}}}}"#);
+        let connected = read_connect(json.as_bytes()).expect("JSON").expect("a permission");
+        assert_eq!(connected.capabilities, expected);
+        assert_eq!(connected.labels.expect("labels").as_slice(), [("tier".to_owned(), "pro".to_owned())]);
+        let renewed = |json: &str| read_renewal(json.as_bytes()).expect("JSON").expect("a renewal");
+        assert_eq!(renewed(r#"{"result": {}}"#).capabilities, None, "they stay");
+        assert_eq!(renewed(r#"{"result": {"caps": []}}"#).capabilities, Some(None), "they end");
+        assert_eq!(renewed(&json).capabilities, Some(expected));
+        let allowed =
+            read_subscribe(br#"{"result": {"allow": ["pub"]}}"#).expect("JSON").expect("a permission");
+        assert!(allowed.allow.contains(Allow::PUBLISH) && !allowed.allow.contains(Allow::HISTORY));
+        let wrong = read_connect(br#"{"result": {"caps": [{"channels": ["a"], "allow": ["all"]}]}}"#);
+        assert!(wrong.expect_err("caps").contains("unknown capability"));
+        assert!(read_connect(br#"{"result": {"labels": {"a": 1}}}"#).is_err());
+        assert!(read_subscribe(br#"{"result": {"allow": ["all"]}}"#).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tidings_capabilities::{Allow, Capabilities};
 use tidings_tags_filter::Filter;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
-use tidings_wire::{Channel, MessageProperties};
+use tidings_wire::{Channel, Labels, MessageProperties};
 
 use crate::effects::Failure;
 
@@ -34,6 +34,8 @@ pub struct Requester {
     pub user: String,
     /// Data that the application attached to the connection (JSON).
     pub meta: Option<Bytes>,
+    /// The labels of the connection.
+    pub labels: Option<Arc<Labels>>,
     /// The transport and headers.
     pub connection_info: Option<Arc<ConnectionInfo>>,
     /// The address; `None` if it is unknown. The control plane sets it: the hub knows no addresses.
@@ -184,6 +186,8 @@ pub struct Connected {
     pub token: Option<TokenId>,
     /// What it may do besides the options of channels.
     pub capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections.
+    pub labels: Option<Arc<Labels>>,
     /// When it was accepted, in Unix microseconds. Of two connections of a user, the later one is newer.
     pub since: u64,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_capabilities::{Allow, Capabilities};
+use tidings_wire::Labels;
 
 use crate::authorization::TokenId;
 use crate::index::TopicKey;
@@ -78,6 +79,8 @@ pub(crate) struct UserState {
     pub(crate) meta: Option<Bytes>,
     /// What the connection may do besides the options of channels.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections.
+    pub(crate) labels: Option<Arc<Labels>>,
     /// When the connection expires unless it is renewed, in Unix seconds.
     pub(crate) expires: Option<u64>,
     /// When it was accepted, in Unix microseconds.
@@ -103,6 +106,7 @@ impl UserState {
             && self.info.is_none()
             && self.meta.is_none()
             && self.capabilities.is_none()
+            && self.labels.is_none()
             && self.expires.is_none()
             && self.token_id.is_none()
             && self.subs.is_empty()

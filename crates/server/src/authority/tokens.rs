@@ -55,12 +55,12 @@ pub(super) async fn connect(
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
-    let Connection { user, expires, info, meta, token: id, subs, capabilities, upload: _ } =
+    let Connection { user, expires, info, meta, token: id, subs, capabilities, labels, upload: _ } =
         verifier.connection(requester, token, now).await?;
     check_not_expired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None, None)));
     let (subs, token) = (subs.collect(), Some(id));
-    Ok(Connected { user, expires, info, meta, data: None, subs, token, capabilities, since: 0 })
+    Ok(Connected { user, expires, info, meta, data: None, subs, token, capabilities, labels, since: 0 })
 }
 
 /// The permission to upload tables that a connection token grants.

@@ -117,7 +117,7 @@ fn after_a_reload_namespaces_use_their_new_hooks() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("c.toml");
     let write = |text: String| std::fs::write(&path, text).expect("a file");
-    let key = format!("client.token.hmac_secret_key = \"{}\"\n", KEY);
+    let key = format!("client.token.hmac_secret_key = \"{KEY}\"\n");
     let plain = format!(
         "{key}[rpc.proxy]\nendpoint = \"{}\"\n[channel.proxy.subscribe]\nendpoint = \"{}\"\n[channel.without_namespace]\n\
          subscribe_proxy_enabled = true\n",
