@@ -166,29 +166,47 @@ impl<'a> Claims<'a> {
         Ok(claims)
     }
 
+    /// Checks audience and issuer of the token.
+    ///
+    /// # Errors
+    /// [`Refusal::Audience`], [`Refusal::Issuer`] and [`Refusal::Claim`].
+    pub(super) fn check_origin(&self, expected: Expected<'_>) -> Result<(), Refusal> {
+        let Expected { audience, issuer, audience_pattern, issuer_pattern, now: _ } = expected;
+        if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
+            return Err(Refusal::Audience);
+        }
+        if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
+            return Err(Refusal::Issuer);
+        }
+        if let Some(pattern) = audience_pattern
+            && !self.audiences()?.iter().any(|meant| pattern.is_match(meant))
+        {
+            return Err(Refusal::Audience);
+        }
+        if let Some(pattern) = issuer_pattern
+            && !text("iss", self.iss)?.is_some_and(|issuer| pattern.is_match(&issuer))
+        {
+            return Err(Refusal::Issuer);
+        }
+        Ok(())
+    }
+
+    /// The issuer and the audiences.
+    ///
+    /// # Errors
+    /// [`Refusal::Claim`].
+    pub(super) fn origin(&self) -> Result<(Option<String>, Vec<String>), Refusal> {
+        Ok((text("iss", self.iss)?, self.audiences()?))
+    }
+
     /// Checks audience, issuer and times of the token.
     ///
     /// # Errors
     /// [`Refusal::Audience`], [`Refusal::Issuer`], [`TokenError::Expired`], [`TokenError::NotYetValid`], and
     /// [`Refusal::Claim`].
     pub(super) fn check(&self, expected: Expected<'_>) -> Result<(), TokenError> {
-        let Expected { audience, issuer, audience_pattern, issuer_pattern, now } = expected;
-        if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
-            return Err(Refusal::Audience.into());
-        }
-        if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
-            return Err(Refusal::Issuer.into());
-        }
-        if let Some(pattern) = audience_pattern
-            && !self.audiences()?.iter().any(|meant| pattern.is_match(meant))
-        {
-            return Err(Refusal::Audience.into());
-        }
-        if let Some(pattern) = issuer_pattern
-            && !text("iss", self.iss)?.is_some_and(|issuer| pattern.is_match(&issuer))
-        {
-            return Err(Refusal::Issuer.into());
-        }
+        self.check_origin(expected)?;
+        let now = expected.now;
         // "The exp claim identifies the expiration time on or after which the JWT MUST NOT be accepted" (§4.1.4).
         if let Some(end) = seconds("exp", self.exp)?.map(f64::floor)
             && now as f64 >= end

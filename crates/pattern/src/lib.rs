@@ -56,16 +56,7 @@ impl Pattern {
         if text.len() > MAX_LEN {
             return Err(PatternError::TooLong(text.len()));
         }
-        let built = RegexBuilder::new(text).size_limit(max_size).dfa_size_limit(max_size).build();
-        built.map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::TooLarge(max_size),
-            // The last line has the reason; the ones before it show the place.
-            error => {
-                let text = error.to_string();
-                let reason = text.lines().last().unwrap_or_default();
-                PatternError::Syntax(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
-            }
-        })
+        compile(text, max_size)
     }
 
     /// Whether a part of `text` matches.
@@ -73,10 +64,41 @@ impl Pattern {
         self.0.is_match(text)
     }
 
+    /// The names of its groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.capture_names().flatten()
+    }
+
+    /// The same pattern for whole texts: it matches no part of a longer one.
+    ///
+    /// # Errors
+    /// [`PatternError`], for example if the pattern ends in a comment.
+    pub fn whole(&self) -> Result<Self, PatternError> {
+        compile(&format!("^(?:{})$", self.0), MAX_SIZE)
+    }
+
+    /// The part of `text` that the group with this name matches.
+    pub fn group<'t>(&self, text: &'t str, name: &str) -> Option<&'t str> {
+        Some(self.0.captures(text)?.name(name)?.as_str())
+    }
+
     /// The text of the pattern.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+}
+
+fn compile(text: &str, max_size: usize) -> Result<Pattern, PatternError> {
+    let built = RegexBuilder::new(text).size_limit(max_size).dfa_size_limit(max_size).build();
+    built.map(Pattern).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => PatternError::TooLarge(max_size),
+        // The last line has the reason; the ones before it show the place.
+        error => {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            PatternError::Syntax(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
+        }
+    })
 }
 
 /// Patterns with the same text are equal.
@@ -106,6 +128,19 @@ mod tests {
         assert!(!exact.is_match("7\n"), "the end of the text is no line end");
         assert_eq!(loose, Pattern::new("[0-9]+").unwrap());
         assert_ne!(loose, exact);
+    }
+
+    #[test]
+    fn a_group_has_a_part_of_a_text() {
+        let pattern = Pattern::new("^id/(?P<realm>[a-z]+)(/.*)?$").unwrap();
+        assert_eq!(pattern.groups().collect::<Vec<_>>(), ["realm"]);
+        assert_eq!(pattern.group("id/ab/c", "realm"), Some("ab"));
+        let loose = Pattern::new("x|(?P<realm>[a-z]+)$").unwrap();
+        assert_eq!(loose.group("evil/ab", "realm"), Some("ab"));
+        assert_eq!(loose.whole().unwrap().group("evil/ab", "realm"), None);
+        assert_eq!(loose.whole().unwrap().group("ab", "realm"), Some("ab"));
+        assert!(Pattern::new("(?x)a # comment").unwrap().whole().is_err());
+        assert_eq!((pattern.group("id/", "realm"), pattern.group("id/a", "other")), (None, None));
     }
 
     #[test]
