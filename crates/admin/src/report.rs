@@ -4,6 +4,7 @@
 //! unknown kind gets `null`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Most rows in a response.
 pub const MAX_ROWS: usize = 200;
@@ -43,6 +44,8 @@ pub struct ConnectionsQuery {
     pub text: Option<String>,
     /// A channel that the client is subscribed to.
     pub channel: Option<String>,
+    /// A filter that the labels pass, in the form of filters by tags.
+    pub label_filter: Option<Value>,
     /// Only connections with queued bytes, the longest queues first.
     pub queued: bool,
     /// Where to continue on each node, by its uid; other nodes begin with their first connection.
@@ -96,6 +99,8 @@ pub struct ConnectionRow {
     pub rtt: Option<f64>,
     /// The number of subscriptions.
     pub subscriptions: u64,
+    /// The labels, by name.
+    pub labels: Vec<(String, String)>,
     /// Names of channels.
     pub channels: Vec<String>,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::MapAccess;
+use serde_json::{Map, Value};
 use tidings_keys::Scope;
 use tidings_metrics::{Label as _, labels};
 use tidings_wire::Object;
@@ -446,6 +447,9 @@ pub struct Connections {
     /// Connections with a subscription to this channel; empty for all.
     #[serde(default, deserialize_with = "null_as_default")]
     pub channel: String,
+    /// A filter that the labels pass, in the form of filters by tags.
+    #[serde(default, deserialize_with = "object")]
+    pub label_filter: Option<Map<String, Value>>,
     /// Most connections of a page; 0 for the default.
     #[serde(default, deserialize_with = "null_as_default")]
     pub limit: usize,

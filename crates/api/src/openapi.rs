@@ -286,7 +286,8 @@ mod tests {
         check_result("ConnectionsResult", &connections);
         let last = CommandResult::Connections { connections: BTreeMap::new(), cursor: String::new() };
         check_required("ConnectionsResult", &last);
-        let connection = |address| ConnectionJson {
+        let connection = |address: Option<String>| ConnectionJson {
+            labels: address.iter().map(|_| ("tier".to_owned(), "pro".to_owned())).collect(),
             user: String::new(),
             transport: String::new(),
             protocol: String::new(),

@@ -145,6 +145,9 @@ pub struct ConnectionJson {
     pub queued_bytes: u64,
     /// The number of its subscriptions.
     pub num_subs: u64,
+    /// The labels, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The uid of the node.
     pub node: String,
 }

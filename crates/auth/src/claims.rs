@@ -13,10 +13,11 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_pattern::Pattern;
 use tidings_tags_filter::Filter;
-use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
+use tidings_wire::{Channel, Labels};
 
 use super::error::{Refusal, TokenError};
 
@@ -38,6 +39,10 @@ pub struct Connection {
     pub token: TokenId,
     /// Server-side subscriptions (`channels` and `subs`; the options in `subs` take precedence).
     pub subs: BTreeMap<Channel, SubscriptionOptions>,
+    /// What the connection may do besides the options of channels (`caps`).
+    pub capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections (`labels`).
+    pub labels: Option<Arc<Labels>>,
     /// Whether the user may upload tables (`tables.upload`); `None`: `tables.allow_upload` decides.
     pub upload: Option<bool>,
 }
@@ -70,6 +75,8 @@ pub struct SubscriptionOptions {
     pub overrides: ChannelOverrides,
     /// The subscription gets only the publications that pass this filter (`server_tags_filter`).
     pub filter: Option<Arc<Filter>>,
+    /// What the client may do in the channel besides its options (`allow`).
+    pub allow: Allow,
 }
 
 /// The required audience and issuer of a token, and the time.
@@ -122,6 +129,12 @@ pub(super) struct Claims<'a> {
     #[serde(borrow)]
     subs: Raw<'a>,
     #[serde(borrow)]
+    caps: Raw<'a>,
+    #[serde(borrow)]
+    labels: Raw<'a>,
+    #[serde(borrow)]
+    allow: Raw<'a>,
+    #[serde(borrow)]
     tables: Raw<'a>,
     #[serde(borrow)]
     channel: Raw<'a>,
@@ -153,29 +166,47 @@ impl<'a> Claims<'a> {
         Ok(claims)
     }
 
+    /// Checks audience and issuer of the token.
+    ///
+    /// # Errors
+    /// [`Refusal::Audience`], [`Refusal::Issuer`] and [`Refusal::Claim`].
+    pub(super) fn check_origin(&self, expected: Expected<'_>) -> Result<(), Refusal> {
+        let Expected { audience, issuer, audience_pattern, issuer_pattern, now: _ } = expected;
+        if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
+            return Err(Refusal::Audience);
+        }
+        if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
+            return Err(Refusal::Issuer);
+        }
+        if let Some(pattern) = audience_pattern
+            && !self.audiences()?.iter().any(|meant| pattern.is_match(meant))
+        {
+            return Err(Refusal::Audience);
+        }
+        if let Some(pattern) = issuer_pattern
+            && !text("iss", self.iss)?.is_some_and(|issuer| pattern.is_match(&issuer))
+        {
+            return Err(Refusal::Issuer);
+        }
+        Ok(())
+    }
+
+    /// The issuer and the audiences.
+    ///
+    /// # Errors
+    /// [`Refusal::Claim`].
+    pub(super) fn origin(&self) -> Result<(Option<String>, Vec<String>), Refusal> {
+        Ok((text("iss", self.iss)?, self.audiences()?))
+    }
+
     /// Checks audience, issuer and times of the token.
     ///
     /// # Errors
     /// [`Refusal::Audience`], [`Refusal::Issuer`], [`TokenError::Expired`], [`TokenError::NotYetValid`], and
     /// [`Refusal::Claim`].
     pub(super) fn check(&self, expected: Expected<'_>) -> Result<(), TokenError> {
-        let Expected { audience, issuer, audience_pattern, issuer_pattern, now } = expected;
-        if !audience.is_empty() && !self.audiences()?.iter().any(|meant| meant == audience) {
-            return Err(Refusal::Audience.into());
-        }
-        if !issuer.is_empty() && text("iss", self.iss)?.as_deref() != Some(issuer) {
-            return Err(Refusal::Issuer.into());
-        }
-        if let Some(pattern) = audience_pattern
-            && !self.audiences()?.iter().any(|meant| pattern.is_match(meant))
-        {
-            return Err(Refusal::Audience.into());
-        }
-        if let Some(pattern) = issuer_pattern
-            && !text("iss", self.iss)?.is_some_and(|issuer| pattern.is_match(&issuer))
-        {
-            return Err(Refusal::Issuer.into());
-        }
+        self.check_origin(expected)?;
+        let now = expected.now;
         // "The exp claim identifies the expiration time on or after which the JWT MUST NOT be accepted" (§4.1.4).
         if let Some(end) = seconds("exp", self.exp)?.map(f64::floor)
             && now as f64 >= end
@@ -217,6 +248,8 @@ impl<'a> Claims<'a> {
             meta: self.meta.map(json),
             token: self.token()?,
             subs,
+            capabilities: capabilities("caps", self.caps)?,
+            labels: self.labels()?,
             upload: self.upload()?,
         })
     }
@@ -238,6 +271,7 @@ impl<'a> Claims<'a> {
                 data: bytes("b64data", self.b64data, self.data)?,
                 overrides: overrides("override", self.overrides)?,
                 filter: filter("server_tags_filter", self.server_tags_filter)?,
+                allow: allow("allow", self.allow)?,
             },
         })
     }
@@ -250,6 +284,13 @@ impl<'a> Claims<'a> {
             "no text"
         };
         Ok(parsed("sub", problem, self.sub)?.unwrap_or_default())
+    }
+
+    fn labels(&self) -> Result<Option<Arc<Labels>>, Refusal> {
+        let problem =
+            "no object of at most 16 texts, with names of 1 to 64 bytes and values of at most 255 bytes";
+        let labels: Option<Labels> = parsed("labels", problem, self.labels)?;
+        Ok(labels.filter(|labels| !labels.is_empty()).map(Arc::new))
     }
 
     /// `tables.upload`. A claim `tables` of another shape is ignored.
@@ -338,6 +379,8 @@ struct Options<'a> {
     overrides: Raw<'a>,
     #[serde(borrow)]
     server_tags_filter: Raw<'a>,
+    #[serde(borrow)]
+    allow: Raw<'a>,
 }
 
 impl Options<'_> {
@@ -347,6 +390,7 @@ impl Options<'_> {
             data: bytes(claim, self.b64data, self.data)?,
             overrides: overrides(claim, self.overrides)?,
             filter: filter(claim, self.server_tags_filter)?,
+            allow: allow(claim, self.allow)?,
         })
     }
 }
@@ -397,6 +441,17 @@ fn json(raw: &RawValue) -> Bytes {
 
 fn overrides(claim: &'static str, raw: Raw<'_>) -> Result<ChannelOverrides, Refusal> {
     Ok(parsed(claim, "no map of overrides", raw)?.unwrap_or_default())
+}
+
+fn capabilities(claim: &'static str, raw: Raw<'_>) -> Result<Option<Arc<Capabilities>>, Refusal> {
+    let capabilities = raw.map(|raw| Capabilities::from_json(raw.get())).transpose();
+    let capabilities = capabilities.map_err(|error| wrong(claim, error.problem()))?;
+    Ok(capabilities.filter(|capabilities| !capabilities.is_empty()).map(Arc::new))
+}
+
+fn allow(claim: &'static str, raw: Raw<'_>) -> Result<Allow, Refusal> {
+    let names: Vec<String> = parsed(claim, "no list of capabilities", raw)?.unwrap_or_default();
+    Allow::from_names(names.iter().map(String::as_str)).map_err(|error| wrong(claim, error.problem()))
 }
 
 /// A filter that is refused is an error, because a subscription without it would get more than it may.

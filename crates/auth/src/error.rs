@@ -96,6 +96,9 @@ pub enum Refusal {
     /// The token is from another issuer (`iss`).
     #[error("made by another issuer (`iss`)")]
     Issuer,
+    /// The issuer or audience has a part that the address of a key set cannot contain.
+    #[error("its issuer or audience names no key set")]
+    Origin,
     /// A required claim is missing.
     #[error("has no claim `{0}`")]
     Missing(&'static str),

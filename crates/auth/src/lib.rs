@@ -25,6 +25,7 @@ mod verifier;
 pub use claims::{Connection, Subscription, SubscriptionOptions};
 pub use compact::{Inspected, inspect, sign_hs256};
 pub use error::{MAX_TOKEN, Refusal, SetupError, SignError, TokenError};
+pub use jwks::JwksUrl;
 pub use pem::{KeyType, PemError, PublicKey};
 pub use tidings_wire::Secret;
 pub use verifier::{TokenRules, Verifier, VerifierOptions};

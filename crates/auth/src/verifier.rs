@@ -1,12 +1,13 @@
 //! Verification of tokens with the configured keys.
 
-use http::Uri;
+use std::sync::Arc;
+
 use tracing::warn;
 
 use super::claims::{Claims, Connection, Expected, Subscription};
 use super::compact::{Compact, unverified_claims};
 use super::error::{Refusal, SetupError, TokenError};
-use super::jwks::Jwks;
+use super::jwks::{Jwks, JwksSets, JwksUrl};
 use super::key::Key;
 use super::pem::PublicKey;
 use tidings_pattern::Pattern;
@@ -116,7 +117,7 @@ pub struct TokenRules<'a> {
     /// The key of ECDSA signatures.
     pub ecdsa: Option<&'a PublicKey>,
     /// The address of a key set (RFC 7517), which is used in place of all other keys.
-    pub jwks: Option<&'a Uri>,
+    pub jwks: Option<&'a JwksUrl>,
     /// The audience (`aud`) that a token must name; empty for any.
     pub audience: &'a str,
     /// The issuer (`iss`) that a token must name; empty for any.
@@ -158,6 +159,8 @@ enum Keys {
     Configured(Vec<Key>, Option<PreviousKey>),
     /// The keys of a key set alone.
     Set(Jwks),
+    /// The keys of the key set that belongs to the token's issuer or audience.
+    Sets(JwksSets),
 }
 
 /// A previous key.
@@ -180,7 +183,14 @@ impl Trust {
             if source.has_static_key() {
                 warn!("the other keys of {group} have no effect beside {group}.jwks_public_endpoint");
             }
-            Keys::Set(Jwks::new(url, &format!("{group}.jwks_public_endpoint"))?)
+            let option = format!("{group}.jwks_public_endpoint");
+            match url.as_str().parse() {
+                Ok(address) if url.variables().next().is_none() => Keys::Set(Jwks::new(&address, &option)?),
+                _ => {
+                    let (issuer, audience) = (source.issuer_pattern, source.audience_pattern);
+                    Keys::Sets(JwksSets::new(url, &option, issuer, audience)?)
+                }
+            }
         } else if source.has_static_key() {
             let length = source.hmac.expose().len();
             if source.hmac.is_set() && length < MIN_HMAC_KEY {
@@ -245,8 +255,21 @@ impl Trust {
                 let id = key_id.ok_or(Refusal::NoKeyId)?;
                 set.key(&id, algorithm, now).await?.verify(algorithm, signed, &signature)?;
             }
+            Keys::Sets(sets) => {
+                let id = key_id.ok_or(Refusal::NoKeyId)?;
+                let set = self.set_of(sets, &claims, now)?;
+                set.key(&id, algorithm, now).await?.verify(algorithm, signed, &signature)?;
+            }
         }
         Ok(claims)
+    }
+
+    /// The key set for the issuer or audience in claims that are not verified yet.
+    fn set_of(&self, sets: &JwksSets, claims: &[u8], now: u64) -> Result<Arc<Jwks>, TokenError> {
+        let claims = Claims::read(claims, &self.user_claim)?;
+        claims.check_origin(self.expected(now))?;
+        let (issuer, audiences) = claims.origin()?;
+        sets.get(issuer.as_deref(), &audiences, now)
     }
 
     fn expected(&self, now: u64) -> Expected<'_> {

@@ -176,8 +176,9 @@ impl From<&SessionCommand> for WireSessionCommand {
     fn from(command: &SessionCommand) -> Self {
         let action = match &command.action {
             SessionAction::Subscribe { channel, admission, since } => {
-                // A subscription that the application makes has neither a token nor a filter.
-                let Admission { info, data, expires, overrides, filter: _, token: _ } = &**admission;
+                // A subscription that the application makes has no token, filter and capabilities.
+                let Admission { info, data, expires, overrides, filter: _, allow: _, token: _ } =
+                    &**admission;
                 let ChannelOverrides {
                     presence,
                     join_leave,
@@ -261,8 +262,7 @@ impl TryFrom<WireSessionCommand> for SessionCommand {
                         force_recovery,
                         force_positioning,
                     },
-                    filter: None,
-                    token: None,
+                    ..Admission::default()
                 }),
                 since: since.map(|(offset, epoch)| Position { offset, epoch: Epoch::from(&*epoch) }),
             },
@@ -310,8 +310,7 @@ mod tests {
                 force_recovery: Some(true),
                 force_positioning: Some(false),
             },
-            filter: None,
-            token: None,
+            ..Admission::default()
         };
         let since = Some(Position { offset: u64::MAX, epoch: Epoch::from("x") });
         let actions = [

@@ -157,8 +157,14 @@ impl Import {
                 self.note(item.line, "a namespace without a name is left out");
                 continue;
             };
-            self.namespaces.push((name.to_owned(), item.line));
-            for (key, node) in entries.iter().filter(|(key, _)| key != "name") {
+            // In version 5 a pattern is the name.
+            let pattern = Some(name).filter(|name| name.starts_with('/')).map(|name| {
+                ("pattern".to_owned(), Node { line: item.line, raw: Raw::Text(name.to_owned()) })
+            });
+            let name = pattern.as_ref().map_or_else(|| name.to_owned(), |_| name_of_pattern(name));
+            self.namespaces.push((name.clone(), item.line));
+            let options = entries.iter().filter(|(key, _)| key != "name");
+            for (key, node) in options.chain(&pattern) {
                 if let Raw::Table(inner) = &node.raw
                     && is_group(&format!("{CHANNELS}.{key}"))
                 {
@@ -547,4 +553,10 @@ impl Import {
         }
         true
     }
+}
+
+/// A name for the namespace of a pattern: `users_name` for `/users/:name`.
+fn name_of_pattern(pattern: &str) -> String {
+    let words = pattern.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_")
 }

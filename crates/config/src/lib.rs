@@ -17,6 +17,7 @@ mod assignment;
 mod centrifugo;
 mod check;
 mod check_maps;
+mod check_rules;
 mod check_shared_polls;
 mod consumers;
 mod environment;

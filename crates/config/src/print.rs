@@ -69,7 +69,7 @@ const DOCS_NAMESPACES: &str = "\
 
 Options for the channels of a namespace. The namespace of a channel is the text before the first colon of its name (`chat`
 in `chat:room`). A namespace has a `name` (2 to 253 letters, digits, `-`, `_` or `.`) and every option of
-`channel.without_namespace`, with the same defaults. Without any namespace, a colon in a channel's name has no meaning;
+`channel.without_namespace`, with the same defaults. `match`, `pattern` and `user_variable` are options of namespaces alone. Without any namespace, a colon in a channel's name has no meaning;
 with at least one, a channel in an unknown namespace does not exist. In a file namespaces are a list of
 tables:
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
+use tidings_auth::JwksUrl;
 
 use super::group::group;
 use super::named_proxies::RpcNamespaces;
@@ -239,6 +240,27 @@ impl Setting for Option<HttpUrl> {
 
     fn toml(&self) -> Option<String> {
         Some(quoted(&self.as_ref().map(|url| url.0.to_string()).unwrap_or_default()))
+    }
+}
+
+/// Empty text is no address. The rule is an example, for error messages.
+impl Setting for Option<JwksUrl> {
+    type Rule = &'static str;
+
+    fn read(raw: &Raw, example: &&'static str) -> Result<Self, String> {
+        let text = raw.as_text().ok_or_else(|| expected("a URL", raw))?;
+        let wrong = |what: &str| format!("expected a URL such as {example}, got {what}");
+        let url = JwksUrl::new(text).map_err(wrong)?;
+        let is_url = Option::<HttpUrl>::read(&Raw::Text(url.example()), example)?.is_some();
+        Ok(is_url.then_some(url))
+    }
+
+    fn kind(_: &&'static str) -> String {
+        "URL (`http://`, `https://`), which may have variables (`{{realm}}`), or empty".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(self.as_ref().map_or("", JwksUrl::as_str)))
     }
 }
 

@@ -3,7 +3,6 @@
 use tidings_auth::{KeyType, PublicKey, TokenRules, VerifierOptions};
 
 use super::options::{ClientOptions, SubscriptionTokenOptions, TokenOptions};
-use super::proxy::HttpUrl;
 use super::raw::Raw;
 use super::setting::{Setting, quoted};
 
@@ -52,7 +51,7 @@ macro_rules! token_rules {
                     previous_until: options.hmac_previous_secret_key_valid_until as u64,
                     rsa: options.rsa_public_key.as_ref(),
                     ecdsa: options.ecdsa_public_key.as_ref(),
-                    jwks: options.jwks_public_endpoint.as_ref().map(HttpUrl::uri),
+                    jwks: options.jwks_public_endpoint.as_ref(),
                     audience: &options.audience,
                     issuer: &options.issuer,
                     audience_pattern: options.audience_regex.as_ref(),

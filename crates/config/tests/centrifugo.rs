@@ -424,3 +424,27 @@ fn an_import_reports_an_invalid_port() {
     );
     assert!(imported.text.contains(":8000"), "{}", imported.text);
 }
+
+#[test]
+fn channel_patterns_of_both_versions_are_imported() {
+    let six = r#"{"channel": {"patterns": true, "namespaces": [
+        {"name": "users_name", "pattern": "/users/:name", "presence": true}]}}"#;
+    let five = r#"{"channel_patterns": true, "namespaces": [{"name": "/users/:name", "presence": true}]}"#;
+    for text in [six, five] {
+        let (config, imported) = import("c.json", text);
+        let rules: Vec<_> =
+            config.channel.rules().map(|(index, rule)| (index, rule.as_str().to_owned())).collect();
+        assert_eq!(rules, [(0, "/users/:name".to_owned())], "{}", imported.text);
+        assert!(config.channel.namespaces[0].options.presence);
+        assert_eq!(config.channel.namespaces[0].name, "users_name");
+    }
+}
+
+#[test]
+fn variables_in_the_address_of_a_key_set_are_imported() {
+    let text = r#"{"client": {"token": {
+        "jwks_public_endpoint": "https://id.example.com/{{realm}}/certs",
+        "issuer_regex": "^https://id.example.com/(?P<realm>[a-z]+)$"}}}"#;
+    let (config, imported) = import("c.json", text);
+    assert!(config.client.token.jwks_public_endpoint.is_some(), "{:?}", imported.notes);
+}

@@ -22,13 +22,13 @@ mod values;
 use std::fmt;
 use std::sync::Arc;
 
-use tidings_hub::{Admission, Connected, Failure, PollValues, Requester};
+use tidings_hub::{Admission, Connected, Failure, HookNames, Namespaces, PollValues, Requester};
 use tidings_wire::Channel;
 
 pub use response::{AllowedPublish, Renewal};
 
 use self::hook::{Hook, HookOptions};
-use self::request::{HookEvent, HookRequest};
+use self::request::{HookChannel, HookEvent, HookRequest};
 use self::set::{HookSet, RpcHooks, Unnamed};
 use self::values::ValuesRequest;
 use tidings_config::{ChannelOptions, Config, DEFAULT_PROXY, SubscriptionType};
@@ -262,52 +262,58 @@ impl Hooks {
         Some(hook.call(requester, fields.headers, &request, response::read_upload).await)
     }
 
-    /// Calls the subscribe hook with this name; `None` if it is disabled.
+    /// Calls the subscribe hook of a channel; `None` if it is disabled.
     ///
     /// # Errors
     /// Why the subscription is rejected.
     pub async fn subscribe(
         &self,
-        name: Option<&str>,
+        namespaces: &Namespaces,
         requester: &Requester,
         channel: &Channel,
         data: Option<&[u8]>,
     ) -> Option<Result<Admission, Failure>> {
-        let hook = self.subscribe.get(name)?;
-        let request = HookRequest::new(requester, HookEvent::Subscribe(channel), data, hook.encoding());
+        let hook = self.subscribe.get(name(namespaces, channel, |names| &names.subscribe))?;
+        let target = HookChannel::new(namespaces, channel);
+        let request = HookRequest::new(requester, HookEvent::Subscribe(&target), data, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_subscribe).await)
     }
 
-    /// Calls the publish hook with this name; `None` if it is disabled.
+    /// Calls the publish hook of a channel; `None` if it is disabled.
     ///
     /// # Errors
     /// Why the publication is rejected.
     pub async fn publish(
         &self,
-        name: Option<&str>,
+        namespaces: &Namespaces,
         requester: &Requester,
         channel: &Channel,
         body: &[u8],
     ) -> Option<Result<AllowedPublish, Failure>> {
-        let hook = self.publish.get(name)?;
-        let request = HookRequest::new(requester, HookEvent::Publish(channel), Some(body), hook.encoding());
+        let hook = self.publish.get(name(namespaces, channel, |names| &names.publish))?;
+        let target = HookChannel::new(namespaces, channel);
+        let request = HookRequest::new(requester, HookEvent::Publish(&target), Some(body), hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_publish).await)
     }
 
-    /// Calls the hook that renews a connection, or with a channel the one with this name that renews a subscription; `None` if it
-    /// is disabled.
+    /// Calls the hook that renews a connection, or with a channel the one that renews its subscription; `None` if it is
+    /// disabled.
     ///
     /// # Errors
     /// The application's error, or why there is no valid response.
     pub async fn renew(
         &self,
-        name: Option<&str>,
+        namespaces: &Namespaces,
         requester: &Requester,
         channel: Option<&Channel>,
     ) -> Option<Result<Renewal, Failure>> {
-        let (hook, event) = match channel {
-            None => (self.refresh.as_ref()?, HookEvent::Refresh),
-            Some(channel) => (self.sub_refresh.get(name)?, HookEvent::SubRefresh(channel)),
+        let target = channel.map(|channel| HookChannel::new(namespaces, channel));
+        let (hook, event) = match (channel, &target) {
+            (Some(channel), Some(target)) => {
+                let name = name(namespaces, channel, |names| &names.sub_refresh);
+                (self.sub_refresh.get(name)?, HookEvent::SubRefresh(target))
+            }
+            _ => (self.refresh.as_ref()?, HookEvent::Refresh),
         };
         let request = HookRequest::new(requester, event, None, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_renewal).await)
@@ -345,6 +351,15 @@ impl Hooks {
         let request = HookRequest::new(requester, HookEvent::Rpc(method), data, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_rpc).await)
     }
+}
+
+/// The name of a hook of a channel; `None` for the one without a name.
+fn name<'a>(
+    namespaces: &'a Namespaces,
+    channel: &Channel,
+    which: fn(&HookNames) -> &Option<String>,
+) -> Option<&'a str> {
+    which(&namespaces.options(channel.as_str()).ok()?.hooks).as_deref()
 }
 
 /// The hook that renews connections, if it is enabled.

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use tidings_hub::Requester;
-use tidings_wire::Channel;
+use tidings_hub::{Namespaces, Requester};
 use tidings_wire::body::{self, DataFormat};
 use tidings_wire::client::Encoding;
+use tidings_wire::{Channel, Labels};
 
 /// The command of a client that a hook authorizes.
 #[derive(Clone, Copy)]
@@ -17,15 +17,15 @@ pub(super) enum HookEvent<'a> {
     /// A connection, with the name and version of the client library.
     Connect { name: &'a str, version: &'a str },
     /// A subscription to this channel.
-    Subscribe(&'a Channel),
+    Subscribe(&'a HookChannel<'a>),
     /// A publication to this channel.
-    Publish(&'a Channel),
+    Publish(&'a HookChannel<'a>),
     /// A call of this method.
     Rpc(&'a str),
     /// A connection that expires.
     Refresh,
     /// A subscription to this channel that expires.
-    SubRefresh(&'a Channel),
+    SubRefresh(&'a HookChannel<'a>),
 }
 
 /// The options of a hook that change its requests.
@@ -35,6 +35,42 @@ pub(super) struct RequestEncoding {
     pub(super) binary: bool,
     /// Include the connection's `meta`.
     pub(super) include_meta: bool,
+}
+
+/// The channel of a request, with the variables in its pattern and their values.
+pub(super) struct HookChannel<'a> {
+    channel: &'a Channel,
+    variables: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> HookChannel<'a> {
+    pub(super) fn new(namespaces: &'a Namespaces, channel: &'a Channel) -> Self {
+        Self { channel, variables: namespaces.variables(channel.as_str()) }
+    }
+}
+
+/// Names with values, as a JSON object.
+enum Pairs<'a> {
+    Variables(&'a [(&'a str, &'a str)]),
+    Labels(&'a [(String, String)]),
+}
+
+impl Pairs<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Variables(pairs) => pairs.is_empty(),
+            Self::Labels(pairs) => pairs.is_empty(),
+        }
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Variables(pairs) => serializer.collect_map(pairs.iter().copied()),
+            Self::Labels(pairs) => serializer.collect_map(pairs.iter().map(|(name, value)| (name, value))),
+        }
+    }
 }
 
 /// The body of a request. Fields without a value are omitted.
@@ -50,6 +86,8 @@ pub(super) struct HookRequest<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    vars: Pairs<'a>,
     #[serde(skip_serializing_if = "str::is_empty")]
     method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -62,6 +100,8 @@ pub(super) struct HookRequest<'a> {
     b64data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     meta: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    labels: Pairs<'a>,
 }
 
 impl<'a> HookRequest<'a> {
@@ -96,12 +136,14 @@ impl<'a> HookRequest<'a> {
             address: requester.address,
             user: Some(&requester.user),
             channel: None,
+            vars: Pairs::Variables(&[]),
             method: "",
             name: "",
             version: "",
             data,
             b64data,
             meta: meta.and_then(|meta| serde_json::from_slice(meta).ok()),
+            labels: Pairs::Labels(requester.labels.as_deref().map(Labels::as_slice).unwrap_or_default()),
         };
         match event {
             HookEvent::Connect { name, version } => {
@@ -109,8 +151,9 @@ impl<'a> HookRequest<'a> {
                 request.name = name;
                 request.version = version;
             }
-            HookEvent::Subscribe(channel) | HookEvent::Publish(channel) | HookEvent::SubRefresh(channel) => {
-                request.channel = Some(channel.as_str());
+            HookEvent::Subscribe(target) | HookEvent::Publish(target) | HookEvent::SubRefresh(target) => {
+                request.channel = Some(target.channel.as_str());
+                request.vars = Pairs::Variables(&target.variables);
             }
             HookEvent::Rpc(method) => request.method = method,
             HookEvent::Refresh => {}
@@ -145,6 +188,7 @@ mod tests {
             client: "c1".into(),
             user: "42".into(),
             meta: Some(Bytes::from_static(b"{\"role\":\"admin\"}")),
+            labels: Labels::new([("tier".to_owned(), "pro".to_owned())].into()).map(Arc::new),
             connection_info: Some(Arc::new(ConnectionInfo {
                 transport: "websocket",
                 headers: Vec::new(),
@@ -172,18 +216,31 @@ mod tests {
             json!({"client": "c1", "transport": "tcp", "protocol": "json", "encoding": "json", "name": "js", "version": "5"})
         );
         let channel = Channel::new("chat:1").expect("a name");
+        let target = &HookChannel { channel: &channel, variables: Vec::new() };
         let with_meta = RequestEncoding { include_meta: true, ..PLAIN };
         assert_eq!(
-            request(&who(), HookEvent::Subscribe(&channel), Some(b"{\"a\": 1}"), with_meta),
+            request(&who(), HookEvent::Subscribe(target), Some(b"{\"a\": 1}"), with_meta),
             json!({
                 "client": "c1", "transport": "websocket", "protocol": "protobuf", "encoding": "json", "user": "42",
-                "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"}
+                "address": "198.51.100.7", "channel": "chat:1", "data": {"a": 1}, "meta": {"role": "admin"},
+                "labels": {"tier": "pro"}
             })
         );
         assert_eq!(
             request(&Requester::default(), HookEvent::Rpc(""), None, PLAIN),
             json!({"client": "", "transport": "tcp", "protocol": "json", "encoding": "json", "user": ""})
         );
+    }
+
+    #[test]
+    fn a_request_about_a_channel_of_a_pattern_has_its_variables() {
+        let channel = Channel::new("/users/7").expect("a name");
+        let target = &HookChannel { channel: &channel, variables: vec![("id", "7"), ("kind", "\"")] };
+        for event in [HookEvent::Subscribe(target), HookEvent::Publish(target), HookEvent::SubRefresh(target)]
+        {
+            let request = request(&who(), event, None, PLAIN);
+            assert_eq!(request["vars"], json!({"id": "7", "kind": "\""}));
+        }
     }
 
     #[test]

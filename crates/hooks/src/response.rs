@@ -10,9 +10,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::value::{RawValue, Value};
-use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection};
+use tidings_capabilities::{Allow, Capabilities};
+use tidings_hub::{Admission, ChannelOverrides, Connected, Failure, Rejection, Renewed};
 use tidings_tags_filter::Filter;
-use tidings_wire::{Channel, code};
+use tidings_wire::labels::LABELS_EXPECTED;
+use tidings_wire::{Channel, Labels, code};
 
 /// Longest reason of a disconnect in bytes: the payload of a close frame (RFC 6455 §5.5) without its code.
 const MAX_REASON: usize = 123;
@@ -46,6 +48,17 @@ pub struct Renewal {
     pub info: Option<Bytes>,
     /// Replaces the data about the client for hooks; of a connection alone.
     pub meta: Option<Bytes>,
+    /// Replaces what the connection may do besides the options of channels; of a connection alone.
+    pub capabilities: Option<Option<Arc<Capabilities>>>,
+    /// Replaces what the client may do in the channel besides its options; of a subscription alone.
+    pub allow: Option<Allow>,
+}
+
+impl From<Renewal> for Renewed {
+    fn from(renewal: Renewal) -> Self {
+        let Renewal { expires, info, meta, capabilities, allow, is_expired: _ } = renewal;
+        Self { expires, info, meta, capabilities, allow, token: None }
+    }
 }
 
 /// The response to any hook: one of the three fields. `disconnect` takes precedence over `error`, and that over `result`.
@@ -87,6 +100,8 @@ struct ConnectHookResult {
     channels: Option<Vec<String>>,
     subs: Option<BTreeMap<String, Option<SubscribeHookResult>>>,
     meta: Option<RawJson>,
+    caps: Option<RawJson>,
+    labels: Option<RawJson>,
     tables: Option<Value>,
 }
 
@@ -100,6 +115,7 @@ struct SubscribeHookResult {
     #[serde(rename = "override")]
     overrides: Option<ChannelOverrides>,
     server_tags_filter: Option<RawJson>,
+    allow: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +139,8 @@ struct RenewalHookResult {
     info: Option<RawJson>,
     b64info: Option<String>,
     meta: Option<RawJson>,
+    caps: Option<RawJson>,
+    allow: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +187,8 @@ fn connection(result: ConnectHookResult) -> Result<Connected, InvalidReason> {
         data: bytes("b64data", result.b64data, result.data)?,
         subs: subs.into_iter().collect(),
         token: None,
+        capabilities: capabilities(result.caps)?.flatten(),
+        labels: labels(result.labels)?,
         since: 0,
     })
 }
@@ -206,6 +226,8 @@ pub(super) fn read_renewal(json: &[u8]) -> HookOutcome<Renewal> {
             expires: expires(result.expire_at),
             info: bytes("b64info", result.b64info, result.info)?,
             meta: result.meta.map(text),
+            capabilities: capabilities(result.caps)?,
+            allow: allow(result.allow)?,
         })
     })
 }
@@ -262,8 +284,30 @@ fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
         expires: expires(result.expire_at),
         overrides: result.overrides.unwrap_or_default(),
         filter: result.server_tags_filter.map(|json| filter(&json)).transpose()?,
+        allow: allow(result.allow)?.unwrap_or_default(),
         token: None,
     })
+}
+
+/// Capabilities of a connection: `None` if the field is absent, `Some(None)` for an empty list.
+fn capabilities(json: Option<RawJson>) -> Result<Option<Option<Arc<Capabilities>>>, InvalidReason> {
+    let Some(json) = json else { return Ok(None) };
+    let capabilities = Capabilities::from_json(json.get());
+    let capabilities = capabilities.map_err(|error| format!("has a field caps that is {error}"))?;
+    Ok(Some(Some(capabilities).filter(|capabilities| !capabilities.is_empty()).map(Arc::new)))
+}
+
+fn labels(json: Option<RawJson>) -> Result<Option<Arc<Labels>>, InvalidReason> {
+    let labels: Option<Option<Labels>> = json
+        .map(|json| serde_json::from_str(json.get()))
+        .transpose()
+        .map_err(|_| format!("has a field labels that is not {LABELS_EXPECTED}"))?;
+    Ok(labels.flatten().filter(|labels| !labels.is_empty()).map(Arc::new))
+}
+
+fn allow(names: Option<Vec<String>>) -> Result<Option<Allow>, InvalidReason> {
+    let names = names.map(|names| Allow::from_names(names.iter().map(String::as_str))).transpose();
+    names.map_err(|error| format!("has a field allow that is {error}"))
 }
 
 fn filter(json: &RawValue) -> Result<Arc<Filter>, InvalidReason> {
@@ -339,8 +383,7 @@ mod tests {
             meta: Some(r#"{"role": "admin"}"#.into()),
             data: Some(Bytes::from_static(&[255])),
             subs: vec![(name("a"), Admission::default()), (name("b"), b)],
-            token: None,
-            since: 0,
+            ..Connected::default()
         };
         assert_eq!(connected, Ok(Ok(expected)));
         assert_eq!(read_connect(br#"{"result": {}}"#), Ok(Ok(Connected::default())));
@@ -427,13 +470,34 @@ mod tests {
     fn a_renewal_has_the_next_expiry_or_is_none() {
         let json = br#"{"result": {"expire_at": 7, "info": {"n":1}, "meta": {"m":2}}}"#;
         let (info, meta) = (Some(r#"{"n":1}"#.into()), Some(r#"{"m":2}"#.into()));
-        let renewed = Renewal { is_expired: false, expires: Some(7), info, meta };
+        let renewed = Renewal { expires: Some(7), info, meta, ..Renewal::default() };
         assert_eq!(read_renewal(json), Ok(Ok(renewed)));
         let over = Renewal { is_expired: true, ..Renewal::default() };
         for json in [r#"{"result": {"expired": true}}"#, r#"{"result": null}"#, "{}"] {
             assert_eq!(read_renewal(json.as_bytes()), Ok(Ok(over.clone())), "{json}");
         }
         assert_eq!(read_renewal(br#"{"result": {}}"#), Ok(Ok(Renewal::default())));
+    }
+
+    #[test]
+    fn capabilities_and_labels_are_read_and_invalid_ones_are_no_permission() {
+        let caps = r#"[{"channels": ["a"], "allow": ["sub"]}]"#;
+        let expected = Capabilities::from_json(caps).ok().map(Arc::new);
+        let json = format!(r#"{{"result": {{"caps": {caps}, "labels": {{"tier": "pro"}}}}}}"#);
+        let connected = read_connect(json.as_bytes()).expect("JSON").expect("a permission");
+        assert_eq!(connected.capabilities, expected);
+        assert_eq!(connected.labels.expect("labels").as_slice(), [("tier".to_owned(), "pro".to_owned())]);
+        let renewed = |json: &str| read_renewal(json.as_bytes()).expect("JSON").expect("a renewal");
+        assert_eq!(renewed(r#"{"result": {}}"#).capabilities, None, "they stay");
+        assert_eq!(renewed(r#"{"result": {"caps": []}}"#).capabilities, Some(None), "they end");
+        assert_eq!(renewed(&json).capabilities, Some(expected));
+        let allowed =
+            read_subscribe(br#"{"result": {"allow": ["pub"]}}"#).expect("JSON").expect("a permission");
+        assert!(allowed.allow.contains(Allow::PUBLISH) && !allowed.allow.contains(Allow::HISTORY));
+        let wrong = read_connect(br#"{"result": {"caps": [{"channels": ["a"], "allow": ["all"]}]}}"#);
+        assert!(wrong.expect_err("caps").contains("unknown capability"));
+        assert!(read_connect(br#"{"result": {"labels": {"a": 1}}}"#).is_err());
+        assert!(read_subscribe(br#"{"result": {"allow": ["all"]}}"#).is_err());
     }
 
     #[test]

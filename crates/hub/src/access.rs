@@ -1,5 +1,6 @@
 //! Identities of sessions, and the rules of access.
 
+use tidings_capabilities::Allow;
 use tidings_keys::{ApiKeys, KeyIndex, Scope};
 use tidings_wire::code::{self, Code};
 
@@ -173,6 +174,17 @@ pub enum Action {
 }
 
 impl Action {
+    /// The operation that a capability must permit; `None` if capabilities do not apply.
+    pub(crate) fn operation(self) -> Option<Allow> {
+        match self {
+            Self::Subscribe => Some(Allow::SUBSCRIBE),
+            Self::Publish => Some(Allow::PUBLISH),
+            Self::History => Some(Allow::HISTORY),
+            Self::Presence => Some(Allow::PRESENCE),
+            Self::MapPublish | Self::MapRemove => None,
+        }
+    }
+
     /// The scope that a backend needs.
     pub(crate) fn scope(self) -> Scope {
         match self {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_tags_filter::Filter;
 use tidings_wire::client::Encoding;
 pub use tidings_wire::grant::{ChannelOverrides, TokenId};
-use tidings_wire::{Channel, MessageProperties};
+use tidings_wire::{Channel, Labels, MessageProperties};
 
 use crate::effects::Failure;
 
@@ -33,6 +34,8 @@ pub struct Requester {
     pub user: String,
     /// Data that the application attached to the connection (JSON).
     pub meta: Option<Bytes>,
+    /// The labels of the connection.
+    pub labels: Option<Arc<Labels>>,
     /// The transport and headers.
     pub connection_info: Option<Arc<ConnectionInfo>>,
     /// The address; `None` if it is unknown. The control plane sets it: the hub knows no addresses.
@@ -181,6 +184,10 @@ pub struct Connected {
     pub subs: Vec<(Channel, Admission)>,
     /// The connection token, if there is one.
     pub token: Option<TokenId>,
+    /// What it may do besides the options of channels.
+    pub capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections.
+    pub labels: Option<Arc<Labels>>,
     /// When it was accepted, in Unix microseconds. Of two connections of a user, the later one is newer.
     pub since: u64,
 }
@@ -198,8 +205,27 @@ pub struct Admission {
     pub overrides: ChannelOverrides,
     /// The subscription gets only the publications that pass this filter.
     pub filter: Option<Arc<Filter>>,
+    /// What the client may do in the channel besides its options.
+    pub allow: Allow,
     /// The subscription token, if there is one.
     pub token: Option<TokenId>,
+}
+
+/// A renewed connection or subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// When it expires, in Unix seconds; `None` is never.
+    pub expires: Option<u64>,
+    /// The new information about the client for other clients, if it changes.
+    pub info: Option<Bytes>,
+    /// The new data about the client for hooks, if it changes. Of a connection alone.
+    pub meta: Option<Bytes>,
+    /// The new token of the connection or of the subscription.
+    pub token: Option<TokenId>,
+    /// The new capabilities of a connection, or that it has none any more; `None` if they stay.
+    pub capabilities: Option<Option<Arc<Capabilities>>>,
+    /// What the client may do in the channel of a subscription; `None` if that stays.
+    pub allow: Option<Allow>,
 }
 
 /// Why a request was rejected, by the application or by the server.

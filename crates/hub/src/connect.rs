@@ -143,13 +143,15 @@ impl<P: Protocols> Context<'_, P> {
         if before != Some(&*connected.user) && !self.hub.meter_user(self.slot, &connected.user, self.fx) {
             return false;
         }
-        let Connected { user, expires, info, meta, token, .. } = connected;
+        let Connected { user, expires, info, meta, token, capabilities, labels, .. } = connected;
         let mut user_state = UserState {
             user: user.as_str().into(),
             since: connected.since,
             expires: *expires,
             info: info.clone(),
             meta: meta.clone(),
+            capabilities: capabilities.clone(),
+            labels: labels.clone(),
             ..UserState::default()
         };
         user_state.set_token(token.as_ref());

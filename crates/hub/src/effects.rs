@@ -8,7 +8,7 @@ use tidings_map_state::{KeyChange, StatePage, StateQuery};
 use tidings_wire::code::HttpStatus;
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Pattern, Topic};
 
-use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection, TokenId};
+use crate::authorization::{Admission, AuthorizationRequest, Connected, Rejection, Renewed};
 use crate::index::Slot;
 use crate::protocols::ControlMessages;
 use crate::session::SessionId;
@@ -163,16 +163,7 @@ pub enum Response<M: ControlMessages> {
     /// The subscription is allowed.
     Allowed(Box<Admission>),
     /// The connection or subscription is renewed.
-    Renewed {
-        /// When it expires, in Unix seconds; `None` is never.
-        expires: Option<u64>,
-        /// The new information about the client for other clients, if it changes.
-        info: Option<Bytes>,
-        /// The new data about the client for hooks, if it changes. Of a connection alone.
-        meta: Option<Box<Bytes>>,
-        /// The new token of the connection or of the subscription.
-        token: Option<TokenId>,
-    },
+    Renewed(Box<Renewed>),
     /// The response of the application.
     Replied(Option<Bytes>),
     /// The response to a [`Request::Protocol`].

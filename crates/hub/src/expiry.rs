@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tidings_wire::grant::TokenId;
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_wire::{Channel, Topic, code};
 
-use crate::authorization::AuthorizationRequest;
+use crate::access::Action;
+use crate::authorization::{AuthorizationRequest, Renewed};
 use crate::close::CloseReason;
 use crate::context::Context;
 use crate::effects::{Effect, Request, Response, Timer};
@@ -145,17 +145,12 @@ impl<P: Protocols> Context<'_, P> {
     /// too.
     pub(crate) fn on_renewal(&mut self, channel: Option<&Channel>, response: &Response<P::Messages>) {
         let now = self.hub.time;
-        let (renewed, meta) = match response {
-            Response::Renewed { expires, info, meta, token } if expires.is_none_or(|at| at > now) => {
-                (Some((*expires, info.as_ref(), token.as_ref())), meta)
-            }
-            _ => (None, &None),
+        let renewed = match response {
+            Response::Renewed(renewed) if renewed.expires.is_none_or(|at| at > now) => Some(&**renewed),
+            _ => None,
         };
         let Some(channel) = channel else {
             let Some(renewed) = renewed else { return self.end_expired_connection() };
-            if let Some(user_state) = self.session_mut().user_state_mut().filter(|_| meta.is_some()) {
-                user_state.meta = meta.as_deref().cloned();
-            }
             return self.renew_connection(renewed);
         };
         let Some(key) = self.hub.topics.key(&Topic::Channel(channel.clone())) else { return };
@@ -169,34 +164,28 @@ impl<P: Protocols> Context<'_, P> {
         }
     }
 
-    /// Renews the session's subscription to `channel` until `expires`, with its new token and its new information for
-    /// other subscribers, if they change.
-    pub fn renew_subscription(
-        &mut self,
-        channel: &Channel,
-        (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
-    ) {
+    /// Renews the session's subscription to `channel`, with what changes.
+    pub fn renew_subscription(&mut self, channel: &Channel, renewed: &Renewed) {
         let key = self.hub.topics.key(&Topic::Channel(channel.clone()));
         let user_state = self.session_mut().user_state_mut();
         let Some(sub) = key.and_then(|key| user_state?.sub_mut(key)) else { return };
-        sub.expires = expires;
+        let Renewed { expires, info, token, allow, .. } = renewed;
+        sub.expires = *expires;
         if let Some(token) = token {
             sub.token = Some(Box::new(token.clone()));
         }
         if let Some(info) = info {
             sub.info = Some(info.clone());
         }
-        if let Some((key, at)) = key.zip(expires) {
+        sub.allow = allow.unwrap_or(sub.allow);
+        if let Some((key, at)) = key.zip(*expires) {
             self.start_sub_expiry(key, at);
         }
     }
 
-    /// Renews the connection until `expires`, with its new token and its new information for other clients, if they
-    /// change.
-    pub fn renew_connection(
-        &mut self,
-        (expires, info, token): (Option<u64>, Option<&Bytes>, Option<&TokenId>),
-    ) {
+    /// Renews the connection, with what changes. Ends subscriptions that only its former capabilities permitted.
+    pub fn renew_connection(&mut self, renewed: &Renewed) {
+        let Renewed { expires, info, meta, token, capabilities, .. } = renewed;
         let cold = self.session_mut().cold();
         if let Some(token) = token
             && let Some(user_state) = &mut cold.user_state
@@ -204,13 +193,43 @@ impl<P: Protocols> Context<'_, P> {
             user_state.set_token(Some(token));
         }
         let user_state = cold.user_state.get_or_insert_default();
-        user_state.expires = expires;
+        user_state.expires = *expires;
         if let Some(info) = info {
             user_state.info = Some(info.clone());
         }
-        if let Some(at) = expires {
-            self.start_expiry(at);
+        if meta.is_some() {
+            user_state.meta.clone_from(meta);
         }
+        let former =
+            capabilities.clone().and_then(|new| std::mem::replace(&mut user_state.capabilities, new));
+        if let Some(at) = expires {
+            self.start_expiry(*at);
+        }
+        if let Some(former) = former {
+            self.end_uncovered_subscriptions(&former);
+        }
+    }
+
+    /// Ends the subscriptions that the former capabilities of the connection permitted, and that nothing permits now.
+    fn end_uncovered_subscriptions(&mut self, former: &Capabilities) {
+        let keys = self.session().subscriptions().iter().map(|subscription| subscription.topic);
+        let uncovered: Vec<_> = keys.filter(|key| self.is_uncovered(*key, former)).collect();
+        let code::Code { number, text, .. } = code::UNSUBSCRIBED_BY_SERVER;
+        for key in uncovered {
+            self.end_subscription(key, number, text);
+        }
+    }
+
+    fn is_uncovered(&self, key: TopicKey, former: &Capabilities) -> bool {
+        let Some(channel) = self.hub.channel_of(key) else { return false };
+        let details = self.session().user_state().and_then(|user_state| user_state.sub(key));
+        // A token or the server made the others.
+        let is_own =
+            details.is_none_or(|sub| sub.token.is_none() && !sub.flags.has(SubscriptionFlag::ServerSide));
+        is_own
+            && former.allow(channel.as_str(), Allow::SUBSCRIBE)
+            && !self.hub.is_decided_by_application(self.slot, Action::Subscribe, &channel)
+            && self.hub.authorize(self.slot, Action::Subscribe, &channel).is_err()
     }
 
     /// Ends a subscription and reports it with the reason.

@@ -107,6 +107,7 @@ impl<P: Protocols> Hub<P> {
             client: self.client_id(self.session_id(slot)),
             user: user_state.map(|m| m.user.to_string()).unwrap_or_default(),
             meta: user_state.and_then(|m| m.meta.clone()),
+            labels: user_state.and_then(|m| m.labels.clone()),
             connection_info: session.connection_info().cloned(),
             address: None,
             encoding: session.peer.encoding(),

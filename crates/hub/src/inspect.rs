@@ -1,5 +1,7 @@
 //! Sessions as operators see them. Nothing here changes a session.
 
+use tidings_wire::Labels;
+
 use crate::access::Identity;
 use crate::hub::Hub;
 use crate::index::Slot;
@@ -19,6 +21,8 @@ pub struct SessionSummary<'a> {
     pub identity: Identity,
     /// The number of subscriptions.
     pub subscriptions: usize,
+    /// The labels, by name.
+    pub labels: &'a [(String, String)],
 }
 
 impl<P: Protocols> Hub<P> {
@@ -31,6 +35,11 @@ impl<P: Protocols> Hub<P> {
             protocol: session.peer.name(),
             identity: session.identity,
             subscriptions: session.subscriptions().len(),
+            labels: session
+                .user_state()
+                .and_then(|state| state.labels.as_deref())
+                .map(Labels::as_slice)
+                .unwrap_or_default(),
         })
     }
 

@@ -58,8 +58,8 @@ mod user_state;
 
 pub use access::{Access, Action, Identity, UserBoundaries};
 pub use authorization::{
-    Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Requester,
-    TokenId,
+    Admission, AuthorizationRequest, ChannelOverrides, Connected, ConnectionInfo, Rejection, Renewed,
+    Requester, TokenId,
 };
 pub use client_meter::{ClientMeter, ExceededUsage};
 pub use close::{CloseReason, Disconnects, SessionEnd};

@@ -1,13 +1,15 @@
-//! Namespaces: options of all channels with the same prefix.
+//! Namespaces: options of all channels with the same prefix, or that a rule of the namespace claims.
 //!
-//! `scores:nba` belongs to the namespace `scores` if that is configured. If any namespace is configured, a channel with
-//! an unknown prefix is an unknown channel (code 102). If none is, a colon has no meaning, so that a backend can keep
-//! its names.
+//! `scores:nba` belongs to the namespace `scores` if that is configured. Otherwise the most specific rule of all namespaces that
+//! matches the name decides ([`tidings_channel_rules`]). If any namespace is configured, a channel with an unknown prefix and
+//! without a rule is an unknown channel (code 102), and so is one that begins with a slash where any namespace has a pattern. If no
+//! namespace is configured, a colon has no meaning, so that a backend can keep its names.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use tidings_channel_rules::{Owner, Rule, RuleTree};
 use tidings_pattern::Pattern;
 use tidings_wire::RecoveryMode;
 use tidings_wire::body::DataFormat;
@@ -85,6 +87,8 @@ pub struct NamespaceOptions {
     pub allow_presence_for_anonymous: bool,
     /// Channels with a `#` in their name are open only to the users that are named after it.
     pub allow_user_limited_channels: bool,
+    /// The variable of the pattern whose value is the user that may subscribe; `None` for no such limit.
+    pub user_variable: Option<Box<str>>,
     /// The pattern of the names of channels that clients may use, without prefix and namespace.
     pub channel_regex: Option<Pattern>,
     /// Clients may subscribe with deltas of Fossil's format.
@@ -178,6 +182,16 @@ pub struct Namespaces {
     max_length: usize,
     /// The options of channels with these beginnings, instead of those of their namespaces.
     by_beginning: Vec<(String, NamespaceOptions)>,
+    /// The rules of namespaces; `None` without any, so that a lookup costs nothing more.
+    rules: Option<Box<NamespaceRules>>,
+}
+
+/// The rules by which namespaces claim channels.
+#[derive(Clone, Debug)]
+struct NamespaceRules {
+    /// The owners are indexes of `namespaces`.
+    tree: RuleTree,
+    namespaces: Vec<Namespace>,
 }
 
 impl Default for Namespaces {
@@ -200,7 +214,21 @@ impl Namespaces {
             private_prefix: String::new(),
             max_length: usize::MAX,
             by_beginning: Vec::new(),
+            rules: None,
         }
+    }
+
+    /// Sets the rules by which namespaces claim channels besides those with their prefix. The owner of a rule is an index of
+    /// `names`, which are names of namespaces. A rule of an unknown namespace has no effect.
+    #[must_use]
+    pub fn with_rules<'n>(mut self, tree: RuleTree, names: impl IntoIterator<Item = &'n str>) -> Self {
+        let namespace = |name: &str| Namespace {
+            name: name.to_owned(),
+            options: self.named.get(name).cloned().unwrap_or_default(),
+        };
+        let namespaces: Vec<_> = names.into_iter().map(namespace).collect();
+        self.rules = (!tree.is_empty()).then(|| Box::new(NamespaceRules { tree, namespaces }));
+        self
     }
 
     /// Replaces the options of the channels whose names begin with `beginning` by the result of `change` on the options of
@@ -263,7 +291,7 @@ impl Namespaces {
         let pattern = self.options(channel).ok().and_then(|options| options.channel_regex.as_ref());
         let Some(pattern) = pattern else { return Ok(()) };
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        // Without namespaces, the boundary has no meaning.
+        // Without namespaces, the boundary has no meaning. A name that a rule claims is checked as a whole.
         let rest = match self.split(name) {
             Some((namespace, rest)) if self.named.contains_key(namespace) => rest,
             _ => name,
@@ -297,25 +325,81 @@ impl Namespaces {
             return Ok(&self.without);
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        match self.split(name) {
-            None | Some(("", _)) => Ok(&self.without),
-            Some((name, _)) => self.named.get(name).ok_or(code::UNKNOWN_CHANNEL),
+        let prefix = self.split(name).map(|(prefix, _)| prefix).filter(|prefix| !prefix.is_empty());
+        if let Some(options) = prefix.and_then(|prefix| self.named.get(prefix)) {
+            return Ok(options);
         }
+        if let Some(rules) = &self.rules {
+            match rules.find(channel, name) {
+                Some((namespace, _)) => return Ok(&namespace.options),
+                None if rules.tree.has_patterns() && name.starts_with('/') => {
+                    return Err(code::UNKNOWN_CHANNEL);
+                }
+                None => {}
+            }
+        }
+        if prefix.is_some() { Err(code::UNKNOWN_CHANNEL) } else { Ok(&self.without) }
     }
 
     /// The name of the configured namespace of `channel`; [`WITHOUT_NAMESPACE`] if it has none.
-    pub fn name<'a>(&self, channel: &'a str) -> &'a str {
+    pub fn name<'a>(&'a self, channel: &'a str) -> &'a str {
         if self.named.is_empty() {
             return WITHOUT_NAMESPACE;
         }
         let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
-        let name = self.split(name).map(|(name, _)| name);
-        name.filter(|name| self.named.contains_key(*name)).unwrap_or(WITHOUT_NAMESPACE)
+        let prefix = self.split(name).map(|(name, _)| name).filter(|name| self.named.contains_key(*name));
+        prefix
+            .or_else(|| self.rules.as_ref()?.find(channel, name).map(|(namespace, _)| &*namespace.name))
+            .unwrap_or(WITHOUT_NAMESPACE)
     }
+
+    /// The variables in the pattern that claims `channel`, with their values; none for other channels.
+    pub fn variables<'a>(&'a self, channel: &'a str) -> Vec<(&'a str, &'a str)> {
+        let Some(rules) = &self.rules else { return Vec::new() };
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        let is_prefixed = self.split(name).is_some_and(|(prefix, _)| self.named.contains_key(prefix));
+        match rules.find(channel, name) {
+            Some((_, Rule::Pattern(pattern))) if !is_prefixed => pattern.values(name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// For each rule a name that it and a topic filter of MQTT both match, if there is one. `filler` is the text of the levels that
+    /// both leave open: at least one character, and no slash.
+    pub fn common_names<'a>(&'a self, filter: &'a str, filler: &'a str) -> impl Iterator<Item = String> {
+        self.rules.iter().flat_map(move |rules| rules.tree.common_names(filter, filler))
+    }
+
+    /// The rules of namespaces, each with the name of its namespace.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.rules.iter().flat_map(|rules| {
+            rules
+                .tree
+                .rules()
+                .filter_map(|(owner, rule)| Some((&*rules.namespaces.get(owner)?.name, rule.as_str())))
+        })
+    }
+}
+
+impl NamespaceRules {
+    /// The namespace that claims a channel, and its rule. `name` is that of the channel without the prefix of private channels.
+    fn find(&self, channel: &str, name: &str) -> Option<(&Namespace, &Rule)> {
+        let found = self.tree.find(name);
+        let (owner, rule): (Owner, &Rule) = found.filter(|(_, rule)| !is_hidden_from(rule, channel))?;
+        self.namespaces.get(owner).map(|namespace| (namespace, rule))
+    }
+}
+
+/// Whether a rule is a filter that begins with a wildcard, and the channel one that begins with `$`: as in MQTT, the filter does
+/// not match it (5.0 §4.7.2).
+fn is_hidden_from(rule: &Rule, channel: &str) -> bool {
+    channel.starts_with('$') && rule.as_str().starts_with(['+', '#'])
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings_channel_rules::{ChannelFilter, ChannelPattern};
+
     use super::*;
 
     #[test]
@@ -335,6 +419,69 @@ mod tests {
         let channels = ["chat:room", "$chat:room", "plain", "scores:nba", ":a"];
         assert_eq!(channels.map(|channel| some.name(channel)), ["chat", "chat", "_", "_", "_"]);
         assert_eq!(none.name("chat:room"), "_");
+    }
+
+    fn with_rules(rules: &[(usize, &str)]) -> Namespaces {
+        let named = ["chat", "home", "users"].map(|name| Namespace {
+            name: name.into(),
+            options: NamespaceOptions { history_size: name.len(), ..Default::default() },
+        });
+        let rules = rules.iter().map(|(owner, text)| {
+            let rule = match text.starts_with('/') {
+                true => Rule::Pattern(ChannelPattern::new(text).expect("a pattern")),
+                false => Rule::Filter(ChannelFilter::new(text).expect("a filter")),
+            };
+            (*owner, rule)
+        });
+        let tree = RuleTree::new(rules).expect("no conflict");
+        Namespaces::new(NamespaceOptions::default(), named)
+            .with_private_prefix("$")
+            .with_rules(tree, ["chat", "home", "users"])
+    }
+
+    #[test]
+    fn a_name_with_the_prefix_of_a_namespace_is_in_it_and_others_have_the_namespace_of_their_rule() {
+        let namespaces = with_rules(&[(1, "home/+/temp"), (1, "#"), (2, "/users/:id")]);
+        for (channel, name) in [
+            ("chat:a/temp", "chat"),
+            ("home/1/temp", "home"),
+            ("sensor", "home"),
+            ("unknown:a", "home"),
+            ("/users/7", "users"),
+            ("$/users/7", "users"),
+            ("$home/1/temp", "home"),
+            ("$chat:a", "chat"),
+        ] {
+            assert_eq!(namespaces.name(channel), name, "{channel}");
+            assert_eq!(namespaces.options(channel).map(|o| o.history_size), Ok(name.len()), "{channel}");
+        }
+        assert_eq!(namespaces.name("$SYS/broker/uptime"), WITHOUT_NAMESPACE);
+        assert_eq!(namespaces.options("$SYS/broker/uptime"), Ok(&NamespaceOptions::default()));
+        assert_eq!(namespaces.variables("/users/7"), [("id", "7")]);
+        assert_eq!(namespaces.variables("home/1/temp"), []);
+    }
+
+    #[test]
+    fn a_channel_that_no_rule_claims_is_unknown_if_it_begins_as_a_pattern() {
+        let namespaces = with_rules(&[(2, "/users/:id"), (1, "home/#")]);
+        for unknown in ["/users/7/a", "/users/", "/", "news:a"] {
+            assert_eq!(namespaces.options(unknown), Err(code::UNKNOWN_CHANNEL), "{unknown}");
+        }
+        assert_eq!(namespaces.options("news"), Ok(&NamespaceOptions::default()));
+        let filters = with_rules(&[(1, "home/#")]);
+        assert_eq!(filters.options("/users/7"), Ok(&NamespaceOptions::default()));
+    }
+
+    #[test]
+    fn channel_regex_applies_to_the_whole_name_of_a_channel_that_a_rule_claims() {
+        let mut namespaces = with_rules(&[(2, "/users/:id")]);
+        let pattern = Some(Pattern::new("^/users/[0-9]+$").expect("a pattern"));
+        if let Some(rules) = &mut namespaces.rules {
+            rules.namespaces[2].options.channel_regex = pattern;
+        }
+        namespaces.has_patterns = true;
+        assert_eq!(namespaces.check_name("/users/7"), Ok(()));
+        assert_eq!(namespaces.check_name("/users/a"), Err(NameError::Pattern));
     }
 
     #[test]

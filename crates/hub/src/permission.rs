@@ -141,6 +141,12 @@ impl<P: Protocols> Hub<P> {
             return Some(false);
         }
         let user = session.user_state().map(|user_state| &*user_state.user).unwrap_or_default();
+        if let Some(variable) = options.user_variable.as_deref() {
+            let variables = self.settings.namespaces.variables(name);
+            let owner = variables.into_iter().find(|(name, _)| *name == variable).map(|(_, owner)| owner);
+            // A value of a variable is never empty, and so no anonymous user is an owner.
+            return Some(owner == Some(user));
+        }
         let owner = self.personal_user(name);
         let boundaries = &self.settings.user_boundaries;
         let Some((_, users)) =
@@ -158,6 +164,27 @@ impl<P: Protocols> Hub<P> {
             return Some(owner == user);
         }
         Some(users.split(&*boundaries.separator).any(|one| one == user))
+    }
+
+    /// Whether a capability of the connection, or of its subscription to `channel`, permits `action` there. Capabilities of
+    /// connections do not apply to private channels.
+    pub(crate) fn has_capability(&self, slot: Slot, action: Action, channel: &Channel) -> bool {
+        let (Some(user_state), Some(operation)) =
+            (self.sessions[slot.index()].user_state(), action.operation())
+        else {
+            return false;
+        };
+        let (name, prefix) = (channel.as_str(), &self.settings.private_prefix);
+        let capabilities = user_state.capabilities.as_ref();
+        let is_private = !prefix.is_empty() && name.starts_with(prefix.as_str());
+        if !is_private && capabilities.is_some_and(|capabilities| capabilities.allow(name, operation)) {
+            return true;
+        }
+        if user_state.subs.is_empty() {
+            return false;
+        }
+        let key = self.topics.key(&Topic::Channel(channel.clone()));
+        key.and_then(|key| user_state.sub(key)).is_some_and(|sub| sub.allow.contains(operation))
     }
 
     /// Whether personal channels are enabled and this is one, in the namespace of personal channels.
@@ -218,6 +245,7 @@ impl<P: Protocols> Hub<P> {
         if !matches!(action, Action::Publish | Action::MapPublish | Action::MapRemove) {
             match (action, self.permission_from_name(slot, channel, options)) {
                 (Action::Subscribe, Some(true)) => return Ok(()),
+                (_, Some(false)) if self.has_capability(slot, action, channel) => return Ok(()),
                 (Action::Subscribe, Some(false)) => return Err(code::PERMISSION_DENIED),
                 // The history and presence of a channel that names users are for these users.
                 (_, Some(false)) if !is_subscribed() => return Err(code::PERMISSION_DENIED),
@@ -226,7 +254,8 @@ impl<P: Protocols> Hub<P> {
         }
         let is_permitted = !self.application_decides(options, action, identity)
             && (access.is_unrestricted(identity, action.scope())
-                || access.permits(action, identity, is_subscribed(), options));
+                || access.permits(action, identity, is_subscribed(), options)
+                || self.has_capability(slot, action, channel));
         if is_permitted { Ok(()) } else { Err(code::PERMISSION_DENIED) }
     }
 }

@@ -3,7 +3,7 @@
 use tidings_wire::code::{self, Code};
 use tidings_wire::{Channel, Position, Topic};
 
-use crate::authorization::{Admission, Rejection, TokenId};
+use crate::authorization::{Admission, Rejection, Renewed, TokenId};
 use crate::close::CloseReason;
 use crate::connect::seconds_left;
 use crate::context::Context;
@@ -225,7 +225,7 @@ impl<P: Protocols> Context<'_, P> {
             SessionAction::EndTokens { reason, .. } => self.end_subscriptions(action, reason),
             SessionAction::Refresh { expired: true, .. } => self.end(&CloseReason::Expired),
             SessionAction::Refresh { expires, .. } => {
-                self.renew_connection((*expires, None, None));
+                self.renew_connection(&Renewed { expires: *expires, ..Renewed::default() });
                 let left = expires.map(|at| seconds_left(at, self.hub.time));
                 self.event(Event::Renewed(left));
             }

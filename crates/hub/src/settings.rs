@@ -95,7 +95,7 @@ impl Settings {
     }
 
     /// The label of a topic's namespace in metrics.
-    pub fn namespace_label<'a>(&self, topic: &'a Topic) -> &'a str {
+    pub fn namespace_label<'a>(&'a self, topic: &'a Topic) -> &'a str {
         match topic {
             Topic::Channel(channel) if self.namespace_metrics => self.namespaces.name(channel.as_str()),
             Topic::Pattern(_) if self.namespace_metrics => PATTERNS,

@@ -1,6 +1,10 @@
 //! The user of a session and the details of its subscriptions. Only some sessions have this state.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tidings_capabilities::{Allow, Capabilities};
+use tidings_wire::Labels;
 
 use crate::authorization::TokenId;
 use crate::index::TopicKey;
@@ -58,6 +62,8 @@ pub(crate) struct SubscriptionDetails {
     pub(crate) info: Option<Bytes>,
     /// When it expires unless it is renewed, in Unix seconds.
     pub(crate) expires: Option<u64>,
+    /// What the client may do in the channel besides its options.
+    pub(crate) allow: Allow,
     /// The subscription token, if there is one.
     pub(crate) token: Option<Box<TokenId>>,
 }
@@ -71,6 +77,10 @@ pub(crate) struct UserState {
     pub(crate) info: Option<Bytes>,
     /// Data that the application attached to the connection.
     pub(crate) meta: Option<Bytes>,
+    /// What the connection may do besides the options of channels.
+    pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// Names with values by which the application selects connections.
+    pub(crate) labels: Option<Arc<Labels>>,
     /// When the connection expires unless it is renewed, in Unix seconds.
     pub(crate) expires: Option<u64>,
     /// When it was accepted, in Unix microseconds.
@@ -95,6 +105,8 @@ impl UserState {
         self.user.is_empty()
             && self.info.is_none()
             && self.meta.is_none()
+            && self.capabilities.is_none()
+            && self.labels.is_none()
             && self.expires.is_none()
             && self.token_id.is_none()
             && self.subs.is_empty()

@@ -29,11 +29,11 @@ pub enum PatternError {
     /// It is longer than [`MAX_LEN`].
     #[error("it has {0} bytes, and {MAX_LEN} is the limit")]
     TooLong(usize),
-    /// Its program is larger than [`MAX_SIZE`], for example because of large repetitions.
+    /// Its program is larger than this, for example because of large repetitions.
     #[error(
-        "it needs more than {MAX_SIZE} bytes of memory; use smaller repetitions, or classes of ASCII such as `(?-u:\\w)`"
+        "it needs more than {0} bytes of memory; use smaller repetitions, or classes of ASCII such as `(?-u:\\w)`"
     )]
-    TooLarge,
+    TooLarge(usize),
     /// It is in another syntax.
     #[error("{0}")]
     Syntax(String),
@@ -45,19 +45,18 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`].
     pub fn new(text: &str) -> Result<Self, PatternError> {
+        Self::with_max_size(text, MAX_SIZE)
+    }
+
+    /// As [`Pattern::new`], with at most `max_size` bytes for the program in place of [`MAX_SIZE`].
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn with_max_size(text: &str, max_size: usize) -> Result<Self, PatternError> {
         if text.len() > MAX_LEN {
             return Err(PatternError::TooLong(text.len()));
         }
-        let built = RegexBuilder::new(text).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build();
-        built.map(Self).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
-            // The last line has the reason; the ones before it show the place.
-            error => {
-                let text = error.to_string();
-                let reason = text.lines().last().unwrap_or_default();
-                PatternError::Syntax(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
-            }
-        })
+        compile(text, max_size)
     }
 
     /// Whether a part of `text` matches.
@@ -65,10 +64,41 @@ impl Pattern {
         self.0.is_match(text)
     }
 
+    /// The names of its groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.capture_names().flatten()
+    }
+
+    /// The same pattern for whole texts: it matches no part of a longer one.
+    ///
+    /// # Errors
+    /// [`PatternError`], for example if the pattern ends in a comment.
+    pub fn whole(&self) -> Result<Self, PatternError> {
+        compile(&format!("^(?:{})$", self.0), MAX_SIZE)
+    }
+
+    /// The part of `text` that the group with this name matches.
+    pub fn group<'t>(&self, text: &'t str, name: &str) -> Option<&'t str> {
+        Some(self.0.captures(text)?.name(name)?.as_str())
+    }
+
     /// The text of the pattern.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
+}
+
+fn compile(text: &str, max_size: usize) -> Result<Pattern, PatternError> {
+    let built = RegexBuilder::new(text).size_limit(max_size).dfa_size_limit(max_size).build();
+    built.map(Pattern).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => PatternError::TooLarge(max_size),
+        // The last line has the reason; the ones before it show the place.
+        error => {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            PatternError::Syntax(reason.strip_prefix("error: ").unwrap_or(reason).to_owned())
+        }
+    })
 }
 
 /// Patterns with the same text are equal.
@@ -101,10 +131,23 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_a_part_of_a_text() {
+        let pattern = Pattern::new("^id/(?P<realm>[a-z]+)(/.*)?$").unwrap();
+        assert_eq!(pattern.groups().collect::<Vec<_>>(), ["realm"]);
+        assert_eq!(pattern.group("id/ab/c", "realm"), Some("ab"));
+        let loose = Pattern::new("x|(?P<realm>[a-z]+)$").unwrap();
+        assert_eq!(loose.group("evil/ab", "realm"), Some("ab"));
+        assert_eq!(loose.whole().unwrap().group("evil/ab", "realm"), None);
+        assert_eq!(loose.whole().unwrap().group("ab", "realm"), Some("ab"));
+        assert!(Pattern::new("(?x)a # comment").unwrap().whole().is_err());
+        assert_eq!((pattern.group("id/", "realm"), pattern.group("id/a", "other")), (None, None));
+    }
+
+    #[test]
     fn a_pattern_is_bounded_in_text_and_memory() {
         assert!(Pattern::new(&"a".repeat(MAX_LEN)).is_ok());
         assert_eq!(Pattern::new(&"a".repeat(MAX_LEN + 1)), Err(PatternError::TooLong(MAX_LEN + 1)));
-        assert_eq!(Pattern::new("(a{1,1000}){1,1000}"), Err(PatternError::TooLarge));
+        assert_eq!(Pattern::new("(a{1,1000}){1,1000}"), Err(PatternError::TooLarge(MAX_SIZE)));
         assert!(Pattern::new(r"^[\w-]{1,64}$").is_ok());
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tidings_admin::report::{ConnectionRow, ConnectionsQuery, ConnectionsReport, Cursor};
 use tidings_cluster::Nodes;
 use tidings_shard::{ConnectionFilter, ConnectionPage, ConnectionSummary, ConnectionSurvey, ShardMessage};
+use tidings_tags_filter::Filter;
 use tidings_wire::{Channel, Topic};
 use tokio::sync::oneshot;
 
@@ -44,7 +45,10 @@ impl LocalConnections {
 async fn page(shards: &Shards, query: &ConnectionsQuery, from: Cursor) -> ConnectionsReport {
     let topic = query.channel.as_deref().map(Channel::new).transpose();
     let Ok(topic) = topic else { return ConnectionsReport::default() };
+    let labels = query.label_filter.as_ref().map(|json| Filter::from_json(json.to_string().as_bytes()));
+    let Ok(labels) = labels.transpose() else { return ConnectionsReport::default() };
     let filter = ConnectionFilter {
+        labels: labels.map(Arc::new),
         user: query.user.clone(),
         client: query.client.clone(),
         text: query.text.clone(),
@@ -101,6 +105,7 @@ fn row(summary: ConnectionSummary, shard: u32) -> ConnectionRow {
         sent: summary.tcp.map(|tcp| tcp.acknowledged),
         rtt: summary.tcp.map(|tcp| f64::from(tcp.rtt) / 1e6),
         subscriptions: summary.subscriptions as u64,
+        labels: summary.labels,
         channels: summary.names,
     }
 }

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 
+use tidings_channel_rules::RuleTree;
 use tidings_hub::{
     Access, HookNames, Namespace, NamespaceOptions, Namespaces, SessionKey, Settings, SlowConsumerPolicy,
     Usage, UsageLimits, UserBoundaries,
@@ -87,6 +88,7 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
             )
             .with_boundary(&config.channel.namespace_boundary)
             .with_private_prefix(&config.channel.private_prefix)
+            .with_rules(channel_rules(config), config.channel.namespaces.iter().map(|n| &*n.name))
             .with_max_length(config.channel.max_length),
         ),
         namespace_metrics: config.metrics.namespaces,
@@ -109,6 +111,12 @@ fn settings(config: &Config, node: String, session_key: SessionKey, usage: Usage
         session_key,
         node,
     }
+}
+
+/// The rules by which namespaces claim channels.
+fn channel_rules(config: &Config) -> RuleTree {
+    // The configuration has checked that there is no conflict.
+    RuleTree::new(config.channel.rules()).unwrap_or_default()
 }
 
 /// A limit of publications, of which 0 is none. Responses are bounded in bytes too.
@@ -229,6 +237,7 @@ pub fn channel_options_digest(settings: &Settings) -> String {
     // No option of channels is a secret.
     let mut options: Vec<_> =
         settings.namespaces.all().map(|(name, options)| format!("{name}={options:?}\n")).collect();
+    options.extend(settings.namespaces.rules().map(|(name, rule)| format!("{name} {rule}\n")));
     options.sort_unstable();
     options.push(settings.private_prefix.clone());
     options.push(format!("{:?} {:?}", settings.namespaces.boundary(), settings.user_boundaries));
@@ -287,6 +296,7 @@ pub fn options(
         allow_presence_for_client: from.allow_presence_for_client,
         allow_presence_for_anonymous: from.allow_presence_for_anonymous,
         allow_user_limited_channels: from.allow_user_limited_channels,
+        user_variable: (!from.user_variable.is_empty()).then(|| from.user_variable.as_str().into()),
         channel_regex: from.channel_regex.clone(),
         allow_fossil_delta: from.allowed_delta_types.contains(&tidings_config::DeltaType::Fossil),
         delta_publish: from.delta_publish,

@@ -5,8 +5,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tidings_hub::Slot;
+use tidings_tags_filter::Filter;
 use tidings_tcp_info::{TcpInfo, tcp_info};
 use tidings_wire::Topic;
 
@@ -27,6 +29,8 @@ pub struct ConnectionFilter {
     pub text: Option<String>,
     /// A channel or pattern that the client is subscribed to.
     pub topic: Option<Topic>,
+    /// A filter that the labels of the connection pass.
+    pub labels: Option<Arc<Filter>>,
     /// Only connections with bytes in their queue.
     pub queued: bool,
 }
@@ -88,6 +92,8 @@ pub struct ConnectionSummary {
     pub tcp: Option<TcpInfo>,
     /// The number of subscriptions.
     pub subscriptions: usize,
+    /// The labels, by name.
+    pub labels: Vec<(String, String)>,
     /// Names of channels and patterns, as many as requested.
     pub names: Vec<String>,
 }
@@ -123,6 +129,9 @@ impl Shard {
         if filter.queued && queued == 0 || filter.user.as_ref().is_some_and(|user| user != session.user) {
             return None;
         }
+        if filter.labels.as_ref().is_some_and(|labels| !labels.matches(session.labels)) {
+            return None;
+        }
         if let Some(topic) = &filter.topic
             && !self.hub.topic(topic).is_some_and(|key| self.hub.session(slot).is_subscribed(key))
         {
@@ -156,6 +165,7 @@ impl Shard {
             queued,
             tcp: conn.socket.tcp_stream().and_then(tcp_info),
             subscriptions: session.subscriptions,
+            labels: session.labels.to_vec(),
             names: self.hub.topic_names(slot, names),
         })
     }

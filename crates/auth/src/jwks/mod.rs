@@ -6,8 +6,13 @@
 //!   fetch keeps the known keys.
 //! - A token is refused permanently only when a later fetch has no such key; until then the error is temporary.
 
+mod address;
 mod fetch;
 mod set;
+mod sets;
+
+pub use address::JwksUrl;
+pub(super) use sets::JwksSets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,6 +77,11 @@ impl Jwks {
         Ok(Self {
             shared: Arc::new(Shared { endpoint, state: Mutex::default(), fetch_lock: Arc::default() }),
         })
+    }
+
+    /// Whether it has been fetched.
+    fn has_keys(&self) -> bool {
+        self.shared.state().fetched_at.is_some()
     }
 
     /// The key of this name that verifies this algorithm.

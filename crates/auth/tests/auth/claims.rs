@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidings_auth::{Connection, Subscription, SubscriptionOptions};
+use tidings_capabilities::{Allow, Capabilities};
 use tidings_tags_filter::Filter;
-use tidings_wire::Channel;
 use tidings_wire::grant::{ChannelOverrides, TokenId};
+use tidings_wire::{Channel, Labels};
 
 use crate::fixtures::{NOW, connect, hmac_verifier, signed, subscribe, token};
 
@@ -24,7 +25,9 @@ fn channel(name: &str) -> Channel {
 
 #[test]
 fn a_connection_token_yields_user_info_and_subscriptions() {
+    let caps = r#"[{"channels": ["a"], "allow": ["sub"]}]"#;
     let connection = connected(json!({
+        "caps": serde_json::from_str::<serde_json::Value>(caps).expect("JSON"), "labels": {"tier": "pro"},
         "sub": "42", "exp": NOW + 60, "iat": NOW, "nbf": NOW, "jti": "1", "iss": "app", "aud": ["x"],
         "info": {"name": "Ann"}, "meta": {"tenant": 7}, "channels": ["news", "chat:1"], "tables": {"upload": true},
         "something": ["else"],
@@ -38,6 +41,8 @@ fn a_connection_token_yields_user_info_and_subscriptions() {
             meta: Some("{\"tenant\":7}".into()),
             token: TokenId { id: Some("1".into()), issued: Some(NOW) },
             subs: ["news", "chat:1"].map(|name| (channel(name), SubscriptionOptions::default())).into(),
+            capabilities: Capabilities::from_json(caps).ok().map(Arc::new),
+            labels: Labels::new([("tier".to_owned(), "pro".to_owned())].into()).map(Arc::new),
             upload: Some(true),
         }
     );
@@ -99,13 +104,13 @@ fn subs_take_precedence_over_channels() {
         info: Some("1".into()),
         data: Some("{\"welcome\":true}".into()),
         overrides,
-        filter: None,
+        ..SubscriptionOptions::default()
     };
     let binary = SubscriptionOptions {
         info: Some(vec![0, 1].into()),
         data: Some(vec![2, 3].into()),
         overrides: ChannelOverrides::default(),
-        filter: None,
+        ..SubscriptionOptions::default()
     };
     let plain = SubscriptionOptions::default();
     let expected = [("binary", binary), ("news", news), ("plain", plain)];
@@ -116,7 +121,7 @@ fn subs_take_precedence_over_channels() {
 fn a_subscription_token_yields_user_client_channel_and_options() {
     let subscription = subscribed(json!({
         "sub": "42", "channel": "$gossips", "client": "c1", "exp": NOW + 60, "info": {"nick": "ann"},
-        "data": [1], "override": {"force_positioning": {"value": true}, "force_push_join_leave": {"value": true}},
+        "data": [1], "allow": ["pub", "hst"], "override": {"force_positioning": {"value": true}, "force_push_join_leave": {"value": true}},
     }));
     assert_eq!(
         subscription,
@@ -134,7 +139,8 @@ fn a_subscription_token_yields_user_client_channel_and_options() {
                     force_push_join_leave: Some(true),
                     ..ChannelOverrides::default()
                 },
-                filter: None,
+                allow: Allow::from_names(["pub", "hst"]).expect("capabilities"),
+                ..SubscriptionOptions::default()
             },
         }
     );

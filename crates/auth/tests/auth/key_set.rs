@@ -5,6 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use tidings_auth::{Refusal, TokenError, Verifier};
 use tidings_testkit::PATIENCE;
@@ -283,4 +287,62 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         }
     };
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// A key of Ed25519 with the id `k`, and its member of a key set (RFC 8037 §2).
+fn issuer_key() -> (Ed25519KeyPair, Value) {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+    let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).expect("a key");
+    let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
+    (key, json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "use": "sig", "x": x}))
+}
+
+fn signed_by(key: &Ed25519KeyPair, claims: &Value) -> String {
+    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let text = format!("{}.{}", part(&json!({"alg": "EdDSA", "kid": "k"})), part(claims));
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(text.as_bytes()));
+    format!("{text}.{signature}")
+}
+
+#[tokio::test]
+async fn each_issuer_has_a_key_set_of_its_own_at_the_address_that_its_name_gives() {
+    let ((a, a_set), (b, b_set)) = (issuer_key(), issuer_key());
+    let (a_provider, b_provider) =
+        (Provider::start(Answer::Keys(vec![a_set])), Provider::start(Answer::Keys(vec![b_set])));
+    let verifier = verifier(&[
+        ("token.jwks_public_endpoint", "http://127.0.0.1:{{port}}/keys"),
+        ("token.issuer_regex", "https://id.example.com/(?P<port>[0-9./a-z]+)"),
+    ]);
+    let verify = async |key: &Ed25519KeyPair, issuer: String| {
+        let claims = json!({"sub": "42", "iss": format!("https://id.example.com/{issuer}")});
+        let verified = verifier.connection(&signed_by(key, &claims), NOW).await;
+        verified.map(|connection| connection.user)
+    };
+    let [a_issuer, b_issuer] = [&a_provider, &b_provider].map(|provider| provider.port().to_string());
+    assert_eq!(verify(&a, a_issuer.clone()).await.as_deref(), Ok("42"));
+    assert_eq!(verify(&b, b_issuer.clone()).await.as_deref(), Ok("42"));
+    // The same key id, and another issuer's key.
+    assert_eq!(verify(&a, b_issuer).await, Err(Refusal::Signature.into()));
+    assert_eq!(verify(&b, a_issuer.clone()).await, Err(Refusal::Signature.into()));
+    // A part that would change the address, and an issuer that the pattern does not match as a whole.
+    assert_eq!(verify(&a, format!("{a_issuer}/x")).await, Err(Refusal::Origin.into()));
+    assert_eq!(verify(&a, format!("{a_issuer}?x")).await, Err(Refusal::Origin.into()));
+    assert_eq!([a_provider.requests().len(), b_provider.requests().len()], [1, 1]);
+}
+
+#[tokio::test]
+async fn the_audience_may_give_the_address_of_the_key_set() {
+    let (key, set) = issuer_key();
+    let provider = Provider::start(Answer::Keys(vec![set]));
+    let verifier = verifier(&[
+        ("token.jwks_public_endpoint", &format!("http://127.0.0.1:{}/{{{{realm}}}}", provider.port())),
+        ("token.audience_regex", "^app-(?P<realm>[a-z]+)$"),
+    ]);
+    let claims = json!({"sub": "42", "aud": ["other", "app-shop"]});
+    assert!(verifier.connection(&signed_by(&key, &claims), NOW).await.is_ok());
+    assert!(provider.requests()[0].starts_with("GET /shop HTTP/1.1"), "{:?}", provider.requests());
+    let claims = json!({"sub": "42", "aud": "other"});
+    let refused = verifier.connection(&signed_by(&key, &claims), NOW).await;
+    assert_eq!(refused.map(|connection| connection.user), Err(Refusal::Audience.into()));
+    assert_eq!(provider.requests().len(), 1, "nothing is fetched for it");
 }

@@ -34,6 +34,11 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("opentelemetry.consuming", "false", Missing("consumers")),
     ("client.connect_proxy_name", "", Missing("name for the connect hook")),
     ("client.refresh_proxy_name", "", Missing("name for the refresh hook")),
+    (
+        "channel.patterns",
+        "false",
+        Always("a namespace with `pattern` claims channels without a further option"),
+    ),
     ("granular_proxy_mode", "", Here("proxies, which subscribe_proxy_name of a namespace selects")),
     ("sockjs", "", Missing("SockJS")),
     (

@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
     histories(config, given, errors);
     crate::check_maps::check(config, given, errors);
     crate::check_shared_polls::check(config, given, errors);
+    crate::check_rules::check(config, given, errors);
     reserved_channels(config, given, errors);
     boundaries(&config.channel, given, errors);
     let rules = [personal_channels, plain_channels];

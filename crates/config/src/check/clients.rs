@@ -7,11 +7,13 @@ use crate::keys::{PROXIES, RPC_NAMESPACES};
 use crate::named_proxies::DEFAULT_PROXY;
 use crate::options::Config;
 use crate::value::SubscriptionType;
+use tidings_auth::VerifierOptions;
 
 /// Adds an error for each rule of hooks, tokens and headers that given options violate.
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     hooks(config, given, errors);
     token_rules(config, given, errors);
+    key_sets(config, given, errors);
     errors.extend(user_header(config, given).err());
 }
 
@@ -109,6 +111,17 @@ fn token_rules(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigErr
     for (option, _) in pairs.into_iter().filter(|(_, are_both_set)| *are_both_set) {
         let key = format!("{option}_regex");
         errors.push(given.error(&key, format!("{key} and {option} are both set; leave one of them out")));
+    }
+}
+
+/// Rejects variables of key sets that are no groups of a pattern.
+fn key_sets(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    let VerifierOptions { connection, subscription, .. } = config.client.verifier();
+    for rules in [connection, subscription] {
+        let checked = rules.jwks.map(|url| url.check(rules.issuer_pattern, rules.audience_pattern));
+        if let Some(Err(what)) = checked {
+            errors.push(given.error(&format!("{}.jwks_public_endpoint", rules.group), what));
+        }
     }
 }
 

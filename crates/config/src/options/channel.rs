@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings_channel_rules::{ChannelFilter, ChannelPattern};
 use tidings_pattern::Pattern;
 use tidings_wire::body::DataFormat;
 
@@ -74,6 +75,19 @@ group! {
         /// contain `#` or `,` have access to no such channel. `channel.user_boundary` and `channel.user_separator` are
         /// other texts in their place.
         allow_user_limited_channels: bool = "false", (), reload;
+        /// Channels that the namespace claims besides those with its prefix, as topic filters of MQTT: `home/+/temp`, `home/#`. At
+        /// most 64. They apply to every protocol, and only to namespaces. A channel with the prefix of a namespace is in that
+        /// one; otherwise the most specific filter or pattern of all namespaces decides. A private prefix is no part of a filter.
+        r#match: Vec<ChannelFilter> = "", (), reload;
+        /// Channels that the namespace claims as well, as a pattern with variables: `/users/:id`, `/personal/user_:user`. It begins
+        /// with `/`; a variable stands for one level or its end, and for at least one character. Where any namespace has a
+        /// pattern, a channel that begins with `/` and that no namespace claims does not exist (error 102). Hooks get the
+        /// variables as `vars`.
+        pattern: Option<ChannelPattern> = "", (), reload;
+        /// Variable of `pattern` whose value is the user that may subscribe: with `id` and `/users/:id`, the user 7 may subscribe to
+        /// `/users/7`. Other clients need a subscription token or a capability. The history and the presence are the user's too. All
+        /// other channels of the namespace have no user.
+        user_variable: String = "", MaxLength(64), reload;
         /// Pattern of the names of channels that clients may use, without a private prefix and the namespace: with
         /// `^[0-9]+$` in the namespace `chat`, `chat:7` is permitted. Other names are error 107. A pattern matches any part of
         /// a name unless it has `^` and `$`; `\d` and `\w` include the digits and letters of all scripts. It does not apply to

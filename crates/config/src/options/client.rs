@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use tidings_auth::{KeyType, PublicKey, Secret};
+use tidings_auth::{JwksUrl, KeyType, PublicKey, Secret};
 use tidings_pattern::Pattern;
 
 use super::{GIB, HOUR, KIB, MINUTE};
 use crate::group::group;
 use crate::origin::AllowedOrigin;
-use crate::proxy::{ClientProxies, HttpUrl};
+use crate::proxy::ClientProxies;
 use crate::setting::{MaxLength, bytes, count, millis};
 
 /// The last second of the year 9999, in Unix time.
@@ -134,8 +134,9 @@ group! {
         /// URL at which an identity provider publishes its keys as a JSON Web Key Set. A token is verified with the key
         /// that its header names (`kid`), and the other keys here have no effect. The set is fetched when a token needs
         /// it, again after an hour, and for an unknown key at most every 10 seconds; known keys stay in use while the
-        /// URL is not reachable. Keys that cannot be used are logged with the reason.
-        jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET, reload;
+        /// URL is not reachable. Keys that cannot be used are logged with the reason. A variable such as `{{realm}}` stands for the
+        /// group `(?P<realm>…)` of `client.token.issuer_regex` or `client.token.audience_regex`: each issuer has a key set of its own.
+        jwks_public_endpoint: Option<JwksUrl> = "", KEY_SET, reload;
         /// Required audience of tokens (`aud`). Without it any audience is accepted: set it when the same issuer or key
         /// makes tokens for other services.
         audience: String = "", MaxLength(1024), reload;
@@ -168,7 +169,7 @@ group! {
         /// As `client.token.ecdsa_public_key`.
         ecdsa_public_key: Option<PublicKey> = "", KeyType::Ecdsa, reload;
         /// As `client.token.jwks_public_endpoint`.
-        jwks_public_endpoint: Option<HttpUrl> = "", KEY_SET, reload;
+        jwks_public_endpoint: Option<JwksUrl> = "", KEY_SET, reload;
         /// As `client.token.audience`.
         audience: String = "", MaxLength(1024), reload;
         /// As `client.token.issuer`.

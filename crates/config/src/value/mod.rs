@@ -2,6 +2,7 @@
 
 mod address;
 mod broker;
+mod channel_rule;
 mod log;
 mod pattern;
 mod ratio;

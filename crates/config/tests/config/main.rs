@@ -1,5 +1,6 @@
 //! Tests of loading a configuration: sources, values, rules and error messages.
 
+mod channel_rules;
 mod errors;
 mod namespaces;
 mod pusher;

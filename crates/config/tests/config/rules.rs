@@ -289,3 +289,17 @@ fn presence_as_a_map_needs_a_namespace_of_its_kind_whose_keys_end() {
         assert!(words.contains(error), "{room} {clients} {map}: {words}");
     }
 }
+
+#[test]
+fn a_variable_of_a_key_set_is_a_group_of_one_pattern() {
+    let with = |issuer: &str| {
+        let url = "client.token.jwks_public_endpoint=https://id.example.com/{{realm}}/certs";
+        load_sets(&[url, &format!("client.token.issuer_regex={issuer}")])
+    };
+    assert!(with("^https://id.example.com/(?P<realm>[a-z]+)$").is_ok());
+    let line = error_line(with("^https://id.example.com/"));
+    assert!(
+        line.contains("{{realm}} needs a group (?P<realm>…) in either issuer_regex or audience_regex"),
+        "{line}"
+    );
+}

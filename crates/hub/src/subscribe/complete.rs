@@ -198,9 +198,10 @@ impl<P: Protocols> Context<'_, P> {
         let options = self.hub.options(&channel);
         let is_renewed_by_application = options.sub_refresh_proxy;
         let flags = flags(options, &admission.overrides, &sub_options, origin);
-        let Admission { info, data, expires, token, .. } = admission;
-        if !flags.is_empty() || info.is_some() || expires.is_some() || token.is_some() {
-            let sub = SubscriptionDetails { topic: key, flags, info, expires, token: token.map(Box::new) };
+        let Admission { info, data, expires, allow, token, .. } = admission;
+        if !flags.is_empty() || info.is_some() || expires.is_some() || !allow.is_empty() || token.is_some() {
+            let token = token.map(Box::new);
+            let sub = SubscriptionDetails { topic: key, flags, info, expires, allow, token };
             self.session_mut().cold().user_state.get_or_insert_default().subs.push(sub);
         }
         // Before the report, so that a client that reads the presence on it finds itself.

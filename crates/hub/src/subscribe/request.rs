@@ -85,10 +85,14 @@ impl<P: Protocols> Hub<P> {
             return false;
         }
         self.sessions[slot.index()].is_granted(channel)
-            || self.permission_from_name(slot, channel, options).unwrap_or_else(|| {
-                self.is_decided_by_application(slot, Action::Subscribe, channel)
-                    || self.authorize(slot, Action::Subscribe, channel).is_ok()
-            })
+            || match self.permission_from_name(slot, channel, options) {
+                Some(true) => true,
+                Some(false) => self.has_capability(slot, Action::Subscribe, channel),
+                None => {
+                    self.is_decided_by_application(slot, Action::Subscribe, channel)
+                        || self.authorize(slot, Action::Subscribe, channel).is_ok()
+                }
+            }
     }
 
     /// Whether the session may subscribe to the channel.
@@ -104,6 +108,9 @@ impl<P: Protocols> Hub<P> {
         }
         match self.permission_from_name(slot, channel, options) {
             Some(true) => return Ok(Permission::Granted),
+            Some(false) if self.has_capability(slot, Action::Subscribe, channel) => {
+                return Ok(Permission::Granted);
+            }
             Some(false) => return Err(code::PERMISSION_DENIED.into()),
             None => {}
         }

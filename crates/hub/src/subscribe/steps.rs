@@ -17,10 +17,14 @@ use crate::protocols::Protocols;
 use crate::topics::TopicEntry;
 
 impl<P: Protocols> Hub<P> {
-    /// The rights of a session in a channel that it subscribes to.
-    fn rights(&self, slot: Slot, options: &NamespaceOptions) -> Rights {
-        let identity = self.sessions[slot.index()].identity;
-        let may = |action| self.settings.access.permits(action, identity, true, options);
+    /// The rights of a session in a channel that it subscribes to, with this admission.
+    fn rights(&self, slot: Slot, channel: &Channel, admission: &Admission) -> Rights {
+        let (identity, options) = (self.sessions[slot.index()].identity, self.options(channel));
+        let may = |action: Action| {
+            self.settings.access.permits(action, identity, true, options)
+                || action.operation().is_some_and(|operation| admission.allow.contains(operation))
+                || self.has_capability(slot, action, channel)
+        };
         Rights { history: may(Action::History), presence: may(Action::Presence) }
     }
 
@@ -69,7 +73,7 @@ impl<P: Protocols> Context<'_, P> {
         if let Some(Err(text)) = options.presence_maps.as_ref().map(|maps| maps.check(channel)) {
             return SubscribeState::Failed(Rejection { text, ..code::BAD_REQUEST.into() }.into());
         }
-        sub_options.grant(options, admission, self.hub.rights(self.slot, options));
+        sub_options.grant(options, admission, self.hub.rights(self.slot, channel, admission));
         if let Some(state) = self.begin_state_read(channel, sub_options) {
             return state;
         }

@@ -11,6 +11,7 @@ use tidings_api::command::Connections;
 use tidings_api::reply::ConnectionJson;
 use tidings_api::{ApiError, CommandReply, CommandResult};
 use tidings_cluster::{ClusterError, NodeReporter};
+use tidings_tags_filter::Filter;
 use tidings_wire::code;
 
 use super::Services;
@@ -42,9 +43,12 @@ impl NodeReporter for Reporter {
 /// # Errors
 /// An invalid request, and the nodes that have not responded in time.
 pub(super) async fn list(services: &Services, request: Connections) -> CommandReply {
-    let Connections { user, client, channel, limit, cursor, expression } = request;
+    let Connections { user, client, channel, label_filter, limit, cursor, expression } = request;
     if !expression.is_empty() {
-        let message = format!("{}: expression; filter by user, client or channel", code::NOT_AVAILABLE.text);
+        let message = format!(
+            "{}: expression; filter by user, client, channel or label_filter",
+            code::NOT_AVAILABLE.text
+        );
         return Err(ApiError { code: code::NOT_AVAILABLE.number, message: message.into() });
     }
     let cursors = match &*cursor {
@@ -58,6 +62,9 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
     if !channel.is_empty() {
         check_channel(services, &channel)?;
     }
+    let label_filter = label_filter.map(Value::Object);
+    let labels = label_filter.as_ref().map(|json| Filter::from_json(json.to_string().as_bytes())).transpose();
+    let labels = labels.map_err(|error| ApiError::bad_request(format!("label_filter: {error}")))?;
     let filter = |text: String| Some(text).filter(|text| !text.is_empty());
     let limit = if limit == 0 { DEFAULT_LIMIT } else { limit.min(MAX_ROWS) };
     let is_first = cursor.is_empty();
@@ -65,6 +72,7 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
         user: filter(user),
         client: filter(client),
         channel: filter(channel),
+        label_filter,
         cursors,
         limit,
         ..ConnectionsQuery::default()
@@ -79,7 +87,11 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
     if !page.missing.is_empty() {
         return Err(ClusterError::Timeout(page.missing.join(", ")).into());
     }
-    let connections = page.connections.into_iter().map(|row| {
+    // A node of an earlier version knows no labels.
+    let is_selected =
+        |labels_of: &[(String, String)]| labels.as_ref().is_none_or(|filter| filter.matches(labels_of));
+    let rows = page.connections.into_iter().filter(|row| is_selected(&row.connection.labels));
+    let connections = rows.map(|row| {
         let (node, row) = (row.node, row.connection);
         let connection = ConnectionJson {
             user: row.user,
@@ -89,6 +101,7 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
             since: row.since,
             queued_bytes: row.queued,
             num_subs: row.subscriptions,
+            labels: row.labels.into_iter().collect(),
             node,
         };
         (row.client, connection)

@@ -183,8 +183,7 @@ async fn subscribe(services: &Services, request: Subscribe) -> CommandReply {
         data: bytes(data, &b64data, "b64data")?,
         expires: expiry_time(request.expire_at)?,
         overrides: request.overrides,
-        filter: None,
-        token: None,
+        ..Admission::default()
     };
     let since = request.recover_since.as_ref().map(position);
     command_sessions(

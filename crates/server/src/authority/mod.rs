@@ -21,8 +21,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings_broker::{HistoryOptions, PublishOptions};
 use tidings_hub::{
-    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, HookNames, Rejection, Requester,
-    SessionAction, SessionCommand, Settings, TokenId,
+    Admission, AuthorizationRequest, Connected, ConnectionInfo, Failure, Rejection, Renewed, Requester,
+    SessionAction, SessionCommand, TokenId,
 };
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_session::Response;
@@ -40,7 +40,7 @@ use tidings_auth_failures::{AuthFailures, Credential};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
-use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks, Renewal};
+use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
 use tidings_shared_poll::{Application, Batch, Values};
 
 /// Options of a publication that is not added to the history.
@@ -249,18 +249,18 @@ impl Shared {
             }
             AuthorizationRequest::Refresh { requester, token } => {
                 let renewed = self.refresh(&requester, &token, &tokens).await;
-                renewed.map(|Connected { expires, info, token, .. }| Response::Renewed {
-                    expires,
-                    info,
-                    meta: None,
-                    token,
+                renewed.map(|Connected { expires, info, token, capabilities, .. }| {
+                    let capabilities = Some(capabilities);
+                    let renewed = Renewed { expires, info, token, capabilities, ..Renewed::default() };
+                    Response::Renewed(Box::new(renewed))
                 })
             }
             AuthorizationRequest::SubRefresh { requester, channel, token } => {
                 let renewed = self.sub_refresh(&requester, &channel, &token, &tokens).await;
-                renewed.map(|Admission { expires, info, token, .. }| {
+                renewed.map(|Admission { expires, info, token, allow, .. }| {
                     subscribed_with = token.clone().map(|token| (requester.user.clone(), token));
-                    Response::Renewed { expires, info, meta: None, token }
+                    let allow = Some(allow);
+                    Response::Renewed(Box::new(Renewed { expires, info, token, allow, ..Renewed::default() }))
                 })
             }
             AuthorizationRequest::Renew { requester, channel } => {
@@ -420,16 +420,11 @@ impl Shared {
     /// does not respond, they continue for [`RETRY_RENEWAL`].
     async fn renew(&self, requester: &Requester, channel: Option<&Channel>) -> Result<Response, Failure> {
         let settings = self.router.settings();
-        let hooks = channel.and_then(|channel| hooks_of(&settings, channel));
-        let name = hooks.and_then(|hooks| hooks.sub_refresh.as_deref());
-        match self.hooks.renew(name, requester, channel).await {
-            Some(Ok(renewal)) if !renewal.is_expired => {
-                let Renewal { expires, info, meta, .. } = renewal;
-                Ok(Response::Renewed { expires, info, meta: meta.map(Box::new), token: None })
-            }
+        match self.hooks.renew(&settings.namespaces, requester, channel).await {
+            Some(Ok(renewal)) if !renewal.is_expired => Ok(Response::Renewed(Box::new(renewal.into()))),
             Some(Err(Failure::Error(rejection))) if rejection.temporary => {
                 let expires = Some(now() + RETRY_RENEWAL.as_secs());
-                Ok(Response::Renewed { expires, info: None, meta: None, token: None })
+                Ok(Response::Renewed(Box::new(Renewed { expires, ..Renewed::default() })))
             }
             // Expired, or the hook was disabled meanwhile.
             _ => Err(rejected(code::EXPIRED)),
@@ -466,8 +461,7 @@ impl Shared {
             return Err(rejected(code::PERMISSION_DENIED));
         }
         let settings = self.router.settings();
-        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.subscribe.as_deref());
-        let response = self.hooks.subscribe(name, requester, channel, data).await;
+        let response = self.hooks.subscribe(&settings.namespaces, requester, channel, data).await;
         let admission = response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))?;
         check_not_expired(admission.expires)?;
         Ok(admission)
@@ -480,8 +474,7 @@ impl Shared {
         body: &[u8],
     ) -> Result<AllowedPublish, Failure> {
         let settings = self.router.settings();
-        let name = hooks_of(&settings, channel).and_then(|hooks| hooks.publish.as_deref());
-        let response = self.hooks.publish(name, requester, channel, body).await;
+        let response = self.hooks.publish(&settings.namespaces, requester, channel, body).await;
         response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))
     }
 
@@ -548,11 +541,6 @@ fn credential(request: &AuthorizationRequest) -> Option<Credential> {
 fn is_wrong_credential(failure: &Failure) -> bool {
     let wrong = [code::UNAUTHORIZED.number, code::PERMISSION_DENIED.number];
     matches!(failure, Failure::Error(rejection) if wrong.contains(&rejection.code))
-}
-
-/// The names of the hooks of a channel.
-fn hooks_of<'s>(settings: &'s Settings, channel: &Channel) -> Option<&'s HookNames> {
-    settings.namespaces.options(channel.as_str()).ok().map(|options| &options.hooks)
 }
 
 fn rejected(code: Code) -> Failure {

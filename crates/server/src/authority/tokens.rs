@@ -55,11 +55,12 @@ pub(super) async fn connect(
     token: &str,
     now: u64,
 ) -> Result<Connected, Failure> {
-    let Connection { user, expires, info, meta, token: id, subs, upload: _ } =
+    let Connection { user, expires, info, meta, token: id, subs, capabilities, labels, upload: _ } =
         verifier.connection(requester, token, now).await?;
     check_not_expired(expires)?;
     let subs = subs.into_iter().map(|(channel, options)| (channel, admission(options, None, None)));
-    Ok(Connected { user, expires, info, meta, data: None, subs: subs.collect(), token: Some(id), since: 0 })
+    let (subs, token) = (subs.collect(), Some(id));
+    Ok(Connected { user, expires, info, meta, data: None, subs, token, capabilities, labels, since: 0 })
 }
 
 /// The permission to upload tables that a connection token grants.
@@ -146,8 +147,8 @@ fn make_expired_temporary(failure: Failure) -> Failure {
 }
 
 fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<TokenId>) -> Admission {
-    let SubscriptionOptions { info, data, overrides, filter } = options;
-    Admission { info, data, expires, overrides, filter, token }
+    let SubscriptionOptions { info, data, overrides, filter, allow } = options;
+    Admission { info, data, expires, overrides, filter, allow, token }
 }
 
 fn reject(requester: &Requester, kind: &str, error: &TokenError) -> Failure {

@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod blocks;
 mod bounds;
+mod caps;
 mod channels;
 mod connections;
 mod foreign_node;
@@ -19,5 +20,6 @@ mod publishing;
 mod reload;
 mod reload_clients;
 mod reload_options;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::application::Application;
-use crate::server_with_hooks::{ServerWithHooks, load, now, token};
+use crate::server_with_hooks::{KEY, ServerWithHooks, load, now, token};
 
 const CHAT: [(&str, &str); 3] = [
     ("channel.namespaces", "chat,news"),
@@ -117,7 +117,7 @@ fn after_a_reload_namespaces_use_their_new_hooks() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("c.toml");
     let write = |text: String| std::fs::write(&path, text).expect("a file");
-    let key = format!("client.token.hmac_secret_key = \"{}\"\n", crate::server_with_hooks::KEY);
+    let key = format!("client.token.hmac_secret_key = \"{KEY}\"\n");
     let plain = format!(
         "{key}[rpc.proxy]\nendpoint = \"{}\"\n[channel.proxy.subscribe]\nendpoint = \"{}\"\n[channel.without_namespace]\n\
          subscribe_proxy_enabled = true\n",
@@ -145,4 +145,42 @@ fn after_a_reload_namespaces_use_their_new_hooks() {
     };
     assert_eq!((methods(&one), methods(&two)), (vec![json!("chat:a")], vec![json!("a")]));
     assert_eq!(two.only_call("/subscribe").body["channel"], "b");
+}
+
+#[test]
+fn hooks_get_the_variables_of_the_pattern_and_a_reload_changes_the_pattern() {
+    let application = Application::start();
+    for path in ["/subscribe", "/publish"] {
+        application.respond(path, json!({"result": {}}));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.toml");
+    let write = |rules: &str| {
+        let (subscribe, publish) = (application.url("/subscribe"), application.url("/publish"));
+        let text = format!(
+            "http_api.insecure = true\nclient.token.hmac_secret_key = \"{KEY}\"\n\
+             [channel.proxy]\nsubscribe.endpoint = \"{subscribe}\"\npublish.endpoint = \"{publish}\"\n\
+             [[channel.namespaces]]\nname = \"events\"\n{rules}\n\
+             subscribe_proxy_enabled = true\npublish_proxy_enabled = true\n"
+        );
+        std::fs::write(&path, text).expect("a file");
+    };
+    write("pattern = \"/events/:project/type_:type\"");
+    let server = ServerWithHooks::with_file(&path);
+    let mut client = user(&server);
+    client.call_ok("subscribe", json!({"channel": "/events/42/type_news"}));
+    client.call_ok("publish", json!({"channel": "/events/43/type_b", "data": 1}));
+    client.call_ok("subscribe", json!({"channel": "events:a"}));
+    let calls = application.calls("/subscribe");
+    assert_eq!(calls[0].body["vars"], json!({"project": "42", "type": "news"}));
+    assert_eq!(calls[1].body.get("vars"), None, "a channel with the prefix has none");
+    assert_eq!(application.only_call("/publish").body["vars"], json!({"project": "43", "type": "b"}));
+    write("pattern = \"/things/:thing\"\nmatch = [\"home/+\"]\nuser_variable = \"thing\"");
+    let report = server.runtime.block_on(server.server().reload()).expect("a reload");
+    assert_eq!((report.changed.len(), report.restart_required), (3, vec![]), "{:?}", report.changed);
+    client.call_ok("subscribe", json!({"channel": "/things/42"}));
+    assert_eq!(application.calls("/subscribe").len(), 2, "its own user needs no permission");
+    assert_eq!(client.call_error("subscribe", json!({"channel": "/things/43"})).0, 103);
+    assert_eq!(client.call_error("subscribe", json!({"channel": "/events/42/type_news2"})).0, 102);
+    assert_eq!(client.call_error("subscribe", json!({"channel": "home/a"})).0, 103, "it has no variable");
 }

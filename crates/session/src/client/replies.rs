@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use bytes::Bytes;
 use tidings_hub::{
-    CloseReason, Completed, Connected, MapKind, PresenceChange, Slot, SubscriptionKind, seconds_left,
+    CloseReason, Completed, Connected, MapKind, PresenceChange, Renewed, Slot, SubscriptionKind, seconds_left,
 };
 use tidings_map_state::StatePage;
 use tidings_wire::body::DataFormat;
@@ -13,7 +12,6 @@ use tidings_wire::client::push::{self, Disconnect, Event as PushEvent, Push};
 use tidings_wire::client::reply::{self, Outcome, Reply};
 use tidings_wire::client::{Data, Encoding};
 use tidings_wire::code::{self, Code};
-use tidings_wire::grant::TokenId;
 use tidings_wire::ws::{self, CloseCode};
 use tidings_wire::{Channel, Position};
 
@@ -298,9 +296,7 @@ impl Context<'_> {
                 })
             }
             Response::Replied(data) => Outcome::Rpc(reply::Rpc { data: data.as_deref().map(Data::from) }),
-            Response::Renewed { expires, info, token, meta: _ } => {
-                return self.client_renewed(id, channel, (*expires, info.as_ref(), token.as_ref()));
-            }
+            Response::Renewed(renewed) => return self.client_renewed(id, channel, renewed),
             Response::Tracked(expires) => {
                 let left = expires.map(|at| seconds_left(at, self.hub.time()));
                 Outcome::SubRefresh(reply::SubRefresh { expires: left.is_some(), ttl: left.unwrap_or(0) })
@@ -311,13 +307,8 @@ impl Context<'_> {
     }
 
     /// Renews the connection, or its subscription to `channel`.
-    fn client_renewed(
-        &mut self,
-        id: u32,
-        channel: Option<&Channel>,
-        renewal: (Option<u64>, Option<&Bytes>, Option<&TokenId>),
-    ) {
-        let ttl = renewal.0.map(|at| seconds_left(at, self.hub.time()));
+    fn client_renewed(&mut self, id: u32, channel: Option<&Channel>, renewal: &Renewed) {
+        let ttl = renewal.expires.map(|at| seconds_left(at, self.hub.time()));
         let (expires, ttl) = (ttl.is_some(), ttl.unwrap_or(0));
         let Some(channel) = channel else {
             self.operations().renew_connection(renewal);

@@ -163,15 +163,27 @@ impl Context<'_> {
     }
 
     /// Whether a session may subscribe to a filter with wildcards. Each publication is checked as well: this answers a client
-    /// that would get none. The levels before the first wildcard determine the namespace.
+    /// that would get none. The client needs the permission for one name at least that the filter matches: one in the namespace of
+    /// the levels before the first wildcard, or one that a rule of a namespace claims.
     pub(super) fn mqtt_check_pattern(&self, pattern: &str) -> Result<(), ReasonCode> {
         if self.hub.settings().access.authorize_global(self.session().identity).is_ok() {
             return Ok(());
         }
-        // A name that the filter matches, in the namespace of its literal beginning.
-        let example = pattern.replace(['+', '#'], "0");
-        let channel = Channel::new(example).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        self.hub.authorize(self.slot, Action::Subscribe, &channel).map_err(of_subscribe)
+        let example = Channel::new(pattern.replace(['+', '#'], "0"));
+        let channel = example.map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let refusal = match self.hub.authorize(self.slot, Action::Subscribe, &channel) {
+            Ok(()) => return Ok(()),
+            Err(code) => of_subscribe(code),
+        };
+        let namespaces = &self.hub.settings().namespaces;
+        // Some names are open to their user alone.
+        let user = self.hub.user(self.slot);
+        let user = Some(user).filter(|user| !user.is_empty() && !user.contains('/'));
+        let names = ["0"].into_iter().chain(user).flat_map(|filler| namespaces.common_names(pattern, filler));
+        let mut channels = names.filter_map(|name| Channel::new(name).ok());
+        let is_permitted =
+            channels.any(|channel| self.hub.authorize(self.slot, Action::Subscribe, &channel).is_ok());
+        if is_permitted { Ok(()) } else { Err(refusal) }
     }
 
     /// From now on the session's messages are made for it alone.

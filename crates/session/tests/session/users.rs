@@ -52,7 +52,7 @@ fn authority(decision: &AuthorizationRequest) -> Response {
             ..Admission::default()
         })),
         AuthorizationRequest::Refresh { .. } | AuthorizationRequest::SubRefresh { .. } => {
-            Response::Renewed { expires: Some(2_000), info: None, meta: None, token: None }
+            Response::Renewed(Box::new(tidings_hub::Renewed { expires: Some(2_000), ..Default::default() }))
         }
         AuthorizationRequest::Rpc { data, .. } => Response::Replied(data.clone()),
         AuthorizationRequest::SignIn { user, .. } => {
@@ -433,9 +433,10 @@ fn decisions_of_the_application_apply_in_every_protocol() {
 fn an_expiry_in_the_far_future_costs_nothing_and_ends_no_session() {
     let mut w = with_tokens(options());
     w.authority = |decision| match decision {
-        AuthorizationRequest::Refresh { .. } => {
-            Response::Renewed { expires: Some(u64::MAX), info: None, meta: None, token: None }
-        }
+        AuthorizationRequest::Refresh { .. } => Response::Renewed(Box::new(tidings_hub::Renewed {
+            expires: Some(u64::MAX),
+            ..Default::default()
+        })),
         other => authority(other),
     };
     let (slot, _) = connect(&mut w, "late");
