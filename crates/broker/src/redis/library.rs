@@ -58,6 +58,10 @@ functions! {
     KEPT = "kept", "tidings:kept:";
     RETAIN = "retain", "tidings:retained:";
     RETAINED = "retained", "tidings:retained:";
+    WILL_OPEN = "will_open", "tidings:wills:";
+    WILL_CLOSE = "will_close", "tidings:wills:";
+    WILL_DONE = "will_done", "tidings:wills:";
+    WILL_CLAIM = "will_claim", "tidings:wills:";
 }
 
 /// Loads the library if it is missing or different: the variant for a cluster when `sharded`.

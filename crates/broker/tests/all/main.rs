@@ -21,3 +21,4 @@ mod sharing;
 mod state;
 mod throughput;
 mod tls;
+mod wills;
