@@ -23,6 +23,7 @@ use tidings_wire::{Channel, Delivery, Position, Topic};
 pub mod memory;
 pub mod redis;
 mod state;
+mod wills;
 
 pub use state::{
     Change, CompletionCallback, EvictCallback, Gap, HistoryCallback, HistoryOptions, IDEMPOTENCY_TTL,
@@ -31,6 +32,7 @@ pub use state::{
     RegisterCallback, Retain, RetainCallback, RetainOutcome, RetainedCallback, RetainedPage, RetainedQuery,
     RetainedTotals, Stateful,
 };
+pub use wills::{BegunWill, WillCallback, WillChange, WillOutcome};
 
 /// The reason why a publication or a subscription has failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_map_state::{Applied, KeyChange, MapOptions, StatePage, StateQuery};
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position, Publication};
 
-use crate::{Broker, BrokerError, PublishCallback};
+use crate::{Broker, BrokerError, PublishCallback, WillCallback, WillChange};
 
 /// How long the result of a publication is stored under its idempotency key.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
@@ -265,6 +265,12 @@ pub trait Stateful: Broker {
     fn retained(&self, store: &Channel, query: RetainedQuery, done: RetainedCallback) {
         let _ = (store, query);
         done(Err(no_retained()));
+    }
+
+    /// Changes the wills in the store with this name, which all nodes share. Changes of one caller keep their order.
+    fn change_will(&self, store: &Channel, change: &WillChange, done: WillCallback) {
+        let _ = (store, change);
+        done(Err(BrokerError::Invalid("this broker does not store wills".to_owned())));
     }
 
     /// Changes a key of a map, and delivers the change to the subscribers of the channel, in one step.

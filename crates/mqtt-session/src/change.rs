@@ -32,6 +32,8 @@ pub enum Request {
     OpenSession(Box<OpenSession>),
     /// Join the group of a shared subscription.
     JoinGroup(Box<JoinGroup>),
+    /// A client connects to a server whose broker stores the wills.
+    OpenWill(Box<OpenWill>),
 }
 
 /// The response to a [`Request`].
@@ -43,6 +45,8 @@ pub enum Response {
     Session(Option<Box<SessionState>>),
     /// The session is a member of the group.
     Joined,
+    /// The will is stored, and the publication of an earlier one has begun.
+    WillOpened,
 }
 
 /// A client connects: the request for its session.
@@ -92,6 +96,30 @@ pub enum SessionChange {
     /// The will of a connection, for a store with files; `None` when it is published or discarded. The end of the connection's
     /// session, or its parking, has the same effect.
     Will(Connection, Option<Box<WillMessage>>),
+    /// A connection whose will the broker stores has ended.
+    CloseWill(CloseWill),
+}
+
+/// A client connects: its will for the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenWill {
+    /// The owner and the client id.
+    pub key: SessionKey,
+    /// The id of the connection, unique in the deployment.
+    pub client: String,
+    /// The will, if it has one.
+    pub will: Option<WillMessage>,
+}
+
+/// A connection with a will at the broker has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseWill {
+    /// The owner and the client id.
+    pub key: SessionKey,
+    /// The id of the connection.
+    pub client: String,
+    /// Whether the will is published. Otherwise it is discarded.
+    pub is_published: bool,
 }
 
 /// A step of a session with a connection. A store with files has it before the client can observe it.

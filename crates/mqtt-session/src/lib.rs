@@ -19,8 +19,8 @@ mod queue;
 mod state;
 
 pub use change::{
-    Connection, JoinGroup, OpenSession, Parking, Request, Response, SessionChange, SessionKey,
-    SharedDelivery, SharedFilter, Step, WillMessage,
+    CloseWill, Connection, JoinGroup, OpenSession, OpenWill, Parking, Request, Response, SessionChange,
+    SessionKey, SharedDelivery, SharedFilter, Step, WillMessage,
 };
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;

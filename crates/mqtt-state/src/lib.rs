@@ -1,12 +1,13 @@
 //! State of MQTT that outlives connections: the retained message of each topic, and the sessions of clients that are not
-//! connected; with a data directory, in files that outlive the process. Retained messages may be at a broker that several
-//! servers share instead.
+//! connected; with a data directory, in files that outlive the process. Retained messages, and the wills of connections, may be
+//! at a broker that several servers share instead.
 
 mod codec;
 mod journal;
 mod retained;
 mod sessions;
 mod storage;
+mod wills;
 
 pub use journal::StorageError;
 pub use retained::{
@@ -15,3 +16,4 @@ pub use retained::{
 };
 pub use sessions::{Outcome, SessionEffects, SessionLimits, Sessions};
 pub use storage::Storage;
+pub use wills::{PublishWill, SharedWills};

@@ -161,6 +161,7 @@ impl Control for SessionControl {
             }
             Request::Protocol(mqtt::Request::JoinGroup(request)) => self.sessions.join(&request, reply),
             Request::Protocol(mqtt::Request::OpenSession(request)) => self.sessions.open(*request, reply),
+            Request::Protocol(mqtt::Request::OpenWill(request)) => self.sessions.open_will(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }

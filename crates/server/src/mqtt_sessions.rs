@@ -10,14 +10,14 @@ use tidings_broker::PublishOptions;
 use tidings_hub::{Failure, Rejection, SessionId, Slot};
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Connection, JoinGroup, OpenSession, SessionChange, SharedDelivery, Step, WillMessage,
+    Connection, JoinGroup, OpenSession, OpenWill, SessionChange, SharedDelivery, Step, WillMessage,
 };
-use tidings_mqtt_state::{Outcome, SessionEffects, Sessions};
+use tidings_mqtt_state::{Outcome, PublishWill, SessionEffects, SessionLimits, Sessions, SharedWills};
 use tidings_session::Response;
 use tidings_shard::{Reply, ShardMessage};
 use tidings_wire::{Topic, code};
 
-use crate::router::Router;
+use crate::router::{Router, failure};
 use crate::shards::Shards;
 use tidings_topic_table::{SESSIONS, Topics};
 
@@ -30,6 +30,8 @@ pub(crate) struct MqttSessions {
     pub(crate) store: Arc<SessionStore>,
     pub(crate) router: Arc<Router>,
     pub(crate) shards: Arc<Shards>,
+    /// The wills, where the broker stores them.
+    pub(crate) wills: Option<Arc<SharedWills>>,
 }
 
 /// The time in Unix seconds.
@@ -46,6 +48,26 @@ impl MqttSessions {
             wills = self.carry_out(topics, self.store.open(request, reply, now));
         });
         self.publish(wills);
+    }
+
+    /// Replaces the limits, for messages, sessions and wills from now on.
+    pub(crate) fn set_limits(&self, limits: SessionLimits) {
+        self.store.set_limits(limits);
+        if let Some(wills) = &self.wills {
+            wills.set_max_bytes(limits.total_bytes);
+        }
+    }
+
+    /// A client connects to a server whose broker stores the wills.
+    pub(crate) fn open_will(&self, request: OpenWill, reply: Reply) {
+        let opened = || Response::Protocol(mqtt::Response::WillOpened);
+        let Some(wills) = &self.wills else { return reply.send(opened()) };
+        wills.open(request, move |outcome| {
+            reply.send(match outcome {
+                Ok(()) => opened(),
+                Err(error) => Response::Failed(failure(error)),
+            });
+        });
     }
 
     /// A connection joins the group of a shared subscription.
@@ -77,9 +99,12 @@ impl MqttSessions {
         {
             return;
         }
+        if let (SessionChange::CloseWill(request), Some(wills)) = (&change, &self.wills) {
+            return wills.close(request.clone());
+        }
         let changes_routes = match &change {
             SessionChange::Steps(_, steps) => steps.iter().any(Step::changes_topics),
-            SessionChange::Will(..) => false,
+            SessionChange::Will(..) | SessionChange::CloseWill(_) => false,
             _ => true,
         };
         if !changes_routes {
@@ -139,20 +164,29 @@ impl MqttSessions {
     }
 
     fn publish(&self, wills: Vec<WillMessage>) {
-        for WillMessage { channel, body, extra, .. } in wills {
-            let options = PublishOptions { extra, ..PublishOptions::default() };
-            let topic = channel.clone();
-            let done = Box::new(move |outcome: Result<_, Failure>| {
-                if let Err(failure) = outcome {
-                    tracing::warn!(
-                        channel = topic.as_str(),
-                        ?failure,
-                        "the will of a client is not published"
-                    );
-                }
-            });
-            self.router.publish(&channel, body, options, done);
+        for will in wills {
+            PublishWill::publish(&*self.router, will, Box::new(|_| {}));
         }
+    }
+}
+
+impl PublishWill for Router {
+    fn publish(&self, will: WillMessage, done: Box<dyn FnOnce(bool) + Send>) {
+        let WillMessage { channel, body, extra, .. } = will;
+        let options = PublishOptions { extra, ..PublishOptions::default() };
+        let topic = channel.clone();
+        let published = Box::new(move |outcome: Result<_, Failure>| {
+            if let Err(failure) = &outcome {
+                tracing::warn!(channel = topic.as_str(), ?failure, "the will of a client is not published");
+            }
+            // A permanent error would come again.
+            done(match outcome {
+                Ok(_) | Err(Failure::Disconnect(..)) => true,
+                Err(Failure::Error(rejection)) => !rejection.temporary,
+                Err(Failure::Unavailable | Failure::Overloaded) => false,
+            });
+        });
+        Self::publish(self, &channel, body, options, published);
     }
 }
 

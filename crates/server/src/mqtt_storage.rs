@@ -8,15 +8,20 @@ use std::time::Duration;
 use tidings_broker::Stateful;
 use tidings_config::{BrokerUrl, Config};
 use tidings_metrics::MetricsRegistry;
-use tidings_mqtt_state::{Limits, Retained, RetainedReads, RetainedStore, SharedRetained, Storage};
+use tidings_mqtt_state::{
+    Limits, Retained, RetainedReads, RetainedStore, SharedRetained, SharedWills, Storage,
+};
 use tidings_wire::{Channel, Topic};
 
 use crate::mqtt_sessions::{SessionStore, unix_seconds};
+use crate::router::Router;
 use crate::server::StartError;
 use tidings_settings as settings;
 
 /// The name of the retained messages at the broker.
 const RETAINED: &str = "tidings.node.retained";
+/// The name of the wills there.
+const WILLS: &str = "tidings.node.wills";
 
 /// The parts of the state.
 pub(crate) struct MqttState {
@@ -83,6 +88,14 @@ impl MqttState {
         }
         metrics.register(self.storage.clone());
     }
+}
+
+/// The wills of the deployment, if its broker stores them.
+pub(crate) fn shared_wills(config: &Config, router: &Arc<Router>) -> Option<Arc<SharedWills>> {
+    let store = Channel::new(WILLS).ok().filter(|_| settings::shares_wills(config))?;
+    let max_bytes = settings::session_limits(config).total_bytes;
+    let (broker, publisher) = (Arc::clone(router.broker()), Arc::clone(router) as _);
+    Some(Arc::new(SharedWills::new(broker, store, publisher, max_bytes)))
 }
 
 /// Whether this server stores retained messages itself.

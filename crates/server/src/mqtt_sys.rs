@@ -36,7 +36,7 @@ impl BrokerTopics {
     }
 
     fn values(&self) -> [(&'static str, String); 9] {
-        let MqttSessions { store, router, shards } = &self.sessions;
+        let MqttSessions { store, router, shards, .. } = &self.sessions;
         let packets = |sent: bool, only: Option<PacketType>| {
             let of_shard = |shard: &Arc<tidings_shard::Metrics>| {
                 let counters = if sent { &shard.mqtt_sent } else { &shard.mqtt_received };
@@ -66,7 +66,7 @@ impl BrokerTopics {
             Some(Arc::new(Publication::new(channel, value)))
         });
         let publications: Vec<_> = publications.collect();
-        let MqttSessions { store, router, shards } = &self.sessions;
+        let MqttSessions { store, router, shards, .. } = &self.sessions;
         // Before the delivery: a subscriber that reads them afterwards gets none that is older than one it was sent.
         router.set_broker_topics(publications.clone());
         let topics = router.topic_table().read();

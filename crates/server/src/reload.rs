@@ -15,7 +15,7 @@ use tidings_shard::{ShardMessage, ShardSettings};
 use crate::api;
 use crate::authority::Authorizer;
 use crate::http::HttpServices;
-use crate::mqtt_sessions::SessionStore;
+use crate::mqtt_sessions::MqttSessions;
 use tidings_canary::Canary;
 use tidings_settings as settings;
 
@@ -28,7 +28,7 @@ pub(crate) struct ReloadedParts {
     pub(crate) authorizer: Authorizer,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) canary: Arc<Canary>,
-    pub(crate) mqtt_sessions: Arc<SessionStore>,
+    pub(crate) mqtt_sessions: MqttSessions,
     pub(crate) process: ProcessOptions,
 }
 

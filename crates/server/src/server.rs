@@ -301,7 +301,7 @@ impl Server {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let http_services = Arc::clone(&services);
-        let mqtt_sessions = Arc::clone(&sessions.store);
+        let mqtt_sessions = sessions.clone();
         let parts =
             ReloadedParts { http: http_services, authorizer, cluster, canary, mqtt_sessions, process };
         tasks.spawn(reloads.run(parts));

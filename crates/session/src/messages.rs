@@ -14,7 +14,7 @@ impl tidings_hub::ControlMessages for Messages {
     fn reserves(request: &mqtt::Request) -> Option<usize> {
         match request {
             mqtt::Request::Retained(_, max_bytes) => Some(*max_bytes),
-            mqtt::Request::OpenSession(_) | mqtt::Request::JoinGroup(_) => None,
+            mqtt::Request::OpenSession(_) | mqtt::Request::JoinGroup(_) | mqtt::Request::OpenWill(_) => None,
         }
     }
 }

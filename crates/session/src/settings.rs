@@ -48,6 +48,8 @@ pub struct MqttSettings {
     pub session_expiry_max: u32,
     /// Whether the store of sessions has files, and gets each step of a session.
     pub has_files: bool,
+    /// Whether the broker stores the wills.
+    pub has_shared_wills: bool,
     /// Whether retained messages are kept.
     pub retain_available: bool,
     /// Whether shared subscriptions are available.
@@ -68,6 +70,7 @@ impl MqttSettings {
             max_keep_alive: 0,
             session_expiry_max: 7 * 24 * 3600,
             has_files: false,
+            has_shared_wills: false,
             retain_available: true,
             shared_available: true,
             default_qos: Qos::AtLeastOnce,

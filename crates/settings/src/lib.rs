@@ -157,6 +157,11 @@ fn keeps_sessions(config: &Config) -> bool {
     config.mqtt.enabled && config.broker == BrokerUrl::Memory
 }
 
+/// Whether the broker stores the wills of MQTT.
+pub fn shares_wills(config: &Config) -> bool {
+    config.mqtt.enabled && config.broker != BrokerUrl::Memory
+}
+
 /// The folder of the files of MQTT's state; `None` if it is in memory alone.
 pub fn mqtt_folder(config: &Config) -> Option<PathBuf> {
     let has_files = keeps_sessions(config) && config.mqtt.persistence;
@@ -196,6 +201,7 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
             0
         },
         has_files: mqtt_folder(config).is_some(),
+        has_shared_wills: shares_wills(config),
         retain_available: retains(config),
         // Groups are those of one node.
         shared_available: config.broker == BrokerUrl::Memory,

@@ -14,6 +14,12 @@
 --   tidings:retainedtopics:TAG  sorted set: all these topics, in the order of their names
 --   tidings:retaineduntil:TAG   sorted set: topic, by the millisecond of its expiry
 --   tidings:retainedbytes:TAG   string: bytes of these messages, with an allowance for each
+--   tidings:wills:TAG     hash: `c`, key of a client | `d`, id of a connection -> node, space, id of its connection, space, will; the
+--                         wills of MQTT: `c` of clients that are connected, `d` those whose publication has begun
+--   tidings:willnodes:TAG sorted set: the nodes with wills, by the millisecond at which each is considered ended
+--   tidings:willbytes:TAG string: bytes of these wills, with an allowance for each
+--   tidings:willsof:N:TAG:NODE  set: the fields `c` of this node
+--   tidings:willsdue:N:TAG:NODE set: the fields `d` of this node, which publishes them
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
 --   tidings:gone:N:TAG:NODE  set: clients of this node with leaves that other nodes have announced, in case it returns
 --   (those of maps: maps.lua, which follows)
@@ -609,6 +615,148 @@ local function retained(keys, args)
   return answer
 end
 
+-- Allowance for a will, besides its field and its value.
+local WILL_OVERHEAD = 256
+-- Ended nodes whose wills are claimed in one call.
+local ENDED_AT_ONCE = 16
+
+local function will_keys(tag)
+  local wills, nodes, size = 'tidings:wills:' .. tag, 'tidings:willnodes:' .. tag, 'tidings:willbytes:' .. tag
+  together(wills, nodes, size)
+  return wills, nodes, size
+end
+
+local function wills_of(tag, node, kind)
+  return (kind == 'd' and 'tidings:willsdue:' or 'tidings:willsof:') .. #tag .. ':' .. tag .. ':' .. node
+end
+
+local function will_cost(field, value) return WILL_OVERHEAD + #field + #value end
+
+local function add_will(tag, field, node, client, will)
+  local wills, _, size = will_keys(tag)
+  local value = node .. ' ' .. client .. ' ' .. will
+  redis.call('HSET', wills, field, value)
+  redis.call('SADD', wills_of(tag, node, string.sub(field, 1, 1)), field)
+  redis.call('INCRBY', size, digits(will_cost(field, value)))
+end
+
+-- The node, the client and the will of a field; nothing if it does not exist.
+local function get_will(tag, field)
+  local wills = will_keys(tag)
+  local value = redis.call('HGET', wills, field)
+  local node, client, at = string.match(value or '', '^(%S+) (%S+) ()')
+  if not node then return end
+  return node, client, string.sub(value, at), value
+end
+
+local function remove_will(tag, field, node, value)
+  local wills, _, size = will_keys(tag)
+  redis.call('HDEL', wills, field)
+  redis.call('SREM', wills_of(tag, node, string.sub(field, 1, 1)), field)
+  if redis.call('EXISTS', wills) == 0 then
+    redis.call('DEL', size)
+  else
+    redis.call('DECRBY', size, digits(will_cost(field, value)))
+  end
+end
+
+-- Passes a will to a node that publishes it. The answer gets the connection and the will.
+local function begin_will(tag, field, publisher, answer)
+  local node, client, will, value = get_will(tag, field)
+  if not node then return end
+  remove_will(tag, field, node, value)
+  add_will(tag, 'd' .. client, publisher, client, will)
+  answer[#answer + 1] = client
+  answer[#answer + 1] = will
+end
+
+-- The answer of each function: a flag, the number of wills, their bytes, then connection and will of those that the node publishes.
+local function will_answer(tag, flag, answer)
+  local wills, _, size = will_keys(tag)
+  answer[1], answer[2], answer[3] = flag, redis.call('HLEN', wills), tonumber(redis.call('GET', size) or '0')
+  return answer
+end
+
+-- node, lease ms, key of the client, its connection, will | '' if it has none, most bytes of all wills, 1 if it connected earlier
+-- -> 1 if the wills have as many bytes as the limit, so that nothing is changed, else 0; the will of an earlier connection of
+-- the client, which this node publishes
+local function will_open(keys, args)
+  local _, tag = only_channel(keys)
+  local wills, nodes = will_keys(tag)
+  local node, lease, field, client, will = args[1], whole(args[2], '10000', 'lease'), 'c' .. args[3], args[4], args[5]
+  local most, again = tonumber(whole(args[6], '67108864', 'bytes')), args[7] == '1'
+  local answer = {0, 0, 0}
+  local exists = redis.call('HEXISTS', wills, field) == 1
+  if again and exists or will == '' and not exists then return will_answer(tag, 0, answer) end
+  if will ~= '' then
+    local _, _, size = will_keys(tag)
+    local cost = will_cost(field, node .. ' ' .. client .. ' ' .. will)
+    if tonumber(redis.call('GET', size) or '0') + cost > most then return will_answer(tag, 1, answer) end
+  end
+  begin_will(tag, field, node, answer)
+  if will ~= '' then add_will(tag, field, node, client, will) end
+  redis.call('ZADD', nodes, digits(now() + lease), node)
+  return will_answer(tag, 0, answer)
+end
+
+-- node, key of the client, its connection, 1 to publish the will, else 0
+-- -> 0, and the will if this node publishes it: the connection has it still
+local function will_close(keys, args)
+  local _, tag = only_channel(keys)
+  local node, field, connection, publishes = args[1], 'c' .. args[2], args[3], args[4] == '1'
+  local answer = {0, 0, 0}
+  local owner, client, _, value = get_will(tag, field)
+  if owner == node and client == connection then
+    if publishes then
+      begin_will(tag, field, node, answer)
+    else
+      remove_will(tag, field, node, value)
+    end
+  end
+  return will_answer(tag, 0, answer)
+end
+
+-- node, connection -> 0; the will of the connection is published
+local function will_done(keys, args)
+  local _, tag = only_channel(keys)
+  local field = 'd' .. args[2]
+  local owner, _, _, value = get_will(tag, field)
+  if owner == args[1] then remove_will(tag, field, owner, value) end
+  return will_answer(tag, 0, {0, 0, 0})
+end
+
+-- node, lease ms, most wills
+-- -> 1 if the lease of this node had ended, so that other nodes may have published its wills, else 0; the wills that this node
+-- publishes, those that it publishes already and those of nodes whose leases have ended
+local function will_claim(keys, args)
+  local _, tag = only_channel(keys)
+  local _, nodes = will_keys(tag)
+  local node, lease, most = args[1], whole(args[2], '10000', 'lease'), whole(args[3], '100', 'wills')
+  local time, answer = now(), {0, 0, 0}
+  for _, field in ipairs(redis.call('SRANDMEMBER', wills_of(tag, node, 'd'), most)) do
+    local _, client, will = get_will(tag, field)
+    answer[#answer + 1] = client
+    answer[#answer + 1] = will
+  end
+  local held = redis.call('ZSCORE', nodes, node)
+  redis.call('ZADD', nodes, digits(time + lease), node)
+  local ended = redis.call('ZRANGEBYSCORE', nodes, '-inf', digits(time), 'LIMIT', 0, ENDED_AT_ONCE)
+  for _, other in ipairs(ended) do
+    local begun, kept = wills_of(tag, other, 'd'), wills_of(tag, other, 'c')
+    for _, fields in ipairs({begun, kept}) do
+      while #answer < 3 + 2 * most do
+        local field = redis.call('SRANDMEMBER', fields)
+        if not field then break end
+        begin_will(tag, field, node, answer)
+        redis.call('SREM', fields, field)
+      end
+    end
+    if redis.call('EXISTS', begun, kept) == 0 then redis.call('ZREM', nodes, other) end
+  end
+  local has_ended = not held or tonumber(held) <= time
+  return will_answer(tag, has_ended and 1 or 0, answer)
+end
+
 -- In a cluster, nodes call each function with a key of the channel instead of its name: while its slot is moved, Redis
 -- redirects the call to the node with that key, whereas a name is no key and exists on neither node.
 local function named(key)
@@ -647,4 +795,8 @@ register('forget', forget, 'allow-oom')
 register('kept', kept, 'no-writes')
 register('retain', retain)
 register('retained', retained, 'no-writes')
+register('will_open', will_open)
+register('will_close', will_close, 'allow-oom')
+register('will_done', will_done, 'allow-oom')
+register('will_claim', will_claim, 'allow-oom')
 register('version', version, 'no-writes')

@@ -65,6 +65,10 @@ functions! {
     MAP_STATE = "map_state", "tidings:meta:";
     MAP_COUNT = "map_count", "tidings:meta:";
     MAP_CLEAR = "map_clear", "tidings:meta:";
+    WILL_OPEN = "will_open", "tidings:wills:";
+    WILL_CLOSE = "will_close", "tidings:wills:";
+    WILL_DONE = "will_done", "tidings:wills:";
+    WILL_CLAIM = "will_claim", "tidings:wills:";
 }
 
 /// Loads the library if it is missing or different: the variant for a cluster when `sharded`.

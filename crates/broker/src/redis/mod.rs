@@ -81,6 +81,7 @@ mod state_reader;
 mod stateful;
 mod track;
 mod tracker;
+mod wills;
 
 pub use counters::Counters;
 pub use options::{Options, OptionsError};

@@ -11,12 +11,13 @@ use tidings_wire::{Channel, ClientInfo};
 use super::library::Function;
 use super::queue::{Arg, Queue, Reply, Request, unexpected};
 use super::state_reader::{StateReader, millis};
-use super::{Connection, Redis, envelope, library, retained};
+use super::{Connection, Redis, envelope, library, retained, wills};
 use crate::{
     BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, KeyCountCallback,
     MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback, MapStateCallback,
     PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback, PublishOptions,
-    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful,
+    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful, WillCallback,
+    WillChange,
 };
 use tidings_wire::HistoryQuery;
 
@@ -242,6 +243,13 @@ impl Stateful for Redis {
 
     fn map_clear(&self, channel: &Channel, done: CompletionCallback) {
         self.clear_map(channel, done);
+    }
+
+    fn change_will(&self, store: &Channel, change: &WillChange, done: WillCallback) {
+        let (function, args) = wills::call(&self.node, change);
+        self.call(function, store, args, move |value| {
+            done(value.and_then(|value| wills::outcome(&value).ok_or_else(|| unexpected(&value))));
+        });
     }
 
     fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {

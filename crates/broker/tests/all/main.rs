@@ -23,3 +23,4 @@ mod sharing;
 mod state;
 mod throughput;
 mod tls;
+mod wills;

@@ -105,7 +105,8 @@ group! {
         /// reason code 0x97.
         sessions_limit: usize = "100000", count(0, 10_000_000), reload;
         /// Most bytes of messages for all clients that are away. At more, a session that gets a message drops others as at
-        /// `mqtt.session_queue_size`.
+        /// `mqtt.session_queue_size`. With Redis, most bytes of the wills of all clients; a client whose will would be one more gets
+        /// reason code 0x97.
         sessions_max_bytes: usize = "268435456", bytes(1024, 1024 * 1024 * MIB), reload;
         /// Most topic aliases that a client of 5.0 may define.
         topic_alias_maximum: usize = "16", count(0, 1024), reload;

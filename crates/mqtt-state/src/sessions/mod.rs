@@ -143,6 +143,8 @@ impl<W> Sessions<W> {
             }
             SessionChange::Steps(connection, steps) => state.take_steps(connection, steps, &mut fx),
             SessionChange::Will(connection, will) => state.take_will(connection, will),
+            // The broker has these.
+            SessionChange::CloseWill(_) => {}
         }
         state.flush();
         fx

@@ -39,7 +39,7 @@ use crate::lifecycle::Lifecycle;
 use crate::line_handshakes::{LineHandshakes, LineHeaders};
 use crate::local_node::NodeParts;
 use crate::mqtt_sessions::MqttSessions;
-use crate::mqtt_storage::MqttState;
+use crate::mqtt_storage::{self, MqttState};
 use crate::namespace_metrics::{HistoryMetrics, NamespaceMetrics};
 use crate::process::ProcessMetrics;
 use crate::readiness::ReadinessCheck;
@@ -183,8 +183,17 @@ impl Assembly {
             tracer.clone(),
         );
         let router = Arc::new(router.with_mqtt(retained, Arc::clone(&session_store)));
-        let sessions =
-            MqttSessions { store: session_store, router: Arc::clone(&router), shards: Arc::clone(&shards) };
+        let wills = mqtt_storage::shared_wills(config, &router);
+        if let Some(wills) = &wills {
+            metrics.register(Arc::clone(wills));
+            tokio::spawn(Arc::clone(wills).run());
+        }
+        let sessions = MqttSessions {
+            store: session_store,
+            router: Arc::clone(&router),
+            shards: Arc::clone(&shards),
+            wills,
+        };
         sessions.restore(&topics);
         let readiness = Arc::new(ReadinessCheck {
             lifecycle: Arc::clone(&lifecycle),

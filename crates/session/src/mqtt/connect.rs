@@ -139,6 +139,15 @@ impl Context<'_> {
             return self.mqtt_refuse_connect(reason, &words);
         }
         self.mqtt_take_over();
+        if self.hub.protocols.mqtt_settings().has_shared_wills {
+            self.mqtt_open_will();
+        } else {
+            self.mqtt_open_session();
+        }
+    }
+
+    /// Requests the session of the client, or answers.
+    pub(super) fn mqtt_open_session(&mut self) {
         let has_sessions = self.hub.protocols.mqtt_settings().session_expiry_max > 0;
         if !has_sessions || !self.mqtt_request_session() {
             self.mqtt_accept(false, 0);

@@ -1,28 +1,17 @@
-//! The end of a connection: `DISCONNECT`, errors, wills.
+//! The end of a connection: `DISCONNECT`, errors.
 
 use tidings_hub::{CloseReason, Flag};
 use tidings_mqtt::{ConnAck, Disconnect, Packet, Property, PropertyId, ReasonCode, Version};
-use tidings_mqtt_session::{SessionChange, WillMessage};
+use tidings_mqtt_session::SessionChange;
 use tidings_wire::ws::{self, CloseCode};
 
 use super::reason;
-use super::state::{Phase, Will};
+use super::state::Phase;
 use crate::context::Context;
 use crate::link::{Link, Protocol};
-use crate::messages::{Effect, Request};
 use crate::notices::disconnect_code_and_reason;
 
-/// The ticket of the request that publishes a will. Its response is discarded: the session has ended.
-const NO_TICKET: u32 = u32::MAX;
-
 impl Context<'_> {
-    /// Whether the topic of the will permits the client to publish.
-    pub(super) fn mqtt_check_will(&mut self) -> Result<(), (ReasonCode, String)> {
-        let Some(channel) = self.mqtt().will.as_ref().map(|will| will.channel.clone()) else { return Ok(()) };
-        let request = self.hub.publish_request(self.slot, channel, bytes::Bytes::new(), Vec::new());
-        request.map(drop).map_err(|code| (ReasonCode::NotAuthorized, format!("the will: {}", code.text)))
-    }
-
     /// `DISCONNECT` of the client: without the will, unless it asks for it.
     pub(super) fn mqtt_client_disconnect(&mut self, disconnect: &Disconnect<'_>) {
         let expiry = disconnect.properties.get(PropertyId::SessionExpiryInterval);
@@ -119,7 +108,12 @@ impl Context<'_> {
         }
         let is_connected = self.session().flags.has(Flag::Connected) && self.mqtt().connecting.is_none();
         let will = self.mqtt().will.take().filter(|_| is_connected);
-        let delayed = will.and_then(|will| self.mqtt_publish_will(*will));
+        let delayed = if self.mqtt_has_shared_will() {
+            self.mqtt_close_will(will.is_some());
+            None
+        } else {
+            will.and_then(|will| self.mqtt_publish_will(*will))
+        };
         if is_connected && self.mqtt().is_kept() {
             return self.mqtt_park(delayed);
         }
@@ -128,46 +122,9 @@ impl Context<'_> {
         if self.mqtt().is_registered {
             let change = SessionChange::Ended { key: self.mqtt_key(), connection: Some(connection) };
             self.mqtt_notify(change);
-        } else if self.mqtt().is_will_stored {
+        } else if self.mqtt().is_will_stored && !self.mqtt_has_shared_will() {
             self.mqtt_notify(SessionChange::Will(connection, None));
         }
         self.session_mut().state().mqtt = None;
-    }
-
-    /// Passes the will to the files of the store, which publishes it if the server is killed. Where the application decides about
-    /// the publication, there is no such will.
-    pub(super) fn mqtt_store_will(&mut self) {
-        if !self.hub.protocols.mqtt_settings().has_files {
-            return;
-        }
-        let Some(will) = self.mqtt().will.clone() else { return };
-        let Will { channel, payload, tags, message, delay } = *will;
-        let request = self.hub.publish_message_request(self.slot, channel, payload, tags, Some(message));
-        if let Ok(Request::Publish(channel, body, extra)) = request {
-            let will = WillMessage { channel, body, extra, delay };
-            self.mqtt().is_will_stored = true;
-            let change = SessionChange::Will(self.mqtt_connection(), Some(Box::new(will)));
-            self.mqtt_notify(change);
-            self.fx.fence();
-        }
-    }
-
-    /// Publishes a will, or returns it if it is published later.
-    fn mqtt_publish_will(&mut self, will: Will) -> Option<WillMessage> {
-        let Will { channel, payload, tags, message, delay } = will;
-        let is_delayed = delay > 0 && self.mqtt().is_kept();
-        let request = self.hub.publish_message_request(self.slot, channel, payload, tags, Some(message));
-        match request {
-            Ok(Request::Publish(channel, body, extra)) if is_delayed => {
-                return Some(WillMessage { channel, body, extra, delay });
-            }
-            Ok(request) => {
-                let id = self.hub.session_id(self.slot);
-                self.fx.push(Effect::Request(id, NO_TICKET, request));
-            }
-            // The permission was checked when the client connected; the options may have changed since.
-            Err(_) => self.hub.count_error(),
-        }
-        None
     }
 }

@@ -10,7 +10,8 @@
 //! | `subscribe` | `SUBSCRIBE`, `UNSUBSCRIBE` |
 //! | `publish` | `PUBLISH` of clients, and the packets of QoS 2 that follow |
 //! | `deliver`, `outgoing` | `PUBLISH` to clients, their acknowledgements |
-//! | `end` | `DISCONNECT`, errors, wills |
+//! | `end` | `DISCONNECT`, errors |
+//! | `will` | wills, in files and at the broker |
 //! | `shared` | shared subscriptions |
 //! | `park` | sessions that outlive their connection |
 //! | `reason` | reason codes of errors |
@@ -32,6 +33,7 @@ mod reason;
 mod shared;
 pub(crate) mod state;
 mod subscribe;
+mod will;
 
 use tidings_hub::{
     CloseReason, Cost, Flag, LossReport, Origin, Progress, ServerSubscription, SessionId, Timer,
@@ -188,7 +190,7 @@ impl Context<'_> {
         match packet {
             Packet::Connect(connect) => self.in_turn(|cx| cx.mqtt_connect(connect)),
             // Packets behind CONNECT wait for its answer.
-            _ if !is_connected || self.mqtt().phase == Phase::Opening => Progress::Hold,
+            _ if !is_connected || self.mqtt().phase.is_opening() => Progress::Hold,
             Packet::Publish(publish) => self.mqtt_publish(publish),
             Packet::PubRel(ack) => self.in_turn(|cx| cx.mqtt_pubrel(ack)),
             Packet::PubAck(ack) => self.mqtt_puback(ack),
@@ -229,6 +231,9 @@ impl Context<'_> {
             Event::Response { response: Response::Protocol(mqtt::Response::Session(state)), .. } => {
                 self.mqtt_session(state);
             }
+            Event::Response { response: Response::Protocol(mqtt::Response::WillOpened), .. } => {
+                self.mqtt_will_opened();
+            }
             Event::Response { id, response: Response::Protocol(mqtt::Response::Joined), .. } => {
                 self.mqtt_joined(id);
             }
@@ -254,6 +259,9 @@ impl Context<'_> {
         match Command::from_id(id) {
             Command::Connect => self.mqtt_refuse_connect(reason::of_connect(code), text),
             Command::Session => {
+                if self.mqtt().phase == Phase::StoringWill {
+                    return self.mqtt_will_failed(reason::of_connect(code), text);
+                }
                 self.mqtt_session_failed();
                 self.mqtt_refuse_connect(reason::of_connect(code), text);
             }

@@ -20,7 +20,7 @@ pub(super) enum Command {
     Subscribe,
     /// Reads the retained messages for the subscription of the subscribe with this number.
     Retained(u32),
-    /// Requests the session of an earlier connection.
+    /// Requests the session of an earlier connection, or stores the will.
     Session,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Mqtt {
     pub(super) expiry: u32,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) will: Option<Box<Will>>,
-    /// The files of the store have the will.
+    /// The files of the store, or the broker, have the will.
     pub(super) is_will_stored: bool,
     /// Set from `CONNECT` to `CONNACK`.
     pub(super) connecting: Option<Box<Connecting>>,
@@ -154,13 +154,22 @@ impl Mqtt {
 /// The phases of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Until the response to the request for an earlier session, if there is one; and while the connection is open.
+    /// Until the response to the first request, if there is one; and while the connection is open.
     #[default]
     Open,
+    /// The will is being stored.
+    StoringWill,
     /// An earlier session was requested.
     Opening,
     /// The connection has ended, and the session gets the publications that are on their way.
     Parking,
+}
+
+impl Phase {
+    /// Whether packets behind `CONNECT` wait.
+    pub(super) fn is_opening(self) -> bool {
+        matches!(self, Self::StoringWill | Self::Opening)
+    }
 }
 
 /// What `CONNECT` and the answer to it depend on.

@@ -80,6 +80,9 @@ pub(crate) struct TestHub {
     pub(crate) steps: Vec<(Step, usize)>,
     /// The body of each will that the files get, and `None` where they have it no more; and the bytes that were sent before.
     pub(crate) wills: Vec<(Option<bytes::Bytes>, usize)>,
+    /// The changes of the wills at the broker, as text.
+    pub(crate) shared_wills: Vec<String>,
+    pending_wills: VecDeque<(SessionId, u32)>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -168,6 +171,21 @@ impl TestHub {
             tags: Vec::new(),
             steps: Vec::new(),
             wills: Vec::new(),
+            shared_wills: Vec::new(),
+            pending_wills: VecDeque::new(),
+        }
+    }
+
+    /// Answers the requests to store wills.
+    pub(crate) fn answer_wills(&mut self) {
+        let is_up = self.broker != Broker::Down;
+        for (id, ticket) in std::mem::take(&mut self.pending_wills) {
+            let response = if is_up {
+                Response::Protocol(mqtt::Response::WillOpened)
+            } else {
+                Response::Failed(Failure::Unavailable)
+            };
+            self.with(|hub, fx| hub.respond(id, ticket, response, fx));
         }
     }
 
@@ -391,6 +409,10 @@ impl TestHub {
                 let sent = sent(connection);
                 self.steps.extend(steps.iter().cloned().map(|step| (step, sent)));
             }
+            SessionChange::CloseWill(closed) => {
+                let end = if closed.is_published { "publish" } else { "discard" };
+                self.shared_wills.push(format!("{end} {:?}", &*closed.key));
+            }
             SessionChange::Will(connection, will) => {
                 let sent = sent(connection);
                 self.wills.push((will.as_ref().map(|will| will.body.clone()), sent));
@@ -485,6 +507,14 @@ impl TestHub {
                 Effect::Request(id, ticket, Request::Protocol(mqtt::Request::OpenSession(request))) => {
                     let effects = self.sessions.open(*request, (id, ticket), self.time);
                     self.apply_session_effects(effects, fx);
+                }
+                Effect::Request(id, ticket, Request::Protocol(mqtt::Request::OpenWill(request))) => {
+                    let body = request.will.map(|will| String::from_utf8_lossy(&will.body).into_owned());
+                    self.shared_wills.push(format!("open {:?} {body:?}", &*request.key));
+                    self.pending_wills.push_back((id, ticket));
+                    if self.broker != Broker::Slow {
+                        self.answer_wills();
+                    }
                 }
                 Effect::Notify(Notification::Protocol(change)) => {
                     self.record_steps(&change);

@@ -101,8 +101,6 @@ fn a_will_is_published_unless_the_client_disconnects_normally() {
         assert_eq!(say(w, slot, V5, &Packet::Connect(connect)), ["CONNACK Success"]);
         slot
     };
-    let disconnect =
-        |reason| Packet::Disconnect(tidings_mqtt::Disconnect { reason, properties: Properties::NONE });
     let slot = with_will(&mut w);
     send(&mut w, slot, V5, &disconnect(ReasonCode::Success));
     assert_eq!(received(&mut w, watcher, V5), [""; 0]);
@@ -141,6 +139,58 @@ fn a_store_with_files_has_a_will_before_the_client_is_connected_and_until_it_is_
     let slot = connected(&mut w, V5, "x");
     w.close(slot);
     assert_eq!(w.wills.len(), 2);
+}
+
+fn disconnect(reason: ReasonCode) -> Packet<'static> {
+    Packet::Disconnect(tidings_mqtt::Disconnect { reason, properties: Properties::NONE })
+}
+
+/// Connects with a will whose payload is `bye`, where the broker stores the wills.
+fn open_with_shared_will(w: &mut TestHub) -> Slot {
+    let payload = b"bye";
+    let will =
+        Will { topic: "gone", payload, qos: Qos::AtMostOnce, retain: false, properties: Properties::NONE };
+    let slot = w.open();
+    let packets =
+        [Packet::Connect(Connect { will: Some(will), client_id: "w", ..connect(V5) }), Packet::PingReq];
+    w.input(slot, packets.map(|packet| bytes(&packet, V5)).concat());
+    slot
+}
+
+#[test]
+fn the_broker_has_a_will_before_the_client_is_connected_and_publishes_it_at_the_end_of_the_connection() {
+    let mut w = with_mqtt(|mqtt| (mqtt.has_shared_wills, mqtt.session_expiry_max) = (true, 0));
+    w.set_broker(Broker::Slow);
+    let slot = open_with_shared_will(&mut w);
+    assert_eq!(w.shared_wills, [r#"open "\0w" Some("bye")"#]);
+    assert_eq!(received(&mut w, slot, V5), [""; 0], "no answer before the broker has the will");
+    w.answer_wills();
+    assert_eq!(received(&mut w, slot, V5)[0], "CONNACK Success");
+    w.close(slot);
+    assert_eq!(w.shared_wills[1..], [r#"publish "\0w""#]);
+    // A clean end discards the will, and so does one before the answer.
+    w.set_broker(Broker::Up);
+    let slot = open_with_shared_will(&mut w);
+    send(&mut w, slot, V5, &disconnect(ReasonCode::Success));
+    assert_eq!(w.shared_wills[3..], [r#"discard "\0w""#]);
+    w.set_broker(Broker::Slow);
+    let slot = open_with_shared_will(&mut w);
+    w.close(slot);
+    assert_eq!(w.shared_wills[5..], [r#"discard "\0w""#]);
+    w.answer_wills();
+    assert_eq!(received(&mut w, slot, V5), [""; 0]);
+}
+
+#[test]
+fn a_client_whose_will_the_broker_does_not_have_is_refused_and_one_without_a_will_is_not() {
+    let mut w = with_mqtt(|mqtt| (mqtt.has_shared_wills, mqtt.session_expiry_max) = (true, 0));
+    w.set_broker(Broker::Down);
+    let slot = open_with_shared_will(&mut w);
+    assert_eq!(received(&mut w, slot, V5), ["CONNACK ServerUnavailable"]);
+    assert_eq!(w.shared_wills.len(), 1, "the store discards it: {:?}", w.shared_wills);
+    let slot = connected(&mut w, V5, "c");
+    w.close(slot);
+    assert_eq!(w.shared_wills[1..], [r#"open "\0c" None"#]);
 }
 
 #[test]

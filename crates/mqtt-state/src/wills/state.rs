@@ -1,0 +1,170 @@
+//! What a node keeps about wills, to repeat changes that the broker did not confirm.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tidings_mqtt_session::{SessionKey, WillMessage};
+
+/// Most wills that are stored again with one renewal.
+const STORED_AT_ONCE: usize = 1_000;
+
+/// The wills by the id of their connection.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    connections: HashMap<String, Connection>,
+    begun: HashMap<String, (WillMessage, Begun)>,
+}
+
+/// A connection of this node with a will.
+#[derive(Debug)]
+struct Connection {
+    key: SessionKey,
+    will: Bytes,
+    /// Whether the broker has the will, as far as this node knows.
+    is_stored: bool,
+    /// The connection has ended, and the broker did not confirm that; whether the will is published.
+    closed: Option<bool>,
+}
+
+/// The state of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// It is in progress.
+    Publishing,
+    /// It has failed, and is tried again.
+    Failed,
+    /// The broker has not confirmed its end.
+    Published,
+}
+
+/// What is repeated.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    /// Connections that have ended, and whether their wills are published.
+    pub(super) closed: Vec<(String, SessionKey, bool)>,
+    /// Connections whose wills the broker may not have any more.
+    pub(super) unstored: Vec<(String, SessionKey, Bytes)>,
+    /// Publications that have failed.
+    pub(super) failed: Vec<(String, WillMessage)>,
+    /// Publications whose end is not confirmed.
+    pub(super) published: Vec<String>,
+}
+
+impl State {
+    pub(super) fn open(&mut self, connection: String, key: SessionKey, will: Bytes) {
+        let opened = Connection { key, will, is_stored: true, closed: None };
+        self.connections.insert(connection, opened);
+    }
+
+    pub(super) fn close(&mut self, connection: &str, is_published: bool) {
+        if let Some(known) = self.connections.get_mut(connection) {
+            known.closed = Some(is_published);
+        }
+    }
+
+    pub(super) fn remove(&mut self, connection: &str) {
+        self.connections.remove(connection);
+    }
+
+    /// Other nodes may have claimed the wills of this node.
+    pub(super) fn set_unstored(&mut self) {
+        self.connections.values_mut().for_each(|connection| connection.is_stored = false);
+    }
+
+    pub(super) fn set_stored(&mut self, connection: &str) {
+        if let Some(known) = self.connections.get_mut(connection) {
+            known.is_stored = true;
+        }
+    }
+
+    /// Begins a publication; returns whether it is not in progress already.
+    pub(super) fn begin(&mut self, connection: &str, will: &WillMessage) -> bool {
+        if self.begun.contains_key(connection) {
+            return false;
+        }
+        self.begun.insert(connection.to_owned(), (will.clone(), Begun::Publishing));
+        true
+    }
+
+    pub(super) fn set_begun(&mut self, connection: &str, state: Begun) {
+        if let Some((_, begun)) = self.begun.get_mut(connection) {
+            *begun = state;
+        }
+    }
+
+    pub(super) fn end(&mut self, connection: &str) {
+        self.begun.remove(connection);
+    }
+
+    /// What is repeated now. The publications among it are in progress again.
+    pub(super) fn repeats(&mut self) -> Repeats {
+        let mut repeats = Repeats::default();
+        for (id, connection) in &self.connections {
+            let Connection { key, will, is_stored, closed } = connection;
+            if let Some(is_published) = closed {
+                repeats.closed.push((id.clone(), key.clone(), *is_published));
+            } else if !is_stored && repeats.unstored.len() < STORED_AT_ONCE {
+                repeats.unstored.push((id.clone(), key.clone(), will.clone()));
+            }
+        }
+        for (id, (will, begun)) in &mut self.begun {
+            match begun {
+                Begun::Publishing => {}
+                Begun::Failed => {
+                    *begun = Begun::Publishing;
+                    repeats.failed.push((id.clone(), will.clone()));
+                }
+                Begun::Published => repeats.published.push(id.clone()),
+            }
+        }
+        repeats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_wire::Channel;
+
+    use super::*;
+
+    fn will() -> WillMessage {
+        WillMessage { channel: Channel::new("gone").unwrap(), body: "bye".into(), extra: None, delay: 0 }
+    }
+
+    #[test]
+    fn what_the_broker_did_not_confirm_is_repeated() {
+        let mut state = State::default();
+        for connection in ["a", "b"] {
+            state.open(connection.to_owned(), connection.into(), "will".into());
+        }
+        let repeats = state.repeats();
+        assert!(repeats.closed.is_empty() && repeats.unstored.is_empty(), "{repeats:?}");
+        state.close("a", true);
+        state.set_unstored();
+        for _ in 0..2 {
+            let repeats = state.repeats();
+            assert_eq!(repeats.closed, [("a".to_owned(), "a".into(), true)]);
+            assert_eq!(repeats.unstored, [("b".to_owned(), "b".into(), "will".into())]);
+        }
+        state.remove("a");
+        state.set_stored("b");
+        let repeats = state.repeats();
+        assert!(repeats.closed.is_empty() && repeats.unstored.is_empty(), "{repeats:?}");
+    }
+
+    #[test]
+    fn a_will_is_published_once_and_again_only_after_a_failure() {
+        let mut state = State::default();
+        assert!(state.begin("a", &will()));
+        assert!(!state.begin("a", &will()), "the broker passes it again until its end is confirmed");
+        assert!(state.repeats().failed.is_empty());
+        state.set_begun("a", Begun::Failed);
+        assert_eq!(state.repeats().failed, [("a".to_owned(), will())]);
+        assert!(state.repeats().failed.is_empty(), "it is in progress again");
+        state.set_begun("a", Begun::Published);
+        assert_eq!(state.repeats().published, ["a"]);
+        assert!(!state.begin("a", &will()));
+        state.end("a");
+        assert!(state.repeats().published.is_empty());
+    }
+}
