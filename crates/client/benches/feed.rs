@@ -226,10 +226,12 @@ impl Users {
             viewer.read_all()?;
             while let Some(length) = viewer.whole() {
                 let message = &viewer.inbox[viewer.head()..length];
+                // A viewer with a private view receives the shared one, too.
+                let is_of_view = !*is_private || message.starts_with(b"{\"private\":{");
                 let newest = (*prices..sent.len()).rev().find(|number| {
                     memmem::find(message, (FIRST_PRICE + *number as u64).to_string().as_bytes()).is_some()
                 });
-                if let Some(newest) = newest {
+                if let Some(newest) = newest.filter(|_| is_of_view) {
                     let times = if *is_private { &mut self.private } else { &mut self.shared };
                     times.extend(sent[*prices..=newest].iter().map(Instant::elapsed));
                     *prices = newest + 1;
