@@ -65,6 +65,12 @@ pub struct PageRequest {
 }
 
 impl CachedView {
+    /// Whether the current rows follow from these by the changed rows alone.
+    pub fn can_follow(&self, reading: &Arc<Reading>) -> bool {
+        // A view that is locked is being computed.
+        self.live.as_ref().is_some_and(|live| live.try_lock().is_ok_and(|live| live.can_follow(reading)))
+    }
+
     /// Whether these are the rows of these settings, in their order, now or before they changed.
     pub fn has_rows_of(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
         match (&self.view, &shown.group) {
@@ -93,13 +99,8 @@ impl CachedView {
 /// already, or the changed rows alone are examined.
 pub fn needs_query(request: &PageRequest) -> bool {
     let PageRequest { reading, shown, before, .. } = request;
-    let is_followed = |made: &CachedView| match &made.live {
-        // A view that is locked is being computed.
-        Some(live) => live.try_lock().is_ok_and(|live| live.can_follow(reading)),
-        None => false,
-    };
     let is_computed = |made: &CachedView| {
-        made.has_rows_of(reading, shown) && (made.of == reading.summary() || is_followed(made))
+        made.has_rows_of(reading, shown) && (made.of == reading.summary() || made.can_follow(reading))
     };
     !shown.is_plain() && !before[ViewFormat::Tables as usize].as_ref().is_some_and(is_computed)
 }

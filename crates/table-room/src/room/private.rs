@@ -27,7 +27,7 @@ use crate::broadcast::ViewFormat;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::message;
-use crate::page::{CachedView, Page, PageRequest};
+use crate::page::{self, CachedView, Page, PageRequest};
 use crate::view_rows::ViewRows;
 use tidings_table_commands::private::PrivateMessage;
 
@@ -64,9 +64,10 @@ struct PrivateView {
     running: Option<RunningView>,
     /// Grows with each page.
     version: u64,
-    /// The end and the duration of the last computation.
+    /// The end of the last computation.
     made_at: Instant,
-    cost: Duration,
+    /// The duration of the last computation over the changed rows alone, and of the last one over all rows.
+    costs: [Duration; 2],
     _permit: PrivatePermit,
 }
 
@@ -84,6 +85,8 @@ struct RunningView {
     began: Instant,
     settings: ViewSettings,
     cancel: Cancel,
+    /// Whether it is a computation over all rows.
+    is_full: bool,
     /// Dropped to end the wait for a permit.
     _stop: oneshot::Sender<()>,
 }
@@ -164,7 +167,7 @@ impl Room {
                     running: None,
                     version: 0,
                     made_at: self.now,
-                    cost: Duration::ZERO,
+                    costs: [Duration::ZERO; 2],
                     _permit: permit,
                 };
                 views.all.insert(viewer, view);
@@ -260,7 +263,10 @@ impl Room {
             let Some((_, page)) = &view.shown else { return false };
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
-            (is_other || page.summary != summary) && now >= view.made_at + (view.cost * ratio).max(interval)
+            // After a long first computation, the changed rows alone are examined before they are too many.
+            let is_full = made.is_none_or(|made| !made.can_follow(&reading));
+            let cost = view.costs[usize::from(is_full)];
+            (is_other || page.summary != summary) && now >= view.made_at + (cost * ratio).max(interval)
         };
         // A viewer that has not read its page yet needs no newer one.
         let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());
@@ -300,9 +306,10 @@ impl Room {
                 groups,
                 replaces: None,
             };
+            let is_full = page::needs_query(&wanted);
             let render = RenderJob { wanted, cancel: cancel.clone(), done: Arc::new(AtomicU32::new(0)) };
             view.running =
-                Some(RunningView { number, began: self.now, settings: shown, cancel, _stop: stop });
+                Some(RunningView { number, began: self.now, settings: shown, cancel, is_full, _stop: stop });
             self.effects.push(Effect::RenderPrivate(Box::new(PrivateJob {
                 viewer,
                 number,
@@ -336,7 +343,7 @@ impl Room {
         let reading = self.reading();
         let Some(view) = self.private.all.get_mut(&viewer) else { return };
         let Some(running) = view.running.take_if(|running| running.number == number) else { return };
-        view.cost = self.now - running.began;
+        view.costs[usize::from(running.is_full)] = self.now - running.began;
         view.made_at = self.now;
         let is_wanted = view.wanted.same_rows(&running.settings);
         match made {
