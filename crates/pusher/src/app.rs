@@ -54,7 +54,7 @@ pub struct App {
     pub client_events: bool,
     /// Whether subscribers get the number of subscriptions of their channel.
     pub subscription_count: bool,
-    /// Whether clients get the comings and goings of the users in their watchlist.
+    /// Whether clients get online and offline events of the users in their watchlist.
     pub watchlist_events: bool,
     /// The time without messages after which a client sends a ping, in seconds.
     pub activity_timeout: u64,

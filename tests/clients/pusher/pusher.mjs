@@ -70,6 +70,14 @@ async function subscribe(pusher, name) {
   return { channel, events };
 }
 
+/** The number of connections by which a user is online. */
+async function connections(user) {
+  const headers = { 'X-API-Key': place.apiKey, 'Content-Type': 'application/json' };
+  const body = JSON.stringify({ channel: `#online-${user}` });
+  const response = await fetch(new URL('/api/presence_stats', first), { method: 'POST', headers, body });
+  return (await response.json()).result?.num_clients;
+}
+
 const members = (channel) => {
   const all = [];
   channel.members.each((member) => all.push(member.id));
@@ -226,6 +234,9 @@ const scenarios = {
     const bob2 = await signIn(await client(second, { user: 'w-bob' }));
     await until(() => events.length === 1, 'the user that comes');
     equal(events.splice(0), [['online', 'w-bob']], 'the second event');
+    let count = 0;
+    const ask = setInterval(async () => { count = await connections('w-bob'); }, 50);
+    await until(() => count === 2, 'both connections of bob').finally(() => clearInterval(ask));
     bob1.disconnect();
     zoe.disconnect();
     await until(() => events.length === 1, 'the user that goes');

@@ -13,6 +13,9 @@ use crate::context::Context;
 use crate::messages::{Effects, Request};
 use crate::shared::Protocols;
 
+/// Most channels whose members a session reads again after a ping.
+const MAX_REFRESHED: usize = 8;
+
 /// A client has joined or left: sends it to the members if a user has come or gone by it.
 pub(super) fn presence_changed(
     hub: &mut Hub<Protocols>,
@@ -40,7 +43,9 @@ fn send_change(
     } else {
         ("pusher_internal:member_removed", format!("{{\"user_id\":{user}}}"))
     };
-    let watched = codec::watchlist_event(change.is_added, &change.user);
+    // A watched user is the one in the name of the channel. Clients of other protocols may be members of it.
+    let user = name.strip_prefix(codec::ONLINE).filter(|user| **user == *change.user);
+    let watched = user.map(|user| codec::watchlist_event(change.is_added, user));
     for slot in slots {
         let session = hub.session_mut(*slot);
         let framing = session.peer.link.framing();
@@ -48,7 +53,10 @@ fn send_change(
         let own = state.and_then(|state| state.membership(channel)).filter(|own| own.is_ready);
         let (event, channel, data) = match own.map(|own| &own.role) {
             Some(Role::Member(member)) if *member.user_id != *change.user => (event, Some(name), &data),
-            Some(Role::Watcher) => (watchlist::EVENT, None, &watched),
+            Some(Role::Watcher) => match &watched {
+                Some(watched) => (watchlist::EVENT, None, watched),
+                None => continue,
+            },
             _ => continue,
         };
         fx.send(*slot, |out| {
@@ -90,7 +98,7 @@ impl Context<'_> {
         self.hub.request(self.slot, id, Request::Presence(channel.clone()), self.fx);
     }
 
-    /// Reads the members of one channel again whose list is old, or could not be read.
+    /// Reads the members of channels again whose list is old, or could not be read; of at most [`MAX_REFRESHED`].
     pub(super) fn pusher_refresh_members(&mut self) {
         let now = self.hub.time();
         if self.session().has_pending() {
@@ -110,11 +118,18 @@ impl Context<'_> {
         for channel in waiting.into_iter().filter(is_loaded).collect::<Vec<_>>() {
             self.pusher_send_members(&channel);
         }
-        let rosters = &mut self.hub.protocols.rosters;
-        let is_stale = |channel: &&Channel| rosters.get(channel).is_some_and(|roster| roster.is_stale(now));
-        let stale = channels.iter().find(is_stale).cloned();
-        if let Some(channel) = stale {
-            self.pusher_read_members(&channel, false);
+        let rosters = &self.hub.protocols.rosters;
+        let mut stale: Vec<_> = channels
+            .iter()
+            .filter_map(|channel| Some((rosters.peek(channel)?, channel)))
+            .filter(|(roster, _)| roster.is_stale(now))
+            .collect();
+        // Those that were read least recently, so that each one has its turn.
+        stale.sort_by_key(|(roster, _)| roster.last_read());
+        let stale: Vec<_> =
+            stale.into_iter().take(MAX_REFRESHED).map(|(_, channel)| channel.clone()).collect();
+        for channel in &stale {
+            self.pusher_read_members(channel, false);
         }
     }
 

@@ -7,7 +7,7 @@
 //! - A subscription is confirmed when it is made; nothing published from then on is missed.
 //! - Subscriptions are authorized here, by the app's signatures. The options of a channel do not restrict them.
 //! - A member of a presence channel gets its list of users, and then each change of the list, once.
-//! - A user that watches another one gets its comings and goings, once, and whether it was online before.
+//! - A user that watches another one gets its online and offline events, once, and whether it was online before.
 
 mod commands;
 mod members;
@@ -300,11 +300,17 @@ impl Context<'_> {
                 self.hub.count_error();
                 self.end(&CloseReason::Code(codes::UNAUTHORIZED.number, text.to_owned()));
             }
+            // The client connects and signs in again, because a user that is not watched would seem to be offline.
+            Some(Pending::Online | Pending::Watch { .. }) if code.temporary => {
+                self.hub.count_error();
+                self.end(&CloseReason::Code(codes::RECONNECT.number, text.to_owned()));
+            }
             Some(Pending::Watch { user }) => {
                 let text = format!("{user:?} cannot be watched: {text}");
                 self.pusher_reject(Some(codes::WATCHLIST_REJECTED), &text);
             }
-            Some(Pending::Online) | None => self.pusher_reject(None, text),
+            Some(Pending::Online) => self.pusher_reject(Some(codes::WATCHLIST_REJECTED), text),
+            None => self.pusher_reject(None, text),
         }
     }
 

@@ -69,6 +69,10 @@ impl Rosters {
         self.0.get_mut(channel)
     }
 
+    pub(super) fn peek(&self, channel: &Channel) -> Option<&Roster> {
+        self.0.get(channel)
+    }
+
     /// A session has subscribed.
     pub(super) fn add_session(&mut self, channel: &Channel) -> &mut Roster {
         let roster = self.0.entry(channel.clone()).or_default();
@@ -97,9 +101,14 @@ impl Roster {
         if self.is_loaded { now >= self.read_at + REFRESH } else { self.requests == 0 }
     }
 
-    /// Whether the channel has a member.
-    pub(super) fn has_members(&self) -> bool {
-        !self.members.is_empty()
+    /// When the members were read or requested last, in Unix seconds; 0 before.
+    pub(super) fn last_read(&self) -> u64 {
+        self.read_at
+    }
+
+    /// Whether a connection of the user is a member.
+    pub(super) fn has_user(&self, user: &str) -> bool {
+        self.users.contains_key(user)
     }
 
     /// The members are requested from the broker.

@@ -16,7 +16,7 @@ pub(super) enum Pending {
     UserChannel { user: Box<str>, data: Box<str> },
     /// The subscription by which a signed-in user is online for those that watch it.
     Online,
-    /// The subscription to the comings and goings of this user.
+    /// The subscription to the online and offline events of this user.
     Watch { user: Box<str> },
 }
 

@@ -1,7 +1,7 @@
-//! Watchlists: a signed-in user gets the comings and goings of the users that its application lists.
+//! Watchlists: a signed-in user gets online and offline events of the users that its application lists.
 //!
-//! The connections of a user are the members of a channel of their own (`#online-ID`). Who watches the user is subscribed to
-//! that channel without being a member, and follows its members.
+//! The connections of a user are the members of a channel of their own (`#online-ID`). A watcher subscribes to that channel
+//! without being a member, and follows its members.
 
 use bytes::Bytes;
 use tidings_hub::{Admission, ChannelOverrides, SubscribeOptions};
@@ -62,11 +62,11 @@ impl Context<'_> {
         begun.is_ok()
     }
 
-    /// Tells a watcher if the user is online. A user who is not online is not mentioned.
+    /// Sends an `online` event to a watcher if the user is online, and nothing otherwise.
     pub(super) fn pusher_send_online(&mut self, channel: &Channel) {
-        let roster = self.hub.protocols.rosters.get(channel);
-        if roster.is_some_and(|roster| roster.has_members())
-            && let Some(user) = codec::visible_name(channel.as_str()).strip_prefix(codec::ONLINE)
+        let user = codec::visible_name(channel.as_str()).strip_prefix(codec::ONLINE);
+        if let Some(user) = user
+            && self.hub.protocols.rosters.get(channel).is_some_and(|roster| roster.has_user(user))
         {
             let data = codec::watchlist_event(true, user);
             self.pusher_write(|out| codec::internal(EVENT, None, &data, out));

@@ -1,5 +1,6 @@
 //! The Pusher protocol over WebSocket frames.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -448,7 +449,7 @@ fn watched(name: &str, user: &str) -> Value {
 }
 
 #[test]
-fn a_signed_in_user_gets_the_comings_and_goings_of_its_watchlist_once() {
+fn a_signed_in_user_gets_online_and_offline_events_of_its_watchlist_once() {
     let mut w = hub();
     let (ann, ann_socket) = connect(&mut w);
     let user = json!({"id": "ann", "watchlist": ["zoe", "bob", "ann"]});
@@ -480,23 +481,57 @@ fn a_signed_in_user_gets_the_comings_and_goings_of_its_watchlist_once() {
     announce(&mut w);
     assert_eq!(received(&mut w, ann).0, [watched("offline", "bob")]);
     assert_eq!(received(&mut w, cat).0, [watched("offline", "bob")]);
-    // Watchers are no members: nobody hears of them in the channel.
+    // Watchers are no members: no leave is published for them.
     w.close(cat);
     let left = w.notifications.iter().filter(|event| matches!(event, Notification::Left(..))).count();
     assert_eq!(left, 1, "{:?}", w.notifications);
 }
 
 #[test]
-fn a_user_whose_state_could_not_be_read_is_read_again() {
+fn users_whose_state_could_not_be_read_are_read_again_in_turn() {
+    let mut w = hub();
+    w.with(|hub, _| hub.set_time(Duration::from_secs(1_000)));
+    let (ann, socket) = connect(&mut w);
+    let users: Vec<String> = (0..20).map(|number| format!("user-{number}")).collect();
+    exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "ann", "watchlist": users})));
+    while let Some((id, ticket, _)) = w.pending_requests.pop_front() {
+        w.with(|hub, fx| hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx));
+    }
+    assert_eq!(received(&mut w, ann).0, Vec::<Value>::new());
+    let mut online = BTreeSet::new();
+    for ping in 1..=3 {
+        w.with(|hub, _| hub.set_time(Duration::from_secs(1_000 + 25 * ping)));
+        w.expire(ann, Timer::Ping);
+        while let Some((id, ticket, request)) = w.pending_requests.pop_front() {
+            let Request::Presence(channel) = request else { panic!("{request:?}") };
+            let user = channel.as_str().strip_prefix("#online-").expect("a user").to_owned();
+            let members = Response::Members(vec![member("other-node", &user)]);
+            w.with(|hub, fx| hub.respond(id, ticket, members, fx));
+        }
+        for message in received(&mut w, ann).0 {
+            if let Some(user) = message["data"]["events"][0]["user_ids"][0].as_str() {
+                assert!(online.insert(user.to_owned()), "{user} twice");
+            }
+        }
+        send(&mut w, ann, &json!({"event": "pusher:pong", "data": {}}));
+    }
+    assert_eq!(online, users.into_iter().collect());
+}
+
+#[test]
+fn a_member_of_another_protocol_is_not_the_watched_user() {
     let mut w = hub();
     let (ann, socket) = connect(&mut w);
-    exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "ann", "watchlist": ["zoe"]})));
-    let (id, ticket, _) = w.pending_requests.pop_front().expect("a request");
-    w.with(|hub, fx| hub.respond(id, ticket, Response::Failed(Failure::Unavailable), fx));
+    exchange(&mut w, ann, &sign_in(&socket, &json!({"id": "ann", "watchlist": ["bob"]})));
+    respond_members(&mut w, &[member("other-node", "mallory")]);
     assert_eq!(received(&mut w, ann).0, Vec::<Value>::new());
-    w.expire(ann, Timer::Ping);
-    respond_members(&mut w, &[member("other-node", "zoe")]);
-    assert_eq!(received(&mut w, ann).0.last(), Some(&watched("online", "zoe")));
+    let channel = Channel::new("#online-bob").unwrap();
+    for joined in [true, false] {
+        w.with(|hub, fx| hub.on_presence_change(&channel, joined, &member("other", "eve"), fx));
+    }
+    assert_eq!(received(&mut w, ann).0, Vec::<Value>::new());
+    w.with(|hub, fx| hub.on_presence_change(&channel, true, &member("own", "bob"), fx));
+    assert_eq!(received(&mut w, ann).0, [watched("online", "bob")]);
 }
 
 #[test]
