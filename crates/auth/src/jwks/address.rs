@@ -20,7 +20,8 @@ enum Part<'a> {
 }
 
 impl JwksUrl {
-    /// Checks the braces of an address. The caller checks [`JwksUrl::example`] as a URL.
+    /// Checks the braces of an address. A variable may stand in the path and in the query: a token must not choose the host.
+    /// The caller checks [`JwksUrl::example`] as a URL.
     ///
     /// # Errors
     /// What the text is instead of an address.
@@ -33,7 +34,14 @@ impl JwksUrl {
             Part::Text(text) => !text.contains(['{', '}']),
             Part::Variable(name) => is_name(name),
         });
-        if is_valid { Ok(url) } else { Err("one with braces that are no variable such as {{realm}}") }
+        if !is_valid {
+            return Err("one with braces that are no variable such as {{realm}}");
+        }
+        let path = text.find("://").and_then(|at| Some(at + 3 + text[at + 3..].find('/')?));
+        if text.find("{{").is_some_and(|first| path.is_none_or(|path| first < path)) {
+            return Err("one with a variable before its path");
+        }
+        Ok(url)
     }
 
     /// The text.
@@ -126,6 +134,20 @@ mod tests {
         for wrong in
             ["https://a/{{realm", "https://a/{realm}", "https://a/{{}}", "https://a/{{a b}}", "https://a/}}"]
         {
+            assert!(JwksUrl::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_never_a_part_of_the_host() {
+        for wrong in [
+            "https://{{tenant}}/certs",
+            "https://id{{x}}.example.com/certs",
+            "https://id.example.com:{{port}}/certs",
+            "https://id.example.com{{x}}",
+            "https://id.example.com?{{x}}/",
+            "{{scheme}}://id.example.com/",
+        ] {
             assert!(JwksUrl::new(wrong).is_err(), "{wrong}");
         }
     }

@@ -79,9 +79,9 @@ impl Jwks {
         })
     }
 
-    /// Whether it has been fetched.
+    /// Whether it has a key.
     fn has_keys(&self) -> bool {
-        self.shared.state().fetched_at.is_some()
+        self.shared.state().keys.count() > 0
     }
 
     /// The key of this name that verifies this algorithm.

@@ -130,7 +130,7 @@ mod tests {
             assert!(get(realm, 100).is_ok(), "{realm}");
         }
         assert!(matches!(get(99, 109), Err(TokenError::Unavailable(_))));
-        assert!(Arc::ptr_eq(&first, &get(0, 109).unwrap()), "a known one costs nothing");
+        assert!(Arc::ptr_eq(&first, &get(0, 109).unwrap()), "a known set is not counted");
         for realm in 0..MAX_SETS {
             get(1_000 + realm, 1_000 + realm as u64).unwrap();
             get(0, 1_000 + realm as u64).unwrap();
