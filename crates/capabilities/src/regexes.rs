@@ -15,12 +15,15 @@ static KEPT: Mutex<Option<HashMap<String, Arc<Pattern>>>> = Mutex::new(None);
 
 /// The program of an expression; `None` if it is invalid or too large.
 pub(crate) fn get(text: &str) -> Option<Arc<Pattern>> {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = kept.get_or_insert_default();
-    if let Some(known) = kept.get(text) {
-        return Some(Arc::clone(known));
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = kept().get_or_insert_default().get(text).map(Arc::clone);
+    if known.is_some() {
+        return known;
     }
+    // Compiled without the lock, because that may take long.
     let pattern = Arc::new(Pattern::with_max_size(text, MAX_REGEX_SIZE).ok()?);
+    let mut kept = kept();
+    let kept = kept.get_or_insert_default();
     if kept.len() >= MAX_KEPT {
         kept.retain(|_, pattern| Arc::strong_count(pattern) > 1);
     }

@@ -159,7 +159,7 @@ impl<P: Protocols> Context<'_, P> {
         if !session.identity.is_backend() {
             session.identity = if user.is_empty() { Identity::ANONYMOUS } else { Identity::CLIENT };
         }
-        if user_state.is_empty() {
+        if user_state.is_empty() && session.user_state().is_none() {
             return true;
         }
         let before = session.cold().user_state.take();

@@ -218,6 +218,27 @@ impl<P: Protocols> Context<'_, P> {
         for key in uncovered {
             self.end_subscription(key, number, text);
         }
+        let keys = self.session().subscriptions().iter().map(|subscription| subscription.topic);
+        let watched: Vec<_> = keys.filter(|key| self.is_unduly_watched(*key, former)).collect();
+        for key in watched {
+            let user_state = self.session_mut().existing_cold().and_then(|cold| cold.user_state.as_mut());
+            if let Some(sub) = user_state.and_then(|user_state| user_state.sub_mut(key)) {
+                sub.flags.set(SubscriptionFlag::Watching, false);
+            }
+        }
+    }
+
+    /// Whether a subscription gets joins and leaves that only the former capabilities permitted.
+    fn is_unduly_watched(&self, key: TopicKey, former: &Capabilities) -> bool {
+        let Some(channel) = self.hub.channel_of(key) else { return false };
+        let details = self.session().user_state().and_then(|user_state| user_state.sub(key));
+        details.is_some_and(|sub| {
+            sub.flags.has(SubscriptionFlag::Watching)
+                && sub.token.is_none()
+                && !sub.flags.has(SubscriptionFlag::ServerSide)
+        }) && former.allow(channel.as_str(), Allow::PRESENCE)
+            && !self.hub.options(&channel).force_push_join_leave
+            && self.hub.authorize(self.slot, Action::Presence, &channel).is_err()
     }
 
     fn is_uncovered(&self, key: TopicKey, former: &Capabilities) -> bool {

@@ -182,7 +182,7 @@ pub struct Namespaces {
     max_length: usize,
     /// The options of channels with these beginnings, instead of those of their namespaces.
     by_beginning: Vec<(String, NamespaceOptions)>,
-    /// The rules of namespaces; `None` without any, so that a lookup costs nothing more.
+    /// The rules of namespaces; `None` without any, so that a lookup does no further work.
     rules: Option<Box<NamespaceRules>>,
 }
 

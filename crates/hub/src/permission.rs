@@ -169,6 +169,9 @@ impl<P: Protocols> Hub<P> {
     /// Whether a capability of the connection, or of its subscription to `channel`, permits `action` there. Capabilities of
     /// connections do not apply to private channels.
     pub(crate) fn has_capability(&self, slot: Slot, action: Action, channel: &Channel) -> bool {
+        if self.is_decided_by_application(slot, action, channel) {
+            return false;
+        }
         let (Some(user_state), Some(operation)) =
             (self.sessions[slot.index()].user_state(), action.operation())
         else {

@@ -127,7 +127,7 @@ fn a_refresh_replaces_the_capabilities_and_ends_the_subscriptions_that_they_perm
         .concat(),
     );
     let caps = |channels: Value| json!({"sub": "7", "exp": 4_000_000_000_u64, "caps": [{"channels": channels, "allow": ["sub", "pub"]}]});
-    let mut client = server.json_client(&token_with(&caps(json!(["a", "b", "#7x"]))));
+    let mut client = server.json_client(&token_with(&caps(json!(["a", "b"]))));
     for channel in ["a", "b"] {
         client.call("subscribe", &json!({"channel": channel}));
     }
