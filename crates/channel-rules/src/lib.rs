@@ -9,7 +9,7 @@
 //!   the tree is built ([`RuleConflict`]).
 //! - A lookup visits each node of the tree at most once, and allocates nothing. A tree has at most [`MAX_RULES`] rules with
 //!   [`MAX_LEVELS`] levels each.
-//! - This crate knows no namespace and no option: a rule has a number of its owner.
+//! - This crate depends on no namespaces and no options: a rule has a number of its owner.
 
 mod filter;
 mod level;

@@ -8,8 +8,8 @@ impl RuleTree {
     /// For each rule, in their order, a name that it and a valid topic filter of MQTT both match, if there is one. `filler` is the
     /// text of levels and variables that both leave open: at least one character, and no slash.
     pub fn common_names<'a>(&'a self, filter: &'a str, filler: &'a str) -> impl Iterator<Item = String> {
+        let filter: Vec<_> = filter::levels(filter).collect();
         self.rules().filter_map(move |(_, rule)| {
-            let filter: Vec<_> = filter::levels(filter).collect();
             let rule: Vec<_> = match rule {
                 Rule::Filter(rule) => rule.levels().collect(),
                 Rule::Pattern(rule) => rule.levels().collect(),

@@ -152,8 +152,7 @@ impl Import {
     fn collect_namespaces(&mut self, items: &[Node]) {
         for item in items {
             let Raw::Table(entries) = &item.raw else { continue };
-            let name = entries.iter().find(|(key, _)| key == "name").and_then(|(_, node)| node.raw.as_text());
-            let Some(name) = name else {
+            let Some(name) = name_of_item(item) else {
                 self.note(item.line, "a namespace without a name is left out");
                 continue;
             };
@@ -161,7 +160,11 @@ impl Import {
             let pattern = Some(name).filter(|name| name.starts_with('/')).map(|name| {
                 ("pattern".to_owned(), Node { line: item.line, raw: Raw::Text(name.to_owned()) })
             });
-            let name = pattern.as_ref().map_or_else(|| name.to_owned(), |_| name_of_pattern(name));
+            let is_taken = |name: &str| {
+                let made = self.namespaces.iter().any(|(taken, _)| taken == name);
+                made || items.iter().filter_map(name_of_item).any(|taken| taken == name)
+            };
+            let name = if pattern.is_some() { name_of_pattern(name, is_taken) } else { name.to_owned() };
             self.namespaces.push((name.clone(), item.line));
             let options = entries.iter().filter(|(key, _)| key != "name");
             for (key, node) in options.chain(&pattern) {
@@ -555,8 +558,22 @@ impl Import {
     }
 }
 
-/// A name for the namespace of a pattern: `users_name` for `/users/:name`.
-fn name_of_pattern(pattern: &str) -> String {
+/// The `name` of an item of a list.
+fn name_of_item(item: &Node) -> Option<&str> {
+    let Raw::Table(entries) = &item.raw else { return None };
+    entries.iter().find(|(key, _)| key == "name").and_then(|(_, node)| node.raw.as_text())
+}
+
+/// A name for the namespace of a pattern that no other namespace has: `users_name` for `/users/:name`, or `users_name_2`.
+fn name_of_pattern(pattern: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    /// Longer names are cut, so that a number fits behind them.
+    const MAX: usize = 200;
     let words = pattern.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join("_")
+    let mut name = words.collect::<Vec<_>>().join("_");
+    name.truncate(MAX);
+    if name.len() < 2 {
+        name = "pattern".to_owned();
+    }
+    let mut numbered = (2..).map(|number| format!("{name}_{number}"));
+    if is_taken(&name) { numbered.find(|name| !is_taken(name)).unwrap_or_default() } else { name }
 }

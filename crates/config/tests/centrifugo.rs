@@ -441,6 +441,18 @@ fn channel_patterns_of_both_versions_are_imported() {
 }
 
 #[test]
+fn imported_patterns_get_names_that_no_other_namespace_has() {
+    let text = r#"{"channel_patterns": true, "namespaces": [{"name": "/users/:name"}, {"name": "/:u"},
+        {"name": "/users/name"}, {"name": "users_name", "presence": true}]}"#;
+    let (config, imported) = import("c.json", text);
+    let names: Vec<&str> = config.channel.namespaces.iter().map(|namespace| &*namespace.name).collect();
+    assert_eq!(names.len(), 4, "{}", imported.text);
+    for name in ["users_name_2", "users_name_3", "pattern", "users_name"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+}
+
+#[test]
 fn variables_in_the_address_of_a_key_set_are_imported() {
     let text = r#"{"client": {"token": {
         "jwks_public_endpoint": "https://id.example.com/{{realm}}/certs",

@@ -7,7 +7,7 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The resolution: 8 buckets for each power of two, so a quantile is at most 4.4 % from a value of its bucket.
+/// The resolution: 8 buckets for each power of two, so a quantile is at most 9.1 % off (2^(1/8)).
 pub(crate) const SCHEMA: i32 = 3;
 /// Buckets for each power of two.
 const PER_OCTAVE: usize = 1 << SCHEMA;

@@ -85,8 +85,8 @@ group! {
         /// variables as `vars`.
         pattern: Option<ChannelPattern> = "", (), reload;
         /// Variable of `pattern` whose value is the user that may subscribe: with `id` and `/users/:id`, the user 7 may subscribe to
-        /// `/users/7`. Other clients need a subscription token or a capability. The history and the presence are the user's too. All
-        /// other channels of the namespace have no user.
+        /// `/users/7`. Other clients need a subscription token or a capability. The options of the namespace decide about
+        /// publishing, history and presence. All other channels of the namespace have no user.
         user_variable: String = "", MaxLength(64), reload;
         /// Pattern of the names of channels that clients may use, without a private prefix and the namespace: with
         /// `^[0-9]+$` in the namespace `chat`, `chat:7` is permitted. Other names are error 107. A pattern matches any part of

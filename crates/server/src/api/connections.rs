@@ -87,7 +87,7 @@ pub(super) async fn list(services: &Services, request: Connections) -> CommandRe
     if !page.missing.is_empty() {
         return Err(ClusterError::Timeout(page.missing.join(", ")).into());
     }
-    // A node of an earlier version knows no labels.
+    // Nodes of earlier versions ignore `label_filter`.
     let is_selected =
         |labels_of: &[(String, String)]| labels.as_ref().is_none_or(|filter| filter.matches(labels_of));
     let rows = page.connections.into_iter().filter(|row| is_selected(&row.connection.labels));

@@ -109,6 +109,10 @@ impl Context<'_> {
             return self.mqtt_request_group(command, text, &filter, options);
         }
         if options.is_pattern {
+            // The check of a filter may compare it with every rule of the namespaces.
+            if index >= self.hub.settings().channel_limit {
+                return Err(ReasonCode::QuotaExceeded);
+            }
             let pattern = Pattern::new(glob(filter.pattern())).map_err(|_| ReasonCode::TopicFilterInvalid)?;
             self.mqtt_check_pattern(filter.pattern())?;
             let command = self.mqtt_begin_subscription(index, text, options);
