@@ -20,8 +20,9 @@ build: ## the binary, target/release/tidings
 run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1:8000
 	$(CARGO) run --release --locked -- serve
 
+# Most tests wait for servers and clients, so more of them than cores run at a time.
 test: test-tools ## every test; installs the test tools first
-	$(CARGO) test --workspace --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --locked
 	TIDINGS_BUILT=1 tests/browser/run.sh
 
 test-slow: test-tools ## the tests that take minutes and gigabytes of disk
