@@ -109,12 +109,13 @@ impl SharedWills {
         };
         let shared = Arc::clone(self);
         self.change(&change, move |outcome| match outcome {
-            Ok(WillOutcome { is_flagged: true, .. }) => {
+            Ok(WillOutcome { is_full: true, .. }) => {
                 shared.lock().remove(&client);
                 let text = format!("limit exceeded: {max_bytes} bytes of wills (mqtt.sessions_max_bytes)");
                 done(Err(BrokerError::Full(text)));
             }
             Ok(outcome) => {
+                shared.lock().set_stored(&client);
                 shared.begin(outcome.begun);
                 done(Ok(()));
             }
@@ -150,9 +151,6 @@ impl SharedWills {
         let change = WillChange::Claim { lease: LEASE, most: CLAIMED_AT_ONCE };
         self.change(&change, move |outcome| {
             let Ok(outcome) = outcome else { return };
-            if outcome.is_flagged {
-                shared.lock().set_unstored();
-            }
             let begun = shared.begin(outcome.begun);
             shared.claimed.fetch_add(begun as u64, Ordering::Relaxed);
             shared.repeat();
@@ -175,7 +173,7 @@ impl SharedWills {
             let key = key.into();
             let change = WillChange::Open { key, connection, will, lease, max_bytes, is_again: true };
             self.change(&change, move |outcome| {
-                if outcome.is_ok_and(|outcome| !outcome.is_flagged) {
+                if outcome.is_ok_and(|outcome| !outcome.is_full) {
                     shared.lock().set_stored(&client);
                 }
             });
@@ -237,6 +235,9 @@ impl SharedWills {
             if let Ok(outcome) = &outcome {
                 shared.count.store(outcome.count, Ordering::Relaxed);
                 shared.bytes.store(outcome.bytes, Ordering::Relaxed);
+                if outcome.had_no_lease {
+                    shared.lock().set_unstored();
+                }
             }
             done(outcome);
         });
