@@ -11,6 +11,8 @@
 //! - The number of the entries here is that of the connections with a will, and of the wills that this node publishes.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -151,12 +153,10 @@ impl SharedWills {
         let change = WillChange::Claim { lease: LEASE, most: CLAIMED_AT_ONCE };
         self.change(&change, move |outcome| {
             let Ok(outcome) = outcome else { return };
+            shared.lock().set_more(outcome.begun.len() >= CLAIMED_AT_ONCE);
             let begun = shared.begin(outcome.begun);
             shared.claimed.fetch_add(begun as u64, Ordering::Relaxed);
             shared.repeat();
-            if begun == CLAIMED_AT_ONCE {
-                shared.renew();
-            }
         });
     }
 
@@ -188,18 +188,21 @@ impl SharedWills {
 
     /// Publishes wills for which this node is the publisher now. Returns the number of those that are new here.
     fn begin(self: &Arc<Self>, begun: Vec<BegunWill>) -> usize {
-        let mut count = 0;
+        let (mut new, mut unknown) = (Vec::new(), Vec::new());
         for BegunWill { connection, will } in begun {
             let Some(will) = Decoder(&will).will() else {
                 tracing::warn!(connection, "a will of another version cannot be decoded and is discarded");
-                self.send_done(connection);
+                unknown.push(connection);
                 continue;
             };
+            // All are begun before the first one ends, which may be within `publish`.
             if self.lock().begin(&connection, &will) {
-                count += 1;
-                self.publish(connection, will);
+                new.push((connection, will));
             }
         }
+        let count = new.len();
+        new.into_iter().for_each(|(connection, will)| self.publish(connection, will));
+        unknown.into_iter().for_each(|connection| self.send_done(connection));
         count
     }
 
@@ -219,8 +222,8 @@ impl SharedWills {
     fn send_done(self: &Arc<Self>, connection: String) {
         let (shared, change) = (Arc::clone(self), WillChange::Done { connection: connection.clone() });
         self.change(&change, move |outcome| {
-            if outcome.is_ok() {
-                shared.lock().end(&connection);
+            if outcome.is_ok() && shared.lock().end(&connection) {
+                shared.renew();
             }
         });
     }

@@ -13,6 +13,8 @@ const STORED_AT_ONCE: usize = 1_000;
 pub(super) struct State {
     connections: HashMap<String, Connection>,
     begun: HashMap<String, (WillMessage, Begun)>,
+    /// Whether the last claim returned as many wills as it may, so that another claim follows when these are published.
+    has_more: bool,
 }
 
 /// A connection of this node with a will.
@@ -92,8 +94,15 @@ impl State {
         }
     }
 
-    pub(super) fn end(&mut self, connection: &str) {
+    /// Sets whether more wills may follow those of a claim.
+    pub(super) fn set_more(&mut self, has_more: bool) {
+        self.has_more = has_more;
+    }
+
+    /// Ends a publication; returns whether it was the last one of a claim after which another claim follows.
+    pub(super) fn end(&mut self, connection: &str) -> bool {
         self.begun.remove(connection);
+        self.begun.is_empty() && std::mem::take(&mut self.has_more)
     }
 
     /// What is repeated now. The publications among it are in progress again.

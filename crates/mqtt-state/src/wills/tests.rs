@@ -1,0 +1,100 @@
+//! The changes that a node requests, with a broker that stores wills of ended nodes and answers at once.
+
+use tidings_broker::{
+    Broker, Change, CompletionCallback, HistoryCallback, PresenceCallback, PresenceStatsCallback,
+    PublishCallback, PublishOptions, WillCallback,
+};
+use tidings_wire::{ClientInfo, HistoryQuery, Topic};
+
+use super::*;
+
+#[derive(Default)]
+struct FakeBroker {
+    /// Wills that the node publishes, or may claim.
+    wills: Mutex<Vec<String>>,
+    /// The error of each change, if there is one.
+    error: Mutex<Option<BrokerError>>,
+    claims: AtomicU64,
+    changes: AtomicU64,
+}
+
+impl Broker for FakeBroker {
+    fn subscribe(&self, _: &Topic) {}
+    fn unsubscribe(&self, _: &Topic) {}
+    fn publish(&self, _: &Channel, _: bytes::Bytes, _: PublishCallback) {}
+    fn reset(&self, _: &str) {}
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+}
+
+impl Stateful for FakeBroker {
+    fn publish_with(&self, _: &Channel, _: bytes::Bytes, _: PublishOptions, _: PublishCallback) {}
+    fn history(&self, _: &Channel, _: HistoryQuery, _: HistoryCallback) {}
+    fn history_remove(&self, _: &Channel, _: CompletionCallback) {}
+    fn presence_add(&self, _: &Channel, _: &ClientInfo, _: Duration, _: CompletionCallback) {}
+    fn presence_remove(&self, _: &Channel, _: &str, _: CompletionCallback) {}
+    fn presence(&self, _: &Channel, _: usize, _: PresenceCallback) {}
+    fn presence_stats(&self, _: &Channel, _: PresenceStatsCallback) {}
+    fn announce(&self, _: &Channel, _: Change, _: CompletionCallback) {}
+
+    fn change_will(&self, _: &Channel, change: &WillChange, done: WillCallback) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        if let Some(error) = self.error.lock().unwrap().clone() {
+            return done(Err(error));
+        }
+        let mut wills = self.wills.lock().unwrap();
+        let mut outcome = WillOutcome::default();
+        match change {
+            WillChange::Claim { most, .. } => {
+                self.claims.fetch_add(1, Ordering::Relaxed);
+                let begun =
+                    |connection: &String| BegunWill { connection: connection.clone(), will: encoded() };
+                outcome.begun = wills.iter().take(*most).map(begun).collect();
+            }
+            WillChange::Done { connection } => wills.retain(|of| of != connection),
+            WillChange::Open { .. } | WillChange::Close { .. } => {}
+        }
+        drop(wills);
+        done(Ok(outcome));
+    }
+}
+
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl PublishWill for Count {
+    fn publish(&self, _: WillMessage, done: Box<dyn FnOnce(bool) + Send>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        done(true);
+    }
+}
+
+fn will() -> WillMessage {
+    WillMessage { channel: Channel::new("gone").unwrap(), body: "bye".into(), extra: None, delay: 0 }
+}
+
+fn encoded() -> bytes::Bytes {
+    std::mem::take(&mut Encoder::default().will(&will()).0).into()
+}
+
+fn shared() -> (Arc<FakeBroker>, Arc<Count>, Arc<SharedWills>) {
+    let (broker, count) = (Arc::new(FakeBroker::default()), Arc::new(Count::default()));
+    let wills = SharedWills::new(
+        Arc::clone(&broker) as Arc<dyn Stateful>,
+        Channel::new("wills").unwrap(),
+        Arc::clone(&count) as Arc<dyn PublishWill>,
+        1 << 20,
+    );
+    (broker, count, Arc::new(wills))
+}
+
+#[test]
+fn all_wills_of_an_ended_node_are_published_after_one_renewal() {
+    let (broker, count, wills) = shared();
+    *broker.wills.lock().unwrap() = (0..250).map(|number| format!("c{number}")).collect();
+    wills.renew();
+    assert_eq!(count.0.load(Ordering::Relaxed), 250, "each will once");
+    assert_eq!(broker.claims.load(Ordering::Relaxed), 3, "a claim follows only a full one");
+    assert_eq!(wills.claimed.load(Ordering::Relaxed), 250);
+}
