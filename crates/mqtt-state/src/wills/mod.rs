@@ -8,7 +8,8 @@
 //! - One node at a time publishes a will. A node that ends between the publication and the removal is the only cause of a second
 //!   publication.
 //! - A change that the broker did not confirm is repeated with the next renewal of the lease.
-//! - The number of the entries here is that of the connections with a will, and of the wills that this node publishes.
+//! - The number of the entries here is that of the connections with a will, of the wills that this node publishes, and of at most
+//!   `MAX_REFUSED` refused connections, which have no bytes of a will.
 
 mod state;
 #[cfg(test)]
@@ -97,8 +98,10 @@ impl SharedWills {
     ) {
         let OpenWill { key, client, will } = request;
         let will = will.map(|will| bytes::Bytes::from(std::mem::take(&mut Encoder::default().will(&will).0)));
-        if let Some(will) = &will {
-            self.lock().open(client.clone(), key.clone(), will.clone());
+        if let Some(will) = &will
+            && !self.lock().open(client.clone(), key.clone(), will.clone())
+        {
+            return done(Err(BrokerError::Unavailable));
         }
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
         let change = WillChange::Open {
@@ -121,9 +124,14 @@ impl SharedWills {
                 shared.begin(outcome.begun);
                 done(Ok(()));
             }
+            Err(BrokerError::Overloaded) => {
+                // Nothing was sent.
+                shared.lock().remove(&client);
+                done(Err(BrokerError::Overloaded));
+            }
             Err(error) => {
                 // The broker may have the will nevertheless: it is discarded there.
-                shared.lock().close(&client, false);
+                shared.lock().refuse(&client);
                 done(Err(error));
             }
         });

@@ -98,3 +98,32 @@ fn all_wills_of_an_ended_node_are_published_after_one_renewal() {
     assert_eq!(broker.claims.load(Ordering::Relaxed), 3, "a claim follows only a full one");
     assert_eq!(wills.claimed.load(Ordering::Relaxed), 250);
 }
+
+#[test]
+fn connections_that_are_refused_while_the_broker_is_away_are_bounded_and_keep_no_will() {
+    let (broker, _, wills) = shared();
+    let open = |number: usize| {
+        let outcome = Arc::new(Mutex::new(None));
+        let into = Arc::clone(&outcome);
+        let client = format!("c{number}");
+        let request = OpenWill { key: client.as_str().into(), client, will: Some(will()) };
+        wills.open(request, move |result| *into.lock().unwrap() = Some(result));
+        outcome.lock().unwrap().take().expect("an outcome")
+    };
+    *broker.error.lock().unwrap() = Some(BrokerError::Overloaded);
+    assert_eq!(open(0), Err(BrokerError::Overloaded));
+    assert_eq!(wills.lock().counts(), (0, 0), "nothing was sent");
+    *broker.error.lock().unwrap() = Some(BrokerError::Unavailable);
+    for number in 0..state::MAX_REFUSED {
+        assert_eq!(open(number), Err(BrokerError::Unavailable));
+    }
+    let sent = broker.changes.load(Ordering::Relaxed);
+    assert_eq!(open(state::MAX_REFUSED), Err(BrokerError::Unavailable));
+    assert_eq!(broker.changes.load(Ordering::Relaxed), sent, "it is refused without a request");
+    assert_eq!(wills.lock().counts(), (state::MAX_REFUSED, 0));
+    // The broker is back: a bounded number is discarded there with each renewal.
+    *broker.error.lock().unwrap() = None;
+    wills.renew();
+    assert_eq!(wills.lock().counts(), (state::MAX_REFUSED - 1_000, 0));
+    assert_eq!(open(state::MAX_REFUSED), Ok(()));
+}
