@@ -632,14 +632,6 @@ end
 
 local function will_cost(field, value) return WILL_OVERHEAD + #field + #value end
 
-local function add_will(tag, field, node, client, will)
-  local wills, _, size = will_keys(tag)
-  local value = node .. ' ' .. client .. ' ' .. will
-  redis.call('HSET', wills, field, value)
-  redis.call('SADD', wills_of(tag, node, string.sub(field, 1, 1)), field)
-  redis.call('INCRBY', size, digits(will_cost(field, value)))
-end
-
 -- The node, the client and the will of a field; nothing if it does not exist.
 local function get_will(tag, field)
   local wills = will_keys(tag)
@@ -658,6 +650,17 @@ local function remove_will(tag, field, node, value)
   else
     redis.call('DECRBY', size, digits(will_cost(field, value)))
   end
+end
+
+-- Stores a will under a field, in place of another one.
+local function add_will(tag, field, node, client, will)
+  local wills, _, size = will_keys(tag)
+  local owner, _, _, held = get_will(tag, field)
+  if owner then remove_will(tag, field, owner, held) end
+  local value = node .. ' ' .. client .. ' ' .. will
+  redis.call('HSET', wills, field, value)
+  redis.call('SADD', wills_of(tag, node, string.sub(field, 1, 1)), field)
+  redis.call('INCRBY', size, digits(will_cost(field, value)))
 end
 
 -- Passes a will to a node that publishes it. The answer gets the connection and the will.
@@ -754,7 +757,7 @@ local function will_claim(keys, args)
       while #answer < 3 + 2 * most do
         local field = redis.call('SRANDMEMBER', fields)
         if not field then break end
-        begin_will(tag, field, node, answer)
+        if get_will(tag, field) == other then begin_will(tag, field, node, answer) end
         redis.call('SREM', fields, field)
       end
     end

@@ -99,16 +99,9 @@ fn wills_of_an_ended_node_are_claimed_once(one: &Node, two: &Node) {
     let renewed = claim(one, 100);
     assert!(renewed.had_no_lease && renewed.begun.is_empty(), "{renewed:?}");
     assert!(!claim(one, 100).had_no_lease);
-    let again = |key: &str, connection: &str| {
-        let (key, connection) = (key.to_owned(), connection.to_owned());
-        let will = Some(Bytes::from_static(b"later"));
-        let change_again =
-            WillChange::Open { key, connection, will, lease: LONG, max_bytes: 2_000, is_again: true };
-        begun(&change(one, &change_again))
-    };
-    assert_eq!(again("k2", "c2"), [""; 0]);
+    assert_eq!(begun(&open_again(one, "k2", "c2", "later")), [""; 0]);
     open(two, "k3", "c4", "newer");
-    assert_eq!(again("k3", "c3"), [""; 0], "the client has another connection");
+    assert_eq!(begun(&open_again(one, "k3", "c3", "later")), [""; 0], "the client has another connection");
     for connection in ["c1", "c2", "c3"] {
         finish(two, connection);
     }
@@ -116,6 +109,28 @@ fn wills_of_an_ended_node_are_claimed_once(one: &Node, two: &Node) {
     assert_eq!(close(two, "k3", "c4", true), ["c4=newer"]);
     finish(one, "c2");
     assert_eq!(finish(two, "c4").bytes, 0);
+}
+
+/// Stores a will again, as a node does that had no lease.
+fn open_again(node: &Node, key: &str, connection: &str, will: &str) -> WillOutcome {
+    let (key, connection) = (key.to_owned(), connection.to_owned());
+    let will = Some(Bytes::from(will.to_owned()));
+    change(node, &WillChange::Open { key, connection, will, lease: LONG, max_bytes: 2_000, is_again: true })
+}
+
+fn a_will_that_two_nodes_publish_is_counted_once(one: &Node, two: &Node) {
+    open_for(one, Duration::from_millis(1), "k1", "c1", "bye");
+    change(one, &WillChange::Claim { lease: Duration::from_millis(1), most: 0 });
+    wait_until(PATIENCE, "the lease has ended", || begun(&claim(two, 100)) == ["c1=bye"]);
+    // The connection had not ended: its node stores the will again, and publishes it before the other one is done.
+    open_again(one, "k1", "c1", "bye");
+    assert_eq!(close(one, "k1", "c1", true), ["c1=bye"]);
+    assert_eq!(begun(&claim(two, 100)), [""; 0], "it is of the last publisher");
+    assert_eq!(finish(two, "c1").count, 1);
+    let ended = finish(one, "c1");
+    assert_eq!((ended.count, ended.bytes), (0, 0));
+    open(one, "k2", "c2", "bye");
+    assert_eq!(close(one, "k2", "c2", false), [""; 0]);
 }
 
 fn a_client_that_opens_reports_the_ended_lease(one: &Node, two: &Node) {
@@ -149,6 +164,7 @@ fn all(options: impl Fn() -> Options) {
     wills_beyond_the_bound_are_refused(&one);
     wills_of_an_ended_node_are_claimed_once(&one, &two);
     a_client_that_opens_reports_the_ended_lease(&one, &two);
+    a_will_that_two_nodes_publish_is_counted_once(&one, &two);
 }
 
 #[test]
