@@ -13,6 +13,8 @@
 
 -- Memory of a value besides its texts, as in `tidings-map-state`.
 local VALUE_OVERHEAD = 320
+-- Most commands that read members of the index for one page.
+local STEPS_OF_PAGE = 50
 -- Most keys that are removed in one call because they have expired, and that are read or moved in one command.
 local KEYS_AT_ONCE = 200
 
@@ -267,18 +269,18 @@ local function map_order(keys, args)
 end
 
 -- 1 if ordered, else 0; member of the index after which to read | ''; asc | ''; count; bytes; '' or the only key
--- -> epoch, offset, time until the next expiry, 1 if more keys follow, then key and value of each. An empty answer if the index
--- has another order, which a function that only reads cannot change.
+-- -> epoch, offset, time until the next expiry, member of the index after which the next page begins | '' after the last page,
+-- then key and value of each. A page may have no key and be followed by another one, if many keys have expired. An empty answer
+-- if the index has another order, which a function that only reads cannot change.
 local function map_state(keys, args)
   local map = open_map(keys)
-  local page = {map.epoch or next_epoch(map.tag), map.offset, next_expiry(map), 0}
+  local page = {map.epoch or next_epoch(map.tag), map.offset, next_expiry(map), ''}
   if not map.options then return page end
   if map.is_ordered ~= (args[1] == '1') then return {} end
-  local gone = {}
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', map.mapdeadlines, '-inf', digits(map.time))) do gone[key] = true end
+  local function has_ended(deadline) return deadline and tonumber(deadline) <= map.time end
   if args[6] ~= '' then
-    local value = not gone[args[6]] and redis.call('HGET', map.mapvalues, args[6])
-    if value then page[5], page[6] = args[6], value end
+    local value = redis.call('HGET', map.mapvalues, args[6])
+    if value and not has_ended(redis.call('ZSCORE', map.mapdeadlines, args[6])) then page[5], page[6] = args[6], value end
     return page
   end
   local after, is_reverse = args[2], args[3] == 'asc' and map.is_ordered
@@ -287,26 +289,30 @@ local function map_state(keys, args)
   if is_reverse then order, first, last = 'ZREVRANGEBYLEX', '+', '-' end
   if after ~= '' then first = '(' .. after end
   if left == 0 then return page end
-  while true do
+  for _ = 1, STEPS_OF_PAGE do
     -- One more than the page has, which shows that more keys follow.
     local members = redis.call(order, map.mapindex, first, last, 'LIMIT', 0, digits(math.min(left + 1, KEYS_AT_ONCE)))
     if #members == 0 then return page end
     local found = {}
     for at, text in ipairs(members) do found[at] = map.is_ordered and string.sub(text, 17) or text end
+    local deadlines = redis.call('ZMSCORE', map.mapdeadlines, unpack(found))
     for at, value in ipairs(redis.call('HMGET', map.mapvalues, unpack(found))) do
-      if value and not gone[found[at]] then
+      if value and not has_ended(deadlines[at]) then
         local size = string.match(value, '^%d+ %x+ %d* (%d+)')
         bytes = bytes + size + OVERHEAD
         if left == 0 or bytes > budget and #page > 4 then
-          page[4] = 1
+          page[4] = after
           return page
         end
         left = left - 1
         page[#page + 1], page[#page + 2] = found[at], value
       end
+      after = members[at]
     end
-    first = '(' .. members[#members]
+    first = '(' .. after
   end
+  page[4] = after
+  return page
 end
 
 -- -> number of keys

@@ -346,3 +346,44 @@ fn versions_are_compared_without_rounding() {
     assert_eq!(numbers.map(|number| put(number, "e")), [false; 6]);
     assert!(put(1, "f"), "in another epoch");
 }
+
+/// Adds `count` keys that have expired to the map, as copies of its key `k`.
+fn add_expired(redis: &RedisServer, count: usize) {
+    let script = "local value = redis.call('HGET', 'tidings:mapvalues:{a}', 'k')
+        for number = 1, ARGV[1] do
+          local key = string.format('gone%05d', number)
+          redis.call('HSET', 'tidings:mapvalues:{a}', key, value)
+          redis.call('ZADD', 'tidings:mapindex:{a}', 0, key)
+          redis.call('ZADD', 'tidings:mapdeadlines:{a}', 1, key)
+        end
+        redis.call('HINCRBY', 'tidings:map:{a}', 'b', 400 * ARGV[1])";
+    let added = redis.cli(&["EVAL", script, "0", &count.to_string()]);
+    assert!(matches!(added, Reply::Nil), "{added:?}");
+}
+
+#[test]
+fn a_page_behind_many_expired_keys_is_reached_by_pages_without_keys() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    for key in ["k", "z1", "z2"] {
+        set(&node, key, "1", None);
+    }
+    add_expired(&redis, 6_000);
+    let (mut cursor, mut sizes, mut found) = (String::new(), Vec::new(), Vec::new());
+    loop {
+        let query = StateQuery { cursor, limit: 10, max_bytes: usize::MAX, ..StateQuery::default() };
+        let page = wait(|done| node.broker.map_state(&name("a"), query, false, done)).unwrap();
+        sizes.push(page.entries.len());
+        found.extend(
+            page.entries
+                .iter()
+                .map(|entry| entry.extra.as_ref().unwrap().map.as_ref().unwrap().key.to_string()),
+        );
+        cursor = page.cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(sizes[0], 0, "a call examines a bounded number of keys");
+    assert_eq!(found, ["k", "z1", "z2"]);
+}
