@@ -128,14 +128,17 @@ local function finish(map)
     return
   end
   local parts = {map.meta, map.map, map.mapvalues, map.mapindex, map.mapdeadlines}
-  if map.key_ttl == 0 then
+  -- A key without expiry can be one of earlier options.
+  if redis.call('HLEN', map.mapvalues) > redis.call('ZCARD', map.mapdeadlines) then
     for _, part in ipairs(parts) do redis.call('PERSIST', part) end
     return
   end
   local left = redis.call('PTTL', map.mapdeadlines)
   local is_begun = not map.is_reordered and redis.call('PTTL', map.meta) >= left and redis.call('PTTL', map.map) >= left
-  if not is_begun or left < map.key_ttl + map.meta_ttl / 2 then
-    for _, part in ipairs(parts) do redis.call('PEXPIRE', part, digits(map.key_ttl + map.meta_ttl)) end
+  local latest = redis.call('ZRANGE', map.mapdeadlines, -1, -1, 'WITHSCORES')[2]
+  local longest = math.max(latest and latest - map.time or 0, map.key_ttl)
+  if not is_begun or left < longest + map.meta_ttl / 2 then
+    for _, part in ipairs(parts) do redis.call('PEXPIRE', part, digits(longest + map.meta_ttl)) end
   end
 end
 

@@ -387,3 +387,27 @@ fn a_page_behind_many_expired_keys_is_reached_by_pages_without_keys() {
     assert_eq!(sizes[0], 0, "a call examines a bounded number of keys");
     assert_eq!(found, ["k", "z1", "z2"]);
 }
+
+#[test]
+fn keys_of_earlier_options_stay_in_redis_for_their_lifetime() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let with = |seconds| tidings_map_state::MapOptions {
+        meta_ttl: Duration::from_secs(1),
+        stream_ttl: Duration::from_secs(1),
+        ..options(Some(Duration::from_secs(seconds)))
+    };
+    let set_for =
+        |key: &str, seconds| _ = change(&*node.broker, key, Some("x".into()), with(seconds)).unwrap();
+    let left = || match redis.cli(&["PTTL", "tidings:mapvalues:{a}"]) {
+        Reply::Int(left) => left,
+        other => panic!("{other:?}"),
+    };
+    set(&node, "forever", "x", None);
+    set_for("long", 100);
+    assert_eq!(left(), -1, "a key without expiry keeps the map");
+    change(&*node.broker, "forever", None, with(100)).unwrap();
+    assert!((90_000..=101_000).contains(&left()), "{}", left());
+    set_for("short", 5);
+    assert!((90_000..=101_000).contains(&left()), "the map stays as long as its last key: {}", left());
+}
