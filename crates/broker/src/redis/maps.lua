@@ -194,6 +194,11 @@ local function map_change(keys, args)
   permitted('XADD', map.stream, '1', 'b', '')
   permitted('HSET', map.mapvalues, 'k', 'v')
   permitted(SHARDED and 'SPUBLISH' or 'PUBLISH', (SHARDED and map.tag or map.name) .. '\31tidings', '')
+  if map.is_stored and redis.call('EXISTS', map.mapvalues) == 0 then
+    -- The map is empty, or Redis has evicted the values.
+    redis.call('DEL', map.mapindex, map.mapdeadlines)
+    map.bytes = 0
+  end
   use_options(map, args[1])
   local expired = expire_keys(map, KEYS_AT_ONCE)
   local value = redis.call('HGET', map.mapvalues, key)

@@ -411,3 +411,24 @@ fn keys_of_earlier_options_stay_in_redis_for_their_lifetime() {
     set_for("short", 5);
     assert!((90_000..=101_000).contains(&left()), "the map stays as long as its last key: {}", left());
 }
+
+#[test]
+fn a_map_whose_values_were_evicted_has_room_and_no_former_keys() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let value = "x".repeat(1 << 19);
+    for key in ["a", "b"] {
+        _ = change(
+            &*node.broker,
+            key,
+            Some(value.clone()),
+            tidings_map_state::MapOptions { bytes: 3 << 19, ..options(None) },
+        );
+    }
+    redis.cli(&["DEL", "tidings:mapvalues:{a}"]);
+    let narrow = tidings_map_state::MapOptions { bytes: 3 << 18, ..options(None) };
+    change(&*node.broker, "c", Some(value), narrow).unwrap();
+    assert_eq!(state(&node).len(), 1);
+    let Reply::Int(indexed) = redis.cli(&["ZCARD", "tidings:mapindex:{a}"]) else { panic!("no number") };
+    assert_eq!(indexed, 1);
+}
