@@ -17,6 +17,8 @@ local VALUE_OVERHEAD = 320
 local STEPS_OF_PAGE = 50
 -- Most keys that are removed in one call because they have expired, and that are read or moved in one command.
 local KEYS_AT_ONCE = 200
+-- How often a call removes that many expired keys before it refuses a value that has no room.
+local REMOVALS_FOR_ROOM = 10
 
 -- The options of a map: ordered (1 or 0), lifetime of keys in ms | 0 for no end, most changes of the stream, their lifetime,
 -- lifetime of the position, each after a space.
@@ -240,11 +242,18 @@ local function map_change(keys, args)
       local is_newer = #version > #old or #version == #old and version > old
       if not is_newer then return outcome('version') end
     end
-    if not held and redis.call('HLEN', map.mapvalues) >= most_keys then return outcome('keys') end
-    local new = {size = size, version_epoch = version_epoch}
-    local bytes = map.bytes - (held and cost(key, held) or 0) + cost(key, new)
-    if bytes > most_bytes then return outcome('bytes') end
-    map.bytes = bytes
+    local added = cost(key, {size = size, version_epoch = version_epoch}) - (held and cost(key, held) or 0)
+    local function refusal()
+      if not held and redis.call('HLEN', map.mapvalues) >= most_keys then return 'keys' end
+      return map.bytes + added > most_bytes and 'bytes'
+    end
+    local removals = 0
+    while refusal() do
+      local removed = removals < REMOVALS_FOR_ROOM and expire_keys(map, KEYS_AT_ONCE) or 0
+      if removed == 0 then return outcome(refusal()) end
+      expired, removals = expired + removed, removals + 1
+    end
+    map.bytes = map.bytes + added
     extras = info .. tags .. 'k' .. netstring(key)
     if until_ms then extras = extras .. 'l' .. netstring(digits(map.key_ttl)) end
     push_change(map, extras, shown)

@@ -432,3 +432,14 @@ fn a_map_whose_values_were_evicted_has_room_and_no_former_keys() {
     let Reply::Int(indexed) = redis.cli(&["ZCARD", "tidings:mapindex:{a}"]) else { panic!("no number") };
     assert_eq!(indexed, 1);
 }
+
+#[test]
+fn a_value_is_not_refused_because_of_keys_that_have_expired() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    set(&node, "k", "1", None);
+    add_expired(&redis, 1_500);
+    // The bound is 1,000 keys.
+    set(&node, "new", "1", None);
+    assert_eq!(state(&node).len(), 2);
+}
