@@ -9,7 +9,7 @@
 -- A rank is the order of a score as 16 hexadecimal digits, the highest score first, so that no score is rounded.
 -- A map whose history has ended, because it was restored from older data or evicted, keeps its state in the next epoch.
 -- A key that has expired is removed by the next call of any node. A map whose keys expire has an expiry itself, behind that of
--- the last key, so that nothing remains when no node is left.
+-- the last key, so that Redis removes the map when all nodes have ended.
 
 -- Memory of a value besides its texts, as in `tidings-map-state`.
 local VALUE_OVERHEAD = 320
@@ -73,7 +73,7 @@ local function begin_changes(map)
   elseif SHARDED and map.node ~= myself() then
     take_over(map.meta, map.offset)
   end
-  -- What a channel had before it became a map has no keys.
+  -- Publications from before the channel was a map have no keys.
   if not map.is_stored then redis.call('DEL', map.stream) end
 end
 

@@ -281,7 +281,7 @@ impl Collect for SharedWills {
         out.counter(
             "tidings_mqtt_wills_claimed",
             None,
-            "Wills of MQTT that this node has published in place of a node that has ended",
+            "Wills of MQTT that this node has published after a renewal of its lease: of nodes that have ended, and of its own connections whose end Redis did not confirm",
             self.claimed.load(Ordering::Relaxed),
         )
     }
