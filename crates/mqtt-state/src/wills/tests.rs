@@ -1,5 +1,7 @@
 //! The changes that a node requests, with a broker that stores wills of ended nodes and answers at once.
 
+use std::sync::atomic::AtomicBool;
+
 use tidings_broker::{
     Broker, Change, CompletionCallback, HistoryCallback, PresenceCallback, PresenceStatsCallback,
     PublishCallback, PublishOptions, WillCallback,
@@ -14,6 +16,10 @@ struct FakeBroker {
     wills: Mutex<Vec<String>>,
     /// The error of each change, if there is one.
     error: Mutex<Option<BrokerError>>,
+    /// Whether the next change reports that the node had no lease.
+    had_no_lease: AtomicBool,
+    /// Connections whose wills were stored again.
+    stored_again: Mutex<Vec<String>>,
     claims: AtomicU64,
     changes: AtomicU64,
 }
@@ -44,7 +50,8 @@ impl Stateful for FakeBroker {
             return done(Err(error));
         }
         let mut wills = self.wills.lock().unwrap();
-        let mut outcome = WillOutcome::default();
+        let had_no_lease = self.had_no_lease.swap(false, Ordering::Relaxed);
+        let mut outcome = WillOutcome { had_no_lease, ..WillOutcome::default() };
         match change {
             WillChange::Claim { most, .. } => {
                 self.claims.fetch_add(1, Ordering::Relaxed);
@@ -53,6 +60,9 @@ impl Stateful for FakeBroker {
                 outcome.begun = wills.iter().take(*most).map(begun).collect();
             }
             WillChange::Done { connection } => wills.retain(|of| of != connection),
+            WillChange::Open { connection, is_again: true, .. } => {
+                self.stored_again.lock().unwrap().push(connection.clone());
+            }
             WillChange::Open { .. } | WillChange::Close { .. } => {}
         }
         drop(wills);
@@ -60,13 +70,31 @@ impl Stateful for FakeBroker {
     }
 }
 
-#[derive(Default)]
-struct Count(AtomicU64);
+/// Settles a publication.
+type Settle = Box<dyn FnOnce(bool) + Send>;
 
-impl PublishWill for Count {
-    fn publish(&self, _: WillMessage, done: Box<dyn FnOnce(bool) + Send>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        done(true);
+/// Publishes nothing; each publication is settled by the test.
+#[derive(Default)]
+struct Pending(Mutex<Vec<Settle>>);
+
+impl Pending {
+    /// Settles what is in progress, and what follows; returns the number.
+    fn settle(&self) -> usize {
+        let mut count = 0;
+        loop {
+            let pending = std::mem::take(&mut *self.0.lock().unwrap());
+            if pending.is_empty() {
+                return count;
+            }
+            count += pending.len();
+            pending.into_iter().for_each(|done| done(true));
+        }
+    }
+}
+
+impl PublishWill for Pending {
+    fn publish(&self, _: WillMessage, done: Settle) {
+        self.0.lock().unwrap().push(done);
     }
 }
 
@@ -78,23 +106,23 @@ fn encoded() -> bytes::Bytes {
     std::mem::take(&mut Encoder::default().will(&will()).0).into()
 }
 
-fn shared() -> (Arc<FakeBroker>, Arc<Count>, Arc<SharedWills>) {
-    let (broker, count) = (Arc::new(FakeBroker::default()), Arc::new(Count::default()));
+fn shared() -> (Arc<FakeBroker>, Arc<Pending>, Arc<SharedWills>) {
+    let (broker, pending) = (Arc::new(FakeBroker::default()), Arc::new(Pending::default()));
     let wills = SharedWills::new(
         Arc::clone(&broker) as Arc<dyn Stateful>,
         Channel::new("wills").unwrap(),
-        Arc::clone(&count) as Arc<dyn PublishWill>,
+        Arc::clone(&pending) as Arc<dyn PublishWill>,
         1 << 20,
     );
-    (broker, count, Arc::new(wills))
+    (broker, pending, Arc::new(wills))
 }
 
 #[test]
 fn all_wills_of_an_ended_node_are_published_after_one_renewal() {
-    let (broker, count, wills) = shared();
+    let (broker, pending, wills) = shared();
     *broker.wills.lock().unwrap() = (0..250).map(|number| format!("c{number}")).collect();
     wills.renew();
-    assert_eq!(count.0.load(Ordering::Relaxed), 250, "each will once");
+    assert_eq!(pending.settle(), 250, "each will once");
     assert_eq!(broker.claims.load(Ordering::Relaxed), 3, "a claim follows only a full one");
     assert_eq!(wills.claimed.load(Ordering::Relaxed), 250);
 }
@@ -126,4 +154,22 @@ fn connections_that_are_refused_while_the_broker_is_away_are_bounded_and_keep_no
     wills.renew();
     assert_eq!(wills.lock().counts(), (state::MAX_REFUSED - 1_000, 0));
     assert_eq!(open(state::MAX_REFUSED), Ok(()));
+}
+
+#[test]
+fn after_a_client_has_renewed_an_ended_lease_the_wills_of_the_others_are_stored_again() {
+    let (broker, _, wills) = shared();
+    let open = |client: &str| {
+        let request = OpenWill { key: client.into(), client: client.to_owned(), will: Some(will()) };
+        wills.open(request, |result| assert_eq!(result, Ok(())));
+    };
+    open("a");
+    open("b");
+    broker.had_no_lease.store(true, Ordering::Relaxed);
+    open("c");
+    wills.renew();
+    broker.stored_again.lock().unwrap().sort();
+    assert_eq!(*broker.stored_again.lock().unwrap(), ["a", "b"]);
+    wills.renew();
+    assert_eq!(broker.stored_again.lock().unwrap().len(), 2, "once");
 }
