@@ -54,9 +54,11 @@ pub enum WillChange {
 /// The outcome of a [`WillChange`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WillOutcome {
-    /// After [`WillChange::Open`]: the wills have as many bytes as the limit, and nothing has changed. After
-    /// [`WillChange::Claim`]: this node had no lease, so that other nodes may have claimed its wills.
-    pub is_flagged: bool,
+    /// After [`WillChange::Open`]: the wills have as many bytes as the limit, and nothing has changed.
+    pub is_full: bool,
+    /// After [`WillChange::Open`] and [`WillChange::Claim`]: this node had no lease before, so that other nodes may have claimed
+    /// its wills. It is reported once, by the change that renews the lease.
+    pub had_no_lease: bool,
     /// Number of wills of all nodes.
     pub count: u64,
     /// Their bytes, with an allowance for each.

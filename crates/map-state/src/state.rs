@@ -40,7 +40,7 @@ pub struct StatePage {
     pub entries: Vec<Arc<Publication>>,
     /// The scores of the values.
     pub scores: Vec<i64>,
-    /// The cursor of the next page; empty after the last one.
+    /// The cursor of the next page; empty after the last one. A page may have no values and a cursor.
     pub cursor: String,
 }
 

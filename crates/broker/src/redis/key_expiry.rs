@@ -1,13 +1,14 @@
 //! The times at which keys of maps expire, and the task that removes them.
 //!
 //! Keys expire in Redis by a function that removes them and publishes the removals in one step, so several nodes may call it:
-//! each key is removed once. A node calls it for the maps that it has subscribed, when the earliest deadline that it knows has
-//! come; the answer has the next one. It knows the deadlines of the changes that it receives, and reads them when a client
+//! each key is removed once. A node calls it for the maps that it has subscribed, at the earliest recorded deadline; the answer
+//! has the next one. It records the deadlines of the changes that it receives, and reads them when a client
 //! begins to follow a map and after changes were missed. A map without subscribers is left as it is: the next call that
 //! reads or changes it removes what has expired.
 //!
 //! Invariants:
-//! - The deadline of a map is never later here than in Redis, from the first subscription on.
+//! - From the first subscription on, the deadline of a map is later here than the deadline in Redis by the latency of the message
+//!   at most.
 //! - At most one call for each map is in flight.
 
 use std::collections::{BTreeSet, HashMap};

@@ -632,14 +632,6 @@ end
 
 local function will_cost(field, value) return WILL_OVERHEAD + #field + #value end
 
-local function add_will(tag, field, node, client, will)
-  local wills, _, size = will_keys(tag)
-  local value = node .. ' ' .. client .. ' ' .. will
-  redis.call('HSET', wills, field, value)
-  redis.call('SADD', wills_of(tag, node, string.sub(field, 1, 1)), field)
-  redis.call('INCRBY', size, digits(will_cost(field, value)))
-end
-
 -- The node, the client and the will of a field; nothing if it does not exist.
 local function get_will(tag, field)
   local wills = will_keys(tag)
@@ -660,6 +652,17 @@ local function remove_will(tag, field, node, value)
   end
 end
 
+-- Stores a will under a field, in place of another one.
+local function add_will(tag, field, node, client, will)
+  local wills, _, size = will_keys(tag)
+  local owner, _, _, held = get_will(tag, field)
+  if owner then remove_will(tag, field, owner, held) end
+  local value = node .. ' ' .. client .. ' ' .. will
+  redis.call('HSET', wills, field, value)
+  redis.call('SADD', wills_of(tag, node, string.sub(field, 1, 1)), field)
+  redis.call('INCRBY', size, digits(will_cost(field, value)))
+end
+
 -- Passes a will to a node that publishes it. The answer gets the connection and the will.
 local function begin_will(tag, field, publisher, answer)
   local node, client, will, value = get_will(tag, field)
@@ -670,6 +673,13 @@ local function begin_will(tag, field, publisher, answer)
   answer[#answer + 1] = will
 end
 
+-- Renews the lease of a node; returns whether it had none, so that other nodes may have claimed its wills.
+local function renew_lease(nodes, node, lease, time)
+  local held = redis.call('ZSCORE', nodes, node)
+  redis.call('ZADD', nodes, digits(time + lease), node)
+  return not held or tonumber(held) <= time
+end
+
 -- The answer of each function: a flag, the number of wills, their bytes, then connection and will of those that the node publishes.
 local function will_answer(tag, flag, answer)
   local wills, _, size = will_keys(tag)
@@ -678,8 +688,9 @@ local function will_answer(tag, flag, answer)
 end
 
 -- node, lease ms, key of the client, its connection, will | '' if it has none, most bytes of all wills, 1 if it connected earlier
--- -> 1 if the wills have as many bytes as the limit, so that nothing is changed, else 0; the will of an earlier connection of
--- the client, which this node publishes
+-- -> 1 if the wills have as many bytes as the limit, so that nothing is changed; 2 if the lease of this node had ended and is
+-- renewed now, so that other nodes may have published its other wills; else 0. The will of an earlier connection of the client,
+-- which this node publishes
 local function will_open(keys, args)
   local _, tag = only_channel(keys)
   local wills, nodes = will_keys(tag)
@@ -695,8 +706,8 @@ local function will_open(keys, args)
   end
   begin_will(tag, field, node, answer)
   if will ~= '' then add_will(tag, field, node, client, will) end
-  redis.call('ZADD', nodes, digits(now() + lease), node)
-  return will_answer(tag, 0, answer)
+  local had_no_lease = renew_lease(nodes, node, lease, now())
+  return will_answer(tag, had_no_lease and 2 or 0, answer)
 end
 
 -- node, key of the client, its connection, 1 to publish the will, else 0
@@ -726,7 +737,7 @@ local function will_done(keys, args)
 end
 
 -- node, lease ms, most wills
--- -> 1 if the lease of this node had ended, so that other nodes may have published its wills, else 0; the wills that this node
+-- -> 2 if the lease of this node had ended, so that other nodes may have published its wills, else 0; the wills that this node
 -- publishes, those that it publishes already and those of nodes whose leases have ended
 local function will_claim(keys, args)
   local _, tag = only_channel(keys)
@@ -738,8 +749,7 @@ local function will_claim(keys, args)
     answer[#answer + 1] = client
     answer[#answer + 1] = will
   end
-  local held = redis.call('ZSCORE', nodes, node)
-  redis.call('ZADD', nodes, digits(time + lease), node)
+  local had_no_lease = renew_lease(nodes, node, lease, time)
   local ended = redis.call('ZRANGEBYSCORE', nodes, '-inf', digits(time), 'LIMIT', 0, ENDED_AT_ONCE)
   for _, other in ipairs(ended) do
     local begun, kept = wills_of(tag, other, 'd'), wills_of(tag, other, 'c')
@@ -747,14 +757,13 @@ local function will_claim(keys, args)
       while #answer < 3 + 2 * most do
         local field = redis.call('SRANDMEMBER', fields)
         if not field then break end
-        begin_will(tag, field, node, answer)
+        if get_will(tag, field) == other then begin_will(tag, field, node, answer) end
         redis.call('SREM', fields, field)
       end
     end
     if redis.call('EXISTS', begun, kept) == 0 then redis.call('ZREM', nodes, other) end
   end
-  local has_ended = not held or tonumber(held) <= time
-  return will_answer(tag, has_ended and 1 or 0, answer)
+  return will_answer(tag, had_no_lease and 2 or 0, answer)
 end
 
 -- In a cluster, nodes call each function with a key of the channel instead of its name: while its slot is moved, Redis

@@ -59,7 +59,7 @@ impl StateRead {
             };
             match before {
                 Some((function, args)) if self.reads < MAX_READS => self.after(function, args, key, done),
-                _ => done(read_state(&key.0, &key.1, key.2, &value).ok_or_else(|| unexpected(&value))),
+                _ => done(read_state(&key.0, key.2, &value).ok_or_else(|| unexpected(&value))),
             }
         }));
         queue.push(request, reply);
@@ -112,10 +112,19 @@ pub(super) fn cursor_member(cursor: &str, ordered: bool) -> Option<String> {
     }
 }
 
+/// The cursor for a member of the index of a map.
+fn member_cursor(member: &str, ordered: bool) -> Option<Cursor> {
+    if !ordered {
+        return Some(Cursor::Key(member.into()));
+    }
+    let (rank, key) = member.split_at_checked(16)?;
+    Some(Cursor::Score(score(rank)?, key.into()))
+}
+
 /// A page.
-fn read_state(channel: &Channel, query: &StateQuery, ordered: bool, value: &Value) -> Option<StatePage> {
+fn read_state(channel: &Channel, ordered: bool, value: &Value) -> Option<StatePage> {
     let Value::Array(parts) = value else { return None };
-    let [epoch, offset, _, Value::Int(more), rest @ ..] = &parts[..] else { return None };
+    let [epoch, offset, _, last, rest @ ..] = &parts[..] else { return None };
     let position = read_position(epoch, offset)?;
     let mut page = StatePage { position, entries: Vec::new(), scores: Vec::new(), cursor: String::new() };
     for entry in rest.chunks_exact(2) {
@@ -124,12 +133,9 @@ fn read_state(channel: &Channel, query: &StateQuery, ordered: bool, value: &Valu
         page.entries.push(Arc::new(entry));
         page.scores.push(score);
     }
-    if *more == 1
-        && query.key.is_none()
-        && let (Some(last), Some(score)) = (page.entries.last(), page.scores.last())
-    {
-        let key: Arc<str> = (&*last.extra.as_ref()?.map.as_ref()?.key).into();
-        page.cursor = if ordered { Cursor::Score(*score, key) } else { Cursor::Key(key) }.text();
+    let last = std::str::from_utf8(envelope::bytes(last)?).ok()?;
+    if !last.is_empty() {
+        page.cursor = member_cursor(last, ordered)?.text();
     }
     Some(page)
 }

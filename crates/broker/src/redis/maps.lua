@@ -9,12 +9,16 @@
 -- A rank is the order of a score as 16 hexadecimal digits, the highest score first, so that no score is rounded.
 -- A map whose history has ended, because it was restored from older data or evicted, keeps its state in the next epoch.
 -- A key that has expired is removed by the next call of any node. A map whose keys expire has an expiry itself, behind that of
--- the last key, so that nothing remains when no node is left.
+-- the last key, so that Redis removes the map when all nodes have ended.
 
 -- Memory of a value besides its texts, as in `tidings-map-state`.
 local VALUE_OVERHEAD = 320
+-- Most commands that read members of the index for one page.
+local STEPS_OF_PAGE = 50
 -- Most keys that are removed in one call because they have expired, and that are read or moved in one command.
 local KEYS_AT_ONCE = 200
+-- How often a call removes that many expired keys before it refuses a value that has no room.
+local REMOVALS_FOR_ROOM = 10
 
 -- The options of a map: ordered (1 or 0), lifetime of keys in ms | 0 for no end, most changes of the stream, their lifetime,
 -- lifetime of the position, each after a space.
@@ -69,7 +73,7 @@ local function begin_changes(map)
   elseif SHARDED and map.node ~= myself() then
     take_over(map.meta, map.offset)
   end
-  -- What a channel had before it became a map has no keys.
+  -- Publications from before the channel was a map have no keys.
   if not map.is_stored then redis.call('DEL', map.stream) end
 end
 
@@ -126,14 +130,17 @@ local function finish(map)
     return
   end
   local parts = {map.meta, map.map, map.mapvalues, map.mapindex, map.mapdeadlines}
-  if map.key_ttl == 0 then
+  -- A key without expiry can be one of earlier options.
+  if redis.call('HLEN', map.mapvalues) > redis.call('ZCARD', map.mapdeadlines) then
     for _, part in ipairs(parts) do redis.call('PERSIST', part) end
     return
   end
   local left = redis.call('PTTL', map.mapdeadlines)
   local is_begun = not map.is_reordered and redis.call('PTTL', map.meta) >= left and redis.call('PTTL', map.map) >= left
-  if not is_begun or left < map.key_ttl + map.meta_ttl / 2 then
-    for _, part in ipairs(parts) do redis.call('PEXPIRE', part, digits(map.key_ttl + map.meta_ttl)) end
+  local latest = redis.call('ZRANGE', map.mapdeadlines, -1, -1, 'WITHSCORES')[2]
+  local longest = math.max(latest and latest - map.time or 0, map.key_ttl)
+  if not is_begun or left < longest + map.meta_ttl / 2 then
+    for _, part in ipairs(parts) do redis.call('PEXPIRE', part, digits(longest + map.meta_ttl)) end
   end
 end
 
@@ -189,6 +196,11 @@ local function map_change(keys, args)
   permitted('XADD', map.stream, '1', 'b', '')
   permitted('HSET', map.mapvalues, 'k', 'v')
   permitted(SHARDED and 'SPUBLISH' or 'PUBLISH', (SHARDED and map.tag or map.name) .. '\31tidings', '')
+  if map.is_stored and redis.call('EXISTS', map.mapvalues) == 0 then
+    -- The map is empty, or Redis has evicted the values.
+    redis.call('DEL', map.mapindex, map.mapdeadlines)
+    map.bytes = 0
+  end
   use_options(map, args[1])
   local expired = expire_keys(map, KEYS_AT_ONCE)
   local value = redis.call('HGET', map.mapvalues, key)
@@ -230,11 +242,18 @@ local function map_change(keys, args)
       local is_newer = #version > #old or #version == #old and version > old
       if not is_newer then return outcome('version') end
     end
-    if not held and redis.call('HLEN', map.mapvalues) >= most_keys then return outcome('keys') end
-    local new = {size = size, version_epoch = version_epoch}
-    local bytes = map.bytes - (held and cost(key, held) or 0) + cost(key, new)
-    if bytes > most_bytes then return outcome('bytes') end
-    map.bytes = bytes
+    local added = cost(key, {size = size, version_epoch = version_epoch}) - (held and cost(key, held) or 0)
+    local function refusal()
+      if not held and redis.call('HLEN', map.mapvalues) >= most_keys then return 'keys' end
+      return map.bytes + added > most_bytes and 'bytes'
+    end
+    local removals = 0
+    while refusal() do
+      local removed = removals < REMOVALS_FOR_ROOM and expire_keys(map, KEYS_AT_ONCE) or 0
+      if removed == 0 then return outcome(refusal()) end
+      expired, removals = expired + removed, removals + 1
+    end
+    map.bytes = map.bytes + added
     extras = info .. tags .. 'k' .. netstring(key)
     if until_ms then extras = extras .. 'l' .. netstring(digits(map.key_ttl)) end
     push_change(map, extras, shown)
@@ -267,18 +286,18 @@ local function map_order(keys, args)
 end
 
 -- 1 if ordered, else 0; member of the index after which to read | ''; asc | ''; count; bytes; '' or the only key
--- -> epoch, offset, time until the next expiry, 1 if more keys follow, then key and value of each. An empty answer if the index
--- has another order, which a function that only reads cannot change.
+-- -> epoch, offset, time until the next expiry, member of the index after which the next page begins | '' after the last page,
+-- then key and value of each. A page may have no key and be followed by another one, if many keys have expired. An empty answer
+-- if the index has another order, which a function that only reads cannot change.
 local function map_state(keys, args)
   local map = open_map(keys)
-  local page = {map.epoch or next_epoch(map.tag), map.offset, next_expiry(map), 0}
+  local page = {map.epoch or next_epoch(map.tag), map.offset, next_expiry(map), ''}
   if not map.options then return page end
   if map.is_ordered ~= (args[1] == '1') then return {} end
-  local gone = {}
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', map.mapdeadlines, '-inf', digits(map.time))) do gone[key] = true end
+  local function has_ended(deadline) return deadline and tonumber(deadline) <= map.time end
   if args[6] ~= '' then
-    local value = not gone[args[6]] and redis.call('HGET', map.mapvalues, args[6])
-    if value then page[5], page[6] = args[6], value end
+    local value = redis.call('HGET', map.mapvalues, args[6])
+    if value and not has_ended(redis.call('ZSCORE', map.mapdeadlines, args[6])) then page[5], page[6] = args[6], value end
     return page
   end
   local after, is_reverse = args[2], args[3] == 'asc' and map.is_ordered
@@ -287,26 +306,30 @@ local function map_state(keys, args)
   if is_reverse then order, first, last = 'ZREVRANGEBYLEX', '+', '-' end
   if after ~= '' then first = '(' .. after end
   if left == 0 then return page end
-  while true do
+  for _ = 1, STEPS_OF_PAGE do
     -- One more than the page has, which shows that more keys follow.
     local members = redis.call(order, map.mapindex, first, last, 'LIMIT', 0, digits(math.min(left + 1, KEYS_AT_ONCE)))
     if #members == 0 then return page end
     local found = {}
     for at, text in ipairs(members) do found[at] = map.is_ordered and string.sub(text, 17) or text end
+    local deadlines = redis.call('ZMSCORE', map.mapdeadlines, unpack(found))
     for at, value in ipairs(redis.call('HMGET', map.mapvalues, unpack(found))) do
-      if value and not gone[found[at]] then
+      if value and not has_ended(deadlines[at]) then
         local size = string.match(value, '^%d+ %x+ %d* (%d+)')
         bytes = bytes + size + OVERHEAD
         if left == 0 or bytes > budget and #page > 4 then
-          page[4] = 1
+          page[4] = after
           return page
         end
         left = left - 1
         page[#page + 1], page[#page + 2] = found[at], value
       end
+      after = members[at]
     end
-    first = '(' .. members[#members]
+    first = '(' .. after
   end
+  page[4] = after
+  return page
 end
 
 -- -> number of keys

@@ -38,7 +38,8 @@ pub(super) fn outcome(value: &Value) -> Option<WillOutcome> {
         return None;
     };
     Some(WillOutcome {
-        is_flagged: *flag != 0,
+        is_full: *flag == 1,
+        had_no_lease: *flag == 2,
         count: u64::try_from(*count).ok()?,
         bytes: u64::try_from(*bytes).unwrap_or(0),
         begun: begun.chunks_exact(2).map(begun_will).collect::<Option<_>>()?,

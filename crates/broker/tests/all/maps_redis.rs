@@ -346,3 +346,100 @@ fn versions_are_compared_without_rounding() {
     assert_eq!(numbers.map(|number| put(number, "e")), [false; 6]);
     assert!(put(1, "f"), "in another epoch");
 }
+
+/// Adds `count` keys that have expired to the map, as copies of its key `k`.
+fn add_expired(redis: &RedisServer, count: usize) {
+    let script = "local value = redis.call('HGET', 'tidings:mapvalues:{a}', 'k')
+        for number = 1, ARGV[1] do
+          local key = string.format('gone%05d', number)
+          redis.call('HSET', 'tidings:mapvalues:{a}', key, value)
+          redis.call('ZADD', 'tidings:mapindex:{a}', 0, key)
+          redis.call('ZADD', 'tidings:mapdeadlines:{a}', 1, key)
+        end
+        redis.call('HINCRBY', 'tidings:map:{a}', 'b', 400 * ARGV[1])";
+    let added = redis.cli(&["EVAL", script, "0", &count.to_string()]);
+    assert!(matches!(added, Reply::Nil), "{added:?}");
+}
+
+#[test]
+fn a_page_behind_many_expired_keys_is_reached_by_pages_without_keys() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    for key in ["k", "z1", "z2"] {
+        set(&node, key, "1", None);
+    }
+    add_expired(&redis, 6_000);
+    let (mut cursor, mut sizes, mut found) = (String::new(), Vec::new(), Vec::new());
+    loop {
+        let query = StateQuery { cursor, limit: 10, max_bytes: usize::MAX, ..StateQuery::default() };
+        let page = wait(|done| node.broker.map_state(&name("a"), query, false, done)).unwrap();
+        sizes.push(page.entries.len());
+        found.extend(
+            page.entries
+                .iter()
+                .map(|entry| entry.extra.as_ref().unwrap().map.as_ref().unwrap().key.to_string()),
+        );
+        cursor = page.cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(sizes[0], 0, "a call examines a bounded number of keys");
+    assert_eq!(found, ["k", "z1", "z2"]);
+}
+
+#[test]
+fn keys_of_earlier_options_stay_in_redis_for_their_lifetime() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let with = |seconds| tidings_map_state::MapOptions {
+        meta_ttl: Duration::from_secs(1),
+        stream_ttl: Duration::from_secs(1),
+        ..options(Some(Duration::from_secs(seconds)))
+    };
+    let set_for =
+        |key: &str, seconds| _ = change(&*node.broker, key, Some("x".into()), with(seconds)).unwrap();
+    let left = || match redis.cli(&["PTTL", "tidings:mapvalues:{a}"]) {
+        Reply::Int(left) => left,
+        other => panic!("{other:?}"),
+    };
+    set(&node, "forever", "x", None);
+    set_for("long", 100);
+    assert_eq!(left(), -1, "a key without expiry keeps the map");
+    change(&*node.broker, "forever", None, with(100)).unwrap();
+    assert!((90_000..=101_000).contains(&left()), "{}", left());
+    set_for("short", 5);
+    assert!((90_000..=101_000).contains(&left()), "the map stays as long as its last key: {}", left());
+}
+
+#[test]
+fn a_map_whose_values_were_evicted_has_room_and_no_former_keys() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let value = "x".repeat(1 << 19);
+    for key in ["a", "b"] {
+        _ = change(
+            &*node.broker,
+            key,
+            Some(value.clone()),
+            tidings_map_state::MapOptions { bytes: 3 << 19, ..options(None) },
+        );
+    }
+    redis.cli(&["DEL", "tidings:mapvalues:{a}"]);
+    let narrow = tidings_map_state::MapOptions { bytes: 3 << 18, ..options(None) };
+    change(&*node.broker, "c", Some(value), narrow).unwrap();
+    assert_eq!(state(&node).len(), 1);
+    let Reply::Int(indexed) = redis.cli(&["ZCARD", "tidings:mapindex:{a}"]) else { panic!("no number") };
+    assert_eq!(indexed, 1);
+}
+
+#[test]
+fn a_value_is_not_refused_because_of_keys_that_have_expired() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    set(&node, "k", "1", None);
+    add_expired(&redis, 1_500);
+    // The bound is 1,000 keys.
+    set(&node, "new", "1", None);
+    assert_eq!(state(&node).len(), 2);
+}

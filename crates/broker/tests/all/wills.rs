@@ -54,6 +54,8 @@ fn nodes(options: impl Fn() -> Options) -> [Node; 2] {
 }
 
 fn a_will_belongs_to_the_last_connection_of_its_client(one: &Node, two: &Node) {
+    claim(one, 0);
+    claim(two, 0);
     assert_eq!(open(one, "u\0a", "c1", ""), WillOutcome::default(), "a client without a will stores nothing");
     let opened = open(one, "u\0a", "c1", "bye\0 1\n");
     assert_eq!((opened.count, begun(&opened)), (1, vec![]));
@@ -93,20 +95,13 @@ fn wills_of_an_ended_node_are_claimed_once(one: &Node, two: &Node) {
     assert_eq!(claimed[0], "c1=bye", "those that were begun first");
     claimed = begun(&claim(two, 100));
     assert_eq!(claimed, ["c1=bye", "c2=bye", "c3=bye"]);
-    // The node was only away: it finds that its lease has ended, and nothing of its wills.
+    // The node was only away: its claim reports the ended lease and returns no wills.
     let renewed = claim(one, 100);
-    assert!(renewed.is_flagged && renewed.begun.is_empty(), "{renewed:?}");
-    assert!(!claim(one, 100).is_flagged);
-    let again = |key: &str, connection: &str| {
-        let (key, connection) = (key.to_owned(), connection.to_owned());
-        let will = Some(Bytes::from_static(b"later"));
-        let change_again =
-            WillChange::Open { key, connection, will, lease: LONG, max_bytes: 2_000, is_again: true };
-        begun(&change(one, &change_again))
-    };
-    assert_eq!(again("k2", "c2"), [""; 0]);
+    assert!(renewed.had_no_lease && renewed.begun.is_empty(), "{renewed:?}");
+    assert!(!claim(one, 100).had_no_lease);
+    assert_eq!(begun(&open_again(one, "k2", "c2", "later")), [""; 0]);
     open(two, "k3", "c4", "newer");
-    assert_eq!(again("k3", "c3"), [""; 0], "the client has another connection");
+    assert_eq!(begun(&open_again(one, "k3", "c3", "later")), [""; 0], "the client has another connection");
     for connection in ["c1", "c2", "c3"] {
         finish(two, connection);
     }
@@ -116,13 +111,50 @@ fn wills_of_an_ended_node_are_claimed_once(one: &Node, two: &Node) {
     assert_eq!(finish(two, "c4").bytes, 0);
 }
 
+/// Stores a will again, as a node does that had no lease.
+fn open_again(node: &Node, key: &str, connection: &str, will: &str) -> WillOutcome {
+    let (key, connection) = (key.to_owned(), connection.to_owned());
+    let will = Some(Bytes::from(will.to_owned()));
+    change(node, &WillChange::Open { key, connection, will, lease: LONG, max_bytes: 2_000, is_again: true })
+}
+
+fn a_will_that_two_nodes_publish_is_counted_once(one: &Node, two: &Node) {
+    open_for(one, Duration::from_millis(1), "k1", "c1", "bye");
+    change(one, &WillChange::Claim { lease: Duration::from_millis(1), most: 0 });
+    wait_until(PATIENCE, "the lease has ended", || begun(&claim(two, 100)) == ["c1=bye"]);
+    // The connection had not ended: its node stores the will again, and publishes it before the other one is done.
+    open_again(one, "k1", "c1", "bye");
+    assert_eq!(close(one, "k1", "c1", true), ["c1=bye"]);
+    assert_eq!(begun(&claim(two, 100)), [""; 0], "it is of the last publisher");
+    assert_eq!(finish(two, "c1").count, 1);
+    let ended = finish(one, "c1");
+    assert_eq!((ended.count, ended.bytes), (0, 0));
+    open(one, "k2", "c2", "bye");
+    assert_eq!(close(one, "k2", "c2", false), [""; 0]);
+}
+
+fn a_client_that_opens_reports_the_ended_lease(one: &Node, two: &Node) {
+    // A claim with a lease of 1 ms, so that it ends.
+    change(one, &WillChange::Claim { lease: Duration::from_millis(1), most: 0 });
+    open_for(one, Duration::from_millis(1), "k1", "c1", "bye");
+    wait_until(PATIENCE, "the lease has ended", || begun(&claim(two, 100)) == ["c1=bye"]);
+    let opened = open(one, "k2", "c2", "other");
+    assert!(opened.had_no_lease && !opened.is_full, "the will of c1 is lost, and the lease is renewed now");
+    assert!(!claim(one, 100).had_no_lease);
+    assert!(!open(one, "k3", "c3", "other").had_no_lease);
+    finish(two, "c1");
+    close(one, "k2", "c2", false);
+    close(one, "k3", "c3", false);
+    assert_eq!(claim(one, 100).count, 0);
+}
+
 fn wills_beyond_the_bound_are_refused(node: &Node) {
-    assert!(!open(node, "k1", "c1", &"x".repeat(1_000)).is_flagged);
+    assert!(!open(node, "k1", "c1", &"x".repeat(1_000)).is_full);
     let refused = open(node, "k2", "c2", &"x".repeat(1_000));
-    assert!(refused.is_flagged && refused.count == 1, "{refused:?}");
+    assert!(refused.is_full && refused.count == 1, "{refused:?}");
     assert!(refused.bytes > 1_256 && refused.bytes < 1_300, "{refused:?}");
     close(node, "k1", "c1", false);
-    assert!(!open(node, "k2", "c2", &"x".repeat(1_000)).is_flagged);
+    assert!(!open(node, "k2", "c2", &"x".repeat(1_000)).is_full);
     close(node, "k2", "c2", false);
 }
 
@@ -131,6 +163,8 @@ fn all(options: impl Fn() -> Options) {
     a_will_belongs_to_the_last_connection_of_its_client(&one, &two);
     wills_beyond_the_bound_are_refused(&one);
     wills_of_an_ended_node_are_claimed_once(&one, &two);
+    a_client_that_opens_reports_the_ended_lease(&one, &two);
+    a_will_that_two_nodes_publish_is_counted_once(&one, &two);
 }
 
 #[test]

@@ -8,9 +8,12 @@
 //! - One node at a time publishes a will. A node that ends between the publication and the removal is the only cause of a second
 //!   publication.
 //! - A change that the broker did not confirm is repeated with the next renewal of the lease.
-//! - The number of the entries here is that of the connections with a will, and of the wills that this node publishes.
+//! - The number of the entries here is that of the connections with a will, of the wills that this node publishes, and of at most
+//!   `MAX_REFUSED` refused connections, which have no bytes of a will.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -95,8 +98,10 @@ impl SharedWills {
     ) {
         let OpenWill { key, client, will } = request;
         let will = will.map(|will| bytes::Bytes::from(std::mem::take(&mut Encoder::default().will(&will).0)));
-        if let Some(will) = &will {
-            self.lock().open(client.clone(), key.clone(), will.clone());
+        if let Some(will) = &will
+            && !self.lock().open(client.clone(), key.clone(), will.clone())
+        {
+            return done(Err(BrokerError::Unavailable));
         }
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
         let change = WillChange::Open {
@@ -109,18 +114,24 @@ impl SharedWills {
         };
         let shared = Arc::clone(self);
         self.change(&change, move |outcome| match outcome {
-            Ok(WillOutcome { is_flagged: true, .. }) => {
+            Ok(WillOutcome { is_full: true, .. }) => {
                 shared.lock().remove(&client);
                 let text = format!("limit exceeded: {max_bytes} bytes of wills (mqtt.sessions_max_bytes)");
                 done(Err(BrokerError::Full(text)));
             }
             Ok(outcome) => {
+                shared.lock().set_stored(&client);
                 shared.begin(outcome.begun);
                 done(Ok(()));
             }
+            Err(BrokerError::Overloaded) => {
+                // Nothing was sent.
+                shared.lock().remove(&client);
+                done(Err(BrokerError::Overloaded));
+            }
             Err(error) => {
                 // The broker may have the will nevertheless: it is discarded there.
-                shared.lock().close(&client, false);
+                shared.lock().refuse(&client);
                 done(Err(error));
             }
         });
@@ -150,15 +161,10 @@ impl SharedWills {
         let change = WillChange::Claim { lease: LEASE, most: CLAIMED_AT_ONCE };
         self.change(&change, move |outcome| {
             let Ok(outcome) = outcome else { return };
-            if outcome.is_flagged {
-                shared.lock().set_unstored();
-            }
+            shared.lock().set_more(outcome.begun.len() >= CLAIMED_AT_ONCE);
             let begun = shared.begin(outcome.begun);
             shared.claimed.fetch_add(begun as u64, Ordering::Relaxed);
             shared.repeat();
-            if begun == CLAIMED_AT_ONCE {
-                shared.renew();
-            }
         });
     }
 
@@ -175,7 +181,7 @@ impl SharedWills {
             let key = key.into();
             let change = WillChange::Open { key, connection, will, lease, max_bytes, is_again: true };
             self.change(&change, move |outcome| {
-                if outcome.is_ok_and(|outcome| !outcome.is_flagged) {
+                if outcome.is_ok_and(|outcome| !outcome.is_full) {
                     shared.lock().set_stored(&client);
                 }
             });
@@ -190,18 +196,21 @@ impl SharedWills {
 
     /// Publishes wills for which this node is the publisher now. Returns the number of those that are new here.
     fn begin(self: &Arc<Self>, begun: Vec<BegunWill>) -> usize {
-        let mut count = 0;
+        let (mut new, mut unknown) = (Vec::new(), Vec::new());
         for BegunWill { connection, will } in begun {
             let Some(will) = Decoder(&will).will() else {
                 tracing::warn!(connection, "a will of another version cannot be decoded and is discarded");
-                self.send_done(connection);
+                unknown.push(connection);
                 continue;
             };
+            // All are begun before the first one ends, which may be within `publish`.
             if self.lock().begin(&connection, &will) {
-                count += 1;
-                self.publish(connection, will);
+                new.push((connection, will));
             }
         }
+        let count = new.len();
+        new.into_iter().for_each(|(connection, will)| self.publish(connection, will));
+        unknown.into_iter().for_each(|connection| self.send_done(connection));
         count
     }
 
@@ -221,8 +230,8 @@ impl SharedWills {
     fn send_done(self: &Arc<Self>, connection: String) {
         let (shared, change) = (Arc::clone(self), WillChange::Done { connection: connection.clone() });
         self.change(&change, move |outcome| {
-            if outcome.is_ok() {
-                shared.lock().end(&connection);
+            if outcome.is_ok() && shared.lock().end(&connection) {
+                shared.renew();
             }
         });
     }
@@ -237,6 +246,9 @@ impl SharedWills {
             if let Ok(outcome) = &outcome {
                 shared.count.store(outcome.count, Ordering::Relaxed);
                 shared.bytes.store(outcome.bytes, Ordering::Relaxed);
+                if outcome.had_no_lease {
+                    shared.lock().set_unstored();
+                }
             }
             done(outcome);
         });
@@ -269,7 +281,7 @@ impl Collect for SharedWills {
         out.counter(
             "tidings_mqtt_wills_claimed",
             None,
-            "Wills of MQTT that this node has published in place of a node that has ended",
+            "Wills of MQTT that this node has published after a renewal of its lease: of nodes that have ended, and of its own connections whose end Redis did not confirm",
             self.claimed.load(Ordering::Relaxed),
         )
     }

@@ -5,25 +5,34 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tidings_mqtt_session::{SessionKey, WillMessage};
 
-/// Most wills that are stored again with one renewal.
-const STORED_AT_ONCE: usize = 1_000;
+/// Most wills that are stored again, and most ends of connections that are repeated, with one renewal.
+const REPEATED_AT_ONCE: usize = 1_000;
+/// Most refused connections whose wills the broker may have; further connections with a will are refused without a request.
+pub(super) const MAX_REFUSED: usize = 10_000;
 
 /// The wills by the id of their connection.
 #[derive(Debug, Default)]
 pub(super) struct State {
     connections: HashMap<String, Connection>,
+    /// The number of connections that are refused.
+    refused: usize,
     begun: HashMap<String, (WillMessage, Begun)>,
+    /// Whether the last claim returned as many wills as it may, so that another claim follows when these are published.
+    has_more: bool,
 }
 
 /// A connection of this node with a will.
 #[derive(Debug)]
 struct Connection {
     key: SessionKey,
+    /// Empty after the end of the connection, because it is not stored again.
     will: Bytes,
     /// Whether the broker has the will, as far as this node knows.
     is_stored: bool,
     /// The connection has ended, and the broker did not confirm that; whether the will is published.
     closed: Option<bool>,
+    /// The broker did not confirm the will, so the connection was refused.
+    is_refused: bool,
 }
 
 /// The state of a publication.
@@ -51,19 +60,38 @@ pub(super) struct Repeats {
 }
 
 impl State {
-    pub(super) fn open(&mut self, connection: String, key: SessionKey, will: Bytes) {
-        let opened = Connection { key, will, is_stored: true, closed: None };
+    /// Adds a connection whose will is sent to the broker. Returns whether there is room for it.
+    pub(super) fn open(&mut self, connection: String, key: SessionKey, will: Bytes) -> bool {
+        if self.refused >= MAX_REFUSED {
+            return false;
+        }
+        self.remove(&connection);
+        let opened = Connection { key, will, is_stored: true, closed: None, is_refused: false };
         self.connections.insert(connection, opened);
+        true
     }
 
     pub(super) fn close(&mut self, connection: &str, is_published: bool) {
         if let Some(known) = self.connections.get_mut(connection) {
             known.closed = Some(is_published);
+            known.will = Bytes::new();
+        }
+    }
+
+    /// The broker did not confirm the will of a new connection, which is refused: the will is discarded there.
+    pub(super) fn refuse(&mut self, connection: &str) {
+        self.close(connection, false);
+        if let Some(known) = self.connections.get_mut(connection)
+            && !std::mem::replace(&mut known.is_refused, true)
+        {
+            self.refused += 1;
         }
     }
 
     pub(super) fn remove(&mut self, connection: &str) {
-        self.connections.remove(connection);
+        if self.connections.remove(connection).is_some_and(|known| known.is_refused) {
+            self.refused -= 1;
+        }
     }
 
     /// Other nodes may have claimed the wills of this node.
@@ -92,18 +120,33 @@ impl State {
         }
     }
 
-    pub(super) fn end(&mut self, connection: &str) {
+    /// Sets whether more wills may follow those of a claim.
+    pub(super) fn set_more(&mut self, has_more: bool) {
+        self.has_more = has_more;
+    }
+
+    /// Ends a publication; returns whether it was the last one of a claim after which another claim follows.
+    pub(super) fn end(&mut self, connection: &str) -> bool {
         self.begun.remove(connection);
+        self.begun.is_empty() && std::mem::take(&mut self.has_more)
+    }
+
+    /// The number of connections, and the bytes of their wills.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.connections.len(), self.connections.values().map(|connection| connection.will.len()).sum())
     }
 
     /// What is repeated now. The publications among it are in progress again.
     pub(super) fn repeats(&mut self) -> Repeats {
         let mut repeats = Repeats::default();
         for (id, connection) in &self.connections {
-            let Connection { key, will, is_stored, closed } = connection;
+            let Connection { key, will, is_stored, closed, is_refused: _ } = connection;
             if let Some(is_published) = closed {
-                repeats.closed.push((id.clone(), key.clone(), *is_published));
-            } else if !is_stored && repeats.unstored.len() < STORED_AT_ONCE {
+                if repeats.closed.len() < REPEATED_AT_ONCE {
+                    repeats.closed.push((id.clone(), key.clone(), *is_published));
+                }
+            } else if !is_stored && repeats.unstored.len() < REPEATED_AT_ONCE {
                 repeats.unstored.push((id.clone(), key.clone(), will.clone()));
             }
         }
@@ -135,7 +178,7 @@ mod tests {
     fn what_the_broker_did_not_confirm_is_repeated() {
         let mut state = State::default();
         for connection in ["a", "b"] {
-            state.open(connection.to_owned(), connection.into(), "will".into());
+            assert!(state.open(connection.to_owned(), connection.into(), "will".into()));
         }
         let repeats = state.repeats();
         assert!(repeats.closed.is_empty() && repeats.unstored.is_empty(), "{repeats:?}");
