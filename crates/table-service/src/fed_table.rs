@@ -11,8 +11,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use tidings_table_commands::command::UploadOptions;
+use tidings_table_commands::command::{Command, UploadOptions};
 use tidings_table_live::Counts;
 use tidings_table_store::{FeedIdentity, Locks, Quota, Record, TableFolder, TableId};
 use tokio::sync::oneshot;
@@ -120,10 +119,10 @@ impl FedTable {
                 }
                 Ok(WriteReport { is_new: true, changes: None })
             }
+            // The keys did not fit into memory when the file was uploaded.
             Err(failure) if failure == Failure::no_key() => {
-                // The keys did not fit into memory when the file was uploaded.
-                self.service.request(self.id, RoomRequest::Delete).await?;
-                Err(Failure::new(503, "the table had lost its key; it is created again"))
+                self.set_key().await?;
+                Err(Failure::new(503, "the table had no key, which is set again"))
             }
             Err(failure) => {
                 self.close_if_removed().await;
@@ -143,8 +142,27 @@ impl FedTable {
         }
     }
 
-    /// Uploads the first rows, as the owner.
+    /// Uploads the first rows, as the owner, and waits until their keys are read.
     async fn upload(&self, objects: Bytes) -> Result<(), Failure> {
+        let handle = self.join().await?;
+        let mut uploaded = self.upload_as(&handle, objects).await;
+        if uploaded.is_ok() {
+            uploaded = self.set_key_as(&handle).await;
+        }
+        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
+        uploaded
+    }
+
+    /// Sets the key of the table's file, which has none.
+    async fn set_key(&self) -> Result<(), Failure> {
+        let handle = self.join().await?;
+        let keyed = self.set_key_as(&handle).await;
+        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
+        keyed
+    }
+
+    /// Joins the table as its owner.
+    async fn join(&self) -> Result<ViewerHandle, Failure> {
         let outbox = Arc::new(Outbox::new(self.service.unread.clone()));
         let handle = self.service.request(self.id, |reply| {
             RoomRequest::Join(JoinRequest {
@@ -156,14 +174,22 @@ impl FedTable {
                 reply,
             })
         });
-        let handle = handle.await?;
-        let uploaded = self.upload_as(&handle, objects).await;
-        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
-        uploaded?;
-        let frames = outbox.take().frames;
-        match frames.iter().find_map(|frame| serde_json::from_slice::<ErrorFrame>(frame).ok()) {
-            Some(ErrorFrame { error: ErrorFields { code, message } }) => Err(Failure::new(code, message)),
-            None => Ok(()),
+        handle.await
+    }
+
+    /// Sets the key, and waits until the keys of all rows are read.
+    ///
+    /// # Errors
+    /// 503 while they do not fit into memory.
+    async fn set_key_as(&self, handle: &ViewerHandle) -> Result<(), Failure> {
+        let (done, keyed) = oneshot::channel();
+        let command = Command::Key(self.key.clone());
+        let request = RoomRequest::Command { viewer: handle.viewer, command, done };
+        handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
+        match keyed.await.unwrap_or_else(|_| Err(Failure::stopping())) {
+            // Memory is released when other tables are closed.
+            Err(Failure { code: 507, message }) => Err(Failure::new(503, message)),
+            keyed => keyed,
         }
     }
 
@@ -179,10 +205,9 @@ impl FedTable {
             RoomRequest::Upload { viewer: handle.viewer, options, quota: Quota::unlimited(), reply };
         handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
         let mut upload = upload.await.unwrap_or_else(|_| Err(Failure::stopping()))?;
-        // An upload that has ended early has an error in the outbox.
+        // An upload that has ended early gives the reason at its end.
         let _ = upload.write(&mut objects.to_vec()).await;
-        upload.finish().await;
-        Ok(())
+        upload.finish().await
     }
 
     /// Calls `each` with the cells of the key of every row, and returns the final state.
@@ -222,16 +247,4 @@ impl FedTable {
         })
         .await?
     }
-}
-
-/// An error in a message to a viewer.
-#[derive(Deserialize)]
-struct ErrorFrame {
-    error: ErrorFields,
-}
-
-#[derive(Deserialize)]
-struct ErrorFields {
-    code: u16,
-    message: String,
 }
