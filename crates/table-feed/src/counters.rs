@@ -1,6 +1,7 @@
 //! What happens to publications, counted and logged.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_log_throttle::LogThrottle;
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
@@ -31,6 +32,8 @@ pub(crate) struct FeedCounters {
     outcomes: KeyedCounters<Outcome>,
     lines: LogThrottle,
     retries: LogThrottle,
+    history_failures: AtomicU64,
+    history_lines: LogThrottle,
 }
 
 impl FeedCounters {
@@ -55,6 +58,23 @@ impl FeedCounters {
         }
     }
 
+    /// Counts a failed attempt to read a history, and logs one from time to time.
+    pub(crate) fn count_history_failure(&self, channel: &str) {
+        self.history_failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.history_lines.count() {
+            tracing::warn!(
+                channel,
+                times,
+                "the history of a channel cannot be read now, and its table may lack rows; trying again"
+            );
+        }
+    }
+
+    /// The failed attempts to read histories.
+    pub(crate) fn history_failures(&self) -> u64 {
+        self.history_failures.load(Ordering::Relaxed)
+    }
+
     /// Logs from time to time that a table cannot be used now.
     pub(crate) fn log_retry(&self, channel: &str, reason: &str) {
         if let Some(times) = self.retries.count() {
@@ -70,6 +90,12 @@ impl Collect for FeedCounters {
             "Publications in the channels of tables (tables.from_channel), by outcome",
             "outcome",
             self.outcomes.iter(),
+        )?;
+        out.counter(
+            "tidings_table_feed_history_failures",
+            None,
+            "Failed attempts to read the history of a channel of a table",
+            self.history_failures(),
         )
     }
 }

@@ -5,6 +5,7 @@
 //! lib.rs       the channels, and what the broker delivers in them
 //! queue.rs     the publications of a channel that are not written yet
 //! task.rs      the task that writes them
+//! catch_up.rs  reading the history after a gap
 //! batch.rs     the newest object of each key
 //! object.rs    the key of an object
 //! counters.rs  outcomes
@@ -20,6 +21,7 @@
 //! - A publication that does not become a row is counted by its reason, and logged (throttled).
 
 mod batch;
+mod catch_up;
 mod counters;
 mod object;
 mod queue;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_table_service::{Failure, FedTable, WriteReport};
-use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Keys, Skipped};
+use crate::catch_up::CatchUp;
 use crate::counters::{FeedCounters, Outcome};
 use crate::{Feed, Histories};
 
@@ -14,10 +14,6 @@ use crate::{Feed, Histories};
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval of attempts to become the writing process, and to write after an error that may pass.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The timeout of a history.
-const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The attempts to read a history.
-const HISTORY_ATTEMPTS: usize = 3;
 
 /// Runs until the service stops.
 pub(crate) async fn run(
@@ -47,10 +43,9 @@ impl Writer {
         let _lock = self.lock().await;
         self.feed.queue.open();
         let mut keys = self.keys().await;
+        let mut catch_up = CatchUp::default();
         loop {
-            if self.feed.queue.wait().await
-                && let Some(bodies) = self.history().await
-            {
+            if let Some(bodies) = catch_up.wait(&self.feed, &*self.histories, &self.counters).await {
                 self.write(bodies, &mut keys).await;
             }
             let bodies = self.feed.queue.take();
@@ -81,23 +76,6 @@ impl Writer {
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
-    }
-
-    /// The publications of the history, the oldest first; `None` when it cannot be read.
-    async fn history(&self) -> Option<Vec<Box<[u8]>>> {
-        for _ in 0..HISTORY_ATTEMPTS {
-            let (sender, history) = oneshot::channel();
-            let done = Box::new(move |publications| drop(sender.send(publications)));
-            self.histories.history(&self.feed.channel, done);
-            if let Ok(Ok(Some(publications))) = tokio::time::timeout(HISTORY_TIMEOUT, history).await {
-                return Some(publications.iter().map(|publication| (*publication.body).into()).collect());
-            }
-            tokio::time::sleep(RETRY_INTERVAL).await;
-        }
-        // The next confirmation of the channel requests it again.
-        let channel = self.feed.channel.as_str();
-        tracing::warn!(channel, "the history of a channel cannot be read; its table may lack rows");
-        None
     }
 
     /// Writes the newest object of each key.
