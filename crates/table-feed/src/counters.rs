@@ -31,7 +31,8 @@ labels! {
 pub(crate) struct FeedCounters {
     outcomes: KeyedCounters<Outcome>,
     lines: LogThrottle,
-    retries: LogThrottle,
+    retries: AtomicU64,
+    retry_lines: LogThrottle,
     history_failures: AtomicU64,
     history_lines: LogThrottle,
 }
@@ -75,9 +76,10 @@ impl FeedCounters {
         self.history_failures.load(Ordering::Relaxed)
     }
 
-    /// Logs from time to time that a table cannot be used now.
-    pub(crate) fn log_retry(&self, channel: &str, reason: &str) {
-        if let Some(times) = self.retries.count() {
+    /// Counts an attempt that failed because a table cannot be used now, and logs one from time to time.
+    pub(crate) fn count_retry(&self, channel: &str, reason: &str) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.retry_lines.count() {
             tracing::warn!(channel, reason, times, "the table of a channel cannot be used now; trying again");
         }
     }
@@ -96,6 +98,12 @@ impl Collect for FeedCounters {
             None,
             "Failed attempts to read the history of a channel of a table",
             self.history_failures(),
+        )?;
+        out.counter(
+            "tidings_table_feed_retries",
+            None,
+            "Attempts to open or write the table of a channel that failed and are repeated",
+            self.retries.load(Ordering::Relaxed),
         )
     }
 }

@@ -27,11 +27,11 @@ mod object;
 mod queue;
 mod task;
 
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use tidings_config::{Config, TableFeed};
-use tidings_metrics::Collect;
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 use tidings_table_service::{FedTable, Service};
 use tidings_wire::{Channel, NameMap, Publication, Topic};
 
@@ -66,6 +66,24 @@ pub(crate) struct Feed {
     pub(crate) queue: Queue,
 }
 
+/// The metrics of all channels.
+struct FeedMetrics {
+    counters: Arc<FeedCounters>,
+    feeds: Vec<Arc<Feed>>,
+}
+
+impl Collect for FeedMetrics {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        self.counters.collect(out)?;
+        out.gauge(
+            "tidings_table_feed_waiting",
+            BYTES,
+            "Bytes of publications in the channels of tables that are not written yet",
+            self.feeds.iter().map(|feed| feed.queue.waiting_bytes() as u64).sum::<u64>(),
+        )
+    }
+}
+
 impl Feeds {
     /// The configured channels. Their publications are ignored until [`Self::start`].
     pub fn from_config(config: &Config) -> Self {
@@ -88,9 +106,9 @@ impl Feeds {
         self.all.keys()
     }
 
-    /// The counters.
+    /// The counters, and the publications that wait.
     pub fn metrics(&self) -> impl Collect + use<> {
-        Arc::clone(&self.counters)
+        FeedMetrics { counters: Arc::clone(&self.counters), feeds: self.all.values().cloned().collect() }
     }
 
     /// Takes a publication of one of the channels. Called on the thread that reads from the broker; does not block.

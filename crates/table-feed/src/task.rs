@@ -50,6 +50,7 @@ impl Writer {
             }
             let bodies = self.feed.queue.take();
             self.write(bodies, &mut keys).await;
+            self.feed.queue.on_written();
             tokio::time::sleep(WRITE_INTERVAL).await;
         }
     }
@@ -61,7 +62,7 @@ impl Writer {
             match tokio::task::spawn_blocking(move || table.lock()).await {
                 Ok(Ok(Some(lock))) => return lock,
                 Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(error)) => self.log_retry(&error.to_string()),
+                Ok(Err(error)) => self.count_retry(&error.to_string()),
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
@@ -72,7 +73,7 @@ impl Writer {
         loop {
             match self.table.fold_keys(Keys::default(), Keys::add).await {
                 Ok(keys) => return keys,
-                Err(Failure { message, .. }) => self.log_retry(&message),
+                Err(Failure { message, .. }) => self.count_retry(&message),
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
@@ -121,7 +122,7 @@ impl Writer {
         loop {
             match self.table.write(part.lines()).await {
                 Err(Failure { code: 404 | 409 | 500 | 503, message }) => {
-                    self.log_retry(&message);
+                    self.count_retry(&message);
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 written => return written,
@@ -129,8 +130,8 @@ impl Writer {
         }
     }
 
-    fn log_retry(&self, reason: &str) {
-        self.counters.log_retry(self.feed.channel.as_str(), reason);
+    fn count_retry(&self, reason: &str) {
+        self.counters.count_retry(self.feed.channel.as_str(), reason);
     }
 
     fn skip(&self, outcome: Outcome, publications: u64, reason: &str) {
