@@ -43,7 +43,7 @@ impl CatchUp {
             self.retry_at = None;
             return Some(publications.iter().map(|publication| (*publication.body).into()).collect());
         }
-        counters.count_history_failure(feed.channel.as_str());
+        counters.count_history_failure(feed);
         self.retry_at = Some(Instant::now() + RETRY_INTERVAL);
         None
     }
@@ -59,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::HistoryCallback;
+    use crate::counters::FeedLines;
     use crate::queue::Queue;
 
     /// A history that cannot be read the first four times.
@@ -82,7 +83,7 @@ mod tests {
             max_rows: 10,
         };
         let channel = Channel::new("prices").expect("a channel");
-        let feed = Feed { channel, options, queue: Queue::default() };
+        let feed = Feed { channel, options, queue: Queue::default(), lines: FeedLines::default() };
         let (histories, counters, mut catch_up) =
             (FailsFourTimes::default(), FeedCounters::default(), CatchUp::default());
         feed.queue.open();

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_log_throttle::LogThrottle;
-use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
+use tidings_metrics::{Collect, KeyedCounters, Label, MetricWriter, labels};
+
+use crate::Feed;
 
 labels! {
     /// The outcome of a publication.
@@ -26,15 +28,21 @@ labels! {
     }
 }
 
-/// Counters and throttled log lines of all channels.
+/// The limits of the log lines of one channel: one for each reason, so that a frequent one does not hide another one.
+#[derive(Debug, Default)]
+pub(crate) struct FeedLines {
+    /// By [`Label::index`].
+    outcomes: [LogThrottle; Outcome::ALL.len()],
+    retries: LogThrottle,
+    histories: LogThrottle,
+}
+
+/// Counters of all channels.
 #[derive(Debug, Default)]
 pub(crate) struct FeedCounters {
     outcomes: KeyedCounters<Outcome>,
-    lines: LogThrottle,
     retries: AtomicU64,
-    retry_lines: LogThrottle,
     history_failures: AtomicU64,
-    history_lines: LogThrottle,
 }
 
 impl FeedCounters {
@@ -44,14 +52,14 @@ impl FeedCounters {
     }
 
     /// Counts publications that do not reach the table, and logs one of them from time to time.
-    pub(crate) fn skip(&self, channel: &str, outcome: Outcome, publications: u64, reason: &str) {
+    pub(crate) fn skip(&self, feed: &Feed, outcome: Outcome, publications: u64, reason: &str) {
         if publications == 0 {
             return;
         }
         self.add(outcome, publications);
-        if let Some(times) = self.lines.count() {
+        if let Some(times) = feed.lines.outcomes[outcome.index()].count() {
             tracing::warn!(
-                channel,
+                channel = feed.channel.as_str(),
                 publications,
                 times,
                 "publications do not reach the table of their channel: {reason}"
@@ -60,11 +68,11 @@ impl FeedCounters {
     }
 
     /// Counts a failed attempt to read a history, and logs one from time to time.
-    pub(crate) fn count_history_failure(&self, channel: &str) {
+    pub(crate) fn count_history_failure(&self, feed: &Feed) {
         self.history_failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(times) = self.history_lines.count() {
+        if let Some(times) = feed.lines.histories.count() {
             tracing::warn!(
-                channel,
+                channel = feed.channel.as_str(),
                 times,
                 "the history of a channel cannot be read now, and its table may lack rows; trying again"
             );
@@ -77,9 +85,10 @@ impl FeedCounters {
     }
 
     /// Counts an attempt that failed because a table cannot be used now, and logs one from time to time.
-    pub(crate) fn count_retry(&self, channel: &str, reason: &str) {
+    pub(crate) fn count_retry(&self, feed: &Feed, reason: &str) {
         self.retries.fetch_add(1, Ordering::Relaxed);
-        if let Some(times) = self.retry_lines.count() {
+        if let Some(times) = feed.lines.retries.count() {
+            let channel = feed.channel.as_str();
             tracing::warn!(channel, reason, times, "the table of a channel cannot be used now; trying again");
         }
     }
@@ -105,5 +114,18 @@ impl Collect for FeedCounters {
             "Attempts to open or write the table of a channel that failed and are repeated",
             self.retries.load(Ordering::Relaxed),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frequent_reason_does_not_hide_another_one_or_that_of_another_channel() {
+        let [a, b] = [FeedLines::default(), FeedLines::default()];
+        let line = |lines: &FeedLines, outcome: Outcome| lines.outcomes[outcome.index()].count();
+        assert_eq!((line(&a, Outcome::Full), line(&a, Outcome::Full)), (Some(1), None));
+        assert_eq!((line(&a, Outcome::Refused), line(&b, Outcome::Full)), (Some(1), Some(1)));
     }
 }

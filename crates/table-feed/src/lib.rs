@@ -35,7 +35,7 @@ use tidings_metrics::{BYTES, Collect, MetricWriter};
 use tidings_table_service::{FedTable, Service};
 use tidings_wire::{Channel, NameMap, Publication, Topic};
 
-use counters::{FeedCounters, Outcome};
+use counters::{FeedCounters, FeedLines, Outcome};
 use queue::Queue;
 
 /// The most bytes of the history of a channel that are read.
@@ -64,6 +64,7 @@ pub(crate) struct Feed {
     pub(crate) channel: Channel,
     pub(crate) options: TableFeed,
     pub(crate) queue: Queue,
+    pub(crate) lines: FeedLines,
 }
 
 /// The metrics of all channels.
@@ -95,7 +96,12 @@ impl Feeds {
             // The names were checked with the configuration.
             let Ok(channel) = Channel::new(options.channel.as_str()) else { continue };
             let topic = Topic::Channel(channel.clone());
-            let feed = Feed { channel, options: options.clone(), queue: Queue::default() };
+            let feed = Feed {
+                channel,
+                options: options.clone(),
+                queue: Queue::default(),
+                lines: FeedLines::default(),
+            };
             feeds.all.insert(topic, Arc::new(feed));
         }
         feeds
@@ -116,7 +122,7 @@ impl Feeds {
         let Some(feed) = self.all.get(topic) else { return };
         let dropped = feed.queue.push(&publication.body);
         let reason = "they arrive faster than the table is written";
-        self.counters.skip(feed.channel.as_str(), Outcome::Overflow, dropped, reason);
+        self.counters.skip(feed, Outcome::Overflow, dropped, reason);
     }
 
     /// Publications in a topic may have been missed: the broker has confirmed it, perhaps again, or reports a gap.

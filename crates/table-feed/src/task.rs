@@ -131,10 +131,10 @@ impl Writer {
     }
 
     fn count_retry(&self, reason: &str) {
-        self.counters.count_retry(self.feed.channel.as_str(), reason);
+        self.counters.count_retry(&self.feed, reason);
     }
 
     fn skip(&self, outcome: Outcome, publications: u64, reason: &str) {
-        self.counters.skip(self.feed.channel.as_str(), outcome, publications, reason);
+        self.counters.skip(&self.feed, outcome, publications, reason);
     }
 }
