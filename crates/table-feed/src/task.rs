@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_table_service::{Failure, FedTable, WriteReport};
+use tidings_table_service::{Failure, FedTable, Written};
 
 use crate::batch::{Batch, Keys, Skipped};
 use crate::catch_up::CatchUp;
@@ -94,8 +94,8 @@ impl Writer {
         while let Some(part) = parts.pop() {
             let written = self.write_part(&part).await;
             match written {
-                Ok(WriteReport { is_new, .. }) => {
-                    if is_new && !keys.known.is_empty() {
+                Ok(written) => {
+                    if written == Written::FirstRows && !keys.known.is_empty() {
                         let channel = self.feed.channel.as_str();
                         tracing::warn!(
                             channel,
@@ -118,7 +118,7 @@ impl Writer {
     }
 
     /// Writes a part of a batch. Tries again while the error may pass; publications wait in the queue meanwhile.
-    async fn write_part(&self, part: &Batch) -> Result<WriteReport, Failure> {
+    async fn write_part(&self, part: &Batch) -> Result<Written, Failure> {
         loop {
             match self.table.write(part.lines()).await {
                 Err(Failure { code: 404 | 409 | 500 | 503, message }) => {

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_table_commands::command::{Command, UploadOptions};
-use tidings_table_live::Counts;
 use tidings_table_store::{FeedIdentity, Locks, Quota, Record, TableFolder, TableId};
 use tokio::sync::oneshot;
 
@@ -23,7 +22,7 @@ use super::http::complete_snapshot;
 use super::outbox::Outbox;
 use super::people::Actor;
 use super::room::{JoinRequest, RoomRequest, ViewerHandle};
-use super::rows::{AppendReport, Rows};
+use super::rows::Rows;
 use super::session::blocking;
 
 /// The rows of one read of the keys.
@@ -40,11 +39,11 @@ pub struct FedTable {
 
 /// The result of [`FedTable::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteReport {
-    /// Whether these are the first rows of the table: it is new, or was deleted.
-    pub is_new: bool,
-    /// The changes, unless another node overtook them.
-    pub changes: Option<Counts>,
+pub enum Written {
+    /// The table had rows before.
+    Changes,
+    /// These are the first rows of the table: it is new, or was deleted.
+    FirstRows,
 }
 
 impl Service {
@@ -103,7 +102,7 @@ impl FedTable {
     ///
     /// # Errors
     /// 503 and 409 when a later attempt may succeed; 422 when an object is not accepted; 413 and 507 at a limit.
-    pub async fn write(&self, objects: Bytes) -> Result<WriteReport, Failure> {
+    pub async fn write(&self, objects: Bytes) -> Result<Written, Failure> {
         let rows = Arc::new(Rows::lines(objects.clone(), None).replacing());
         let written = self.service.request(self.id, |reply| RoomRequest::Append {
             rows: Arc::clone(&rows),
@@ -111,13 +110,13 @@ impl FedTable {
             reply,
         });
         match written.await? {
-            Ok(AppendReport { changes, .. }) => Ok(WriteReport { is_new: false, changes }),
+            Ok(_) => Ok(Written::Changes),
             Err(failure) if failure == Failure::empty() => {
                 if let Err(failure) = self.upload(objects).await {
                     self.close_if_removed().await;
                     return Err(failure);
                 }
-                Ok(WriteReport { is_new: true, changes: None })
+                Ok(Written::FirstRows)
             }
             // The keys did not fit into memory when the file was uploaded.
             Err(failure) if failure == Failure::no_key() => {
