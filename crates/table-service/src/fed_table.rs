@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct FedTable {
     secret: String,
     name: String,
     key: Vec<String>,
+    /// Whether no write has succeeded since the table had no rows.
+    is_new: AtomicBool,
 }
 
 /// The result of [`FedTable::write`].
@@ -61,7 +64,8 @@ impl Service {
             ..Record::new(Some(&secret))
         };
         self.fed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record);
-        Ok(FedTable { service: Arc::clone(self), id, secret, name: name.to_owned(), key: key.to_owned() })
+        let (service, name, key) = (Arc::clone(self), name.to_owned(), key.to_owned());
+        Ok(FedTable { service, id, secret, name, key, is_new: AtomicBool::new(false) })
     }
 
     /// The table of a channel with this id, which is created if it does not exist.
@@ -110,12 +114,15 @@ impl FedTable {
             reply,
         });
         match written.await? {
+            Ok(_) if self.is_new.swap(false, Ordering::Relaxed) => Ok(Written::FirstRows),
             Ok(_) => Ok(Written::Changes),
             Err(failure) if failure == Failure::empty() => {
+                self.is_new.store(true, Ordering::Relaxed);
                 if let Err(failure) = self.upload(objects).await {
                     self.close_if_removed().await;
                     return Err(failure);
                 }
+                self.is_new.store(false, Ordering::Relaxed);
                 Ok(Written::FirstRows)
             }
             // The keys did not fit into memory when the file was uploaded.
