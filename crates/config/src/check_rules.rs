@@ -4,7 +4,7 @@ use tidings_channel_rules::{ChannelPattern, Rule, RuleTree, RuleTreeError};
 
 use super::error::ConfigError;
 use super::given::GivenOptions;
-use super::options::{ChannelOptions, Channels, Config};
+use super::options::{ChannelOptions, Channels, Config, Namespace};
 
 /// Most filters of a namespace.
 const MAX_FILTERS: usize = 64;
@@ -16,6 +16,20 @@ impl Channels {
             let ChannelOptions { r#match, pattern, .. } = &namespace.options;
             let filters = r#match.iter().cloned().map(Rule::Filter);
             filters.chain(pattern.clone().map(Rule::Pattern)).map(move |rule| (index, rule))
+        })
+    }
+
+    /// The namespace of a channel, by its prefix or by a rule; `None` without one.
+    pub(crate) fn namespace_of(&self, channel: &str) -> Option<&Namespace> {
+        let name = channel.strip_prefix(&*self.private_prefix).unwrap_or(channel);
+        let prefix = name.split_once(&*self.namespace_boundary).map(|(prefix, _)| prefix);
+        let named = self.namespaces.iter().find(|namespace| Some(&*namespace.name) == prefix);
+        named.or_else(|| {
+            let rules = RuleTree::new(self.rules()).ok()?;
+            // A filter that begins with a wildcard does not match a name with a dollar sign.
+            let is_hidden = |rule: &Rule| channel.starts_with('$') && rule.as_str().starts_with(['+', '#']);
+            let (index, _) = rules.find(name).filter(|(_, rule)| !is_hidden(rule))?;
+            self.namespaces.get(index)
         })
     }
 }

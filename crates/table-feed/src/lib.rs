@@ -5,6 +5,7 @@
 //! lib.rs       the channels, and what the broker delivers in them
 //! queue.rs     the publications of a channel that are not written yet
 //! task.rs      the task that writes them
+//! catch_up.rs  reading the history after a gap
 //! batch.rs     the newest object of each key
 //! object.rs    the key of an object
 //! counters.rs  outcomes
@@ -20,20 +21,21 @@
 //! - A publication that does not become a row is counted by its reason, and logged (throttled).
 
 mod batch;
+mod catch_up;
 mod counters;
 mod object;
 mod queue;
 mod task;
 
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use tidings_config::{Config, TableFeed};
-use tidings_metrics::Collect;
+use tidings_metrics::{BYTES, Collect, MetricWriter};
 use tidings_table_service::{FedTable, Service};
 use tidings_wire::{Channel, NameMap, Publication, Topic};
 
-use counters::{FeedCounters, Outcome};
+use counters::{FeedCounters, FeedLines, Outcome};
 use queue::Queue;
 
 /// The most bytes of the history of a channel that are read.
@@ -62,6 +64,25 @@ pub(crate) struct Feed {
     pub(crate) channel: Channel,
     pub(crate) options: TableFeed,
     pub(crate) queue: Queue,
+    pub(crate) lines: FeedLines,
+}
+
+/// The metrics of all channels.
+struct FeedMetrics {
+    counters: Arc<FeedCounters>,
+    feeds: Vec<Arc<Feed>>,
+}
+
+impl Collect for FeedMetrics {
+    fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        self.counters.collect(out)?;
+        out.gauge(
+            "tidings_table_feed_waiting",
+            BYTES,
+            "Bytes of publications in the channels of tables that are not written yet",
+            self.feeds.iter().map(|feed| feed.queue.waiting_bytes() as u64).sum::<u64>(),
+        )
+    }
 }
 
 impl Feeds {
@@ -75,7 +96,12 @@ impl Feeds {
             // The names were checked with the configuration.
             let Ok(channel) = Channel::new(options.channel.as_str()) else { continue };
             let topic = Topic::Channel(channel.clone());
-            let feed = Feed { channel, options: options.clone(), queue: Queue::default() };
+            let feed = Feed {
+                channel,
+                options: options.clone(),
+                queue: Queue::default(),
+                lines: FeedLines::default(),
+            };
             feeds.all.insert(topic, Arc::new(feed));
         }
         feeds
@@ -86,9 +112,9 @@ impl Feeds {
         self.all.keys()
     }
 
-    /// The counters.
+    /// The counters, and the publications that wait.
     pub fn metrics(&self) -> impl Collect + use<> {
-        Arc::clone(&self.counters)
+        FeedMetrics { counters: Arc::clone(&self.counters), feeds: self.all.values().cloned().collect() }
     }
 
     /// Takes a publication of one of the channels. Called on the thread that reads from the broker; does not block.
@@ -96,7 +122,7 @@ impl Feeds {
         let Some(feed) = self.all.get(topic) else { return };
         let dropped = feed.queue.push(&publication.body);
         let reason = "they arrive faster than the table is written";
-        self.counters.skip(feed.channel.as_str(), Outcome::Overflow, dropped, reason);
+        self.counters.skip(feed, Outcome::Overflow, dropped, reason);
     }
 
     /// Publications in a topic may have been missed: the broker has confirmed it, perhaps again, or reports a gap.

@@ -25,6 +25,8 @@ pub(crate) struct Queue {
 struct State {
     bodies: VecDeque<Box<[u8]>>,
     bytes: usize,
+    /// The bytes of the publications that were taken and are being written.
+    taken: usize,
     is_open: bool,
     is_live: bool,
     /// Whether publications may have been missed before those in the queue.
@@ -82,11 +84,22 @@ impl Queue {
         }
     }
 
-    /// Takes all publications.
+    /// Takes all publications. They count as waiting until [`Self::on_written`].
     pub(crate) fn take(&self) -> VecDeque<Box<[u8]>> {
         let mut state = self.lock();
-        state.bytes = 0;
+        state.taken = std::mem::take(&mut state.bytes);
         std::mem::take(&mut state.bodies)
+    }
+
+    /// The taken publications are written, or skipped.
+    pub(crate) fn on_written(&self) {
+        self.lock().taken = 0;
+    }
+
+    /// The bytes of the publications that are not written yet, with [`OVERHEAD`] for each.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let state = self.lock();
+        state.bytes + state.taken
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -112,5 +125,18 @@ mod tests {
         );
         assert_eq!(queue.push(b"a"), 0);
         assert_eq!(queue.take().len(), 1);
+    }
+
+    #[test]
+    fn publications_count_as_waiting_until_they_are_written() {
+        let queue = Queue::default();
+        queue.open();
+        queue.push(b"abc");
+        assert_eq!(queue.waiting_bytes(), 3 + OVERHEAD);
+        queue.take();
+        queue.push(b"d");
+        assert_eq!(queue.waiting_bytes(), 4 + 2 * OVERHEAD);
+        queue.on_written();
+        assert_eq!(queue.waiting_bytes(), 1 + OVERHEAD);
     }
 }

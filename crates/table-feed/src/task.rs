@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_table_service::{Failure, FedTable, WriteReport};
-use tokio::sync::oneshot;
+use tidings_table_service::{Failure, FedTable, Written};
 
 use crate::batch::{Batch, Keys, Skipped};
+use crate::catch_up::CatchUp;
 use crate::counters::{FeedCounters, Outcome};
 use crate::{Feed, Histories};
 
@@ -14,10 +14,6 @@ use crate::{Feed, Histories};
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval of attempts to become the writing process, and to write after an error that may pass.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The timeout of a history.
-const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The attempts to read a history.
-const HISTORY_ATTEMPTS: usize = 3;
 
 /// Runs until the service stops.
 pub(crate) async fn run(
@@ -47,14 +43,14 @@ impl Writer {
         let _lock = self.lock().await;
         self.feed.queue.open();
         let mut keys = self.keys().await;
+        let mut catch_up = CatchUp::default();
         loop {
-            if self.feed.queue.wait().await
-                && let Some(bodies) = self.history().await
-            {
+            if let Some(bodies) = catch_up.wait(&self.feed, &*self.histories, &self.counters).await {
                 self.write(bodies, &mut keys).await;
             }
             let bodies = self.feed.queue.take();
             self.write(bodies, &mut keys).await;
+            self.feed.queue.on_written();
             tokio::time::sleep(WRITE_INTERVAL).await;
         }
     }
@@ -66,7 +62,7 @@ impl Writer {
             match tokio::task::spawn_blocking(move || table.lock()).await {
                 Ok(Ok(Some(lock))) => return lock,
                 Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(error)) => self.log_retry(&error.to_string()),
+                Ok(Err(error)) => self.count_retry(&error.to_string()),
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
@@ -77,27 +73,10 @@ impl Writer {
         loop {
             match self.table.fold_keys(Keys::default(), Keys::add).await {
                 Ok(keys) => return keys,
-                Err(Failure { message, .. }) => self.log_retry(&message),
+                Err(Failure { message, .. }) => self.count_retry(&message),
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
-    }
-
-    /// The publications of the history, the oldest first; `None` when it cannot be read.
-    async fn history(&self) -> Option<Vec<Box<[u8]>>> {
-        for _ in 0..HISTORY_ATTEMPTS {
-            let (sender, history) = oneshot::channel();
-            let done = Box::new(move |publications| drop(sender.send(publications)));
-            self.histories.history(&self.feed.channel, done);
-            if let Ok(Ok(Some(publications))) = tokio::time::timeout(HISTORY_TIMEOUT, history).await {
-                return Some(publications.iter().map(|publication| (*publication.body).into()).collect());
-            }
-            tokio::time::sleep(RETRY_INTERVAL).await;
-        }
-        // The next confirmation of the channel requests it again.
-        let channel = self.feed.channel.as_str();
-        tracing::warn!(channel, "the history of a channel cannot be read; its table may lack rows");
-        None
     }
 
     /// Writes the newest object of each key.
@@ -115,8 +94,8 @@ impl Writer {
         while let Some(part) = parts.pop() {
             let written = self.write_part(&part).await;
             match written {
-                Ok(WriteReport { is_new, .. }) => {
-                    if is_new && !keys.known.is_empty() {
+                Ok(written) => {
+                    if written == Written::FirstRows && !keys.known.is_empty() {
                         let channel = self.feed.channel.as_str();
                         tracing::warn!(
                             channel,
@@ -139,11 +118,11 @@ impl Writer {
     }
 
     /// Writes a part of a batch. Tries again while the error may pass; publications wait in the queue meanwhile.
-    async fn write_part(&self, part: &Batch) -> Result<WriteReport, Failure> {
+    async fn write_part(&self, part: &Batch) -> Result<Written, Failure> {
         loop {
             match self.table.write(part.lines()).await {
                 Err(Failure { code: 404 | 409 | 500 | 503, message }) => {
-                    self.log_retry(&message);
+                    self.count_retry(&message);
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 written => return written,
@@ -151,11 +130,11 @@ impl Writer {
         }
     }
 
-    fn log_retry(&self, reason: &str) {
-        self.counters.log_retry(self.feed.channel.as_str(), reason);
+    fn count_retry(&self, reason: &str) {
+        self.counters.count_retry(&self.feed, reason);
     }
 
     fn skip(&self, outcome: Outcome, publications: u64, reason: &str) {
-        self.counters.skip(self.feed.channel.as_str(), outcome, publications, reason);
+        self.counters.skip(&self.feed, outcome, publications, reason);
     }
 }

@@ -29,7 +29,7 @@ pub struct Upload {
     pieces: mpsc::Sender<Piece>,
     /// Written pieces, for reuse of their buffers.
     spare: mpsc::Receiver<Vec<u8>>,
-    ended: oneshot::Receiver<()>,
+    ended: oneshot::Receiver<Result<(), Failure>>,
     /// Ends with the upload.
     pub span: Span,
 }
@@ -167,14 +167,17 @@ pub enum UploadOutcome {
     Failed(Failure),
 }
 
+/// The channel of the outcome of an upload: the reason when the table does not have the file.
+pub type UploadReport = oneshot::Sender<Result<(), Failure>>;
+
 /// The ends of an upload that belong to its thread.
 pub struct UploadInput {
     /// The pieces.
     pub pieces: mpsc::Receiver<Piece>,
     /// Receives written pieces, for reuse of their buffers.
     pub written: mpsc::Sender<Vec<u8>>,
-    /// Completed when the outcome of the upload has been applied.
-    pub end: oneshot::Sender<()>,
+    /// Receives the outcome of the upload when it has been applied.
+    pub end: UploadReport,
 }
 
 impl Upload {
@@ -202,11 +205,14 @@ impl Upload {
         self.pieces.is_closed()
     }
 
-    /// Completes the file, and waits until it is shown or rejected.
-    pub async fn finish(self) {
-        // The room has sent the reason of an upload that has already ended.
+    /// Completes the file, and waits until the table has it, or it is rejected.
+    ///
+    /// # Errors
+    /// The reason of the rejection, which the viewer has received from the room.
+    pub async fn finish(self) -> Result<(), Failure> {
+        // An upload that has already ended accepts no more pieces.
         let _ = self.pieces.send(Piece::End).await;
-        let _ = self.ended.await;
+        self.ended.await.unwrap_or_else(|_| Err(Failure::stopping()))
     }
 
     /// Aborts the upload, and waits until its file is removed.

@@ -7,13 +7,12 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use tidings_table_commands::command::UploadOptions;
-use tidings_table_live::Counts;
+use tidings_table_commands::command::{Command, UploadOptions};
 use tidings_table_store::{FeedIdentity, Locks, Quota, Record, TableFolder, TableId};
 use tokio::sync::oneshot;
 
@@ -24,7 +23,7 @@ use super::http::complete_snapshot;
 use super::outbox::Outbox;
 use super::people::Actor;
 use super::room::{JoinRequest, RoomRequest, ViewerHandle};
-use super::rows::{AppendReport, Rows};
+use super::rows::Rows;
 use super::session::blocking;
 
 /// The rows of one read of the keys.
@@ -37,15 +36,17 @@ pub struct FedTable {
     secret: String,
     name: String,
     key: Vec<String>,
+    /// Whether no write has succeeded since the table had no rows.
+    is_new: AtomicBool,
 }
 
 /// The result of [`FedTable::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteReport {
-    /// Whether these are the first rows of the table: it is new, or was deleted.
-    pub is_new: bool,
-    /// The changes, unless another node overtook them.
-    pub changes: Option<Counts>,
+pub enum Written {
+    /// The table had rows before.
+    Changes,
+    /// These are the first rows of the table: it is new, or was deleted.
+    FirstRows,
 }
 
 impl Service {
@@ -63,7 +64,8 @@ impl Service {
             ..Record::new(Some(&secret))
         };
         self.fed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, record);
-        Ok(FedTable { service: Arc::clone(self), id, secret, name: name.to_owned(), key: key.to_owned() })
+        let (service, name, key) = (Arc::clone(self), name.to_owned(), key.to_owned());
+        Ok(FedTable { service, id, secret, name, key, is_new: AtomicBool::new(false) })
     }
 
     /// The table of a channel with this id, which is created if it does not exist.
@@ -104,7 +106,7 @@ impl FedTable {
     ///
     /// # Errors
     /// 503 and 409 when a later attempt may succeed; 422 when an object is not accepted; 413 and 507 at a limit.
-    pub async fn write(&self, objects: Bytes) -> Result<WriteReport, Failure> {
+    pub async fn write(&self, objects: Bytes) -> Result<Written, Failure> {
         let rows = Arc::new(Rows::lines(objects.clone(), None).replacing());
         let written = self.service.request(self.id, |reply| RoomRequest::Append {
             rows: Arc::clone(&rows),
@@ -112,18 +114,21 @@ impl FedTable {
             reply,
         });
         match written.await? {
-            Ok(AppendReport { changes, .. }) => Ok(WriteReport { is_new: false, changes }),
+            Ok(_) if self.is_new.swap(false, Ordering::Relaxed) => Ok(Written::FirstRows),
+            Ok(_) => Ok(Written::Changes),
             Err(failure) if failure == Failure::empty() => {
+                self.is_new.store(true, Ordering::Relaxed);
                 if let Err(failure) = self.upload(objects).await {
                     self.close_if_removed().await;
                     return Err(failure);
                 }
-                Ok(WriteReport { is_new: true, changes: None })
+                self.is_new.store(false, Ordering::Relaxed);
+                Ok(Written::FirstRows)
             }
+            // The keys did not fit into memory when the file was uploaded.
             Err(failure) if failure == Failure::no_key() => {
-                // The keys did not fit into memory when the file was uploaded.
-                self.service.request(self.id, RoomRequest::Delete).await?;
-                Err(Failure::new(503, "the table had lost its key; it is created again"))
+                self.set_key().await?;
+                Err(Failure::new(503, "the table had no key, which is set again"))
             }
             Err(failure) => {
                 self.close_if_removed().await;
@@ -143,8 +148,27 @@ impl FedTable {
         }
     }
 
-    /// Uploads the first rows, as the owner.
+    /// Uploads the first rows, as the owner, and waits until their keys are read.
     async fn upload(&self, objects: Bytes) -> Result<(), Failure> {
+        let handle = self.join().await?;
+        let mut uploaded = self.upload_as(&handle, objects).await;
+        if uploaded.is_ok() {
+            uploaded = self.set_key_as(&handle).await;
+        }
+        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
+        uploaded
+    }
+
+    /// Sets the key of the table's file, which has none.
+    async fn set_key(&self) -> Result<(), Failure> {
+        let handle = self.join().await?;
+        let keyed = self.set_key_as(&handle).await;
+        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
+        keyed
+    }
+
+    /// Joins the table as its owner.
+    async fn join(&self) -> Result<ViewerHandle, Failure> {
         let outbox = Arc::new(Outbox::new(self.service.unread.clone()));
         let handle = self.service.request(self.id, |reply| {
             RoomRequest::Join(JoinRequest {
@@ -156,14 +180,22 @@ impl FedTable {
                 reply,
             })
         });
-        let handle = handle.await?;
-        let uploaded = self.upload_as(&handle, objects).await;
-        let _ = handle.requests.send(RoomRequest::Leave(handle.viewer)).await;
-        uploaded?;
-        let frames = outbox.take().frames;
-        match frames.iter().find_map(|frame| serde_json::from_slice::<ErrorFrame>(frame).ok()) {
-            Some(ErrorFrame { error: ErrorFields { code, message } }) => Err(Failure::new(code, message)),
-            None => Ok(()),
+        handle.await
+    }
+
+    /// Sets the key, and waits until the keys of all rows are read.
+    ///
+    /// # Errors
+    /// 503 while they do not fit into memory.
+    async fn set_key_as(&self, handle: &ViewerHandle) -> Result<(), Failure> {
+        let (done, keyed) = oneshot::channel();
+        let command = Command::Key(self.key.clone());
+        let request = RoomRequest::Command { viewer: handle.viewer, command, done };
+        handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
+        match keyed.await.unwrap_or_else(|_| Err(Failure::stopping())) {
+            // Memory is released when other tables are closed.
+            Err(Failure { code: 507, message }) => Err(Failure::new(503, message)),
+            keyed => keyed,
         }
     }
 
@@ -179,10 +211,9 @@ impl FedTable {
             RoomRequest::Upload { viewer: handle.viewer, options, quota: Quota::unlimited(), reply };
         handle.requests.send(request).await.map_err(|_| Failure::stopping())?;
         let mut upload = upload.await.unwrap_or_else(|_| Err(Failure::stopping()))?;
-        // An upload that has ended early has an error in the outbox.
+        // An upload that has ended early gives the reason at its end.
         let _ = upload.write(&mut objects.to_vec()).await;
-        upload.finish().await;
-        Ok(())
+        upload.finish().await
     }
 
     /// Calls `each` with the cells of the key of every row, and returns the final state.
@@ -222,16 +253,4 @@ impl FedTable {
         })
         .await?
     }
-}
-
-/// An error in a message to a viewer.
-#[derive(Deserialize)]
-struct ErrorFrame {
-    error: ErrorFields,
-}
-
-#[derive(Deserialize)]
-struct ErrorFields {
-    code: u16,
-    message: String,
 }

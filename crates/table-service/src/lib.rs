@@ -91,7 +91,7 @@ use upload::ActiveUploads;
 pub use access::{Access, Connection, PendingConnection, Stream, Usage, Visitor};
 pub use bus::{MAX_MESSAGE, MessageCallback, NodeBus};
 pub use download::MAX_EXPORTS;
-pub use fed_table::{FedTable, WriteReport};
+pub use fed_table::{FedTable, Written};
 pub use http::{pages, routes};
 pub use operators::OpenTable;
 pub use options::Options;

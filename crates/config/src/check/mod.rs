@@ -14,7 +14,7 @@ use super::keys::{API_KEYS, PUSHER_APPS};
 use super::options::Config;
 use super::pusher_apps;
 use super::setting::{duration_text, size_text};
-use super::value::{BrokerUrl, ListenAddr, TablesStore};
+use super::value::{BrokerUrl, ListenAddr, SubscriptionType, TablesStore};
 use tidings_auth::Secret;
 
 /// The least bytes of `cluster.secret`.
@@ -359,13 +359,23 @@ fn bucket(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) 
     }
 }
 
-/// Rejects tables of channels whose store is a bucket.
+/// Rejects tables of channels whose store is a bucket, and of channels without a stream of publications.
 fn table_feeds(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let key = "tables.from_channel";
     let has_feeds = config.tables.from_channel.iter().next().is_some();
     if has_feeds && matches!(config.tables.store, Some(TablesStore::S3 { .. })) {
         let what = format!("{key} needs tables in a folder; tables.store is a bucket");
         errors.push(given.error(key, what));
+    }
+    for feed in config.tables.from_channel.iter() {
+        let Some(namespace) = config.channel.namespace_of(&feed.channel) else { continue };
+        if namespace.options.subscription_type != SubscriptionType::Stream {
+            let what = format!(
+                "{key} needs channels with subscription_type = \"stream\"; {:?} is in the namespace {:?}, which has another one",
+                feed.channel, namespace.name
+            );
+            errors.push(given.error(key, what));
+        }
     }
 }
 

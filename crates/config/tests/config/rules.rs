@@ -236,6 +236,28 @@ fn shared_polls_are_rejected_without_a_key_an_application_or_a_namespace_or_with
 }
 
 #[test]
+fn tables_of_channels_without_a_stream_of_publications_are_rejected() {
+    let poll = "[shared_poll]\nhmac_secret_key = \"0123456789abcdef\"\n[channel.proxy.shared_poll_refresh]\nendpoint = \"http://127.0.0.1:3000/\"\n";
+    let load = |channel: &str, options: &str| {
+        let feed = format!("[tables]\nfrom_channel = [{{ channel = \"{channel}\", key = [\"id\"] }}]\n");
+        let namespace = format!("[[channel.namespaces]]\nname = \"board\"\n{options}\n");
+        load_text("c.toml", &format!("{poll}{feed}{namespace}"))
+    };
+    for kind in ["map", "shared_poll"] {
+        let kind = format!("subscription_type = \"{kind}\"");
+        for channel in ["board:prices", "$board:prices", "home/prices"] {
+            let options = format!("{kind}\nmatch = [\"home/+\"]");
+            let error = error_line(load(channel, &options));
+            assert!(error.contains("tables.from_channel needs channels with subscription_type"), "{error}");
+            assert!(error.contains("in the namespace \"board\""), "{error}");
+        }
+        assert!(load("prices", &kind).is_ok(), "another namespace");
+    }
+    let stream = load("board:prices", "");
+    assert!(stream.is_ok(), "{stream:?}");
+}
+
+#[test]
 fn maps_are_rejected_where_they_are_not_available_or_options_have_no_effect() {
     let namespace = "[[channel.namespaces]]\nname = \"board\"\nsubscription_type = \"map\"\n";
     assert!(load_text("c.toml", namespace).is_ok());

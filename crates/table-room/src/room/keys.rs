@@ -20,14 +20,19 @@ use crate::rows::Rows;
 pub(super) const LIVE_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Room {
-    /// Identifies rows by the columns with these names: those of the next file, or of the current one.
+    /// Identifies rows by the columns with these names: those of the next file, or of the current one. The response follows
+    /// when the keys of the rows are read.
     pub(super) fn set_key(&mut self, viewer: u64, key: Vec<String>, done: CommandReply) {
+        let is_same = self.record.key == key;
+        let is_loading = self.open_file.as_ref().is_none_or(|open_file| open_file.loading);
         let checked = match &self.record.file {
             None => {
                 self.record.key.clone_from(&key);
                 Ok(false)
             }
-            Some(_) if self.record.key == key => Ok(false),
+            Some(_) if is_same && !is_loading => Ok(false),
+            // The keys are being read, and the file has no key when that fails.
+            Some(_) if is_same => self.can_write().map(|()| true),
             Some(_) if !self.record.key.is_empty() => Err(Failure::new(
                 409,
                 format!(
@@ -40,7 +45,7 @@ impl Room {
         match checked {
             Ok(true) => {
                 self.person_acted(viewer);
-                let author = self.author(viewer);
+                let author = self.author(viewer).filter(|_| !is_same);
                 self.work.waiting.push_back(Work::Key(KeyRequest { key, viewer, author, done: Some(done) }));
                 self.work_on();
             }

@@ -61,7 +61,7 @@ use crate::page::Page;
 use crate::people::Actor;
 use crate::rows::{AppendReport, Rows};
 use crate::summary::TableSummary;
-use crate::upload::{Upload, UploadOutcome};
+use crate::upload::{Upload, UploadOutcome, UploadReport};
 use crate::view_rows::ViewRows;
 
 pub use compaction::PreparedLog;
@@ -139,8 +139,8 @@ pub enum RoomRequest {
         outcome: UploadOutcome,
         /// The reserved bytes of a complete file.
         reserved: Option<Reserved>,
-        /// Completed when the outcome is applied.
-        end: oneshot::Sender<()>,
+        /// Receives the outcome when it is applied.
+        end: UploadReport,
     },
     /// The file on the disk is being opened, and its first rows are available.
     Opening(Table),

@@ -275,8 +275,7 @@ impl Room {
             RoomRequest::FileCreated { number, created, reply } => self.file_created(number, *created, reply),
             RoomRequest::FirstRows { number, table } => self.first_rows(number, table),
             RoomRequest::UploadEnded { number, outcome, reserved, end } => {
-                self.upload_ended(number, outcome, reserved);
-                let _ = end.send(());
+                let _ = end.send(self.upload_ended(number, outcome, reserved));
             }
             RoomRequest::Opening(table) => self.on_first_rows_opened(table),
             RoomRequest::CheckAppend { secret, reply } => {

@@ -32,7 +32,7 @@ pub(super) struct RunningUpload {
     /// The key of the quota that the file counts for.
     uploader: String,
     /// The name of the file's folder; `None` until it is created.
-    file: Option<String>,
+    pub(super) file: Option<String>,
     name: String,
     pub(super) size: Option<u64>,
     is_article: bool,
@@ -181,9 +181,17 @@ impl Room {
     }
 
     /// Handles the end of an upload.
-    pub(super) fn upload_ended(&mut self, number: u64, outcome: UploadOutcome, reserved: Option<Reserved>) {
+    ///
+    /// # Errors
+    /// The reason when the table does not have the file.
+    pub(super) fn upload_ended(
+        &mut self,
+        number: u64,
+        outcome: UploadOutcome,
+        reserved: Option<Reserved>,
+    ) -> Result<(), Failure> {
         if self.upload.as_ref().is_none_or(|upload| upload.number != number) {
-            return;
+            return Err(Failure::stopping());
         }
         // An upload that was stopped after its last byte fails too.
         let stopped = self.upload.as_ref().and_then(|upload| upload.progress.stopped().cloned());
@@ -194,8 +202,9 @@ impl Room {
         if matches!(outcome, UploadOutcome::Whole(_)) {
             self.send_progress(true);
         }
-        let Some(upload) = self.upload.take() else { return };
-        let Some(file) = upload.file else { return };
+        let Some(upload) = self.upload.take() else { return Err(Failure::stopping()) };
+        let Some(file) = upload.file else { return Err(Failure::stopping()) };
+        let mut ended = Ok(());
         let counters = &self.settings.counters;
         match outcome {
             UploadOutcome::Whole(writer) => {
@@ -242,13 +251,17 @@ impl Room {
                 let is_aborted = matches!(outcome, UploadOutcome::Aborted);
                 counters.uploads.add(if is_aborted { UploadEnd::Aborted } else { UploadEnd::Failed });
                 self.effects.push(Effect::Discard(file));
-                if let UploadOutcome::Failed(failure) = outcome
-                    && let Some(outbox) = self.outbox(upload.viewer)
-                {
+                let is_failed = matches!(outcome, UploadOutcome::Failed(_));
+                let failure = match outcome {
+                    UploadOutcome::Failed(failure) => failure,
+                    _ => Failure::new(409, "the upload was aborted"),
+                };
+                if is_failed && let Some(outbox) = self.outbox(upload.viewer) {
                     outbox.push(message::error(&failure));
                     outbox.push(message::refused());
                     self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
                 }
+                ended = Err(failure);
                 if self.record.file.is_none() {
                     self.open_file = None;
                     self.view.page = None;
@@ -265,6 +278,7 @@ impl Room {
         self.cancel_rendering();
         // The view shows that the upload has ended.
         self.render_soon(Duration::ZERO);
+        ended
     }
 
     /// A progress message, if there is progress since the last one.

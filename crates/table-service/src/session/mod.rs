@@ -334,7 +334,7 @@ impl Session {
             Command::UploadEnd | Command::UploadAbort => {
                 let is_end = command == Command::UploadEnd;
                 match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-                    Incoming::Chunks(upload) if is_end => upload.finish().await,
+                    Incoming::Chunks(upload) if is_end => drop(upload.finish().await),
                     Incoming::Chunks(upload) => upload.abort().await,
                     Incoming::RefusedChunks => {}
                     _ => return Err(Failure::new(409, "no upload is running")),

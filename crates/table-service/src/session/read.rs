@@ -154,7 +154,7 @@ impl Session {
         self.forward().await;
         self.message.clear();
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-            Incoming::Whole(upload) => upload.finish().await,
+            Incoming::Whole(upload) => drop(upload.finish().await),
             Incoming::RefusedWhole | Incoming::Nothing => {}
             chunks => self.incoming = chunks,
         }

@@ -7,6 +7,7 @@ use crate::counters::CompactionEnd;
 use crate::message::{self, PageText};
 use crate::room::{KeyRequest, Work, WorkOutcome, WorkResult};
 use crate::rows::Rows;
+use crate::upload::UploadOutcome;
 
 fn key() -> Vec<String> {
     vec!["id".to_owned()]
@@ -66,6 +67,44 @@ fn the_key_of_a_file_does_not_change_and_is_kept_only_after_its_rows_are_read() 
     test_room.room.on_keyed(Err(Failure::new(422, "no such column")), request);
     assert!(test_room.room.record.key.is_empty());
     assert!(text(outbox.take().frames).contains("no key now"));
+}
+
+#[test]
+fn the_key_of_a_file_is_confirmed_only_after_its_rows_are_read_also_when_it_came_with_the_file() {
+    let mut test_room = TestRoom::with_file();
+    let (owner, _) = test_room.join(Some(SECRET));
+    test_room.room.record.key = key();
+    let (done, mut outcome) = oneshot::channel();
+    let command = Command::Key(key());
+    let effects = test_room.request(RoomRequest::Command { viewer: owner.viewer, command, done });
+    assert!(outcome.try_recv().is_err(), "confirmed before the rows are read");
+    // The keys of the file that came with it did not fit into memory.
+    let request = KeyRequest { key: key(), viewer: owner.viewer, author: None, done: None };
+    test_room.room.on_keyed(Err(Failure::new(507, "no memory")), request);
+    assert!(test_room.room.record.key.is_empty());
+    let request = effects.into_iter().find_map(|effect| match effect {
+        Effect::Work(job) => match job.work {
+            Work::Key(request) => Some(request),
+            _ => None,
+        },
+        _ => None,
+    });
+    let answer = WorkOutcome::Keyed(Ok(()), request.expect("work that reads the keys"));
+    test_room.handle(Event::WorkDone(Some(Box::new(WorkResult { writer: None, answer }))));
+    assert_eq!((outcome.try_recv(), &test_room.room.record.key), (Ok(Ok(())), &key()));
+}
+
+#[test]
+fn the_end_of_an_upload_has_the_reason_of_its_rejection() {
+    let mut test_room = TestRoom::new(Record::new(Some(SECRET)), false);
+    let (owner, _) = test_room.join(Some(SECRET));
+    let (number, _) = created(test_room.upload(owner.viewer).0);
+    let Some(upload) = &mut test_room.room.upload else { panic!("no upload") };
+    upload.file = Some("f-1".to_owned());
+    let (end, mut ended) = oneshot::channel();
+    let outcome = UploadOutcome::Failed(Failure::new(507, "no room"));
+    test_room.request(RoomRequest::UploadEnded { number, outcome, reserved: None, end });
+    assert_eq!(code(ended.try_recv()), 507);
 }
 
 fn page(rows: &[[&str; 3]], total: u64) -> PageText {
