@@ -65,6 +65,13 @@ pub trait Protocols: Sized + fmt::Debug {
     /// The session of a user whose client has chosen this name.
     fn named(&self, user: &str, name: &str) -> Option<Slot>;
 
+    /// The command by which that session has taken the name over has arrived, as on every node.
+    fn set_announced(&mut self, user: &str, name: &str);
+
+    /// Whether that command has arrived, or is overdue. Before, commands of other sessions are older ones: all nodes get the
+    /// commands in the same order.
+    fn is_announced(&self, user: &str, name: &str, now: u64) -> bool;
+
     /// Callback when a session is removed.
     fn closed(&mut self, peer: Self::Peer, state: Option<&Self::State>);
 }

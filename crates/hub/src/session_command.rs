@@ -96,6 +96,16 @@ pub enum SessionAction {
 impl<P: Protocols> Hub<P> {
     /// Executes the action of a command on its sessions of this shard.
     pub fn apply_session_command(&mut self, command: &SessionCommand, fx: &mut Effects<P::Messages>) {
+        if let SessionAction::TakeOver { name, client } = &command.action
+            && let Some(slot) = self.protocols.named(&command.user, name)
+        {
+            if self.client_id(self.session_id(slot)) == *client {
+                return self.protocols.set_announced(&command.user, name);
+            }
+            if !self.protocols.is_announced(&command.user, name, self.time) {
+                return;
+            }
+        }
         for slot in self.target_sessions(command) {
             if self.sessions.contains(slot.index()) && !self.is_closing(slot) {
                 self.clients.session_commands += 1;
@@ -212,10 +222,9 @@ impl<P: Protocols> Context<'_, P> {
                 }
             }
             SessionAction::TakeOver { client, .. } => {
-                if self.hub.client_id(self.id()) != *client {
-                    let code = code::SESSION_TAKEN_OVER;
-                    self.end(&CloseReason::Code(code.number, code.text.to_owned()));
-                }
+                debug_assert_ne!(self.hub.client_id(self.id()), *client);
+                let code = code::SESSION_TAKEN_OVER;
+                self.end(&CloseReason::Code(code.number, code.text.to_owned()));
             }
             SessionAction::EndTokens { code, reason, .. }
                 if self.hub.has_connection_token_of(self.slot, action) =>

@@ -99,7 +99,7 @@ impl Inbound {
         }
         match self.cluster.on_publication(channel, body) {
             Some(ClusterEvent::SessionCommand(command)) => {
-                self.shards.post_to_all(|| ShardMessage::SessionCommand(Arc::clone(&command)));
+                self.shards.post_session_command(command);
             }
             Some(ClusterEvent::Blocklist(change)) => match self.blocklist.apply(change) {
                 Ok(Some(command)) => self.shards.post_session_command(command),

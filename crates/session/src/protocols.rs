@@ -165,6 +165,14 @@ impl tidings_hub::Protocols for Protocols {
         self.clients.get(user, name)
     }
 
+    fn set_announced(&mut self, user: &str, name: &str) {
+        self.clients.set_announced(user, name);
+    }
+
+    fn is_announced(&self, user: &str, name: &str, now: u64) -> bool {
+        self.clients.is_announced(user, name, now)
+    }
+
     fn closed(&mut self, peer: Peer, state: Option<&State>) {
         self.links[peer.link.index()] -= 1;
         self.link_changes += 1;

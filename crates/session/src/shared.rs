@@ -42,7 +42,19 @@ pub struct Protocols {
 
 /// Sessions by user and by the name that their client has chosen. A name belongs to the newest of them.
 #[derive(Debug, Default)]
-pub(crate) struct ClientNames(HashMap<Box<str>, Slot>);
+pub(crate) struct ClientNames(HashMap<Box<str>, ClientName>);
+
+#[derive(Debug)]
+struct ClientName {
+    slot: Slot,
+    /// When the session took the name, in Unix seconds.
+    since: u64,
+    /// Whether its command to take the name over has arrived.
+    is_announced: bool,
+}
+
+/// After this time the command to take a name over is taken for lost, in seconds.
+const ANNOUNCED_WITHIN: u64 = 5;
 
 impl ClientNames {
     /// Names contain no U+0000.
@@ -51,18 +63,31 @@ impl ClientNames {
     }
 
     pub(crate) fn get(&self, user: &str, name: &str) -> Option<Slot> {
-        self.0.get(&Self::key(user, name)).copied()
+        self.0.get(&Self::key(user, name)).map(|known| known.slot)
     }
 
     /// Gives a name to a session; returns its former session.
-    pub(crate) fn insert(&mut self, user: &str, name: &str, slot: Slot) -> Option<Slot> {
-        self.0.insert(Self::key(user, name), slot)
+    pub(crate) fn insert(&mut self, user: &str, name: &str, slot: Slot, since: u64) -> Option<Slot> {
+        let name = self.0.insert(Self::key(user, name), ClientName { slot, since, is_announced: false });
+        name.map(|former| former.slot)
+    }
+
+    pub(crate) fn set_announced(&mut self, user: &str, name: &str) {
+        if let Some(known) = self.0.get_mut(&Self::key(user, name)) {
+            known.is_announced = true;
+        }
+    }
+
+    pub(crate) fn is_announced(&self, user: &str, name: &str, now: u64) -> bool {
+        self.0
+            .get(&Self::key(user, name))
+            .is_some_and(|known| known.is_announced || now >= known.since + ANNOUNCED_WITHIN)
     }
 
     /// Removes a name, if it belongs to this session.
     pub(crate) fn remove(&mut self, user: &str, name: &str, slot: Slot) {
         let key = Self::key(user, name);
-        if self.0.get(&key) == Some(&slot) {
+        if self.0.get(&key).is_some_and(|known| known.slot == slot) {
             self.0.remove(&key);
         }
     }

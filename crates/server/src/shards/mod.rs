@@ -4,8 +4,8 @@
 
 mod metrics;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings_hub::SessionCommand;
@@ -22,6 +22,8 @@ pub(crate) struct Shards {
     mailboxes: Vec<Arc<Mailbox>>,
     metrics: Vec<Arc<Metrics>>,
     process: Arc<Process>,
+    /// Held while a command is posted, so that all shards get commands in the same order.
+    commands: Mutex<()>,
 }
 
 impl Shards {
@@ -29,7 +31,7 @@ impl Shards {
     pub(crate) fn new(prepared: &PreparedShards, process: Arc<Process>) -> Self {
         let mailboxes = prepared.mailboxes().to_vec();
         assert!(mailboxes.len() <= MAX_SHARDS, "a route has {MAX_SHARDS} bits");
-        Self { mailboxes, metrics: prepared.metrics().to_vec(), process }
+        Self { mailboxes, metrics: prepared.metrics().to_vec(), process, commands: Mutex::default() }
     }
 
     /// The mailbox of the shard with this index.
@@ -49,9 +51,10 @@ impl Shards {
         }
     }
 
-    /// Posts a command to the sessions of this node.
-    pub(crate) fn post_session_command(&self, command: SessionCommand) {
-        let command = Arc::new(command);
+    /// Posts a command to the sessions of this node. All shards get commands in the same order.
+    pub(crate) fn post_session_command(&self, command: impl Into<Arc<SessionCommand>>) {
+        let command = command.into();
+        let _order = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         self.post_to_all(|| ShardMessage::SessionCommand(Arc::clone(&command)));
     }
 

@@ -219,7 +219,8 @@ impl Context<'_> {
     /// (MQTT-3.1.4-3). Client ids of different users do not collide.
     fn mqtt_take_over(&mut self) {
         let (user, name) = (self.hub.user(self.slot).to_owned(), self.mqtt().client_id.to_string());
-        let former = self.hub.protocols.clients.insert(&user, &name, self.slot);
+        let now = self.hub.time();
+        let former = self.hub.protocols.clients.insert(&user, &name, self.slot, now);
         if let Some(former) = former.filter(|former| *former != self.slot) {
             let reason = CloseReason::Code(TAKEN_OVER.number, TAKEN_OVER.text.into());
             self.hub.end(former, &reason, self.fx);
