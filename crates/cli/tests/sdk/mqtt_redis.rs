@@ -55,6 +55,8 @@ fn every_node_has_the_same_retained_messages(broker: &str) {
     }
     drop(nodes);
     let node = node(broker);
+    // Before, a subscription that cannot read the retained messages would be refused.
+    wait_until(PATIENCE, "/ready is 200", || get_http(node.http(), "/ready").status == 200);
     assert_eq!(retained(&node, "#", 2), expected, "a node that has begun later");
     wait_until(PATIENCE, "the number of messages", || {
         metric(node.http(), "tidings_mqtt_retained_messages") == 2
