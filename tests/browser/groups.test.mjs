@@ -132,7 +132,10 @@ for (const [width, height] of [[1280, 800], [390, 844]]) {
       await check('group-dialog');
       await page.keyboard.press('Escape');
       await group(page, 'bar');
-      await rows(page, groups().slice(0, (await cells(page)).length));
+      await eventually('the groups that fit on the screen', async () => {
+        const shown = await cells(page);
+        return shown.length > 0 && JSON.stringify(shown) === JSON.stringify(groups().slice(0, shown.length));
+      });
       if (width < 800) await page.locator('#chart summary').click();
       await page.locator('#chart svg').waitFor();
       await check('group-bars');
