@@ -113,9 +113,10 @@ export const onPeople = ({ people: list, you, person, person_left: left }) => {
 
 /** Adds the event handlers. */
 export const startPeople = () => {
-  $('people').addEventListener('toggle', () => {
-    people();
-    if ($('people').matches(':popover-open')) input('me').value = state.people.get(state.me)?.name ?? ownName();
+  $('people').addEventListener('toggle', people);
+  // Before the panel is shown: `toggle` follows later, when a name may have been entered.
+  $('people').addEventListener('beforetoggle', (event) => {
+    if (event.newState === 'open') input('me').value = state.people.get(state.me)?.name ?? ownName();
   });
   get('rename', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();
