@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The longest piece of an invalid value that an error repeats, in characters.
@@ -67,6 +68,23 @@ impl Raw {
                 .map(|(name, node)| (name.clone(), node.raw.to_json()))
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
+        }
+    }
+
+    /// The items of a list of tables in a file, or of its JSON in text; empty text is an empty list.
+    ///
+    /// # Errors
+    /// What the value is instead of a list such as `example`.
+    pub(super) fn to_list_of_tables<T: DeserializeOwned>(&self, example: &str) -> Result<Vec<T>, String> {
+        let wrong = |what: String| format!("expected a list such as {example}, got {what}");
+        match self {
+            Self::Text(text) | Self::Word(text) if text.trim().is_empty() => Ok(Vec::new()),
+            Self::Text(text) | Self::Word(text) => {
+                serde_json::from_str(text).map_err(|error| wrong(format!("other text ({error})")))
+            }
+            Self::List(_) => serde_json::from_value(self.to_json())
+                .map_err(|error| wrong(format!("another list ({error})"))),
+            other => Err(wrong(other.sort().to_owned())),
         }
     }
 }

@@ -88,16 +88,7 @@ impl Setting for TableFeeds {
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {
         const EXAMPLE: &str = r#"[{"channel": "prices", "key": ["symbol"]}]"#;
-        let wrong = |what: String| format!("expected a list such as {EXAMPLE}, got {what}");
-        let list: Vec<TableFeed> = match raw {
-            Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Vec::new(),
-            Raw::Text(text) | Raw::Word(text) => {
-                serde_json::from_str(text).map_err(|error| wrong(format!("other text ({error})")))?
-            }
-            Raw::List(_) => serde_json::from_value(raw.to_json())
-                .map_err(|error| wrong(format!("another list ({error})")))?,
-            other => return Err(wrong(other.sort().to_owned())),
-        };
+        let list: Vec<TableFeed> = raw.to_list_of_tables(EXAMPLE)?;
         if list.len() > MAX_FEEDS {
             return Err(format!("expected at most {MAX_FEEDS} channels"));
         }

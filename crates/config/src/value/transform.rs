@@ -111,16 +111,7 @@ impl Setting for StatusTransforms {
 
     fn read(raw: &Raw, (): &()) -> Result<Self, String> {
         const EXAMPLE: &str = r#"[{"status_code": 404, "to_error": {"code": 404, "message": "not found"}}]"#;
-        let wrong = |what: String| format!("expected a list such as {EXAMPLE}, got {what}");
-        let list: Vec<StatusTransform> = match raw {
-            Raw::Text(text) | Raw::Word(text) if text.trim().is_empty() => Vec::new(),
-            Raw::Text(text) | Raw::Word(text) => {
-                serde_json::from_str(text).map_err(|error| wrong(format!("other text ({error})")))?
-            }
-            Raw::List(_) => serde_json::from_value(raw.to_json())
-                .map_err(|error| wrong(format!("another list ({error})")))?,
-            other => return Err(wrong(other.sort().to_owned())),
-        };
+        let list: Vec<StatusTransform> = raw.to_list_of_tables(EXAMPLE)?;
         if list.len() > MAX_TRANSFORMS {
             return Err(format!("expected at most {MAX_TRANSFORMS} transforms"));
         }
