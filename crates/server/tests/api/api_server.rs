@@ -1,6 +1,7 @@
 //! Running servers, clients of the client protocol, and calls of the server API.
 
-use std::net::SocketAddr;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 
 use base64::Engine as _;
@@ -211,4 +212,14 @@ pub(crate) fn json_of(response: &HttpResponse) -> Value {
 
 fn json_len(json: &Value) -> usize {
     json.as_object().map_or(0, serde_json::Map::len)
+}
+
+/// The next packet of MQTT, of less than 130 bytes.
+pub(crate) fn mqtt_packet(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a packet");
+    assert!(head[1] < 128, "a short packet");
+    let mut rest = vec![0; head[1].into()];
+    stream.read_exact(&mut rest).expect("a packet");
+    [&head[..], &rest].concat()
 }

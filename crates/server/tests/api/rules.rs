@@ -1,12 +1,12 @@
 //! Namespaces that claim channels by filters and patterns, in every protocol.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use tidings_testkit::PATIENCE;
 
-use crate::api_server::{ApiServer, USERS, json_of, token_with};
+use crate::api_server::{ApiServer, USERS, json_of, mqtt_packet, token_with};
 
 /// `home` claims temperatures, and its channels have a history; `users` has channels of one user each; `open` has the rest of
 /// `home/`, in which clients may not subscribe.
@@ -117,25 +117,15 @@ pub(crate) fn mqtt(server: &ApiServer, claims: &Value) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let length = [(body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
     stream.write_all(&[&[0x10][..], &length, &body].concat()).expect("sent");
-    assert_eq!(packet(&mut stream), [0x20, 2, 0, 0], "CONNACK");
+    assert_eq!(mqtt_packet(&mut stream), [0x20, 2, 0, 0], "CONNACK");
     stream
-}
-
-/// The next packet, of less than 130 bytes.
-fn packet(stream: &mut TcpStream) -> Vec<u8> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).expect("a packet");
-    assert!(head[1] < 128, "a short packet");
-    let mut rest = vec![0; head[1].into()];
-    stream.read_exact(&mut rest).expect("a packet");
-    [&head[..], &rest].concat()
 }
 
 /// The result of a subscription (§3.8, §3.9): the granted QoS, or 0x80.
 pub(crate) fn mqtt_subscribe(stream: &mut TcpStream, filter: &str) -> u8 {
     let body = [&[0, 1, 0, filter.len() as u8][..], filter.as_bytes(), &[0]].concat();
     stream.write_all(&[&[0x82, body.len() as u8][..], &body].concat()).expect("sent");
-    let suback = packet(stream);
+    let suback = mqtt_packet(stream);
     assert_eq!(suback[0], 0x90, "SUBACK");
     suback[4]
 }
@@ -165,7 +155,7 @@ fn a_filter_of_mqtt_is_accepted_if_a_namespace_claims_some_of_its_topics_and_get
         server.post("/api/publish", &[], &json!({"channel": channel, "data": 1}).to_string());
     }
     let mut topic = || {
-        let packet = packet(&mut client);
+        let packet = mqtt_packet(&mut client);
         assert_eq!(packet[0] & 0xf0, 0x30, "PUBLISH");
         String::from_utf8(packet[4..4 + usize::from(packet[3])].to_vec()).expect("a topic")
     };

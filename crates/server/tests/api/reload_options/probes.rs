@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tidings_testkit::{HttpResponse, PATIENCE, wait_until};
 
-use crate::api_server::{json_of, token_with};
+use crate::api_server::{json_of, mqtt_packet, token_with};
 use crate::reload::KEY;
 use crate::support::TestServer;
 
@@ -338,16 +338,6 @@ pub(super) fn subscribe_with_token(server: &TestServer) -> String {
     let token = token_with(&json!({"sub": "ann", "channel": "$x"}));
     let mut peer = connected(server, &ann());
     peer.call("subscribe", &json!({"channel": "$x", "token": token})).to_string()
-}
-
-/// The next packet of MQTT, of less than 130 bytes.
-fn mqtt_packet(stream: &mut TcpStream) -> Vec<u8> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).expect("a packet");
-    assert!(head[1] < 128, "a short packet");
-    let mut rest = vec![0; head[1].into()];
-    stream.read_exact(&mut rest).expect("a packet");
-    [&head[..], &rest].concat()
 }
 
 /// A client of MQTT 5.0 without keep-alive, and the response to its `CONNECT` (MQTT 5.0 §3.1, §3.2).
