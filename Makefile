@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-slow test-meeting test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
+.PHONY: all help build run test test-random test-slow test-meeting test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
 
 all: build
 
@@ -20,10 +20,17 @@ build: ## the binary, target/release/tidings
 run: ## the server with its defaults: lines on 127.0.0.1:5567, HTTP on 127.0.0.1:8000
 	$(CARGO) run --release --locked -- serve
 
-# Most tests wait for servers and clients, so more of them than cores run at a time.
+# Most tests wait for servers and clients, so more of them than cores run at a time. The property tests get the same inputs
+# in each run, so that a failure is due to the change; `make test-random` searches for new inputs.
 test: test-tools ## every test; installs the test tools first
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --locked
+	PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-1} RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --locked
 	TIDINGS_BUILT=1 tests/browser/run.sh
+
+RANDOM_CRATES := auth broker channel-rules fossil map-state mqtt mqtt-state pusher session shared-poll stomp table table-group \
+	table-live table-value tags-filter webhooks websocket wire
+ROUNDS ?= 10
+test-random: ## the tests of the crates with property tests, ROUNDS times with new inputs; prints the input of a failure
+	@for round in $$(seq $(ROUNDS)); do $(CARGO) test --locked --quiet $(RANDOM_CRATES:%=-p tidings-%) || exit 1; done
 
 test-slow: test-tools ## the tests that take minutes and gigabytes of disk
 	$(CARGO) test --workspace --locked --test slow -- --ignored

@@ -126,9 +126,11 @@ fn number(cell: &str) -> Option<f64> {
     dressed.iter().find(|(text, _)| *text == cell).map(|(_, number)| *number).or_else(plain)
 }
 
-/// The instant of a cell of [`CELLS`], or the start of a value's span.
+/// The instant of a cell of [`CELLS`] or of a filter value; a month as a cell is the instant at its start.
 fn moment(cell: &str) -> Option<&'static str> {
     Some(match cell {
+        "2024-01" => "2024-01-01T00:00:00",
+        "12/2023" => "2023-12-01T00:00:00",
         "2024-01-31" => "2024-01-31T00:00:00",
         "2023-12-01" => "2023-12-01T00:00:00",
         "31 Jan 2024 10:00" => "2024-01-31T10:00:00",
