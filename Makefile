@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 export TEST_TOOLS := $(TOOLS)
 
-.PHONY: all help build run test test-random test-slow test-meeting test-tools lint lint-deploy packages docs fmt bench bench-guard bench-tables autobahn h2spec fuzz clean
+.PHONY: all help build run test test-random test-slow test-meeting test-tools lint lint-deploy packages docs fmt bench bench-guard bench-memory bench-tables autobahn h2spec fuzz clean
 
 all: build
 
@@ -66,6 +66,9 @@ bench: ## micro-benchmarks of the codecs and the fan-out, then a run of `tidings
 
 bench-guard: build ## instructions for each publish, subscribe and handshake, against the committed counts (needs valgrind)
 	scripts/bench-guard.py
+
+bench-memory: build ## memory of idle connections, by protocol (about 5 minutes)
+	scripts/bench-memory.py
 
 bench-tables: ## tables on a file of 1 GB: the engine, wc, and DuckDB and qsv if installed, then the program with 1,000 viewers
 	scripts/bench-tables.py

@@ -87,7 +87,7 @@ impl<P: Protocols> Context<'_, P> {
         if grants {
             self.session_mut().set_granted(std::mem::take(&mut channels));
         }
-        let requested = std::mem::take(&mut self.session_mut().cold().requested);
+        let requested = self.session_mut().take_requested();
         if channels.len() > self.hub.settings.channel_limit {
             return self.end_for_channel_limit();
         }
@@ -185,10 +185,8 @@ impl<P: Protocols> Context<'_, P> {
         let session = self.session_mut();
         session.identity = Identity::ANONYMOUS;
         session.flags.set(Flag::Connected, false);
-        let user_state = session.existing_cold().and_then(|cold| {
-            cold.granted = Vec::new();
-            cold.user_state.take()
-        });
+        session.set_granted(Vec::new());
+        let user_state = session.existing_cold().and_then(|cold| cold.user_state.take());
         if let Some(user_state) = user_state {
             self.hub.remove_user_session(self.slot, &user_state.user);
         }

@@ -125,6 +125,9 @@ pub trait Peer: Copy + Default + fmt::Debug {
 pub trait State: Default + fmt::Debug {
     /// Whether the state is the default, so that it can be freed.
     fn is_empty(&self) -> bool;
+
+    /// Frees memory of parts that are the default.
+    fn free_unused(&mut self) {}
 }
 
 /// How a protocol reports missing publications.

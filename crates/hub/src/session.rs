@@ -88,12 +88,19 @@ pub(crate) struct ColdState<P: Protocols> {
     pub(crate) subscriptions: Vec<Subscription>,
     /// The transport and headers of the connection.
     pub(crate) connection_info: Option<Arc<ConnectionInfo>>,
-    /// The subscriptions that the client requested when it connected.
-    pub(crate) requested: Vec<(Channel, SubscribeOptions)>,
-    /// Channels that the client may subscribe to because its token grants them.
-    pub(crate) granted: Vec<(Channel, Admission)>,
+    /// Channels of the `CONNECT` and of its token, if there are any.
+    connect_channels: Option<Box<ConnectChannels>>,
     /// The user and the details of subscriptions, if there are any.
     pub(crate) user_state: Option<Box<UserState>>,
+}
+
+/// Channels of the `CONNECT` of a client and of its token.
+#[derive(Debug, Default)]
+struct ConnectChannels {
+    /// The subscriptions that the client requested.
+    requested: Vec<(Channel, SubscribeOptions)>,
+    /// Channels that the client may subscribe to because its token grants them.
+    granted: Vec<(Channel, Admission)>,
 }
 
 impl<P: Protocols> Default for ColdState<P> {
@@ -103,8 +110,7 @@ impl<P: Protocols> Default for ColdState<P> {
             pending: PendingCommands::default(),
             subscriptions: Vec::new(),
             connection_info: None,
-            requested: Vec::new(),
-            granted: Vec::new(),
+            connect_channels: None,
             user_state: None,
         }
     }
@@ -165,23 +171,34 @@ impl<P: Protocols> Session<P> {
 
     /// Whether the client's token grants this channel.
     pub(crate) fn is_granted(&self, channel: &Channel) -> bool {
-        self.cold.as_ref().is_some_and(|cold| cold.granted.iter().any(|(granted, _)| granted == channel))
+        let channels = self.cold.as_ref().and_then(|cold| cold.connect_channels.as_ref());
+        channels.is_some_and(|channels| channels.granted.iter().any(|(granted, _)| granted == channel))
     }
 
     /// Sets the channels that the token grants. Without those that it grants with a filter, because a protocol with grants
     /// subscribes without one.
     pub fn set_granted(&mut self, mut granted: Vec<(Channel, Admission)>) {
         granted.retain(|(_, admission)| admission.filter.is_none());
-        if !granted.is_empty() || self.cold.as_ref().is_some_and(|cold| !cold.granted.is_empty()) {
-            self.cold().granted = granted;
-        }
+        self.set_connect_channels(granted, |channels| &mut channels.granted);
     }
 
     /// Sets the subscriptions that the client requests when it connects.
     pub fn set_requested(&mut self, requested: Vec<(Channel, SubscribeOptions)>) {
-        if !requested.is_empty() || self.has_cold_state() {
-            self.cold().requested = requested;
+        self.set_connect_channels(requested, |channels| &mut channels.requested);
+    }
+
+    fn set_connect_channels<T>(&mut self, list: Vec<T>, field: fn(&mut ConnectChannels) -> &mut Vec<T>) {
+        if !list.is_empty() {
+            *field(self.cold().connect_channels.get_or_insert_default()) = list;
+        } else if let Some(channels) = self.cold.as_mut().and_then(|cold| cold.connect_channels.as_mut()) {
+            *field(channels) = list;
         }
+    }
+
+    /// Takes the subscriptions that the client requested when it connected.
+    pub(crate) fn take_requested(&mut self) -> Vec<(Channel, SubscribeOptions)> {
+        let channels = self.cold.as_mut().and_then(|cold| cold.connect_channels.as_mut());
+        channels.map(|channels| std::mem::take(&mut channels.requested)).unwrap_or_default()
     }
 
     pub(crate) fn connection_info(&self) -> Option<&Arc<ConnectionInfo>> {
@@ -230,18 +247,21 @@ impl<P: Protocols> Session<P> {
 
     /// Frees state that is empty.
     pub fn free_unused_state(&mut self) {
-        if let Some(cold) = &self.cold
-            && cold.protocol.is_empty()
+        let Some(cold) = &mut self.cold else { return };
+        let has_channels = |c: &ConnectChannels| !c.requested.is_empty() || !c.granted.is_empty();
+        if !cold.connect_channels.as_deref().is_some_and(has_channels) {
+            cold.connect_channels = None;
+        }
+        cold.pending.free_unused();
+        cold.protocol.free_unused();
+        if cold.protocol.is_empty()
             && cold.pending.is_empty()
             && cold.subscriptions.is_empty()
             && cold.connection_info.is_none()
-            && cold.requested.is_empty()
-            && cold.granted.is_empty()
+            && cold.connect_channels.is_none()
             && cold.user_state.is_none()
         {
             self.cold = None;
-        } else if let Some(cold) = &mut self.cold {
-            cold.pending.free_unused();
         }
     }
 }

@@ -88,7 +88,7 @@ impl Context<'_> {
     pub(crate) fn commands_input(&mut self, mut bytes: &[u8]) -> Flow {
         loop {
             let session = self.session_mut();
-            let kept = session.existing_state().map(|m| m.input_buffer.take()).filter(|(b, _)| !b.is_empty());
+            let kept = session.existing_state().and_then(|state| state.input_buffer.take());
             self.hub.protocols.kept -= kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
             let Some((mut held, searched)) = kept else {
                 if bytes.is_empty() && !self.has_complete_message() && !self.is_executing() {

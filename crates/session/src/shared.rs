@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use tidings_hub::Slot;
@@ -41,54 +42,61 @@ pub struct Protocols {
 }
 
 /// Sessions by user and by the name that their client has chosen. A name belongs to the newest of them.
+///
+/// It keeps 128 bits of a keyed hash (SipHash) of each user and name, and not the text, which the session has. Two of a billion
+/// names have the same hash with a probability of 2^-69.
 #[derive(Debug, Default)]
-pub(crate) struct ClientNames(HashMap<Box<str>, ClientName>);
+pub(crate) struct ClientNames {
+    names: HashMap<[u64; 2], ClientName>,
+    hash_keys: [RandomState; 2],
+}
 
 #[derive(Debug)]
 struct ClientName {
     slot: Slot,
-    /// When the session took the name, in Unix seconds.
-    since: u64,
-    /// Whether its command to take the name over has arrived.
-    is_announced: bool,
+    /// When the session took the name, in Unix seconds; [`ANNOUNCED`] once its command to take the name over has arrived.
+    since: u32,
 }
+
+const ANNOUNCED: u32 = u32::MAX;
 
 /// After this time the command to take a name over is taken for lost, in seconds.
 const ANNOUNCED_WITHIN: u64 = 5;
 
 impl ClientNames {
-    /// Names contain no U+0000.
-    fn key(user: &str, name: &str) -> Box<str> {
-        [user, name].join("\0").into()
+    fn key(&self, user: &str, name: &str) -> [u64; 2] {
+        self.hash_keys.each_ref().map(|key| key.hash_one((user, name)))
     }
 
     pub(crate) fn get(&self, user: &str, name: &str) -> Option<Slot> {
-        self.0.get(&Self::key(user, name)).map(|known| known.slot)
+        self.names.get(&self.key(user, name)).map(|known| known.slot)
     }
 
-    /// Gives a name to a session; returns its former session.
+    /// Gives a name to a session; returns its former session. `since` is the time in Unix seconds.
     pub(crate) fn insert(&mut self, user: &str, name: &str, slot: Slot, since: u64) -> Option<Slot> {
-        let name = self.0.insert(Self::key(user, name), ClientName { slot, since, is_announced: false });
-        name.map(|former| former.slot)
+        let since = u32::try_from(since).unwrap_or(ANNOUNCED).min(ANNOUNCED - 1);
+        let former = self.names.insert(self.key(user, name), ClientName { slot, since });
+        former.map(|former| former.slot)
     }
 
     pub(crate) fn set_announced(&mut self, user: &str, name: &str) {
-        if let Some(known) = self.0.get_mut(&Self::key(user, name)) {
-            known.is_announced = true;
+        let key = self.key(user, name);
+        if let Some(known) = self.names.get_mut(&key) {
+            known.since = ANNOUNCED;
         }
     }
 
     pub(crate) fn is_announced(&self, user: &str, name: &str, now: u64) -> bool {
-        self.0
-            .get(&Self::key(user, name))
-            .is_some_and(|known| known.is_announced || now >= known.since + ANNOUNCED_WITHIN)
+        let known = self.names.get(&self.key(user, name));
+        known
+            .is_some_and(|known| known.since == ANNOUNCED || now >= u64::from(known.since) + ANNOUNCED_WITHIN)
     }
 
     /// Removes a name, if it belongs to this session.
     pub(crate) fn remove(&mut self, user: &str, name: &str, slot: Slot) {
-        let key = Self::key(user, name);
-        if self.0.get(&key).is_some_and(|known| known.slot == slot) {
-            self.0.remove(&key);
+        let key = self.key(user, name);
+        if self.names.get(&key).is_some_and(|known| known.slot == slot) {
+            self.names.remove(&key);
         }
     }
 }

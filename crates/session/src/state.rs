@@ -1,30 +1,24 @@
 //! The protocol's state of a session, which exists only while the session is not idle.
 
 use tidings_wire::plain::telnet::Telnet;
-use tidings_wire::resp::Decoder;
 
 use crate::frame_state::Frames;
 use crate::input_buffer::InputBuffer;
 use crate::mqtt::state::Mqtt;
 use crate::pusher::state::Pusher;
-use crate::resp::state::{PendingHello, Transaction};
+use crate::resp::state::{Resp, Transaction};
 use crate::stomp::state::Stomp;
 
 /// State of the protocol that an idle session does not have.
 #[derive(Debug, Default)]
 pub struct State {
     pub(crate) input_buffer: InputBuffer,
-    pub(crate) decoder: Decoder,
-    /// The name of the connection (`CLIENT SETNAME`).
-    pub(crate) name: Option<Box<str>>,
-    /// The transaction of RESP (`MULTI`).
-    pub(crate) transaction: Option<Box<Transaction>>,
     /// The position in a telnet sequence at the end of the input.
     pub(crate) telnet: Telnet,
-    /// The `HELLO` with a token that is being verified.
-    pub(crate) pending_hello: Option<Box<PendingHello>>,
     /// A partial WebSocket message, or one with commands that are not executed yet.
     pub(crate) frames: Option<Box<Frames>>,
+    /// The state of a RESP session.
+    pub(crate) resp: Option<Box<Resp>>,
     /// The state of a STOMP session.
     pub(crate) stomp: Option<Box<Stomp>>,
     /// The state of an MQTT session.
@@ -36,11 +30,20 @@ pub struct State {
 impl State {
     /// Bytes of unused input.
     pub(crate) fn kept(&self) -> usize {
-        let transaction = self.transaction.as_ref().map_or(0, |transaction| transaction.len());
+        let transaction = self.transaction().map_or(0, Transaction::len);
         let stomp = self.stomp.as_ref().map_or(0, |stomp| stomp.kept());
         let mqtt = self.mqtt.as_ref().map_or(0, |mqtt| mqtt.kept());
         let frames = self.frames.as_ref().map_or(0, |frames| frames.len());
         self.input_buffer.len() + frames + transaction + stomp + mqtt
+    }
+
+    pub(crate) fn resp(&mut self) -> &mut Resp {
+        self.resp.get_or_insert_default()
+    }
+
+    /// The transaction of RESP.
+    pub(crate) fn transaction(&self) -> Option<&Transaction> {
+        self.resp.as_ref()?.transaction.as_deref()
     }
 
     /// Keeps a copy of unused input; the first `searched` bytes contain no line break.
@@ -52,13 +55,18 @@ impl State {
 impl tidings_hub::State for State {
     fn is_empty(&self) -> bool {
         self.input_buffer.is_empty()
-            && self.transaction.is_none()
             && self.telnet == Telnet::Text
-            && self.name.is_none()
+            && self.resp.as_ref().is_none_or(|resp| resp.is_empty())
             && self.frames.is_none()
             && self.stomp.is_none()
             && self.mqtt.is_none()
             && self.pusher.as_ref().is_none_or(|pusher| pusher.is_empty())
+    }
+
+    fn free_unused(&mut self) {
+        if self.input_buffer.is_empty() && self.resp.as_ref().is_some_and(|resp| resp.is_empty()) {
+            self.resp = None;
+        }
     }
 }
 

@@ -74,57 +74,73 @@ pub(crate) enum InFlightKind {
     Renewal,
 }
 
-/// The commands of a session in progress.
+/// The commands of a session in progress. Without any, it has no memory of its own.
 #[derive(Debug, Default)]
 pub(crate) struct PendingCommands<M: ControlMessages> {
+    commands: Option<Box<Commands<M>>>,
+    next_ticket: u32,
+}
+
+#[derive(Debug, Default)]
+struct Commands<M: ControlMessages> {
     queue: VecDeque<PendingCommand<M>>,
     in_flight: Vec<InFlight>,
     publishes: usize,
     queries: usize,
-    next_ticket: u32,
 }
 
 impl<M: ControlMessages> PendingCommands<M> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.is_empty()
+        self.commands.as_ref().is_none_or(|c| c.queue.is_empty() && c.in_flight.is_empty())
     }
 
     /// Returns the memory of completed commands.
     pub(crate) fn free_unused(&mut self) {
-        if self.is_empty() && self.queue.capacity() + self.in_flight.capacity() > 0 {
-            (self.queue, self.in_flight) = (VecDeque::new(), Vec::new());
+        if self.is_empty() {
+            self.commands = None;
         }
+    }
+
+    fn commands(&mut self) -> &mut Commands<M> {
+        self.commands.get_or_insert_default()
+    }
+
+    fn queue(&self) -> impl Iterator<Item = &PendingCommand<M>> {
+        self.commands.iter().flat_map(|commands| &commands.queue)
     }
 
     /// Whether no ordered command is queued.
     pub(crate) fn is_queue_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.commands.as_ref().is_none_or(|c| c.queue.is_empty())
     }
 
     /// Whether a publish may be queued: only after other publishes.
     pub(crate) fn can_publish(&self) -> bool {
-        self.queue.len() < MAX_IN_PROGRESS && self.publishes == self.queue.len()
+        self.commands.as_ref().is_none_or(|c| c.queue.len() < MAX_IN_PROGRESS && c.publishes == c.queue.len())
     }
 
     /// Whether a subscribe may be queued: only after other subscribes.
     pub(crate) fn can_subscribe(&self) -> bool {
-        self.queue.len() < MAX_IN_PROGRESS && self.publishes == 0 && self.queries == 0
+        self.commands
+            .as_ref()
+            .is_none_or(|c| c.queue.len() < MAX_IN_PROGRESS && c.publishes == 0 && c.queries == 0)
     }
 
     /// Whether an unordered request may be started.
     pub(crate) fn can_request(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.len() < MAX_IN_PROGRESS
+        self.commands.as_ref().is_none_or(|c| c.queue.is_empty() && c.in_flight.len() < MAX_IN_PROGRESS)
     }
 
     /// Whether an unordered read of a history or presence may be started.
     pub(crate) fn can_read(&self) -> bool {
-        self.can_request()
-            && self.in_flight.iter().filter(|request| request.kind == InFlightKind::Read).count() < MAX_READS
+        let in_flight = self.commands.iter().flat_map(|commands| &commands.in_flight);
+        let reads = in_flight.filter(|request| request.kind == InFlightKind::Read).count();
+        self.can_request() && reads < MAX_READS
     }
 
     /// The subscribes at the head of the queue, which are next to be answered.
     pub(crate) fn head_subscribes(&self) -> &[PendingSubscribe] {
-        match self.queue.front().map(|command| &command.state) {
+        match self.commands.as_ref().and_then(|c| c.queue.front()).map(|command| &command.state) {
             Some(PendingState::ChannelSubscribe(subscribe)) => std::slice::from_ref(&**subscribe),
             Some(PendingState::Connect(pending_connect)) => &pending_connect.subscribes,
             _ => &[],
@@ -148,13 +164,13 @@ impl<M: ControlMessages> PendingCommands<M> {
     }
 
     fn push(&mut self, id: u32, state: PendingState<M>) {
-        self.queue.push_back(PendingCommand { state, id });
+        self.commands().queue.push_back(PendingCommand { state, id });
     }
 
     /// Queues a publish; returns its ticket.
     pub(crate) fn push_publish(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
-        self.publishes += 1;
+        self.commands().publishes += 1;
         self.push(id, PendingState::Publish(ticket, None));
         ticket
     }
@@ -162,7 +178,7 @@ impl<M: ControlMessages> PendingCommands<M> {
     /// Queues a request; returns its ticket.
     pub(crate) fn push_query(&mut self, id: u32) -> u32 {
         let ticket = self.ticket();
-        self.queries += 1;
+        self.commands().queries += 1;
         self.push(id, PendingState::Query(ticket, None));
         ticket
     }
@@ -170,14 +186,15 @@ impl<M: ControlMessages> PendingCommands<M> {
     /// Adds an unordered request; returns its ticket.
     pub(crate) fn add_in_flight(&mut self, id: u32, channel: Option<Channel>, kind: InFlightKind) -> u32 {
         let ticket = self.ticket();
-        self.in_flight.push(InFlight { ticket, id, channel, kind });
+        self.commands().in_flight.push(InFlight { ticket, id, channel, kind });
         ticket
     }
 
     /// Removes the unordered request with this ticket.
     pub(crate) fn remove_in_flight(&mut self, ticket: u32) -> Option<InFlight> {
-        let at = self.in_flight.iter().position(|request| request.ticket == ticket)?;
-        Some(self.in_flight.swap_remove(at))
+        let in_flight = &mut self.commands.as_mut()?.in_flight;
+        let at = in_flight.iter().position(|request| request.ticket == ticket)?;
+        Some(in_flight.swap_remove(at))
     }
 
     /// A new ticket: a number that identifies a request of the session.
@@ -188,7 +205,8 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Stores the response to a queued command. A response with an unknown ticket is discarded.
     pub(crate) fn set_response(&mut self, ticket: u32, response: Response<M>) {
-        let slot = self.queue.iter_mut().find_map(|a| match &mut a.state {
+        let mut queue = self.commands.iter_mut().flat_map(|commands| &mut commands.queue);
+        let slot = queue.find_map(|a| match &mut a.state {
             PendingState::Publish(t, slot) | PendingState::Query(t, slot) if *t == ticket => Some(slot),
             _ => None,
         });
@@ -199,7 +217,7 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Fails all commands that wait for the topic.
     pub(crate) fn fail_topic(&mut self, topic: TopicKey, failure: &Failure) {
-        for command in &mut self.queue {
+        for command in self.commands.iter_mut().flat_map(|commands| &mut commands.queue) {
             if let PendingState::TopicSubscribe(t, slot) = &mut command.state
                 && *t == topic
             {
@@ -215,7 +233,8 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Removes the head of the queue if it is completed; `live` returns whether a topic is live.
     pub(crate) fn pop(&mut self, live: impl Fn(TopicKey) -> bool) -> Option<(u32, ReadyCommand<M>)> {
-        let decided = match &self.queue.front()?.state {
+        let commands = self.commands.as_mut()?;
+        let decided = match &commands.queue.front()?.state {
             PendingState::TopicSubscribe(topic, failure) => failure.is_some() || live(*topic),
             PendingState::Publish(_, response) | PendingState::Query(_, response) => response.is_some(),
             PendingState::ChannelSubscribe(subscribe) => subscribe.is_decided(),
@@ -227,15 +246,15 @@ impl<M: ControlMessages> PendingCommands<M> {
         if !decided {
             return None;
         }
-        let PendingCommand { state, id } = self.queue.pop_front()?;
+        let PendingCommand { state, id } = commands.queue.pop_front()?;
         let outcome = match state {
             PendingState::TopicSubscribe(topic, failure) => ReadyCommand::TopicSubscribe(topic, failure),
             PendingState::Publish(_, response) => {
-                self.publishes -= 1;
+                commands.publishes -= 1;
                 ReadyCommand::Response(response?)
             }
             PendingState::Query(_, response) => {
-                self.queries -= 1;
+                commands.queries -= 1;
                 ReadyCommand::Response(response?)
             }
             PendingState::ChannelSubscribe(subscribe) => ReadyCommand::ChannelSubscribe(subscribe),
@@ -247,13 +266,13 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Number of subscribes in progress, for the limit of channels.
     pub(crate) fn subscribe_count(&self) -> usize {
-        let plain = self.queue.iter().filter(|a| matches!(a.state, PendingState::TopicSubscribe(..))).count();
+        let plain = self.queue().filter(|a| matches!(a.state, PendingState::TopicSubscribe(..))).count();
         plain + self.pending_subscribes().count()
     }
 
     /// The topics that must be kept for subscribes in progress.
     pub(crate) fn topics(&self) -> impl Iterator<Item = TopicKey> + '_ {
-        let plain = self.queue.iter().filter_map(|a| match a.state {
+        let plain = self.queue().filter_map(|a| match a.state {
             PendingState::TopicSubscribe(topic, _) => Some(topic),
             _ => None,
         });
@@ -267,7 +286,7 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// The subscribes with options that are in progress.
     pub(crate) fn pending_subscribes(&self) -> impl Iterator<Item = &PendingSubscribe> {
-        self.queue.iter().flat_map(|command| match &command.state {
+        self.queue().flat_map(|command| match &command.state {
             PendingState::ChannelSubscribe(subscribe) => std::slice::from_ref(&**subscribe),
             PendingState::Connect(pending_connect) => &pending_connect.subscribes[..],
             _ => &[],
@@ -276,10 +295,12 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// The subscribes with options that are in progress, mutable.
     pub(crate) fn pending_subscribes_mut(&mut self) -> impl Iterator<Item = &mut PendingSubscribe> {
-        self.queue.iter_mut().flat_map(|command| match &mut command.state {
-            PendingState::ChannelSubscribe(subscribe) => std::slice::from_mut(&mut **subscribe),
-            PendingState::Connect(pending_connect) => &mut pending_connect.subscribes[..],
-            _ => &mut [],
+        self.commands.iter_mut().flat_map(|commands| &mut commands.queue).flat_map(|command| {
+            match &mut command.state {
+                PendingState::ChannelSubscribe(subscribe) => std::slice::from_mut(&mut **subscribe),
+                PendingState::Connect(pending_connect) => &mut pending_connect.subscribes[..],
+                _ => &mut [],
+            }
         })
     }
 }

@@ -105,7 +105,6 @@ impl Context<'_> {
             expiry,
             will,
             connecting: Some(Box::new(connecting)),
-            partial: std::mem::take(&mut self.mqtt().partial),
             ..Mqtt::default()
         })
     }

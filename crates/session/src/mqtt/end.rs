@@ -95,8 +95,7 @@ impl Context<'_> {
         if mqtt.phase == Phase::Parking {
             return;
         }
-        let kept = mqtt.kept();
-        mqtt.partial = Vec::new();
+        let kept = mqtt.take_partial().len();
         let client_id = mqtt.client_id.clone();
         self.hub.protocols.kept -= kept;
         let user = self.hub.user(self.slot).to_owned();

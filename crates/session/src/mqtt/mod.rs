@@ -114,7 +114,7 @@ impl Context<'_> {
     /// Executes the packets of one message of the WebSocket. A packet may continue in the next message (MQTT-6.0.0-2): it is
     /// decoded again once all its bytes are here.
     fn mqtt_message(&mut self, message: &[u8]) -> (usize, StopReason) {
-        let mut kept = std::mem::take(&mut self.mqtt().partial);
+        let mut kept = self.mqtt().take_partial();
         if kept.is_empty() {
             let (used, stop) = self.mqtt_packets(message);
             if stop == StopReason::Partial && used < message.len() {
@@ -136,7 +136,7 @@ impl Context<'_> {
     /// Keeps the beginning of a packet, at most the largest packet and one message of a WebSocket.
     fn mqtt_keep(&mut self, partial: Vec<u8>) {
         self.hub.protocols.kept += partial.len();
-        self.mqtt().partial = partial;
+        self.mqtt().flow().partial = partial;
     }
 
     fn mqtt_packets(&mut self, bytes: &[u8]) -> (usize, StopReason) {

@@ -82,9 +82,7 @@ pub(crate) struct Mqtt {
     pub(super) is_will_stored: bool,
     /// Set from `CONNECT` to `CONNACK`.
     pub(super) connecting: Option<Box<Connecting>>,
-    /// The beginning of a packet that continues in the next message of a WebSocket.
-    pub(super) partial: Vec<u8>,
-    /// Created by the first message with QoS 1 or 2, topic alias, or subscribe.
+    /// Created by the first message with QoS 1 or 2, topic alias, or subscribe, and by a part of a packet.
     pub(super) flow: Option<Box<Flow>>,
     pub(super) last_command: u32,
     /// The last packet identifier of a message to the client.
@@ -110,9 +108,14 @@ impl Mqtt {
         self.flow.as_mut().map(|flow| std::mem::take(&mut flow.steps)).unwrap_or_default()
     }
 
+    /// Takes the beginning of a packet that continues in the next message of a WebSocket.
+    pub(super) fn take_partial(&mut self) -> Vec<u8> {
+        self.flow.as_mut().map(|flow| std::mem::take(&mut flow.partial)).unwrap_or_default()
+    }
+
     /// Bytes of input that are kept.
     pub(crate) fn kept(&self) -> usize {
-        self.partial.len()
+        self.flow.as_ref().map_or(0, |flow| flow.partial.len())
     }
 
     pub(super) fn flow(&mut self) -> &mut Flow {
@@ -289,6 +292,8 @@ pub(super) struct Flow {
     pub(super) sent_aliases: Vec<Channel>,
     pub(super) subacks: VecDeque<PendingSubAck>,
     pub(super) outgoing: Outgoing,
+    /// The beginning of a packet that continues in the next message of a WebSocket.
+    pub(super) partial: Vec<u8>,
     /// Steps for the store, until the bytes that follow from them are sent.
     pub(super) steps: Vec<Step>,
 }
@@ -299,6 +304,7 @@ impl Flow {
             && self.aliases.is_empty()
             && self.sent_aliases.is_empty()
             && self.subacks.is_empty()
+            && self.partial.is_empty()
             && self.steps.is_empty()
             && self.outgoing.is_empty()
     }

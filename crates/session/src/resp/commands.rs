@@ -145,7 +145,7 @@ impl Context<'_> {
         let pending_hello = PendingHello { version, name };
         if let Some((user, secret)) = credentials {
             if self.is_token(secret) {
-                self.session_mut().state().pending_hello = Some(Box::new(pending_hello));
+                self.session_mut().state().resp().pending_hello = Some(Box::new(pending_hello));
                 return self.hub.authenticate_token(self.slot, secret, self.fx);
             }
             if !self.resp_check_password(Some(user), secret) {
@@ -164,7 +164,7 @@ impl Context<'_> {
     pub(crate) fn resp_finish_hello(&mut self, pending_hello: PendingHello) {
         let PendingHello { version, name } = pending_hello;
         if let Some(name) = name {
-            self.session_mut().state().name = name;
+            self.session_mut().state().resp().name = name;
         }
         if let Some(version) = version {
             self.set_link(Link::resp(version));
@@ -210,7 +210,11 @@ impl Context<'_> {
             }
             ("getname", []) => {
                 let version = self.resp_version();
-                let name = self.hub.session(self.slot).peek_state().and_then(|state| state.name.as_deref());
+                let name = self
+                    .hub
+                    .session(self.slot)
+                    .peek_state()
+                    .and_then(|state| state.resp.as_ref()?.name.as_deref());
                 self.fx.send(self.slot, |out| match name {
                     Some(name) => resp::bulk(name.as_bytes(), out),
                     None => resp::null(version, out),
@@ -218,7 +222,7 @@ impl Context<'_> {
             }
             ("setname", [name]) => match parse_client_name(name) {
                 Some(name) => {
-                    self.session_mut().state().name = name;
+                    self.session_mut().state().resp().name = name;
                     self.send(|out| resp::simple("OK", out));
                 }
                 None => self.resp_error(BAD_CLIENT_NAME),
@@ -263,7 +267,7 @@ impl Context<'_> {
         self.hub.unsubscribe_all(self.slot, self.fx);
         self.set_link(Link::resp(Version::V2));
         if let Some(state) = self.session_mut().existing_state() {
-            state.name = None;
+            state.resp().name = None;
         }
         self.operations().reset_identity();
         self.send(|out| resp::simple("RESET", out));

@@ -48,8 +48,9 @@ impl Context<'_> {
         match event {
             Event::Subscribed { topic, .. } => self.resp_subscribed(topic),
             Event::Response { id, response: Response::Failed(failure), .. } => {
-                if let Some(state) = self.session_mut().existing_state() {
-                    state.pending_hello = None;
+                if let Some(resp) = self.session_mut().existing_state().and_then(|state| state.resp.as_mut())
+                {
+                    resp.pending_hello = None;
                 }
                 self.failed(id, &failure);
             }
@@ -66,7 +67,8 @@ impl Context<'_> {
         if !self.accept_with_grants(connected) {
             return;
         }
-        match self.session_mut().existing_state().and_then(|state| state.pending_hello.take()) {
+        match self.session_mut().existing_state().and_then(|state| state.resp.as_mut()?.pending_hello.take())
+        {
             Some(pending_hello) => self.resp_finish_hello(*pending_hello),
             None => self.send(|out| resp::simple("OK", out)),
         }
@@ -88,8 +90,8 @@ impl Context<'_> {
     fn run_resp(&mut self, bytes: &[u8]) -> Consumed {
         let max = self.hub.protocols.settings.max_line;
         let limits = Limits { max_bulk: max, max_args: RESP_ARGUMENTS, max_command: max + RESP_OVERHEAD };
-        let mut decoder = match self.session_mut().existing_state() {
-            Some(state) => std::mem::take(&mut state.decoder),
+        let mut decoder = match self.session_mut().existing_state().and_then(|state| state.resp.as_mut()) {
+            Some(resp) => std::mem::take(&mut resp.decoder),
             None => std::mem::take(&mut self.hub.protocols.decoder),
         };
         let mut used = 0;
@@ -111,7 +113,7 @@ impl Context<'_> {
                     used += length;
                 }
                 Ok(Decoded::Partial) => {
-                    self.session_mut().state().decoder = std::mem::take(&mut decoder);
+                    self.session_mut().state().resp().decoder = std::mem::take(&mut decoder);
                     break StopReason::Partial;
                 }
                 Err(error) => {

@@ -1,6 +1,25 @@
 //! The state of a RESP session that an idle session does not have.
 
-use tidings_wire::resp::Version;
+use tidings_wire::resp::{Decoder, Version};
+
+/// What a RESP session keeps between commands.
+#[derive(Debug, Default)]
+pub(crate) struct Resp {
+    pub(super) decoder: Decoder,
+    /// The name of the connection (`CLIENT SETNAME`).
+    pub(super) name: Option<Box<str>>,
+    /// The transaction (`MULTI`).
+    pub(crate) transaction: Option<Box<Transaction>>,
+    /// The `HELLO` with a token that is being verified.
+    pub(super) pending_hello: Option<Box<PendingHello>>,
+}
+
+impl Resp {
+    /// Whether it is the default. A decoder has a position only in kept input, for which the state lives anyway.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.name.is_none() && self.transaction.is_none() && self.pending_hello.is_none()
+    }
+}
 
 /// The kept part of a transaction.
 #[derive(Debug, Default)]

@@ -21,6 +21,7 @@ use super::state::{Execution, Transaction};
 use super::{error_text, table};
 use crate::consumed::StopReason;
 use crate::context::Context;
+use crate::state::State;
 
 /// Most commands of one transaction.
 const COMMANDS: usize = 16_384;
@@ -28,30 +29,26 @@ const COMMANDS: usize = 16_384;
 impl Context<'_> {
     /// `MULTI`.
     pub(crate) fn begin_transaction(&mut self) {
-        self.session_mut().state().transaction = Some(Box::default());
+        self.session_mut().state().resp().transaction = Some(Box::default());
         self.send(|out| resp::simple("OK", out));
     }
 
     /// Whether commands are kept until `EXEC`.
     pub(crate) fn is_in_transaction(&self) -> bool {
         let state = self.session().peek_state();
-        state
-            .and_then(|state| state.transaction.as_ref())
-            .is_some_and(|transaction| transaction.execution.is_none())
+        state.and_then(State::transaction).is_some_and(|transaction| transaction.execution.is_none())
     }
 
     /// Whether the commands of a transaction are being executed.
     pub(crate) fn is_executing(&self) -> bool {
         let state = self.session().peek_state();
-        state
-            .and_then(|state| state.transaction.as_ref())
-            .is_some_and(|transaction| transaction.execution.is_some())
+        state.and_then(State::transaction).is_some_and(|transaction| transaction.execution.is_some())
     }
 
     /// Discards the transaction of a session, if there is one.
     pub(crate) fn discard_transaction(&mut self) {
         let state = self.session_mut().existing_state();
-        let transaction = state.and_then(|state| state.transaction.take());
+        let transaction = state.and_then(|state| state.resp.as_mut()?.transaction.take());
         self.hub.protocols.kept -= transaction.map_or(0, |transaction| transaction.len());
     }
 
@@ -111,12 +108,12 @@ impl Context<'_> {
     pub(crate) fn fail_transaction(&mut self) {
         self.discard_transaction();
         let transaction = Transaction { refused: true, ..Transaction::default() };
-        self.session_mut().state().transaction = Some(Box::new(transaction));
+        self.session_mut().state().resp().transaction = Some(Box::new(transaction));
     }
 
     fn transaction_command(&mut self, args: &[Cow<'_, [u8]>]) {
         let max = self.hub.settings().recovery_bytes;
-        let Some(transaction) = self.session_mut().state().transaction.as_mut() else { return };
+        let Some(transaction) = self.session_mut().state().resp().transaction.as_mut() else { return };
         if transaction.refused {
             return self.send(|out| resp::simple("QUEUED", out));
         }
@@ -147,7 +144,7 @@ impl Context<'_> {
 
     /// `EXEC`: starts the execution of the commands by [`Context::run_transaction`].
     fn begin_execution(&mut self) {
-        let Some(transaction) = self.session_mut().state().transaction.as_mut() else { return };
+        let Some(transaction) = self.session_mut().state().resp().transaction.as_mut() else { return };
         if transaction.refused {
             self.discard_transaction();
             let text = "EXECABORT Transaction discarded because of previous errors.";
@@ -161,11 +158,11 @@ impl Context<'_> {
     pub(crate) fn run_transaction(&mut self) -> Option<StopReason> {
         while self.is_executing() {
             // The transaction is taken out during a command, so that the command is not kept again.
-            let transaction = self.session_mut().state().transaction.take()?;
+            let transaction = self.session_mut().state().resp().transaction.take()?;
             let done = transaction.execution.as_ref().map_or(0, |execution| execution.done);
             if done == transaction.commands.len() {
                 if self.session().has_queued() {
-                    self.session_mut().state().transaction = Some(transaction);
+                    self.session_mut().state().resp().transaction = Some(transaction);
                     return Some(StopReason::Hold);
                 }
                 self.hub.protocols.kept -= transaction.len();
@@ -185,8 +182,8 @@ impl Context<'_> {
                 // Unreachable: the commands were encoded by this module.
                 _ => (Progress::Next, transaction.commands.len() - done),
             };
-            let state = self.session_mut().state();
-            let transaction = state.transaction.insert(transaction);
+            let resp = self.session_mut().state().resp();
+            let transaction = resp.transaction.insert(transaction);
             match act {
                 Progress::Next => {
                     if let Some(execution) = &mut transaction.execution {
@@ -210,7 +207,9 @@ impl Context<'_> {
             return;
         }
         let Some(state) = self.hub.session_mut(self.slot).existing_state() else { return };
-        let Some(execution) = state.transaction.as_mut().and_then(|t| t.execution.as_mut()) else { return };
+        let Some(execution) = state.resp().transaction.as_mut().and_then(|t| t.execution.as_mut()) else {
+            return;
+        };
         let taken = self.fx.take_sent(self.slot, mark, &mut execution.replies);
         let length = execution.replies.len();
         self.hub.protocols.kept += taken;
