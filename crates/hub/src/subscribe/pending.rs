@@ -101,6 +101,11 @@ impl<M: ControlMessages> PendingCommands<M> {
         self.queue.is_empty()
     }
 
+    /// Whether a queued command has this id.
+    pub(crate) fn has_command(&self, id: u32) -> bool {
+        self.queue.iter().any(|command| command.id == id)
+    }
+
     /// Whether a publish may be queued: only after other publishes.
     pub(crate) fn can_publish(&self) -> bool {
         self.queue.len() < MAX_IN_PROGRESS && self.publishes == self.queue.len()
