@@ -215,6 +215,11 @@ impl<P: Protocols> Session<P> {
         self.cold.as_ref().is_some_and(|m| !m.pending.is_queue_empty())
     }
 
+    /// Whether a queued command has this id.
+    pub fn has_command(&self, id: u32) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.pending.has_command(id))
+    }
+
     /// Whether a subscription is in progress.
     pub fn has_pending_subscription(&self) -> bool {
         self.subscribe_count() > 0

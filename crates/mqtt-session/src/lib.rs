@@ -11,9 +11,11 @@
 //!
 //! Invariants:
 //! - A [`MessageQueue`] never has more bytes than its limit; it drops messages with QoS 0 first, then the oldest.
+//! - A publication that several subscriptions match is one message ([`combine`]).
 //! - A message with QoS 1 or 2 that was sent keeps its packet identifier until it is acknowledged.
 
 mod change;
+mod combine;
 mod message;
 mod queue;
 mod state;
@@ -22,6 +24,7 @@ pub use change::{
     CloseWill, Connection, JoinGroup, OpenSession, OpenWill, Parking, Request, Response, SessionChange,
     SessionKey, SharedDelivery, SharedFilter, Step, WillMessage,
 };
+pub use combine::{Combined, combine};
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;
 pub use state::{Options, SessionState, StoredSubscription};

@@ -17,9 +17,11 @@ pub struct Message {
     pub qos: Qos,
     /// The retain flag of the delivery.
     pub retain: bool,
-    /// The identifier of the subscription; 0 for none.
+    /// The identifier of the first subscription that has one; 0 for none.
     pub identifier: u32,
-    /// Whether its filter has wildcards.
+    /// The identifiers of further subscriptions that match.
+    pub more_identifiers: Box<[u32]>,
+    /// Whether the filter of each of them has wildcards.
     pub is_pattern: bool,
     /// Whether the permission of the client must be checked before the message is sent: the message was added while the client
     /// was not connected.

@@ -112,6 +112,7 @@ mod tests {
             qos,
             retain: false,
             identifier: 0,
+            more_identifiers: Box::default(),
             is_pattern: false,
             is_unchecked: false,
             received: 0,

@@ -79,9 +79,22 @@ impl Encoder {
     }
 
     pub(crate) fn message(&mut self, message: &Message) -> &mut Self {
-        let Message { publication, qos, retain, identifier, is_pattern, is_unchecked, received } = message;
+        let Message { publication, qos, retain, identifier, more_identifiers, .. } = message;
+        let Message { is_pattern, is_unchecked, received, .. } = message;
         self.publication(publication).u8(*qos as u8).u8(u8::from(*retain)).u32(*identifier);
-        self.u8(u8::from(*is_pattern)).u8(u8::from(*is_unchecked)).u64(*received)
+        self.u8(u8::from(*is_pattern) | more_flag(more_identifiers) << 1).identifiers(more_identifiers);
+        self.u8(u8::from(*is_unchecked)).u64(*received)
+    }
+
+    /// Further identifiers, whose flag is written before. Without any, it writes nothing.
+    pub(crate) fn identifiers(&mut self, more: &[u32]) -> &mut Self {
+        if !more.is_empty() {
+            self.length(more.len());
+            for identifier in more {
+                self.u32(*identifier);
+            }
+        }
+        self
     }
 
     pub(crate) fn in_flight(&mut self, in_flight: &InFlight) -> &mut Self {
@@ -117,6 +130,11 @@ impl Encoder {
         self.bytes(channel.as_str().as_bytes()).bytes(body);
         self.optional(extra.as_deref(), Self::extra).u32(*delay)
     }
+}
+
+/// The flag of further identifiers.
+pub(crate) fn more_flag(more_identifiers: &[u32]) -> u8 {
+    u8::from(!more_identifiers.is_empty())
 }
 
 /// Reads values of a record; `None` where it is invalid.
@@ -213,15 +231,26 @@ impl<'a> Decoder<'a> {
     }
 
     pub(crate) fn message(&mut self) -> Option<Message> {
+        let publication = Arc::new(self.publication()?);
+        let (qos, retain, identifier, flags) = (self.qos()?, self.flag()?, self.u32()?, self.u8()?);
         Some(Message {
-            publication: Arc::new(self.publication()?),
-            qos: self.qos()?,
-            retain: self.flag()?,
-            identifier: self.u32()?,
-            is_pattern: self.flag()?,
+            publication,
+            qos,
+            retain,
+            identifier,
+            more_identifiers: self.identifiers(flags & 2 != 0)?,
+            is_pattern: flags & 1 != 0,
             is_unchecked: self.flag()?,
             received: self.u64()?,
         })
+    }
+
+    /// Further identifiers, if their flag is set.
+    pub(crate) fn identifiers(&mut self, has_more: bool) -> Option<Box<[u32]>> {
+        if !has_more {
+            return Some(Box::default());
+        }
+        self.list(Self::u32).map(Vec::into_boxed_slice)
     }
 
     pub(crate) fn packet_id(&mut self) -> Option<PacketId> {
@@ -282,7 +311,13 @@ mod tests {
 
     use super::*;
 
-    fn message(tags: Vec<(String, String)>, expiry: Option<u32>, body: Vec<u8>, qos: u8) -> Message {
+    fn message(
+        tags: Vec<(String, String)>,
+        expiry: Option<u32>,
+        body: Vec<u8>,
+        qos: u8,
+        more: Vec<u32>,
+    ) -> Message {
         let qos = Qos::from_number(qos).expect("below 3");
         let properties =
             MessageProperties { qos, retain: true, expiry, properties: Bytes::from_static(b"\x01\x01") };
@@ -297,6 +332,7 @@ mod tests {
             qos,
             retain: true,
             identifier: 7,
+            more_identifiers: more.into(),
             is_pattern: true,
             is_unchecked: false,
             received: 1 << 40,
@@ -312,8 +348,9 @@ mod tests {
             qos in 0..3_u8,
             awaits in 0..3_u8,
             pattern in any::<bool>(),
+            more in prop::collection::vec(any::<u32>(), 0..3),
         ) {
-            let message = message(tags, expiry, body, qos);
+            let message = message(tags, expiry, body, qos, more);
             let awaits = [Acknowledgement::Acknowledge, Acknowledgement::Receive, Acknowledgement::Complete]
                 [usize::from(awaits)];
             let id = PacketId::new(9).expect("above 0");

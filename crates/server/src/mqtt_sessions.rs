@@ -130,7 +130,8 @@ impl MqttSessions {
 
     /// Publishes the wills that are due, and ends the sessions that have expired.
     pub(crate) fn sweep(&self) {
-        let now = unix_seconds();
+        // Times in the store are the seconds in which they began: no delay and no session is shorter than its time.
+        let now = unix_seconds().saturating_sub(1);
         if !self.store.is_due(now) {
             return;
         }

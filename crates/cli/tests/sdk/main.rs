@@ -6,6 +6,7 @@ mod application;
 mod codes;
 mod javascript;
 mod mqtt;
+mod mqtt_exchanges;
 mod mqtt_redis;
 mod mqtt_restart;
 mod pusher;

@@ -114,6 +114,11 @@ impl<M: ControlMessages> PendingCommands<M> {
         self.commands.as_ref().is_none_or(|c| c.queue.is_empty())
     }
 
+    /// Whether a queued command has this id.
+    pub(crate) fn has_command(&self, id: u32) -> bool {
+        self.queue().any(|command| command.id == id)
+    }
+
     /// Whether a publish may be queued: only after other publishes.
     pub(crate) fn can_publish(&self) -> bool {
         self.commands.as_ref().is_none_or(|c| c.queue.len() < MAX_IN_PROGRESS && c.publishes == c.queue.len())

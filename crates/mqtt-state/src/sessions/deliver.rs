@@ -42,7 +42,7 @@ impl<W> State<W> {
                     if let Some(mirror) = &mut self.mirror
                         && let Some(session) = mirror.session(connection)
                     {
-                        mirror.add_to(&[(session, options)], publication, self.limits, now);
+                        mirror.add_to(vec![(session, options.into())], publication, self.limits, now);
                     }
                     let filter = SharedFilter { filter, topic: topic.clone() };
                     let publication = Arc::clone(publication);
@@ -55,10 +55,10 @@ impl<W> State<W> {
                     };
                     let before = parked.bytes();
                     let limits = self.limits.with_room(self.bytes - before);
-                    self.dropped += parked.add_message(publication, options, limits, now);
+                    self.dropped += parked.add_message(publication, options.into(), limits, now);
                     self.bytes = self.bytes + parked.bytes() - before;
                     if let Some(mirror) = &mut self.mirror {
-                        mirror.add_to(&[(id, options)], publication, self.limits, now);
+                        mirror.add_to(vec![(id, options.into())], publication, self.limits, now);
                         if parked.arriving.is_none() {
                             mirror.trim(id, parked.state.waiting.required().len());
                         }

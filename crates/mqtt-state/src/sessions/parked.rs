@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use tidings_mqtt::Qos;
-use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session::{
-    Connection, Message, Options, Parking, SessionState, StoredSubscription, WillMessage,
+    Combined, Connection, Message, Parking, SessionState, StoredSubscription, WillMessage, combine,
 };
 use tidings_wire::{Delivery, Publication};
 
@@ -84,26 +83,21 @@ impl Parked {
     /// Adds a publication if a subscription gets it. Returns the number of dropped messages.
     pub(super) fn add(&mut self, delivery: &Delivery, limits: SessionLimits, now: u64) -> u64 {
         let publication = &delivery.publication;
-        let Some(subscription) = self.subscriptions.iter().find(|one| one.topic == delivery.topic) else {
-            return 0;
-        };
-        let options = subscription.options;
-        let is_match = !options.is_pattern
-            || Filter::new(&subscription.filter)
-                .is_ok_and(|filter| filter.matches(publication.channel.as_str()));
-        let is_own = options.no_local && publication.origin() == Some(&*self.client);
-        if !is_match || is_own { 0 } else { self.add_message(publication, options, limits, now) }
+        match combined_of(&self.subscriptions, delivery, &self.client) {
+            Some(combined) => self.add_message(publication, combined, limits, now),
+            None => 0,
+        }
     }
 
-    /// Adds a publication with the options of a subscription. Returns the number of dropped messages.
+    /// Adds a publication with these options. Returns the number of dropped messages.
     pub(super) fn add_message(
         &mut self,
         publication: &Arc<Publication>,
-        options: Options,
+        combined: Combined,
         limits: SessionLimits,
         now: u64,
     ) -> u64 {
-        let Some(message) = message_of(publication, options, limits.default_qos, now) else { return 0 };
+        let Some(message) = message_of(publication, combined, limits.default_qos, now) else { return 0 };
         let limit = limits.queue_bytes.saturating_sub(self.in_flight);
         let dropped = self.state.waiting.push(message, limit);
         self.state.dropped += dropped;
@@ -111,10 +105,22 @@ impl Parked {
     }
 }
 
-/// The message of a publication for a subscription with these options, to be sent later.
+/// The options for a publication that has arrived for a topic of these subscriptions, of the client with this id.
+pub(super) fn combined_of(
+    subscriptions: &[StoredSubscription],
+    delivery: &Delivery,
+    client: &str,
+) -> Option<Combined> {
+    let own = subscriptions.iter().filter(|one| !one.is_shared());
+    let own = own.map(|one| (one.topic == delivery.topic, &*one.filter, one.options));
+    let publication = &delivery.publication;
+    combine(own, publication.channel.as_str(), || publication.origin() == Some(client))
+}
+
+/// The message of a publication with these options, to be sent later.
 pub(super) fn message_of(
     publication: &Arc<Publication>,
-    options: Options,
+    combined: Combined,
     default_qos: Qos,
     now: u64,
 ) -> Option<Message> {
@@ -122,12 +128,14 @@ pub(super) fn message_of(
     if publication.channel.as_str().contains(['+', '#']) {
         return None;
     }
+    let Combined { options, more_identifiers } = combined;
     let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
     Some(Message {
         publication: Arc::clone(publication),
         qos: options.qos.min(properties.map_or(default_qos, |properties| properties.qos)),
         retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
         identifier: options.identifier,
+        more_identifiers: more_identifiers.into(),
         is_pattern: options.is_pattern,
         is_unchecked: true,
         received: now,

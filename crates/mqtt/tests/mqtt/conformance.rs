@@ -64,11 +64,12 @@ fn a_statement_that_is_met_has_a_test_that_exists() {
                     ("mqtt_redis", _) => "cli/tests/sdk/mqtt_redis.rs".to_owned(),
                     ("mqtt_restart", _) => "cli/tests/sdk/mqtt_restart.rs".to_owned(),
                     ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
+                    ("exchanges", _) => "../tests/clients/mqtt/interoperability.py".to_owned(),
                     ("cli::mqtt", _) => "cli/tests/cli/mqtt.rs".to_owned(),
                     (module, _) => format!("mqtt/tests/mqtt/{module}.rs"),
                 };
                 let text = text_of(&root().join("crates").join(&file));
-                let is_there = text.contains(&format!("fn {name}("));
+                let is_there = ["fn", "def"].iter().any(|word| text.contains(&format!("{word} {name}(")));
                 assert!(is_there, "{statement} of {version}: no {name} in {file}");
             }
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_hub::{AuthorizationRequest, CloseReason, Connected, Timer};
 use tidings_mqtt::{
-    ConnAck, Connect, EncodeError, Packet, PropertiesBuf, Property, PropertyId, ReasonCode, Version, Will,
+    ConnAck, Connect, EncodeError, MAX_PACKET, Packet, PropertiesBuf, Property, PropertyId, ReasonCode,
+    Version, Will,
 };
 use tidings_wire::Channel;
 
@@ -156,6 +157,11 @@ impl Context<'_> {
     /// Sends `CONNACK`, with the number of messages that an earlier session has dropped.
     pub(super) fn mqtt_accept(&mut self, session_present: bool, dropped: u64) {
         self.mqtt_store_will();
+        let client = &self.mqtt().client;
+        if client.topic_alias_maximum > 0 || (client.max_packet as usize) < MAX_PACKET {
+            // Messages with QoS 0 have aliases as well, and the limit applies to them (MQTT-3.1.2-24).
+            self.mqtt_address_messages();
+        }
         let connecting = self.mqtt().connecting.take().unwrap_or_default();
         let mut properties = PropertiesBuf::default();
         if self.mqtt_version() == Some(Version::V5) {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tidings_hub::{Action, Progress, Slot, TopicKey};
 use tidings_mqtt::fanout::{self, Offsets, Subscriber, TopicAlias};
-use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{Ack, Packet, PacketId, Qos, QosAndId, ReasonCode, Version};
-use tidings_mqtt_session::{Acknowledgement, Connection, InFlight, Message, Options, SessionChange, Step};
+use tidings_mqtt_session::{
+    Acknowledgement, Combined, Connection, InFlight, Message, Options, SessionChange, Step, combine,
+};
 use tidings_wire::{Framing, Publication, ws};
 
 use super::outgoing::Delivery;
@@ -17,7 +18,8 @@ use crate::link::Protocol;
 use crate::module::Addressed;
 use crate::settings::MqttSettings;
 
-/// Appends the `PUBLISH` of a publication for the session's subscription to the topic, and its end. A message that has to wait
+/// Appends the `PUBLISH` of a publication for the session's subscription to the topic, and its end. A publication that several
+/// subscriptions match is sent for the first of them. A message that has to wait
 /// for acknowledgements is kept. `shared` is the packet for QoS 0.
 pub(super) fn address(
     hub: &mut Hub,
@@ -52,15 +54,15 @@ fn address_one(
     ends: &mut Vec<usize>,
 ) -> Addressed {
     let state = hub.get_session(slot).and_then(|session| session.peek_state());
-    let subscription = state.and_then(|state| state.mqtt.as_ref()).and_then(|mqtt| {
-        let subscription = mqtt.subscriptions.iter().find(|one| one.key == Some(topic))?;
-        let is_match = !subscription.options.is_pattern
-            || Filter::new(&subscription.filter)
-                .is_ok_and(|filter| filter.matches(publication.channel.as_str()));
-        is_match.then_some(subscription.options)
+    let combined = state.and_then(|state| state.mqtt.as_ref()).and_then(|mqtt| {
+        let made = mqtt.subscriptions.iter().filter(|one| one.key.is_some());
+        let made = made.map(|one| (one.key == Some(topic), &*one.filter, one.options));
+        let is_own = || publication.origin() == Some(&*hub.client_id(hub.session_id(slot)));
+        combine(made, publication.channel.as_str(), is_own)
     });
     // A name with wildcards has no packet.
-    let Some(options) = subscription.filter(|_| !shared.is_empty()) else { return Addressed::Droppable };
+    let Some(combined) = combined.filter(|_| !shared.is_empty()) else { return Addressed::Droppable };
+    let Combined { options, more_identifiers } = &combined;
     // The permission depends on the channel: a filter may match several namespaces.
     if options.is_pattern && hub.authorize(slot, Action::Subscribe, &publication.channel).is_err() {
         let state = hub.session_mut(slot).existing_state();
@@ -80,8 +82,8 @@ fn address_one(
     let Some(mqtt) = session.existing_state().and_then(|state| state.mqtt.as_mut()) else {
         return Addressed::Droppable;
     };
-    let Options { identifier, is_pattern, .. } = options;
-    let message = Delivery { publication, shared, qos, retain, identifier, is_pattern };
+    let Options { identifier, is_pattern, .. } = *options;
+    let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
     let outcome = mqtt.deliver(message, &settings, Target { version, framing: link.framing(), now }, out);
     if outcome == Outcome::Written {
         ends.push(out.len());
@@ -199,10 +201,20 @@ impl Mqtt {
         target: Target,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Delivery { publication, shared, retain, identifier, .. } = message;
+        let Delivery { publication, shared, retain, identifier, more_identifiers, .. } = message;
         let Target { version, framing, .. } = target;
-        let identifiers = [identifier];
-        let subscription_ids: &[u32] = if identifier == 0 { &[] } else { &identifiers };
+        let (one, several);
+        let subscription_ids: &[u32] = match (identifier, more_identifiers) {
+            (0, _) => &[],
+            (_, []) => {
+                one = [identifier];
+                &one
+            }
+            (_, more) => {
+                several = [&[identifier], more].concat();
+                &several
+            }
+        };
         let topic_alias = match version {
             Version::V5 => self.topic_alias(&publication.channel),
             Version::V3 => None,
@@ -233,7 +245,7 @@ impl Mqtt {
         target: Target,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Message { publication, qos, retain, identifier, is_pattern, .. } = message;
+        let Message { publication, qos, retain, identifier, more_identifiers, is_pattern, .. } = message;
         let lifetime = match (message.lifetime(target.now), again) {
             (Ok(lifetime), _) => lifetime,
             (Err(_), Some(_)) => Some(0),
@@ -250,7 +262,9 @@ impl Mqtt {
             offsets.set_message_expiry(&mut shared, seconds);
         }
         let (identifier, is_pattern, qos, retain) = (*identifier, *is_pattern, *qos, *retain);
-        let delivery = Delivery { publication, shared: &shared, qos, retain, identifier, is_pattern };
+        let shared = &shared[..];
+        let delivery =
+            Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
         if shared.is_empty() {
             return false;
         }
@@ -292,7 +306,8 @@ impl Context<'_> {
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
         let Options { identifier, is_pattern, .. } = options;
-        let message = Delivery { publication, shared: &shared, qos, retain, identifier, is_pattern };
+        let (shared, more_identifiers) = (&shared[..], &[][..]);
+        let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
         let target = Target { version, framing, now: self.hub.time() };
         let mut outcome = Outcome::TooLarge;
         self.mqtt_send_recorded(|mqtt, out| outcome = mqtt.deliver(message, &settings, target, out));
@@ -308,7 +323,8 @@ impl Context<'_> {
         let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
         let qos = options.qos.min(message.map_or(default_qos, |message| message.qos));
         let Options { identifier, is_pattern, .. } = options;
-        let message = Delivery { publication, shared: &[], qos, retain: true, identifier, is_pattern };
+        let (shared, more_identifiers, retain) = (&[][..], &[][..], true);
+        let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
         if qos != Qos::AtMostOnce {
             self.mqtt().record(|| Step::Added(message.to_message(now)));
         }

@@ -14,20 +14,22 @@ pub(super) struct Delivery<'a> {
     pub(super) shared: &'a [u8],
     pub(super) qos: Qos,
     pub(super) retain: bool,
-    /// The subscription identifier; 0 for none.
+    /// The first subscription identifier; 0 for none.
     pub(super) identifier: u32,
+    pub(super) more_identifiers: &'a [u32],
     pub(super) is_pattern: bool,
 }
 
 impl Delivery<'_> {
     /// The message, to be sent later; `now` in Unix seconds.
     pub(super) fn to_message(self, now: u64) -> Message {
-        let Self { publication, qos, retain, identifier, is_pattern, .. } = self;
+        let Self { publication, qos, retain, identifier, more_identifiers, is_pattern, .. } = self;
         Message {
             publication: Arc::clone(publication),
             qos,
             retain,
             identifier,
+            more_identifiers: more_identifiers.into(),
             is_pattern,
             is_unchecked: false,
             received: now,

@@ -17,6 +17,12 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let settings = self.hub.protocols.mqtt_settings();
+        if publish.qos.qos() == Qos::ExactlyOnce
+            && self.session().has_command(Command::publish_id(publish.qos))
+        {
+            // The message with this packet identifier is being published: whether this one repeats it is known afterwards.
+            return Progress::Hold;
+        }
         if let Some(id) = publish.qos.packet_id() {
             let is_limited = self.mqtt_version() == Some(Version::V5);
             let flow = self.mqtt().flow();

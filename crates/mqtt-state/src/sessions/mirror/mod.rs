@@ -18,13 +18,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidings_mqtt::Qos;
-use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session::{
-    Connection, Message, MessageQueue, OpenSession, Options, SessionState, Step, WillMessage,
+    Combined, Connection, Message, MessageQueue, OpenSession, SessionState, Step, WillMessage,
 };
 use tidings_wire::{Delivery, Publication, Topic};
 
-use super::parked::message_of;
+use super::parked::{combined_of, message_of};
 use super::{Parked, SessionLimits};
 use crate::codec::Encoder;
 use crate::journal::{self, Journal};
@@ -180,32 +179,25 @@ impl Mirror {
     /// Adds a publication to the sessions that are subscribed to its topic.
     pub(super) fn deliver(&mut self, delivery: &Delivery, limits: SessionLimits, now: u64) {
         let Some(subscribers) = self.stored.subscribers.get(&delivery.topic) else { return };
-        let publication = &delivery.publication;
         let receives = |session: &u64| {
             let stored = self.stored.sessions.get(session)?;
-            let subscription = stored.subscriptions.iter().find(|one| one.topic == delivery.topic)?;
-            let options = subscription.options;
-            let is_own = options.no_local && publication.origin() == Some(&*stored.client);
-            let is_match = !options.is_pattern
-                || Filter::new(&subscription.filter)
-                    .is_ok_and(|filter| filter.matches(publication.channel.as_str()));
-            (is_match && !is_own).then_some((*session, options))
+            Some((*session, combined_of(&stored.subscriptions, delivery, &stored.client)?))
         };
         let found: Vec<_> = subscribers.iter().filter_map(receives).collect();
-        self.add_to(&found, publication, limits, now);
+        self.add_to(found, &delivery.publication, limits, now);
     }
 
-    /// Adds a publication to sessions, with the options of their subscriptions.
+    /// Adds a publication to sessions, with these options.
     pub(super) fn add_to(
         &mut self,
-        sessions: &[(u64, Options)],
+        sessions: Vec<(u64, Combined)>,
         publication: &Arc<Publication>,
         limits: SessionLimits,
         now: u64,
     ) {
         let mut is_first = true;
-        for (session, options) in sessions {
-            let message = message_of(publication, *options, limits.default_qos, now);
+        for (session, combined) in sessions {
+            let message = message_of(publication, combined, limits.default_qos, now);
             let Some(message) = message.filter(|message| message.qos != Qos::AtMostOnce) else { continue };
             let serial = self.stored.next_serial();
             let change = if std::mem::take(&mut is_first) {
@@ -213,8 +205,8 @@ impl Mirror {
             } else {
                 Change::AddedAgain(serial, message)
             };
-            self.write(*session, change);
-            self.bound(*session, limits.queue_bytes.saturating_mul(2));
+            self.write(session, change);
+            self.bound(session, limits.queue_bytes.saturating_mul(2));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidings_mqtt::PacketId;
 use tidings_mqtt_session::{InFlight, Message, StoredSubscription, WillMessage};
 
-use crate::codec::{Decoder, Encoder};
+use crate::codec::{Decoder, Encoder, more_flag};
 
 /// A change of the session with this number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,9 +90,10 @@ impl Record {
             Change::Unsubscribed(filter) => to.u8(4).bytes(filter.as_bytes()),
             Change::Added(serial, message) => to.u8(5).u64(*serial).message(message),
             Change::AddedAgain(serial, message) => {
-                let Message { qos, retain, identifier, is_pattern, .. } = message;
+                let Message { qos, retain, identifier, more_identifiers, is_pattern, .. } = message;
                 let flags = u8::from(*retain) | u8::from(*is_pattern) << 1 | (*qos as u8) << 2;
-                to.u8(6).u64(*serial).u8(flags).u32(*identifier)
+                let flags = flags | more_flag(more_identifiers) << 4;
+                to.u8(6).u64(*serial).u8(flags).u32(*identifier).identifiers(more_identifiers)
             }
             Change::Sent(serial, id) => to.u8(7).u64(*serial).u16(id.get()),
             Change::SentNew(in_flight) => to.u8(8).in_flight(in_flight),
@@ -148,9 +149,10 @@ impl Record {
                 let first = added.as_ref()?;
                 let message = Message {
                     publication: Arc::clone(&first.publication),
-                    qos: tidings_mqtt::Qos::from_number(flags >> 2)?,
+                    qos: tidings_mqtt::Qos::from_number(flags >> 2 & 3)?,
                     retain: flags & 1 != 0,
                     identifier,
+                    more_identifiers: from.identifiers(flags & 16 != 0)?,
                     is_pattern: flags & 2 != 0,
                     is_unchecked: first.is_unchecked,
                     received: first.received,
@@ -211,6 +213,7 @@ mod tests {
             qos,
             retain: true,
             identifier,
+            more_identifiers: (1..identifier).collect(),
             is_pattern: identifier > 1,
             is_unchecked: true,
             received: 9,

@@ -30,6 +30,7 @@ fn published(sessions: &Sessions<u32>, body: &str, id: u16) -> InFlight {
         qos: Qos::AtLeastOnce,
         retain: false,
         identifier: 0,
+        more_identifiers: Box::default(),
         is_pattern: false,
         is_unchecked: false,
         received: 0,

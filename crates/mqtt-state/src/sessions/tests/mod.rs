@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidings_mqtt::{Qos, RetainHandling};
 use tidings_mqtt_session::{Options, StoredSubscription, WillMessage};
-use tidings_wire::{Channel, Publication};
+use tidings_wire::{Channel, Extra, MessageProperties, Pattern, Publication};
 
 use super::*;
 
@@ -150,4 +150,35 @@ fn a_session_expires_after_its_will_and_makes_room() {
     assert_eq!(sessions.open(open("b", 2), 2, 160).responses[0].2, Outcome::New);
     let state = sessions.lock();
     assert_eq!((state.bytes, state.expired, state.subscribers.len()), (0, 1, 0));
+}
+
+#[test]
+fn a_publication_of_several_subscriptions_waits_once_with_all_their_identifiers() {
+    let sessions = Sessions::new(LIMITS);
+    sessions.open(open("a", 1), 0, 0);
+    let mut parking = parking("a", 1);
+    let all = Topic::Pattern(Pattern::new("**").unwrap());
+    let first = &mut parking.subscriptions[0];
+    first.options.identifier = 5;
+    let options = Options { qos: Qos::ExactlyOnce, is_pattern: true, identifier: 6, ..first.options };
+    parking.subscriptions.push(StoredSubscription { filter: "#".into(), topic: all.clone(), options });
+    sessions.apply(SessionChange::Parking(Box::new(parking)), 0);
+    sessions.apply(complete("a", 1), 0);
+    let mut publication = Publication::new(Channel::new("t").unwrap(), "x");
+    let properties =
+        MessageProperties { qos: Qos::ExactlyOnce, retain: false, expiry: None, properties: Bytes::new() };
+    publication.extra = Some(Box::new(Extra { message: Some(Box::new(properties)), ..Extra::default() }));
+    let publication = Arc::new(publication);
+    for topic in [all, topic("t")] {
+        sessions.deliver(&Delivery { topic, publication: Arc::clone(&publication) }, 0);
+    }
+    let effects = sessions.open(open("a", 2), 2, 0);
+    let [(_, _, Outcome::Resumed(state))] = &effects.responses[..] else { panic!("{effects:?}") };
+    let waiting: Vec<_> = state.waiting.required().collect();
+    let [message] = &waiting[..] else { panic!("{waiting:?}") };
+    assert_eq!(
+        (message.qos, message.identifier, &*message.more_identifiers),
+        (Qos::ExactlyOnce, 5, &[6][..])
+    );
+    assert!(!message.is_pattern);
 }

@@ -19,6 +19,19 @@ fn a_message_with_qos_2_is_published_once_however_often_it_is_sent() {
 }
 
 #[test]
+fn a_message_with_qos_2_that_is_repeated_while_it_is_published_is_published_once() {
+    let mut w = hub();
+    w.respond_at_once = false;
+    let slot = connected(&mut w, V5, "c");
+    w.input(slot, bytes(&publish("t", qos2(1), "x"), V5).repeat(2));
+    assert_eq!((received(&mut w, slot, V5).len(), w.pending_publishes.len()), (0, 1));
+    w.respond_next(Response::Published(0));
+    w.input(slot, []);
+    assert_eq!(received(&mut w, slot, V5), ["PUBREC 1 Success"; 2]);
+    assert!(w.pending_publishes.is_empty());
+}
+
+#[test]
 fn nothing_is_acknowledged_before_the_broker_has_it() {
     let mut w = hub();
     w.respond_at_once = false;
