@@ -9,6 +9,9 @@
 //!   ([`SessionChange::Parked`]).
 //! - The client connects ([`OpenSession`]): the shard gets the publications from now on, behind a message with the state.
 //!
+//! A session that the broker stores stays there: its connection reads the messages, and stores its steps. The broker assigns the
+//! packet identifiers of messages with QoS 1 and 2.
+//!
 //! Invariants:
 //! - A [`MessageQueue`] never has more bytes than its limit; it drops messages with QoS 0 first, then the oldest.
 //! - A message with QoS 1 or 2 that was sent keeps its packet identifier until it is acknowledged.
@@ -16,6 +19,7 @@
 mod change;
 mod message;
 mod queue;
+mod shared;
 mod state;
 
 pub use change::{
@@ -24,4 +28,5 @@ pub use change::{
 };
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;
+pub use shared::{CloseSession, MessagePage, OpenedSession, QueuedMessage, ReadMessages, StoreSteps};
 pub use state::{Options, SessionState, StoredSubscription};

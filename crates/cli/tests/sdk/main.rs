@@ -8,6 +8,7 @@ mod javascript;
 mod mqtt;
 mod mqtt_redis;
 mod mqtt_restart;
+mod mqtt_sessions;
 mod pusher;
 mod python;
 mod stomp;
