@@ -26,4 +26,3 @@ pub enum Function {
     /// Renews the lease of a node, and ends sessions that have expired.
     Sweep,
 }
-

@@ -55,11 +55,17 @@ mod tests {
 
     #[test]
     fn an_entry_is_decoded_and_other_forms_are_refused() {
-        let texts = |texts: &[&'static [u8]]| texts.iter().map(|text| Bytes::from_static(text)).collect::<Vec<_>>();
+        let texts =
+            |texts: &[&'static [u8]]| texts.iter().map(|text| Bytes::from_static(text)).collect::<Vec<_>>();
         let found = entries(&texts(&[b"7", b"65542", b"2 1700 3\n20\nm\n2"])).expect("an entry");
         let (options, message) = (Bytes::from_static(b"20\n"), Bytes::from_static(b"m\n2"));
         assert_eq!(found, [QueuedEntry { id: 7, serial: 65_542, qos: 2, received: 1700, options, message }]);
-        for wrong in [&[b"7" as &[u8], b"1"][..], &[b"x", b"1", b"1 2 0\n"], &[b"1", b"1", b"1 2 9\nab"], &[b"1", b"1", b"1 2 0"]] {
+        for wrong in [
+            &[b"7" as &[u8], b"1"][..],
+            &[b"x", b"1", b"1 2 0\n"],
+            &[b"1", b"1", b"1 2 9\nab"],
+            &[b"1", b"1", b"1 2 0"],
+        ] {
             assert_eq!(entries(&texts(wrong)), None, "{wrong:?}");
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tidings_broker::Stateful;
 use tidings_config::{BrokerUrl, Config};
-use tidings_metrics::MetricsRegistry;
 use tidings_hub::{SessionId, Slot};
+use tidings_metrics::MetricsRegistry;
 use tidings_mqtt_session::Connection;
 use tidings_mqtt_state::{
     Limits, Retained, RetainedReads, RetainedStore, SharedRetained, SharedSessions, SharedWills, Storage,

@@ -196,7 +196,8 @@ impl Router {
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
-        let broker = Sender { broker: Arc::clone(&self.broker), sessions: self.sessions_for(channel, &options) };
+        let broker =
+            Sender { broker: Arc::clone(&self.broker), sessions: self.sessions_for(channel, &options) };
         let Some(RetainedStore::Shared(shared)) = &self.retained else {
             return broker.send(channel, body, options, done);
         };

@@ -16,8 +16,8 @@ use crate::{
     BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, KeyCountCallback,
     MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback, MapStateCallback,
     PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback, PublishOptions,
-    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, SessionFunction, SessionsCallback, Stateful, WillCallback,
-    WillChange,
+    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, SessionFunction,
+    SessionsCallback, Stateful, WillCallback, WillChange,
 };
 use tidings_wire::HistoryQuery;
 

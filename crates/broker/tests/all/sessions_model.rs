@@ -120,7 +120,8 @@ impl Both<'_> {
             Step::Subscribe { session, filter, qos, no_local } => {
                 let (filter, options) = (FILTERS[filter], format!("{qos}{}x", u8::from(no_local)));
                 if self.call_for(SessionFunction::Steps, session, &["S", filter, &options]).is_some() {
-                    let subscriptions = &mut self.sessions.get_mut(&session).expect("a session").subscriptions;
+                    let subscriptions =
+                        &mut self.sessions.get_mut(&session).expect("a session").subscriptions;
                     subscriptions.insert(filter, (qos, no_local));
                 }
             }
@@ -241,8 +242,7 @@ fn sessions_in_redis_are_as_those_in_memory() {
     let mut runner = TestRunner::new(ProptestConfig { cases: 200, ..ProptestConfig::default() });
     let outcome = runner.run(&steps, |steps| {
         let store = channel(&format!("tidings.node.s{}", store.fetch_add(1, Ordering::Relaxed)));
-        let mut both =
-            Both { node: &node, store, sessions: HashMap::new(), next: 0, read: HashMap::new() };
+        let mut both = Both { node: &node, store, sessions: HashMap::new(), next: 0, read: HashMap::new() };
         for step in &steps {
             both.apply(step)?;
         }

@@ -388,7 +388,9 @@ fn a_session_expires_in_redis_also_if_its_node_is_killed() {
     short.disconnect();
     let (_killed, _) = Client::open(nodes[0].tcp(), "killed", true, 1);
     nodes[0].signal(Signal::KILL);
-    wait_until(PATIENCE, "both have expired", || ["away", "connected"].map(|client| sessions(&nodes[1], client)) == [0; 2]);
+    wait_until(PATIENCE, "both have expired", || {
+        ["away", "connected"].map(|client| sessions(&nodes[1], client)) == [0; 2]
+    });
     wait_until(PATIENCE, "they are counted", || {
         metric(nodes[1].http(), "tidings_mqtt_shared_sessions_expired") == 2
     });
@@ -398,7 +400,7 @@ fn a_session_expires_in_redis_also_if_its_node_is_killed() {
 
 /// The number of dropped messages in a CONNACK.
 fn dropped((_, connack): &Packet) -> Option<usize> {
-    let at = connack.windows(7).position(|window| window == b"dropped")? + 7;
+    let at = connack.windows(9).position(|window| window == b"\0\x07dropped")? + 9;
     let value = &connack[at + 2..at + 2 + usize::from(two(&connack[at..]))];
     String::from_utf8_lossy(value).parse().ok()
 }
@@ -442,7 +444,9 @@ fn a_session_in_redis_beyond_its_bytes_drops_qos_0_first_and_its_client_finds_th
     }
     let (first, rest) = client.answer();
     assert_eq!((first, rest[0]), (0xe0, 0x97), "DISCONNECT: quota exceeded");
-    assert!(self::dropped(&Client::open(node.tcp(), "device", false, 3_600).1).is_some_and(|count| count > 0));
+    assert!(
+        self::dropped(&Client::open(node.tcp(), "device", false, 3_600).1).is_some_and(|count| count > 0)
+    );
 }
 
 #[test]

@@ -94,7 +94,8 @@ pub(super) fn opened(answer: &[Bytes]) -> Option<Result<OpenedSession, ()>> {
 
 /// Appends the arguments of a step.
 pub(super) fn step(step: &Step, limits: SessionLimits, to: &mut Vec<Bytes>) {
-    let mut with_id = |kind: &'static str, id: u16| to.extend([Bytes::from_static(kind.as_bytes()), number(id)]);
+    let mut with_id =
+        |kind: &'static str, id: u16| to.extend([Bytes::from_static(kind.as_bytes()), number(id)]);
     match step {
         Step::Ended(id) => with_id("A", id.get()),
         Step::Released(id) => with_id("L", id.get()),

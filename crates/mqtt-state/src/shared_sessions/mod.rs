@@ -12,6 +12,8 @@
 
 mod calls;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -68,6 +70,9 @@ pub struct SharedSessions {
     state: Mutex<State>,
     /// Publications that are being added.
     adding: AtomicU64,
+    began: Instant,
+    /// Until when there is no session for certain, in milliseconds since `began`; 0 if there may be sessions.
+    empty_until: AtomicU64,
     totals: Totals,
 }
 
@@ -75,9 +80,7 @@ pub struct SharedSessions {
 struct State {
     /// The connections of this node, by the id of their client.
     connections: HashMap<String, Connection>,
-    /// When the number of sessions was requested that was read last.
-    checked: Option<Instant>,
-    /// The number was not 0, or a session has begun here since.
+    /// There were sessions when their number was read last, or one has begun here since.
     exists: bool,
     /// Wakes that have arrived, as the broker counts them.
     wakes: u64,
@@ -110,6 +113,8 @@ impl SharedSessions {
             limits: Mutex::new(limits),
             state: Mutex::default(),
             adding: AtomicU64::new(0),
+            began: Instant::now(),
+            empty_until: AtomicU64::new(0),
             totals: Totals::default(),
         }
     }
@@ -165,6 +170,7 @@ impl SharedSessions {
             };
             if opened.as_ref().is_ok_and(|opened| opened.is_stored) {
                 // A wake before this is not missed: the connection reads its messages at its begin.
+                shared.empty_until.store(0, Ordering::Release);
                 let mut state = shared.lock();
                 state.exists = true;
                 state.connections.insert(client, connection);
@@ -217,15 +223,15 @@ impl SharedSessions {
     pub fn close(self: &Arc<Self>, request: &CloseSession) {
         let CloseSession { key, client, expiry } = request;
         self.lock().connections.remove(client);
-        let args = vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
+        let args =
+            vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
         // Without the broker, the session expires as one of a node that has ended, or its next connection takes it over.
         self.call(SessionFunction::Close, args, |_| {});
     }
 
     /// Whether there may be sessions.
     fn may_exist(&self) -> bool {
-        let state = self.lock();
-        state.exists || state.checked.is_none_or(|checked| checked.elapsed() > RELIABLE)
+        millis(self.began.elapsed()) >= self.empty_until.load(Ordering::Acquire)
     }
 
     /// Whether a publication with this QoS must be added to the sessions before it is published.
@@ -284,15 +290,17 @@ impl SharedSessions {
 
     /// Renews the lease, and reads the number of sessions.
     pub fn renew(self: &Arc<Self>) {
-        let (shared, began) = (Arc::clone(self), Instant::now());
+        let (shared, began) = (Arc::clone(self), self.began.elapsed());
         let args = vec![calls::text(&self.node), calls::lease(), calls::number(SWEPT_AT_ONCE)];
         self.call(SessionFunction::Sweep, args, move |answer| {
             let Ok(answer) = answer else { return };
             let sessions = shared.totals.set(&answer);
-            let (wakes, connected) = (calls::read(&answer, 5).unwrap_or(0), calls::read(&answer, 6).unwrap_or(0));
+            let (wakes, connected) =
+                (calls::read(&answer, 5).unwrap_or(0), calls::read(&answer, 6).unwrap_or(0));
             let mut state = shared.lock();
             state.exists = sessions > 0;
-            state.checked = Some(began);
+            let until = if sessions > 0 { 0 } else { millis(began + RELIABLE) };
+            shared.empty_until.store(until, Ordering::Release);
             let all = state.check(wakes, connected);
             drop(state);
             all.into_iter().for_each(|connection| shared.waker.wake(connection));
@@ -342,6 +350,10 @@ fn own(answer: Result<Vec<Bytes>, BrokerError>) -> Result<Vec<Bytes>, SharedErro
         Some(_) => Err(SharedError::Lost),
         None => Err(SharedError::Broker(invalid())),
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The error of an answer of another form.

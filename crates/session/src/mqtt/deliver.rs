@@ -391,12 +391,7 @@ impl Context<'_> {
         }
     }
 
-    fn mqtt_send_again(
-        &mut self,
-        id: PacketId,
-        awaits: Acknowledgement,
-        message: Option<Box<Message>>,
-    ) {
+    fn mqtt_send_again(&mut self, id: PacketId, awaits: Acknowledgement, message: Option<Box<Message>>) {
         match message {
             None => {
                 self.mqtt().flow().outgoing.begin(id, awaits, None);

@@ -315,7 +315,11 @@ impl Context<'_> {
             let codes: Vec<u8> = codes.collect();
             let reasons = ReasonCodes::from_numbers(&codes).unwrap_or(ReasonCodes::NONE);
             let properties = Properties::NONE;
-            self.mqtt_write_stored(&Packet::SubAck(SubAck { packet_id: pending.packet_id, properties, reasons }));
+            self.mqtt_write_stored(&Packet::SubAck(SubAck {
+                packet_id: pending.packet_id,
+                properties,
+                reasons,
+            }));
         }
     }
 
