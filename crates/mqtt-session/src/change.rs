@@ -122,8 +122,10 @@ pub struct OpenWill {
     pub key: SessionKey,
     /// The id of the connection, unique in the deployment.
     pub client: String,
-    /// The will, if it has one.
+    /// The will, if it has one. Its delay is at most the time for which the session is kept.
     pub will: Option<WillMessage>,
+    /// The client continues its session.
+    pub continues: bool,
 }
 
 /// A connection with a will at the broker has ended.

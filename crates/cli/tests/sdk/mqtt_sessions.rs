@@ -437,7 +437,9 @@ fn a_session_in_redis_beyond_its_bytes_drops_qos_0_first_and_its_client_finds_th
     assert!((10..19).contains(&dropped), "{dropped}");
     let kept: Vec<_> = (u16::try_from(dropped).expect("below 20")..=20).map(payload).collect();
     assert_eq!(client.payloads(kept.len()), kept, "the newest ones, without that with QoS 0");
-    assert_eq!(metric(node.http(), "tidings_mqtt_shared_session_messages_dropped"), dropped as u64);
+    wait_until(PATIENCE, "they are counted", || {
+        metric(node.http(), "tidings_mqtt_shared_session_messages_dropped") == dropped as u64
+    });
     // A client that is connected and acknowledges nothing is disconnected, because it would not notice the loss.
     for number in 1..=20 {
         publisher.publish_whole("t", 1, number, &payload(number));
@@ -487,4 +489,34 @@ fn a_client_whose_session_redis_has_lost_is_told_so() {
     let (first, rest) = client.answer();
     assert_eq!((first, rest[0]), (0xe0, 0x89), "DISCONNECT: server busy");
     assert!(!Client::connect(node.tcp(), "device").1, "no session present");
+}
+
+#[test]
+fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
+    let redis = RedisServer::start();
+    let nodes = nodes(&redis.url());
+    let mut watcher = Client::plain(nodes[0].tcp(), "watcher");
+    watcher.subscribe("will", 1);
+    let with_will = |node: &Tidings, clean: bool, delay: u32, payload: &str| {
+        let stream = TcpStream::connect(node.tcp()).expect("a connection");
+        let mut client = Client { stream, messages: VecDeque::new() };
+        let mut connect =
+            [b"\x00\x04MQTT\x05" as &[u8], &[0x0c | u8::from(clean) << 1, 0, 0, 5, 17]].concat();
+        connect.extend(3_600_u32.to_be_bytes());
+        connect.extend(text("device"));
+        connect.extend([5, 24]);
+        connect.extend(delay.to_be_bytes());
+        connect.extend([text("will"), text(payload)].concat());
+        client.send(0x10, &connect);
+        assert_eq!(client.packet().1[1], 0, "CONNACK of success");
+        client
+    };
+    drop(with_will(&nodes[0], false, 3_600, "first"));
+    wait_until_away(&nodes[1]);
+    drop(with_will(&nodes[1], false, 3_600, "second"));
+    wait_until_away(&nodes[1]);
+    let device = with_will(&nodes[0], true, 1, "third");
+    assert_eq!(watcher.payloads(1), ["second"], "the session has ended, and the first will is discarded");
+    drop(device);
+    assert_eq!(watcher.payloads(1), ["third"], "the delay has passed");
 }
