@@ -19,10 +19,10 @@
 --   tidings:mqttids:N:TAG:KEY     set: `r`, packet identifier of a message of the client with QoS 2 that is not released; `l`, one
 --                                 of a message to the client that it has received and not completed
 --
--- Options are a digit of the QoS, a digit for No Local, then bytes of the node. A message is QoS, Unix seconds, length of the
--- options, each behind a space, a line feed, the options, then bytes of the node. The packet identifier of a message is chosen
--- here, so every node sends the message with the same one. A function that a connection calls does nothing if the session belongs
--- to another connection by now.
+-- Options are a digit of the QoS, a digit for No Local, then bytes of the node. A message has the options of all subscriptions
+-- that match, one behind the other. A message is QoS, Unix seconds, length of the options, each behind a space, a line feed, the
+-- options, then bytes of the node. The packet identifier of a message is chosen here, so every node sends the message with the same
+-- one. A function that a connection calls does nothing if the session belongs to another connection by now.
 do
 
 -- Allowance for a message, besides its bytes.
@@ -219,19 +219,32 @@ local function append(keys, args)
   local once = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7])
   local first = once and redis.call('GET', once)
   if first then return {first, digits(redis.call('ZCARD', store.until_key))} end
+  local copies, ordered = {}, {}
   for _, filter in ipairs(candidates(store, topic)) do
     local subscribers = redis.call('HGETALL', named_key('filter', tag, filter))
     for at = 1, #subscribers, 2 do
-      local session, options = open_session(store, subscribers[at]), subscribers[at + 1]
-      local qos = math.min(tonumber(string.sub(options, 1, 1)), published)
-      local is_own = string.sub(options, 2, 2) == '1' and session.origin == origin
-      -- A client that is connected gets messages with QoS 0 from its node.
-      if session.exists and not is_own and (qos > 0 or session.node == '') then
-        count = count + 1
-        -- A client whose session has no room is told so.
-        enqueue(store, session, qos, options, message, limit, most)
-        note_woken(session, woken)
+      local key, options = subscribers[at], subscribers[at + 1]
+      local copy = copies[key]
+      if not copy then
+        copy = {session = open_session(store, key), qos = 0, options = {}}
+        copies[key] = copy
+        ordered[#ordered + 1] = copy
       end
+      local is_own = string.sub(options, 2, 2) == '1' and copy.session.origin == origin
+      if copy.session.exists and not is_own then
+        copy.qos = math.max(copy.qos, math.min(tonumber(string.sub(options, 1, 1)), published))
+        table.insert(copy.options, options)
+      end
+    end
+  end
+  for _, copy in ipairs(ordered) do
+    local session = copy.session
+    -- A client that is connected gets messages with QoS 0 from its node.
+    if #copy.options > 0 and (copy.qos > 0 or session.node == '') then
+      count = count + 1
+      -- A client whose session has no room is told so.
+      enqueue(store, session, copy.qos, table.concat(copy.options), message, limit, most)
+      note_woken(session, woken)
     end
   end
   wake(name, store, woken)

@@ -23,8 +23,11 @@ const TOPICS: [&str; 11] = ["a", "b", "a/b", "a/b/c", "/", "/b", "a//c", "$s/x",
 /// Most bytes of a session, for a few messages.
 const LIMIT: usize = 1_000;
 const SESSIONS: u8 = 3;
-/// The bytes of a message in Redis besides its body, and the allowance: QoS, seconds, length of the options, the options.
-const HEAD: usize = "1 1234567890 3\n10x".len();
+/// The bytes of a message in Redis besides its body, and the allowance: QoS, seconds, length of the options, the options of so
+/// many subscriptions.
+fn head(subscriptions: usize) -> usize {
+    format!("1 1234567890 {}\n", "10x".len() * subscriptions).len() + "10x".len() * subscriptions
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -184,22 +187,23 @@ impl Both<'_> {
         self.next += 1;
         let origin = self.sessions.get(&by).map_or("nobody", |session| &session.origin).to_owned();
         // As many bytes in both: the model counts the topic, Redis the head.
-        let body = format!("{:1$}", self.next, size + HEAD);
         let message = format!("{:1$}", self.next, size + topic.len());
         let limit = LIMIT.to_string();
         let args = [topic, &origin, &qos.to_string(), &limit, "1000000", &message, ""];
         let answer = self.call(SessionFunction::Append, &args);
-        let publication = Arc::new(Publication::new(Channel::new(topic).expect("a name"), body));
         let mut copies = 0;
         for session in self.sessions.values_mut() {
-            for (filter, (granted, no_local)) in session.subscriptions.clone() {
-                let qos = qos.min(granted);
+            let receives = |(filter, (granted, no_local)): (&&str, &(u8, bool))| {
                 let is_match = Filter::new(filter).expect("a filter").matches(topic);
-                let is_own = no_local && session.origin == origin;
-                if is_match && !is_own && (qos > 0 || session.connection.is_none()) {
-                    copies += 1;
-                    session.add(&publication, qos);
-                }
+                let is_own = *no_local && session.origin == origin;
+                (is_match && !is_own).then_some(qos.min(*granted))
+            };
+            let granted: Vec<u8> = session.subscriptions.iter().filter_map(receives).collect();
+            let Some(qos) = granted.iter().max().copied() else { continue };
+            if qos > 0 || session.connection.is_none() {
+                copies += 1;
+                let body = format!("{:1$}", self.next, size + head(granted.len()));
+                session.add(&Arc::new(Publication::new(Channel::new(topic).expect("a name"), body)), qos);
             }
         }
         prop_assert_eq!(number(&answer[0]), copies, "copies for {}", topic);
