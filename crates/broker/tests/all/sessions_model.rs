@@ -91,6 +91,23 @@ struct Both<'a> {
     read: HashMap<u8, (u64, Vec<String>)>,
 }
 
+/// The filters that can match a topic, in the order in which the functions try them.
+fn order(topic: &str) -> Vec<String> {
+    fn visit(prefix: &str, levels: &[&str], found: &mut Vec<String>) {
+        found.push(format!("{prefix}#"));
+        let Some((first, rest)) = levels.split_first() else { return };
+        for level in [first, "+"] {
+            if rest.is_empty() {
+                found.push(format!("{prefix}{level}"));
+            }
+            visit(&format!("{prefix}{level}/"), rest, found);
+        }
+    }
+    let mut found = Vec::new();
+    visit("", &topic.split('/').collect::<Vec<_>>(), &mut found);
+    found
+}
+
 fn number(bytes: &Bytes) -> u64 {
     String::from_utf8_lossy(bytes).parse().expect("a number")
 }
@@ -190,8 +207,13 @@ impl Both<'_> {
         let answer = self.call(SessionFunction::Append, &args);
         let publication = Arc::new(Publication::new(Channel::new(topic).expect("a name"), body));
         let mut copies = 0;
+        let order = order(topic);
+        let place = |filter: &str| order.iter().position(|one| one == filter);
         for session in self.sessions.values_mut() {
-            for (filter, (granted, no_local)) in session.subscriptions.clone() {
+            // Copies of one publication have no order of their own: here they have that of the functions.
+            let mut subscriptions: Vec<_> = session.subscriptions.clone().into_iter().collect();
+            subscriptions.sort_by_key(|(filter, _)| place(filter));
+            for (filter, (granted, no_local)) in subscriptions {
                 let qos = qos.min(granted);
                 let is_match = Filter::new(filter).expect("a filter").matches(topic);
                 let is_own = no_local && session.origin == origin;
