@@ -30,8 +30,9 @@ pub use state::{
     KeyCountCallback, MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback,
     MapStateCallback, Members, PresenceCallback, PresenceStats, PresenceStatsCallback, PublishOptions,
     RegisterCallback, Retain, RetainCallback, RetainOutcome, RetainedCallback, RetainedPage, RetainedQuery,
-    RetainedTotals, Stateful,
+    RetainedTotals, SessionsCallback, Stateful,
 };
+pub use tidings_mqtt_redis::Function as SessionFunction;
 pub use wills::{BegunWill, WillCallback, WillChange, WillOutcome};
 
 /// The reason why a publication or a subscription has failed.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_map_state::{Applied, KeyChange, MapOptions, StatePage, StateQuery};
 use tidings_wire::{Channel, ClientInfo, Extra, History, HistoryQuery, Position, Publication};
 
-use crate::{Broker, BrokerError, PublishCallback, WillCallback, WillChange};
+use crate::{Broker, BrokerError, PublishCallback, SessionFunction, WillCallback, WillChange};
 
 /// How long the result of a publication is stored under its idempotency key.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
@@ -161,6 +161,8 @@ pub struct RetainedPage {
 pub type RetainCallback = Box<dyn FnOnce(Result<RetainOutcome, BrokerError>) + Send>;
 /// Completion callback with a page of retained messages. Called exactly once, from any thread; must not block.
 pub type RetainedCallback = Box<dyn FnOnce(Result<RetainedPage, BrokerError>) + Send>;
+/// Completion callback with the answer of a function for sessions. Called exactly once, from any thread; must not block.
+pub type SessionsCallback = Box<dyn FnOnce(Result<Vec<Bytes>, BrokerError>) + Send>;
 
 /// The error of a broker that does not store retained messages.
 fn no_retained() -> BrokerError {
@@ -271,6 +273,19 @@ pub trait Stateful: Broker {
     fn change_will(&self, store: &Channel, change: &WillChange, done: WillCallback) {
         let _ = (store, change);
         done(Err(BrokerError::Invalid("this broker does not store wills".to_owned())));
+    }
+
+    /// Calls a function for the sessions of MQTT in the store with this name, which all nodes share. Calls of one caller keep their
+    /// order. The arguments and the answer are those of `sessions.lua` in `tidings-mqtt-redis`.
+    fn call_sessions(
+        &self,
+        store: &Channel,
+        function: SessionFunction,
+        args: Vec<Bytes>,
+        done: SessionsCallback,
+    ) {
+        let _ = (store, function, args);
+        done(Err(BrokerError::Invalid("this broker does not store sessions".to_owned())));
     }
 
     /// Changes a key of a map, and delivers the change to the subscribers of the channel, in one step.

@@ -27,6 +27,10 @@ pub enum WillChange {
         max_bytes: usize,
         /// The connection had this will before. Changes nothing if the client has another will.
         is_again: bool,
+        /// How long the will waits after the end of the connection before it is published.
+        delay: Duration,
+        /// The client continues its session: a will of an earlier connection that waits for its delay is discarded.
+        continues: bool,
     },
     /// A connection has ended.
     Close {

@@ -7,6 +7,7 @@ use tidings_mqtt::PacketId;
 use tidings_wire::{Channel, Extra, Publication, Topic};
 
 use crate::message::{InFlight, Message};
+use crate::shared::{CloseSession, MessagePage, OpenedSession, ReadMessages, StoreSteps};
 use crate::state::{Options, SessionState, StoredSubscription};
 
 /// The owner of a session and its client id. Sessions of different users do not collide.
@@ -34,6 +35,10 @@ pub enum Request {
     JoinGroup(Box<JoinGroup>),
     /// A client connects to a server whose broker stores the wills.
     OpenWill(Box<OpenWill>),
+    /// Steps of a session that the broker stores.
+    StoreSteps(Box<StoreSteps>),
+    /// Read the messages of such a session.
+    ReadMessages(Box<ReadMessages>),
 }
 
 /// The response to a [`Request`].
@@ -47,6 +52,12 @@ pub enum Response {
     Joined,
     /// The will is stored, and the publication of an earlier one has begun.
     WillOpened,
+    /// The session at the broker.
+    Opened(Box<OpenedSession>),
+    /// The broker has the steps.
+    Stored,
+    /// Messages of the session.
+    Messages(Box<MessagePage>),
 }
 
 /// A client connects: the request for its session.
@@ -98,6 +109,10 @@ pub enum SessionChange {
     Will(Connection, Option<Box<WillMessage>>),
     /// A connection whose will the broker stores has ended.
     CloseWill(CloseWill),
+    /// Steps of a session that the broker stores, whose outcome the connection does not wait for.
+    StoreSteps(Box<StoreSteps>),
+    /// A connection whose session the broker stores has ended.
+    CloseSession(Box<CloseSession>),
 }
 
 /// A client connects: its will for the broker.
@@ -107,8 +122,10 @@ pub struct OpenWill {
     pub key: SessionKey,
     /// The id of the connection, unique in the deployment.
     pub client: String,
-    /// The will, if it has one.
+    /// The will, if it has one. Its delay is at most the time for which the session is kept.
     pub will: Option<WillMessage>,
+    /// The client continues its session.
+    pub continues: bool,
 }
 
 /// A connection with a will at the broker has ended.

@@ -25,7 +25,8 @@ impl From<Options> for Combined {
 }
 
 impl Combined {
-    fn add(&mut self, options: Options) {
+    /// Adds the options of a further subscription that matches.
+    pub fn add(&mut self, options: Options) {
         let Self { options: all, more_identifiers } = self;
         all.qos = all.qos.max(options.qos);
         all.retain_as_published |= options.retain_as_published;

@@ -9,6 +9,9 @@
 //!   ([`SessionChange::Parked`]).
 //! - The client connects ([`OpenSession`]): the shard gets the publications from now on, behind a message with the state.
 //!
+//! A session that the broker stores stays there: its connection reads the messages, and stores its steps. The broker assigns the
+//! packet identifiers of messages with QoS 1 and 2.
+//!
 //! Invariants:
 //! - A [`MessageQueue`] never has more bytes than its limit; it drops messages with QoS 0 first, then the oldest.
 //! - A publication that several subscriptions match is one message ([`combine`]).
@@ -18,6 +21,7 @@ mod change;
 mod combine;
 mod message;
 mod queue;
+mod shared;
 mod state;
 
 pub use change::{
@@ -27,4 +31,5 @@ pub use change::{
 pub use combine::{Combined, combine};
 pub use message::{Acknowledgement, InFlight, Message};
 pub use queue::MessageQueue;
+pub use shared::{CloseSession, MessagePage, OpenedSession, QueuedMessage, ReadMessages, StoreSteps};
 pub use state::{Options, SessionState, StoredSubscription};

@@ -161,6 +161,12 @@ impl Control for SessionControl {
             }
             Request::Protocol(mqtt::Request::JoinGroup(request)) => self.sessions.join(&request, reply),
             Request::Protocol(mqtt::Request::OpenSession(request)) => self.sessions.open(*request, reply),
+            Request::Protocol(mqtt::Request::StoreSteps(request)) => {
+                self.sessions.store_steps(&request, reply);
+            }
+            Request::Protocol(mqtt::Request::ReadMessages(request)) => {
+                self.sessions.read_messages(&request, reply);
+            }
             Request::Protocol(mqtt::Request::OpenWill(request)) => self.sessions.open_will(*request, reply),
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }

@@ -10,9 +10,12 @@ use tidings_broker::PublishOptions;
 use tidings_hub::{Failure, Rejection, SessionId, Slot};
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Connection, JoinGroup, OpenSession, OpenWill, SessionChange, SharedDelivery, Step, WillMessage,
+    Connection, JoinGroup, OpenSession, OpenWill, ReadMessages, SessionChange, SharedDelivery, Step,
+    StoreSteps, WillMessage,
 };
-use tidings_mqtt_state::{Outcome, PublishWill, SessionEffects, SessionLimits, Sessions, SharedWills};
+use tidings_mqtt_state::{
+    Outcome, PublishWill, SessionEffects, SessionLimits, Sessions, SharedError, SharedSessions, SharedWills,
+};
 use tidings_session::Response;
 use tidings_shard::{Reply, ShardMessage};
 use tidings_wire::{Topic, code};
@@ -32,6 +35,8 @@ pub(crate) struct MqttSessions {
     pub(crate) shards: Arc<Shards>,
     /// The wills, where the broker stores them.
     pub(crate) wills: Option<Arc<SharedWills>>,
+    /// The sessions, where the broker stores them.
+    pub(crate) shared: Option<Arc<SharedSessions>>,
 }
 
 /// The time in Unix seconds.
@@ -42,6 +47,11 @@ pub(crate) fn unix_seconds() -> u64 {
 impl MqttSessions {
     /// A client requests its session.
     pub(crate) fn open(&self, request: OpenSession, reply: Reply) {
+        if let Some(shared) = &self.shared {
+            return shared.open(request, move |opened| {
+                reply.send(shared_response(opened, |opened| mqtt::Response::Opened(Box::new(opened))));
+            });
+        }
         let now = unix_seconds();
         let mut wills = Vec::new();
         self.router.topic_table().exchange(|topics| {
@@ -53,6 +63,9 @@ impl MqttSessions {
     /// Replaces the limits, for messages, sessions and wills from now on.
     pub(crate) fn set_limits(&self, limits: SessionLimits) {
         self.store.set_limits(limits);
+        if let Some(shared) = &self.shared {
+            shared.set_limits(limits);
+        }
         if let Some(wills) = &self.wills {
             wills.set_max_bytes(limits.total_bytes);
         }
@@ -67,6 +80,22 @@ impl MqttSessions {
                 Ok(()) => opened(),
                 Err(error) => Response::Failed(failure(error)),
             });
+        });
+    }
+
+    /// Steps of a session that the broker stores.
+    pub(crate) fn store_steps(&self, request: &StoreSteps, reply: Reply) {
+        let Some(shared) = &self.shared else { return };
+        shared.store(request, move |stored| {
+            reply.send(shared_response(stored, |()| mqtt::Response::Stored));
+        });
+    }
+
+    /// A connection reads messages of a session that the broker stores.
+    pub(crate) fn read_messages(&self, request: &ReadMessages, reply: Reply) {
+        let Some(shared) = &self.shared else { return };
+        shared.read(request, move |page| {
+            reply.send(shared_response(page, |page| mqtt::Response::Messages(Box::new(page))));
         });
     }
 
@@ -102,9 +131,17 @@ impl MqttSessions {
         if let (SessionChange::CloseWill(request), Some(wills)) = (&change, &self.wills) {
             return wills.close(request.clone());
         }
+        match (&change, &self.shared) {
+            (SessionChange::StoreSteps(request), Some(shared)) => return shared.store(request, |_| {}),
+            (SessionChange::CloseSession(request), Some(shared)) => return shared.close(request),
+            _ => {}
+        }
         let changes_routes = match &change {
             SessionChange::Steps(_, steps) => steps.iter().any(Step::changes_topics),
-            SessionChange::Will(..) | SessionChange::CloseWill(_) => false,
+            SessionChange::Will(..)
+            | SessionChange::CloseWill(_)
+            | SessionChange::StoreSteps(_)
+            | SessionChange::CloseSession(_) => false,
             _ => true,
         };
         if !changes_routes {
@@ -204,17 +241,39 @@ pub(crate) fn post_shared(shards: &Shards, shared: Vec<(Connection, SharedDelive
     }
 }
 
+fn rejection(code: code::Code, text: String) -> Response {
+    Response::Failed(Failure::Error(Rejection { code: code.number, text, temporary: code.temporary }))
+}
+
+fn full(most: usize) -> Response {
+    let text = format!("limit exceeded: {} (mqtt.sessions_limit)", code::counted(most, "session"));
+    rejection(code::LIMIT_EXCEEDED, text)
+}
+
+/// The response to a request for a session that the broker stores.
+fn shared_response<T>(
+    outcome: Result<T, SharedError>,
+    convert: impl FnOnce(T) -> mqtt::Response,
+) -> Response {
+    match outcome {
+        Ok(value) => Response::Protocol(convert(value)),
+        Err(SharedError::Full(most)) => full(most),
+        Err(SharedError::Broker(error)) => Response::Failed(failure(error)),
+        Err(SharedError::Lost) => {
+            rejection(code::INTERNAL, "the session is not in Redis any more".to_owned())
+        }
+        Err(SharedError::TakenOver) => {
+            let code = code::SESSION_TAKEN_OVER;
+            Response::Failed(Failure::Disconnect(code.number, code.text.to_owned()))
+        }
+    }
+}
+
 fn response(outcome: Outcome) -> Response {
-    let rejection = |code: code::Code, text: String| {
-        Response::Failed(Failure::Error(Rejection { code: code.number, text, temporary: code.temporary }))
-    };
     match outcome {
         Outcome::New => Response::Protocol(mqtt::Response::Session(None)),
         Outcome::Resumed(state) => Response::Protocol(mqtt::Response::Session(Some(state))),
-        Outcome::Full(most) => {
-            let text = format!("limit exceeded: {} (mqtt.sessions_limit)", code::counted(most, "session"));
-            rejection(code::LIMIT_EXCEEDED, text)
-        }
+        Outcome::Full(most) => full(most),
         Outcome::Replaced => rejection(code::SESSION_TAKEN_OVER, code::SESSION_TAKEN_OVER.text.to_owned()),
     }
 }

@@ -7,21 +7,29 @@ use std::time::Duration;
 
 use tidings_broker::Stateful;
 use tidings_config::{BrokerUrl, Config};
+use tidings_hub::{SessionId, Slot};
 use tidings_metrics::MetricsRegistry;
+use tidings_mqtt_session::Connection;
 use tidings_mqtt_state::{
-    Limits, Retained, RetainedReads, RetainedStore, SharedRetained, SharedWills, Storage,
+    Limits, Retained, RetainedReads, RetainedStore, SharedRetained, SharedSessions, SharedWills, Storage,
+    WakeSession,
 };
+use tidings_shard::ShardMessage;
 use tidings_wire::{Channel, Topic};
 
+use crate::internal::InternalChannels;
 use crate::mqtt_sessions::{SessionStore, unix_seconds};
 use crate::router::Router;
 use crate::server::StartError;
+use crate::shards::Shards;
 use tidings_settings as settings;
 
 /// The name of the retained messages at the broker.
 const RETAINED: &str = "tidings.node.retained";
 /// The name of the wills there.
 const WILLS: &str = "tidings.node.wills";
+/// The name of the sessions there.
+const SESSIONS: &str = "tidings.node.sessions";
 
 /// The parts of the state.
 pub(crate) struct MqttState {
@@ -92,10 +100,35 @@ impl MqttState {
 
 /// The wills of the deployment, if its broker stores them.
 pub(crate) fn shared_wills(config: &Config, router: &Arc<Router>) -> Option<Arc<SharedWills>> {
-    let store = Channel::new(WILLS).ok().filter(|_| settings::shares_wills(config))?;
+    let store = Channel::new(WILLS).ok().filter(|_| settings::shares_state(config))?;
     let max_bytes = settings::session_limits(config).total_bytes;
     let (broker, publisher) = (Arc::clone(router.broker()), Arc::clone(router) as _);
     Some(Arc::new(SharedWills::new(broker, store, publisher, max_bytes)))
+}
+
+/// The sessions of the deployment, if its broker stores them; woken in a channel of this node.
+pub(crate) fn shared_sessions(
+    config: &Config,
+    router: &Router,
+    node: &str,
+    internal: &InternalChannels,
+) -> Option<Arc<SharedSessions>> {
+    let store = Channel::new(SESSIONS).ok().filter(|_| settings::shares_state(config))?;
+    let (broker, shards) = (Arc::clone(router.broker()), Arc::clone(router.shards()) as _);
+    let limits = settings::session_limits(config);
+    let sessions = Arc::new(SharedSessions::new(broker, store, node.to_owned(), shards, limits));
+    let (topic, woken) = (Topic::Channel(sessions.wakes()), Arc::clone(&sessions));
+    internal.subscribe(topic.clone(), Box::new(move |body| woken.on_wake(body)));
+    router.broker().subscribe(&topic);
+    Some(sessions)
+}
+
+impl WakeSession for Shards {
+    fn wake(&self, Connection { shard, slot, generation }: Connection) {
+        if let Some(mailbox) = self.mailbox(shard as usize) {
+            mailbox.post(ShardMessage::MessagesWaiting(SessionId { slot: Slot::new(slot), generation }));
+        }
+    }
 }
 
 /// Whether this server stores retained messages itself.

@@ -20,10 +20,11 @@ use tidings_map_api::Maps;
 use tidings_mqtt::Qos;
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt_session as mqtt;
-use tidings_mqtt_state::{RetainedFull, RetainedStore, StorageError, Undo};
+use tidings_mqtt_state::{RetainedFull, RetainedStore, SharedSessions, StorageError, Undo};
 use tidings_otel::{Span, SpanKind, Tracer};
 use tidings_session::Response;
 use tidings_shard::ShardMessage;
+use tidings_wire::channel::RESERVED_PREFIX;
 use tidings_wire::{
     Channel, ClientInfo, History, HistoryQuery, MessageProperties, Pattern, Publication, Topic, code,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Router {
     retained: Option<RetainedStore>,
     /// The sessions of MQTT, whose files have a message before it is acknowledged; `None` before they are set.
     sessions: Option<Arc<SessionStore>>,
+    /// The sessions of MQTT, where the broker stores them.
+    shared: Option<Arc<SharedSessions>>,
     /// The last messages of `$SYS/broker/…`.
     broker_topics: ArcSwap<Vec<Arc<Publication>>>,
 }
@@ -82,14 +85,20 @@ impl Router {
             durations: Arc::default(),
             retained: None,
             sessions: None,
+            shared: None,
             broker_topics: ArcSwap::default(),
         }
     }
 
     /// With the state of MQTT.
     #[must_use]
-    pub(crate) fn with_mqtt(self, retained: Option<RetainedStore>, sessions: Arc<SessionStore>) -> Self {
-        Self { retained, sessions: Some(sessions), ..self }
+    pub(crate) fn with_mqtt(
+        self,
+        retained: Option<RetainedStore>,
+        sessions: Arc<SessionStore>,
+        shared: Option<Arc<SharedSessions>>,
+    ) -> Self {
+        Self { retained, sessions: Some(sessions), shared, ..self }
     }
 
     /// The shards of this node.
@@ -187,20 +196,38 @@ impl Router {
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
+        let broker =
+            Sender { broker: Arc::clone(&self.broker), sessions: self.sessions_for(channel, &options) };
         let Some(RetainedStore::Shared(shared)) = &self.retained else {
-            return send(&*self.broker, channel, body, options, done);
+            return broker.send(channel, body, options, done);
         };
         let message = self.shared_message(channel, &body, &options);
         if message.is_none() && !shared.is_storing() {
-            return send(&*self.broker, channel, body, options, done);
+            return broker.send(channel, body, options, done);
         }
         let size = body.len() + options.extra.as_ref().map_or(0, |extra| extra.size());
-        let (broker, own) = (Arc::clone(&self.broker), channel.clone());
+        let own = channel.clone();
         let publish = Box::new(move |stored: Result<(), BrokerError>| match stored {
-            Ok(()) => send(&*broker, &own, body, options, done),
+            Ok(()) => broker.send(&own, body, options, done),
             Err(error) => done(Err(error)),
         });
         shared.store_then_publish(channel, message, size, publish);
+    }
+
+    /// The sessions to which a publication is added, and its QoS; `None` if there are none.
+    fn sessions_for(
+        &self,
+        channel: &Channel,
+        options: &PublishOptions,
+    ) -> Option<(Arc<SharedSessions>, Qos)> {
+        let shared = self.shared.as_ref()?;
+        let name = channel.as_str();
+        // A name with wildcards has no packet.
+        if name.starts_with(RESERVED_PREFIX) || name.contains(['+', '#']) {
+            return None;
+        }
+        let qos = message(options).map_or_else(|| shared.default_qos(), |message| message.qos);
+        shared.is_needed(qos).then(|| (Arc::clone(shared), qos))
     }
 
     /// The message that the shared store has before it is published; `None` if it is not retained there.
@@ -431,6 +458,43 @@ impl Collect for Router {
             &self.durations,
         )
     }
+}
+
+/// Sends publications to the broker.
+struct Sender {
+    broker: Arc<dyn Stateful>,
+    sessions: Option<(Arc<SharedSessions>, Qos)>,
+}
+
+impl Sender {
+    /// Adds a publication to the sessions that get it, and publishes it afterwards.
+    fn send(self, channel: &Channel, body: Bytes, options: PublishOptions, done: BrokerCallback) {
+        let Self { broker, sessions } = self;
+        let Some((sessions, qos)) = sessions else { return send(&*broker, channel, body, options, done) };
+        let publication = retained_message(channel, &body, &options);
+        let key = options.idempotency_key.clone().unwrap_or_default();
+        if qos == Qos::AtMostOnce {
+            sessions.add(&publication, qos, &key, |_| {});
+            return send(&*broker, channel, body, options, done);
+        }
+        let own = channel.clone();
+        sessions.add(&publication, qos, &key, move |added| match added {
+            Ok(0) => send(&*broker, &own, body, options, done),
+            Ok(_) => send(&*broker, &own, body, marked(options, qos), done),
+            Err(error) => done(Err(error)),
+        });
+    }
+}
+
+/// Marks a publication that sessions have: with the properties of a message, so that their connections do not deliver it.
+fn marked(options: PublishOptions, qos: Qos) -> PublishOptions {
+    if message(&options).is_some() {
+        return options;
+    }
+    let mut extra = options.extra.unwrap_or_default();
+    let properties = Bytes::new();
+    extra.message = Some(Box::new(MessageProperties { qos, retain: false, expiry: None, properties }));
+    PublishOptions { extra: Some(extra), ..options }
 }
 
 /// Sends a publication to the broker.

@@ -39,7 +39,7 @@ pub use input::{commands, finish, input};
 pub use link::{Direction, Link, Protocol};
 pub use messages::{Effect, Effects, Event, Messages, Notification, Request, Response};
 pub use module::Addressed;
-pub use mqtt::{deliver_shared, parked};
+pub use mqtt::{deliver_shared, messages_waiting, parked};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
 pub use peer::Peer;
 pub use protocols::address;

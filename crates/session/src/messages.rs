@@ -14,7 +14,11 @@ impl tidings_hub::ControlMessages for Messages {
     fn reserves(request: &mqtt::Request) -> Option<usize> {
         match request {
             mqtt::Request::Retained(_, max_bytes) => Some(*max_bytes),
-            mqtt::Request::OpenSession(_) | mqtt::Request::JoinGroup(_) | mqtt::Request::OpenWill(_) => None,
+            mqtt::Request::OpenSession(_)
+            | mqtt::Request::JoinGroup(_)
+            | mqtt::Request::OpenWill(_)
+            | mqtt::Request::StoreSteps(_)
+            | mqtt::Request::ReadMessages(_) => None,
         }
     }
 }

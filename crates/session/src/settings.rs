@@ -50,6 +50,8 @@ pub struct MqttSettings {
     pub has_files: bool,
     /// Whether the broker stores the wills.
     pub has_shared_wills: bool,
+    /// Whether the broker stores the sessions.
+    pub has_shared_sessions: bool,
     /// Whether retained messages are kept.
     pub retain_available: bool,
     /// Whether shared subscriptions are available.
@@ -71,6 +73,7 @@ impl MqttSettings {
             session_expiry_max: 7 * 24 * 3600,
             has_files: false,
             has_shared_wills: false,
+            has_shared_sessions: false,
             retain_available: true,
             shared_available: true,
             default_qos: Qos::AtLeastOnce,

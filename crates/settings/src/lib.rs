@@ -152,13 +152,13 @@ pub fn retains(config: &Config) -> bool {
     config.mqtt.enabled && config.mqtt.retain_limit > 0
 }
 
-/// Whether sessions of MQTT outlive their connections: those in memory are not shared by nodes.
+/// Whether this server stores the sessions of MQTT itself.
 fn keeps_sessions(config: &Config) -> bool {
     config.mqtt.enabled && config.broker == BrokerUrl::Memory
 }
 
-/// Whether the broker stores the wills of MQTT.
-pub fn shares_wills(config: &Config) -> bool {
+/// Whether the broker stores the wills and the sessions of MQTT.
+pub fn shares_state(config: &Config) -> bool {
     config.mqtt.enabled && config.broker != BrokerUrl::Memory
 }
 
@@ -195,13 +195,10 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
         queue_bytes: options.session_queue_size,
         topic_alias_maximum: small(options.topic_alias_maximum),
         max_keep_alive: small(options.max_keep_alive),
-        session_expiry_max: if keeps_sessions(config) {
-            u32::try_from(options.session_expiry_max.as_secs()).unwrap_or(u32::MAX)
-        } else {
-            0
-        },
+        session_expiry_max: u32::try_from(options.session_expiry_max.as_secs()).unwrap_or(u32::MAX),
         has_files: mqtt_folder(config).is_some(),
-        has_shared_wills: shares_wills(config),
+        has_shared_wills: shares_state(config),
+        has_shared_sessions: shares_state(config) && !options.session_expiry_max.is_zero(),
         retain_available: retains(config),
         // Groups are those of one node.
         shared_available: config.broker == BrokerUrl::Memory,

@@ -55,6 +55,8 @@ pub enum ShardMessage {
     SharedLost(SessionId),
     /// A session with [`Flag::Parking`](tidings_hub::Flag::Parking) has received its last publication.
     Parked(SessionId),
+    /// The broker has messages for a session that have not been read.
+    MessagesWaiting(SessionId),
     /// A connection of the line port for this shard; its first byte determines the protocol.
     Connection(LineConnection),
     /// A connection for this shard with a known protocol.

@@ -379,6 +379,9 @@ impl Shard {
                 }
                 ShardMessage::DeliverShared(id, delivery) => self.deliver_shared(id, delivery),
                 ShardMessage::SharedLost(id) => self.end_slow(id),
+                ShardMessage::MessagesWaiting(id) => {
+                    tidings_session::messages_waiting(&mut self.hub, id, &mut self.fx);
+                }
                 ShardMessage::Connection(connection) => self.accept_line_connection(connection),
                 ShardMessage::Arrival(arrival) => self.adopt_arrival(*arrival),
                 ShardMessage::Ready(id) => self.pipe_ready(id),

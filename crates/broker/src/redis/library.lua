@@ -18,6 +18,8 @@
 --                         wills of MQTT: `c` of clients that are connected, `d` those whose publication has begun
 --   tidings:willnodes:TAG sorted set: the nodes with wills, by the millisecond at which each is considered ended
 --   tidings:willbytes:TAG string: bytes of these wills, with an allowance for each
+--   tidings:willdelays:TAG  hash: field `c` -> ms between the end of its connection and the publication, if it waits
+--   tidings:willsdelayed:TAG  sorted set: fields `c` whose connection has ended, by the millisecond of their publication; their node is -
 --   tidings:willsof:N:TAG:NODE  set: the fields `c` of this node
 --   tidings:willsdue:N:TAG:NODE set: the fields `d` of this node, which publishes them
 --   tidings:held:N:TAG:NODE  hash: client -> 1 if its leave is announced, else 0; the members that this node keeps present
@@ -644,6 +646,10 @@ end
 local function remove_will(tag, field, node, value)
   local wills, _, size = will_keys(tag)
   redis.call('HDEL', wills, field)
+  if string.sub(field, 1, 1) == 'c' then
+    redis.call('HDEL', 'tidings:willdelays:' .. tag, field)
+    redis.call('ZREM', 'tidings:willsdelayed:' .. tag, field)
+  end
   redis.call('SREM', wills_of(tag, node, string.sub(field, 1, 1)), field)
   if redis.call('EXISTS', wills) == 0 then
     redis.call('DEL', size)
@@ -673,6 +679,17 @@ local function begin_will(tag, field, publisher, answer)
   answer[#answer + 1] = will
 end
 
+-- The connection of a will has ended: passes the will to a node that publishes it, or waits for its delay.
+local function end_will(tag, field, publisher, answer, time)
+  local delay = redis.call('HGET', 'tidings:willdelays:' .. tag, field)
+  if not delay then return begin_will(tag, field, publisher, answer) end
+  local node, client, will, value = get_will(tag, field)
+  if not node then return end
+  remove_will(tag, field, node, value)
+  add_will(tag, field, '-', client, will)
+  redis.call('ZADD', 'tidings:willsdelayed:' .. tag, digits(time + delay), field)
+end
+
 -- Renews the lease of a node; returns whether it had none, so that other nodes may have claimed its wills.
 local function renew_lease(nodes, node, lease, time)
   local held = redis.call('ZSCORE', nodes, node)
@@ -687,10 +704,11 @@ local function will_answer(tag, flag, answer)
   return answer
 end
 
--- node, lease ms, key of the client, its connection, will | '' if it has none, most bytes of all wills, 1 if it connected earlier
+-- node, lease ms, key of the client, its connection, will | '' if it has none, most bytes of all wills, 1 if it connected earlier,
+-- delay of the will in ms, 1 if the client continues its session
 -- -> 1 if the wills have as many bytes as the limit, so that nothing is changed; 2 if the lease of this node had ended and is
 -- renewed now, so that other nodes may have published its other wills; else 0. The will of an earlier connection of the client,
--- which this node publishes
+-- which this node publishes; one with a delay is discarded if the session continues
 local function will_open(keys, args)
   local _, tag = only_channel(keys)
   local wills, nodes = will_keys(tag)
@@ -704,8 +722,18 @@ local function will_open(keys, args)
     local cost = will_cost(field, node .. ' ' .. client .. ' ' .. will)
     if tonumber(redis.call('GET', size) or '0') + cost > most then return will_answer(tag, 1, answer) end
   end
-  begin_will(tag, field, node, answer)
-  if will ~= '' then add_will(tag, field, node, client, will) end
+  local owner, _, _, former = get_will(tag, field)
+  local waits = owner == '-' or redis.call('HEXISTS', 'tidings:willdelays:' .. tag, field) == 1
+  if owner and waits and args[9] == '1' then
+    remove_will(tag, field, owner, former)
+  else
+    begin_will(tag, field, node, answer)
+  end
+  if will ~= '' then
+    add_will(tag, field, node, client, will)
+    local delay = whole(args[8], '0', 'delay')
+    if tonumber(delay) > 0 then redis.call('HSET', 'tidings:willdelays:' .. tag, field, delay) end
+  end
   local had_no_lease = renew_lease(nodes, node, lease, now())
   return will_answer(tag, had_no_lease and 2 or 0, answer)
 end
@@ -719,7 +747,7 @@ local function will_close(keys, args)
   local owner, client, _, value = get_will(tag, field)
   if owner == node and client == connection then
     if publishes then
-      begin_will(tag, field, node, answer)
+      end_will(tag, field, node, answer, now())
     else
       remove_will(tag, field, node, value)
     end
@@ -757,12 +785,16 @@ local function will_claim(keys, args)
       while #answer < 3 + 2 * most do
         local field = redis.call('SRANDMEMBER', fields)
         if not field then break end
-        if get_will(tag, field) == other then begin_will(tag, field, node, answer) end
+        if get_will(tag, field) == other then
+          if fields == begun then begin_will(tag, field, node, answer) else end_will(tag, field, node, answer, time) end
+        end
         redis.call('SREM', fields, field)
       end
     end
     if redis.call('EXISTS', begun, kept) == 0 then redis.call('ZREM', nodes, other) end
   end
+  local due = redis.call('ZRANGEBYSCORE', 'tidings:willsdelayed:' .. tag, '-inf', digits(time), 'LIMIT', 0, most)
+  for _, field in ipairs(due) do begin_will(tag, field, node, answer) end
   return will_answer(tag, had_no_lease and 2 or 0, answer)
 end
 

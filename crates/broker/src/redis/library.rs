@@ -7,13 +7,13 @@
 //! and `&name?tidings` for each (`?` stands for any one character, here the control character 31). In a cluster also
 //! `&{name}?tidings`, and `&tidings?patterns`.
 
-use std::borrow::Cow;
-
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, ServerError, Value};
 
+use crate::SessionFunction;
+
 /// The source of the library.
-const SOURCE: &str = concat!(include_str!("library.lua"), include_str!("maps.lua"));
+const SOURCE: [&str; 3] = [include_str!("library.lua"), include_str!("maps.lua"), tidings_mqtt_redis::SOURCE];
 
 /// The line that differs for a cluster.
 const SINGLE: &str = "local SHARDED = false";
@@ -69,6 +69,24 @@ functions! {
     WILL_CLOSE = "will_close", "tidings:wills:";
     WILL_DONE = "will_done", "tidings:wills:";
     WILL_CLAIM = "will_claim", "tidings:wills:";
+    MQTT_OPEN = "mqtt_open", "tidings:mqttuntil:";
+    MQTT_STEPS = "mqtt_steps", "tidings:mqttuntil:";
+    MQTT_READ = "mqtt_read", "tidings:mqttuntil:";
+    MQTT_CLOSE = "mqtt_close", "tidings:mqttuntil:";
+    MQTT_APPEND = "mqtt_append", "tidings:mqttuntil:";
+    MQTT_SWEEP = "mqtt_sweep", "tidings:mqttuntil:";
+}
+
+/// A function for the sessions of MQTT.
+pub(super) fn of_sessions(function: SessionFunction) -> Function {
+    match function {
+        SessionFunction::Open => MQTT_OPEN,
+        SessionFunction::Steps => MQTT_STEPS,
+        SessionFunction::Read => MQTT_READ,
+        SessionFunction::Close => MQTT_CLOSE,
+        SessionFunction::Append => MQTT_APPEND,
+        SessionFunction::Sweep => MQTT_SWEEP,
+    }
 }
 
 /// Loads the library if it is missing or different: the variant for a cluster when `sharded`.
@@ -76,8 +94,10 @@ functions! {
 /// # Errors
 /// The response of Redis: it may be too old, or the user may lack the permission.
 pub(super) async fn load(connection: &mut MultiplexedConnection, sharded: bool) -> RedisResult<()> {
-    let source: Cow<'_, str> =
-        if sharded { SOURCE.replacen(SINGLE, "local SHARDED = true", 1).into() } else { SOURCE.into() };
+    let mut source = SOURCE.concat();
+    if sharded {
+        source = source.replacen(SINGLE, "local SHARDED = true", 1);
+    }
     let version = fingerprint(&source);
     let there: RedisResult<String> =
         redis::cmd("FCALL").arg("tidings_version").arg(0).query_async(connection).await;

@@ -16,8 +16,8 @@ use crate::{
     BrokerError, Change, CompletionCallback, EvictCallback, HistoryCallback, KeyCountCallback,
     MAX_IDEMPOTENCY_KEY, MAX_REGISTER_VALUES, MapChange, MapChangeCallback, MapStateCallback,
     PresenceCallback, PresenceStats, PresenceStatsCallback, PublishCallback, PublishOptions,
-    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, Stateful, WillCallback,
-    WillChange,
+    RegisterCallback, Retain, RetainCallback, RetainedCallback, RetainedQuery, SessionFunction,
+    SessionsCallback, Stateful, WillCallback, WillChange,
 };
 use tidings_wire::HistoryQuery;
 
@@ -252,10 +252,29 @@ impl Stateful for Redis {
         });
     }
 
+    fn call_sessions(
+        &self,
+        store: &Channel,
+        function: SessionFunction,
+        args: Vec<Bytes>,
+        done: SessionsCallback,
+    ) {
+        let args = args.into_iter().map(Arg::Bytes).collect();
+        self.call(library::of_sessions(function), store, args, move |value| {
+            done(value.and_then(|value| texts(&value).ok_or_else(|| unexpected(&value))));
+        });
+    }
+
     fn announce(&self, channel: &Channel, change: Change, done: CompletionCallback) {
         let request = Request::Envelope(channel.clone(), envelope::write_change(&change).into());
         self.send(channel, request, Reply::Value(Box::new(move |value| done(value.map(drop)))));
     }
+}
+
+/// The texts of a list.
+fn texts(value: &Value) -> Option<Vec<Bytes>> {
+    let Value::Array(parts) = value else { return None };
+    parts.iter().map(|part| envelope::bytes(part).map(Bytes::copy_from_slice)).collect()
 }
 
 fn members(value: &Value) -> Option<Vec<ClientInfo>> {

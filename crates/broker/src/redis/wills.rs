@@ -14,11 +14,13 @@ pub(super) fn call(node: &str, change: &WillChange) -> (Function, Vec<Arg>) {
     let flag = |on: bool| Arg::Number(u64::from(on));
     let node = Arg::text(node);
     match change {
-        WillChange::Open { key, connection, will, lease, max_bytes, is_again } => {
+        WillChange::Open { key, connection, will, lease, max_bytes, is_again, delay, continues } => {
             let (key, connection) = (Arg::text(key), Arg::text(connection));
             let (lease, will) = (Arg::Number(millis(*lease)), Arg::Bytes(will.clone().unwrap_or_default()));
             let most = Arg::Number(*max_bytes as u64);
-            (library::WILL_OPEN, vec![node, lease, key, connection, will, most, flag(*is_again)])
+            let delay = Arg::Number(u64::try_from(delay.as_millis()).unwrap_or(0));
+            let flags = (flag(*is_again), flag(*continues));
+            (library::WILL_OPEN, vec![node, lease, key, connection, will, most, flags.0, delay, flags.1])
         }
         WillChange::Close { key, connection, is_published } => {
             let args = vec![node, Arg::text(key), Arg::text(connection), flag(*is_published)];

@@ -20,7 +20,19 @@ fn open_for(node: &Node, lease: Duration, key: &str, connection: &str, will: &st
     let will = Some(Bytes::from(will.to_owned())).filter(|will| !will.is_empty());
     let (key, connection) = (key.to_owned(), connection.to_owned());
     let max_bytes = 2_000;
-    change(node, &WillChange::Open { key, connection, will, lease, max_bytes, is_again: false })
+    change(
+        node,
+        &WillChange::Open {
+            key,
+            connection,
+            will,
+            lease,
+            max_bytes,
+            is_again: false,
+            delay: Duration::ZERO,
+            continues: false,
+        },
+    )
 }
 
 fn open(node: &Node, key: &str, connection: &str, will: &str) -> WillOutcome {
@@ -115,7 +127,19 @@ fn wills_of_an_ended_node_are_claimed_once(one: &Node, two: &Node) {
 fn open_again(node: &Node, key: &str, connection: &str, will: &str) -> WillOutcome {
     let (key, connection) = (key.to_owned(), connection.to_owned());
     let will = Some(Bytes::from(will.to_owned()));
-    change(node, &WillChange::Open { key, connection, will, lease: LONG, max_bytes: 2_000, is_again: true })
+    change(
+        node,
+        &WillChange::Open {
+            key,
+            connection,
+            will,
+            lease: LONG,
+            max_bytes: 2_000,
+            is_again: true,
+            delay: Duration::ZERO,
+            continues: true,
+        },
+    )
 }
 
 fn a_will_that_two_nodes_publish_is_counted_once(one: &Node, two: &Node) {
@@ -158,6 +182,31 @@ fn wills_beyond_the_bound_are_refused(node: &Node) {
     close(node, "k2", "c2", false);
 }
 
+fn delayed(node: &Node, key: &str, connection: &str, delay: Duration, continues: bool) -> Vec<String> {
+    let (key, connection) = (key.to_owned(), connection.to_owned());
+    let (will, max_bytes, is_again) = (Some(Bytes::from_static(b"bye")), 2_000, false);
+    let open = WillChange::Open { key, connection, will, lease: LONG, max_bytes, is_again, delay, continues };
+    begun(&change(node, &open))
+}
+
+fn a_will_waits_for_its_delay_and_a_session_that_continues_discards_it(one: &Node, two: &Node) {
+    assert_eq!(delayed(one, "k1", "c1", LONG, true), [""; 0]);
+    assert_eq!(close(one, "k1", "c1", true), [""; 0], "it waits");
+    assert_eq!(delayed(two, "k1", "c2", LONG, true), [""; 0], "the client has returned in time");
+    assert_eq!(close(two, "k1", "c2", true), [""; 0]);
+    assert_eq!(delayed(one, "k1", "c3", LONG, false), ["c2=bye"], "the session has ended");
+    finish(one, "c2");
+    assert_eq!(
+        delayed(one, "k1", "c4", Duration::from_millis(1), true),
+        [""; 0],
+        "a session that is taken over"
+    );
+    close(one, "k1", "c4", true);
+    wait_until(PATIENCE, "the delay has passed", || begun(&claim(two, 100)) == ["c4=bye"]);
+    let ended = finish(two, "c4");
+    assert_eq!((ended.count, ended.bytes), (0, 0));
+}
+
 fn all(options: impl Fn() -> Options) {
     let [one, two] = nodes(options);
     a_will_belongs_to_the_last_connection_of_its_client(&one, &two);
@@ -165,6 +214,7 @@ fn all(options: impl Fn() -> Options) {
     wills_of_an_ended_node_are_claimed_once(&one, &two);
     a_client_that_opens_reports_the_ended_lease(&one, &two);
     a_will_that_two_nodes_publish_is_counted_once(&one, &two);
+    a_will_waits_for_its_delay_and_a_session_that_continues_discards_it(&one, &two);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod mqtt;
 mod mqtt_exchanges;
 mod mqtt_redis;
 mod mqtt_restart;
+mod mqtt_sessions;
 mod pusher;
 mod python;
 mod stomp;

@@ -98,15 +98,14 @@ group! {
         /// that is away, the oldest messages with QoS 0 are dropped, then the oldest, and `CONNACK` states their number.
         session_queue_size: usize = "1048576", bytes(1024, 1024 * MIB), reload;
         /// How long a session outlives its connection at most. A client of 5.0 that asks for more gets this; a session of 3.1.1
-        /// without clean session has this time. 0 ends every session with its connection. Sessions are available with
-        /// `broker = "memory"` only.
+        /// without clean session has this time. 0 ends every session with its connection.
         session_expiry_max: Duration = "168h", millis(0, 366 * 24 * HOUR), reload;
-        /// Most sessions that outlive their connection, with and without one. A client whose session would be one more gets
+        /// Most sessions that outlive their connection, with and without one; with Redis of the deployment. A client whose session would be one more gets
         /// reason code 0x97.
         sessions_limit: usize = "100000", count(0, 10_000_000), reload;
         /// Most bytes of messages for all clients that are away. At more, a session that gets a message drops others as at
-        /// `mqtt.session_queue_size`. With Redis, most bytes of the wills of all clients; a client whose will would be one more gets
-        /// reason code 0x97.
+        /// `mqtt.session_queue_size`. With Redis, most bytes of the messages in all sessions of the deployment, and also of the wills of
+        /// all clients; a client whose will would be one more gets reason code 0x97.
         sessions_max_bytes: usize = "268435456", bytes(1024, 1024 * 1024 * MIB), reload;
         /// Most topic aliases that a client of 5.0 may define.
         topic_alias_maximum: usize = "16", count(0, 1024), reload;

@@ -144,7 +144,7 @@ impl<W> Sessions<W> {
             SessionChange::Steps(connection, steps) => state.take_steps(connection, steps, &mut fx),
             SessionChange::Will(connection, will) => state.take_will(connection, will),
             // The broker has these.
-            SessionChange::CloseWill(_) => {}
+            SessionChange::CloseWill(_) | SessionChange::StoreSteps(_) | SessionChange::CloseSession(_) => {}
         }
         state.flush();
         fx

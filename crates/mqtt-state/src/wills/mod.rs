@@ -96,7 +96,8 @@ impl SharedWills {
         request: OpenWill,
         done: impl FnOnce(Result<(), BrokerError>) + Send + 'static,
     ) {
-        let OpenWill { key, client, will } = request;
+        let OpenWill { key, client, will, continues } = request;
+        let delay = will.as_ref().map_or(0, |will| will.delay);
         let will = will.map(|will| bytes::Bytes::from(std::mem::take(&mut Encoder::default().will(&will).0)));
         if let Some(will) = &will
             && !self.lock().open(client.clone(), key.clone(), will.clone())
@@ -111,6 +112,8 @@ impl SharedWills {
             lease: LEASE,
             max_bytes,
             is_again: false,
+            delay: Duration::from_secs(delay.into()),
+            continues,
         };
         let shared = Arc::clone(self);
         self.change(&change, move |outcome| match outcome {
@@ -177,9 +180,17 @@ impl SharedWills {
         for (connection, key, will) in repeats.unstored {
             let (shared, max_bytes) = (Arc::clone(self), self.max_bytes.load(Ordering::Relaxed));
             let client = connection.clone();
-            let (will, lease) = (Some(will), LEASE);
-            let key = key.into();
-            let change = WillChange::Open { key, connection, will, lease, max_bytes, is_again: true };
+            let delay = Decoder(&will).will().map_or(0, |will| will.delay);
+            let change = WillChange::Open {
+                key: key.into(),
+                connection,
+                will: Some(will),
+                lease: LEASE,
+                max_bytes,
+                is_again: true,
+                delay: Duration::from_secs(delay.into()),
+                continues: true,
+            };
             self.change(&change, move |outcome| {
                 if outcome.is_ok_and(|outcome| !outcome.is_full) {
                     shared.lock().set_stored(&client);

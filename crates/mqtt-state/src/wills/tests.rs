@@ -134,7 +134,7 @@ fn connections_that_are_refused_while_the_broker_is_away_are_bounded_and_keep_no
         let outcome = Arc::new(Mutex::new(None));
         let into = Arc::clone(&outcome);
         let client = format!("c{number}");
-        let request = OpenWill { key: client.as_str().into(), client, will: Some(will()) };
+        let request = OpenWill { key: client.as_str().into(), client, will: Some(will()), continues: false };
         wills.open(request, move |result| *into.lock().unwrap() = Some(result));
         outcome.lock().unwrap().take().expect("an outcome")
     };
@@ -160,7 +160,8 @@ fn connections_that_are_refused_while_the_broker_is_away_are_bounded_and_keep_no
 fn after_a_client_has_renewed_an_ended_lease_the_wills_of_the_others_are_stored_again() {
     let (broker, _, wills) = shared();
     let open = |client: &str| {
-        let request = OpenWill { key: client.into(), client: client.to_owned(), will: Some(will()) };
+        let request =
+            OpenWill { key: client.into(), client: client.to_owned(), will: Some(will()), continues: false };
         wills.open(request, |result| assert_eq!(result, Ok(())));
     };
     open("a");

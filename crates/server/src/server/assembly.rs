@@ -182,7 +182,12 @@ impl Assembly {
             config.broker_linger,
             tracer.clone(),
         );
-        let router = Arc::new(router.with_mqtt(retained, Arc::clone(&session_store)));
+        let shared = mqtt_storage::shared_sessions(config, &router, cluster.uid(), &internal);
+        if let Some(shared) = &shared {
+            metrics.register(Arc::clone(shared));
+            tokio::spawn(Arc::clone(shared).run());
+        }
+        let router = Arc::new(router.with_mqtt(retained, Arc::clone(&session_store), shared.clone()));
         let wills = mqtt_storage::shared_wills(config, &router);
         if let Some(wills) = &wills {
             metrics.register(Arc::clone(wills));
@@ -193,6 +198,7 @@ impl Assembly {
             router: Arc::clone(&router),
             shards: Arc::clone(&shards),
             wills,
+            shared,
         };
         sessions.restore(&topics);
         let readiness = Arc::new(ReadinessCheck {

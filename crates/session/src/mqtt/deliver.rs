@@ -76,12 +76,22 @@ fn address_one(
     let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
     let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
     let retain = options.retain_as_published && message.is_some_and(|message| message.retain);
+    let is_marked = message.is_some();
     let session = hub.session_mut(slot);
     let link = session.peer.link;
     let Protocol::Mqtt { version: Some(version), .. } = link.protocol() else { return Addressed::Droppable };
     let Some(mqtt) = session.existing_state().and_then(|state| state.mqtt.as_mut()) else {
         return Addressed::Droppable;
     };
+    let mut qos = qos;
+    if mqtt.stored.is_some() && qos != Qos::AtMostOnce {
+        if is_marked {
+            // The broker has it for the session.
+            return Addressed::Droppable;
+        }
+        // Of a program that publishes in Redis itself.
+        qos = Qos::AtMostOnce;
+    }
     let Options { identifier, is_pattern, .. } = *options;
     let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
     let outcome = mqtt.deliver(message, &settings, Target { version, framing: link.framing(), now }, out);
@@ -236,20 +246,20 @@ impl Mqtt {
         is_written
     }
 
-    /// Appends a message that has waited. With a packet identifier it is sent again (MQTT-3.3.1-1). Returns whether it was
-    /// appended; one that has expired is not, unless it was sent before (MQTT-4.3.3-7).
+    /// Appends a message that has waited. With a packet identifier and `true` it is sent again (MQTT-3.3.1-1). Returns whether it
+    /// was appended; one that has expired is not, unless it was sent before (MQTT-4.3.3-7).
     fn write_later(
         &mut self,
         message: &Message,
-        again: Option<PacketId>,
+        id: Option<(PacketId, bool)>,
         target: Target,
         out: &mut Vec<u8>,
     ) -> bool {
         let Message { publication, qos, retain, identifier, more_identifiers, is_pattern, .. } = message;
-        let lifetime = match (message.lifetime(target.now), again) {
+        let lifetime = match (message.lifetime(target.now), id) {
             (Ok(lifetime), _) => lifetime,
-            (Err(_), Some(_)) => Some(0),
-            (Err(_), None) => {
+            (Err(_), Some((_, true))) => Some(0),
+            (Err(_), _) => {
                 self.record(|| Step::Dropped(Arc::clone(publication)));
                 return false;
             }
@@ -268,7 +278,7 @@ impl Mqtt {
         if shared.is_empty() {
             return false;
         }
-        let Some(id) = again else { return self.write_publish(delivery, target, out) };
+        let Some((id, is_again)) = id else { return self.write_publish(delivery, target, out) };
         let mut packet = Vec::new();
         // A packet in no frame, to set its flag.
         let is_written = self.write_packet(
@@ -278,7 +288,9 @@ impl Mqtt {
             &mut packet,
         );
         if let Some(offsets) = Offsets::find(&packet, target.version).filter(|_| is_written) {
-            offsets.set_dup(&mut packet);
+            if is_again {
+                offsets.set_dup(&mut packet);
+            }
             target.framing.frame_with(ws::Opcode::Binary, packet.len(), out, |out| {
                 out.extend_from_slice(&packet);
             });
@@ -330,6 +342,14 @@ impl Context<'_> {
         }
     }
 
+    /// Whether the session gets a retained message from the broker, which has the step.
+    pub(super) fn mqtt_reads(&mut self, publication: &Publication, options: Options) -> bool {
+        let default_qos = self.hub.protocols.mqtt_settings().default_qos;
+        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        let qos = options.qos.min(message.map_or(default_qos, |message| message.qos));
+        qos != Qos::AtMostOnce && self.mqtt().stored.is_some()
+    }
+
     pub(super) fn mqtt_puback(&mut self, ack: &Ack<'_>) -> Progress {
         self.mqtt_delivered(ack.packet_id, Acknowledgement::Acknowledge)
     }
@@ -349,7 +369,7 @@ impl Context<'_> {
             self.mqtt_pass_steps();
         }
         let reason = if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.mqtt_write(&Packet::PubRel(Ack { reason, ..Ack::success(ack.packet_id) }));
+        self.mqtt_write_stored(&Packet::PubRel(Ack { reason, ..Ack::success(ack.packet_id) }));
         Progress::Next
     }
 
@@ -359,6 +379,8 @@ impl Context<'_> {
             self.mqtt().record(|| Step::Ended(id));
             self.mqtt_send_waiting();
             self.mqtt_pass_steps();
+            self.mqtt_pass_acknowledgements();
+            self.mqtt_read_more();
         }
         Progress::Next
     }
@@ -367,15 +389,13 @@ impl Context<'_> {
     /// (MQTT-4.4.0-1, MQTT-4.6.0-1).
     pub(super) fn mqtt_send_waiting(&mut self) {
         let settings = self.hub.protocols.mqtt_settings();
-        let Some(version) = self.mqtt_version() else { return };
-        let target = Target { version, framing: self.link().framing(), now: self.hub.time() };
         loop {
             let mqtt = self.mqtt();
             if !mqtt.may_send(&settings) {
                 return;
             }
             if let Some(InFlight { id, awaits, message }) = mqtt.flow().outgoing.next_resend() {
-                self.mqtt_send_again(id, awaits, message, target);
+                self.mqtt_send_again(id, awaits, message);
                 continue;
             }
             let Some(message) = mqtt.flow().outgoing.waiting.pop() else { return };
@@ -383,24 +403,18 @@ impl Context<'_> {
                 self.mqtt().record(|| Step::Dropped(message.publication));
                 continue;
             }
-            self.mqtt_send_later(&message, None, target);
+            self.mqtt_send_later(&message, None);
         }
     }
 
-    fn mqtt_send_again(
-        &mut self,
-        id: PacketId,
-        awaits: Acknowledgement,
-        message: Option<Box<Message>>,
-        target: Target,
-    ) {
+    fn mqtt_send_again(&mut self, id: PacketId, awaits: Acknowledgement, message: Option<Box<Message>>) {
         match message {
             None => {
                 self.mqtt().flow().outgoing.begin(id, awaits, None);
                 self.mqtt_write(&Packet::PubRel(Ack::success(id)));
             }
             Some(message) => {
-                if self.mqtt_may_receive(&message) && self.mqtt_send_later(&message, Some(id), target) {
+                if self.mqtt_may_receive(&message) && self.mqtt_send_later(&message, Some((id, true))) {
                     self.mqtt().flow().outgoing.begin(id, awaits, Some(message));
                 } else {
                     self.mqtt().record(|| Step::Ended(id));
@@ -410,9 +424,11 @@ impl Context<'_> {
     }
 
     /// Sends a message that has waited; returns whether it was sent.
-    fn mqtt_send_later(&mut self, message: &Message, again: Option<PacketId>, target: Target) -> bool {
+    pub(super) fn mqtt_send_later(&mut self, message: &Message, id: Option<(PacketId, bool)>) -> bool {
+        let Some(version) = self.mqtt_version() else { return false };
+        let target = Target { version, framing: self.link().framing(), now: self.hub.time() };
         let mut is_written = false;
-        self.mqtt_send_recorded(|mqtt, out| is_written = mqtt.write_later(message, again, target, out));
+        self.mqtt_send_recorded(|mqtt, out| is_written = mqtt.write_later(message, id, target, out));
         if is_written {
             self.hub.protocols.mqtt.sent_publish(message.qos);
         }
@@ -436,7 +452,7 @@ impl Context<'_> {
     }
 
     /// Whether the client may get a message that was kept for it.
-    fn mqtt_may_receive(&self, message: &Message) -> bool {
+    pub(super) fn mqtt_may_receive(&self, message: &Message) -> bool {
         let channel = &message.publication.channel;
         if message.is_pattern {
             return self.hub.authorize(self.slot, Action::Subscribe, channel).is_ok();

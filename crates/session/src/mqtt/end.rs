@@ -16,7 +16,7 @@ impl Context<'_> {
     pub(super) fn mqtt_client_disconnect(&mut self, disconnect: &Disconnect<'_>) {
         let expiry = disconnect.properties.get(PropertyId::SessionExpiryInterval);
         if let Some(Property::SessionExpiryInterval(seconds)) = expiry {
-            if !self.mqtt().is_kept() && seconds > 0 {
+            if self.mqtt().expiry == 0 && seconds > 0 {
                 // The session ends with the connection, and the client was informed of that.
                 let words = "the session expiry interval of the connection is 0";
                 return self.mqtt_disconnect(ReasonCode::ProtocolError, words);
@@ -116,6 +116,7 @@ impl Context<'_> {
         if is_connected && self.mqtt().is_kept() {
             return self.mqtt_park(delayed);
         }
+        self.mqtt_close_session();
         self.mqtt_leave_all();
         let connection = self.mqtt_connection();
         if self.mqtt().is_registered {

@@ -14,6 +14,7 @@
 //! | `will` | wills, in files and at the broker |
 //! | `shared` | shared subscriptions |
 //! | `park` | sessions that outlive their connection |
+//! | `stored` | sessions that the broker stores |
 //! | `reason` | reason codes of errors |
 //! | `state` | what a session keeps |
 //!
@@ -32,6 +33,7 @@ mod publish;
 mod reason;
 mod shared;
 pub(crate) mod state;
+mod stored;
 mod subscribe;
 mod will;
 
@@ -79,6 +81,14 @@ pub(crate) const MODULE: Module = Module {
 pub fn parked(hub: &mut Hub, id: SessionId, fx: &mut Effects) {
     if hub.is_current(id) && hub.session(id.slot).flags.has(Flag::Parking) {
         Context::new(hub, id.slot, fx).mqtt_parked();
+    }
+}
+
+/// There are messages at the broker for this session, which it has not read.
+pub fn messages_waiting(hub: &mut Hub, id: SessionId, fx: &mut Effects) {
+    let state = hub.is_current(id).then(|| hub.session(id.slot).peek_state()).flatten();
+    if state.and_then(|state| state.mqtt.as_ref()).is_some_and(|mqtt| mqtt.stored.is_some()) {
+        Context::new(hub, id.slot, fx).mqtt_read_messages();
     }
 }
 
@@ -234,6 +244,15 @@ impl Context<'_> {
             Event::Response { response: Response::Protocol(mqtt::Response::WillOpened), .. } => {
                 self.mqtt_will_opened();
             }
+            Event::Response { response: Response::Protocol(mqtt::Response::Opened(opened)), .. } => {
+                self.mqtt_opened(*opened);
+            }
+            Event::Response { response: Response::Protocol(mqtt::Response::Stored), .. } => {
+                self.mqtt_stored();
+            }
+            Event::Response { response: Response::Protocol(mqtt::Response::Messages(page)), .. } => {
+                self.mqtt_send_read(*page);
+            }
             Event::Response { id, response: Response::Protocol(mqtt::Response::Joined), .. } => {
                 self.mqtt_joined(id);
             }
@@ -267,8 +286,8 @@ impl Context<'_> {
             }
             Command::Publish(qos) => self.mqtt_publish_failed(qos, reason::of_publish(code), text),
             Command::Subscribe => self.mqtt_subscribe_failed(id, reason::of_subscribe(code)),
-            // The client would not notice that they are missing.
-            Command::Retained(_) => self.mqtt_disconnect(reason::of_retained(code), text),
+            // The client would not notice that they are missing; and it repeats what is not acknowledged when it returns.
+            Command::Retained(_) | Command::Broker => self.mqtt_disconnect(reason::of_retained(code), text),
         }
     }
 
@@ -293,16 +312,29 @@ impl Context<'_> {
 
     /// Sends a packet, without explanations that the client has no room for.
     pub(super) fn mqtt_write(&mut self, packet: &Packet<'_>) {
+        let encode = self.mqtt_encoder(packet);
+        self.send(|out| encode(packet, out));
+    }
+
+    /// A packet as it is sent, without explanations that the client has no room for.
+    pub(super) fn mqtt_encoded(&mut self, packet: &Packet<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.mqtt_encoder(packet)(packet, &mut bytes);
+        bytes
+    }
+
+    /// Counts a packet; returns the function that encodes it for the connection.
+    fn mqtt_encoder(&mut self, packet: &Packet<'_>) -> impl FnOnce(&Packet<'_>, &mut Vec<u8>) + use<> {
         let version = self.mqtt_version().unwrap_or(Version::V5);
         let framing = self.link().framing();
         let limit = self.session_mut().existing_state().and_then(|state| state.mqtt.as_ref());
         let limit = limit.map_or(usize::MAX, |mqtt| mqtt.client.max_packet as usize);
         self.hub.protocols.mqtt.sent(packet.packet_type());
-        self.send(|out| {
+        move |packet, out| {
             framing.frame_with(ws::Opcode::Binary, 128, out, |out| {
                 // A packet without explanations is a few bytes; a limit below that leaves it out.
                 let _ = packet.encode_within(limit, version, out);
             });
-        });
+        }
     }
 }

@@ -70,6 +70,11 @@ impl Outgoing {
         self.in_flight.is_empty() && self.resend.is_empty() && self.waiting.is_empty()
     }
 
+    /// Number of messages that were sent on this connection and are not acknowledged.
+    pub(super) fn sent(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Whether messages wait.
     pub(super) fn has_waiting(&self) -> bool {
         !self.resend.is_empty() || !self.waiting.is_empty()

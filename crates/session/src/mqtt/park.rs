@@ -46,11 +46,13 @@ impl Context<'_> {
         let mqtt = self.mqtt();
         let clean_start = mqtt.connecting.as_ref().is_none_or(|connecting| connecting.clean_start);
         let is_kept = mqtt.is_kept();
-        if clean_start && !is_kept {
+        let is_shared = self.hub.protocols.mqtt_settings().has_shared_sessions;
+        if clean_start && !is_kept && !is_shared {
             let change = SessionChange::Ended { key, connection: None };
             self.mqtt_notify(change);
             return false;
         }
+        let mqtt = self.mqtt();
         mqtt.phase = Phase::Opening;
         let expiry = mqtt.expiry;
         let client = self.hub.client_id(self.hub.session_id(self.slot));
@@ -116,6 +118,10 @@ impl Context<'_> {
 
     /// Passes the steps of the session to the store with files. Bytes that are sent afterwards follow them.
     pub(super) fn mqtt_pass_steps(&mut self) {
+        if self.mqtt().stored.is_some() {
+            // They are passed with the packet that follows from them.
+            return;
+        }
         let steps = self.mqtt().take_steps();
         if !steps.is_empty() {
             let change = SessionChange::Steps(self.mqtt_connection(), steps);
@@ -125,7 +131,7 @@ impl Context<'_> {
     }
 
     /// Subscribes again, if the client has the permission still. The shard gets the publications of the topic already.
-    fn mqtt_resume_subscription(&mut self, subscription: StoredSubscription) {
+    pub(super) fn mqtt_resume_subscription(&mut self, subscription: StoredSubscription) {
         let is_shared = subscription.is_shared();
         if self.mqtt_may_resume(&subscription) {
             let mqtt = self.mqtt();

@@ -146,7 +146,7 @@ impl Context<'_> {
             Qos::ExactlyOnce => Packet::PubRec(ack),
             _ => Packet::PubAck(ack),
         };
-        self.mqtt_write(&packet);
+        self.mqtt_write_stored(&packet);
     }
 
     /// The client has received `PUBREC`: its packet identifier is free (MQTT-4.3.3-11).
@@ -162,7 +162,7 @@ impl Context<'_> {
             Err(_) => ReasonCode::PacketIdentifierNotFound,
         };
         let answer = Ack { reason, ..Ack::success(ack.packet_id) };
-        self.mqtt_write(&Packet::PubComp(answer));
+        self.mqtt_write_stored(&Packet::PubComp(answer));
     }
 }
 

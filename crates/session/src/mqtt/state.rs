@@ -11,6 +11,7 @@ use tidings_mqtt_session::{Options, Step, StoredSubscription};
 use tidings_wire::{Channel, MessageProperties};
 
 use super::outgoing::Outgoing;
+use super::stored::Stored;
 
 /// The command of a session that an event answers, as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum Command {
     Retained(u32),
     /// Requests the session of an earlier connection, or stores the will.
     Session,
+    /// Stores steps of the session at the broker, or reads its messages there.
+    Broker,
 }
 
 /// The bit of commands that subscribe; the other bits are a counter.
@@ -30,6 +33,10 @@ const SUBSCRIBE: u32 = 1 << 31;
 const PUBLISH: u32 = 1 << 30;
 /// The request for the session; `CONNECT` has 0.
 pub(super) const SESSION: u32 = 1;
+/// The storing of steps.
+pub(super) const STORE: u32 = 2;
+/// The read of messages.
+pub(super) const READ: u32 = 3;
 
 impl Command {
     /// The number of a publish.
@@ -51,6 +58,7 @@ impl Command {
         }
         match id {
             SESSION => return Self::Session,
+            STORE | READ => return Self::Broker,
             id if id & PUBLISH == 0 => return Self::Connect,
             _ => {}
         }
@@ -72,6 +80,8 @@ pub(crate) struct Mqtt {
     pub(super) phase: Phase,
     /// The store of sessions has the session.
     pub(super) is_registered: bool,
+    /// The broker has the session.
+    pub(super) stored: Option<Box<Stored>>,
     /// The store gets each step of the session.
     pub(super) has_files: bool,
     /// How long the session outlives its connection, in seconds; 0 if it ends with it.
@@ -90,16 +100,22 @@ pub(crate) struct Mqtt {
 }
 
 impl Mqtt {
-    /// Whether the session outlives its connection.
+    /// Whether the session outlives its connection, with its messages here until then.
     pub(super) fn is_kept(&self) -> bool {
-        self.expiry > 0
+        self.expiry > 0 && self.stored.is_none()
     }
 
-    /// Adds a step for the files of the store.
+    /// Adds a step for the files of the store, or for the broker.
     pub(super) fn record(&mut self, step: impl FnOnce() -> Step) {
         if self.has_files {
             let step = step();
             self.flow().steps.push(step);
+        } else if self.stored.is_some() {
+            let step = step();
+            // The broker has the message until the client has acknowledged it.
+            if !matches!(step, Step::Sent(_) | Step::Dropped(_)) {
+                self.flow().steps.push(step);
+            }
         }
     }
 
@@ -372,6 +388,7 @@ mod tests {
         }
         assert_eq!(Command::from_id(0), Command::Connect);
         assert_eq!(Command::from_id(SESSION), Command::Session);
+        assert_eq!([STORE, READ].map(Command::from_id), [Command::Broker; 2]);
         let subscribe = Mqtt::default().subscribe_id();
         assert_eq!(Command::from_id(subscribe), Command::Subscribe);
         assert_eq!(Command::from_id(Command::retained_id(subscribe)), Command::Retained(subscribe));

@@ -246,11 +246,15 @@ impl Context<'_> {
                 continue;
             }
             self.mqtt_record_retained(publication, options);
+            if self.mqtt_reads(publication, options) {
+                continue;
+            }
             if !self.mqtt_send_one(publication, options, true) {
                 return self.end(&CloseReason::Slow(1));
             }
         }
         self.mqtt_pass_steps();
+        self.mqtt_pass_acknowledgements();
     }
 
     /// A subscription with wildcards that waited for the broker is made.
@@ -311,7 +315,11 @@ impl Context<'_> {
             let codes: Vec<u8> = codes.collect();
             let reasons = ReasonCodes::from_numbers(&codes).unwrap_or(ReasonCodes::NONE);
             let properties = Properties::NONE;
-            self.mqtt_write(&Packet::SubAck(SubAck { packet_id: pending.packet_id, properties, reasons }));
+            self.mqtt_write_stored(&Packet::SubAck(SubAck {
+                packet_id: pending.packet_id,
+                properties,
+                reasons,
+            }));
         }
     }
 
@@ -320,7 +328,7 @@ impl Context<'_> {
             unsubscribe.filters.iter().map(|filter| self.mqtt_unsubscribe_one(filter).number()).collect();
         let reasons = ReasonCodes::from_numbers(&codes).unwrap_or(ReasonCodes::NONE);
         let (packet_id, properties) = (unsubscribe.packet_id, Properties::NONE);
-        self.mqtt_write(&Packet::UnsubAck(UnsubAck { packet_id, properties, reasons }));
+        self.mqtt_write_stored(&Packet::UnsubAck(UnsubAck { packet_id, properties, reasons }));
     }
 
     fn mqtt_unsubscribe_one(&mut self, text: &str) -> ReasonCode {

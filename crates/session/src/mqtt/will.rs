@@ -48,11 +48,15 @@ impl Context<'_> {
     /// Requests that the broker stores the will, and that the will of an earlier connection is published. A client without a will
     /// requests it too.
     pub(super) fn mqtt_open_will(&mut self) {
-        let (key, will) = (self.mqtt_key(), self.mqtt_will_message());
+        let (key, expiry) = (self.mqtt_key(), self.mqtt().expiry);
+        let will = self.mqtt_will_message();
+        // With the end of the session it is due (MQTT-3.1.3-9).
+        let will = will.map(|will| WillMessage { delay: will.delay.min(expiry), ..will });
+        let continues = !self.mqtt().connecting.as_ref().is_none_or(|connecting| connecting.clean_start);
         let client = self.hub.client_id(self.hub.session_id(self.slot));
         let mqtt = self.mqtt();
         (mqtt.phase, mqtt.is_will_stored) = (Phase::StoringWill, will.is_some());
-        let request = mqtt::Request::OpenWill(Box::new(OpenWill { key, client, will }));
+        let request = mqtt::Request::OpenWill(Box::new(OpenWill { key, client, will, continues }));
         self.hub.request(self.slot, state::SESSION, Request::Protocol(request), self.fx);
     }
 

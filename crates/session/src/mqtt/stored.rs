@@ -1,0 +1,190 @@
+//! Sessions that the broker stores: their messages are read from it, and it has each step before the client can observe it.
+//!
+//! Invariants:
+//! - A message with QoS 1 or 2 reaches the client from the broker alone, with the packet identifier that the broker has assigned.
+//! - A packet that follows from a step waits until the broker has the step. Acknowledgements of the client are passed without a
+//!   response: a message that it has acknowledged may be sent again.
+//! - One read is in progress at a time, and reads no more messages than the client accepts.
+
+use std::collections::VecDeque;
+
+use tidings_hub::{CloseReason, Flag};
+use tidings_mqtt::{Packet, PacketId, Qos};
+use tidings_mqtt_session as mqtt;
+use tidings_mqtt_session::{
+    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, QueuedMessage, ReadMessages,
+    SessionChange, SessionState, Step, StoreSteps,
+};
+
+use super::outgoing::Outgoing;
+use super::state::{Flow, Phase, READ, STORE};
+use crate::context::Context;
+use crate::messages::Request;
+
+/// Most bytes of messages that are read at once, except for a single message.
+const READ_BYTES: usize = 128 * 1024;
+
+/// The part of a session that the broker stores.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// The serial up to which messages were read.
+    after: u64,
+    /// The serial up to which earlier connections have read messages.
+    sent: u64,
+    is_reading: bool,
+    /// There may be messages that were not read.
+    has_more: bool,
+    /// Packets that wait for the steps before them.
+    packets: VecDeque<Vec<u8>>,
+}
+
+impl Context<'_> {
+    /// The response to the request for the session.
+    pub(super) fn mqtt_opened(&mut self, opened: OpenedSession) {
+        let OpenedSession { is_stored, is_present, sent, state } = opened;
+        let SessionState { subscriptions, in_flight, received, dropped, .. } = state;
+        let mqtt = self.mqtt();
+        mqtt.phase = Phase::Open;
+        if is_stored {
+            mqtt.stored = Some(Box::new(Stored { sent, ..Stored::default() }));
+        }
+        if is_present {
+            let outgoing = Outgoing::resume(in_flight, MessageQueue::default());
+            mqtt.flow = Some(Box::new(Flow { received, outgoing, ..Flow::default() }));
+        }
+        if self.session().flags.has(Flag::Parking) {
+            // The connection has ended meanwhile.
+            self.mqtt_close_session();
+            self.session_mut().state().mqtt = None;
+            return self.hub.finish_parking(self.slot, self.fx);
+        }
+        if is_stored {
+            self.mqtt_address_messages();
+        }
+        self.mqtt_accept(is_present, dropped);
+        for subscription in subscriptions {
+            self.mqtt_resume_subscription(subscription);
+        }
+        self.mqtt_pass_acknowledgements();
+        self.mqtt_send_waiting();
+        self.mqtt_read_messages();
+    }
+
+    /// Passes the steps to the broker without a response.
+    pub(super) fn mqtt_pass_acknowledgements(&mut self) {
+        if self.mqtt().stored.is_none() {
+            return;
+        }
+        if let Some(request) = self.mqtt_steps() {
+            self.mqtt_notify(SessionChange::StoreSteps(request));
+        }
+    }
+
+    /// The steps since the last call, if there are any.
+    fn mqtt_steps(&mut self) -> Option<Box<StoreSteps>> {
+        let steps = self.mqtt().take_steps();
+        if steps.is_empty() {
+            return None;
+        }
+        let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
+        Some(Box::new(StoreSteps { key, client, steps }))
+    }
+
+    /// Sends a packet, after the broker has the steps since the last one.
+    pub(super) fn mqtt_write_stored(&mut self, packet: &Packet<'_>) {
+        if self.mqtt().stored.is_none() {
+            return self.mqtt_write(packet);
+        }
+        let Some(request) = self.mqtt_steps() else { return self.mqtt_write(packet) };
+        let bytes = self.mqtt_encoded(packet);
+        if let Some(stored) = &mut self.mqtt().stored {
+            stored.packets.push_back(bytes);
+        }
+        let request = Request::Protocol(mqtt::Request::StoreSteps(request));
+        self.hub.request_unordered(self.slot, STORE, None, request, self.fx);
+    }
+
+    /// The broker has the steps of a packet.
+    pub(super) fn mqtt_stored(&mut self) {
+        let packet = self.mqtt().stored.as_mut().and_then(|stored| stored.packets.pop_front());
+        if let Some(packet) = packet {
+            self.send(|out| out.extend_from_slice(&packet));
+        }
+    }
+
+    /// Reads messages, if the client accepts some and no read is in progress.
+    pub(super) fn mqtt_read_messages(&mut self) {
+        let settings = self.hub.protocols.mqtt_settings();
+        let mqtt = self.mqtt();
+        let most = usize::from(mqtt.client.receive_maximum.min(settings.max_in_flight));
+        let most = most.saturating_sub(mqtt.flow.as_ref().map_or(0, |flow| flow.outgoing.sent()));
+        let Some(stored) = &mut mqtt.stored else { return };
+        stored.has_more = true;
+        if stored.is_reading || most == 0 {
+            return;
+        }
+        (stored.is_reading, stored.has_more) = (true, false);
+        let after = stored.after;
+        let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
+        let request = ReadMessages { key, client, after, most, max_bytes: READ_BYTES };
+        let request = Request::Protocol(mqtt::Request::ReadMessages(Box::new(request)));
+        self.hub.request_unordered(self.slot, READ, None, request, self.fx);
+    }
+
+    /// Reads further messages, if there may be some.
+    pub(super) fn mqtt_read_more(&mut self) {
+        if self.mqtt().stored.as_ref().is_some_and(|stored| stored.has_more) {
+            self.mqtt_read_messages();
+        }
+    }
+
+    /// Sends messages that were read.
+    pub(super) fn mqtt_send_read(&mut self, page: MessagePage) {
+        let MessagePage { messages, has_more, dropped } = page;
+        for message in messages {
+            self.mqtt_send_queued(message);
+        }
+        self.mqtt_pass_acknowledgements();
+        let Some(stored) = &mut self.mqtt().stored else { return };
+        stored.is_reading = false;
+        stored.has_more |= has_more;
+        if dropped > 0 {
+            // The client is informed of their number when it connects again.
+            return self.end(&CloseReason::Slow(dropped));
+        }
+        self.mqtt_read_more();
+    }
+
+    fn mqtt_send_queued(&mut self, queued: QueuedMessage) {
+        let QueuedMessage { id, serial, message } = queued;
+        let Some(stored) = &mut self.mqtt().stored else { return };
+        stored.after = stored.after.max(serial);
+        let is_again = serial <= stored.sent;
+        let is_sent = message.as_ref().is_some_and(|message| {
+            self.mqtt_may_receive(message) && self.mqtt_send_later(message, id.map(|id| (id, is_again)))
+        });
+        match (id, message) {
+            (Some(id), Some(message)) if is_sent => self.mqtt_begin_queued(id, message.qos),
+            (Some(id), _) => self.mqtt().record(|| Step::Ended(id)),
+            _ => {}
+        }
+    }
+
+    fn mqtt_begin_queued(&mut self, id: PacketId, qos: Qos) {
+        let awaits = match qos {
+            Qos::ExactlyOnce => Acknowledgement::Receive,
+            _ => Acknowledgement::Acknowledge,
+        };
+        self.mqtt().flow().outgoing.begin(id, awaits, None);
+    }
+
+    /// The connection has ended: the broker keeps its session, or ends it.
+    pub(super) fn mqtt_close_session(&mut self) {
+        self.mqtt_pass_acknowledgements();
+        if self.mqtt().stored.take().is_some() {
+            let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
+            let expiry = self.mqtt().expiry;
+            self.mqtt_notify(SessionChange::CloseSession(Box::new(CloseSession { key, client, expiry })));
+        }
+    }
+}
