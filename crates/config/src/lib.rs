@@ -3,7 +3,7 @@
 //!
 //! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and `config
 //! docs` are derived from it. A value passes three steps: a source provides it without a type, with its place
-//! ([`flags`], [`mod@environment`], [`flatten`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
+//! ([`flags`], [`mod@environment`], [`flatten`], [`tidings_config_file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
 //! checked ([`check`]).
 //!
 //! Invariants:
@@ -21,8 +21,6 @@ mod check_rules;
 mod check_shared_polls;
 mod consumers;
 mod environment;
-mod error;
-mod file;
 mod flags;
 mod flatten;
 mod given;
@@ -36,14 +34,14 @@ mod origin;
 mod print;
 mod proxy;
 mod pusher_apps;
-mod raw;
 mod reload;
 mod secret_file;
 mod setting;
 mod token;
 mod value;
 mod values;
-mod variables;
+
+use tidings_config_file::{error, file, raw, variables};
 
 pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};
 pub use consumers::{Consumer, Consumers};

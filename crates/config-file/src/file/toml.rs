@@ -3,7 +3,7 @@
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 
-use super::super::raw::{Node, Raw};
+use crate::raw::{Node, Raw};
 use super::{Lines, MAX_DEPTH, ParseError};
 
 /// Parses a whole document.

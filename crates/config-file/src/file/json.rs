@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::raw::{Node, Raw};
+use crate::raw::{Node, Raw};
 use super::{Lines, MAX_DEPTH, ParseError};
 
 /// Reads a whole document.

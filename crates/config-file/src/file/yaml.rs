@@ -4,7 +4,7 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::super::raw::{Node, Raw};
+use crate::raw::{Node, Raw};
 use super::{MAX_DEPTH, ParseError};
 
 /// Parses a stream of at most one document.
