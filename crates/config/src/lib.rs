@@ -58,10 +58,11 @@ pub use options::{
     EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions,
     LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace,
     NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions, PusherAppOptions,
-    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, SharedPollOptions,
-    SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions,
-    TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions,
-    UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
+    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, RedisStreamOptions,
+    SharedPollOptions, SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions,
+    StreamPublicationOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
+    TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -74,7 +75,7 @@ pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
-    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, SlowConsumer, SqlName,
-    StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore, TlsRequired,
-    TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
+    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, RedisKey, SlowConsumer,
+    SqlName, StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore,
+    TlsRequired, TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

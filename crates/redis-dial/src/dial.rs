@@ -8,7 +8,6 @@ use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use rustls::crypto::{CryptoProvider, ring};
 
-
 /// The first upper limit of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
 /// The largest upper limit: well below the time after which a server is not ready any more (`ready.canary_limit`), so

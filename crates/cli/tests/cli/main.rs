@@ -14,6 +14,7 @@ mod mqtt;
 mod nginx;
 mod nodes;
 mod outbox;
+mod redis_stream;
 mod proxies;
 mod publish;
 mod reads;

@@ -115,8 +115,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use crate::raw::Raw;
     use super::*;
+    use crate::raw::Raw;
 
     fn text(line: usize, text: &str) -> Node {
         Node { line, raw: Raw::Text(text.into()) }
