@@ -6,6 +6,10 @@ use super::group::{Group, Visitor};
 use super::keys::{CONSUMERS, set_names};
 use super::named_proxies::check_names;
 use super::options::{Config, ConsumerOptions};
+use super::value::ConsumerType;
+
+/// The most streams of one consumer.
+const MAX_STREAMS: usize = 64;
 
 /// A consumer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,21 +46,36 @@ impl Group for Consumers {
     fn walk(&mut self, _: &str, _: &mut dyn Visitor) {}
 }
 
-/// Rejects an enabled consumer without a database or a table.
+/// Rejects an enabled consumer without a source.
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     for Consumer { name, options } in config.consumers.iter().filter(|consumer| consumer.options.enabled) {
-        let path = format!("{CONSUMERS}.{name}.postgresql");
-        let mut reject = |option: &str, what: String| {
-            errors.push(given.item_error(CONSUMERS, name, &format!("postgresql.{option}"), what));
+        let mut reject = |option: &str, what: &str| {
+            let what = what.replace("%", &format!("{CONSUMERS}.{name}"));
+            errors.push(given.item_error(CONSUMERS, name, option, what));
         };
-        if !options.postgresql.dsn.is_set() && !given.contains(&format!("{path}.dsn_file")) {
-            reject(
-                "dsn",
-                format!("the address of the database is missing; give {path}.dsn or {path}.dsn_file"),
-            );
-        }
-        if options.postgresql.outbox_table_name.is_empty() {
-            reject("outbox_table_name", format!("{path}.outbox_table_name is missing"));
+        match options.r#type {
+            ConsumerType::Postgresql => {
+                let is_in_file = given.contains(&format!("{CONSUMERS}.{name}.postgresql.dsn_file"));
+                if !options.postgresql.dsn.is_set() && !is_in_file {
+                    let what = "the address of the database is missing; give %.postgresql.dsn or %.postgresql.dsn_file";
+                    reject("postgresql.dsn", what);
+                }
+                if options.postgresql.outbox_table_name.is_empty() {
+                    reject("postgresql.outbox_table_name", "%.postgresql.outbox_table_name is missing");
+                }
+            }
+            ConsumerType::RedisStream => {
+                let stream = &options.redis_stream;
+                if stream.streams.is_empty() {
+                    reject("redis_stream.streams", "%.redis_stream.streams is empty");
+                }
+                if stream.consumer_group.is_empty() {
+                    reject("redis_stream.consumer_group", "%.redis_stream.consumer_group is missing");
+                }
+                if stream.streams.len() > MAX_STREAMS {
+                    reject("redis_stream.streams", "%.redis_stream.streams has more than 64 streams");
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The options are one table, [`options`]; structs, keys, environment variables, bounds, `config default` and `config
 //! docs` are derived from it. A value passes three steps: a source provides it without a type, with its place
-//! ([`flags`], [`mod@environment`], [`flatten`], [`mod@file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
+//! ([`flags`], [`mod@environment`], [`flatten`], [`tidings_config_file`]); its option parses and checks it ([`setting`], [`value`]); then rules between options are
 //! checked ([`check`]).
 //!
 //! Invariants:
@@ -21,8 +21,6 @@ mod check_rules;
 mod check_shared_polls;
 mod consumers;
 mod environment;
-mod error;
-mod file;
 mod flags;
 mod flatten;
 mod given;
@@ -36,14 +34,14 @@ mod origin;
 mod print;
 mod proxy;
 mod pusher_apps;
-mod raw;
 mod reload;
 mod secret_file;
 mod setting;
 mod token;
 mod value;
 mod values;
-mod variables;
+
+use tidings_config_file::{error, file, raw, variables};
 
 pub use api_keys::{ApiKeyOptions, NamedApiKey, NamedApiKeys};
 pub use consumers::{Consumer, Consumers};
@@ -60,10 +58,11 @@ pub use options::{
     EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions,
     LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace,
     NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions, PusherAppOptions,
-    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, SharedPollOptions,
-    SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions, SubscriptionTokenOptions, TablesOptions,
-    TablesS3Options, TcpOptions, TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions,
-    UniWebSocketOptions, WebSocketOptions, WebhooksOptions,
+    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, RedisStreamOptions,
+    SharedPollOptions, SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions,
+    StreamPublicationOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
+    TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
+    WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
@@ -76,7 +75,7 @@ pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
     AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
-    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, SlowConsumer, SqlName,
-    StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore, TlsRequired,
-    TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
+    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, RedisKey, SlowConsumer,
+    SqlName, StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore,
+    TlsRequired, TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
 };

@@ -152,8 +152,8 @@ In the environment, `TIDINGS_PROXIES=billing` sets the names (instead of those o
 const DOCS_CONSUMERS: &str = "\
 ## `consumers`
 
-Consumers, which run commands of the server API that a backend leaves in a table of its own database ([outbox.md](outbox.md)). A consumer has
-a `name` (2 to 64 letters, digits, `-`, `_` or `.`) and the options below. A change needs a restart. In a file consumers are a list of tables:
+Consumers, which run commands of the server API that a backend leaves in a table of its own database ([outbox.md](outbox.md)) or in streams
+of Redis ([redis-streams.md](redis-streams.md)). A consumer has a `name` (2 to 64 letters, digits, `-`, `_` or `.`) and the options below. A change needs a restart. In a file consumers are a list of tables:
 
 ```toml
 [[consumers]]

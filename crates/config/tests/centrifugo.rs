@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidings_config::{
-    self as config, AllowedOrigin, BrokerUrl, Config, ConfigErrors, Imported, ListenAddr, LogLevel, Overrides,
+    self as config, AllowedOrigin, BrokerUrl, Config, ConfigErrors, ConsumerType, Imported, ListenAddr,
+    LogLevel, Overrides, RedisKey,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -346,6 +347,28 @@ fn consumers_of_postgresql_are_imported_and_others_are_named() {
     let notes = imported.notes.join("\n");
     assert!(notes.contains("consumers.outbox.postgresql.tls.enabled"), "{notes}");
     assert!(notes.contains("\"events\"") && notes.contains("kafka") && !notes.contains("unused"), "{notes}");
+    assert!(!notes.contains("s3cret"), "{notes}");
+}
+
+#[test]
+fn consumers_of_redis_streams_are_imported_with_one_address() {
+    let file = r#"{"consumers":[
+        {"name":"events","enabled":true,"type":"redis_stream","redis_stream":{"address":["redis-1:6380"],"password":"s3cret",
+            "db":2,"tls":{"enabled":true},"streams":["one","two"],"consumer_group":"g","num_workers":3,
+            "visibility_timeout":"10s","io_timeout":"9s","publication_data_mode":{"enabled":true,"version_value":"v"}}}]}"#;
+    let (config, imported) = import("c.json", file);
+    let all: Vec<_> = config.consumers.iter().collect();
+    let [events] = &all[..] else { panic!("{}", imported.text) };
+    let stream = &events.options.redis_stream;
+    assert_eq!(events.options.r#type, ConsumerType::RedisStream);
+    assert_eq!(stream.address.expose(), "rediss://:s3cret@redis-1:6380/2");
+    assert_eq!(stream.streams.iter().map(RedisKey::as_str).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!((stream.num_workers, stream.visibility_timeout), (3, Duration::from_secs(10)));
+    assert!(stream.publication_data_mode.enabled);
+    let notes = imported.notes.join("\n");
+    for left_out in ["redis_stream.io_timeout", "publication_data_mode.version_"] {
+        assert!(notes.contains(left_out), "{notes}");
+    }
     assert!(!notes.contains("s3cret"), "{notes}");
 }
 

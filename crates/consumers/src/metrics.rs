@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_metrics::{Collect, KeyedCounters, MetricWriter, labels};
 
+use crate::runner::Backlog;
+
 labels! {
     /// The result of a command.
     pub(crate) enum CommandOutcome {
@@ -24,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) commands: KeyedCounters<CommandOutcome>,
     pub(crate) failures: AtomicU64,
     pub(crate) connections: AtomicU64,
+    /// The commands that wait, by the names of consumers.
+    pub(crate) backlogs: Vec<(String, Arc<Backlog>)>,
 }
 
 /// Reports the counters of all consumers.
@@ -48,8 +52,14 @@ impl Collect for ConsumerMetrics {
         out.gauge(
             "tidings_consumer_connections",
             None,
-            "Open connections of consumers to databases",
+            "Open connections of consumers to databases and Redis",
             counters.connections.load(Ordering::Relaxed),
+        )?;
+        out.gauges(
+            "tidings_consumer_backlog",
+            "Commands that wait in the source of a consumer, where the source knows their number",
+            "consumer",
+            counters.backlogs.iter().filter_map(|(name, backlog)| Some((name, backlog.total()?))),
         )
     }
 }

@@ -156,6 +156,7 @@ impl<P: Protocols> Hub<P> {
         }
         session.flags.set(Flag::Closing, true);
         self.record_close(slot, reason);
+        self.trace_end(slot, Some(reason));
         self.event(slot, Event::Closing(reason), fx);
         if !self.sessions[slot.index()].flags.has(Flag::Parking) {
             self.release_topics(slot, fx);

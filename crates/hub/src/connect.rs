@@ -173,6 +173,7 @@ impl<P: Protocols> Context<'_, P> {
         self.session_mut().cold().user_state = Some(Box::new(user_state));
         if !user.is_empty() {
             self.hub.users.entry(user.as_str().into()).or_default().push(self.slot);
+            self.hub.trace_connect(self.slot);
         }
         if let Some(at) = expires {
             self.start_expiry(*at);

@@ -12,10 +12,10 @@ use crate::access::Action;
 use crate::authorization::{AuthorizationRequest, Renewed};
 use crate::close::CloseReason;
 use crate::context::Context;
-use crate::effects::{Effect, Request, Response, Timer};
+use crate::effects::{Effect, Failure, Request, Response, Timer};
 use crate::index::TopicKey;
 use crate::protocols::{Event, Protocols};
-use crate::subscribe::InFlightKind;
+use crate::subscribe::{InFlightKind, SubscribeState};
 use crate::user_state::SubscriptionFlag;
 
 /// The longest time between two checks of an expiry. Timers are not cancelled, so timers of removed sessions must be
@@ -206,8 +206,47 @@ impl<P: Protocols> Context<'_, P> {
             self.start_expiry(*at);
         }
         if let Some(former) = former {
+            self.fail_uncovered_subscribes(&former);
             self.end_uncovered_subscriptions(&former);
         }
+    }
+
+    /// Fails the subscribes in progress that the former capabilities of the connection permitted, and that nothing permits now.
+    fn fail_uncovered_subscribes(&mut self, former: &Capabilities) {
+        let failure = Failure::Error(code::PERMISSION_DENIED.into());
+        let Some(cold) = self.session_mut().existing_cold() else { return };
+        let plain: Vec<TopicKey> = cold.pending.plain_topics().collect();
+        let own = cold.pending.pending_subscribes().filter(|subscribe| subscribe.is_by_permission());
+        let channels: Vec<Channel> = own.map(|subscribe| subscribe.channel.clone()).collect();
+        for key in plain {
+            let channel = self.hub.channel_of(key);
+            if channel.is_some_and(|channel| self.is_channel_uncovered(&channel, former))
+                && let Some(cold) = self.session_mut().existing_cold()
+            {
+                cold.pending.fail_plain_topic(key, &failure);
+            }
+        }
+        for channel in channels {
+            if self.is_channel_uncovered(&channel, former) {
+                self.fail_subscribe(channel, failure.clone());
+            }
+        }
+    }
+
+    /// Fails the client's subscribe to a channel that is in progress.
+    fn fail_subscribe(&mut self, channel: Channel, failure: Failure) {
+        let found = self.session_mut().existing_cold().and_then(|cold| {
+            let mut subscribes = cold.pending.pending_subscribes_mut();
+            let subscribe = subscribes.find(|one| one.is_by_permission() && one.channel == channel)?;
+            let found = (subscribe.recording_topic(), subscribe.held_topic(), subscribe.has_joined_poll());
+            subscribe.state = SubscribeState::Failed(failure);
+            Some(found)
+        });
+        let Some((recording, held, has_joined_poll)) = found else { return };
+        if has_joined_poll {
+            self.leave_poll(channel);
+        }
+        self.release_pending(recording, held);
     }
 
     /// Ends the subscriptions that the former capabilities of the connection permitted, and that nothing permits now.
@@ -247,10 +286,14 @@ impl<P: Protocols> Context<'_, P> {
         // A token or the server made the others.
         let is_own =
             details.is_none_or(|sub| sub.token.is_none() && !sub.flags.has(SubscriptionFlag::ServerSide));
-        is_own
-            && former.allow(channel.as_str(), Allow::SUBSCRIBE)
-            && !self.hub.is_decided_by_application(self.slot, Action::Subscribe, &channel)
-            && self.hub.authorize(self.slot, Action::Subscribe, &channel).is_err()
+        is_own && self.is_channel_uncovered(&channel, former)
+    }
+
+    /// Whether only the former capabilities permitted to subscribe to a channel.
+    fn is_channel_uncovered(&self, channel: &Channel, former: &Capabilities) -> bool {
+        former.allow(channel.as_str(), Allow::SUBSCRIBE)
+            && !self.hub.is_decided_by_application(self.slot, Action::Subscribe, channel)
+            && self.hub.authorize(self.slot, Action::Subscribe, channel).is_err()
     }
 
     /// Ends a subscription and reports it with the reason.

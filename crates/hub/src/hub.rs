@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
+use tidings_trace::Traces;
 use tidings_wire::{Channel, Form, Publication, Topic};
 
 use crate::authorization::ConnectionInfo;
@@ -103,6 +104,8 @@ pub struct Hub<P: Protocols> {
     pub(crate) clock: u64,
     /// The meters of sessions, by slot; empty if no limit is configured.
     pub(crate) usage: Vec<SessionUsage>,
+    /// The live traces of the process.
+    pub(crate) traces: Arc<Traces>,
 }
 
 impl<P: Protocols> Hub<P> {
@@ -127,6 +130,7 @@ impl<P: Protocols> Hub<P> {
             millis: 0,
             clock: 0,
             usage: Vec::new(),
+            traces: Arc::default(),
         }
     }
 
@@ -240,6 +244,7 @@ impl<P: Protocols> Hub<P> {
 
     /// Reports an event of a session to its protocol.
     pub(crate) fn event(&mut self, slot: Slot, event: Event<'_, P::Messages>, fx: &mut Effects<P::Messages>) {
+        self.trace_event(slot, &event);
         P::event(self, slot, event, fx);
     }
 
@@ -276,6 +281,7 @@ impl<P: Protocols> Hub<P> {
             return;
         }
         if !self.is_closing(slot) {
+            self.trace_end(slot, None);
             P::disconnected(self, slot, fx);
         }
         let flags = &mut self.sessions[slot.index()].flags;

@@ -53,6 +53,7 @@ mod slot_lists;
 mod subscribe;
 mod subscriptions;
 mod topics;
+mod trace;
 mod usage;
 mod user_state;
 

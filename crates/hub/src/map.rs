@@ -141,7 +141,7 @@ impl<P: Protocols> Hub<P> {
         check_kind(options, SubscriptionKind::Map(MapKind::Keys))?;
         let Some(map) = &options.map else { return Err(code::NOT_AVAILABLE.into()) };
         let action = if body.is_some() { Action::MapPublish } else { Action::MapRemove };
-        self.authorize(slot, action, &channel)?;
+        self.authorize_command(slot, action, &channel)?;
         let key: Box<str> = match map.client_key {
             MapClientKey::Given => key.into(),
             MapClientKey::ClientId => self.client_id(self.session_id(slot)).into(),

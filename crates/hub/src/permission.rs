@@ -84,10 +84,11 @@ impl<P: Protocols> Hub<P> {
         tags: Vec<(String, String)>,
         message: Option<Box<MessageProperties>>,
     ) -> Result<Request<P::Messages>, Code> {
+        self.trace_publish(slot, &channel, body.len());
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
-            self.authorize(slot, Action::Publish, &channel)?;
+            self.authorize_command(slot, Action::Publish, &channel)?;
             // Publications of connected clients contain information about the client.
             let key = self.topics.key(&Topic::Channel(channel.clone()));
             let info = has_connect.then(|| self.client_info(slot, key));
@@ -224,6 +225,14 @@ impl<P: Protocols> Hub<P> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// As [`Self::authorize`], for a command of the client: live traces get an error.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub fn authorize_command(&self, slot: Slot, action: Action, channel: &Channel) -> Result<(), Code> {
+        self.authorize(slot, action, channel).inspect_err(|error| self.trace_denial(slot, channel, error))
     }
 
     /// Whether the session has the permission for `action` in `channel`.

@@ -29,6 +29,7 @@ use tidings_metrics::{Collect, MetricWriter};
 use tidings_mqtt_state::RetainedReads;
 use tidings_table_feed::Feeds;
 use tidings_topic_table::{ShardSet, TopicTable};
+use tidings_trace::{TraceEvent, TraceKind, Traces};
 
 /// Passes publications and events of the broker on to the shards.
 pub(crate) struct Inbound {
@@ -53,6 +54,8 @@ pub(crate) struct Inbound {
     pub(crate) retained_reads: Arc<RetainedReads>,
     /// The tables of channels.
     pub(crate) feeds: Arc<Feeds>,
+    /// The live traces.
+    pub(crate) traces: Arc<Traces>,
 }
 
 /// The counters of [`Inbound`], and its throttled log lines.
@@ -84,6 +87,21 @@ impl Collect for InboundCounters {
 }
 
 impl Inbound {
+    /// Records a publication for live traces.
+    #[cold]
+    fn trace(&self, delivery: &Delivery) {
+        let publication = &delivery.publication;
+        let info = publication.extra.as_deref().and_then(|extra| extra.info.as_ref());
+        self.traces.record(&TraceEvent {
+            user: info.map(|info| &*info.user).filter(|user| !user.is_empty()),
+            client: info.map(|info| &*info.client),
+            channel: Some(publication.channel.as_str()),
+            bytes: Some(publication.body.len()),
+            offset: publication.offset(),
+            ..TraceEvent::new(TraceKind::Publication)
+        });
+    }
+
     /// Handles a publication in an internal channel. Returns whether it was delivered for the channel itself; `false` means
     /// for a matching pattern, and that the publication is ignored.
     fn deliver_internal(&self, delivery: &Delivery) -> bool {
@@ -132,12 +150,17 @@ impl Sink for Inbound {
         let (topics, settings) = (self.topic_table.read(), self.settings.load());
         let (mut receivers, mut publications) = (0, 0);
         let mut woken = ShardSet::default();
+        let is_traced = self.traces.is_active();
         for delivery in batch.drain(..) {
             if delivery.publication.channel.as_str().starts_with(RESERVED_PREFIX) {
                 receivers += u64::from(self.deliver_internal(&delivery));
                 continue;
             }
             publications += 1;
+            // A publication is also delivered to the patterns that match its channel.
+            if is_traced && matches!(delivery.topic, Topic::Channel(_)) {
+                self.trace(&delivery);
+            }
             if settings.namespace_metrics {
                 self.namespaces.count_publications(settings.namespace_label(&delivery.topic), 1);
             }

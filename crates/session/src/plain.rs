@@ -230,7 +230,7 @@ impl Context<'_> {
             return Progress::Hold;
         }
         let Some(channel) = self.plain_channel(name) else { return Progress::Next };
-        if let Err(code) = self.hub.authorize(self.slot, Action::Subscribe, &channel) {
+        if let Err(code) = self.hub.authorize_command(self.slot, Action::Subscribe, &channel) {
             self.refuse(0, code, code.text);
             return Progress::Next;
         }

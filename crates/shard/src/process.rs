@@ -1,7 +1,10 @@
 //! The state that all shards of the process share: the number of connections and its limits, and the distribution of new
 //! connections over the shards.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tidings_trace::Traces;
 
 use crate::address::AddressLimits;
 use crate::rate::{Clock, RateLimit};
@@ -26,6 +29,8 @@ pub struct Process {
     pub addresses: AddressLimits,
     /// Moved clients that connect to this node again.
     pub returns: Returns,
+    /// The live traces.
+    pub traces: Arc<Traces>,
     /// Number of connections distributed over the shards.
     distributed: AtomicUsize,
 }

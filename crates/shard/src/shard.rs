@@ -102,7 +102,8 @@ impl PreparedShards {
                 index: index as usize,
                 poll,
                 hub: Hub::new(Arc::clone(settings), Protocols::new(Arc::clone(protocols)), index, shards)
-                    .with_namespace_table(Arc::clone(&metrics.namespaces)),
+                    .with_namespace_table(Arc::clone(&metrics.namespaces))
+                    .with_traces(Arc::clone(&process.traces)),
                 conns: Vec::new(),
                 since: Vec::new(),
                 fx: Effects::default(),

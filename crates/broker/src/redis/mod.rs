@@ -46,6 +46,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidings_redis_dial::dial::Dialer;
+use tidings_redis_dial::url::{Deployment, UrlError};
+use tidings_redis_dial::{addr, dial, redirect};
 use tidings_wire::{Channel, Topic};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -53,12 +56,10 @@ use tokio::task::JoinHandle;
 
 use crate::{Broker, Probe, PublishCallback, SharedSink};
 
-mod addr;
 mod cluster;
 mod coalesced;
 mod counters;
 mod deferred;
-mod dial;
 mod envelope;
 pub mod failures;
 mod ingest;
@@ -72,7 +73,6 @@ mod names;
 pub mod options;
 mod publisher;
 mod queue;
-mod redirect;
 mod retained;
 mod sharded_subscriptions;
 mod slots;
@@ -87,13 +87,11 @@ pub use counters::Counters;
 pub use options::{Options, OptionsError};
 
 use cluster::Cluster;
-use dial::Dialer;
 use interest::Interest;
 use key_expiry::KeyDeadlines;
 use link::{Link, LinkRole};
 use map_state::StateReads;
 use names::Names;
-use options::Deployment;
 use queue::{Queue, Reply, Request};
 use retained::RetainedReads;
 use state_reader::StateReader;
@@ -149,7 +147,7 @@ impl Redis {
                 let secrets = seeds.secrets.clone();
                 let (counters, deadlines) = (Arc::clone(&counters), Arc::clone(&deadlines));
                 let cluster = Cluster::start(options, seeds, names, sink, counters, deadlines, runtime);
-                Connection::Cluster(cluster.map_err(|e| OptionsError::url(&e, &secrets))?)
+                Connection::Cluster(cluster.map_err(|e| UrlError::new(&e, &secrets))?)
             }
         };
         let redis = Arc::new(Self {

@@ -195,8 +195,8 @@ fn the_page_about_keys_lists_the_secrets_that_need_a_restart() {
         facts.contains("; needs a restart") && facts.contains("; also `")
     };
     let fixed = sections.filter(|(_, section)| is_fixed(section)).map(|(name, _)| name.to_owned());
-    let mut fixed: Vec<_> =
-        fixed.chain(["consumers[].postgresql.dsn", "pusher.apps[].secret"].map(str::to_owned)).collect();
+    let in_lists = ["consumers[].postgresql.dsn", "consumers[].redis_stream.address", "pusher.apps[].secret"];
+    let mut fixed: Vec<_> = fixed.chain(in_lists.map(str::to_owned)).collect();
     fixed.sort();
     let page = text("docs/operations/keys.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));

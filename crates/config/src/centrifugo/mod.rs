@@ -7,14 +7,15 @@
 //!   default, or in a disabled table. Otherwise it is an error with the option to use instead.
 //! - No message repeats a value.
 
-pub(super) mod flat;
-mod known;
+#[cfg(test)]
+mod counterparts;
 pub(super) mod redis_url;
 pub(super) mod write;
 
-pub(super) use flat::takes_table;
+pub(super) use tidings_centrifugo_options::flat;
+pub(super) use tidings_centrifugo_options::flat::takes_table;
 
-use known::{ABSENT_DEFAULTS, BLOCKS, Counterpart, OPTIONS, Switch, matches};
+use tidings_centrifugo_options::known::{ABSENT_DEFAULTS, BLOCKS, Counterpart, OPTIONS, Switch, matches};
 
 use super::keys::{KEYS, NAMESPACES, PROXIES, RPC_NAMESPACES, is_option, set};
 use super::options::Config;

@@ -1,10 +1,29 @@
-//! Consumers: those of PostgreSQL are converted, others are left out.
+//! Consumers: those of PostgreSQL and of Redis Streams are converted, others are left out.
 
-use super::super::centrifugo::is_true;
+use super::super::centrifugo::{is_true, redis_url};
 use super::super::keys::{CONSUMERS, keys_of};
 use super::super::options::ConsumerOptions;
 use super::super::raw::{Node, Raw, shown};
 use super::{Import, Value};
+
+/// The types that are converted.
+const TYPES: [&str; 2] = ["postgresql", "redis_stream"];
+/// The table of a consumer of Redis Streams.
+const STREAM: &str = "redis_stream.";
+/// The options of Redis in it that become one address.
+const REDIS: [&str; 11] = [
+    "address",
+    "cluster_address",
+    "sentinel_address",
+    "sentinel_master_name",
+    "sentinel_user",
+    "sentinel_password",
+    "sentinel_tls",
+    "user",
+    "password",
+    "db",
+    "tls",
+];
 
 impl Import {
     /// Converts the items of the list of consumers.
@@ -16,7 +35,7 @@ impl Import {
             let value = |key: &str| entries.iter().find(|(name, _)| name == key).map(|(_, node)| &node.raw);
             let text = |key: &str| value(key).and_then(Raw::as_text).unwrap_or_default();
             let (name, kind) = (text("name"), text("type"));
-            if kind != "postgresql" {
+            if !TYPES.contains(&kind) {
                 if value("enabled").is_some_and(is_true) {
                     let (name, kind) = (shown(name), shown(kind));
                     let what = format!(
@@ -27,7 +46,8 @@ impl Import {
                 continue;
             }
             names.push(Node { line: item.line, raw: Raw::Text(name.to_owned()) });
-            converted.push((name, entries));
+            let streams = Some(value("redis_stream")).filter(|_| kind == "redis_stream").flatten();
+            converted.push((name, entries, streams, item.line));
         }
         // An item exists before its options are set.
         if let Some(first) = names.first() {
@@ -39,13 +59,38 @@ impl Import {
                 line,
             });
         }
-        for (name, entries) in converted {
-            self.collect_consumer(entries, &format!("{CONSUMERS}.{name}."), "", &known);
+        for (name, entries, streams, line) in converted {
+            let item = format!("{CONSUMERS}.{name}.");
+            self.collect_consumer(entries, &item, "", &known);
+            if let Some(Raw::Table(streams)) = streams {
+                self.collect_stream_address(streams, &item, line);
+            }
+        }
+    }
+
+    /// Converts the options of Redis to an address.
+    fn collect_stream_address(&mut self, entries: &[(String, Node)], item: &str, line: usize) {
+        let find =
+            |entries: &'_ [(String, Node)], name: &str| entries.iter().position(|(key, _)| key == name);
+        let option = |name: &str| match name.split_once('.') {
+            Some((table, name)) => match &entries[find(entries, table)?].1.raw {
+                Raw::Table(inner) => Some(&inner[find(inner, name)?].1.raw),
+                _ => None,
+            },
+            None => Some(&entries[find(entries, name)?].1.raw),
+        };
+        let key = format!("{item}{STREAM}address");
+        match redis_url::broker(option) {
+            Ok(url) => self.add(&key, Raw::Text(url), &key, line),
+            Err(why) => self.note(line, &format!("`{}` is left out: {why}", shown(&key))),
         }
     }
 
     fn collect_consumer(&mut self, entries: &[(String, Node)], item: &str, path: &str, known: &[String]) {
         for (key, node) in entries.iter().filter(|(key, _)| !(path.is_empty() && key == "name")) {
+            if path == STREAM && REDIS.contains(&&**key) {
+                continue;
+            }
             let option = format!("{path}{key}");
             match &node.raw {
                 Raw::Table(inner) => self.collect_consumer(inner, item, &format!("{option}."), known),

@@ -26,7 +26,7 @@ use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network
 
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
-pub use consumers::{ConsumerOptions, PostgresqlOptions};
+pub use consumers::{ConsumerOptions, PostgresqlOptions, RedisStreamOptions, StreamPublicationOptions};
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use map::MapOptions;

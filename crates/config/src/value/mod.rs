@@ -6,6 +6,7 @@ mod channel_rule;
 mod log;
 mod pattern;
 mod ratio;
+mod redis_key;
 mod sql_name;
 mod storage;
 mod table_feed;
@@ -21,6 +22,7 @@ pub use address::{ListenAddr, Network};
 pub use broker::BrokerUrl;
 pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
+pub use redis_key::RedisKey;
 pub use sql_name::SqlName;
 pub use storage::{DataDir, TablesStore};
 pub use table_feed::{TableFeed, TableFeeds};
@@ -100,10 +102,13 @@ choice! { DeltaType:
 pub enum ConsumerType {
     /// A table of a PostgreSQL database.
     Postgresql,
+    /// Streams of a Redis.
+    RedisStream,
 }
 
 choice! { ConsumerType:
     "postgresql" => ConsumerType::Postgresql,
+    "redis_stream" => ConsumerType::RedisStream,
 }
 
 /// What clients subscribe to.

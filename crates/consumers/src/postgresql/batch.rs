@@ -8,11 +8,12 @@ use tokio_postgres::{Client, Row};
 
 use super::Work;
 use super::connection::{Failure, within};
-use crate::metrics::CommandOutcome;
-use crate::{ConsumedCommand, MAX_BATCH, MAX_PARAMS, Outcome};
+use crate::{MAX_BATCH, MAX_PARAMS};
 
 /// The time after which a batch ends before its next row, so that the rows that are done are deleted.
 const BATCH_TIME: Duration = Duration::from_secs(5);
+/// Most rows that are counted.
+const MAX_BACKLOG: i64 = 100_000;
 /// Begins a transaction. Its locks are free when a node has not responded for the time.
 const BEGIN: &str =
     "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '5min'";
@@ -111,54 +112,26 @@ impl Batch<'_> {
     async fn run_row(&self, id: i64, row: &Row) -> bool {
         let Work { source, target, counters, .. } = self.work;
         let (version, method, length): (String, String, i64) = (row.get(1), row.get(2), row.get(3));
-        let outcome = match row.get::<_, Option<String>>(4) {
-            None => Outcome::Refused(format!("the payload has {length} bytes, more than {MAX_PARAMS}")),
-            Some(params) => {
-                let command = ConsumedCommand {
-                    consumer: &source.name,
-                    method: &method,
-                    params: Bytes::from(params),
-                    // The version differs where a table is emptied and its ids begin again.
-                    idempotency_key: format!("consumer {} {id} {version}", source.name),
-                };
-                target.run(command).await
-            }
+        let command = match row.get::<_, Option<String>>(4) {
+            None => Err(format!("the payload has {length} bytes, more than {MAX_PARAMS}")),
+            Some(params) => Ok((&*method, Bytes::from(params))),
         };
-        let (counted, throttle) = match outcome {
-            Outcome::Done => {
-                counters.commands.add(CommandOutcome::Done);
-                return true;
-            }
-            Outcome::Refused(_) => (CommandOutcome::Refused, &source.refused),
-            Outcome::Unavailable(_) => (CommandOutcome::Retried, &source.repeated),
-        };
-        counters.commands.add(counted);
-        let consumer = &*source.name;
-        if let Some(count) = throttle.count() {
-            match &outcome {
-                Outcome::Refused(reason) => {
-                    tracing::warn!(
-                        consumer,
-                        id,
-                        method,
-                        reason,
-                        count,
-                        "a command of a consumer was refused; its row is deleted"
-                    );
-                }
-                Outcome::Unavailable(reason) => {
-                    tracing::warn!(
-                        consumer,
-                        id,
-                        method,
-                        reason,
-                        count,
-                        "a command of a consumer failed; it is repeated"
-                    );
-                }
-                Outcome::Done => {}
-            }
-        }
-        matches!(outcome, Outcome::Refused(_))
+        // The version differs where a table is emptied and its ids begin again.
+        let key = format!("consumer {} {id} {version}", source.runner.name());
+        source.runner.run((target, counters), &id.to_string(), command, key).await
+    }
+
+    /// The number of rows of the partition, up to [`MAX_BACKLOG`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) async fn backlog(&self) -> Result<u64, Failure> {
+        let partition = i32::try_from(self.partition).unwrap_or(i32::MAX);
+        let count = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {} WHERE partition = $1 LIMIT {MAX_BACKLOG}) AS waiting",
+            self.work.source.table
+        );
+        let rows = within(self.client.query_typed(&count, &[(&partition, Type::INT4)])).await?;
+        Ok(rows.first().and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok()).unwrap_or_default())
     }
 }

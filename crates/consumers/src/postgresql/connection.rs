@@ -51,8 +51,9 @@ impl Address {
     /// # Errors
     /// [`SetupError`] if it is no address, or TLS cannot be set up.
     pub(crate) fn new(consumer: &str, dsn: &str) -> Result<Self, SetupError> {
+        let option = format!("consumers.{consumer}.postgresql.dsn");
         let refused =
-            |reason: &str| SetupError::Address { consumer: consumer.to_owned(), reason: reason.to_owned() };
+            |reason: &str| SetupError::Address { option: option.clone(), reason: reason.to_owned() };
         // The errors of the parser could repeat a part of the password.
         let mut config: Config = dsn.parse().map_err(|_| {
             refused("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with parameters that are known (sslmode, connect_timeout)")
@@ -71,7 +72,6 @@ impl Address {
             config.application_name("tidings");
         }
         let uses_tls = config.get_ssl_mode() != SslMode::Disable;
-        let option = format!("consumers.{consumer}.postgresql.dsn");
         let tls = tidings_outbound::tls(uses_tls, &option)?;
         Ok(Self { config, tls: Tls::new(tls) })
     }

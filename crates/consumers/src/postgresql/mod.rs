@@ -10,7 +10,7 @@ mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tidings_config::{PostgresqlOptions, SqlName};
@@ -22,7 +22,8 @@ use self::batch::{Batch, BatchEnd};
 use self::connection::{Address, Failure};
 use crate::backoff::Backoff;
 use crate::metrics::{Counters, OpenConnection};
-use crate::{CommandTarget, SetupError};
+use crate::runner::{Backlog, Runner};
+use crate::{BACKLOG_INTERVAL, CommandTarget, SetupError};
 
 /// The parts that a task of a partition works with.
 struct Work {
@@ -35,7 +36,8 @@ struct Work {
 /// One outbox.
 #[derive(Debug)]
 pub(crate) struct Source {
-    name: String,
+    runner: Runner,
+    backlog: Arc<Backlog>,
     address: Address,
     table: SqlName,
     limit: i64,
@@ -43,10 +45,8 @@ pub(crate) struct Source {
     notifications: Option<SqlName>,
     /// Wakes the task of each partition.
     wakers: Vec<Notify>,
-    /// Limits log lines about lost connections, about refused commands, and about commands that are repeated.
+    /// Limits log lines about lost connections.
     lost: LogThrottle,
-    refused: LogThrottle,
-    repeated: LogThrottle,
 }
 
 impl Source {
@@ -56,7 +56,8 @@ impl Source {
     /// [`SetupError`] if the address of the database cannot be used.
     pub(crate) fn new(name: &str, options: &PostgresqlOptions) -> Result<Self, SetupError> {
         Ok(Self {
-            name: name.to_owned(),
+            runner: Runner::new(name),
+            backlog: Arc::new(Backlog::new(options.num_partitions)),
             address: Address::new(name, options.dsn.expose())?,
             table: options.outbox_table_name.clone(),
             limit: i64::try_from(options.partition_select_limit).unwrap_or(i64::MAX),
@@ -65,9 +66,12 @@ impl Source {
                 .filter(|name| !name.is_empty()),
             wakers: (0..options.num_partitions).map(|_| Notify::new()).collect(),
             lost: LogThrottle::new(),
-            refused: LogThrottle::new(),
-            repeated: LogThrottle::new(),
         })
+    }
+
+    /// The name of the consumer, and the number of its rows that wait.
+    pub(crate) fn backlog(&self) -> (String, Arc<Backlog>) {
+        (self.runner.name().to_owned(), Arc::clone(&self.backlog))
     }
 
     /// Starts its tasks.
@@ -107,6 +111,7 @@ impl Work {
         let mut backoff = Backoff::default();
         while !*self.stopped.borrow() {
             if let Err(failure) = self.read_over_one_connection(partition, &mut backoff).await {
+                self.source.backlog.set(partition, None);
                 self.wait_after_failure(&failure, &mut backoff).await;
             }
         }
@@ -126,7 +131,12 @@ impl Work {
         let _open = OpenConnection::new(&self.counters);
         let batch = Batch { work: self, client: &client, partition };
         let mut attempts = Backoff::default();
+        let mut backlog_at = Instant::now();
         loop {
+            if Instant::now() >= backlog_at {
+                backlog_at = Instant::now() + BACKLOG_INTERVAL;
+                self.source.backlog.set(partition, Some(batch.backlog().await?));
+            }
             let end = batch.run().await?;
             backoff.reset();
             let waker = self.source.wakers[partition].notified();
@@ -194,7 +204,7 @@ impl Work {
         let time = backoff.next();
         if let Some(count) = self.source.lost.count() {
             tracing::warn!(
-                consumer = self.source.name,
+                consumer = self.source.runner.name(),
                 error = %failure,
                 count,
                 "a consumer cannot read its table; it tries again"

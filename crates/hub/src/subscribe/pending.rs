@@ -222,16 +222,29 @@ impl<M: ControlMessages> PendingCommands<M> {
 
     /// Fails all commands that wait for the topic.
     pub(crate) fn fail_topic(&mut self, topic: TopicKey, failure: &Failure) {
+        self.fail_plain_topic(topic, failure);
+        for subscribe in self.pending_subscribes_mut() {
+            if subscribe.awaited_topic() == Some(topic) {
+                subscribe.state = super::state::SubscribeState::Failed(failure.clone());
+            }
+        }
+    }
+
+    /// The topics of the subscribes without options that are in progress.
+    pub(crate) fn plain_topics(&self) -> impl Iterator<Item = TopicKey> + '_ {
+        self.queue().filter_map(|command| match command.state {
+            PendingState::TopicSubscribe(topic, None) => Some(topic),
+            _ => None,
+        })
+    }
+
+    /// Fails the subscribes without options that wait for the topic.
+    pub(crate) fn fail_plain_topic(&mut self, topic: TopicKey, failure: &Failure) {
         for command in self.commands.iter_mut().flat_map(|commands| &mut commands.queue) {
             if let PendingState::TopicSubscribe(t, slot) = &mut command.state
                 && *t == topic
             {
                 *slot = Some(failure.clone());
-            }
-        }
-        for subscribe in self.pending_subscribes_mut() {
-            if subscribe.awaited_topic() == Some(topic) {
-                subscribe.state = super::state::SubscribeState::Failed(failure.clone());
             }
         }
     }

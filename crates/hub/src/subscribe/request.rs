@@ -151,7 +151,10 @@ impl<P: Protocols> Context<'_, P> {
         if let Ok(options) = self.hub.settings.namespaces.options(request.channel.as_str()) {
             check_kind(options, request.sub_options.kind())?;
         }
-        let permission = self.hub.may_subscribe(self.slot, &request.channel, &request.token)?;
+        let permission = self.hub.may_subscribe(self.slot, &request.channel, &request.token);
+        let permission = permission.inspect_err(|error| {
+            self.hub.trace_denial(self.slot, &request.channel, &error.0);
+        })?;
         if request.sub_options.filter.is_some() && !self.hub.options(&request.channel).allow_tags_filter {
             let text = "bad request: filters by tags are not allowed in this channel (allow_tags_filter)";
             return Err(CommandError(code::BAD_REQUEST, text.to_owned()));

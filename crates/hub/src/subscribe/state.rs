@@ -75,6 +75,12 @@ impl PendingSubscribe {
         }
     }
 
+    /// Whether the client's permission allows it, and no token or decision of the application.
+    pub(crate) fn is_by_permission(&self) -> bool {
+        let is_undecided = matches!(self.state, SubscribeState::Deciding(_) | SubscribeState::Failed(_));
+        matches!(self.origin, Origin::Command(_)) && self.admission.token.is_none() && !is_undecided
+    }
+
     /// The topic that it waits for at the broker.
     pub(crate) fn awaited_topic(&self) -> Option<TopicKey> {
         match self.state {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tidings_tags_filter::Filter;
+use tidings_trace::TraceKind;
 use tidings_wire::Topic;
 use tidings_wire::code::{self, Code};
 
@@ -111,11 +112,15 @@ impl<P: Protocols> Hub<P> {
         let session = &mut self.sessions[slot.index()];
         let index = self.topics.add(key, session.peer.form(), slot, (filter, has_delta));
         session.add_subscription(key, index);
+        self.trace_subscription(slot, key, TraceKind::Subscribed);
     }
 
     /// Ends a subscription; returns whether it existed.
     pub fn unsubscribe(&mut self, slot: Slot, topic: &Topic, fx: &mut Effects<P::Messages>) -> bool {
         let Some(key) = self.topics.key(topic) else { return false };
+        if self.traces.is_active() && self.sessions[slot.index()].is_subscribed(key) {
+            self.trace_subscription(slot, key, TraceKind::Unsubscribed);
+        }
         self.unsubscribe_key(slot, key, fx)
     }
 
@@ -150,6 +155,7 @@ impl<P: Protocols> Hub<P> {
     pub fn unsubscribe_all(&mut self, slot: Slot, fx: &mut Effects<P::Messages>) {
         while let Some(last) = self.sessions[slot.index()].subscriptions().last() {
             let key = last.topic;
+            self.trace_subscription(slot, key, TraceKind::Unsubscribed);
             self.unsubscribe_key(slot, key, fx);
         }
     }

@@ -21,6 +21,7 @@ mod connections;
 mod guard;
 mod in_flight;
 mod methods;
+mod trace;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tidings_api::openapi::DESCRIPTION;
 use tidings_api::{ApiError, Batch, Command, CommandMethod, CommandReply, Envelope, reply};
@@ -230,6 +231,7 @@ pub(crate) fn routes(max_body: usize, services: &Arc<Services>) -> Routes {
         .route("/api", any(commands))
         .route("/api/", any(commands))
         .route("/api/openapi.json", any(description))
+        .route("/api/trace", get(trace::trace))
         .route("/api/{method}", any(method))
         .with_state(api)
 }

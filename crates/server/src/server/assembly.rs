@@ -148,6 +148,7 @@ impl Assembly {
             polls: Arc::clone(&inbound_polls),
             retained_reads: Arc::clone(&mqtt.reads),
             feeds: Arc::clone(&feeds),
+            traces: Arc::clone(&process.traces),
         });
 
         let mut metrics = MetricsRegistry::default();

@@ -111,6 +111,7 @@ impl Server {
         self.services.lifecycle.begin_draining();
         self.services.limiter.close();
         self.http.drain();
+        self.services.api.process.traces.close();
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();

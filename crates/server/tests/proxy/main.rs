@@ -1,6 +1,7 @@
 //! Authorization on a running server: by tokens, and by the hooks of the application.
 
 mod application;
+mod caps;
 mod failing;
 mod headers;
 mod hooks;

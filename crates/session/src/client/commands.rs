@@ -321,7 +321,7 @@ impl Context<'_> {
             return Err(code::NOT_AVAILABLE.into());
         }
         self.hub.check_name(self.slot, action, &channel)?;
-        self.hub.authorize(self.slot, action, &channel)?;
+        self.hub.authorize_command(self.slot, action, &channel)?;
         Ok(channel)
     }
 

@@ -175,7 +175,7 @@ impl Context<'_> {
         }
         let example = Channel::new(pattern.replace(['+', '#'], "0"));
         let channel = example.map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let refusal = match self.hub.authorize(self.slot, Action::Subscribe, &channel) {
+        let refusal = match self.hub.authorize_command(self.slot, Action::Subscribe, &channel) {
             Ok(()) => return Ok(()),
             Err(code) => of_subscribe(code),
         };

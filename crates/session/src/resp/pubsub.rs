@@ -102,7 +102,7 @@ impl Context<'_> {
             } else {
                 let channel = Channel::new(given).map_err(bad)?;
                 self.hub
-                    .authorize(self.slot, Action::Subscribe, &channel)
+                    .authorize_command(self.slot, Action::Subscribe, &channel)
                     .map_err(|code| error_text(code, code.text))?;
                 Topic::Channel(channel)
             };

@@ -89,7 +89,7 @@ impl Context<'_> {
                 if self.hub.is_decided_by_application(self.slot, Action::Publish, &channel) {
                     return None;
                 }
-                let code = self.hub.authorize(self.slot, Action::Publish, &channel).err()?;
+                let code = self.hub.authorize_command(self.slot, Action::Publish, &channel).err()?;
                 Some(error_text(code, code.text))
             }
             ("subscribe" | "psubscribe", [_, names @ ..]) => self.resp_topics(name, names).err(),

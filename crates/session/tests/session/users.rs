@@ -1,8 +1,10 @@
 //! Clients with a user: tokens, presence, commands of the application, expiry.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidings_capabilities::Capabilities;
 use tidings_hub::{
     Access, Admission, AuthorizationRequest, ChannelOverrides, Connected, Failure, NamespaceOptions,
     Namespaces, Rejection, SessionAction, SessionCommand, Settings, Slot, Timer,
@@ -482,4 +484,40 @@ fn an_event_source_may_request_the_channels_of_its_token() {
     w.with(|hub, fx| hub.apply_session_command(&command, fx));
     assert!(w.output(slot).starts_with("event: error\ndata: {\"code\":3503"));
     assert!(w.closed.contains(&slot), "so that the client does not wait for ever");
+}
+
+#[test]
+fn a_renewal_without_the_capability_fails_a_subscribe_that_waits_for_the_broker() {
+    let mut w = with_tokens(NamespaceOptions::default());
+    w.authority = |decision| {
+        let caps = r#"[{"channels": ["news"], "allow": ["sub"]}]"#;
+        let capabilities = Some(Arc::new(Capabilities::from_json(caps).expect("capabilities")));
+        match decision {
+            AuthorizationRequest::Connect { .. } => {
+                let user = "ann".to_owned();
+                Response::Connected(Box::new(Connected { user, capabilities, ..Connected::default() }))
+            }
+            AuthorizationRequest::Refresh { token, .. } => {
+                let capabilities = Some(capabilities.filter(|_| token == "same"));
+                Response::Renewed(Box::new(tidings_hub::Renewed { capabilities, ..Default::default() }))
+            }
+            other => authority(other),
+        }
+    };
+    for (token, is_subscribed) in [("same", true), ("none", false)] {
+        let slot = w.open();
+        exchange(&mut w, slot, &json!({"id": 1, "connect": {"token": "ann"}}));
+        w.set_broker(Broker::Slow);
+        assert_eq!(
+            exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "news"}})),
+            Vec::<Value>::new()
+        );
+        let replies = exchange(&mut w, slot, &json!({"id": 3, "refresh": {"token": token}}));
+        let is_refused = replies.iter().any(|reply| reply["id"] == 2 && reply["error"]["code"] == 103);
+        assert_eq!(is_refused, !is_subscribed, "{token}: {replies:?}");
+        w.set_broker(Broker::Up);
+        assert_eq!(w.hub.is_subscribed(slot, &channel("news")), is_subscribed, "{token}");
+        w.close(slot);
+        assert!(w.subscribed_topics.is_empty(), "no topic is kept for it");
+    }
 }

@@ -40,22 +40,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use redis::{Client, ConnectionAddr};
+use redis::Client;
+use tidings_redis_dial::addr::Addr;
+use tidings_redis_dial::dial::{Dialer, Nodes, Target};
+use tidings_redis_dial::redirect::Redirect;
+use tidings_redis_dial::url::Seeds;
 use tidings_wire::{Channel, Topic};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::addr::Addr;
 use super::counters::Counters;
-use super::dial::{Dialer, Nodes, Target};
 use super::interest::Interest;
 use super::key_expiry::KeyDeadlines;
 use super::link::{Link, LinkRole};
 use super::names::Names;
-use super::options::{Options, Seeds};
+use super::options::Options;
 use super::queue::PendingRequest;
-use super::redirect::Redirect;
 use super::slots::SLOTS;
 use super::tracker::Tracker;
 use crate::{Probe, SharedSink, lock};
@@ -255,24 +256,6 @@ impl Cluster {
         Dialer::new(target, self.seeds.secrets.clone(), self.options.connect_timeout)
     }
 
-    /// Whether connections are encrypted.
-    fn has_tls(&self) -> bool {
-        self.seeds.nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
-    }
-
-    /// A client for a node, with the credentials and the kind of connection of the first seed.
-    fn client(&self, addr: &Addr) -> redis::RedisResult<Client> {
-        let (host, port) = (addr.host.to_string(), addr.port);
-        let seed = &self.seeds.nodes[0];
-        let addr = match seed.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        Client::open(seed.clone().set_addr(addr))
-    }
-
     /// Applies a new topology: connects to new primaries, moves channels to the primaries of their slots, closes
     /// connections to nodes that are no primaries any more.
     fn apply_topology(self: &Arc<Self>, topology: Topology) {
@@ -291,7 +274,7 @@ impl Cluster {
                 }
             }
         }
-        let clients: Vec<_> = topology.nodes.iter().filter_map(|addr| self.client(addr).ok()).collect();
+        let clients: Vec<_> = topology.nodes.iter().filter_map(|addr| self.seeds.client(addr).ok()).collect();
         if !clients.is_empty() {
             *lock(&self.nodes) = clients;
         }

@@ -41,7 +41,7 @@ impl Primary {
     /// Starts to connect to the primary at an address.
     pub(super) fn start(cluster: &Arc<Cluster>, addr: &Addr) -> redis::RedisResult<Arc<Self>> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let client = cluster.client(addr)?;
+        let client = cluster.seeds.client(addr)?;
         let queue = Arc::new(Queue::new(cluster.options.publish_budget, Arc::clone(&cluster.counters)));
         let tracker = Arc::new(Tracker::default());
         let primary = Arc::new(Self {

@@ -130,6 +130,6 @@ impl Cluster {
             Value::VerbatimString { text, .. } => text,
             _ => return None,
         };
-        Some(View::read(text, addr, self.has_tls()))
+        Some(View::read(text, addr, self.seeds.has_tls()))
     }
 }

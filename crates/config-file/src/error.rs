@@ -13,22 +13,22 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// An error without a place.
-    pub(super) fn general(what: impl Into<String>) -> Self {
+    pub fn general(what: impl Into<String>) -> Self {
         Self { place: None, what: what.into() }
     }
 
     /// An error in a value at `place`.
-    pub(super) fn at(place: &Origin, what: impl Into<String>) -> Self {
+    pub fn at(place: &Origin, what: impl Into<String>) -> Self {
         Self { place: Some(place.clone()), what: what.into() }
     }
 
     /// The place of the invalid value.
-    pub(super) fn place(&self) -> Option<&Origin> {
+    pub fn place(&self) -> Option<&Origin> {
         self.place.as_ref()
     }
 
     /// The error without the place.
-    pub(super) fn what(&self) -> &str {
+    pub fn what(&self) -> &str {
         &self.what
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// The most errors that [`ConfigErrors`] displays individually.
-pub(super) const MAX_DISPLAYED: usize = 100;
+pub const MAX_DISPLAYED: usize = 100;
 
 /// All errors of a configuration: at least one, in the order of the sources. Displays as one line per error; after 100
 /// the others are counted.
@@ -54,7 +54,7 @@ pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
     /// The errors, unless there are none.
-    pub(super) fn unless_empty(errors: Vec<ConfigError>) -> Result<(), Self> {
+    pub fn unless_empty(errors: Vec<ConfigError>) -> Result<(), Self> {
         if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
 
@@ -86,17 +86,27 @@ impl fmt::Display for ConfigErrors {
 
 /// The language of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
+    /// `.toml`.
     Toml,
+    /// `.json`.
     Json,
+    /// `.yaml` or `.yml`.
     Yaml,
 }
 
 /// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A file, by the name it was opened with, and a line counted from 1 (0: the file as a whole).
-    File { name: Arc<str>, line: usize, format: Format },
+pub enum Origin {
+    /// A line of a file.
+    File {
+        /// The name that the file was opened with.
+        name: Arc<str>,
+        /// The line, counted from 1 (0: the file as a whole).
+        line: usize,
+        /// The language of the file.
+        format: Format,
+    },
     /// An environment variable.
     Environment(String),
     /// A command-line flag, such as `--tcp`.
@@ -107,7 +117,7 @@ pub(super) enum Origin {
 
 impl Origin {
     /// The place for [`Self::assignment`], as text that precedes it.
-    pub(super) fn place_to_add(&self) -> &'static str {
+    pub fn place_to_add(&self) -> &'static str {
         match self {
             // Further down it would belong to the preceding table.
             Self::File { format: Format::Toml, .. } => "at the top of the file: ",
@@ -121,7 +131,7 @@ impl Origin {
     /// The text for `path = value` in the same source, ready to be copied: the line in the file's language, the
     /// environment variable, or the flag. `value` is `true`, `false`, a number or text without characters that need
     /// escaping.
-    pub(super) fn assignment(&self, path: &str, value: &str) -> String {
+    pub fn assignment(&self, path: &str, value: &str) -> String {
         let quoted = match value {
             "true" | "false" => value.to_owned(),
             number if number.bytes().all(|b| b.is_ascii_digit()) => number.to_owned(),
@@ -131,7 +141,7 @@ impl Origin {
             Self::File { format: Format::Toml, .. } => format!("{path} = {quoted}"),
             Self::File { format: Format::Yaml, .. } => format!("{path}: {quoted}"),
             Self::File { format: Format::Json, .. } => format!("\"{path}\": {quoted}"),
-            Self::Environment(_) => format!("{}={value}", super::variables::variable(path)),
+            Self::Environment(_) => format!("{}={value}", crate::variables::variable(path)),
             Self::Flag(_) => format!("--set {path}={value}"),
             Self::Credential(_) => format!("{path} = {quoted}"),
         }
@@ -152,7 +162,7 @@ impl fmt::Display for Origin {
 
 /// The candidate most similar to `wrong`; `separator` separates the parts of a path (`.` in keys, `_` in variables).
 /// The last part of a path alone is recognized as well.
-pub(super) fn nearest<'a>(
+pub fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
     separator: char,

@@ -1,14 +1,12 @@
 //! Connections: how one is made, and the pause before the next attempt.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::sentinel::SentinelClient;
 use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use rustls::crypto::{CryptoProvider, ring};
-
-use crate::lock;
 
 /// The first upper limit of the pause between two attempts.
 const BASE: Duration = Duration::from_millis(50);
@@ -19,14 +17,14 @@ const CAP: Duration = Duration::from_secs(2);
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Makes connections to one Redis.
-pub(super) struct Dialer {
+pub struct Dialer {
     target: Target,
     secrets: Secrets,
     timeout: Duration,
 }
 
 /// The destination of connections.
-pub(super) enum Target {
+pub enum Target {
     /// A server with a known address.
     Server(Box<Client>),
     /// The current master according to the Sentinels.
@@ -38,10 +36,11 @@ pub(super) enum Target {
 }
 
 /// The known nodes of a cluster; never empty.
-pub(super) type Nodes = Arc<Mutex<Vec<Client>>>;
+pub type Nodes = Arc<Mutex<Vec<Client>>>;
 
 impl Dialer {
-    pub(super) fn new(target: Target, secrets: Secrets, timeout: Duration) -> Self {
+    /// Connections to `target`, each of which is made within `timeout`.
+    pub fn new(target: Target, secrets: Secrets, timeout: Duration) -> Self {
         // rustls has one cryptography provider per process; the first crate to install one decides.
         if CryptoProvider::get_default().is_none() {
             let _ = ring::default_provider().install_default();
@@ -54,7 +53,7 @@ impl Dialer {
     ///
     /// # Errors
     /// The reason, without a secret.
-    pub(super) async fn open(
+    pub async fn open(
         &mut self,
         name: &str,
         pushes: impl AsyncPushSender,
@@ -67,7 +66,7 @@ impl Dialer {
             let mut connection = match &mut self.target {
                 Target::Any(nodes) => {
                     let client = {
-                        let nodes = lock(nodes);
+                        let nodes = nodes.lock().unwrap_or_else(PoisonError::into_inner);
                         nodes[fastrand::usize(..nodes.len())].clone()
                     };
                     client.get_multiplexed_async_connection_with_config(&config).await?
@@ -99,7 +98,7 @@ impl Dialer {
     }
 
     /// The destination, for the log.
-    pub(super) fn target_name(&self) -> String {
+    pub fn target_name(&self) -> String {
         match &self.target {
             Target::Server(_) | Target::Sentinel(_) => "redis".to_owned(),
             Target::Primary(client) => format!("redis {}", client.get_connection_info().addr()),
@@ -108,35 +107,35 @@ impl Dialer {
     }
 
     /// The message of an error, in Redis' own words where available, without secrets.
-    pub(super) fn describe(&self, error: &RedisError) -> String {
+    pub fn describe(&self, error: &RedisError) -> String {
         self.secrets.describe(error)
     }
 }
 
 /// Whether Redis has refused the command, so that the connection is still usable.
-pub(super) fn is_refusal(error: &RedisError) -> bool {
+pub fn is_refusal(error: &RedisError) -> bool {
     use redis::ErrorKind::{Extension, Server};
     matches!(error.kind(), Server(_) | Extension)
 }
 
 /// Texts that must not be logged.
 #[derive(Clone, Default)]
-pub(super) struct Secrets(Vec<String>);
+pub struct Secrets(Vec<String>);
 
 impl Secrets {
     /// Adds a password.
-    pub(super) fn keep(&mut self, password: Option<&str>) {
+    pub fn keep(&mut self, password: Option<&str>) {
         self.0.extend(password.filter(|p| !p.is_empty()).map(ToOwned::to_owned));
     }
 
     /// Adds the password of a URL, as it is written there.
-    pub(super) fn keep_from_url(&mut self, url: &str) {
+    pub fn keep_from_url(&mut self, url: &str) {
         let credentials = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
         self.keep(credentials.and_then(|(credentials, _)| credentials.split_once(':')).map(|(_, p)| p));
     }
 
     /// The message of an error, masked.
-    fn describe(&self, error: &RedisError) -> String {
+    pub fn describe(&self, error: &RedisError) -> String {
         self.masked(&match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => format!("{code} {detail}"),
             _ => error.to_string(),
@@ -144,7 +143,7 @@ impl Secrets {
     }
 
     /// Replaces every secret in a text by stars.
-    pub(super) fn masked(&self, text: &str) -> String {
+    pub fn masked(&self, text: &str) -> String {
         // Redis repeats the arguments of unknown commands in its errors, even those of AUTH and HELLO.
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
@@ -154,20 +153,20 @@ impl Secrets {
 /// deployment do not reconnect at the same time.
 /// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>)
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Records the duration of a connection.
-    pub(super) fn record_uptime(&mut self, how_long: Duration) {
+    pub fn record_uptime(&mut self, how_long: Duration) {
         if how_long >= STABLE_AFTER {
             self.failures = 0;
         }
     }
 
     /// The pause before the next attempt.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         self.ceiling().mul_f64(fastrand::f64())
     }
 

@@ -13,8 +13,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{ConfigError, Format, Origin};
-use super::raw::Node;
+use crate::error::{ConfigError, Format, Origin};
+use crate::raw::Node;
 
 /// Largest file in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -38,15 +38,16 @@ impl ParseError {
 }
 
 /// A parsed file: its root (a table, or null for an empty file) and its name for error messages.
-pub(super) struct File {
-    pub(super) root: Node,
+pub struct File {
+    /// The root of its values.
+    pub root: Node,
     name: Arc<str>,
     format: Format,
 }
 
 impl File {
     /// The place of `line` in this file.
-    pub(super) fn at(&self, line: usize) -> Origin {
+    pub fn at(&self, line: usize) -> Origin {
         Origin::File { name: self.name.clone(), line, format: self.format }
     }
 }
@@ -55,8 +56,8 @@ impl File {
 ///
 /// # Errors
 /// An unknown file extension, a file that cannot be read, is too large or not UTF-8, and text that cannot be parsed.
-pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
-    let name: Arc<str> = super::raw::shown(&path.display().to_string()).into();
+pub fn read(path: &Path) -> Result<File, ConfigError> {
+    let name: Arc<str> = crate::raw::shown(&path.display().to_string()).into();
     let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     let format = match ending.as_deref() {
         Some("toml") => Format::Toml,
@@ -114,8 +115,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::super::raw::Raw;
     use super::*;
+    use crate::raw::Raw;
 
     fn text(line: usize, text: &str) -> Node {
         Node { line, raw: Raw::Text(text.into()) }

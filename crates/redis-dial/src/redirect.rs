@@ -2,11 +2,11 @@
 
 use redis::{ServerErrorKind, Value};
 
-use super::addr::Addr;
+use crate::addr::Addr;
 
 /// The node to which a request must be sent instead; the request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Redirect {
+pub enum Redirect {
     /// The slot has another primary.
     Moved(u16, Option<Addr>),
     /// The slot is being moved to another primary, and this key is not here: send the request there once, with `ASKING`
@@ -17,7 +17,7 @@ pub(super) enum Redirect {
 impl Redirect {
     /// Parses `MOVED slot host:port` or `ASK slot host:port`. The host is missing when the node has no configured
     /// address of its own; then the topology must be read.
-    pub(super) fn read(answer: &Value) -> Option<Self> {
+    pub fn read(answer: &Value) -> Option<Self> {
         let Value::ServerError(error) = answer else { return None };
         let mut words = error.details().unwrap_or_default().split(' ');
         let slot = words.next().and_then(|slot| slot.parse().ok());

@@ -10,7 +10,7 @@ const MAX_SHOWN: usize = 60;
 
 /// One value as it is written in its source.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Raw {
+pub enum Raw {
     /// `null`, or a YAML key without a value: the same as an absent key.
     Null,
     /// `true` or `false`.
@@ -23,20 +23,22 @@ pub(super) enum Raw {
     Word(String),
     /// An array.
     List(Vec<Node>),
-    /// A table (object, mapping), in the order of the file. Keys may repeat; [`super::flatten`] refuses that.
+    /// A table (object, mapping), in the order of the file. Keys may repeat; `config` refuses that.
     Table(Vec<(String, Node)>),
 }
 
 /// A value and its line in the file, counted from 1 (for an entry of a table, the line of its key).
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) raw: Raw,
+pub struct Node {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The value.
+    pub raw: Raw,
 }
 
 impl Raw {
     /// The text of a string or of an untyped word.
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Word(text) => Some(text),
             _ => None,
@@ -44,7 +46,7 @@ impl Raw {
     }
 
     /// The sort of value, without its content: for secrets.
-    pub(super) fn sort(&self) -> &'static str {
+    pub fn sort(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Switch(_) => "true or false",
@@ -56,7 +58,7 @@ impl Raw {
     }
 
     /// The value as JSON.
-    pub(super) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         match self {
             Self::Null => Value::Null,
             Self::Switch(on) => Value::Bool(*on),
@@ -75,7 +77,7 @@ impl Raw {
     ///
     /// # Errors
     /// What the value is instead of a list such as `example`.
-    pub(super) fn to_list_of_tables<T: DeserializeOwned>(&self, example: &str) -> Result<Vec<T>, String> {
+    pub fn to_list_of_tables<T: DeserializeOwned>(&self, example: &str) -> Result<Vec<T>, String> {
         let wrong = |what: String| format!("expected a list such as {example}, got {what}");
         match self {
             Self::Text(text) | Self::Word(text) if text.trim().is_empty() => Ok(Vec::new()),
@@ -103,7 +105,7 @@ impl fmt::Display for Raw {
 }
 
 /// `text` truncated to a length that fits into one line of an error, with escaped control characters.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut out: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_SHOWN).is_some() {
         out.push('…');

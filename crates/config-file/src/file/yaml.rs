@@ -4,8 +4,8 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::super::raw::{Node, Raw};
 use super::{MAX_DEPTH, ParseError};
+use crate::raw::{Node, Raw};
 
 /// Parses a stream of at most one document.
 pub(super) fn parse(text: &str) -> Result<Node, ParseError> {

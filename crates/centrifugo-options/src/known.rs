@@ -1,10 +1,10 @@
 //! Options of Centrifugo 6 that have another name or no counterpart in tidings, with their defaults.
 //!
-//! Invariant: options with the same name in tidings are only in [`super::super::options`].
+//! Invariant: options with the same name in tidings are only in the table of options of `config`.
 
 /// The counterpart of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counterpart {
+pub enum Counterpart {
     /// The option of tidings with the same effect.
     Option(&'static str),
     /// The fixed behaviour of tidings, as a sentence.
@@ -17,7 +17,7 @@ use Counterpart::{Always, Missing, Option as Here};
 
 /// A single option: its path, its default, and its counterpart. An empty default stands for nothing, zero, `false` and
 /// empty lists. `channel.without_namespace` also stands for namespaces, and `*` for one part of a path.
-pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
+pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("admin.password", "", Here("admin.password_hash, the output of `tidings admin hash-password`")),
     ("admin.secret", "", Always("a login has a random secret of its own")),
     ("admin.insecure", "false", Missing("admin page without a login")),
@@ -138,7 +138,7 @@ pub(super) const OPTIONS: &[(&str, &str, Counterpart)] = &[
 
 /// The condition under which a table of options has an effect in Centrifugo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Switch {
+pub enum Switch {
     /// With `enabled = true`.
     Enabled,
     /// With a `type` other than `memory`.
@@ -152,7 +152,7 @@ pub(super) enum Switch {
 }
 
 /// A table of options: its path, the condition of its effect, and its counterpart. `*` stands for one part of a path.
-pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
+pub const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("channel.proxy.*.grpc", Switch::Content, Missing("gRPC for hooks")),
     ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
@@ -204,7 +204,7 @@ pub(super) const BLOCKS: &[(&str, Switch, Counterpart)] = &[
 ];
 
 /// Options of tidings for which Centrifugo's files contain a default that tidings does not accept, with that default.
-pub(super) const ABSENT_DEFAULTS: &[(&str, &str)] = &[
+pub const ABSENT_DEFAULTS: &[(&str, &str)] = &[
     ("channel.without_namespace.force_recovery_mode", ""),
     ("channel.without_namespace.history_meta_ttl", ""),
     ("channel.without_namespace.publication_data_format", ""),
@@ -215,7 +215,7 @@ pub(super) const ABSENT_DEFAULTS: &[(&str, &str)] = &[
 
 /// Whether `key` matches `pattern`, in which `*` stands for one part. `channel.without_namespace` matches every
 /// namespace.
-pub(super) fn matches(pattern: &str, key: &str) -> bool {
+pub fn matches(pattern: &str, key: &str) -> bool {
     let mut parts = key.split('.');
     let same = pattern.split('.').all(|part| parts.next().is_some_and(|found| part == "*" || part == found));
     same && parts.next().is_none()
@@ -223,31 +223,7 @@ pub(super) fn matches(pattern: &str, key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::keys::{is_group, is_option};
     use super::*;
-
-    #[test]
-    fn no_option_of_tidings_is_listed_as_missing() {
-        for (key, ..) in OPTIONS {
-            assert!(!is_option(key), "{key} is an option of tidings");
-        }
-        for (key, ..) in BLOCKS.iter().filter(|(key, ..)| *key != "broker") {
-            assert!(!is_group(key) && !is_option(key), "{key} is a group of tidings");
-        }
-        for (key, _) in ABSENT_DEFAULTS {
-            assert!(is_option(key), "{key} is no option of tidings");
-        }
-    }
-
-    #[test]
-    fn the_counterparts_exist() {
-        let options = OPTIONS.iter().map(|(_, _, counterpart)| counterpart);
-        for counterpart in options.chain(BLOCKS.iter().map(|(_, _, counterpart)| counterpart)) {
-            let Here(words) = counterpart else { continue };
-            let name = words.split([',', ' ']).next().unwrap_or_default();
-            assert!(is_option(name) || is_group(name), "{name} is no option of tidings");
-        }
-    }
 
     #[test]
     fn a_star_matches_one_part() {

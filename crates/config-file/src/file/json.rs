@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::super::raw::{Node, Raw};
 use super::{Lines, MAX_DEPTH, ParseError};
+use crate::raw::{Node, Raw};
 
 /// Reads a whole document.
 pub(super) fn parse(text: &str) -> Result<Node, ParseError> {

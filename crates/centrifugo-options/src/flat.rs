@@ -1,13 +1,13 @@
 //! The flat option names of Centrifugo 5, and their paths in version 6.
 
 /// Whether the value of a version 5 name, or of an option of a named hook, is a table that is one option and not a group.
-pub(crate) fn takes_table(name: &str) -> bool {
+pub fn takes_table(name: &str) -> bool {
     name == "proxy_static_http_headers"
         || name.starts_with("proxies.") && name.ends_with(".http.static_headers")
 }
 
 /// Paths of Centrifugo 6 for a name of Centrifugo 5; several if one option became several.
-pub(crate) fn paths(name: &str) -> Option<Vec<String>> {
+pub fn paths(name: &str) -> Option<Vec<String>> {
     if let Some((_, paths)) = NAMES.iter().find(|(known, _)| *known == name) {
         return Some(paths.split(' ').map(str::to_owned).collect());
     }
@@ -33,7 +33,7 @@ pub(crate) fn paths(name: &str) -> Option<Vec<String>> {
 }
 
 /// The Centrifugo 6 name of a channel option of Centrifugo 5.
-pub(crate) fn channel_option(name: &str) -> &str {
+pub fn channel_option(name: &str) -> &str {
     match name {
         "proxy_subscribe" => "subscribe_proxy_enabled",
         "proxy_publish" => "publish_proxy_enabled",

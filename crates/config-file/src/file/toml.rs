@@ -3,8 +3,8 @@
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 
-use super::super::raw::{Node, Raw};
 use super::{Lines, MAX_DEPTH, ParseError};
+use crate::raw::{Node, Raw};
 
 /// Parses a whole document.
 pub(super) fn parse(text: &str) -> Result<Node, ParseError> {
