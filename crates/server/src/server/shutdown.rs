@@ -111,6 +111,7 @@ impl Server {
         self.services.lifecycle.begin_draining();
         self.services.limiter.close();
         self.http.drain();
+        self.grpc.drain();
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();
@@ -137,6 +138,7 @@ impl Server {
 
         self.progress.enter(Stage::Requests);
         self.http.stop(left().max(LAST_STEP)).await;
+        self.grpc.stop(left().max(LAST_STEP)).await;
         self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
         self.consumers.stop(left().max(LAST_STEP)).await;

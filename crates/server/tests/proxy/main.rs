@@ -2,6 +2,7 @@
 
 mod application;
 mod failing;
+mod grpc;
 mod headers;
 mod hooks;
 mod log;
