@@ -206,6 +206,12 @@ pub struct Broadcast {
 }
 
 impl Publish {
+    /// A request to publish to this channel.
+    pub fn new(channel: String, fields: PublishFields) -> Self {
+        let PublishFields { data, b64data, skip_history, tags, delta, idempotency_key, version } = fields;
+        Self { channel, data, b64data, skip_history, tags, delta, idempotency_key, version }
+    }
+
     /// The channel and the publication.
     pub fn split(self) -> (String, PublishFields) {
         let Self { channel, data, b64data, skip_history, tags, delta, idempotency_key, version } = self;
@@ -214,6 +220,12 @@ impl Publish {
 }
 
 impl Broadcast {
+    /// A request to publish to these channels, at most [`MAX_CHANNELS`].
+    pub fn new(channels: Vec<String>, fields: PublishFields) -> Self {
+        let PublishFields { data, b64data, skip_history, tags, delta, idempotency_key, version } = fields;
+        Self { channels, data, b64data, skip_history, tags, delta, idempotency_key, version }
+    }
+
     /// The channels and the publication.
     pub fn split(self) -> (Vec<String>, PublishFields) {
         let Self { channels, data, b64data, skip_history, tags, delta, idempotency_key, version } = self;

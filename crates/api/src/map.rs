@@ -9,7 +9,7 @@ use tidings_wire::Publication;
 use tidings_wire::body::DataFormat;
 
 use crate::fields::{RawJson, any_json, json_or_null, null_as_default};
-use crate::reply::{ClientJson, PublicationJson};
+use crate::reply::{Body, ClientJson, PublicationJson};
 
 /// The condition of `map_publish`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -196,7 +196,7 @@ pub struct MapEntryJson {
     pub key: String,
     /// The value; absent where the key is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<RawJson>,
+    pub data: Option<Body>,
     /// The offset of the change.
     pub offset: u64,
     /// The score, if it is not 0.

@@ -9,8 +9,8 @@ mod tests {
 
     use serde::de::{self, DeserializeOwned, Visitor};
     use serde::{Deserialize, Deserializer};
-    use serde_json::value::RawValue;
     use serde_json::{Value, json};
+    use tidings_wire::body::DataFormat;
     use tidings_wire::{ClientInfo, Epoch, Position};
 
     use super::DESCRIPTION;
@@ -19,7 +19,7 @@ mod tests {
     use crate::error::ApiError;
     use crate::map;
     use crate::reply::{
-        BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
+        Body, BroadcastResponse, ChannelJson, ClientJson, CommandResult, ConnectionJson, PublicationJson,
         PublishResult,
     };
     use crate::shared_poll;
@@ -240,8 +240,8 @@ mod tests {
         let history = CommandResult::History { publications: Vec::new(), offset: 0, epoch: String::new() };
         check_result("HistoryResult", &history);
         check_required("HistoryResult", &history);
-        let publication =
-            |tags, info| PublicationJson { data: RawValue::TRUE.to_owned(), offset: 1, tags, info };
+        let body = || Body { bytes: "true".into(), format: DataFormat::Auto };
+        let publication = |tags, info| PublicationJson { data: body(), offset: 1, tags, info };
         check_result("Publication", &publication(Some(BTreeMap::new()), Some(client(&info))));
         check_required("Publication", &publication(None, None));
         for method in ["MapPublish", "MapRemove"] {
@@ -272,7 +272,7 @@ mod tests {
             tags,
             info,
         };
-        let data = Some(RawValue::TRUE.to_owned());
+        let data = Some(body());
         check_result("MapEntry", &entry(data, 1, true, Some(BTreeMap::new()), Some(client(&info))));
         check_required("MapEntry", &entry(None, 0, false, None, None));
         check_result("MapStatsResult", &CommandResult::MapStats { num_keys: 1 });

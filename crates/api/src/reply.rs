@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tidings_broker::Published;
 use tidings_cluster::NodeInfo;
@@ -11,7 +12,6 @@ use tidings_wire::ClientInfo;
 use tidings_wire::body::{self, DataFormat};
 
 use crate::error::ApiError;
-use crate::fields::RawJson;
 use crate::map::{MapChanged, MapEntryJson};
 
 /// The reply to a command.
@@ -152,6 +152,24 @@ pub struct ConnectionJson {
     pub node: String,
 }
 
+/// Bytes of an application. In JSON they are as JSON clients get them.
+#[derive(Debug)]
+pub struct Body {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their form in JSON.
+    pub format: DataFormat,
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut json = Vec::with_capacity(self.bytes.len() + 2);
+        body::write_json(&self.bytes, self.format, &mut json);
+        let json = String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok());
+        json.unwrap_or_else(|| RawValue::NULL.to_owned()).serialize(serializer)
+    }
+}
+
 /// A client in presence or as the publisher.
 #[derive(Debug, Serialize)]
 pub struct ClientJson {
@@ -161,20 +179,21 @@ pub struct ClientJson {
     pub user: String,
     /// Information on the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub conn_info: Option<RawJson>,
+    pub conn_info: Option<Body>,
     /// Information on the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub chan_info: Option<RawJson>,
+    pub chan_info: Option<Body>,
 }
 
 impl From<&ClientInfo> for ClientJson {
     fn from(info: &ClientInfo) -> Self {
-        let json = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|b| to_json(b, DataFormat::Auto));
+        let body =
+            |bytes: &Option<Bytes>| bytes.clone().map(|bytes| Body { bytes, format: DataFormat::Auto });
         Self {
             client: info.client.clone(),
             user: info.user.clone(),
-            conn_info: json(&info.conn_info),
-            chan_info: json(&info.chan_info),
+            conn_info: body(&info.conn_info),
+            chan_info: body(&info.chan_info),
         }
     }
 }
@@ -183,7 +202,7 @@ impl From<&ClientInfo> for ClientJson {
 #[derive(Debug, Serialize)]
 pub struct PublicationJson {
     /// The body.
-    pub data: RawJson,
+    pub data: Body,
     /// The offset.
     pub offset: u64,
     /// The tags, if there are any.
@@ -200,7 +219,7 @@ impl PublicationJson {
         let extra = publication.extra.as_deref();
         let tags = extra.map(|extra| &extra.tags).filter(|tags| !tags.is_empty());
         Self {
-            data: to_json(&publication.body, format),
+            data: Body { bytes: publication.body.clone(), format },
             offset: publication.offset().unwrap_or_default(),
             tags: tags.map(|tags| tags.iter().cloned().collect()),
             info: extra.and_then(|extra| extra.info.as_ref()).map(ClientJson::from),
@@ -213,14 +232,6 @@ impl PublicationJson {
 pub struct ChannelJson {
     /// The number of subscribers.
     pub num_clients: u64,
-}
-
-/// Encodes bytes as JSON clients get them.
-fn to_json(bytes: &[u8], format: DataFormat) -> RawJson {
-    let mut json = Vec::with_capacity(bytes.len() + 2);
-    body::write_json(bytes, format, &mut json);
-    let json = String::from_utf8(json).ok().and_then(|json| RawValue::from_string(json).ok());
-    json.unwrap_or_else(|| RawValue::NULL.to_owned())
 }
 
 /// Encodes a reply: `{"result":{…}}`, or `{"error":{…}}`.

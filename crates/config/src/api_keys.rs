@@ -13,6 +13,8 @@ use super::setting::{Setting, count, quoted};
 
 /// The name of the key in `http_api.key`. No named key may have it.
 const UNNAMED: &str = "http_api.key";
+/// The name of the key in the option `grpc_api.key`.
+const GRPC: &str = "grpc_api.key";
 /// The longest name in bytes.
 const MAX_NAME: usize = 64;
 
@@ -65,9 +67,9 @@ impl NamedApiKeys {
                     shown(name)
                 ));
             }
-            if name == UNNAMED {
+            if let Some(option) = [UNNAMED, GRPC].iter().find(|option| name == *option) {
                 return Err(format!(
-                    "no key in this list may be named \"{UNNAMED}\": logs, metrics and the audit log use this name for the key in the option {UNNAMED}"
+                    "no key in this list may be named \"{option}\": logs, metrics and the audit log use this name for the key in the option {option}"
                 ));
             }
             if names[..i].contains(name) {
@@ -86,13 +88,23 @@ impl Group for NamedApiKeys {
 impl HttpApiOptions {
     /// All keys: `http_api.key` with every scope, and the named keys.
     pub fn all_keys(&self) -> ApiKeys {
+        self.keys_with(None)
+    }
+
+    /// The keys of the server API over gRPC: all keys, and `grpc_api.key` with every scope.
+    pub fn grpc_keys(&self, grpc: &Secret) -> ApiKeys {
+        let key = ApiKey { name: GRPC.into(), secret: grpc.clone(), scopes: Scopes::ALL };
+        self.keys_with(Some(key))
+    }
+
+    fn keys_with(&self, more: Option<ApiKey>) -> ApiKeys {
         let unnamed = ApiKey { name: UNNAMED.into(), secret: self.key.clone(), scopes: Scopes::ALL };
         let named = self.keys.0.iter().map(|NamedApiKey { name, options }| ApiKey {
             name: Arc::from(name.as_str()),
             secret: options.key.clone(),
             scopes: options.scopes,
         });
-        std::iter::once(unnamed).chain(named).collect()
+        std::iter::once(unnamed).chain(more).chain(named).collect()
     }
 
     /// Whether any key is set.

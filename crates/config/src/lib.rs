@@ -55,11 +55,11 @@ pub use named_proxies::{
 };
 pub use options::{
     AdminOptions, ChannelOptions, Channels, ClientOptions, ClusterOptions, Config, ConsumerOptions,
-    EmulationOptions, EventsOptions, HttpApiOptions, HttpOptions, HttpStreamOptions, InternalOptions,
-    LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions, Namespace,
-    NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions, PusherAppOptions,
-    PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions, RedisStreamOptions,
-    SharedPollOptions, SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions,
+    EmulationOptions, EventsOptions, GrpcApiOptions, HttpApiOptions, HttpOptions, HttpStreamOptions,
+    InternalOptions, LimitsOptions, LogOptions, MapOptions, MemoryOptions, MetricsOptions, MqttOptions,
+    Namespace, NodeOptions, OpenTelemetryOptions, PersonalChannelOptions, PostgresqlOptions,
+    PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions,
+    RedisStreamOptions, SharedPollOptions, SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions,
     StreamPublicationOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
     TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
     WebhooksOptions,
@@ -67,8 +67,8 @@ pub use options::{
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};
 pub use proxy::{
-    ChannelProxies, ClientProxies, ConnectProxyOptions, HttpUrl, ProxyHttpOptions, ProxyOptions,
-    RpcMethodOptions, RpcOptions, StaticHeaders,
+    ChannelProxies, ClientProxies, ConnectProxyOptions, HookUrl, HttpUrl, ProxyGrpcOptions, ProxyHttpOptions,
+    ProxyOptions, ProxyTlsOptions, RpcMethodOptions, RpcOptions, StaticHeaders,
 };
 pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};

@@ -2,6 +2,7 @@
 //! headers, headers. Names and meanings are those of Centrifugo's documentation ("Proxy events to the backend").
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
@@ -11,7 +12,7 @@ use super::group::group;
 use super::named_proxies::RpcNamespaces;
 use super::raw::{Raw, shown};
 use super::setting::{MaxLength, Setting, expected, millis, quoted};
-use super::value::StatusTransforms;
+use super::value::{PemText, StatusTransforms};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -56,8 +57,9 @@ group! {
     pub struct ConnectProxyOptions {
         /// Whether the hook is enabled. It does not run for a client with a token.
         enabled: bool = "false", (), reload;
-        /// URL of the hook.
-        endpoint: Option<HttpUrl> = "", HOOK, reload;
+        /// URL of the hook: `http://`, `https://`, or `grpc://HOST:PORT` for an application that implements the service
+        /// `centrifugal.centrifugo.proxy.CentrifugoProxy`.
+        endpoint: Option<HookUrl> = "", HOOK, reload;
         /// Longest time for a response, including the time to connect. After it the client gets the temporary error
         /// 100.
         timeout: Duration = "1s", millis(10, MINUTE), reload;
@@ -73,6 +75,8 @@ group! {
     groups {
         /// HTTP options of the requests.
         http: ProxyHttpOptions;
+        /// Options of requests over gRPC.
+        grpc: ProxyGrpcOptions;
     }
 }
 
@@ -82,8 +86,9 @@ group! {
     pub struct RefreshProxyOptions {
         /// Whether the hook is enabled. Clients are then not requested to send new tokens.
         enabled: bool = "false", (), reload;
-        /// URL of the hook.
-        endpoint: Option<HttpUrl> = "", HOOK, reload;
+        /// URL of the hook: `http://`, `https://`, or `grpc://HOST:PORT` for an application that implements the service
+        /// `centrifugal.centrifugo.proxy.CentrifugoProxy`.
+        endpoint: Option<HookUrl> = "", HOOK, reload;
         /// Longest time for a response, including the time to connect.
         timeout: Duration = "1s", millis(10, MINUTE), reload;
         /// Headers of the client's HTTP request that are passed on. A client of the line port has none.
@@ -96,6 +101,8 @@ group! {
     groups {
         /// HTTP options of the requests.
         http: ProxyHttpOptions;
+        /// Options of requests over gRPC.
+        grpc: ProxyGrpcOptions;
     }
 }
 
@@ -119,8 +126,9 @@ group! {
 group! {
     /// A hook: one kind of request to the application.
     pub struct ProxyOptions {
-        /// URL of the hook.
-        endpoint: Option<HttpUrl> = "", HOOK, reload;
+        /// URL of the hook: `http://`, `https://`, or `grpc://HOST:PORT` for an application that implements the service
+        /// `centrifugal.centrifugo.proxy.CentrifugoProxy`.
+        endpoint: Option<HookUrl> = "", HOOK, reload;
         /// Longest time for a response, including the time to connect. After it the client gets the temporary error
         /// 100.
         timeout: Duration = "1s", millis(10, MINUTE), reload;
@@ -134,6 +142,8 @@ group! {
     groups {
         /// HTTP options of the requests.
         http: ProxyHttpOptions;
+        /// Options of requests over gRPC.
+        grpc: ProxyGrpcOptions;
     }
 }
 
@@ -141,12 +151,34 @@ group! {
     /// HTTP options of the requests to the application.
     pub struct ProxyHttpOptions {
         /// Headers of every request, such as a key that authenticates this server to the application. A passed-on
-        /// header of the client with the same name takes precedence.
+        /// header of the client with the same name takes precedence. Over gRPC they are metadata.
         static_headers: StaticHeaders = "", (), reload;
         /// What a client gets for statuses other than 200, instead of the temporary error 100: a list of tables with
         /// `status_code`, and `to_error` (`code` from 400 to 1999, `message`, `temporary`) or `to_disconnect` (`code` from 3000 to
         /// 4999, `reason`).
         status_to_code_transforms: StatusTransforms = "", (), reload;
+    }
+}
+
+group! {
+    /// Options of requests to the application over gRPC.
+    pub struct ProxyGrpcOptions {}
+    groups {
+        /// TLS of the connection.
+        tls: ProxyTlsOptions;
+    }
+}
+
+group! {
+    /// TLS of connections to the application.
+    pub struct ProxyTlsOptions {
+        /// Whether the connection uses TLS.
+        enabled: bool = "false", ();
+        /// File with certificates of authorities, in PEM, that verify the application's certificate. Without it, the
+        /// authorities of this machine.
+        server_ca_pem_file: Option<PathBuf> = "", ();
+        /// The same without a file: PEM, or its base64, or a path.
+        server_ca_pem: PemText = "", ();
     }
 }
 
@@ -202,36 +234,81 @@ impl HttpUrl {
     }
 }
 
+/// The URL of a hook: that of an HTTP request, or the address of a gRPC server (`grpc://HOST:PORT`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookUrl(Uri);
+
+impl HookUrl {
+    /// The URL.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// Whether requests are those of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.0.scheme_str() == Some("grpc")
+    }
+}
+
+/// Reads a URL with one of these schemes; empty text is none. `example` is for error messages.
+fn read_url(raw: &Raw, schemes: &[&str], example: &str) -> Result<Option<Uri>, String> {
+    let text = raw.as_text().ok_or_else(|| expected("a URL", raw))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // The value is not repeated: it may contain a password.
+    let wrong = |what: &str| Err(format!("expected a URL such as {example}, got {what}"));
+    if text.len() > MAX_URL {
+        return wrong("one of more than 2048 bytes");
+    }
+    if text.contains("{{") {
+        return wrong("a template, and templates are not supported");
+    }
+    let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is not a URL") };
+    match uri.scheme_str() {
+        Some(scheme) if schemes.contains(&scheme) => {}
+        Some(_) => return wrong(&format!("one with another scheme than {}", schemes.join(" and "))),
+        None => return wrong("text without a scheme"),
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return wrong("one with a user, which is not supported");
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return wrong("one without a host");
+    }
+    Ok(Some(uri))
+}
+
+/// Empty text is no URL. The rule is an example, for error messages.
+impl Setting for Option<HookUrl> {
+    type Rule = &'static str;
+
+    fn read(raw: &Raw, example: &&'static str) -> Result<Self, String> {
+        let url = read_url(raw, &["http", "https", "grpc"], example)?.map(HookUrl);
+        match url {
+            Some(url) if url.is_grpc() && (url.0.port().is_none() || url.0.path() != "/") => {
+                Err("expected the address of a gRPC server such as grpc://localhost:12000, without a path"
+                    .into())
+            }
+            url => Ok(url),
+        }
+    }
+
+    fn kind(_: &&'static str) -> String {
+        "URL (`http://`, `https://`, `grpc://`), or empty".into()
+    }
+
+    fn toml(&self) -> Option<String> {
+        Some(quoted(&self.as_ref().map(|url| url.0.to_string()).unwrap_or_default()))
+    }
+}
+
 /// Empty text is no URL. The rule is an example, for error messages.
 impl Setting for Option<HttpUrl> {
     type Rule = &'static str;
 
     fn read(raw: &Raw, example: &&'static str) -> Result<Self, String> {
-        let text = raw.as_text().ok_or_else(|| expected("a URL", raw))?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        // The value is not repeated: it may contain a password.
-        let wrong = |what: &str| Err(format!("expected a URL such as {example}, got {what}"));
-        if text.len() > MAX_URL {
-            return wrong("one of more than 2048 bytes");
-        }
-        if text.contains("{{") {
-            return wrong("a template, and templates are not supported");
-        }
-        let Ok(uri) = text.parse::<Uri>() else { return wrong("text that is not a URL") };
-        match uri.scheme_str() {
-            Some("http" | "https") => {}
-            Some(_) => return wrong("one with another scheme than http and https"),
-            None => return wrong("text without a scheme"),
-        }
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return wrong("one with a user, which is not supported");
-        }
-        if uri.host().is_none_or(str::is_empty) {
-            return wrong("one without a host");
-        }
-        Ok(Some(HttpUrl(uri)))
+        Ok(read_url(raw, &["http", "https"], example)?.map(HttpUrl))
     }
 
     fn kind(_: &&'static str) -> String {
@@ -408,6 +485,17 @@ mod tests {
             assert!(error.starts_with("expected a URL") && !error.contains("hunter2"), "{error}");
         }
         assert!(Option::<HttpUrl>::read(&word(&format!("http://{}", "a".repeat(MAX_URL))), &HOOK).is_err());
+    }
+
+    #[test]
+    fn the_endpoint_of_a_hook_may_be_a_grpc_server_with_a_port_and_without_a_path() {
+        for (text, is_grpc) in [("grpc://localhost:12000", true), ("http://localhost/connect", false)] {
+            let url = Option::<HookUrl>::read(&word(text), &HOOK).expect(text).expect(text);
+            assert_eq!(url.is_grpc(), is_grpc);
+        }
+        for bad in ["grpc://localhost", "grpc://localhost:1/connect", "grpc://u@a:1", "ws://a:1", "a:1"] {
+            assert!(Option::<HookUrl>::read(&word(bad), &HOOK).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -263,7 +263,7 @@ channel:
   namespaces:
     - {name: chat, presence: true, force_recovery: true, history_size: 5, history_ttl: 1m}
     - {name: half, history_size: 5}
-grpc_api: {enabled: true}
+uni_grpc: {enabled: true}
 health: {enabled: true}
 ",
     );
@@ -282,7 +282,7 @@ health: {enabled: true}
     assert!(config.channel.namespaces[0].options.force_recovery);
     assert_eq!(config.channel.namespaces[1].options.history_size, 0);
     let notes = imported.notes.join("\n");
-    for part in ["log.file", "grpc_api", "history_size", "/health and /ready are always served"] {
+    for part in ["log.file", "uni_grpc", "history_size", "/health and /ready are always served"] {
         assert!(notes.contains(part), "{part}: {notes}");
     }
 }

@@ -16,13 +16,14 @@ use tracing::warn;
 
 use super::request::RequestEncoding;
 use super::response::HookOutcome;
-use super::{HookCounters, HookKind};
+use super::{HookCounters, HookKind, grpc};
 use tidings_config::{
-    HttpUrl, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect, TransformedError,
+    HookUrl, ProxyTlsOptions, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect,
+    TransformedError,
 };
 use tidings_metrics::Label as _;
 use tidings_otel::{SpanKind, TraceContext};
-use tidings_outbound::{Outbound, OutboundError, TlsError, write_address};
+use tidings_outbound::{GrpcOutbound, Outbound, OutboundError, TlsError, write_address};
 
 /// Most requests of one hook under way.
 pub(super) const MAX_CALLS: usize = 256;
@@ -33,12 +34,16 @@ const MAX_VALUES: usize = 4 << 20;
 /// How long an idle connection stays open. Shorter than the idle timeout of common servers (2 s and more), because a
 /// request fails if the server closes its connection at the same time. It may have been processed, so it is not repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long an idle connection of gRPC stays open: HTTP/2 states which requests were not processed when it is closed.
+const GRPC_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Shortest time between two log lines of one hook.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The options of a hook.
 pub(super) struct HookOptions<'a> {
-    pub(super) endpoint: &'a HttpUrl,
+    pub(super) endpoint: &'a HookUrl,
+    /// TLS of an endpoint of gRPC.
+    pub(super) grpc_tls: &'a ProxyTlsOptions,
     /// The name of the option with the endpoint, for messages.
     pub(super) option: &'a str,
     pub(super) timeout: Duration,
@@ -50,11 +55,19 @@ pub(super) struct HookOptions<'a> {
     pub(super) binary: bool,
 }
 
+/// How requests are sent.
+enum Transport {
+    /// Each is a POST with JSON.
+    Http(Outbound),
+    /// Each is a call.
+    Grpc(GrpcOutbound),
+}
+
 /// A hook.
 pub(super) struct Hook {
     kind: HookKind,
     uri: Uri,
-    outbound: Outbound,
+    transport: Transport,
     timeout: Duration,
     http_headers: Vec<HeaderName>,
     emulated_headers: Vec<HeaderName>,
@@ -73,7 +86,7 @@ impl Hook {
     /// Sets up a hook without sending anything.
     ///
     /// # Errors
-    /// [`TlsError`] for an `https` endpoint when TLS cannot be set up.
+    /// [`TlsError`] for an `https` endpoint, or one of gRPC with TLS, when TLS cannot be set up.
     pub(super) fn new(
         kind: HookKind,
         options: &HookOptions<'_>,
@@ -81,11 +94,17 @@ impl Hook {
     ) -> Result<Self, TlsError> {
         let uri = options.endpoint.uri().clone();
         let mut headers: HeaderMap = options.static_headers.iter().cloned().collect();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        let transport = if options.endpoint.is_grpc() {
+            let tls = grpc::tls(options.grpc_tls, options.option)?;
+            Transport::Grpc(GrpcOutbound::new(&uri, tls, GRPC_IDLE_TIMEOUT))
+        } else {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+            Transport::Http(Outbound::new(&uri, options.option, IDLE_TIMEOUT)?)
+        };
         Ok(Self {
             kind,
-            outbound: Outbound::new(&uri, options.option, IDLE_TIMEOUT)?,
+            transport,
             uri,
             timeout: options.timeout,
             http_headers: options.http_headers.to_vec(),
@@ -112,7 +131,7 @@ impl Hook {
         &self,
         requester: &Requester,
         emulated: &[(String, String)],
-        body: &impl Serialize,
+        body: &impl HookBody,
         read: fn(&[u8]) -> HookOutcome<T>,
     ) -> Result<T, Failure> {
         let Ok(_permit) = self.permits.try_acquire() else {
@@ -144,22 +163,35 @@ impl Hook {
         &self,
         requester: &Requester,
         emulated: &[(String, String)],
-        body: &impl Serialize,
+        body: &impl HookBody,
         context: Option<TraceContext>,
         read: fn(&[u8]) -> HookOutcome<T>,
     ) -> HookOutcome<T> {
-        let body = serde_json::to_vec(body).map_err(|e| format!("the request cannot be encoded: {e}"))?;
-        let mut request = Request::new(Full::from(Bytes::from(body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        let mut request = Request::new(());
         *request.headers_mut() = self.headers(requester, emulated);
         if let Some(context) = context {
             context.set_header(request.headers_mut());
         }
         let limit = if self.kind == HookKind::SharedPollRefresh { MAX_VALUES } else { MAX_RESPONSE };
-        let response = match self.outbound.send(request, self.timeout, limit).await {
-            Ok(response) => response,
-            Err(error) => {
+        let sent = match &self.transport {
+            Transport::Http(outbound) => {
+                let json = serde_json::to_vec(body);
+                let json = json.map_err(|error| format!("the request cannot be encoded: {error}"))?;
+                *request.method_mut() = Method::POST;
+                *request.uri_mut() = self.uri.clone();
+                outbound.send(request.map(|()| Full::from(Bytes::from(json))), self.timeout, limit).await
+            }
+            Transport::Grpc(outbound) => {
+                let message = body.message(self.kind);
+                outbound.call(grpc::path(self.kind), request, &message, self.timeout, limit).await
+            }
+        };
+        let response = match (sent, &self.transport) {
+            (Ok(response), Transport::Http(_)) => response,
+            (Ok(message), Transport::Grpc(_)) => {
+                grpc::response(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
+            }
+            (Err(error), _) => {
                 let status = match error {
                     OutboundError::Status(status) | OutboundError::Redirect(status) => Some(status),
                     _ => None,
@@ -217,6 +249,12 @@ impl Hook {
     }
 }
 
+/// A request in its two encodings.
+pub(super) trait HookBody: Serialize {
+    /// The message over gRPC, for a hook of this kind.
+    fn message(&self, kind: HookKind) -> Vec<u8>;
+}
+
 /// The URL without its query, which may contain a secret.
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -243,6 +281,7 @@ mod tests {
         let connect = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
         let options = HookOptions {
             endpoint: connect.endpoint.as_ref().expect("an address"),
+            grpc_tls: &connect.grpc.tls,
             option: "client.proxy.connect.endpoint",
             timeout: connect.timeout,
             http_headers: &connect.http_headers,

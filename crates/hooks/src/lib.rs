@@ -1,4 +1,4 @@
-//! Hooks: HTTP requests to the application, which authorizes connections, subscriptions and publications, and responds to
+//! Hooks: requests to the application over HTTP or gRPC ([`grpc`]), which authorizes connections, subscriptions and publications, and responds to
 //! `rpc` commands. Requests and responses follow Centrifugo's documentation ("Proxy events to the backend").
 //!
 //! [`Hooks`] are the hooks that the configuration enables. Each is a [`hook`] that sends a request ([`request`]) and
@@ -13,6 +13,7 @@
 //!   [`hook::MAX_CALLS`] for each hook; beyond that the client gets the temporary error 111.
 //! - No log entry contains a header, a body or the query of a URL.
 
+mod grpc;
 mod hook;
 mod request;
 mod response;
@@ -166,6 +167,7 @@ impl Hooks {
             Some(endpoint) if connect.enabled => {
                 let hook = HookOptions {
                     endpoint,
+                    grpc_tls: &connect.grpc.tls,
                     option: "client.proxy.connect.endpoint",
                     timeout: connect.timeout,
                     http_headers: &connect.http_headers,
@@ -373,6 +375,7 @@ fn refresh_hook(config: &Config, counters: &Arc<HookCounters>) -> Result<Option<
     }
     let hook = HookOptions {
         endpoint,
+        grpc_tls: &options.grpc.tls,
         option,
         timeout: options.timeout,
         http_headers: &options.http_headers,

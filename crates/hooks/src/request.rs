@@ -1,9 +1,11 @@
-//! The request of a hook, as JSON.
+//! The request of a hook, as JSON; over gRPC, [`crate::grpc`] encodes it as a message.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tidings_hub::{Namespaces, Requester};
@@ -50,7 +52,7 @@ impl<'a> HookChannel<'a> {
 }
 
 /// Names with values, as a JSON object.
-enum Pairs<'a> {
+pub(super) enum Pairs<'a> {
     Variables(&'a [(&'a str, &'a str)]),
     Labels(&'a [(String, String)]),
 }
@@ -60,6 +62,17 @@ impl Pairs<'_> {
         match self {
             Self::Variables(pairs) => pairs.is_empty(),
             Self::Labels(pairs) => pairs.is_empty(),
+        }
+    }
+}
+
+impl Pairs<'_> {
+    /// The names with their values.
+    pub(super) fn to_map(&self) -> BTreeMap<String, String> {
+        let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        match self {
+            Self::Variables(pairs) => pairs.iter().map(|(name, value)| owned(name, value)).collect(),
+            Self::Labels(pairs) => pairs.iter().map(|(name, value)| owned(name, value)).collect(),
         }
     }
 }
@@ -76,32 +89,51 @@ impl Serialize for Pairs<'_> {
 /// The body of a request. Fields without a value are omitted.
 #[derive(Serialize)]
 pub(super) struct HookRequest<'a> {
-    client: &'a str,
-    transport: &'a str,
-    protocol: &'static str,
-    encoding: &'static str,
+    pub(super) client: &'a str,
+    pub(super) transport: &'a str,
+    pub(super) protocol: &'static str,
+    pub(super) encoding: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    pub(super) user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<&'a str>,
+    pub(super) channel: Option<&'a str>,
     #[serde(skip_serializing_if = "Pairs::is_empty")]
     vars: Pairs<'a>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    method: &'a str,
+    pub(super) method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    name: &'a str,
+    pub(super) name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    version: &'a str,
+    pub(super) version: &'a str,
+    #[serde(flatten)]
+    pub(super) data: ClientData<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    b64data: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<&'a RawValue>,
+    pub(super) meta: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Pairs::is_empty")]
-    labels: Pairs<'a>,
+    pub(super) labels: Pairs<'a>,
+}
+
+/// The data of a client. In JSON it is the field `data`, or `b64data` if it is binary or with `is_encoded`.
+#[derive(Clone, Copy)]
+pub(super) struct ClientData<'a> {
+    pub(super) bytes: Option<&'a [u8]>,
+    /// Whether it is sent in base64, also if it is JSON.
+    pub(super) is_encoded: bool,
+}
+
+impl Serialize for ClientData<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(bytes) = self.bytes {
+            match json(bytes).filter(|_| !self.is_encoded) {
+                Some(value) => map.serialize_entry("data", &value)?,
+                None => map.serialize_entry("b64data", &STANDARD.encode(bytes))?,
+            }
+        }
+        map.end()
+    }
 }
 
 impl<'a> HookRequest<'a> {
@@ -109,7 +141,7 @@ impl<'a> HookRequest<'a> {
     pub(super) fn new(
         requester: &'a Requester,
         event: HookEvent<'a>,
-        data: Option<&[u8]>,
+        data: Option<&'a [u8]>,
         format: RequestEncoding,
     ) -> Self {
         let protocol = match requester.encoding {
@@ -118,14 +150,6 @@ impl<'a> HookRequest<'a> {
         };
         // The encoding of the data in this request, independent of the client's protocol.
         let encoding = if format.binary { "binary" } else { "json" };
-        let (data, b64data) = match data {
-            None => (None, None),
-            Some(bytes) if format.binary => (None, Some(STANDARD.encode(bytes))),
-            Some(bytes) => match json(bytes) {
-                Some(value) => (Some(value), None),
-                None => (None, Some(STANDARD.encode(bytes))),
-            },
-        };
         let meta = requester.meta.as_deref().filter(|_| format.include_meta);
         let mut request = Self {
             client: &requester.client,
@@ -140,8 +164,7 @@ impl<'a> HookRequest<'a> {
             method: "",
             name: "",
             version: "",
-            data,
-            b64data,
+            data: ClientData { bytes: data, is_encoded: format.binary },
             meta: meta.and_then(|meta| serde_json::from_slice(meta).ok()),
             labels: Pairs::Labels(requester.labels.as_deref().map(Labels::as_slice).unwrap_or_default()),
         };

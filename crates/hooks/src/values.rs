@@ -14,16 +14,16 @@ const MAX_VALUES: usize = 100_000;
 /// The body of the request.
 #[derive(Serialize)]
 pub(crate) struct ValuesRequest<'a> {
-    channel: &'a str,
-    items: Vec<RequestedKey<'a>>,
+    pub(crate) channel: &'a str,
+    pub(crate) items: Vec<RequestedKey<'a>>,
 }
 
 #[derive(Serialize)]
-struct RequestedKey<'a> {
-    key: &'a str,
+pub(crate) struct RequestedKey<'a> {
+    pub(crate) key: &'a str,
     /// The version that this node has, where the application numbers the values.
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
+    pub(crate) version: Option<u64>,
 }
 
 impl<'a> ValuesRequest<'a> {

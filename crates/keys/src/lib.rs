@@ -18,6 +18,8 @@ pub use scope::{Scope, Scopes};
 
 /// Most keys of a server.
 pub const MAX_KEYS: usize = 64;
+/// Most keys without a name in a list: that of the HTTP API, and that of the API over gRPC.
+const UNNAMED_KEYS: usize = 2;
 /// The bytes of a generated key.
 const GENERATED_BYTES: usize = 32;
 /// The name of the key in requests without one, where none is required.
@@ -50,7 +52,7 @@ impl KeyIndex {
     }
 }
 
-/// The keys of a server, at most [`MAX_KEYS`] and one more.
+/// The keys of a server, at most [`MAX_KEYS`] and two more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiKeys(Vec<ApiKey>);
 
@@ -79,7 +81,7 @@ impl From<&ApiKey> for ApiIdentity {
 impl FromIterator<ApiKey> for ApiKeys {
     /// The keys that are set. Keys beyond the bound are left out.
     fn from_iter<I: IntoIterator<Item = ApiKey>>(keys: I) -> Self {
-        Self(keys.into_iter().filter(|key| key.secret.is_set()).take(MAX_KEYS + 1).collect())
+        Self(keys.into_iter().filter(|key| key.secret.is_set()).take(MAX_KEYS + UNNAMED_KEYS).collect())
     }
 }
 

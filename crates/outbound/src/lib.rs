@@ -1,11 +1,13 @@
-//! The HTTP client of the server: [`Outbound`] for requests to the application's hooks and to key sets, and
-//! [`pooled_client`] with [`tls`] for others (the bucket of tables).
+//! The HTTP client of the server: [`Outbound`] for requests to the application's hooks and to key sets, [`GrpcOutbound`] for
+//! hooks over gRPC, and [`pooled_client`] with [`tls`] for others (the bucket of tables).
 //!
 //! Invariants:
-//! - Every request of [`Outbound`] is bounded in time, from the name lookup to the last byte of the response; every
+//! - Every request of [`Outbound`] and [`GrpcOutbound`] is bounded in time, from the name lookup to the last byte of the response; every
 //!   response is bounded in bytes.
 //! - Redirects are not followed: only the configured address is trusted.
 //! - No error contains an address, a header or a body.
+
+mod grpc;
 
 use std::error::Error;
 use std::fmt;
@@ -24,9 +26,14 @@ pub use hyper_util::client::legacy::Error as ClientError;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+use tidings_grpc::Status;
 use tokio::time::timeout;
+
+pub use grpc::GrpcOutbound;
 
 /// Largest head of a response, in bytes.
 const MAX_HEAD: usize = 16 << 10;
@@ -60,6 +67,9 @@ pub enum OutboundError {
     /// The connection broke while the body was read.
     #[error("the answer broke off: {0}")]
     Body(String),
+    /// The call has a status of gRPC other than OK, or its response has another form.
+    #[error("gRPC status {:?}", .0.code)]
+    Grpc(Status),
 }
 
 /// Why a client for an `https` address cannot be made. One line that names the option.
@@ -189,6 +199,29 @@ impl Outbound {
 /// [`TlsError`] when TLS cannot be set up.
 pub fn tls(https: bool, option: &str) -> Result<ClientConfig, TlsError> {
     let roots = if https { native_roots(option)? } else { RootCertStore::empty() };
+    tls_with_roots(roots, option)
+}
+
+/// As [`tls`], with these authorities, in PEM, instead of those of this machine.
+///
+/// # Errors
+/// As [`tls`], and for text that is no certificate.
+pub fn tls_with_authorities(pem: &[u8], option: &str) -> Result<ClientConfig, TlsError> {
+    let setup = |reason: String| TlsError::Setup { option: option.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| setup(format!("is not valid PEM: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| setup(format!("holds a certificate that cannot be used: {error}")))?;
+    }
+    if roots.is_empty() {
+        return Err(setup("holds no certificate in PEM".to_owned()));
+    }
+    tls_with_roots(roots, option)
+}
+
+fn tls_with_roots(roots: RootCertStore, option: &str) -> Result<ClientConfig, TlsError> {
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsError::Setup { option: option.to_owned(), reason: e.to_string() })?

@@ -1,6 +1,7 @@
 //! The start of a server. [`assembly`] constructs its parts, and [`shutdown`] stops it.
 
 mod assembly;
+mod grpc;
 mod shutdown;
 
 use std::io;
@@ -116,6 +117,8 @@ pub struct Server {
     http: HttpServer,
     /// The port for operators; without listeners if `internal.listen` is empty.
     internal_http: HttpServer,
+    /// The port of the API over gRPC; without a listener if it is disabled.
+    grpc: HttpServer,
     tables: Option<Arc<TableService>>,
     webhooks: Option<Arc<Webhooks>>,
     consumers: RunningConsumers,
@@ -157,7 +160,8 @@ impl Server {
     ) -> Result<Self, StartError> {
         let tls = Tls::from_config(&config)?;
         let audit = open_audit_log(&config)?;
-        let [tcp, mqtt, http, internal_port] = bind_all(&config, passed)?;
+        let grpc_tls = Tls::for_grpc(&config.grpc_api.tls.with(&config.tls), "grpc_api")?;
+        let [tcp, mqtt, http, internal_port, grpc] = bind_all(&config, passed)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
             announcements.push(format!("tcp {}", bound.address()?));
@@ -177,6 +181,9 @@ impl Server {
                 BoundListener::Tcp(_) => format!("internal http://{}/", bound.address()?),
                 BoundListener::Unix(..) => format!("internal {}", bound.address()?),
             });
+        }
+        for bound in &grpc {
+            announcements.push(format!("grpc {}", bound.address()?));
         }
 
         let live = LiveConfig::new(config.clone());
@@ -235,7 +242,6 @@ impl Server {
             api: Arc::clone(&api.counters),
         };
         metrics.register(limits.clone());
-        let metrics = Arc::new(metrics);
         let mut listeners = |all: Vec<BoundListener>| -> Vec<HttpListener> {
             let listener = |bound| match bound {
                 BoundListener::Tcp(listener) => HttpListener::Tcp(listener),
@@ -246,7 +252,9 @@ impl Server {
             };
             all.into_iter().map(listener).collect()
         };
-        let (http, internal_port) = (listeners(http), listeners(internal_port));
+        let (http, internal_port, grpc) = (listeners(http), listeners(internal_port), listeners(grpc));
+        let grpc = grpc::start(grpc, &config, &services, grpc_tls.as_ref(), &mut metrics)?;
+        let metrics = Arc::new(metrics);
         let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref(), page.routes());
         let parts = HttpParts {
             config: &config,
@@ -297,7 +305,7 @@ impl Server {
         }
         let consumers = consumers.start(&(Arc::new(ConsumedCommands(Arc::clone(api))) as _));
         tasks.spawn(Arc::clone(&api.blocklist).run());
-        if let Some(tls) = &services.tls {
+        for tls in services.tls.iter().chain(&grpc_tls) {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let http_services = Arc::clone(&services);
@@ -313,6 +321,7 @@ impl Server {
             tasks,
             http,
             internal_http,
+            grpc,
             tables,
             webhooks,
             consumers,
@@ -371,8 +380,8 @@ fn open_audit_log(config: &Config) -> Result<Audit, StartError> {
 /// The bound listeners of one port.
 type Bound = Vec<BoundListener>;
 
-/// Binds the listeners of the line port, of MQTT, of the HTTP port and of the internal port, or adopts those that are bound already.
-fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 4], StartError> {
+/// Binds the listeners of the line port, of MQTT, of the HTTP port, of the internal port and of gRPC, or adopts those that are bound already.
+fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 5], StartError> {
     let all = |option: &'static str, addresses: &[ListenAddr], passed: Vec<PassedListener>| {
         if !passed.is_empty() && passed.len() != addresses.len() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not as many listeners as addresses");
@@ -389,11 +398,13 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 4], Star
         bound.collect::<Result<Vec<_>, _>>()
     };
     let mqtt: &[ListenAddr] = if config.mqtt.enabled { &config.mqtt.listen } else { &[] };
+    let grpc: Vec<_> = config.grpc_api.enabled.then(|| config.grpc_api.listen()).into_iter().collect();
     Ok([
         all("tcp.listen", &config.tcp.listen, passed.tcp)?,
         all("mqtt.listen", mqtt, Vec::new())?,
         all("http.listen", &config.http.listen, passed.http)?,
         all("internal.listen", &config.internal.listen, Vec::new())?,
+        all("grpc_api.address", &grpc, Vec::new())?,
     ])
 }
 

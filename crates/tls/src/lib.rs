@@ -124,15 +124,29 @@ impl Tls {
     /// # Errors
     /// [`MaterialError`], which names the option and the file.
     pub fn from_config(config: &Config) -> Result<Option<Arc<Self>>, MaterialError> {
-        let options = &config.tls;
+        let http_protocols: &'static [&'static [u8]] = match config.http.http2 {
+            Http2::Auto => &[b"h2", b"http/1.1"],
+            Http2::Off => &[b"http/1.1"],
+        };
+        Self::from_options(&config.tls, http_protocols)
+    }
+
+    /// As [`Self::from_config`], for a port of gRPC, which is the group `group` of the options.
+    ///
+    /// # Errors
+    /// [`MaterialError`], which names the option and the file.
+    pub fn for_grpc(options: &TlsOptions, group: &str) -> Result<Option<Arc<Self>>, MaterialError> {
+        Self::from_options(options, &[b"h2"]).map_err(|error| error.in_group(group))
+    }
+
+    fn from_options(
+        options: &TlsOptions,
+        http_protocols: &'static [&'static [u8]],
+    ) -> Result<Option<Arc<Self>>, MaterialError> {
         if !options.enabled {
             return Ok(None);
         }
         let material = Material::read(options)?;
-        let http_protocols: &[&[u8]] = match config.http.http2 {
-            Http2::Auto => &[b"h2", b"http/1.1"],
-            Http2::Off => &[b"http/1.1"],
-        };
         let configs = material.server_configs(options, http_protocols)?;
         Ok(Some(Arc::new(Self {
             options: Mutex::new(options.clone()),

@@ -36,6 +36,13 @@ pub struct MaterialError {
     problem: String,
 }
 
+impl MaterialError {
+    /// The error of an option in another group of options: `grpc_api` for `grpc_api.tls`.
+    pub(super) fn in_group(self, group: &str) -> Self {
+        Self { origin: format!("{group}.{}", self.origin), ..self }
+    }
+}
+
 /// PEM with its origin.
 #[derive(Clone, PartialEq, Eq)]
 struct Pem {

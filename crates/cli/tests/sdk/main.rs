@@ -4,6 +4,7 @@
 
 mod application;
 mod codes;
+mod grpc;
 mod javascript;
 mod mqtt;
 mod mqtt_exchanges;

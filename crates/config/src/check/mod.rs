@@ -5,6 +5,7 @@ mod clients;
 
 pub(super) use channels::of_channels;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::api_keys::NamedApiKey;
@@ -23,7 +24,10 @@ const MIN_SECRET: usize = 16;
 impl Config {
     /// Whether a key that authenticates clients or backends is configured.
     pub fn has_key(&self) -> bool {
-        self.client.token.has_key() || self.http_api.has_key() || !self.pusher.apps.is_empty()
+        self.client.token.has_key()
+            || self.http_api.has_key()
+            || self.grpc_api.enabled && self.grpc_api.key.is_set()
+            || !self.pusher.apps.is_empty()
     }
 
     /// The key from which the key of messages between nodes is derived, with its option.
@@ -41,6 +45,7 @@ impl Config {
     pub(super) fn weak_key_warnings(&self) -> Vec<String> {
         let keys = [
             ("http_api.key", &self.http_api.key),
+            ("grpc_api.key", &self.grpc_api.key),
             ("client.token.hmac_secret_key", &self.client.token.hmac_secret_key),
             ("cluster.secret", &self.cluster.secret),
             ("webhooks.secret", &self.webhooks.secret),
@@ -59,14 +64,15 @@ impl Config {
     }
 
     /// Every listener, with its option.
-    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenAddr)> {
+    pub fn listeners(&self) -> impl Iterator<Item = (&'static str, Cow<'_, ListenAddr>)> {
         let tcp = self.tcp.listen.iter().map(|address| ("tcp.listen", address));
         let http = self.http.listen.iter().map(|address| ("http.listen", address));
         let mqtt = self.mqtt.listen.iter().filter(|_| self.mqtt.enabled);
         let mqtt = mqtt.map(|address| ("mqtt.listen", address));
-        tcp.chain(mqtt)
-            .chain(http)
-            .chain(self.internal.listen.iter().map(|address| ("internal.listen", address)))
+        let internal = self.internal.listen.iter().map(|address| ("internal.listen", address));
+        let lists = tcp.chain(mqtt).chain(http).chain(internal);
+        let grpc = self.grpc_api.enabled.then(|| ("grpc_api.address", Cow::Owned(self.grpc_api.listen())));
+        lists.map(|(key, address)| (key, Cow::Borrowed(address))).chain(grpc)
     }
 
     /// Whether the page omits the state of the server: other machines can reach the HTTP port.
@@ -135,7 +141,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     pusher_apps::check(config, given, errors);
     channels::check(config, given, errors);
     crate::consumers::check(config, given, errors);
-    let rules = [admin_password, cluster_secret, webhooks_secret, exposure];
+    let rules = [admin_password, cluster_secret, webhooks_secret, grpc_address, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }
 
@@ -221,37 +227,39 @@ fn reach(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
 
 /// Rejects TLS without a certificate or its key, and options that are given in two forms.
 fn tls(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
-    let tls = &config.tls;
-    let pairs = [
-        (
-            "tls.cert_pem_file",
-            tls.cert_pem_file.is_some(),
-            "tls.cert_pem",
-            !tls.cert_pem.text().is_empty(),
-            true,
-        ),
-        ("tls.key_pem_file", tls.key_pem_file.is_some(), "tls.key_pem", tls.key_pem.is_set(), true),
-        (
-            "tls.client_ca_pem_file",
-            tls.client_ca_pem_file.is_some(),
-            "tls.client_ca_pem",
-            !tls.client_ca_pem.text().is_empty(),
-            false,
-        ),
-    ];
-    for (file, has_file, text, has_text, needed) in pairs {
-        if has_file && has_text {
-            errors.push(
-                given.error(text, format!("{text} and {file} are both given; only one of them may be given")),
-            );
-        }
-        if tls.enabled && needed && !has_file && !has_text {
-            let (place, line) = given.how_to_add("tls.enabled");
-            let what =
-                format!("tls.enabled is true, but {file} is not given; add {place}{}", line(file, "FILE"));
-            errors.push(given.error("tls.enabled", what));
+    let grpc = config.grpc_api.tls.with(&config.tls);
+    for (group, tls) in [("tls", &config.tls), ("grpc_api.tls", &grpc)] {
+        let has_text =
+            [!tls.cert_pem.text().is_empty(), tls.key_pem.is_set(), !tls.client_ca_pem.text().is_empty()];
+        let has_file = [&tls.cert_pem_file, &tls.key_pem_file, &tls.client_ca_pem_file].map(Option::is_some);
+        let needed = [true, true, false];
+        for (index, text) in ["cert_pem", "key_pem", "client_ca_pem"].into_iter().enumerate() {
+            let (text, file) = (format!("{group}.{text}"), format!("{group}.{text}_file"));
+            if has_file[index] && has_text[index] {
+                let what = format!("{text} and {file} are both given; only one of them may be given");
+                errors.push(given.error(&text, what));
+            }
+            if tls.enabled && needed[index] && !has_file[index] && !has_text[index] {
+                let enabled = format!("{group}.enabled");
+                let (place, line) = given.how_to_add(&enabled);
+                let what =
+                    format!("{enabled} is true, but {file} is not given; add {place}{}", line(&file, "FILE"));
+                errors.push(given.error(&enabled, what));
+            }
         }
     }
+}
+
+/// Rejects a host that is no part of an address.
+fn grpc_address(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
+    let address = config.grpc_api.listen();
+    let checked = address.to_string().parse::<ListenAddr>();
+    checked.map(drop).map_err(|reason| {
+        given.error(
+            "grpc_api.address",
+            format!("the address \"{address}\" of grpc_api.address and grpc_api.port {reason}"),
+        )
+    })
 }
 
 /// Rejects PROXY headers over TCP without a proxy that may send them.

@@ -4,6 +4,7 @@
 mod channel;
 mod client;
 mod consumers;
+mod grpc;
 mod limits;
 mod listeners;
 mod map;
@@ -27,6 +28,7 @@ use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
 pub use consumers::{ConsumerOptions, PostgresqlOptions, RedisStreamOptions, StreamPublicationOptions};
+pub use grpc::GrpcApiOptions;
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use map::MapOptions;
@@ -128,6 +130,8 @@ group! {
         limits: LimitsOptions;
         /// The server API.
         http_api: HttpApiOptions;
+        /// The server API over gRPC.
+        grpc_api: GrpcApiOptions;
         /// The admin page.
         admin: AdminOptions;
         /// Permissions and behaviour of channels.

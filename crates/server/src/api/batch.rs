@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidings_api::{ApiError, Batch, BatchItem, Command, CommandMethod, CommandReply, Envelope};
+use tidings_grpc_api::BatchWriter;
 use tidings_metrics::Label as _;
 use tidings_wire::code;
 use tokio::sync::Semaphore;
@@ -23,25 +24,48 @@ const MAX_REPLIES: usize = 16 << 20;
 
 /// Runs a batch. Returns the response body: `{"replies":[{METHOD:{…}},…]}`.
 pub(super) async fn run(services: &Arc<Services>, caller: &Caller, batch: Batch) -> (Vec<u8>, Reservation) {
-    let commands = batch.commands.into_iter().map(|item| match item {
-        BatchItem::Command(command) => Ok(command),
-        BatchItem::Unknown => Err(code::METHOD_NOT_FOUND.into()),
-        BatchItem::Several => Err(ApiError::bad_request("more than one method in one command")),
-    });
-    let replies = run_all(services, caller, commands, batch.parallel.unwrap_or_default()).await;
+    let commands = batch.commands.into_iter().map(command);
+    let parallel = batch.parallel.unwrap_or_default();
+    let replies = run_all(services, caller, commands, parallel, json).await;
     let mut reserved = Reservation::default();
     let mut out = b"{\"replies\":[".to_vec();
     for (i, reply) in replies.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        for part in [b"{\"", reply.key.as_bytes(), b"\":", &reply.json, b"}"] {
+        for part in [b"{\"", reply.key().as_bytes(), b"\":", &reply.bytes, b"}"] {
             out.extend_from_slice(part);
         }
         reserved.merge(reply.reserved);
     }
     out.extend_from_slice(b"]}");
     (out, reserved)
+}
+
+/// Runs a batch over gRPC. Returns the message of its response.
+pub(super) async fn run_grpc(
+    services: &Arc<Services>,
+    caller: &Caller,
+    batch: Batch,
+) -> (Vec<u8>, Reservation) {
+    let commands = batch.commands.into_iter().map(command);
+    let parallel = batch.parallel.unwrap_or_default();
+    let replies = run_all(services, caller, commands, parallel, tidings_grpc_api::encode_reply).await;
+    let mut reserved = Reservation::default();
+    let mut out = BatchWriter::default();
+    for reply in replies {
+        out.add(&reply.bytes);
+        reserved.merge(reply.reserved);
+    }
+    (out.finish(), reserved)
+}
+
+fn command(item: BatchItem) -> Result<Command, ApiError> {
+    match item {
+        BatchItem::Command(command) => Ok(command),
+        BatchItem::Unknown => Err(code::METHOD_NOT_FOUND.into()),
+        BatchItem::Several => Err(ApiError::bad_request("more than one method in one command")),
+    }
 }
 
 /// Runs the commands of `POST /api`. Returns the response body: `{"result":{…}}` for each, one a line.
@@ -51,7 +75,7 @@ pub(super) async fn run_envelopes(
     envelopes: Vec<Envelope>,
 ) -> (Vec<u8>, Reservation) {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
-    let replies = run_all(services, caller, envelopes.iter().map(Envelope::command), false).await;
+    let replies = run_all(services, caller, envelopes.iter().map(Envelope::command), false, json).await;
     let (mut out, mut reserved) = (Vec::new(), Reservation::default());
     for (id, reply) in ids.into_iter().zip(replies) {
         if !out.is_empty() {
@@ -61,8 +85,8 @@ pub(super) async fn run_envelopes(
         if id > 0 {
             out.extend_from_slice(format!("\"id\":{id},").as_bytes());
         }
-        let key: &[u8] = if reply.key == ERROR { b"\"error\":" } else { b"\"result\":" };
-        for part in [key, &reply.json, b"}"] {
+        let key: &[u8] = if reply.is_error { b"\"error\":" } else { b"\"result\":" };
+        for part in [key, &reply.bytes, b"}"] {
             out.extend_from_slice(part);
         }
         reserved.merge(reply.reserved);
@@ -70,16 +94,31 @@ pub(super) async fn run_envelopes(
     (out, reserved)
 }
 
-/// The key of a reply that is an error.
-const ERROR: &str = "error";
+/// Encodes the reply to a command; the method is `None` for a command that is none.
+type Encode = fn(Option<CommandMethod>, &CommandReply) -> Vec<u8>;
+
+/// The JSON of a result, or that of an error.
+fn json(_: Option<CommandMethod>, reply: &CommandReply) -> Vec<u8> {
+    match reply {
+        Ok(result) => result.json(),
+        Err(error) => error.json(),
+    }
+}
 
 /// An encoded reply.
 struct EncodedReply {
-    /// The method, or [`ERROR`].
-    key: &'static str,
-    json: Vec<u8>,
+    method: Option<CommandMethod>,
+    is_error: bool,
+    bytes: Vec<u8>,
     /// The memory that it takes until the whole response is sent.
     reserved: Reservation,
+}
+
+impl EncodedReply {
+    /// Its key in a batch in JSON.
+    fn key(&self) -> &'static str {
+        self.method.filter(|_| !self.is_error).map_or("error", |method| method.label())
+    }
 }
 
 /// The reply to a command that may not have completed yet.
@@ -103,15 +142,16 @@ async fn run_all(
     caller: &Caller,
     commands: impl Iterator<Item = Result<Command, ApiError>>,
     parallel: bool,
+    encode: Encode,
 ) -> Vec<EncodedReply> {
-    let budget = Arc::new(AtomicUsize::new(MAX_REPLIES));
+    let budget = Arc::new(Budget { left: AtomicUsize::new(MAX_REPLIES), encode });
     let permits = Arc::new(Semaphore::new(MAX_PARALLEL));
     let mut tasks = JoinSet::new();
     let mut in_flight = InFlight::new(services);
     let mut pending = Vec::new();
     for command in commands {
         let reply = match command {
-            Err(error) => PendingReply::Ready(encode(services, ERROR, &Err(error), &budget)),
+            Err(error) => PendingReply::Ready(budget.encode(services, None, &Err(error))),
             Ok(Command::Publish(publish)) => {
                 services.counters.commands.add(CommandMethod::Publish);
                 let (channel, fields) = publish.split();
@@ -131,7 +171,7 @@ async fn run_all(
                         }
                         PendingReply::Broadcast(channels.len())
                     }
-                    Err(error) => PendingReply::Ready(encode(services, ERROR, &Err(error), &budget)),
+                    Err(error) => PendingReply::Ready(budget.encode(services, None, &Err(error))),
                 }
             }
             Ok(command) if parallel => {
@@ -159,14 +199,14 @@ async fn run_all(
     }
     let replies = pending.into_iter().enumerate().map(|(at, reply)| match reply {
         PendingReply::Publish => {
-            encode(services, CommandMethod::Publish.label(), &methods::publish_reply(&mut completed), &budget)
+            budget.encode(services, Some(CommandMethod::Publish), &methods::publish_reply(&mut completed))
         }
         PendingReply::Broadcast(channels) => {
             let result = methods::broadcast_result(&mut completed, channels);
-            encode(services, CommandMethod::Broadcast.label(), &Ok(result), &budget)
+            budget.encode(services, Some(CommandMethod::Broadcast), &Ok(result))
         }
         PendingReply::Task => {
-            done.remove(&at).unwrap_or_else(|| encode(services, ERROR, &Err(code::INTERNAL.into()), &budget))
+            done.remove(&at).unwrap_or_else(|| budget.encode(services, None, &Err(code::INTERNAL.into())))
         }
         PendingReply::Ready(reply) => reply,
     });
@@ -174,45 +214,50 @@ async fn run_all(
 }
 
 /// Runs a command that is not a publication.
-async fn run_one(
-    services: &Services,
-    caller: &Caller,
-    command: Command,
-    budget: &AtomicUsize,
-) -> EncodedReply {
+async fn run_one(services: &Services, caller: &Caller, command: Command, budget: &Budget) -> EncodedReply {
     services.counters.commands.add(command.method());
-    let key = command.method().label();
+    let method = Some(command.method());
     if !methods::has_large_reply(&command) {
-        return encode(services, key, &methods::execute(services, caller, command).await, budget);
+        return budget.encode(services, method, &methods::execute(services, caller, command).await);
     }
     // Only a request without a reservation may wait for one.
-    let is_first = budget.load(Ordering::Relaxed) == MAX_REPLIES;
+    let is_first = budget.left.load(Ordering::Relaxed) == MAX_REPLIES;
     match services.counters.responses.reserve(is_first).await {
         Ok(mut reserved) => {
-            let reply = encode(services, key, &methods::execute(services, caller, command).await, budget);
-            reserved.shrink_to(reply.json.len());
+            let reply = budget.encode(services, method, &methods::execute(services, caller, command).await);
+            reserved.shrink_to(reply.bytes.len());
             EncodedReply { reserved, ..reply }
         }
-        Err(error) => encode(services, key, &Err(error), budget),
+        Err(error) => budget.encode(services, method, &Err(error)),
     }
 }
 
-/// Encodes a reply, or an error if the reply exceeds the rest of the budget. Counts its errors.
-fn encode(
-    services: &Services,
-    method: &'static str,
-    reply: &CommandReply,
-    budget: &AtomicUsize,
-) -> EncodedReply {
-    methods::count_errors(services, reply);
-    let encoded = match reply {
-        Ok(result) => EncodedReply { key: method, json: result.json(), reserved: Reservation::default() },
-        Err(error) => EncodedReply { key: ERROR, json: error.json(), reserved: Reservation::default() },
-    };
-    let spend = |left: usize| left.checked_sub(encoded.json.len());
-    if budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
-        return encoded;
+/// The bytes that are left for the replies of a request, and their encoding.
+struct Budget {
+    left: AtomicUsize,
+    encode: Encode,
+}
+
+impl Budget {
+    /// Encodes a reply, or an error if the reply exceeds the rest of the budget. Counts its errors.
+    fn encode(
+        &self,
+        services: &Services,
+        method: Option<CommandMethod>,
+        reply: &CommandReply,
+    ) -> EncodedReply {
+        methods::count_errors(services, reply);
+        let encoded = |reply: &CommandReply| EncodedReply {
+            method,
+            is_error: reply.is_err(),
+            bytes: (self.encode)(method, reply),
+            reserved: Reservation::default(),
+        };
+        let whole = encoded(reply);
+        let spend = |left: usize| left.checked_sub(whole.bytes.len());
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
+            return whole;
+        }
+        encoded(&Err(code::LIMIT_EXCEEDED.into()))
     }
-    let json = ApiError::from(code::LIMIT_EXCEEDED).json();
-    EncodedReply { key: ERROR, json, reserved: Reservation::default() }
 }

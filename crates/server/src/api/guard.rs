@@ -9,6 +9,7 @@ use axum::http::header::{CONNECTION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use tidings_api::ApiError;
+use tidings_api_access::{AccessDenied, ApiPort, Authorized};
 use tidings_audit::AuditEvent;
 use tidings_http::{Peer, Scheme};
 use tidings_keys::{Scope, Scopes};
@@ -16,13 +17,13 @@ use tidings_log_throttle::LogThrottle;
 use tidings_metrics::Label as _;
 
 use super::Services;
-use super::access::{AccessDenied, Authorized};
 use super::audit::Caller;
 use tidings_auth_failures::Credential;
 
 /// Admits requests for paths that are protected by the API keys.
 pub(crate) struct ApiGuard {
     services: Arc<Services>,
+    port: ApiPort,
     /// Log lines about keys that were used outside of their scopes.
     denials: LogThrottle,
 }
@@ -30,7 +31,12 @@ pub(crate) struct ApiGuard {
 impl ApiGuard {
     /// The guard of the paths for backends and operators.
     pub(crate) fn new(services: &Arc<Services>) -> Self {
-        Self { services: Arc::clone(services), denials: LogThrottle::new() }
+        Self { services: Arc::clone(services), port: ApiPort::Http, denials: LogThrottle::new() }
+    }
+
+    /// The guard of the API over gRPC.
+    pub(super) fn for_grpc(services: &Arc<Services>) -> Self {
+        Self { port: ApiPort::Grpc, ..Self::new(services) }
     }
 
     /// Checks the key of a request for `/metrics` on the HTTP port, where one is required (see
@@ -93,7 +99,7 @@ impl ApiGuard {
             return Err((StatusCode::TOO_MANY_REQUESTS, headers, reason).into_response());
         }
         let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
-        let checked = self.services.access.load().check(&parts.headers, scheme);
+        let checked = self.services.access.load().check(self.port, &parts.headers, scheme);
         match checked {
             Ok(Authorized { identity, rate }) => Ok(Caller { identity, rate, address }),
             Err(denied) => {

@@ -1,7 +1,7 @@
 //! The server API: over HTTP, a backend publishes, reads state, and controls sessions.
 //!
 //! Paths, JSON and codes are those of Centrifugo's HTTP API (its public documentation, "Server API walkthrough"), so
-//! that its server libraries work unchanged; `docs/api.md` lists the differences. A request is authorized ([`access`]), parsed
+//! that its server libraries work unchanged; `docs/api.md` lists the differences. A request is authorized ([`tidings_api_access`]), parsed
 //! into commands ([`command`](tidings_api::command)), and run ([`methods`]; [`in_flight`] sends many publications at a time); [`reply`] encodes
 //! the results.
 //!
@@ -11,13 +11,14 @@
 //! - Responses have the same bounds ([`ResponseBudget`]): memory is reserved before the data of a response is read.
 //! - The commands of one request take effect in their order, except in a parallel batch.
 //! - A response to several commands has one reply for each, in their order.
+//! - Over gRPC ([`grpc`]) the same functions authorize, bound and run a request; only its encoding differs.
 
-mod access;
 mod arguments;
 mod audit;
 mod batch;
 mod blocklist;
 mod connections;
+mod grpc;
 mod guard;
 mod in_flight;
 mod methods;
@@ -47,10 +48,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
-pub(crate) use access::{ApiAccess, api_key};
 pub(crate) use audit::Caller;
+pub(crate) use grpc::routes as grpc_routes;
 pub(crate) use guard::ApiGuard;
 use tidings_api::response_budget::{Reservation, ResponseBudget};
+pub(crate) use tidings_api_access::{ApiAccess, api_key};
 use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
 use tidings_keys::{Scope, Scopes};
@@ -217,16 +219,13 @@ struct Api {
     /// Memory for bodies, in units of [`UNIT`] bytes.
     bodies: Semaphore,
     max_body: usize,
+    /// The option with this limit.
+    max_body_option: &'static str,
 }
 
 /// The routes of `/api`.
 pub(crate) fn routes(max_body: usize, services: &Arc<Services>) -> Routes {
-    let api = Arc::new(Api {
-        services: Arc::clone(services),
-        guard: ApiGuard::new(services),
-        bodies: Semaphore::new(MAX_BODIES.max(max_body).div_ceil(UNIT)),
-        max_body,
-    });
+    let api = Arc::new(Api::new(services, ApiGuard::new(services), ("http_api.max_body", max_body)));
     Routes::new()
         .route("/api", any(commands))
         .route("/api/", any(commands))
@@ -380,6 +379,16 @@ pub(crate) async fn run_command(
 }
 
 impl Api {
+    /// An API of one port. A body has at most `max_body` bytes, the value of an option.
+    fn new(
+        services: &Arc<Services>,
+        guard: ApiGuard,
+        (max_body_option, max_body): (&'static str, usize),
+    ) -> Self {
+        let bodies = Semaphore::new(MAX_BODIES.max(max_body).div_ceil(UNIT));
+        Self { services: Arc::clone(services), guard, bodies, max_body, max_body_option }
+    }
+
     /// Authorizes a request and receives its body. The scope of `method` is checked before the body is read.
     ///
     /// # Errors
@@ -424,7 +433,7 @@ impl Api {
             .or_else(|| self.services.counters.check_rate(caller, commands))
     }
 
-    /// Waits for memory, and receives a body of at most `http_api.max_body` bytes within [`BODY_TIMEOUT`].
+    /// Waits for memory, and receives a body of at most `max_body` bytes within [`BODY_TIMEOUT`].
     async fn receive_body(
         &self,
         headers: &HeaderMap,
@@ -432,7 +441,7 @@ impl Api {
     ) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
         let limit = self.max_body;
         let too_long = || {
-            let reason = format!("the body is longer than http_api.max_body ({limit} bytes)\n");
+            let reason = format!("the body is longer than {} ({limit} bytes)\n", self.max_body_option);
             (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
         };
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -445,9 +454,15 @@ impl Api {
             let reason = "too many requests at the same time; try again later\n";
             return Err((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
         };
-        let memory = memory.expect("the semaphore is never closed");
+        let mut memory = memory.expect("the semaphore is never closed");
         match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
+            Ok(Ok(body)) => {
+                let body = body.to_bytes();
+                // A body without an announced length has reserved the most that it may have.
+                let surplus = memory.num_permits().saturating_sub(body.len().div_ceil(UNIT));
+                drop(memory.split(surplus));
+                Ok((body, memory))
+            }
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
             Ok(Err(error)) => {
                 let reason = format!("the body is incomplete: {error}\n");

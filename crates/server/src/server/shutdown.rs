@@ -112,6 +112,7 @@ impl Server {
         self.services.limiter.close();
         self.http.drain();
         self.services.api.process.traces.close();
+        self.grpc.drain();
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();
@@ -138,6 +139,7 @@ impl Server {
 
         self.progress.enter(Stage::Requests);
         self.http.stop(left().max(LAST_STEP)).await;
+        self.grpc.stop(left().max(LAST_STEP)).await;
         self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
         self.consumers.stop(left().max(LAST_STEP)).await;

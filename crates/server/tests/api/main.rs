@@ -11,6 +11,7 @@ mod channels;
 mod connections;
 mod foreign_node;
 mod forgery;
+mod grpc;
 mod keys;
 mod libraries;
 mod limits;

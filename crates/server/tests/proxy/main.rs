@@ -3,6 +3,7 @@
 mod application;
 mod caps;
 mod failing;
+mod grpc;
 mod headers;
 mod hooks;
 mod log;

@@ -16,6 +16,7 @@ use rows::{Row, rows};
 /// Options that other tests of reloads observe, and options that are used where one with a row is used.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("http_api.key", "reload.rs"),
+    ("grpc_api.key", "grpc.rs"),
     ("log.level", "cli/tests/cli/serve.rs"),
     ("tls.cert_pem", "tests/tls/renewal.rs: all of tls is prepared as one value"),
     ("tls.cert_pem_file", "tests/tls/renewal.rs"),

@@ -1,4 +1,8 @@
-//! Access control of the server API.
+//! Access control of the server API: which requests are authorized at the HTTP port and at the port of gRPC, and by which key.
+//!
+//! Invariants:
+//! - A key is compared with all keys in constant time ([`tidings_keys::ApiKeys::find`]).
+//! - Without a key, no page of another site is authorized.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,28 +29,45 @@ enum Mode {
     Closed,
 }
 
-/// The rules of access, which a reload of the configuration replaces.
+/// The port of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiPort {
+    /// The HTTP port, or the internal port.
+    Http,
+    /// The port of the API over gRPC.
+    Grpc,
+}
+
+/// How requests of one port are authorized.
 #[derive(Debug)]
-pub(crate) struct ApiAccess {
+struct PortAccess {
     mode: Mode,
     keys: ApiKeys,
+}
+
+/// The rules of access, which a reload of the configuration replaces.
+#[derive(Debug)]
+pub struct ApiAccess {
+    http: PortAccess,
+    grpc: PortAccess,
     /// The rate limits of keys that have one, by their names.
     rates: HashMap<Arc<str>, Arc<RateLimit>>,
     /// Whether `/metrics` on the HTTP port requires a key.
-    pub(super) protects_metrics: bool,
+    pub protects_metrics: bool,
 }
 
 /// The sender of an authorized request.
 #[derive(Debug)]
-pub(super) struct Authorized {
-    pub(super) identity: ApiIdentity,
+pub struct Authorized {
+    /// Its key, by name and scopes.
+    pub identity: ApiIdentity,
     /// The rate limit of its key, if there is one.
-    pub(super) rate: Option<Arc<RateLimit>>,
+    pub rate: Option<Arc<RateLimit>>,
 }
 
 /// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AccessDenied {
+pub enum AccessDenied {
     /// The request has no key.
     NoKey,
     /// The request has another key.
@@ -60,14 +81,15 @@ pub(super) enum AccessDenied {
 impl ApiAccess {
     /// The access that the configuration specifies. The API is open with `http_api.insecure`, and on a workbench. May resolve
     /// the host name of a listener. A key that exists in `before` keeps what it has used of its rate limit.
-    pub(crate) fn from_config(config: &Config, before: Option<&Self>) -> Self {
-        let keys = config.http_api.all_keys();
-        let mode = if config.http_api.insecure || config.is_workbench() {
-            Mode::Open
-        } else if keys.is_empty() {
-            Mode::Closed
-        } else {
-            Mode::Key
+    pub fn from_config(config: &Config, before: Option<&Self>) -> Self {
+        let is_open = config.http_api.insecure || config.is_workbench();
+        let access = |keys: ApiKeys| {
+            let mode = match (is_open, keys.is_empty()) {
+                (true, _) => Mode::Open,
+                (false, true) => Mode::Closed,
+                (false, false) => Mode::Key,
+            };
+            PortAccess { mode, keys }
         };
         let limited = config.http_api.keys.iter().filter(|key| key.options.rate_limit > 0);
         let rates = limited.map(|key| {
@@ -75,23 +97,37 @@ impl ApiAccess {
             rate.set(key.options.rate_limit);
             (Arc::from(&*key.name), rate)
         });
-        Self { mode, keys, rates: rates.collect(), protects_metrics: config.protects_metrics() }
+        Self {
+            http: access(config.http_api.all_keys()),
+            grpc: access(config.http_api.grpc_keys(&config.grpc_api.key)),
+            rates: rates.collect(),
+            protects_metrics: config.protects_metrics(),
+        }
     }
 
     /// The keys.
-    pub(crate) fn keys(&self) -> &ApiKeys {
-        &self.keys
+    pub fn keys(&self) -> &ApiKeys {
+        &self.http.keys
     }
 
-    /// Checks the headers of a request that was received over `scheme`. Returns its sender.
+    /// Checks the headers of a request that was received at `port` over `scheme`. Returns its sender.
     ///
     /// # Errors
     /// Why the request is rejected.
-    pub(super) fn check(&self, headers: &HeaderMap, scheme: Scheme) -> Result<Authorized, AccessDenied> {
-        match self.mode {
+    pub fn check(
+        &self,
+        port: ApiPort,
+        headers: &HeaderMap,
+        scheme: Scheme,
+    ) -> Result<Authorized, AccessDenied> {
+        let PortAccess { mode, keys } = match port {
+            ApiPort::Http => &self.http,
+            ApiPort::Grpc => &self.grpc,
+        };
+        match mode {
             Mode::Key => {
                 let given = api_key(headers).ok_or(AccessDenied::NoKey)?;
-                let key = self.keys.find(given).and_then(|index| self.keys.get(index));
+                let key = keys.find(given).and_then(|index| keys.get(index));
                 let identity = key.map(ApiIdentity::from).ok_or(AccessDenied::WrongKey)?;
                 let rate = self.rates.get(&identity.name).cloned();
                 Ok(Authorized { identity, rate })
@@ -105,7 +141,7 @@ impl ApiAccess {
 }
 
 /// The key in the headers of a request.
-pub(crate) fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
+pub fn api_key(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(API_KEY) {
         return Some(key.as_bytes());
     }
@@ -171,7 +207,8 @@ mod tests {
 
     fn access(mode: Mode) -> ApiAccess {
         let key = ApiKey { name: "shop".into(), secret: Secret::new("s3cret"), scopes: Scopes::ALL };
-        ApiAccess { mode, keys: [key].into_iter().collect(), rates: HashMap::new(), protects_metrics: false }
+        let port = || PortAccess { mode, keys: [key.clone()].into_iter().collect() };
+        ApiAccess { http: port(), grpc: port(), rates: HashMap::new(), protects_metrics: false }
     }
 
     #[test]
@@ -181,20 +218,20 @@ mod tests {
             [("x-api-key", "s3cret"), ("authorization", "apikey s3cret"), ("authorization", "ApiKey  s3cret")]
         {
             let Authorized { identity, .. } = access
-                .check(&headers(&[right]), Scheme::Unknown)
+                .check(ApiPort::Http, &headers(&[right]), Scheme::Unknown)
                 .unwrap_or_else(|e| panic!("{right:?}: {e:?}"));
             assert_eq!(&*identity.name, "shop");
         }
         for wrong in [("x-api-key", "s3cre"), ("x-api-key", ""), ("authorization", "apikey S3cret")] {
             assert_eq!(
-                access.check(&headers(&[wrong]), Scheme::Unknown).err(),
+                access.check(ApiPort::Http, &headers(&[wrong]), Scheme::Unknown).err(),
                 Some(AccessDenied::WrongKey),
                 "{wrong:?}"
             );
         }
         for none in [("authorization", "Bearer s3cret"), ("authorization", "apikey"), ("cookie", "s3cret")] {
             assert_eq!(
-                access.check(&headers(&[none]), Scheme::Unknown).err(),
+                access.check(ApiPort::Http, &headers(&[none]), Scheme::Unknown).err(),
                 Some(AccessDenied::NoKey),
                 "{none:?}"
             );
@@ -205,7 +242,9 @@ mod tests {
     fn without_a_key_only_own_pages_and_programs_are_accepted() {
         let host = ("host", "localhost:8000");
         let check = |more: &[(&'static str, &'static str)]| {
-            access(Mode::Open).check(&headers(&[&[host], more].concat()), Scheme::Unknown).map(|_| ())
+            access(Mode::Open)
+                .check(ApiPort::Http, &headers(&[&[host], more].concat()), Scheme::Unknown)
+                .map(|_| ())
         };
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));

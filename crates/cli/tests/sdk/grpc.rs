@@ -1,0 +1,123 @@
+//! gRPC, with grpcio of Python: its clients of this server's ports, and its servers as applications behind hooks.
+
+use std::process::Command;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tidings_testkit::{Tidings, metric, test_tool};
+
+use crate::test_servers::{API_KEY, SECRET, TIDINGS, root};
+
+/// Runs a script of `tests/clients/grpc` to its end.
+fn run(script: &str, args: &[&str]) {
+    let mut command = Command::new(test_tool("grpc-python").join("bin/python"));
+    command.arg(root().join("tests/clients/grpc").join(script)).args(args);
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+/// A connection token of the user 7.
+fn token() -> String {
+    let output = Command::new(TIDINGS)
+        .args(["token", "connection", "7"])
+        .env("TIDINGS_CLIENT_TOKEN_HMAC_SECRET_KEY", SECRET)
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+/// Runs the script against a server with the port of the API over gRPC, and with a subscribed client.
+fn server_api(more: &[&str], certificate: Option<&str>) {
+    let keys = format!("http_api.key={API_KEY}");
+    let secret = format!("client.token.hmac_secret_key={SECRET}");
+    let options = [
+        "grpc_api.enabled=true",
+        "grpc_api.port=0",
+        "grpc_api.reflection=true",
+        "grpc_api.key=a key of this port alone",
+        "grpc_api.max_receive_message_size=65536",
+        &keys,
+        &secret,
+        "http_api.keys=reader",
+        "http_api.keys.reader.key=a key that may read alone",
+        "http_api.keys.reader.scopes=read",
+        "channel.namespaces=chat,board",
+        "channel.namespaces.chat.history_size=100",
+        "channel.namespaces.chat.history_ttl=60s",
+        "channel.namespaces.chat.presence=true",
+        "channel.namespaces.chat.allow_subscribe_for_client=true",
+        "channel.namespaces.board.subscription_type=map",
+        "channel.namespaces.board.map.mode=persistent",
+    ];
+    let flags: Vec<_> = options.iter().chain(more).flat_map(|option| ["--set", option]).collect();
+    let server = Tidings::start(TIDINGS, &flags);
+    let listeners = server.listeners("grpc");
+    let mut client = tidings_testkit::LineClient::connect(server.tcp());
+    client.send(&format!("AUTH {}", token()));
+    client.expect("CONFIRMED");
+    client.send("SUBSCRIBE chat:live");
+    client.expect("CONFIRMED");
+    let place = json!({
+        "grpc": listeners[0].replace("127.0.0.1", "localhost"),
+        "http": server.http_url(),
+        "key": API_KEY,
+        "grpcKey": "a key of this port alone",
+        "readKey": "a key that may read alone",
+        "certificate": certificate,
+    });
+    let proto = root().join("proto");
+    run("server_api.py", &[&place.to_string(), proto.to_str().expect("UTF-8")]);
+    let calls =
+        |status| metric(server.http(), &format!("tidings_grpc_api_calls_total{{status=\"{status}\"}}"));
+    assert!(
+        calls("OK") > 30 && calls("UNAUTHENTICATED") == 2,
+        "{} {}",
+        calls("OK"),
+        calls("UNAUTHENTICATED")
+    );
+}
+
+#[test]
+fn grpcio_calls_every_method_of_the_server_api() {
+    server_api(&[], None);
+}
+
+#[test]
+fn grpcio_calls_the_server_api_over_tls() {
+    let dir = TempDir::new().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let certificate = write("cert.pem", made.cert.pem());
+    let key = write("key.pem", made.signing_key.serialize_pem());
+    let options =
+        [format!("grpc_api.tls.cert_pem_file={certificate}"), format!("grpc_api.tls.key_pem_file={key}")];
+    server_api(&["grpc_api.tls.enabled=true", &options[0], &options[1]], Some(&certificate));
+}
+
+#[test]
+fn a_port_of_grpc_that_other_machines_can_reach_needs_a_key() {
+    let refused = Command::new(TIDINGS)
+        .args(["serve", "--set", "grpc_api.enabled=true", "--set", "grpc_api.address=0.0.0.0"])
+        .output()
+        .expect("the program runs");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("0.0.0.0:10000 is not a loopback address"), "{error}");
+    for (option, reason) in [
+        ("grpc_api.address=a b", "grpc_api.address"),
+        ("grpc_api.tls.enabled=true", "grpc_api.tls.cert_pem_file"),
+    ] {
+        let refused = Command::new(TIDINGS)
+            .args(["serve", "--set", "grpc_api.enabled=true", "--set", option])
+            .output()
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && error.contains(reason), "{option}: {error}");
+    }
+}

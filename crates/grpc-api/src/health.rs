@@ -1,0 +1,69 @@
+//! The health service, `grpc.health.v1.Health`, with the state of `/ready`.
+
+use std::sync::Arc;
+
+use axum::Router as Routes;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use prost::Message;
+use tidings_grpc::{Code, Status, frame};
+
+use crate::response::{check_request, message, refuse};
+use crate::rpc::SERVICES;
+
+/// Longest request, in bytes.
+const MAX_REQUEST: usize = 1 << 10;
+
+/// Whether the server is ready.
+type IsReady = Arc<dyn Fn() -> bool + Send + Sync>;
+
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckResponse {
+    /// 1 is serving, 2 is not serving.
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// The route of `Check`. `is_ready` is called for each request. `Watch` is not available.
+pub fn routes(is_ready: Arc<dyn Fn() -> bool + Send + Sync>) -> Routes {
+    Routes::new().route("/grpc.health.v1.Health/Check", any(check)).with_state(is_ready)
+}
+
+async fn check(State(is_ready): State<IsReady>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(rejection) = check_request(&parts) {
+        return rejection;
+    }
+    let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
+        return refuse(&Status::new(
+            Code::InvalidArgument,
+            format!("a request of at most {MAX_REQUEST} bytes"),
+        ));
+    };
+    match respond(body.to_bytes(), &*is_ready) {
+        Ok(response) => message(response),
+        Err(status) => refuse(&status),
+    }
+}
+
+/// The response to a request: of the whole server (an empty name), or of one of its services.
+fn respond(body: Bytes, is_ready: &dyn Fn() -> bool) -> Result<Bytes, Status> {
+    let request = HealthCheckRequest::decode(frame::single(body)?)
+        .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
+    if !request.service.is_empty() && !SERVICES.contains(&&*request.service) {
+        return Err(Status::new(Code::NotFound, "no such service"));
+    }
+    let response = HealthCheckResponse { status: if is_ready() { 1 } else { 2 } };
+    let mut out = Vec::new();
+    frame::write_with(&mut out, |out| out.extend_from_slice(&response.encode_to_vec()));
+    Ok(out.into())
+}

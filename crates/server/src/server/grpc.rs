@@ -1,0 +1,55 @@
+//! The port of the server API over gRPC: the listener, its limits and its TLS.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router as Routes;
+use tidings_config::{Config, Http2};
+use tidings_grpc_api::{CallCounters, health_routes, reflection_routes};
+use tidings_http::{HttpListener, HttpParts, HttpServer, ReservePaths};
+use tidings_metrics::MetricsRegistry;
+use tidings_tls::Tls;
+
+use crate::api;
+use crate::http::HttpServices;
+use crate::readiness::Readiness;
+
+/// The paths that the reserve serves: probes of orchestrators.
+const RESERVE: ReservePaths = ReservePaths { probes: &["/grpc.health.v1.Health/Check"], websockets: &[] };
+
+/// Starts the port on its listener, if there is one. Its connections have permits of their own, with the limits of `http`.
+///
+/// # Errors
+/// As [`HttpServer::start`].
+pub(super) fn start(
+    listeners: Vec<HttpListener>,
+    config: &Config,
+    services: &Arc<HttpServices>,
+    tls: Option<&Arc<Tls>>,
+    metrics: &mut MetricsRegistry,
+) -> io::Result<HttpServer> {
+    let counters = Arc::<CallCounters>::default();
+    let mut routes = Routes::new();
+    if !listeners.is_empty() {
+        let readiness = Arc::clone(&services.readiness);
+        let is_ready = move || matches!(readiness.check(), Readiness::Ready(_));
+        routes = api::grpc_routes(&config.grpc_api, &services.api, &counters)
+            .merge(health_routes(Arc::new(is_ready)));
+        if config.grpc_api.reflection {
+            routes = routes.merge(reflection_routes());
+        }
+    }
+    metrics.register(counters);
+    let mut config = config.clone();
+    config.http.http2 = Http2::Auto;
+    let parts = HttpParts {
+        config: &config,
+        policy: &services.policy,
+        process: services.shards.process(),
+        traffic: &Arc::default(),
+        tls,
+        proxy_headers: None,
+        reserve: RESERVE,
+    };
+    HttpServer::start(listeners, &routes, &parts)
+}

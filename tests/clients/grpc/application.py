@@ -1,0 +1,107 @@
+"""An application behind hooks over gRPC: application.py PROTO [CERTIFICATE KEY], where PROTO is the folder with proxy.proto. Prints its
+port, and serves until its standard input ends."""
+import json
+import sys
+import time
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+
+sys.path.insert(0, sys.argv[1])
+messages, services = grpc.protos_and_services("proxy.proto")
+
+
+def metadata(context):
+    return dict(context.invocation_metadata())
+
+
+def about(request, context):
+    """What the application has got, as the JSON that clients receive."""
+    sent = metadata(context)
+    seen = {"transport": request.transport, "protocol": request.protocol, "encoding": request.encoding}
+    seen["key"] = sent.get("x-key")
+    seen["agent"] = sent.get("x-agent")
+    seen["deadline"] = 0 < context.time_remaining() <= 2
+    return seen
+
+
+class Application(services.CentrifugoProxyServicer):
+    def Connect(self, request, context):
+        asked = json.loads(request.data or b"{}")
+        if "error" in asked:
+            return messages.ConnectResponse(error=messages.Error(code=1000, message="not you", temporary=False))
+        if "disconnect" in asked:
+            return messages.ConnectResponse(disconnect=messages.Disconnect(code=4500, reason="go away"))
+        if "nothing" in asked:
+            return messages.ConnectResponse()
+        if "status" in asked:
+            context.abort(grpc.StatusCode.INTERNAL, "a secret of the application")
+        if "slow" in asked:
+            time.sleep(4)
+        result = messages.ConnectResult(
+            user="7",
+            info=b'{"name":"Ann"}',
+            data=json.dumps(about(request, context) | {"client": bool(request.client), "name": request.name}).encode(),
+            meta=b'{"role":"admin"}',
+            channels=["news"],
+            subs={"chat:own": messages.SubscribeOptions(data=b'{"own":1}', override={"presence": {"value": True}})},
+            caps=[messages.ChannelsCapability(channels=["caps:a"], allow=["sub"])],
+            labels={"tier": "pro"},
+            expire_at=int(time.time()) + asked.get("ttl", 600),
+        )
+        return messages.ConnectResponse(result=result)
+
+    def Refresh(self, request, context):
+        assert request.user == "7" and json.loads(request.meta) == {"role": "admin"}, request
+        return messages.RefreshResponse(result=messages.RefreshResult(expire_at=int(time.time()) + 1000))
+
+    def Subscribe(self, request, context):
+        assert request.user == "7" and request.labels == {"tier": "pro"}, request
+        if request.channel == "chat:no":
+            return messages.SubscribeResponse(error=messages.Error(code=1001, message="closed", temporary=True))
+        tags = messages.FilterNode(op="and", nodes=[{"key": "team", "cmp": "eq", "val": "a"}])
+        result = messages.SubscribeResult(
+            info=b'{"sub":1}',
+            data=json.dumps({"channel": request.channel, "data": json.loads(request.data or b"null")}).encode(),
+            server_tags_filter=tags if request.channel == "chat:filtered" else None,
+            expire_at=int(time.time()) + 1 if request.channel == "chat:short" else 0,
+        )
+        return messages.SubscribeResponse(result=result)
+
+    def SubRefresh(self, request, context):
+        assert request.channel == "chat:short", request
+        return messages.SubRefreshResponse(result=messages.SubRefreshResult(expired=True))
+
+    def Publish(self, request, context):
+        if request.data == b'"no"':
+            return messages.PublishResponse(error=messages.Error(code=1002, message="not this"))
+        changed = json.dumps({"changed": json.loads(request.data), "channel": request.channel}).encode()
+        return messages.PublishResponse(result=messages.PublishResult(data=changed, tags={"by": "application"}))
+
+    def RPC(self, request, context):
+        seen = about(request, context) | {"method": request.method, "user": request.user}
+        seen["meta"] = json.loads(request.meta or b"null")
+        seen["data"] = json.loads(request.data or b"null")
+        seen["b64data"] = request.b64data
+        return messages.RPCResponse(result=messages.RPCResult(data=json.dumps(seen).encode()))
+
+    def SharedPollRefresh(self, request, context):
+        items = [
+            messages.SharedPollRefreshResultItem(key=item.key, data=json.dumps({"of": item.key}).encode(), version=3)
+            for item in request.items
+        ]
+        return messages.SharedPollRefreshResponse(result=messages.SharedPollRefreshResult(items=items, epoch="e"))
+
+
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+services.add_CentrifugoProxyServicer_to_server(Application(), server)
+if len(sys.argv) > 2:
+    certificate, key = (Path(path).read_bytes() for path in sys.argv[2:])
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+else:
+    port = server.add_insecure_port("localhost:0")
+server.start()
+print(port, flush=True)
+sys.stdin.read()
+server.stop(0)
