@@ -1,6 +1,6 @@
 // Columns: resized by their right edge, fitted, hidden, frozen and moved; and the list that jumps to a column.
 
-import { $, button, count, input, make } from './dom.js';
+import { $, beforeOpen, button, count, input, isOpen, make } from './dom.js';
 import { draw, grid, measure, reveal } from './grid.js';
 import { fitting } from './head.js';
 import { NARROWEST, WIDEST, order } from './layout.js';
@@ -94,7 +94,7 @@ const requestNames = () => {
 /** Updates the list of columns, while it is open. */
 export const columnsMenu = () => {
   button('columns-open').hidden = !shown()?.dialect;
-  if (!$('columns').matches(':popover-open')) return;
+  if (!isOpen('columns')) return;
   const wanted = input('column-search').value.trim().toLowerCase();
   const all = order(state.width, arrangement()).filter((column) => name(column).toLowerCase().includes(wanted));
   const hidden = new Set(arrangement().hidden);
@@ -114,12 +114,8 @@ export const columnsMenu = () => {
 
 /** Adds the event handlers. */
 export const startColumns = () => {
-  $('columns').addEventListener('toggle', () => {
-    if (!$('columns').matches(':popover-open')) return;
-    requestNames();
-    columnsMenu();
-    input('column-search').focus();
-  });
+  beforeOpen('columns', () => { requestNames(); columnsMenu(); });
+  $('columns').addEventListener('toggle', () => { if (isOpen('columns')) input('column-search').focus(); });
   input('column-search').oninput = columnsMenu;
   input('column-search').onkeydown = (event) => {
     if (event.key !== 'Enter') return;

@@ -87,3 +87,16 @@ export const place = (menu, opener) => {
   if (top < innerHeight / 2) style.top = `${bottom + 6}px`;
   else style.bottom = `${innerHeight - top + 6}px`;
 };
+
+let opening = '';
+
+/** Whether a panel is open, or is about to be. @param {string} id */
+export const isOpen = (id) => opening === id || $(id).matches(':popover-open');
+
+/** Draws a panel before it is shown: its event `toggle` follows after a frame without content. @param {string} id @param {() => void} draw */
+export const beforeOpen = (id, draw) => $(id).addEventListener('beforetoggle', (event) => {
+  if (event.newState !== 'open') return;
+  opening = id;
+  draw();
+  opening = '';
+});

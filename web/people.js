@@ -1,7 +1,7 @@
 // The people at the table: one's own name, the list, their cursors, and following one of them.
 
 import { announceCursor } from './cursor.js';
-import { $, button, count, get, input, make } from './dom.js';
+import { $, beforeOpen, button, count, get, input, isOpen, make } from './dom.js';
 import { draw, grid, reveal } from './grid.js';
 import { name as columnName, state } from './state.js';
 import { note, update } from './update.js';
@@ -80,7 +80,7 @@ export const people = () => {
   const followed = all.get(state.follows);
   $('followed').hidden = !followed;
   $('followed-text').textContent = followed ? `Following ${followed.name}` : '';
-  if (!$('people').matches(':popover-open')) return;
+  if (!isOpen('people')) return;
   const rest = (view?.viewers ?? 0) - all.size;
   $('people-list').replaceChildren(...[...(me ? [me] : []), ...others].map((person) => {
     const { id, name, color, owner, cursor } = person;
@@ -113,10 +113,9 @@ export const onPeople = ({ people: list, you, person, person_left: left }) => {
 
 /** Adds the event handlers. */
 export const startPeople = () => {
-  $('people').addEventListener('toggle', people);
-  // Before the panel is shown: `toggle` follows later, when a name may have been entered.
-  $('people').addEventListener('beforetoggle', (event) => {
-    if (event.newState === 'open') input('me').value = state.people.get(state.me)?.name ?? ownName();
+  beforeOpen('people', () => {
+    input('me').value = state.people.get(state.me)?.name ?? ownName();
+    people();
   });
   get('rename', HTMLFormElement).onsubmit = (event) => {
     event.preventDefault();

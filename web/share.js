@@ -1,7 +1,7 @@
 // The dialog in which everything about sharing is: links to the table, to this view and to this cell, their QR code, the owner's link
 // and locks.
 
-import { $, button, copy, count, get, input } from './dom.js';
+import { $, beforeOpen, button, copy, count, get, input, isOpen } from './dom.js';
 import { format, formatCell } from './address.js';
 import { link, name, page, shown, state } from './state.js';
 import { request } from './views.js';
@@ -50,7 +50,7 @@ export const share = () => {
   cell.disabled = !cursor || !!state.private;
   $('share-cell-text').textContent = cursor ? `This cell: row ${count(cursor.row + 1)}, ${name(cursor.column)}` : 'A cell: select one first';
   if (cell.disabled && cell.checked) input('share-table').checked = true;
-  if (!$('share').matches(':popover-open')) return;
+  if (!isOpen('share')) return;
   input('share-link').value = address();
   if (drawn === address()) return;
   drawn = address();
@@ -59,7 +59,7 @@ export const share = () => {
 
 /** Adds the event handlers. */
 export const startShare = () => {
-  $('share').addEventListener('toggle', share);
+  beforeOpen('share', share);
   get('share-form', HTMLFormElement).onchange = share;
   button('copy').onclick = () => copy(button('copy'), address());
   button('copy-owner').onclick = () => copy(button('copy-owner'), `${link()}#owner=${state.owner}`);

@@ -158,7 +158,10 @@ const resetRows = (view, isFile) => {
   tiles.reset(view.version);
   state.fresh = [];
   state.unseen = 0;
-  state.cursor = isFile || state.cursor === null || !cellOfAddress ? null : state.cursor;
+  const { cursor } = state;
+  state.cursor = isFile || !cellOfAddress ? null : cursor;
+  // Others must not see it at a cell of other rows.
+  if (cursor && !state.cursor) announceCursor();
   if (isFile) state.names = [];
   if (isFile || hasOtherColumns) {
     state.width = 0;

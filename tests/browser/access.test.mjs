@@ -101,7 +101,8 @@ test('nothing in a file becomes markup, runs, or contacts another host', async (
 test('a page opens with less than 120 KB, and paints at once', async (t) => {
   const page = await visit(t, url);
   await upload(page, orders);
-  for (const address of [url, page.url()]) {
+  const addresses = [url, page.url()];
+  for (const address of addresses) {
     const loaded = await visit(t, 'about:blank', { host: new URL(url).host });
     const sizes = [];
     loaded.on('response', (response) => sizes.push(response.body().then((body) => body.length)));
@@ -109,7 +110,17 @@ test('a page opens with less than 120 KB, and paints at once', async (t) => {
     if (address !== url) await shows(loaded, 1);
     const all = (await Promise.all(sizes)).reduce((sum, size) => sum + size);
     assert.ok(all < 120_000, `${all} bytes`);
-    const paint = await eventually('a first paint', () => loaded.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime));
-    t.diagnostic(`${new URL(address).pathname}: ${all} bytes, first paint after ${Math.round(paint)} ms`);
+    t.diagnostic(`${new URL(address).pathname}: ${all} bytes`);
+  }
+  // First paints are figures beside that of a page with one word: the goal is 100 ms on an idle machine.
+  const word = await visit(t, 'about:blank', { host: new URL(url).host });
+  await word.route('**/word', (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html><p>word</p>' }));
+  for (const [name, address] of [['one word', `${url}word`], ['home', addresses[0]], ['a table', addresses[1]]]) {
+    const times = [];
+    for (let i = 0; i < 5; i++) {
+      await word.goto(address);
+      times.push(await eventually('a first paint', () => word.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime)));
+    }
+    t.diagnostic(`first paint of ${name}: ${times.sort((a, b) => a - b).map(Math.round).join(', ')} ms`);
   }
 });

@@ -160,6 +160,8 @@ test('three people hold a meeting over a big file while a feed changes its rows'
     await chart.waitFor();
     assert.equal(await chart.locator('.bar').count(), 7);
   }
+  // Bob has pointed at a cell of the rows, and at none of the groups.
+  for (const page of [ann, eve]) await eventually('no cursor among the groups', async () => await page.locator('#marks .theirs').count() === 0);
   await isFed(changes.requests());
   await shot(ann, 'meeting');
 

@@ -1,7 +1,7 @@
 //! Measures a feed of changes onto a large table with a key, as its viewers see it: the program on one core, its users on
 //! another. `make bench-tables` runs it.
 //!
-//! `taskset -c 1 cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS]`. It prints one line
+//! `taskset -c 1 cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS OF THE SHARED VIEW]`. It prints one line
 //! per result: name, value, unit, separated by tabs. Without arguments, as in a test run, it does nothing.
 //!
 //! Each request has a row with a price above all others. The views are sorted by the price, so the time until a viewer has a
@@ -23,7 +23,6 @@ use tidings_client::{Server, Web};
 
 use support::{Outcome, PATIENCE, Viewer, memory, print, spread, start};
 
-const VIEWERS: usize = 100;
 /// The changes of a request, and the interval of requests: 10,000 changes a second.
 const CHANGES: usize = 1_000;
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -34,18 +33,19 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let Some(program) = arguments.next() else {
         println!(
-            "usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS]"
+            "usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS]"
         );
         return Ok(());
     };
     let mut number = |default| arguments.next().map_or(Ok(default), |argument| argument.parse::<usize>());
-    let (rows, seconds, private) = (number(1_000_000)?, number(10)?, number(3)?);
+    let (rows, seconds, private, viewers) =
+        (number(1_000_000)?, number(10)?, number(3)?, number(100)?.max(1));
     let folder = tempfile::tempdir()?;
     let server = start(&program, folder.path().to_str().ok_or("a folder's name is no text")?)?;
     let Server::Web(web) = server.http_url().parse::<Server>()? else { return Err("no web address".into()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (uuid, owner) = runtime.block_on(upload(&web, rows))?;
-    let mut users = Users::join(server.http(), &uuid, private)?;
+    let mut users = Users::join(server.http(), &uuid, viewers, private)?;
     users.wait_for_views()?;
 
     let processor = processor_time(server.pid());
@@ -68,7 +68,7 @@ fn main() -> Outcome<()> {
     let responses = feed.join().map_err(|_| "the feed has failed")??;
     let busy =
         processor_time(server.pid()).saturating_sub(processor).as_secs_f64() / began.elapsed().as_secs_f64();
-    spread("a change, seen by 100 on the shared sorted view", users.shared);
+    spread(&format!("a change, seen by {viewers} on the shared sorted view"), users.shared);
     if private > 0 {
         spread(&format!("a change, seen on {private} private sorted views"), users.private);
     }
@@ -173,40 +173,52 @@ struct Users {
 
 impl Users {
     /// The viewers of the shared view, which is sorted, and those with sorted private views, each with another query.
-    fn join(http: SocketAddr, uuid: &str, private: usize) -> Outcome<Self> {
+    fn join(http: SocketAddr, uuid: &str, viewers: usize, private: usize) -> Outcome<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(256));
         let mut all = Vec::new();
-        for number in 0..VIEWERS + private {
+        for number in 0..viewers + private {
             let mut viewer = Viewer::open(http, uuid)?;
             viewer.until(|message| message.starts_with(b"{\"uuid\""))?;
             match number {
                 0 => viewer.say(r#"{"sort":[{"column":1,"desc":true}]}"#)?,
-                VIEWERS.. => {
+                _ if number < viewers => {}
+                _ => {
                     let (column, desc) = (number % 2 * 2, number / 2 % 2 == 0);
-                    let natural = number / 4 % 2 == 0;
+                    let (natural, least) = (number / 4 % 2 == 0, (number - viewers) / 8 * 1_000);
                     viewer.say(&format!(
-                        r#"{{"private":{{"sort":[{{"column":1,"desc":true}},{{"column":{column},"desc":{desc},"natural":{natural}}}]}}}}"#
+                        r#"{{"private":{{"sort":[{{"column":1,"desc":true}},{{"column":{column},"desc":{desc},"natural":{natural}}}],"filter":[{{"column":1,"op":">=","value":"{least}"}}]}}}}"#
                     ))?;
                 }
-                _ => {}
             }
             let mut source = mio::net::TcpStream::from_std(viewer.stream.try_clone()?);
             poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
-            all.push((viewer, source, number >= VIEWERS, 0));
+            all.push((viewer, source, number >= viewers, 0));
         }
         Ok(Self { poll, events, all, shared: Vec::new(), private: Vec::new() })
     }
 
-    /// Waits until all views are sorted.
+    /// Waits until all views are sorted. All viewers read meanwhile, and answer pings.
     fn wait_for_views(&mut self) -> Outcome<()> {
-        for (viewer, _, is_private, _) in &mut self.all {
-            let is_private = *is_private;
-            viewer.until(|message| {
-                let head = &message[..message.len().min(40)];
-                memmem::find(head, b"\"private\":{").is_some() == is_private
-                    && memmem::find(message, b"\"sort\":[{").is_some()
-            })?;
+        let (began, mut have) = (Instant::now(), vec![false; self.all.len()]);
+        for (viewer, ..) in &self.all {
             viewer.stream.set_nonblocking(true)?;
+        }
+        while have.contains(&false) {
+            if began.elapsed() > 10 * PATIENCE {
+                return Err("some views are not sorted".into());
+            }
+            for number in 0..self.all.len() {
+                let (viewer, _, is_private, _) = &mut self.all[number];
+                viewer.read_all()?;
+                while let Some(length) = viewer.whole() {
+                    let message = &viewer.inbox[viewer.head()..length];
+                    let head = &message[..message.len().min(40)];
+                    have[number] |= memmem::find(head, b"\"private\":{").is_some() == *is_private
+                        && memmem::find(message, b"\"sort\":[{").is_some();
+                    viewer.remove(length)?;
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
@@ -236,7 +248,7 @@ impl Users {
                     times.extend(sent[*prices..=newest].iter().map(Instant::elapsed));
                     *prices = newest + 1;
                 }
-                viewer.inbox.drain(..length);
+                viewer.remove(length)?;
             }
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use tidings_table_service::KeyMemory;
+
 use crate::object::{KeyHash, KeyHasher, NotARow, read_key};
 
 /// The most bytes of one change. A larger single object is one change.
@@ -14,9 +16,32 @@ const MAX_BYTES: usize = 4 << 20;
 pub(crate) struct Keys {
     pub(crate) hasher: KeyHasher,
     pub(crate) known: HashSet<KeyHash>,
+    /// Their memory; `None` in tests: any.
+    memory: Option<KeyMemory>,
+}
+
+/// The bytes of a set of so many keys: a power of two of places, of which seven in eight are used.
+fn set_bytes(keys: usize) -> usize {
+    if keys == 0 { 0 } else { (keys * 8 / 7 + 1).next_power_of_two() * (size_of::<KeyHash>() + 1) }
 }
 
 impl Keys {
+    /// No keys, which take this memory.
+    pub(crate) fn new(memory: KeyMemory) -> Self {
+        Self { memory: Some(memory), ..Self::default() }
+    }
+
+    /// Reserves the memory for this many more keys. Returns false without it: it is that of the known keys then.
+    pub(crate) fn reserve(&mut self, more: usize) -> bool {
+        let known = self.known.len();
+        let Some(memory) = &mut self.memory else { return true };
+        let has_room = memory.try_set(set_bytes(known + more));
+        if !has_room {
+            memory.try_set(set_bytes(known));
+        }
+        has_room
+    }
+
     /// Adds the key of a row.
     pub(crate) fn add(&mut self, cells: &[&str]) {
         self.known.insert(self.hasher.hash(cells));
@@ -126,12 +151,32 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use tidings_table_live::Budget;
+
     use super::*;
 
     fn collect(bodies: &[&str], keys: &Keys, max_rows: usize) -> (String, Skipped) {
         let bodies = bodies.iter().map(|body| body.as_bytes().into());
         let (batch, skipped) = Batch::collect(bodies, &["k".to_owned()], keys, max_rows);
         (String::from_utf8(batch.lines().to_vec()).expect("text"), skipped)
+    }
+
+    #[test]
+    fn keys_take_memory_of_the_common_budget_and_new_ones_are_refused_when_it_is_full() {
+        let budget = Budget::new(100_000);
+        let (mut first, mut second) = (Keys::new(budget.share()), Keys::new(budget.share()));
+        assert!(first.reserve(3_000) && budget.used() == set_bytes(3_000));
+        first.known.extend(0..3_000);
+        assert!(!second.reserve(3_000), "the second table has no room");
+        assert_eq!(budget.used(), set_bytes(3_000));
+        assert!(second.reserve(500));
+        second.add(&["a"]);
+        assert!(!second.reserve(10_000));
+        assert_eq!(budget.used(), set_bytes(3_000) + set_bytes(1), "the known keys keep their memory");
+        drop(first);
+        assert!(second.reserve(1_000));
+        drop(second);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -15,6 +15,9 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval of attempts to become the writing process, and to write after an error that may pass.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The reason of rows whose keys do not fit into memory.
+const NO_MEMORY: &str = "the keys of all tables take the memory for keys";
+
 /// Runs until the service stops.
 pub(crate) async fn run(
     feed: Arc<Feed>,
@@ -71,8 +74,13 @@ impl Writer {
     /// The keys of the rows of the table.
     async fn keys(&self) -> Keys {
         loop {
-            match self.table.fold_keys(Keys::default(), Keys::add).await {
-                Ok(keys) => return keys,
+            match self.table.fold_keys(Keys::new(self.table.key_memory()), Keys::add).await {
+                Ok(mut keys) => {
+                    if keys.reserve(0) {
+                        return keys;
+                    }
+                    self.count_retry(NO_MEMORY);
+                }
                 Err(Failure { message, .. }) => self.count_retry(&message),
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -83,11 +91,16 @@ impl Writer {
     async fn write(&self, bodies: impl IntoIterator<Item = Box<[u8]>>, keys: &mut Keys) {
         let options = &self.feed.options;
         let max_rows = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
-        let (batch, skipped) = Batch::collect(bodies, &options.key, keys, max_rows);
+        let bodies: Vec<_> = bodies.into_iter().collect();
+        let more = bodies.len().min(max_rows.saturating_sub(keys.known.len()));
+        let has_memory = keys.reserve(more);
+        let most = if has_memory { max_rows } else { keys.known.len() };
+        let (batch, skipped) = Batch::collect(bodies, &options.key, keys, most);
         let Skipped { no_object, no_key, full, replaced } = skipped;
         self.skip(Outcome::NoObject, no_object, "they are no JSON objects");
         self.skip(Outcome::NoKey, no_key, "they do not have all members of the key");
-        self.skip(Outcome::Full, full, "the table has max_rows rows");
+        let reason = if has_memory { "the table has max_rows rows" } else { NO_MEMORY };
+        self.skip(Outcome::Full, full, reason);
         self.counters.add(Outcome::Replaced, replaced);
         let mut parts = batch.parts();
         parts.reverse();
@@ -115,6 +128,8 @@ impl Writer {
                 Err(failure) => self.skip(Outcome::Refused, part.len() as u64, &failure.message),
             }
         }
+        // Objects that were no new rows need no memory.
+        keys.reserve(0);
     }
 
     /// Writes a part of a batch. Tries again while the error may pass; publications wait in the queue meanwhile.

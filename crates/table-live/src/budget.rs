@@ -1,6 +1,8 @@
 //! The memory of key indexes and live views.
 //!
-//! Invariant: the sum of all shares is at most the limit, except for the rows that other nodes add to an open table.
+//! Invariants:
+//! - The sum of all shares is at most the limit, except for the rows that other nodes add to an open table.
+//! - Views do not take the last quarter, so that they never cause the refusal of rows with new keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +16,10 @@ pub struct Budget {
 
 /// The bytes of one holder, released on drop.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     budget: Budget,
+    /// The sum of all shares up to which this one may grow.
+    limit: usize,
     bytes: usize,
 }
 
@@ -36,8 +40,13 @@ impl Budget {
     }
 
     /// A share without bytes.
-    pub(crate) fn share(&self) -> Share {
-        Share { budget: self.clone(), bytes: 0 }
+    pub fn share(&self) -> Share {
+        Share { budget: self.clone(), limit: self.limit, bytes: 0 }
+    }
+
+    /// A share of a view, without bytes: it does not grow into the last quarter of the budget.
+    pub(crate) fn view_share(&self) -> Share {
+        Share { budget: self.clone(), limit: self.limit / 4 * 3, bytes: 0 }
     }
 }
 
@@ -46,9 +55,9 @@ impl Share {
         &self.budget
     }
 
-    /// Sets the bytes of the holder if the limit permits it. Fewer bytes are always permitted.
-    pub(crate) fn try_set(&mut self, bytes: usize) -> bool {
-        let (used, limit) = (&self.budget.used, self.budget.limit);
+    /// Sets the bytes of the holder if the limit permits it, and returns whether it does. Fewer bytes are always permitted.
+    pub fn try_set(&mut self, bytes: usize) -> bool {
+        let (used, limit) = (&self.budget.used, self.limit);
         let is_set = bytes <= self.bytes
             || used
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -96,5 +105,13 @@ mod tests {
         assert!(!budget.share().try_set(1));
         drop(first);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn views_leave_a_quarter_of_the_memory_to_keys() {
+        let budget = Budget::new(100);
+        let (mut keys, mut view) = (budget.share(), budget.view_share());
+        assert!(keys.try_set(20) && !view.try_set(56) && view.try_set(55));
+        assert!(keys.try_set(45) && !view.try_set(56) && view.try_set(50));
     }
 }

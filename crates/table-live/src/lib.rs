@@ -7,9 +7,10 @@
 //! ```text
 //! rows.rs     the key index and the current rows; gives each reading its overlay
 //! view.rs     a sorted or filtered view that is updated row by row
-//! ordered.rs  lines in the order of their keys, with positions: the structure of both
+//! window.rs   the rows of such a view near one of its pages, with a hundredth of the memory
+//! ordered.rs  lines in the order of their keys, with positions: the structure of all three
 //! log.rs      a log without its outdated lines, in a new file
-//! budget.rs   the memory of both, of all tables together
+//! budget.rs   the memory of all of them, of all tables together
 //! removal.rs  the rows that remove a row
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! - Keys are compared as they are written: `5` and `5.0` differ. A row whose key cells are all empty has no key: it is
 //!   never replaced.
 //! - A [`LiveView`] has the same rows in the same order as the view that [`Reading::view`](tidings_table::Reading::view) computes.
+//! - A [`WindowView`] has the rows of that view at the positions around a page.
 //! - A [`CompactLog`] has the rows of the log that it replaces, in the same order.
 //! - An update costs a search in the keys and a copy of some kilobytes, whatever the number of rows.
 
@@ -28,9 +30,11 @@ mod ordered;
 mod removal;
 mod rows;
 mod view;
+mod window;
 
-pub use budget::Budget;
+pub use budget::{Budget, Share};
 pub use log::{CompactLog, LogSnapshot};
 pub use removal::{UnusableKey, removal};
 pub use rows::{Counts, KeyError, LiveRows};
 pub use view::LiveView;
+pub use window::{NearRows, WindowView};

@@ -142,6 +142,27 @@ impl<K: Ord> OrderedLines<K> {
         removed
     }
 
+    /// The number of lines.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.keys.len()).sum()
+    }
+
+    /// The number of parts.
+    pub(crate) const fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The first and the last key.
+    pub(crate) fn ends(&self) -> Option<(&K, &K)> {
+        Some((self.parts.first()?.keys.first()?, self.parts.last()?.keys.last()?))
+    }
+
+    /// Removes the first part, or the last one, and returns its keys.
+    pub(crate) fn remove_end(&mut self, is_first: bool) -> Vec<K> {
+        let Some(last) = self.parts.len().checked_sub(1) else { return Vec::new() };
+        self.remove_part(if is_first { 0 } else { last }).keys
+    }
+
     /// Changes all keys and lines. The order of the keys must stay.
     pub(crate) fn update(&mut self, mut change: impl FnMut(&mut K, &mut u32)) {
         for part in &mut self.parts {

@@ -49,7 +49,7 @@ impl LiveView {
         let Some(overlay) = reading.overlay().filter(|_| !query.header_is_row) else { return Ok(None) };
         let keys = reading.row_keys(query, strictly, control)?;
         let mut found: Vec<(Box<[u8]>, u32)> = Vec::new();
-        let (mut bytes, mut share, mut is_full) = (0, budget.share(), false);
+        let (mut bytes, mut share, mut is_full) = (0, budget.view_share(), false);
         let fixed = overlay.applied() as usize * PLACE_BYTES;
         let selected = keys.select(None, control, |line, key| {
             if let Some(place) = overlay.place(line) {
@@ -88,9 +88,7 @@ impl LiveView {
     /// Whether [`Self::refresh`] examines changed rows alone, as long as no further rows change.
     pub fn can_follow(&self, reading: &Arc<Reading>) -> bool {
         Arc::ptr_eq(&self.reading, reading)
-            && reading.overlay().is_some_and(|overlay| {
-                overlay.applied() < self.check_at && overlay.superseded_since(self.applied).is_some()
-            })
+            && reading.overlay().is_some_and(|overlay| overlay.superseded_since(self.applied).is_some())
     }
 
     /// The view with the current rows of `reading`, which is the reading of the view, or that of a file that has replaced
@@ -192,7 +190,7 @@ impl fmt::Debug for LiveView {
 }
 
 /// The types of columns are determined again when the file has grown by an eighth.
-const fn next_check(applied: u64) -> u64 {
+pub(crate) const fn next_check(applied: u64) -> u64 {
     applied + applied / 8 + 1024
 }
 
@@ -225,7 +223,7 @@ impl Locations {
     }
 }
 
-fn with_place(key: &[u8], place: u32) -> Box<[u8]> {
+pub(crate) fn with_place(key: &[u8], place: u32) -> Box<[u8]> {
     let mut all = Vec::with_capacity(key.len() + size_of::<u32>());
     all.extend_from_slice(key);
     all.extend_from_slice(&place.to_be_bytes());

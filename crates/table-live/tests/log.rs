@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tidings_table::{
     Budget as DiskBudget, Choice, Control, Limits, ORIGINAL, Query, Reading, SortBy, View, Writer,
 };
-use tidings_table_live::{Budget, CompactLog, LiveRows, LiveView, LogSnapshot, removal};
+use tidings_table_live::{Budget, CompactLog, LiveRows, LiveView, LogSnapshot, WindowView, removal};
 
 /// The name of the new file.
 const NEW: &str = "original.new";
@@ -88,6 +88,8 @@ struct Live {
     budget: Budget,
     compact: Option<CompactLog>,
     views: [Option<LiveView>; 3],
+    /// The rows of the same views near the third one.
+    windows: [Option<WindowView>; 3],
     naive: Vec<Row>,
     applied: Vec<Row>,
 }
@@ -120,7 +122,17 @@ impl Live {
             LiveRows::open(&writer.table().reading(), &key(), &budget, Control::default()).expect("keys");
         let naive: Vec<Row> = (1..6).map(|i| row(i, i32::from(i), 0)).collect();
         let applied = naive.clone();
-        Self { folder, writer, rows, budget, compact: None, views: Default::default(), naive, applied }
+        Self {
+            folder,
+            writer,
+            rows,
+            budget,
+            compact: None,
+            views: Default::default(),
+            windows: Default::default(),
+            naive,
+            applied,
+        }
     }
 
     fn reading(&self) -> Arc<Reading> {
@@ -174,7 +186,7 @@ impl Live {
     /// Nothing of the process remains; files stay as they are.
     fn kill(&mut self, layout: Layout) {
         self.compact = None;
-        self.views = Default::default();
+        (self.views, self.windows) = Default::default();
         self.writer =
             Writer::open(self.folder.path(), choice(layout), Limits::default(), Control::default(), |_| {})
                 .expect("the file");
@@ -207,6 +219,21 @@ impl Live {
             _ => wanted.retain(|row| row[2].to_lowercase().contains('p')),
         }
         assert_eq!(shown, wanted);
+        let (window, page) = (&mut self.windows[number as usize], |_| 2..4);
+        let mut near = None;
+        if let Some(window) = window.as_mut().filter(|window| window.can_follow(&reading, page)) {
+            near = window.refresh(&reading, page, Control::default()).expect("rows");
+        }
+        let near = near.unwrap_or_else(|| {
+            let overlay = reading.overlay().expect("keys");
+            let whole = reading.view_of(&query, &overlay, true, Control::default()).expect("a view");
+            let built = WindowView::build(&whole, &overlay, &self.budget, 2, page, Control::default());
+            let built = window.insert(built.expect("rows").expect("memory"));
+            built.refresh(&reading, page, Control::default()).expect("rows").expect("the page")
+        });
+        assert_eq!(near.total, wanted.len() as u64);
+        let found = rows(&near.view);
+        assert_eq!(found, wanted[near.from as usize..][..found.len()]);
     }
 }
 
@@ -254,8 +281,8 @@ proptest! {
         (0..3).for_each(|number| live.compare(number));
         live.kill(layout);
         prop_assert_eq!(live.shown(), live.naive.clone());
-        let Live { rows, views, budget, .. } = live;
-        drop((rows, views));
+        let Live { rows, views, windows, budget, .. } = live;
+        drop((rows, views, windows));
         prop_assert_eq!(budget.used(), 0);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use tidings_table::{Control, Error, Reading, Summary, View};
 use tidings_table_group::{Budget as GroupBudget, Group, Grouped};
-use tidings_table_live::{Budget, LiveView};
+use tidings_table_live::{Budget, LiveView, NearRows, WindowView};
 use tidings_table_store::ViewSettings;
 
 use crate::broadcast::ViewFormat;
@@ -19,6 +19,10 @@ const VIEW_COLUMNS: usize = 100;
 /// The number of cells up to which a view has more columns. Viewers request further columns as they show them.
 const VIEW_CELLS: usize = 20_000;
 
+/// The rows before and after a page that are updated with it, where not all rows are. More than a page has, and more than the
+/// browser's page shows around it.
+const NEAR_ROWS: u64 = 1_024;
+
 /// A view, and the state of the file that it is based on.
 #[derive(Clone, Debug)]
 pub struct CachedView {
@@ -27,6 +31,19 @@ pub struct CachedView {
     of: Summary,
     /// The rows of a table with a key, which are updated row by row.
     live: Option<Arc<Mutex<LiveView>>>,
+    /// Those rows near the page alone.
+    window: Option<Arc<Mutex<WindowView>>>,
+}
+
+/// Which rows of a view of a table with a key are updated row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All rows. Without memory for them, they are computed again after changes.
+    Whole,
+    /// All rows. Without memory for them, those near the page.
+    WholeIfItFits,
+    /// Those near the page ([`WindowView`]). The others are as they were when all rows were computed last.
+    Near,
 }
 
 /// A page, before encoding.
@@ -60,21 +77,25 @@ pub struct PageRequest {
     pub live: Budget,
     /// The memory of groups.
     pub groups: GroupBudget,
+    /// The rows that are updated row by row.
+    pub extent: Extent,
     /// The page that viewers have, with the key of its rows, if the settings are the same.
     pub replaces: Option<(Arc<PageText>, Vec<String>)>,
 }
 
 impl CachedView {
-    /// Whether the current rows follow from these by the changed rows alone.
-    pub fn can_follow(&self, reading: &Arc<Reading>) -> bool {
+    /// Whether the current rows of the page with these settings follow from these by the changed rows alone.
+    pub fn can_follow(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
         // A view that is locked is being computed.
+        let is_followed = |window: &WindowView| window.can_follow(reading, |total| positions(shown, total));
         self.live.as_ref().is_some_and(|live| live.try_lock().is_ok_and(|live| live.can_follow(reading)))
+            || self.window.as_ref().is_some_and(|window| window.try_lock().is_ok_and(|it| is_followed(&it)))
     }
 
     /// Whether these are the rows of these settings, in their order, now or before they changed.
     pub fn has_rows_of(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
         match (&self.view, &shown.group) {
-            (ViewRows::File(view), None) => {
+            (ViewRows::File(view) | ViewRows::Near { near: NearRows { view, .. }, .. }, None) => {
                 Arc::ptr_eq(view.reading(), reading) && *view.query() == shown.query(false)
             }
             (ViewRows::Groups { .. }, Some(group)) => self.groups_of(reading, shown, group).is_some(),
@@ -98,9 +119,13 @@ impl CachedView {
 /// Whether a page needs a computation over all rows of its table. Otherwise its rows are only read: they are computed
 /// already, or the changed rows alone are examined.
 pub fn needs_query(request: &PageRequest) -> bool {
-    let PageRequest { reading, shown, before, .. } = request;
+    let PageRequest { reading, shown, before, extent, .. } = request;
     let is_computed = |made: &CachedView| {
-        made.has_rows_of(reading, shown) && (made.of == reading.summary() || made.can_follow(reading))
+        if made.window.is_some() && *extent == Extent::Whole {
+            return false;
+        }
+        let is_unchanged = made.window.is_none() && made.of == reading.summary();
+        made.has_rows_of(reading, shown) && (is_unchanged || made.can_follow(reading, shown))
     };
     !shown.is_plain() && !before[ViewFormat::Tables as usize].as_ref().is_some_and(is_computed)
 }
@@ -110,7 +135,7 @@ pub fn needs_query(request: &PageRequest) -> bool {
 /// # Errors
 /// As [`Reading::view`] and [`View::page`].
 pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> {
-    let PageRequest { reading, shown, before, article, live, groups, replaces } = request;
+    let PageRequest { reading, shown, before, article, groups, replaces, .. } = request;
     let summary = reading.summary();
     let (mut made, mut text) = ([None, None], [None, None]);
     let (mut page, mut changes) = (1, None);
@@ -119,20 +144,19 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
             continue;
         }
         let before = before[form as usize].as_ref();
-        let (view, live_view) = match (&shown.group, &made[ViewFormat::Tables as usize]) {
+        let cached = |view| CachedView { view, of: summary, live: None, window: None };
+        let found = match (&shown.group, &made[ViewFormat::Tables as usize]) {
             // The article's page shows the same groups.
             (Some(_), Some(CachedView { view: ViewRows::Groups { view, .. }, .. })) => {
-                (ViewRows::Groups { view: Arc::clone(view), header_is_row: true }, None)
+                cached(ViewRows::Groups { view: Arc::clone(view), header_is_row: true })
             }
             (Some(group), _) => {
                 let view = grouped(reading, shown, group, before, summary, groups, control)?;
-                (ViewRows::Groups { view, header_is_row: false }, None)
+                cached(ViewRows::Groups { view, header_is_row: false })
             }
-            (None, _) => {
-                let (view, live) = rows(reading, shown, form, before, summary, live, control)?;
-                (ViewRows::File(view), live)
-            }
+            (None, _) => rows(request, form, before, summary, control)?,
         };
+        let view = &found.view;
         let columns = match form {
             ViewFormat::Tables => {
                 view_columns(reading, view.total().min(shown.page_size as u64) as usize, view.width())
@@ -141,11 +165,11 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
         };
         let range = columns.map_or(0..usize::MAX, |columns| 0..columns.count);
         let mut number = shown.page.min(shown.pages(view.total()));
-        let mut rows = rows_of(&view, shown, number, range.clone())?;
+        let mut rows = rows_of(view, shown, number, range.clone())?;
         // Rows may have arrived since the number was computed, so the last page may have changed.
         if rows.rows.is_empty() && number > 1 {
             number = shown.page.min(shown.pages(rows.total));
-            rows = rows_of(&view, shown, number, range.clone())?;
+            rows = rows_of(view, shown, number, range.clone())?;
         }
         page = page.max(number);
         let made_text = PageText::new(number, &rows, view.header()?.as_ref()).with_columns(columns);
@@ -153,7 +177,7 @@ pub fn make(request: &PageRequest, control: Control<'_>) -> Result<Page, Error> 
             changes = made_text.changes_since(replaced, key);
         }
         text[form as usize] = Some(Arc::new(made_text));
-        made[form as usize] = Some(CachedView { view, of: summary, live: live_view });
+        made[form as usize] = Some(found);
     }
     Ok(Page { made, text, facts: FileFacts::of(reading), summary, page, changes })
 }
@@ -223,54 +247,108 @@ fn grouped(
     Ok(if view.sort() == query.sort { view } else { Arc::new(view.sorted(&query.sort)?) })
 }
 
-/// The rows of a view, and their keys if the view is updated row by row.
-type LiveRows = (Arc<View>, Option<Arc<Mutex<LiveView>>>);
+/// The positions of the rows of a page in a view with `total` rows.
+fn positions(shown: &ViewSettings, total: u64) -> Range<u64> {
+    let size = shown.page_size as u64;
+    let start = (shown.page.min(shown.pages(total)).max(1) - 1).saturating_mul(size);
+    start..start.saturating_add(size)
+}
 
+/// The rows of a view that has no groups.
 fn rows(
-    reading: &Arc<Reading>,
-    shown: &ViewSettings,
+    request: &PageRequest,
     form: ViewFormat,
     before: Option<&CachedView>,
     now: Summary,
-    budget: &Budget,
     control: Control<'_>,
-) -> Result<LiveRows, Error> {
+) -> Result<CachedView, Error> {
+    let PageRequest { reading, shown, live: budget, extent, .. } = request;
     let header_is_row = form == ViewFormat::Article;
+    let cached =
+        |view, live| CachedView { view: ViewRows::File(Arc::new(view)), of: now, live, window: None };
     if shown.is_plain() {
-        return Ok((Arc::new(View::plain(reading, header_is_row)), None));
+        return Ok(cached(View::plain(reading, header_is_row), None));
     }
     let query = shown.query(header_is_row);
     // The log of the rows was compacted: their keys are those of the former file.
     let is_of = |view: &View, reading: &Arc<Reading>| Arc::ptr_eq(view.reading(), reading);
     let is_moved = |made: &CachedView, view: &View| {
-        made.live.is_some() && reading.overlay().is_some_and(|now| now.moved_from(view.reading()).is_some())
+        (made.live.is_some() || made.window.is_some())
+            && reading.overlay().is_some_and(|now| now.moved_from(view.reading()).is_some())
     };
+    let before = before.filter(|made| made.window.is_none() || *extent != Extent::Whole);
     let same = before.and_then(|made| match &made.view {
-        ViewRows::File(view) if *view.query() == query && (is_of(view, reading) || is_moved(made, view)) => {
+        ViewRows::File(view) | ViewRows::Near { near: NearRows { view, .. }, .. }
+            if *view.query() == query && (is_of(view, reading) || is_moved(made, view)) =>
+        {
             Some((made, view))
         }
         _ => None,
     });
-    if let Some((made, view)) = same {
-        if made.of == now && is_of(view, reading) {
-            return Ok((Arc::clone(view), made.live.clone()));
+    match same {
+        Some((made, _)) if made.window.is_some() => {
+            if made.can_follow(reading, shown) {
+                return follow_near(request, made, now, control);
+            }
         }
-        if let Some(live) = &made.live {
+        Some((made, view)) if made.of == now && is_of(view, reading) => return Ok(made.clone()),
+        Some((CachedView { live: Some(live), .. }, _)) => {
             let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(reading, control)?;
-            return Ok((Arc::new(view), Some(Arc::clone(live))));
+            return Ok(cached(view, Some(Arc::clone(live))));
         }
+        _ => {}
     }
     // The values of filters were checked when the view was requested.
     let is_new = same.is_none();
-    if let Some(mut live) = LiveView::build(reading, &query, budget, is_new, control)? {
+    if *extent != Extent::Near
+        && let Some(mut live) = LiveView::build(reading, &query, budget, is_new, control)?
+    {
         let view = live.refresh(reading, control)?;
-        return Ok((Arc::new(view), Some(Arc::new(Mutex::new(live)))));
+        return Ok(cached(view, Some(Arc::new(Mutex::new(live)))));
     }
-    Ok((
-        Arc::new(match same {
-            Some((_, view)) => view.refresh(control)?,
-            None => reading.view(&query, control)?,
-        }),
-        None,
-    ))
+    if *extent != Extent::Whole
+        && !header_is_row
+        && let Some(overlay) = reading.overlay()
+    {
+        let whole = reading.view_of(&query, &overlay, is_new, control)?;
+        let page_at = |total| positions(shown, total);
+        let window = WindowView::build(&whole, &overlay, budget, NEAR_ROWS, page_at, control)?;
+        if let Some(mut window) = window
+            && let Some(near) = window.refresh(reading, page_at, control)?
+        {
+            let view = ViewRows::Near { near, whole: Some(Arc::new(whole)) };
+            let window = Some(Arc::new(Mutex::new(window)));
+            return Ok(CachedView { view, of: now, live: None, window });
+        }
+        return Ok(cached(whole, None));
+    }
+    let view = match same {
+        Some((CachedView { view: ViewRows::File(view), .. }, _)) => view.refresh(control)?,
+        _ => reading.view(&query, control)?,
+    };
+    Ok(cached(view, None))
+}
+
+/// The rows near a page after changes.
+fn follow_near(
+    request: &PageRequest,
+    made: &CachedView,
+    now: Summary,
+    control: Control<'_>,
+) -> Result<CachedView, Error> {
+    let PageRequest { reading, shown, .. } = request;
+    let (Some(window), ViewRows::Near { whole, .. }) = (&made.window, &made.view) else {
+        return Err(Error::Cancelled);
+    };
+    let near = window.lock().unwrap_or_else(PoisonError::into_inner).refresh(
+        reading,
+        |total| positions(shown, total),
+        control,
+    )?;
+    // Otherwise the next attempt computes all rows, with a permit for that.
+    let near = near.ok_or(Error::Cancelled)?;
+    // A replaced file must not stay open.
+    let whole = whole.clone().filter(|whole| Arc::ptr_eq(whole.reading(), reading));
+    let view = ViewRows::Near { near, whole };
+    Ok(CachedView { view, of: now, live: None, window: Some(Arc::clone(window)) })
 }

@@ -6,12 +6,20 @@ use std::sync::Arc;
 
 use tidings_table::{Control, Error, Export, Page, Reading, Row, View};
 use tidings_table_group::Grouped;
+use tidings_table_live::NearRows;
 
 /// The rows of a view.
 #[derive(Clone, Debug)]
 pub enum ViewRows {
     /// Rows of the file.
     File(Arc<View>),
+    /// Rows of the file near a page. The other rows are as they were when all rows were computed last.
+    Near {
+        /// The rows near the page.
+        near: NearRows,
+        /// All rows, as they were; `None` after their file was replaced.
+        whole: Option<Arc<View>>,
+    },
     /// Groups.
     Groups {
         /// The groups.
@@ -25,7 +33,7 @@ impl ViewRows {
     /// The reading of the rows.
     pub fn reading(&self) -> &Arc<Reading> {
         match self {
-            Self::File(view) => view.reading(),
+            Self::File(view) | Self::Near { near: NearRows { view, .. }, .. } => view.reading(),
             Self::Groups { view, .. } => view.reading(),
         }
     }
@@ -34,6 +42,7 @@ impl ViewRows {
     pub fn total(&self) -> u64 {
         match self {
             Self::File(view) => view.total(),
+            Self::Near { near, .. } => near.total,
             Self::Groups { view, header_is_row } => view.total() + u64::from(*header_is_row),
         }
     }
@@ -41,7 +50,9 @@ impl ViewRows {
     /// The number of columns: cells of the widest row.
     pub fn width(&self) -> usize {
         match self {
-            Self::File(view) => view.reading().summary().widest as usize,
+            Self::File(view) | Self::Near { near: NearRows { view, .. }, .. } => {
+                view.reading().summary().widest as usize
+            }
             Self::Groups { view, .. } => view.header().len(),
         }
     }
@@ -53,6 +64,15 @@ impl ViewRows {
     pub fn window(&self, from: u64, count: usize, columns: Range<usize>) -> Result<Page, Error> {
         match self {
             Self::File(view) => view.window(from, count, columns),
+            Self::Near { near, whole } => {
+                let positions = from..from.saturating_add(count as u64);
+                let page = match whole {
+                    _ if near.covers(&positions) => return near.window(from, count, columns),
+                    Some(whole) => whole.window(from, count, columns)?,
+                    None => Page::default(),
+                };
+                Ok(Page { from, total: near.total, ..page })
+            }
             Self::Groups { view, header_is_row: false } => Ok(view.window(from, count, columns)),
             Self::Groups { view, .. } => {
                 let has_header = from == 0 && count > 0;
@@ -63,6 +83,14 @@ impl ViewRows {
                 }
                 Ok(Page { from, total: page.total + 1, ..page })
             }
+        }
+    }
+
+    /// Whether the rows at these positions are current.
+    pub fn is_current(&self, positions: &Range<u64>) -> bool {
+        match self {
+            Self::Near { near, .. } => near.covers(positions),
+            _ => true,
         }
     }
 
@@ -80,7 +108,7 @@ impl ViewRows {
     /// [`Error::Io`].
     pub fn header_of(&self, columns: Range<usize>) -> Result<Option<Row>, Error> {
         match self {
-            Self::File(view) => view.header_of(columns),
+            Self::File(view) | Self::Near { near: NearRows { view, .. }, .. } => view.header_of(columns),
             Self::Groups { header_is_row: true, .. } => Ok(None),
             Self::Groups { view, .. } => Ok(Some(view.header_of(columns))),
         }
@@ -93,6 +121,7 @@ impl ViewRows {
     pub fn write(&self, export: Export, out: &mut impl Write, control: Control<'_>) -> Result<(), Error> {
         match self {
             Self::File(view) => view.write(export, out, control),
+            Self::Near { near, whole } => whole.as_ref().unwrap_or(&near.view).write(export, out, control),
             Self::Groups { view, .. } => view.write(export, out, control),
         }
     }

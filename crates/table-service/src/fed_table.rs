@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_table_commands::command::{Command, UploadOptions};
+use tidings_table_live::Share;
 use tidings_table_store::{FeedIdentity, Locks, Quota, Record, TableFolder, TableId};
 use tokio::sync::oneshot;
 
@@ -92,6 +93,11 @@ impl FedTable {
     /// Errors of the disk.
     pub fn lock(&self) -> io::Result<Option<File>> {
         self.service.store.disk().lock_feed(self.id)
+    }
+
+    /// A share of the memory of the keys of all tables, for the keys that the task remembers.
+    pub fn key_memory(&self) -> Share {
+        self.service.live.share()
     }
 
     /// Returns when the service stops.

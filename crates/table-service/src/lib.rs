@@ -95,6 +95,7 @@ pub use fed_table::{FedTable, Written};
 pub use http::{pages, routes};
 pub use operators::OpenTable;
 pub use options::Options;
+pub use tidings_table_live::Share as KeyMemory;
 pub use tidings_table_room::counters::Counters;
 pub use tidings_table_room::failure::Failure;
 pub use tidings_table_room::summary::TableSummary;

@@ -3,6 +3,7 @@
 //! Invariant: the task never blocks. The disk, the store and computations run on blocking threads; their results return
 //! as events.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -151,6 +152,7 @@ impl Task {
             match effect {
                 Effect::Render(job) => self.rendering = Some(self.render(*job)),
                 Effect::RenderPrivate(job) => self.render_private(*job),
+                Effect::UpdatePrivate(jobs) => self.update_private(jobs),
                 Effect::Work(job) => self.working = Some(self.work(*job)),
                 Effect::Save(job) => self.saving = Some(self.save(*job)),
                 Effect::CompactLog(job) => self.compact_log(*job),
@@ -251,8 +253,33 @@ impl Task {
             };
             if let Some(room) = room.upgrade() {
                 let made = made.map(Box::new);
-                let _ = room.send(RoomRequest::PrivateRendered { viewer, number, made }).await;
+                let rendered = RoomRequest::PrivateRendered { viewer, number, is_full: true, made };
+                let _ = room.send(rendered).await;
             }
+        });
+    }
+
+    fn update_private(&self, jobs: Vec<PrivateJob>) {
+        let (service, room) = (Arc::clone(&self.service), self.sender.clone());
+        tokio::spawn(async move {
+            let Some(summary) = jobs.first().map(|job| job.render.wanted.reading.summary()) else { return };
+            // One page is in memory at a time.
+            let permit = service.queries.window(&summary).await;
+            let updated = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                for PrivateJob { viewer, number, render, .. } in jobs {
+                    let control = Control::default().cancelled_by(&render.cancel);
+                    let make = || page::make(&render.wanted, control);
+                    // The other views of the round are updated nevertheless.
+                    let made = catch_unwind(AssertUnwindSafe(make)).ok().map(Box::new);
+                    let Some(room) = room.upgrade() else { return };
+                    let rendered = RoomRequest::PrivateRendered { viewer, number, is_full: false, made };
+                    if room.blocking_send(rendered).is_err() {
+                        return;
+                    }
+                }
+            });
+            let _ = updated.await;
         });
     }
 

@@ -151,7 +151,8 @@ impl Reading {
     /// receives each accumulator, in order, with the line after its part. `strictly`: as for [`Reading::view`]; otherwise
     /// a filter's value of another type equals no cell. Returns the number of rows that were not examined completely.
     ///
-    /// A part has about half a mebibyte of text, and a few parts per thread of the current rayon pool exist at a time.
+    /// A part has a few mebibytes of text: a row of each group is often in it, so that parts with few rows of each group are
+    /// rare. About one part per thread of the current rayon pool exists at a time.
     ///
     /// # Errors
     /// As [`Reading::view`], and those of `collect`.
@@ -182,22 +183,22 @@ impl Reading {
         };
         let is_row = |line: u32| lines.overlay.as_ref().is_none_or(|overlay| overlay.place(line).is_some());
         let syntax = self.dialect().syntax;
-        let mut ends = chunks.iter().skip(1).map(|chunk| chunk.line);
-        self.scan(
+        let end_of = |count: usize| chunks.get(count).map_or(range.end, |chunk| chunk.line);
+        self.scan_runs(
             &chunks,
+            scan::CHUNKS_PER_THREAD,
             control,
             (0.0, 1.0),
-            |chunk, bytes, scratch| {
-                let mut part = new();
+            new,
+            |part, chunk, bytes, scratch| {
                 selection.select(bytes, keep, scratch, |row, line, spare| {
                     let number = chunk.line + row as u64;
                     if range.contains(&number) && is_row(number as u32) {
-                        add(&mut part, &RowCells { line, syntax }, spare);
+                        add(part, &RowCells { line, syntax }, spare);
                     }
                 });
-                part
             },
-            |part| collect(part, ends.next().unwrap_or(range.end)),
+            |part, count| collect(part, end_of(count)),
         )
     }
 }

@@ -20,7 +20,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 
 /// The number of chunks per thread between two collections: small, so that memory stays small and cancellation is
 /// noticed soon.
-const CHUNKS_PER_THREAD: usize = 8;
+pub(crate) const CHUNKS_PER_THREAD: usize = 8;
 
 /// The number of chunks in a batch: smaller if rows are long, because their results are large too, but at least one
 /// chunk per thread.
@@ -94,31 +94,55 @@ impl Reading {
         work: impl Fn(&Chunk, &[u8], &mut Scratch) -> T + Sync,
         mut collect: impl FnMut(T) -> Result<(), Error>,
     ) -> Result<u64, Error> {
+        let work = |found: &mut Option<T>, chunk: &Chunk, bytes: &[u8], scratch: &mut Scratch| {
+            *found = Some(work(chunk, bytes, scratch));
+        };
+        let collect = |found: Option<T>, _| found.map_or(Ok(()), &mut collect);
+        self.scan_runs(chunks, 1, control, span, || None, work, collect)
+    }
+
+    /// As [`Self::scan`], with a result for each run of at most `run` successive chunks: `new` makes it, `work` adds a chunk, and
+    /// `collect` receives it with the number of chunks up to the end of the run.
+    #[expect(clippy::too_many_arguments, reason = "the steps of the pass")]
+    pub(crate) fn scan_runs<T: Send>(
+        &self,
+        chunks: &[Chunk],
+        run: usize,
+        control: Control<'_>,
+        span: (f32, f32),
+        new: impl Fn() -> T + Sync,
+        work: impl Fn(&mut T, &Chunk, &[u8], &mut Scratch) + Sync,
+        mut collect: impl FnMut(T, usize) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let spares = Mutex::new(Vec::new());
         let spares = || spares.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut done, mut clipped) = (0, 0);
-        let mut rest = chunks;
+        let (mut rest, threads) = (chunks, rayon::current_num_threads());
         while !rest.is_empty() {
-            let (batch, after) = rest.split_at(batch(rest, rayon::current_num_threads()));
+            let (batch, after) = rest.split_at(batch(rest, threads));
             rest = after;
-            let one = |chunk: &Chunk| -> Result<(T, bool), Error> {
-                control.check()?;
+            let all_of = |run: &[Chunk]| -> Result<(T, u64, usize), Error> {
+                let (mut result, mut clipped) = (new(), 0);
                 let mut scratch: Scratch = spares().pop().unwrap_or_default();
-                let mut bytes = std::mem::take(&mut scratch.bytes);
-                let is_clipped = self.load(chunk, &mut bytes)?;
-                let result = work(chunk, &bytes, &mut scratch);
-                scratch.bytes = bytes;
+                for chunk in run {
+                    control.check()?;
+                    let mut bytes = std::mem::take(&mut scratch.bytes);
+                    clipped += u64::from(self.load(chunk, &mut bytes)?);
+                    work(&mut result, chunk, &bytes, &mut scratch);
+                    scratch.bytes = bytes;
+                }
                 spares().push(scratch);
-                Ok((result, is_clipped))
+                Ok((result, clipped, run.len()))
             };
-            let results: Vec<Result<_, Error>> = batch.par_iter().map(one).collect();
+            // All threads have a run.
+            let run = run.min(batch.len().div_ceil(threads));
+            let results: Vec<Result<_, Error>> = batch.par_chunks(run).map(all_of).collect();
             for result in results {
-                let (result, is_clipped) = result?;
-                clipped += u64::from(is_clipped);
-                collect(result)?;
+                let (result, clipped_rows, length) = result?;
+                (clipped, done) = (clipped + clipped_rows, done + length);
+                collect(result, done)?;
             }
-            done += batch.len() as u64;
-            control.report(done, chunks.len() as u64, span);
+            control.report(done as u64, chunks.len() as u64, span);
         }
         Ok(clipped)
     }

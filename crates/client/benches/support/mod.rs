@@ -101,13 +101,23 @@ impl Viewer {
                     return Err(String::from_utf8_lossy(message).into());
                 }
                 let found = wanted(message);
-                self.inbox.drain(..length);
+                self.remove(length)?;
                 if found {
                     return Ok(());
                 }
             }
             self.read_some()?;
         }
+    }
+
+    /// Removes the first frame, which has this length, and answers it if it is a ping (RFC 6455 §5.5.2).
+    pub(crate) fn remove(&mut self, length: usize) -> Outcome<()> {
+        let is_ping = self.inbox[0] & 0x0F == 9;
+        self.inbox.drain(..length);
+        if is_ping {
+            self.stream.write_all(&[0x8A, 0x80, 0, 0, 0, 0])?;
+        }
+        Ok(())
     }
 
     fn read_some(&mut self) -> Outcome<()> {

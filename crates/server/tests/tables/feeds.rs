@@ -170,6 +170,41 @@ fn the_table_of_a_channel_has_the_same_link_and_rows_after_a_restart_and_catches
 }
 
 #[test]
+fn the_table_of_a_channel_loses_no_row_when_its_subscription_is_cut() {
+    let redis = RedisServer::start();
+    let broker = format!("broker={}", redis.url());
+    let options: Vec<&str> = [FEED, &*broker].into_iter().chain(HISTORY).collect();
+    let server = TableServer::with(&options);
+    let table = link(&server, &server.store());
+    let mut viewer = server.viewer(&format!("/tables/ws/{table}"));
+    let mut backend = redis.client();
+    let publish = |id: &str, price: usize| {
+        let body = json!({"id": id, "price": price}).to_string();
+        ["FCALL", "tidings_publish", "1", "prices", &*body].map(ToOwned::to_owned)
+    };
+    wait_until(PATIENCE, "the first row", || {
+        backend.command(&publish("A", 0));
+        outcomes(&server, "written") > 0
+    });
+    viewer.view(|view| view["total_number"] == 1);
+    for cut in 1..=3 {
+        // In one step the connection ends and the change is published, so that no subscription delivers it.
+        backend.command(&["MULTI"]);
+        backend.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        backend.command(&publish("A", cut));
+        backend.command(&publish("B", cut * 10));
+        let reply = format!("{:?}", backend.command(&["EXEC"]));
+        assert!(!reply.contains("ERR"), "{reply}");
+        let rows = format!("A,{cut}\nB,{}\n", cut * 10);
+        wait_until(PATIENCE, "the changes of the gap", || {
+            let (_, _, body) = server.get(&format!("/tables/{table}/download"));
+            String::from_utf8(body).expect("text").replace('\t', ",").ends_with(&rows)
+        });
+    }
+    viewer.until("the last change", |message| message.to_string().contains("\"30\""));
+}
+
+#[test]
 fn of_several_nodes_with_one_folder_one_writes_the_table_and_another_one_continues() {
     let (redis, store) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
     let options = [

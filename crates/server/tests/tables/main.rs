@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod live;
 mod many;
+mod near;
 mod nodes;
 mod operators;
 mod owner;

@@ -38,6 +38,9 @@ pub enum Effect {
     Render(Box<RenderJob>),
     /// Computes the page of a private view, on a blocking thread, and reports [`RoomRequest::PrivateRendered`].
     RenderPrivate(Box<PrivateJob>),
+    /// Updates the pages of private views that follow changed rows, one after the other on one blocking thread, and reports
+    /// each by [`RoomRequest::PrivateRendered`].
+    UpdatePrivate(Vec<PrivateJob>),
     /// Works with the table's writer, on a blocking thread. At most one at a time.
     Work(Box<WorkJob>),
     /// Writes the record and then removes files, on a blocking thread. At most one at a time.

@@ -15,9 +15,8 @@ use super::work::{KeyRequest, Work};
 use crate::failure::Failure;
 use crate::rows::Rows;
 
-/// The least time between two computations of a private view of a table with a key. A computation examines only the
-/// changed rows.
-pub(super) const LIVE_INTERVAL: Duration = Duration::from_millis(200);
+/// The least time between two updates of a private view of a table with a key. An update examines only the changed rows.
+pub(super) const LIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Room {
     /// Identifies rows by the columns with these names: those of the next file, or of the current one. The response follows

@@ -41,6 +41,7 @@ mod uploads;
 mod work;
 mod writing;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,8 @@ pub enum RoomRequest {
     PrivateRows {
         /// The number of the viewer.
         viewer: u64,
+        /// The positions of the rows that it will be shown.
+        positions: Range<u64>,
         /// The channel of the rows, with the version of the view.
         reply: oneshot::Sender<Result<(ViewRows, u64), Failure>>,
     },
@@ -175,6 +178,8 @@ pub enum RoomRequest {
         viewer: u64,
         /// The number of the computation.
         number: u64,
+        /// Whether it was a computation of its own, and not a part of a round.
+        is_full: bool,
         /// The page; `None`: the computation panicked.
         made: Option<Box<Result<Page, Error>>>,
     },

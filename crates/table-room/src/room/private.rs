@@ -4,13 +4,19 @@
 //! - A viewer has at most one private view, a table [`MAX_PER_TABLE`], and the process [`MAX_PRIVATE_VIEWS`].
 //! - At most [`MAX_RUNNING`] are computed at a time for one table; the others wait in the order of their requests. A
 //!   request that replaces another one cancels its computation, and so does leaving.
-//! - A view that was computed is computed again when the rows have changed, after at least [`REFRESH_COST`] times the
-//!   duration of its last computation, and not while its last page waits for the viewer: refreshes take at most a
+//! - A view that was computed over all rows is computed again when the rows have changed, after at least [`REFRESH_COST`]
+//!   times the duration of its last computation, and not while its last page waits for the viewer: refreshes take at most a
 //!   twentieth of a thread. Those of all private views of a table take at most a quarter ([`TABLE_COST`]).
+//! - Views that follow the changed rows alone are updated in rounds, one view after the other. Rounds take at most half of a
+//!   thread ([`ROUND_COST`]).
+//! - In a large table with a key, only the first [`WHOLE_VIEWS`] private views follow all of their rows, as long as three
+//!   quarters of the memory for that are free; others follow those near their page. Their other rows are computed again when
+//!   their viewer requests them.
 //! - Views with the same query have the same rows in memory, which are computed and updated once.
 //! - Only the newest page waits for a slow viewer (the policy `latest`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +33,7 @@ use crate::broadcast::ViewFormat;
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::message;
-use crate::page::{self, CachedView, Page, PageRequest};
+use crate::page::{self, CachedView, Extent, Page, PageRequest};
 use crate::view_rows::ViewRows;
 use tidings_table_commands::private::PrivateMessage;
 
@@ -43,14 +49,25 @@ const REFRESH_COST: u32 = 20;
 /// The least ratio of the time between two refreshes of one view to the duration of the refreshes of all of them.
 const TABLE_COST: u32 = 4;
 
+/// The least ratio of the time between the beginnings of two rounds to the duration of a round.
+const ROUND_COST: u32 = 2;
+/// The private views of a large table that follow all of their rows.
+const WHOLE_VIEWS: usize = 2;
+/// Tables with more rows are large.
+const LARGE: u64 = 1 << 16;
+
 /// The private views of a table.
 #[derive(Default)]
 pub(super) struct PrivateViews {
     all: BTreeMap<u64, PrivateView>,
     /// The viewers whose views must be computed, in order.
     waiting: VecDeque<u64>,
-    /// The number of running computations.
+    /// The number of running computations over all rows.
     running: usize,
+    /// The running round: its beginning, and the number of its views that are not updated yet.
+    round: Option<(Instant, usize)>,
+    /// The time of the next round.
+    next_round: Option<Instant>,
     /// The number of the last computation.
     last_number: u64,
 }
@@ -64,10 +81,11 @@ struct PrivateView {
     running: Option<RunningView>,
     /// Grows with each page.
     version: u64,
-    /// The end of the last computation.
+    /// The end of the last computation over all rows, and its duration.
     made_at: Instant,
-    /// The duration of the last computation over the changed rows alone, and of the last one over all rows.
-    costs: [Duration; 2],
+    cost: Duration,
+    /// Whether the viewer has requested rows that are not current.
+    needs_all: bool,
     _permit: PrivatePermit,
 }
 
@@ -167,7 +185,8 @@ impl Room {
                     running: None,
                     version: 0,
                     made_at: self.now,
-                    costs: [Duration::ZERO; 2],
+                    cost: Duration::ZERO,
+                    needs_all: false,
                     _permit: permit,
                 };
                 views.all.insert(viewer, view);
@@ -211,16 +230,20 @@ impl Room {
         Ok(())
     }
 
-    /// The rows and the version of a viewer's private view.
+    /// The rows and the version of a viewer's private view, which will be shown at these positions.
     ///
     /// # Errors
     /// 409 without a computed private view.
-    pub(super) fn private_rows(&self, viewer: u64) -> Result<(ViewRows, u64), Failure> {
-        let Some(view) = self.private.all.get(&viewer) else {
-            return Err(Failure::new(409, "you have no private view"));
-        };
+    pub(super) fn private_rows(
+        &mut self,
+        viewer: u64,
+        positions: &Range<u64>,
+    ) -> Result<(ViewRows, u64), Failure> {
+        let view = self.private.all.get_mut(&viewer);
+        let view = view.ok_or_else(|| Failure::new(409, "you have no private view"))?;
         let made = view.shown.as_ref().and_then(|(_, page)| page.made[ViewFormat::Tables as usize].as_ref());
         let made = made.ok_or_else(|| Failure::new(409, "your private view is not computed yet"))?;
+        view.needs_all |= !made.view.is_current(positions);
         Ok((made.view.clone(), view.version))
     }
 
@@ -254,69 +277,129 @@ impl Room {
     /// Schedules the views whose rows have changed.
     pub(super) fn refresh_private(&mut self) {
         let interval = self.refresh_interval();
-        self.timers.set(Timer::Private, self.now + interval);
+        let next_round = self.private.next_round.filter(|next| *next > self.now);
+        self.timers.set(Timer::Private, next_round.unwrap_or(self.now + interval));
         let Some(reading) = self.reading() else { return };
         let (now, summary) = (self.now, reading.summary());
+        let is_round = next_round.is_none() && self.private.round.is_none();
         // A table has at most [`MAX_PER_TABLE`].
         let ratio = REFRESH_COST.max(TABLE_COST * self.private.all.len() as u32);
-        let is_stale = |view: &PrivateView| {
-            let Some((_, page)) = &view.shown else { return false };
+        let is_due = |view: &PrivateView| {
+            let Some((shown, page)) = &view.shown else { return false };
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
+            let is_free = now >= view.made_at + (view.cost * ratio).max(interval);
             // After a long first computation, the changed rows alone are examined before they are too many.
-            let is_full = made.is_none_or(|made| !made.can_follow(&reading));
-            let cost = view.costs[usize::from(is_full)];
-            (is_other || page.summary != summary) && now >= view.made_at + (cost * ratio).max(interval)
+            match made.filter(|made| made.can_follow(&reading, shown)) {
+                Some(_) if view.needs_all && is_free => true,
+                Some(_) => is_round && (is_other || page.summary != summary),
+                None => is_free && (is_other || page.summary != summary),
+            }
         };
         // A viewer that has not read its page yet needs no newer one.
         let reads = |viewer: u64| self.outbox(viewer).is_some_and(|outbox| !outbox.has_private());
-        let stale = self
+        let due = self
             .private
             .all
             .iter()
-            .filter(|(viewer, view)| view.running.is_none() && is_stale(view) && reads(**viewer));
-        for viewer in stale.map(|(viewer, _)| *viewer).collect::<Vec<_>>() {
+            .filter(|(viewer, view)| view.running.is_none() && is_due(view) && reads(**viewer));
+        for viewer in due.map(|(viewer, _)| *viewer).collect::<Vec<_>>() {
             self.private.wait(viewer);
         }
     }
 
-    /// Starts computations as long as the limits permit it.
+    /// Starts computations as long as the limits permit it: some over all rows, and a round of the others.
     pub(super) fn start_private(&mut self) {
-        while self.private.running < MAX_RUNNING {
-            let Some(reading) = self.shown_reading() else { return };
+        if self.private.waiting.is_empty() {
+            return;
+        }
+        if self.private.running >= MAX_RUNNING && self.private.round.is_some() {
+            return;
+        }
+        let Some(reading) = self.shown_reading() else { return };
+        let mut round = Vec::new();
+        for viewer in std::mem::take(&mut self.private.waiting) {
+            let Some(view) = self.private.all.get(&viewer) else { continue };
+            // A new view is most likely to be computed over all rows.
+            if view.shown.is_none() && self.private.running >= MAX_RUNNING {
+                self.private.waiting.push_back(viewer);
+                continue;
+            }
+            let request = view.running.is_none().then(|| self.private_request(viewer, view, &reading));
+            let is_full = request.as_ref().is_some_and(page::needs_query);
             let views = &mut self.private;
-            let is_free = |viewer: &u64| views.all.get(viewer).is_some_and(|view| view.running.is_none());
-            let Some(position) = views.waiting.iter().position(is_free) else { return };
-            let Some(viewer) = views.waiting.remove(position) else { return };
-            let Some(shown) = views.all.get(&viewer).map(|view| view.wanted.clone()) else { continue };
-            let before = self.rows_before(viewer, &reading, &shown);
-            let views = &mut self.private;
+            let has_room = if is_full { views.running < MAX_RUNNING } else { views.round.is_none() };
+            let (Some(wanted), true) = (request, has_room) else {
+                views.waiting.push_back(viewer);
+                continue;
+            };
             let Some(view) = views.all.get_mut(&viewer) else { continue };
             views.last_number += 1;
-            views.running += 1;
             let (number, cancel) = (views.last_number, Cancel::default());
             let (stop, stopped) = oneshot::channel();
-            let (live, groups) = (self.settings.live.clone(), self.settings.groups.clone());
-            let wanted = PageRequest {
-                reading,
-                shown: shown.clone(),
-                before,
-                article: false,
-                live,
-                groups,
-                replaces: None,
-            };
-            let is_full = page::needs_query(&wanted);
-            let render = RenderJob { wanted, cancel: cancel.clone(), done: Arc::new(AtomicU32::new(0)) };
-            view.running =
-                Some(RunningView { number, began: self.now, settings: shown, cancel, is_full, _stop: stop });
-            self.effects.push(Effect::RenderPrivate(Box::new(PrivateJob {
-                viewer,
+            if is_full {
+                view.needs_all = false;
+                views.running += 1;
+            }
+            view.running = Some(RunningView {
                 number,
-                render,
-                stopped,
-            })));
+                began: self.now,
+                settings: wanted.shown.clone(),
+                cancel: cancel.clone(),
+                is_full,
+                _stop: stop,
+            });
+            let render = RenderJob { wanted, cancel, done: Arc::new(AtomicU32::new(0)) };
+            let job = PrivateJob { viewer, number, render, stopped };
+            match is_full {
+                true => self.effects.push(Effect::RenderPrivate(Box::new(job))),
+                false => round.push(job),
+            }
         }
+        if !round.is_empty() {
+            self.private.round = Some((self.now, round.len()));
+            self.effects.push(Effect::UpdatePrivate(round));
+        }
+    }
+
+    /// The page of a private view to compute.
+    fn private_request(&self, viewer: u64, view: &PrivateView, reading: &Arc<Reading>) -> PageRequest {
+        let shown = view.wanted.clone();
+        let memory = &self.settings.live;
+        let is_scarce = self.private.all.len() > WHOLE_VIEWS || memory.used() > memory.limit() / 4;
+        let is_near = reading.summary().rows > LARGE && is_scarce;
+        PageRequest {
+            reading: Arc::clone(reading),
+            before: if view.needs_all {
+                MadeViews::default()
+            } else {
+                self.rows_before(viewer, reading, &shown)
+            },
+            shown,
+            article: false,
+            live: self.settings.live.clone(),
+            groups: self.settings.groups.clone(),
+            extent: if is_near { Extent::Near } else { Extent::WholeIfItFits },
+            replaces: None,
+        }
+    }
+
+    /// Records that a view of a round, or a computation over all rows, has ended.
+    fn end_private_job(&mut self, is_full: bool) {
+        let interval = self.refresh_interval();
+        let views = &mut self.private;
+        if is_full {
+            views.running -= 1;
+            return;
+        }
+        let Some((began, left)) = views.round.take() else { return };
+        if left > 1 {
+            views.round = Some((began, left - 1));
+            return;
+        }
+        let next = began + ((self.now - began) * ROUND_COST).max(interval);
+        views.next_round = Some(next);
+        self.timers.set(Timer::Private, next.max(self.now));
     }
 
     /// The rows for a private view with these settings: its own, or those of any other view with the same query.
@@ -338,13 +421,20 @@ impl Room {
     }
 
     /// Handles the result of a computation; `None`: it panicked.
-    pub(super) fn on_private(&mut self, viewer: u64, number: u64, made: Option<Result<Page, Error>>) {
-        self.private.running -= 1;
+    pub(super) fn on_private(
+        &mut self,
+        viewer: u64,
+        number: u64,
+        is_full: bool,
+        made: Option<Result<Page, Error>>,
+    ) {
+        self.end_private_job(is_full);
         let reading = self.reading();
         let Some(view) = self.private.all.get_mut(&viewer) else { return };
         let Some(running) = view.running.take_if(|running| running.number == number) else { return };
-        view.costs[usize::from(running.is_full)] = self.now - running.began;
-        view.made_at = self.now;
+        if running.is_full {
+            (view.cost, view.made_at) = (self.now - running.began, self.now);
+        }
         let is_wanted = view.wanted.same_rows(&running.settings);
         match made {
             Some(Ok(page)) => {

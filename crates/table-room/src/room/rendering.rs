@@ -18,7 +18,7 @@ use crate::broadcast::{EncodedView, ViewBroadcast, ViewFormat};
 use crate::failure::Failure;
 use crate::message::{self, CellChanges, HistoryLength, PageText, SharedFields, TableInfo};
 use crate::node_messages::MessageKind;
-use crate::page::{Page, PageRequest};
+use crate::page::{Extent, Page, PageRequest};
 use crate::people::ChangedBy;
 
 /// The time after which the progress of computing a page is sent.
@@ -171,6 +171,8 @@ impl Room {
             article,
             live: self.settings.live.clone(),
             groups: self.settings.groups.clone(),
+            // Viewers scroll over the whole view.
+            extent: Extent::Whole,
             replaces: self.replaced_by(&shown),
         };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));

@@ -283,11 +283,11 @@ impl Room {
             }
             RoomRequest::Append { rows, secret, reply } => self.append(rows, &secret, reply),
             RoomRequest::Snapshot(reply) => self.request_snapshot(reply),
-            RoomRequest::PrivateRows { viewer, reply } => {
-                let _ = reply.send(self.private_rows(viewer));
+            RoomRequest::PrivateRows { viewer, positions, reply } => {
+                let _ = reply.send(self.private_rows(viewer, &positions));
             }
-            RoomRequest::PrivateRendered { viewer, number, made } => {
-                self.on_private(viewer, number, made.map(|made| *made));
+            RoomRequest::PrivateRendered { viewer, number, is_full, made } => {
+                self.on_private(viewer, number, is_full, made.map(|made| *made));
             }
             RoomRequest::LogPrepared { file, prepared } => self.on_log_prepared(&file, *prepared),
             RoomRequest::Summary(reply) => {

@@ -344,7 +344,8 @@ impl Session {
             Command::Rows { from, count, columns, private: true } => {
                 let handle = self.handle.as_ref().ok_or_else(Failure::empty)?;
                 let (reply, rows) = oneshot::channel();
-                let request = RoomRequest::PrivateRows { viewer: handle.viewer, reply };
+                let positions = from..from.saturating_add(count as u64);
+                let request = RoomRequest::PrivateRows { viewer: handle.viewer, positions, reply };
                 handle.requests.send(request).await.map_err(|_| Failure::unknown())?;
                 let (view, version) = rows.await.unwrap_or_else(|_| Err(Failure::unknown()))?;
                 let _permit = self.service.queries.window(&view.reading().summary()).await;

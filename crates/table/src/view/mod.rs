@@ -22,7 +22,7 @@ pub use rows::{LineCells, RowKeys};
 use crate::cursor::Cursor;
 use crate::index::BLOCK_BYTES;
 use crate::order::{OrderBuilder, RowOrder};
-use crate::overlay::LineOrder;
+use crate::overlay::{LineOrder, Overlay};
 use crate::page::RowBuilder;
 use crate::reading::Reading;
 use crate::syntax::Event;
@@ -91,7 +91,21 @@ impl Reading {
     /// [`Error::NoColumn`], [`Error::Pattern`], [`Error::Value`], [`Error::TooMany`] ([`Query::SORTS`],
     /// [`Query::FILTERS`]), [`Error::Cancelled`], [`Error::Io`].
     pub fn view(self: &Arc<Self>, query: &Query, control: Control<'_>) -> Result<View, Error> {
-        self.view_again(query, true, control)
+        self.view_again(query, true, self.overlay(), control)
+    }
+
+    /// As [`Self::view`], with the rows of an overlay that this reading has or had. `strictly`: as for [`Self::row_keys`].
+    ///
+    /// # Errors
+    /// As [`Self::view`].
+    pub fn view_of(
+        self: &Arc<Self>,
+        query: &Query,
+        overlay: &Arc<Overlay>,
+        strictly: bool,
+        control: Control<'_>,
+    ) -> Result<View, Error> {
+        self.view_again(query, strictly, Some(Arc::clone(overlay)), control)
     }
 
     /// Computes a view. `strictly`: the values of filters must be of their columns' types; otherwise a value of another
@@ -100,6 +114,7 @@ impl Reading {
         self: &Arc<Self>,
         query: &Query,
         strictly: bool,
+        overlay: Option<Arc<Overlay>>,
         control: Control<'_>,
     ) -> Result<View, Error> {
         query.check()?;
@@ -114,7 +129,7 @@ impl Reading {
             (scan::chunks(&state, 0), state.settled)
         };
         let selection = Selection::new(self, query, &column_formats, strictly)?;
-        let (first, overlay) = (self.first_shown(query), self.overlay());
+        let first = self.first_shown(query);
         let is_overlaid = overlay.is_some();
         // The rows of an overlay are sorted by their places too.
         let (order, clipped) = if query.sort.is_empty() && !is_overlaid {
@@ -268,6 +283,19 @@ impl View {
         self.order.as_ref().map_or((0, 0), |order| order.bytes())
     }
 
+    /// The numbers of the lines at these positions, as far as they exist.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lines(&self, positions: Range<u64>) -> Result<Vec<u32>, Error> {
+        let Some(order) = self.order() else {
+            let end = positions.end.min(self.total());
+            return Ok((positions.start.min(end)..end).map(|line| (line + self.first()) as u32).collect());
+        };
+        let end = positions.end.min(order.len());
+        Ok(order.get(positions.start.min(end)..end)?)
+    }
+
     /// Up to `count` rows from position `from` on, at most [`Limits::page_rows`](crate::Limits::page_rows); none after
     /// the end.
     ///
@@ -370,7 +398,7 @@ impl View {
     pub fn refresh(&self, control: Control<'_>) -> Result<Self, Error> {
         let Some(order) = self.order.as_ref().filter(|_| self.query.sort.is_empty() && !self.is_overlaid)
         else {
-            return self.reading.view_again(&self.query, false, control);
+            return self.reading.view_again(&self.query, false, self.reading.overlay(), control);
         };
         let column_formats =
             self.reading.column_formats(&self.query.columns(), &self.query.types, control)?;

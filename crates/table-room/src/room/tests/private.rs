@@ -22,7 +22,8 @@ struct LiveRoom {
     test_room: TestRoom,
     rows: Vec<[String; 2]>,
     shared: Vec<RenderJob>,
-    private: Vec<PrivateJob>,
+    /// Each with whether it is a computation over all rows.
+    private: Vec<(PrivateJob, bool)>,
     _folder: TempDir,
 }
 
@@ -73,7 +74,8 @@ impl LiveRoom {
         for effect in effects {
             match effect {
                 Effect::Render(job) => self.shared.push(*job),
-                Effect::RenderPrivate(job) => self.private.push(*job),
+                Effect::RenderPrivate(job) => self.private.push((*job, true)),
+                Effect::UpdatePrivate(jobs) => self.private.extend(jobs.into_iter().map(|job| (job, false))),
                 _ => {}
             }
         }
@@ -93,13 +95,13 @@ impl LiveRoom {
     }
 
     fn run_private(&mut self, at: usize) {
-        let PrivateJob { viewer, number, render, mut stopped } = self.private.swap_remove(at);
+        let (PrivateJob { viewer, number, render, mut stopped }, is_full) = self.private.swap_remove(at);
         let made: Result<Page, Error> = match stopped.try_recv() {
             Err(oneshot::error::TryRecvError::Closed) => Err(Error::Cancelled),
             _ => page::make(&render.wanted, Control::default().cancelled_by(&render.cancel)),
         };
         let made = Some(Box::new(made));
-        let effects = self.test_room.request(RoomRequest::PrivateRendered { viewer, number, made });
+        let effects = self.test_room.request(RoomRequest::PrivateRendered { viewer, number, is_full, made });
         self.collect(effects);
     }
 
@@ -308,11 +310,11 @@ fn a_newer_private_view_and_leaving_cancel_the_computation() {
     let (viewer, outbox) = live.join();
     live.settle();
     live.send(viewer, &json!({"private": {"search": "a"}}));
-    let first = live.private[0].render.cancel.clone();
+    let first = live.private[0].0.render.cancel.clone();
     live.send(viewer, &json!({"private": {"search": "b"}}));
     assert!(first.is_cancelled() && live.private.len() == 1, "one computation for each viewer");
     live.run_private(0);
-    let second = live.private[0].render.cancel.clone();
+    let second = live.private[0].0.render.cancel.clone();
     assert!(!second.is_cancelled());
     live.send(viewer, &json!({"private": null}));
     assert!(second.is_cancelled());
@@ -378,7 +380,7 @@ fn a_private_view_that_fails_returns_to_the_former_one() {
     live.settle();
     let taken = outbox.take();
     assert!(text(taken.frames).contains("\"code\":422") && taken.private.is_none());
-    let (view, _) = live.test_room.room.private_rows(viewer).expect("rows");
+    let (view, _) = live.test_room.room.private_rows(viewer, &(0..10)).expect("rows");
     let ViewRows::File(view) = view else { panic!("groups") };
     assert_eq!(view.query().search, "a");
     assert_eq!(live.send(viewer, &json!({"private": {"sort": [{"column": 2}]}})), Some(400));
@@ -402,10 +404,10 @@ fn a_query_that_another_view_has_is_not_computed_again() {
     let ((first, _), (second, _)) = (live.join(), live.join());
     let sort = json!([{"column": 0}]);
     live.send(first, &json!({"private": {"sort": sort}}));
-    assert!(page::needs_query(&live.private[0].render.wanted));
+    assert!(page::needs_query(&live.private[0].0.render.wanted));
     live.settle();
     live.send(second, &json!({"private": {"sort": sort, "page_size": 10, "page": 2}}));
-    assert!(!page::needs_query(&live.private[0].render.wanted), "another private view has the rows");
+    assert!(!page::needs_query(&live.private[0].0.render.wanted), "another private view has the rows");
     live.settle();
     live.send(first, &json!({"private": null}));
     live.send(first, &json!({"sort": sort}));
@@ -415,7 +417,7 @@ fn a_query_that_another_view_has_is_not_computed_again() {
     live.send(second, &json!({"private": {"sort": [{"column": 1}]}}));
     live.settle();
     live.send(second, &json!({"private": {"sort": sort}}));
-    assert!(!page::needs_query(&live.private[0].render.wanted), "the shared view has the rows");
+    assert!(!page::needs_query(&live.private[0].0.render.wanted), "the shared view has the rows");
 }
 
 #[test]
@@ -439,4 +441,43 @@ fn the_private_views_of_a_table_are_computed_for_a_quarter_of_the_time() {
     assert!(live.private.is_empty());
     live.wait(Duration::from_secs(2));
     assert!(!live.private.is_empty());
+}
+
+#[test]
+fn views_that_follow_changed_rows_are_updated_in_rounds_for_half_of_the_time() {
+    let mut live = LiveRoom::new(50);
+    let reading = live.test_room.room.reading().expect("a file");
+    let key = vec!["number".to_owned()];
+    let budget = live.test_room.room.settings.live.clone();
+    let mut rows =
+        tidings_table_live::LiveRows::open(&reading, &key, &budget, Control::default()).expect("keys");
+    live.test_room.room.record.key = key;
+    let viewers: Vec<_> = (0..10).map(|_| live.join()).collect();
+    for (at, (viewer, _)) in viewers.iter().enumerate() {
+        live.send(*viewer, &json!({"private": {"search": WORDS[at % 5], "sort": [{"column": at % 2}]}}));
+    }
+    live.settle();
+    let mut change = |live: &mut LiveRoom, number| {
+        live.append(number);
+        rows.apply(&[], Control::default()).expect("applied");
+        for (_, outbox) in &viewers {
+            outbox.take();
+        }
+    };
+    change(&mut live, 50);
+    live.wait(Duration::from_millis(100));
+    assert_eq!(live.private.len(), 10, "a round of all views");
+    assert!(live.private.iter().all(|(_, is_full)| !is_full));
+    change(&mut live, 51);
+    live.wait(Duration::from_secs(1));
+    assert_eq!(live.private.len(), 10, "one round at a time");
+    while !live.private.is_empty() {
+        live.run_private(0);
+    }
+    change(&mut live, 52);
+    // The round took 1 s.
+    live.wait(Duration::from_millis(900));
+    assert!(live.private.is_empty());
+    live.wait(Duration::from_millis(100));
+    assert_eq!(live.private.len(), 10, "the next round");
 }

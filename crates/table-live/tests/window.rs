@@ -1,0 +1,132 @@
+//! The rows near a page of a sorted view, compared with a naive implementation while rows change.
+
+use std::ops::Range;
+
+use proptest::prelude::*;
+use tidings_table::{Choice, Control, Filter, Limits, Op, Query, SortBy, Writer};
+use tidings_table_live::{Budget, LiveRows, NearRows, WindowView, removal};
+
+/// The rows before the changes: more than one part of the order.
+const ROWS: u32 = 3_000;
+const MARGIN: u64 = 150;
+const PAGE: u64 = 40;
+
+/// Changes of rows between two comparisons: keys from this one on, with numbers from this one on; every fifth key is removed.
+#[derive(Clone, Debug)]
+struct Changes {
+    first: u32,
+    count: u32,
+    number: i64,
+    step: i64,
+}
+
+fn changes() -> impl Strategy<Value = Changes> {
+    (0..ROWS + 200, 1..400_u32, -100..20_000_i64, -40..40_i64)
+        .prop_map(|(first, count, number, step)| Changes { first, count, number, step })
+}
+
+/// The numbers of the rows, by key, with the time at which the key occurred first.
+type Naive = std::collections::BTreeMap<u32, (u64, i64)>;
+
+fn wanted(naive: &Naive, desc: bool, least: i64) -> Vec<(u32, i64)> {
+    let mut rows: Vec<_> = naive.iter().filter(|(_, (_, number))| *number >= least).collect();
+    rows.sort_by_key(|(_, (at, number))| (if desc { -number } else { *number }, *at));
+    rows.into_iter().map(|(key, (_, number))| (*key, *number)).collect()
+}
+
+fn found(near: &NearRows) -> Vec<(u32, i64)> {
+    let count = near.view.total() as usize;
+    let mut rows = Vec::new();
+    for from in (0..count).step_by(1_000) {
+        rows.extend(near.view.page(from as u64, 1_000).expect("a page").rows);
+    }
+    let cell = |row: &tidings_table::Row, column: usize| row.cells[column].text.clone();
+    rows.iter()
+        .map(|row| (cell(row, 0).parse().expect("a key"), cell(row, 1).parse().expect("a number")))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_near_a_page_equal_those_of_the_whole_view(
+        batches in prop::collection::vec(changes(), 1..25),
+        desc in any::<bool>(),
+        is_filtered in any::<bool>(),
+        at in 0..ROWS as u64,
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let choice = Choice { header: Some(true), ..Choice::hinted_by("rows.csv") };
+        let mut writer = Writer::create(folder.path(), choice, Limits::default()).expect("a table");
+        let mut naive = Naive::new();
+        let mut time = 0;
+        let mut file = "id,n\n".to_owned();
+        for key in 0..ROWS {
+            let number = i64::from(key) * 7_919 % 20_011;
+            file.push_str(&format!("{key},{number}\n"));
+            naive.insert(key, (u64::from(key), number));
+            time += 1;
+        }
+        writer.append(file.as_bytes()).and_then(|_| writer.finish()).expect("rows");
+        let (reading, budget) = (writer.table().reading(), Budget::new(64 << 20));
+        let mut rows = LiveRows::open(&reading, &["id".to_owned()], &budget, Control::default()).expect("keys");
+        let least = if is_filtered { 1_000 } else { i64::MIN };
+        let filter = Filter { column: 1, op: Op::GreaterOrEqual, value: "1000".to_owned(), others: vec![] };
+        let query = Query {
+            sort: vec![SortBy { column: 1, desc, natural: false }],
+            filter: is_filtered.then_some(filter).into_iter().collect(),
+            ..Query::default()
+        };
+        let page = |total: u64| -> Range<u64> { let start = at.min(total.saturating_sub(PAGE)); start..start + PAGE };
+        let build = || {
+            let overlay = reading.overlay().expect("keys");
+            let whole = reading.view_of(&query, &overlay, true, Control::default()).expect("a view");
+            WindowView::build(&whole, &overlay, &budget, MARGIN, page, Control::default()).expect("rows").expect("memory")
+        };
+        let (mut window, mut built) = (build(), 0);
+        let few = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>() < MARGIN;
+        for Changes { first, count, number, step } in batches {
+            for (change, key) in (first..first + count).enumerate() {
+                if key % 5 == 4 {
+                    let row: Vec<String> = removal([&*key.to_string()], 2).expect("a key").collect();
+                    writer.append_rows([row]).expect("a row");
+                    naive.remove(&key);
+                } else {
+                    let number = number + step * change as i64;
+                    writer.append_rows([[key.to_string(), number.to_string()]]).expect("a row");
+                    time += 1;
+                    naive.entry(key).or_insert((time, 0)).1 = number;
+                }
+            }
+            rows.apply(&[], Control::default()).expect("applied");
+            let mut near = None;
+            if window.can_follow(&reading, page) {
+                near = window.refresh(&reading, page, Control::default()).expect("rows");
+            }
+            let near = match near {
+                Some(near) => near,
+                None => {
+                    built += 1;
+                    window = build();
+                    window.refresh(&reading, page, Control::default()).expect("rows").expect("the page")
+                }
+            };
+            let wanted = wanted(&naive, desc, least);
+            prop_assert_eq!(near.total, wanted.len() as u64);
+            prop_assert!(near.covers(&page(near.total)));
+            // A page with rows that were read before.
+            let shown = near.window(page(near.total).start, PAGE as usize, 0..2).expect("a page");
+            let number = |row: &tidings_table::Row| row.cells[1].text.parse::<i64>().expect("a number");
+            let shown: Vec<i64> = shown.rows.iter().map(number).collect();
+            let wanted_page = wanted.iter().skip(page(near.total).start as usize).take(PAGE as usize);
+            prop_assert_eq!(shown, wanted_page.map(|(_, number)| *number).collect::<Vec<_>>());
+            let found = found(&near);
+            prop_assert!(found.len() as u64 <= 4 * MARGIN + PAGE + 512, "{} rows in memory", found.len());
+            prop_assert_eq!(&found[..], &wanted[near.from as usize..][..found.len()]);
+        }
+        prop_assert!(!few || built == 0, "few changes are followed");
+        drop((window, rows));
+        prop_assert_eq!(budget.used(), 0);
+    }
+}
