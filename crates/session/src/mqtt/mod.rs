@@ -248,7 +248,7 @@ impl Context<'_> {
                 self.mqtt_opened(*opened);
             }
             Event::Response { response: Response::Protocol(mqtt::Response::Stored), .. } => {
-                self.mqtt_stored()
+                self.mqtt_stored();
             }
             Event::Response { response: Response::Protocol(mqtt::Response::Messages(page)), .. } => {
                 self.mqtt_send_read(*page);
