@@ -9,13 +9,15 @@
 //!   subscription is acknowledged after every node has read a later number.
 //! - Publications pass in their order: while one is being added, later ones are too.
 //! - A wake that is lost is found by the count of wakes, within two renewals.
+//! - Acknowledgements and ends of connections that the broker did not confirm are repeated with the renewals, within a bound. So a
+//!   session expires although the broker was away when its connection ended.
 
 mod calls;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, SessionFunction, Stateful};
 use tidings_mqtt::Qos;
 use tidings_mqtt_session::{
-    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, StoreSteps,
+    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, Step, StoreSteps,
 };
 use tidings_wire::{Channel, Publication};
 
@@ -40,6 +42,10 @@ const RENEWAL: Duration = Duration::from_millis(500);
 const RELIABLE: Duration = Duration::from_millis(1_500);
 /// Sessions that are ended, or whose node has ended, in one step.
 const SWEPT_AT_ONCE: usize = 100;
+/// Most acknowledgements that are kept to be repeated. The messages of further ones are sent again when their client returns.
+const MAX_FAILED: usize = 10_000;
+/// Most requests that are repeated with one renewal.
+const REPEATED_AT_ONCE: usize = 1_000;
 
 /// Wakes the connection of a session with new messages. Called from any thread; must not block.
 pub trait WakeSession: Send + Sync {
@@ -88,6 +94,15 @@ struct State {
     counted: u64,
     /// The broker had fewer connected sessions of this node than there were connections, at the last renewal.
     has_fewer: bool,
+    /// What the broker did not confirm, in its order.
+    failed: VecDeque<Failed>,
+}
+
+/// A request without a response that has failed.
+#[derive(Debug)]
+enum Failed {
+    Acknowledgements(StoreSteps),
+    Close(CloseSession),
 }
 
 impl fmt::Debug for SharedSessions {
@@ -185,10 +200,7 @@ impl SharedSessions {
         request: &StoreSteps,
         done: impl FnOnce(Result<(), SharedError>) + Send + 'static,
     ) {
-        let mut args = vec![calls::text(&self.node), calls::text(&request.key), calls::text(&request.client)];
-        let limits = self.limits();
-        request.steps.iter().for_each(|step| calls::step(step, limits, &mut args));
-        self.call(SessionFunction::Steps, args, move |answer| match own(answer) {
+        self.call(SessionFunction::Steps, self.steps(request), move |answer| match own(answer) {
             Ok(answer) => match calls::read::<u64>(&answer, 1).unwrap_or(0) {
                 0 => done(Ok(())),
                 wait => {
@@ -199,6 +211,29 @@ impl SharedSessions {
                 }
             },
             Err(error) => done(Err(error)),
+        });
+    }
+
+    fn steps(&self, request: &StoreSteps) -> Vec<Bytes> {
+        let mut args = vec![calls::text(&self.node), calls::text(&request.key), calls::text(&request.client)];
+        let limits = self.limits();
+        request.steps.iter().for_each(|step| calls::step(step, limits, &mut args));
+        args
+    }
+
+    /// Stores steps whose outcome the client does not wait for. Acknowledgements that the broker does not confirm are repeated. Other
+    /// steps are not, because they may be carried out already, and later steps may contradict them.
+    pub fn acknowledge(self: &Arc<Self>, mut request: StoreSteps) {
+        let shared = Arc::clone(self);
+        self.call(SessionFunction::Steps, self.steps(&request), move |answer| {
+            if !matches!(own(answer), Err(SharedError::Broker(_))) {
+                return;
+            }
+            request.steps.retain(|step| matches!(step, Step::Ended(_) | Step::Released(_)));
+            let mut state = shared.lock();
+            if !request.steps.is_empty() && state.failed.len() < MAX_FAILED {
+                state.failed.push_back(Failed::Acknowledgements(request));
+            }
         });
     }
 
@@ -220,13 +255,38 @@ impl SharedSessions {
     }
 
     /// A connection has ended.
-    pub fn close(self: &Arc<Self>, request: &CloseSession) {
-        let CloseSession { key, client, expiry } = request;
-        self.lock().connections.remove(client);
+    pub fn close(self: &Arc<Self>, request: CloseSession) {
+        self.lock().connections.remove(&request.client);
+        self.send_close(request);
+    }
+
+    fn send_close(self: &Arc<Self>, request: CloseSession) {
+        let CloseSession { key, client, expiry } = &request;
         let args =
             vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
-        // Without the broker, the session expires as one of a node that has ended, or its next connection takes it over.
-        self.call(SessionFunction::Close, args, |_| {});
+        let shared = Arc::clone(self);
+        self.call(SessionFunction::Close, args, move |answer| {
+            // There is one for each session at most.
+            let most = MAX_FAILED + shared.limits().sessions;
+            let mut state = shared.lock();
+            if matches!(own(answer), Err(SharedError::Broker(_))) && state.failed.len() < most {
+                state.failed.push_back(Failed::Close(request));
+            }
+        });
+    }
+
+    /// Repeats what has failed.
+    fn repeat(self: &Arc<Self>) {
+        let failed: Vec<_> = {
+            let failed = &mut self.lock().failed;
+            failed.drain(..failed.len().min(REPEATED_AT_ONCE)).collect()
+        };
+        for request in failed {
+            match request {
+                Failed::Acknowledgements(request) => self.acknowledge(request),
+                Failed::Close(request) => self.send_close(request),
+            }
+        }
     }
 
     /// Whether there may be sessions.
@@ -303,6 +363,7 @@ impl SharedSessions {
             shared.empty_until.store(until, Ordering::Release);
             let all = state.check(wakes, connected);
             drop(state);
+            shared.repeat();
             all.into_iter().for_each(|connection| shared.waker.wake(connection));
         });
     }

@@ -15,6 +15,8 @@ struct FakeBroker {
     answers: Mutex<HashMap<&'static str, Vec<&'static str>>>,
     is_away: std::sync::atomic::AtomicBool,
     calls: AtomicU64,
+    /// The arguments of the functions that are called for one session.
+    calls_of_sessions: Mutex<Vec<String>>,
 }
 
 impl Broker for FakeBroker {
@@ -37,8 +39,18 @@ impl Stateful for FakeBroker {
     fn presence_stats(&self, _: &Channel, _: PresenceStatsCallback) {}
     fn announce(&self, _: &Channel, _: Change, _: CompletionCallback) {}
 
-    fn call_sessions(&self, _: &Channel, function: SessionFunction, _: Vec<Bytes>, done: SessionsCallback) {
+    fn call_sessions(
+        &self,
+        _: &Channel,
+        function: SessionFunction,
+        args: Vec<Bytes>,
+        done: SessionsCallback,
+    ) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        if name(function) == "other" {
+            let args: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+            self.calls_of_sessions.lock().unwrap().push(args.join(" "));
+        }
         if self.is_away.load(Ordering::Relaxed) {
             return done(Err(BrokerError::Unavailable));
         }
@@ -169,4 +181,42 @@ fn connections_are_woken_when_a_wake_or_their_sessions_are_lost() {
     assert_eq!(count(), 0, "a connection may be ending");
     sessions.renew();
     assert_eq!(count(), 1, "the session is lost");
+}
+
+#[test]
+fn acknowledgements_and_ends_of_connections_are_repeated_until_the_broker_confirms_them() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "1", "0", "0");
+    broker.answers.lock().unwrap().insert("other", vec!["0", "0"]);
+    let calls = || std::mem::take(&mut *broker.calls_of_sessions.lock().unwrap());
+    let id = tidings_mqtt::PacketId::new(7).unwrap();
+    // A step that later ones may contradict is not repeated.
+    let steps = vec![Step::Ended(id), Step::Unsubscribed("f".into())];
+    broker.is_away.store(true, Ordering::Relaxed);
+    sessions.acknowledge(StoreSteps { key: "k".into(), client: "c".to_owned(), steps });
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    assert_eq!(calls(), ["n k c A 7 U f", "n k c 9"]);
+    sessions.renew();
+    assert_eq!(calls(), [""; 0], "the broker is away");
+    broker.is_away.store(false, Ordering::Relaxed);
+    sessions.renew();
+    assert_eq!(calls(), ["n k c A 7", "n k c 9"]);
+    sessions.renew();
+    assert_eq!(calls(), [""; 0], "they are confirmed");
+}
+
+#[test]
+fn the_number_of_requests_that_are_repeated_is_bounded() {
+    let (broker, _, sessions) = shared();
+    broker.is_away.store(true, Ordering::Relaxed);
+    let id = tidings_mqtt::PacketId::new(7).unwrap();
+    for _ in 0..=MAX_FAILED {
+        let steps = vec![Step::Ended(id)];
+        sessions.acknowledge(StoreSteps { key: "k".into(), client: "c".to_owned(), steps });
+    }
+    assert_eq!(sessions.lock().failed.len(), MAX_FAILED);
+    for _ in 0..=sessions.limits().sessions {
+        sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    }
+    assert_eq!(sessions.lock().failed.len(), MAX_FAILED + sessions.limits().sessions);
 }
