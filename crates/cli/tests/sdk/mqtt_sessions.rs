@@ -491,26 +491,27 @@ fn a_client_whose_session_redis_has_lost_is_told_so() {
     assert!(!Client::connect(node.tcp(), "device").1, "no session present");
 }
 
+/// Connects the client `device`, whose session is kept for an hour, with a will that waits for `delay` seconds.
+fn with_will(node: &Tidings, clean: bool, delay: u32, payload: &str) -> Client {
+    let stream = TcpStream::connect(node.tcp()).expect("a connection");
+    let mut client = Client { stream, messages: VecDeque::new() };
+    let mut connect = [b"\x00\x04MQTT\x05" as &[u8], &[0x0c | u8::from(clean) << 1, 0, 0, 5, 17]].concat();
+    connect.extend(3_600_u32.to_be_bytes());
+    connect.extend(text("device"));
+    connect.extend([5, 24]);
+    connect.extend(delay.to_be_bytes());
+    connect.extend([text("will"), text(payload)].concat());
+    client.send(0x10, &connect);
+    assert_eq!(client.packet().1[1], 0, "CONNACK of success");
+    client
+}
+
 #[test]
 fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
     let redis = RedisServer::start();
     let nodes = nodes(&redis.url());
     let mut watcher = Client::plain(nodes[0].tcp(), "watcher");
     watcher.subscribe("will", 1);
-    let with_will = |node: &Tidings, clean: bool, delay: u32, payload: &str| {
-        let stream = TcpStream::connect(node.tcp()).expect("a connection");
-        let mut client = Client { stream, messages: VecDeque::new() };
-        let mut connect =
-            [b"\x00\x04MQTT\x05" as &[u8], &[0x0c | u8::from(clean) << 1, 0, 0, 5, 17]].concat();
-        connect.extend(3_600_u32.to_be_bytes());
-        connect.extend(text("device"));
-        connect.extend([5, 24]);
-        connect.extend(delay.to_be_bytes());
-        connect.extend([text("will"), text(payload)].concat());
-        client.send(0x10, &connect);
-        assert_eq!(client.packet().1[1], 0, "CONNACK of success");
-        client
-    };
     drop(with_will(&nodes[0], false, 3_600, "first"));
     wait_until_away(&nodes[1]);
     drop(with_will(&nodes[1], false, 3_600, "second"));
@@ -519,4 +520,18 @@ fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
     assert_eq!(watcher.payloads(1), ["second"], "the session has ended, and the first will is discarded");
     drop(device);
     assert_eq!(watcher.payloads(1), ["third"], "the delay has passed");
+}
+
+#[test]
+fn a_disconnect_that_shortens_the_session_shortens_the_delay_of_the_will() {
+    let redis = RedisServer::start();
+    let nodes = nodes(&redis.url());
+    let mut watcher = Client::plain(nodes[1].tcp(), "watcher");
+    watcher.subscribe("will", 1);
+    for expiry in [0, 1] {
+        let mut device = with_will(&nodes[0], true, 3_600, "bye");
+        // The reason `disconnect with will message`, and the interval.
+        device.send(0xe0, &[4, 5, 17, 0, 0, 0, expiry]);
+        assert_eq!(watcher.payloads(1), ["bye"], "the session has ended after {expiry} s");
+    }
 }
