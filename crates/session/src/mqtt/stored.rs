@@ -17,7 +17,7 @@ use tidings_mqtt_session::{
 };
 
 use super::outgoing::Outgoing;
-use super::state::{Flow, Phase, READ, STORE};
+use super::state::{Phase, READ, STORE};
 use crate::context::Context;
 use crate::messages::Request;
 
@@ -50,7 +50,9 @@ impl Context<'_> {
         }
         if is_present {
             let outgoing = Outgoing::resume(in_flight, MessageQueue::default());
-            mqtt.flow = Some(Box::new(Flow { received, outgoing, ..Flow::default() }));
+            // It may have the beginning of a packet.
+            let flow = mqtt.flow();
+            (flow.received, flow.outgoing) = (received, outgoing);
         }
         if self.session().flags.has(Flag::Parking) {
             // The connection has ended meanwhile.
