@@ -55,7 +55,7 @@ pub enum Response {
     /// The session at the broker.
     Opened(Box<OpenedSession>),
     /// The broker has the steps.
-    Stored,
+    Stored(u64),
     /// Messages of the session.
     Messages(Box<MessagePage>),
 }

@@ -86,8 +86,9 @@ impl MqttSessions {
     /// Steps of a session that the broker stores.
     pub(crate) fn store_steps(&self, request: &StoreSteps, reply: Reply) {
         let Some(shared) = &self.shared else { return };
+        let number = request.number;
         shared.store(request, move |stored| {
-            reply.send(shared_response(stored, |()| mqtt::Response::Stored));
+            reply.send(shared_response(stored, |()| mqtt::Response::Stored(number)));
         });
     }
 

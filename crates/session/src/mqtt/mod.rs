@@ -247,8 +247,8 @@ impl Context<'_> {
             Event::Response { response: Response::Protocol(mqtt::Response::Opened(opened)), .. } => {
                 self.mqtt_opened(*opened);
             }
-            Event::Response { response: Response::Protocol(mqtt::Response::Stored), .. } => {
-                self.mqtt_stored();
+            Event::Response { response: Response::Protocol(mqtt::Response::Stored(request)), .. } => {
+                self.mqtt_stored(request);
             }
             Event::Response { response: Response::Protocol(mqtt::Response::Messages(page)), .. } => {
                 self.mqtt_send_read(*page);

@@ -34,8 +34,18 @@ pub(super) struct Stored {
     is_reading: bool,
     /// There may be messages that were not read.
     has_more: bool,
-    /// Packets that wait for the steps before them.
-    packets: VecDeque<Vec<u8>>,
+    /// Packets that wait for the steps before them, or for a packet that does.
+    packets: VecDeque<WaitingPacket>,
+    /// The number of the last request with steps.
+    last_request: u64,
+}
+
+/// A packet that is sent when the broker has its steps, and the packets before it are sent.
+#[derive(Debug)]
+struct WaitingPacket {
+    /// The request with its steps; 0 without steps, or when the broker has them.
+    request: u64,
+    bytes: Vec<u8>,
 }
 
 impl Context<'_> {
@@ -88,29 +98,45 @@ impl Context<'_> {
         if steps.is_empty() {
             return None;
         }
+        let number = self.mqtt().stored.as_mut().map_or(0, |stored| {
+            stored.last_request += 1;
+            stored.last_request
+        });
         let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
-        Some(Box::new(StoreSteps { key, client, steps }))
+        Some(Box::new(StoreSteps { number, key, client, steps }))
     }
 
     /// Sends a packet, after the broker has the steps since the last one.
     pub(super) fn mqtt_write_stored(&mut self, packet: &Packet<'_>) {
-        if self.mqtt().stored.is_none() {
+        let Some(has_waiting) = self.mqtt().stored.as_ref().map(|stored| !stored.packets.is_empty()) else {
+            return self.mqtt_write(packet);
+        };
+        let request = self.mqtt_steps();
+        if request.is_none() && !has_waiting {
             return self.mqtt_write(packet);
         }
-        let Some(request) = self.mqtt_steps() else { return self.mqtt_write(packet) };
         let bytes = self.mqtt_encoded(packet);
+        let number = request.as_ref().map_or(0, |request| request.number);
         if let Some(stored) = &mut self.mqtt().stored {
-            stored.packets.push_back(bytes);
+            stored.packets.push_back(WaitingPacket { request: number, bytes });
         }
-        let request = Request::Protocol(mqtt::Request::StoreSteps(request));
-        self.hub.request_unordered(self.slot, STORE, None, request, self.fx);
+        if let Some(request) = request {
+            let request = Request::Protocol(mqtt::Request::StoreSteps(request));
+            self.hub.request_unordered(self.slot, STORE, None, request, self.fx);
+        }
     }
 
-    /// The broker has the steps of a packet.
-    pub(super) fn mqtt_stored(&mut self) {
-        let packet = self.mqtt().stored.as_mut().and_then(|stored| stored.packets.pop_front());
-        if let Some(packet) = packet {
-            self.send(|out| out.extend_from_slice(&packet));
+    /// The broker has the steps of a request: sends the packets that waited for it alone. Responses may overtake each other.
+    pub(super) fn mqtt_stored(&mut self, request: u64) {
+        let Some(stored) = &mut self.mqtt().stored else { return };
+        let waiting = stored.packets.iter_mut().find(|packet| packet.request == request);
+        if let Some(packet) = waiting {
+            packet.request = 0;
+        }
+        let count = stored.packets.iter().take_while(|packet| packet.request == 0).count();
+        let packets: Vec<_> = stored.packets.drain(..count).collect();
+        for packet in packets {
+            self.send(|out| out.extend_from_slice(&packet.bytes));
         }
     }
 
