@@ -126,34 +126,46 @@ local function own_session(store, node, key, connection)
   return session
 end
 
--- Adds a message, and drops the oldest ones with QoS 0, then the oldest ones that were not read, until it has room. A new
--- message with QoS 0 displaces none of these.
+-- The packet identifiers of the messages that a new one displaces, to free so many bytes and messages: the oldest ones with QoS 0,
+-- then the oldest ones that were not read. A new message with QoS 0 displaces none of these. Nothing if that is not enough.
+local function displaced(session, qos, bytes, count)
+  local ids, freed = {}, 0
+  local function is_enough() return freed >= bytes and #ids >= count end
+  local function take(list, from)
+    local at = 0
+    while not is_enough() do
+      local page = redis.call('ZRANGEBYSCORE', list, from, '+inf', 'LIMIT', at, 100)
+      if #page == 0 then return end
+      for _, id in ipairs(page) do
+        if is_enough() then return end
+        ids[#ids + 1] = id
+        freed = freed + MESSAGE_OVERHEAD + redis.call('HSTRLEN', session.queue, id)
+      end
+      at = at + 100
+    end
+  end
+  take(session.droppable, '-inf')
+  if qos > 0 then take(session.required, '(' .. digits(session.sent)) end
+  return is_enough() and ids or nil
+end
+
+-- Adds a message, and drops those that it displaces. A message without enough room is dropped alone. The bound of all applies to
+-- sessions whose clients are away.
 local function enqueue(store, session, qos, options, message, limit, most)
   local time = redis.call('TIME')[1]
   local value = digits(qos) .. ' ' .. time .. ' ' .. #options .. '\n' .. options .. message
   local cost = MESSAGE_OVERHEAD + #value
   local total = tonumber(redis.call('GET', store.bytes) or '0')
-  local count = redis.call('HLEN', session.queue)
-  local dropped, has_room = 0, true
-  while session.bytes + cost > limit or total + cost > most or count >= MOST_MESSAGES do
-    local oldest = redis.call('ZRANGE', session.droppable, 0, 0)[1]
-    if not oldest and qos > 0 then
-      oldest = redis.call('ZRANGEBYSCORE', session.required, '(' .. digits(session.sent), '+inf', 'LIMIT', 0, 1)[1]
-    end
-    dropped = dropped + 1
-    if not oldest then
-      has_room = false
-      break
-    end
-    local before = session.bytes
-    remove_message(store, session, oldest)
-    total, count = total - (before - session.bytes), count - 1
-  end
+  local bytes = session.bytes + cost - limit
+  if session.node == '' then bytes = math.max(bytes, total + cost - most) end
+  local ids = displaced(session, qos, bytes, redis.call('HLEN', session.queue) + 1 - MOST_MESSAGES)
+  local dropped = ids and #ids or 1
   if dropped > 0 then
     redis.call('HINCRBY', session.session, 'd', dropped)
     redis.call('HINCRBY', store.counts, 'dropped', dropped)
   end
-  if not has_room then return end
+  if not ids then return end
+  for _, id in ipairs(ids) do remove_message(store, session, id) end
   local id
   repeat
     session.serial = session.serial + 1
