@@ -449,8 +449,8 @@ local function sweep(keys, args)
     digits(redis.call('SCARD', named_key('of', tag, node)))}
 end
 
-register('mqtt_open', open)
--- A client must be able to get and to acknowledge messages when Redis is full.
+-- A client must be able to return, to get and to acknowledge messages when Redis is full. New sessions have a bound of their own.
+register('mqtt_open', open, 'allow-oom')
 register('mqtt_steps', steps, 'allow-oom')
 register('mqtt_read', read_messages, 'allow-oom')
 register('mqtt_close', close, 'allow-oom')

@@ -452,6 +452,45 @@ fn a_session_in_redis_beyond_its_bytes_drops_qos_0_first_and_its_client_finds_th
 }
 
 #[test]
+fn sessions_of_absent_clients_take_no_room_from_a_connected_client() {
+    let redis = RedisServer::start();
+    let node = Tidings::builder(TIDINGS)
+        .args(["--broker", &redis.url()])
+        .env("TIDINGS_MQTT_SESSIONS_MAX_BYTES", "4096")
+        .start();
+    let (mut absent, _) = Client::connect(node.tcp(), "absent");
+    absent.subscribe("t", 1);
+    absent.disconnect();
+    wait_until_away(&node);
+    let (mut client, _) = Client::connect(node.tcp(), "device");
+    client.subscribe("own", 1);
+    let mut publisher = Client::plain(node.tcp(), "publisher");
+    for number in 1..=30 {
+        publisher.publish_whole("t", 1, number, &"x".repeat(100));
+    }
+    let large = "y".repeat(500);
+    publisher.publish_whole("own", 1, 1, &large);
+    assert_eq!(client.payloads(1), [large]);
+    let (_, connack) = Client::open(node.tcp(), "absent", false, 3_600);
+    assert!(dropped(&connack).is_some_and(|count| count > 0), "the bound applies to absent clients");
+}
+
+#[test]
+fn a_client_returns_and_gets_its_messages_while_redis_is_full() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url(), &[]);
+    let mut device = with_will(&node, true, 0, "bye");
+    device.subscribe("t", 1);
+    device.disconnect();
+    wait_until_away(&node);
+    Client::plain(node.tcp(), "publisher").publish_whole("t", 1, 1, "one");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let mut device = with_will(&node, false, 0, "bye");
+    assert_eq!(device.payloads(1), ["one"]);
+    device.settle();
+}
+
+#[test]
 fn while_redis_is_away_nothing_is_acknowledged_that_is_not_kept() {
     let mut redis = RedisServer::persistent();
     let nodes = nodes(&redis.url());
