@@ -3,7 +3,7 @@
 --
 --   tidings:mqttuntil:TAG         sorted set: the sessions, by the millisecond of their expiry; +inf while their client is connected
 --   tidings:mqttbytes:TAG         string: bytes of all messages, with an allowance for each
---   tidings:mqttcounts:TAG        hash: since (when the first of the sessions began, in ms), dropped, expired, w:NODE (wakes of a node)
+--   tidings:mqttcounts:TAG        hash: since (when the first of the sessions began, in ms), dropped, expired, w:NODE (number of the last wake of a node)
 --   tidings:mqttnodes:TAG         sorted set: the nodes, by the millisecond at which each is considered ended
 --   tidings:mqttof:N:TAG:NODE     set: the sessions whose clients are connected to this node
 --   tidings:mqttlevels:TAG        hash: beginning of a filter up to a slash -> number of subscriptions whose filter begins so
@@ -207,9 +207,12 @@ end
 -- Wakes the nodes of sessions with new messages.
 local function wake(name, store, woken)
   for node, connections in pairs(woken) do
-    redis.call('HINCRBY', store.counts, 'w:' .. node, 1)
-    -- Without the permission the node finds the difference of the counts.
-    redis.pcall('PUBLISH', name .. '.' .. node, table.concat(connections, ' '))
+    -- At least the time, so that the numbers grow also after the lease of the node has ended.
+    local field = 'w:' .. node
+    local number = digits(math.max(tonumber(redis.call('HGET', store.counts, field) or '0') + 1, now()))
+    redis.call('HSET', store.counts, field, number)
+    -- Without the permission the node finds the difference of the numbers.
+    redis.pcall('PUBLISH', name .. '.' .. node, number .. ' ' .. table.concat(connections, ' '))
   end
 end
 
@@ -254,7 +257,7 @@ local function append(keys, args)
     -- A client that is connected gets messages with QoS 0 from its node.
     if #copy.options > 0 and (copy.qos > 0 or session.node == '') then
       count = count + 1
-      -- A client whose session has no room is told so.
+      -- A client whose session has no room is disconnected when it reads.
       enqueue(store, session, copy.qos, table.concat(copy.options), message, limit, most)
       note_woken(session, woken)
     end
@@ -342,7 +345,7 @@ local STEPS = {
 
 -- node, key, connection, steps
 -- -> 0, or 1 if the session belongs to another connection, 2 if it does not exist; how long no client may rely on a subscription, in ms: another node may
--- not have noticed that there are sessions
+-- not know yet that there are sessions
 local function steps(keys, args)
   local name, tag = only_channel(keys)
   local store = store_keys(tag)

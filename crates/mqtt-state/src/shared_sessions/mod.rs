@@ -1,23 +1,24 @@
 //! The sessions of a deployment, which the broker stores for all nodes.
 //!
-//! The node of a publisher adds a message to the sessions that get it, before it publishes and acknowledges the message. The node
-//! of a connected client is woken, and its connection reads the messages. So an acknowledged message is at the broker until the
+//! The node of a publisher adds a message to the sessions that get it, before it publishes and acknowledges the message. The broker
+//! notifies the nodes of connected clients of new messages (a wake), and their connections read the messages. So an acknowledged message is at the broker until the
 //! client has acknowledged it, whichever nodes end.
 //!
 //! Invariants:
-//! - A publication with QoS 1 or 2 is not added only while the number of sessions, as read within the last [`RELIABLE`], is 0. A
-//!   subscription is acknowledged after every node has read a later number.
-//! - Publications pass in their order: while one is being added, later ones are too.
-//! - A wake that is lost is found by the count of wakes, within two renewals.
+//! - A publication with QoS 1 or 2 is added to the sessions, except while the number of sessions, as read within the last
+//!   [`RELIABLE`], is 0. A subscription is acknowledged after every node has read a later number.
+//! - Publications keep their order: while one of them is being added, later ones are added too.
+//! - A wake that is lost is found by the numbers of wakes, within two renewals.
 //! - Acknowledgements and ends of connections that the broker did not confirm are repeated with the renewals, within a bound. So a
 //!   session expires although the broker was away when its connection ended.
 
 mod calls;
+mod failed;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,11 +28,12 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, SessionFunction, Stateful};
 use tidings_mqtt::Qos;
 use tidings_mqtt_session::{
-    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, Step, StoreSteps,
+    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, StoreSteps,
 };
 use tidings_wire::{Channel, Publication};
 
 use crate::sessions::SessionLimits;
+use failed::Failed;
 use metrics::Totals;
 
 /// How long a node has its sessions without a renewal.
@@ -42,10 +44,6 @@ const RENEWAL: Duration = Duration::from_millis(500);
 const RELIABLE: Duration = Duration::from_millis(1_500);
 /// Sessions that are ended, or whose node has ended, in one step.
 const SWEPT_AT_ONCE: usize = 100;
-/// Most acknowledgements that are kept to be repeated. The messages of further ones are sent again when their client returns.
-const MAX_FAILED: usize = 10_000;
-/// Most requests that are repeated with one renewal.
-const REPEATED_AT_ONCE: usize = 1_000;
 
 /// Wakes the connection of a session with new messages. Called from any thread; must not block.
 pub trait WakeSession: Send + Sync {
@@ -88,21 +86,14 @@ struct State {
     connections: HashMap<String, Connection>,
     /// There were sessions when their number was read last, or one has begun here since.
     exists: bool,
-    /// Wakes that have arrived, as the broker counts them.
+    /// The highest number of a wake that has arrived.
     wakes: u64,
-    /// The count of the broker at the last renewal.
+    /// The number of the last wake at the broker, at the last renewal.
     counted: u64,
     /// The broker had fewer connected sessions of this node than there were connections, at the last renewal.
     has_fewer: bool,
-    /// What the broker did not confirm, in its order.
-    failed: VecDeque<Failed>,
-}
-
-/// A request without a response that has failed.
-#[derive(Debug)]
-enum Failed {
-    Acknowledgements(StoreSteps),
-    Close(CloseSession),
+    /// What the broker did not confirm.
+    failed: Failed,
 }
 
 impl fmt::Debug for SharedSessions {
@@ -167,15 +158,18 @@ impl SharedSessions {
         request: &OpenSession,
         done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
     ) {
-        if !request.is_kept && !self.may_exist() {
-            return done(Ok(OpenedSession::default()));
-        }
         let limits = self.limits();
-        let (client, connection) = (request.client.clone(), request.connection);
+        let OpenSession { key, client, expiry, .. } = &request;
+        let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry };
+        let connection = request.connection;
         // Without the broker, a client without a session may connect if there was none.
         let is_optional = !request.is_kept && !self.lock().exists;
         let shared = Arc::clone(self);
         self.call(SessionFunction::Open, calls::open(&self.node, request, limits), move |answer| {
+            if is_repeated(&answer) && !matches!(answer, Err(BrokerError::Overloaded)) {
+                // The broker may have the session of this connection nevertheless.
+                shared.lock().failed.add_open(close.clone());
+            }
             let opened = answer.and_then(|answer| calls::opened(&answer).ok_or_else(invalid));
             let opened = match opened {
                 Ok(Ok(opened)) => Ok(opened),
@@ -188,7 +182,7 @@ impl SharedSessions {
                 shared.empty_until.store(0, Ordering::Release);
                 let mut state = shared.lock();
                 state.exists = true;
-                state.connections.insert(client, connection);
+                state.connections.insert(close.client, connection);
             }
             done(opened);
         });
@@ -223,16 +217,11 @@ impl SharedSessions {
 
     /// Stores steps whose outcome the client does not wait for. Acknowledgements that the broker does not confirm are repeated. Other
     /// steps are not, because they may be carried out already, and later steps may contradict them.
-    pub fn acknowledge(self: &Arc<Self>, mut request: StoreSteps) {
+    pub fn acknowledge(self: &Arc<Self>, request: StoreSteps) {
         let shared = Arc::clone(self);
         self.call(SessionFunction::Steps, self.steps(&request), move |answer| {
-            if !matches!(own(answer), Err(SharedError::Broker(_))) {
-                return;
-            }
-            request.steps.retain(|step| matches!(step, Step::Ended(_) | Step::Released(_)));
-            let mut state = shared.lock();
-            if !request.steps.is_empty() && state.failed.len() < MAX_FAILED {
-                state.failed.push_back(Failed::Acknowledgements(request));
+            if is_repeated(&answer) {
+                shared.lock().failed.add_acknowledgements(request);
             }
         });
     }
@@ -266,27 +255,19 @@ impl SharedSessions {
             vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
         let shared = Arc::clone(self);
         self.call(SessionFunction::Close, args, move |answer| {
-            // There is one for each session at most.
-            let most = MAX_FAILED + shared.limits().sessions;
-            let mut state = shared.lock();
-            if matches!(own(answer), Err(SharedError::Broker(_))) && state.failed.len() < most {
-                state.failed.push_back(Failed::Close(request));
+            if is_repeated(&answer) {
+                // There is one for each session at most.
+                let most = shared.limits().sessions;
+                shared.lock().failed.add_close(request, most);
             }
         });
     }
 
     /// Repeats what has failed.
     fn repeat(self: &Arc<Self>) {
-        let failed: Vec<_> = {
-            let failed = &mut self.lock().failed;
-            failed.drain(..failed.len().min(REPEATED_AT_ONCE)).collect()
-        };
-        for request in failed {
-            match request {
-                Failed::Acknowledgements(request) => self.acknowledge(request),
-                Failed::Close(request) => self.send_close(request),
-            }
-        }
+        let (acknowledgements, closes) = self.lock().failed.take();
+        acknowledgements.into_iter().for_each(|request| self.acknowledge(request));
+        closes.into_iter().for_each(|request| self.send_close(request));
     }
 
     /// Whether there may be sessions.
@@ -338,11 +319,12 @@ impl SharedSessions {
         });
     }
 
-    /// Wakes the connections that the broker names.
+    /// Wakes the connections that the broker names, behind the number of the wake.
     pub fn on_wake(&self, body: &[u8]) {
-        let clients = std::str::from_utf8(body).unwrap_or_default().split(' ');
+        let mut clients = std::str::from_utf8(body).unwrap_or_default().split(' ');
+        let number = clients.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let mut state = self.lock();
-        state.wakes += 1;
+        state.wakes = state.wakes.max(number);
         let found: Vec<_> = clients.filter_map(|client| state.connections.get(client)).copied().collect();
         drop(state);
         found.into_iter().for_each(|connection| self.waker.wake(connection));
@@ -387,12 +369,12 @@ impl SharedSessions {
 }
 
 impl State {
-    /// Compares the wakes that have arrived, and the connections, with the counts of the broker. Returns the connections to wake:
-    /// all of them, if wakes or sessions are missing for a whole interval. A connection whose session is missing finds that out.
+    /// Compares the last wake that has arrived, and the connections, with the numbers of the broker. Returns the connections to wake:
+    /// all of them, if wakes or sessions are missing for a whole interval. The request of a connection whose session is missing fails.
     fn check(&mut self, wakes: u64, sessions: usize) -> Vec<Connection> {
         let earlier = std::mem::replace(&mut self.counted, wakes);
         let had_fewer = std::mem::replace(&mut self.has_fewer, sessions < self.connections.len());
-        // The broker counts from 0 after the lease of the node has ended, or its data is lost.
+        // The number at the broker is 0 after the lease of the node has ended, or its data is lost.
         let is_complete = self.wakes >= earlier && wakes >= earlier;
         if is_complete && !(had_fewer && self.has_fewer) {
             return Vec::new();
@@ -400,6 +382,11 @@ impl State {
         self.wakes = wakes;
         self.connections.values().copied().collect()
     }
+}
+
+/// Whether a request has failed and may succeed later.
+fn is_repeated(answer: &Result<Vec<Bytes>, BrokerError>) -> bool {
+    matches!(answer, Err(BrokerError::Unavailable | BrokerError::Overloaded | BrokerError::Failed(_)))
 }
 
 /// The answer of a function that a connection calls, if the session is its own.

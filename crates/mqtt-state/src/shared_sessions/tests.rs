@@ -7,6 +7,7 @@ use tidings_broker::{
 use tidings_mqtt::Qos;
 use tidings_wire::{ClientInfo, HistoryQuery, Topic};
 
+use super::failed::MAX_FAILED;
 use super::*;
 
 #[derive(Default)]
@@ -124,13 +125,6 @@ fn publications_pay_nothing_while_it_is_certain_that_there_is_no_session() {
     set_sweep(&broker, "0", "0", "0");
     sessions.renew();
     assert!(!sessions.is_needed(Qos::AtLeastOnce) && !sessions.is_needed(Qos::AtMostOnce));
-    let calls = broker.calls.load(Ordering::Relaxed);
-    assert_eq!(open(&sessions, false), Ok(OpenedSession::default()));
-    assert_eq!(
-        broker.calls.load(Ordering::Relaxed),
-        calls,
-        "a client without a session costs nothing either"
-    );
     // The number is not relied on for ever.
     let began = Instant::now();
     while !sessions.is_needed(Qos::ExactlyOnce) {
@@ -165,7 +159,7 @@ fn connections_are_woken_when_a_wake_or_their_sessions_are_lost() {
     set_sweep(&broker, "1", "1", "1");
     sessions.renew();
     assert_eq!(count(), 0, "the wake may be on its way");
-    sessions.on_wake(b"c other");
+    sessions.on_wake(b"1 c other");
     assert_eq!(count(), 1);
     sessions.renew();
     assert_eq!(count(), 0, "it has arrived");
@@ -193,7 +187,7 @@ fn acknowledgements_and_ends_of_connections_are_repeated_until_the_broker_confir
     // A step that later ones may contradict is not repeated.
     let steps = vec![Step::Ended(id), Step::Unsubscribed("f".into())];
     broker.is_away.store(true, Ordering::Relaxed);
-    sessions.acknowledge(StoreSteps { key: "k".into(), client: "c".to_owned(), steps });
+    sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
     sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
     assert_eq!(calls(), ["n k c A 7 U f", "n k c 9"]);
     sessions.renew();
@@ -210,13 +204,54 @@ fn the_number_of_requests_that_are_repeated_is_bounded() {
     let (broker, _, sessions) = shared();
     broker.is_away.store(true, Ordering::Relaxed);
     let id = tidings_mqtt::PacketId::new(7).unwrap();
+    let request = CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 };
     for _ in 0..=MAX_FAILED {
         let steps = vec![Step::Ended(id)];
-        sessions.acknowledge(StoreSteps { key: "k".into(), client: "c".to_owned(), steps });
+        sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
+        sessions.close(request.clone());
+        assert!(open(&sessions, true).is_err());
     }
-    assert_eq!(sessions.lock().failed.len(), MAX_FAILED);
-    for _ in 0..=sessions.limits().sessions {
-        sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
-    }
-    assert_eq!(sessions.lock().failed.len(), MAX_FAILED + sessions.limits().sessions);
+    assert_eq!(sessions.lock().failed.counts(), (MAX_FAILED, sessions.limits().sessions, MAX_FAILED));
+}
+
+#[test]
+fn a_session_whose_opening_the_broker_did_not_confirm_is_closed() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "1", "0", "0");
+    broker.answers.lock().unwrap().insert("other", vec!["0"]);
+    broker.is_away.store(true, Ordering::Relaxed);
+    assert!(open(&sessions, true).is_err());
+    broker.is_away.store(false, Ordering::Relaxed);
+    sessions.renew();
+    assert_eq!(*broker.calls_of_sessions.lock().unwrap(), ["n k c 1"]);
+}
+
+#[test]
+fn a_session_is_discarded_at_the_broker_although_there_was_none_before() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "0", "0", "0");
+    sessions.renew();
+    // Another node may have begun one meanwhile.
+    let calls = broker.calls.load(Ordering::Relaxed);
+    open(&sessions, false).unwrap_or_default();
+    assert_eq!(broker.calls.load(Ordering::Relaxed), calls + 1);
+}
+
+#[test]
+fn a_wake_that_arrives_late_hides_no_later_one() {
+    let (broker, woken, sessions) = shared();
+    broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
+    open(&sessions, true).unwrap();
+    let count = || std::mem::take(&mut *woken.0.lock().unwrap()).len();
+    set_sweep(&broker, "1", "2", "1");
+    sessions.renew();
+    sessions.renew();
+    assert_eq!(count(), 1, "two wakes are late");
+    sessions.on_wake(b"1 c");
+    sessions.on_wake(b"2 c");
+    assert_eq!(count(), 2);
+    set_sweep(&broker, "1", "3", "1");
+    sessions.renew();
+    sessions.renew();
+    assert_eq!(count(), 1, "the third one is lost");
 }
