@@ -246,6 +246,10 @@ impl SharedSessions {
     /// A connection has ended.
     pub fn close(self: &Arc<Self>, request: CloseSession) {
         self.lock().connections.remove(&request.client);
+        if request.expiry > 0 {
+            // It gets messages with QoS 0 from now on, before its number is read.
+            self.totals.left();
+        }
         self.send_close(request);
     }
 

@@ -238,6 +238,16 @@ fn a_session_is_discarded_at_the_broker_although_there_was_none_before() {
 }
 
 #[test]
+fn messages_with_qos_0_are_added_from_the_end_of_a_connection_on() {
+    let (broker, _, sessions) = shared();
+    broker.answers.lock().unwrap().insert("sweep", vec!["1", "1", "0", "0", "0", "0", "1"]);
+    sessions.renew();
+    assert!(!sessions.is_needed(Qos::AtMostOnce), "the client is connected");
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    assert!(sessions.is_needed(Qos::AtMostOnce));
+}
+
+#[test]
 fn a_wake_that_arrives_late_hides_no_later_one() {
     let (broker, woken, sessions) = shared();
     broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
