@@ -28,10 +28,10 @@ use tidings_wire::Channel;
 use crate::codec::{Decoder, Encoder};
 use state::{Begun, Closed, State};
 
-/// How long a node has its wills without a renewal: about three intervals.
+/// How long a node has its wills without a renewal.
 const LEASE: Duration = Duration::from_secs(10);
-/// The time between two renewals.
-const RENEWAL: Duration = Duration::from_secs(3);
+/// The time between two renewals: a will whose delay has passed waits no longer.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// Most wills that are claimed in one step, during which Redis does nothing else.
 const CLAIMED_AT_ONCE: usize = 100;
 
