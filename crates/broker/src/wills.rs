@@ -40,6 +40,8 @@ pub enum WillChange {
         connection: String,
         /// Whether to begin the publication of the will. Otherwise it is discarded.
         is_published: bool,
+        /// The longest delay of the will from now on: its session ends then.
+        max_delay: Duration,
     },
     /// A will that this node has begun is published, or cannot be published.
     Done {

@@ -3,7 +3,7 @@
 --
 --   tidings:mqttuntil:TAG         sorted set: the sessions, by the millisecond of their expiry; +inf while their client is connected
 --   tidings:mqttbytes:TAG         string: bytes of all messages, with an allowance for each
---   tidings:mqttcounts:TAG        hash: since (when the first of the sessions began, in ms), dropped, expired, w:NODE (wakes of a node)
+--   tidings:mqttcounts:TAG        hash: since (when the first of the sessions began, in ms), dropped, expired, w:NODE (number of the last wake of a node)
 --   tidings:mqttnodes:TAG         sorted set: the nodes, by the millisecond at which each is considered ended
 --   tidings:mqttof:N:TAG:NODE     set: the sessions whose clients are connected to this node
 --   tidings:mqttlevels:TAG        hash: beginning of a filter up to a slash -> number of subscriptions whose filter begins so
@@ -126,34 +126,46 @@ local function own_session(store, node, key, connection)
   return session
 end
 
--- Adds a message, and drops the oldest ones with QoS 0, then the oldest ones that were not read, until it has room. A new
--- message with QoS 0 displaces none of these.
+-- The packet identifiers of the messages that a new one displaces, to free so many bytes and messages: the oldest ones with QoS 0,
+-- then the oldest ones that were not read. A new message with QoS 0 displaces none of these. Nothing if that is not enough.
+local function displaced(session, qos, bytes, count)
+  local ids, freed = {}, 0
+  local function is_enough() return freed >= bytes and #ids >= count end
+  local function take(list, from)
+    local at = 0
+    while not is_enough() do
+      local page = redis.call('ZRANGEBYSCORE', list, from, '+inf', 'LIMIT', at, 100)
+      if #page == 0 then return end
+      for _, id in ipairs(page) do
+        if is_enough() then return end
+        ids[#ids + 1] = id
+        freed = freed + MESSAGE_OVERHEAD + redis.call('HSTRLEN', session.queue, id)
+      end
+      at = at + 100
+    end
+  end
+  take(session.droppable, '-inf')
+  if qos > 0 then take(session.required, '(' .. digits(session.sent)) end
+  return is_enough() and ids or nil
+end
+
+-- Adds a message, and drops those that it displaces. A message without enough room is dropped alone. The bound of all applies to
+-- sessions whose clients are away.
 local function enqueue(store, session, qos, options, message, limit, most)
   local time = redis.call('TIME')[1]
   local value = digits(qos) .. ' ' .. time .. ' ' .. #options .. '\n' .. options .. message
   local cost = MESSAGE_OVERHEAD + #value
   local total = tonumber(redis.call('GET', store.bytes) or '0')
-  local count = redis.call('HLEN', session.queue)
-  local dropped, has_room = 0, true
-  while session.bytes + cost > limit or total + cost > most or count >= MOST_MESSAGES do
-    local oldest = redis.call('ZRANGE', session.droppable, 0, 0)[1]
-    if not oldest and qos > 0 then
-      oldest = redis.call('ZRANGEBYSCORE', session.required, '(' .. digits(session.sent), '+inf', 'LIMIT', 0, 1)[1]
-    end
-    dropped = dropped + 1
-    if not oldest then
-      has_room = false
-      break
-    end
-    local before = session.bytes
-    remove_message(store, session, oldest)
-    total, count = total - (before - session.bytes), count - 1
-  end
+  local bytes = session.bytes + cost - limit
+  if session.node == '' then bytes = math.max(bytes, total + cost - most) end
+  local ids = displaced(session, qos, bytes, redis.call('HLEN', session.queue) + 1 - MOST_MESSAGES)
+  local dropped = ids and #ids or 1
   if dropped > 0 then
     redis.call('HINCRBY', session.session, 'd', dropped)
     redis.call('HINCRBY', store.counts, 'dropped', dropped)
   end
-  if not has_room then return end
+  if not ids then return end
+  for _, id in ipairs(ids) do remove_message(store, session, id) end
   local id
   repeat
     session.serial = session.serial + 1
@@ -195,9 +207,12 @@ end
 -- Wakes the nodes of sessions with new messages.
 local function wake(name, store, woken)
   for node, connections in pairs(woken) do
-    redis.call('HINCRBY', store.counts, 'w:' .. node, 1)
-    -- Without the permission the node finds the difference of the counts.
-    redis.pcall('PUBLISH', name .. '.' .. node, table.concat(connections, ' '))
+    -- At least the time, so that the numbers grow also after the lease of the node has ended.
+    local field = 'w:' .. node
+    local number = digits(math.max(tonumber(redis.call('HGET', store.counts, field) or '0') + 1, now()))
+    redis.call('HSET', store.counts, field, number)
+    -- Without the permission the node finds the difference of the numbers.
+    redis.pcall('PUBLISH', name .. '.' .. node, number .. ' ' .. table.concat(connections, ' '))
   end
 end
 
@@ -242,7 +257,7 @@ local function append(keys, args)
     -- A client that is connected gets messages with QoS 0 from its node.
     if #copy.options > 0 and (copy.qos > 0 or session.node == '') then
       count = count + 1
-      -- A client whose session has no room is told so.
+      -- A client whose session has no room is disconnected when it reads.
       enqueue(store, session, copy.qos, table.concat(copy.options), message, limit, most)
       note_woken(session, woken)
     end
@@ -330,7 +345,7 @@ local STEPS = {
 
 -- node, key, connection, steps
 -- -> 0, or 1 if the session belongs to another connection, 2 if it does not exist; how long no client may rely on a subscription, in ms: another node may
--- not have noticed that there are sessions
+-- not know yet that there are sessions
 local function steps(keys, args)
   local name, tag = only_channel(keys)
   local store = store_keys(tag)
@@ -437,8 +452,8 @@ local function sweep(keys, args)
     digits(redis.call('SCARD', named_key('of', tag, node)))}
 end
 
-register('mqtt_open', open)
--- A client must be able to get and to acknowledge messages when Redis is full.
+-- A client must be able to return, to get and to acknowledge messages when Redis is full. New sessions have a bound of their own.
+register('mqtt_open', open, 'allow-oom')
 register('mqtt_steps', steps, 'allow-oom')
 register('mqtt_read', read_messages, 'allow-oom')
 register('mqtt_close', close, 'allow-oom')

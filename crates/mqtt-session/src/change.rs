@@ -55,7 +55,7 @@ pub enum Response {
     /// The session at the broker.
     Opened(Box<OpenedSession>),
     /// The broker has the steps.
-    Stored,
+    Stored(u64),
     /// Messages of the session.
     Messages(Box<MessagePage>),
 }
@@ -137,6 +137,8 @@ pub struct CloseWill {
     pub client: String,
     /// Whether the will is published. Otherwise it is discarded.
     pub is_published: bool,
+    /// For how many seconds the session is kept: the will waits no longer.
+    pub expiry: u32,
 }
 
 /// A step of a session with a connection. A store with files has it before the client can observe it.

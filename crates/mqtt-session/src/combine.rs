@@ -1,8 +1,8 @@
 //! The subscriptions of a session that match one publication: the client gets it once, for all of them.
 //!
 //! A publication arrives once for each topic of a session that matches. The session sends it for the first of its subscriptions
-//! that match, with the options of all of them, and not for the others. Two places that have the same subscriptions decide the
-//! same, without a memory of what was sent.
+//! that match, with the options of all of them, and not for the others. The result depends on the subscriptions alone, so the
+//! connection and the store of sessions get the same one.
 
 use tidings_mqtt::topic::Filter;
 

@@ -38,19 +38,28 @@ impl MessageQueue {
     }
 
     /// Adds a message. Drops the oldest messages with QoS 0 until all have at most `limit` bytes, then the oldest of the
-    /// others; a new message with QoS 0 displaces none of these. Returns the number of dropped messages.
+    /// others; a new message with QoS 0 displaces none of these. A message that has no room without these is dropped alone. Returns
+    /// the number of dropped messages.
     pub fn push(&mut self, message: Message, limit: usize) -> u64 {
         let cost = message.cost();
-        let mut dropped = 0;
-        while self.bytes + cost > limit {
-            let is_required = message.qos != Qos::AtMostOnce;
-            let oldest = self.droppable.pop_front();
-            let oldest = oldest.or_else(|| if is_required { self.required.pop_front() } else { None });
+        let excess = (self.bytes + cost).saturating_sub(limit);
+        let is_required = message.qos != Qos::AtMostOnce;
+        let others = self.required.iter().take(if is_required { usize::MAX } else { 0 });
+        let (mut freed, mut dropped) = (0, 0);
+        for (_, oldest) in self.droppable.iter().chain(others) {
+            if freed >= excess {
+                break;
+            }
+            freed += oldest.cost();
             dropped += 1;
-            let Some((_, oldest)) = oldest else { return dropped };
-            self.bytes -= oldest.cost();
         }
-        self.bytes += cost;
+        if freed < excess {
+            return 1;
+        }
+        for _ in 0..dropped {
+            let _ = self.droppable.pop_front().or_else(|| self.required.pop_front());
+        }
+        self.bytes = self.bytes - freed + cost;
         let list = if message.qos == Qos::AtMostOnce { &mut self.droppable } else { &mut self.required };
         list.push_back((self.next, message));
         self.next += 1;
@@ -154,7 +163,23 @@ mod tests {
         assert_eq!(bodies(&mut queue.clone()), "cdf");
         assert_eq!(queue.shrink(room - 1), 1);
         assert_eq!(bodies(&mut queue), "df");
-        assert_eq!(queue.push(message("too large", Qos::AtLeastOnce), 10), 1);
+    }
+
+    #[test]
+    fn a_message_that_has_no_room_is_dropped_alone() {
+        let mut queue = MessageQueue::default();
+        let limit = 2 * message("a", Qos::AtMostOnce).cost();
+        queue.push(message("a", Qos::AtMostOnce), limit);
+        queue.push(message("b", Qos::AtLeastOnce), limit);
+        let large = "x".repeat(limit);
+        assert_eq!(queue.push(message(&large, Qos::AtLeastOnce), limit), 1);
+        assert_eq!(bodies(&mut queue.clone()), "ab");
+        // With QoS 0 it displaces those with QoS 0 alone.
+        assert_eq!(
+            queue.push(message(&large[..message("a", Qos::AtMostOnce).cost()], Qos::AtMostOnce), limit),
+            1
+        );
+        assert_eq!(bodies(&mut queue), "ab");
         assert_eq!((queue.bytes(), queue.len()), (0, 0));
     }
 }

@@ -22,6 +22,8 @@ pub struct OpenedSession {
 /// Steps of a session, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSteps {
+    /// The number of the request, which its response has.
+    pub number: u64,
     /// The session.
     pub key: SessionKey,
     /// The id of the client of its connection.

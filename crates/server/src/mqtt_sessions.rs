@@ -86,8 +86,9 @@ impl MqttSessions {
     /// Steps of a session that the broker stores.
     pub(crate) fn store_steps(&self, request: &StoreSteps, reply: Reply) {
         let Some(shared) = &self.shared else { return };
+        let number = request.number;
         shared.store(request, move |stored| {
-            reply.send(shared_response(stored, |()| mqtt::Response::Stored));
+            reply.send(shared_response(stored, |()| mqtt::Response::Stored(number)));
         });
     }
 
@@ -131,11 +132,11 @@ impl MqttSessions {
         if let (SessionChange::CloseWill(request), Some(wills)) = (&change, &self.wills) {
             return wills.close(request.clone());
         }
-        match (&change, &self.shared) {
-            (SessionChange::StoreSteps(request), Some(shared)) => return shared.store(request, |_| {}),
-            (SessionChange::CloseSession(request), Some(shared)) => return shared.close(request),
-            _ => {}
-        }
+        let change = match (change, &self.shared) {
+            (SessionChange::StoreSteps(request), Some(shared)) => return shared.acknowledge(*request),
+            (SessionChange::CloseSession(request), Some(shared)) => return shared.close(*request),
+            (change, _) => change,
+        };
         let changes_routes = match &change {
             SessionChange::Steps(_, steps) => steps.iter().any(Step::changes_topics),
             SessionChange::Will(..)

@@ -679,10 +679,11 @@ local function begin_will(tag, field, publisher, answer)
   answer[#answer + 1] = will
 end
 
--- The connection of a will has ended: passes the will to a node that publishes it, or waits for its delay.
-local function end_will(tag, field, publisher, answer, time)
-  local delay = redis.call('HGET', 'tidings:willdelays:' .. tag, field)
-  if not delay then return begin_will(tag, field, publisher, answer) end
+-- The connection of a will has ended: passes the will to a node that publishes it, or waits for its delay, `most` ms at most.
+local function end_will(tag, field, publisher, answer, time, most)
+  local delay = tonumber(redis.call('HGET', 'tidings:willdelays:' .. tag, field) or '0')
+  if most and most < delay then delay = most end
+  if delay == 0 then return begin_will(tag, field, publisher, answer) end
   local node, client, will, value = get_will(tag, field)
   if not node then return end
   remove_will(tag, field, node, value)
@@ -738,16 +739,17 @@ local function will_open(keys, args)
   return will_answer(tag, had_no_lease and 2 or 0, answer)
 end
 
--- node, key of the client, its connection, 1 to publish the will, else 0
+-- node, key of the client, its connection, 1 to publish the will, else 0, longest delay of the will in ms
 -- -> 0, and the will if this node publishes it: the connection has it still
 local function will_close(keys, args)
   local _, tag = only_channel(keys)
   local node, field, connection, publishes = args[1], 'c' .. args[2], args[3], args[4] == '1'
-  local answer = {0, 0, 0}
+  -- A node of an earlier version passes no longest delay.
+  local most, answer = args[5] and tonumber(whole(args[5], '0', 'delay')), {0, 0, 0}
   local owner, client, _, value = get_will(tag, field)
   if owner == node and client == connection then
     if publishes then
-      end_will(tag, field, node, answer, now())
+      end_will(tag, field, node, answer, now(), most)
     else
       remove_will(tag, field, node, value)
     end
@@ -836,7 +838,8 @@ register('forget', forget, 'allow-oom')
 register('kept', kept, 'no-writes')
 register('retain', retain)
 register('retained', retained, 'no-writes')
-register('will_open', will_open)
+-- A client with a will must be able to return when Redis is full. The wills have a bound of their own.
+register('will_open', will_open, 'allow-oom')
 register('will_close', will_close, 'allow-oom')
 register('will_done', will_done, 'allow-oom')
 register('will_claim', will_claim, 'allow-oom')

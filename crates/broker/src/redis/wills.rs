@@ -22,9 +22,10 @@ pub(super) fn call(node: &str, change: &WillChange) -> (Function, Vec<Arg>) {
             let flags = (flag(*is_again), flag(*continues));
             (library::WILL_OPEN, vec![node, lease, key, connection, will, most, flags.0, delay, flags.1])
         }
-        WillChange::Close { key, connection, is_published } => {
-            let args = vec![node, Arg::text(key), Arg::text(connection), flag(*is_published)];
-            (library::WILL_CLOSE, args)
+        WillChange::Close { key, connection, is_published, max_delay } => {
+            let (key, connection) = (Arg::text(key), Arg::text(connection));
+            let max_delay = if max_delay.is_zero() { 0 } else { millis(*max_delay) };
+            (library::WILL_CLOSE, vec![node, key, connection, flag(*is_published), Arg::Number(max_delay)])
         }
         WillChange::Done { connection } => (library::WILL_DONE, vec![node, Arg::text(connection)]),
         WillChange::Claim { lease, most } => {

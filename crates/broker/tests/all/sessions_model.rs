@@ -49,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(session, filter, qos, no_local)| Step::Subscribe { session, filter, qos, no_local }),
         1 => (session.clone(), 0..FILTERS.len())
             .prop_map(|(session, filter)| Step::Unsubscribe { session, filter }),
-        10 => (0..TOPICS.len(), 0..3_u8, 0..SESSIONS, 100..300_usize)
+        10 => (0..TOPICS.len(), 0..3_u8, 0..SESSIONS, prop_oneof![9 => 100..300_usize, 1 => 300..1_100_usize])
             .prop_map(|(topic, qos, by, size)| Step::Publish { topic, qos, by, size }),
         2 => (session.clone(), 1..6_usize).prop_map(|(session, most)| Step::Read { session, most }),
         2 => (session, 0..4_usize).prop_map(|(session, at)| Step::Acknowledge { session, at }),

@@ -40,8 +40,18 @@ fn open(node: &Node, key: &str, connection: &str, will: &str) -> WillOutcome {
 }
 
 fn close(node: &Node, key: &str, connection: &str, is_published: bool) -> Vec<String> {
+    close_within(node, key, connection, is_published, LONG)
+}
+
+fn close_within(
+    node: &Node,
+    key: &str,
+    connection: &str,
+    is_published: bool,
+    max_delay: Duration,
+) -> Vec<String> {
     let (key, connection) = (key.to_owned(), connection.to_owned());
-    begun(&change(node, &WillChange::Close { key, connection, is_published }))
+    begun(&change(node, &WillChange::Close { key, connection, is_published, max_delay }))
 }
 
 fn claim(node: &Node, most: usize) -> WillOutcome {
@@ -203,7 +213,15 @@ fn a_will_waits_for_its_delay_and_a_session_that_continues_discards_it(one: &Nod
     );
     close(one, "k1", "c4", true);
     wait_until(PATIENCE, "the delay has passed", || begun(&claim(two, 100)) == ["c4=bye"]);
-    let ended = finish(two, "c4");
+    finish(two, "c4");
+    // Its session is kept for a shorter time, or not at all.
+    delayed(one, "k1", "c5", LONG, true);
+    assert_eq!(close_within(one, "k1", "c5", true, Duration::from_millis(1)), [""; 0], "it waits");
+    wait_until(PATIENCE, "the session has ended", || begun(&claim(two, 100)) == ["c5=bye"]);
+    finish(two, "c5");
+    delayed(one, "k1", "c6", LONG, true);
+    assert_eq!(close_within(one, "k1", "c6", true, Duration::ZERO), ["c6=bye"]);
+    let ended = finish(one, "c6");
     assert_eq!((ended.count, ended.bytes), (0, 0));
 }
 

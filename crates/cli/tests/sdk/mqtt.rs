@@ -169,7 +169,8 @@ fn a_retained_message_reaches_a_later_subscriber_of_the_memory_broker() {
 fn numbers_about_the_broker_are_published_at_intervals() {
     let server = Tidings::builder(TIDINGS)
         .args(["--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-        .env("TIDINGS_MQTT_SYS_INTERVAL", "500ms")
+        // Long enough that the retained message comes before the next live one.
+        .env("TIDINGS_MQTT_SYS_INTERVAL", "2s")
         .start();
     let port = server.tcp().port().to_string();
     // At once, as a retained message.

@@ -452,6 +452,45 @@ fn a_session_in_redis_beyond_its_bytes_drops_qos_0_first_and_its_client_finds_th
 }
 
 #[test]
+fn sessions_of_absent_clients_take_no_room_from_a_connected_client() {
+    let redis = RedisServer::start();
+    let node = Tidings::builder(TIDINGS)
+        .args(["--broker", &redis.url()])
+        .env("TIDINGS_MQTT_SESSIONS_MAX_BYTES", "4096")
+        .start();
+    let (mut absent, _) = Client::connect(node.tcp(), "absent");
+    absent.subscribe("t", 1);
+    absent.disconnect();
+    wait_until_away(&node);
+    let (mut client, _) = Client::connect(node.tcp(), "device");
+    client.subscribe("own", 1);
+    let mut publisher = Client::plain(node.tcp(), "publisher");
+    for number in 1..=30 {
+        publisher.publish_whole("t", 1, number, &"x".repeat(100));
+    }
+    let large = "y".repeat(500);
+    publisher.publish_whole("own", 1, 1, &large);
+    assert_eq!(client.payloads(1), [large]);
+    let (_, connack) = Client::open(node.tcp(), "absent", false, 3_600);
+    assert!(dropped(&connack).is_some_and(|count| count > 0), "the bound applies to absent clients");
+}
+
+#[test]
+fn a_client_returns_and_gets_its_messages_while_redis_is_full() {
+    let redis = RedisServer::start();
+    let node = node(&redis.url(), &[]);
+    let mut device = with_will(&node, true, 0, "bye");
+    device.subscribe("t", 1);
+    device.disconnect();
+    wait_until_away(&node);
+    Client::plain(node.tcp(), "publisher").publish_whole("t", 1, 1, "one");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let mut device = with_will(&node, false, 0, "bye");
+    assert_eq!(device.payloads(1), ["one"]);
+    device.settle();
+}
+
+#[test]
 fn while_redis_is_away_nothing_is_acknowledged_that_is_not_kept() {
     let mut redis = RedisServer::persistent();
     let nodes = nodes(&redis.url());
@@ -491,26 +530,27 @@ fn a_client_whose_session_redis_has_lost_is_told_so() {
     assert!(!Client::connect(node.tcp(), "device").1, "no session present");
 }
 
+/// Connects the client `device`, whose session is kept for an hour, with a will that waits for `delay` seconds.
+fn with_will(node: &Tidings, clean: bool, delay: u32, payload: &str) -> Client {
+    let stream = TcpStream::connect(node.tcp()).expect("a connection");
+    let mut client = Client { stream, messages: VecDeque::new() };
+    let mut connect = [b"\x00\x04MQTT\x05" as &[u8], &[0x0c | u8::from(clean) << 1, 0, 0, 5, 17]].concat();
+    connect.extend(3_600_u32.to_be_bytes());
+    connect.extend(text("device"));
+    connect.extend([5, 24]);
+    connect.extend(delay.to_be_bytes());
+    connect.extend([text("will"), text(payload)].concat());
+    client.send(0x10, &connect);
+    assert_eq!(client.packet().1[1], 0, "CONNACK of success");
+    client
+}
+
 #[test]
 fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
     let redis = RedisServer::start();
     let nodes = nodes(&redis.url());
     let mut watcher = Client::plain(nodes[0].tcp(), "watcher");
     watcher.subscribe("will", 1);
-    let with_will = |node: &Tidings, clean: bool, delay: u32, payload: &str| {
-        let stream = TcpStream::connect(node.tcp()).expect("a connection");
-        let mut client = Client { stream, messages: VecDeque::new() };
-        let mut connect =
-            [b"\x00\x04MQTT\x05" as &[u8], &[0x0c | u8::from(clean) << 1, 0, 0, 5, 17]].concat();
-        connect.extend(3_600_u32.to_be_bytes());
-        connect.extend(text("device"));
-        connect.extend([5, 24]);
-        connect.extend(delay.to_be_bytes());
-        connect.extend([text("will"), text(payload)].concat());
-        client.send(0x10, &connect);
-        assert_eq!(client.packet().1[1], 0, "CONNACK of success");
-        client
-    };
     drop(with_will(&nodes[0], false, 3_600, "first"));
     wait_until_away(&nodes[1]);
     drop(with_will(&nodes[1], false, 3_600, "second"));
@@ -519,4 +559,18 @@ fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
     assert_eq!(watcher.payloads(1), ["second"], "the session has ended, and the first will is discarded");
     drop(device);
     assert_eq!(watcher.payloads(1), ["third"], "the delay has passed");
+}
+
+#[test]
+fn a_disconnect_that_shortens_the_session_shortens_the_delay_of_the_will() {
+    let redis = RedisServer::start();
+    let nodes = nodes(&redis.url());
+    let mut watcher = Client::plain(nodes[1].tcp(), "watcher");
+    watcher.subscribe("will", 1);
+    for expiry in [0, 1] {
+        let mut device = with_will(&nodes[0], true, 3_600, "bye");
+        // The reason `disconnect with will message`, and the interval.
+        device.send(0xe0, &[4, 5, 17, 0, 0, 0, expiry]);
+        assert_eq!(watcher.payloads(1), ["bye"], "the session has ended after {expiry} s");
+    }
 }

@@ -29,6 +29,12 @@ impl Totals {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// A client has left its session.
+    pub(super) fn left(&self) {
+        let _ =
+            self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    }
+
     /// Sessions whose clients are not connected.
     pub(super) fn away(&self) -> u64 {
         let connected = self.connected.load(Ordering::Relaxed);

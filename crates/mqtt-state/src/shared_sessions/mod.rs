@@ -1,16 +1,19 @@
 //! The sessions of a deployment, which the broker stores for all nodes.
 //!
-//! The node of a publisher adds a message to the sessions that get it, before it publishes and acknowledges the message. The node
-//! of a connected client is woken, and its connection reads the messages. So an acknowledged message is at the broker until the
+//! The node of a publisher adds a message to the sessions that get it, before it publishes and acknowledges the message. The broker
+//! notifies the nodes of connected clients of new messages (a wake), and their connections read the messages. So an acknowledged message is at the broker until the
 //! client has acknowledged it, whichever nodes end.
 //!
 //! Invariants:
-//! - A publication with QoS 1 or 2 is not added only while the number of sessions, as read within the last [`RELIABLE`], is 0. A
-//!   subscription is acknowledged after every node has read a later number.
-//! - Publications pass in their order: while one is being added, later ones are too.
-//! - A wake that is lost is found by the count of wakes, within two renewals.
+//! - A publication with QoS 1 or 2 is added to the sessions, except while the number of sessions, as read within the last
+//!   [`RELIABLE`], is 0. A subscription is acknowledged after every node has read a later number.
+//! - Publications keep their order: while one of them is being added, later ones are added too.
+//! - A wake that is lost is found by the numbers of wakes, within two renewals.
+//! - Acknowledgements and ends of connections that the broker did not confirm are repeated with the renewals, within a bound. So a
+//!   session expires although the broker was away when its connection ended.
 
 mod calls;
+mod failed;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ use tidings_mqtt_session::{
 use tidings_wire::{Channel, Publication};
 
 use crate::sessions::SessionLimits;
+use failed::Failed;
 use metrics::Totals;
 
 /// How long a node has its sessions without a renewal.
@@ -82,12 +86,14 @@ struct State {
     connections: HashMap<String, Connection>,
     /// There were sessions when their number was read last, or one has begun here since.
     exists: bool,
-    /// Wakes that have arrived, as the broker counts them.
+    /// The highest number of a wake that has arrived.
     wakes: u64,
-    /// The count of the broker at the last renewal.
+    /// The number of the last wake at the broker, at the last renewal.
     counted: u64,
     /// The broker had fewer connected sessions of this node than there were connections, at the last renewal.
     has_fewer: bool,
+    /// What the broker did not confirm.
+    failed: Failed,
 }
 
 impl fmt::Debug for SharedSessions {
@@ -152,15 +158,18 @@ impl SharedSessions {
         request: &OpenSession,
         done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
     ) {
-        if !request.is_kept && !self.may_exist() {
-            return done(Ok(OpenedSession::default()));
-        }
         let limits = self.limits();
-        let (client, connection) = (request.client.clone(), request.connection);
+        let OpenSession { key, client, expiry, .. } = &request;
+        let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry };
+        let connection = request.connection;
         // Without the broker, a client without a session may connect if there was none.
         let is_optional = !request.is_kept && !self.lock().exists;
         let shared = Arc::clone(self);
         self.call(SessionFunction::Open, calls::open(&self.node, request, limits), move |answer| {
+            if is_repeated(&answer) && !matches!(answer, Err(BrokerError::Overloaded)) {
+                // The broker may have the session of this connection nevertheless.
+                shared.lock().failed.add_open(close.clone());
+            }
             let opened = answer.and_then(|answer| calls::opened(&answer).ok_or_else(invalid));
             let opened = match opened {
                 Ok(Ok(opened)) => Ok(opened),
@@ -173,7 +182,7 @@ impl SharedSessions {
                 shared.empty_until.store(0, Ordering::Release);
                 let mut state = shared.lock();
                 state.exists = true;
-                state.connections.insert(client, connection);
+                state.connections.insert(close.client, connection);
             }
             done(opened);
         });
@@ -185,10 +194,7 @@ impl SharedSessions {
         request: &StoreSteps,
         done: impl FnOnce(Result<(), SharedError>) + Send + 'static,
     ) {
-        let mut args = vec![calls::text(&self.node), calls::text(&request.key), calls::text(&request.client)];
-        let limits = self.limits();
-        request.steps.iter().for_each(|step| calls::step(step, limits, &mut args));
-        self.call(SessionFunction::Steps, args, move |answer| match own(answer) {
+        self.call(SessionFunction::Steps, self.steps(request), move |answer| match own(answer) {
             Ok(answer) => match calls::read::<u64>(&answer, 1).unwrap_or(0) {
                 0 => done(Ok(())),
                 wait => {
@@ -199,6 +205,24 @@ impl SharedSessions {
                 }
             },
             Err(error) => done(Err(error)),
+        });
+    }
+
+    fn steps(&self, request: &StoreSteps) -> Vec<Bytes> {
+        let mut args = vec![calls::text(&self.node), calls::text(&request.key), calls::text(&request.client)];
+        let limits = self.limits();
+        request.steps.iter().for_each(|step| calls::step(step, limits, &mut args));
+        args
+    }
+
+    /// Stores steps whose outcome the client does not wait for. Acknowledgements that the broker does not confirm are repeated. Other
+    /// steps are not, because they may be carried out already, and later steps may contradict them.
+    pub fn acknowledge(self: &Arc<Self>, request: StoreSteps) {
+        let shared = Arc::clone(self);
+        self.call(SessionFunction::Steps, self.steps(&request), move |answer| {
+            if is_repeated(&answer) {
+                shared.lock().failed.add_acknowledgements(request);
+            }
         });
     }
 
@@ -220,13 +244,34 @@ impl SharedSessions {
     }
 
     /// A connection has ended.
-    pub fn close(self: &Arc<Self>, request: &CloseSession) {
-        let CloseSession { key, client, expiry } = request;
-        self.lock().connections.remove(client);
+    pub fn close(self: &Arc<Self>, request: CloseSession) {
+        self.lock().connections.remove(&request.client);
+        if request.expiry > 0 {
+            // It gets messages with QoS 0 from now on, before its number is read.
+            self.totals.left();
+        }
+        self.send_close(request);
+    }
+
+    fn send_close(self: &Arc<Self>, request: CloseSession) {
+        let CloseSession { key, client, expiry } = &request;
         let args =
             vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
-        // Without the broker, the session expires as one of a node that has ended, or its next connection takes it over.
-        self.call(SessionFunction::Close, args, |_| {});
+        let shared = Arc::clone(self);
+        self.call(SessionFunction::Close, args, move |answer| {
+            if is_repeated(&answer) {
+                // There is one for each session at most.
+                let most = shared.limits().sessions;
+                shared.lock().failed.add_close(request, most);
+            }
+        });
+    }
+
+    /// Repeats what has failed.
+    fn repeat(self: &Arc<Self>) {
+        let (acknowledgements, closes) = self.lock().failed.take();
+        acknowledgements.into_iter().for_each(|request| self.acknowledge(request));
+        closes.into_iter().for_each(|request| self.send_close(request));
     }
 
     /// Whether there may be sessions.
@@ -278,11 +323,12 @@ impl SharedSessions {
         });
     }
 
-    /// Wakes the connections that the broker names.
+    /// Wakes the connections that the broker names, behind the number of the wake.
     pub fn on_wake(&self, body: &[u8]) {
-        let clients = std::str::from_utf8(body).unwrap_or_default().split(' ');
+        let mut clients = std::str::from_utf8(body).unwrap_or_default().split(' ');
+        let number = clients.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let mut state = self.lock();
-        state.wakes += 1;
+        state.wakes = state.wakes.max(number);
         let found: Vec<_> = clients.filter_map(|client| state.connections.get(client)).copied().collect();
         drop(state);
         found.into_iter().for_each(|connection| self.waker.wake(connection));
@@ -303,6 +349,7 @@ impl SharedSessions {
             shared.empty_until.store(until, Ordering::Release);
             let all = state.check(wakes, connected);
             drop(state);
+            shared.repeat();
             all.into_iter().for_each(|connection| shared.waker.wake(connection));
         });
     }
@@ -326,12 +373,12 @@ impl SharedSessions {
 }
 
 impl State {
-    /// Compares the wakes that have arrived, and the connections, with the counts of the broker. Returns the connections to wake:
-    /// all of them, if wakes or sessions are missing for a whole interval. A connection whose session is missing finds that out.
+    /// Compares the last wake that has arrived, and the connections, with the numbers of the broker. Returns the connections to wake:
+    /// all of them, if wakes or sessions are missing for a whole interval. The request of a connection whose session is missing fails.
     fn check(&mut self, wakes: u64, sessions: usize) -> Vec<Connection> {
         let earlier = std::mem::replace(&mut self.counted, wakes);
         let had_fewer = std::mem::replace(&mut self.has_fewer, sessions < self.connections.len());
-        // The broker counts from 0 after the lease of the node has ended, or its data is lost.
+        // The number at the broker is 0 after the lease of the node has ended, or its data is lost.
         let is_complete = self.wakes >= earlier && wakes >= earlier;
         if is_complete && !(had_fewer && self.has_fewer) {
             return Vec::new();
@@ -339,6 +386,11 @@ impl State {
         self.wakes = wakes;
         self.connections.values().copied().collect()
     }
+}
+
+/// Whether a request has failed and may succeed later.
+fn is_repeated(answer: &Result<Vec<Bytes>, BrokerError>) -> bool {
+    matches!(answer, Err(BrokerError::Unavailable | BrokerError::Overloaded | BrokerError::Failed(_)))
 }
 
 /// The answer of a function that a connection calls, if the session is its own.

@@ -7,6 +7,7 @@ use tidings_broker::{
 use tidings_mqtt::Qos;
 use tidings_wire::{ClientInfo, HistoryQuery, Topic};
 
+use super::failed::MAX_FAILED;
 use super::*;
 
 #[derive(Default)]
@@ -15,6 +16,8 @@ struct FakeBroker {
     answers: Mutex<HashMap<&'static str, Vec<&'static str>>>,
     is_away: std::sync::atomic::AtomicBool,
     calls: AtomicU64,
+    /// The arguments of the functions that are called for one session.
+    calls_of_sessions: Mutex<Vec<String>>,
 }
 
 impl Broker for FakeBroker {
@@ -37,8 +40,18 @@ impl Stateful for FakeBroker {
     fn presence_stats(&self, _: &Channel, _: PresenceStatsCallback) {}
     fn announce(&self, _: &Channel, _: Change, _: CompletionCallback) {}
 
-    fn call_sessions(&self, _: &Channel, function: SessionFunction, _: Vec<Bytes>, done: SessionsCallback) {
+    fn call_sessions(
+        &self,
+        _: &Channel,
+        function: SessionFunction,
+        args: Vec<Bytes>,
+        done: SessionsCallback,
+    ) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        if name(function) == "other" {
+            let args: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+            self.calls_of_sessions.lock().unwrap().push(args.join(" "));
+        }
         if self.is_away.load(Ordering::Relaxed) {
             return done(Err(BrokerError::Unavailable));
         }
@@ -112,13 +125,6 @@ fn publications_pay_nothing_while_it_is_certain_that_there_is_no_session() {
     set_sweep(&broker, "0", "0", "0");
     sessions.renew();
     assert!(!sessions.is_needed(Qos::AtLeastOnce) && !sessions.is_needed(Qos::AtMostOnce));
-    let calls = broker.calls.load(Ordering::Relaxed);
-    assert_eq!(open(&sessions, false), Ok(OpenedSession::default()));
-    assert_eq!(
-        broker.calls.load(Ordering::Relaxed),
-        calls,
-        "a client without a session costs nothing either"
-    );
     // The number is not relied on for ever.
     let began = Instant::now();
     while !sessions.is_needed(Qos::ExactlyOnce) {
@@ -153,7 +159,7 @@ fn connections_are_woken_when_a_wake_or_their_sessions_are_lost() {
     set_sweep(&broker, "1", "1", "1");
     sessions.renew();
     assert_eq!(count(), 0, "the wake may be on its way");
-    sessions.on_wake(b"c other");
+    sessions.on_wake(b"1 c other");
     assert_eq!(count(), 1);
     sessions.renew();
     assert_eq!(count(), 0, "it has arrived");
@@ -169,4 +175,93 @@ fn connections_are_woken_when_a_wake_or_their_sessions_are_lost() {
     assert_eq!(count(), 0, "a connection may be ending");
     sessions.renew();
     assert_eq!(count(), 1, "the session is lost");
+}
+
+#[test]
+fn acknowledgements_and_ends_of_connections_are_repeated_until_the_broker_confirms_them() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "1", "0", "0");
+    broker.answers.lock().unwrap().insert("other", vec!["0", "0"]);
+    let calls = || std::mem::take(&mut *broker.calls_of_sessions.lock().unwrap());
+    let id = tidings_mqtt::PacketId::new(7).unwrap();
+    // A step that later ones may contradict is not repeated.
+    let steps = vec![Step::Ended(id), Step::Unsubscribed("f".into())];
+    broker.is_away.store(true, Ordering::Relaxed);
+    sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    assert_eq!(calls(), ["n k c A 7 U f", "n k c 9"]);
+    sessions.renew();
+    assert_eq!(calls(), [""; 0], "the broker is away");
+    broker.is_away.store(false, Ordering::Relaxed);
+    sessions.renew();
+    assert_eq!(calls(), ["n k c A 7", "n k c 9"]);
+    sessions.renew();
+    assert_eq!(calls(), [""; 0], "they are confirmed");
+}
+
+#[test]
+fn the_number_of_requests_that_are_repeated_is_bounded() {
+    let (broker, _, sessions) = shared();
+    broker.is_away.store(true, Ordering::Relaxed);
+    let id = tidings_mqtt::PacketId::new(7).unwrap();
+    let request = CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 };
+    for _ in 0..=MAX_FAILED {
+        let steps = vec![Step::Ended(id)];
+        sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
+        sessions.close(request.clone());
+        assert!(open(&sessions, true).is_err());
+    }
+    assert_eq!(sessions.lock().failed.counts(), (MAX_FAILED, sessions.limits().sessions, MAX_FAILED));
+}
+
+#[test]
+fn a_session_whose_opening_the_broker_did_not_confirm_is_closed() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "1", "0", "0");
+    broker.answers.lock().unwrap().insert("other", vec!["0"]);
+    broker.is_away.store(true, Ordering::Relaxed);
+    assert!(open(&sessions, true).is_err());
+    broker.is_away.store(false, Ordering::Relaxed);
+    sessions.renew();
+    assert_eq!(*broker.calls_of_sessions.lock().unwrap(), ["n k c 1"]);
+}
+
+#[test]
+fn a_session_is_discarded_at_the_broker_although_there_was_none_before() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "0", "0", "0");
+    sessions.renew();
+    // Another node may have begun one meanwhile.
+    let calls = broker.calls.load(Ordering::Relaxed);
+    open(&sessions, false).unwrap_or_default();
+    assert_eq!(broker.calls.load(Ordering::Relaxed), calls + 1);
+}
+
+#[test]
+fn messages_with_qos_0_are_added_from_the_end_of_a_connection_on() {
+    let (broker, _, sessions) = shared();
+    broker.answers.lock().unwrap().insert("sweep", vec!["1", "1", "0", "0", "0", "0", "1"]);
+    sessions.renew();
+    assert!(!sessions.is_needed(Qos::AtMostOnce), "the client is connected");
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    assert!(sessions.is_needed(Qos::AtMostOnce));
+}
+
+#[test]
+fn a_wake_that_arrives_late_hides_no_later_one() {
+    let (broker, woken, sessions) = shared();
+    broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
+    open(&sessions, true).unwrap();
+    let count = || std::mem::take(&mut *woken.0.lock().unwrap()).len();
+    set_sweep(&broker, "1", "2", "1");
+    sessions.renew();
+    sessions.renew();
+    assert_eq!(count(), 1, "two wakes are late");
+    sessions.on_wake(b"1 c");
+    sessions.on_wake(b"2 c");
+    assert_eq!(count(), 2);
+    set_sweep(&broker, "1", "3", "1");
+    sessions.renew();
+    sessions.renew();
+    assert_eq!(count(), 1, "the third one is lost");
 }

@@ -26,12 +26,12 @@ use tidings_mqtt_session::{CloseWill, OpenWill, WillMessage};
 use tidings_wire::Channel;
 
 use crate::codec::{Decoder, Encoder};
-use state::{Begun, State};
+use state::{Begun, Closed, State};
 
-/// How long a node has its wills without a renewal: about three intervals.
+/// How long a node has its wills without a renewal.
 const LEASE: Duration = Duration::from_secs(10);
-/// The time between two renewals.
-const RENEWAL: Duration = Duration::from_secs(3);
+/// The time between two renewals: a will whose delay has passed waits no longer.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// Most wills that are claimed in one step, during which Redis does nothing else.
 const CLAIMED_AT_ONCE: usize = 100;
 
@@ -142,13 +142,16 @@ impl SharedWills {
 
     /// A connection with a will has ended.
     pub fn close(self: &Arc<Self>, request: CloseWill) {
-        let CloseWill { key, client, is_published } = request;
-        self.lock().close(&client, is_published);
-        self.send_close(client, key.into(), is_published);
+        let CloseWill { key, client, is_published, expiry } = request;
+        let closed = Closed { is_published, expiry };
+        self.lock().close(&client, closed);
+        self.send_close(client, key.into(), closed);
     }
 
-    fn send_close(self: &Arc<Self>, connection: String, key: String, is_published: bool) {
-        let change = WillChange::Close { key, connection: connection.clone(), is_published };
+    fn send_close(self: &Arc<Self>, connection: String, key: String, closed: Closed) {
+        let Closed { is_published, expiry } = closed;
+        let max_delay = Duration::from_secs(expiry.into());
+        let change = WillChange::Close { key, connection: connection.clone(), is_published, max_delay };
         let shared = Arc::clone(self);
         self.change(&change, move |outcome| {
             if let Ok(outcome) = outcome {
@@ -174,8 +177,8 @@ impl SharedWills {
     /// Repeats the changes and publications that have failed.
     fn repeat(self: &Arc<Self>) {
         let repeats = self.lock().repeats();
-        for (connection, key, is_published) in repeats.closed {
-            self.send_close(connection, key.into(), is_published);
+        for (connection, key, closed) in repeats.closed {
+            self.send_close(connection, key.into(), closed);
         }
         for (connection, key, will) in repeats.unstored {
             let (shared, max_bytes) = (Arc::clone(self), self.max_bytes.load(Ordering::Relaxed));

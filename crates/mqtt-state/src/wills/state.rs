@@ -29,10 +29,19 @@ struct Connection {
     will: Bytes,
     /// Whether the broker has the will, as far as this node knows.
     is_stored: bool,
-    /// The connection has ended, and the broker did not confirm that; whether the will is published.
-    closed: Option<bool>,
+    /// The connection has ended, and the broker did not confirm that.
+    closed: Option<Closed>,
     /// The broker did not confirm the will, so the connection was refused.
     is_refused: bool,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Whether the will is published.
+    pub(super) is_published: bool,
+    /// For how many seconds the session is kept.
+    pub(super) expiry: u32,
 }
 
 /// The state of a publication.
@@ -49,8 +58,8 @@ pub(super) enum Begun {
 /// What is repeated.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Connections that have ended, and whether their wills are published.
-    pub(super) closed: Vec<(String, SessionKey, bool)>,
+    /// Connections that have ended.
+    pub(super) closed: Vec<(String, SessionKey, Closed)>,
     /// Connections whose wills the broker may not have any more.
     pub(super) unstored: Vec<(String, SessionKey, Bytes)>,
     /// Publications that have failed.
@@ -71,16 +80,16 @@ impl State {
         true
     }
 
-    pub(super) fn close(&mut self, connection: &str, is_published: bool) {
+    pub(super) fn close(&mut self, connection: &str, closed: Closed) {
         if let Some(known) = self.connections.get_mut(connection) {
-            known.closed = Some(is_published);
+            known.closed = Some(closed);
             known.will = Bytes::new();
         }
     }
 
     /// The broker did not confirm the will of a new connection, which is refused: the will is discarded there.
     pub(super) fn refuse(&mut self, connection: &str) {
-        self.close(connection, false);
+        self.close(connection, Closed { is_published: false, expiry: 0 });
         if let Some(known) = self.connections.get_mut(connection)
             && !std::mem::replace(&mut known.is_refused, true)
         {
@@ -142,9 +151,9 @@ impl State {
         let mut repeats = Repeats::default();
         for (id, connection) in &self.connections {
             let Connection { key, will, is_stored, closed, is_refused: _ } = connection;
-            if let Some(is_published) = closed {
+            if let Some(closed) = closed {
                 if repeats.closed.len() < REPEATED_AT_ONCE {
-                    repeats.closed.push((id.clone(), key.clone(), *is_published));
+                    repeats.closed.push((id.clone(), key.clone(), *closed));
                 }
             } else if !is_stored && repeats.unstored.len() < REPEATED_AT_ONCE {
                 repeats.unstored.push((id.clone(), key.clone(), will.clone()));
@@ -182,11 +191,12 @@ mod tests {
         }
         let repeats = state.repeats();
         assert!(repeats.closed.is_empty() && repeats.unstored.is_empty(), "{repeats:?}");
-        state.close("a", true);
+        let closed = Closed { is_published: true, expiry: 9 };
+        state.close("a", closed);
         state.set_unstored();
         for _ in 0..2 {
             let repeats = state.repeats();
-            assert_eq!(repeats.closed, [("a".to_owned(), "a".into(), true)]);
+            assert_eq!(repeats.closed, [("a".to_owned(), "a".into(), closed)]);
             assert_eq!(repeats.unstored, [("b".to_owned(), "b".into(), "will".into())]);
         }
         state.remove("a");

@@ -85,11 +85,11 @@ fn address_one(
     };
     let mut qos = qos;
     if mqtt.stored.is_some() && qos != Qos::AtMostOnce {
-        if is_marked {
-            // The broker has it for the session.
+        // A message with QoS 2 must not arrive twice.
+        if is_marked && (qos == Qos::ExactlyOnce || mqtt.is_at_broker(&publication.channel)) {
             return Addressed::Droppable;
         }
-        // Of a program that publishes in Redis itself.
+        // Of a program that publishes in Redis itself, or of a subscription that the broker may not have yet.
         qos = Qos::AtMostOnce;
     }
     let Options { identifier, is_pattern, .. } = *options;

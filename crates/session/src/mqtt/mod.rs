@@ -247,8 +247,8 @@ impl Context<'_> {
             Event::Response { response: Response::Protocol(mqtt::Response::Opened(opened)), .. } => {
                 self.mqtt_opened(*opened);
             }
-            Event::Response { response: Response::Protocol(mqtt::Response::Stored), .. } => {
-                self.mqtt_stored();
+            Event::Response { response: Response::Protocol(mqtt::Response::Stored(request)), .. } => {
+                self.mqtt_stored(request);
             }
             Event::Response { response: Response::Protocol(mqtt::Response::Messages(page)), .. } => {
                 self.mqtt_send_read(*page);
@@ -286,7 +286,7 @@ impl Context<'_> {
             }
             Command::Publish(qos) => self.mqtt_publish_failed(qos, reason::of_publish(code), text),
             Command::Subscribe => self.mqtt_subscribe_failed(id, reason::of_subscribe(code)),
-            // The client would not notice that they are missing; and it repeats what is not acknowledged when it returns.
+            // The client cannot detect that they are missing. It repeats packets without an acknowledgement when it returns.
             Command::Retained(_) | Command::Broker => self.mqtt_disconnect(reason::of_retained(code), text),
         }
     }

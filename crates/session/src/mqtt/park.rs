@@ -88,7 +88,9 @@ impl Context<'_> {
         if is_present {
             mqtt.last_packet_id = last_packet_id;
             let outgoing = Outgoing::resume(in_flight, waiting);
-            mqtt.flow = Some(Box::new(Flow { received, outgoing, ..Flow::default() }));
+            // It may have the beginning of a packet.
+            let flow = mqtt.flow();
+            (flow.received, flow.outgoing) = (received, outgoing);
         }
         if mqtt.is_kept() {
             // A message must be kept until it is acknowledged.

@@ -251,6 +251,8 @@ pub(super) struct Subscription {
     pub(super) is_resumed: bool,
     /// A shared subscription, which has no topic of the hub.
     pub(super) is_shared: bool,
+    /// Where the broker stores the session: it has the subscription with QoS 1 or 2, whether or not it has the last options.
+    pub(super) is_certain: bool,
 }
 
 impl Subscription {
@@ -258,7 +260,15 @@ impl Subscription {
     pub(super) fn resumed(stored: &StoredSubscription, command: u32) -> Self {
         let StoredSubscription { filter, options, .. } = stored;
         let is_shared = stored.is_shared();
-        Self { filter: filter.clone(), command, key: None, options: *options, is_resumed: true, is_shared }
+        Self {
+            filter: filter.clone(),
+            command,
+            key: None,
+            options: *options,
+            is_resumed: true,
+            is_shared,
+            is_certain: true,
+        }
     }
 }
 
@@ -323,6 +333,11 @@ impl Flow {
             && self.partial.is_empty()
             && self.steps.is_empty()
             && self.outgoing.is_empty()
+    }
+
+    /// Whether there is a step of a subscription.
+    pub(super) fn has_subscribed(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Subscribed(_)))
     }
 
     /// Messages with QoS 1 or 2 of the client in progress.

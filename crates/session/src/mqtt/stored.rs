@@ -4,20 +4,24 @@
 //! - A message with QoS 1 or 2 reaches the client from the broker alone, with the packet identifier that the broker has assigned.
 //! - A packet that follows from a step waits until the broker has the step. Acknowledgements of the client are passed without a
 //!   response: a message that it has acknowledged may be sent again.
+//! - A message of a subscription that the broker may not have yet is sent with QoS 0, and not at all if it has QoS 2: the broker may
+//!   have it.
 //! - One read is in progress at a time, and reads no more messages than the client accepts.
 
 use std::collections::VecDeque;
 
 use tidings_hub::{CloseReason, Flag};
+use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{Packet, PacketId, Qos};
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, QueuedMessage, ReadMessages,
-    SessionChange, SessionState, Step, StoreSteps,
+    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, Options, QueuedMessage,
+    ReadMessages, SessionChange, SessionState, Step, StoreSteps,
 };
+use tidings_wire::Channel;
 
 use super::outgoing::Outgoing;
-use super::state::{Flow, Phase, READ, STORE};
+use super::state::{Mqtt, Phase, READ, STORE};
 use crate::context::Context;
 use crate::messages::Request;
 
@@ -34,8 +38,45 @@ pub(super) struct Stored {
     is_reading: bool,
     /// There may be messages that were not read.
     has_more: bool,
-    /// Packets that wait for the steps before them.
-    packets: VecDeque<Vec<u8>>,
+    /// Packets that wait for the steps before them, or for a packet that does.
+    packets: VecDeque<WaitingPacket>,
+    /// The number of the last request with steps.
+    last_request: u64,
+    /// The requests with subscriptions that the broker did not confirm yet, and their filters.
+    unconfirmed: Vec<(u64, Box<str>)>,
+}
+
+/// A packet that is sent when the broker has its steps, and the packets before it are sent.
+#[derive(Debug)]
+struct WaitingPacket {
+    /// The request with its steps; 0 without steps, or when the broker has them.
+    request: u64,
+    bytes: Vec<u8>,
+}
+
+impl Mqtt {
+    /// Whether the broker certainly adds a publication of this channel to the session, with QoS 1 or 2.
+    pub(super) fn is_at_broker(&self, channel: &Channel) -> bool {
+        let Some(stored) = &self.stored else { return false };
+        let has_steps = self.flow.as_ref().is_some_and(|flow| flow.has_subscribed());
+        if stored.unconfirmed.is_empty() && !has_steps {
+            return true;
+        }
+        self.subscriptions.iter().any(|subscription| {
+            let Options { qos, is_pattern, no_local, .. } = subscription.options;
+            let is_match = match is_pattern {
+                true => {
+                    Filter::new(&subscription.filter).is_ok_and(|filter| filter.matches(channel.as_str()))
+                }
+                false => *subscription.filter == *channel.as_str(),
+            };
+            subscription.key.is_some()
+                && subscription.is_certain
+                && qos != Qos::AtMostOnce
+                && is_match
+                && !no_local
+        })
+    }
 }
 
 impl Context<'_> {
@@ -50,7 +91,9 @@ impl Context<'_> {
         }
         if is_present {
             let outgoing = Outgoing::resume(in_flight, MessageQueue::default());
-            mqtt.flow = Some(Box::new(Flow { received, outgoing, ..Flow::default() }));
+            // It may have the beginning of a packet.
+            let flow = mqtt.flow();
+            (flow.received, flow.outgoing) = (received, outgoing);
         }
         if self.session().flags.has(Flag::Parking) {
             // The connection has ended meanwhile.
@@ -72,7 +115,9 @@ impl Context<'_> {
 
     /// Passes the steps to the broker without a response.
     pub(super) fn mqtt_pass_acknowledgements(&mut self) {
-        if self.mqtt().stored.is_none() {
+        if self.mqtt().stored.is_none() || self.mqtt().flow.as_ref().is_some_and(|flow| flow.has_subscribed())
+        {
+            // A step of a subscription is passed with SUBACK, and those before it too.
             return;
         }
         if let Some(request) = self.mqtt_steps() {
@@ -86,29 +131,57 @@ impl Context<'_> {
         if steps.is_empty() {
             return None;
         }
+        let number = self.mqtt().stored.as_mut().map_or(0, |stored| {
+            stored.last_request += 1;
+            for step in &steps {
+                if let Step::Subscribed(subscription) = step {
+                    stored.unconfirmed.push((stored.last_request, subscription.filter.clone()));
+                }
+            }
+            stored.last_request
+        });
         let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
-        Some(Box::new(StoreSteps { key, client, steps }))
+        Some(Box::new(StoreSteps { number, key, client, steps }))
     }
 
     /// Sends a packet, after the broker has the steps since the last one.
     pub(super) fn mqtt_write_stored(&mut self, packet: &Packet<'_>) {
-        if self.mqtt().stored.is_none() {
+        let Some(has_waiting) = self.mqtt().stored.as_ref().map(|stored| !stored.packets.is_empty()) else {
+            return self.mqtt_write(packet);
+        };
+        let request = self.mqtt_steps();
+        if request.is_none() && !has_waiting {
             return self.mqtt_write(packet);
         }
-        let Some(request) = self.mqtt_steps() else { return self.mqtt_write(packet) };
         let bytes = self.mqtt_encoded(packet);
+        let number = request.as_ref().map_or(0, |request| request.number);
         if let Some(stored) = &mut self.mqtt().stored {
-            stored.packets.push_back(bytes);
+            stored.packets.push_back(WaitingPacket { request: number, bytes });
         }
-        let request = Request::Protocol(mqtt::Request::StoreSteps(request));
-        self.hub.request_unordered(self.slot, STORE, None, request, self.fx);
+        if let Some(request) = request {
+            let request = Request::Protocol(mqtt::Request::StoreSteps(request));
+            self.hub.request_unordered(self.slot, STORE, None, request, self.fx);
+        }
     }
 
-    /// The broker has the steps of a packet.
-    pub(super) fn mqtt_stored(&mut self) {
-        let packet = self.mqtt().stored.as_mut().and_then(|stored| stored.packets.pop_front());
-        if let Some(packet) = packet {
-            self.send(|out| out.extend_from_slice(&packet));
+    /// The broker has the steps of a request: sends the packets that waited for it alone. Responses may overtake each other.
+    pub(super) fn mqtt_stored(&mut self, request: u64) {
+        let mqtt = self.mqtt();
+        let Some(stored) = &mut mqtt.stored else { return };
+        for (_, filter) in stored.unconfirmed.extract_if(.., |(number, _)| *number == request) {
+            let made = mqtt.subscriptions.iter_mut().find(|made| made.filter == filter);
+            if let Some(made) = made {
+                made.is_certain = made.options.qos != Qos::AtMostOnce;
+            }
+        }
+        let waiting = stored.packets.iter_mut().find(|packet| packet.request == request);
+        if let Some(packet) = waiting {
+            packet.request = 0;
+        }
+        let count = stored.packets.iter().take_while(|packet| packet.request == 0).count();
+        let packets: Vec<_> = stored.packets.drain(..count).collect();
+        for packet in packets {
+            self.send(|out| out.extend_from_slice(&packet.bytes));
         }
     }
 
@@ -180,7 +253,11 @@ impl Context<'_> {
 
     /// The connection has ended: the broker keeps its session, or ends it.
     pub(super) fn mqtt_close_session(&mut self) {
-        self.mqtt_pass_acknowledgements();
+        if self.mqtt().stored.is_some()
+            && let Some(request) = self.mqtt_steps()
+        {
+            self.mqtt_notify(SessionChange::StoreSteps(request));
+        }
         if self.mqtt().stored.take().is_some() {
             let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
             let expiry = self.mqtt().expiry;

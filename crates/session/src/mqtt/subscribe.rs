@@ -7,8 +7,8 @@ use tidings_hub::{
 };
 use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{
-    Packet, Properties, Property, PropertyId, ReasonCode, ReasonCodes, RetainHandling, SubAck, Subscribe,
-    UnsubAck, Unsubscribe,
+    Packet, Properties, Property, PropertyId, Qos, ReasonCode, ReasonCodes, RetainHandling, SubAck,
+    Subscribe, UnsubAck, Unsubscribe,
 };
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{Options, Step, StoredSubscription};
@@ -81,6 +81,7 @@ impl Context<'_> {
         if let Some(known) = known {
             // The options are replaced (MQTT-3.8.4-3).
             known.options = options;
+            known.is_certain &= options.qos != Qos::AtMostOnce;
             let (command, key) = (known.command, known.key);
             let result = match key {
                 None if filter.share().is_some() => {
@@ -160,6 +161,7 @@ impl Context<'_> {
             key: None,
             options,
             is_resumed: false,
+            is_certain: false,
             is_shared: Filter::new(filter).is_ok_and(|filter| filter.share().is_some()),
         });
         self.mqtt_set_result(index, SubscribeResult::Waits(command));

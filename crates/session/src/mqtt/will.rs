@@ -84,9 +84,9 @@ impl Context<'_> {
 
     /// The connection has ended: the broker begins the publication of its will, or discards it.
     pub(super) fn mqtt_close_will(&mut self, is_published: bool) {
-        let key = self.mqtt_key();
+        let (key, expiry) = (self.mqtt_key(), self.mqtt().expiry);
         let client = self.hub.client_id(self.hub.session_id(self.slot));
-        self.mqtt_notify(SessionChange::CloseWill(CloseWill { key, client, is_published }));
+        self.mqtt_notify(SessionChange::CloseWill(CloseWill { key, client, is_published, expiry }));
     }
 
     /// Publishes a will, or returns it if it is published later.

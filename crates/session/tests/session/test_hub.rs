@@ -411,7 +411,7 @@ impl TestHub {
             }
             SessionChange::CloseWill(closed) => {
                 let end = if closed.is_published { "publish" } else { "discard" };
-                self.shared_wills.push(format!("{end} {:?}", &*closed.key));
+                self.shared_wills.push(format!("{end} {:?} {}", &*closed.key, closed.expiry));
             }
             SessionChange::Will(connection, will) => {
                 let sent = sent(connection);

@@ -169,18 +169,42 @@ fn the_broker_has_a_will_before_the_client_is_connected_and_publishes_it_at_the_
     w.answer_wills();
     assert_eq!(received(&mut w, slot, V5)[0], "CONNACK Success");
     w.close(slot);
-    assert_eq!(w.shared_wills[1..], [r#"publish "\0w""#]);
+    assert_eq!(w.shared_wills[1..], [r#"publish "\0w" 0"#]);
     // A clean end discards the will, and so does one before the answer.
     w.set_broker(Broker::Up);
     let slot = open_with_shared_will(&mut w);
     send(&mut w, slot, V5, &disconnect(ReasonCode::Success));
-    assert_eq!(w.shared_wills[3..], [r#"discard "\0w""#]);
+    assert_eq!(w.shared_wills[3..], [r#"discard "\0w" 0"#]);
     w.set_broker(Broker::Slow);
     let slot = open_with_shared_will(&mut w);
     w.close(slot);
-    assert_eq!(w.shared_wills[5..], [r#"discard "\0w""#]);
+    assert_eq!(w.shared_wills[5..], [r#"discard "\0w" 0"#]);
     w.answer_wills();
     assert_eq!(received(&mut w, slot, V5), [""; 0]);
+}
+
+#[test]
+fn the_broker_gets_the_time_for_which_the_session_is_kept_at_the_end_of_a_connection_with_a_will() {
+    let mut w = with_mqtt(|mqtt| mqtt.has_shared_wills = true);
+    let slot = w.open();
+    let mut properties = PropertiesBuf::default();
+    properties.push(Property::SessionExpiryInterval(100)).unwrap();
+    let will = Will {
+        topic: "gone",
+        payload: b"bye",
+        qos: Qos::AtMostOnce,
+        retain: false,
+        properties: Properties::NONE,
+    };
+    let properties = properties.as_properties();
+    let connect = Connect { will: Some(will), client_id: "w", properties, ..connect(V5) };
+    send(&mut w, slot, V5, &Packet::Connect(connect));
+    let mut properties = PropertiesBuf::default();
+    properties.push(Property::SessionExpiryInterval(7)).unwrap();
+    let properties = properties.as_properties();
+    let reason = ReasonCode::DisconnectWithWill;
+    send(&mut w, slot, V5, &Packet::Disconnect(tidings_mqtt::Disconnect { reason, properties }));
+    assert_eq!(w.shared_wills[1..], [r#"publish "\0w" 7"#]);
 }
 
 #[test]

@@ -61,6 +61,30 @@ fn packets_may_be_split_and_joined_anywhere() {
     }
 }
 
+#[test]
+fn a_packet_that_begins_with_the_message_of_connect_continues_after_an_earlier_session() {
+    let mut w = hub();
+    let mut properties = PropertiesBuf::default();
+    properties.push(Property::SessionExpiryInterval(60)).unwrap();
+    let kept = Connect { clean_start: false, properties: properties.as_properties(), ..connect(V5) };
+    let connect = bytes(&Packet::Connect(kept), V5);
+    let ping = bytes(&Packet::PingReq, V5);
+    for is_present in [false, true] {
+        let mut fx = tidings_session::Effects::default();
+        let slot = w.hub.open_as(named("websocket_mqtt_connecting").into(), None, &mut fx).slot;
+        for part in [&[&connect[..], &ping[..1]].concat(), &ping[1..]] {
+            let mut frame = Vec::new();
+            ws::masked_frame(Opcode::Binary, part, [1, 2, 3, 4], &mut frame);
+            w.input(slot, frame);
+        }
+        let sent = w.sent.remove(&slot).unwrap_or_default();
+        let packets = packets(&unframed(&sent), V5);
+        assert_eq!((packets.len(), &*packets[1]), (2, "PingResp"), "{is_present}: {packets:?}");
+        assert_eq!(packets[0].contains("present"), is_present, "{packets:?}");
+        w.close(slot);
+    }
+}
+
 /// The contents of binary frames of a WebSocket.
 fn unframed(bytes: &[u8]) -> Vec<u8> {
     let rules = ws::Rules { role: ws::Role::Client, max_message: 1 << 20 };
