@@ -3,7 +3,7 @@
 use serde_json::json;
 use tempfile::TempDir;
 use tidings_testkit::{
-    LineClient, PATIENCE, RedisCluster, RedisServer, Reply, RespClient, Tidings, metric, wait_until,
+    LineClient, PATIENCE, RedisCluster, RedisServer, Reply, RespClient, Tidings, get_http, metric, wait_until,
 };
 
 const GROUP: &str = "tidings";
@@ -23,6 +23,7 @@ fn node(address: &str, consumer: &str, flags: &[&str]) -> (Tidings, TempDir) {
 }
 
 fn subscriber(node: &Tidings) -> LineClient {
+    wait_until(PATIENCE, "readiness", || get_http(node.http(), "/ready").status == 200);
     let mut client = LineClient::connect(node.tcp());
     client.send("SUBSCRIBE news");
     client.expect("CONFIRMED");
