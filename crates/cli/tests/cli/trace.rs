@@ -2,10 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::Signal;
-use serde_json::Value;
-use tidings_testkit::{HttpResponse, LineClient, PATIENCE, Tidings, connect_http, get_http, wait_until};
+use serde_json::{Value, json};
+use tidings_testkit::{
+    HttpResponse, LineClient, PATIENCE, Tidings, connect_http, get_http, post_http, wait_until,
+};
 
 use crate::tool::{Tool, command, run};
 
@@ -178,6 +182,47 @@ fn a_trace_ends_after_its_time_and_when_the_server_stops() {
     short.expect_end();
     assert_eq!(node.terminate(), 0);
     long.expect_end();
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_no_trace_after_its_time_and_does_not_delay_the_stop() {
+    let mut node = node();
+    let channel = "c".repeat(200);
+    let stalled: Vec<_> = (0..16)
+        .map(|number| {
+            let mut peer = connect_http(node.http());
+            set_socket_recv_buffer_size(&peer, 4096).expect("a smaller buffer");
+            let seconds = if number == 0 { 3600 } else { 2 };
+            let head = "Host: localhost\r\nX-API-Key: reader-key-0123456789";
+            let request =
+                format!("GET /api/trace?channel={channel}&seconds={seconds} HTTP/1.1\r\n{head}\r\n\r\n");
+            peer.write_all(request.as_bytes()).expect("a request");
+            assert_eq!(HttpResponse::read_head(&mut peer).status, 200);
+            peer
+        })
+        .collect();
+    let mut ann = client(&node, "ann");
+    ann.send(&format!("SUBSCRIBE {channel}"));
+    ann.expect("CONFIRMED");
+    let subscriber = std::thread::spawn(move || (0..20_000).for_each(|_| drop(ann.line())));
+    let publish = json!({"publish": {"channel": channel, "data": 1}});
+    let batch = json!({ "commands": vec![publish; 500] }).to_string();
+    for _ in 0..40 {
+        let key = "X-API-Key: publisher-key-0123456789";
+        assert_eq!(post_http(node.http(), "/api/batch", &[key], &batch).status, 200);
+    }
+    subscriber.join().expect("all publications");
+    wait_until(PATIENCE, "the end of traces without a reader", || {
+        let mut peer = connect_http(node.http());
+        let head = "Host: localhost\r\nX-API-Key: reader-key-0123456789";
+        let request = format!("GET /api/trace?user=ann&seconds=1 HTTP/1.1\r\n{head}\r\n\r\n");
+        peer.write_all(request.as_bytes()).expect("a request");
+        HttpResponse::read_head(&mut peer).status == 200
+    });
+    let began = Instant::now();
+    assert_eq!(node.terminate(), 0);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    drop(stalled);
 }
 
 #[test]
