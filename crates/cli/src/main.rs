@@ -27,6 +27,7 @@ mod supervisor;
 mod target;
 mod text;
 mod token;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,7 @@ enum Command {
     Admin(admin::Admin),
     Key(key::Key),
     Doctor(doctor::Doctor),
+    Trace(trace::Trace),
     Health(health::Health),
     Completions(reference::Completions),
     #[command(name = "man")]
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Admin(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Trace(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Completions(command) => command.run(Cli::command()),
         Command::Manual(command) => command.run(Cli::command()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tidings_client::tls::{Trust, trust};
-use tidings_client::{DEFAULT, Error, Server};
+use tidings_client::{DEFAULT, Error, Server, Web};
 
 use crate::failure::Failure;
 
@@ -89,5 +89,16 @@ pub(crate) fn line_port(text: &str) -> Result<Server, String> {
             Err(format!("{server} is not a line port: use HOST:PORT, tls://HOST:PORT or unix:PATH"))
         }
         server => Ok(server),
+    }
+}
+
+/// Parses the address of an HTTP port; a WebSocket address is accepted.
+///
+/// # Errors
+/// The expected form.
+pub(crate) fn http_port(text: &str) -> Result<Web, String> {
+    match text.parse()? {
+        Server::Web(web) => Ok(Web { websocket: false, ..web }),
+        other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT or https://HOST")),
     }
 }

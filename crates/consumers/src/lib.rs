@@ -8,8 +8,8 @@
 //! Invariants:
 //! - The commands of one partition run one after the other, in the order of their ids, on one node of the deployment; those of a
 //!   stream do so where one node has one worker.
-//! - A row is deleted, and an entry is acknowledged, after its command has completed. A command that fails for a time is repeated, and
-//!   those behind it wait; one that can never succeed is logged and not read again.
+//! - A row is deleted, and an entry is acknowledged, after its command has completed. A command that fails temporarily is repeated,
+//!   and those behind it wait; one that can never succeed is logged and not read again.
 //! - After a lost connection a row or an entry can be read twice. Its publication has an idempotency key, so that it is not sent
 //!   twice within the time that the broker keeps such keys.
 //! - At most [`MAX_BATCH`] bytes of rows are in memory for each partition, and at most [`MAX_PARAMS`] bytes of one row. Redis has no

@@ -39,7 +39,7 @@ impl Collect for ConsumerMetrics {
         let counters = &self.0;
         out.counters(
             "tidings_consumer_commands",
-            "Commands that consumers have read, by outcome; a command that fails for a time counts as retried at each attempt",
+            "Commands that consumers have read, by outcome; a command that fails temporarily counts as retried at each attempt",
             "outcome",
             counters.commands.iter(),
         )?;
@@ -55,11 +55,16 @@ impl Collect for ConsumerMetrics {
             "Open connections of consumers to databases and Redis",
             counters.connections.load(Ordering::Relaxed),
         )?;
+        let known = || counters.backlogs.iter().filter_map(|(name, backlog)| Some((name, backlog.total()?)));
+        // A parser may reject a metric without samples.
+        if known().next().is_none() {
+            return Ok(());
+        }
         out.gauges(
             "tidings_consumer_backlog",
             "Commands that wait in the source of a consumer, where the source knows their number",
             "consumer",
-            counters.backlogs.iter().filter_map(|(name, backlog)| Some((name, backlog.total()?))),
+            known(),
         )
     }
 }

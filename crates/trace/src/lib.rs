@@ -6,16 +6,17 @@
 //! - Without a trace an event costs one relaxed load ([`Traces::is_active`]); nothing is formatted or locked.
 //! - Recording never blocks on a reader: a full queue drops its newest events, and the reader gets their number.
 //! - There are at most [`MAX_TRACES`] traces at a time, and each of them has at most [`MAX_QUEUED`] bytes of events.
+//! - A trace ends at its time and when the server stops ([`TraceEnd`]), also if its reader does not read.
 //! - No event contains the data of a publication, a token or a secret.
 
 mod record;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use record::{MAX_TEXT, TraceEvent, TraceKind};
 
@@ -53,7 +54,8 @@ pub struct Traces {
     active: AtomicUsize,
     /// No trace begins any more.
     closed: AtomicBool,
-    running: Mutex<Vec<Arc<Shared>>>,
+    /// Events of all threads read it at the same time.
+    running: RwLock<Vec<Arc<Shared>>>,
 }
 
 /// The state that a trace shares with its reader.
@@ -62,6 +64,8 @@ struct Shared {
     subject: TraceSubject,
     queue: Mutex<Queue>,
     filled: Notify,
+    /// Whether no event is recorded any more: the trace has ended, or its reader was dropped.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +74,6 @@ struct Queue {
     lines: String,
     /// Events that did not fit.
     dropped: u64,
-    is_closed: bool,
 }
 
 impl Traces {
@@ -85,13 +88,12 @@ impl Traces {
     /// # Errors
     /// [`TooManyTraces`].
     pub fn begin(self: &Arc<Self>, subject: TraceSubject) -> Result<TraceReader, TooManyTraces> {
-        let mut running = lock(&self.running);
+        let mut running = self.write();
         if running.len() >= MAX_TRACES {
             return Err(TooManyTraces);
         }
-        let is_closed = self.closed.load(Ordering::Relaxed);
-        let queue = Mutex::new(Queue { is_closed, ..Queue::default() });
-        let shared = Arc::new(Shared { subject, queue, filled: Notify::new() });
+        let ended = watch::Sender::new(self.closed.load(Ordering::Relaxed));
+        let shared = Arc::new(Shared { subject, queue: Mutex::default(), filled: Notify::new(), ended });
         running.push(Arc::clone(&shared));
         self.active.store(running.len(), Ordering::Relaxed);
         Ok(TraceReader { traces: Arc::clone(self), shared })
@@ -99,7 +101,7 @@ impl Traces {
 
     /// Records an event for the traces that include it.
     pub fn record(&self, event: &TraceEvent<'_>) {
-        let running = lock(&self.running);
+        let running = self.read();
         let mut line = None;
         for trace in running.iter().filter(|trace| trace.subject.includes(event)) {
             let line = line.get_or_insert_with(|| event.to_line(unix_millis()));
@@ -109,15 +111,36 @@ impl Traces {
 
     /// Ends all traces, because the server stops.
     pub fn close(&self) {
+        let mut running = self.write();
         self.closed.store(true, Ordering::Relaxed);
-        for trace in lock(&self.running).iter() {
-            lock(&trace.queue).is_closed = true;
-            trace.filled.notify_one();
-        }
+        running.drain(..).for_each(|trace| trace.end());
+        self.active.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends one trace.
+    fn end(&self, ending: &Arc<Shared>) {
+        let mut running = self.write();
+        running.retain(|trace| !Arc::ptr_eq(trace, ending));
+        self.active.store(running.len(), Ordering::Relaxed);
+        drop(running);
+        ending.end();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Arc<Shared>>> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<Shared>>> {
+        self.running.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shared {
+    fn end(&self) {
+        self.ended.send_replace(true);
+        self.filled.notify_one();
+    }
+
     fn push(&self, line: &str) {
         let mut queue = lock(&self.queue);
         if queue.dropped > 0 || queue.lines.len() + line.len() > MAX_QUEUED {
@@ -138,8 +161,13 @@ pub struct TraceReader {
 }
 
 impl TraceReader {
+    /// A handle that ends the trace while its reader is in use elsewhere.
+    pub fn end_handle(&self) -> TraceEnd {
+        TraceEnd { traces: Arc::clone(&self.traces), shared: Arc::clone(&self.shared) }
+    }
+
     /// Waits for events. Returns them as lines of JSON, the last one with the number of dropped events if there are any; `None`
-    /// when the server stops. Cancel safe.
+    /// when the trace has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             let filled = self.shared.filled.notified();
@@ -154,7 +182,7 @@ impl TraceReader {
                 if !lines.is_empty() {
                     return Some(lines);
                 }
-                if queue.is_closed {
+                if *self.shared.ended.borrow() {
                     return None;
                 }
             }
@@ -165,9 +193,27 @@ impl TraceReader {
 
 impl Drop for TraceReader {
     fn drop(&mut self) {
-        let mut running = lock(&self.traces.running);
-        running.retain(|trace| !Arc::ptr_eq(trace, &self.shared));
-        self.traces.active.store(running.len(), Ordering::Relaxed);
+        self.traces.end(&self.shared);
+    }
+}
+
+/// Ends a trace whose reader may not read.
+#[derive(Debug)]
+pub struct TraceEnd {
+    traces: Arc<Traces>,
+    shared: Arc<Shared>,
+}
+
+impl TraceEnd {
+    /// Waits until the trace has ended: its reader was dropped, or the server stops. Cancel safe.
+    pub async fn ended(&self) {
+        // The sender is in `shared`, so that the channel is open.
+        let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Ends the trace: another one may begin. The reader gets the events that are queued, and then `None`.
+    pub fn end(&self) {
+        self.traces.end(&self.shared);
     }
 }
 
@@ -235,6 +281,25 @@ mod tests {
         assert_eq!(delivered + last["count"].as_u64().expect("a number"), total);
         traces.record(&event("ann", "news"));
         assert!(reader.next().await.expect("events").contains("subscribed"));
+    }
+
+    #[tokio::test]
+    async fn a_trace_that_has_ended_makes_room_for_another_one_while_its_reader_does_not_read() {
+        let traces = Arc::<Traces>::default();
+        let mut readers: Vec<_> =
+            (0..MAX_TRACES).map(|_| traces.begin(user("ann")).expect("a trace")).collect();
+        traces.record(&event("ann", "news"));
+        let end = readers[0].end_handle();
+        end.end();
+        end.ended().await;
+        let next = traces.begin(user("bob")).expect("a trace");
+        traces.record(&event("ann", "sport"));
+        assert!(readers[0].next().await.is_some_and(|lines| lines.lines().count() == 1));
+        assert_eq!(readers[0].next().await, None);
+        drop(readers);
+        assert!(traces.is_active());
+        drop(next);
+        assert!(!traces.is_active());
     }
 
     #[tokio::test]

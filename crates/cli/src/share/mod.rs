@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use clap::Args;
 use tidings_client::table::Credentials;
-use tidings_client::{Server, Web};
+use tidings_client::Web;
 use tidings_wire::Channel;
 
 use crate::failure::{Failure, print_notice};
 use crate::input::stdin_chunks;
 use crate::interrupt::{block_on, interrupted};
-use crate::target::TlsArgs;
+use crate::target::{TlsArgs, http_port};
 use crate::text::grouped;
 
 /// Default address of the HTTP port.
@@ -170,13 +170,5 @@ fn report_skipped(item: &str, why: &str, count: u64) {
         print_notice(format_args!("a {item} was skipped: {why}"));
     } else if count.is_power_of_two() {
         print_notice(format_args!("{} {item}s were skipped so far", grouped(count)));
-    }
-}
-
-/// Parses the address of an HTTP port; a WebSocket address is accepted.
-fn http_port(text: &str) -> Result<Web, String> {
-    match text.parse()? {
-        Server::Web(web) => Ok(Web { websocket: false, ..web }),
-        other => Err(format!("{other} is not an HTTP port: use http://HOST:PORT or https://HOST")),
     }
 }

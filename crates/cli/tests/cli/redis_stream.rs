@@ -3,7 +3,7 @@
 use serde_json::json;
 use tempfile::TempDir;
 use tidings_testkit::{
-    LineClient, PATIENCE, RedisCluster, RedisServer, Reply, RespClient, Tidings, metric, wait_until,
+    LineClient, PATIENCE, RedisCluster, RedisServer, Reply, RespClient, Tidings, get_http, metric, wait_until,
 };
 
 const GROUP: &str = "tidings";
@@ -23,6 +23,7 @@ fn node(address: &str, consumer: &str, flags: &[&str]) -> (Tidings, TempDir) {
 }
 
 fn subscriber(node: &Tidings) -> LineClient {
+    wait_until(PATIENCE, "readiness", || get_http(node.http(), "/ready").status == 200);
     let mut client = LineClient::connect(node.tcp());
     client.send("SUBSCRIBE news");
     client.expect("CONFIRMED");
@@ -187,6 +188,52 @@ fn entries_of_a_node_that_was_killed_are_taken_over_and_counted_until_then() {
 }
 
 #[test]
+fn a_group_that_was_deleted_continues_after_the_last_entry_that_was_run() {
+    let redis = RedisServer::start();
+    let (node, _dir) = node(&redis.url(), "", &[]);
+    let mut client = subscriber(&node);
+    assert!(add(&redis, 0..10));
+    assert!(numbers(&mut client, 10).iter().copied().eq(0..10));
+    wait_until_acknowledged(&redis);
+    redis.cli(&["XGROUP", "DESTROY", "commands", GROUP]);
+    wait_until_acknowledged(&redis);
+    assert!(add(&redis, [10]));
+    assert_eq!(number(&client.line()), 10);
+    wait_until_acknowledged(&redis);
+    assert_eq!(commands(&node, "done"), 11, "no entry was run again");
+}
+
+#[test]
+fn an_entry_with_the_id_of_one_of_a_deleted_stream_is_published() {
+    let redis = RedisServer::start();
+    let (node, _dir) = node(&redis.url(), "", &[]);
+    let mut client = subscriber(&node);
+    for number in 0..3 {
+        wait_until_acknowledged(&redis);
+        let mut fields = entry(number);
+        fields[2] = "1-0".to_owned();
+        redis.cli(&fields.each_ref().map(|field| &**field));
+        assert_eq!(self::number(&client.line()), number);
+        wait_until_acknowledged(&redis);
+        redis.cli(&["DEL", "commands"]);
+    }
+}
+
+#[test]
+fn a_node_that_stops_completes_its_current_command_and_runs_no_others() {
+    let redis = RedisServer::start();
+    let broker = RedisServer::start();
+    let url = broker.url();
+    let (mut node, _dir) = node(&redis.url(), "", &["--broker", &url, "--set", "shutdown.drain=0s"]);
+    wait_until(PATIENCE, "a group", || pending(&redis) == "Some(Int(0))");
+    broker.cli(&["CLIENT", "PAUSE", "4000", "ALL"]);
+    assert!(add(&redis, 0..50));
+    wait_until(PATIENCE, "entries that were read", || pending(&redis) == "Some(Int(50))");
+    assert_eq!(node.terminate(), 0);
+    assert_eq!(pending(&redis), "Some(Int(49))");
+}
+
+#[test]
 fn two_nodes_with_several_workers_publish_each_entry_once_and_leave_the_group_when_they_stop() {
     let redis = RedisServer::start();
     let broker = RedisServer::start();
@@ -249,6 +296,10 @@ fn an_enabled_consumer_needs_streams_and_a_group() {
     for part in ["consumers.events.redis_stream.streams", "consumers.events.redis_stream.consumer_group"] {
         assert!(stderr.contains(part), "{stderr}");
     }
+    let late =
+        "[consumers.redis_stream]\nstreams = [\"a\"]\nconsumer_group = \"b\"\nvisibility_timeout = \"4m\"\n";
+    let stderr = run(&format!("{text}{late}"));
+    assert!(stderr.contains("redis_stream.visibility_timeout"), "{stderr}");
     let address = "[consumers.redis_stream]\nstreams = [\"a\"]\nconsumer_group = \"b\"\naddress = \"redis://u:hunter2@h/x\"\n";
     let stderr = run(&format!("{text}{address}"));
     assert!(stderr.contains("consumers.events.redis_stream.address: "), "{stderr}");

@@ -8,8 +8,19 @@ use tidings_testkit::Tidings;
 use crate::book::text;
 use crate::tool::{TIDINGS, run};
 
-const COMMANDS: [&str; 10] =
-    ["serve", "connect", "subscribe", "publish", "bench", "config", "completions", "health", "man", "token"];
+const COMMANDS: [&str; 11] = [
+    "serve",
+    "connect",
+    "subscribe",
+    "publish",
+    "bench",
+    "config",
+    "completions",
+    "health",
+    "man",
+    "token",
+    "trace",
+];
 
 #[test]
 fn every_command_has_help_that_ends_with_examples() {

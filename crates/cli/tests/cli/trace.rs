@@ -2,9 +2,16 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tidings_testkit::{HttpResponse, LineClient, PATIENCE, Tidings, connect_http, get_http, wait_until};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tidings_testkit::{
+    HttpResponse, LineClient, PATIENCE, Tidings, connect_http, get_http, post_http, wait_until,
+};
+
+use crate::tool::{Tool, command, run};
 
 const TOKEN_KEY: &str = "a-key-of-tokens-0123456789abcdef";
 
@@ -65,6 +72,15 @@ impl Trace {
         }
     }
 
+    /// Reads to the end of the response, which is complete: its last chunk is empty.
+    fn expect_end(&mut self) {
+        let mut line = self.line();
+        while line != "0\r\n" {
+            assert!(!line.is_empty(), "the connection was closed before the end of the response");
+            line = self.line();
+        }
+    }
+
     /// The next event, with these values in its fields.
     fn expect(&mut self, expected: &[(&str, Value)]) -> Value {
         let event = self.event();
@@ -77,11 +93,10 @@ impl Trace {
 
 /// A client of the line port with the token of a user.
 fn client(node: &Tidings, user: &str) -> LineClient {
-    let args = ["token", "connection", user, "--secret", TOKEN_KEY];
-    let (code, token, stderr) = Tidings::builder(env!("CARGO_BIN_EXE_tidings")).args(args).run_to_end();
-    assert_eq!(code, 0, "{stderr}");
+    let done = run(&["token", "connection", user, "--secret", TOKEN_KEY], b"");
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
     let mut client = LineClient::connect(node.tcp());
-    client.send(&format!("AUTH {}", token.trim()));
+    client.send(&format!("AUTH {}", done.text().trim()));
     client.expect("CONFIRMED");
     client
 }
@@ -164,8 +179,91 @@ fn a_trace_ends_after_its_time_and_when_the_server_stops() {
     let mut node = node();
     let mut short = Trace::begin(&node, "user=ann&seconds=1");
     let mut long = Trace::begin(&node, "user=ann&seconds=3600");
-    // The last chunk is empty.
-    while short.line() != "0\r\n" {}
+    short.expect_end();
     assert_eq!(node.terminate(), 0);
-    while !matches!(&*long.line(), "0\r\n" | "") {}
+    long.expect_end();
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_no_trace_after_its_time_and_does_not_delay_the_stop() {
+    let mut node = node();
+    let channel = "c".repeat(200);
+    let stalled: Vec<_> = (0..16)
+        .map(|number| {
+            let mut peer = connect_http(node.http());
+            set_socket_recv_buffer_size(&peer, 4096).expect("a smaller buffer");
+            let seconds = if number == 0 { 3600 } else { 2 };
+            let head = "Host: localhost\r\nX-API-Key: reader-key-0123456789";
+            let request =
+                format!("GET /api/trace?channel={channel}&seconds={seconds} HTTP/1.1\r\n{head}\r\n\r\n");
+            peer.write_all(request.as_bytes()).expect("a request");
+            assert_eq!(HttpResponse::read_head(&mut peer).status, 200);
+            peer
+        })
+        .collect();
+    let mut ann = client(&node, "ann");
+    ann.send(&format!("SUBSCRIBE {channel}"));
+    ann.expect("CONFIRMED");
+    let subscriber = std::thread::spawn(move || (0..20_000).for_each(|_| drop(ann.line())));
+    let publish = json!({"publish": {"channel": channel, "data": 1}});
+    let batch = json!({ "commands": vec![publish; 500] }).to_string();
+    for _ in 0..40 {
+        let key = "X-API-Key: publisher-key-0123456789";
+        assert_eq!(post_http(node.http(), "/api/batch", &[key], &batch).status, 200);
+    }
+    subscriber.join().expect("all publications");
+    wait_until(PATIENCE, "the end of traces without a reader", || {
+        let mut peer = connect_http(node.http());
+        let head = "Host: localhost\r\nX-API-Key: reader-key-0123456789";
+        let request = format!("GET /api/trace?user=ann&seconds=1 HTTP/1.1\r\n{head}\r\n\r\n");
+        peer.write_all(request.as_bytes()).expect("a request");
+        HttpResponse::read_head(&mut peer).status == 200
+    });
+    let began = Instant::now();
+    assert_eq!(node.terminate(), 0);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    drop(stalled);
+}
+
+#[test]
+fn the_command_trace_prints_the_events_of_one_node_until_it_is_interrupted_or_its_time_has_passed() {
+    let mut node = node();
+    let url = node.http_url();
+    let url = url.trim_end_matches('/');
+    let trace = |args: &[&str]| {
+        let with_key = ["--server", url, "--key", "reader-key-0123456789"];
+        Tool::start(command(&[&["trace"], args, &with_key].concat()))
+    };
+    let (user, channel) = (trace(&["user", "ann"]), trace(&["channel", "news"]));
+    let short = trace(&["user", "ann", "--time", "1s"]);
+    for (tool, subject) in [(&user, "user ann"), (&channel, "channel news"), (&short, "user ann")] {
+        tool.wait_for_stderr(&format!("events of the {subject} at the node of {url} alone"));
+    }
+    let mut ann = client(&node, "ann");
+    ann.send("SUBSCRIBE news");
+    ann.expect("CONFIRMED");
+    let events = |tool: &Tool, count: usize| {
+        let lines = tool.lines(count);
+        let event = |line: &String| serde_json::from_str::<Value>(line).expect("JSON")["event"].clone();
+        lines.iter().map(event).collect::<Vec<_>>()
+    };
+    assert_eq!(events(&user, 2), ["connected", "subscribed"]);
+    assert_eq!(events(&channel, 1), ["subscribed"]);
+    assert_eq!(short.finish().code, Some(0));
+    user.signal(Signal::INT);
+    assert_eq!(user.finish().code, Some(0));
+    assert_eq!(node.terminate(), 0);
+    let done = channel.finish();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("the server stops"), "{}", done.stderr);
+}
+
+#[test]
+fn the_command_trace_reports_a_key_without_the_scope_and_an_invalid_time() {
+    let node = node();
+    let url = node.http_url();
+    let with = |more: &[&str]| run(&[&["trace", "user", "ann", "--server", &*url], more].concat(), b"");
+    with(&[]).refused(1, &["401", "--key"]);
+    with(&["--key", "publisher-key-0123456789"]).refused(1, &["403", "scope read"]);
+    with(&["--time", "2h"]).refused(2, &["from 1s to 1h"]);
 }

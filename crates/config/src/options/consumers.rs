@@ -57,8 +57,9 @@ group! {
         streams: Vec<RedisKey> = "", ();
         /// Name of the consumer group of all nodes. A group that does not exist is created at the beginning of the stream.
         consumer_group: String = "", MaxLength(255);
-        /// Time after which an entry that a node has read and not acknowledged is given to another one.
-        visibility_timeout: Duration = "30s", millis(1000, HOUR);
+        /// Time after which an entry that a node has read and not acknowledged is given to another one. At most 3 minutes, so that
+        /// it is read again while the broker has the idempotency key of its publication, which it keeps for 5 minutes.
+        visibility_timeout: Duration = "30s", millis(1000, 3 * MINUTE);
         /// Number of workers for each stream. Each of them has a connection to Redis, and runs one command at a time; with several
         /// workers or nodes the entries of a stream are not run in order.
         num_workers: usize = "1", count(1, 64);

@@ -1,5 +1,7 @@
 //! Entries of a stream as commands.
 
+use std::fmt;
+
 use bytes::Bytes;
 use redis::Value;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,24 @@ pub(crate) struct Entry {
     pub(crate) id: String,
     /// Its fields; empty for an entry that was deleted before it was read.
     fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The id of an entry, in the order of the stream: milliseconds and a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EntryId(u64, u64);
+
+impl EntryId {
+    /// Parses an id, `MILLISECONDS-NUMBER`; `None` for another form.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (time, number) = text.split_once('-')?;
+        Some(Self(time.parse().ok()?, number.parse().ok()?))
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
 }
 
 /// A command in an entry: its method and its parameters in JSON.
@@ -45,6 +65,16 @@ impl Entry {
     /// Bytes of its fields and values.
     pub(crate) fn size(&self) -> usize {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// A hash of the name of its stream, its fields and its values (FNV-1a with 64 bits, RFC 9923 §2). It distinguishes entries with the same id, which the back
+    /// end can choose again after it has deleted the stream.
+    pub(crate) fn hash(&self, stream: &str) -> u64 {
+        let fields = self.fields.iter().flat_map(|(name, value)| [&**name, &**value]);
+        let parts = std::iter::once(stream.as_bytes()).chain(fields);
+        let bytes = parts.flat_map(|part| part.len().to_le_bytes().into_iter().chain(part.iter().copied()));
+        bytes
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     }
 
     fn field(&self, name: &str) -> Option<&[u8]> {
@@ -200,6 +230,24 @@ mod tests {
         let text = publication(&[("payload", "plain"), ("centrifugo-channels", "one")]).expect("a request");
         assert_eq!(text["b64data"], "cGxhaW4=");
         assert!(publication(&[("payload", "1")]).unwrap_err().contains("no channels"));
+    }
+
+    #[test]
+    fn entries_with_other_fields_have_other_hashes() {
+        let hashes =
+            [&[("a", "b")][..], &[("a", "c")], &[("ab", "")], &[("", "ab")], &[("a", "b"), ("", "")], &[]]
+                .map(|fields| entry(fields).hash("news"));
+        let distinct: std::collections::BTreeSet<_> = hashes.into_iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+        assert_ne!(entry(&[]).hash("news"), entry(&[]).hash("sport"));
+    }
+
+    #[test]
+    fn ids_are_compared_as_numbers() {
+        let id = |text| EntryId::parse(text).expect("an id");
+        assert!(id("9-5") < id("10-0") && id("10-9") < id("10-10"));
+        assert_eq!(id("10-3").to_string(), "10-3");
+        assert_eq!(EntryId::parse("x"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tidings_redis_dial::addr::Addr;
 use tidings_redis_dial::dial::Dialer;
 
-use super::entry::{Entry, text};
+use super::entry::{Entry, EntryId, text};
 
 /// Longest time for one command, besides the time that it blocks.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,6 +16,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const BLOCK: Duration = Duration::from_secs(1);
 /// Idle time after which a member of the group without pending entries is removed: it has ended.
 const MEMBER_IDLE: Duration = Duration::from_secs(3600);
+/// The id before the first entry of a stream, and the cursor after the last one.
+pub(super) const FIRST_ID: &str = "0-0";
 /// Beginning of the names of members that the server has created.
 const MEMBER_PREFIX: &str = "tidings-";
 
@@ -67,16 +69,37 @@ impl Member<'_> {
         format!("{MEMBER_PREFIX}{:016x}", fastrand::u64(..))
     }
 
-    /// Creates the stream and its group, unless they exist.
+    /// Creates the stream and its group, unless they exist. A group that was deleted continues after the entry `done`, the last one
+    /// that this process has run; a new one, and that of a stream that was deleted too, begins with the first entry. Checks
+    /// that entries can be acknowledged, so that no command runs whose entry cannot.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(crate) async fn create_group(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn create_group(&mut self, done: Option<EntryId>) -> Result<(), Failure> {
+        // The stream was deleted too if it has no entry as late as the last one.
+        let continues = done.is_some() && self.last_id().await? >= done;
+        let start = done.filter(|_| continues).map_or_else(|| FIRST_ID.to_owned(), |done| done.to_string());
         let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(self.stream).arg(self.group).arg("0").arg("MKSTREAM");
+        create.arg("CREATE").arg(self.stream).arg(self.group).arg(start).arg("MKSTREAM");
         match self.send(&create, COMMAND_TIMEOUT).await? {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(self.failure(&error)),
-            _ => Ok(()),
+            Err(error) if error.code() != Some("BUSYGROUP") => return Err(self.failure(&error)),
+            _ => {}
+        }
+        self.acknowledge(&mut vec![FIRST_ID.to_owned()]).await
+    }
+
+    /// The id of the last entry of the stream, also of a deleted one; `None` without a stream.
+    async fn last_id(&mut self) -> Result<Option<EntryId>, Failure> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("STREAM").arg(self.stream);
+        match self.send(&info, COMMAND_TIMEOUT).await? {
+            Ok(reply) => {
+                let last = fields(reply)
+                    .and_then(|all| all.into_iter().find(|(name, _)| name == "last-generated-id"));
+                last.and_then(|(_, id)| EntryId::parse(&text(id)?)).map(Some).ok_or(Failure::Reply("XINFO"))
+            }
+            Err(error) if error.detail() == Some("no such key") => Ok(None),
+            Err(error) => Err(self.failure(&error)),
         }
     }
 
@@ -127,18 +150,22 @@ impl Member<'_> {
             .ok_or(Failure::Reply("XAUTOCLAIM"))
     }
 
-    /// Keeps entries of this member from being taken over for another visibility timeout.
+    /// Renews the claims of this member to entries, so that no other one takes them over for another visibility timeout. Without
+    /// the group there are no claims: the entries are not read again, and this member runs them to their end.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(crate) async fn keep(&mut self, ids: impl Iterator<Item = &str>) -> Result<(), Failure> {
-        let mut keep = redis::cmd("XCLAIM");
-        keep.arg(self.stream).arg(self.group).arg(self.name).arg(0);
+    pub(crate) async fn renew_claims(&mut self, ids: impl Iterator<Item = &str>) -> Result<(), Failure> {
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(self.stream).arg(self.group).arg(self.name).arg(0);
         ids.for_each(|id| {
-            keep.arg(id);
+            claim.arg(id);
         });
-        keep.arg("JUSTID");
-        self.call(&keep, COMMAND_TIMEOUT).await.map(|_| ())
+        claim.arg("JUSTID");
+        match self.send(&claim, COMMAND_TIMEOUT).await? {
+            Err(error) if error.code() != Some("NOGROUP") => Err(self.failure(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// Acknowledges entries, and clears the list.

@@ -1,4 +1,4 @@
-//! Streams of Redis, read by a consumer group: so many workers for each stream, each with its own connection.
+//! Streams of Redis, read by a consumer group: several workers for each stream, each with its own connection.
 //!
 //! A worker reads entries, runs their commands, and acknowledges them. Entries of a worker that has ended are taken over by the
 //! others after the visibility timeout.
@@ -6,8 +6,9 @@
 mod entry;
 mod group;
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -19,8 +20,8 @@ use tidings_redis_dial::url::{Deployment, Seeds, UrlError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::entry::Entry;
-use self::group::{Failure, Member};
+use self::entry::{Entry, EntryId};
+use self::group::{FIRST_ID, Failure, Member};
 use crate::backoff::Backoff;
 use crate::metrics::{Counters, OpenConnection};
 use crate::runner::{Backlog, Runner};
@@ -32,8 +33,6 @@ const DEFAULT_ADDRESS: &str = "redis://127.0.0.1:6379";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most entries that are read at a time.
 const MAX_ENTRIES: usize = 100;
-/// The first id of a stream, and the cursor after the last one.
-const FIRST_ID: &str = "0-0";
 
 /// The streams of one consumer.
 #[derive(Debug)]
@@ -41,6 +40,8 @@ pub(crate) struct Source {
     options: RedisStreamOptions,
     runner: Runner,
     backlog: Arc<Backlog>,
+    /// The last entry of each stream whose command is done.
+    done: Mutex<Vec<Option<EntryId>>>,
     /// Limits log lines about lost connections.
     lost: LogThrottle,
 }
@@ -55,6 +56,7 @@ impl Source {
             options: options.clone(),
             runner: Runner::new(name),
             backlog: Arc::new(Backlog::new(options.streams.len())),
+            done: Mutex::new(vec![None; options.streams.len()]),
             lost: LogThrottle::new(),
         };
         source.deployment().map_err(|error| SetupError::Address {
@@ -67,6 +69,14 @@ impl Source {
     /// The name of the consumer, and the number of its entries that wait.
     pub(crate) fn backlog(&self) -> (String, Arc<Backlog>) {
         (self.runner.name().to_owned(), Arc::clone(&self.backlog))
+    }
+
+    /// The last entry of a stream whose command is done, after those of the entries `ids` are done too.
+    fn last_done(&self, stream: usize, ids: &[String]) -> Option<EntryId> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = done.get_mut(stream)?;
+        *last = (*last).max(ids.iter().filter_map(|id| EntryId::parse(id)).max());
+        *last
     }
 
     fn deployment(&self) -> Result<Deployment, UrlError> {
@@ -128,7 +138,7 @@ impl Worker {
             if self.is_first {
                 self.source.backlog.set(self.stream, None);
             }
-            // The node that the first one has named is tried at once.
+            // The redirect of a seed node is followed without a delay.
             let was_seed = self.primary.is_none();
             self.primary = match &failure {
                 Failure::Moved(addr) => addr.clone(),
@@ -177,7 +187,7 @@ impl Worker {
             connection,
             dialer: &dialer,
         };
-        member.create_group().await?;
+        member.create_group(source.last_done(self.stream, &[])).await?;
         let _open = OpenConnection::new(&self.counters);
         let visible = options.visibility_timeout;
         // Entries of members that have ended are looked for often enough that they wait for at most half the timeout more.
@@ -186,7 +196,8 @@ impl Worker {
         let mut count = MAX_ENTRIES;
         while !*self.stopped.borrow() {
             self.report_backlog(&mut member).await?;
-            let entries = if Instant::now() >= claim_at {
+            let is_claim = Instant::now() >= claim_at;
+            let entries = if is_claim {
                 let (entries, next) = member.claim(visible, count, &cursor).await?;
                 if next == FIRST_ID {
                     claim_at = Instant::now() + visible / 2;
@@ -199,10 +210,13 @@ impl Worker {
             } else {
                 member.read(count).await?
             };
-            backoff.reset();
             if !entries.is_empty() {
                 count = next_count(&entries);
                 self.run_entries(&mut member, &entries).await?;
+            }
+            // Entries were acknowledged, or the connection has been in use for the time of a read.
+            if !entries.is_empty() || !is_claim {
+                backoff.reset();
             }
         }
         member.remove_members(true).await
@@ -217,31 +231,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs the commands of entries, and acknowledges those that are done. A command that fails for a time is repeated; those behind it
-    /// wait. Entries that are not done when the consumer is stopped stay with the group.
+    /// Runs the commands of entries, and acknowledges those that are done. A command that fails temporarily is repeated; those behind
+    /// it wait. Entries that are not done when the consumer is stopped stay with the group.
     async fn run_entries(&mut self, member: &mut Member<'_>, entries: &[Entry]) -> Result<(), Failure> {
-        let source = Arc::clone(&self.source);
-        let Source { options, runner, .. } = &*source;
         let mut stopped = self.stopped.clone();
         let mut attempts = Backoff::default();
         let mut done = Vec::with_capacity(entries.len());
-        let mut kept_at = Instant::now();
+        let mut renewed_at = Instant::now();
         for (at, entry) in entries.iter().enumerate() {
-            let id = format!("{} {}", member.stream, entry.id);
-            let key = format!("consumer {} {id}", runner.name());
-            loop {
-                if kept_at.elapsed() > options.visibility_timeout / 3 {
-                    member.acknowledge(&mut done).await?;
-                    member.keep(entries[at..].iter().map(|entry| &*entry.id)).await?;
-                    kept_at = Instant::now();
-                }
-                let command = entry.command(options);
-                let command = command.as_ref().map(|(method, params)| (&**method, params.clone()));
-                let target = (&self.target, &*self.counters);
-                if runner.run(target, &id, command.map_err(Clone::clone), key.clone()).await {
-                    break;
-                }
-                member.acknowledge(&mut done).await?;
+            if *stopped.borrow() {
+                break;
+            }
+            while !self.run_entry(member, (&entries[at..], entry), &mut done, &mut renewed_at).await? {
+                self.acknowledge(member, &mut done).await?;
                 self.report_backlog(member).await?;
                 let stop = stopped.wait_for(|stopped| *stopped).map(|_| ());
                 if tokio::time::timeout(attempts.next(), stop).await.is_ok() {
@@ -251,7 +253,42 @@ impl Worker {
             attempts.reset();
             done.push(entry.id.clone());
         }
-        member.acknowledge(&mut done).await
+        self.acknowledge(member, &mut done).await
+    }
+
+    /// Runs the command of the first of the entries `left`, and renews the claims to them meanwhile. Returns whether it is done.
+    async fn run_entry(
+        &self,
+        member: &mut Member<'_>,
+        (left, entry): (&[Entry], &Entry),
+        done: &mut Vec<String>,
+        renewed_at: &mut Instant,
+    ) -> Result<bool, Failure> {
+        let Source { options, runner, .. } = &*self.source;
+        let id = format!("{} {}", member.stream, entry.id);
+        // The hash also keeps the key short: the name of a stream can be longer than a key may be.
+        let key = format!("consumer {} {} {:016x}", runner.name(), entry.id, entry.hash(member.stream));
+        let command = entry.command(options);
+        let command = command.as_ref().map(|(method, params)| (&**method, params.clone()));
+        let run = runner.run((&self.target, &*self.counters), &id, command.map_err(Clone::clone), key);
+        let mut run = pin!(run);
+        loop {
+            let renewal = *renewed_at + options.visibility_timeout / 3;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(renewal.into()) => {}
+                is_done = &mut run => return Ok(is_done),
+            }
+            self.acknowledge(member, done).await?;
+            member.renew_claims(left.iter().map(|entry| &*entry.id)).await?;
+            *renewed_at = Instant::now();
+        }
+    }
+
+    /// Acknowledges entries, and clears the list.
+    async fn acknowledge(&self, member: &mut Member<'_>, done: &mut Vec<String>) -> Result<(), Failure> {
+        self.source.last_done(self.stream, done);
+        member.acknowledge(done).await
     }
 
     /// Counts and logs a lost connection, and waits until the next one may be opened.
@@ -272,7 +309,7 @@ impl Worker {
     }
 }
 
-/// The number of entries to read after these: so many of the largest one that they fit into [`MAX_BATCH`].
+/// The number of entries to read after these: [`MAX_BATCH`] divided by the size of the largest one, at most [`MAX_ENTRIES`].
 fn next_count(entries: &[Entry]) -> usize {
     let largest = entries.iter().map(Entry::size).max().unwrap_or_default();
     let most = usize::try_from(MAX_BATCH).unwrap_or(usize::MAX);

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
+use tidings_http::Hijacker;
 use tidings_keys::Scope;
-use tidings_trace::{TraceReader, TraceSubject};
+use tidings_trace::{TraceEnd, TraceReader, TraceSubject};
 use tokio::time::Instant;
 
 use super::Api;
@@ -21,6 +22,8 @@ const DEFAULT_SECONDS: u64 = 60;
 const MAX_SECONDS: u64 = 3600;
 /// Time without events after which an empty line is sent, so that no proxy closes the connection.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Time for a client to read the rest of a trace that has ended.
+const END_GRACE: Duration = Duration::from_secs(1);
 /// Longest name of a user in bytes; channels have their own bound.
 const MAX_USER: usize = 1024;
 
@@ -68,23 +71,43 @@ pub(super) async fn trace(State(api): State<Arc<Api>>, request: Request) -> Resp
                 (HeaderName::from_static("x-accel-buffering"), "no"),
             ];
             let until = Instant::now() + Duration::from_secs(seconds);
-            (headers, Body::from_stream(lines(reader, until))).into_response()
+            let connection =
+                parts.extensions.get::<Hijacker>().filter(|hijacker| !hijacker.is_stream()).cloned();
+            let has_connection = connection.is_some();
+            tokio::spawn(end_in_time(reader.end_handle(), until, connection));
+            let mut response = (headers, Body::from_stream(lines(reader))).into_response();
+            if has_connection {
+                // The connection has no further request, which its end in time would interrupt.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
         }
         Err(error) => (StatusCode::TOO_MANY_REQUESTS, format!("{error}\n")).into_response(),
     }
 }
 
+/// Ends a trace at its time, and closes its connection of HTTP/1.1 soon after its end: the body of a client that does not read is
+/// not polled, so that it cannot end the response.
+async fn end_in_time(end: TraceEnd, until: Instant, connection: Option<Hijacker>) {
+    // An error is the end of the time.
+    let _ = tokio::time::timeout_at(until, end.ended()).await;
+    end.end();
+    if let Some(connection) = connection {
+        tokio::time::sleep(END_GRACE).await;
+        // It takes the connection out of HTTP, if it still exists, and never resolves.
+        let _ = connection.hijack(drop).now_or_never();
+    }
+}
+
 /// The lines of a trace until its end, the first one empty, so that the client gets the response at once.
-fn lines(reader: TraceReader, until: Instant) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
+fn lines(reader: TraceReader) -> impl futures_util::Stream<Item = Result<Bytes, Infallible>> {
     let empty = Bytes::from_static(b"\n");
     stream::unfold((reader, Some(empty)), move |(mut reader, first)| async move {
         if let Some(first) = first {
             return Some((Ok(first), (reader, None)));
         }
-        let heartbeat = (Instant::now() + HEARTBEAT).min(until);
-        match tokio::time::timeout_at(heartbeat, reader.next()).await {
+        match tokio::time::timeout(HEARTBEAT, reader.next()).await {
             Ok(lines) => lines.map(|lines| (Ok(lines.into()), (reader, None))),
-            Err(_) if Instant::now() >= until => None,
             Err(_) => Some((Ok(Bytes::from_static(b"\n")), (reader, None))),
         }
     })

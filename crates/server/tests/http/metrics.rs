@@ -70,6 +70,20 @@ fn the_documentation_lists_exactly_the_existing_metrics() {
     let server = TestServer::start(&[&bucket[..], &[&redis, TRACES], &WEBHOOKS].concat());
     let mut scraped = rows(&openmetrics(&server).body);
     scraped.append(&mut rows(&openmetrics(&TestServer::start(&[])).body));
+    // The backlog of a consumer has samples while its source knows it.
+    let source = RedisServer::start();
+    let consumer = TestServer::start(&[
+        "consumers=events",
+        "consumers.events.enabled=true",
+        "consumers.events.type=redis_stream",
+        &format!("consumers.events.redis_stream.address={}", source.url()),
+        "consumers.events.redis_stream.streams=commands",
+        "consumers.events.redis_stream.consumer_group=nodes",
+    ]);
+    wait_until(PATIENCE, "a known backlog", || {
+        openmetrics(&consumer).body.contains("tidings_consumer_backlog{")
+    });
+    scraped.append(&mut rows(&openmetrics(&consumer).body));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap_or_default();
     // Metrics have rows of four columns, alerts of two.

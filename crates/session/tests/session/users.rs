@@ -487,7 +487,7 @@ fn an_event_source_may_request_the_channels_of_its_token() {
 }
 
 #[test]
-fn a_renewal_without_the_capability_fails_a_subscribe_that_waits_for_the_broker() {
+fn a_renewal_without_the_capability_leaves_no_subscription_that_waited_for_the_broker() {
     let mut w = with_tokens(NamespaceOptions::default());
     w.authority = |decision| {
         let caps = r#"[{"channels": ["news"], "allow": ["sub"]}]"#;
@@ -512,9 +512,8 @@ fn a_renewal_without_the_capability_fails_a_subscribe_that_waits_for_the_broker(
             exchange(&mut w, slot, &json!({"id": 2, "subscribe": {"channel": "news"}})),
             Vec::<Value>::new()
         );
-        let replies = exchange(&mut w, slot, &json!({"id": 3, "refresh": {"token": token}}));
-        let is_refused = replies.iter().any(|reply| reply["id"] == 2 && reply["error"]["code"] == 103);
-        assert_eq!(is_refused, !is_subscribed, "{token}: {replies:?}");
+        // The commands of a client take effect in their order.
+        exchange(&mut w, slot, &json!({"id": 3, "refresh": {"token": token}}));
         w.set_broker(Broker::Up);
         assert_eq!(w.hub.is_subscribed(slot, &channel("news")), is_subscribed, "{token}");
         w.close(slot);
