@@ -189,7 +189,7 @@ impl Hook {
         let response = match (sent, &self.transport) {
             (Ok(response), Transport::Http(_)) => response,
             (Ok(message), Transport::Grpc(_)) => {
-                grpc::response(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
+                grpc::to_json(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
             }
             (Err(error), _) => {
                 let status = match error {
