@@ -226,8 +226,9 @@ fn disconnect(request: api::DisconnectRequest) -> Command {
 }
 
 fn refresh(request: api::RefreshRequest) -> Command {
-    let api::RefreshRequest { user, client, expired, expire_at, session } = request;
-    Command::Refresh(command::Refresh { user, client, session, expired, expire_at })
+    let api::RefreshRequest { user, client, expired, expire_at, info, session } = request;
+    let has_info = !info.is_empty();
+    Command::Refresh(command::Refresh { user, client, session, expired, expire_at, has_info })
 }
 
 fn presence(request: api::PresenceRequest) -> Command {
@@ -343,8 +344,8 @@ fn revoke_token(request: api::RevokeTokenRequest) -> Command {
 }
 
 fn invalidate_user_tokens(request: api::InvalidateUserTokensRequest) -> Command {
-    let api::InvalidateUserTokensRequest { expire_at, user, issued_before } = request;
-    Command::InvalidateUserTokens(command::InvalidateUserTokens { user, issued_before, expire_at })
+    let api::InvalidateUserTokensRequest { expire_at, user, issued_before, channel } = request;
+    Command::InvalidateUserTokens(command::InvalidateUserTokens { user, issued_before, expire_at, channel })
 }
 
 fn reload(_: api::ReloadRequest) -> Command {
