@@ -110,7 +110,13 @@ fn raw_json(name: &str, bytes: &[u8], fields: &mut Map<String, Value>) -> Result
     Ok(())
 }
 
+/// Sets the capabilities, unless there is no entry. An empty entry grants nothing: with it alone the list is set and empty, which
+/// takes away the capabilities of a connection that is renewed.
 fn capabilities(caps: Vec<proxy::ChannelsCapability>, fields: &mut Map<String, Value>) {
+    if caps.is_empty() {
+        return;
+    }
+    let granted = caps.into_iter().filter(|capability| *capability != proxy::ChannelsCapability::default());
     let capability = |proxy::ChannelsCapability { channels, allow, r#match }| {
         let mut fields = Map::new();
         insert("channels", channels, &mut fields);
@@ -118,7 +124,7 @@ fn capabilities(caps: Vec<proxy::ChannelsCapability>, fields: &mut Map<String, V
         insert("match", r#match, &mut fields);
         Value::Object(fields)
     };
-    insert("caps", caps.into_iter().map(capability).collect::<Vec<_>>(), fields);
+    fields.insert("caps".to_owned(), granted.map(capability).collect());
 }
 
 fn overrides(overrides: Option<proxy::SubscribeOptionOverride>, fields: &mut Map<String, Value>) {
@@ -275,15 +281,38 @@ mod tests {
 
     #[test]
     fn an_empty_response_permits_nothing_and_ends_what_expires() {
-        for kind in [HookKind::Connect, HookKind::Subscribe, HookKind::Publish, HookKind::Rpc] {
-            let json = to_json(kind, Bytes::new()).expect("JSON");
-            assert!(json_response::read_subscribe(&json).is_err(), "{kind:?}");
-        }
+        let empty = |kind| to_json(kind, Bytes::new()).expect("JSON");
+        assert!(json_response::read_connect(&empty(HookKind::Connect)).is_err());
+        assert!(json_response::read_subscribe(&empty(HookKind::Subscribe)).is_err());
+        assert!(json_response::read_publish(&empty(HookKind::Publish)).is_err());
+        assert!(json_response::read_rpc(&empty(HookKind::Rpc)).is_err());
+        assert!(json_values::read_values(&empty(HookKind::SharedPollRefresh)).is_err());
         let json = to_json(HookKind::Refresh, Bytes::new()).expect("JSON");
         assert_eq!(
             json_response::read_renewal(&json),
             Ok(Ok(Renewal { is_expired: true, ..Renewal::default() }))
         );
+    }
+
+    #[test]
+    fn an_empty_capability_takes_away_those_of_a_connection() {
+        let renewed = |caps| {
+            let result = proxy::RefreshResult { caps, expire_at: 1, ..proxy::RefreshResult::default() };
+            let message = proxy::RefreshResponse { result: Some(result), error: None, disconnect: None };
+            let json = encoded(HookKind::Refresh, &message).expect("JSON");
+            json_response::read_renewal(&json).expect("a response").expect("a renewal").capabilities
+        };
+        let empty = proxy::ChannelsCapability::default;
+        let granted = proxy::ChannelsCapability {
+            channels: vec!["a".to_owned()],
+            allow: vec!["sub".to_owned()],
+            ..empty()
+        };
+        assert_eq!(renewed(vec![]), None, "they stay");
+        assert_eq!(renewed(vec![empty()]), Some(None), "they end");
+        let replaced = renewed(vec![granted.clone()]);
+        assert!(matches!(replaced, Some(Some(_))), "{replaced:?}");
+        assert_eq!(renewed(vec![granted, empty()]), replaced);
     }
 
     #[test]
