@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn one_key_never_takes_the_memory_of_others() {
         let budget = BodyBudget::new(MAX_BODIES);
-        let (reader, writer) = (Arc::from("reader"), Arc::from("writer"));
+        let (reader, writer): (Arc<str>, Arc<str>) = ("reader".into(), "writer".into());
         let mut first = budget.reserve(&reader, MAX_BODIES, SHORT).await.expect("free memory");
         assert!(budget.reserve(&reader, 1, SHORT).await.is_none());
         let other = budget.reserve(&writer, MAX_BODIES, SHORT).await;

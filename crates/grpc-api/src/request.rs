@@ -363,7 +363,7 @@ mod tests {
 
     /// A field 1 without bytes: an empty command of a batch, or the empty name of a channel in a broadcast.
     fn empty_fields(count: usize) -> Bytes {
-        [0x0a, 0].repeat(count).into()
+        [0x0a_u8, 0].repeat(count).into()
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn half_messages_of_one_key_do_not_stop_the_calls_of_another() {
         "http_api.keys.reader.key=the-key-of-the-reader",
         "http_api.keys.reader.scopes=read",
         "http_api.keys.writer.key=the-key-of-the-writer",
+        "http_api.keys.writer.scopes=publish,read",
         "grpc_api.max_receive_message_size=8388608",
     ];
     let server = ApiServer::with(&[&GRPC[..], &options].concat());
