@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use tidings_config::Config;
 use tidings_http::{Scheme, is_of_other_site};
 use tidings_keys::{ApiIdentity, ApiKeys};
@@ -170,27 +170,31 @@ fn is_cross_site(headers: &HeaderMap, scheme: Scheme) -> bool {
     own(origin) != Some(true)
 }
 
-impl IntoResponse for AccessDenied {
-    fn into_response(self) -> Response {
-        match self {
+impl AccessDenied {
+    /// The response at a port, with the options that have its keys.
+    pub fn response(self, port: ApiPort) -> Response {
+        let (own, keys) = match port {
+            ApiPort::Http => ("http_api.key", "http_api.key, http_api.keys"),
+            ApiPort::Grpc => ("grpc_api.key", "grpc_api.key, http_api.key, http_api.keys"),
+        };
+        let (status, reason) = match self {
             Self::NoKey => {
-                let reason = "the server API needs a key (http_api.key, http_api.keys): X-API-Key: KEY\n";
-                (StatusCode::UNAUTHORIZED, reason).into_response()
+                (StatusCode::UNAUTHORIZED, format!("the server API needs a key ({keys}): X-API-Key: KEY\n"))
             }
             Self::WrongKey => {
-                (StatusCode::UNAUTHORIZED, "this is not a key in http_api.key or http_api.keys\n")
-                    .into_response()
+                (StatusCode::UNAUTHORIZED, format!("this is none of the keys of the server API ({keys})\n"))
             }
             Self::Closed => {
-                let reason = "the server API is closed: set http_api.key (or http_api.insecure)\n";
-                (StatusCode::UNAUTHORIZED, reason).into_response()
+                let reason = format!("the server API is closed: set {own} (or http_api.insecure)\n");
+                (StatusCode::UNAUTHORIZED, reason)
             }
             Self::OtherSite => {
                 let reason =
-                    "without a key, pages of other sites may not use the server API; set http_api.key\n";
-                (StatusCode::FORBIDDEN, reason).into_response()
+                    format!("without a key, pages of other sites may not use the server API; set {own}\n");
+                (StatusCode::FORBIDDEN, reason)
             }
-        }
+        };
+        (status, reason).into_response()
     }
 }
 

@@ -14,7 +14,9 @@ use tidings_metrics::{Label as _, labels};
 use tidings_wire::Object;
 use tidings_wire::grant::ChannelOverrides;
 
-use crate::fields::{RawJson, any_json, json_or_null, list, null_as_default, object, object_or_empty};
+use crate::fields::{
+    RawJson, any_json, is_given, json_or_null, list, null_as_default, object, object_or_empty,
+};
 use crate::map::{MapClear, MapPublish, MapReadState, MapReadStream, MapRemove, MapStats};
 use crate::shared_poll::SharedPollPublish;
 
@@ -324,6 +326,9 @@ pub struct InvalidateUserTokens {
     /// End of the block in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
     pub expire_at: i64,
+    /// A channel, whose tokens alone would be invalid. Not available: a request with one is error 108.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub channel: String,
 }
 
 /// The request of `unsubscribe`.
@@ -392,6 +397,9 @@ pub struct Refresh {
     /// New end of the connections in Unix seconds; 0 for none.
     #[serde(default, deserialize_with = "null_as_default")]
     pub expire_at: i64,
+    /// Whether there is new information about the connections. Not available: such a request is error 108.
+    #[serde(default, rename = "info", deserialize_with = "is_given")]
+    pub has_info: bool,
 }
 
 /// The request of `presence`.

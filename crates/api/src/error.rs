@@ -21,6 +21,14 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The error (108) of a request with a field that this server does not support.
+    pub fn not_available(field: &str) -> Self {
+        Self {
+            code: code::NOT_AVAILABLE.number,
+            message: format!("{}: {field}", code::NOT_AVAILABLE.text).into(),
+        }
+    }
+
     /// The error of an invalid request, with the reason.
     pub fn bad_request(reason: impl std::fmt::Display) -> Self {
         Self {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tidings_wire::Object;
@@ -43,6 +43,11 @@ pub(crate) fn any_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 /// Reads any JSON; `null` means absent.
 pub(crate) fn json_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
     Ok(any_json(deserializer)?.filter(|json| json.get() != "null"))
+}
+
+/// Whether a field has any JSON but `null`. The value is discarded.
+pub(crate) fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<IgnoredAny>::deserialize(deserializer)?.is_some())
 }
 
 /// Reads a list of at most `MAX` items; `null` means an empty one.

@@ -10,6 +10,7 @@
 //! - A reply contains no secret.
 
 pub mod batch;
+pub mod body_budget;
 pub mod command;
 pub mod error;
 mod fields;

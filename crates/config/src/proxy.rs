@@ -23,7 +23,8 @@ const MAX_URL: usize = 2048;
 const MAX_HEADERS: usize = 64;
 
 /// Headers of one connection or one body (RFC 9110 §7.6.1, §8), which cannot be set or passed on: a client could
-/// otherwise end the request early, or request an encoding that the server does not support.
+/// otherwise end the request early, or request an encoding that the server does not support. Names that begin with `grpc-` are
+/// reserved for the same reason (gRPC over HTTP/2, "Requests").
 const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -380,7 +381,7 @@ impl Setting for Option<HeaderName> {
 fn header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text)
         .map_err(|_| format!("expected a header's name such as Cookie, got \"{}\"", shown(text)))?;
-    if RESERVED.contains(&name.as_str()) {
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("grpc-") {
         return Err(format!("the header {name} belongs to the connection, so it cannot be set or passed on"));
     }
     Ok(name)
@@ -504,7 +505,7 @@ mod tests {
             HeaderName::read(&word("X-Real-Ip"), &()).as_ref().map(HeaderName::as_str),
             Ok("x-real-ip")
         );
-        for bad in ["Host", "content-LENGTH", "Transfer-Encoding", "", "a b", "a:"] {
+        for bad in ["Host", "content-LENGTH", "Transfer-Encoding", "Grpc-Timeout", "", "a b", "a:"] {
             assert!(HeaderName::read(&word(bad), &()).is_err(), "{bad}");
         }
     }

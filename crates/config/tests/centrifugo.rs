@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidings_config::{
-    self as config, AllowedOrigin, BrokerUrl, Config, ConfigErrors, ConsumerType, Imported, ListenAddr,
-    LogLevel, Overrides, RedisKey,
+    self as config, AllowedOrigin, BrokerUrl, Config, ConfigErrors, ConsumerType, HookUrl, Imported,
+    ListenAddr, LogLevel, Overrides, RedisKey,
 };
 
 fn fixture(name: &str) -> PathBuf {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router as Routes;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use prost::Message;
 use tidings_grpc::{Code, Status, frame};
 
+use crate::receive::IncomingMessage;
 use crate::response::{check_request, message, refuse};
 use crate::rpc::SERVICES;
 
@@ -43,21 +44,19 @@ async fn check(State(is_ready): State<IsReady>, request: Request) -> Response {
     if let Err(rejection) = check_request(&parts) {
         return rejection;
     }
-    let Ok(body) = Limited::new(body, MAX_REQUEST).collect().await else {
-        return refuse(&Status::new(
-            Code::InvalidArgument,
-            format!("a request of at most {MAX_REQUEST} bytes"),
-        ));
-    };
-    match respond(body.to_bytes(), &*is_ready) {
+    match receive(body).await.and_then(|request| respond(request, &*is_ready)) {
         Ok(response) => message(response),
         Err(status) => refuse(&status),
     }
 }
 
+async fn receive(body: Body) -> Result<Bytes, Status> {
+    IncomingMessage::begin(body, MAX_REQUEST).await?.finish().await
+}
+
 /// The response to a request: of the whole server (an empty name), or of one of its services.
-fn respond(body: Bytes, is_ready: &dyn Fn() -> bool) -> Result<Bytes, Status> {
-    let request = HealthCheckRequest::decode(frame::single(body)?)
+fn respond(message: Bytes, is_ready: &dyn Fn() -> bool) -> Result<Bytes, Status> {
+    let request = HealthCheckRequest::decode(message)
         .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
     if !request.service.is_empty() && !SERVICES.contains(&&*request.service) {
         return Err(Status::new(Code::NotFound, "no such service"));

@@ -6,10 +6,12 @@
 //!
 //! Invariants:
 //! - This crate runs no command and has no socket.
+//! - The length of a message and the numbers of its commands and channels are checked before memory for them is used.
 //! - Every method of the HTTP API has exactly one method here, with the same scope (a test compares them).
 
 mod counters;
 mod health;
+mod receive;
 mod reflection;
 mod reply;
 mod request;
@@ -18,6 +20,7 @@ mod rpc;
 
 pub use counters::CallCounters;
 pub use health::routes as health_routes;
+pub use receive::IncomingMessage;
 pub use reflection::routes as reflection_routes;
 pub use reply::{BatchWriter, encode_reply, encode_response};
 pub use request::{batch, command};

@@ -1,15 +1,17 @@
 //! Server reflection (`grpc.reflection.v1.ServerReflection`, and its identical version `v1alpha`), by which grpcurl and other
 //! tools find the methods and their messages.
 //!
-//! Each message of the client's stream is answered when it arrives; nothing else is kept of the stream.
+//! Each message of the client's stream gets its response when it arrives; nothing else is kept of the stream. A stream ends when the
+//! server stops, and after [`MAX_DURATION`], because it needs no key.
 
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::Router as Routes;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use bytes::{Bytes, BytesMut};
@@ -17,12 +19,15 @@ use http_body::{Body as HttpBody, Frame};
 use prost::{Message, Oneof};
 use tidings_grpc::messages::DESCRIPTORS;
 use tidings_grpc::{Code, Status, frame};
+use tokio::sync::watch;
 
 use crate::response::{check_request, with_type};
 use crate::rpc::SERVICES;
 
 /// Longest message of a client, in bytes.
 const MAX_REQUEST: usize = 4 << 10;
+/// Longest time of a stream. Tools open one for each call.
+const MAX_DURATION: Duration = Duration::from_secs(60);
 
 /// A `FileDescriptorSet`, whose files are passed on as they are.
 #[derive(Clone, PartialEq, Message)]
@@ -125,12 +130,12 @@ struct ReflectionResponse {
     valid_host: String,
     #[prost(message, optional, tag = "2")]
     original_request: Option<ReflectionRequest>,
-    #[prost(oneof = "Answer", tags = "4, 6, 7")]
-    answer: Option<Answer>,
+    #[prost(oneof = "Outcome", tags = "4, 6, 7")]
+    outcome: Option<Outcome>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-enum Answer {
+enum Outcome {
     /// The files.
     #[prost(message, tag = "4")]
     Files(DescriptorSet),
@@ -156,32 +161,46 @@ struct ReflectionError {
     message: String,
 }
 
-/// The routes of both versions.
-pub fn routes() -> Routes {
+/// The routes of both versions. Streams end when `draining` becomes true.
+pub fn routes(draining: watch::Receiver<bool>) -> Routes {
     Routes::new()
         .route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", any(reflect))
         .route("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", any(reflect))
+        .with_state(draining)
 }
 
-async fn reflect(request: Request) -> Response {
+async fn reflect(State(draining): State<watch::Receiver<bool>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match check_request(&parts) {
         Err(rejection) => rejection,
-        Ok(()) => {
-            let answers = Answers { requests: body, received: BytesMut::new(), is_finished: false };
-            with_type(Response::new(Body::new(answers)))
-        }
+        Ok(()) => with_type(Response::new(Body::new(ReflectionStream::new(body, draining)))),
     }
 }
 
-/// The body of a response: an answer for each message of the request's body.
-struct Answers {
+/// The body of a response: a message for each one in the request's body.
+struct ReflectionStream {
     requests: Body,
     received: BytesMut,
+    /// The status of a stream that the server ends.
+    end: Pin<Box<dyn Future<Output = Status> + Send>>,
     is_finished: bool,
 }
 
-impl Answers {
+impl ReflectionStream {
+    fn new(requests: Body, mut draining: watch::Receiver<bool>) -> Self {
+        let end = async move {
+            // An error means that the server has ended.
+            match tokio::time::timeout(MAX_DURATION, draining.wait_for(|draining| *draining)).await {
+                Ok(_) => Status::new(Code::Unavailable, "the server stops"),
+                Err(_) => {
+                    let reason = format!("a stream is open for at most {} s", MAX_DURATION.as_secs());
+                    Status::new(Code::DeadlineExceeded, reason)
+                }
+            }
+        };
+        Self { requests, received: BytesMut::new(), end: Box::pin(end), is_finished: false }
+    }
+
     /// The next frame of the response, if the received bytes are enough for one.
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
         let Some(message) = frame::next(&mut self.received, MAX_REQUEST)? else { return Ok(None) };
@@ -189,7 +208,7 @@ impl Answers {
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         let response = ReflectionResponse {
             valid_host: request.host.clone(),
-            answer: Some(answer(request.query.as_ref())),
+            outcome: Some(respond(request.query.as_ref())),
             original_request: Some(request),
         };
         let mut out = Vec::new();
@@ -204,7 +223,7 @@ impl Answers {
     }
 }
 
-impl HttpBody for Answers {
+impl HttpBody for ReflectionStream {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -215,9 +234,12 @@ impl HttpBody for Answers {
         if self.is_finished {
             return Poll::Ready(None);
         }
+        if let Poll::Ready(status) = self.end.as_mut().poll(cx) {
+            return Poll::Ready(Some(Ok(self.finish(&status))));
+        }
         loop {
             match self.next() {
-                Ok(Some(answer)) => return Poll::Ready(Some(Ok(Frame::data(answer)))),
+                Ok(Some(message)) => return Poll::Ready(Some(Ok(Frame::data(message)))),
                 Ok(None) => {}
                 Err(status) => return Poll::Ready(Some(Ok(self.finish(&status)))),
             }
@@ -237,16 +259,16 @@ impl HttpBody for Answers {
     }
 }
 
-/// The answer to one query.
-fn answer(query: Option<&Query>) -> Answer {
+/// The response to one query.
+fn respond(query: Option<&Query>) -> Outcome {
     let file = |found: Option<&DescribedFile>| match found {
-        Some(file) => Answer::Files(DescriptorSet { files: vec![file.bytes.clone()] }),
+        Some(file) => Outcome::Files(DescriptorSet { files: vec![file.bytes.clone()] }),
         None => not_found("not found"),
     };
     match query {
         Some(Query::ListServices(_)) => {
             let services = SERVICES.map(|name| Named { name: name.to_owned() }).to_vec();
-            Answer::Services(ListedServices { services })
+            Outcome::Services(ListedServices { services })
         }
         Some(Query::FileByFilename(name)) => {
             file(descriptors().iter().find(|file| file.parsed.name == *name))
@@ -257,15 +279,15 @@ fn answer(query: Option<&Query>) -> Answer {
         Some(Query::FileContainingExtension(_) | Query::AllExtensionNumbersOfType(_)) => {
             not_found("the messages have no extensions")
         }
-        None => Answer::Error(ReflectionError {
+        None => Outcome::Error(ReflectionError {
             code: Code::InvalidArgument as i32,
             message: "the request has no query".to_owned(),
         }),
     }
 }
 
-fn not_found(message: &str) -> Answer {
-    Answer::Error(ReflectionError { code: Code::NotFound as i32, message: message.to_owned() })
+fn not_found(message: &str) -> Outcome {
+    Outcome::Error(ReflectionError { code: Code::NotFound as i32, message: message.to_owned() })
 }
 
 #[cfg(test)]
@@ -273,7 +295,7 @@ mod tests {
     use super::*;
 
     fn symbol(name: &str) -> bool {
-        matches!(answer(Some(&Query::FileContainingSymbol(name.to_owned()))), Answer::Files(_))
+        matches!(respond(Some(&Query::FileContainingSymbol(name.to_owned()))), Outcome::Files(_))
     }
 
     #[test]
@@ -293,8 +315,8 @@ mod tests {
             assert!(!symbol(name), "{name}");
         }
         assert!(!symbol("centrifugal.centrifugo.api.CentrifugoApi.Nothing"));
-        let file = answer(Some(&Query::FileByFilename("api.proto".to_owned())));
-        assert!(matches!(file, Answer::Files(DescriptorSet { files }) if files.len() == 1));
-        assert!(matches!(answer(None), Answer::Error(_)));
+        let file = respond(Some(&Query::FileByFilename("api.proto".to_owned())));
+        assert!(matches!(file, Outcome::Files(DescriptorSet { files }) if files.len() == 1));
+        assert!(matches!(respond(None), Outcome::Error(_)));
     }
 }

@@ -9,8 +9,22 @@ use tidings_api::map::{self, KeyModeField};
 use tidings_api::shared_poll::SharedPollPublish;
 use tidings_api::{Batch, BatchItem, Command, CommandMethod};
 use tidings_grpc::messages::api;
-use tidings_grpc::{Code, Status};
+use tidings_grpc::{Code, Status, fields};
 use tidings_wire::grant::ChannelOverrides;
+
+use crate::rpc::tag;
+
+/// The field of the commands in a batch.
+const COMMANDS: u32 = 1;
+/// The field of the channels in a broadcast.
+const CHANNELS: u32 = 1;
+
+/// `BatchRequest` without its commands.
+#[derive(Clone, PartialEq, Message)]
+struct BatchOptions {
+    #[prost(bool, tag = "2")]
+    parallel: bool,
+}
 
 /// The command in the message of a request.
 ///
@@ -19,7 +33,10 @@ use tidings_wire::grant::ChannelOverrides;
 pub fn command(method: CommandMethod, message: Bytes) -> Result<Command, Status> {
     Ok(match method {
         CommandMethod::Publish => publish(decode(message)?),
-        CommandMethod::Broadcast => broadcast(decode(message)?)?,
+        CommandMethod::Broadcast => {
+            count_channels(message.clone(), &mut 0)?;
+            broadcast(decode(message)?)
+        }
         CommandMethod::Subscribe => subscribe(decode(message)?),
         CommandMethod::Unsubscribe => unsubscribe(decode(message)?),
         CommandMethod::Disconnect => disconnect(decode(message)?),
@@ -51,19 +68,48 @@ pub fn command(method: CommandMethod, message: Bytes) -> Result<Command, Status>
 /// # Errors
 /// [`Code::InvalidArgument`] as [`command`], and for more than [`MAX_COMMANDS`].
 pub fn batch(message: Bytes) -> Result<Batch, Status> {
-    let api::BatchRequest { commands, parallel } = decode(message)?;
-    if commands.len() > MAX_COMMANDS {
-        return Err(invalid(format!("more than {MAX_COMMANDS} commands")));
-    }
-    let commands = commands.into_iter().map(item).collect::<Result<_, _>>()?;
+    let BatchOptions { parallel } = decode(message.clone())?;
+    let mut commands = Vec::new();
+    // One at a time: an empty command is two bytes here, and kilobytes when it is decoded.
+    fields::visit(message, COMMANDS, |command| {
+        if commands.len() == MAX_COMMANDS {
+            return Err(invalid(format!("more than {MAX_COMMANDS} commands")));
+        }
+        check_channels(&command)?;
+        commands.push(item(decode(command)?)?);
+        Ok(())
+    })?;
     Ok(Batch { commands, parallel: Some(parallel) })
+}
+
+/// Rejects a command of a batch with more than [`MAX_CHANNELS`] channels of a broadcast before it is decoded.
+fn check_channels(command: &Bytes) -> Result<(), Status> {
+    let mut channels = 0;
+    fields::visit(command.clone(), tag(CommandMethod::Broadcast), |broadcast| {
+        count_channels(broadcast, &mut channels)
+    })
+}
+
+/// Counts the channels of a broadcast.
+///
+/// # Errors
+/// [`Code::InvalidArgument`] above [`MAX_CHANNELS`].
+fn count_channels(broadcast: Bytes, channels: &mut usize) -> Result<(), Status> {
+    fields::visit(broadcast, CHANNELS, |_| {
+        *channels += 1;
+        if *channels > MAX_CHANNELS {
+            Err(invalid(format!("more than {MAX_CHANNELS} channels")))
+        } else {
+            Ok(())
+        }
+    })
 }
 
 /// A command of a batch.
 fn item(command: api::Command) -> Result<BatchItem, Status> {
     let commands = [
         command.publish.map(publish).map(Ok),
-        command.broadcast.map(broadcast),
+        command.broadcast.map(broadcast).map(Ok),
         command.subscribe.map(subscribe).map(Ok),
         command.unsubscribe.map(unsubscribe).map(Ok),
         command.disconnect.map(disconnect).map(Ok),
@@ -126,10 +172,7 @@ fn publish(request: api::PublishRequest) -> Command {
     Command::Publish(command::Publish::new(request.channel, fields))
 }
 
-fn broadcast(request: api::BroadcastRequest) -> Result<Command, Status> {
-    if request.channels.len() > MAX_CHANNELS {
-        return Err(invalid(format!("more than {MAX_CHANNELS} channels")));
-    }
+fn broadcast(request: api::BroadcastRequest) -> Command {
     let fields = PublishFields {
         data: None,
         b64data: base64(&request.data, request.b64data),
@@ -139,7 +182,7 @@ fn broadcast(request: api::BroadcastRequest) -> Result<Command, Status> {
         idempotency_key: request.idempotency_key,
         version: request.version,
     };
-    Ok(Command::Broadcast(command::Broadcast::new(request.channels, fields)))
+    Command::Broadcast(command::Broadcast::new(request.channels, fields))
 }
 
 fn position(position: api::StreamPosition) -> command::StreamPosition {
@@ -183,8 +226,9 @@ fn disconnect(request: api::DisconnectRequest) -> Command {
 }
 
 fn refresh(request: api::RefreshRequest) -> Command {
-    let api::RefreshRequest { user, client, expired, expire_at, session } = request;
-    Command::Refresh(command::Refresh { user, client, session, expired, expire_at })
+    let api::RefreshRequest { user, client, expired, expire_at, info, session } = request;
+    let has_info = !info.is_empty();
+    Command::Refresh(command::Refresh { user, client, session, expired, expire_at, has_info })
 }
 
 fn presence(request: api::PresenceRequest) -> Command {
@@ -300,10 +344,74 @@ fn revoke_token(request: api::RevokeTokenRequest) -> Command {
 }
 
 fn invalidate_user_tokens(request: api::InvalidateUserTokensRequest) -> Command {
-    let api::InvalidateUserTokensRequest { expire_at, user, issued_before } = request;
-    Command::InvalidateUserTokens(command::InvalidateUserTokens { user, issued_before, expire_at })
+    let api::InvalidateUserTokensRequest { expire_at, user, issued_before, channel } = request;
+    Command::InvalidateUserTokens(command::InvalidateUserTokens { user, issued_before, expire_at, channel })
 }
 
 fn reload(_: api::ReloadRequest) -> Command {
     Command::Reload(command::Reload {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason<T>(outcome: Result<T, Status>) -> (Code, String) {
+        let Err(Status { code, message }) = outcome else { panic!("the request was accepted") };
+        (code, message)
+    }
+
+    /// A field 1 without bytes: an empty command of a batch, or the empty name of a channel in a broadcast.
+    fn empty_fields(count: usize) -> Bytes {
+        [0x0a_u8, 0].repeat(count).into()
+    }
+
+    #[test]
+    fn a_batch_with_too_many_commands_is_refused_before_they_are_decoded() {
+        let accepted = batch(empty_fields(MAX_COMMANDS)).expect("as many as a request may have");
+        assert_eq!(accepted.commands.len(), MAX_COMMANDS);
+        let too_many = (Code::InvalidArgument, format!("more than {MAX_COMMANDS} commands"));
+        // The command beyond the limit cannot be decoded: that is not noticed.
+        let message = [&empty_fields(MAX_COMMANDS)[..], b"\x0a\x01\xff"].concat();
+        assert_eq!(reason(batch(message.into())), too_many);
+        assert_eq!(reason(batch(empty_fields(2_000_000))), too_many);
+    }
+
+    #[test]
+    fn a_broadcast_with_too_many_channels_is_refused_before_they_are_decoded() {
+        let too_many = (Code::InvalidArgument, format!("more than {MAX_CHANNELS} channels"));
+        // A name that is not UTF-8 follows, which is not noticed.
+        let broadcast = [&empty_fields(MAX_CHANNELS)[..], b"\x0a\x01\xff"].concat();
+        assert_eq!(reason(command(CommandMethod::Broadcast, broadcast.clone().into())), too_many);
+        // In a batch, also when the fields of one broadcast are in two parts.
+        let parts = broadcast.split_at(10);
+        let in_batch = api::BatchRequest::default().encode_to_vec();
+        let field = |tag: u32, bytes: &[u8]| {
+            let mut out = Vec::new();
+            prost::encoding::bytes::encode(tag, &bytes.to_vec(), &mut out);
+            out
+        };
+        let whole = [field(5, parts.0), field(5, parts.1)].concat();
+        let message = [in_batch, field(COMMANDS, &whole)].concat();
+        assert_eq!(reason(batch(message.into())), too_many);
+    }
+
+    #[test]
+    fn a_batch_has_its_commands_in_their_order_and_its_mode() {
+        let publish = |channel: &str| api::Command {
+            publish: Some(api::PublishRequest {
+                channel: channel.to_owned(),
+                ..api::PublishRequest::default()
+            }),
+            ..api::Command::default()
+        };
+        let request = api::BatchRequest { commands: vec![publish("a"), publish("b")], parallel: true };
+        let batch = batch(request.encode_to_vec().into()).expect("a batch");
+        let channels = batch.commands.into_iter().map(|item| match item {
+            BatchItem::Command(Command::Publish(publish)) => publish.channel,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(channels.collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(batch.parallel, Some(true));
+    }
 }

@@ -20,14 +20,14 @@ const MAX_REASON: usize = 4 << 10;
 pub fn check_request(parts: &Parts) -> Result<(), Response> {
     let rejection = |status, reason: &'static str| Err((status, reason).into_response());
     if parts.version != Version::HTTP_2 {
-        return rejection(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this port speaks gRPC, over HTTP/2\n");
+        return rejection(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this port serves gRPC over HTTP/2\n");
     }
     if parts.method != Method::POST {
-        return rejection(StatusCode::METHOD_NOT_ALLOWED, "this port speaks gRPC: POST alone\n");
+        return rejection(StatusCode::METHOD_NOT_ALLOWED, "this port serves gRPC: the method must be POST\n");
     }
     let media_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !media_type.is_some_and(is_grpc) {
-        let reason = "this port speaks gRPC: content-type application/grpc\n";
+        let reason = "this port serves gRPC: content-type must be application/grpc\n";
         return rejection(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
     }
     Ok(())

@@ -22,25 +22,40 @@ pub fn write_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// The message of a body that contains exactly one.
 ///
 /// # Errors
-/// [`Code::Unimplemented`] for a compressed message, [`Code::Internal`] for a body of another shape.
+/// [`Code::Unimplemented`] for a compressed message, [`Code::InvalidArgument`] for a body of another shape.
 pub fn single(mut body: Bytes) -> Result<Bytes, Status> {
     let length = length(&body)?.filter(|length| *length == body.len() - PREFIX);
     if length.is_none() {
-        return Err(Status::new(Code::Internal, "the body is not exactly one message"));
+        return Err(not_single());
     }
     body.advance(PREFIX);
     Ok(body)
 }
 
-/// Removes the next complete message from a buffer; `None` if it is incomplete.
+/// The status for a body that is not exactly one message.
+pub fn not_single() -> Status {
+    Status::new(Code::InvalidArgument, "the body is not exactly one message")
+}
+
+/// The length of the message that begins with these bytes; `None` without its complete prefix.
 ///
 /// # Errors
 /// [`Code::Unimplemented`] for a compressed message, [`Code::ResourceExhausted`] for one of more than `most` bytes.
-pub fn next(buffer: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Status> {
-    let Some(length) = length(buffer)? else { return Ok(None) };
-    if length > most {
-        return Err(Status::new(Code::ResourceExhausted, format!("a message is longer than {most} bytes")));
+pub fn announced(bytes: &[u8], most: usize) -> Result<Option<usize>, Status> {
+    match length(bytes)? {
+        Some(length) if length > most => {
+            Err(Status::new(Code::ResourceExhausted, format!("a message is longer than {most} bytes")))
+        }
+        length => Ok(length),
     }
+}
+
+/// Removes the next complete message from a buffer; `None` if it is incomplete.
+///
+/// # Errors
+/// As [`announced`].
+pub fn next(buffer: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Status> {
+    let Some(length) = announced(buffer, most)? else { return Ok(None) };
     if buffer.len() < PREFIX + length {
         return Ok(None);
     }
@@ -55,7 +70,8 @@ fn length(bytes: &[u8]) -> Result<Option<usize>, Status> {
     if flags != 0 {
         return Err(Status::new(Code::Unimplemented, "compressed messages are not supported"));
     }
-    Ok(usize::try_from(u32::from_be_bytes(length)).ok())
+    // The length of a message that the address space cannot hold is above every limit.
+    Ok(Some(usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX)))
 }
 
 #[cfg(test)]
@@ -80,7 +96,7 @@ mod tests {
         assert_eq!(single(framed(b"").into()), Ok(Bytes::new()));
         for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x02a", b"\0\0\0\0\x01ab", b"\0\0\0\0\0\0\0\0\0\0"] {
             let status = single(Bytes::copy_from_slice(wrong)).expect_err("no message");
-            assert_eq!(status.code, Code::Internal, "{wrong:?}");
+            assert_eq!(status.code, Code::InvalidArgument, "{wrong:?}");
         }
         let compressed = single(Bytes::from_static(b"\x01\0\0\0\x01a")).expect_err("compressed");
         assert_eq!(compressed.code, Code::Unimplemented);

@@ -9,6 +9,7 @@
 //! - A status with any text is a valid header.
 
 pub mod body;
+pub mod fields;
 pub mod frame;
 pub mod messages;
 pub mod status;

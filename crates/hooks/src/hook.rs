@@ -189,11 +189,13 @@ impl Hook {
         let response = match (sent, &self.transport) {
             (Ok(response), Transport::Http(_)) => response,
             (Ok(message), Transport::Grpc(_)) => {
-                grpc::response(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
+                grpc::to_json(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
             }
-            (Err(error), _) => {
-                let status = match error {
-                    OutboundError::Status(status) | OutboundError::Redirect(status) => Some(status),
+            (Err(error), transport) => {
+                let status = match (&error, transport) {
+                    (OutboundError::Status(status) | OutboundError::Redirect(status), Transport::Http(_)) => {
+                        Some(*status)
+                    }
                     _ => None,
                 };
                 let failure = status.and_then(|status| self.transformed(status));

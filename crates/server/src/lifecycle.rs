@@ -3,18 +3,20 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// When the server was started, and whether it is stopping.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     began: Instant,
     lame_duck: AtomicBool,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl Lifecycle {
     /// A server that is started now.
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), lame_duck: AtomicBool::new(false), draining: AtomicBool::new(false) }
+        Self { began: Instant::now(), lame_duck: AtomicBool::new(false), draining: watch::Sender::new(false) }
     }
 
     /// The time since the start.
@@ -29,12 +31,17 @@ impl Lifecycle {
 
     /// Begins draining: the server accepts no more clients.
     pub(crate) fn begin_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether the server is draining.
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Whether the server is draining, for streams that end then.
+    pub(crate) fn watch_draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Whether the server is stopping, including its lame-duck time.

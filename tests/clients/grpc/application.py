@@ -1,6 +1,7 @@
-"""An application behind hooks over gRPC: application.py PROTO [CERTIFICATE KEY], where PROTO is the folder with proxy.proto. Prints its
-port, and serves until its standard input ends."""
+"""An application behind hooks over gRPC: application.py PROTO [CERTIFICATE KEY], where PROTO is the folder with proxy.proto. Listens on
+the port PORT or on a free one, prints it, and serves until its standard input ends."""
 import json
+import os
 import sys
 import time
 from concurrent import futures
@@ -96,11 +97,12 @@ class Application(services.CentrifugoProxyServicer):
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
 services.add_CentrifugoProxyServicer_to_server(Application(), server)
+address = f"localhost:{os.environ.get('PORT', 0)}"
 if len(sys.argv) > 2:
     certificate, key = (Path(path).read_bytes() for path in sys.argv[2:])
-    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+    port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
 else:
-    port = server.add_insecure_port("localhost:0")
+    port = server.add_insecure_port(address)
 server.start()
 print(port, flush=True)
 sys.stdin.read()

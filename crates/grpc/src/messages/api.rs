@@ -468,6 +468,9 @@ pub struct RefreshRequest {
     /// New end of the connections in Unix seconds; 0 for none.
     #[prost(int64, tag = "4")]
     pub expire_at: i64,
+    /// Not available: error 108.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub info: ::prost::bytes::Bytes,
     #[prost(string, tag = "6")]
     pub session: ::prost::alloc::string::String,
 }
@@ -651,6 +654,9 @@ pub struct InvalidateUserTokensRequest {
     /// Tokens issued earlier are invalid, in Unix seconds; 0 for now.
     #[prost(int64, tag = "3")]
     pub issued_before: i64,
+    /// Not available: error 108.
+    #[prost(string, tag = "4")]
+    pub channel: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InvalidateUserTokensResult {

@@ -43,7 +43,11 @@ pub(super) async fn invalidate_user_tokens(
     services: &Services,
     request: InvalidateUserTokens,
 ) -> CommandReply {
-    let InvalidateUserTokens { user, issued_before, expire_at } = request;
+    let InvalidateUserTokens { user, issued_before, expire_at, channel } = request;
+    if !channel.is_empty() {
+        // Without this check all tokens of the user would become invalid.
+        return Err(ApiError::not_available("channel"));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let issued_before = match u64::try_from(issued_before) {
         Ok(0) => now,

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use axum::Router as Routes;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
+use tidings_api::body_budget::BodyReservation;
 use tidings_api::{ApiError, CommandMethod};
 use tidings_config::GrpcApiOptions;
-use tidings_grpc::{Code, Status, frame, timeout};
-use tidings_grpc_api::{CallCounters, Rpc, SERVICES, check_request, from_rejection, message, refuse};
+use tidings_grpc::{Code, Status, timeout};
+use tidings_grpc_api::{
+    CallCounters, IncomingMessage, Rpc, SERVICES, check_request, from_rejection, message, refuse,
+};
 use tidings_keys::Scopes;
 use tidings_metrics::Label as _;
 
 use super::audit::Caller;
-use super::{Api, ApiGuard, Services, batch, execute_counted, in_span};
+use super::{Api, ApiGuard, BODY_TIMEOUT, Services, batch, execute_counted, in_span};
 
 /// The state of the handler.
 struct GrpcApi {
@@ -29,7 +33,7 @@ pub(crate) fn routes(
     services: &Arc<Services>,
     counters: &Arc<CallCounters>,
 ) -> Routes {
-    let max_body = ("grpc_api.max_receive_message_size", options.max_receive_message_size + frame::PREFIX);
+    let max_body = ("grpc_api.max_receive_message_size", options.max_receive_message_size);
     let api = Api::new(services, ApiGuard::for_grpc(services), max_body);
     let state = Arc::new(GrpcApi { api, counters: Arc::clone(counters) });
     let methods = SERVICES
@@ -54,10 +58,15 @@ async fn respond(api: &Api, request: Request) -> Response {
     let Some(rpc) = path.and_then(|(service, name)| Rpc::find(service, name)) else {
         return refuse(&Status::new(Code::Unimplemented, "this server has no such method"));
     };
+    // The deadline does not end the delay after a wrong key.
+    let caller = match api.guard.check(&parts).await {
+        Ok(caller) => caller,
+        Err(rejection) => return from_rejection(rejection).await,
+    };
     let name = rpc.method().map_or("api batch", CommandMethod::span);
     let context = api.services.tracer.context(&parts.headers);
     let deadline = timeout::read(&parts.headers);
-    let run = in_span(api, name, context, run(api, rpc, Request::from_parts(parts, body)));
+    let run = in_span(api, name, context, run(api, rpc, &caller, body));
     match deadline {
         None => run.await,
         Some(deadline) => tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
@@ -66,33 +75,27 @@ async fn respond(api: &Api, request: Request) -> Response {
     }
 }
 
-async fn run(api: &Api, rpc: Rpc, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let caller = match api.guard.check(&parts).await {
-        Ok(caller) => caller,
-        Err(rejection) => return from_rejection(rejection).await,
-    };
+async fn run(api: &Api, rpc: Rpc, caller: &Caller, body: Body) -> Response {
     if let Some(method) = rpc.method()
-        && let Err(status) = check_scopes(api, &caller, method.label(), method.scope().into())
+        && let Err(status) = check_scopes(api, caller, method.label(), method.scope().into())
     {
         return refuse(&status);
     }
-    let (body, memory) = match api.receive_body(&parts.headers, body).await {
+    let (body, memory) = match receive(api, caller, body).await {
         Ok(received) => received,
-        Err(rejection) => return from_rejection(rejection).await,
+        Err(status) => return refuse(&status),
     };
-    let parsed = frame::single(body).and_then(|body| parse(api, rpc, &caller, body));
-    let (parsed, commands) = match parsed {
+    let (parsed, commands) = match parse(api, rpc, caller, body) {
         Ok(parsed) => parsed,
         Err(status) => return refuse(&status),
     };
-    if let Some(rejection) = api.services.counters.check_rate(&caller, commands) {
+    if let Some(rejection) = api.services.counters.check_rate(caller, commands) {
         return from_rejection(rejection).await;
     }
     let (body, reserved) = match parsed {
-        Parsed::Batch(batch) => batch::run_grpc(&api.services, &caller, batch).await,
+        Parsed::Batch(batch) => batch::run_grpc(&api.services, caller, batch).await,
         Parsed::Command(command) => {
-            let (reply, mut reserved) = execute_counted(&api.services, &caller, command).await;
+            let (reply, mut reserved) = execute_counted(&api.services, caller, command).await;
             let body = tidings_grpc_api::encode_response(&reply);
             reserved.shrink_to(body.len());
             (body, reserved)
@@ -100,6 +103,39 @@ async fn run(api: &Api, rpc: Rpc, request: Request) -> Response {
     };
     drop(memory);
     message(reserved.hold(body))
+}
+
+/// Receives a message: waits for memory when its prefix has arrived. Each of the three has [`BODY_TIMEOUT`].
+///
+/// # Errors
+/// The status of a request that is rejected.
+async fn receive<'a>(
+    api: &'a Api,
+    caller: &Caller,
+    body: Body,
+) -> Result<(Bytes, BodyReservation<'a>), Status> {
+    let incoming =
+        within(IncomingMessage::begin(body, api.max_body)).await.map_err(|status| match status.code {
+            Code::ResourceExhausted => {
+                let reason =
+                    format!("the message is longer than {} ({} bytes)", api.max_body_option, api.max_body);
+                Status::new(Code::ResourceExhausted, reason)
+            }
+            _ => status,
+        })?;
+    let memory = api.bodies.reserve(&caller.identity.name, incoming.length(), BODY_TIMEOUT).await;
+    let memory = memory.ok_or_else(|| {
+        Status::new(Code::Unavailable, "too many requests at the same time; try again later")
+    })?;
+    Ok((within(incoming.finish()).await?, memory))
+}
+
+/// The outcome of receiving, within [`BODY_TIMEOUT`].
+async fn within<T>(receiving: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(BODY_TIMEOUT, receiving).await.unwrap_or_else(|_| {
+        let reason = format!("the message was not received within {} s", BODY_TIMEOUT.as_secs());
+        Err(Status::new(Code::DeadlineExceeded, reason))
+    })
 }
 
 /// What a request contains.

@@ -109,7 +109,7 @@ impl ApiGuard {
                     AccessDenied::NoKey => self.record_failure(address, "missing"),
                     AccessDenied::Closed | AccessDenied::OtherSite => {}
                 }
-                Err(denied.into_response())
+                Err(denied.response(self.port))
             }
         }
     }

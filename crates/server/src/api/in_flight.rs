@@ -64,8 +64,7 @@ impl PublishRequest {
         let body = body.ok_or_else(|| ApiError::bad_request("data is required"))?;
         if version > 0 {
             // Publishing without checking the version could show subscribers an older state.
-            let message = format!("{}: version", code::NOT_AVAILABLE.text).into();
-            return Err(ApiError { code: code::NOT_AVAILABLE.number, message });
+            return Err(ApiError::not_available("version"));
         }
         if idempotency_key.len() > MAX_IDEMPOTENCY_KEY {
             let reason = format!("idempotency_key is longer than {MAX_IDEMPOTENCY_KEY} bytes");

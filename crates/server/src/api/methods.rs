@@ -237,7 +237,10 @@ async fn disconnect(services: &Services, request: Disconnect) -> CommandReply {
 }
 
 async fn refresh(services: &Services, request: Refresh) -> CommandReply {
-    let Refresh { user, client, session, expired, expire_at } = request;
+    let Refresh { user, client, session, expired, expire_at, has_info } = request;
+    if has_info {
+        return Err(ApiError::not_available("info"));
+    }
     // Without user, client and session the command is for the connections of the anonymous user, as in Centrifugo.
     send_session_command(
         services,

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - The body of a request is read only after the request was authorized.
-//! - Each body is bounded, all bodies together are bounded, and each must arrive in time.
+//! - Each body is bounded, all bodies together and those of one key are bounded, and each must arrive in time.
 //! - Responses have the same bounds ([`ResponseBudget`]): memory is reserved before the data of a response is read.
 //! - The commands of one request take effect in their order, except in a parallel batch.
 //! - A response to several commands has one reply for each, in their order.
@@ -38,13 +38,14 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidings_api::body_budget::{BodyBudget, BodyReservation};
 use tidings_api::openapi::DESCRIPTION;
 use tidings_api::{ApiError, Batch, Command, CommandMethod, CommandReply, Envelope, reply};
 use tidings_audit::{Audit, AuditEvent};
+use tidings_grpc::Status;
 use tidings_otel::{SpanKind, TraceContext, Tracer};
 use tidings_shard::{Process, RateLimit};
 use tidings_shared_poll::SharedPolls;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::blocklist_sync::BlocklistSync;
 use crate::router::Router;
@@ -61,10 +62,6 @@ use tidings_reload::{ReloadError, ReloadReport, Reloader};
 
 /// Timeout of receiving a body, and before that of waiting for memory for it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most bytes of the bodies of all requests at a time; `http_api.max_body` if that is more.
-const MAX_BODIES: usize = 64 << 20;
-/// Bytes per permit of the semaphore for bodies.
-const UNIT: usize = 1 << 10;
 /// The header that, set to `transport`, requests errors as HTTP statuses.
 const ERROR_MODE: &str = "x-centrifugo-error-mode";
 
@@ -216,8 +213,8 @@ impl Services {
 struct Api {
     services: Arc<Services>,
     guard: ApiGuard,
-    /// Memory for bodies, in units of [`UNIT`] bytes.
-    bodies: Semaphore,
+    /// Memory for bodies.
+    bodies: BodyBudget,
     max_body: usize,
     /// The option with this limit.
     max_body_option: &'static str,
@@ -325,7 +322,7 @@ async fn run_method(api: &Api, method: Option<CommandMethod>, admitted: Admitted
 struct Admitted<'a> {
     body: Bytes,
     /// The memory that is reserved for the body.
-    memory: SemaphorePermit<'a>,
+    memory: BodyReservation<'a>,
     /// Whether errors are requested as HTTP statuses.
     as_status: bool,
     caller: Caller,
@@ -343,6 +340,10 @@ async fn in_span(
     let response = span.scope(run).await;
     span.set("http.request.method", "POST");
     span.set("http.response.status_code", u64::from(response.status().as_u16()));
+    if let Some(status) = Status::read(response.headers()) {
+        span.set("rpc.grpc.status_code", status.code as u64);
+        span.fail(&status);
+    }
     response
 }
 
@@ -385,7 +386,7 @@ impl Api {
         guard: ApiGuard,
         (max_body_option, max_body): (&'static str, usize),
     ) -> Self {
-        let bodies = Semaphore::new(MAX_BODIES.max(max_body).div_ceil(UNIT));
+        let bodies = BodyBudget::new(max_body);
         Self { services: Arc::clone(services), guard, bodies, max_body, max_body_option }
     }
 
@@ -407,7 +408,7 @@ impl Api {
             return Err(rejection);
         }
         let context = self.services.tracer.context(&parts.headers);
-        let (body, memory) = self.receive_body(&parts.headers, body).await?;
+        let (body, memory) = self.receive_body(&caller, &parts.headers, body).await?;
         Ok(Admitted { body, memory, as_status, caller, context })
     }
 
@@ -436,9 +437,10 @@ impl Api {
     /// Waits for memory, and receives a body of at most `max_body` bytes within [`BODY_TIMEOUT`].
     async fn receive_body(
         &self,
+        caller: &Caller,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<(Bytes, SemaphorePermit<'_>), Response> {
+    ) -> Result<(Bytes, BodyReservation<'_>), Response> {
         let limit = self.max_body;
         let too_long = || {
             let reason = format!("the body is longer than {} ({limit} bytes)\n", self.max_body_option);
@@ -449,18 +451,16 @@ impl Api {
         if length > limit {
             return Err(too_long());
         }
-        let units = u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let Ok(memory) = tokio::time::timeout(BODY_TIMEOUT, self.bodies.acquire_many(units)).await else {
+        let key = &caller.identity.name;
+        let Some(mut memory) = self.bodies.reserve(key, length, BODY_TIMEOUT).await else {
             let reason = "too many requests at the same time; try again later\n";
             return Err((StatusCode::SERVICE_UNAVAILABLE, reason).into_response());
         };
-        let mut memory = memory.expect("the semaphore is never closed");
         match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => {
                 let body = body.to_bytes();
                 // A body without an announced length has reserved the most that it may have.
-                let surplus = memory.num_permits().saturating_sub(body.len().div_ceil(UNIT));
-                drop(memory.split(surplus));
+                memory.shrink_to(body.len());
                 Ok((body, memory))
             }
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),

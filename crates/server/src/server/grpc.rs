@@ -36,7 +36,7 @@ pub(super) fn start(
         routes = api::grpc_routes(&config.grpc_api, &services.api, &counters)
             .merge(health_routes(Arc::new(is_ready)));
         if config.grpc_api.reflection {
-            routes = routes.merge(reflection_routes());
+            routes = routes.merge(reflection_routes(services.lifecycle.watch_draining()));
         }
     }
     metrics.register(counters);

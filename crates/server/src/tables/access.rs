@@ -170,7 +170,7 @@ impl NodeAccess {
             return Err(Failure::new(403, text));
         }
         self.services.api.auth_failures.fail(visitor.address, Credential::ApiKey).await;
-        Err(Failure::new(401, "this is not a key in http_api.key or http_api.keys"))
+        Err(Failure::new(401, "this is none of the keys of the server API (http_api.key, http_api.keys)"))
     }
 
     async fn grant(&self, visitor: &Visitor) -> Result<Option<UploadGrant>, Rejected> {

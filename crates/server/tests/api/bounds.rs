@@ -37,7 +37,7 @@ fn a_body_is_accepted_up_to_its_limit_and_the_error_beyond_it_names_the_option()
 
 #[test]
 fn memory_of_a_body_that_never_arrives_is_released() {
-    // The limit of all bodies together.
+    // The share of one key.
     let server = ApiServer::with(&["http_api.max_body=67108864"]);
     let mut client = TcpStream::connect(server.http()).expect("a connection");
     client

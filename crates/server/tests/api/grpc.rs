@@ -15,10 +15,21 @@ use crate::reload::Reloading;
 use crate::support::TestServer;
 
 /// Options of a port of gRPC.
-const GRPC: [&str; 2] = ["grpc_api.enabled=true", "grpc_api.port=0"];
+pub(crate) const GRPC: [&str; 2] = ["grpc_api.enabled=true", "grpc_api.port=0"];
 
 /// Calls a method of `CentrifugoApi` with a key.
 fn call(server: &TestServer, key: &str, method: &str, message: &[u8]) -> Result<Bytes, Status> {
+    call_within(server, key, method, message, PATIENCE)
+}
+
+/// As [`call`], with a deadline.
+pub(crate) fn call_within(
+    server: &TestServer,
+    key: &str,
+    method: &str,
+    message: &[u8],
+    deadline: Duration,
+) -> Result<Bytes, Status> {
     let address = format!("http://{}", server.announced("grpc")).parse().expect("an address");
     let client = GrpcOutbound::new(&address, None, Duration::from_secs(1));
     let request =
@@ -26,7 +37,7 @@ fn call(server: &TestServer, key: &str, method: &str, message: &[u8]) -> Result<
     let path = format!("/centrifugal.centrifugo.api.CentrifugoApi/{method}");
     // The client needs the runtime when it is dropped, too.
     server.runtime.block_on(async {
-        client.call(&path, request, message, PATIENCE, 1 << 20).await.map_err(|error| match error {
+        client.call(&path, request, message, deadline, 1 << 20).await.map_err(|error| match error {
             OutboundError::Grpc(status) => status,
             other => panic!("{method}: {other}"),
         })
@@ -90,6 +101,37 @@ fn calls_have_the_rate_limit_and_the_audit_log_of_the_http_api() {
         codes.contains(&Code::ResourceExhausted)
     });
     assert!(server.metric("tidings_grpc_api_calls_total{status=\"RESOURCE_EXHAUSTED\"}") > 0);
+}
+
+#[test]
+fn fields_that_would_change_the_meaning_of_a_request_are_refused() {
+    let server = ApiServer::with(&[&GRPC[..], &["http_api.key=a-key-of-the-test"]].concat());
+    let error = |method, message: Vec<u8>| {
+        let response = call(&server, "a-key-of-the-test", method, &message).expect("a response");
+        // Every response has its error in the field 1.
+        api::PublishResponse::decode(response).expect("a message").error.map(|error| error.code)
+    };
+    let request = |channel: &str| {
+        let user = "bob".to_owned();
+        api::InvalidateUserTokensRequest { user, channel: channel.to_owned(), ..Default::default() }
+    };
+    assert_eq!(error("InvalidateUserTokens", request("news").encode_to_vec()), Some(108));
+    assert_eq!(error("InvalidateUserTokens", request("").encode_to_vec()), None);
+    let refresh = |info: &'static [u8]| api::RefreshRequest {
+        user: "bob".to_owned(),
+        info: info.into(),
+        ..Default::default()
+    };
+    assert_eq!(error("Refresh", refresh(b"{}").encode_to_vec()), Some(108));
+    assert_eq!(error("Refresh", refresh(b"").encode_to_vec()), None);
+    let key = "X-API-Key: a-key-of-the-test";
+    for (method, body) in [
+        ("refresh", r#"{"user": "bob", "info": {}}"#),
+        ("invalidate_user_tokens", r#"{"user": "bob", "channel": "news"}"#),
+    ] {
+        let response = server.post(&format!("/api/{method}"), &[key], body);
+        assert!(response.body.contains("\"code\":108"), "{method}: {}", response.body);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod connections;
 mod foreign_node;
 mod forgery;
 mod grpc;
+mod grpc_streams;
 mod keys;
 mod libraries;
 mod limits;

@@ -19,11 +19,17 @@ struct Application {
 impl Application {
     /// Starts it, with the files of a certificate and its key for TLS.
     fn start(tls: &[&str]) -> Self {
+        Self::start_at("0", tls)
+    }
+
+    /// Starts it on a port.
+    fn start_at(port: &str, tls: &[&str]) -> Self {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut process = Command::new(test_tool("grpc-python").join("bin/python"))
             .arg(root.join("tests/clients/grpc/application.py"))
             .arg(root.join("proto"))
             .args(tls)
+            .env("PORT", port)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -112,7 +118,7 @@ fn an_application_with_grpc_decides_about_connections_subscriptions_and_publicat
 }
 
 #[test]
-fn subscriptions_over_grpc_have_filters_and_end_when_the_application_says_so() {
+fn subscriptions_over_grpc_have_filters_and_end_with_the_response_of_the_application() {
     let application = Application::start(&[]);
     let server = application.server(&[]);
     let mut client = server.connected(json!({}));
@@ -153,6 +159,20 @@ fn errors_over_grpc_are_those_of_hooks_over_http() {
     assert_eq!(server.metric("tidings_hook_failures_total{hook=\"connect\"}"), 3);
     drop(application);
     assert_eq!(connect(json!({})), (100, true));
+}
+
+#[test]
+fn a_new_application_at_the_same_address_is_called() {
+    let application = Application::start(&[]);
+    let server = application.server(&[]);
+    server.client().call_ok("connect", json!({}));
+    let port = application.endpoint.rsplit_once(':').expect("a port").1.to_owned();
+    drop(application);
+    assert_eq!(server.client().call_error("connect", json!({})), (100, true));
+    let _application = Application::start_at(&port, &[]);
+    wait_until(PATIENCE, "a connection to the new application", || {
+        server.client().call("connect", json!({})).get("connect").is_some()
+    });
 }
 
 #[test]
