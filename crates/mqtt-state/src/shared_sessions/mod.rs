@@ -159,7 +159,7 @@ impl SharedSessions {
         done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
     ) {
         let limits = self.limits();
-        let OpenSession { key, client, expiry, .. } = &request;
+        let OpenSession { key, client, expiry, .. } = request;
         let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry };
         let connection = request.connection;
         // Without the broker, a client without a session may connect if there was none.

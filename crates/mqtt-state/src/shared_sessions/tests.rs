@@ -5,6 +5,7 @@ use tidings_broker::{
     PublishCallback, PublishOptions, SessionsCallback,
 };
 use tidings_mqtt::Qos;
+use tidings_mqtt_session::Step;
 use tidings_wire::{ClientInfo, HistoryQuery, Topic};
 
 use super::failed::MAX_FAILED;
