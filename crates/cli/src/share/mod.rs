@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tidings_client::table::Credentials;
 use tidings_client::Web;
+use tidings_client::table::Credentials;
 use tidings_wire::Channel;
 
 use crate::failure::{Failure, print_notice};
