@@ -207,13 +207,12 @@ impl Users {
             if began.elapsed() > 10 * PATIENCE {
                 return Err("some views are not sorted".into());
             }
-            for number in 0..self.all.len() {
-                let (viewer, _, is_private, _) = &mut self.all[number];
+            for ((viewer, _, is_private, _), has_view) in self.all.iter_mut().zip(&mut have) {
                 viewer.read_all()?;
                 while let Some(length) = viewer.whole() {
                     let message = &viewer.inbox[viewer.head()..length];
                     let head = &message[..message.len().min(40)];
-                    have[number] |= memmem::find(head, b"\"private\":{").is_some() == *is_private
+                    *has_view |= memmem::find(head, b"\"private\":{").is_some() == *is_private
                         && memmem::find(message, b"\"sort\":[{").is_some();
                     viewer.remove(length)?;
                 }

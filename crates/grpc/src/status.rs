@@ -122,7 +122,8 @@ impl Status {
 
 /// Encodes all bytes but visible ASCII and spaces, and `%` itself. Cuts a text of more than [`MAX_MESSAGE`] bytes.
 fn percent_encode(text: &str) -> String {
-    let text = &text[..text.floor_char_boundary(MAX_MESSAGE)];
+    let end = (0..=text.len().min(MAX_MESSAGE)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let text = &text[..end];
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

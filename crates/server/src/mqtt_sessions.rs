@@ -48,7 +48,7 @@ impl MqttSessions {
     /// A client requests its session.
     pub(crate) fn open(&self, request: OpenSession, reply: Reply) {
         if let Some(shared) = &self.shared {
-            return shared.open(request, move |opened| {
+            return shared.open(&request, move |opened| {
                 reply.send(shared_response(opened, |opened| mqtt::Response::Opened(Box::new(opened))));
             });
         }

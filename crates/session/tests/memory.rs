@@ -1,7 +1,7 @@
 //! The memory of idle sessions: bytes of live allocations, counted by the allocator.
 
 #[path = "session/test_hub.rs"]
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "the tests of sessions use the rest")]
 mod test_hub;
 
 use peak_alloc::PeakAlloc;

@@ -286,11 +286,11 @@ fn rows(
         _ => None,
     });
     match same {
-        Some((made, _)) if made.window.is_some() => {
-            if made.can_follow(reading, shown) {
-                return follow_near(request, made, now, control);
-            }
+        Some((made, _)) if made.window.is_some() && made.can_follow(reading, shown) => {
+            return follow_near(request, made, now, control);
         }
+        // The rows near another page do not show this one.
+        Some((made, _)) if made.window.is_some() => {}
         Some((made, view)) if made.of == now && is_of(view, reading) => return Ok(made.clone()),
         Some((CachedView { live: Some(live), .. }, _)) => {
             let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(reading, control)?;

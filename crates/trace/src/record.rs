@@ -115,7 +115,8 @@ impl TraceEvent<'_> {
 
 /// The beginning of a text, at most [`MAX_TEXT`] bytes of it.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings_testkit::{Tidings, metric, test_tool};
 
@@ -55,10 +55,12 @@ fn server_api(more: &[&str], certificate: Option<&str>) {
     let server = Tidings::start(TIDINGS, &flags);
     let listeners = server.listeners("grpc");
     let mut client = tidings_testkit::LineClient::connect(server.tcp());
-    client.send(&format!("AUTH {}", token()));
-    client.expect("CONFIRMED");
-    client.send("SUBSCRIBE chat:live");
-    client.expect("CONFIRMED");
+    client.send(&json!({"id": 1, "connect": {"token": token()}}).to_string());
+    client.send(&json!({"id": 2, "subscribe": {"channel": "chat:live"}}).to_string());
+    for id in [1, 2] {
+        let reply: Value = serde_json::from_str(&client.line()).expect("JSON");
+        assert!(reply["id"] == json!(id) && reply.get("error").is_none(), "{reply}");
+    }
     let place = json!({
         "grpc": listeners[0].replace("127.0.0.1", "localhost"),
         "http": server.http_url(),

@@ -20,7 +20,7 @@ pub(super) fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-pub(super) fn number(number: impl ToString) -> Bytes {
+pub(super) fn number(number: impl ToString + Copy) -> Bytes {
     number.to_string().into()
 }
 

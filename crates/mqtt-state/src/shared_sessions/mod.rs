@@ -149,7 +149,7 @@ impl SharedSessions {
     /// A client connects. Calls `done` with its session. Must not block.
     pub fn open(
         self: &Arc<Self>,
-        request: OpenSession,
+        request: &OpenSession,
         done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
     ) {
         if !request.is_kept && !self.may_exist() {
@@ -160,7 +160,7 @@ impl SharedSessions {
         // Without the broker, a client without a session may connect if there was none.
         let is_optional = !request.is_kept && !self.lock().exists;
         let shared = Arc::clone(self);
-        self.call(SessionFunction::Open, calls::open(&self.node, &request, limits), move |answer| {
+        self.call(SessionFunction::Open, calls::open(&self.node, request, limits), move |answer| {
             let opened = answer.and_then(|answer| calls::opened(&answer).ok_or_else(invalid));
             let opened = match opened {
                 Ok(Ok(opened)) => Ok(opened),

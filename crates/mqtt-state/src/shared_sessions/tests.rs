@@ -101,7 +101,7 @@ fn open(sessions: &Arc<SharedSessions>, is_kept: bool) -> Result<OpenedSession, 
         clean_start: true,
         is_kept,
     };
-    sessions.open(request, move |opened| *into.lock().unwrap() = Some(opened));
+    sessions.open(&request, move |opened| *into.lock().unwrap() = Some(opened));
     outcome.lock().unwrap().take().expect("an outcome")
 }
 

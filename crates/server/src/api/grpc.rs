@@ -103,7 +103,6 @@ async fn run(api: &Api, rpc: Rpc, request: Request) -> Response {
 }
 
 /// What a request contains.
-#[expect(clippy::large_enum_variant, reason = "nearly all requests are one command")]
 enum Parsed {
     Batch(tidings_api::Batch),
     Command(tidings_api::Command),
