@@ -133,10 +133,10 @@ proptest! {
 
 #[test]
 fn a_row_of_which_not_everything_is_examined_is_no_error() {
-    let folder = tempfile::tempdir().expect("a folder");
     let choice = Choice { header: Some(true), ..Choice::hinted_by("rows.csv") };
     let limits = Limits { scan_row_bytes: 1 << 20, ..Limits::default() };
     for length in [1 << 20, (1 << 20) + (256 << 10), (1 << 20) + (500 << 10)] {
+        let folder = tempfile::tempdir().expect("a folder");
         let mut writer = Writer::create(folder.path(), choice.clone(), limits).expect("a table");
         let mut file = "id,word,n\n".to_owned();
         for key in 0..30_000 {

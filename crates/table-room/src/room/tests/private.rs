@@ -503,6 +503,7 @@ impl LargeRoom {
         let mut live = LiveRoom::with((0..Self::ROWS).map(|key| [key.to_string(), "word".into()]).collect());
         let reading = live.test_room.room.reading().expect("a file");
         let key = vec!["number".to_owned()];
+        live.test_room.room.settings.live = tidings_table_live::Budget::new(64 << 20);
         let budget = live.test_room.room.settings.live.clone();
         let keys =
             tidings_table_live::LiveRows::open(&reading, &key, &budget, Control::default()).expect("keys");
