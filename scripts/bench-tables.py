@@ -220,6 +220,7 @@ def main():
     served([*users, str(file)], "the program on one core")
     served([*feed, "0"], "a feed of 10,000 changes a second, 100 viewers")
     served([*feed, "3"], "the same with 3 private sorted views")
+    served([*feed, "100"], "the same with 100 private sorted views")
 
 
 def grouped(program, python, file):

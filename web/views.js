@@ -351,7 +351,8 @@ export const showPrivate = (view) => {
   asked = null;
   const differs = before ? difference(before, view) : 'rows';
   if (differs === 'file' || differs === 'rows') resetRows(view, differs === 'file' && !!before);
-  else if (differs !== 'same') tiles.outdate(view.version);
+  // Of a large table, rows far from the page may have changed without a change of the page.
+  else if (differs !== 'same' || view.version > (before?.version ?? 0)) tiles.outdate(view.version);
   takeRows(view);
   const isTurn = !before || before.page_no !== view.page_no || differs === 'file' || differs === 'rows';
   if (!before) announceCursor();

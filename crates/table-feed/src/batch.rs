@@ -18,6 +18,8 @@ pub(crate) struct Keys {
     pub(crate) known: HashSet<KeyHash>,
     /// Their memory; `None` in tests: any.
     memory: Option<KeyMemory>,
+    /// The keys of the stored rows do not fit into memory.
+    pub(crate) is_full: bool,
 }
 
 /// The bytes of a set of so many keys: a power of two of places, of which seven in eight are used.
@@ -40,6 +42,19 @@ impl Keys {
             memory.try_set(set_bytes(known));
         }
         has_room
+    }
+
+    /// Adds the key of a stored row. Without memory for it, all keys are forgotten.
+    pub(crate) fn add_stored(&mut self, cells: &[&str]) {
+        if self.is_full {
+            return;
+        }
+        if self.known.len() == self.known.capacity() && !self.reserve(1) {
+            (self.known, self.is_full) = (HashSet::default(), true);
+            self.reserve(0);
+            return;
+        }
+        self.add(cells);
     }
 
     /// Adds the key of a row.
@@ -176,6 +191,18 @@ mod tests {
         drop(first);
         assert!(second.reserve(1_000));
         drop(second);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn stored_keys_that_do_not_fit_are_forgotten_before_they_take_memory() {
+        let budget = Budget::new(100_000);
+        let mut keys = Keys::new(budget.share());
+        for key in 0..100_000 {
+            keys.add_stored(&[&*key.to_string()]);
+            assert!(keys.known.capacity() <= 100_000 / size_of::<KeyHash>() && budget.used() <= 100_000);
+        }
+        assert!(keys.is_full && keys.known.is_empty());
         assert_eq!(budget.used(), 0);
     }
 

@@ -15,6 +15,9 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval of attempts to become the writing process, and to write after an error that may pass.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The interval of attempts to read the keys of a table whose keys do not fit into memory: an attempt reads the whole table.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The reason of rows whose keys do not fit into memory.
 const NO_MEMORY: &str = "the keys of all tables take the memory for keys";
 
@@ -74,16 +77,19 @@ impl Writer {
     /// The keys of the rows of the table.
     async fn keys(&self) -> Keys {
         loop {
-            match self.table.fold_keys(Keys::new(self.table.key_memory()), Keys::add).await {
-                Ok(mut keys) => {
-                    if keys.reserve(0) {
-                        return keys;
-                    }
+            let keys = self.table.fold_keys(Keys::new(self.table.key_memory()), Keys::add_stored).await;
+            let interval = match keys {
+                Ok(keys) if !keys.is_full => return keys,
+                Ok(_) => {
                     self.count_retry(NO_MEMORY);
+                    MEMORY_INTERVAL
                 }
-                Err(Failure { message, .. }) => self.count_retry(&message),
-            }
-            tokio::time::sleep(RETRY_INTERVAL).await;
+                Err(Failure { message, .. }) => {
+                    self.count_retry(&message);
+                    RETRY_INTERVAL
+                }
+            };
+            tokio::time::sleep(interval).await;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The sum of all shares is at most the limit, except for the rows that other nodes add to an open table.
-//! - Views do not take the last quarter, so that they never cause the refusal of rows with new keys.
+//! - Views take at most three quarters together with the keys. The last quarter is for keys alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -68,9 +68,11 @@ impl LiveView {
         selected?;
         found.sort_unstable();
         let rows = OrderedLines::from_sorted(found);
-        let mut locations = Locations::default();
+        let mut locations = Locations::with_places(overlay.applied());
         rows.for_each(|key, part| locations.set(key, part));
-        share.set(bytes + locations.bytes());
+        if !share.try_set(bytes + locations.bytes()) {
+            return Ok(None);
+        }
         let check_at = next_check(overlay.applied());
         Ok(Some(Self {
             query: query.clone(),
@@ -97,6 +99,25 @@ impl LiveView {
     /// # Errors
     /// As [`Reading::view`]. Afterwards the view must be computed again.
     pub fn refresh(&mut self, reading: &Arc<Reading>, control: Control<'_>) -> Result<View, Error> {
+        if let Some(view) = self.update(reading, control)? {
+            return Ok(view);
+        }
+        let budget = self.share.budget().clone();
+        // The old rows make room for the new ones.
+        (self.rows, self.locations) = (OrderedLines::default(), Locations::default());
+        self.share.set(0);
+        match Self::build(reading, &self.query, &budget, false, control)? {
+            Some(again) => *self = again,
+            None => return reading.view(&self.query, control),
+        }
+        Ok(View::of_lines(reading, &self.query, self.rows.order()))
+    }
+
+    /// As [`Self::refresh`], by the changed rows alone; `None`: the view must be computed again.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub fn update(&mut self, reading: &Arc<Reading>, control: Control<'_>) -> Result<Option<View>, Error> {
         let mut is_followed = Arc::ptr_eq(&self.reading, reading) || self.move_to(reading, control)?;
         if is_followed
             && let Some(overlay) = reading.overlay().filter(|overlay| overlay.applied() != self.applied)
@@ -104,17 +125,10 @@ impl LiveView {
             is_followed = self.follow(&overlay, control)?;
         }
         if !is_followed {
-            let budget = self.share.budget().clone();
-            // The old rows make room for the new ones.
-            (self.rows, self.locations) = (OrderedLines::default(), Locations::default());
-            self.share.set(0);
             self.applied = u64::MAX;
-            match Self::build(reading, &self.query, &budget, false, control)? {
-                Some(again) => *self = again,
-                None => return reading.view(&self.query, control),
-            }
+            return Ok(None);
         }
-        Ok(View::of_lines(reading, &self.query, self.rows.order()))
+        Ok(Some(View::of_lines(reading, &self.query, self.rows.order())))
     }
 
     /// Continues with the reading of the file that has replaced that of the view. Returns false when all rows must be
@@ -138,9 +152,8 @@ impl LiveView {
             }
             *line = moved.line(*line);
         });
-        let mut locations = Locations::default();
-        self.rows.for_each(|key, part| locations.set(key, part));
-        self.locations = locations;
+        self.locations = Locations::with_places(begin);
+        self.rows.for_each(|key, part| self.locations.set(key, part));
         (self.keys, self.reading, self.applied) = (keys, Arc::clone(reading), begin);
         self.check_at = next_check(begin);
         Ok(true)
@@ -202,11 +215,19 @@ struct Locations(Vec<u32>);
 const NOWHERE: u32 = u32::MAX;
 
 impl Locations {
+    /// No rows, with the memory for these places.
+    fn with_places(places: u64) -> Self {
+        Self(Vec::with_capacity(places as usize))
+    }
+
     /// Sets the part of the place at the end of a key.
     fn set(&mut self, key: &[u8], part: u32) {
         let Some((_, place)) = key.split_last_chunk() else { return };
         let place = u32::from_be_bytes(*place) as usize;
         if place >= self.0.len() {
+            if place >= self.0.capacity() {
+                self.0.reserve_exact(place + place / 16 + 1_024 - self.0.len());
+            }
             self.0.resize(place + 1, NOWHERE);
         }
         self.0[place] = part;

@@ -114,7 +114,8 @@ pub struct WindowView {
 
 impl WindowView {
     /// The rows at the positions `page_at(total)` of a view with `total` rows, and `margin` rows before and after them. `whole`:
-    /// the view, computed from the rows of `overlay` ([`Reading::view_of`]). `None` without memory.
+    /// the view, computed from the rows of `overlay` ([`Reading::view_of`]). `None` without memory, or if not all of the rows
+    /// near the page are found again: a row is longer than what is examined of it, or the type of a column has changed.
     ///
     /// # Errors
     /// As [`Reading::view`].
@@ -162,9 +163,8 @@ impl WindowView {
             }
             Ok(())
         })?;
-        // The type of a column has changed meanwhile.
         if found.len() != lines.len() {
-            return Err(Error::Cancelled);
+            return Ok(None);
         }
         found.sort_unstable();
         let bound = |is_set: bool, row: Option<&(Box<[u8]>, u32)>| {
@@ -294,8 +294,11 @@ impl WindowView {
             sides.set(place, side);
             Ok(())
         })?;
-        self.applied = overlay.applied();
-        Ok(self.reserve())
+        let has_memory = self.reserve();
+        if has_memory {
+            self.applied = overlay.applied();
+        }
+        Ok(has_memory)
     }
 
     /// Continues with the reading of the file that has replaced that of the view. Returns false when all rows must be

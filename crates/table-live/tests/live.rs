@@ -8,7 +8,7 @@ use tidings_table::{
     Choice, Control, Export, Filter, Format, Limits, Op, Query, Reading, SortBy, View, Writer,
 };
 use tidings_table_group::{Function, Group, Grouped, Measure};
-use tidings_table_live::{Budget, Counts, KeyError, LiveRows, LiveView, removal};
+use tidings_table_live::{Budget, Counts, KeyError, LiveRows, LiveView, WindowView, removal};
 
 type Row = [String; 3];
 
@@ -286,6 +286,56 @@ fn the_memory_of_keys_and_views_is_bounded() {
     assert!(view.expect("no error").is_none(), "the view does not fit");
     let view = live.reading().view(&query(2), Control::default()).expect("a view without keys in memory");
     assert_eq!(rows_of(&view, 1)[0][1], "19999");
+}
+
+#[test]
+fn views_leave_a_quarter_of_the_memory_to_keys_while_rows_change() {
+    const LIMIT: usize = 6_000_000;
+    let mut file = String::from("id,n,word\n");
+    (0..20_000).for_each(|i| file.push_str(&format!("k{i},{i},{}\n", "pear ".repeat(i % 8))));
+    let mut live = Live::new(&file, &["id"], LIMIT).expect("a table");
+    let (mut views, mut windows) = (Vec::new(), Vec::new());
+    for number in (1..=4).cycle().take(16) {
+        let (reading, query) = (live.reading(), query(number));
+        let view = LiveView::build(&reading, &query, &live.budget, true, Control::default());
+        views.extend(view.expect("no error"));
+        assert!(live.budget.used() <= LIMIT / 4 * 3, "{} bytes", live.budget.used());
+        let overlay = reading.overlay().expect("keys");
+        let whole = reading.view_of(&query, &overlay, true, Control::default()).expect("a view");
+        let window = WindowView::build(&whole, &overlay, &live.budget, 1_000, |_| 0..50, Control::default());
+        windows.extend(window.expect("no error"));
+        assert!(live.budget.used() <= LIMIT / 4 * 3, "{} bytes", live.budget.used());
+    }
+    assert!(views.len() >= 2 && !windows.is_empty() && views.len() + windows.len() < 32, "some do not fit");
+    for round in 0..10_i32 {
+        (0..300).for_each(|i| live.put(&row(i, round * 1_000 + i32::from(i), 1)));
+        live.apply();
+        // The keys may have grown into the last quarter.
+        let most = live.budget.used().max(LIMIT / 4 * 3);
+        for view in &mut views {
+            view.refresh(&live.reading(), Control::default()).expect("rows");
+            assert!(live.budget.used() <= most, "{} bytes", live.budget.used());
+        }
+        for window in &mut windows {
+            let near = window.refresh(&live.reading(), |_| 0..50, Control::default()).expect("rows");
+            assert!(live.budget.used() <= most, "{} bytes", live.budget.used());
+            // Without memory it must be computed again, and does not follow meanwhile.
+            assert!(near.is_some() || !window.can_follow(&live.reading(), |_| 0..50));
+        }
+    }
+    assert!(live.rows.has_room(LIMIT as u64 / 4 / 60), "new keys fit");
+}
+
+#[test]
+fn a_view_with_few_rows_and_long_keys_takes_no_memory_beyond_the_limit() {
+    let mut file = String::from("id,n,word\n");
+    (0..4_000).for_each(|i| file.push_str(&format!("k{i},{i},{}{i}\n", "pear ".repeat(200))));
+    let live = Live::new(&file, &["id"], 1_000_000).expect("a table");
+    let before = live.budget.used();
+    let query = Query { sort: vec![SortBy { column: 2, desc: false, natural: false }], ..Query::default() };
+    let view = LiveView::build(&live.reading(), &query, &live.budget, true, Control::default());
+    assert!(view.expect("no error").is_none(), "the view does not fit");
+    assert_eq!(live.budget.used(), before);
 }
 
 fn rows_of(view: &View, count: usize) -> Vec<Row> {

@@ -130,3 +130,33 @@ proptest! {
         prop_assert_eq!(budget.used(), 0);
     }
 }
+
+#[test]
+fn a_row_of_which_not_everything_is_examined_is_no_error() {
+    let choice = Choice { header: Some(true), ..Choice::hinted_by("rows.csv") };
+    let limits = Limits { scan_row_bytes: 1 << 20, ..Limits::default() };
+    for length in [1 << 20, (1 << 20) + (256 << 10), (1 << 20) + (500 << 10)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::create(folder.path(), choice.clone(), limits).expect("a table");
+        let mut file = "id,word,n\n".to_owned();
+        for key in 0..30_000 {
+            let word = if key == 15_000 { "a".repeat(length) } else { "word".to_owned() };
+            file.push_str(&format!("{key},{word},{key}\n"));
+        }
+        writer.append(file.as_bytes()).and_then(|_| writer.finish()).expect("rows");
+        let (reading, budget) = (writer.table().reading(), Budget::new(64 << 20));
+        let rows = LiveRows::open(&reading, &["id".to_owned()], &budget, Control::default()).expect("keys");
+        let filter = Filter { column: 2, op: Op::GreaterOrEqual, value: "0".to_owned(), others: vec![] };
+        let sort = vec![SortBy { column: 2, desc: false, natural: false }];
+        let query = Query { sort, filter: vec![filter], ..Query::default() };
+        let overlay = reading.overlay().expect("keys");
+        let whole = reading.view_of(&query, &overlay, true, Control::default()).expect("a view");
+        let page = |_| 15_000..15_040;
+        let built = WindowView::build(&whole, &overlay, &budget, MARGIN, page, Control::default());
+        if let Some(mut window) = built.expect("no error") {
+            let near = window.refresh(&reading, page, Control::default()).expect("rows").expect("the page");
+            assert_eq!(near.total, whole.total());
+        }
+        drop(rows);
+    }
+}

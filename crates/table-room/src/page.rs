@@ -1,18 +1,18 @@
 //! Computes pages: the order of the rows, and one page of them. Blocks on the disk.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use bytes::Bytes;
 
-use tidings_table::{Control, Error, Reading, Summary, View};
+use tidings_table::{Control, Error, Overlay, Reading, Summary, View};
 use tidings_table_group::{Budget as GroupBudget, Group, Grouped};
 use tidings_table_live::{Budget, LiveView, NearRows, WindowView};
 use tidings_table_store::ViewSettings;
 
 use crate::broadcast::ViewFormat;
 use crate::message::{self, CellChanges, FileFacts, PageText, ViewColumns, Window, WindowColumns};
-use crate::view_rows::ViewRows;
+use crate::view_rows::{ViewRows, WholeRows};
 
 /// The number of columns that a view always has.
 const VIEW_COLUMNS: usize = 100;
@@ -79,6 +79,8 @@ pub struct PageRequest {
     pub groups: GroupBudget,
     /// The rows that are updated row by row.
     pub extent: Extent,
+    /// Whether the page must follow from the rows before by the changed rows alone; otherwise it is [`Error::Cancelled`].
+    pub changes_only: bool,
     /// The page that viewers have, with the key of its rows, if the settings are the same.
     pub replaces: Option<(Arc<PageText>, Vec<String>)>,
 }
@@ -86,10 +88,13 @@ pub struct PageRequest {
 impl CachedView {
     /// Whether the current rows of the page with these settings follow from these by the changed rows alone.
     pub fn can_follow(&self, reading: &Arc<Reading>, shown: &ViewSettings) -> bool {
-        // A view that is locked is being computed.
         let is_followed = |window: &WindowView| window.can_follow(reading, |total| positions(shown, total));
+        // A view that is locked may be being computed; a window that is locked is being updated by the changed rows alone.
         self.live.as_ref().is_some_and(|live| live.try_lock().is_ok_and(|live| live.can_follow(reading)))
-            || self.window.as_ref().is_some_and(|window| window.try_lock().is_ok_and(|it| is_followed(&it)))
+            || self.window.as_ref().is_some_and(|window| match window.try_lock() {
+                Ok(window) => is_followed(&window),
+                Err(error) => matches!(error, TryLockError::WouldBlock),
+            })
     }
 
     /// Whether these are the rows of these settings, in their order, now or before they changed.
@@ -262,7 +267,7 @@ fn rows(
     now: Summary,
     control: Control<'_>,
 ) -> Result<CachedView, Error> {
-    let PageRequest { reading, shown, live: budget, extent, .. } = request;
+    let PageRequest { reading, shown, live: budget, extent, changes_only, .. } = request;
     let header_is_row = form == ViewFormat::Article;
     let cached =
         |view, live| CachedView { view: ViewRows::File(Arc::new(view)), of: now, live, window: None };
@@ -290,13 +295,31 @@ fn rows(
             return follow_near(request, made, now, control);
         }
         // The rows near another page do not show this one.
-        Some((made, _)) if made.window.is_some() => {}
+        Some((made, _)) if made.window.is_some() => {
+            // The page is turned, and no row has changed: the order of all rows is known.
+            if !*changes_only
+                && let ViewRows::Near { whole: Some(whole), .. } = &made.view
+                && Arc::ptr_eq(whole.view.reading(), reading)
+                && let Some(overlay) = reading.overlay().filter(|now| now.applied() == whole.applied)
+                && let Some(near) = near_page(request, whole.clone(), &overlay, now, control)?
+            {
+                return Ok(near);
+            }
+        }
         Some((made, view)) if made.of == now && is_of(view, reading) => return Ok(made.clone()),
         Some((CachedView { live: Some(live), .. }, _)) => {
-            let view = live.lock().unwrap_or_else(PoisonError::into_inner).refresh(reading, control)?;
+            let mut rows = live.lock().unwrap_or_else(PoisonError::into_inner);
+            let view = match changes_only {
+                true => rows.update(reading, control)?.ok_or(Error::Cancelled)?,
+                false => rows.refresh(reading, control)?,
+            };
+            drop(rows);
             return Ok(cached(view, Some(Arc::clone(live))));
         }
         _ => {}
+    }
+    if *changes_only {
+        return Err(Error::Cancelled);
     }
     // The values of filters were checked when the view was requested.
     let is_new = same.is_none();
@@ -310,23 +333,34 @@ fn rows(
         && !header_is_row
         && let Some(overlay) = reading.overlay()
     {
-        let whole = reading.view_of(&query, &overlay, is_new, control)?;
-        let page_at = |total| positions(shown, total);
-        let window = WindowView::build(&whole, &overlay, budget, NEAR_ROWS, page_at, control)?;
-        if let Some(mut window) = window
-            && let Some(near) = window.refresh(reading, page_at, control)?
-        {
-            let view = ViewRows::Near { near, whole: Some(Arc::new(whole)) };
-            let window = Some(Arc::new(Mutex::new(window)));
-            return Ok(CachedView { view, of: now, live: None, window });
-        }
-        return Ok(cached(whole, None));
+        let view = Arc::new(reading.view_of(&query, &overlay, is_new, control)?);
+        let whole = WholeRows { view: Arc::clone(&view), applied: overlay.applied() };
+        let near = near_page(request, whole, &overlay, now, control)?;
+        let whole = CachedView { view: ViewRows::File(view), of: now, live: None, window: None };
+        return Ok(near.unwrap_or(whole));
     }
     let view = match same {
         Some((CachedView { view: ViewRows::File(view), .. }, _)) => view.refresh(control)?,
         _ => reading.view(&query, control)?,
     };
     Ok(cached(view, None))
+}
+
+/// The rows near a page of a view of all rows, which was computed from this overlay; `None` if they cannot be followed.
+fn near_page(
+    request: &PageRequest,
+    whole: WholeRows,
+    overlay: &Overlay,
+    now: Summary,
+    control: Control<'_>,
+) -> Result<Option<CachedView>, Error> {
+    let PageRequest { reading, shown, live: budget, .. } = request;
+    let page_at = |total| positions(shown, total);
+    let window = WindowView::build(&whole.view, overlay, budget, NEAR_ROWS, page_at, control)?;
+    let Some(mut window) = window else { return Ok(None) };
+    let Some(near) = window.refresh(reading, page_at, control)? else { return Ok(None) };
+    let view = ViewRows::Near { near, whole: Some(whole) };
+    Ok(Some(CachedView { view, of: now, live: None, window: Some(Arc::new(Mutex::new(window))) }))
 }
 
 /// The rows near a page after changes.
@@ -348,7 +382,7 @@ fn follow_near(
     // Otherwise the next attempt computes all rows, with a permit for that.
     let near = near.ok_or(Error::Cancelled)?;
     // A replaced file must not stay open.
-    let whole = whole.clone().filter(|whole| Arc::ptr_eq(whole.reading(), reading));
+    let whole = whole.clone().filter(|whole| Arc::ptr_eq(whole.view.reading(), reading));
     let view = ViewRows::Near { near, whole };
     Ok(CachedView { view, of: now, live: None, window: Some(Arc::clone(window)) })
 }

@@ -8,6 +8,22 @@ use tidings_table::{Control, Error, Export, Page, Reading, Row, View};
 use tidings_table_group::Grouped;
 use tidings_table_live::NearRows;
 
+/// All rows of a view of a table with a key, as they were when they were computed.
+#[derive(Clone, Debug)]
+pub struct WholeRows {
+    /// The rows.
+    pub view: Arc<View>,
+    /// The number of lines of the file that were considered.
+    pub applied: u64,
+}
+
+impl WholeRows {
+    /// Whether no row has changed since.
+    pub fn is_current(&self) -> bool {
+        self.view.reading().overlay().is_some_and(|overlay| overlay.applied() == self.applied)
+    }
+}
+
 /// The rows of a view.
 #[derive(Clone, Debug)]
 pub enum ViewRows {
@@ -18,7 +34,7 @@ pub enum ViewRows {
         /// The rows near the page.
         near: NearRows,
         /// All rows, as they were; `None` after their file was replaced.
-        whole: Option<Arc<View>>,
+        whole: Option<WholeRows>,
     },
     /// Groups.
     Groups {
@@ -68,7 +84,7 @@ impl ViewRows {
                 let positions = from..from.saturating_add(count as u64);
                 let page = match whole {
                     _ if near.covers(&positions) => return near.window(from, count, columns),
-                    Some(whole) => whole.window(from, count, columns)?,
+                    Some(whole) => whole.view.window(from, count, columns)?,
                     None => Page::default(),
                 };
                 Ok(Page { from, total: near.total, ..page })
@@ -89,7 +105,9 @@ impl ViewRows {
     /// Whether the rows at these positions are current.
     pub fn is_current(&self, positions: &Range<u64>) -> bool {
         match self {
-            Self::Near { near, .. } => near.covers(positions),
+            Self::Near { near, whole } => {
+                near.covers(positions) || whole.as_ref().is_some_and(WholeRows::is_current)
+            }
             _ => true,
         }
     }
@@ -114,14 +132,16 @@ impl ViewRows {
         }
     }
 
-    /// Writes the header and all rows, complete.
+    /// Writes the header and all rows, complete. Those of [`Self::Near`] are as they were when all rows were computed last.
     ///
     /// # Errors
-    /// As [`View::write`].
+    /// As [`View::write`]; [`Error::Cancelled`] if not all rows are known.
     pub fn write(&self, export: Export, out: &mut impl Write, control: Control<'_>) -> Result<(), Error> {
         match self {
             Self::File(view) => view.write(export, out, control),
-            Self::Near { near, whole } => whole.as_ref().unwrap_or(&near.view).write(export, out, control),
+            Self::Near { whole, .. } => {
+                whole.as_ref().ok_or(Error::Cancelled)?.view.write(export, out, control)
+            }
             Self::Groups { view, .. } => view.write(export, out, control),
         }
     }

@@ -151,8 +151,8 @@ impl Reading {
     /// receives each accumulator, in order, with the line after its part. `strictly`: as for [`Reading::view`]; otherwise
     /// a filter's value of another type equals no cell. Returns the number of rows that were not examined completely.
     ///
-    /// A part has a few mebibytes of text: a row of each group is often in it, so that parts with few rows of each group are
-    /// rare. About one part per thread of the current rayon pool exists at a time.
+    /// A part has up to two mebibytes of text. The larger the parts, the fewer accumulators have to be joined. About one part
+    /// per thread of the current rayon pool exists at a time.
     ///
     /// # Errors
     /// As [`Reading::view`], and those of `collect`.

@@ -39,7 +39,8 @@ fn is_right(view: &Value, naive: &Naive, number: usize, from: usize) -> bool {
 
 /// Requests rows of the private view until they are right.
 fn until_window(viewer: &mut Viewer, naive: &Naive, number: usize, from: usize) {
-    let end = std::time::Instant::now() + tidings_testkit::PATIENCE;
+    // All rows are computed again after 24 times the duration of the last computation.
+    let end = std::time::Instant::now() + 6 * tidings_testkit::PATIENCE;
     loop {
         viewer.send(&json!({"rows": {"from": from, "count": PAGE, "private": true}}));
         let rows = viewer.until("rows", |message| message["rows"]["from"] == from);
@@ -47,6 +48,7 @@ fn until_window(viewer: &mut Viewer, naive: &Naive, number: usize, from: usize) 
             return;
         }
         assert!(std::time::Instant::now() < end, "the rows from {from} on stay outdated");
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 

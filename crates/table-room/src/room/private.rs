@@ -9,9 +9,9 @@
 //!   twentieth of a thread. Those of all private views of a table take at most a quarter ([`TABLE_COST`]).
 //! - Views that follow the changed rows alone are updated in rounds, one view after the other. Rounds take at most half of a
 //!   thread ([`ROUND_COST`]).
-//! - In a large table with a key, only the first [`WHOLE_VIEWS`] private views follow all of their rows, as long as three
-//!   quarters of the memory for that are free; others follow those near their page. Their other rows are computed again when
-//!   their viewer requests them.
+//! - While a large table with a key has more than [`WHOLE_VIEWS`] private views, or when a quarter of the memory for that is
+//!   used, new views follow the rows near their page alone. Their other rows are computed again when their viewer requests
+//!   them and rows have changed, with the same pauses as other computations over all rows.
 //! - Views with the same query have the same rows in memory, which are computed and updated once.
 //! - Only the newest page waits for a slow viewer (the policy `latest`).
 
@@ -51,8 +51,10 @@ const TABLE_COST: u32 = 4;
 
 /// The least ratio of the time between the beginnings of two rounds to the duration of a round.
 const ROUND_COST: u32 = 2;
-/// The private views of a large table that follow all of their rows.
+/// The most private views of a large table with which a new one follows all of its rows.
 const WHOLE_VIEWS: usize = 2;
+/// The most successive computations over all rows that end without rows, although nobody cancelled them.
+const MAX_ATTEMPTS: u32 = 3;
 /// Tables with more rows are large.
 const LARGE: u64 = 1 << 16;
 
@@ -86,6 +88,8 @@ struct PrivateView {
     cost: Duration,
     /// Whether the viewer has requested rows that are not current.
     needs_all: bool,
+    /// The number of successive computations over all rows that have ended without rows, although nobody cancelled them.
+    attempts: u32,
     _permit: PrivatePermit,
 }
 
@@ -187,6 +191,7 @@ impl Room {
                     made_at: self.now,
                     cost: Duration::ZERO,
                     needs_all: false,
+                    attempts: 0,
                     _permit: permit,
                 };
                 views.all.insert(viewer, view);
@@ -274,21 +279,26 @@ impl Room {
         if self.record.key.is_empty() { REFRESH_INTERVAL } else { LIVE_INTERVAL }
     }
 
+    /// Whether the time between two computations over all rows of a view has passed.
+    fn may_compute_all(&self, view: &PrivateView) -> bool {
+        // A table has at most [`MAX_PER_TABLE`].
+        let ratio = REFRESH_COST.max(TABLE_COST * self.private.all.len() as u32);
+        self.now >= view.made_at + (view.cost * ratio).max(self.refresh_interval())
+    }
+
     /// Schedules the views whose rows have changed.
     pub(super) fn refresh_private(&mut self) {
         let interval = self.refresh_interval();
         let next_round = self.private.next_round.filter(|next| *next > self.now);
         self.timers.set(Timer::Private, next_round.unwrap_or(self.now + interval));
         let Some(reading) = self.reading() else { return };
-        let (now, summary) = (self.now, reading.summary());
+        let summary = reading.summary();
         let is_round = next_round.is_none() && self.private.round.is_none();
-        // A table has at most [`MAX_PER_TABLE`].
-        let ratio = REFRESH_COST.max(TABLE_COST * self.private.all.len() as u32);
         let is_due = |view: &PrivateView| {
             let Some((shown, page)) = &view.shown else { return false };
             let made = page.made[ViewFormat::Tables as usize].as_ref();
             let is_other = made.is_none_or(|made| !Arc::ptr_eq(made.view.reading(), &reading));
-            let is_free = now >= view.made_at + (view.cost * ratio).max(interval);
+            let is_free = self.may_compute_all(view);
             // After a long first computation, the changed rows alone are examined before they are too many.
             match made.filter(|made| made.can_follow(&reading, shown)) {
                 Some(_) if view.needs_all && is_free => true,
@@ -350,7 +360,8 @@ impl Room {
                 _stop: stop,
             });
             let render = RenderJob { wanted, cancel, done: Arc::new(AtomicU32::new(0)) };
-            let job = PrivateJob { viewer, number, render, stopped };
+            let mut job = PrivateJob { viewer, number, render, stopped };
+            job.render.wanted.changes_only = !is_full && !job.render.wanted.shown.is_plain();
             match is_full {
                 true => self.effects.push(Effect::RenderPrivate(Box::new(job))),
                 false => round.push(job),
@@ -370,7 +381,7 @@ impl Room {
         let is_near = reading.summary().rows > LARGE && is_scarce;
         PageRequest {
             reading: Arc::clone(reading),
-            before: if view.needs_all {
+            before: if view.needs_all && self.may_compute_all(view) {
                 MadeViews::default()
             } else {
                 self.rows_before(viewer, reading, &shown)
@@ -380,6 +391,7 @@ impl Room {
             live: self.settings.live.clone(),
             groups: self.settings.groups.clone(),
             extent: if is_near { Extent::Near } else { Extent::WholeIfItFits },
+            changes_only: false,
             replaces: None,
         }
     }
@@ -436,6 +448,12 @@ impl Room {
             (view.cost, view.made_at) = (self.now - running.began, self.now);
         }
         let is_wanted = view.wanted.same_rows(&running.settings);
+        let is_unfinished = matches!(made, Some(Err(Error::Cancelled)));
+        view.attempts = if is_unfinished && running.is_full && !running.cancel.is_cancelled() {
+            view.attempts + 1
+        } else {
+            0
+        };
         match made {
             Some(Ok(page)) => {
                 let is_current = reading.is_some_and(|reading| {
@@ -456,7 +474,7 @@ impl Room {
                 }
                 self.send_private(viewer);
             }
-            Some(Err(Error::Cancelled)) => self.private.wait(viewer),
+            Some(Err(Error::Cancelled)) if view.attempts < MAX_ATTEMPTS => self.private.wait(viewer),
             failed => {
                 let failure = match failed {
                     Some(Err(error)) => error.into(),

@@ -173,6 +173,7 @@ impl Room {
             groups: self.settings.groups.clone(),
             // Viewers scroll over the whole view.
             extent: Extent::Whole,
+            changes_only: false,
             replaces: self.replaced_by(&shown),
         };
         let (cancel, done) = (Cancel::default(), Arc::new(AtomicU32::new(0)));

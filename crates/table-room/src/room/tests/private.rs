@@ -33,12 +33,15 @@ fn row(number: usize) -> [String; 2] {
 
 impl LiveRoom {
     fn new(rows: usize) -> Self {
+        Self::with((0..rows).map(row).collect())
+    }
+
+    fn with(rows: Vec<[String; 2]>) -> Self {
         let mut test_room = TestRoom::with_file();
         let folder = tempfile::tempdir().expect("a folder");
         let choice = Choice { header: Some(true), ..Choice::tab_separated() };
         let mut writer = Writer::create(folder.path(), choice, Limits::default()).expect("a writer");
         writer.append(b"number\tword\n").expect("a header");
-        let rows: Vec<_> = (0..rows).map(row).collect();
         for row in &rows {
             writer.append(format!("{}\n", row.join("\t")).as_bytes()).expect("a row");
         }
@@ -120,7 +123,10 @@ impl LiveRoom {
     }
 
     fn append(&mut self, number: usize) {
-        let row = row(number);
+        self.append_row(row(number));
+    }
+
+    fn append_row(&mut self, row: [String; 2]) {
         let open_file = self.test_room.room.open_file.as_mut().expect("a file");
         let writer = open_file.writer.as_mut().expect("a writer");
         writer.append(format!("{}\n", row.join("\t")).as_bytes()).expect("a row");
@@ -480,4 +486,139 @@ fn views_that_follow_changed_rows_are_updated_in_rounds_for_half_of_the_time() {
     assert!(live.private.is_empty());
     live.wait(Duration::from_millis(100));
     assert_eq!(live.private.len(), 10, "the next round");
+}
+
+/// A room with a large table with a key and more private views than follow all of their rows.
+struct LargeRoom {
+    live: LiveRoom,
+    keys: tidings_table_live::LiveRows,
+    viewers: Vec<(u64, Arc<Outbox>)>,
+}
+
+impl LargeRoom {
+    const ROWS: usize = 66_000;
+
+    /// The first computation of each view takes `cost`.
+    fn new(cost: Duration) -> Self {
+        let mut live = LiveRoom::with((0..Self::ROWS).map(|key| [key.to_string(), "word".into()]).collect());
+        let reading = live.test_room.room.reading().expect("a file");
+        let key = vec!["number".to_owned()];
+        live.test_room.room.settings.live = tidings_table_live::Budget::new(64 << 20);
+        let budget = live.test_room.room.settings.live.clone();
+        let keys =
+            tidings_table_live::LiveRows::open(&reading, &key, &budget, Control::default()).expect("keys");
+        live.test_room.room.record.key = key;
+        let viewers: Vec<_> = (0..4).map(|_| live.join()).collect();
+        for (number, (viewer, _)) in viewers.iter().enumerate() {
+            let filter = json!([{"column": 0, "op": ">=", "value": number.to_string()}]);
+            let sort = json!([{"column": 0}]);
+            live.send(*viewer, &json!({"private": {"sort": sort, "filter": filter, "page_size": 10}}));
+        }
+        live.wait(cost);
+        let mut room = Self { live, keys, viewers };
+        room.run_all();
+        room
+    }
+
+    fn run_all(&mut self) {
+        while !self.live.private.is_empty() {
+            self.live.run_private(0);
+        }
+        self.viewers.iter().for_each(|(_, outbox)| drop(outbox.take()));
+    }
+
+    fn change(&mut self, key: usize) {
+        self.live.append_row([key.to_string(), "other".into()]);
+        self.keys.apply(&[], Control::default()).expect("applied");
+    }
+
+    /// Waits, runs all jobs, and returns how many of them were computations over all rows.
+    fn wait(&mut self, time: Duration) -> usize {
+        self.live.wait(time);
+        let full = self.live.private.iter().filter(|(_, is_full)| *is_full).count();
+        self.run_all();
+        full
+    }
+
+    /// Requests rows of the last private view, which begins with the row with the key 3. Returns its rows.
+    fn request(&mut self, from: u64) -> ViewRows {
+        let viewer = self.viewers[3].0;
+        self.live.test_room.room.private_rows(viewer, &(from..from + 10)).expect("rows").0
+    }
+}
+
+#[test]
+fn a_viewer_that_scrolls_far_away_sorts_all_rows_no_more_often_than_permitted_and_not_without_changes() {
+    let mut room = LargeRoom::new(Duration::from_secs(1));
+    assert!(matches!(room.request(0), ViewRows::Near { .. }));
+    // No row has changed.
+    room.request(40_000);
+    for _ in 0..40 {
+        assert_eq!(room.wait(Duration::from_secs(1)), 0, "the order of all rows is known");
+    }
+    let mut room = LargeRoom::new(Duration::from_secs(1));
+    let (mut full, mut tenths) = (0, 0);
+    while full == 0 && tenths < 300 {
+        room.change(tenths);
+        full = room.wait(Duration::from_millis(100));
+        room.request(40_000);
+        tenths += 1;
+    }
+    assert_eq!(full, 1, "the requested rows become current");
+    assert!(tenths >= 195, "after {tenths} tenths of a second: twenty times its duration must pass");
+    assert_eq!(room.request(0).window(0, 1, 0..2).expect("rows").rows[0].cells[1].text, "other");
+}
+
+#[test]
+fn a_page_turn_sorts_no_rows_as_long_as_none_has_changed() {
+    let mut room = LargeRoom::new(Duration::ZERO);
+    let order = |rows: ViewRows| match rows {
+        ViewRows::Near { whole: Some(whole), .. } => whole.view,
+        _ => panic!("other rows"),
+    };
+    let before = order(room.request(0));
+    let turn = |room: &mut LargeRoom| {
+        let viewer = room.viewers[3].0;
+        let filter = json!([{"column": 0, "op": ">=", "value": "3"}]);
+        let private = json!({"sort": [{"column": 0}], "filter": filter, "page_size": 10, "page": 4_000});
+        room.live.send(viewer, &json!({"private": private}));
+        room.run_all();
+    };
+    turn(&mut room);
+    let after = room.request(39_990);
+    assert_eq!(after.window(39_990, 1, 0..1).expect("rows").rows[0].cells[0].text, "39993");
+    assert!(
+        matches!(&after, ViewRows::Near { near, .. } if near.from > 30_000),
+        "the rows near the new page"
+    );
+    assert!(Arc::ptr_eq(&before, &order(after)), "they were sorted again");
+    // It follows changes there.
+    room.change(39_993);
+    for _ in 0..2 {
+        room.wait(Duration::from_secs(1));
+    }
+    let after = room.request(39_990);
+    assert_eq!(after.window(39_990, 1, 0..2).expect("rows").rows[0].cells[1].text, "other");
+}
+
+#[test]
+fn a_computation_that_ends_without_rows_is_repeated_only_a_few_times() {
+    let mut live = LiveRoom::new(20);
+    let (viewer, outbox) = live.join();
+    live.settle();
+    live.send(viewer, &json!({"private": {"search": "a"}}));
+    for attempt in 1.. {
+        let Some((job, is_full)) = live.private.pop() else { break };
+        assert!(attempt <= 3 && is_full);
+        let made = Some(Box::new(Err(Error::Cancelled)));
+        let PrivateJob { viewer, number, .. } = job;
+        let rendered = RoomRequest::PrivateRendered { viewer, number, is_full, made };
+        let effects = live.test_room.request(rendered);
+        live.collect(effects);
+        live.wait(Duration::ZERO);
+    }
+    let text = text(outbox.take().frames);
+    assert!(text.contains("\"code\":"), "{text}");
+    live.wait(Duration::from_secs(60));
+    assert!(live.private.is_empty());
 }
