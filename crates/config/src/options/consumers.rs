@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_auth::Secret;
 
-use super::{HOUR, MINUTE};
+use super::MINUTE;
 use crate::group::group;
 use crate::setting::{MaxLength, count, millis};
 use crate::value::{ConsumerType, RedisKey, SqlName};

@@ -15,6 +15,8 @@ pub(super) struct Totals {
     bytes: AtomicU64,
     dropped: AtomicU64,
     expired: AtomicU64,
+    /// Clients that have left their sessions here since the numbers were read.
+    left: AtomicU64,
     /// Copies of publications that this node has added.
     pub(super) added: AtomicU64,
 }
@@ -26,19 +28,20 @@ impl Totals {
         for (at, number) in numbers.into_iter().enumerate() {
             number.store(calls::read(answer, at).unwrap_or(0), Ordering::Relaxed);
         }
+        self.left.store(0, Ordering::Relaxed);
         self.sessions.load(Ordering::Relaxed)
     }
 
     /// A client has left its session.
     pub(super) fn left(&self) {
-        let _ =
-            self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        self.left.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sessions whose clients are not connected.
     pub(super) fn away(&self) -> u64 {
         let connected = self.connected.load(Ordering::Relaxed);
-        self.sessions.load(Ordering::Relaxed).saturating_sub(connected)
+        let away = self.sessions.load(Ordering::Relaxed).saturating_sub(connected);
+        away + self.left.load(Ordering::Relaxed)
     }
 }
 
