@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use tidings_testkit::{PATIENCE, Tidings, wait_until};
 
-use crate::book::{Block, alike, blocks, text, values};
+use crate::book::{Block, Directive, alike, blocks, text, values};
 use crate::tool::{Done, TIDINGS, Tool, server};
 
 /// A shell command of an example in `folder`, with the built program on its path.
@@ -33,8 +33,11 @@ fn run(script: &str, folder: &Path, server: &Tidings) -> Done {
 
 #[test]
 fn every_example_of_the_api_s_page_answers_what_the_page_says() {
-    let mut blocks =
-        blocks(&text("docs/api.md")).into_iter().map(|Block { language, text, .. }| (language, text));
+    let is_run = |block: &Block| !matches!(block.directive, Some(Directive::NotRun));
+    let mut blocks = blocks(&text("docs/api.md"))
+        .into_iter()
+        .filter(is_run)
+        .map(|Block { language, text, .. }| (language, text));
     let (kind, config) = blocks.next().expect("a configuration");
     assert_eq!(kind, "toml");
     let folder = tempfile::tempdir().expect("a folder");

