@@ -243,7 +243,7 @@ mod tests {
             ("redis+cluster:a:1", "expected redis://"),
             ("http://localhost", "expected redis://"),
             ("localhost:6379", "expected redis://"),
-            ("redis://", "URL"),
+            ("redis://", "hostname"),
             ("redis://localhost/x", "database number"),
             ("redis://localhost:99999", "URL"),
             ("rediss://localhost#insecure", "SSL_CERT_FILE"),
