@@ -194,6 +194,8 @@ test('columns are resized, fitted, hidden, frozen, moved and found by name', asy
   const page = await visit(t, url);
   await upload(page, wide);
   const width = (name) => page.locator('.head', { hasText: name }).first().evaluate((head) => head.getBoundingClientRect().width);
+  // Waits until the columns have their widths: `hover` waits until its element does not move.
+  await page.locator('.head .grip').first().hover();
   const before = await width('c0');
   const grip = await page.locator('.head .grip').first().boundingBox();
   await page.mouse.move(grip.x + 4, grip.y + 20);
