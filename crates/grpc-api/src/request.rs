@@ -66,7 +66,7 @@ pub fn command(method: CommandMethod, message: Bytes) -> Result<Command, Status>
 /// The commands in the message of `Batch`.
 ///
 /// # Errors
-/// [`Code::InvalidArgument`] as [`command`], and for more than [`MAX_COMMANDS`].
+/// [`Code::InvalidArgument`] as [`command()`], and for more than [`MAX_COMMANDS`].
 pub fn batch(message: Bytes) -> Result<Batch, Status> {
     let BatchOptions { parallel } = decode(message.clone())?;
     let mut commands = Vec::new();

@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! - A [`MessageQueue`] never has more bytes than its limit; it drops messages with QoS 0 first, then the oldest.
-//! - A publication that several subscriptions match is one message ([`combine`]).
+//! - A publication that several subscriptions match is one message ([`combine()`]).
 //! - A message with QoS 1 or 2 that was sent keeps its packet identifier until it is acknowledged.
 
 mod change;

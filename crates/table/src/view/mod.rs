@@ -70,7 +70,7 @@ pub struct View {
     query: Query,
     /// `None`: all rows in the order of the file.
     order: Option<Arc<RowOrder>>,
-    /// Whether the lines are rows of an [`Overlay`](crate::Overlay), in any order.
+    /// Whether the lines are rows of an [`Overlay`], in any order.
     is_overlaid: bool,
     /// The number of final lines that were considered.
     settled: u64,
@@ -229,7 +229,7 @@ impl View {
         Self { reading: Arc::clone(reading), query, order: None, is_overlaid: false, settled: 0, clipped: 0 }
     }
 
-    /// The rows of an [`Overlay`](crate::Overlay) that `query` selects, in this order, which was computed from the keys of its
+    /// The rows of an [`Overlay`] that `query` selects, in this order, which was computed from the keys of its
     /// rows ([`RowKeys`]).
     pub fn of_lines(reading: &Arc<Reading>, query: &Query, order: LineOrder) -> Self {
         let order = RowOrder::live(Arc::new(order), false);
