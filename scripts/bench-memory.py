@@ -42,7 +42,7 @@ def exchange(connection, request, expected):
 
 
 def lines(connection, _):
-    exchange(connection, b"SUBSCRIBE news\n", b"news")
+    exchange(connection, b"SUBSCRIBE news\n", b"CONFIRMED")
 
 
 def mqtt(level):
