@@ -4,8 +4,6 @@
 //! that match, with the options of all of them, and not for the others. The result depends on the subscriptions alone, so the
 //! connection and the store of sessions get the same one.
 
-use tidings_mqtt::topic::Filter;
-
 use crate::state::Options;
 
 /// The options for one publication.
@@ -49,10 +47,7 @@ pub fn combine<'a>(
 ) -> Option<Combined> {
     let mut combined: Option<Combined> = None;
     for (has_topic, filter, options) in subscriptions {
-        let is_match = match options.is_pattern {
-            true => Filter::new(filter).is_ok_and(|filter| filter.matches(channel)),
-            false => has_topic || filter == channel,
-        };
+        let is_match = has_topic && !options.is_pattern || options.matches(filter, channel);
         if !is_match || options.no_local && is_own() {
             continue;
         }

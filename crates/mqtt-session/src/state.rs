@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{Qos, RetainHandling};
-use tidings_wire::Topic;
+use tidings_wire::{Publication, Topic};
 
 use crate::message::InFlight;
 use crate::queue::MessageQueue;
@@ -29,6 +30,21 @@ impl Options {
     /// Whether its messages differ from those of a subscription with QoS 0.
     pub fn needs_address(self) -> bool {
         self.qos != Qos::AtMostOnce || self.retain_as_published || self.identifier != 0 || self.is_pattern
+    }
+
+    /// Whether the subscription, with this filter, matches a channel.
+    pub fn matches(self, filter: &str, channel: &str) -> bool {
+        if self.is_pattern {
+            Filter::new(filter).is_ok_and(|filter| filter.matches(channel))
+        } else {
+            filter == channel
+        }
+    }
+
+    /// The quality of service with which the client gets a publication; `default_qos` is that of publications of other protocols.
+    pub fn delivery_qos(self, publication: &Publication, default_qos: Qos) -> Qos {
+        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
+        self.qos.min(message.map_or(default_qos, |message| message.qos))
     }
 }
 

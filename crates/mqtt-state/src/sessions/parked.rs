@@ -132,7 +132,7 @@ pub(super) fn message_of(
     let properties = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
     Some(Message {
         publication: Arc::clone(publication),
-        qos: options.qos.min(properties.map_or(default_qos, |properties| properties.qos)),
+        qos: options.delivery_qos(publication, default_qos),
         retain: options.retain_as_published && properties.is_some_and(|properties| properties.retain),
         identifier: options.identifier,
         more_identifiers: more_identifiers.into(),

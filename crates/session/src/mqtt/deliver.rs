@@ -74,7 +74,7 @@ fn address_one(
     let settings = hub.protocols.mqtt_settings();
     let now = hub.time();
     let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
-    let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
+    let qos = options.delivery_qos(publication, settings.default_qos);
     let retain = options.retain_as_published && message.is_some_and(|message| message.retain);
     let is_marked = message.is_some();
     let session = hub.session_mut(slot);
@@ -315,8 +315,7 @@ impl Context<'_> {
         if shared.is_empty() {
             return true;
         }
-        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
-        let qos = options.qos.min(message.map_or(settings.default_qos, |message| message.qos));
+        let qos = options.delivery_qos(publication, settings.default_qos);
         let Options { identifier, is_pattern, .. } = options;
         let (shared, more_identifiers) = (&shared[..], &[][..]);
         let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
@@ -332,8 +331,7 @@ impl Context<'_> {
     /// Passes a retained message that will be sent to the files of the store, which has no publication of it.
     pub(super) fn mqtt_record_retained(&mut self, publication: &Arc<Publication>, options: Options) {
         let (default_qos, now) = (self.hub.protocols.mqtt_settings().default_qos, self.hub.time());
-        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
-        let qos = options.qos.min(message.map_or(default_qos, |message| message.qos));
+        let qos = options.delivery_qos(publication, default_qos);
         let Options { identifier, is_pattern, .. } = options;
         let (shared, more_identifiers, retain) = (&[][..], &[][..], true);
         let message = Delivery { publication, shared, qos, retain, identifier, more_identifiers, is_pattern };
@@ -345,8 +343,7 @@ impl Context<'_> {
     /// Whether the session gets a retained message from the broker, which has the step.
     pub(super) fn mqtt_reads(&mut self, publication: &Publication, options: Options) -> bool {
         let default_qos = self.hub.protocols.mqtt_settings().default_qos;
-        let message = publication.extra.as_ref().and_then(|extra| extra.message.as_ref());
-        let qos = options.qos.min(message.map_or(default_qos, |message| message.qos));
+        let qos = options.delivery_qos(publication, default_qos);
         qos != Qos::AtMostOnce && self.mqtt().stored.is_some()
     }
 

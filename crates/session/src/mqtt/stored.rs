@@ -11,12 +11,11 @@
 use std::collections::VecDeque;
 
 use tidings_hub::{CloseReason, Flag};
-use tidings_mqtt::topic::Filter;
 use tidings_mqtt::{Packet, PacketId, Qos};
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, Options, QueuedMessage,
-    ReadMessages, SessionChange, SessionState, Step, StoreSteps,
+    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, QueuedMessage, ReadMessages,
+    SessionChange, SessionState, Step, StoreSteps,
 };
 use tidings_wire::Channel;
 
@@ -63,18 +62,12 @@ impl Mqtt {
             return true;
         }
         self.subscriptions.iter().any(|subscription| {
-            let Options { qos, is_pattern, no_local, .. } = subscription.options;
-            let is_match = match is_pattern {
-                true => {
-                    Filter::new(&subscription.filter).is_ok_and(|filter| filter.matches(channel.as_str()))
-                }
-                false => *subscription.filter == *channel.as_str(),
-            };
+            let options = subscription.options;
             subscription.key.is_some()
                 && subscription.is_certain
-                && qos != Qos::AtMostOnce
-                && is_match
-                && !no_local
+                && options.qos != Qos::AtMostOnce
+                && options.matches(&subscription.filter, channel.as_str())
+                && !options.no_local
         })
     }
 }
