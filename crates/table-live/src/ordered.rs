@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use tidings_table::LineOrder;
+use tidings_table::{LineOrder, MovedLines};
 
 /// The most lines of a part.
 const MOST: usize = 512;
@@ -201,6 +201,19 @@ impl<K: Ord> OrderedLines<K> {
             part.keys.append(&mut next.keys);
             Arc::make_mut(&mut part.lines).extend_from_slice(&next.lines);
         }
+    }
+}
+
+impl OrderedLines<Box<[u8]>> {
+    /// Changes the lines to those of the file that has replaced that of the rows. A key ends with the place of its row.
+    pub(crate) fn move_to(&mut self, moved: &MovedLines) {
+        self.update(|key, line| {
+            // The places ascend as before.
+            if let Some((_, place)) = key.split_last_chunk_mut() {
+                *place = moved.line(u32::from_be_bytes(*place)).to_be_bytes();
+            }
+            *line = moved.line(*line);
+        });
     }
 }
 

@@ -145,13 +145,7 @@ impl LiveView {
         if !keys.has_same_types(&self.keys) {
             return Ok(false);
         }
-        self.rows.update(|key, line| {
-            // The places ascend as before.
-            if let Some((_, place)) = key.split_last_chunk_mut() {
-                *place = moved.line(u32::from_be_bytes(*place)).to_be_bytes();
-            }
-            *line = moved.line(*line);
-        });
+        self.rows.move_to(moved);
         self.locations = Locations::with_places(begin);
         self.rows.for_each(|key, part| self.locations.set(key, part));
         (self.keys, self.reading, self.applied) = (keys, Arc::clone(reading), begin);

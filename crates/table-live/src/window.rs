@@ -315,13 +315,7 @@ impl WindowView {
         if !keys.has_same_types(&self.keys) {
             return Ok(false);
         }
-        self.rows.update(|key, line| {
-            // The places ascend as before.
-            if let Some((_, place)) = key.split_last_chunk_mut() {
-                *place = moved.line(u32::from_be_bytes(*place)).to_be_bytes();
-            }
-            *line = moved.line(*line);
-        });
+        self.rows.move_to(moved);
         // The rows of the bounds may not exist any more. No row is between them and the next one.
         let Some((first, last)) = self.rows.ends() else { return Ok(false) };
         for (bound, key) in self.bounds.iter_mut().zip([first, last]) {
