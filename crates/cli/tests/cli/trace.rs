@@ -15,7 +15,7 @@ use crate::tool::{Tool, command, run};
 
 const TOKEN_KEY: &str = "a-key-of-tokens-0123456789abcdef";
 
-/// A node with keys: `ann` may subscribe to `news`, nobody to `secret:…`.
+/// A node with keys: `ann` may subscribe to `news`, and no user to `secret:…`.
 fn node() -> Tidings {
     let set = [
         format!("client.token.hmac_secret_key={TOKEN_KEY}"),

@@ -53,7 +53,7 @@ const TABLE_COST: u32 = 4;
 const ROUND_COST: u32 = 2;
 /// The most private views of a large table with which a new one follows all of its rows.
 const WHOLE_VIEWS: usize = 2;
-/// The most successive computations over all rows that end without rows, although nobody cancelled them.
+/// The most successive computations over all rows that end without rows, without being cancelled.
 const MAX_ATTEMPTS: u32 = 3;
 /// Tables with more rows are large.
 const LARGE: u64 = 1 << 16;
@@ -88,7 +88,7 @@ struct PrivateView {
     cost: Duration,
     /// Whether the viewer has requested rows that are not current.
     needs_all: bool,
-    /// The number of successive computations over all rows that have ended without rows, although nobody cancelled them.
+    /// The number of successive computations over all rows that have ended without rows, without being cancelled.
     attempts: u32,
     _permit: PrivatePermit,
 }
