@@ -159,11 +159,12 @@ impl Authorizer {
     }
 
     /// Ends the other connections of a user's client that has connected again: on all nodes, or on this one while the broker is
-    /// unavailable. Does not block.
+    /// unavailable. The broker has the command when this returns: the command of a later connection arrives later. Does not
+    /// block.
     pub(crate) fn take_over(&self, user: String, name: String, client: String) {
         let shared = self.shared.load_full();
-        let action = SessionAction::TakeOver { name, client };
-        self.runtime.spawn(async move { shared.send_command(user, action).await });
+        let sent = shared.send_command(user, SessionAction::TakeOver { name, client });
+        self.runtime.spawn(sent);
     }
 
     /// Responds to one request through `reply`, now or later. Does not block.
@@ -336,11 +337,16 @@ impl Shared {
     }
 
     /// Sends a command to the sessions of a user on all nodes; only on this node while the broker is unavailable.
-    async fn send_command(&self, user: String, action: SessionAction) {
+    /// The broker has the command when this returns; the future waits for the outcome.
+    fn send_command(&self, user: String, action: SessionAction) -> impl Future<Output = ()> + Send + use<> {
         let command = SessionCommand { user, client: None, session: None, action };
-        if let Err(error) = self.bus.send_session_command(&command).await {
-            debug!(%error, "older connections could not be closed on other nodes");
-            self.shards.post_session_command(command);
+        let sent = self.bus.send_session_command(&command);
+        let shards = Arc::clone(&self.shards);
+        async move {
+            if let Err(error) = sent.await {
+                debug!(%error, "older connections could not be closed on other nodes");
+                shards.post_session_command(command);
+            }
         }
     }
 
