@@ -41,6 +41,8 @@ const EVENTS: usize = 1024;
 const SPARE_MESSAGES: usize = 1 << 12;
 /// How long publishers are not read from while mailboxes are congested.
 const CONGESTED_WAIT: Duration = Duration::from_millis(1);
+/// Shorter timers are never late, in milliseconds.
+const MIN_SLACK: u64 = 2_000;
 
 const WAKER: Token = Token(usize::MAX);
 /// The token of the first listener; further listeners have descending tokens.
@@ -302,8 +304,14 @@ impl Shard {
     }
 
     pub(crate) fn start(&mut self, after: Duration, event: TimerEvent) {
-        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX >> 1);
-        self.wheel.start(self.now(), after, event);
+        let (now, after) = (self.now(), u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        match event {
+            // Each connection has one, most expire without an effect, and a late one does no harm.
+            TimerEvent::Session(_, Timer::FirstInput | Timer::Stale) if after >= MIN_SLACK => {
+                self.wheel.start_with_slack(now, after, event);
+            }
+            _ => self.wheel.start(now, after, event),
+        }
     }
 
     /// Handles the messages of the mailbox, publications first. So publications of one topic are joined across other

@@ -1,17 +1,31 @@
 //! A timer wheel: finds timers that are due without visiting others.
 //!
 //! Time is in milliseconds since the start of the shard. A timer expires at its time or up to one tick later, never
-//! earlier. Timers are not cancelled: their subject is checked when they expire.
+//! earlier; one that may be late, up to [`SLACK`] ticks later. Timers are not cancelled: their subject is checked when they
+//! expire. A time beyond [`LONGEST`] is shortened to it.
 
 /// Length of a tick in milliseconds.
 const TICK: u64 = 32;
 /// Number of buckets; one turn takes 16 s, and longer timers stay for several turns.
 const BUCKETS: usize = 512;
+/// Timers that may be late expire at multiples of this number of ticks (half a second), so that the timers of many idle
+/// connections cause two wake-ups a second instead of thirty.
+const SLACK: u64 = 16;
+/// The longest time in milliseconds, about a year. Ticks are compared modulo 2³².
+const LONGEST: u64 = (1 << 30) * TICK;
 
 #[derive(Debug)]
 struct Timer<T> {
-    due_tick: u64,
+    /// The tick modulo 2³².
+    due_tick: u32,
     value: T,
+}
+
+impl<T> Timer<T> {
+    fn is_due(&self, tick: u64) -> bool {
+        // The difference modulo 2³² is below 2³¹ for a tick that is not after this one.
+        (tick as u32).wrapping_sub(self.due_tick) < 1 << 31
+    }
 }
 
 /// Timers of any duration, each with a value.
@@ -29,8 +43,17 @@ impl<T> Wheel<T> {
     }
 
     pub(crate) fn start(&mut self, now: u64, after: u64, value: T) {
-        let due_tick = (now + after).div_ceil(TICK).max(self.tick);
-        self.buckets[bucket(due_tick)].push(Timer { due_tick, value });
+        self.add((now + after.min(LONGEST)).div_ceil(TICK), value);
+    }
+
+    /// Starts a timer that may be late.
+    pub(crate) fn start_with_slack(&mut self, now: u64, after: u64, value: T) {
+        self.add((now + after.min(LONGEST)).div_ceil(TICK).next_multiple_of(SLACK), value);
+    }
+
+    fn add(&mut self, due_tick: u64, value: T) {
+        let tick = due_tick.max(self.tick);
+        self.buckets[bucket(tick)].push(Timer { due_tick: tick as u32, value });
         self.len += 1;
     }
 
@@ -59,7 +82,7 @@ impl<T> Wheel<T> {
             let list = &mut self.buckets[bucket(self.tick + i)];
             let mut j = 0;
             while j < list.len() {
-                if list[j].due_tick <= current {
+                if list[j].is_due(current) {
                     out.push(list.swap_remove(j).value);
                     self.len -= 1;
                 } else {
@@ -104,6 +127,39 @@ mod tests {
             let fired = fired.expect("fires");
             assert!(fired >= 7 + after && fired <= 7 + after + TICK, "{after}: {fired}");
         }
+    }
+
+    #[test]
+    fn a_timer_that_may_be_late_fires_once_never_early_and_with_others_of_its_half_second() {
+        let mut wheel = Wheel::new();
+        for number in 0..15 {
+            wheel.start_with_slack(u64::from(number) * 30, 10_000, number);
+        }
+        let mut fired = Vec::new();
+        for now in 0..11_000 {
+            let expired = expired(&mut wheel, now);
+            assert!(
+                expired.iter().all(|number| now >= u64::from(*number) * 30 + 10_000),
+                "{expired:?} at {now}"
+            );
+            if !expired.is_empty() {
+                fired.push((now, expired.len()));
+            }
+        }
+        assert_eq!(fired, [(10_240, 9), (10_752, 6)]);
+    }
+
+    #[test]
+    fn a_timer_fires_after_more_than_2_to_the_32_ticks_and_one_of_many_years_after_one_year() {
+        let mut wheel = Wheel::new();
+        let now = (TICK << 32) + 5;
+        assert!(expired(&mut wheel, now).is_empty());
+        wheel.start(now, 1_000, 1);
+        wheel.start(now, u64::MAX, 2);
+        assert!(expired(&mut wheel, now + 900).is_empty());
+        assert_eq!(expired(&mut wheel, now + 1_100), [1]);
+        assert!(expired(&mut wheel, now + LONGEST - 100).is_empty());
+        assert_eq!(expired(&mut wheel, now + LONGEST + TICK), [2]);
     }
 
     #[test]
