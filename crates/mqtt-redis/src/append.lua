@@ -2,8 +2,8 @@
 -- Publications: the subscribers that match, a bounded number in one step.
 
 -- Most subscribers of one step, and most bytes of their copies, except for a few.
-local STEP_SUBSCRIBERS = 1000
-local STEP_BYTES = 8388608
+local STEP_SUBSCRIBERS = 500
+local STEP_BYTES = 4194304
 local STEP_LEAST = 16
 -- How long a publication that was not completed is known, in ms.
 local REMEMBERED = 300000

@@ -26,7 +26,7 @@ pub const SOURCE: &str = concat!(
 
 /// How many subscribers get a message of so many bytes in one step of [`Function::Append`] at most, as in `append.lua`.
 pub fn step_subscribers(message_bytes: usize) -> u64 {
-    (8_388_608 / message_bytes.max(1)).clamp(16, 1_000) as u64
+    (4_194_304 / message_bytes.max(1)).clamp(16, 500) as u64
 }
 
 /// A function for the sessions.

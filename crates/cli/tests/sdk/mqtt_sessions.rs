@@ -559,6 +559,34 @@ fn with_will(node: &Tidings, clean: bool, delay: u32, payload: &str) -> Client {
 }
 
 #[test]
+fn a_session_that_begins_while_a_retained_message_is_stored_gets_the_message() {
+    // The stores of retained messages and of sessions are on different primaries.
+    let cluster = RedisCluster::start(5);
+    let paused = cluster.primary_of("tidings.node.retained");
+    assert_ne!(paused, cluster.primary_of("tidings.node.sessions"));
+    let topic = cluster.name_at((paused + 1) % 5, "t");
+    let node = node(&cluster.url(), &[]);
+    wait_until(PATIENCE, "/ready is 200", || get_http(node.http(), "/ready").status == 200);
+    let mut publisher = Client::plain(node.tcp(), "publisher");
+    // The node knows that there is no session.
+    wait_until(PATIENCE, "a publication needs none", || {
+        publisher.publish_whole(&topic, 1, 1, "before");
+        metric(node.http(), "tidings_mqtt_shared_sessions{client=\"away\"}") == 0
+    });
+    cluster.node(paused).cli(&["CLIENT", "PAUSE", "2500", "ALL"]);
+    publisher.publish_with(0x33, &topic, 2, "retained");
+    let (mut client, _) = Client::connect(node.tcp(), "device");
+    // Without the retained messages, which are on the other primary.
+    client.send(0x82, &[&[0, 9, 0], &text(&topic)[..], &[0x21]].concat());
+    assert_eq!(client.answer(), (0x90, vec![0, 9, 0, 1]), "SUBACK");
+    client.disconnect();
+    assert_eq!(publisher.answer().1[..2], [0, 2], "PUBACK, when the message is stored");
+    let (mut client, is_present) = Client::connect(node.tcp(), "device");
+    assert!(is_present);
+    assert_eq!(client.payloads(1), ["retained"]);
+}
+
+#[test]
 fn a_will_with_a_delay_is_discarded_on_another_node_if_the_session_continues() {
     let redis = RedisServer::start();
     let nodes = nodes(&redis.url());

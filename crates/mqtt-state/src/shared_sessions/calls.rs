@@ -1,4 +1,4 @@
-//! The arguments and the answers of the functions for sessions (`sessions.lua` in `tidings-mqtt-redis`).
+//! The arguments and the answers of the functions for sessions (the files in Lua of `tidings-mqtt-redis`).
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ use strays::Strays;
 const LEASE: Duration = Duration::from_secs(10);
 /// The time between two renewals.
 const RENEWAL: Duration = Duration::from_millis(500);
-/// How long a number of sessions is relied on, from the request for it: less than the wait of `sessions.lua`.
+/// How long a number of sessions is relied on, from the request for it: less than `UNNOTICED` of `store.lua`.
 const RELIABLE: Duration = Duration::from_millis(1_500);
 /// The time between two renewals while messages pass to other members of groups.
 const RENEWAL_IN_PROGRESS: Duration = Duration::from_millis(20);

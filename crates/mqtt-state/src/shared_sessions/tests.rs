@@ -17,12 +17,12 @@ use super::*;
 struct FakeBroker {
     /// The answer of each function, or the error of all.
     answers: Mutex<HashMap<&'static str, Vec<&'static str>>>,
-    is_away: std::sync::atomic::AtomicBool,
+    is_away: AtomicBool,
     calls: AtomicU64,
     /// The arguments of the functions that are called for one session.
     calls_of_sessions: Mutex<Vec<String>>,
     /// Calls are not answered: their arguments, and the callback.
-    is_held: std::sync::atomic::AtomicBool,
+    is_held: AtomicBool,
     held: Mutex<VecDeque<(String, SessionsCallback)>>,
 }
 
@@ -364,7 +364,7 @@ fn a_publication_of_several_steps_is_complete_after_the_last_one_and_later_ones_
     // Nothing waits in the topic any more.
     let both = [add(&sessions, "3"), add(&sessions, "4")];
     assert_eq!(steps(), 2);
-    [(); 2].map(|()| answer(&["5", "5"]));
+    (0..2).for_each(|_| answer(&["5", "5"]));
     assert!(both.iter().all(|outcome| *outcome.lock().unwrap() == Some(Ok(5))));
 }
 

@@ -287,6 +287,9 @@ impl Context<'_> {
 
     /// Reads further messages, if there may be some.
     pub(super) fn mqtt_read_more(&mut self) {
+        if self.mqtt().stored.is_none() {
+            return;
+        }
         self.mqtt_send_pending();
         if self.mqtt().stored.as_ref().is_some_and(|stored| stored.has_more) {
             self.mqtt_read_messages();
