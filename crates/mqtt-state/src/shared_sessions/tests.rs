@@ -383,3 +383,27 @@ fn publications_that_wait_are_bounded_and_fail_with_the_broker() {
     done(Err(BrokerError::Unavailable));
     assert_eq!(*waits.lock().unwrap(), Some(Err(BrokerError::Unavailable)));
 }
+
+#[test]
+fn the_session_of_a_connection_begins_with_its_first_shared_subscription_within_the_limit() {
+    let (broker, woken, sessions) = shared();
+    let begin = || {
+        let outcome = Arc::new(Mutex::new(None));
+        let into = Arc::clone(&outcome);
+        let steps = vec![Step::Unsubscribed("$share/g/t".into())];
+        let request =
+            StoreSteps { number: 1, key: "k".into(), client: "c".to_owned(), steps, begins: Some(CONNECTION) };
+        sessions.store(&request, move |stored| *into.lock().unwrap() = Some(stored));
+        outcome.lock().unwrap().take()
+    };
+    broker.answers.lock().unwrap().insert("open", vec!["2", "10"]);
+    broker.answers.lock().unwrap().insert("other", vec!["2", "0"]);
+    assert_eq!(begin(), Some(Err(SharedError::Full(10))));
+    sessions.on_wake(b"1 c");
+    assert!(woken.0.lock().unwrap().is_empty());
+    broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
+    broker.answers.lock().unwrap().insert("other", vec!["0", "0"]);
+    assert_eq!(begin(), Some(Ok(())));
+    sessions.on_wake(b"2 c");
+    assert_eq!(*woken.0.lock().unwrap(), [CONNECTION]);
+}
