@@ -89,7 +89,8 @@ local function progress_of(text)
 end
 
 -- topic, origin, QoS, most bytes of a session, most bytes of all, message, idempotency key | '', progress | ''
--- -> number of copies, number of sessions; then, if there are more subscribers, the progress with which the next step continues
+-- -> number of copies, number of sessions, number of subscribers that match; then, if there are more, the progress with which the
+-- next step continues
 local function append(keys, args)
   local name, tag = only_channel(keys)
   local store = store_keys(tag)
@@ -100,7 +101,7 @@ local function append(keys, args)
   local once, known = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7]), args[8] or ''
   if once and known == '' then
     known = redis.call('GET', once) or ''
-    if known ~= '' and not progress_of(known) then return {known, digits(redis.call('ZCARD', store.until_key))} end
+    if known ~= '' and not progress_of(known) then return {known, digits(redis.call('ZCARD', store.until_key)), ''} end
   end
   local filters, count = matching(store, topic)
   publication.filters = filters
@@ -138,5 +139,5 @@ local function append(keys, args)
   if once then redis.call('SET', once, rest or digits(copies), 'PX', REMEMBERED) end
   if served_key and rest then redis.call('PEXPIRE', served_key, REMEMBERED) end
   if served_key and not rest then redis.call('UNLINK', served_key) end
-  return {digits(copies), digits(redis.call('ZCARD', store.until_key)), rest}
+  return {digits(copies), digits(redis.call('ZCARD', store.until_key)), digits(count), rest}
 end

@@ -467,10 +467,10 @@ fn a_publication_reaches_each_session_once_in_steps_of_bounded_size() {
             let again = append("key", "");
             assert!(number(&again[0]) > copies[2], "{again:?}");
             copies.push(number(&again[0]));
-            progress = String::from_utf8_lossy(&again[2]).into_owned();
+            progress = String::from_utf8_lossy(&again[3]).into_owned();
             continue;
         }
-        match answer.get(2) {
+        match answer.get(3) {
             Some(next) => progress = String::from_utf8_lossy(next).into_owned(),
             None => break,
         }

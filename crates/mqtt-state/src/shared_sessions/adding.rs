@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - The sessions get the publications of one topic and this node in their order: while one is added that may need several steps,
-//!   those of its topic that follow wait, and bytes of these are bounded.
+//!   those of its topic that follow wait, and bytes of these are bounded. One may need several steps if there are enough sessions,
+//!   unless the last one of its topic had few subscribers.
 //! - `done` is called after the last step.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +21,8 @@ use super::{SharedSessions, calls};
 const MAX_WAITING: usize = 16 << 20;
 /// Allowance for a publication that waits, besides its texts.
 const WAITING_OVERHEAD: usize = 512;
+/// Most topics whose number of subscribers is known.
+const MAX_KNOWN: usize = 10_000;
 /// The argument with which a step continues.
 const PROGRESS: usize = 7;
 
@@ -39,6 +42,8 @@ struct Topics {
     /// The publications that wait for one of their topic.
     waiting: HashMap<Channel, VecDeque<Addition>>,
     bytes: usize,
+    /// The number of subscribers that the last publication of a topic had, while there are enough sessions.
+    subscribers: HashMap<Channel, u64>,
 }
 
 /// A publication that is being added, or waits.
@@ -46,6 +51,8 @@ struct Addition {
     channel: Channel,
     args: Vec<Bytes>,
     cost: usize,
+    /// It needs several steps from about so many subscribers on; `None` if there are not as many sessions.
+    long_from: Option<u64>,
     /// Others of its topic wait for it.
     is_ordered: bool,
     done: AddedCallback,
@@ -63,13 +70,15 @@ impl Adding {
     }
 }
 
+impl Addition {
+    fn may_be_long(&self, subscribers: Option<u64>) -> bool {
+        self.long_from.is_some_and(|most| subscribers.is_none_or(|subscribers| subscribers >= most))
+    }
+}
+
 impl Topics {
     /// Begins an addition: returns it if it need not wait, or with an error if there is no room for it to wait.
-    fn begin(
-        &mut self,
-        mut addition: Addition,
-        may_be_long: bool,
-    ) -> Option<(Addition, Result<(), BrokerError>)> {
+    fn begin(&mut self, mut addition: Addition) -> Option<(Addition, Result<(), BrokerError>)> {
         if let Some(waiting) = self.waiting.get_mut(&addition.channel) {
             if self.bytes + addition.cost > MAX_WAITING {
                 return Some((addition, Err(BrokerError::Overloaded)));
@@ -78,10 +87,18 @@ impl Topics {
             waiting.push_back(addition);
             return None;
         }
-        if may_be_long {
+        if addition.may_be_long(self.subscribers.get(&addition.channel).copied()) {
             self.order(&mut addition);
         }
         Some((addition, Ok(())))
+    }
+
+    /// The number of subscribers of a topic.
+    fn note(&mut self, channel: &Channel, subscribers: u64) {
+        if self.subscribers.len() >= MAX_KNOWN && !self.subscribers.contains_key(channel) {
+            self.subscribers.clear();
+        }
+        self.subscribers.insert(channel.clone(), subscribers);
     }
 
     /// The publications that follow in the topic wait from now on.
@@ -122,7 +139,9 @@ impl SharedSessions {
     ) {
         let (channel, limits) = (publication.channel.clone(), self.limits());
         let message = calls::message(publication);
-        let may_be_long = self.count() >= tidings_mqtt_redis::step_subscribers(message.len()) / 2;
+        // Their number may grow meanwhile.
+        let long_from = Some(tidings_mqtt_redis::step_subscribers(message.len()) / 2);
+        let long_from = long_from.filter(|most| self.count() >= *most);
         let cost = WAITING_OVERHEAD + channel.as_str().len() + message.len() + key.len();
         let args = vec![
             calls::text(channel.as_str()),
@@ -135,8 +154,8 @@ impl SharedSessions {
             Bytes::new(),
         ];
         self.adding.count.fetch_add(1, Ordering::AcqRel);
-        let addition = Addition { channel, args, cost, is_ordered: false, done: Box::new(done) };
-        let begun = self.adding.lock().begin(addition, may_be_long);
+        let addition = Addition { channel, args, cost, long_from, is_ordered: false, done: Box::new(done) };
+        let begun = self.adding.lock().begin(addition);
         match begun {
             None => {}
             Some((addition, Ok(()))) => self.add_step(addition),
@@ -147,13 +166,20 @@ impl SharedSessions {
     fn add_step(self: &Arc<Self>, mut addition: Addition) {
         let shared = Arc::clone(self);
         self.call(SessionFunction::Append, addition.args.clone(), move |answer| match answer {
-            Ok(answer) => match answer.get(2) {
+            Ok(answer) => match answer.get(3) {
                 Some(progress) => {
                     addition.args[PROGRESS] = progress.clone();
                     shared.adding.lock().order(&mut addition);
                     shared.add_step(addition);
                 }
-                None => shared.finish(addition, Ok(calls::read(&answer, 0).unwrap_or(0))),
+                None => {
+                    if let Some(subscribers) =
+                        calls::read(&answer, 2).filter(|_| addition.long_from.is_some())
+                    {
+                        shared.adding.lock().note(&addition.channel, subscribers);
+                    }
+                    shared.finish(addition, Ok(calls::read(&answer, 0).unwrap_or(0)));
+                }
             },
             Err(error) => shared.finish(addition, Err(error)),
         });

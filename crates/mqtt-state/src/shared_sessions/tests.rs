@@ -350,21 +350,21 @@ fn a_publication_of_several_steps_is_complete_after_the_last_one_and_later_ones_
         done(Ok(answer.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()));
     };
     let first = add(&sessions, "1");
-    answer(&["1000", "3000", "@1"]);
+    answer(&["1000", "3000", "3000", "@1"]);
     let second = add(&sessions, "2");
     assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
     assert!(broker.held.lock().unwrap()[0].0.ends_with(" @1"), "it continues there");
-    answer(&["2000", "3000", "@2"]);
+    answer(&["2000", "3000", "3000", "@2"]);
     assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
-    answer(&["3000", "3000"]);
+    answer(&["3000", "3000", "3000"]);
     assert_eq!(*first.lock().unwrap(), Some(Ok(3000)));
     assert_eq!((steps(), second.lock().unwrap().is_some()), (1, false), "the second one begins");
-    answer(&["3000", "3000"]);
+    answer(&["3000", "3000", "3000"]);
     assert_eq!(*second.lock().unwrap(), Some(Ok(3000)));
     // Nothing waits in the topic any more.
     let both = [add(&sessions, "3"), add(&sessions, "4")];
     assert_eq!(steps(), 2);
-    (0..2).for_each(|_| answer(&["5", "5"]));
+    (0..2).for_each(|_| answer(&["5", "5", "5"]));
     assert!(both.iter().all(|outcome| *outcome.lock().unwrap() == Some(Ok(5))));
 }
 
@@ -374,7 +374,7 @@ fn publications_that_wait_are_bounded_and_fail_with_the_broker() {
     broker.is_held.store(true, Ordering::Relaxed);
     add(&sessions, "1");
     let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
-    done(Ok(["1", "3000", "@1"].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
+    done(Ok(["1", "3000", "3000", "@1"].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
     let large: &'static str = Box::leak("x".repeat(9 << 20).into_boxed_str());
     let (waits, refused) = (add(&sessions, large), add(&sessions, large));
     assert!(waits.lock().unwrap().is_none());
@@ -391,8 +391,13 @@ fn the_session_of_a_connection_begins_with_its_first_shared_subscription_within_
         let outcome = Arc::new(Mutex::new(None));
         let into = Arc::clone(&outcome);
         let steps = vec![Step::Unsubscribed("$share/g/t".into())];
-        let request =
-            StoreSteps { number: 1, key: "k".into(), client: "c".to_owned(), steps, begins: Some(CONNECTION) };
+        let request = StoreSteps {
+            number: 1,
+            key: "k".into(),
+            client: "c".to_owned(),
+            steps,
+            begins: Some(CONNECTION),
+        };
         sessions.store(&request, move |stored| *into.lock().unwrap() = Some(stored));
         outcome.lock().unwrap().take()
     };
@@ -406,4 +411,26 @@ fn the_session_of_a_connection_begins_with_its_first_shared_subscription_within_
     assert_eq!(begin(), Some(Ok(())));
     sessions.on_wake(b"2 c");
     assert_eq!(*woken.0.lock().unwrap(), [CONNECTION]);
+}
+
+#[test]
+fn publications_of_a_topic_with_few_subscribers_do_not_wait_for_each_other() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "3000", "0", "0");
+    sessions.renew();
+    broker.is_held.store(true, Ordering::Relaxed);
+    let steps = || broker.held.lock().unwrap().len();
+    let answer = |subscribers: &'static str| {
+        let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
+        done(Ok(["5", "3000", subscribers].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
+    };
+    let add_two = || [add(&sessions, "x"), add(&sessions, "y")];
+    add_two();
+    assert_eq!(steps(), 1, "the topic may have as many subscribers as there are sessions");
+    (0..2).for_each(|_| answer("5"));
+    add_two();
+    assert_eq!(steps(), 2, "it has few");
+    (0..2).for_each(|_| answer("400"));
+    add_two();
+    assert_eq!(steps(), 1, "it has many");
 }

@@ -513,7 +513,7 @@ impl TestHub {
                     self.pending_requests.push_back((id, ticket, request));
                 }
                 Effect::Notify(Notification::Protocol(change)) if self.is_at_broker => {
-                    self.changes.push(*change)
+                    self.changes.push(*change);
                 }
                 Effect::Request(id, ticket, Request::Protocol(mqtt::Request::OpenSession(request))) => {
                     let effects = self.sessions.open(*request, (id, ticket), self.time);
