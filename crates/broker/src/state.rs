@@ -276,7 +276,7 @@ pub trait Stateful: Broker {
     }
 
     /// Calls a function for the sessions of MQTT in the store with this name, which all nodes share. Calls of one caller keep their
-    /// order. The arguments and the answer are those of `sessions.lua` in `tidings-mqtt-redis`.
+    /// order. The arguments and the answer are those of the files in Lua of `tidings-mqtt-redis`.
     fn call_sessions(
         &self,
         store: &Channel,

@@ -1,14 +1,33 @@
 //! The sessions of MQTT in Redis: the source of the functions that the broker loads with its library, and their names.
 //!
-//! The functions match publications with the subscriptions of all sessions, and keep the messages of each session. Their
-//! arguments and answers are described in `sessions.lua`; an answer is a list of texts.
+//! The functions match publications with the subscriptions of all sessions, and keep the messages of each session. An answer is
+//! a list of texts.
+//!
+//! | file | has |
+//! |---|---|
+//! | `store.lua` | the keys; sessions, their messages |
+//! | `groups.lua` | filters and their subscribers, groups of shared subscriptions, messages that pass to other members |
+//! | `append.lua` | publications |
+//! | `sessions.lua` | what connections and nodes call |
+//!
+//! Each function states its arguments and its answer.
 
 mod messages;
 
 pub use messages::{QueuedEntry, entries};
 
 /// The source of the functions, which follows that of the broker's library and uses its helpers.
-pub const SOURCE: &str = include_str!("sessions.lua");
+pub const SOURCE: &str = concat!(
+    include_str!("store.lua"),
+    include_str!("groups.lua"),
+    include_str!("append.lua"),
+    include_str!("sessions.lua"),
+);
+
+/// How many subscribers get a message of so many bytes in one step of [`Function::Append`] at most, as in `append.lua`.
+pub fn step_subscribers(message_bytes: usize) -> u64 {
+    (4_194_304 / message_bytes.max(1)).clamp(16, 500) as u64
+}
 
 /// A function for the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +40,8 @@ pub enum Function {
     Read,
     /// A connection has ended.
     Close,
-    /// Adds a publication to the sessions that get it.
+    /// Adds a publication to the sessions that get it, a bounded number in one step.
     Append,
-    /// Renews the lease of a node, and ends sessions that have expired.
+    /// Renews the lease of a node, ends sessions that have expired, passes messages of groups on, lists sessions of the node.
     Sweep,
 }

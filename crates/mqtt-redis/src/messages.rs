@@ -33,14 +33,17 @@ fn entry(id: &Bytes, serial: &Bytes, value: &Bytes) -> Option<QueuedEntry> {
     let mut words = head.split(' ');
     let (qos, received) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let length: usize = words.next()?.parse().ok()?;
+    // The group of a shared subscription, which its node does not need.
+    let group: usize = words.next().map_or(Some(0), |length| length.parse().ok())?;
     let options = end.checked_add(1)?;
-    let message = options.checked_add(length).filter(|at| *at <= value.len())?;
+    let group_at = options.checked_add(length)?;
+    let message = group_at.checked_add(group).filter(|at| *at <= value.len())?;
     Some(QueuedEntry {
         id: number(id)?,
         serial: number(serial)?,
         qos,
         received,
-        options: value.slice(options..message),
+        options: value.slice(options..group_at),
         message: value.slice(message..),
     })
 }
@@ -60,10 +63,14 @@ mod tests {
         let found = entries(&texts(&[b"7", b"65542", b"2 1700 3\n20\nm\n2"])).expect("an entry");
         let (options, message) = (Bytes::from_static(b"20\n"), Bytes::from_static(b"m\n2"));
         assert_eq!(found, [QueuedEntry { id: 7, serial: 65_542, qos: 2, received: 1700, options, message }]);
+        let found = entries(&texts(&[b"1", b"1", b"1 1700 3 4\n10xgroupm"])).expect("an entry of a group");
+        assert_eq!((&*found[0].options, &*found[0].message), (&b"10x"[..], &b"pm"[..]));
         for wrong in [
             &[b"7" as &[u8], b"1"][..],
             &[b"x", b"1", b"1 2 0\n"],
             &[b"1", b"1", b"1 2 9\nab"],
+            &[b"1", b"1", b"1 2 1 9\nab"],
+            &[b"1", b"1", b"1 2 1 x\nab"],
             &[b"1", b"1", b"1 2 0"],
         ] {
             assert_eq!(entries(&texts(wrong)), None, "{wrong:?}");

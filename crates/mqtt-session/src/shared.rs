@@ -2,7 +2,7 @@
 
 use tidings_mqtt::PacketId;
 
-use crate::change::{SessionKey, Step};
+use crate::change::{Connection, SessionKey, Step};
 use crate::message::Message;
 use crate::state::SessionState;
 
@@ -30,6 +30,9 @@ pub struct StoreSteps {
     pub client: String,
     /// The steps. Those about messages that were sent or dropped have no effect.
     pub steps: Vec<Step>,
+    /// The session begins with these steps, and ends with this connection: it has the shared subscriptions of a client whose
+    /// session is not kept.
+    pub begins: Option<Connection>,
 }
 
 /// A request for the messages of a session.
@@ -78,4 +81,6 @@ pub struct CloseSession {
     pub client: String,
     /// How long the session is kept, in seconds.
     pub expiry: u32,
+    /// The highest serial of a message that was sent; `None` if that is not known.
+    pub sent: Option<u64>,
 }

@@ -196,8 +196,7 @@ impl Router {
             let stored = |published| check().map(|()| published).map_err(|error| not_stored(&error));
             done(outcome.map_err(failure).and_then(stored));
         });
-        let broker =
-            Sender { broker: Arc::clone(&self.broker), sessions: self.sessions_for(channel, &options) };
+        let broker = Sender { broker: Arc::clone(&self.broker), shared: self.shared.clone() };
         let Some(RetainedStore::Shared(shared)) = &self.retained else {
             return broker.send(channel, body, options, done);
         };
@@ -212,22 +211,6 @@ impl Router {
             Err(error) => done(Err(error)),
         });
         shared.store_then_publish(channel, message, size, publish);
-    }
-
-    /// The sessions to which a publication is added, and its QoS; `None` if there are none.
-    fn sessions_for(
-        &self,
-        channel: &Channel,
-        options: &PublishOptions,
-    ) -> Option<(Arc<SharedSessions>, Qos)> {
-        let shared = self.shared.as_ref()?;
-        let name = channel.as_str();
-        // A name with wildcards has no packet.
-        if name.starts_with(RESERVED_PREFIX) || name.contains(['+', '#']) {
-            return None;
-        }
-        let qos = message(options).map_or_else(|| shared.default_qos(), |message| message.qos);
-        shared.is_needed(qos).then(|| (Arc::clone(shared), qos))
     }
 
     /// The message that the shared store has before it is published; `None` if it is not retained there.
@@ -463,13 +446,15 @@ impl Collect for Router {
 /// Sends publications to the broker.
 struct Sender {
     broker: Arc<dyn Stateful>,
-    sessions: Option<(Arc<SharedSessions>, Qos)>,
+    /// The sessions of MQTT, where the broker stores them.
+    shared: Option<Arc<SharedSessions>>,
 }
 
 impl Sender {
     /// Adds a publication to the sessions that get it, and publishes it afterwards.
     fn send(self, channel: &Channel, body: Bytes, options: PublishOptions, done: BrokerCallback) {
-        let Self { broker, sessions } = self;
+        let sessions = self.sessions_for(channel, &options);
+        let broker = self.broker;
         let Some((sessions, qos)) = sessions else { return send(&*broker, channel, body, options, done) };
         let publication = retained_message(channel, &body, &options);
         let key = options.idempotency_key.clone().unwrap_or_default();
@@ -483,6 +468,22 @@ impl Sender {
             Ok(_) => send(&*broker, &own, body, marked(options, qos), done),
             Err(error) => done(Err(error)),
         });
+    }
+
+    /// The sessions to which a publication is added now, and its QoS; `None` if there are none.
+    fn sessions_for(
+        &self,
+        channel: &Channel,
+        options: &PublishOptions,
+    ) -> Option<(Arc<SharedSessions>, Qos)> {
+        let shared = self.shared.as_ref()?;
+        let name = channel.as_str();
+        // A name with wildcards has no packet.
+        if name.starts_with(RESERVED_PREFIX) || name.contains(['+', '#']) {
+            return None;
+        }
+        let qos = message(options).map_or_else(|| shared.default_qos(), |message| message.qos);
+        shared.is_needed(qos).then(|| (Arc::clone(shared), qos))
     }
 }
 

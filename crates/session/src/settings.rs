@@ -52,6 +52,8 @@ pub struct MqttSettings {
     pub has_shared_wills: bool,
     /// Whether the broker stores the sessions.
     pub has_shared_sessions: bool,
+    /// Whether the broker selects the members of shared subscriptions.
+    pub has_shared_groups: bool,
     /// Whether retained messages are kept.
     pub retain_available: bool,
     /// Whether shared subscriptions are available.
@@ -74,6 +76,7 @@ impl MqttSettings {
             has_files: false,
             has_shared_wills: false,
             has_shared_sessions: false,
+            has_shared_groups: false,
             retain_available: true,
             shared_available: true,
             default_qos: Qos::AtLeastOnce,

@@ -199,9 +199,9 @@ fn mqtt(config: &Config) -> Option<MqttSettings> {
         has_files: mqtt_folder(config).is_some(),
         has_shared_wills: shares_state(config),
         has_shared_sessions: shares_state(config) && !options.session_expiry_max.is_zero(),
+        has_shared_groups: shares_state(config),
         retain_available: retains(config),
-        // Groups are those of one node.
-        shared_available: config.broker == BrokerUrl::Memory,
+        shared_available: true,
         default_qos: default_qos(config),
     })
 }

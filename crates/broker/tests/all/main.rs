@@ -19,6 +19,7 @@ mod register;
 mod retained;
 mod secrets;
 mod sentinel;
+mod sessions_groups;
 mod sessions_model;
 mod sharing;
 mod state;

@@ -11,6 +11,7 @@ mod mqtt_exchanges;
 mod mqtt_redis;
 mod mqtt_restart;
 mod mqtt_sessions;
+mod mqtt_shared;
 mod pusher;
 mod python;
 mod stomp;

@@ -44,7 +44,7 @@ fn exchanges_of_packets_with_redis_are_as_specified() {
     let redis = RedisServer::start();
     let server = Tidings::start(TIDINGS, &["--broker", &redis.url()]);
     let address = server.tcp().to_string();
-    exchanges_succeed(server, &address, &["sessions"]);
+    exchanges_succeed(server, &address, &["sessions", "shared"]);
 }
 
 /// An authority and its certificate, which is written to a file.

@@ -11,11 +11,11 @@ use tidings_testkit::{
 
 use crate::test_servers::TIDINGS;
 
-fn node(broker: &str, flags: &[&str]) -> Tidings {
+pub(crate) fn node(broker: &str, flags: &[&str]) -> Tidings {
     Tidings::start(TIDINGS, &[&["--broker", broker], flags].concat())
 }
 
-fn nodes(broker: &str) -> [Tidings; 2] {
+pub(crate) fn nodes(broker: &str) -> [Tidings; 2] {
     let nodes = [node(broker, &[]), node(broker, &[])];
     for node in &nodes {
         wait_until(PATIENCE, "/ready is 200", || get_http(node.http(), "/ready").status == 200);
@@ -25,22 +25,22 @@ fn nodes(broker: &str) -> [Tidings; 2] {
 
 /// A message that a client has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Received {
-    topic: String,
-    payload: String,
-    qos: u8,
-    id: u16,
-    is_again: bool,
+pub(crate) struct Received {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) qos: u8,
+    pub(crate) id: u16,
+    pub(crate) is_again: bool,
 }
 
 /// A client of 5.0 that acknowledges nothing by itself.
-struct Client {
-    stream: TcpStream,
-    messages: VecDeque<Received>,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) messages: VecDeque<Received>,
 }
 
 /// A packet: its first byte, and the bytes behind its length.
-type Packet = (u8, Vec<u8>);
+pub(crate) type Packet = (u8, Vec<u8>);
 
 fn text(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).expect("a short text").to_be_bytes(), text.as_bytes()].concat()
@@ -52,12 +52,25 @@ fn two(bytes: &[u8]) -> u16 {
 
 impl Client {
     /// Connects, and returns the connection with CONNACK.
-    fn open(address: SocketAddr, id: &str, clean: bool, expiry: u32) -> (Self, Packet) {
+    pub(crate) fn open(address: SocketAddr, id: &str, clean: bool, expiry: u32) -> (Self, Packet) {
+        Self::open_with(address, id, clean, expiry, None)
+    }
+
+    /// Connects a client that accepts so many messages without an acknowledgement.
+    pub(crate) fn open_with(
+        address: SocketAddr,
+        id: &str,
+        clean: bool,
+        expiry: u32,
+        receive_maximum: Option<u8>,
+    ) -> (Self, Packet) {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         let mut client = Self { stream, messages: VecDeque::new() };
-        let mut connect = [b"\x00\x04MQTT\x05" as &[u8], &[u8::from(clean) << 1, 0, 0, 5, 17]].concat();
+        let length = if receive_maximum.is_some() { 8 } else { 5 };
+        let mut connect = [b"\x00\x04MQTT\x05" as &[u8], &[u8::from(clean) << 1, 0, 0, length, 17]].concat();
         connect.extend(expiry.to_be_bytes());
+        connect.extend(receive_maximum.map(|most| [33, 0, most]).into_iter().flatten());
         connect.extend(text(id));
         client.send(0x10, &connect);
         let connack = client.packet();
@@ -66,18 +79,18 @@ impl Client {
     }
 
     /// Connects to a session that is kept; returns whether it continues.
-    fn connect(address: SocketAddr, id: &str) -> (Self, bool) {
+    pub(crate) fn connect(address: SocketAddr, id: &str) -> (Self, bool) {
         let (client, (_, connack)) = Self::open(address, id, false, 3_600);
         assert_eq!(connack[1], 0, "CONNACK of success");
         (client, connack[0] == 1)
     }
 
     /// A client without a session that is kept.
-    fn plain(address: SocketAddr, id: &str) -> Self {
+    pub(crate) fn plain(address: SocketAddr, id: &str) -> Self {
         Self::open(address, id, true, 0).0
     }
 
-    fn send(&mut self, first: u8, rest: &[u8]) {
+    pub(crate) fn send(&mut self, first: u8, rest: &[u8]) {
         let mut packet = vec![first];
         let mut length = rest.len();
         loop {
@@ -115,7 +128,7 @@ impl Client {
     }
 
     /// The next packet that is no message; messages before it are kept.
-    fn answer(&mut self) -> Packet {
+    pub(crate) fn answer(&mut self) -> Packet {
         loop {
             let packet = self.packet();
             match received(&packet) {
@@ -125,7 +138,7 @@ impl Client {
         }
     }
 
-    fn message(&mut self) -> Received {
+    pub(crate) fn message(&mut self) -> Received {
         if let Some(message) = self.messages.pop_front() {
             return message;
         }
@@ -134,7 +147,7 @@ impl Client {
     }
 
     /// The payloads of the next messages, which are acknowledged.
-    fn payloads(&mut self, count: usize) -> Vec<String> {
+    pub(crate) fn payloads(&mut self, count: usize) -> Vec<String> {
         let next = |client: &mut Self| {
             let message = client.message();
             match message.qos {
@@ -154,17 +167,17 @@ impl Client {
         self.send(0x70, &id.to_be_bytes());
     }
 
-    fn subscribe(&mut self, filter: &str, qos: u8) {
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
         self.send(0x82, &[&[0, 9, 0], &text(filter)[..], &[qos]].concat());
         assert_eq!(self.answer(), (0x90, vec![0, 9, 0, qos]), "SUBACK");
     }
 
-    fn unsubscribe(&mut self, filter: &str) {
+    pub(crate) fn unsubscribe(&mut self, filter: &str) {
         self.send(0xa2, &[&[0, 9, 0], &text(filter)[..]].concat());
         assert_eq!(self.answer(), (0xb0, vec![0, 9, 0, 0]), "UNSUBACK");
     }
 
-    fn publish(&mut self, topic: &str, qos: u8, id: u16, payload: &str) {
+    pub(crate) fn publish(&mut self, topic: &str, qos: u8, id: u16, payload: &str) {
         self.publish_with(0x30 | qos << 1, topic, id, payload);
     }
 
@@ -175,7 +188,7 @@ impl Client {
     }
 
     /// Publishes, and completes the exchange.
-    fn publish_whole(&mut self, topic: &str, qos: u8, id: u16, payload: &str) {
+    pub(crate) fn publish_whole(&mut self, topic: &str, qos: u8, id: u16, payload: &str) {
         self.publish(topic, qos, id, payload);
         let id = id.to_be_bytes();
         match qos {
@@ -189,14 +202,14 @@ impl Client {
         }
     }
 
-    fn disconnect(mut self) {
+    pub(crate) fn disconnect(mut self) {
         self.send(0xe0, &[]);
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
     }
 
     /// Waits until a packet that was sent before has been processed: the answers are in order.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.send(0xc0, &[]);
         assert_eq!(self.answer().0, 0xd0, "PINGRESP");
     }
@@ -216,12 +229,12 @@ fn received((first, rest): &Packet) -> Option<Received> {
 }
 
 /// The number of sessions in Redis whose client is away, or connected.
-fn sessions(node: &Tidings, client: &str) -> u64 {
+pub(crate) fn sessions(node: &Tidings, client: &str) -> u64 {
     metric(node.http(), &format!("tidings_mqtt_shared_sessions{{client=\"{client}\"}}"))
 }
 
 /// Waits until Redis has one session whose client is not connected.
-fn wait_until_away(node: &Tidings) {
+pub(crate) fn wait_until_away(node: &Tidings) {
     wait_until(PATIENCE, "the session has no connection", || sessions(node, "away") == 1);
 }
 
@@ -543,6 +556,34 @@ fn with_will(node: &Tidings, clean: bool, delay: u32, payload: &str) -> Client {
     client.send(0x10, &connect);
     assert_eq!(client.packet().1[1], 0, "CONNACK of success");
     client
+}
+
+#[test]
+fn a_session_that_begins_while_a_retained_message_is_stored_gets_the_message() {
+    // The stores of retained messages and of sessions are on different primaries.
+    let cluster = RedisCluster::start(5);
+    let paused = cluster.primary_of("tidings.node.retained");
+    assert_ne!(paused, cluster.primary_of("tidings.node.sessions"));
+    let topic = cluster.name_at((paused + 1) % 5, "t");
+    let node = node(&cluster.url(), &[]);
+    wait_until(PATIENCE, "/ready is 200", || get_http(node.http(), "/ready").status == 200);
+    let mut publisher = Client::plain(node.tcp(), "publisher");
+    // The node knows that there is no session.
+    wait_until(PATIENCE, "a publication needs none", || {
+        publisher.publish_whole(&topic, 1, 1, "before");
+        metric(node.http(), "tidings_mqtt_shared_sessions{client=\"away\"}") == 0
+    });
+    cluster.node(paused).cli(&["CLIENT", "PAUSE", "2500", "ALL"]);
+    publisher.publish_with(0x33, &topic, 2, "retained");
+    let (mut client, _) = Client::connect(node.tcp(), "device");
+    // Without the retained messages, which are on the other primary.
+    client.send(0x82, &[&[0, 9, 0], &text(&topic)[..], &[0x21]].concat());
+    assert_eq!(client.answer(), (0x90, vec![0, 9, 0, 1]), "SUBACK");
+    client.disconnect();
+    assert_eq!(publisher.answer().1[..2], [0, 2], "PUBACK, when the message is stored");
+    let (mut client, is_present) = Client::connect(node.tcp(), "device");
+    assert!(is_present);
+    assert_eq!(client.payloads(1), ["retained"]);
 }
 
 #[test]

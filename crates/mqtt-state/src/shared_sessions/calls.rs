@@ -1,4 +1,4 @@
-//! The arguments and the answers of the functions for sessions (`sessions.lua` in `tidings-mqtt-redis`).
+//! The arguments and the answers of the functions for sessions (the files in Lua of `tidings-mqtt-redis`).
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tidings_mqtt::{PacketId, Qos};
 use tidings_mqtt_redis::{QueuedEntry, entries};
 use tidings_mqtt_session::{
-    Acknowledgement, Combined, InFlight, Message, MessagePage, OpenSession, OpenedSession, QueuedMessage,
-    SessionState, Step, StoredSubscription,
+    Acknowledgement, CloseSession, Combined, InFlight, Message, MessagePage, OpenSession, OpenedSession,
+    QueuedMessage, SessionState, Step, StoredSubscription,
 };
 use tidings_wire::Publication;
 
@@ -60,6 +60,8 @@ pub(super) fn open(node: &str, request: &OpenSession, limits: SessionLimits) -> 
         flag(*clean_start),
         flag(*is_kept),
         number(limits.sessions),
+        number(limits.queue_bytes),
+        number(limits.total_bytes),
     ]
 }
 
@@ -115,6 +117,31 @@ pub(super) fn step(step: &Step, limits: SessionLimits, to: &mut Vec<Bytes>) {
         ]),
         Step::Sent(_) | Step::Dropped(_) => {}
     }
+}
+
+/// The arguments for the end of a connection, with which a session of another connection does not end.
+pub(super) fn close(node: &str, request: &CloseSession, limits: SessionLimits) -> Vec<Bytes> {
+    let CloseSession { key, client, expiry, sent } = request;
+    let sent = sent.map(number).unwrap_or_default();
+    let limits = [number(limits.queue_bytes), number(limits.total_bytes)];
+    [vec![text(node), text(key), text(client), number(expiry), sent], limits.to_vec()].concat()
+}
+
+/// The arguments of a renewal that reads the sessions of the node from a cursor on.
+pub(super) fn sweep(node: &str, most: usize, limits: SessionLimits, cursor: &Bytes) -> Vec<Bytes> {
+    let SessionLimits { queue_bytes, total_bytes, .. } = limits;
+    vec![text(node), lease(), number(most), number(queue_bytes), number(total_bytes), cursor.clone()]
+}
+
+/// The sessions of this node in the answer to a renewal: key, connection and expiry of each, as the end of a connection.
+pub(super) fn own_sessions(answer: &[Bytes]) -> Vec<CloseSession> {
+    let text = |bytes: &Bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let entries = answer.get(10..).unwrap_or_default().chunks_exact(3);
+    let sessions = entries.filter_map(|entry| {
+        let (key, client) = (text(&entry[0])?.into(), text(&entry[1])?);
+        Some(CloseSession { key, client, expiry: read(entry, 2)?, sent: None })
+    });
+    sessions.collect()
 }
 
 /// The options of a message for one client: no digits, then its own.

@@ -61,7 +61,7 @@ impl Failed {
             let steps = self.acknowledgements.remove(&session).unwrap_or_default();
             self.count -= steps.len();
             let (key, client) = session;
-            acknowledgements.push(StoreSteps { number: 0, key, client, steps });
+            acknowledgements.push(StoreSteps { number: 0, key, client, steps, begins: None });
         }
         let mut closes = Vec::new();
         for requests in [&mut self.closes, &mut self.opens] {

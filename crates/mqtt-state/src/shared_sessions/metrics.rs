@@ -15,6 +15,8 @@ pub(super) struct Totals {
     bytes: AtomicU64,
     dropped: AtomicU64,
     expired: AtomicU64,
+    /// Groups of shared subscriptions.
+    pub(super) groups: AtomicU64,
     /// Clients that have left their sessions here since the numbers were read.
     left: AtomicU64,
     /// Copies of publications that this node has added.
@@ -47,13 +49,19 @@ impl Totals {
 
 impl Collect for SharedSessions {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
-        let Totals { connected, bytes, dropped, expired, added, .. } = &self.totals;
+        let Totals { connected, bytes, dropped, expired, groups, added, .. } = &self.totals;
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         out.gauges(
             "tidings_mqtt_shared_sessions",
             "Sessions of MQTT in Redis, of all nodes, by whether their client is connected, as last read",
             "client",
             [("connected", read(connected)), ("away", self.totals.away())],
+        )?;
+        out.gauge(
+            "tidings_mqtt_shared_session_groups",
+            None,
+            "Groups of shared subscriptions of MQTT in Redis, of all nodes, as last read",
+            read(groups),
         )?;
         out.gauge(
             "tidings_mqtt_shared_session_messages",

@@ -7,20 +7,25 @@
 //! Invariants:
 //! - A publication with QoS 1 or 2 is added to the sessions, except while the number of sessions, as read within the last
 //!   [`RELIABLE`], is 0. A subscription is acknowledged after every node has read a later number.
-//! - Publications keep their order: while one of them is being added, later ones are added too.
+//! - Publications keep their order: while one of them is being added, later ones are added too ([`adding`]).
+//! - A publication with QoS 0 is added while there are shared subscriptions, as last read. The first of them is acknowledged after
+//!   every node has read that.
 //! - A wake that is lost is found by the numbers of wakes, within two renewals.
 //! - Acknowledgements and ends of connections that the broker did not confirm are repeated with the renewals, within a bound. So a
-//!   session expires although the broker was away when its connection ended.
+//!   session expires although the broker was away when its connection ended. Other sessions of this node without a connection are
+//!   found one page after the other ([`strays`]).
 
+mod adding;
 mod calls;
 mod failed;
 mod metrics;
+mod strays;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,21 +33,25 @@ use bytes::Bytes;
 use tidings_broker::{BrokerError, SessionFunction, Stateful};
 use tidings_mqtt::Qos;
 use tidings_mqtt_session::{
-    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, StoreSteps,
+    CloseSession, Connection, MessagePage, OpenSession, OpenedSession, ReadMessages, Step, StoreSteps,
 };
-use tidings_wire::{Channel, Publication};
+use tidings_wire::Channel;
 
 use crate::sessions::SessionLimits;
+use adding::Adding;
 use failed::Failed;
 use metrics::Totals;
+use strays::Strays;
 
 /// How long a node has its sessions without a renewal.
 const LEASE: Duration = Duration::from_secs(10);
 /// The time between two renewals.
 const RENEWAL: Duration = Duration::from_millis(500);
-/// How long a number of sessions is relied on, from the request for it: less than the wait of `sessions.lua`.
+/// How long a number of sessions is relied on, from the request for it: less than `UNNOTICED` of `store.lua`.
 const RELIABLE: Duration = Duration::from_millis(1_500);
-/// Sessions that are ended, or whose node has ended, in one step.
+/// The time between two renewals while messages pass to other members of groups.
+const RENEWAL_IN_PROGRESS: Duration = Duration::from_millis(20);
+/// Sessions that are ended, or whose node has ended, or that are read, in one step.
 const SWEPT_AT_ONCE: usize = 100;
 
 /// Wakes the connection of a session with new messages. Called from any thread; must not block.
@@ -72,11 +81,15 @@ pub struct SharedSessions {
     waker: Arc<dyn WakeSession>,
     limits: Mutex<SessionLimits>,
     state: Mutex<State>,
-    /// Publications that are being added.
-    adding: AtomicU64,
+    /// Publications that are being added, and those that wait for one of their topic.
+    adding: Adding,
     began: Instant,
     /// Until when there is no session for certain, in milliseconds since `began`; 0 if there may be sessions.
     empty_until: AtomicU64,
+    /// There may be shared subscriptions.
+    has_groups: AtomicBool,
+    /// Messages are to be passed to other members of groups.
+    is_passing: AtomicBool,
     totals: Totals,
 }
 
@@ -94,6 +107,8 @@ struct State {
     has_fewer: bool,
     /// What the broker did not confirm.
     failed: Failed,
+    /// The search for sessions without a connection.
+    strays: Strays,
 }
 
 impl fmt::Debug for SharedSessions {
@@ -118,9 +133,11 @@ impl SharedSessions {
             waker,
             limits: Mutex::new(limits),
             state: Mutex::default(),
-            adding: AtomicU64::new(0),
+            adding: Adding::default(),
             began: Instant::now(),
             empty_until: AtomicU64::new(0),
+            has_groups: AtomicBool::new(true),
+            is_passing: AtomicBool::new(false),
             totals: Totals::default(),
         }
     }
@@ -160,7 +177,7 @@ impl SharedSessions {
     ) {
         let limits = self.limits();
         let OpenSession { key, client, expiry, .. } = request;
-        let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry };
+        let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry, sent: None };
         let connection = request.connection;
         // Without the broker, a client without a session may connect if there was none.
         let is_optional = !request.is_kept && !self.lock().exists;
@@ -194,17 +211,41 @@ impl SharedSessions {
         request: &StoreSteps,
         done: impl FnOnce(Result<(), SharedError>) + Send + 'static,
     ) {
-        self.call(SessionFunction::Steps, self.steps(request), move |answer| match own(answer) {
-            Ok(answer) => match calls::read::<u64>(&answer, 1).unwrap_or(0) {
-                0 => done(Ok(())),
-                wait => {
-                    tokio::spawn(async move {
-                        tokio::time::sleep(Duration::from_millis(wait)).await;
-                        done(Ok(()));
-                    });
-                }
-            },
-            Err(error) => done(Err(error)),
+        let refusal = Arc::new(Mutex::new(None));
+        if let Some(connection) = request.begins {
+            self.begin(request, connection, Arc::clone(&refusal));
+        }
+        if request.steps.iter().any(is_shared) {
+            self.has_groups.store(true, Ordering::Release);
+        }
+        self.call(SessionFunction::Steps, self.steps(request), move |answer| {
+            let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match refusal.map_or_else(|| own(answer), Err) {
+                Ok(answer) => match calls::read::<u64>(&answer, 1).unwrap_or(0) {
+                    0 => done(Ok(())),
+                    wait => {
+                        tokio::spawn(async move {
+                            tokio::time::sleep(Duration::from_millis(wait)).await;
+                            done(Ok(()));
+                        });
+                    }
+                },
+                Err(error) => done(Err(error)),
+            }
+        });
+    }
+
+    /// Begins the session of a connection for its shared subscriptions. The broker carries out the steps afterwards.
+    fn begin(
+        self: &Arc<Self>,
+        request: &StoreSteps,
+        connection: Connection,
+        refusal: Arc<Mutex<Option<SharedError>>>,
+    ) {
+        let (key, client) = (request.key.clone(), request.client.clone());
+        let open = OpenSession { key, connection, client, expiry: 0, clean_start: false, is_kept: true };
+        self.open(&open, move |opened| {
+            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = opened.err();
         });
     }
 
@@ -254,9 +295,7 @@ impl SharedSessions {
     }
 
     fn send_close(self: &Arc<Self>, request: CloseSession) {
-        let CloseSession { key, client, expiry } = &request;
-        let args =
-            vec![calls::text(&self.node), calls::text(key), calls::text(client), calls::number(expiry)];
+        let args = calls::close(&self.node, &request, self.limits());
         let shared = Arc::clone(self);
         self.call(SessionFunction::Close, args, move |answer| {
             if is_repeated(&answer) {
@@ -282,45 +321,14 @@ impl SharedSessions {
     /// Whether a publication with this QoS must be added to the sessions before it is published.
     pub fn is_needed(&self, qos: Qos) -> bool {
         match qos {
-            Qos::AtMostOnce => self.totals.away() > 0,
-            _ => self.adding.load(Ordering::Acquire) > 0 || self.may_exist(),
+            Qos::AtMostOnce => self.totals.away() > 0 || self.has_groups.load(Ordering::Acquire),
+            _ => self.adding.is_busy() || self.may_exist(),
         }
     }
 
     /// The quality of service of publications of other protocols.
     pub fn default_qos(&self) -> Qos {
         self.limits().default_qos
-    }
-
-    /// Adds a publication to the sessions that get it; calls `done` with the number of copies. With an idempotency key that is not
-    /// empty, it is added once.
-    pub fn add(
-        self: &Arc<Self>,
-        publication: &Publication,
-        qos: Qos,
-        key: &str,
-        done: impl FnOnce(Result<u64, BrokerError>) + Send + 'static,
-    ) {
-        let limits = self.limits();
-        let args = vec![
-            calls::text(publication.channel.as_str()),
-            calls::text(publication.origin().unwrap_or_default()),
-            calls::number(qos as u8),
-            calls::number(limits.queue_bytes),
-            calls::number(limits.total_bytes),
-            calls::message(publication),
-            calls::text(key),
-        ];
-        self.adding.fetch_add(1, Ordering::AcqRel);
-        let shared = Arc::clone(self);
-        self.call(SessionFunction::Append, args, move |answer| {
-            let copies = answer.map(|answer| calls::read(&answer, 0).unwrap_or(0));
-            if let Ok(copies) = copies {
-                shared.totals.added.fetch_add(copies, Ordering::Relaxed);
-            }
-            done(copies);
-            shared.adding.fetch_sub(1, Ordering::AcqRel);
-        });
     }
 
     /// Wakes the connections that the broker names, behind the number of the wake.
@@ -337,19 +345,26 @@ impl SharedSessions {
     /// Renews the lease, and reads the number of sessions.
     pub fn renew(self: &Arc<Self>) {
         let (shared, began) = (Arc::clone(self), self.began.elapsed());
-        let args = vec![calls::text(&self.node), calls::lease(), calls::number(SWEPT_AT_ONCE)];
+        let cursor = self.lock().strays.cursor();
+        let args = calls::sweep(&self.node, SWEPT_AT_ONCE, self.limits(), &cursor);
         self.call(SessionFunction::Sweep, args, move |answer| {
             let Ok(answer) = answer else { return };
             let sessions = shared.totals.set(&answer);
             let (wakes, connected) =
                 (calls::read(&answer, 5).unwrap_or(0), calls::read(&answer, 6).unwrap_or(0));
+            let groups = calls::read::<u64>(&answer, 8).unwrap_or(1);
+            shared.totals.groups.store(groups, Ordering::Relaxed);
+            shared.has_groups.store(groups > 0, Ordering::Release);
+            shared.is_passing.store(calls::read::<u8>(&answer, 7) == Some(1), Ordering::Relaxed);
             let mut state = shared.lock();
+            let strays = state.find_strays(&answer);
             state.exists = sessions > 0;
             let until = if sessions > 0 { 0 } else { millis(began + RELIABLE) };
             shared.empty_until.store(until, Ordering::Release);
             let all = state.check(wakes, connected);
             drop(state);
             shared.repeat();
+            strays.into_iter().for_each(|request| shared.send_close(request));
             all.into_iter().for_each(|connection| shared.waker.wake(connection));
         });
     }
@@ -367,7 +382,8 @@ impl SharedSessions {
     pub async fn run(self: Arc<Self>) {
         loop {
             self.renew();
-            tokio::time::sleep(RENEWAL).await;
+            let is_passing = self.is_passing.load(Ordering::Relaxed);
+            tokio::time::sleep(if is_passing { RENEWAL_IN_PROGRESS } else { RENEWAL }).await;
         }
     }
 }
@@ -386,6 +402,10 @@ impl State {
         self.wakes = wakes;
         self.connections.values().copied().collect()
     }
+}
+
+fn is_shared(step: &Step) -> bool {
+    matches!(step, Step::Subscribed(subscription) if subscription.is_shared())
 }
 
 /// Whether a request has failed and may succeed later.

@@ -1,5 +1,7 @@
 //! What a node relies on, with a broker that answers at once.
 
+use std::collections::VecDeque;
+
 use tidings_broker::{
     Broker, Change, CompletionCallback, HistoryCallback, PresenceCallback, PresenceStatsCallback,
     PublishCallback, PublishOptions, SessionsCallback,
@@ -15,10 +17,13 @@ use super::*;
 struct FakeBroker {
     /// The answer of each function, or the error of all.
     answers: Mutex<HashMap<&'static str, Vec<&'static str>>>,
-    is_away: std::sync::atomic::AtomicBool,
+    is_away: AtomicBool,
     calls: AtomicU64,
     /// The arguments of the functions that are called for one session.
     calls_of_sessions: Mutex<Vec<String>>,
+    /// Calls are not answered: their arguments, and the callback.
+    is_held: AtomicBool,
+    held: Mutex<VecDeque<(String, SessionsCallback)>>,
 }
 
 impl Broker for FakeBroker {
@@ -49,6 +54,10 @@ impl Stateful for FakeBroker {
         done: SessionsCallback,
     ) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.is_held.load(Ordering::Relaxed) {
+            let args: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+            return self.held.lock().unwrap().push_back((args.join(" "), done));
+        }
         if name(function) == "other" {
             let args: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
             self.calls_of_sessions.lock().unwrap().push(args.join(" "));
@@ -100,7 +109,7 @@ fn shared() -> (Arc<FakeBroker>, Arc<Woken>, Arc<SharedSessions>) {
 
 /// The next renewals read these numbers of sessions, of wakes, and of sessions of this node.
 fn set_sweep(broker: &FakeBroker, sessions: &'static str, wakes: &'static str, own: &'static str) {
-    let answer = vec![sessions, sessions, "0", "0", "0", wakes, own];
+    let answer = vec![sessions, sessions, "0", "0", "0", wakes, own, "0", "0", "0"];
     broker.answers.lock().unwrap().insert("sweep", answer);
 }
 
@@ -188,14 +197,20 @@ fn acknowledgements_and_ends_of_connections_are_repeated_until_the_broker_confir
     // A step that later ones may contradict is not repeated.
     let steps = vec![Step::Ended(id), Step::Unsubscribed("f".into())];
     broker.is_away.store(true, Ordering::Relaxed);
-    sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
-    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
-    assert_eq!(calls(), ["n k c A 7 U f", "n k c 9"]);
+    sessions.acknowledge(StoreSteps {
+        number: 0,
+        key: "k".into(),
+        client: "c".to_owned(),
+        steps,
+        begins: None,
+    });
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9, sent: None });
+    assert_eq!(calls(), ["n k c A 7 U f", "n k c 9  1000 10000"]);
     sessions.renew();
     assert_eq!(calls(), [""; 0], "the broker is away");
     broker.is_away.store(false, Ordering::Relaxed);
     sessions.renew();
-    assert_eq!(calls(), ["n k c A 7", "n k c 9"]);
+    assert_eq!(calls(), ["n k c A 7", "n k c 9  1000 10000"]);
     sessions.renew();
     assert_eq!(calls(), [""; 0], "they are confirmed");
 }
@@ -205,10 +220,16 @@ fn the_number_of_requests_that_are_repeated_is_bounded() {
     let (broker, _, sessions) = shared();
     broker.is_away.store(true, Ordering::Relaxed);
     let id = tidings_mqtt::PacketId::new(7).unwrap();
-    let request = CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 };
+    let request = CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9, sent: None };
     for _ in 0..=MAX_FAILED {
         let steps = vec![Step::Ended(id)];
-        sessions.acknowledge(StoreSteps { number: 0, key: "k".into(), client: "c".to_owned(), steps });
+        sessions.acknowledge(StoreSteps {
+            number: 0,
+            key: "k".into(),
+            client: "c".to_owned(),
+            steps,
+            begins: None,
+        });
         sessions.close(request.clone());
         assert!(open(&sessions, true).is_err());
     }
@@ -224,7 +245,7 @@ fn a_session_whose_opening_the_broker_did_not_confirm_is_closed() {
     assert!(open(&sessions, true).is_err());
     broker.is_away.store(false, Ordering::Relaxed);
     sessions.renew();
-    assert_eq!(*broker.calls_of_sessions.lock().unwrap(), ["n k c 1"]);
+    assert_eq!(*broker.calls_of_sessions.lock().unwrap(), ["n k c 1  1000 10000"]);
 }
 
 #[test]
@@ -241,10 +262,10 @@ fn a_session_is_discarded_at_the_broker_although_there_was_none_before() {
 #[test]
 fn messages_with_qos_0_are_added_from_the_end_of_a_connection_on() {
     let (broker, _, sessions) = shared();
-    broker.answers.lock().unwrap().insert("sweep", vec!["1", "1", "0", "0", "0", "0", "1"]);
+    broker.answers.lock().unwrap().insert("sweep", vec!["1", "1", "0", "0", "0", "0", "1", "0", "0", "0"]);
     sessions.renew();
     assert!(!sessions.is_needed(Qos::AtMostOnce), "the client is connected");
-    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9 });
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 9, sent: None });
     assert!(sessions.is_needed(Qos::AtMostOnce));
 }
 
@@ -265,4 +286,151 @@ fn a_wake_that_arrives_late_hides_no_later_one() {
     sessions.renew();
     sessions.renew();
     assert_eq!(count(), 1, "the third one is lost");
+}
+
+#[test]
+fn a_session_without_a_connection_is_closed_by_the_second_search_that_finds_it() {
+    let (broker, _, sessions) = shared();
+    broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
+    broker.answers.lock().unwrap().insert("other", vec!["0"]);
+    open(&sessions, true).unwrap();
+    let page = |next: &'static str| {
+        let page = ["2", "2", "0", "0", "0", "0", "2", "0", "0", next, "k", "c", "9", "k2", "c2", "7"];
+        broker.answers.lock().unwrap().insert("sweep", page.to_vec());
+        sessions.renew();
+        std::mem::take(&mut *broker.calls_of_sessions.lock().unwrap())
+    };
+    assert_eq!(page("0"), [""; 0], "its end may be on its way");
+    assert_eq!(page("0"), ["n k2 c2 7  1000 10000"], "the other one has its connection");
+    assert_eq!(page("0"), [""; 0], "once");
+    // A search of several pages finds each session once.
+    let (broker, _, sessions) = shared();
+    broker.answers.lock().unwrap().insert("other", vec!["0"]);
+    let page = |next: &'static str, key: &'static str| {
+        let page = ["2", "2", "0", "0", "0", "0", "2", "0", "0", next, key, key, "7"];
+        broker.answers.lock().unwrap().insert("sweep", page.to_vec());
+        sessions.renew();
+        std::mem::take(&mut *broker.calls_of_sessions.lock().unwrap())
+    };
+    assert_eq!([page("5", "k1"), page("0", "k2"), page("5", "k3")], [(); 3].map(|()| Vec::<String>::new()));
+    assert_eq!(page("0", "k2"), ["n k2 k2 7  1000 10000"]);
+}
+
+#[test]
+fn publications_with_qos_0_are_added_while_there_are_shared_subscriptions() {
+    let (broker, _, sessions) = shared();
+    assert!(sessions.is_needed(Qos::AtMostOnce), "nothing is known yet");
+    let sweep = |groups| {
+        let page = ["1", "1", "0", "0", "0", "0", "1", "0", groups, "0"];
+        broker.answers.lock().unwrap().insert("sweep", page.to_vec());
+        sessions.renew();
+    };
+    sweep("0");
+    assert!(!sessions.is_needed(Qos::AtMostOnce));
+    sweep("1");
+    assert!(sessions.is_needed(Qos::AtMostOnce));
+}
+
+/// A publication, and what the broker was called with for it so far: progress of each step, and the outcome.
+fn add(sessions: &Arc<SharedSessions>, body: &'static str) -> Arc<Mutex<Option<Result<u64, BrokerError>>>> {
+    let outcome = Arc::new(Mutex::new(None));
+    let into = Arc::clone(&outcome);
+    let publication = tidings_wire::Publication::new(Channel::new("t").unwrap(), body);
+    sessions.add(&publication, Qos::AtLeastOnce, "", move |added| *into.lock().unwrap() = Some(added));
+    outcome
+}
+
+#[test]
+fn a_publication_of_several_steps_is_complete_after_the_last_one_and_later_ones_of_its_topic_wait() {
+    let (broker, _, sessions) = shared();
+    broker.is_held.store(true, Ordering::Relaxed);
+    let steps = || broker.held.lock().unwrap().len();
+    let answer = |answer: &[&'static str]| {
+        let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
+        done(Ok(answer.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()));
+    };
+    let first = add(&sessions, "1");
+    answer(&["1000", "3000", "3000", "@1"]);
+    let second = add(&sessions, "2");
+    assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
+    assert!(broker.held.lock().unwrap()[0].0.ends_with(" @1"), "it continues there");
+    answer(&["2000", "3000", "3000", "@2"]);
+    assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
+    answer(&["3000", "3000", "3000"]);
+    assert_eq!(*first.lock().unwrap(), Some(Ok(3000)));
+    assert_eq!((steps(), second.lock().unwrap().is_some()), (1, false), "the second one begins");
+    answer(&["3000", "3000", "3000"]);
+    assert_eq!(*second.lock().unwrap(), Some(Ok(3000)));
+    // Nothing waits in the topic any more.
+    let both = [add(&sessions, "3"), add(&sessions, "4")];
+    assert_eq!(steps(), 2);
+    (0..2).for_each(|_| answer(&["5", "5", "5"]));
+    assert!(both.iter().all(|outcome| *outcome.lock().unwrap() == Some(Ok(5))));
+}
+
+#[test]
+fn publications_that_wait_are_bounded_and_fail_with_the_broker() {
+    let (broker, _, sessions) = shared();
+    broker.is_held.store(true, Ordering::Relaxed);
+    add(&sessions, "1");
+    let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
+    done(Ok(["1", "3000", "3000", "@1"].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
+    let large: &'static str = Box::leak("x".repeat(9 << 20).into_boxed_str());
+    let (waits, refused) = (add(&sessions, large), add(&sessions, large));
+    assert!(waits.lock().unwrap().is_none());
+    assert_eq!(*refused.lock().unwrap(), Some(Err(BrokerError::Overloaded)));
+    let (_, done) = broker.held.lock().unwrap().pop_front().expect("the next step");
+    done(Err(BrokerError::Unavailable));
+    assert_eq!(*waits.lock().unwrap(), Some(Err(BrokerError::Unavailable)));
+}
+
+#[test]
+fn the_session_of_a_connection_begins_with_its_first_shared_subscription_within_the_limit() {
+    let (broker, woken, sessions) = shared();
+    let begin = || {
+        let outcome = Arc::new(Mutex::new(None));
+        let into = Arc::clone(&outcome);
+        let steps = vec![Step::Unsubscribed("$share/g/t".into())];
+        let request = StoreSteps {
+            number: 1,
+            key: "k".into(),
+            client: "c".to_owned(),
+            steps,
+            begins: Some(CONNECTION),
+        };
+        sessions.store(&request, move |stored| *into.lock().unwrap() = Some(stored));
+        outcome.lock().unwrap().take()
+    };
+    broker.answers.lock().unwrap().insert("open", vec!["2", "10"]);
+    broker.answers.lock().unwrap().insert("other", vec!["2", "0"]);
+    assert_eq!(begin(), Some(Err(SharedError::Full(10))));
+    sessions.on_wake(b"1 c");
+    assert!(woken.0.lock().unwrap().is_empty());
+    broker.answers.lock().unwrap().insert("open", vec!["1", "1"]);
+    broker.answers.lock().unwrap().insert("other", vec!["0", "0"]);
+    assert_eq!(begin(), Some(Ok(())));
+    sessions.on_wake(b"2 c");
+    assert_eq!(*woken.0.lock().unwrap(), [CONNECTION]);
+}
+
+#[test]
+fn publications_of_a_topic_with_few_subscribers_do_not_wait_for_each_other() {
+    let (broker, _, sessions) = shared();
+    set_sweep(&broker, "3000", "0", "0");
+    sessions.renew();
+    broker.is_held.store(true, Ordering::Relaxed);
+    let steps = || broker.held.lock().unwrap().len();
+    let answer = |subscribers: &'static str| {
+        let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
+        done(Ok(["5", "3000", subscribers].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
+    };
+    let add_two = || [add(&sessions, "x"), add(&sessions, "y")];
+    add_two();
+    assert_eq!(steps(), 1, "the topic may have as many subscribers as there are sessions");
+    (0..2).for_each(|_| answer("5"));
+    add_two();
+    assert_eq!(steps(), 2, "it has few");
+    (0..2).for_each(|_| answer("400"));
+    add_two();
+    assert_eq!(steps(), 1, "it has many");
 }

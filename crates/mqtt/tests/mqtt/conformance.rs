@@ -63,6 +63,8 @@ fn a_statement_that_is_met_has_a_test_that_exists() {
                     ("mqtt_state", _) => "mqtt-state/src/retained/tests.rs".to_owned(),
                     ("mqtt_redis", _) => "cli/tests/sdk/mqtt_redis.rs".to_owned(),
                     ("mqtt_sessions", _) => "cli/tests/sdk/mqtt_sessions.rs".to_owned(),
+                    ("mqtt_shared", _) => "cli/tests/sdk/mqtt_shared.rs".to_owned(),
+                    ("sessions_groups", _) => "broker/tests/all/sessions_groups.rs".to_owned(),
                     ("mqtt_restart", _) => "cli/tests/sdk/mqtt_restart.rs".to_owned(),
                     ("sdk::mqtt", _) => "cli/tests/sdk/mqtt.rs".to_owned(),
                     ("exchanges", _) => "../tests/clients/mqtt/interoperability.py".to_owned(),

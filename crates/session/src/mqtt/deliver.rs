@@ -84,7 +84,13 @@ fn address_one(
         return Addressed::Droppable;
     };
     let mut qos = qos;
-    if mqtt.stored.is_some() && qos != Qos::AtMostOnce {
+    if qos == Qos::AtMostOnce
+        && mqtt.may_be_at_broker(&publication.channel, message.map(|message| &**message))
+    {
+        // It must not arrive twice.
+        return Addressed::Droppable;
+    }
+    if mqtt.is_stored() && qos != Qos::AtMostOnce {
         // A message with QoS 2 must not arrive twice.
         if is_marked && (qos == Qos::ExactlyOnce || mqtt.is_at_broker(&publication.channel)) {
             return Addressed::Droppable;
@@ -129,7 +135,7 @@ struct Target {
 
 impl Mqtt {
     /// Whether another message with QoS 1 or 2 may be sent now.
-    fn may_send(&mut self, settings: &MqttSettings) -> bool {
+    pub(super) fn may_send(&mut self, settings: &MqttSettings) -> bool {
         let most = usize::from(self.client.receive_maximum.min(settings.max_in_flight));
         self.flow().outgoing.may_send(most, settings.queue_bytes)
     }
@@ -344,7 +350,7 @@ impl Context<'_> {
     pub(super) fn mqtt_reads(&mut self, publication: &Publication, options: Options) -> bool {
         let default_qos = self.hub.protocols.mqtt_settings().default_qos;
         let qos = options.delivery_qos(publication, default_qos);
-        qos != Qos::AtMostOnce && self.mqtt().stored.is_some()
+        qos != Qos::AtMostOnce && self.mqtt().is_stored()
     }
 
     pub(super) fn mqtt_puback(&mut self, ack: &Ack<'_>) -> Progress {

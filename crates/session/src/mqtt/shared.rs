@@ -1,4 +1,5 @@
-//! Shared subscriptions: the server selects one member of a group for each publication, and passes it to its session.
+//! Shared subscriptions: the server selects one member of a group for each publication, and passes it to its session. Where the
+//! broker stores sessions, it selects the member, whose session reads the message (see [`super::stored`]).
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tidings_mqtt_session::{
 };
 use tidings_wire::{Channel, Pattern, Topic};
 
+use super::state::SubscribeResult;
 use super::subscribe::glob;
 use crate::context::Context;
 use crate::messages::Request;
@@ -42,15 +44,22 @@ impl Context<'_> {
         if self.hub.may_resume(self.slot, &channel) { Ok(()) } else { Err(ReasonCode::NotAuthorized) }
     }
 
-    /// Joins the group of a filter, or changes the options there.
+    /// Joins the group of a filter, or changes the options there. Returns the result for now.
     pub(super) fn mqtt_request_group(
         &mut self,
         command: u32,
         text: &str,
         filter: &Filter<'_>,
         options: Options,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<SubscribeResult, ReasonCode> {
         let shared = SharedFilter { filter: text.into(), topic: topic_of(filter)? };
+        if self.hub.protocols.mqtt_settings().has_shared_groups {
+            self.mqtt_begin_partial();
+            let SharedFilter { filter, topic } = shared;
+            self.mqtt().record(|| Step::Subscribed(StoredSubscription { filter, topic, options }));
+            // SUBACK follows the step.
+            return Ok(SubscribeResult::Decided(options.qos as u8));
+        }
         let join = JoinGroup { connection: self.mqtt_connection(), shared, options };
         self.hub.request(
             self.slot,
@@ -58,7 +67,7 @@ impl Context<'_> {
             Request::Protocol(mqtt::Request::JoinGroup(Box::new(join))),
             self.fx,
         );
-        Ok(())
+        Ok(SubscribeResult::Waits(command))
     }
 
     /// The session is a member.
@@ -73,7 +82,11 @@ impl Context<'_> {
         self.mqtt_decide(command, options.qos as u8);
     }
 
+    /// Leaves a group of this node.
     pub(super) fn mqtt_leave(&mut self, filter: &str) {
+        if self.hub.protocols.mqtt_settings().has_shared_groups {
+            return;
+        }
         if let Some(shared) = shared_filter(filter) {
             let change = SessionChange::Left(self.mqtt_connection(), shared);
             self.mqtt_notify(change);

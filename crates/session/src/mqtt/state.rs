@@ -80,7 +80,7 @@ pub(crate) struct Mqtt {
     pub(super) phase: Phase,
     /// The store of sessions has the session.
     pub(super) is_registered: bool,
-    /// The broker has the session.
+    /// The broker has the session, or its shared subscriptions.
     pub(super) stored: Option<Box<Stored>>,
     /// The store gets each step of the session.
     pub(super) has_files: bool,
@@ -110,12 +110,10 @@ impl Mqtt {
         if self.has_files {
             let step = step();
             self.flow().steps.push(step);
-        } else if self.stored.is_some() {
-            let step = step();
-            // The broker has the message until the client has acknowledged it.
-            if !matches!(step, Step::Sent(_) | Step::Dropped(_)) {
-                self.flow().steps.push(step);
-            }
+        } else if let Some(stored) = &mut self.stored
+            && let Some(step) = stored.translate(step())
+        {
+            self.flow().steps.push(step);
         }
     }
 

@@ -7,6 +7,9 @@
 //! - A message of a subscription that the broker may not have yet is sent with QoS 0, and not at all if it has QoS 2: the broker may
 //!   have it.
 //! - One read is in progress at a time, and reads no more messages than the client accepts.
+//!
+//! A client whose session is not kept has one at the broker from its first shared subscription on, for its shared subscriptions
+//! alone: a partial one, which ends with the connection. Its messages get packet identifiers of the connection.
 
 use std::collections::VecDeque;
 
@@ -14,10 +17,10 @@ use tidings_hub::{CloseReason, Flag};
 use tidings_mqtt::{Packet, PacketId, Qos};
 use tidings_mqtt_session as mqtt;
 use tidings_mqtt_session::{
-    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, QueuedMessage, ReadMessages,
-    SessionChange, SessionState, Step, StoreSteps,
+    Acknowledgement, CloseSession, MessagePage, MessageQueue, OpenedSession, Options, QueuedMessage,
+    ReadMessages, SessionChange, SessionKey, SessionState, Step, StoreSteps,
 };
-use tidings_wire::Channel;
+use tidings_wire::{Channel, MessageProperties};
 
 use super::outgoing::Outgoing;
 use super::state::{Mqtt, Phase, READ, STORE};
@@ -27,9 +30,22 @@ use crate::messages::Request;
 /// Most bytes of messages that are read at once, except for a single message.
 const READ_BYTES: usize = 128 * 1024;
 
+/// The owner of partial sessions; no user has this name.
+const PARTIAL: &str = "\u{2}";
+
 /// The part of a session that the broker stores.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
+    /// It has the shared subscriptions alone.
+    is_partial: bool,
+    /// A partial session was requested at the broker.
+    has_begun: bool,
+    /// Messages that were read, and wait until the client has acknowledged others; of a partial session alone.
+    pending: VecDeque<QueuedMessage>,
+    /// The packet identifiers of the connection, and those of the broker; of a partial session alone.
+    ids: Vec<(PacketId, PacketId)>,
+    /// Subscriptions with QoS 1 or 2 that have ended, and which the broker may have still; with the request, or 0 until it is made.
+    ending: Vec<(u64, Box<str>, Options)>,
     /// The serial up to which messages were read.
     after: u64,
     /// The serial up to which earlier connections have read messages.
@@ -53,7 +69,50 @@ struct WaitingPacket {
     bytes: Vec<u8>,
 }
 
+impl Stored {
+    /// The step as the broker has it; `None` if it does not concern the broker.
+    pub(super) fn translate(&mut self, step: Step) -> Option<Step> {
+        if !self.is_partial {
+            // The broker has the message until the client has acknowledged it.
+            return (!matches!(step, Step::Sent(_) | Step::Dropped(_))).then_some(step);
+        }
+        match step {
+            Step::Subscribed(made) => made.is_shared().then_some(Step::Subscribed(made)),
+            Step::Unsubscribed(filter) => filter.starts_with("$share/").then_some(Step::Unsubscribed(filter)),
+            // The session ends with the connection, which has the rest of the exchange.
+            Step::Ended(id) | Step::Released(id) => {
+                let at = self.ids.iter().position(|(own, _)| *own == id)?;
+                Some(Step::Ended(self.ids.swap_remove(at).1))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Mqtt {
+    /// Whether the broker stores the session, with all its subscriptions.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| !stored.is_partial)
+    }
+
+    /// A subscription ends, or gets QoS 0.
+    pub(super) fn end_subscription(&mut self, filter: &str, options: Options) {
+        if let Some(stored) = self.stored.as_mut().filter(|stored| !stored.is_partial)
+            && options.qos != Qos::AtMostOnce
+        {
+            stored.ending.push((0, filter.into(), options));
+        }
+    }
+
+    /// Whether the broker may add a message to the session because of a subscription that has ended.
+    pub(super) fn may_be_at_broker(&self, channel: &Channel, message: Option<&MessageProperties>) -> bool {
+        let Some(stored) = self.stored.as_ref().filter(|stored| !stored.ending.is_empty()) else {
+            return false;
+        };
+        message.is_some_and(|message| message.qos != Qos::AtMostOnce)
+            && stored.ending.iter().any(|(_, filter, options)| options.matches(filter, channel.as_str()))
+    }
+
     /// Whether the broker certainly adds a publication of this channel to the session, with QoS 1 or 2.
     pub(super) fn is_at_broker(&self, channel: &Channel) -> bool {
         let Some(stored) = &self.stored else { return false };
@@ -124,17 +183,40 @@ impl Context<'_> {
         if steps.is_empty() {
             return None;
         }
-        let number = self.mqtt().stored.as_mut().map_or(0, |stored| {
+        let connection = self.mqtt_connection();
+        let (number, begins) = self.mqtt().stored.as_mut().map_or((0, None), |stored| {
             stored.last_request += 1;
+            for (request, ..) in stored.ending.iter_mut().filter(|(request, ..)| *request == 0) {
+                *request = stored.last_request;
+            }
             for step in &steps {
                 if let Step::Subscribed(subscription) = step {
                     stored.unconfirmed.push((stored.last_request, subscription.filter.clone()));
                 }
             }
-            stored.last_request
+            let begins = (stored.is_partial && !stored.has_begun).then_some(connection);
+            stored.has_begun = true;
+            (stored.last_request, begins)
         });
-        let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
-        Some(Box::new(StoreSteps { number, key, client, steps }))
+        let (key, client) = self.mqtt_stored_key();
+        Some(Box::new(StoreSteps { number, key, client, steps, begins }))
+    }
+
+    /// The session as the broker finds it, and the id of the client.
+    fn mqtt_stored_key(&mut self) -> (SessionKey, String) {
+        let client = self.hub.client_id(self.hub.session_id(self.slot));
+        let is_partial = self.mqtt().stored.as_ref().is_some_and(|stored| stored.is_partial);
+        // The id of a client contains no U+0000.
+        let key = if is_partial { [PARTIAL, &client].join("\0").into() } else { self.mqtt_key() };
+        (key, client)
+    }
+
+    /// The broker stores the shared subscriptions of the session from now on, if it does not store all of it.
+    pub(super) fn mqtt_begin_partial(&mut self) {
+        let mqtt = self.mqtt();
+        if mqtt.stored.is_none() {
+            mqtt.stored = Some(Box::new(Stored { is_partial: true, ..Stored::default() }));
+        }
     }
 
     /// Sends a packet, after the broker has the steps since the last one.
@@ -161,6 +243,7 @@ impl Context<'_> {
     pub(super) fn mqtt_stored(&mut self, request: u64) {
         let mqtt = self.mqtt();
         let Some(stored) = &mut mqtt.stored else { return };
+        stored.ending.retain(|(ending, ..)| *ending != request);
         for (_, filter) in stored.unconfirmed.extract_if(.., |(number, _)| *number == request) {
             let made = mqtt.subscriptions.iter_mut().find(|made| made.filter == filter);
             if let Some(made) = made {
@@ -173,8 +256,13 @@ impl Context<'_> {
         }
         let count = stored.packets.iter().take_while(|packet| packet.request == 0).count();
         let packets: Vec<_> = stored.packets.drain(..count).collect();
+        let is_partial = stored.is_partial;
         for packet in packets {
             self.send(|out| out.extend_from_slice(&packet.bytes));
+        }
+        if is_partial {
+            // A wake before the response to its begin is missed.
+            self.mqtt_read_messages();
         }
     }
 
@@ -186,12 +274,12 @@ impl Context<'_> {
         let most = most.saturating_sub(mqtt.flow.as_ref().map_or(0, |flow| flow.outgoing.sent()));
         let Some(stored) = &mut mqtt.stored else { return };
         stored.has_more = true;
-        if stored.is_reading || most == 0 {
+        if stored.is_reading || most == 0 || !stored.pending.is_empty() {
             return;
         }
         (stored.is_reading, stored.has_more) = (true, false);
         let after = stored.after;
-        let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
+        let (key, client) = self.mqtt_stored_key();
         let request = ReadMessages { key, client, after, most, max_bytes: READ_BYTES };
         let request = Request::Protocol(mqtt::Request::ReadMessages(Box::new(request)));
         self.hub.request_unordered(self.slot, READ, None, request, self.fx);
@@ -199,6 +287,10 @@ impl Context<'_> {
 
     /// Reads further messages, if there may be some.
     pub(super) fn mqtt_read_more(&mut self) {
+        if self.mqtt().stored.is_none() {
+            return;
+        }
+        self.mqtt_send_pending();
         if self.mqtt().stored.as_ref().is_some_and(|stored| stored.has_more) {
             self.mqtt_read_messages();
         }
@@ -207,13 +299,11 @@ impl Context<'_> {
     /// Sends messages that were read.
     pub(super) fn mqtt_send_read(&mut self, page: MessagePage) {
         let MessagePage { messages, has_more, dropped } = page;
-        for message in messages {
-            self.mqtt_send_queued(message);
-        }
-        self.mqtt_pass_acknowledgements();
         let Some(stored) = &mut self.mqtt().stored else { return };
         stored.is_reading = false;
         stored.has_more |= has_more;
+        stored.pending.extend(messages);
+        self.mqtt_send_pending();
         if dropped > 0 {
             // The client is informed of their number when it connects again.
             return self.end(&CloseReason::Slow(dropped));
@@ -221,18 +311,51 @@ impl Context<'_> {
         self.mqtt_read_more();
     }
 
+    /// Sends messages that were read. While one was read for a partial session, the connection may have sent others.
+    fn mqtt_send_pending(&mut self) {
+        let settings = self.hub.protocols.mqtt_settings();
+        let before = self.mqtt().stored.as_ref().map_or(0, |stored| stored.pending.len());
+        while let Some(next) = self.mqtt().stored.as_mut().and_then(|stored| stored.pending.pop_front()) {
+            let mqtt = self.mqtt();
+            let must_wait = !mqtt.is_stored()
+                && next.id.is_some()
+                && (!mqtt.may_send(&settings) || mqtt.flow().outgoing.has_waiting());
+            if must_wait {
+                if let Some(stored) = &mut mqtt.stored {
+                    stored.pending.push_front(next);
+                }
+                break;
+            }
+            self.mqtt_send_queued(next);
+        }
+        if before > 0 {
+            self.mqtt_pass_acknowledgements();
+        }
+    }
+
     fn mqtt_send_queued(&mut self, queued: QueuedMessage) {
         let QueuedMessage { id, serial, message } = queued;
         let Some(stored) = &mut self.mqtt().stored else { return };
         stored.after = stored.after.max(serial);
-        let is_again = serial <= stored.sent;
-        let is_sent = message.as_ref().is_some_and(|message| {
-            self.mqtt_may_receive(message) && self.mqtt_send_later(message, id.map(|id| (id, is_again)))
-        });
+        let (is_again, is_partial) = (serial <= stored.sent, stored.is_partial);
+        let sent_as = id.filter(|_| !is_partial).map(|id| (id, is_again));
+        let is_sent = message
+            .as_ref()
+            .is_some_and(|message| self.mqtt_may_receive(message) && self.mqtt_send_later(message, sent_as));
         match (id, message) {
+            (Some(id), Some(_)) if is_sent && is_partial => self.mqtt_map_last(id),
             (Some(id), Some(message)) if is_sent => self.mqtt_begin_queued(id, message.qos),
-            (Some(id), _) => self.mqtt().record(|| Step::Ended(id)),
+            (Some(id), _) => self.mqtt().flow().steps.push(Step::Ended(id)),
             _ => {}
+        }
+    }
+
+    /// The last message of the connection has this packet identifier at the broker.
+    fn mqtt_map_last(&mut self, id: PacketId) {
+        let mqtt = self.mqtt();
+        let own = mqtt.flow().outgoing.last().map(|sent| sent.id);
+        if let (Some(stored), Some(own)) = (&mut mqtt.stored, own) {
+            stored.ids.push((own, id));
         }
     }
 
@@ -246,15 +369,20 @@ impl Context<'_> {
 
     /// The connection has ended: the broker keeps its session, or ends it.
     pub(super) fn mqtt_close_session(&mut self) {
-        if self.mqtt().stored.is_some()
-            && let Some(request) = self.mqtt_steps()
-        {
+        if self.mqtt().stored.is_none() {
+            return;
+        }
+        if let Some(request) = self.mqtt_steps() {
             self.mqtt_notify(SessionChange::StoreSteps(request));
         }
-        if self.mqtt().stored.take().is_some() {
-            let (key, client) = (self.mqtt_key(), self.hub.client_id(self.hub.session_id(self.slot)));
-            let expiry = self.mqtt().expiry;
-            self.mqtt_notify(SessionChange::CloseSession(Box::new(CloseSession { key, client, expiry })));
+        let (key, client) = self.mqtt_stored_key();
+        if let Some(stored) =
+            self.mqtt().stored.take().filter(|stored| !stored.is_partial || stored.has_begun)
+        {
+            let expiry = if stored.is_partial { 0 } else { self.mqtt().expiry };
+            let sent = Some(stored.after.max(stored.sent));
+            let close = CloseSession { key, client, expiry, sent };
+            self.mqtt_notify(SessionChange::CloseSession(Box::new(close)));
         }
     }
 }

@@ -80,13 +80,15 @@ impl Context<'_> {
         let known = self.mqtt().subscriptions.iter_mut().find(|known| *known.filter == *text);
         if let Some(known) = known {
             // The options are replaced (MQTT-3.8.4-3).
-            known.options = options;
+            let former = std::mem::replace(&mut known.options, options);
             known.is_certain &= options.qos != Qos::AtMostOnce;
             let (command, key) = (known.command, known.key);
+            if options.qos == Qos::AtMostOnce && key.is_some() {
+                self.mqtt().end_subscription(text, former);
+            }
             let result = match key {
                 None if filter.share().is_some() => {
-                    self.mqtt_request_group(command, text, &filter, options)?;
-                    SubscribeResult::Waits(command)
+                    self.mqtt_request_group(command, text, &filter, options)?
                 }
                 Some(key) => {
                     self.hub.set_no_local(self.slot, key, options.no_local);
@@ -107,7 +109,9 @@ impl Context<'_> {
         if filter.share().is_some() {
             self.mqtt_check_shared(&filter)?;
             let command = self.mqtt_begin_subscription(index, text, options);
-            return self.mqtt_request_group(command, text, &filter, options);
+            let result = self.mqtt_request_group(command, text, &filter, options)?;
+            self.mqtt_set_result(index, result);
+            return Ok(());
         }
         if options.is_pattern {
             // The check of a filter may compare it with every rule of the namespaces.
@@ -342,6 +346,9 @@ impl Context<'_> {
             return ReasonCode::NoSubscriptionExisted;
         };
         let ended = subscriptions.remove(at);
+        if ended.key.is_some() {
+            self.mqtt().end_subscription(text, ended.options);
+        }
         self.mqtt().record(|| Step::Unsubscribed(ended.filter.clone()));
         self.mqtt_pass_steps();
         if ended.is_shared {

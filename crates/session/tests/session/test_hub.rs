@@ -60,6 +60,9 @@ pub(crate) struct TestHub {
     pub(crate) authority: fn(&AuthorizationRequest) -> Response,
     /// Requests about channels, without a response.
     pub(crate) pending_requests: VecDeque<(SessionId, u32, Request)>,
+    /// Whether the broker has the sessions of MQTT: their requests are answered by the test, and their changes are collected.
+    pub(crate) is_at_broker: bool,
+    pub(crate) changes: Vec<SessionChange>,
     /// Published changes of presence.
     pub(crate) notifications: Vec<Notification>,
     /// The retained messages.
@@ -158,6 +161,8 @@ impl TestHub {
             pending_publishes: VecDeque::new(),
             authority: |_| Response::Failed(Rejection::from(code::UNAUTHORIZED).into()),
             pending_requests: VecDeque::new(),
+            is_at_broker: false,
+            changes: Vec::new(),
             notifications: Vec::new(),
             respond_at_once: true,
             retained: Vec::new(),
@@ -254,7 +259,7 @@ impl TestHub {
         self.publish_with(Publication::new(Channel::new(channel).unwrap(), body.to_owned()));
     }
 
-    fn publish_with(&mut self, publication: Publication) {
+    pub(crate) fn publish_with(&mut self, publication: Publication) {
         if self.broker == Broker::Down {
             return;
         }
@@ -503,6 +508,12 @@ impl TestHub {
                     self.sessions.join(&request);
                     self.session_topics.insert(request.shared.topic);
                     self.hub.respond(id, ticket, Response::Protocol(mqtt::Response::Joined), fx);
+                }
+                Effect::Request(id, ticket, request @ Request::Protocol(_)) if self.is_at_broker => {
+                    self.pending_requests.push_back((id, ticket, request));
+                }
+                Effect::Notify(Notification::Protocol(change)) if self.is_at_broker => {
+                    self.changes.push(*change);
                 }
                 Effect::Request(id, ticket, Request::Protocol(mqtt::Request::OpenSession(request))) => {
                     let effects = self.sessions.open(*request, (id, ticket), self.time);

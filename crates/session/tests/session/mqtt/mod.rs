@@ -24,6 +24,7 @@ mod packets;
 mod publish;
 mod sessions;
 mod shared;
+mod stored;
 mod subscribe;
 
 const V3: Version = Version::V3;
