@@ -70,8 +70,8 @@ pub(crate) fn routes(
         router: Arc::clone(&services.api.router),
         nodes: Arc::clone(&services.api.nodes),
     };
-    let mut public =
-        public(&site).merge(transport::routes(services)).merge(services.pusher.routes(Arc::new(backend)));
+    let pusher = tidings_pusher_api::routes(Arc::clone(&services.pusher), Arc::new(backend));
+    let mut public = public(&site).merge(transport::routes(services)).merge(pusher);
     if let Some(tables) = tables {
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }

@@ -12,6 +12,7 @@ mod metrics;
 mod page;
 mod probes;
 mod pusher;
+mod pusher_reload;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -89,9 +89,7 @@ pub(super) fn routes(services: &HttpServices) -> Routes {
     if config.stomp.enabled {
         websockets = websockets.route("/stomp", get(websocket::stomp));
     }
-    if !services.pusher.apps.is_empty() {
-        websockets = websockets.route("/app/{key}", get(websocket::pusher));
-    }
+    websockets = websockets.route("/app/{key}", get(websocket::pusher));
     if config.mqtt.enabled {
         websockets = websockets.route("/mqtt", get(websocket::mqtt));
     }
