@@ -264,7 +264,7 @@ impl Server {
             traffic: &traffic,
             tls: services.tls.as_ref(),
             proxy_headers: config.http.proxy_protocol.then_some(&proxy_headers),
-            reserve: http::RESERVE_PATHS,
+            reserve: http::reserve_paths(&config),
         };
         let http = HttpServer::start(http, &routes, &parts)?;
         // With its own counters and permits, so that clients of the HTTP port cannot use up those of operators.

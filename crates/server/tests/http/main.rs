@@ -4,6 +4,7 @@ mod connection_limits;
 mod deflate;
 mod events;
 mod half_close;
+mod handler_paths;
 mod host;
 mod http2;
 mod info;
