@@ -51,7 +51,10 @@ pub(super) struct Received {
 /// Waits for the next message.
 type Subscriber = Box<dyn FnMut() -> Received>;
 
-pub(super) const SUBSCRIBERS: [(&str, fn(&Place<'_>) -> Subscriber); 12] = [
+/// Connects a subscriber; returns when it is subscribed.
+type Open = fn(&Place<'_>) -> Subscriber;
+
+pub(super) const SUBSCRIBERS: [(&str, Open); 12] = [
     ("MQTT 3.1.1 with QoS 0", |place| mqtt(place, Version::V3, Qos::AtMostOnce)),
     ("MQTT 5 with QoS 0", |place| mqtt(place, Version::V5, Qos::AtMostOnce)),
     ("MQTT 5 with QoS 1", |place| mqtt(place, Version::V5, Qos::AtLeastOnce)),
