@@ -498,7 +498,7 @@ fn paths_of_handlers_are_imported() {
             &config.emulation.handler_prefix,
             &config.sse.handler_prefix,
         ];
-        let paths = paths.map(|path| path.as_str());
+        let paths = paths.map(config::HandlerPath::as_str);
         assert_eq!(paths, ["/rt/ws", "/rt/api", "/rt/commands", "/connection/sse"], "{}", imported.text);
     }
 }

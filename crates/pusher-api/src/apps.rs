@@ -168,7 +168,7 @@ mod tests {
                 overrides.set(&format!("pusher.apps.{id}.{option}={value}")).expect("an option");
             }
         }
-        tidings_config::load(None, [], &overrides).expect("a configuration").config
+        tidings_config::load(None, [], &overrides).expect("a configuration")
     }
 
     fn number(table: &AppTable, key: &str) -> Option<u8> {
