@@ -74,8 +74,9 @@ pub use pusher_apps::{PusherApp, PusherApps};
 pub use reload::{Reloaded, Sources};
 pub use tidings_auth::Secret;
 pub use value::{
-    AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, Http2, ListenAddr,
-    LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, RedisKey, SlowConsumer,
-    SqlName, StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds, TablesStore,
-    TlsRequired, TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook, WebhookEvent,
+    AllowUpload, AuditTarget, BrokerUrl, ClientKey, ConsumerType, DataDir, DeltaType, HandlerPath, Http2,
+    ListenAddr, LogFormat, LogLevel, MapMode, Network, PemText, PollMode, Ratio, RecoveryMode, RedisKey,
+    SlowConsumer, SqlName, StatusTransform, StatusTransforms, SubscriptionType, TableFeed, TableFeeds,
+    TablesStore, TlsRequired, TlsVersion, TransformTarget, TransformedDisconnect, TransformedError, Webhook,
+    WebhookEvent,
 };

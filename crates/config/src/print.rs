@@ -114,7 +114,7 @@ const DOCS_PUSHER_APPS: &str = "\
 ## `pusher.apps`
 
 The apps of the Pusher protocol, at most 64 ([pusher.md](pusher.md)). An app has an `id` (1 to 64 letters, digits, `-` or `_`),
-a `key`, a `secret` (or a `secret_file` with it) and the options below. They need a restart. In a file the apps are a list of
+a `key`, a `secret` (or a `secret_file` with it) and the options below. They are reloadable, except `webhooks`. In a file the apps are a list of
 tables:
 
 ```toml

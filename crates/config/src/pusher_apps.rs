@@ -49,6 +49,11 @@ impl PusherApps {
         self.0.iter()
     }
 
+    /// The app with this id.
+    pub fn get(&self, id: &str) -> Option<&PusherApp> {
+        self.iter().find(|app| app.id == id)
+    }
+
     /// Whether there is any app.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -125,6 +130,10 @@ pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<Conf
         }
         if !options.secret.is_set() && !given.contains(&format!("{path}.secret_file")) {
             reject("secret", format!("the secret is empty; give {path}.secret or {path}.secret_file"));
+        }
+        if options.connect_proxy_enabled && !config.client.proxy.connect.enabled {
+            let what = format!("{path}.connect_proxy_enabled needs client.proxy.connect.enabled = true");
+            reject("connect_proxy_enabled", what);
         }
         let prefix = options.channel_prefix.as_str();
         let Channels { namespace_boundary, user_boundary, .. } = &config.channel;

@@ -62,12 +62,10 @@ impl Sources {
         let mut new = loader.config.clone();
         loader.check()?;
         let (before, mut alone) = (snapshot(&mut running.clone()), loader.config.clone());
-        let apps =
-            |config: &Config| config.pusher.apps.iter().map(|app| app.id.clone()).collect::<BTreeSet<_>>();
         let mut restart: Vec<_> = differences(&before, &mut alone, false);
-        let other_apps =
-            apps(running).symmetric_difference(&apps(&loader.config)).cloned().collect::<Vec<_>>();
-        restart.extend(other_apps.into_iter().map(|id| format!("{PUSHER_APPS}.{id}")));
+        let new_apps = alone.pusher.apps.iter().filter(|app| running.pusher.apps.get(&app.id).is_none());
+        let new_webhooks = new_apps.filter(|app| !app.options.webhooks.is_empty());
+        restart.extend(new_webhooks.map(|app| format!("{PUSHER_APPS}.{}.webhooks", app.id)));
         new = new.with_fixed_options_of(running);
         let mut errors = Vec::new();
         check::check(&mut new, &loader.given, &mut errors);
@@ -145,7 +143,10 @@ impl Config {
     #[must_use]
     pub fn with_fixed_options_of(mut self, running: &Self) -> Self {
         let before = snapshot(&mut running.clone());
-        self.pusher.apps = running.pusher.apps.clone();
+        // The values of the other options of a new app are not among those of the start.
+        for app in self.pusher.apps.0.iter_mut().filter(|app| running.pusher.apps.get(&app.id).is_none()) {
+            app.options.webhooks.clear();
+        }
         self.walk_all(&mut Restore(&before));
         self
     }

@@ -483,3 +483,22 @@ fn variables_in_the_address_of_a_key_set_are_imported() {
     let (config, imported) = import("c.json", text);
     assert!(config.client.token.jwks_public_endpoint.is_some(), "{:?}", imported.notes);
 }
+
+#[test]
+fn paths_of_handlers_are_imported() {
+    let six = r#"{"websocket": {"handler_prefix": "/rt/ws"}, "http_api": {"handler_prefix": "/rt/api"},
+        "emulation": {"handler_prefix": "/rt/commands"}}"#;
+    let five = r#"{"websocket_handler_prefix": "/rt/ws", "api_handler_prefix": "/rt/api",
+        "emulation_handler_prefix": "/rt/commands"}"#;
+    for text in [six, five] {
+        let (config, imported) = import("c.json", text);
+        let paths = [
+            &config.websocket.handler_prefix,
+            &config.http_api.handler_prefix,
+            &config.emulation.handler_prefix,
+            &config.sse.handler_prefix,
+        ];
+        let paths = paths.map(config::HandlerPath::as_str);
+        assert_eq!(paths, ["/rt/ws", "/rt/api", "/rt/commands", "/connection/sse"], "{}", imported.text);
+    }
+}

@@ -126,7 +126,8 @@ impl HttpServer {
     pub fn start(listeners: Vec<HttpListener>, routes: &Routes, parts: &HttpParts<'_>) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let limits = HttpLimits { reserve: parts.reserve, ..HttpLimits::from_config(&parts.config.http) };
+        let limits =
+            HttpLimits { reserve: parts.reserve.clone(), ..HttpLimits::from_config(&parts.config.http) };
         let state =
             Arc::new(ListenerState::new(limits, Arc::clone(parts.traffic), Arc::clone(parts.process)));
         for listener in listeners {

@@ -277,8 +277,8 @@ impl HttpPermit {
     }
 
     /// The paths that the reserve serves.
-    pub(super) fn reserve_paths(&self) -> ReservePaths {
-        self.limiter.limits.reserve
+    pub(super) fn reserve_paths(&self) -> &ReservePaths {
+        &self.limiter.limits.reserve
     }
 
     /// Exchanges a permit of the reserve for a regular one; waits for it up to [`PROMOTION_TIMEOUT`]. Returns whether the

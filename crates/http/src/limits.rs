@@ -1,6 +1,7 @@
 //! The limits on HTTP connections and requests.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Request;
@@ -11,7 +12,7 @@ use tidings_config::{Http2, HttpOptions};
 use tidings_shard::client_network;
 
 /// The limits on connections and requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HttpLimits {
     /// The most connections of all listeners together, without the reserve (see [`super::limiter`]). A connection that has
     /// left HTTP does not count.
@@ -40,12 +41,12 @@ pub(super) struct HttpLimits {
 }
 
 /// The paths that the reserve of permits serves ([`super::RESERVE`]).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ReservePaths {
     /// Paths of probes.
     pub probes: &'static [&'static str],
     /// Prefixes of the paths of WebSockets. The reserve serves handshakes, which leave HTTP at once.
-    pub websockets: &'static [&'static str],
+    pub websockets: Arc<[String]>,
 }
 
 impl ReservePaths {
@@ -57,7 +58,7 @@ impl ReservePaths {
             let is_http2_handshake = || request.extensions().get::<Protocol>().is_some();
             (upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
                 || is_http2_handshake())
-                && self.websockets.iter().any(|prefix| path.starts_with(prefix))
+                && self.websockets.iter().any(|prefix| path.starts_with(&**prefix))
         };
         request.body().is_end_stream() && (self.probes.contains(&path) || becomes_websocket())
     }

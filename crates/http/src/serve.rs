@@ -54,7 +54,7 @@ pub(super) struct ListenerState {
 impl ListenerState {
     pub(super) fn new(limits: HttpLimits, traffic: Arc<Traffic>, process: Arc<Process>) -> Self {
         Self {
-            limits,
+            limits: limits.clone(),
             limiter: Arc::new(HttpLimiter::new(limits, traffic)),
             process,
             drain: watch::Sender::new(false),
@@ -134,7 +134,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let limits = state.limits;
+    let limits = &state.limits;
     let monitor = Arc::clone(&permit.monitor);
     let opening = async {
         let Opened { io, proxy_source } = opening.await?;
@@ -159,7 +159,7 @@ async fn connection<I: Release + AsyncRead + AsyncWrite + Unpin + Send + 'static
     let peer = Peer { socket: socket_peer, proxy_source };
     if is_http2 {
         let accepted = http2::Accepted { io, peer, permit };
-        return http2::serve(accepted, routes, limits, state.drain.subscribe(), stop).await;
+        return http2::serve(accepted, routes, limits.clone(), state.drain.subscribe(), stop).await;
     }
     let permit = Arc::new(permit);
     let io = TokioIo::new(WriteTimeout::new(io, limits.unread, Arc::clone(&monitor)));

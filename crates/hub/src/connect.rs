@@ -181,6 +181,19 @@ impl<P: Protocols> Context<'_, P> {
         true
     }
 
+    /// A user that signs in during the connection, with the properties that the connection has and the user lacks.
+    pub fn merge_connected(&self, user: &Connected) -> Connected {
+        let mut merged = user.clone();
+        if let Some(before) = self.session().user_state() {
+            merged.expires = merged.expires.or(before.expires);
+            merged.info = merged.info.or_else(|| before.info.clone());
+            merged.meta = merged.meta.or_else(|| before.meta.clone());
+            merged.capabilities = merged.capabilities.or_else(|| before.capabilities.clone());
+            merged.labels = merged.labels.or_else(|| before.labels.clone());
+        }
+        merged
+    }
+
     /// Makes the session anonymous, without the rights and channels of its token.
     pub fn reset_identity(&mut self) {
         let session = self.session_mut();

@@ -1,5 +1,6 @@
 //! The numbers of subscriptions on all nodes, for subscribers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,19 +17,22 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 const COUNT_ROUNDS: u32 = 12;
 
 /// Passes the numbers of subscriptions that have changed to `send`, which sends them to the subscribers on this node, until the
-/// task is cancelled. Returns at once if no app requests it.
+/// task is cancelled.
 pub async fn report_counts(
     apps: Arc<PusherApps>,
     nodes: Arc<Nodes>,
     send: impl Fn(Arc<Vec<(Channel, u64)>>) + Send,
 ) {
-    let apps: Vec<_> = apps.apps.iter().filter(|app| app.subscription_count).cloned().collect();
-    let mut sent: Vec<ChannelCounts> = vec![ChannelCounts::new(); apps.len()];
+    // The numbers that were sent, by the id of the app.
+    let mut all_sent: BTreeMap<String, ChannelCounts> = BTreeMap::new();
     let mut rounds = 0;
-    while !apps.is_empty() {
+    loop {
         tokio::time::sleep(COUNT_INTERVAL).await;
         rounds = (rounds + 1) % COUNT_ROUNDS;
-        for (app, sent) in apps.iter().zip(&mut sent) {
+        let apps: Vec<_> = apps.load().iter().filter(|app| app.subscription_count).cloned().collect();
+        all_sent.retain(|id, _| apps.iter().any(|app| app.id == *id));
+        for app in apps {
+            let sent = all_sent.entry(app.id.clone()).or_default();
             if app.counters.connections.load(Ordering::Relaxed) == 0 {
                 sent.clear();
                 continue;

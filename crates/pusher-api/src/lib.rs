@@ -34,7 +34,7 @@ use tidings_wire::code::http_status;
 use tidings_wire::{Channel, ClientInfo, Pattern};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use apps::{PusherApps, with_cache_channels};
+pub use apps::{AppTable, PusherApps, with_cache_channels};
 pub use channels::escaped;
 pub use counts::report_counts;
 pub use metrics::PusherMetrics;
@@ -103,7 +103,7 @@ pub trait Backend: Send + Sync + 'static {
 
 /// The state of the handlers.
 struct Api {
-    apps: Vec<Arc<App>>,
+    apps: Arc<PusherApps>,
     backend: Arc<dyn Backend>,
     bodies: Semaphore,
 }
@@ -114,10 +114,10 @@ impl fmt::Debug for Api {
     }
 }
 
-/// The routes for these apps.
-fn routes(apps: &[Arc<App>], backend: Arc<dyn Backend>) -> Routes {
+/// The routes of the HTTP API.
+pub fn routes(apps: Arc<PusherApps>, backend: Arc<dyn Backend>) -> Routes {
     let bodies = Semaphore::new(MAX_BODIES / UNIT);
-    let api = Arc::new(Api { apps: apps.to_vec(), backend, bodies });
+    let api = Arc::new(Api { apps, backend, bodies });
     Routes::new().route("/apps/{id}/{*rest}", any(handle)).with_state(api)
 }
 
@@ -126,7 +126,8 @@ async fn handle(
     Path((id, rest)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    let Some(app) = api.apps.iter().find(|app| app.id == id && api.backend.is_open()) else {
+    let apps = api.apps.load();
+    let Some(app) = apps.by_id(&id).filter(|_| api.backend.is_open()) else {
         return ApiError::new(404, "no app has this id").into();
     };
     match api.execute(app, &rest, request).await {

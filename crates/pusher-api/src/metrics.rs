@@ -5,19 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidings_metrics::{Collect, MetricWriter};
-use tidings_pusher::{App, AppCounters};
+use tidings_pusher::AppCounters;
+
+use crate::PusherApps;
 
 /// One of the counters of an app.
 type Counter = fn(&AppCounters) -> &AtomicU64;
 
 /// Reports the counters of apps, with the id of the app as label.
 #[derive(Debug)]
-pub struct PusherMetrics(pub Vec<Arc<App>>);
+pub struct PusherMetrics(pub Arc<PusherApps>);
 
 impl Collect for PusherMetrics {
     fn collect(&self, out: &mut MetricWriter<'_>) -> fmt::Result {
+        let apps = self.0.load();
+        if apps.is_empty() {
+            return Ok(());
+        }
         let values = |counter: Counter| {
-            self.0.iter().map(move |app| (app.id.as_str(), counter(&app.counters).load(Ordering::Relaxed)))
+            apps.iter().map(move |app| (app.id.as_str(), counter(&app.counters).load(Ordering::Relaxed)))
         };
         out.gauges(
             "tidings_pusher_connections",

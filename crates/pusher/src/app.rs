@@ -1,5 +1,6 @@
 //! An app: its credentials, its limits, and what is counted of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::channel::{ONLINE, SERVER_TO_USER};
@@ -56,12 +57,14 @@ pub struct App {
     pub subscription_count: bool,
     /// Whether clients get online and offline events of the users in their watchlist.
     pub watchlist_events: bool,
+    /// Whether the application decides about connections (the connect hook).
+    pub connect_hook: bool,
     /// The time without messages after which a client sends a ping, in seconds.
     pub activity_timeout: u64,
     /// Its limits.
     pub limits: Limits,
-    /// Its counters.
-    pub counters: AppCounters,
+    /// Its counters, which stay when a reload changes its options.
+    pub counters: Arc<AppCounters>,
 }
 
 impl App {
@@ -87,7 +90,7 @@ impl App {
 
     /// Counts a new connection. Returns `false`, and counts a refusal, at the limit.
     pub fn open_connection(&self) -> bool {
-        let AppCounters { connections, connections_refused, .. } = &self.counters;
+        let AppCounters { connections, connections_refused, .. } = &*self.counters;
         let limit = self.limits.connections as u64;
         let open = connections.fetch_add(1, Ordering::Relaxed);
         let is_allowed = limit == 0 || open < limit;

@@ -27,7 +27,7 @@ pub(crate) struct PusherBackend {
 
 impl Backend for PusherBackend {
     fn is_open(&self) -> bool {
-        self.apps.is_open(&self.config.load())
+        self.apps.load().is_open(&self.config.load())
     }
 
     fn publish(

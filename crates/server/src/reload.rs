@@ -18,6 +18,7 @@ use crate::http::HttpServices;
 use crate::mqtt_sessions::MqttSessions;
 use tidings_canary::Canary;
 use tidings_settings as settings;
+use tidings_webhooks::Webhooks;
 
 /// Applies options that concern the whole process, such as the log level.
 pub type ProcessOptions = Box<dyn Fn(&Config) + Send + Sync>;
@@ -29,6 +30,7 @@ pub(crate) struct ReloadedParts {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) canary: Arc<Canary>,
     pub(crate) mqtt_sessions: MqttSessions,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) process: ProcessOptions,
 }
 
@@ -67,11 +69,17 @@ impl ReloadedParts {
         let count = shards.metrics().len();
         let limits = settings::shard_limits(config, count);
         limiter.set_limit(limits.connections);
-        let protocols = Arc::new(settings::protocols(config, count, &self.http.pusher));
+        let apps = self.http.pusher.load().renewed(config);
+        let protocols = Arc::new(settings::protocols(config, count, &apps));
         let all = Arc::new(ShardSettings { sessions, protocols, limits });
         // Before the shards, which compute the addresses of clients with these proxies.
         settings::configure_process(shards.process(), config);
         shards.post_to_all(|| ShardMessage::Reconfigure(Arc::clone(&all)));
+        // After the shards, so that they have an app before its first client.
+        self.http.pusher.store(apps);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.reconfigure_apps(config);
+        }
     }
 
     fn configure_http(&self, config: &Config) {

@@ -210,7 +210,8 @@ impl Server {
         } = Assembly::new(&config, tls, Arc::new(audit), announcements, (live.clone(), reloader))?;
         let (api, shards) = (&services.api, &services.shards);
         let session_settings = api.router.settings();
-        let protocols = Arc::new(settings::protocols(&config, prepared.mailboxes().len(), &services.pusher));
+        let protocols =
+            Arc::new(settings::protocols(&config, prepared.mailboxes().len(), &services.pusher.load()));
         let threads = prepared.start(&session_settings, &protocols, &control, &handoffs, shards.process())?;
         let mut files = Vec::new();
         let line = tcp.into_iter().zip(&config.tcp.listen).map(|one| (one, false));
@@ -263,7 +264,7 @@ impl Server {
             traffic: &traffic,
             tls: services.tls.as_ref(),
             proxy_headers: config.http.proxy_protocol.then_some(&proxy_headers),
-            reserve: http::RESERVE_PATHS,
+            reserve: http::reserve_paths(&config),
         };
         let http = HttpServer::start(http, &routes, &parts)?;
         // With its own counters and permits, so that clients of the HTTP port cannot use up those of operators.
@@ -310,8 +311,16 @@ impl Server {
         }
         let http_services = Arc::clone(&services);
         let mqtt_sessions = sessions.clone();
-        let parts =
-            ReloadedParts { http: http_services, authorizer, cluster, canary, mqtt_sessions, process };
+        let webhooks_of_apps = webhooks.clone();
+        let parts = ReloadedParts {
+            http: http_services,
+            authorizer,
+            cluster,
+            canary,
+            mqtt_sessions,
+            webhooks: webhooks_of_apps,
+            process,
+        };
         tasks.spawn(reloads.run(parts));
         let progress = ShutdownProgress::new(Arc::clone(shards), http.connections());
         Ok(Self {

@@ -56,7 +56,7 @@ impl NodeDeployment {
         ChannelKind::of(visible_name(channel)) == ChannelKind::Presence
             && self
                 .apps
-                .apps
+                .load()
                 .iter()
                 .any(|app| channel.strip_prefix(&*app.prefix) == Some(visible_name(channel)))
     }

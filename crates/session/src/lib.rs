@@ -43,7 +43,7 @@ pub use mqtt::{deliver_shared, messages_waiting, parked};
 pub use notices::{gap_notice, overload_notice, refusal_notice};
 pub use peer::Peer;
 pub use protocols::address;
-pub use pusher::{Opening as PusherOpening, subscription_counts};
+pub use pusher::{Opening as PusherOpening, end_removed_apps, subscription_counts};
 pub use settings::{MqttSettings, ProtocolSettings};
 pub use shared::{MqttStats, Protocols, Stats};
 

@@ -1,5 +1,6 @@
 //! The settings of the protocols, already validated.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ pub struct ProtocolSettings {
     pub input_limit: usize,
     /// MQTT; `None` where it is not served.
     pub mqtt: Option<MqttSettings>,
-    /// The apps of the Pusher protocol, by their numbers.
-    pub pusher_apps: Vec<Arc<App>>,
+    /// The apps of the Pusher protocol, by their numbers ([`Opening::App`](crate::PusherOpening::App)).
+    pub pusher_apps: BTreeMap<u8, Arc<App>>,
 }
 
 /// The settings of MQTT.
@@ -98,7 +99,7 @@ impl ProtocolSettings {
             max_message: 65_536,
             input_limit: 1 << 20,
             mqtt: Some(MqttSettings::workbench()),
-            pusher_apps: Vec::new(),
+            pusher_apps: BTreeMap::new(),
         }
     }
 }

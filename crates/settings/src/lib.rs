@@ -16,7 +16,7 @@ use tidings_hub::{
 };
 use tidings_mqtt::Qos;
 use tidings_mqtt_state::SessionLimits;
-use tidings_pusher_api::{PusherApps, with_cache_channels};
+use tidings_pusher_api::{AppTable, with_cache_channels};
 use tidings_session::{MqttSettings, ProtocolSettings};
 use tidings_shard::{AddressRange, Limits, Process};
 use tidings_wire::channel::RESERVED_PREFIX;
@@ -134,7 +134,7 @@ pub fn configure_process(process: &Process, config: &Config) {
 }
 
 /// The settings of the protocols, for each of `shards`.
-pub fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> ProtocolSettings {
+pub fn protocols(config: &Config, shards: usize, pusher: &AppTable) -> ProtocolSettings {
     ProtocolSettings {
         auto_subscribe: config.tcp.auto_subscribe.clone(),
         first_byte_wait: config.tcp.first_byte_wait,
@@ -143,7 +143,7 @@ pub fn protocols(config: &Config, shards: usize, pusher: &PusherApps) -> Protoco
         max_message: config.websocket.message_size_limit,
         input_limit: config.client.queue_max_total / shards.max(1),
         mqtt: mqtt(config),
-        pusher_apps: pusher.apps.clone(),
+        pusher_apps: pusher.by_number(),
     }
 }
 

@@ -16,6 +16,7 @@ impl Shard {
         self.limits.connections = limits.connections;
         self.limits.close_delay = limits.close_delay;
         self.reads.set_queue(limits.queue);
+        tidings_session::end_removed_apps(&mut self.hub, protocols, &mut self.fx);
         self.hub.protocols.set_settings(Arc::clone(protocols));
         let was_metered = self.hub.meters_addresses();
         self.hub.set_settings(Arc::clone(sessions), &mut self.fx);

@@ -5,8 +5,8 @@
 //! - A request has at most [`BATCH`] events, and is bounded in time. Its response is not used but for its status.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -49,6 +49,13 @@ pub(crate) enum Scope {
     },
 }
 
+/// Which channels a receiver gets events of, and how requests to it are signed.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    pub(crate) scope: Scope,
+    pub(crate) secret: Key,
+}
+
 impl Scope {
     /// The name of a channel for the receiver; `None` for a channel of others.
     fn name<'a>(&self, channel: &'a str) -> Option<&'a str> {
@@ -69,8 +76,11 @@ impl Scope {
 pub(crate) struct Endpoint {
     uri: Uri,
     events: Vec<WebhookEvent>,
-    scope: Scope,
-    secret: Key,
+    /// The id of its app of the Pusher protocol, whose credentials a reload replaces.
+    pub(crate) app: Option<String>,
+    credentials: RwLock<Arc<Credentials>>,
+    /// Its app was removed: it gets no further events.
+    is_removed: AtomicBool,
     outbound: Outbound,
     pub(crate) queue: Queue,
     timeout: Duration,
@@ -87,15 +97,16 @@ impl Endpoint {
     pub(crate) fn new(
         webhook: &Webhook,
         option: &str,
-        scope: Scope,
-        secret: Key,
+        app: Option<String>,
+        credentials: Credentials,
         options: &WebhooksOptions,
     ) -> Result<Self, TlsError> {
         Ok(Self {
             uri: webhook.uri().clone(),
             events: webhook.events.clone(),
-            scope,
-            secret,
+            app,
+            credentials: RwLock::new(Arc::new(credentials)),
+            is_removed: AtomicBool::new(false),
             outbound: Outbound::new(webhook.uri(), option, IDLE_TIMEOUT)?,
             queue: Queue::new(options.queue_max_size),
             timeout: options.timeout,
@@ -105,32 +116,49 @@ impl Endpoint {
         })
     }
 
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces its credentials for requests from now on; `None` if its app was removed, after which it gets no further events.
+    pub(crate) fn set_credentials(&self, credentials: Option<Credentials>) {
+        self.is_removed.store(credentials.is_none(), Ordering::Relaxed);
+        if let Some(credentials) = credentials {
+            *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+        }
+    }
+
+    fn has_events(&self, kind: WebhookEvent) -> bool {
+        self.events.contains(&kind) && !self.is_removed.load(Ordering::Relaxed)
+    }
+
     /// Whether it gets events of this kind in this channel.
     pub(crate) fn wants(&self, kind: WebhookEvent, channel: &str) -> bool {
-        self.events.contains(&kind) && self.scope.name(channel).is_some()
+        self.has_events(kind) && self.credentials().scope.name(channel).is_some()
     }
 
     /// Whether it gets events of one of these kinds in any channel.
     pub(crate) fn wants_any(&self, kinds: &[WebhookEvent]) -> bool {
-        kinds.iter().any(|kind| self.events.contains(kind))
+        kinds.iter().any(|kind| self.has_events(*kind))
     }
 
-    /// The beginnings of the names of its channels; none for all.
-    pub(crate) fn beginnings(&self) -> Vec<&str> {
-        match &self.scope {
-            Scope::Channels(beginnings) => beginnings.iter().map(String::as_str).collect(),
-            Scope::App { prefix, .. } if prefix.is_empty() => Vec::new(),
-            Scope::App { prefix, .. } => vec![prefix],
+    /// The beginnings of the names of its channels, of which an empty one is that of all names.
+    pub(crate) fn beginnings(&self) -> Vec<String> {
+        match &self.credentials().scope {
+            Scope::Channels(beginnings) if beginnings.is_empty() => vec![String::new()],
+            Scope::Channels(beginnings) => beginnings.clone(),
+            Scope::App { prefix, .. } => vec![prefix.clone()],
         }
     }
 
     /// Adds an event, if the receiver gets it.
     pub(crate) fn add(&self, event: &Event<'_>, now: Instant, counters: &WebhookCounters) {
-        if !self.events.contains(&event.kind()) {
+        if !self.has_events(event.kind()) {
             return;
         }
-        let Some(name) = self.scope.name(event.channel()) else { return };
-        let json = match &self.scope {
+        let credentials = self.credentials();
+        let Some(name) = credentials.scope.name(event.channel()) else { return };
+        let json = match &credentials.scope {
             Scope::Channels(_) => Some(event.json()),
             Scope::App { .. } => event.pusher_json(name),
         };
@@ -193,14 +221,15 @@ impl Endpoint {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
         let list = events.iter().map(|event| event.json.as_str()).collect::<Vec<_>>().join(",");
         let body = format!("{{\"time_ms\":{time},\"events\":[{list}]}}");
-        let signature = self.secret.sign(body.as_bytes());
+        let credentials = self.credentials();
+        let signature = credentials.secret.sign(body.as_bytes());
         let mut request = Request::new(Full::from(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let header = |text: &str| HeaderValue::from_str(text).expect("printable ASCII");
-        match &self.scope {
+        match &credentials.scope {
             Scope::Channels(_) => {
                 let name = HeaderName::from_static("x-tidings-signature");
                 headers.insert(name, header(&format!("sha256={signature}")));

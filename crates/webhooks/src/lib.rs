@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tidings_config::{Config, WebhookEvent};
+use tidings_config::{Config, PusherApp, WebhookEvent};
 use tidings_log_throttle::LogThrottle;
 use tidings_outbound::TlsError;
 use tidings_pusher::Key;
@@ -33,7 +33,7 @@ use tidings_wire::{Channel, Publication};
 use tokio::task::JoinSet;
 
 pub use change::Change;
-use endpoint::{Endpoint, Scope};
+use endpoint::{Credentials, Endpoint, Scope};
 use event::Event;
 use metrics::WebhookCounters;
 pub use metrics::WebhookMetrics;
@@ -56,6 +56,12 @@ const OBSERVED: [WebhookEvent; 5] = [
 
 /// Channels with their numbers of subscriptions.
 pub type ChannelCounts = BTreeMap<String, u64>;
+
+/// The credentials of an app.
+fn credentials_of(PusherApp { options, .. }: &PusherApp) -> Credentials {
+    let scope = Scope::App { key: options.key.clone(), prefix: options.channel_prefix.clone() };
+    Credentials { scope, secret: Key::new(options.secret.expose()) }
+}
 
 /// The deployment, as webhooks observe it.
 pub trait Deployment: Send + Sync + 'static {
@@ -104,15 +110,13 @@ impl Webhooks {
         let mut endpoints = Vec::new();
         for webhook in &options.endpoints {
             let (scope, secret) = (Scope::Channels(beginnings()), Key::new(options.secret.expose()));
-            endpoints.push(Endpoint::new(webhook, "webhooks.endpoints", scope, secret, options)?);
+            let credentials = Credentials { scope, secret };
+            endpoints.push(Endpoint::new(webhook, "webhooks.endpoints", None, credentials, options)?);
         }
         for app in config.pusher_apps() {
-            let app_options = &app.options;
-            for webhook in &app_options.webhooks {
-                let scope =
-                    Scope::App { key: app_options.key.clone(), prefix: app_options.channel_prefix.clone() };
-                let (option, secret) = ("pusher.apps[].webhooks", Key::new(app_options.secret.expose()));
-                endpoints.push(Endpoint::new(webhook, option, scope, secret, options)?);
+            for webhook in &app.options.webhooks {
+                let (option, id) = ("pusher.apps[].webhooks", Some(app.id.clone()));
+                endpoints.push(Endpoint::new(webhook, option, id, credentials_of(&app), options)?);
             }
         }
         let webhooks = Self {
@@ -125,6 +129,16 @@ impl Webhooks {
             failures: LogThrottle::new(),
         };
         Ok((!webhooks.endpoints.is_empty()).then_some(webhooks))
+    }
+
+    /// Uses the keys, secrets and prefixes that the apps of the Pusher protocol have after a reload. The receivers of a removed app
+    /// get no further events, but those that wait. The receivers stay those of the start.
+    pub fn reconfigure_apps(&self, config: &Config) {
+        let apps = config.pusher_apps();
+        for endpoint in &self.endpoints {
+            let Some(id) = &endpoint.app else { continue };
+            endpoint.set_credentials(apps.iter().find(|app| app.id == *id).map(credentials_of));
+        }
     }
 
     pub(crate) fn counters(&self) -> &WebhookCounters {

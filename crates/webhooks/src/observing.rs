@@ -215,19 +215,16 @@ impl Webhooks {
 
     /// The numbers of subscriptions of all channels with receivers.
     async fn channels(&self, deployment: &dyn Deployment) -> Result<ChannelCounts, String> {
-        let mut beginnings: Vec<&str> = Vec::new();
-        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.wants_any(&crate::OBSERVED)) {
-            let own = endpoint.beginnings();
-            if own.is_empty() {
-                return deployment.channels(None).await;
-            }
-            beginnings.extend(own);
+        let observed = self.endpoints.iter().filter(|endpoint| endpoint.wants_any(&crate::OBSERVED));
+        let mut beginnings: Vec<String> = observed.flat_map(|endpoint| endpoint.beginnings()).collect();
+        if beginnings.iter().any(String::is_empty) {
+            return deployment.channels(None).await;
         }
         beginnings.sort_unstable();
         beginnings.dedup();
         let mut counts = BTreeMap::new();
         for beginning in beginnings {
-            counts.extend(deployment.channels(Some(beginning)).await?);
+            counts.extend(deployment.channels(Some(&beginning)).await?);
         }
         Ok(counts)
     }

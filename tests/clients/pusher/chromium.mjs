@@ -1,36 +1,11 @@
 // pusher-js in a real browser, as its quick start has it: chromium.mjs PLACE. PLACE is JSON with the address of a server without
-// options (`node`), whose app is `app`, `key`, `secret`. The page comes from another server of this machine. Modules are found
-// in the folders that TIDINGS_NODE_MODULES and TIDINGS_BROWSER_MODULES name.
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
-
+// options (`node`), whose app is `app`, `key`, `secret`.
 import { equal, within } from '../centrifuge/kit.mjs';
+import { backendOf, openPage } from './page.mjs';
 
-const { chromium } = createRequire(process.env.TIDINGS_BROWSER_MODULES + '/')('playwright-core');
-const Server = createRequire(process.env.TIDINGS_NODE_MODULES + '/')('pusher');
 const node = new URL(JSON.parse(process.argv[2]).node);
-const bundle = `${process.env.TIDINGS_NODE_MODULES}/node_modules/pusher-js/dist/web/pusher.js`;
-const backend = new Server({ appId: 'app', key: 'key', secret: 'secret', host: node.hostname, port: node.port, useTLS: false });
-
-const server = createServer(async (request, response) => {
-  const { pathname } = new URL(request.url, 'http://page');
-  if (pathname === '/pusher.js') return response.end(await readFile(bundle));
-  if (pathname !== '/auth') {
-    response.setHeader('Content-Type', 'text/html');
-    return response.end('<!doctype html><title>page</title><script src="/pusher.js"></script>');
-  }
-  let body = '';
-  for await (const piece of request) body += piece;
-  const form = new URLSearchParams(body);
-  const user = { user_id: 'ann', user_info: { name: 'Ann' } };
-  response.end(JSON.stringify(backend.authorizeChannel(form.get('socket_id'), form.get('channel_name'), user)));
-});
-await new Promise((resolve) => server.listen(0, resolve));
-
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
-const page = await browser.newPage();
-await page.goto(`http://localhost:${server.address().port}/`);
+const backend = backendOf(node);
+const { browser, page } = await openPage(backend, ['pusher-js/dist/web/pusher.js'], '/auth');
 const members = await within(
   page.evaluate(
     ({ wsHost, wsPort }) =>

@@ -24,6 +24,31 @@ fn paho_works_unchanged() {
     TestServers::start().run(command, &[]);
 }
 
+#[test]
+fn the_quick_start_of_paho_works_against_a_server_without_options() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let mut command = Command::new(test_tool("mqtt-python").join("bin/python"));
+    command.arg(root().join("tests/clients/mqtt/quick_start.py"));
+    succeed(command.args(["127.0.0.1", &server.tcp().port().to_string()]));
+}
+
+#[test]
+fn the_quick_start_and_the_commands_of_mqtt_js_work_against_a_server_without_options() {
+    let server = Tidings::start(TIDINGS, &[]);
+    let mut command = Command::new("node");
+    command.env("TIDINGS_NODE_MODULES", test_tool("mqtt-node"));
+    command.arg(root().join("tests/clients/mqtt/quick-start.mjs"));
+    let ports = [server.tcp().port(), server.http().port()].map(|port| port.to_string());
+    succeed(command.arg("127.0.0.1").args(ports));
+}
+
+/// Runs a command to its end.
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
 /// A running `mosquitto_sub`.
 struct Subscriber {
     child: Child,

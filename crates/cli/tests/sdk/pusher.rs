@@ -80,6 +80,12 @@ fn pusher_js_works_unchanged_in_a_browser_without_any_option() {
 }
 
 #[test]
+fn laravel_echo_works_unchanged_in_a_browser_as_the_documentation_of_laravel_has_it() {
+    let server = Tidings::start(TIDINGS, &[]);
+    run(node("echo.mjs"), &json!({"node": server.http_url()}));
+}
+
+#[test]
 fn the_server_library_of_python_works_unchanged() {
     let nodes = Nodes::start();
     let mut command = Command::new(test_tool("pusher-python").join("bin/python"));

@@ -2,6 +2,7 @@
 
 mod channels;
 mod clients;
+mod handler_paths;
 
 pub(super) use channels::of_channels;
 
@@ -139,6 +140,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     table_feeds(config, given, errors);
     api_keys(config, given, errors);
     pusher_apps::check(config, given, errors);
+    handler_paths::check(config, given, errors);
     channels::check(config, given, errors);
     crate::consumers::check(config, given, errors);
     let rules = [admin_password, cluster_secret, webhooks_secret, grpc_address, exposure];

@@ -9,7 +9,7 @@ use crate::api_keys::NamedApiKeys;
 use crate::group::group;
 use crate::proxy::{HttpUrl, StaticHeaders};
 use crate::setting::{MaxLength, bytes, count, millis};
-use crate::value::Ratio;
+use crate::value::{HandlerPath, Ratio};
 
 group! {
     /// The connection to Redis, when `broker` is a Redis URL.
@@ -79,6 +79,8 @@ group! {
         key: Secret = "", (), reload;
         /// Whether the server API needs no key. For tests, and behind a proxy that admits backends only.
         insecure: bool = "false", (), reload;
+        /// A further path of the server API, besides `/api`, which stays: `POST` to it, or to it with `/METHOD`.
+        handler_prefix: HandlerPath = "/api", ();
         /// Longest body of a request in bytes; a longer one is answered with 413.
         max_body: usize = "4194304", bytes(KIB, GIB);
         /// Most commands per second, those of batches counted singly, with bursts of the same number. Requests above it

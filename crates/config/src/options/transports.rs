@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{HOUR, MIB};
 use crate::group::group;
 use crate::setting::{bytes, count, millis};
-use crate::value::ListenAddr;
+use crate::value::{HandlerPath, ListenAddr};
 
 group! {
     /// `/connection/websocket`: the client protocol over WebSocket, in JSON, or in Protobuf with the sub-protocol
@@ -13,6 +13,8 @@ group! {
     pub struct WebSocketOptions {
         /// Whether the path is disabled.
         disabled: bool = "false", ();
+        /// A further path of this handler, besides `/connection/websocket`, which stays.
+        handler_prefix: HandlerPath = "/connection/websocket", ();
         /// Longest message from a client over a WebSocket. At a longer one the connection is closed with code 1009. A
         /// compressed message counts with its decompressed size; decompression stops at the limit.
         message_size_limit: usize = "65536", bytes(64, 16 * MIB), reload;
@@ -33,6 +35,8 @@ group! {
     pub struct SseOptions {
         /// Whether the path exists.
         enabled: bool = "true", ();
+        /// A further path of this handler, besides `/connection/sse`, which stays.
+        handler_prefix: HandlerPath = "/connection/sse", ();
         /// Largest body of a POST that opens a connection; a larger one is answered with 413.
         max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
@@ -44,6 +48,8 @@ group! {
     pub struct HttpStreamOptions {
         /// Whether the path exists.
         enabled: bool = "true", ();
+        /// A further path of this handler, besides `/connection/http_stream`, which stays.
+        handler_prefix: HandlerPath = "/connection/http_stream", ();
         /// Largest body of a request that opens a connection; a larger one is answered with 413.
         max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
@@ -52,6 +58,8 @@ group! {
 group! {
     /// `/emulation`: commands of clients of `/connection/sse` and `/connection/http_stream`.
     pub struct EmulationOptions {
+        /// A further path of this handler, besides `/emulation`, which stays.
+        handler_prefix: HandlerPath = "/emulation", ();
         /// Largest body of a request; a larger one is answered with 413.
         max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
@@ -63,6 +71,8 @@ group! {
     pub struct UniWebSocketOptions {
         /// Whether the path exists.
         enabled: bool = "true", ();
+        /// A further path of this handler, besides `/connection/uni_websocket`, which stays.
+        handler_prefix: HandlerPath = "/connection/uni_websocket", ();
     }
 }
 
@@ -137,6 +147,8 @@ group! {
     pub struct UniSseOptions {
         /// Whether the path exists.
         enabled: bool = "true", ();
+        /// A further path of this handler, besides `/connection/uni_sse`, which stays.
+        handler_prefix: HandlerPath = "/connection/uni_sse", ();
         /// Largest body of a POST that opens a connection; a larger one is answered with 413.
         max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }
@@ -148,6 +160,8 @@ group! {
     pub struct UniHttpStreamOptions {
         /// Whether the path exists.
         enabled: bool = "true", ();
+        /// A further path of this handler, besides `/connection/uni_http_stream`, which stays.
+        handler_prefix: HandlerPath = "/connection/uni_http_stream", ();
         /// Largest body of a request that opens a connection; a larger one is answered with 413.
         max_request_body_size: usize = "65536", bytes(64, 16 * MIB), reload;
     }

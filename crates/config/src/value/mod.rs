@@ -3,6 +3,7 @@
 mod address;
 mod broker;
 mod channel_rule;
+mod handler_path;
 mod log;
 mod pattern;
 mod ratio;
@@ -20,6 +21,7 @@ use crate::setting::choice;
 
 pub use address::{ListenAddr, Network};
 pub use broker::BrokerUrl;
+pub use handler_path::HandlerPath;
 pub use log::{AuditTarget, LogFormat, LogLevel};
 pub use ratio::Ratio;
 pub use redis_key::RedisKey;

@@ -78,17 +78,26 @@ fn an_app_that_is_incomplete_or_shares_its_channels_is_refused() {
 }
 
 #[test]
-fn a_change_of_apps_needs_a_restart() {
+fn apps_change_without_a_restart_except_for_the_receivers_of_their_webhooks() {
     let one = file("c.toml", SHOP);
     let sources = Sources::new(Some(one.path.clone()), Vec::new(), no_overrides());
     let running = sources.load().expect("an app").config;
     let more = format!(
-        "{}[[pusher.apps]]\nid = \"b\"\nkey = \"k\"\nsecret = \"s\"\nchannel_prefix = \"b:\"\n",
+        "{}[[pusher.apps]]\nid = \"b\"\nkey = \"k\"\nsecret = \"s\"\nchannel_prefix = \"b:\"\n\
+         webhooks = [\"http://localhost/b\"]\n",
         SHOP.replace("s3cret", "other")
     );
     std::fs::write(&one.path, more).expect("a file");
+    for _ in 0..2 {
+        let reloaded = sources.reload(&running).expect("a reload");
+        assert_eq!(reloaded.changed, ["pusher.apps.shop.secret", "pusher.apps.b"]);
+        assert_eq!(reloaded.restart_required, ["pusher.apps.b.webhooks"]);
+        let apps = reloaded.config.pusher_apps();
+        assert_eq!((apps.len(), apps[0].options.secret.expose()), (2, "other"));
+        assert!(apps[1].options.webhooks.is_empty(), "they are not used until a restart");
+    }
+    std::fs::write(&one.path, SHOP.replace("\"shop\"", "\"a\"")).expect("a file");
     let reloaded = sources.reload(&running).expect("a reload");
-    assert_eq!(reloaded.restart_required, ["pusher.apps.shop.secret", "pusher.apps.b"]);
-    assert_eq!(reloaded.config.pusher, running.pusher);
-    assert!(reloaded.changed.is_empty(), "{:?}", reloaded.changed);
+    assert_eq!(reloaded.changed, ["pusher.apps.a", "pusher.apps.shop"]);
+    assert!(reloaded.restart_required.is_empty(), "{:?}", reloaded.restart_required);
 }

@@ -29,7 +29,7 @@ fn documented() -> Vec<(String, bool)> {
 }
 
 /// Values that are valid for some options, and differ from every default.
-const VALUES: [&str; 32] = [
+const VALUES: [&str; 33] = [
     "versioned",
     "true",
     "false",
@@ -61,6 +61,7 @@ const VALUES: [&str; 32] = [
     "2",
     "0.5",
     "off",
+    "/a/path",
     "$argon2id$v=19$m=19456,t=2,p=1$8sFXdKOeD+mi+PZQ5obO5Q$JIWn1T4/CAJmHgyMplW2Q5/PXkGq+gKw7rlMwDH9W6o",
 ];
 

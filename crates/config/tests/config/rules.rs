@@ -325,3 +325,21 @@ fn a_variable_of_a_key_set_is_a_group_of_one_pattern() {
         "{line}"
     );
 }
+
+#[test]
+fn each_handler_has_paths_of_its_own() {
+    let refused = |text: &str, option: &str| {
+        let error = load_text("c.toml", text).expect_err(text).to_string();
+        assert!(error.contains(option) && error.contains("another handler has the path"), "{error}");
+    };
+    refused("sse.handler_prefix = \"/a\"\nuni_sse.handler_prefix = \"/a\"\n", "uni_sse.handler_prefix");
+    refused("sse.handler_prefix = \"/connection/websocket\"\n", "sse.handler_prefix");
+    refused("http_api.handler_prefix = \"/emulation\"\n", "http_api.handler_prefix");
+    refused("websocket.handler_prefix = \"/api/publish\"\n", "websocket.handler_prefix");
+    let below = "http_api.handler_prefix = \"/b\"\nwebsocket.handler_prefix = \"/b/websocket\"\n";
+    refused(below, "websocket.handler_prefix");
+    let error = load_text("c.toml", "sse.handler_prefix = \"/admin/sse\"\n").expect_err("taken").to_string();
+    assert!(error.contains("paths that begin with /admin have another handler"), "{error}");
+    let config = load_text("c.toml", "sse.handler_prefix = \"/rt/sse\"\n").expect("a path");
+    assert_eq!(config.sse.handler_prefix.as_str(), "/rt/sse");
+}

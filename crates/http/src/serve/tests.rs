@@ -65,7 +65,7 @@ pub(in super::super) fn hello() -> Routes {
 }
 
 pub(in super::super) fn limits() -> HttpLimits {
-    let reserve = ReservePaths { probes: &["/health"], websockets: &[] };
+    let reserve = ReservePaths { probes: &["/health"], ..ReservePaths::default() };
     HttpLimits { head: UNREACHED, body: UNREACHED, unread: UNREACHED, reserve, ..HttpLimits::new(100) }
 }
 

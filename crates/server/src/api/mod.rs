@@ -24,6 +24,7 @@ mod in_flight;
 mod methods;
 mod trace;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +57,7 @@ use tidings_api::response_budget::{Reservation, ResponseBudget};
 pub(crate) use tidings_api_access::{ApiAccess, api_key};
 use tidings_auth_failures::AuthFailures;
 use tidings_cluster::Nodes;
+use tidings_config::HttpApiOptions;
 use tidings_keys::{Scope, Scopes};
 use tidings_metrics::{BYTES, Collect, KeyedCounters, KeyedDurations, Label as _, MetricWriter, labels};
 use tidings_reload::{ReloadError, ReloadReport, Reloader};
@@ -220,16 +222,20 @@ struct Api {
     max_body_option: &'static str,
 }
 
-/// The routes of `/api`.
-pub(crate) fn routes(max_body: usize, services: &Arc<Services>) -> Routes {
-    let api = Arc::new(Api::new(services, ApiGuard::new(services), ("http_api.max_body", max_body)));
-    Routes::new()
-        .route("/api", any(commands))
-        .route("/api/", any(commands))
-        .route("/api/openapi.json", any(description))
-        .route("/api/trace", get(trace::trace))
-        .route("/api/{method}", any(method))
-        .with_state(api)
+/// The routes of `/api`, and of `http_api.handler_prefix`.
+pub(crate) fn routes(options: &HttpApiOptions, services: &Arc<Services>) -> Routes {
+    let limit = ("http_api.max_body", options.max_body);
+    let api = Arc::new(Api::new(services, ApiGuard::new(services), limit));
+    let mut routes = Routes::new();
+    for base in BTreeSet::from(["/api", options.handler_prefix.as_str()]) {
+        routes = routes
+            .route(base, any(commands))
+            .route(&format!("{base}/"), any(commands))
+            .route(&format!("{base}/openapi.json"), any(description))
+            .route(&format!("{base}/trace"), get(trace::trace))
+            .route(&format!("{base}/{{method}}"), any(method));
+    }
+    routes.with_state(api)
 }
 
 /// `GET /api/openapi.json`. It needs no key, because the description is the same for every server.

@@ -4,7 +4,7 @@
 //! those limits applies to it any more.
 //!
 //! Invariants:
-//! - `/health`, `/ready` and `/metrics` respond until the end of a shutdown, and have their own permits ([`RESERVE_PATHS`]).
+//! - `/health`, `/ready` and `/metrics` respond until the end of a shutdown, and have their own permits ([`reserve_paths`]).
 
 mod routes;
 mod transport;
@@ -21,7 +21,7 @@ use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
 use tidings_tls::Tls;
 
-pub(crate) use routes::{RESERVE_PATHS, routes};
+pub(crate) use routes::{reserve_paths, routes};
 pub(crate) use transport::OperatorStreams;
 
 /// The parts of the server that the HTTP handlers use.

@@ -21,18 +21,22 @@ use tidings_config::Config;
 use tidings_metrics::{Format, MetricsRegistry};
 
 /// The paths that the reserve of the HTTP port serves, see [`tidings_http::RESERVE`].
-pub(crate) const RESERVE_PATHS: ReservePaths = ReservePaths {
-    probes: &["/health", "/ready", "/metrics"],
-    websockets: &[
-        "/connection/websocket",
-        "/connection/uni_websocket",
-        "/stomp",
-        "/mqtt",
-        "/app/",
-        "/tables/ws",
-        "/parser/ws",
-    ],
-};
+pub(crate) fn reserve_paths(config: &Config) -> ReservePaths {
+    let own = [config.websocket.handler_prefix.as_str(), config.uni_websocket.handler_prefix.as_str()];
+    let websockets = WEBSOCKETS.into_iter().chain(own).map(str::to_owned);
+    ReservePaths { probes: &["/health", "/ready", "/metrics"], websockets: websockets.collect() }
+}
+
+/// The beginnings of the paths of WebSockets.
+const WEBSOCKETS: [&str; 7] = [
+    "/connection/websocket",
+    "/connection/uni_websocket",
+    "/stomp",
+    "/mqtt",
+    "/app/",
+    "/tables/ws",
+    "/parser/ws",
+];
 
 /// The body of the response to a request for a path that does not exist: on the HTTP port, on the HTTP port beside an
 /// internal port, and on the internal port.
@@ -70,8 +74,8 @@ pub(crate) fn routes(
         router: Arc::clone(&services.api.router),
         nodes: Arc::clone(&services.api.nodes),
     };
-    let mut public =
-        public(&site).merge(transport::routes(services)).merge(services.pusher.routes(Arc::new(backend)));
+    let pusher = tidings_pusher_api::routes(Arc::clone(&services.pusher), Arc::new(backend));
+    let mut public = public(&site).merge(transport::routes(services)).merge(pusher);
     if let Some(tables) = tables {
         public = tables::pages(tables, public.merge(tables::routes(tables)));
     }
@@ -103,7 +107,7 @@ fn operation(site: &Arc<Site>) -> Routes {
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(only_get)
         .with_state(Arc::clone(site))
-        .merge(api::routes(site.services.config.load().http_api.max_body, &site.services.api))
+        .merge(api::routes(&site.services.config.load().http_api, &site.services.api))
 }
 
 fn with_fallback(routes: Routes, text: &'static str) -> Routes {

@@ -310,9 +310,7 @@ impl Assembly {
             tls,
             announcements,
         });
-        if !http.pusher.apps.is_empty() {
-            metrics.register(PusherMetrics(http.pusher.apps.clone()));
-        }
+        metrics.register(PusherMetrics(Arc::clone(&http.pusher)));
         metrics.register(http.api.reloader.clone());
         metrics.register(authorizer.counters());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));

@@ -15,7 +15,7 @@ use crate::http::HttpServices;
 use crate::readiness::Readiness;
 
 /// The paths that the reserve serves: probes of orchestrators.
-const RESERVE: ReservePaths = ReservePaths { probes: &["/grpc.health.v1.Health/Check"], websockets: &[] };
+const PROBES: &[&str] = &["/grpc.health.v1.Health/Check"];
 
 /// Starts the port on its listener, if there is one. Its connections have permits of their own, with the limits of `http`.
 ///
@@ -49,7 +49,7 @@ pub(super) fn start(
         traffic: &Arc::default(),
         tls,
         proxy_headers: None,
-        reserve: RESERVE,
+        reserve: ReservePaths { probes: PROBES, websockets: Arc::default() },
     };
     HttpServer::start(listeners, &routes, &parts)
 }

@@ -5,6 +5,7 @@ mod clients;
 mod deltas;
 mod limits;
 mod line_port;
+mod matrix;
 mod node;
 mod redis;
 mod refusals;

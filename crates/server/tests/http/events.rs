@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::streams::{Stream, get, post, publish};
+use crate::streams::publish;
 use crate::support::TestServer;
+use crate::support::stream::{Stream, escaped, get, post};
 
 const HISTORY: [&str; 2] =
     ["channel.without_namespace.history_size=100", "channel.without_namespace.history_ttl=300s"];
@@ -140,7 +141,7 @@ fn an_id_without_a_position_causes_a_gap_event_in_channels_with_a_history() {
 fn a_forged_id_is_not_echoed_in_the_stream() {
     let server = TestServer::start(&HISTORY);
     for forged in ["1.e\ndata: forged\n\n.a", "1.e forged.a 2.f.c", "x.e.a", "1.\u{e9}.a"] {
-        let query = format!("channel=a&channel=b&last_event_id={}", crate::streams::escaped(forged));
+        let query = format!("channel=a&channel=b&last_event_id={}", escaped(forged));
         let (mut stream, before) = open(&server, &query, "");
         publish(&server, "b", "1");
         let event = stream.until("\n\n");

@@ -12,8 +12,9 @@ use serde_json::Value;
 use tidings_testkit::{HttpResponse, PATIENCE, wait_until};
 use tokio::runtime::Handle;
 
-use crate::streams::{Stream, get, publish};
+use crate::streams::publish;
 use crate::support::TestServer;
+use crate::support::stream::{Stream, get};
 
 /// The window of each stream of the client.
 const WINDOW: u32 = 64 << 10;

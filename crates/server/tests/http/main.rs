@@ -4,6 +4,7 @@ mod connection_limits;
 mod deflate;
 mod events;
 mod half_close;
+mod handler_paths;
 mod host;
 mod http2;
 mod info;
@@ -12,6 +13,7 @@ mod metrics;
 mod page;
 mod probes;
 mod pusher;
+mod pusher_reload;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

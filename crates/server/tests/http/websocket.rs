@@ -1,92 +1,14 @@
 //! The client protocol over WebSocket, with the real handshake and a shard.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tidings_testkit::{HttpResponse, PATIENCE, RespClient, wait_until};
-use tidings_wire::ws::{self, Event, Kind, Opcode, Reader, Role, Rules};
+use serde_json::json;
+use tidings_testkit::{PATIENCE, RespClient, wait_until};
+use tidings_wire::ws::{Kind, Opcode};
 
 use crate::support::TestServer;
-
-/// A client of a WebSocket.
-struct Client {
-    peer: TcpStream,
-    reader: Reader,
-    message: Vec<u8>,
-    input: Vec<u8>,
-}
-
-/// A message of the server.
-#[derive(Debug, PartialEq)]
-enum Said {
-    Message(Kind, Vec<u8>),
-    Pong(Vec<u8>),
-    Close(u16, String),
-}
-
-fn handshake(path: &str, headers: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
-    )
-}
-
-fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    ws::masked_frame(opcode, payload, [1, 2, 3, 4], &mut out);
-    out
-}
-
-impl Client {
-    /// Sends a handshake, immediately followed by these bytes.
-    fn open(server: &TestServer, path: &str, headers: &str, following: &[u8]) -> Self {
-        let mut peer = server.connect();
-        let request = handshake(path, headers);
-        peer.write_all(&[request.as_bytes(), following].concat()).expect("a request sent");
-        assert_eq!(HttpResponse::read_head(&mut peer).status, 101);
-        Self { peer, reader: Reader::default(), message: Vec::new(), input: Vec::new() }
-    }
-
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.peer.write_all(&frame(opcode, payload)).expect("a frame sent");
-    }
-
-    fn next(&mut self) -> Said {
-        let rules = Rules { role: Role::Client, max_message: 1 << 20 };
-        loop {
-            let (used, event) =
-                self.reader.read(&self.input, &rules, &mut self.message).expect("frames of a server");
-            self.input.drain(..used);
-            match event {
-                Event::Partial => {}
-                Event::Message(kind) => return Said::Message(kind, std::mem::take(&mut self.message)),
-                Event::Pong(payload) => return Said::Pong(payload.to_vec()),
-                Event::Ping(_) => panic!("pings are messages here"),
-                Event::Close(close) => {
-                    let code = close.code().map_or(1005, |code| code.0);
-                    return Said::Close(code, close.reason().to_owned());
-                }
-            }
-            let mut bytes = [0; 4096];
-            let n = self.peer.read(&mut bytes).expect("more frames");
-            assert!(n > 0, "an end");
-            self.input.extend_from_slice(&bytes[..n]);
-        }
-    }
-
-    /// The messages of the next text frame.
-    fn json(&mut self) -> Vec<Value> {
-        match self.next() {
-            Said::Message(Kind::Text, text) => text
-                .split(|b| *b == b'\n')
-                .map(|line| serde_json::from_slice(line).unwrap_or_else(|e| panic!("{line:?}: {e}")))
-                .collect(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
+use crate::support::websocket::{Client, Received, frame};
 
 fn publish(server: &TestServer, channel: &str, body: &str) {
     RespClient::connect(server.tcp()).command(&["PUBLISH", channel, body]);
@@ -139,7 +61,7 @@ fn protobuf_is_sent_in_binary_frames_however_it_is_selected() {
     ] {
         let mut client = Client::open(&server, path, headers, &[]);
         client.send(Opcode::Binary, &connect);
-        let Said::Message(Kind::Binary, bytes) = client.next() else { panic!("no binary frame") };
+        let Received::Message(Kind::Binary, bytes) = client.next() else { panic!("no binary frame") };
         let message = Encoding::Protobuf.messages(&bytes).next().expect("a message").expect("a whole one");
         assert_eq!(Encoding::Protobuf.parse_reply(message).expect("a reply").id, 1);
     }
@@ -162,7 +84,7 @@ fn a_message_past_the_limit_is_answered_with_an_error_that_names_it_and_1009() {
     let error = &client.json()[0]["error"];
     assert_eq!(error["code"], 106, "{error}");
     assert!(error["message"].as_str().is_some_and(|m| m.contains("1000 bytes")), "{error}");
-    let Said::Close(code, reason) = client.next() else { panic!("no close") };
+    let Received::Close(code, reason) = client.next() else { panic!("no close") };
     assert_eq!(code, 1009, "{reason}");
 }
 
@@ -171,11 +93,11 @@ fn control_frames_get_responses() {
     let server = TestServer::start(&[]);
     let mut client = Client::open(&server, TWO_WAY, "", &[]);
     client.send(Opcode::Ping, b"there?");
-    assert_eq!(client.next(), Said::Pong(b"there?".to_vec()));
+    assert_eq!(client.next(), Received::Pong(b"there?".to_vec()));
     let mut close = Vec::new();
     close.extend_from_slice(&1000_u16.to_be_bytes());
     client.send(Opcode::Close, &close);
-    assert!(matches!(client.next(), Said::Close(1000, _)));
+    assert!(matches!(client.next(), Received::Close(1000, _)));
 }
 
 /// A client to which the server has sent a close frame.
@@ -183,7 +105,7 @@ fn ended(server: &TestServer) -> Client {
     let mut client = Client::open(server, TWO_WAY, "", &frame(Opcode::Text, CONNECT));
     assert_eq!(client.json()[0]["id"], 1);
     client.send(Opcode::Binary, b"JSON comes in text frames");
-    assert!(matches!(client.next(), Said::Close(1003, _)));
+    assert!(matches!(client.next(), Received::Close(1003, _)));
     client
 }
 
@@ -227,7 +149,7 @@ fn a_close_frame_of_the_client_gets_one_back_and_the_connection_closes() {
     let server = TestServer::start(&[]);
     let mut client = Client::open(&server, TWO_WAY, "", &[]);
     client.send(Opcode::Close, &1000_u16.to_be_bytes());
-    assert!(matches!(client.next(), Said::Close(1000, _)));
+    assert!(matches!(client.next(), Received::Close(1000, _)));
     let began = Instant::now();
     assert_eq!(client.peer.read(&mut [0]).expect("an end"), 0);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -240,7 +162,7 @@ fn a_shutdown_waits_for_close_frames_within_its_timeout() {
     assert_eq!(client.json()[0]["id"], 1);
     let began = Instant::now();
     let stopped = server.begin_stop();
-    assert!(matches!(client.next(), Said::Close(3001, _)));
+    assert!(matches!(client.next(), Received::Close(3001, _)));
     server.runtime.block_on(stopped).expect("it has stopped");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
@@ -251,7 +173,7 @@ fn frames_that_break_the_protocol_end_the_connection() {
     let mut client = Client::open(&server, TWO_WAY, "", &[]);
     // No mask.
     client.peer.write_all(b"\x81\x02{}").expect("sent");
-    assert!(matches!(client.next(), Said::Close(1002, _)));
+    assert!(matches!(client.next(), Received::Close(1002, _)));
 }
 
 /// A STOMP client that is subscribed to `news`.
@@ -268,7 +190,7 @@ fn stomp_subscriber(server: &TestServer) -> Client {
 
 fn stomp_frame(client: &mut Client) -> String {
     match client.next() {
-        Said::Message(Kind::Text, frame) => String::from_utf8(frame).expect("text"),
+        Received::Message(Kind::Text, frame) => String::from_utf8(frame).expect("text"),
         other => panic!("{other:?}"),
     }
 }
@@ -301,7 +223,7 @@ fn a_stomp_subscriber_that_does_not_read_is_cut_with_an_error_and_others_get_eve
     };
     assert!(next < COUNT, "the queue was large enough");
     assert!(error.starts_with("ERROR\n") && error.contains("\ncode:3010\n"), "{error}");
-    assert!(matches!(slow.next(), Said::Close(3010, _)));
+    assert!(matches!(slow.next(), Received::Close(3010, _)));
 }
 
 #[test]

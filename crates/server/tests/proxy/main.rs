@@ -11,6 +11,7 @@ mod named;
 mod names;
 mod options;
 mod polls;
+mod pusher;
 mod reload;
 mod renewals;
 mod server_with_hooks;

@@ -1,6 +1,9 @@
 //! A server in the process of the test, and HTTP requests to it. Included by each test of this crate that starts a server.
 #![allow(dead_code, reason = "each test uses some of the functions")]
 
+pub(crate) mod stream;
+pub(crate) mod websocket;
+
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tidings_hub::{
-    Admission, AuthorizationRequest, ChannelOverrides, CloseReason, Connected, Progress, RecoverFrom,
+    Admission, AuthorizationRequest, ChannelOverrides, CloseReason, Connected, Flag, Progress, RecoverFrom,
     SubscribeOptions,
 };
 use tidings_pusher::{self as codec, App, ChannelKind, Command, Member, SignIn, Subscribe, codes};
@@ -33,6 +33,10 @@ fn count(counter: &AtomicU64) {
 
 impl Context<'_> {
     pub(super) fn pusher_command(&mut self, command: &Command<'_>) -> Progress {
+        if !self.session().flags.has(Flag::Connected) {
+            // The connect hook has not decided yet.
+            return if self.session().has_pending() { Progress::Hold } else { Progress::End };
+        }
         match command {
             Command::Ping => {
                 self.in_turn(|cx| cx.pusher_write(|out| codec::internal("pusher:pong", None, "{}", out)))
@@ -175,7 +179,9 @@ impl Context<'_> {
     pub(super) fn pusher_signed_in(&mut self, id: u32, connected: &Connected) {
         let Some(Pending::SignIn { user, data }) = self.pusher().take(id) else { return };
         let Some(app) = self.pusher_app() else { return };
-        if !self.operations().set_user(connected) {
+        // What the connect hook has set stays.
+        let connected = self.operations().merge_connected(connected);
+        if !self.operations().set_user(&connected) {
             return;
         }
         let channel = Channel::new(app.channel(&App::user_channel(&user)));

@@ -9,6 +9,7 @@
 //! - A member of a presence channel gets its list of users, and then each change of the list, once.
 //! - A user that watches another one gets its online and offline events, once, and whether it was online before.
 
+mod apps;
 mod commands;
 mod members;
 pub(crate) mod roster;
@@ -17,8 +18,11 @@ mod watchlist;
 
 use std::sync::Arc;
 
+pub use apps::end_removed_apps;
+
 use tidings_hub::{
-    CloseReason, Completed, Connected, Cost, Flag, LossReport, Origin, Progress, ServerSubscription,
+    AuthorizationRequest, CloseReason, Completed, Connected, Cost, Flag, LossReport, Origin, Progress,
+    ServerSubscription,
 };
 use tidings_pusher::{self as codec, App, Command, ErrorCode, SocketId, codes};
 use tidings_wire::code::{self, Code};
@@ -30,7 +34,7 @@ use self::state::{Pending, Pusher, Role};
 use crate::Hub;
 use crate::consumed::StopReason;
 use crate::context::Context;
-use crate::messages::{Effects, Event, Response};
+use crate::messages::{Effects, Event, Request, Response};
 use crate::module::Module;
 use crate::notices::disconnect_code_and_reason;
 
@@ -47,7 +51,7 @@ pub(crate) const MODULE: Module = Module {
             members::release(&mut protocols.rosters, state);
         }
         if let Opening::App(app) = Opening::from_parameter(peer.parameter())
-            && let Some(app) = protocols.settings.pusher_apps.get(usize::from(app))
+            && let Some(app) = protocols.settings.pusher_apps.get(&app)
         {
             app.close_connection();
         }
@@ -59,6 +63,9 @@ pub(crate) const MODULE: Module = Module {
     answers_pings: true,
     ..Module::DEFAULT
 };
+
+/// The number of the connect hook's request. Commands have higher ones.
+const CONNECT: u32 = 0;
 
 /// How a session begins: the parameter of its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +85,6 @@ pub enum Opening {
 }
 
 impl Opening {
-    /// Most apps.
-    pub const MAX_APPS: usize = 64;
     const ERRORS: [Self; 5] =
         [Self::UnknownApp, Self::NoVersion, Self::InvalidVersion, Self::UnsupportedVersion, Self::Refused];
 
@@ -147,7 +152,7 @@ impl Context<'_> {
     /// The app of the session.
     fn pusher_app(&self) -> Option<Arc<App>> {
         match Opening::from_parameter(self.session().peer.parameter()) {
-            Opening::App(app) => self.hub.protocols.settings.pusher_apps.get(usize::from(app)).cloned(),
+            Opening::App(app) => self.hub.protocols.settings.pusher_apps.get(&app).cloned(),
             _ => None,
         }
     }
@@ -163,7 +168,16 @@ impl Context<'_> {
         let error = match self.pusher_app() {
             None => opening.error(),
             Some(app) if app.open_connection() => {
-                return self.operations().accept(0, Connected::default(), true);
+                if app.connect_hook && self.hub.settings().connect_proxy {
+                    let decision = AuthorizationRequest::connect(self.hub.requester(self.slot), "");
+                    return self.hub.request(
+                        self.slot,
+                        CONNECT,
+                        Request::Authorize(Box::new(decision)),
+                        self.fx,
+                    );
+                }
+                return self.operations().accept(CONNECT, Connected::default(), true);
             }
             Some(_) => codes::OVER_QUOTA,
         };
@@ -210,6 +224,9 @@ impl Context<'_> {
             Event::Response { id, response: Response::Failed(failure), .. } => self.failed(id, &failure),
             Event::Response { id, response: Response::Members(members), .. } => {
                 self.pusher_members(id, &members);
+            }
+            Event::Response { id: CONNECT, response: Response::Connected(connected), .. } => {
+                self.operations().accept(CONNECT, *connected, true);
             }
             Event::Response { id, response: Response::Connected(connected), .. } => {
                 self.pusher_signed_in(id, &connected);
@@ -310,6 +327,12 @@ impl Context<'_> {
                 self.pusher_reject(Some(codes::WATCHLIST_REJECTED), &text);
             }
             Some(Pending::Online) => self.pusher_reject(Some(codes::WATCHLIST_REJECTED), text),
+            // The connect hook has refused the connection, or has failed.
+            None if !self.session().flags.has(Flag::Connected) => {
+                self.hub.count_error();
+                let error = if code.temporary { codes::OVER_CAPACITY } else { codes::UNAUTHORIZED };
+                self.end(&CloseReason::Code(error.number, text.to_owned()));
+            }
             None => self.pusher_reject(None, text),
         }
     }

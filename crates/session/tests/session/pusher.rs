@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidings_hub::{
     AuthorizationRequest, CloseReason, Connected, Failure, Namespaces, Rejection, Settings, Slot, Timer,
 };
-use tidings_pusher::{App, AppCounters, Key, Limits};
+use tidings_pusher::{App, Key, Limits};
 use tidings_session::{Direction, Link, Peer, Protocol, ProtocolSettings, PusherOpening};
 use tidings_session::{Effects, Notification, Request, Response};
 use tidings_wire::history::HistoryPage;
@@ -29,9 +29,10 @@ fn app(prefix: &str, client_events: bool) -> Arc<App> {
         client_events,
         subscription_count: true,
         watchlist_events: client_events,
+        connect_hook: !client_events,
         activity_timeout: 120,
         limits,
-        counters: AppCounters::default(),
+        counters: Arc::default(),
     })
 }
 
@@ -42,7 +43,8 @@ fn hub() -> TestHub {
         (options.history_size, options.history_ttl) = (1, Duration::from_secs(60));
         options.force_recovery_mode = RecoveryMode::Cache;
     });
-    let protocols = ProtocolSettings { pusher_apps: apps, ..ProtocolSettings::workbench() };
+    let protocols =
+        ProtocolSettings { pusher_apps: (0..).zip(apps).collect(), ..ProtocolSettings::workbench() };
     let settings = Settings { ping_interval: Duration::from_secs(25), ..with_key(namespaces) };
     let mut w = TestHub::with_protocols(settings, protocols);
     w.authority = |request| match request {

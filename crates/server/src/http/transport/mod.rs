@@ -34,7 +34,7 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tidings_hub::ConnectionInfo;
 use tidings_shard::{Arrival, ClientPath, ShardMessage};
 
@@ -61,41 +61,63 @@ struct Transports {
 pub(super) fn routes(services: &HttpServices) -> Routes {
     let config = services.config.load();
     let transports = Transports::new(services);
+    let (http_stream, sse, emulation) = (&config.http_stream, &config.sse, &config.emulation);
+    let (uni_http_stream, uni_sse) = (&config.uni_http_stream, &config.uni_sse);
+    let has_emulation = http_stream.enabled || sse.enabled;
+    // Each has its own path, and one that an option may set.
     let paths = [
-        ("/connection/http_stream", config.http_stream.enabled, post(two_way::http_stream)),
-        ("/connection/sse", config.sse.enabled, get(two_way::sse).post(two_way::sse)),
-        ("/emulation", config.http_stream.enabled || config.sse.enabled, post(two_way::emulation)),
-        ("/connection/uni_http_stream", config.uni_http_stream.enabled, post(one_way::http_stream)),
-        ("/connection/uni_sse", config.uni_sse.enabled, get(one_way::sse).post(one_way::sse)),
-        ("/events", config.events.enabled, get(events::events)),
+        (
+            ["/connection/http_stream", http_stream.handler_prefix.as_str()],
+            http_stream.enabled,
+            post(two_way::http_stream),
+        ),
+        (["/connection/sse", sse.handler_prefix.as_str()], sse.enabled, get(two_way::sse).post(two_way::sse)),
+        (["/emulation", emulation.handler_prefix.as_str()], has_emulation, post(two_way::emulation)),
+        (
+            ["/connection/uni_http_stream", uni_http_stream.handler_prefix.as_str()],
+            uni_http_stream.enabled,
+            post(one_way::http_stream),
+        ),
+        (
+            ["/connection/uni_sse", uni_sse.handler_prefix.as_str()],
+            uni_sse.enabled,
+            get(one_way::sse).post(one_way::sse),
+        ),
+        (["/events"; 2], config.events.enabled, get(events::events)),
     ];
     let mut streams = Routes::new();
-    for (path, enabled, handlers) in paths {
-        if enabled {
-            streams = streams.route(
-                path,
-                handlers.layer(middleware::from_fn_with_state(transports.clone(), cors::check_origin)),
-            );
-        }
+    for (paths, _, handlers) in paths.into_iter().filter(|(_, enabled, _)| *enabled) {
+        let origin = middleware::from_fn_with_state(transports.clone(), cors::check_origin);
+        streams = at_paths(streams, paths, handlers.layer(origin));
     }
     // The handshake checks the origin.
     let mut websockets = Routes::new();
     if !config.websocket.disabled {
-        websockets = websockets.route("/connection/websocket", get(websocket::two_way));
+        let paths = ["/connection/websocket", config.websocket.handler_prefix.as_str()];
+        websockets = at_paths(websockets, paths, get(websocket::two_way));
     }
     if config.uni_websocket.enabled {
-        websockets = websockets.route("/connection/uni_websocket", get(websocket::one_way));
+        let paths = ["/connection/uni_websocket", config.uni_websocket.handler_prefix.as_str()];
+        websockets = at_paths(websockets, paths, get(websocket::one_way));
     }
     if config.stomp.enabled {
         websockets = websockets.route("/stomp", get(websocket::stomp));
     }
-    if !services.pusher.apps.is_empty() {
-        websockets = websockets.route("/app/{key}", get(websocket::pusher));
-    }
+    websockets = websockets.route("/app/{key}", get(websocket::pusher));
     if config.mqtt.enabled {
         websockets = websockets.route("/mqtt", get(websocket::mqtt));
     }
     streams.merge(websockets).with_state(transports)
+}
+
+/// Adds handlers at two paths, which may be equal.
+fn at_paths(
+    routes: Routes<Transports>,
+    [path, other]: [&str; 2],
+    handlers: MethodRouter<Transports>,
+) -> Routes<Transports> {
+    let routes = if other == path { routes } else { routes.route(other, handlers.clone()) };
+    routes.route(path, handlers)
 }
 
 /// Event streams for operators, which may follow every channel.

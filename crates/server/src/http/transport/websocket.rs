@@ -1,9 +1,8 @@
 //! WebSocket: `/connection/websocket`, `/connection/uni_websocket`, `/stomp`, `/mqtt` and `/app/{key}`.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use tidings_config::AllowedOrigin;
 use tidings_session::{Direction, Link, Protocol, PusherOpening};
 use tidings_shard::Arrival;
@@ -57,7 +56,10 @@ pub(super) async fn pusher(
     Path(key): Path<String>,
     request: Request,
 ) -> Response {
-    let apps = Arc::clone(&transports.pusher);
+    let apps = transports.pusher.load();
+    if apps.is_empty() {
+        return (StatusCode::NOT_FOUND, "not found; no app is configured (pusher.apps)\n").into_response();
+    }
     let app = apps.find(&key).filter(|_| apps.is_open(&transports.config.load()));
     let version = parameters(request.uri()).find(|(name, _)| name == "protocol").map(|(_, value)| value);
     let opening = match (app, version.as_deref().map(str::parse::<u32>)) {
@@ -67,7 +69,7 @@ pub(super) async fn pusher(
         (_, Some(Ok(version))) if !tidings_pusher::VERSIONS.contains(&version) => {
             PusherOpening::UnsupportedVersion
         }
-        (Some((app, _)), Some(Ok(_))) => PusherOpening::App(u8::try_from(app).unwrap_or(u8::MAX)),
+        (Some((app, _)), Some(Ok(_))) => PusherOpening::App(app),
     };
     let origins = app.map(|(_, origins)| origins).unwrap_or_default();
     let options = HandshakeOptions { protocols: &[], deflate: false };

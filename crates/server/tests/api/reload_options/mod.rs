@@ -31,6 +31,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("client.subscription_token.rsa_public_key", "with hmac_secret_key"),
     ("client.subscription_token.ecdsa_public_key", "with hmac_secret_key"),
     ("client.subscription_token.jwks_public_endpoint", "with hmac_secret_key"),
+    ("pusher.activity_timeout", "tests/http/pusher_reload.rs"),
     ("mqtt.max_inflight", "with default_qos: the settings of MQTT are one value"),
     ("mqtt.session_queue_size", "with default_qos"),
     ("mqtt.sessions_max_bytes", "with sessions_limit: the bounds of sessions are one value"),
