@@ -13,7 +13,8 @@ Then the groups of the file, beside DuckDB, on one core and on two: milliseconds
 
 Then the program serves the same file from core 0, and is loaded from the last core (crates/client/benches/tables.rs): three
 rounds again, milliseconds of wall-clock time. Last, a table of 1,000,000 rows (or ROWS, if these are fewer) with a key and a
-feed of 10,000 changes a second (crates/client/benches/feed.rs), without and with private views.
+feed of 10,000 changes a second (crates/client/benches/feed.rs), without and with private views, and of 10,000 new rows a second
+before the page of private views.
 
 wc always runs. DuckDB runs if DUCKDB_PYTHON (default: python3) can import duckdb; qsv or xsv if QSV names one of them or
 one is in the PATH. Missing programs are reported.
@@ -221,6 +222,8 @@ def main():
     served([*feed, "0"], "a feed of 10,000 changes a second, 100 viewers")
     served([*feed, "3"], "the same with 3 private sorted views")
     served([*feed, "100"], "the same with 100 private sorted views")
+    served([*feed, "3", "100", "5000"], "10,000 new rows a second before the page 5,000 of 3 private sorted views")
+    served([*feed, "10", "100", "5000"], "the same with 10 private views")
 
 
 def grouped(program, python, file):

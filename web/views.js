@@ -160,8 +160,8 @@ const resetRows = (view, isFile) => {
   state.unseen = 0;
   const { cursor } = state;
   state.cursor = isFile || !cellOfAddress ? null : cursor;
-  // Others must not see it at a cell of other rows.
-  if (cursor && !state.cursor) announceCursor();
+  // Others must not see it at a cell of other rows. The server has hidden it.
+  if (cursor) announceCursor();
   if (isFile) state.names = [];
   if (isFile || hasOtherColumns) {
     state.width = 0;

@@ -87,3 +87,40 @@ test('a person at the end stays there while rows are appended, another one recei
   await eventually('the new last row', async () => (await maker.locator('#r1236c1').count()) === 1);
   await guest.getByRole('button', { name: '2 new rows ↓' }).waitFor();
 });
+
+test('rows far from the page of a private view are requested again when the view has a higher version', async (t) => {
+  const maker = await visit(t, url);
+  const link = await upload(maker, orders);
+  // Of a large table with many private views, rows far from the page change without a change of the page. A proxy on the connection
+  // does so: after `announce`, the view has a higher version, and the rows below the first page have another article.
+  let [view, version, hasChanged, announce] = [null, 0, false, () => {}];
+  const prepare = (context) => context.routeWebSocket(/\/tables\/ws\//, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((message) => server.send(message));
+    server.onMessage((text) => {
+      const message = JSON.parse(text);
+      if (message.private) [view, version] = [message, Math.max(version, message.private.version)];
+      if (message.private) message.private.version = version;
+      if (message.rows?.private) message.rows.version = version;
+      if (message.rows?.private && hasChanged) for (const row of message.rows.data) row[1] = 'Sloes';
+      socket.send(JSON.stringify(message));
+    });
+    announce = () => {
+      hasChanged = true;
+      version += 1;
+      view.private.version = version;
+      socket.send(JSON.stringify(view));
+    };
+  });
+  const guest = await visit(t, link, { prepare });
+  await shows(guest, 1);
+  await guest.getByRole('button', { name: 'Browse on my own' }).click();
+  await eventually('a private view', () => view?.private);
+  await guest.locator('#rows').evaluate((rows) => { rows.scrollTop = 600 * 30; });
+  await text(guest, 610, 1, '610');
+  const article = await guest.locator('#r610c2').textContent();
+  assert.notEqual(article, 'Sloes');
+  announce();
+  await text(guest, 610, 2, 'Sloes');
+  await shot(guest, 'live-far-rows');
+});

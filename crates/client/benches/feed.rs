@@ -1,10 +1,13 @@
 //! Measures a feed of changes onto a large table with a key, as its viewers see it: the program on one core, its users on
 //! another. `make bench-tables` runs it.
 //!
-//! `taskset -c 1 cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS OF THE SHARED VIEW]`. It prints one line
-//! per result: name, value, unit, separated by tabs. Without arguments, as in a test run, it does nothing.
+//! `taskset -c 1 cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS OF THE SHARED VIEW] [PAGE]`. It
+//! prints one line per result: name, value, unit, separated by tabs. Without arguments, as in a test run, it does nothing.
 //!
-//! Each request has a row with a price above all others. The views are sorted by the price, so the time until a viewer has a
+//! With a page, the private views show that page, and the changes are new rows before it: other rows move into the page. The time
+//! until a viewer has a message with their number is the time from a change to this viewer.
+//!
+//! Otherwise the changes replace rows. Each request has a row with a price above all others. The views are sorted by the price, so the time until a viewer has a
 //! message with that price is the time from a change to its viewers.
 
 mod support;
@@ -33,19 +36,20 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let Some(program) = arguments.next() else {
         println!(
-            "usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS]"
+            "usage: cargo bench -p tidings-client --bench feed -- PROGRAM [ROWS] [SECONDS] [PRIVATE VIEWS] [VIEWERS] [PAGE]"
         );
         return Ok(());
     };
     let mut number = |default| arguments.next().map_or(Ok(default), |argument| argument.parse::<usize>());
     let (rows, seconds, private, viewers) =
         (number(1_000_000)?, number(10)?, number(3)?, number(100)?.max(1));
+    let page = number(0)?;
     let folder = tempfile::tempdir()?;
     let server = start(&program, folder.path().to_str().ok_or("a folder's name is no text")?)?;
     let Server::Web(web) = server.http_url().parse::<Server>()? else { return Err("no web address".into()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (uuid, owner) = runtime.block_on(upload(&web, rows))?;
-    let mut users = Users::join(server.http(), &uuid, viewers, private)?;
+    let mut users = Users::join(server.http(), &uuid, viewers, private, page)?;
     users.wait_for_views()?;
 
     let processor = processor_time(server.pid());
@@ -55,7 +59,7 @@ fn main() -> Outcome<()> {
         let (sent, http) = (Arc::clone(&sent), server.http());
         let requests = seconds * 1_000 / INTERVAL.as_millis() as usize;
         thread::spawn(move || {
-            feed(http, &uuid, &owner, rows, requests, &sent).map_err(|error| error.to_string())
+            feed(http, &uuid, &owner, (rows, page > 0), requests, &sent).map_err(|error| error.to_string())
         })
     };
     while !feed.is_finished() || !users.have_all(&sent) {
@@ -70,7 +74,8 @@ fn main() -> Outcome<()> {
         processor_time(server.pid()).saturating_sub(processor).as_secs_f64() / began.elapsed().as_secs_f64();
     spread(&format!("a change, seen by {viewers} on the shared sorted view"), users.shared);
     if private > 0 {
-        spread(&format!("a change, seen on {private} private sorted views"), users.private);
+        let what = if page > 0 { format!("new rows before page {page}") } else { "a change".to_owned() };
+        spread(&format!("{what}, seen on {private} private sorted views"), users.private);
     }
     spread("the response to a request of 1,000 changes", responses);
     print("the processor's time", busy * 100.0, "% of a core");
@@ -112,12 +117,12 @@ async fn upload(web: &Web, rows: usize) -> Outcome<(String, String)> {
     }
 }
 
-/// Sends requests with changes of random rows. Returns the times of the responses.
+/// Sends requests with changes of random rows, or with new rows above them. Returns the times of the responses.
 fn feed(
     http: SocketAddr,
     uuid: &str,
     owner: &str,
-    rows: usize,
+    (rows, are_new): (usize, bool),
     requests: usize,
     sent: &Mutex<Vec<Instant>>,
 ) -> Outcome<Vec<Duration>> {
@@ -132,9 +137,14 @@ fn feed(
         next += INTERVAL;
         let mut body = "[".to_owned();
         for change in 0..CHANGES {
-            let price = if change == 0 { FIRST_PRICE + request as u64 } else { random.u64(0..1_000_003) };
+            let price = match change {
+                0 => FIRST_PRICE + request as u64,
+                _ if are_new => random.u64(FIRST_PRICE / 2..FIRST_PRICE),
+                _ => random.u64(0..1_000_003),
+            };
+            let row = if are_new { rows + request * CHANGES + change } else { random.usize(0..rows) };
             let comma = if change == 0 { "" } else { "," };
-            write!(body, "{comma}[{},{price},\"changed\"]", random.usize(0..rows))?;
+            write!(body, "{comma}[{row},{price},\"changed\"]")?;
         }
         body.push(']');
         let head = format!(
@@ -167,13 +177,16 @@ struct Users {
     events: Events,
     /// Each with whether it has a private view, and the number of prices that it has.
     all: Vec<(Viewer, mio::net::TcpStream, bool, usize)>,
+    /// The page of private views, and the number of rows of each before the changes; 0: the first page, where the prices are.
+    page: usize,
+    rows: Vec<u64>,
     shared: Vec<Duration>,
     private: Vec<Duration>,
 }
 
 impl Users {
     /// The viewers of the shared view, which is sorted, and those with sorted private views, each with another query.
-    fn join(http: SocketAddr, uuid: &str, viewers: usize, private: usize) -> Outcome<Self> {
+    fn join(http: SocketAddr, uuid: &str, viewers: usize, private: usize, page: usize) -> Outcome<Self> {
         let (poll, events) = (Poll::new()?, Events::with_capacity(256));
         let mut all = Vec::new();
         for number in 0..viewers + private {
@@ -186,7 +199,8 @@ impl Users {
                     let (column, desc) = (number % 2 * 2, number / 2 % 2 == 0);
                     let (natural, least) = (number / 4 % 2 == 0, (number - viewers) / 8 * 1_000);
                     viewer.say(&format!(
-                        r#"{{"private":{{"sort":[{{"column":1,"desc":true}},{{"column":{column},"desc":{desc},"natural":{natural}}}],"filter":[{{"column":1,"op":">=","value":"{least}"}}]}}}}"#
+                        r#"{{"private":{{"sort":[{{"column":1,"desc":true}},{{"column":{column},"desc":{desc},"natural":{natural}}}],"filter":[{{"column":1,"op":">=","value":"{least}"}}],"page":{}}}}}"#,
+                        page.max(1)
                     ))?;
                 }
             }
@@ -194,7 +208,8 @@ impl Users {
             poll.registry().register(&mut source, Token(number), Interest::READABLE)?;
             all.push((viewer, source, number >= viewers, 0));
         }
-        Ok(Self { poll, events, all, shared: Vec::new(), private: Vec::new() })
+        let rows = vec![0; all.len()];
+        Ok(Self { poll, events, all, page, rows, shared: Vec::new(), private: Vec::new() })
     }
 
     /// Waits until all views are sorted. All viewers read meanwhile, and answer pings.
@@ -207,13 +222,15 @@ impl Users {
             if began.elapsed() > 10 * PATIENCE {
                 return Err("some views are not sorted".into());
             }
-            for ((viewer, _, is_private, _), has_view) in self.all.iter_mut().zip(&mut have) {
+            let users = self.all.iter_mut().zip(&mut have).zip(&mut self.rows);
+            for (((viewer, _, is_private, _), has_view), rows) in users {
                 viewer.read_all()?;
                 while let Some(length) = viewer.whole() {
                     let message = &viewer.inbox[viewer.head()..length];
                     let head = &message[..message.len().min(40)];
                     *has_view |= memmem::find(head, b"\"private\":{").is_some() == *is_private
                         && memmem::find(message, b"\"sort\":[{").is_some();
+                    *rows = total(message).unwrap_or(*rows);
                     viewer.remove(length)?;
                 }
             }
@@ -240,6 +257,10 @@ impl Users {
                 // A viewer with a private view receives the shared one, too.
                 let is_of_view = !*is_private || message.starts_with(b"{\"private\":{");
                 let newest = (*prices..sent.len()).rev().find(|number| {
+                    if *is_private && self.page > 0 {
+                        let wanted = self.rows[event.token().0] + (CHANGES * (number + 1)) as u64;
+                        return total(message).is_some_and(|total| total >= wanted);
+                    }
                     memmem::find(message, (FIRST_PRICE + *number as u64).to_string().as_bytes()).is_some()
                 });
                 if let Some(newest) = newest.filter(|_| is_of_view) {
@@ -252,6 +273,14 @@ impl Users {
         }
         Ok(())
     }
+}
+
+/// The number of rows of a view.
+fn total(message: &[u8]) -> Option<u64> {
+    let field = b"\"total_number\":";
+    let digits = &message[memmem::find(message, field)? + field.len()..];
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 /// The time that a process has used of all cores.

@@ -7,7 +7,7 @@
 //! ```text
 //! rows.rs     the key index and the current rows; gives each reading its overlay
 //! view.rs     a sorted or filtered view that is updated row by row
-//! window.rs   the rows of such a view near one of its pages, with a hundredth of the memory
+//! window/     the rows of such a view near one of its pages, with a hundredth of the memory
 //! ordered.rs  lines in the order of their keys, with positions: the structure of all three
 //! log.rs      a log without its outdated lines, in a new file
 //! budget.rs   the memory of all of them, of all tables together

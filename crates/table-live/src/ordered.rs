@@ -157,6 +157,12 @@ impl<K: Ord> OrderedLines<K> {
         Some((self.parts.first()?.keys.first()?, self.parts.last()?.keys.last()?))
     }
 
+    /// The number of lines of the first part, or of the last one.
+    pub(crate) fn end_len(&self, is_first: bool) -> usize {
+        let part = if is_first { self.parts.first() } else { self.parts.last() };
+        part.map_or(0, |part| part.keys.len())
+    }
+
     /// Removes the first part, or the last one, and returns its keys.
     pub(crate) fn remove_end(&mut self, is_first: bool) -> Vec<K> {
         let Some(last) = self.parts.len().checked_sub(1) else { return Vec::new() };

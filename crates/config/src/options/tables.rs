@@ -68,8 +68,9 @@ group! {
         /// Channels whose publications make a table: `[{channel = "prices", key = ["symbol"]}]`. A publication that is a
         /// JSON object is a row with the columns of its members, and replaces the row with the same members `key`. The
         /// server subscribes itself, whatever the permissions of clients. `name` is the table's name (by default the
-        /// channel's), `max_rows` its most rows (100000 by default, at most 10000000). At most 64 channels. The log has
-        /// the link of each table at the start. Not with a bucket in `tables.store`.
+        /// channel's), `max_rows` its most rows (100000 by default, at most 3500000: the keys of all tables have 256 MiB of
+        /// memory together). At most 64 channels. The log has the link of each table at the start. Not with a bucket in
+        /// `tables.store`.
         from_channel: TableFeeds = "", ();
     }
     groups {

@@ -13,8 +13,9 @@ const MAX_FEEDS: usize = 64;
 const MAX_KEY: usize = 8;
 /// Longest name of a column or a table, in bytes.
 const MAX_NAME: usize = 200;
-/// Largest `max_rows`: with about 50 bytes for each key, the memory of the keys of all tables has room for half of them.
-const MAX_ROWS: u64 = 10_000_000;
+/// Largest `max_rows`: the memory of the keys of all tables (256 MiB) has room for 3,670,016 of one table, with 16 bytes for each key and
+/// 32 for each place of a hash table, whose places double.
+const MAX_ROWS: u64 = 3_500_000;
 
 /// A channel whose publications make a table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -27,7 +28,7 @@ pub struct TableFeed {
     /// The name of the table; empty: that of the channel.
     #[serde(default)]
     pub name: String,
-    /// Most rows, from 1 to 10,000,000.
+    /// Most rows, from 1 to 3,500,000.
     #[serde(default = "default_max_rows")]
     pub max_rows: u64,
 }
@@ -65,7 +66,9 @@ impl TableFeed {
             ));
         }
         if !(1..=MAX_ROWS).contains(max_rows) {
-            return Err(format!("max_rows of the channel {channel:?} is not from 1 to {MAX_ROWS}"));
+            return Err(format!(
+                "max_rows of the channel {channel:?} is {max_rows}, not 1 to {MAX_ROWS}: the keys of all tables have 256 MiB of memory together"
+            ));
         }
         Ok(())
     }
@@ -150,6 +153,7 @@ mod tests {
             (r#"[{"channel":"","key":["b"]}]"#, "is not valid"),
             (r#"[{"channel":"tidings.node.tables","key":["b"]}]"#, "is internal"),
             (r#"[{"channel":"a","key":["b"],"max_rows":0}]"#, "max_rows"),
+            (r#"[{"channel":"a","key":["b"],"max_rows":3500001}]"#, "is 3500001, not 1 to 3500000: the keys"),
             (r#"[{"channel":"a","key":["b"],"name":"x/y"}]"#, "a slash"),
             (r#"[{"channel":"a","key":["b"]},{"channel":"a","key":["c"]}]"#, "given twice"),
         ] {

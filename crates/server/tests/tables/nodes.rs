@@ -1,6 +1,6 @@
 //! Two nodes that share a folder and a Redis.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings_testkit::{LineClient, PATIENCE, RedisServer, wait_until};
 
@@ -94,6 +94,23 @@ fn people_and_the_author_of_a_change_reach_the_other_node() {
     on_b.until("the end", |message| message["person_left"] == ann["id"]);
 }
 
+/// Each node has its own history, in which an undo of another node is a change.
+#[test]
+fn an_undo_on_one_node_can_be_undone_on_the_other() {
+    let two = Two::start();
+    let (mut on_a, mut on_b, ..) = two.shared(250);
+    on_a.send(&json!({"sort": [{"column": 0, "desc": true}]}));
+    let is_sorted = |view: &Value| view["sort"].as_array().is_some_and(|sort| !sort.is_empty());
+    on_b.view(|view| is_sorted(view) && view["history"] == json!({"undo": 1, "redo": 0}));
+    on_b.send(&json!({"undo": {}}));
+    on_b.view(|view| !is_sorted(view) && view["history"] == json!({"undo": 0, "redo": 1}));
+    on_a.view(|view| !is_sorted(view) && view["history"] == json!({"undo": 2, "redo": 0}));
+    on_a.send(&json!({"undo": {}}));
+    for viewer in [&mut on_a, &mut on_b] {
+        viewer.view(is_sorted);
+    }
+}
+
 #[test]
 fn a_replaced_file_is_restored_on_any_node() {
     let two = Two::start();
@@ -149,7 +166,7 @@ fn concurrent_changes_on_both_nodes_converge() {
     }
     let shown = |server: &TableServer| {
         let (_, _, body) = server.get(&format!("/tables/{table}.json"));
-        serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")["page_no"].clone()
+        serde_json::from_slice::<Value>(&body).expect("JSON")["page_no"].clone()
     };
     wait_until(PATIENCE, "both nodes to show the same page", || {
         let (a, b) = (shown(&two.a), shown(&two.b));

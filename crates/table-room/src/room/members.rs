@@ -91,6 +91,10 @@ impl Viewers {
         self.all.values()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Viewer> {
+        self.all.values_mut()
+    }
+
     /// Adds a viewer, in the list of people if there is room.
     fn insert(&mut self, number: u64, viewer: Viewer) {
         let is_listed = viewer.is_person() && !self.has_full_list();

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Changes are joined: at most one message in [`PEOPLE_INTERVAL`], with the newest state of each person; less often, if
 //!   the messages to all viewers are more than [`PEOPLE_RATE`].
+//! - A cursor is at a row of the shared view. All cursors are hidden when another query, another file or another dialect is shown.
 //! - At most [`MAX_LISTED`] viewers of this node are listed, and as many of other nodes. A viewer that acts displaces one
 //!   that has never acted.
 
@@ -61,6 +62,19 @@ impl Room {
     /// Sets or hides the cursor of a viewer.
     pub(super) fn set_cursor(&mut self, viewer: u64, cursor: Option<Cursor>) -> Result<(), Failure> {
         self.change_person(viewer, |person| person.cursor = cursor)
+    }
+
+    /// Hides the cursors of the viewers of this node: the shared view has other rows now, and a client may not send its cursor
+    /// again.
+    pub(super) fn hide_cursors(&mut self) {
+        let mut has_changed = false;
+        for viewer in self.viewers.iter_mut().filter(|viewer| viewer.person.cursor.is_some()) {
+            Arc::make_mut(&mut viewer.person).cursor = None;
+            has_changed = true;
+        }
+        if has_changed {
+            self.people_changed();
+        }
     }
 
     pub(super) fn change_person(

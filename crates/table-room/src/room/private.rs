@@ -252,8 +252,9 @@ impl Room {
         Ok((made.view.clone(), view.version))
     }
 
-    /// Resets the private views to all rows: the file or its columns have changed.
+    /// Resets the private views to all rows, and hides cursors with the next page: the file or its columns have changed.
     pub(super) fn reset_private(&mut self) {
+        self.view.hides_cursors = true;
         for (viewer, view) in &mut self.private.all {
             let page_size = view.wanted.page_size;
             view.wanted = ViewSettings { page_size, ..ViewSettings::default() };

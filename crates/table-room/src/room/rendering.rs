@@ -71,6 +71,8 @@ pub(super) struct ViewState {
     /// The fields of the last view that was sent, with a key, without its rows.
     described: Option<String>,
     pub(super) rendering: Option<Rendering>,
+    /// Whether the next page has other rows than those that cursors are at.
+    pub(super) hides_cursors: bool,
     /// Whether the view stays at the last page when rows are appended.
     pub(super) at_end: bool,
     /// Whether another node made the last change of the view. That node publishes the view in the table's channel.
@@ -101,6 +103,7 @@ impl ViewState {
             changes: None,
             described: None,
             rendering: None,
+            hides_cursors: false,
             at_end: false,
             follows: false,
             cost: Duration::ZERO,
@@ -208,6 +211,7 @@ impl Room {
                 if !is_current_file || !shown.same_rows(&self.record.view) {
                     return self.render_soon(Duration::ZERO);
                 }
+                self.view.hides_cursors |= self.view.page.is_some() && !self.view.made_for.same_rows(&shown);
                 // While rows arrive, the requested page may still come into existence.
                 let loading = self.open_file.as_ref().is_some_and(|open_file| open_file.loading);
                 if !loading && self.reject_page_turn(&shown, &page) {
@@ -227,6 +231,9 @@ impl Room {
                 self.view.page = Some(page);
                 self.view.shown_by = changed_by;
                 self.view.content += 1;
+                if std::mem::take(&mut self.view.hides_cursors) {
+                    self.hide_cursors();
+                }
                 self.broadcast(!self.view.follows);
                 self.send_snapshots();
             }

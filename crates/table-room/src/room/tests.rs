@@ -20,6 +20,7 @@ use crate::outbox::Outbox;
 use crate::people::Actor;
 use crate::upload::{ActiveUploads, Upload};
 
+mod cursors;
 mod keys;
 mod people;
 mod private;

@@ -18,8 +18,8 @@ use crate::view_rows::ViewRows;
 const WORDS: [&str; 5] = ["apple", "banana", "cherry", "date", "elder"];
 
 /// A room with a file of real rows, and the jobs that its effects have started.
-struct LiveRoom {
-    test_room: TestRoom,
+pub(super) struct LiveRoom {
+    pub(super) test_room: TestRoom,
     rows: Vec<[String; 2]>,
     shared: Vec<RenderJob>,
     /// Each with whether it is a computation over all rows.
@@ -32,7 +32,7 @@ fn row(number: usize) -> [String; 2] {
 }
 
 impl LiveRoom {
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         Self::with((0..rows).map(row).collect())
     }
 
@@ -60,13 +60,13 @@ impl LiveRoom {
         live
     }
 
-    fn join(&mut self) -> (u64, Arc<Outbox>) {
+    pub(super) fn join(&mut self) -> (u64, Arc<Outbox>) {
         let (handle, outbox) = self.test_room.join(None);
         (handle.viewer, outbox)
     }
 
     /// Sends a command as text. Returns the code of its error.
-    fn send(&mut self, viewer: u64, message: &Value) -> Option<u16> {
+    pub(super) fn send(&mut self, viewer: u64, message: &Value) -> Option<u16> {
         let command = command::parse(&message.to_string()).expect("a command");
         let (effects, outcome) = self.test_room.command(viewer, command);
         self.collect(effects);
@@ -89,7 +89,7 @@ impl LiveRoom {
         self.collect(effects);
     }
 
-    fn run_shared(&mut self) {
+    pub(super) fn run_shared(&mut self) {
         if let Some(RenderJob { wanted, cancel, .. }) = self.shared.pop() {
             let made = page::make(&wanted, Control::default().cancelled_by(&cancel));
             let effects = self.test_room.handle(Event::Rendered(Box::new(Some(made))));
@@ -109,7 +109,7 @@ impl LiveRoom {
     }
 
     /// Runs all jobs, including those that their results start.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..3 {
             self.wait(Duration::from_secs(1));
             while !self.shared.is_empty() || !self.private.is_empty() {
@@ -122,7 +122,7 @@ impl LiveRoom {
         }
     }
 
-    fn append(&mut self, number: usize) {
+    pub(super) fn append(&mut self, number: usize) {
         self.append_row(row(number));
     }
 
