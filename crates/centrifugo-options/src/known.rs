@@ -92,9 +92,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Always("the last value of each tracked key is kept, so that new subscribers get it at once"),
     ),
-    ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
-    ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
-    ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("subscription streams")),
     (
         "client.allowed_delta_types",
         "",
@@ -215,7 +212,6 @@ pub enum Switch {
 pub const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
-    ("channel.proxy.subscribe_stream", Switch::Endpoint, Missing("subscription streams")),
     (
         "client.connect_code_to_unidirectional_disconnect",
         Switch::Enabled,

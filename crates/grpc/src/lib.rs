@@ -12,10 +12,12 @@ pub mod body;
 pub mod fields;
 pub mod frame;
 pub mod messages;
+mod request_body;
 pub mod status;
 pub mod timeout;
 
 pub use body::UnaryBody;
+pub use request_body::{MessageSender, RequestBody, SendError};
 pub use status::{Code, Status};
 
 /// The media type of requests and responses.

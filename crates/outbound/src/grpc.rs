@@ -1,4 +1,7 @@
-//! Calls of a gRPC server, each with one message in both directions.
+//! Calls of a gRPC server: with one message in both directions, and streams of messages ([`streams`]).
+
+mod call_body;
+pub(crate) mod streams;
 
 use std::time::Duration;
 
@@ -9,10 +12,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
-use tidings_grpc::{Code, Status, UnaryBody, frame, timeout};
+use tidings_grpc::{Code, RequestBody, Status, frame, timeout};
 
+use self::call_body::{CallBody, PipeExecutor};
 use super::{OutboundError, classify};
 
 /// The interval of pings on a connection with calls under way, and the longest time until one is answered: a connection whose peer
@@ -25,7 +29,7 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// A client of one gRPC server. All calls share a connection of HTTP/2, which is established by the first one. Cheap to clone.
 #[derive(Clone)]
 pub struct GrpcOutbound {
-    client: Client<HttpsConnector<HttpConnector>, UnaryBody>,
+    client: Client<HttpsConnector<HttpConnector>, CallBody>,
     /// `http` or `https`, and the authority.
     server: Uri,
 }
@@ -34,6 +38,17 @@ impl GrpcOutbound {
     /// A client of the server at `address`, of which the scheme and the path are ignored; with TLS if a configuration is given. An
     /// idle connection is kept for `idle`.
     pub fn new(address: &Uri, tls: Option<ClientConfig>, idle: Duration) -> Self {
+        Self::with_windows(address, tls, idle, None)
+    }
+
+    /// As [`Self::new`], with these windows of flow control: the bytes that a stream, and that the connection, may receive before
+    /// they are read.
+    fn with_windows(
+        address: &Uri,
+        tls: Option<ClientConfig>,
+        idle: Duration,
+        windows: Option<(u32, u32)>,
+    ) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -42,7 +57,11 @@ impl GrpcOutbound {
         let server = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
         let tls = tls.unwrap_or_else(|| super::tls(false, "").expect("the defaults of rustls"));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2();
-        let client = Client::builder(TokioExecutor::new())
+        let mut client = Client::builder(PipeExecutor);
+        if let Some((stream, connection)) = windows {
+            client.http2_initial_stream_window_size(stream).http2_initial_connection_window_size(connection);
+        }
+        let client = client
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(idle)
@@ -67,6 +86,16 @@ impl GrpcOutbound {
         within: Duration,
         most: usize,
     ) -> Result<Bytes, OutboundError> {
+        self.prepare(path, &mut request);
+        let headers = request.headers_mut();
+        timeout::write(within, headers);
+        let request = request.map(|()| CallBody::new(RequestBody::unary(framed(message))));
+        let exchange = self.exchange(request, most);
+        tokio::time::timeout(within, exchange).await.unwrap_or(Err(OutboundError::TimedOut(within)))
+    }
+
+    /// Sets the method, the address and the headers of a call.
+    fn prepare(&self, path: &str, request: &mut Request<()>) {
         let mut parts = self.server.clone().into_parts();
         parts.path_and_query = Some(path.parse().expect("the path of a method"));
         *request.uri_mut() = Uri::from_parts(parts).expect("a server and a path");
@@ -76,15 +105,9 @@ impl GrpcOutbound {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         let agent = HeaderValue::from_static(concat!("tidings/", env!("CARGO_PKG_VERSION")));
         headers.entry(USER_AGENT).or_insert(agent);
-        timeout::write(within, headers);
-        let mut framed = Vec::with_capacity(frame::PREFIX + message.len());
-        frame::write_with(&mut framed, |out| out.extend_from_slice(message));
-        let request = request.map(|()| UnaryBody::request(framed.into()));
-        let exchange = self.exchange(request, most);
-        tokio::time::timeout(within, exchange).await.unwrap_or(Err(OutboundError::TimedOut(within)))
     }
 
-    async fn exchange(&self, request: Request<UnaryBody>, most: usize) -> Result<Bytes, OutboundError> {
+    async fn exchange(&self, request: Request<CallBody>, most: usize) -> Result<Bytes, OutboundError> {
         let answer = self.client.request(request).await.map_err(|error| classify(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(OutboundError::Status(answer.status()));
@@ -104,4 +127,11 @@ impl GrpcOutbound {
             status => Err(OutboundError::Grpc(status)),
         }
     }
+}
+
+/// A message with its prefix.
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = Vec::with_capacity(frame::PREFIX + message.len());
+    frame::write_with(&mut framed, |out| out.extend_from_slice(message));
+    framed.into()
 }

@@ -1,10 +1,11 @@
 //! gRPC, with grpcio of Python: its clients of this server's ports, and its servers as applications behind hooks.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings_testkit::{Tidings, metric, test_tool};
+use tidings_testkit::{PATIENCE, Tidings, metric, test_tool, wait_until};
 
 use crate::test_servers::{API_KEY, SECRET, TIDINGS, root};
 
@@ -122,4 +123,57 @@ fn a_port_of_grpc_that_other_machines_can_reach_needs_a_key() {
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(refused.status.code() == Some(2) && error.contains(reason), "{option}: {error}");
     }
+}
+
+/// An application with gRPC, until it is dropped.
+struct Application(std::process::Child);
+
+impl Application {
+    /// Starts it; returns its endpoint.
+    fn start() -> (Self, String) {
+        let mut process = Command::new(test_tool("grpc-python").join("bin/python"))
+            .arg(root().join("tests/clients/grpc/application.py"))
+            .arg(root().join("proto"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python runs");
+        let mut port = String::new();
+        let stdout = process.stdout.take().expect("a piped stdout");
+        BufReader::new(stdout).read_line(&mut port).expect("the port");
+        (Self(process), format!("grpc://localhost:{}", port.trim()))
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn streams_of_subscriptions_work_with_centrifuge_js_unchanged() {
+    let (_application, endpoint) = Application::start();
+    let endpoints = ["channel.proxy.subscribe_stream", "rpc.proxy"].map(|hook| format!("{hook}.endpoint={endpoint}"));
+    let options = [
+        &endpoints[0],
+        &endpoints[1],
+        "client.insecure=true",
+        "channel.namespaces=one,both",
+        "channel.namespaces.one.subscribe_stream_proxy_enabled=true",
+        "channel.namespaces.both.subscribe_stream_proxy_enabled=true",
+        "channel.namespaces.both.subscribe_stream_bidirectional=true",
+    ];
+    let flags: Vec<_> = options.iter().flat_map(|option| ["--set", option]).collect();
+    let server = Tidings::start(TIDINGS, &flags);
+    let mut command = Command::new("node");
+    command
+        .env("TIDINGS_NODE_MODULES", test_tool("sdk-node"))
+        .arg(root().join("tests/clients/grpc/streams.mjs"))
+        .arg(server.http_url().replace("http", "ws").trim_end_matches('/'));
+    let output = command.output().expect("node runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_until(PATIENCE, "no stream", || metric(server.http(), "tidings_hook_streams") == 0);
 }

@@ -11,14 +11,14 @@ use tidings_testkit::{PATIENCE, test_tool, wait_until};
 use crate::server_with_hooks::ServerWithHooks;
 
 /// The application, until it is dropped.
-struct Application {
+pub(crate) struct Application {
     process: Child,
-    endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Application {
     /// Starts it, with the files of a certificate and its key for TLS.
-    fn start(tls: &[&str]) -> Self {
+    pub(crate) fn start(tls: &[&str]) -> Self {
         Self::start_at("0", tls)
     }
 

@@ -14,6 +14,7 @@ mod polls;
 mod reload;
 mod renewals;
 mod server_with_hooks;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_rules;
