@@ -243,7 +243,6 @@ pub const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("shared_poll.notification", Switch::Enabled, Missing("notifications of shared polls by Redis or NATS")),
     ("shared_poll_relay", Switch::Enabled, Missing("relay of shared polls; each node requests the values")),
     ("swagger", Switch::Enabled, Always("the description of the API is always served, at /api/openapi.json")),
-    ("uni_grpc", Switch::Enabled, Missing("one-way gRPC transport")),
     (
         "uni_http_stream.connect_code_to_http_response",
         Switch::Enabled,
@@ -264,6 +263,7 @@ pub const ABSENT_DEFAULTS: &[(&str, &str)] = &[
     ("channel.without_namespace.shared_poll.proxy_name", ""),
     ("client.token.hmac_previous_secret_key_valid_until", ""),
     ("grpc_api.address", ""),
+    ("uni_grpc.address", ""),
 ];
 
 /// Whether `key` matches `pattern`, in which `*` stands for one part. `channel.without_namespace` matches every
