@@ -51,7 +51,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Here("channel.proxy.subscribe.http_headers, which are metadata over gRPC"),
     ),
-    ("channel.proxy.*.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "channel.proxy.*.grpc.credentials_key",
         "",
@@ -106,7 +105,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Here("client.proxy.connect.http_headers, which are metadata over gRPC"),
     ),
-    ("client.proxy.*.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "client.proxy.*.grpc.credentials_key",
         "",
@@ -151,7 +149,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("node.info_metrics_aggregate_interval", "60s", Missing("other interval of the metrics in info")),
     ("pid_file", "", Missing("PID file")),
     ("rpc.proxy.grpc_metadata", "", Here("rpc.proxy.http_headers, which are metadata over gRPC")),
-    ("rpc.proxy.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "rpc.proxy.grpc.credentials_key",
         "",
@@ -200,8 +197,6 @@ pub enum Switch {
     Enabled,
     /// With a `type` other than `memory`.
     Type,
-    /// With an `endpoint`.
-    Endpoint,
     /// When any value in it differs from nothing, zero, `false` and empty lists.
     Content,
     /// Never on a server.

@@ -170,7 +170,10 @@ group! {
 
 group! {
     /// Options of requests to the application over gRPC.
-    pub struct ProxyGrpcOptions {}
+    pub struct ProxyGrpcOptions {
+        /// Whether messages of requests are compressed with gzip. Compressed responses are accepted in any case.
+        compression: bool = "false", (), reload;
+    }
     groups {
         /// TLS of the connection.
         tls: ProxyTlsOptions;

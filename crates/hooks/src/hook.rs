@@ -18,7 +18,7 @@ use super::request::RequestEncoding;
 use super::response::HookOutcome;
 use super::{HookCounters, HookKind, grpc};
 use tidings_config::{
-    HookUrl, ProxyTlsOptions, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect,
+    HookUrl, ProxyGrpcOptions, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect,
     TransformedError,
 };
 use tidings_metrics::Label as _;
@@ -42,8 +42,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The options of a hook.
 pub(super) struct HookOptions<'a> {
     pub(super) endpoint: &'a HookUrl,
-    /// TLS of an endpoint of gRPC.
-    pub(super) grpc_tls: &'a ProxyTlsOptions,
+    /// The options of an endpoint of gRPC.
+    pub(super) grpc: &'a ProxyGrpcOptions,
     /// The name of the option with the endpoint, for messages.
     pub(super) option: &'a str,
     pub(super) timeout: Duration,
@@ -97,11 +97,13 @@ impl Hook {
         let uri = options.endpoint.uri().clone();
         let mut headers: HeaderMap = options.static_headers.iter().cloned().collect();
         let transport = if options.endpoint.is_grpc() {
-            let tls = grpc::tls(options.grpc_tls, options.option)?;
+            let tls = grpc::tls(&options.grpc.tls, options.option)?;
             if kind == HookKind::SubscribeStream {
-                Transport::Streams(GrpcStreams::new(&uri, tls, GRPC_IDLE_TIMEOUT))
+                let streams = GrpcStreams::new(&uri, tls, GRPC_IDLE_TIMEOUT);
+                Transport::Streams(streams.compressed(options.grpc.compression))
             } else {
-                Transport::Grpc(GrpcOutbound::new(&uri, tls, GRPC_IDLE_TIMEOUT))
+                let calls = GrpcOutbound::new(&uri, tls, GRPC_IDLE_TIMEOUT);
+                Transport::Grpc(calls.compressed(options.grpc.compression))
             }
         } else {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -290,7 +292,7 @@ mod tests {
         let connect = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
         let options = HookOptions {
             endpoint: connect.endpoint.as_ref().expect("an address"),
-            grpc_tls: &connect.grpc.tls,
+            grpc: &connect.grpc,
             option: "client.proxy.connect.endpoint",
             timeout: connect.timeout,
             http_headers: &connect.http_headers,

@@ -173,7 +173,7 @@ impl Hooks {
             Some(endpoint) if connect.enabled => {
                 let hook = HookOptions {
                     endpoint,
-                    grpc_tls: &connect.grpc.tls,
+                    grpc: &connect.grpc,
                     option: "client.proxy.connect.endpoint",
                     timeout: connect.timeout,
                     http_headers: &connect.http_headers,
@@ -426,7 +426,7 @@ fn refresh_hook(config: &Config, counters: &Arc<HookCounters>) -> Result<Option<
     }
     let hook = HookOptions {
         endpoint,
-        grpc_tls: &options.grpc.tls,
+        grpc: &options.grpc,
         option,
         timeout: options.timeout,
         http_headers: &options.http_headers,

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
-use tidings_grpc::{Code, RequestBody, Status, frame, timeout};
+use tidings_grpc::{Code, MessageEncoding, RequestBody, Status, compression, frame, timeout};
 
 use self::call_body::{CallBody, PipeExecutor};
 use super::{OutboundError, classify};
@@ -32,6 +32,8 @@ pub struct GrpcOutbound {
     client: Client<HttpsConnector<HttpConnector>, CallBody>,
     /// `http` or `https`, and the authority.
     server: Uri,
+    /// The compression of requests.
+    encoding: MessageEncoding,
 }
 
 impl GrpcOutbound {
@@ -70,7 +72,16 @@ impl GrpcOutbound {
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .http2_max_header_list_size(MAX_HEADERS)
             .build(connector.wrap_connector(tcp));
-        Self { client, server: server.unwrap_or_default() }
+        Self { client, server: server.unwrap_or_default(), encoding: MessageEncoding::Identity }
+    }
+
+    /// Compresses messages of requests with gzip. Compressed responses are accepted in any case.
+    #[must_use]
+    pub fn compressed(mut self, is_compressed: bool) -> Self {
+        if is_compressed {
+            self.encoding = MessageEncoding::Gzip;
+        }
+        self
     }
 
     /// Calls the method at `path` (`/SERVICE/METHOD`) with a message. The headers of `request` are metadata. Returns the
@@ -89,7 +100,8 @@ impl GrpcOutbound {
         self.prepare(path, &mut request);
         let headers = request.headers_mut();
         timeout::write(within, headers);
-        let request = request.map(|()| CallBody::new(RequestBody::unary(framed(message))));
+        let request =
+            request.map(|()| CallBody::new(RequestBody::unary(frame::framed(message, self.encoding).into())));
         let exchange = self.exchange(request, most);
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(OutboundError::TimedOut(within)))
     }
@@ -103,6 +115,8 @@ impl GrpcOutbound {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(tidings_grpc::CONTENT_TYPE));
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        self.encoding.write(headers);
+        compression::write_accepted(headers);
         let agent = HeaderValue::from_static(concat!("tidings/", env!("CARGO_PKG_VERSION")));
         headers.entry(USER_AGENT).or_insert(agent);
     }
@@ -116,6 +130,7 @@ impl GrpcOutbound {
         if let Some(status) = Status::read(answer.headers()).filter(|status| status.code != Code::Ok) {
             return Err(OutboundError::Grpc(status));
         }
+        let encoding = MessageEncoding::read(answer.headers()).map_err(OutboundError::Grpc)?;
         let collected = match Limited::new(answer.into_body(), frame::PREFIX + most).collect().await {
             Ok(collected) => collected,
             Err(error) if error.is::<LengthLimitError>() => return Err(OutboundError::TooLong(most)),
@@ -123,15 +138,10 @@ impl GrpcOutbound {
         };
         let status = collected.trailers().and_then(Status::read);
         match status.unwrap_or_else(|| Status::new(Code::Internal, "the response has no status")) {
-            Status { code: Code::Ok, .. } => frame::single(collected.to_bytes()).map_err(OutboundError::Grpc),
+            Status { code: Code::Ok, .. } => {
+                frame::single(collected.to_bytes(), encoding, most).map_err(OutboundError::Grpc)
+            }
             status => Err(OutboundError::Grpc(status)),
         }
     }
-}
-
-/// A message with its prefix.
-fn framed(message: &[u8]) -> Bytes {
-    let mut framed = Vec::with_capacity(frame::PREFIX + message.len());
-    frame::write_with(&mut framed, |out| out.extend_from_slice(message));
-    framed.into()
 }

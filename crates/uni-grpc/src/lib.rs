@@ -38,8 +38,8 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The response to a request that is not one of gRPC, or whose message is longer than `most` bytes, late, or of another form.
 pub async fn connect_command(request: Request, most: usize) -> Result<(Parts, Vec<u8>), Response> {
     let (parts, body) = request.into_parts();
-    check_request(&parts)?;
-    let receiving = async { IncomingMessage::begin(body, most).await?.finish().await };
+    let encoding = check_request(&parts)?;
+    let receiving = async { IncomingMessage::begin(body, encoding, most).await?.finish().await };
     let received = tokio::time::timeout(MESSAGE_TIMEOUT, receiving).await.unwrap_or_else(|_| {
         let reason = format!("the message was not received within {} s", MESSAGE_TIMEOUT.as_secs());
         Err(Status::new(Code::DeadlineExceeded, reason))

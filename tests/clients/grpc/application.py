@@ -1,5 +1,5 @@
 """An application behind hooks over gRPC: application.py PROTO [CERTIFICATE KEY], where PROTO is the folder with proxy.proto. Listens on
-the port PORT or on a free one, prints it, and serves until its standard input ends."""
+the port PORT or on a free one, prints it, and serves until its standard input ends. With GZIP its responses are compressed."""
 import json
 import os
 import sys
@@ -172,7 +172,8 @@ class Application(services.CentrifugoProxyServicer):
 
 # The default of many servers. A stream occupies a thread here.
 limit = [("grpc.max_concurrent_streams", 100)]
-server = grpc.server(futures.ThreadPoolExecutor(max_workers=256), options=limit)
+compression = grpc.Compression.Gzip if os.environ.get("GZIP") else None
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=256), options=limit, compression=compression)
 services.add_CentrifugoProxyServicer_to_server(Application(), server)
 address = f"localhost:{os.environ.get('PORT', 0)}"
 if len(sys.argv) > 2:

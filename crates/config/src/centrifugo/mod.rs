@@ -79,7 +79,7 @@ fn judge_path(path: &str, key: &str, raw: &Raw, switched_off: bool) -> Option<Ve
         let has_effect = match (*switch, option) {
             (Switch::Enabled, "enabled") => is_true(raw),
             (Switch::Type, "type") => !is_memory(raw),
-            (Switch::Endpoint, "endpoint") | (Switch::Content, _) => !is_nothing(raw),
+            (Switch::Content, _) => !is_nothing(raw),
             _ => false,
         };
         return Some(if has_effect && !switched_off { refused(key, *counterpart) } else { at_default(key) });
@@ -96,7 +96,6 @@ pub(super) fn block(key: &str, entries: &[(String, Node)]) -> Option<Verdict> {
     let has_effect = match switch {
         Switch::Enabled => value("enabled").is_some_and(is_true),
         Switch::Type => value("type").is_some_and(|raw| !is_memory(raw)),
-        Switch::Endpoint => value("endpoint").is_some_and(|raw| !is_nothing(raw)),
         Switch::Content => !entries.iter().all(|(_, node)| is_nothing(&node.raw)),
         Switch::Never => false,
     };

@@ -13,10 +13,10 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use rustls::ClientConfig;
-use tidings_grpc::{Code, MessageSender, RequestBody, Status, frame};
+use tidings_grpc::{Code, MessageEncoding, MessageSender, RequestBody, Status, frame};
 
+use super::GrpcOutbound;
 use super::call_body::{CallBody, PipeGuard};
-use super::{GrpcOutbound, framed};
 use crate::{OutboundError, classify};
 
 /// Bytes of a stream that are received before they are read.
@@ -31,6 +31,7 @@ pub struct GrpcStreams {
     server: Uri,
     tls: Option<ClientConfig>,
     idle: Duration,
+    is_compressed: bool,
     /// The connections, each with a counter of its streams.
     connections: Mutex<Vec<(GrpcOutbound, Arc<()>)>>,
 }
@@ -55,6 +56,7 @@ pub struct GrpcStream {
     pub sender: Option<MessageSender>,
     body: Incoming,
     received: BytesMut,
+    encoding: MessageEncoding,
     most: usize,
     /// Ends the task that sends messages.
     _pipe: PipeGuard,
@@ -65,7 +67,13 @@ pub struct GrpcStream {
 impl GrpcStreams {
     /// Streams of the server at `address`, as for [`GrpcOutbound::new`].
     pub fn new(address: &Uri, tls: Option<ClientConfig>, idle: Duration) -> Self {
-        Self { server: address.clone(), tls, idle, connections: Mutex::default() }
+        Self { server: address.clone(), tls, idle, is_compressed: false, connections: Mutex::default() }
+    }
+
+    /// Compresses the first messages of requests with gzip. Compressed responses are accepted in any case.
+    #[must_use]
+    pub fn compressed(self, is_compressed: bool) -> Self {
+        Self { is_compressed, ..self }
     }
 
     /// Opens a stream. Returns when the response has begun; the caller bounds the time.
@@ -78,7 +86,7 @@ impl GrpcStreams {
         let mut call = Request::new(());
         *call.headers_mut() = headers;
         connection.prepare(path, &mut call);
-        let first = framed(message);
+        let first = frame::framed(message, connection.encoding).into();
         let (body, sender) = if sends {
             let (body, sender) = RequestBody::streaming(first, SEND_BUDGET);
             (body, Some(sender))
@@ -95,8 +103,17 @@ impl GrpcStreams {
         if let Some(status) = Status::read(answer.headers()) {
             return Err(OutboundError::Grpc(status));
         }
+        let encoding = MessageEncoding::read(answer.headers()).map_err(OutboundError::Grpc)?;
         let received = BytesMut::new();
-        Ok(GrpcStream { sender, body: answer.into_body(), received, most, _pipe: pipe, _permit: permit })
+        Ok(GrpcStream {
+            sender,
+            body: answer.into_body(),
+            received,
+            encoding,
+            most,
+            _pipe: pipe,
+            _permit: permit,
+        })
     }
 
     /// A connection with room for a stream. Connections without streams are closed, except one.
@@ -107,7 +124,8 @@ impl GrpcStreams {
         let at = found.unwrap_or_else(|| {
             let windows = (STREAM_WINDOW, STREAM_WINDOW * STREAMS_PER_CONNECTION);
             let connection =
-                GrpcOutbound::with_windows(&self.server, self.tls.clone(), self.idle, Some(windows));
+                GrpcOutbound::with_windows(&self.server, self.tls.clone(), self.idle, Some(windows))
+                    .compressed(self.is_compressed);
             connections.push((connection, Arc::default()));
             connections.len() - 1
         });
@@ -158,7 +176,7 @@ impl GrpcStream {
     /// # Errors
     /// [`OutboundError::TooLong`], and a status for a message of another form.
     pub fn take(&mut self) -> Result<Option<Bytes>, OutboundError> {
-        frame::next(&mut self.received, self.most).map_err(|status| match status.code {
+        frame::next(&mut self.received, self.encoding, self.most).map_err(|status| match status.code {
             Code::ResourceExhausted => OutboundError::TooLong(self.most),
             _ => OutboundError::Grpc(status),
         })

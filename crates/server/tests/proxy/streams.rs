@@ -193,6 +193,18 @@ fn errors_and_time_limits_of_the_first_message_are_those_of_hooks() {
 }
 
 #[test]
+fn publications_of_a_compressed_stream_are_delivered() {
+    let application = Application::start_compressed();
+    let server = server(&application, &[("channel.proxy.subscribe_stream.grpc.compression", "true")]);
+    let mut client = server.connected(json!({}));
+    client.call_ok("subscribe", json!({"channel": "one:a", "data": {"count": 20, "size": 5_000}}));
+    for number in 0..20 {
+        let publication = publication(&mut client, "one:a");
+        assert_eq!(publication["data"], json!({"n": number, "padding": "x".repeat(5_000)}));
+    }
+}
+
+#[test]
 fn the_number_of_streams_is_limited() {
     let application = Application::start(&[]);
     let server = server(&application, &[("channel.proxy.subscribe_stream_limit", "2")]);
