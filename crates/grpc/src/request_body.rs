@@ -53,6 +53,7 @@ impl RequestBody {
 
     /// A body with a first message, and the sender of later ones. At most `budget` bytes of messages wait for the connection, or
     /// one longer message.
+    #[expect(clippy::disallowed_methods, reason = "the sender bounds the messages in bytes")]
     pub fn streaming(first: Bytes, budget: usize) -> (Self, MessageSender) {
         let (sender, messages) = mpsc::unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();

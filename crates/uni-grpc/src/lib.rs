@@ -8,8 +8,6 @@
 //! - The request has one message of a bounded length, which is received within [`MESSAGE_TIMEOUT`].
 //! - The output of a session is passed on as it arrives. Nothing is buffered here but an incomplete length.
 
-#![expect(clippy::result_large_err, reason = "the error is a response, which is constructed once and sent")]
-
 mod pushes;
 
 use std::time::Duration;
