@@ -51,7 +51,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Here("channel.proxy.subscribe.http_headers, which are metadata over gRPC"),
     ),
-    ("channel.proxy.*.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "channel.proxy.*.grpc.credentials_key",
         "",
@@ -92,9 +91,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Always("the last value of each tracked key is kept, so that new subscribers get it at once"),
     ),
-    ("channel.without_namespace.subscribe_stream_bidirectional", "", Missing("subscription streams")),
-    ("channel.without_namespace.subscribe_stream_proxy_enabled", "", Missing("subscription streams")),
-    ("channel.without_namespace.subscribe_stream_proxy_name", "default", Missing("subscription streams")),
     (
         "client.allowed_delta_types",
         "",
@@ -109,7 +105,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
         "",
         Here("client.proxy.connect.http_headers, which are metadata over gRPC"),
     ),
-    ("client.proxy.*.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "client.proxy.*.grpc.credentials_key",
         "",
@@ -151,7 +146,6 @@ pub const OPTIONS: &[(&str, &str, Counterpart)] = &[
     ("node.info_metrics_aggregate_interval", "60s", Missing("other interval of the metrics in info")),
     ("pid_file", "", Missing("PID file")),
     ("rpc.proxy.grpc_metadata", "", Here("rpc.proxy.http_headers, which are metadata over gRPC")),
-    ("rpc.proxy.grpc.compression", "false", Missing("compression of messages over gRPC")),
     (
         "rpc.proxy.grpc.credentials_key",
         "",
@@ -195,8 +189,6 @@ pub enum Switch {
     Enabled,
     /// With a `type` other than `memory`.
     Type,
-    /// With an `endpoint`.
-    Endpoint,
     /// When any value in it differs from nothing, zero, `false` and empty lists.
     Content,
     /// Never on a server.
@@ -207,7 +199,6 @@ pub enum Switch {
 pub const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("broker", Switch::Enabled, Here("broker, a URL such as redis://127.0.0.1:6379")),
     ("channel.proxy.*.http.tls", Switch::Enabled, Missing("own certificates for hooks")),
-    ("channel.proxy.subscribe_stream", Switch::Endpoint, Missing("subscription streams")),
     (
         "client.connect_code_to_unidirectional_disconnect",
         Switch::Enabled,
@@ -239,7 +230,6 @@ pub const BLOCKS: &[(&str, Switch, Counterpart)] = &[
     ("shared_poll.notification", Switch::Enabled, Missing("notifications of shared polls by Redis or NATS")),
     ("shared_poll_relay", Switch::Enabled, Missing("relay of shared polls; each node requests the values")),
     ("swagger", Switch::Enabled, Always("the description of the API is always served, at /api/openapi.json")),
-    ("uni_grpc", Switch::Enabled, Missing("one-way gRPC transport")),
     (
         "uni_http_stream.connect_code_to_http_response",
         Switch::Enabled,
@@ -260,6 +250,7 @@ pub const ABSENT_DEFAULTS: &[(&str, &str)] = &[
     ("channel.without_namespace.shared_poll.proxy_name", ""),
     ("client.token.hmac_previous_secret_key_valid_until", ""),
     ("grpc_api.address", ""),
+    ("uni_grpc.address", ""),
 ];
 
 /// Whether `key` matches `pattern`, in which `*` stands for one part. `channel.without_namespace` matches every

@@ -177,7 +177,7 @@ impl From<&SessionCommand> for WireSessionCommand {
         let action = match &command.action {
             SessionAction::Subscribe { channel, admission, since } => {
                 // A subscription that the application makes has no token, filter and capabilities.
-                let Admission { info, data, expires, overrides, filter: _, allow: _, token: _ } =
+                let Admission { info, data, expires, overrides, filter: _, allow: _, token: _, stream: _ } =
                     &**admission;
                 let ChannelOverrides {
                     presence,

@@ -61,8 +61,8 @@ pub use options::{
     PusherAppOptions, PusherLimitsOptions, PusherOptions, ReadyOptions, RebalanceOptions, RedisOptions,
     RedisStreamOptions, SharedPollOptions, SharedPollsOptions, ShutdownOptions, SseOptions, StompOptions,
     StreamPublicationOptions, SubscriptionTokenOptions, TablesOptions, TablesS3Options, TcpOptions,
-    TlsOptions, TokenOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions, WebSocketOptions,
-    WebhooksOptions,
+    TlsOptions, TokenOptions, UniGrpcOptions, UniHttpStreamOptions, UniSseOptions, UniWebSocketOptions,
+    WebSocketOptions, WebhooksOptions,
 };
 pub use origin::AllowedOrigin;
 pub use print::{default_file, docs};

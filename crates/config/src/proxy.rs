@@ -11,7 +11,7 @@ use tidings_auth::JwksUrl;
 use super::group::group;
 use super::named_proxies::RpcNamespaces;
 use super::raw::{Raw, shown};
-use super::setting::{MaxLength, Setting, expected, millis, quoted};
+use super::setting::{MaxLength, Setting, count, expected, millis, quoted};
 use super::value::{PemText, StatusTransforms};
 
 const SECOND: u64 = 1_000;
@@ -108,9 +108,13 @@ group! {
 }
 
 group! {
-    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled`, `publish_proxy_enabled`, `sub_refresh_proxy_enabled` or
-    /// `subscription_type = "shared_poll"`: requests to the application, each an HTTP POST with JSON and a response in JSON.
-    pub struct ChannelProxies {}
+    /// Hooks for channels, in namespaces with `subscribe_proxy_enabled`, `publish_proxy_enabled`, `sub_refresh_proxy_enabled`,
+    /// `subscribe_stream_proxy_enabled` or `subscription_type = "shared_poll"`: requests to the application, each an HTTP POST with
+    /// JSON and a response in JSON.
+    pub struct ChannelProxies {
+        /// Most streams of subscriptions on one node. Further subscriptions get the temporary error 111.
+        subscribe_stream_limit: usize = "10000", count(1, 1_000_000), reload;
+    }
     groups {
         /// The subscribe hook.
         subscribe: ProxyOptions;
@@ -118,6 +122,9 @@ group! {
         publish: ProxyOptions;
         /// The hook that renews subscriptions which expire. While it fails, they are renewed for a minute at a time.
         sub_refresh: ProxyOptions;
+        /// The hook that opens a stream of publications for each subscription, over gRPC alone. `timeout` is the time until the
+        /// first message of the stream, which decides about the subscription.
+        subscribe_stream: ProxyOptions;
         /// The hook that has the values of shared polls. Its requests are not about one client: headers of clients and
         /// `meta` are not passed on.
         shared_poll_refresh: ProxyOptions;
@@ -163,7 +170,10 @@ group! {
 
 group! {
     /// Options of requests to the application over gRPC.
-    pub struct ProxyGrpcOptions {}
+    pub struct ProxyGrpcOptions {
+        /// Whether messages of requests are compressed with gzip. Compressed responses are accepted in any case.
+        compression: bool = "false", (), reload;
+    }
     groups {
         /// TLS of the connection.
         tls: ProxyTlsOptions;

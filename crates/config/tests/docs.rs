@@ -31,8 +31,8 @@ fn every_option_of_the_default_file_is_in_the_documentation_with_its_default() {
     let file_without_value: Vec<_> = file.lines().filter(|line| line.ends_with(" = …")).collect();
     let tls = ["cert_pem_file", "key_pem_file", "client_ca_pem_file"];
     let authority = ["server_ca_pem_file"];
-    let paths =
-        [&["data_dir"], &tls[..], &authority.repeat(2), &tls, &authority.repeat(5), &["store"]].concat();
+    let paths = [&["data_dir"], &tls[..], &tls, &authority.repeat(2), &tls, &authority.repeat(6), &["store"]]
+        .concat();
     assert_eq!(file_without_value, paths.iter().map(|name| format!("# {name} = …")).collect::<Vec<_>>());
     let (mut table, mut options) = (String::new(), 0);
     for line in file.lines() {

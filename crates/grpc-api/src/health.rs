@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
 use prost::Message;
-use tidings_grpc::{Code, Status, frame};
+use tidings_grpc::{Code, MessageEncoding, Status, frame};
 
 use crate::receive::IncomingMessage;
 use crate::response::{check_request, message, refuse};
@@ -41,17 +41,18 @@ pub fn routes(is_ready: Arc<dyn Fn() -> bool + Send + Sync>) -> Routes {
 
 async fn check(State(is_ready): State<IsReady>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    if let Err(rejection) = check_request(&parts) {
-        return rejection;
-    }
-    match receive(body).await.and_then(|request| respond(request, &*is_ready)) {
-        Ok(response) => message(response),
+    let encoding = match check_request(&parts) {
+        Ok(encoding) => encoding,
+        Err(rejection) => return rejection,
+    };
+    match receive(body, encoding).await.and_then(|request| respond(request, &*is_ready)) {
+        Ok(response) => message(response, MessageEncoding::Identity),
         Err(status) => refuse(&status),
     }
 }
 
-async fn receive(body: Body) -> Result<Bytes, Status> {
-    IncomingMessage::begin(body, MAX_REQUEST).await?.finish().await
+async fn receive(body: Body, encoding: MessageEncoding) -> Result<Bytes, Status> {
+    IncomingMessage::begin(body, encoding, MAX_REQUEST).await?.finish().await
 }
 
 /// The response to a request: of the whole server (an empty name), or of one of its services.

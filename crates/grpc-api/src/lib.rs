@@ -24,5 +24,5 @@ pub use receive::IncomingMessage;
 pub use reflection::routes as reflection_routes;
 pub use reply::{BatchWriter, encode_reply, encode_response};
 pub use request::{batch, command};
-pub use response::{check_request, from_rejection, message, refuse};
+pub use response::{check_request, compress, from_rejection, message, refuse};
 pub use rpc::{Rpc, SERVICES};

@@ -4,43 +4,47 @@
 use axum::body::Body;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tidings_grpc::{Code, Status, frame};
+use tidings_grpc::frame::Announced;
+use tidings_grpc::{Code, MessageEncoding, Status, frame};
 
 /// A message of which the prefix has been received.
 #[derive(Debug)]
 pub struct IncomingMessage {
     body: Body,
     received: BytesMut,
-    length: usize,
+    encoding: MessageEncoding,
+    announced: Announced,
+    most: usize,
 }
 
 impl IncomingMessage {
-    /// Receives the prefix of a message of at most `most` bytes. Holds one frame of HTTP/2 at most.
+    /// Receives the prefix of a message of at most `most` bytes, in a call with this compression. Holds one frame of HTTP/2 at most.
     ///
     /// # Errors
-    /// As [`frame::announced`]; [`Code::InvalidArgument`] for a body that ends before.
-    pub async fn begin(mut body: Body, most: usize) -> Result<Self, Status> {
+    /// As [`frame::announced`] and [`MessageEncoding::check`]; [`Code::InvalidArgument`] for a body that ends before.
+    pub async fn begin(mut body: Body, encoding: MessageEncoding, most: usize) -> Result<Self, Status> {
         let mut received = BytesMut::new();
         loop {
-            if let Some(length) = frame::announced(&received, most)? {
-                return Ok(Self { body, received, length });
+            if let Some(announced) = frame::announced(&received, most)? {
+                encoding.check(announced.is_compressed)?;
+                return Ok(Self { body, received, encoding, announced, most });
             }
             let data = next(&mut body).await?.ok_or_else(frame::not_single)?;
             received.extend_from_slice(&data);
         }
     }
 
-    /// The bytes of the message.
+    /// The bytes that the message may need: its length, or the longest one if it is compressed.
     pub fn length(&self) -> usize {
-        self.length
+        if self.announced.is_compressed { self.most } else { self.announced.length }
     }
 
     /// Receives the message and the end of the body.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`] for a body that is not exactly this message.
+    /// [`Code::InvalidArgument`] for a body that is not exactly this message; those of [`MessageEncoding::decode`].
     pub async fn finish(mut self) -> Result<Bytes, Status> {
-        let whole = frame::PREFIX + self.length;
+        let whole = frame::PREFIX + self.announced.length;
         self.received.reserve(whole.saturating_sub(self.received.len()));
         loop {
             if self.received.len() > whole {
@@ -56,7 +60,7 @@ impl IncomingMessage {
             return Err(frame::not_single());
         }
         self.received.advance(frame::PREFIX);
-        Ok(self.received.freeze())
+        self.encoding.decode(self.received.freeze(), self.announced.is_compressed, self.most)
     }
 }
 
@@ -90,7 +94,8 @@ mod tests {
             .map(|part| Ok::<_, axum::Error>(http_body::Frame::data(Bytes::from_static(part))))
             .collect();
         let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-        let message = IncomingMessage::begin(body, 3).await.map_err(|status| status.code)?;
+        let message =
+            IncomingMessage::begin(body, MessageEncoding::Identity, 3).await.map_err(|status| status.code)?;
         message.finish().await.map_err(|status| status.code)
     }
 
@@ -113,7 +118,8 @@ mod tests {
             (&[b"\0\0\0\0\x01ab"], Code::InvalidArgument),
             (&[b"\0\0\0\0\x01", b"ab"], Code::InvalidArgument),
             (&[b"\0\0\0\0\0\0\0\0\0\0"], Code::InvalidArgument),
-            (&[b"\x01\0\0\0\x01a"], Code::Unimplemented),
+            (&[b"\x01\0\0\0\x01a"], Code::Internal),
+            (&[b"\x02\0\0\0\x01a"], Code::Unimplemented),
             (&[b"\0\0\0\0\x04"], Code::ResourceExhausted),
             (&[b"\0\xff\xff\xff\xff"], Code::ResourceExhausted),
         ] {

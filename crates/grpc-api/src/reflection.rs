@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
 use prost::{Message, Oneof};
 use tidings_grpc::messages::DESCRIPTORS;
-use tidings_grpc::{Code, Status, frame};
+use tidings_grpc::{Code, MessageEncoding, Status, frame};
 use tokio::sync::watch;
 
 use crate::response::{check_request, with_type};
@@ -173,7 +173,7 @@ async fn reflect(State(draining): State<watch::Receiver<bool>>, request: Request
     let (parts, body) = request.into_parts();
     match check_request(&parts) {
         Err(rejection) => rejection,
-        Ok(()) => with_type(Response::new(Body::new(ReflectionStream::new(body, draining)))),
+        Ok(encoding) => with_type(Response::new(Body::new(ReflectionStream::new(body, encoding, draining)))),
     }
 }
 
@@ -181,13 +181,14 @@ async fn reflect(State(draining): State<watch::Receiver<bool>>, request: Request
 struct ReflectionStream {
     requests: Body,
     received: BytesMut,
+    encoding: MessageEncoding,
     /// The status of a stream that the server ends.
     end: Pin<Box<dyn Future<Output = Status> + Send>>,
     is_finished: bool,
 }
 
 impl ReflectionStream {
-    fn new(requests: Body, mut draining: watch::Receiver<bool>) -> Self {
+    fn new(requests: Body, encoding: MessageEncoding, mut draining: watch::Receiver<bool>) -> Self {
         let end = async move {
             // An error means that the server has ended.
             match tokio::time::timeout(MAX_DURATION, draining.wait_for(|draining| *draining)).await {
@@ -198,12 +199,14 @@ impl ReflectionStream {
                 }
             }
         };
-        Self { requests, received: BytesMut::new(), end: Box::pin(end), is_finished: false }
+        Self { requests, received: BytesMut::new(), encoding, end: Box::pin(end), is_finished: false }
     }
 
     /// The next frame of the response, if the received bytes are enough for one.
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some(message) = frame::next(&mut self.received, MAX_REQUEST)? else { return Ok(None) };
+        let Some(message) = frame::next(&mut self.received, self.encoding, MAX_REQUEST)? else {
+            return Ok(None);
+        };
         let request = ReflectionRequest::decode(message)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         let response = ReflectionResponse {

@@ -199,12 +199,17 @@ fn connection(connection: &ConnectionJson) -> api::ConnectionInfo {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tidings_grpc::MessageEncoding;
     use tidings_wire::code;
 
     use super::*;
 
+    fn single(framed: Vec<u8>) -> Bytes {
+        frame::single(framed.into(), MessageEncoding::Identity, 1 << 20).expect("one message")
+    }
+
     fn response<M: Message + Default>(reply: &CommandReply) -> M {
-        let message = frame::single(encode_response(reply).into()).expect("one message");
+        let message = single(encode_response(reply));
         M::decode(message).expect("a message")
     }
 
@@ -229,7 +234,7 @@ mod tests {
         batch.add(&encode_reply(Some(CommandMethod::Reload), &Err(code::NOT_AVAILABLE.into())));
         batch.add(&encode_reply(None, &Err(code::METHOD_NOT_FOUND.into())));
         batch.add(&encode_reply(Some(CommandMethod::MapStats), &Ok(CommandResult::MapStats { num_keys: 3 })));
-        let message = frame::single(Bytes::from(batch.finish())).expect("one message");
+        let message = single(batch.finish());
         let replies = api::BatchResponse::decode(message).expect("a message").replies;
         let stats = replies[0].presence_stats.as_ref().expect("a result");
         assert_eq!((stats.num_clients, stats.num_users), (u32::MAX, 2));

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::status::Status;
 
-/// The body of a response with one message, or of a request without trailers.
+/// The body of a response with one message.
 #[derive(Debug, Default)]
 pub struct UnaryBody {
     message: Option<Bytes>,
@@ -21,11 +21,6 @@ impl UnaryBody {
     /// The body of a response: a message with its prefix ([`crate::frame`]), and the status of a call that has succeeded.
     pub fn response(message: Bytes) -> Self {
         Self { message: Some(message), trailers: Some(Status::ok().trailers()) }
-    }
-
-    /// The body of a request: a message with its prefix.
-    pub fn request(message: Bytes) -> Self {
-        Self { message: Some(message), trailers: None }
     }
 }
 

@@ -5,17 +5,22 @@
 //! and metrics are the same.
 //!
 //! Invariants:
-//! - A message is never compressed; a compressed one from a peer is refused, and so is a second message where one is expected.
+//! - A message is compressed only in a call whose headers name gzip. It is bounded in bytes as it is sent and when it is decompressed.
+//! - A second message is refused where one is expected.
 //! - A status with any text is a valid header.
 
 pub mod body;
+pub mod compression;
 pub mod fields;
 pub mod frame;
 pub mod messages;
+mod request_body;
 pub mod status;
 pub mod timeout;
 
 pub use body::UnaryBody;
+pub use compression::MessageEncoding;
+pub use request_body::{MessageSender, RequestBody, SendError};
 pub use status::{Code, Status};
 
 /// The media type of requests and responses.

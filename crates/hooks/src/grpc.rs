@@ -33,6 +33,8 @@ pub(crate) fn path(kind: HookKind) -> &'static str {
         HookKind::Rpc => "/centrifugal.centrifugo.proxy.CentrifugoProxy/RPC",
         HookKind::Refresh => "/centrifugal.centrifugo.proxy.CentrifugoProxy/Refresh",
         HookKind::SubRefresh => "/centrifugal.centrifugo.proxy.CentrifugoProxy/SubRefresh",
+        // Its hook is no call: `crate::stream` has the paths.
+        HookKind::SubscribeStream => "/centrifugal.centrifugo.proxy.CentrifugoProxy/SubscribeUnidirectional",
         HookKind::SharedPollRefresh => "/centrifugal.centrifugo.proxy.CentrifugoProxy/SharedPollRefresh",
     }
 }

@@ -18,17 +18,17 @@ use super::request::RequestEncoding;
 use super::response::HookOutcome;
 use super::{HookCounters, HookKind, grpc};
 use tidings_config::{
-    HookUrl, ProxyTlsOptions, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect,
+    HookUrl, ProxyGrpcOptions, StaticHeaders, StatusTransforms, TransformTarget, TransformedDisconnect,
     TransformedError,
 };
 use tidings_metrics::Label as _;
 use tidings_otel::{SpanKind, TraceContext};
-use tidings_outbound::{GrpcOutbound, Outbound, OutboundError, TlsError, write_address};
+use tidings_outbound::{GrpcOutbound, GrpcStreams, Outbound, OutboundError, TlsError, write_address};
 
 /// Most requests of one hook under way.
 pub(super) const MAX_CALLS: usize = 256;
 /// Longest response, in bytes.
-const MAX_RESPONSE: usize = 1 << 20;
+pub(super) const MAX_RESPONSE: usize = 1 << 20;
 /// Longest response with values of a shared poll, in bytes.
 const MAX_VALUES: usize = 4 << 20;
 /// How long an idle connection stays open. Shorter than the idle timeout of common servers (2 s and more), because a
@@ -42,8 +42,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The options of a hook.
 pub(super) struct HookOptions<'a> {
     pub(super) endpoint: &'a HookUrl,
-    /// TLS of an endpoint of gRPC.
-    pub(super) grpc_tls: &'a ProxyTlsOptions,
+    /// The options of an endpoint of gRPC.
+    pub(super) grpc: &'a ProxyGrpcOptions,
     /// The name of the option with the endpoint, for messages.
     pub(super) option: &'a str,
     pub(super) timeout: Duration,
@@ -56,19 +56,21 @@ pub(super) struct HookOptions<'a> {
 }
 
 /// How requests are sent.
-enum Transport {
+pub(super) enum Transport {
     /// Each is a POST with JSON.
     Http(Outbound),
     /// Each is a call.
     Grpc(GrpcOutbound),
+    /// Each opens a stream.
+    Streams(GrpcStreams),
 }
 
 /// A hook.
 pub(super) struct Hook {
-    kind: HookKind,
+    pub(super) kind: HookKind,
     uri: Uri,
-    transport: Transport,
-    timeout: Duration,
+    pub(super) transport: Transport,
+    pub(super) timeout: Duration,
     http_headers: Vec<HeaderName>,
     emulated_headers: Vec<HeaderName>,
     /// The headers of every request.
@@ -77,7 +79,7 @@ pub(super) struct Hook {
     transforms: StatusTransforms,
     encoding: RequestEncoding,
     permits: Semaphore,
-    counters: Arc<HookCounters>,
+    pub(super) counters: Arc<HookCounters>,
     /// When the last failure was logged, and the number of failures since then.
     logged: Mutex<(Option<Instant>, u64)>,
 }
@@ -95,8 +97,14 @@ impl Hook {
         let uri = options.endpoint.uri().clone();
         let mut headers: HeaderMap = options.static_headers.iter().cloned().collect();
         let transport = if options.endpoint.is_grpc() {
-            let tls = grpc::tls(options.grpc_tls, options.option)?;
-            Transport::Grpc(GrpcOutbound::new(&uri, tls, GRPC_IDLE_TIMEOUT))
+            let tls = grpc::tls(&options.grpc.tls, options.option)?;
+            if kind == HookKind::SubscribeStream {
+                let streams = GrpcStreams::new(&uri, tls, GRPC_IDLE_TIMEOUT);
+                Transport::Streams(streams.compressed(options.grpc.compression))
+            } else {
+                let calls = GrpcOutbound::new(&uri, tls, GRPC_IDLE_TIMEOUT);
+                Transport::Grpc(calls.compressed(options.grpc.compression))
+            }
         } else {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
@@ -185,10 +193,11 @@ impl Hook {
                 let message = body.message(self.kind);
                 outbound.call(grpc::path(self.kind), request, &message, self.timeout, limit).await
             }
+            Transport::Streams(_) => return Err("a stream is opened, and not called".to_owned()),
         };
         let response = match (sent, &self.transport) {
             (Ok(response), Transport::Http(_)) => response,
-            (Ok(message), Transport::Grpc(_)) => {
+            (Ok(message), _) => {
                 grpc::to_json(self.kind, message).map_err(|reason| format!("the response {reason}"))?.into()
             }
             (Err(error), transport) => {
@@ -220,7 +229,7 @@ impl Hook {
 
     /// The headers of a request: static ones, replaced by emulated ones, replaced by those of the HTTP request, as far as
     /// the configuration lists them. A value that is invalid in a header is omitted.
-    fn headers(&self, requester: &Requester, emulated: &[(String, String)]) -> HeaderMap {
+    pub(super) fn headers(&self, requester: &Requester, emulated: &[(String, String)]) -> HeaderMap {
         let mut headers = self.headers.clone();
         let sent = requester.connection_info.as_ref().map_or(&[][..], |about| &about.headers);
         for (name, from) in [(&self.emulated_headers, emulated), (&self.http_headers, sent)] {
@@ -237,7 +246,7 @@ impl Hook {
     }
 
     /// Logs a failure, at most once in [`LOG_INTERVAL`], because a hook that fails usually fails for every client.
-    fn log_failure(&self, error: &str) {
+    pub(super) fn log_failure(&self, error: &str) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, unlogged) = &mut *logged;
         if last.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
@@ -283,7 +292,7 @@ mod tests {
         let connect = load(None, [], &overrides).expect("a configuration").client.proxy.connect;
         let options = HookOptions {
             endpoint: connect.endpoint.as_ref().expect("an address"),
-            grpc_tls: &connect.grpc.tls,
+            grpc: &connect.grpc,
             option: "client.proxy.connect.endpoint",
             timeout: connect.timeout,
             http_headers: &connect.http_headers,

@@ -18,6 +18,7 @@ mod hook;
 mod request;
 mod response;
 mod set;
+mod stream;
 mod values;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use tidings_hub::{Admission, Connected, Failure, HookNames, Namespaces, PollValu
 use tidings_wire::Channel;
 
 pub use response::{AllowedPublish, Renewal};
+pub use stream::{HookStream, OpenedStream, StreamPublication, StreamSender};
 
 use self::hook::{Hook, HookOptions};
 use self::request::{HookChannel, HookEvent, HookRequest};
@@ -45,6 +47,7 @@ labels! {
         Rpc => "rpc",
         Refresh => "refresh",
         SubRefresh => "sub_refresh",
+        SubscribeStream => "subscribe_stream",
         SharedPollRefresh => "shared_poll_refresh",
     }
 }
@@ -59,6 +62,7 @@ impl HookKind {
             Self::Rpc => "hook rpc",
             Self::Refresh => "hook refresh",
             Self::SubRefresh => "hook sub_refresh",
+            Self::SubscribeStream => "hook subscribe_stream",
             Self::SharedPollRefresh => "hook shared_poll_refresh",
         }
     }
@@ -122,6 +126,7 @@ pub fn needs_headers(config: &Config) -> bool {
         || is_enabled(|options| options.publish_proxy_enabled)
         || config.client.proxy.refresh.enabled
         || is_enabled(|options| options.sub_refresh_proxy_enabled)
+        || is_enabled(|options| options.subscribe_stream_proxy_enabled)
 }
 
 /// Whether the hook of `rpc` commands with this name has an endpoint.
@@ -143,6 +148,7 @@ pub struct Hooks {
     rpc: RpcHooks,
     refresh: Option<Hook>,
     sub_refresh: HookSet,
+    subscribe_stream: HookSet,
     shared_poll_refresh: HookSet,
     counters: Arc<HookCounters>,
 }
@@ -167,7 +173,7 @@ impl Hooks {
             Some(endpoint) if connect.enabled => {
                 let hook = HookOptions {
                     endpoint,
-                    grpc_tls: &connect.grpc.tls,
+                    grpc: &connect.grpc,
                     option: "client.proxy.connect.endpoint",
                     timeout: connect.timeout,
                     http_headers: &connect.http_headers,
@@ -211,6 +217,15 @@ impl Hooks {
         let users =
             namespaces(config).map(|o| (o.sub_refresh_proxy_enabled, o.sub_refresh_proxy_name.as_str()));
         let sub_refresh = HookSet::new(config, sub_refresh, users, &counters)?;
+        let streams = Unnamed {
+            kind: HookKind::SubscribeStream,
+            options: &channels.subscribe_stream,
+            option: "channel.proxy.subscribe_stream.endpoint",
+            unused: "no namespace with subscribe_stream_proxy_enabled uses it",
+        };
+        let users = namespaces(config)
+            .map(|o| (o.subscribe_stream_proxy_enabled, o.subscribe_stream_proxy_name.as_str()));
+        let subscribe_stream = HookSet::new(config, streams, users, &counters)?;
         let values = Unnamed {
             kind: HookKind::SharedPollRefresh,
             options: &channels.shared_poll_refresh,
@@ -225,7 +240,17 @@ impl Hooks {
         let shared_poll_refresh = HookSet::new(config, values, users, &counters)?;
         let rpc = RpcHooks::new(config, &counters)?;
         let refresh = refresh_hook(config, &counters)?;
-        Ok(Self { connect, subscribe, publish, rpc, refresh, sub_refresh, shared_poll_refresh, counters })
+        Ok(Self {
+            connect,
+            subscribe,
+            publish,
+            rpc,
+            refresh,
+            sub_refresh,
+            subscribe_stream,
+            shared_poll_refresh,
+            counters,
+        })
     }
 
     /// The counters of all hooks.
@@ -279,6 +304,32 @@ impl Hooks {
         let target = HookChannel::new(namespaces, channel);
         let request = HookRequest::new(requester, HookEvent::Subscribe(&target), data, hook.encoding());
         Some(hook.call(requester, &[], &request, response::read_subscribe).await)
+    }
+
+    /// Opens a stream for a subscription to a channel; `None` if its namespace has no streams.
+    ///
+    /// # Errors
+    /// Why the subscription is rejected.
+    pub async fn open_stream(
+        &self,
+        namespaces: &Namespaces,
+        requester: &Requester,
+        channel: &Channel,
+        data: Option<&[u8]>,
+    ) -> Option<Result<OpenedStream, Failure>> {
+        let options = namespaces.options(channel.as_str()).ok().filter(|o| o.subscribe_stream_proxy)?;
+        let hook = self.subscribe_stream.get(options.hooks.subscribe_stream.as_deref())?;
+        let target = HookChannel::new(namespaces, channel);
+        let request = HookRequest::new(requester, HookEvent::Subscribe(&target), data, hook.encoding());
+        Some(hook.open_stream(requester, &request, options.subscribe_stream_bidirectional).await)
+    }
+
+    /// Counts a subscription that was refused because too many streams are open, and logs it.
+    pub fn refuse_stream(&self, namespaces: &Namespaces, channel: &Channel, limit: usize) {
+        if let Some(hook) = self.subscribe_stream.get(name(namespaces, channel, |n| &n.subscribe_stream)) {
+            self.counters.refused.add(HookKind::SubscribeStream);
+            hook.log_failure(&format!("{limit} streams are open (channel.proxy.subscribe_stream_limit)"));
+        }
     }
 
     /// Calls the publish hook of a channel; `None` if it is disabled.
@@ -375,7 +426,7 @@ fn refresh_hook(config: &Config, counters: &Arc<HookCounters>) -> Result<Option<
     }
     let hook = HookOptions {
         endpoint,
-        grpc_tls: &options.grpc.tls,
+        grpc: &options.grpc,
         option,
         timeout: options.timeout,
         http_headers: &options.http_headers,

@@ -198,6 +198,11 @@ pub(super) fn read_subscribe(json: &[u8]) -> HookOutcome<Admission> {
     read(json, admission)
 }
 
+/// Reads the response in the first message of a stream, which accepts the subscription without a result too.
+pub(super) fn read_stream_subscribe(json: &[u8]) -> HookOutcome<Admission> {
+    read_any(json, |result: Option<SubscribeHookResult>| result.map_or(Ok(Admission::default()), admission))
+}
+
 /// Reads the response to `publish`.
 pub(super) fn read_publish(json: &[u8]) -> HookOutcome<AllowedPublish> {
     let published = read(json, |result: PublishHookResult| {
@@ -286,6 +291,7 @@ fn admission(result: SubscribeHookResult) -> Result<Admission, InvalidReason> {
         filter: result.server_tags_filter.map(|json| filter(&json)).transpose()?,
         allow: allow(result.allow)?.unwrap_or_default(),
         token: None,
+        stream: None,
     })
 }
 

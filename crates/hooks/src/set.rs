@@ -80,7 +80,7 @@ fn hook(
     let Some(endpoint) = &options.endpoint else { return Ok(None) };
     let hook = HookOptions {
         endpoint,
-        grpc_tls: &options.grpc.tls,
+        grpc: &options.grpc,
         option,
         timeout: options.timeout,
         http_headers: &options.http_headers,

@@ -12,6 +12,7 @@ pub use tidings_wire::grant::{ChannelOverrides, TokenId};
 use tidings_wire::{Channel, Labels, MessageProperties};
 
 use crate::effects::Failure;
+use crate::stream_lease::StreamLease;
 
 /// The transport and the HTTP headers of a connection, for hooks. Shared, and stored only if a hook is configured or a proxy has
 /// authenticated the user.
@@ -209,6 +210,8 @@ pub struct Admission {
     pub allow: Allow,
     /// The subscription token, if there is one.
     pub token: Option<TokenId>,
+    /// The stream of publications for this subscription alone, if there is one.
+    pub stream: Option<StreamLease>,
 }
 
 /// A renewed connection or subscription.

@@ -13,6 +13,7 @@ use crate::index::Slot;
 use crate::protocols::ControlMessages;
 use crate::session::SessionId;
 use crate::shared_poll::{PollRequest, PollSubscriber};
+use crate::stream_lease::StreamLease;
 
 /// A request of the hub to its shard. Effects are executed in order.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub enum Request<M: ControlMessages> {
     MapChange(Channel, Box<KeyChange>),
     /// A request of a subscriber of a shared poll.
     Poll(Channel, PollSubscriber, Box<PollRequest>),
+    /// Pass a publication to the stream of the client's subscription.
+    StreamPublish(StreamLease, Bytes),
 }
 
 impl<M: ControlMessages> Request<M> {
@@ -86,7 +89,8 @@ impl<M: ControlMessages> Request<M> {
             | Self::Query(_)
             | Self::Authorize(_)
             | Self::MapChange(..)
-            | Self::Poll(..) => None,
+            | Self::Poll(..)
+            | Self::StreamPublish(..) => None,
             Self::Protocol(request) => M::reserves(request),
         }
     }
@@ -122,6 +126,8 @@ pub enum Notification<M: ControlMessages> {
     MapLeft(Channel, Box<str>),
     /// A subscription to a shared poll has ended, or was cancelled while it began.
     PollLeft(Channel, PollSubscriber),
+    /// The subscription of a stream has begun.
+    StreamStarted(StreamLease),
 }
 
 /// Queries of the whole node.

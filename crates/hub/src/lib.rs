@@ -50,6 +50,7 @@ mod session_command;
 mod settings;
 mod shared_poll;
 mod slot_lists;
+mod stream_lease;
 mod subscribe;
 mod subscriptions;
 mod topics;
@@ -89,6 +90,7 @@ pub use settings::Settings;
 pub use shared_poll::{
     PollNamespace, PollPublication, PollRequest, PollSubscriber, PollValue, PollValues, TrackedKeys,
 };
+pub use stream_lease::{StreamId, StreamLease, SubscriptionStream};
 pub use subscribe::{
     CommandError, Completed, Origin, RecoverFrom, SubscribeOptions, SubscribeOutcome, SubscribeRequest,
 };

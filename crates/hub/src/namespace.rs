@@ -105,6 +105,10 @@ pub struct NamespaceOptions {
     pub publish_proxy: bool,
     /// The application renews subscriptions that expire.
     pub sub_refresh_proxy: bool,
+    /// The application decides about subscriptions, and opens a stream of publications for each.
+    pub subscribe_stream_proxy: bool,
+    /// Such a stream also gets the publications of its client.
+    pub subscribe_stream_bidirectional: bool,
     /// The names of these hooks, where they differ from those without a name.
     pub hooks: HookNames,
     /// The options of the map that each channel is; `None` for channels that are not maps.
@@ -156,6 +160,8 @@ pub struct HookNames {
     pub publish: Option<String>,
     /// The hook that renews subscriptions.
     pub sub_refresh: Option<String>,
+    /// The hook that opens streams for subscriptions.
+    pub subscribe_stream: Option<String>,
 }
 
 /// A named set of options.

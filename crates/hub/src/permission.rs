@@ -51,7 +51,7 @@ impl<P: Protocols> Hub<P> {
     /// Whether the application decides about `action` in a channel with these options, for a session with this identity.
     fn application_decides(&self, options: &NamespaceOptions, action: Action, identity: Identity) -> bool {
         let has_hook = match action {
-            Action::Subscribe => options.subscribe_proxy,
+            Action::Subscribe => options.subscribe_proxy || options.subscribe_stream_proxy,
             Action::Publish => options.publish_proxy,
             Action::History | Action::Presence | Action::MapPublish | Action::MapRemove => false,
         };
@@ -87,6 +87,13 @@ impl<P: Protocols> Hub<P> {
         self.trace_publish(slot, &channel, body.len());
         let session = &self.sessions[slot.index()];
         let has_connect = session.peer.has_connect();
+        if self.options(&channel).subscribe_stream_bidirectional
+            && !self.settings.access.has_scope(session.identity, Scope::Publish)
+        {
+            // Only the stream of the own subscription takes publications of clients.
+            let stream = self.publication_stream(slot, &channel).ok_or(code::PERMISSION_DENIED)?;
+            return Ok(Request::StreamPublish(stream, body));
+        }
         if !self.is_decided_by_application(slot, Action::Publish, &channel) {
             self.authorize_command(slot, Action::Publish, &channel)?;
             // Publications of connected clients contain information about the client.

@@ -8,6 +8,7 @@ use tidings_wire::Labels;
 
 use crate::authorization::TokenId;
 use crate::index::TopicKey;
+use crate::stream_lease::StreamLease;
 
 /// A boolean of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct SubscriptionDetails {
     pub(crate) allow: Allow,
     /// The subscription token, if there is one.
     pub(crate) token: Option<Box<TokenId>>,
+    /// The stream of publications for this subscription alone, if there is one.
+    pub(crate) stream: Option<Box<StreamLease>>,
 }
 
 /// The user of a session, and the details of its subscriptions.

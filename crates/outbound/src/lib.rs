@@ -1,9 +1,9 @@
 //! The HTTP client of the server: [`Outbound`] for requests to the application's hooks and to key sets, [`GrpcOutbound`] for
-//! hooks over gRPC, and [`pooled_client`] with [`tls`] for others (the bucket of tables).
+//! hooks over gRPC, [`GrpcStreams`] for its streams of messages, and [`pooled_client`] with [`tls`] for others (the bucket of tables).
 //!
 //! Invariants:
 //! - Every request of [`Outbound`] and [`GrpcOutbound`] is bounded in time, from the name lookup to the last byte of the response; every
-//!   response is bounded in bytes.
+//!   response is bounded in bytes. A stream is bounded in time until its first message, and each of its messages in bytes.
 //! - Redirects are not followed: only the configured address is trusted.
 //! - No error contains an address, a header or a body.
 
@@ -34,6 +34,7 @@ use tidings_grpc::Status;
 use tokio::time::timeout;
 
 pub use grpc::GrpcOutbound;
+pub use grpc::streams::{GrpcStream, GrpcStreams, StreamRequest};
 
 /// Largest head of a response, in bytes.
 const MAX_HEAD: usize = 16 << 10;

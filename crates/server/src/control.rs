@@ -168,6 +168,9 @@ impl Control for SessionControl {
                 self.sessions.read_messages(&request, reply);
             }
             Request::Protocol(mqtt::Request::OpenWill(request)) => self.sessions.open_will(*request, reply),
+            Request::StreamPublish(stream, body) => {
+                reply.send(to_response(stream.stream().publish(body), |()| Response::Published(0)));
+            }
             Request::Authorize(request) => self.authorizer.handle(*request, reply),
         }
     }
@@ -204,6 +207,7 @@ impl Control for SessionControl {
                 let change = KeyChange { key, set: None, tags: Vec::new(), info: None };
                 self.router.maps().change(&channel, &options, change, None, |_| {});
             }
+            Notification::StreamStarted(stream) => stream.stream().start(),
             Notification::PollLeft(channel, subscriber) => self.polls.leave(channel, subscriber),
             Notification::Protocol(change) => self.sessions.apply(*change),
             Notification::TakenOver { user, name, client } => self.authorizer.take_over(user, name, client),

@@ -117,8 +117,8 @@ pub struct Server {
     http: HttpServer,
     /// The port for operators; without listeners if `internal.listen` is empty.
     internal_http: HttpServer,
-    /// The port of the API over gRPC; without a listener if it is disabled.
-    grpc: HttpServer,
+    /// The ports of gRPC, of the API and of the one-way transport; without a listener if they are disabled.
+    grpc: [HttpServer; 2],
     tables: Option<Arc<TableService>>,
     webhooks: Option<Arc<Webhooks>>,
     consumers: RunningConsumers,
@@ -161,7 +161,8 @@ impl Server {
         let tls = Tls::from_config(&config)?;
         let audit = open_audit_log(&config)?;
         let grpc_tls = Tls::for_grpc(&config.grpc_api.tls.with(&config.tls), "grpc_api")?;
-        let [tcp, mqtt, http, internal_port, grpc] = bind_all(&config, passed)?;
+        let uni_grpc_tls = Tls::for_grpc(&config.uni_grpc.tls.with(&config.tls), "uni_grpc")?;
+        let [tcp, mqtt, http, internal_port, grpc, uni_grpc] = bind_all(&config, passed)?;
         let mut announcements = Vec::new();
         for bound in &tcp {
             announcements.push(format!("tcp {}", bound.address()?));
@@ -184,6 +185,9 @@ impl Server {
         }
         for bound in &grpc {
             announcements.push(format!("grpc {}", bound.address()?));
+        }
+        for bound in &uni_grpc {
+            announcements.push(format!("uni_grpc {}", bound.address()?));
         }
 
         let live = LiveConfig::new(config.clone());
@@ -253,8 +257,11 @@ impl Server {
             };
             all.into_iter().map(listener).collect()
         };
-        let (http, internal_port, grpc) = (listeners(http), listeners(internal_port), listeners(grpc));
-        let grpc = grpc::start(grpc, &config, &services, grpc_tls.as_ref(), &mut metrics)?;
+        let (http, internal_port) = (listeners(http), listeners(internal_port));
+        let grpc = [
+            grpc::start(listeners(grpc), &config, &services, grpc_tls.as_ref(), &mut metrics)?,
+            grpc::start_uni(listeners(uni_grpc), &config, &services, uni_grpc_tls.as_ref())?,
+        ];
         let metrics = Arc::new(metrics);
         let (routes, internal_routes) = http::routes(&services, &metrics, tables.as_ref(), page.routes());
         let parts = HttpParts {
@@ -306,7 +313,7 @@ impl Server {
         }
         let consumers = consumers.start(&(Arc::new(ConsumedCommands(Arc::clone(api))) as _));
         tasks.spawn(Arc::clone(&api.blocklist).run());
-        for tls in services.tls.iter().chain(&grpc_tls) {
+        for tls in services.tls.iter().chain(&grpc_tls).chain(&uni_grpc_tls) {
             tasks.spawn(Arc::clone(tls).watch());
         }
         let http_services = Arc::clone(&services);
@@ -389,8 +396,9 @@ fn open_audit_log(config: &Config) -> Result<Audit, StartError> {
 /// The bound listeners of one port.
 type Bound = Vec<BoundListener>;
 
-/// Binds the listeners of the line port, of MQTT, of the HTTP port, of the internal port and of gRPC, or adopts those that are bound already.
-fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 5], StartError> {
+/// Binds the listeners of the line port, of MQTT, of the HTTP port, of the internal port and of the two ports of gRPC, or adopts those
+/// that are bound already.
+fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 6], StartError> {
     let all = |option: &'static str, addresses: &[ListenAddr], passed: Vec<PassedListener>| {
         if !passed.is_empty() && passed.len() != addresses.len() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not as many listeners as addresses");
@@ -408,12 +416,14 @@ fn bind_all(config: &Config, passed: PassedListeners) -> Result<[Bound; 5], Star
     };
     let mqtt: &[ListenAddr] = if config.mqtt.enabled { &config.mqtt.listen } else { &[] };
     let grpc: Vec<_> = config.grpc_api.enabled.then(|| config.grpc_api.listen()).into_iter().collect();
+    let uni: Vec<_> = config.uni_grpc.enabled.then(|| config.uni_grpc.listen()).into_iter().collect();
     Ok([
         all("tcp.listen", &config.tcp.listen, passed.tcp)?,
         all("mqtt.listen", mqtt, Vec::new())?,
         all("http.listen", &config.http.listen, passed.http)?,
         all("internal.listen", &config.internal.listen, Vec::new())?,
         all("grpc_api.address", &grpc, Vec::new())?,
+        all("uni_grpc.address", &uni, Vec::new())?,
     ])
 }
 

@@ -83,7 +83,7 @@ const MQTT5_SHARED: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V5), 
 const MQTT5: Protocol = Protocol::Mqtt { version: Some(MqttVersion::V5), is_addressed: true };
 
 /// All combinations. The first row is a new connection of the line port.
-const LINKS: [Row; 28] = [
+const LINKS: [Row; 29] = [
     Row::new("unknown", Framing::Line, Protocol::Unknown, Direction::TwoWay),
     Row::new("plain", Framing::Line, Protocol::Plain, Direction::TwoWay),
     Row::new("resp2", Framing::Raw, Protocol::Resp { version: Version::V2 }, Direction::TwoWay),
@@ -112,6 +112,7 @@ const LINKS: [Row; 28] = [
     Row::new("websocket_mqtt3", WEBSOCKET, MQTT3, Direction::TwoWay),
     Row::new("websocket_mqtt5_qos0", WEBSOCKET, MQTT5_SHARED, Direction::TwoWay),
     Row::new("websocket_mqtt5", WEBSOCKET, MQTT5, Direction::TwoWay),
+    Row::new("uni_grpc", Framing::Raw, PROTOBUF, Direction::OneWay),
 ];
 
 impl Link {

@@ -308,10 +308,14 @@ pub fn options(
         subscribe_proxy: from.subscribe_proxy_enabled,
         publish_proxy: from.publish_proxy_enabled,
         sub_refresh_proxy: from.sub_refresh_proxy_enabled,
+        subscribe_stream_proxy: from.subscribe_stream_proxy_enabled,
+        subscribe_stream_bidirectional: from.subscribe_stream_proxy_enabled
+            && from.subscribe_stream_bidirectional,
         hooks: HookNames {
             subscribe: hook_name(&from.subscribe_proxy_name),
             publish: hook_name(&from.publish_proxy_name),
             sub_refresh: hook_name(&from.sub_refresh_proxy_name),
+            subscribe_stream: hook_name(&from.subscribe_stream_proxy_name),
         },
         map: None,
         shared_poll: None,

@@ -85,6 +85,16 @@ impl Reply {
         self.peer
     }
 
+    /// The session that gets the response.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The mailbox of its shard.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
     /// Sends the response, which later publications do not overtake.
     pub fn send_in_order(self, response: Response) {
         self.mailbox.post(ShardMessage::OrderedResponse(self.session, self.ticket, response));

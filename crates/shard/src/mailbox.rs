@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::pipe::ReadinessReceiver;
 use crate::polls::PollDelivery;
 use crate::socket::{LineRules, Listener, Socket};
+use crate::streams::StreamDelivery;
 use crate::survey::ConnectionSurvey;
 
 /// The cost of a waiting publication besides its body, in bytes.
@@ -73,6 +74,8 @@ pub enum ShardMessage {
     SubscriptionCounts(Arc<Vec<(Channel, u64)>>),
     /// A value of a shared poll, for the sessions that track its key.
     Poll(Box<PollDelivery>),
+    /// Publications of a stream for one session, or the end of its subscription.
+    Stream(Box<StreamDelivery>),
     /// The subscription of a session to a shared poll ends, so that its client subscribes again.
     PollEnded(Channel, SessionId),
     /// Publications of a topic are lost: notify its subscribers.
@@ -238,6 +241,25 @@ impl Mailbox {
         state.messages.push(ShardMessage::Poll(Box::new(delivery)));
         self.bytes.store(state.bytes, Ordering::Relaxed);
         true
+    }
+
+    /// As [`Mailbox::deliver`], for the subscription of a stream. Wakes the shard.
+    ///
+    /// # Errors
+    /// The delivery, if the budget is exhausted.
+    pub fn deliver_stream(&self, delivery: Box<StreamDelivery>) -> Result<(), Box<StreamDelivery>> {
+        let bodies: usize = delivery.publications.iter().map(|publication| publication.body.len()).sum();
+        let cost = bodies + (delivery.publications.len() + 1) * OVERHEAD;
+        let mut state = self.lock();
+        if state.bytes + cost > self.budget {
+            return Err(delivery);
+        }
+        state.bytes += cost;
+        state.messages.push(ShardMessage::Stream(delivery));
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        drop(state);
+        self.wake();
+        Ok(())
     }
 
     /// Wakes the shard if it sleeps.

@@ -29,6 +29,7 @@ use crate::process::Process;
 use crate::read_scheduler::{PeerState, PendingRead, ReadScheduler};
 use crate::rebalance::{Rebalance, SessionAges};
 use crate::socket::Listener;
+use crate::streams::HeldDeliveries;
 use crate::wheel::Wheel;
 
 /// Most bytes per read from a socket.
@@ -126,6 +127,7 @@ impl PreparedShards {
                 process: Arc::clone(process),
                 addresses: HashMap::new(),
                 clients: HashMap::new(),
+                held_deliveries: HashMap::new(),
                 ends: EndLog::default(),
                 began: Instant::now(),
                 batches: Batches::new(Deflater::new(limits.compression_level, limits.compression_min_size)),
@@ -217,6 +219,8 @@ pub(crate) struct Shard {
     pub(crate) addresses: HashMap<Slot, AddressKey>,
     /// Addresses of clients behind trusted proxies, as the proxies state them.
     pub(crate) clients: HashMap<Slot, IpAddr>,
+    /// Publications of streams whose clients have much to read.
+    pub(crate) held_deliveries: HeldDeliveries,
     /// What the log line of a connection's end contains.
     pub(crate) ends: EndLog,
     /// The drain in progress.
@@ -407,6 +411,7 @@ impl Shard {
                 ShardMessage::SubscriptionCounts(counts) => {
                     tidings_session::subscription_counts(&mut self.hub, &counts, &mut self.fx);
                 }
+                ShardMessage::Stream(delivery) => self.deliver_stream(*delivery),
                 ShardMessage::Poll(delivery) => self.fan_out_poll(*delivery),
                 ShardMessage::PollEnded(channel, id) => {
                     let end = (code::INSUFFICIENT_STATE.number, code::INSUFFICIENT_STATE.text);

@@ -77,6 +77,9 @@ impl Shard {
             Ok(_) => {}
         }
         self.start_held_reads(slot);
+        if !self.held_deliveries.is_empty() {
+            self.send_held_streams(slot);
+        }
     }
 
     /// Starts reads that wait until the peer has read its responses.
@@ -227,6 +230,7 @@ impl Shard {
         sub(&self.metrics.connections[TransportKind::from(&conn.socket)], 1);
         self.process.release_connection();
         self.ends.forget(slot);
+        self.drop_held_streams(slot);
         if !self.clients.is_empty() {
             self.clients.remove(&slot);
         }

@@ -1,8 +1,9 @@
 """An application behind hooks over gRPC: application.py PROTO [CERTIFICATE KEY], where PROTO is the folder with proxy.proto. Listens on
-the port PORT or on a free one, prints it, and serves until its standard input ends."""
+the port PORT or on a free one, prints it, and serves until its standard input ends. With GZIP its responses are compressed."""
 import json
 import os
 import sys
+import threading
 import time
 from concurrent import futures
 from pathlib import Path
@@ -25,6 +26,36 @@ def about(request, context):
     seen["agent"] = sent.get("x-agent")
     seen["deadline"] = 0 < context.time_remaining() <= 2
     return seen
+
+
+class Streams:
+    """The streams of subscriptions: how many are open and have ended, and how many publications they have sent."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.open, self.ended, self.sent = 0, 0, {}
+
+    def count(self, request, context):
+        """Counts a stream until its call ends."""
+        def end():
+            with self.lock:
+                self.open, self.ended = self.open - 1, self.ended + 1
+        with self.lock:
+            self.open += 1
+        if not context.add_callback(end):
+            end()
+
+    def send(self, channel, publication):
+        with self.lock:
+            self.sent[channel] = self.sent.get(channel, 0) + 1
+        return messages.StreamSubscribeResponse(publication=publication)
+
+    def state(self):
+        with self.lock:
+            return {"open": self.open, "ended": self.ended, "sent": dict(self.sent)}
+
+
+streams = Streams()
 
 
 class Application(services.CentrifugoProxyServicer):
@@ -80,7 +111,51 @@ class Application(services.CentrifugoProxyServicer):
         changed = json.dumps({"changed": json.loads(request.data), "channel": request.channel}).encode()
         return messages.PublishResponse(result=messages.PublishResult(data=changed, tags={"by": "application"}))
 
+    def SubscribeUnidirectional(self, request, context):
+        streams.count(request, context)
+        if request.channel.endswith(":refused"):
+            error = messages.Error(code=1001, message="closed", temporary=True)
+            yield messages.StreamSubscribeResponse(subscribe_response=messages.SubscribeResponse(error=error))
+            return
+        if request.channel.endswith(":late"):
+            time.sleep(3)
+        asked = json.loads(request.data or b"{}")
+        response = messages.SubscribeResponse()
+        if "empty" not in asked:
+            seen = {"user": request.user, "data": asked, "key": metadata(context).get("x-key")}
+            response.result.data = json.dumps(seen).encode()
+        yield messages.StreamSubscribeResponse(subscribe_response=response)
+        padding = "x" * asked.get("size", 0)
+        for number in range(asked.get("count", 0)):
+            if not context.is_active():
+                return
+            data = json.dumps({"n": number, "padding": padding}).encode()
+            yield streams.send(request.channel, messages.Publication(data=data, tags={"by": "stream"}))
+        if "fail" in asked:
+            context.abort(grpc.StatusCode.INTERNAL, "a secret of the application")
+        while "end" not in asked and context.is_active():
+            time.sleep(0.02)
+
+    def SubscribeBidirectional(self, requests, context):
+        first = next(requests)
+        request = first.subscribe_request
+        streams.count(request, context)
+        assert request.channel and not first.HasField("publication"), first
+        yield messages.StreamSubscribeResponse(subscribe_response=messages.SubscribeResponse())
+        if request.channel.endswith(":deaf"):
+            while context.is_active():
+                time.sleep(0.02)
+            return
+        for message in requests:
+            assert not message.HasField("subscribe_request"), message
+            if message.publication.data == b'"end"':
+                return
+            echo = {"echo": json.loads(message.publication.data)}
+            yield streams.send(request.channel, messages.Publication(data=json.dumps(echo).encode()))
+
     def RPC(self, request, context):
+        if request.method == "streams":
+            return messages.RPCResponse(result=messages.RPCResult(data=json.dumps(streams.state()).encode()))
         seen = about(request, context) | {"method": request.method, "user": request.user}
         seen["meta"] = json.loads(request.meta or b"null")
         seen["data"] = json.loads(request.data or b"null")
@@ -95,7 +170,10 @@ class Application(services.CentrifugoProxyServicer):
         return messages.SharedPollRefreshResponse(result=messages.SharedPollRefreshResult(items=items, epoch="e"))
 
 
-server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+# The default of many servers. A stream occupies a thread here.
+limit = [("grpc.max_concurrent_streams", 100)]
+compression = grpc.Compression.Gzip if os.environ.get("GZIP") else None
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=256), options=limit, compression=compression)
 services.add_CentrifugoProxyServicer_to_server(Application(), server)
 address = f"localhost:{os.environ.get('PORT', 0)}"
 if len(sys.argv) > 2:

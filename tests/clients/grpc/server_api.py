@@ -192,8 +192,17 @@ assert code == grpc.StatusCode.PERMISSION_DENIED and "scope publish" in why, (co
 # Limits, deadlines, and what this server does not have.
 code, why = status("Publish", {"channel": "chat:a", "data": b"x" * 100_000})
 assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "max_receive_message_size" in why, (code, why)
-code, why = status("Publish", {"channel": "chat:a", "data": b"x" * 10_000}, compression=grpc.Compression.Gzip)
-assert code == grpc.StatusCode.UNIMPLEMENTED and "compress" in why, (code, why)
+
+# Compression in both directions, with the limit on messages when they are decompressed.
+gzip = {"compression": grpc.Compression.Gzip}
+long = b'"' + b"x" * 20_000 + b'"'
+assert not call("Publish", {"channel": "chat:gzip", "data": long}, **gzip).error.code
+history = call("History", {"channel": "chat:gzip", "limit": 1}, **gzip)
+assert history.result.publications[0].data == long
+code, why = status("Publish", {"channel": "chat:a", "data": b"x" * 100_000}, **gzip)
+assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "max_receive_message_size" in why, (code, why)
+code, why = status("Publish", {"channel": "chat:a", "data": b"x" * 10_000}, compression=grpc.Compression.Deflate)
+assert code == grpc.StatusCode.UNIMPLEMENTED and "gzip" in why, (code, why)
 for path in (f"/{PACKAGE}.CentrifugoApi/DeviceList", f"/{PACKAGE}.TidingsApi/Publish", "/nothing.Here/Publish"):
     try:
         channel.unary_unary(path)(b"", timeout=PATIENCE)

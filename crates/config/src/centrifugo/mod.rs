@@ -79,7 +79,7 @@ fn judge_path(path: &str, key: &str, raw: &Raw, switched_off: bool) -> Option<Ve
         let has_effect = match (*switch, option) {
             (Switch::Enabled, "enabled") => is_true(raw),
             (Switch::Type, "type") => !is_memory(raw),
-            (Switch::Endpoint, "endpoint") | (Switch::Content, _) => !is_nothing(raw),
+            (Switch::Content, _) => !is_nothing(raw),
             _ => false,
         };
         return Some(if has_effect && !switched_off { refused(key, *counterpart) } else { at_default(key) });
@@ -96,7 +96,6 @@ pub(super) fn block(key: &str, entries: &[(String, Node)]) -> Option<Verdict> {
     let has_effect = match switch {
         Switch::Enabled => value("enabled").is_some_and(is_true),
         Switch::Type => value("type").is_some_and(|raw| !is_memory(raw)),
-        Switch::Endpoint => value("endpoint").is_some_and(|raw| !is_nothing(raw)),
         Switch::Content => !entries.iter().all(|(_, node)| is_nothing(&node.raw)),
         Switch::Never => false,
     };
@@ -277,8 +276,8 @@ mod tests {
             ("websocket.write_timeout", text("1000ms")),
             ("websocket.write_timeout", Raw::Number("1".into())),
             ("channel.history_meta_ttl", text("720h")),
-            ("channel.namespaces.chat.subscribe_stream_proxy_enabled", Raw::Switch(false)),
-            ("channel.namespaces.a.b.subscribe_stream_proxy_name", text("default")),
+            ("channel.namespaces.chat.map.publish_proxy_enabled", Raw::Switch(false)),
+            ("channel.namespaces.a.b.map.publish_proxy_name", text("default")),
             ("client_channel_limit", Raw::Number("128".into())),
             ("client_presence_update_interval", text("27s")),
             ("http_server", Raw::Table(vec![])),

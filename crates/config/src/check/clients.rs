@@ -12,6 +12,7 @@ use tidings_auth::VerifierOptions;
 /// Adds an error for each rule of hooks, tokens and headers that given options violate.
 pub(super) fn check(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     hooks(config, given, errors);
+    streams(config, given, errors);
     token_rules(config, given, errors);
     key_sets(config, given, errors);
     errors.extend(user_header(config, given).err());
@@ -47,6 +48,12 @@ fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
                 options.sub_refresh_proxy_enabled,
                 &options.sub_refresh_proxy_name,
                 &channels.proxy.sub_refresh,
+            ),
+            (
+                "subscribe_stream",
+                options.subscribe_stream_proxy_enabled,
+                &options.subscribe_stream_proxy_name,
+                &channels.proxy.subscribe_stream,
             ),
         ];
         let poll = &options.shared_poll.proxy_name;
@@ -90,6 +97,41 @@ fn hooks(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
         let what =
             "rpc.namespace_boundary is empty, and rpc.namespaces needs a text between namespace and method";
         errors.push(given.error("rpc.namespace_boundary", what.to_owned()));
+    }
+}
+
+/// Rejects streams of subscriptions with an endpoint that is no gRPC server, beside other hooks of the same channels, and in channels
+/// of another kind.
+fn streams(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
+    for (path, options) in of_channels(&config.channel) {
+        if !options.subscribe_stream_proxy_enabled {
+            continue;
+        }
+        let key = format!("{path}.subscribe_stream_proxy_enabled");
+        let (name, unnamed) = (&options.subscribe_stream_proxy_name, &config.channel.proxy.subscribe_stream);
+        let (proxy, place) = if name == DEFAULT_PROXY {
+            (Some(unnamed), "channel.proxy.subscribe_stream".to_owned())
+        } else {
+            (config.proxies.get(name), format!("{PROXIES}.{name}"))
+        };
+        let endpoint = proxy.and_then(|proxy| proxy.endpoint.as_ref());
+        if endpoint.is_some_and(|endpoint| !endpoint.is_grpc()) {
+            let what = format!("{key} is true, but {place}.endpoint is not grpc://HOST:PORT");
+            errors.push(given.error(&key, what));
+        }
+        let others = [
+            ("subscribe_proxy_enabled", options.subscribe_proxy_enabled),
+            ("publish_proxy_enabled", options.publish_proxy_enabled),
+            ("sub_refresh_proxy_enabled", options.sub_refresh_proxy_enabled),
+        ];
+        for (other, _) in others.into_iter().filter(|(_, is_enabled)| *is_enabled) {
+            let what = format!("{key} and {path}.{other} are both true; leave one of them out");
+            errors.push(given.error(&key, what));
+        }
+        if options.subscription_type != SubscriptionType::Stream {
+            let what = format!("{key} is true, but {path}.subscription_type is not stream");
+            errors.push(given.error(&key, what));
+        }
     }
 }
 

@@ -73,7 +73,8 @@ impl Config {
         let internal = self.internal.listen.iter().map(|address| ("internal.listen", address));
         let lists = tcp.chain(mqtt).chain(http).chain(internal);
         let grpc = self.grpc_api.enabled.then(|| ("grpc_api.address", Cow::Owned(self.grpc_api.listen())));
-        lists.map(|(key, address)| (key, Cow::Borrowed(address))).chain(grpc)
+        let uni = self.uni_grpc.enabled.then(|| ("uni_grpc.address", Cow::Owned(self.uni_grpc.listen())));
+        lists.map(|(key, address)| (key, Cow::Borrowed(address))).chain(grpc).chain(uni)
     }
 
     /// Whether the page omits the state of the server: other machines can reach the HTTP port.
@@ -143,7 +144,7 @@ pub(super) fn check(config: &mut Config, given: &GivenOptions, errors: &mut Vec<
     handler_paths::check(config, given, errors);
     channels::check(config, given, errors);
     crate::consumers::check(config, given, errors);
-    let rules = [admin_password, cluster_secret, webhooks_secret, grpc_address, exposure];
+    let rules = [admin_password, cluster_secret, webhooks_secret, grpc_addresses, exposure];
     errors.extend(rules.into_iter().filter_map(|rule| rule(config, given).err()));
 }
 
@@ -230,7 +231,8 @@ fn reach(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
 /// Rejects TLS without a certificate or its key, and options that are given in two forms.
 fn tls(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
     let grpc = config.grpc_api.tls.with(&config.tls);
-    for (group, tls) in [("tls", &config.tls), ("grpc_api.tls", &grpc)] {
+    let uni = config.uni_grpc.tls.with(&config.tls);
+    for (group, tls) in [("tls", &config.tls), ("grpc_api.tls", &grpc), ("uni_grpc.tls", &uni)] {
         let has_text =
             [!tls.cert_pem.text().is_empty(), tls.key_pem.is_set(), !tls.client_ca_pem.text().is_empty()];
         let has_file = [&tls.cert_pem_file, &tls.key_pem_file, &tls.client_ca_pem_file].map(Option::is_some);
@@ -253,15 +255,14 @@ fn tls(config: &Config, given: &GivenOptions, errors: &mut Vec<ConfigError>) {
 }
 
 /// Rejects a host that is no part of an address.
-fn grpc_address(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
-    let address = config.grpc_api.listen();
-    let checked = address.to_string().parse::<ListenAddr>();
-    checked.map(drop).map_err(|reason| {
-        given.error(
-            "grpc_api.address",
-            format!("the address \"{address}\" of grpc_api.address and grpc_api.port {reason}"),
-        )
-    })
+fn grpc_addresses(config: &Config, given: &GivenOptions) -> Result<(), ConfigError> {
+    for (group, address) in [("grpc_api", config.grpc_api.listen()), ("uni_grpc", config.uni_grpc.listen())] {
+        if let Err(reason) = address.to_string().parse::<ListenAddr>() {
+            let what = format!("the address \"{address}\" of {group}.address and {group}.port {reason}");
+            return Err(given.error(&format!("{group}.address"), what));
+        }
+    }
+    Ok(())
 }
 
 /// Rejects PROXY headers over TCP without a proxy that may send them.

@@ -117,6 +117,13 @@ group! {
         /// Whether subscriptions that expire are renewed by a hook (`channel.proxy.sub_refresh`), in place of new tokens of the
         /// clients.
         sub_refresh_proxy_enabled: bool = "false", (), reload;
+        /// Whether the application decides about subscriptions and opens a stream of publications for each
+        /// (`channel.proxy.subscribe_stream`). Not together with the subscribe, publish and sub_refresh hooks.
+        subscribe_stream_proxy_enabled: bool = "false", (), reload;
+        /// Name of the hook in `proxies` that opens streams, or `default` for `channel.proxy.subscribe_stream`.
+        subscribe_stream_proxy_name: String = "default", MaxLength(64), reload;
+        /// Whether a stream also gets the publications of its client, in place of the subscribers of the channel.
+        subscribe_stream_bidirectional: bool = "false", (), reload;
         /// Form of a body for JSON clients: `auto` and `json` send valid JSON as it is, other UTF-8 as a string, and
         /// other bytes as `{"b64":"…"}`; `text` sends UTF-8 always as a string; `binary` always sends `{"b64":"…"}`.
         publication_data_format: DataFormat = "auto", (), reload;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tidings_auth::Secret;
 
-use super::{GIB, KIB};
+use super::{GIB, KIB, MIB};
 use crate::group::group;
 use crate::options::TlsOptions;
 use crate::setting::{MaxLength, bytes, count};
@@ -35,6 +35,26 @@ group! {
 }
 
 group! {
+    /// The one-way transport over gRPC, on a port of its own: `Consume` of the service
+    /// `centrifugal.centrifugo.unistream.CentrifugoUniStream`.
+    pub struct UniGrpcOptions {
+        /// Whether there is a port for the one-way transport over gRPC.
+        enabled: bool = "false", ();
+        /// Host of the port: an IP address or a name; `0.0.0.0` or `::` stand for every address. An address that other
+        /// machines can reach requires a key (see `client.insecure`).
+        address: String = "127.0.0.1", MaxLength(255);
+        /// Number of the port; 0 picks a free one.
+        port: usize = "11000", count(0, 65_535);
+        /// Longest message of a request, the fields of `connect`, in bytes.
+        max_receive_message_size: usize = "65536", bytes(64, 16 * MIB);
+    }
+    groups {
+        /// TLS of this port.
+        tls: GrpcTlsOptions;
+    }
+}
+
+group! {
     /// TLS of a port of gRPC. The other options of TLS are those of `tls`. A renewed certificate is loaded without a restart.
     pub struct GrpcTlsOptions {
         /// Whether the port accepts TLS alone.
@@ -56,6 +76,13 @@ group! {
 }
 
 impl GrpcApiOptions {
+    /// The address of its port, whether it is enabled or not.
+    pub fn listen(&self) -> ListenAddr {
+        listen(&self.address, self.port)
+    }
+}
+
+impl UniGrpcOptions {
     /// The address of its port, whether it is enabled or not.
     pub fn listen(&self) -> ListenAddr {
         listen(&self.address, self.port)

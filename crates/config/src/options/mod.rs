@@ -28,7 +28,7 @@ use crate::value::{AuditTarget, BrokerUrl, DataDir, LogFormat, LogLevel, Network
 pub use channel::ChannelOptions;
 pub use client::{ClientOptions, PersonalChannelOptions, SubscriptionTokenOptions, TokenOptions};
 pub use consumers::{ConsumerOptions, PostgresqlOptions, RedisStreamOptions, StreamPublicationOptions};
-pub use grpc::GrpcApiOptions;
+pub use grpc::{GrpcApiOptions, UniGrpcOptions};
 pub use limits::LimitsOptions;
 pub use listeners::{HttpOptions, InternalOptions, TcpOptions, TlsOptions};
 pub use map::MapOptions;
@@ -114,6 +114,8 @@ group! {
         uni_sse: UniSseOptions;
         /// One-way HTTP streaming.
         uni_http_stream: UniHttpStreamOptions;
+        /// The one-way transport over gRPC.
+        uni_grpc: UniGrpcOptions;
         /// Plain server-sent events.
         events: EventsOptions;
         /// The memory broker.

@@ -391,3 +391,142 @@ pub struct SharedPollRefreshResponse {
     #[prost(message, optional, tag = "2")]
     pub error: ::core::option::Option<Error>,
 }
+/// A publication of a stream. The fields have the numbers of publications of the client protocol.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Publication {
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: ::prost::bytes::Bytes,
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub tags: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+}
+/// The first message has the request alone, later ones a publication of the client.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamSubscribeRequest {
+    #[prost(message, optional, tag = "1")]
+    pub subscribe_request: ::core::option::Option<SubscribeRequest>,
+    #[prost(message, optional, tag = "2")]
+    pub publication: ::core::option::Option<Publication>,
+}
+/// The first message has the response alone, later ones a publication for the client.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamSubscribeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub subscribe_response: ::core::option::Option<SubscribeResponse>,
+    #[prost(message, optional, tag = "2")]
+    pub publication: ::core::option::Option<Publication>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotifyCacheEmptyRequest {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotifyCacheEmptyResult {
+    #[prost(bool, tag = "1")]
+    pub populated: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotifyCacheEmptyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub result: ::core::option::Option<NotifyCacheEmptyResult>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapPublishRequest {
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub transport: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub protocol: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub encoding: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "13")]
+    pub data: ::prost::bytes::Bytes,
+    #[prost(string, tag = "14")]
+    pub b64data: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "15")]
+    pub meta: ::prost::bytes::Bytes,
+    #[prost(btree_map = "string, string", tag = "16")]
+    pub labels: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapPublishResult {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub b64data: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub tags: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    #[prost(int64, tag = "5")]
+    pub score: i64,
+    #[prost(string, tag = "6")]
+    pub key_mode: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub stream_data: ::prost::bytes::Bytes,
+    #[prost(string, tag = "8")]
+    pub b64stream_data: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub idempotency_key: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub delta: bool,
+    #[prost(uint64, tag = "11")]
+    pub version: u64,
+    #[prost(string, tag = "12")]
+    pub version_epoch: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapPublishResponse {
+    #[prost(message, optional, tag = "1")]
+    pub result: ::core::option::Option<MapPublishResult>,
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<Error>,
+    #[prost(message, optional, tag = "3")]
+    pub disconnect: ::core::option::Option<Disconnect>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapRemoveRequest {
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub transport: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub protocol: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub encoding: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "13")]
+    pub meta: ::prost::bytes::Bytes,
+    #[prost(btree_map = "string, string", tag = "14")]
+    pub labels: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapRemoveResult {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub tags: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    pub idempotency_key: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapRemoveResponse {
+    #[prost(message, optional, tag = "1")]
+    pub result: ::core::option::Option<MapRemoveResult>,
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<Error>,
+    #[prost(message, optional, tag = "3")]
+    pub disconnect: ::core::option::Option<Disconnect>,
+}

@@ -33,7 +33,7 @@ impl HookBody for HookRequest<'_> {
                 proxy::ConnectRequest { client, transport, protocol, encoding, data, b64data, name, version }
                     .encode_to_vec()
             }
-            HookKind::Subscribe => proxy::SubscribeRequest {
+            HookKind::Subscribe | HookKind::SubscribeStream => proxy::SubscribeRequest {
                 client,
                 transport,
                 protocol,

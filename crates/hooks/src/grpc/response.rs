@@ -25,7 +25,7 @@ pub(crate) fn to_json(kind: HookKind, message: Bytes) -> Result<Vec<u8>, Invalid
             let proxy::ConnectResponse { result, error, disconnect } = decode(message)?;
             outcome(result.map(connect).transpose()?, error, disconnect)
         }
-        HookKind::Subscribe => {
+        HookKind::Subscribe | HookKind::SubscribeStream => {
             let proxy::SubscribeResponse { result, error, disconnect } = decode(message)?;
             outcome(result.map(subscribe).transpose()?, error, disconnect)
         }

@@ -198,10 +198,11 @@ impl<P: Protocols> Context<'_, P> {
         let options = self.hub.options(&channel);
         let is_renewed_by_application = options.sub_refresh_proxy;
         let flags = flags(options, &admission.overrides, &sub_options, origin);
-        let Admission { info, data, expires, allow, token, .. } = admission;
-        if !flags.is_empty() || info.is_some() || expires.is_some() || !allow.is_empty() || token.is_some() {
-            let token = token.map(Box::new);
-            let sub = SubscriptionDetails { topic: key, flags, info, expires, allow, token };
+        let Admission { info, data, expires, allow, token, stream, .. } = admission;
+        let has_details = info.is_some() || expires.is_some() || !allow.is_empty();
+        if !flags.is_empty() || has_details || token.is_some() || stream.is_some() {
+            let (token, stream) = (token.map(Box::new), stream.map(Box::new));
+            let sub = SubscriptionDetails { topic: key, flags, info, expires, allow, token, stream };
             self.session_mut().cold().user_state.get_or_insert_default().subs.push(sub);
         }
         // Before the report, so that a client that reads the presence on it finds itself.
@@ -273,6 +274,7 @@ impl<P: Protocols> Context<'_, P> {
         if !completed.recorded.is_empty() {
             self.event(Event::Publications(completed.key, &completed.recorded));
         }
+        self.start_stream(completed.key);
         if let Some(at) = completed.expires {
             self.start_sub_expiry(completed.key, at);
         }

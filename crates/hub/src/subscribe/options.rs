@@ -67,7 +67,8 @@ impl SubscribeOptions {
             (Some(first), Some(second)) => Some(Arc::new(first.and(&second))),
             (first, second) => second.or_else(|| first.clone()),
         };
-        self.delta = requested(self.delta, options.allow_fossil_delta);
+        // The publications of a stream are no bases of deltas for those of the channel.
+        self.delta = requested(self.delta, options.allow_fossil_delta) && admission.stream.is_none();
         self.recovery_requested = self.since.is_some();
         let since = self.since.take();
         self.since = since.clone().filter(|_| recoverable);

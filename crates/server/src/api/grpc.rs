@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tidings_api::body_budget::BodyReservation;
 use tidings_api::{ApiError, CommandMethod};
 use tidings_config::GrpcApiOptions;
-use tidings_grpc::{Code, Status, timeout};
+use tidings_grpc::{Code, MessageEncoding, Status, timeout};
 use tidings_grpc_api::{
     CallCounters, IncomingMessage, Rpc, SERVICES, check_request, from_rejection, message, refuse,
 };
@@ -51,9 +51,10 @@ async fn call(State(state): State<Arc<GrpcApi>>, request: Request) -> Response {
 /// Responds within the deadline of the client, if it has one.
 async fn respond(api: &Api, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    if let Err(rejection) = check_request(&parts) {
-        return rejection;
-    }
+    let encoding = match check_request(&parts) {
+        Ok(encoding) => encoding,
+        Err(rejection) => return rejection,
+    };
     let path = parts.uri.path().strip_prefix('/').and_then(|path| path.rsplit_once('/'));
     let Some(rpc) = path.and_then(|(service, name)| Rpc::find(service, name)) else {
         return refuse(&Status::new(Code::Unimplemented, "this server has no such method"));
@@ -66,7 +67,7 @@ async fn respond(api: &Api, request: Request) -> Response {
     let name = rpc.method().map_or("api batch", CommandMethod::span);
     let context = api.services.tracer.context(&parts.headers);
     let deadline = timeout::read(&parts.headers);
-    let run = in_span(api, name, context, run(api, rpc, &caller, body));
+    let run = in_span(api, name, context, run(api, rpc, &caller, (body, encoding)));
     match deadline {
         None => run.await,
         Some(deadline) => tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
@@ -75,13 +76,13 @@ async fn respond(api: &Api, request: Request) -> Response {
     }
 }
 
-async fn run(api: &Api, rpc: Rpc, caller: &Caller, body: Body) -> Response {
+async fn run(api: &Api, rpc: Rpc, caller: &Caller, (body, encoding): (Body, MessageEncoding)) -> Response {
     if let Some(method) = rpc.method()
         && let Err(status) = check_scopes(api, caller, method.label(), method.scope().into())
     {
         return refuse(&status);
     }
-    let (body, memory) = match receive(api, caller, body).await {
+    let (body, memory) = match receive(api, caller, (body, encoding)).await {
         Ok(received) => received,
         Err(status) => return refuse(&status),
     };
@@ -92,7 +93,7 @@ async fn run(api: &Api, rpc: Rpc, caller: &Caller, body: Body) -> Response {
     if let Some(rejection) = api.services.counters.check_rate(caller, commands) {
         return from_rejection(rejection).await;
     }
-    let (body, reserved) = match parsed {
+    let (body, mut reserved) = match parsed {
         Parsed::Batch(batch) => batch::run_grpc(&api.services, caller, batch).await,
         Parsed::Command(command) => {
             let (reply, mut reserved) = execute_counted(&api.services, caller, command).await;
@@ -102,7 +103,9 @@ async fn run(api: &Api, rpc: Rpc, caller: &Caller, body: Body) -> Response {
         }
     };
     drop(memory);
-    message(reserved.hold(body))
+    let body = tidings_grpc_api::compress(body, encoding);
+    reserved.shrink_to(body.len());
+    message(reserved.hold(body), encoding)
 }
 
 /// Receives a message: waits for memory when its prefix has arrived. Each of the three has [`BODY_TIMEOUT`].
@@ -112,22 +115,22 @@ async fn run(api: &Api, rpc: Rpc, caller: &Caller, body: Body) -> Response {
 async fn receive<'a>(
     api: &'a Api,
     caller: &Caller,
-    body: Body,
+    (body, encoding): (Body, MessageEncoding),
 ) -> Result<(Bytes, BodyReservation<'a>), Status> {
-    let incoming =
-        within(IncomingMessage::begin(body, api.max_body)).await.map_err(|status| match status.code {
-            Code::ResourceExhausted => {
-                let reason =
-                    format!("the message is longer than {} ({} bytes)", api.max_body_option, api.max_body);
-                Status::new(Code::ResourceExhausted, reason)
-            }
-            _ => status,
-        })?;
+    let named = |status: Status| match status.code {
+        Code::ResourceExhausted => {
+            let reason =
+                format!("the message is longer than {} ({} bytes)", api.max_body_option, api.max_body);
+            Status::new(Code::ResourceExhausted, reason)
+        }
+        _ => status,
+    };
+    let incoming = within(IncomingMessage::begin(body, encoding, api.max_body)).await.map_err(named)?;
     let memory = api.bodies.reserve(&caller.identity.name, incoming.length(), BODY_TIMEOUT).await;
     let memory = memory.ok_or_else(|| {
         Status::new(Code::Unavailable, "too many requests at the same time; try again later")
     })?;
-    Ok((within(incoming.finish()).await?, memory))
+    Ok((within(incoming.finish()).await.map_err(named)?, memory))
 }
 
 /// The outcome of receiving, within [`BODY_TIMEOUT`].

@@ -40,6 +40,7 @@ use tidings_auth_failures::{AuthFailures, Credential};
 use tidings_cluster::ClusterBus;
 use tidings_cluster::blocklist::Blocklist;
 use tidings_config::{Config, SubscriptionTokenOptions, TokenOptions};
+use tidings_hook_streams::Streams;
 use tidings_hooks::{AllowedPublish, ConnectFields, HookCounters, Hooks};
 use tidings_shared_poll::{Application, Batch, Values};
 
@@ -82,6 +83,9 @@ struct Shared {
     /// Whether tokens without a user are refused.
     refuses_anonymous_tokens: bool,
     hooks: Hooks,
+    streams: Arc<Streams>,
+    /// Most streams at the same time.
+    stream_limit: usize,
     router: Arc<Router>,
     bus: ClusterBus,
     blocklist: Arc<Blocklist>,
@@ -112,6 +116,8 @@ impl Authorizer {
             verifier: Arc::new(Verifier::new(&config.client.verifier())?),
             tokens: token_options(config),
             hooks: Hooks::new(config)?,
+            streams: Arc::default(),
+            stream_limit: config.channel.proxy.subscribe_stream_limit,
             router,
             bus,
             blocklist,
@@ -141,6 +147,8 @@ impl Authorizer {
             verifier,
             tokens,
             hooks: Hooks::with_counters(config, Arc::clone(current.hooks.counters()))?,
+            streams: Arc::clone(&current.streams),
+            stream_limit: config.channel.proxy.subscribe_stream_limit,
             router: Arc::clone(&current.router),
             bus: current.bus.clone(),
             blocklist: Arc::clone(&current.blocklist),
@@ -184,6 +192,11 @@ impl Authorizer {
     /// The counters of the hooks.
     pub(crate) fn counters(&self) -> Arc<HookCounters> {
         Arc::clone(self.shared.load().hooks.counters())
+    }
+
+    /// The streams of subscriptions.
+    pub(crate) fn streams(&self) -> Arc<Streams> {
+        Arc::clone(&self.shared.load().streams)
     }
 
     /// The permission to upload a table, from a connection token, or without one from the connect hook; `None` without
@@ -242,7 +255,8 @@ impl Shared {
             }
             AuthorizationRequest::Reject { .. } => Err(rejected(code::UNAUTHORIZED)),
             AuthorizationRequest::Subscribe { requester, channel, token, data } => {
-                let allowed = self.subscribe(&requester, &channel, &token, data.as_deref(), &tokens).await;
+                let target = (&channel, data.as_deref());
+                let allowed = self.subscribe(&requester, target, &token, &tokens, &reply).await;
                 allowed.map(|admission| {
                     subscribed_with = admission.token.clone().map(|token| (requester.user.clone(), token));
                     Response::Allowed(Box::new(admission))
@@ -452,10 +466,10 @@ impl Shared {
     async fn subscribe(
         &self,
         requester: &Requester,
-        channel: &Channel,
+        (channel, data): (&Channel, Option<&[u8]>),
         token: &str,
-        data: Option<&[u8]>,
         tokens: &Verification<'_>,
+        reply: &Reply,
     ) -> Result<Admission, Failure> {
         if !token.is_empty() {
             let admission = tokens::subscribe(tokens, requester, channel, token, now()).await?;
@@ -467,7 +481,11 @@ impl Shared {
             return Err(rejected(code::PERMISSION_DENIED));
         }
         let settings = self.router.settings();
-        let response = self.hooks.subscribe(&settings.namespaces, requester, channel, data).await;
+        let (namespaces, hooks) = (&settings.namespaces, (&self.hooks, self.stream_limit));
+        let response = match self.streams.open(hooks, namespaces, requester, (channel, data), reply).await {
+            None => self.hooks.subscribe(namespaces, requester, channel, data).await,
+            streamed => streamed,
+        };
         let admission = response.unwrap_or_else(|| Err(rejected(code::PERMISSION_DENIED)))?;
         check_not_expired(admission.expires)?;
         Ok(admission)

@@ -148,7 +148,7 @@ fn make_expired_temporary(failure: Failure) -> Failure {
 
 fn admission(options: SubscriptionOptions, expires: Option<u64>, token: Option<TokenId>) -> Admission {
     let SubscriptionOptions { info, data, overrides, filter, allow } = options;
-    Admission { info, data, expires, overrides, filter, allow, token }
+    Admission { info, data, expires, overrides, filter, allow, token, stream: None }
 }
 
 fn reject(requester: &Requester, kind: &str, error: &TokenError) -> Failure {

@@ -22,7 +22,7 @@ use tidings_reload::LiveConfig;
 use tidings_tls::Tls;
 
 pub(crate) use routes::{reserve_paths, routes};
-pub(crate) use transport::OperatorStreams;
+pub(crate) use transport::{OperatorStreams, uni_grpc_routes};
 
 /// The parts of the server that the HTTP handlers use.
 pub(crate) struct HttpServices {

@@ -313,6 +313,7 @@ impl Assembly {
         metrics.register(PusherMetrics(Arc::clone(&http.pusher)));
         metrics.register(http.api.reloader.clone());
         metrics.register(authorizer.counters());
+        metrics.register(authorizer.streams().metrics());
         metrics.register(ProcessMetrics::new(Arc::clone(&http.lifecycle)));
         metrics.register(Arc::clone(&http.readiness));
         metrics.register(Arc::clone(&http.shards));

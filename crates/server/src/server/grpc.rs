@@ -1,4 +1,4 @@
-//! The port of the server API over gRPC: the listener, its limits and its TLS.
+//! The ports of gRPC, of the server API and of the one-way transport: their listeners, limits and TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tidings_metrics::MetricsRegistry;
 use tidings_tls::Tls;
 
 use crate::api;
-use crate::http::HttpServices;
+use crate::http::{HttpServices, uni_grpc_routes};
 use crate::readiness::Readiness;
 
 /// The paths that the reserve serves: probes of orchestrators.
 const PROBES: &[&str] = &["/grpc.health.v1.Health/Check"];
 
-/// Starts the port on its listener, if there is one. Its connections have permits of their own, with the limits of `http`.
+/// Starts the port of the server API on its listener, if there is one. Its connections have permits of their own, with the limits of `http`.
 ///
 /// # Errors
 /// As [`HttpServer::start`].
@@ -40,6 +40,30 @@ pub(super) fn start(
         }
     }
     metrics.register(counters);
+    start_port(listeners, &routes, config, services, tls)
+}
+
+/// Starts the port of the one-way transport on its listener, if there is one.
+///
+/// # Errors
+/// As [`HttpServer::start`].
+pub(super) fn start_uni(
+    listeners: Vec<HttpListener>,
+    config: &Config,
+    services: &Arc<HttpServices>,
+    tls: Option<&Arc<Tls>>,
+) -> io::Result<HttpServer> {
+    let routes = if listeners.is_empty() { Routes::new() } else { uni_grpc_routes(services) };
+    start_port(listeners, &routes, config, services, tls)
+}
+
+fn start_port(
+    listeners: Vec<HttpListener>,
+    routes: &Routes,
+    config: &Config,
+    services: &Arc<HttpServices>,
+    tls: Option<&Arc<Tls>>,
+) -> io::Result<HttpServer> {
     let mut config = config.clone();
     config.http.http2 = Http2::Auto;
     let parts = HttpParts {
@@ -51,5 +75,5 @@ pub(super) fn start(
         proxy_headers: None,
         reserve: ReservePaths { probes: PROBES, websockets: Arc::default() },
     };
-    HttpServer::start(listeners, &routes, &parts)
+    HttpServer::start(listeners, routes, &parts)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tidings_http::HttpServer;
 use tidings_shard::ShardMessage;
 
 use super::Server;
@@ -112,7 +113,7 @@ impl Server {
         self.services.limiter.close();
         self.http.drain();
         self.services.api.process.traces.close();
-        self.grpc.drain();
+        self.grpc.iter().for_each(HttpServer::drain);
         self.services.api.auth_failures.close();
         if let Some(tls) = &self.services.tls {
             tls.stop();
@@ -139,7 +140,9 @@ impl Server {
 
         self.progress.enter(Stage::Requests);
         self.http.stop(left().max(LAST_STEP)).await;
-        self.grpc.stop(left().max(LAST_STEP)).await;
+        for port in &mut self.grpc {
+            port.stop(left().max(LAST_STEP)).await;
+        }
         self.internal_http.stop(LAST_STEP).await;
         self.progress.enter(Stage::Tasks);
         self.consumers.stop(left().max(LAST_STEP)).await;

@@ -105,7 +105,8 @@ fn a_message_above_the_limit_is_refused_by_its_prefix() {
     for (part, code) in [
         (&b"\0\xff\xff\xff\xff"[..], Code::ResourceExhausted),
         (b"\0\0\0\0\0\0", Code::InvalidArgument),
-        (b"\x01\0\0\0\0", Code::Unimplemented),
+        (b"\x01\0\0\0\0", Code::Internal),
+        (b"\x02\0\0\0\0", Code::Unimplemented),
     ] {
         let Call { response, output } =
             connection.begin(&server, INFO, &[("x-api-key", "a-key-of-the-test")], part);

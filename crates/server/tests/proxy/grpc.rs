@@ -11,25 +11,34 @@ use tidings_testkit::{PATIENCE, test_tool, wait_until};
 use crate::server_with_hooks::ServerWithHooks;
 
 /// The application, until it is dropped.
-struct Application {
+pub(crate) struct Application {
     process: Child,
-    endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 impl Application {
     /// Starts it, with the files of a certificate and its key for TLS.
-    fn start(tls: &[&str]) -> Self {
+    pub(crate) fn start(tls: &[&str]) -> Self {
         Self::start_at("0", tls)
+    }
+
+    /// Starts it with compressed responses.
+    pub(crate) fn start_compressed() -> Self {
+        Self::start_with(&[("PORT", "0"), ("GZIP", "1")], &[])
     }
 
     /// Starts it on a port.
     fn start_at(port: &str, tls: &[&str]) -> Self {
+        Self::start_with(&[("PORT", port)], tls)
+    }
+
+    fn start_with(variables: &[(&str, &str)], tls: &[&str]) -> Self {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut process = Command::new(test_tool("grpc-python").join("bin/python"))
             .arg(root.join("tests/clients/grpc/application.py"))
             .arg(root.join("proto"))
             .args(tls)
-            .env("PORT", port)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -142,6 +151,19 @@ fn a_connection_that_expires_is_renewed_over_grpc() {
     wait_until(PATIENCE, "the renewal", || server.metric("tidings_hook_calls_total{hook=\"refresh\"}") == 1);
     let reply = client.call_ok("rpc", json!({"method": "still here"}));
     assert_eq!(reply["data"]["user"], json!("7"));
+}
+
+#[test]
+fn messages_of_hooks_are_compressed_in_both_directions() {
+    let application = Application::start_compressed();
+    let server = application
+        .server(&[("rpc.proxy.grpc.compression", "true"), ("client.proxy.connect.grpc.compression", "true")]);
+    let mut client = server.connected(json!({}));
+    let sent = "to and fro ".repeat(2_000);
+    for data in [json!(sent), json!("short")] {
+        let reply = client.call_ok("rpc", json!({"method": "m", "data": data}));
+        assert_eq!(reply["data"]["data"], data);
+    }
 }
 
 #[test]

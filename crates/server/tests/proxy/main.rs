@@ -15,6 +15,7 @@ mod pusher;
 mod reload;
 mod renewals;
 mod server_with_hooks;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod token_rules;

@@ -10,6 +10,7 @@
 //! | `/connection/http_stream`, `/connection/sse` | [`two_way`] | a streamed response; clients send commands to `/emulation` |
 //! | `/connection/uni_http_stream`, `/connection/uni_sse` | [`one_way`] | a streamed response |
 //! | `/events` | [`events`] | plain server-sent events |
+//! | `Consume` on the port of `uni_grpc` | [`grpc`] | a stream of messages of gRPC |
 //!
 //! Invariants:
 //! - Pages of foreign origins are rejected, see [`tidings_http`]. Pages of listed origins can read the responses.
@@ -20,6 +21,7 @@
 
 mod cors;
 mod events;
+mod grpc;
 mod one_way;
 mod request;
 mod stream;
@@ -45,6 +47,8 @@ use tidings_cluster::ClusterBus;
 use tidings_http::{ConnectionPolicy, Peer};
 use tidings_pusher_api::PusherApps;
 use tidings_reload::LiveConfig;
+
+pub(crate) use grpc::uni_grpc_routes;
 
 /// The state of the handlers.
 #[derive(Clone)]
