@@ -14,6 +14,8 @@ use crate::counters::{Direction, EndReason, OpenStream};
 
 /// How long a delivery waits before it is offered again to a mailbox that was full.
 const RETRY: Duration = Duration::from_millis(5);
+/// The longest time between two attempts; each one doubles it.
+const LONGEST_RETRY: Duration = Duration::from_millis(100);
 
 /// The subscription of a stream.
 pub(crate) struct Recipient {
@@ -86,18 +88,20 @@ async fn carry(
 
 /// Delivers publications, or without any the end of the stream. Returns when the client's connection has taken them.
 async fn deliver(recipient: &Recipient, stream: StreamId, publications: Vec<Arc<Publication>>) {
-    let (permit, taken) = oneshot::channel::<()>();
+    let (taken_signal, taken) = oneshot::channel::<()>();
     let mut delivery = Box::new(StreamDelivery {
         channel: recipient.channel.clone(),
         session: recipient.session,
         stream,
         publications,
-        permit: Box::new(permit),
+        permit: Box::new(taken_signal),
     });
+    let mut pause = RETRY;
     while let Err(refused) = recipient.mailbox.deliver_stream(delivery) {
         delivery = refused;
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RETRY);
     }
-    // The permit is dropped, never sent.
+    // The signal is dropped, never sent.
     let _ = taken.await;
 }

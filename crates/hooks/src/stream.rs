@@ -24,6 +24,8 @@ const UNIDIRECTIONAL: &str = "/centrifugal.centrifugo.proxy.CentrifugoProxy/Subs
 const BIDIRECTIONAL: &str = "/centrifugal.centrifugo.proxy.CentrifugoProxy/SubscribeBidirectional";
 /// Most bytes of publications that are returned together, or one longer publication.
 const BATCH: usize = 16 << 10;
+/// Counted for each message besides its bytes, so that a batch of short messages is bounded.
+const MESSAGE_OVERHEAD: usize = 64;
 
 /// A publication of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl HookStream {
                     None => return Ok(None),
                 }
             } else {
-                // What has been received already; a failure is reported behind the publications before it.
+                // Takes messages that are already received. A failure is returned after the publications that precede it.
                 match self.stream.take() {
                     Ok(Some(message)) => message,
                     Ok(None) => return Ok(Some(publications)),
@@ -94,14 +96,14 @@ impl HookStream {
                     }
                 }
             };
+            bytes += message.len() + MESSAGE_OVERHEAD;
             match proxy::StreamSubscribeResponse::decode(message) {
                 Ok(proxy::StreamSubscribeResponse { publication: Some(publication), .. }) => {
                     let proxy::Publication { data, tags } = publication;
-                    bytes += data.len();
                     publications.push(StreamPublication { body: data, tags: tags.into_iter().collect() });
                 }
                 // A message without a publication has no meaning yet.
-                Ok(_) => continue,
+                Ok(_) => {}
                 Err(_) => {
                     let failure = "a message is not the one of this method".to_owned();
                     if publications.is_empty() {
@@ -111,7 +113,7 @@ impl HookStream {
                     return Ok(Some(publications));
                 }
             }
-            if bytes >= BATCH {
+            if bytes >= BATCH && !publications.is_empty() {
                 return Ok(Some(publications));
             }
         }

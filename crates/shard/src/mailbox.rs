@@ -243,15 +243,16 @@ impl Mailbox {
         true
     }
 
-    /// As [`Mailbox::deliver`], for the subscription of a stream. Wakes the shard.
+    /// As [`Mailbox::deliver`], for the subscription of a stream; an empty mailbox accepts a delivery of any size. Wakes the
+    /// shard.
     ///
     /// # Errors
     /// The delivery, if the budget is exhausted.
     pub fn deliver_stream(&self, delivery: Box<StreamDelivery>) -> Result<(), Box<StreamDelivery>> {
-        let bodies: usize = delivery.publications.iter().map(|publication| publication.body.len()).sum();
-        let cost = bodies + (delivery.publications.len() + 1) * OVERHEAD;
+        let sizes: usize = delivery.publications.iter().map(|publication| publication.size()).sum();
+        let cost = sizes + (delivery.publications.len() + 1) * OVERHEAD;
         let mut state = self.lock();
-        if state.bytes + cost > self.budget {
+        if state.bytes > 0 && state.bytes + cost > self.budget {
             return Err(delivery);
         }
         state.bytes += cost;

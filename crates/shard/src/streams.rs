@@ -42,7 +42,10 @@ impl Shard {
             return;
         }
         if self.held_deliveries.contains_key(&slot) || self.is_behind(slot) {
-            self.held_deliveries.entry(slot).or_default().push_back(delivery);
+            let held = self.held_deliveries.entry(slot).or_default();
+            // At most one of each stream waits, and streams that have ended leave none.
+            held.retain(|held| self.hub.streamed_topic(held.session, &held.channel, held.stream).is_some());
+            held.push_back(delivery);
         } else {
             self.send_stream(&delivery);
         }

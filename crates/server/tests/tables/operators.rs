@@ -14,7 +14,7 @@ fn page(server: &TableServer, after: &str, limit: usize) -> Value {
     serde_json::from_str(&response.body).expect("JSON")
 }
 
-/// The ids on all pages of `limit` tables, whose rows have this name.
+/// The ids on all pages of `limit` tables, whose rows have this name; none while the time of use of a row is not known yet.
 fn ids(server: &TableServer, limit: usize, name: &str) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
@@ -23,10 +23,11 @@ fn ids(server: &TableServer, limit: usize, name: &str) -> Vec<String> {
         let rows = page["tables"].as_array().expect("a list");
         assert!(rows.len() <= limit, "{page}");
         for row in rows {
-            assert!(
-                row["name"] == name && row["size"].as_u64() > Some(8192) && row["used"].is_u64(),
-                "{row}"
-            );
+            assert!(row["name"] == name && row["size"].as_u64() > Some(8192), "{row}");
+            if row["used"].is_null() {
+                return Vec::new();
+            }
+            assert!(row["used"].is_u64(), "{row}");
             all.push(row["id"].as_str().expect("an id").to_owned());
         }
         match page["next"].as_str() {

@@ -231,6 +231,17 @@ impl Context<'_> {
         let channel = Channel::new(app.channel(name)).ok();
         let channel = channel.filter(|channel| self.hub.is_subscribed(self.slot, channel));
         let channel = channel.ok_or_else(|| "the client is not subscribed to the channel".to_owned())?;
+        let settings = self.hub.settings();
+        if settings
+            .namespaces
+            .options(channel.as_str())
+            .is_ok_and(|options| options.subscribe_stream_bidirectional)
+        {
+            // The publications of clients go to the streams of their subscriptions alone.
+            return Err(
+                "client events are not available in channels with subscribe_stream_bidirectional".to_owned()
+            );
+        }
         if data.len() > app.limits.event_size {
             let limit = app.limits.event_size;
             return Err(format!("the data has {} bytes, more than {limit} (limits.event_size)", data.len()));

@@ -309,7 +309,7 @@ impl Numbers {
             return Some(place);
         }
         let rest = self.0.get(place as usize / 2 + 1..)?;
-        if place % 2 == 0 && number(place + 1)? != ABSENT {
+        if place.is_multiple_of(2) && number(place + 1)? != ABSENT {
             return Some(place + 1);
         }
         let next = (place / 2 + 1 + rest.iter().position(|byte| *byte != 0)? as u32) * 2;
