@@ -29,6 +29,11 @@ pub use near::NearRows;
 
 /// The bytes of a row besides its key: pointer, length and allocation of the key, its line, and the entry of its place.
 const ROW_BYTES: usize = 64;
+/// The bytes of a row of a segment that is read, besides its key: its place and line (4 each), the key with its line in two lists
+/// (24 each), the place in the key, and the allocation of the key.
+const READ_BYTES: usize = 80;
+/// The lines of an overlay that are copied at a time, to find replaced rows.
+const BLOCK: u64 = 1 << 12;
 /// The lines that are read from an order at a time.
 const STEP: u64 = 1 << 16;
 /// The rows that are read from the next segment at a time, in margins.
@@ -279,14 +284,26 @@ impl WindowView {
         let Some(count) = self.segments.next(is_before).filter(|rows| *rows <= MOST_READ) else {
             return Ok(false);
         };
-        // The keys of all of them, for a moment.
-        if !self.share.try_set(self.bytes() + count as usize * ROW_BYTES) {
+        // The places, lines and keys of the whole segment are temporarily in memory. The lengths of the keys are estimated by those
+        // of the rows in memory, and reserved when they are longer.
+        let step = (READ_MARGINS * self.margin) as usize;
+        let rows = count as usize;
+        let fixed = self.bytes() + rows * READ_BYTES + rows.min(step) * ROW_BYTES + 4 * BLOCK as usize;
+        let mut reserved = rows * self.key_bytes.div_ceil(self.rows.len().max(1));
+        if !self.share.try_set(fixed + reserved) {
             return Ok(false);
         }
         let Some(lines) = lines_of(&self.segments.next_places(is_before), overlay) else { return Ok(false) };
         let mut found = Vec::with_capacity(lines.len());
+        let (share, mut read, mut is_reserved) = (&mut self.share, 0, true);
         self.keys.select(Some(&lines), control, |line, key| {
-            if let Some(place) = overlay.place(line) {
+            let Some(place) = overlay.place(line).filter(|_| is_reserved) else { return Ok(()) };
+            read += key.len();
+            if read > reserved {
+                reserved = read + read / 8;
+                is_reserved = share.try_set(fixed + reserved);
+            }
+            if is_reserved {
                 found.push((with_place(key, place), line));
             }
             Ok(())
@@ -295,7 +312,6 @@ impl WindowView {
             return Ok(false);
         }
         found.sort_unstable();
-        let step = (READ_MARGINS * self.margin) as usize;
         let taken = found.len().min(step);
         let keys: Vec<_> = found.iter().filter_map(|(key, _)| Some((&**key, place_of(key)?))).collect();
         self.segments.move_in(is_before, &keys, taken, 2 * step);
@@ -334,7 +350,7 @@ impl WindowView {
         Ok(self.reserve())
     }
 
-    /// Forgets rows far from these positions when there are more than `most` besides them.
+    /// Removes rows far from these positions when there are more than `most` besides them.
     fn trim(&mut self, positions: &Range<u64>, most: u64) {
         let most = (most + positions.end.saturating_sub(positions.start)) as usize;
         while self.rows.len() > most && self.rows.parts() > 1 {
@@ -405,17 +421,32 @@ fn places_of(overlay: &Overlay) -> u64 {
 
 /// The lines of the rows at these places, ascending. `places`: ascending, and those of rows; otherwise `None`.
 fn lines_of(places: &[u32], overlay: &Overlay) -> Option<Vec<u32>> {
-    let (all, mut at) = (overlay.lines(0..overlay.rows()), 0);
+    let known = |line: u32| overlay.place(line);
+    // A part of the lines of all rows, which are in the order of their places, and the position of the first line after it.
+    let (mut block, mut next) = (Vec::new(), 0);
     let mut lines = Vec::with_capacity(places.len());
     for place in places {
         // A row that was never replaced is the line of its place.
-        if overlay.place(*place) == Some(*place) {
+        if known(*place) == Some(*place) {
             lines.push(*place);
             continue;
         }
-        let is_before = |line: &u32| overlay.place(*line).is_some_and(|known| known < *place);
-        at += all[at..].partition_point(is_before);
-        lines.push(*all.get(at).filter(|line| overlay.place(**line) == Some(*place))?);
+        let is_before = |line: u32| known(line).is_some_and(|known| known < *place);
+        if block.last().is_none_or(|last| is_before(*last)) {
+            let mut end = overlay.rows();
+            while next < end {
+                let middle = next + (end - next) / 2;
+                match overlay.lines(middle..middle + 1).first() {
+                    Some(line) if is_before(*line) => next = middle + 1,
+                    _ => end = middle,
+                }
+            }
+            let from = next;
+            next = (from + BLOCK).min(overlay.rows());
+            block = overlay.lines(from..next);
+        }
+        let at = block.partition_point(|line| is_before(*line));
+        lines.push(*block.get(at).filter(|line| known(**line) == Some(*place))?);
     }
     lines.sort_unstable();
     Some(lines)

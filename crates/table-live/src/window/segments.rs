@@ -8,6 +8,9 @@
 //! - A segment has the keys from its least one up to the least one of the next segment. The first segment has no least key.
 //! - The number of rows of each segment is exact.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 /// The most segments: the numbers of four bits without 0.
@@ -163,8 +166,8 @@ impl Segments {
     }
 
     /// Moves rows of the next segment to those in memory. `keys`: those of all rows of the segment, ascending, with their places.
-    /// `count`: the number of rows to move. When many rows stay, those next to the moved ones, `step` of them, become a segment of
-    /// their own.
+    /// `count`: the number of rows to move, at least one if the segment has rows. When many rows stay, those next to the moved
+    /// ones, `step` of them, become a segment of their own.
     pub(super) fn move_in(&mut self, is_before: bool, keys: &[(&[u8], u32)], count: usize, step: usize) {
         let Some(mut at) = self.next_at(is_before) else { return };
         let stay = keys.len().saturating_sub(count);
@@ -233,7 +236,8 @@ impl Segments {
     /// Changes the places to those of the file that has replaced that of the rows: `moved(place)` for the place of a row. Their
     /// order stays. `end`: a place after all of them.
     pub(super) fn move_to(&mut self, end: u64, moved: impl Fn(u32) -> u32) {
-        // The row of a least key may not exist any more: the next place has the same order to all rows.
+        // The row of the least key may have been removed. Among rows with the same sort key only the place decides, so the place
+        // of the next existing row is an equivalent bound.
         for segment in &mut self.all {
             if let Some(place) = segment.least.last_chunk_mut() {
                 let next = self.numbers.next(u32::from_be_bytes(*place));
