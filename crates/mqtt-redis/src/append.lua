@@ -98,10 +98,12 @@ local function append(keys, args)
   local publication = {
     origin = args[2], qos = tonumber(whole(args[3], '1', 'QoS')), message = message, limits = limits_of(args[4], args[5]),
   }
-  local once, known = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7]), args[8] or ''
-  if once and known == '' then
-    known = redis.call('GET', once) or ''
-    if known ~= '' and not progress_of(known) then return {known, digits(redis.call('ZCARD', store.until_key)), ''} end
+  local once = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7])
+  local known = once and redis.call('GET', once) or args[8] or ''
+  -- Several callers with one key continue from the same progress, so each subscriber gets one copy. The first one that is at the end
+  -- stores the number of copies for the others.
+  if once and known ~= '' and not progress_of(known) then
+    return {known, digits(redis.call('ZCARD', store.until_key)), ''}
   end
   local filters, count = matching(store, topic)
   publication.filters = filters
