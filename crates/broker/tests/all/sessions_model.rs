@@ -462,10 +462,13 @@ fn a_publication_reaches_each_session_once_in_steps_of_bounded_size() {
         call(SessionFunction::Steps, &steps[..if number % 5 == 0 { 12 } else { 9 }]);
     }
     let append = |key: &str, progress: &str| {
-        call(SessionFunction::Append, &["a/b", "", "1", "100000", "100000000", "m", key, progress])
+        call(SessionFunction::Append, &["a/b", "", "1", "100000", "100000000", "m", key, progress, "1"])
     };
     let queued =
         |key: &str| redis.cli(&["HLEN", &format!("tidings:mqttqueue:16:{{tidings.node.s}}:{key}")]).int();
+    // Before later publications wait, it is added to nobody.
+    let asked = call(SessionFunction::Append, &["a/b", "", "1", "100000", "100000000", "m", "", "", ""]);
+    assert_eq!((&asked[0][..], asked.len(), queued("k1")), (&b"0"[..], 4, 0), "{asked:?}");
     // The publisher has not got the answer, and repeats the publication. Both callers continue to their ends, one after the other.
     let mut callers = [Some(String::new()), Some(String::new())];
     let (mut copies, mut ends) = (vec![0], Vec::new());
