@@ -81,16 +81,22 @@ end
 -- By the first byte of a subscriber.
 local APPEND = {s = append_to, g = append_to_group}
 
--- How far a publication is: copies, its number, filter and subscriber behind which it continues.
+-- The progress of a publication as a text: copies, its number, filter and subscriber behind which it continues.
+local function text_of(progress)
+  return '@' .. digits(progress[1]) .. ' ' .. progress[2] .. ' ' .. #progress[3] .. '\n' .. progress[3] .. progress[4]
+end
+
 local function progress_of(text)
   local copies, number, length, at = string.match(text, '^@(%d+) (%d+) (%d+)\n()')
   if not copies then return nil end
   return {tonumber(copies), number, string.sub(text, at, at + length - 1), string.sub(text, at + length)}
 end
 
--- topic, origin, QoS, most bytes of a session, most bytes of all, message, idempotency key | '', progress | ''
+-- topic, origin, QoS, most bytes of a session, most bytes of all, message, idempotency key | '', progress | '', 1 if later
+-- publications of the topic wait for this one
 -- -> number of copies, number of sessions, number of subscribers that match; then, if there are more, the progress with which the
--- next step continues
+-- next step continues. Without progress, and if later publications do not wait, a publication that needs several steps is added to
+-- nobody: it continues when they wait
 local function append(keys, args)
   local name, tag = only_channel(keys)
   local store = store_keys(tag)
@@ -98,16 +104,23 @@ local function append(keys, args)
   local publication = {
     origin = args[2], qos = tonumber(whole(args[3], '1', 'QoS')), message = message, limits = limits_of(args[4], args[5]),
   }
-  local once, known = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7]), args[8] or ''
-  if once and known == '' then
-    known = redis.call('GET', once) or ''
-    if known ~= '' and not progress_of(known) then return {known, digits(redis.call('ZCARD', store.until_key)), ''} end
+  local once = args[7] ~= '' and named_key('once', tag, topic .. '\0' .. args[7])
+  local known = once and redis.call('GET', once) or args[8] or ''
+  -- Several callers with one key continue from the same progress, so each subscriber gets one copy. The first one that is at the end
+  -- stores the number of copies for the others.
+  if once and known ~= '' and not progress_of(known) then
+    return {known, digits(redis.call('ZCARD', store.until_key)), ''}
   end
   local filters, count = matching(store, topic)
   publication.filters = filters
   local room = math.max(STEP_LEAST, math.min(STEP_SUBSCRIBERS, math.floor(STEP_BYTES / math.max(#message, 1))))
-  local progress = progress_of(known)
+  local progress, is_ordered = progress_of(known), args[9] == '1' or (args[8] or '') ~= ''
   if not progress and count > room then progress = {0, digits(next_turn(store)), '', ''} end
+  if progress and not is_ordered then
+    local start = text_of(progress)
+    if once then redis.call('SET', once, start, 'PX', REMEMBERED) end
+    return {digits(progress[1]), digits(redis.call('ZCARD', store.until_key)), digits(count), start}
+  end
   local copies = progress and progress[1] or 0
   local served_key = progress and named_key('served', tag, progress[2])
   local function is_served(subscriber)
@@ -129,7 +142,7 @@ local function append(keys, args)
       end
       room = room - #page
       if progress and room <= 0 then
-        rest = '@' .. digits(copies) .. ' ' .. progress[2] .. ' ' .. #filter .. '\n' .. filter .. page[#page]
+        rest = text_of({copies, progress[2], filter, page[#page]})
         break
       end
     end

@@ -80,34 +80,37 @@ local function unsubscribe(store, session, filter)
   end
 end
 
--- The member of a group that gets a message of so many bytes: the next one in turn with room for it, or else the next one. Those
--- whose clients are away are behind the others, and none of them if `is_connected`. `except` is not selected.
-local function select_member(store, group, bytes, limits, except, is_connected)
+-- The member of a group that gets a message of so many bytes: the next one in turn with room for it, or else the next one, unless
+-- it `needs_room`. Those whose clients are away are behind the others, and none of them if `is_connected`. `except` is not selected.
+local function select_member(store, group, bytes, limits, except, is_connected, needs_room)
   local first
   for _, key in ipairs(redis.call('ZRANGE', named_key('members', store.tag, group), 0, TRIED)) do
     if key ~= except then
       local session = open_session(store, key)
       if is_connected and session.node == '' then break end
-      first = first or session
-      if session.bytes + MESSAGE_OVERHEAD + bytes <= limits.session and redis.call('HLEN', session.queue) < MOST_MESSAGES then
+      session.options = redis.call('HGET', session.subs, group)
+      local cost = MESSAGE_OVERHEAD + #head_of(0, seconds(store), session.options, group) + #session.options + #group + bytes
+      if session.bytes + cost <= limits.session and redis.call('HLEN', session.queue) < MOST_MESSAGES then
         first = session
         break
       end
+      if not needs_room then first = first or session end
     end
   end
   if first then set_turn(store, first, group) end
   return first
 end
 
--- Adds a message to a member of a group.
+-- Adds a message to a member that `select_member` has found.
 local function enqueue_shared(store, member, group, qos, message, limits, time)
-  local options = redis.call('HGET', member.subs, group)
+  local options = member.options
   enqueue(store, member, math.min(tonumber(string.sub(options, 1, 1)), qos), options, group, message, limits, time)
 end
 
--- Passes messages of groups, from a serial on, to other members: those that were not sent. Of a session that has ended also those
--- with QoS 1 that were sent (MQTT-4.8.2-5 forbids that for QoS 2), and also to members whose clients are away. Returns the serial
--- behind which the next step continues; nothing at the end.
+-- Passes messages of groups, from a serial on, to other members with room for them: those that were not sent. Of a session that has
+-- ended also those with QoS 1 that were sent (MQTT-4.8.2-5 forbids that for QoS 2), and also to members whose clients are away, or
+-- without room. Messages of a group stay from the first one on for which there is no member. Returns the serial behind which the
+-- next step continues; nothing at the end.
 local function pass_on(store, session, from, limits, woken)
   local has_ended, without = string.sub(session.key, 1, 1) == ENDED, {}
   local room = PASSED_AT_ONCE - limits.passed
@@ -121,11 +124,12 @@ local function pass_on(store, session, from, limits, woken)
     local group = string.sub(value, begin + options, begin + options + length - 1)
     local message = string.sub(value, begin + options + length)
     if not without[group] and not (qos == '2' and serial <= session.sent) then
-      local other = select_member(store, group, #message, limits, session.key, not has_ended)
+      local other = select_member(store, group, #message, limits, session.key, not has_ended, not has_ended)
       if other then
+        -- First, so that it does not count twice within the bound of all.
+        remove_message(store, session, id)
         enqueue_shared(store, other, group, tonumber(qos), message, limits, time)
         note_woken(other, woken)
-        remove_message(store, session, id)
       else
         without[group] = true
       end

@@ -24,9 +24,12 @@ pub const SOURCE: &str = concat!(
     include_str!("sessions.lua"),
 );
 
-/// How many subscribers get a message of so many bytes in one step of [`Function::Append`] at most, as in `append.lua`.
-pub fn step_subscribers(message_bytes: usize) -> u64 {
-    (4_194_304 / message_bytes.max(1)).clamp(16, 500) as u64
+/// Most bytes of the copies of one step of [`Function::Append`], and most subscribers, as in `append.lua`.
+const STEP: (usize, usize) = (4_194_304, 500);
+
+/// Whether a message of so many bytes gets steps with fewer subscribers than others.
+pub fn has_small_steps(message_bytes: usize) -> bool {
+    STEP.0 / message_bytes.max(1) < STEP.1
 }
 
 /// A function for the sessions.
@@ -44,4 +47,17 @@ pub enum Function {
     Append,
     /// Renews the lease of a node, ends sessions that have expired, passes messages of groups on, lists sessions of the node.
     Sweep,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_a_step_are_those_of_the_function() {
+        let (bytes, subscribers) = STEP;
+        assert!(SOURCE.contains(&format!("local STEP_BYTES = {bytes}\n")));
+        assert!(SOURCE.contains(&format!("local STEP_SUBSCRIBERS = {subscribers}\n")));
+        assert!(!has_small_steps(bytes / subscribers) && has_small_steps(bytes / subscribers + 1));
+    }
 }

@@ -139,11 +139,15 @@ local function displaced(session, qos, bytes, count)
   return is_enough() and ids or nil
 end
 
+-- What is before the options of a message; `group` is empty for a message of no group.
+local function head_of(qos, time, options, group)
+  return digits(qos) .. ' ' .. time .. ' ' .. #options .. (group ~= '' and ' ' .. #group or '') .. '\n'
+end
+
 -- Adds a message, and drops those that it displaces. A message without enough room is dropped alone. The bound of all applies to
 -- sessions whose clients are away. `group` is empty for a message of no group; `time` is when the message was added first.
 local function enqueue(store, session, qos, options, group, message, limits, time)
-  local head = digits(qos) .. ' ' .. time .. ' ' .. #options .. (group ~= '' and ' ' .. #group or '') .. '\n'
-  local value = head .. options .. group .. message
+  local value = head_of(qos, time, options, group) .. options .. group .. message
   local cost = MESSAGE_OVERHEAD + #value
   local bytes = session.bytes + cost - limits.session
   if session.node == '' then bytes = math.max(bytes, total_bytes(store) + cost - limits.all) end

@@ -119,3 +119,22 @@ fn many_messages_pass_to_other_members_in_steps_of_bounded_size() {
     assert_eq!((&sweep()[7][..], queued()), (&b"0"[..], 1_200));
     assert_eq!(redis.cli(&["KEYS", "tidings:mqtt*:\u{3}*"]).texts(), [""; 0], "the session has ended");
 }
+
+#[test]
+fn messages_stay_in_a_session_that_is_kept_while_no_other_member_has_room() {
+    let redis = RedisServer::start();
+    let node = Node::connected(Options::new(redis.url()));
+    let store = Store { node: &node, store: channel("tidings.node.s") };
+    ["a", "b"].iter().for_each(|session| store.join(session));
+    // The end of a connection has a bound of 100,000 bytes.
+    let messages = [1, 2, 3, 4, 5, 6].map(|number| format!("{number:>30000}"));
+    messages.iter().for_each(|message| store.publish("1", message));
+    store.close("a", "60", "");
+    store.open("a", false);
+    assert_eq!([store.read("a", "9").len(), store.read("b", "9").len()], [3, 3]);
+    // A message that the client of b acknowledges makes room.
+    store.call(SessionFunction::Steps, &["n", "b", "b", "A", "1"]);
+    store.close("a", "60", "0");
+    store.open("a", false);
+    assert_eq!([store.read("a", "9").len(), store.read("b", "9").len()], [2, 3]);
+}

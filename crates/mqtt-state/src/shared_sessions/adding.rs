@@ -1,12 +1,15 @@
 //! Publications that are being added to the sessions, in steps of bounded size.
 //!
 //! Invariants:
-//! - The sessions get the publications of one topic and this node in their order: while one is added that may need several steps,
-//!   those of its topic that follow wait, and bytes of these are bounded. One may need several steps if there are enough sessions,
-//!   unless the last one of its topic had few subscribers.
+//! - The sessions get the publications of one topic and this node in their order. The first steps follow each other without waiting
+//!   for responses, which keep their order. A publication that needs several steps is added to nobody by its first one: its topic is
+//!   ordered before the next one. In an ordered topic one publication is added at a time, and the others wait in their order; bytes
+//!   of these are bounded.
+//! - A later publication would need several steps too, unless subscribers end between the two steps: a message with smaller
+//!   steps than others keeps later ones waiting until its first response.
 //! - `done` is called after the last step.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,10 +24,10 @@ use super::{SharedSessions, calls};
 const MAX_WAITING: usize = 16 << 20;
 /// Allowance for a publication that waits, besides its texts.
 const WAITING_OVERHEAD: usize = 512;
-/// Most topics whose number of subscribers is known.
-const MAX_KNOWN: usize = 10_000;
 /// The argument with which a step continues.
 const PROGRESS: usize = 7;
+/// The argument for an addition for which others of its topic wait.
+const IS_ORDERED: usize = 8;
 
 /// Called once with the number of copies, from any thread; must not block.
 type AddedCallback = Box<dyn FnOnce(Result<u64, BrokerError>) + Send>;
@@ -39,22 +42,31 @@ pub(super) struct Adding {
 
 #[derive(Default)]
 struct Topics {
-    /// The publications that wait for one of their topic.
-    waiting: HashMap<Channel, VecDeque<Addition>>,
+    /// The topics in which publications wait, or would.
+    ordered: HashMap<Channel, Ordered>,
     bytes: usize,
-    /// The number of subscribers that the last publication of a topic had, while there are enough sessions.
-    subscribers: HashMap<Channel, u64>,
+    /// The number of the last publication.
+    last: u64,
+}
+
+/// A topic in which later publications wait.
+#[derive(Default)]
+struct Ordered {
+    /// The publication whose steps are carried out.
+    first: Option<u64>,
+    /// A publication with small steps whose first response has not arrived.
+    asked: Option<u64>,
+    waiting: BTreeMap<u64, Addition>,
 }
 
 /// A publication that is being added, or waits.
 struct Addition {
+    /// Its place in the order of all publications of the node.
+    number: u64,
     channel: Channel,
     args: Vec<Bytes>,
     cost: usize,
-    /// It needs several steps from about so many subscribers on; `None` if there are not as many sessions.
-    long_from: Option<u64>,
-    /// Others of its topic wait for it.
-    is_ordered: bool,
+    has_small_steps: bool,
     done: AddedCallback,
 }
 
@@ -64,65 +76,80 @@ impl Adding {
         self.count.load(Ordering::Acquire) > 0
     }
 
+    /// Whether nothing is kept.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let topics = self.lock();
+        !self.is_busy() && topics.ordered.is_empty() && topics.bytes == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Topics> {
         // The topics are valid at every step.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Addition {
-    fn may_be_long(&self, subscribers: Option<u64>) -> bool {
-        self.long_from.is_some_and(|most| subscribers.is_none_or(|subscribers| subscribers >= most))
-    }
-}
-
 impl Topics {
     /// Begins an addition: returns it if it need not wait, or with an error if there is no room for it to wait.
     fn begin(&mut self, mut addition: Addition) -> Option<(Addition, Result<(), BrokerError>)> {
-        if let Some(waiting) = self.waiting.get_mut(&addition.channel) {
+        self.last += 1;
+        addition.number = self.last;
+        if let Some(topic) = self.ordered.get_mut(&addition.channel) {
             if self.bytes + addition.cost > MAX_WAITING {
                 return Some((addition, Err(BrokerError::Overloaded)));
             }
             self.bytes += addition.cost;
-            waiting.push_back(addition);
+            topic.waiting.insert(addition.number, addition);
             return None;
         }
-        if addition.may_be_long(self.subscribers.get(&addition.channel).copied()) {
-            self.order(&mut addition);
+        if addition.has_small_steps {
+            let topic = Ordered { asked: Some(addition.number), ..Ordered::default() };
+            self.ordered.insert(addition.channel.clone(), topic);
         }
         Some((addition, Ok(())))
     }
 
-    /// The number of subscribers of a topic.
-    fn note(&mut self, channel: &Channel, subscribers: u64) {
-        if self.subscribers.len() >= MAX_KNOWN && !self.subscribers.contains_key(channel) {
-            self.subscribers.clear();
+    /// An addition needs several steps: returns it if it is the first one of its topic. Otherwise it waits, beyond the bound too: its
+    /// bytes were in a request.
+    fn order(&mut self, addition: Addition) -> Option<Addition> {
+        let topic = self.ordered.entry(addition.channel.clone()).or_default();
+        if topic.asked == Some(addition.number) {
+            topic.asked = None;
         }
-        self.subscribers.insert(channel.clone(), subscribers);
+        if *topic.first.get_or_insert(addition.number) == addition.number {
+            return Some(addition);
+        }
+        self.bytes += addition.cost;
+        topic.waiting.insert(addition.number, addition);
+        None
     }
 
-    /// The publications that follow in the topic wait from now on.
-    fn order(&mut self, addition: &mut Addition) {
-        if !self.waiting.contains_key(&addition.channel) {
-            self.waiting.insert(addition.channel.clone(), VecDeque::new());
-            addition.is_ordered = true;
+    /// An addition has ended. Returns the next one of its topic, which is the first one now.
+    fn end(&mut self, channel: &Channel, number: u64) -> Option<Addition> {
+        let topic = self.ordered.get_mut(channel)?;
+        for place in [&mut topic.first, &mut topic.asked] {
+            if *place == Some(number) {
+                *place = None;
+            }
         }
-    }
-
-    /// The next publication of a topic.
-    fn next(&mut self, channel: &Channel) -> Option<Addition> {
-        let next = self.waiting.get_mut(channel).and_then(VecDeque::pop_front);
+        if topic.first.is_some() || topic.asked.is_some() {
+            return None;
+        }
+        let next = topic.waiting.pop_first().map(|(_, next)| next);
+        topic.first = next.as_ref().map(|next| next.number);
         match &next {
             Some(next) => self.bytes -= next.cost,
-            None => drop(self.waiting.remove(channel)),
+            None => drop(self.ordered.remove(channel)),
         }
         next
     }
 
-    /// All that wait in a topic.
-    fn take(&mut self, channel: &Channel) -> VecDeque<Addition> {
-        let waiting = self.waiting.remove(channel).unwrap_or_default();
-        self.bytes -= waiting.iter().map(|addition| addition.cost).sum::<usize>();
+    /// All that wait in a topic for this addition.
+    fn take(&mut self, channel: &Channel, number: u64) -> BTreeMap<u64, Addition> {
+        let is_waited_for = |topic: &&mut Ordered| [topic.first, topic.asked].contains(&Some(number));
+        let topic = self.ordered.get_mut(channel).filter(is_waited_for);
+        let waiting = topic.map(|topic| std::mem::take(&mut topic.waiting)).unwrap_or_default();
+        self.bytes -= waiting.values().map(|addition| addition.cost).sum::<usize>();
         waiting
     }
 }
@@ -139,9 +166,7 @@ impl SharedSessions {
     ) {
         let (channel, limits) = (publication.channel.clone(), self.limits());
         let message = calls::message(publication);
-        // Their number may grow meanwhile.
-        let long_from = Some(tidings_mqtt_redis::step_subscribers(message.len()) / 2);
-        let long_from = long_from.filter(|most| self.count() >= *most);
+        let has_small_steps = tidings_mqtt_redis::has_small_steps(message.len());
         let cost = WAITING_OVERHEAD + channel.as_str().len() + message.len() + key.len();
         let args = vec![
             calls::text(channel.as_str()),
@@ -152,9 +177,10 @@ impl SharedSessions {
             message,
             calls::text(key),
             Bytes::new(),
+            Bytes::new(),
         ];
         self.adding.count.fetch_add(1, Ordering::AcqRel);
-        let addition = Addition { channel, args, cost, long_from, is_ordered: false, done: Box::new(done) };
+        let addition = Addition { number: 0, channel, args, cost, has_small_steps, done: Box::new(done) };
         let begun = self.adding.lock().begin(addition);
         match begun {
             None => {}
@@ -169,41 +195,35 @@ impl SharedSessions {
             Ok(answer) => match answer.get(3) {
                 Some(progress) => {
                     addition.args[PROGRESS] = progress.clone();
-                    shared.adding.lock().order(&mut addition);
-                    shared.add_step(addition);
-                }
-                None => {
-                    if let Some(subscribers) =
-                        calls::read(&answer, 2).filter(|_| addition.long_from.is_some())
-                    {
-                        shared.adding.lock().note(&addition.channel, subscribers);
+                    let first = shared.adding.lock().order(addition);
+                    if let Some(first) = first {
+                        shared.add_step(first);
                     }
-                    shared.finish(addition, Ok(calls::read(&answer, 0).unwrap_or(0)));
                 }
+                None => shared.finish(addition, Ok(calls::read(&answer, 0).unwrap_or(0))),
             },
             Err(error) => shared.finish(addition, Err(error)),
         });
     }
 
     fn finish(self: &Arc<Self>, addition: Addition, outcome: Result<u64, BrokerError>) {
-        let Addition { channel, is_ordered, done, .. } = addition;
+        let Addition { number, channel, done, .. } = addition;
         if let Ok(copies) = outcome {
             self.totals.added.fetch_add(copies, Ordering::Relaxed);
         }
-        // Without a connection the publications that wait would fail one in another.
+        // Without a connection the publications that wait would fail one after the other.
         let is_away = matches!(outcome, Err(BrokerError::Unavailable | BrokerError::Overloaded));
-        let failed = if is_ordered && is_away { self.adding.lock().take(&channel) } else { VecDeque::new() };
-        for addition in failed {
+        let failed = if is_away { self.adding.lock().take(&channel, number) } else { BTreeMap::new() };
+        for addition in failed.into_values() {
             (addition.done)(outcome.clone());
             self.adding.count.fetch_sub(1, Ordering::AcqRel);
         }
         done(outcome);
         self.adding.count.fetch_sub(1, Ordering::AcqRel);
-        if is_ordered && !is_away {
-            let next = self.adding.lock().next(&channel);
-            if let Some(next) = next {
-                self.add_step(Addition { is_ordered: true, ..next });
-            }
+        let next = self.adding.lock().end(&channel, number);
+        if let Some(mut next) = next {
+            next.args[IS_ORDERED] = Bytes::from_static(b"1");
+            self.add_step(next);
         }
     }
 }

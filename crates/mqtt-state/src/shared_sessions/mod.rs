@@ -169,8 +169,24 @@ impl SharedSessions {
         self.totals.sessions.load(Ordering::Relaxed)
     }
 
-    /// A client connects. Calls `done` with its session. Must not block.
+    /// A client connects. Calls `done` with its session. Must not block. The connection must not end before `done` is called.
     pub fn open(
+        self: &Arc<Self>,
+        request: &OpenSession,
+        done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
+    ) {
+        let (shared, client, connection) = (Arc::clone(self), request.client.clone(), request.connection);
+        self.request_session(request, move |opened| {
+            if opened.as_ref().is_ok_and(|opened| opened.is_stored) {
+                // A wake before this is not missed: the connection reads its messages at its start.
+                shared.lock().connections.insert(client, connection);
+            }
+            done(opened);
+        });
+    }
+
+    /// Requests a session from the broker.
+    fn request_session(
         self: &Arc<Self>,
         request: &OpenSession,
         done: impl FnOnce(Result<OpenedSession, SharedError>) + Send + 'static,
@@ -178,14 +194,13 @@ impl SharedSessions {
         let limits = self.limits();
         let OpenSession { key, client, expiry, .. } = request;
         let close = CloseSession { key: key.clone(), client: client.clone(), expiry: *expiry, sent: None };
-        let connection = request.connection;
         // Without the broker, a client without a session may connect if there was none.
         let is_optional = !request.is_kept && !self.lock().exists;
         let shared = Arc::clone(self);
         self.call(SessionFunction::Open, calls::open(&self.node, request, limits), move |answer| {
             if is_repeated(&answer) && !matches!(answer, Err(BrokerError::Overloaded)) {
                 // The broker may have the session of this connection nevertheless.
-                shared.lock().failed.add_open(close.clone());
+                shared.lock().failed.add_open(close);
             }
             let opened = answer.and_then(|answer| calls::opened(&answer).ok_or_else(invalid));
             let opened = match opened {
@@ -195,11 +210,8 @@ impl SharedSessions {
                 Err(error) => Err(SharedError::Broker(error)),
             };
             if opened.as_ref().is_ok_and(|opened| opened.is_stored) {
-                // A wake before this is not missed: the connection reads its messages at its begin.
                 shared.empty_until.store(0, Ordering::Release);
-                let mut state = shared.lock();
-                state.exists = true;
-                state.connections.insert(close.client, connection);
+                shared.lock().exists = true;
             }
             done(opened);
         });
@@ -215,10 +227,15 @@ impl SharedSessions {
         if let Some(connection) = request.begins {
             self.begin(request, connection, Arc::clone(&refusal));
         }
-        if request.steps.iter().any(is_shared) {
-            self.has_groups.store(true, Ordering::Release);
+        let shared = request.steps.iter().any(is_shared).then(|| Arc::clone(self));
+        if let Some(shared) = &shared {
+            shared.has_groups.store(true, Ordering::Release);
         }
         self.call(SessionFunction::Steps, self.steps(request), move |answer| {
+            if let Some(shared) = &shared {
+                // A renewal that was requested before has read no group.
+                shared.has_groups.store(true, Ordering::Release);
+            }
             let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
             match refusal.map_or_else(|| own(answer), Err) {
                 Ok(answer) => match calls::read::<u64>(&answer, 1).unwrap_or(0) {
@@ -243,8 +260,14 @@ impl SharedSessions {
         refusal: Arc<Mutex<Option<SharedError>>>,
     ) {
         let (key, client) = (request.key.clone(), request.client.clone());
+        // The connection may end before the response: its end removes it, and the response does not add it again.
+        self.lock().connections.insert(client.clone(), connection);
         let open = OpenSession { key, connection, client, expiry: 0, clean_start: false, is_kept: true };
-        self.open(&open, move |opened| {
+        let (shared, client) = (Arc::clone(self), request.client.clone());
+        self.request_session(&open, move |opened| {
+            if opened.is_err() {
+                shared.lock().connections.remove(&client);
+            }
             *refusal.lock().unwrap_or_else(PoisonError::into_inner) = opened.err();
         });
     }

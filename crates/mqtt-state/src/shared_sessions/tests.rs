@@ -353,7 +353,7 @@ fn a_publication_of_several_steps_is_complete_after_the_last_one_and_later_ones_
     answer(&["1000", "3000", "3000", "@1"]);
     let second = add(&sessions, "2");
     assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
-    assert!(broker.held.lock().unwrap()[0].0.ends_with(" @1"), "it continues there");
+    assert!(broker.held.lock().unwrap()[0].0.ends_with(" @1 "), "it continues there");
     answer(&["2000", "3000", "3000", "@2"]);
     assert_eq!((steps(), first.lock().unwrap().is_some()), (1, false));
     answer(&["3000", "3000", "3000"]);
@@ -414,23 +414,122 @@ fn the_session_of_a_connection_begins_with_its_first_shared_subscription_within_
 }
 
 #[test]
-fn publications_of_a_topic_with_few_subscribers_do_not_wait_for_each_other() {
+fn publications_keep_their_order_when_the_first_one_proves_to_need_several_steps() {
     let (broker, _, sessions) = shared();
-    set_sweep(&broker, "3000", "0", "0");
-    sessions.renew();
     broker.is_held.store(true, Ordering::Relaxed);
-    let steps = || broker.held.lock().unwrap().len();
-    let answer = |subscribers: &'static str| {
-        let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
-        done(Ok(["5", "3000", subscribers].map(|text| Bytes::from_static(text.as_bytes())).to_vec()));
+    let requested = || {
+        let held = broker.held.lock().unwrap();
+        let body = |args: &String| args.chars().find(|found| "vwxyz".contains(*found)).expect("a body");
+        held.iter().map(|(args, _)| (body(args), args.ends_with('1'))).collect::<Vec<_>>()
     };
-    let add_two = || [add(&sessions, "x"), add(&sessions, "y")];
-    add_two();
-    assert_eq!(steps(), 1, "the topic may have as many subscribers as there are sessions");
-    (0..2).for_each(|_| answer("5"));
-    add_two();
-    assert_eq!(steps(), 2, "it has few");
-    (0..2).for_each(|_| answer("400"));
-    add_two();
-    assert_eq!(steps(), 1, "it has many");
+    let few = || release(&broker, &["5", "3000", "5"]);
+    let many = || release(&broker, &["0", "3000", "3000", "@0"]);
+    drop([add(&sessions, "v"), add(&sessions, "w")]);
+    assert_eq!(requested(), [('v', false), ('w', false)], "they do not wait for each other");
+    few();
+    few();
+    drop([add(&sessions, "x"), add(&sessions, "y")]);
+    many();
+    let last = add(&sessions, "z");
+    assert_eq!(requested(), [('y', false), ('x', false)], "the first one continues, the last one waits");
+    many();
+    assert_eq!(requested(), [('x', false)], "the second one waits too");
+    few();
+    assert_eq!(requested(), [('y', true)]);
+    few();
+    assert_eq!(requested(), [('z', true)]);
+    few();
+    assert_eq!(*last.lock().unwrap(), Some(Ok(5)));
+    assert!(sessions.adding.is_empty() && requested().is_empty());
+}
+
+#[test]
+fn publications_wait_for_the_response_to_a_large_one_whose_steps_are_small() {
+    let (broker, _, sessions) = shared();
+    broker.is_held.store(true, Ordering::Relaxed);
+    let count = || broker.held.lock().unwrap().len();
+    let large: &'static str = Box::leak("x".repeat(10_000).into_boxed_str());
+    drop([add(&sessions, "1"), add(&sessions, large), add(&sessions, "2")]);
+    assert_eq!(count(), 2);
+    // The first one needs several steps, so the others wait for it.
+    release(&broker, &["0", "3000", "3000", "@0"]);
+    release(&broker, &["0", "3000", "3000", "@0"]);
+    for _ in 0..3 {
+        assert_eq!(count(), 1);
+        release(&broker, &["5", "3000", "3000"]);
+    }
+    assert!(sessions.adding.is_empty() && count() == 0);
+    drop([add(&sessions, large), add(&sessions, "2")]);
+    assert_eq!(count(), 1);
+    release(&broker, &["5", "5", "5"]);
+    release(&broker, &["5", "5", "5"]);
+    assert!(sessions.adding.is_empty());
+}
+
+/// A connection requests its first shared subscription.
+fn subscribe_shared(
+    sessions: &Arc<SharedSessions>,
+    done: impl FnOnce(Result<(), SharedError>) + Send + 'static,
+) {
+    let options = tidings_mqtt_session::Options {
+        qos: Qos::AtMostOnce,
+        no_local: false,
+        retain_as_published: false,
+        is_pattern: false,
+        identifier: 0,
+        retain_handling: tidings_mqtt::RetainHandling::DoNotSend,
+    };
+    let topic = Topic::Channel(Channel::new("t").unwrap());
+    let subscription =
+        tidings_mqtt_session::StoredSubscription { filter: "$share/g/t".into(), topic, options };
+    let request = StoreSteps {
+        number: 0,
+        key: "k".into(),
+        client: "c".to_owned(),
+        steps: vec![Step::Subscribed(subscription)],
+        begins: Some(CONNECTION),
+    };
+    sessions.store(&request, done);
+}
+
+fn release(broker: &FakeBroker, answer: &[&'static str]) {
+    let (_, done) = broker.held.lock().unwrap().pop_front().expect("a call");
+    done(Ok(answer.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()));
+}
+
+#[test]
+fn a_connection_that_ends_before_its_session_begins_leaves_nothing() {
+    let (broker, woken, sessions) = shared();
+    broker.is_held.store(true, Ordering::Relaxed);
+    subscribe_shared(&sessions, |_| {});
+    assert_eq!(sessions.lock().connections.len(), 1, "wakes reach it from now on");
+    sessions.close(CloseSession { key: "k".into(), client: "c".to_owned(), expiry: 0, sent: None });
+    release(&broker, &["1", "1"]);
+    release(&broker, &["0", "0"]);
+    release(&broker, &["0"]);
+    assert!(sessions.lock().connections.is_empty());
+    broker.is_held.store(false, Ordering::Relaxed);
+    set_sweep(&broker, "0", "0", "0");
+    sessions.renew();
+    sessions.renew();
+    assert_eq!(*woken.0.lock().unwrap(), []);
+    // A session that is refused leaves no connection either.
+    broker.is_held.store(true, Ordering::Relaxed);
+    subscribe_shared(&sessions, |outcome| assert_eq!(outcome, Err(SharedError::Full(10))));
+    release(&broker, &["2", "10"]);
+    release(&broker, &["2", "0"]);
+    assert!(sessions.lock().connections.is_empty());
+}
+
+#[test]
+fn publications_with_qos_0_are_added_after_the_first_shared_subscription_is_acknowledged() {
+    let (broker, _, sessions) = shared();
+    broker.is_held.store(true, Ordering::Relaxed);
+    sessions.renew();
+    subscribe_shared(&sessions, |outcome| assert_eq!(outcome, Ok(())));
+    // The renewal was carried out before the subscription.
+    release(&broker, &["1", "1", "0", "0", "0", "0", "1", "0", "0", "0"]);
+    release(&broker, &["1", "1"]);
+    release(&broker, &["0", "0"]);
+    assert!(sessions.is_needed(Qos::AtMostOnce));
 }
