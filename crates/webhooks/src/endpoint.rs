@@ -120,10 +120,11 @@ impl Endpoint {
         Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces its credentials for requests from now on; `None` if its app was removed, after which it gets no further events.
+    /// Replaces its credentials for requests from now on; `None` if its app was removed, after which it gets no further events:
+    /// also those of a later app with the same id are not for its URL.
     pub(crate) fn set_credentials(&self, credentials: Option<Credentials>) {
-        self.is_removed.store(credentials.is_none(), Ordering::Relaxed);
-        if let Some(credentials) = credentials {
+        let Some(credentials) = credentials else { return self.is_removed.store(true, Ordering::Relaxed) };
+        if !self.is_removed.load(Ordering::Relaxed) {
             *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
         }
     }

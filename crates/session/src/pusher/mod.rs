@@ -108,7 +108,9 @@ impl Opening {
             Self::NoVersion => codes::NO_VERSION,
             Self::InvalidVersion => codes::INVALID_VERSION,
             Self::UnsupportedVersion => codes::UNSUPPORTED_VERSION,
-            Self::App(_) | Self::UnknownApp | Self::Refused => codes::UNKNOWN_APP,
+            // A reload during the handshake has changed the apps: the client connects again, and gets 4001 if its key is gone.
+            Self::App(_) => codes::RECONNECT,
+            Self::UnknownApp | Self::Refused => codes::UNKNOWN_APP,
         }
     }
 }
@@ -226,7 +228,11 @@ impl Context<'_> {
                 self.pusher_members(id, &members);
             }
             Event::Response { id: CONNECT, response: Response::Connected(connected), .. } => {
-                self.operations().accept(CONNECT, *connected, true);
+                let mut connected = *connected;
+                if let Some(app) = self.pusher_app().filter(|_| !connected.user.is_empty()) {
+                    connected.user = app.user(&connected.user);
+                }
+                self.operations().accept(CONNECT, connected, true);
             }
             Event::Response { id, response: Response::Connected(connected), .. } => {
                 self.pusher_signed_in(id, &connected);
@@ -367,6 +373,12 @@ mod tests {
         for opening in Opening::ERRORS.into_iter().chain([Opening::App(0), Opening::App(63)]) {
             assert_eq!(Opening::from_parameter(opening.parameter()), opening);
         }
+    }
+
+    #[test]
+    fn a_client_connects_again_if_a_reload_has_removed_its_app_during_the_handshake() {
+        assert_eq!(Opening::App(3).error(), codes::RECONNECT);
+        assert_eq!(Opening::UnknownApp.error(), codes::UNKNOWN_APP);
     }
 
     #[test]
