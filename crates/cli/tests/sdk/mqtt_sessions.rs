@@ -573,13 +573,14 @@ fn a_session_that_begins_while_a_retained_message_is_stored_gets_the_message() {
         publisher.publish_whole(&topic, 1, 1, "before");
         metric(node.http(), "tidings_mqtt_shared_sessions{client=\"away\"}") == 0
     });
-    cluster.node(paused).cli(&["CLIENT", "PAUSE", "2500", "ALL"]);
+    cluster.node(paused).cli(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     publisher.publish_with(0x33, &topic, 2, "retained");
     let (mut client, _) = Client::connect(node.tcp(), "device");
     // Without the retained messages, which are on the other primary.
     client.send(0x82, &[&[0, 9, 0], &text(&topic)[..], &[0x21]].concat());
     assert_eq!(client.answer(), (0x90, vec![0, 9, 0, 1]), "SUBACK");
     client.disconnect();
+    cluster.node(paused).cli(&["CLIENT", "UNPAUSE"]);
     assert_eq!(publisher.answer().1[..2], [0, 2], "PUBACK, when the message is stored");
     let (mut client, is_present) = Client::connect(node.tcp(), "device");
     assert!(is_present);

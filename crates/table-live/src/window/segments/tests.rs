@@ -130,8 +130,8 @@ proptest! {
         (from, len, size) in (0.0..1.0, 0_usize..20, 1_usize..5),
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut model = Model::default();
-        model.rows = sorts.iter().zip(0..).map(|(sort, place)| (place, key(*sort, place))).collect();
+        let rows = sorts.iter().zip(0..).map(|(sort, place)| (place, key(*sort, place))).collect();
+        let mut model = Model { rows, ..Model::default() };
         let sorted = model.sorted();
         let start = (sorted.len() as f64 * from) as usize;
         let near = start..(start + 1 + len).min(sorted.len());
