@@ -37,7 +37,7 @@ fn the_connect_hook_grants_capabilities_and_the_refresh_hook_replaces_them() {
     let caps = |channel: &str, allow: Value| json!([{"channels": [channel], "allow": allow}]);
     let granted = caps("news", json!(["sub", "pub"]));
     application
-        .respond("/connect", json!({"result": {"user": "7", "expire_at": now() + 2, "caps": granted}}));
+        .respond("/connect", json!({"result": {"user": "7", "expire_at": now() + 3, "caps": granted}}));
     let renewed = json!({"result": {"expire_at": now() + 600, "caps": caps("chat", json!(["pub"]))}});
     application.hold("/refresh");
     let server = server(&application, &[]);

@@ -23,7 +23,7 @@ fn a_namespace_selects_its_hooks_by_name() {
             application.respond(path, json!({"result": {}}));
         }
     }
-    one.respond("/subscribe", json!({"result": {"expire_at": now() + 2}}));
+    one.respond("/subscribe", json!({"result": {"expire_at": now() + 3}}));
     let options = [
         ("proxies", "two-subscribe,two.publish,two-renew"),
         ("proxies.two-subscribe.endpoint", &*two.url("/subscribe")),

@@ -18,9 +18,9 @@ fn connections(application: &Application) -> ServerWithHooks {
     ServerWithHooks::with_key(&[&NO_GRACE[..], &hook].concat())
 }
 
-/// A server where subscriptions expire after a second unless the application renews them, and a subscriber.
+/// A server where subscriptions expire after at most three seconds unless the application renews them, and a subscriber.
 fn subscribed(application: &Application, response: Value) -> (ServerWithHooks, Client) {
-    application.respond("/subscribe", json!({"result": {"expire_at": now() + 2, "info": {"n": 1}}}));
+    application.respond("/subscribe", json!({"result": {"expire_at": now() + 3, "info": {"n": 1}}}));
     application.respond("/sub_refresh", response);
     let hooks = [
         ("channel.proxy.subscribe.endpoint", &*application.url("/subscribe")),
@@ -74,7 +74,7 @@ fn a_connection_that_the_application_does_not_renew_is_closed_as_expired() {
         let application = Application::start();
         application.respond("/refresh", &response);
         let server = connections(&application);
-        let mut client = server.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 1}))}));
+        let mut client = server.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 3}))}));
         let push = client.message();
         assert_eq!(push["push"]["disconnect"]["code"], 3005, "{response}: {push}");
         assert_eq!(application.calls("/refresh").len(), 1);
@@ -86,7 +86,7 @@ fn a_connection_continues_for_a_minute_while_the_refresh_hook_fails() {
     let application = Application::start();
     application.respond_with("/refresh", 500, "");
     let server = connections(&application);
-    let mut client = server.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 1}))}));
+    let mut client = server.connected(json!({"token": token(json!({"sub": "42", "exp": now() + 3}))}));
     wait_until(PATIENCE, "the failure", || {
         metric(server.http(), "tidings_hook_failures_total{hook=\"refresh\"}") == 1
     });
@@ -107,7 +107,7 @@ fn the_refresh_hook_replaces_the_meta_of_a_connection_for_later_hooks() {
         ("rpc.proxy.include_connection_meta", "true"),
     ];
     let server = ServerWithHooks::with_key(&[&NO_GRACE[..], &options].concat());
-    let claims = json!({"sub": "42", "exp": now() + 1, "meta": {"role": "guest"}});
+    let claims = json!({"sub": "42", "exp": now() + 3, "meta": {"role": "guest"}});
     let mut client = server.connected(json!({"token": token(claims)}));
     application.wait_for("/refresh", 1);
     assert_eq!(application.only_call("/refresh").body["meta"], json!({"role": "guest"}));
@@ -125,7 +125,7 @@ fn a_client_without_an_expiry_causes_no_request() {
     let mut client = server.connected(json!({"token": token(json!({"sub": "42"}))}));
     // An expiring client shows that expiries are checked meanwhile.
     application.respond("/refresh", json!({"result": {"expired": true}}));
-    let mut other = server.connected(json!({"token": token(json!({"sub": "43", "exp": now() + 1}))}));
+    let mut other = server.connected(json!({"token": token(json!({"sub": "43", "exp": now() + 3}))}));
     assert_eq!(other.message()["push"]["disconnect"]["code"], 3005);
     assert_eq!(client.call_error("rpc", json!({"method": "m"})).0, 108);
     assert_eq!(application.only_call("/refresh").body["user"], "43");
