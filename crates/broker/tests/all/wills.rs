@@ -72,7 +72,12 @@ fn begun(outcome: &WillOutcome) -> Vec<String> {
 }
 
 fn nodes(options: impl Fn() -> Options) -> [Node; 2] {
-    ["one", "two"].map(|node| Node::connected(Options { node: node.to_owned(), ..options() }))
+    ["one", "two"].map(|node| {
+        let node = Node::connected(Options { node: node.to_owned(), ..options() });
+        // In a cluster another primary may have the wills.
+        node.wait_until_it_may_publish("tidings.node.wills");
+        node
+    })
 }
 
 fn a_will_belongs_to_the_last_connection_of_its_client(one: &Node, two: &Node) {

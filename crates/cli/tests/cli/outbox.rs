@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings_testkit::{
-    LineClient, PATIENCE, PostgresServer, RedisServer, Signal, Tidings, metric, post_http, wait_until,
+    LineClient, PATIENCE, PostgresServer, RedisServer, Signal, Tidings, get_http, metric, post_http,
+    wait_until,
 };
 
 const TABLE: &str = "CREATE TABLE outbox (id BIGSERIAL PRIMARY KEY, method TEXT NOT NULL, payload JSONB NOT NULL, \
@@ -34,6 +35,7 @@ fn node(database: &PostgresServer, consumer: &str, flags: &[&str]) -> (Tidings, 
 }
 
 fn subscriber(node: &Tidings) -> LineClient {
+    wait_until(PATIENCE, "/ready is 200", || get_http(node.http(), "/ready").status == 200);
     let mut client = LineClient::connect(node.tcp());
     client.send("SUBSCRIBE news");
     client.expect("CONFIRMED");
@@ -157,7 +159,7 @@ fn rows_wait_while_redis_is_down_and_two_nodes_publish_each_of_them_once() {
         "--broker",
         &url,
         "--set",
-        "redis.response_timeout=500ms",
+        "redis.response_timeout=1s",
         "--set",
         "channel.without_namespace.history_size=1000",
         "--set",
